@@ -1,0 +1,144 @@
+//! The one error type of the library and the one list of its codes.
+//!
+//! Every failure names the value or the call it is about and, where there is something the reader can
+//! do, says what. The number is stable and part of the C ABI; the text is for people.
+
+use std::io;
+
+/// What every fallible call of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The kinds of failure, with the numbers they have in C.
+///
+/// They lie below -1000 so that nobody takes one for a negated `errno`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum Code {
+    /// An argument or a setting has a value that is not allowed; the message names it and the rule.
+    Invalid = -1001,
+    /// A handle is NULL, freed, of another kind, or of another copy of the library.
+    Handle = -1002,
+    /// A struct's `size` is impossible, or an unknown part of it is not zero.
+    Size = -1003,
+    /// The time given ran out. Nothing was changed; the call may be made again.
+    TimedOut = -1004,
+    /// The object was freed, or its runtime was shut down, while the call waited.
+    Closed = -1005,
+    /// Not possible in the state the object is in (for example tunnels of an ended sandbox).
+    State = -1006,
+    /// The name is already taken.
+    Exists = -1007,
+    /// There is no such thing.
+    NotFound = -1008,
+    /// The combination or the operation is not supported.
+    Unsupported = -1009,
+    /// A limit of the library or of the process is reached (descriptors, queue, table).
+    Limit = -1010,
+    /// The host lacks something that is needed; the message says what and how to get it.
+    Host = -1011,
+    /// No runsc was found.
+    RunscMissing = -1012,
+    /// The runsc that was found can't be used: not executable, too old, not runsc, no answer.
+    RunscUnusable = -1013,
+    /// The engine (keeper or runsc) failed to start or was lost.
+    Engine = -1014,
+    /// The call was made in a child after fork; only the process that loaded the library may call it.
+    Forked = -1015,
+    /// The library panicked: a bug. The host goes on; the object concerned is not usable any more.
+    Panic = -1016,
+    /// A system call failed; `os_error` has its number.
+    System = -1017,
+    /// Nothing in the sandbox accepts connections on that port.
+    Refused = -1018,
+    /// The program could not be started in the sandbox (not found, not executable …).
+    Exec = -1019,
+    /// An internal inconsistency: a bug in the library.
+    Internal = -1020,
+}
+
+impl Code {
+    /// The number this kind of failure has in C.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+}
+
+/// A failure: its kind, its text, and the operating system's number if a system call was the cause.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    code: Code,
+    os: Option<i32>,
+    message: String,
+}
+
+impl Error {
+    /// An error of the given kind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, os: None, message: message.into() }
+    }
+
+    /// A setting or an argument that breaks a rule.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::Invalid, message)
+    }
+
+    /// A failed system call; `what` says what was being done.
+    pub fn system(what: impl AsRef<str>, cause: &io::Error) -> Self {
+        Self { code: Code::System, os: cause.raw_os_error(), message: format!("{}: {cause}", what.as_ref()) }
+    }
+
+    /// The same error with another kind: used where the caller knows better what a failed call means.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// The same error with `context: ` before its text.
+    #[must_use]
+    pub fn context(mut self, context: impl AsRef<str>) -> Self {
+        self.message = format!("{}: {}", context.as_ref(), self.message);
+        self
+    }
+
+    /// The kind of failure.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The `errno` of the system call that failed, if one did.
+    pub fn os_error(&self) -> Option<i32> {
+        self.os
+    }
+
+    /// The text, without the kind.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// Adds what was being done to a failed system call.
+pub(crate) trait Context<T> {
+    /// Turns the failure into an [`Error`] that says what was being done.
+    fn context(self, what: impl AsRef<str>) -> Result<T>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, what: impl AsRef<str>) -> Result<T> {
+        self.map_err(|cause| Error::system(what, &cause))
+    }
+}
+
+impl<T> Context<T> for nix::Result<T> {
+    fn context(self, what: impl AsRef<str>) -> Result<T> {
+        self.map_err(|cause| Error::system(what, &io::Error::from(cause)))
+    }
+}
+
+impl<T> Context<T> for Result<T> {
+    fn context(self, what: impl AsRef<str>) -> Result<T> {
+        self.map_err(|error| Error::context(error, what))
+    }
+}

@@ -1,0 +1,1 @@
+//! The C ABI: every extern "C" function, every raw pointer, handles.

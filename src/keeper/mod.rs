@@ -1,0 +1,1 @@
+//! The keeper: client side, wire format, and the static program.

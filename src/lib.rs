@@ -1,0 +1,30 @@
+//! libsbx: gVisor sandboxes inside your own process.
+//!
+//! A program creates a [`Sandbox`], reaches servers in it through TLS or TCP tunnels, and decides what it
+//! may reach. There is no daemon, nothing to configure on the host, and no root needed. The C ABI of
+//! `include/sbx.h` is a thin layer over what is public here.
+
+mod error;
+
+pub mod config;
+pub mod policy;
+
+mod ffi;
+mod keeper;
+mod net;
+mod process;
+mod reactor;
+mod runsc;
+mod runtime;
+mod sandbox;
+mod sys;
+mod tunnel;
+
+pub use config::{Config, Mount, Port, PortKind, Probe, Stdio};
+pub use error::{Code, Error, Result};
+pub use policy::Policy;
+pub use process::{Captured, Stream};
+pub use runsc::report::{Finding, Report, Status};
+pub use runtime::{Event, EventKind, Queue, Runtime, RuntimeConfig};
+pub use sandbox::{Exit, ExitReason, Sandbox, State};
+pub use tunnel::{Tunnel, TunnelMap};

@@ -1,0 +1,1 @@
+//! rtnetlink, nf_tables, and the topology S-G.

@@ -1,0 +1,5 @@
+//! What a sandbox may reach.
+
+/// placeholder
+#[derive(Clone, Debug)]
+pub struct Policy {}

@@ -1,0 +1,1 @@
+//! The poll loop: tokens, timers, waker. Knows no sandbox.

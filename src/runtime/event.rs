@@ -1,0 +1,51 @@
+//! What a runtime tells its host.
+
+use std::time::Duration;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u32)]
+pub enum EventKind {
+    /// The sandbox's program was started.
+    Started = 1,
+    /// The sandbox could not be created; `code` and `detail` say why.
+    Failed = 2,
+    /// The readiness probe succeeded.
+    Ready = 3,
+    /// The sandbox has ended and nothing of it is left; `code` and `reason` as in [`crate::Exit`].
+    Exited = 4,
+    /// A limit of the library was reached; `detail` says which.
+    Limit = 8,
+}
+
+/// One event of one sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The number the host gave with the queue.
+    pub cookie: u64,
+    /// Counts the queue's events, from 1, the lost ones included.
+    pub sequence: u64,
+    /// When, on the monotonic clock (CLOCK_MONOTONIC).
+    pub time: Duration,
+    /// How many events were dropped just before this one because the queue was full.
+    pub lost: u64,
+    /// An exit code, or an error's number.
+    pub code: i32,
+    /// An [`crate::ExitReason`], or 0.
+    pub reason: i32,
+    /// The rule concerned, or -1.
+    pub rule: i32,
+    /// An IP protocol, or 0.
+    pub protocol: u32,
+    /// A port, or 0.
+    pub port: u32,
+    /// How many times it happened, where events are gathered; else 1.
+    pub count: u32,
+    /// An address or name, or empty.
+    pub address: String,
+    /// A text for people, or empty.
+    pub detail: String,
+}

@@ -1,0 +1,37 @@
+//! How a sandbox ended.
+
+use std::time::Duration;
+
+/// Why a sandbox ended. It tells a program's own 124 or 137 apart from the library's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum ExitReason {
+    /// The program ended by itself; `code` is its own.
+    Exited = 1,
+    /// A signal ended the program; `code` is 128 + the signal.
+    Signalled = 2,
+    /// Its lifetime ran out; `code` is 124.
+    TimedOut = 3,
+    /// Nothing happened for its idle time-out; `code` is 124.
+    Idle = 4,
+    /// It was terminated by the host; `code` is 137.
+    Terminated = 5,
+    /// It ran out of memory; `code` is 137.
+    OutOfMemory = 6,
+    /// The engine was lost: the keeper or gVisor died without being asked to; `code` is 137.
+    EngineLost = 7,
+}
+
+/// How a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Why.
+    pub reason: ExitReason,
+    /// The exit code, as in Modal: the program's own; 128+n for a signal; 124 when time ran out; 137 when terminated.
+    pub code: i32,
+    /// The signal that ended the program, or 0.
+    pub signal: i32,
+    /// From the program's start to its end.
+    pub runtime: Duration,
+}
