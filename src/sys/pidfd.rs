@@ -1,0 +1,42 @@
+//! Processes by descriptor (pidfd_open(2)), so that no reused number is ever signalled.
+#![allow(unsafe_code, reason = "pidfd system calls that nix does not wrap")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A descriptor of the calling process, readable once it has ended.
+pub(crate) fn current() -> io::Result<OwnedFd> {
+    let pid = libc::c_long::from(std::process::id());
+    // SAFETY: pidfd_open takes a number and flags, and touches no memory.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends a signal. A process that has already ended is not an error.
+pub(crate) fn signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the siginfo pointer may be NULL (pidfd_send_signal(2)).
+    let done = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Takes an ended child off the kernel's list. The host may have done so already (wait(-1), SIGCHLD
+/// ignored): then there is nothing to take, and that is fine.
+pub(crate) fn reap(process: BorrowedFd<'_>) {
+    // SAFETY: siginfo_t is a plain C struct for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = libc::id_t::try_from(process.as_raw_fd()).unwrap_or(0);
+    // SAFETY: waitid writes into `info`, which lives long enough.
+    unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::WNOHANG) };
+}
