@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::wire::init::{self, Source, Start, Step};
-use super::wire::keeper::{Entry, Reply, Request, Setup};
+use super::wire::keeper::{Bind, Entry, Reply, Request, Setup};
 use super::{Keeper, Program};
 use crate::sys::channel::{self, Channel};
 
@@ -54,12 +54,14 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
         runsc: runsc.to_str().unwrap().into(),
         runsc_identity: (there.dev(), there.ino()),
         rootfs,
+        mounts: vec![],
         bundle: bundle.into(),
     })
 }
 
 fn host_view() -> Vec<Entry> {
-    let mut entries = vec![Entry::Bind { source: "/usr".into(), path: "/usr".into(), writable: false }];
+    let mut entries =
+        vec![Entry::Bind { path: "/usr".into(), bind: Bind { source: "/usr".into(), writable: false } }];
     for name in ["bin", "lib", "lib64", "sbin"] {
         entries.push(Entry::Symlink { path: name.into(), target: format!("usr/{name}").into() });
     }
@@ -144,10 +146,6 @@ impl Sandbox {
         self.keeper.ask(&Request::Kill, vec![]).unwrap();
         let (reply, _) = next(&mut self.keeper);
         assert!(matches!(reply, Reply::Ended { .. }), "{reply:?}");
-        // SAFETY-free: the pidfd is borrowed only for the poll.
-        let fd = self.keeper.pidfd();
-        let file = fs::File::open(format!("/proc/self/fd/{fd}"));
-        drop(file);
         wait_for_end(&self.keeper);
         self.keeper.reap();
     }

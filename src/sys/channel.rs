@@ -19,11 +19,11 @@ use std::ptr;
 /// The greatest payload of one frame.
 const FRAME: usize = 32 * 1024;
 /// The greatest message.
-pub(crate) const MESSAGE: usize = 256 * 1024;
+pub(crate) const MESSAGE: usize = 1024 * 1024;
 /// The most descriptors with one message.
 pub(crate) const DESCRIPTORS: usize = 32;
 /// The most bytes that may wait for a peer that doesn't read.
-const BACKLOG: usize = 1024 * 1024;
+const BACKLOG: usize = 2 * MESSAGE;
 
 const LAST: u8 = 0;
 const MORE: u8 = 1;
@@ -318,7 +318,7 @@ mod tests {
         let (mut one, other) = channels();
         assert!(one.send(&vec![0; MESSAGE + 1], vec![]).is_err());
         let raw = other;
-        for _ in 0..9 {
+        for _ in 0..4 {
             send_frame(one.as_fd(), &[&[MORE][..], &[7; FRAME]].concat(), &[]).ok();
         }
         let mut receiver = raw;

@@ -11,8 +11,17 @@ pub(crate) enum Entry {
     Symlink { path: Vec<u8>, target: Vec<u8> },
     /// A file with this content.
     File { path: Vec<u8>, mode: u32, content: Vec<u8> },
-    /// A directory or file of the host, with what is mounted below it.
-    Bind { source: Vec<u8>, path: Vec<u8>, writable: bool },
+    /// Something of the host, on a file or directory that is made for it.
+    Bind { path: Vec<u8>, bind: Bind },
+}
+
+/// A directory or file of the host, with what is mounted below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bind {
+    /// Where it is on the host; a path without links.
+    pub(crate) source: Vec<u8>,
+    /// Whether it may be written to.
+    pub(crate) writable: bool,
 }
 
 /// A kernel setting of the gateway's network namespace.
@@ -41,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) runsc_identity: (u64, u64),
     /// The sandbox's root file system.
     pub(crate) rootfs: Vec<Entry>,
+    /// What the bundle mounts from `/mounts/0`, `/mounts/1` …
+    pub(crate) mounts: Vec<Bind>,
     /// The OCI bundle's config.json.
     pub(crate) bundle: Vec<u8>,
 }
@@ -85,7 +96,7 @@ impl Entry {
             Self::Directory { path, mode } => writer.byte(0).bytes(path).number(*mode),
             Self::Symlink { path, target } => writer.byte(1).bytes(path).bytes(target),
             Self::File { path, mode, content } => writer.byte(2).bytes(path).number(*mode).bytes(content),
-            Self::Bind { source, path, writable } => writer.byte(3).bytes(source).bytes(path).flag(*writable),
+            Self::Bind { path, bind } => Bind::put(writer.byte(3).bytes(path), bind),
         }
     }
 
@@ -94,9 +105,19 @@ impl Entry {
             0 => Self::Directory { path: reader.bytes()?, mode: reader.number()? },
             1 => Self::Symlink { path: reader.bytes()?, target: reader.bytes()? },
             2 => Self::File { path: reader.bytes()?, mode: reader.number()?, content: reader.bytes()? },
-            3 => Self::Bind { source: reader.bytes()?, path: reader.bytes()?, writable: reader.flag()? },
+            3 => Self::Bind { path: reader.bytes()?, bind: Bind::get(reader)? },
             _ => return Err(Malformed),
         })
+    }
+}
+
+impl Bind {
+    fn put(writer: Writer, bind: &Self) -> Writer {
+        writer.bytes(&bind.source).flag(bind.writable)
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { source: reader.bytes()?, writable: reader.flag()? })
     }
 }
 
@@ -122,6 +143,7 @@ impl Request {
                 .long(setup.runsc_identity.0)
                 .long(setup.runsc_identity.1)
                 .list(&setup.rootfs, Entry::put)
+                .list(&setup.mounts, Bind::put)
                 .bytes(&setup.bundle)
                 .done(),
             Self::Run { arguments } => Writer::of(1).list(arguments, |w, a| w.bytes(a)).done(),
@@ -141,6 +163,7 @@ impl Request {
                 runsc: reader.bytes()?,
                 runsc_identity: (reader.long()?, reader.long()?),
                 rootfs: reader.list(Entry::get)?,
+                mounts: reader.list(Bind::get)?,
                 bundle: reader.bytes()?,
             })),
             1 => Self::Run { arguments: reader.list(Reader::bytes)? },

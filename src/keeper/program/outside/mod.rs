@@ -9,7 +9,9 @@
 
 mod children;
 mod compose;
+mod mounts;
 mod namespaces;
+mod rootfs;
 mod seccomp;
 
 use std::io;
