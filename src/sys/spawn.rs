@@ -175,13 +175,16 @@ fn errno() -> i32 {
 }
 
 /// Ignored signals stay ignored across execve, so all of them are set back. The table is the child's own:
-/// CLONE_SIGHAND is not given.
+/// CLONE_SIGHAND is not given. The raw call, since libc's refuses to touch the two signals it uses itself.
 fn default_dispositions() {
-    // SAFETY: sigaction is a plain C struct; all zeroes is SIG_DFL without flags.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // The kernel's struct sigaction; all zeroes is SIG_DFL without flags.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: `default` is live; SIGKILL, SIGSTOP and libc's own signals are refused, which is fine.
-        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+        // SAFETY: `default` is as long as the kernel's struct, and the size of a signal set is 8 bytes.
+        // SIGKILL and SIGSTOP are refused, which is fine.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8)
+        };
     }
 }
 
@@ -297,7 +300,7 @@ mod tests {
     #[test]
     fn failures_come_back_with_their_number() {
         let null = File::open("/dev/null").unwrap();
-        let mut start = |paths: &[CString], failure: i32| {
+        let start = |paths: &[CString], failure: i32| {
             spawn(&mut Command {
                 executable: Executable::Paths(paths),
                 arguments: &[c"x".into()],
