@@ -20,7 +20,6 @@ const ETC: &[&str] = &[
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
-    "ld.so.preload",
     "ld-musl-x86_64.path",
     "alternatives",
     "ssl/certs",
