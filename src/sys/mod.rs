@@ -5,6 +5,5 @@
 pub(crate) mod channel;
 pub(crate) mod memfd;
 pub(crate) mod pidfd;
-pub(crate) mod spawn;
-//! Thin wrappers of system calls.
 pub(crate) mod probe;
+pub(crate) mod spawn;
