@@ -44,7 +44,8 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
     let base = directory.path().join("base");
     fs::create_dir(&base).unwrap();
     let root = base.join("rootfs");
-    let mut plan = rootfs::host(&Names { hostname: "box", network: network == Network::Sandbox }).unwrap();
+    let mut plan =
+        rootfs::plan(None, &Names { hostname: "box", network: network == Network::Sandbox }).unwrap();
     plan.push(Entry::Bind {
         source: directory.script("init", init),
         path: rootfs::INIT.into(),
