@@ -67,14 +67,14 @@ pub(super) fn run_bounded(
     drop(write_end);
 
     let mut bytes = Vec::new();
-    let read = read_until(&mut output, &child, limit, deadline, &mut bytes);
-    if matches!(read, Ok(End::Complete)) {
-        // It has closed its output; let it end by itself if it does so in time.
-        let _ = wait_readable(&[child.as_fd()], deadline);
-    } else {
-        probe::kill(&child);
-    }
-    let status = collect(&child);
+    let read = read_until(&mut output, child.as_ref(), limit, deadline, &mut bytes);
+    let status = child.and_then(|child| {
+        if matches!(read, Ok(End::Complete)) {
+            // It has closed its output; let it end by itself if it does so in time.
+            let _ = wait_readable(&[child.as_fd()], deadline);
+        }
+        collect(&child)
+    });
     bytes.truncate(limit);
     Ok(Output { text: String::from_utf8_lossy(&bytes).into_owned(), end: read?, status })
 }
@@ -86,7 +86,7 @@ fn spawn_settled(
     environment: &[CString],
     descriptors: &[BorrowedFd<'_>],
     deadline: Instant,
-) -> io::Result<OwnedFd> {
+) -> io::Result<Option<OwnedFd>> {
     let patience = deadline.min(Instant::now() + BUSY_GRACE);
     loop {
         match probe::spawn(PROGRAM, argv, environment, descriptors) {
@@ -100,13 +100,13 @@ fn spawn_settled(
 
 fn read_until(
     output: &mut io::PipeReader,
-    child: &OwnedFd,
+    child: Option<&OwnedFd>,
     limit: usize,
     deadline: Instant,
     bytes: &mut Vec<u8>,
 ) -> io::Result<End> {
     let mut chunk = [0_u8; 16 * 1024];
-    let mut ended = false;
+    let mut ended = child.is_none();
     loop {
         match output.read(&mut chunk) {
             Ok(0) => return Ok(End::Complete),
@@ -119,7 +119,8 @@ fn read_until(
             // Something the program left behind may hold the pipe for ever: its own end is enough.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && ended => return Ok(End::Complete),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match wait_readable(&[output.as_fd(), child.as_fd()], deadline)? {
+                let watched: Vec<_> = [output.as_fd()].into_iter().chain(child.map(AsFd::as_fd)).collect();
+                match wait_readable(&watched, deadline)? {
                     None => return Ok(End::TimedOut),
                     // The child's end is seen before the last read, so that nothing it wrote is missed.
                     Some(ready) => ended = ready.get(1).copied().unwrap_or(false),
@@ -165,5 +166,88 @@ fn collect(child: &OwnedFd) -> Option<i32> {
         Ok(WaitStatus::Signaled(_, signal, _)) => Some(128_i32.saturating_add(signal as i32)),
         // ECHILD: the host ignores SIGCHLD or has reaped it.
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runsc::fake::Directory;
+    use std::process::Command;
+
+    const HOST: &str = "SBX_TEST_HOST";
+
+    /// Runs this one test again in a process of its own, as a host of the kind named; true in that process.
+    fn as_host(kind: &str, test: &str) -> bool {
+        if std::env::var(HOST).as_deref() == Ok(kind) {
+            return true;
+        }
+        let mut command = Command::new("env");
+        if kind == "ignores SIGCHLD" {
+            command.arg("--ignore-signal=CHLD");
+        }
+        let name = format!("runsc::bounded::tests::{test}");
+        command.arg(std::env::current_exe().unwrap()).args(["--exact", &name, "--nocapture"]).env(HOST, kind);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        false
+    }
+
+    fn run(directory: &Directory, script: &str, timeout: Duration) -> Output {
+        let program = File::open(directory.script("program", script)).unwrap();
+        run_bounded(&program, &["one", "two"], 1000, timeout).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What holds in every host.
+    fn check() {
+        let directory = Directory::new();
+        for _ in 0..20 {
+            let output = run(&directory, "echo $1 $2; echo err >&2; exit 3", LONG);
+            assert_eq!((output.text.as_str(), output.end), ("one two\nerr\n", End::Complete));
+            assert!(matches!(output.status, None | Some(3)));
+        }
+        let output = run(&directory, "exec yes", LONG);
+        assert_eq!((output.text.len(), output.end), (1000, End::TooMuch));
+        let output = run(&directory, "echo first; sleep 86399", Duration::from_millis(300));
+        assert_eq!(output.end, End::TimedOut);
+        // Something left behind holds the pipe; the program itself has ended.
+        let output = run(&directory, "echo done; sleep 86399 & exit 0", LONG);
+        assert_eq!((output.text.as_str(), output.end), ("done\n", End::Complete));
+        // It closes its output and goes on: ended at the deadline, with what it said.
+        let output = run(&directory, "echo said; exec >&- 2>&-; sleep 86399", Duration::from_millis(300));
+        assert_eq!((output.text.as_str(), output.end), ("said\n", End::Complete));
+    }
+
+    #[test]
+    fn in_an_ordinary_host() {
+        check();
+        let directory = Directory::new();
+        assert_eq!(run(&directory, "exit 3", LONG).status, Some(3));
+        assert_eq!(run(&directory, "kill -9 $$", LONG).status, Some(137));
+    }
+
+    #[test]
+    fn in_a_host_that_ignores_sigchld() {
+        if as_host("ignores SIGCHLD", "in_a_host_that_ignores_sigchld") {
+            check();
+            assert_eq!(run(&Directory::new(), "exit 3", LONG).status, None);
+        }
+    }
+
+    #[test]
+    fn in_a_host_that_reaps_everything() {
+        if as_host("reaps everything", "in_a_host_that_reaps_everything") {
+            std::thread::spawn(|| {
+                loop {
+                    if nix::sys::wait::waitpid(None, None).is_err() {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            check();
+        }
     }
 }

@@ -34,7 +34,8 @@ unsafe extern "C" {
 }
 
 /// Starts `program` with `descriptors` as its 0, 1, 2 … and no other, in a session of its own, with default
-/// signal dispositions and an empty signal mask. Returns a pidfd.
+/// signal dispositions and an empty signal mask. Returns a pidfd, or
+/// `None` if it has already ended and the host (which ignores SIGCHLD or reaps all) has left no trace of it.
 ///
 /// `program` may be `/proc/self/fd/N` with N the position of a descriptor that was given.
 pub(crate) fn spawn(
@@ -42,7 +43,7 @@ pub(crate) fn spawn(
     argv: &[CString],
     environment: &[CString],
     descriptors: &[BorrowedFd<'_>],
-) -> io::Result<OwnedFd> {
+) -> io::Result<Option<OwnedFd>> {
     if descriptors.len() > MAPPED_MAX {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
@@ -64,7 +65,11 @@ pub(crate) fn spawn(
         )
     };
     check(failed)?;
-    open_pidfd(pid)
+    match open_pidfd(pid) {
+        Ok(child) => Ok(Some(child)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Kills the child and, where the kernel can (6.9), whatever it started in its process group.

@@ -51,7 +51,7 @@ pub(super) const MOUNTED: &[(&str, u32)] =
     &[("/proc", 0o555), ("/dev", 0o755), ("/sys", 0o555), ("/tmp", 0o1777)];
 
 /// The plan for the host that runs this.
-pub(crate) fn host(names: &Names<'_>) -> Result<Vec<Entry>> {
+pub(super) fn host(names: &Names<'_>) -> Result<Vec<Entry>> {
     plan(Path::new("/"), names)
 }
 

@@ -17,8 +17,6 @@ mod user;
 use std::path::{Path, PathBuf};
 
 pub(crate) use etc::Names;
-pub(crate) use host::host;
-pub(crate) use user::user;
 
 use crate::error::{Code, Error, Result};
 
@@ -54,6 +52,14 @@ impl Entry {
             | Self::File { path, .. }
             | Self::Bind { path, .. } => path,
         }
+    }
+}
+
+/// The plan for a root file system directory of the caller's, or for the default one.
+pub(crate) fn plan(directory: Option<&Path>, names: &Names<'_>) -> Result<Vec<Entry>> {
+    match directory {
+        Some(directory) => user::user(directory, names),
+        None => host::host(names),
     }
 }
 

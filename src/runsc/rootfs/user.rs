@@ -18,7 +18,7 @@ use super::{ENTRIES_MAX, Entry, Names, OURS, Plan, etc};
 use crate::error::{Code, Error, Result};
 
 /// The plan for a root file system directory, which must be named by an absolute path.
-pub(crate) fn user(directory: &Path, names: &Names<'_>) -> Result<Vec<Entry>> {
+pub(super) fn user(directory: &Path, names: &Names<'_>) -> Result<Vec<Entry>> {
     if !directory.is_absolute() {
         return Err(Error::invalid(format!(
             "root file system {}: must be an absolute path",
