@@ -1,0 +1,110 @@
+/*
+ * raw RUNSC BUNDLE STATE
+ *
+ * The other side of start and terminate: plain "runsc run" of the same program by the same user. This process
+ * stands once for all in a user, mount and network namespace with only a loopback in it, so that what it
+ * measures is runsc alone, without the making of namespaces. For every line on standard input it runs one
+ * container, and answers with two numbers in microseconds:
+ *
+ *   from fork to the first byte of the program's output
+ *   from SIGKILL of "runsc run" until it, the sentry, the gofer and everything under them are gone
+ */
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "common.h"
+
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write_all(fd, text, strlen(text)) < 0)
+        die("%s can't be written", path);
+    close(fd);
+}
+
+static void enter_namespaces(void)
+{
+    char map[64];
+    unsigned user = geteuid(), group = getegid();
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET) < 0)
+        die("unshare of user, mount and network namespace");
+    write_file("/proc/self/setgroups", "deny");
+    snprintf(map, sizeof map, "0 %u 1", user);
+    write_file("/proc/self/uid_map", map);
+    snprintf(map, sizeof map, "0 %u 1", group);
+    write_file("/proc/self/gid_map", map);
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        die("private mounts");
+    struct ifreq request = {.ifr_flags = IFF_UP};
+    strcpy(request.ifr_name, "lo");
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+        die("lo can't be set up");
+    close(fd);
+}
+
+/* Every run has a state directory and an id of its own, since a killed runsc leaves its state behind. */
+static pid_t start(const char *runsc, const char *bundle, const char *state, unsigned run, int output)
+{
+    char root[4096], id[32];
+    snprintf(root, sizeof root, "--root=%s/%u", state, run);
+    snprintf(id, sizeof id, "bench-%u", run);
+    pid_t child = fork();
+    if (child < 0)
+        die("fork");
+    if (child > 0)
+        return child;
+    int null = open("/dev/null", O_RDWR);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
+        die("standard streams of runsc");
+    char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "TMPDIR=/tmp", NULL};
+    execle(runsc, "runsc", root, "--network=sandbox", "--ignore-cgroups", "--overlay2=root:memory", "run", "--bundle",
+           bundle, id, (char *)NULL, environment);
+    die("%s can't be executed", runsc);
+}
+
+static void measure(const char *runsc, const char *bundle, const char *state, unsigned run)
+{
+    int output[2];
+    char byte;
+    if (pipe2(output, O_CLOEXEC) < 0)
+        die("pipe");
+    int64_t before = now_ns();
+    pid_t child = start(runsc, bundle, state, run, output[1]);
+    close(output[1]);
+    if (read(output[0], &byte, 1) != 1)
+        die("the program under plain runsc wrote nothing");
+    int64_t first = now_ns();
+    if (kill(child, SIGKILL) < 0)
+        die("kill of runsc");
+    /* The sentry and the gofer come to us, their subreaper. */
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+    int64_t gone = now_ns();
+    close(output[0]);
+    printf("%lld %lld\n", (long long)(first - before) / 1000, (long long)(gone - first) / 1000);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 4) {
+        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE\n");
+        return 2;
+    }
+    enter_namespaces();
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        die("prctl");
+    char line[16];
+    for (unsigned run = 1; fgets(line, sizeof line, stdin) != NULL; run++)
+        measure(argv[1], argv[2], argv[3], run);
+    return 0;
+}

@@ -1,0 +1,235 @@
+/*
+ * The host program of the benchmark: the library's side of every figure, over its C API.
+ *
+ *   host lifecycle RUNS ROOTFS|- SERVER RAW...   RUNS times: a sandbox whose program writes one byte, against
+ *                                                one run of the program RAW... (client/raw.c), in turns
+ *   host serve SERVER [CHAIN KEY]                a sandbox with the server and a tunnel to each of its ports,
+ *                                                until standard input ends; CHAIN and KEY are PEM files
+ *
+ * lifecycle prints a line for every figure: NAME SIDE MICROSECONDS. With a ROOTFS directory the server is
+ * /server in it, as for RAW; with "-" the library's own root file system is used, with SERVER mounted.
+ * serve prints the keeper's process id and the tunnels' ports.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "client/common.h"
+#include "sbx.h"
+
+enum { SINK, SOURCE, ECHO, HOLD, KINDS };
+static const char *const kinds[KINDS] = {"sink", "source", "echo", "hold"};
+static const uint32_t plain_base = 7001, encrypted_base = 7011;
+static const char mounted[] = "/bench/server";
+
+static sbx_error error = SBX_ERROR_INIT;
+
+static void must(int result, const char *what)
+{
+    if (result >= 0)
+        return;
+    fprintf(stderr, "%s: %d: %s\n", what, result, error.message);
+    exit(1);
+}
+
+static sbx_config *config_of(const char *const *command, size_t length, const char *rootfs, const char *server)
+{
+    sbx_config *config = sbx_config_new();
+    sbx_config_set_command(config, command, length);
+    sbx_config_set_timeout_ms(config, 3600 * 1000);
+    sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
+    if (strcmp(rootfs, "-") != 0)
+        sbx_config_set_rootfs(config, rootfs);
+    else
+        sbx_config_mount_read_only(config, server, mounted);
+    return config;
+}
+
+static void one_of_ours(const sbx_config *config)
+{
+    sbx_sandbox *sandbox = NULL;
+    char byte;
+    int64_t before = now_ns();
+    must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+    int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
+    must(output, "sbx_sandbox_open_fd");
+    if (read(output, &byte, 1) != 1)
+        die("the program in the sandbox wrote nothing");
+    int64_t first = now_ns();
+    must(sbx_terminate(sandbox, &error), "sbx_terminate");
+    must(sbx_wait(sandbox, 10000, NULL, &error), "sbx_wait");
+    int64_t gone = now_ns();
+    close(output);
+    sbx_sandbox_free(sandbox);
+    printf("start ours %lld\nterminate ours %lld\n", (long long)(first - before) / 1000,
+           (long long)(gone - first) / 1000);
+}
+
+static FILE *to_raw, *from_raw;
+static pid_t raw;
+
+/* Before the library is used: it refuses children of fork. */
+static void start_raw(char *const *command)
+{
+    int request[2], answer[2];
+    if (pipe(request) < 0 || pipe(answer) < 0)
+        die("pipe");
+    raw = fork();
+    if (raw < 0)
+        die("fork");
+    if (raw == 0) {
+        dup2(request[0], STDIN_FILENO);
+        dup2(answer[1], STDOUT_FILENO);
+        close(request[0]), close(request[1]), close(answer[0]), close(answer[1]);
+        execv(command[0], command);
+        die("%s can't be executed", command[0]);
+    }
+    close(request[0]);
+    close(answer[1]);
+    fcntl(request[1], F_SETFD, FD_CLOEXEC);
+    fcntl(answer[0], F_SETFD, FD_CLOEXEC);
+    to_raw = fdopen(request[1], "w");
+    from_raw = fdopen(answer[0], "r");
+    if (to_raw == NULL || from_raw == NULL)
+        die("fdopen");
+}
+
+static void one_of_theirs(void)
+{
+    long long first, gone;
+    fputc('\n', to_raw);
+    fflush(to_raw);
+    if (fscanf(from_raw, "%lld %lld", &first, &gone) != 2)
+        die("plain runsc gave no figures");
+    printf("start theirs %lld\nterminate theirs %lld\n", first, gone);
+}
+
+static int lifecycle(int argc, char **argv)
+{
+    if (argc < 6)
+        return -1;
+    long runs = number(argv[2], 1, 100000);
+    const char *path = strcmp(argv[3], "-") == 0 ? mounted : "/server";
+    const char *const command[] = {path, "byte"};
+    start_raw(argv + 5);
+    sbx_config *config = config_of(command, 2, argv[3], argv[4]);
+    must(sbx_config_check(config, &error), "sbx_config_check");
+    for (long run = 0; run < runs; run++) {
+        one_of_ours(config);
+        one_of_theirs();
+    }
+    sbx_config_free(config);
+    fclose(to_raw);
+    fclose(from_raw);
+    waitpid(raw, NULL, 0);
+    return 0;
+}
+
+/* The keeper is a child of this process; only its name tells. */
+static long keeper_of_mine(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    long keeper = 0;
+    for (struct dirent *task; tasks != NULL && (task = readdir(tasks)) != NULL;) {
+        char path[512], name[32];
+        snprintf(path, sizeof path, "/proc/self/task/%s/children", task->d_name);
+        FILE *children = fopen(path, "re");
+        for (long child; children != NULL && fscanf(children, "%ld", &child) == 1;) {
+            snprintf(path, sizeof path, "/proc/%ld/comm", child);
+            FILE *comm = fopen(path, "re");
+            if (comm != NULL && fgets(name, sizeof name, comm) != NULL && strncmp(name, "sbx-keeper", 10) == 0)
+                keeper = child;
+            if (comm != NULL)
+                fclose(comm);
+        }
+        if (children != NULL)
+            fclose(children);
+    }
+    if (tasks != NULL)
+        closedir(tasks);
+    if (keeper == 0) {
+        fprintf(stderr, "no child named sbx-keeper\n");
+        exit(1);
+    }
+    return keeper;
+}
+
+static char *text_of(const char *path)
+{
+    static const size_t most = 1 << 20;
+    char *text = calloc(1, most);
+    FILE *file = fopen(path, "re");
+    if (file == NULL || text == NULL || fread(text, 1, most - 1, file) == 0)
+        die("%s can't be read", path);
+    fclose(file);
+    return text;
+}
+
+static int serve(int argc, char **argv)
+{
+    if (argc != 3 && argc != 5)
+        return -1;
+    char arguments[2 * KINDS][32];
+    const char *command[1 + 2 * KINDS] = {mounted};
+    for (int kind = 0; kind < KINDS; kind++) {
+        snprintf(arguments[kind], sizeof arguments[kind], "%s:%u", kinds[kind], plain_base + (unsigned)kind);
+        snprintf(arguments[KINDS + kind], sizeof arguments[kind], "%s:%u", kinds[kind],
+                 encrypted_base + (unsigned)kind);
+        command[1 + kind] = arguments[kind];
+        command[1 + KINDS + kind] = arguments[KINDS + kind];
+    }
+    sbx_config *config = config_of(command, argc == 5 ? 1 + 2 * KINDS : 1 + KINDS, "-", argv[2]);
+    for (uint32_t kind = 0; kind < KINDS; kind++) {
+        sbx_config_add_unencrypted_port(config, plain_base + kind);
+        if (argc == 5)
+            sbx_config_add_encrypted_port(config, encrypted_base + kind);
+    }
+    if (argc == 5) {
+        char *chain = text_of(argv[3]), *key = text_of(argv[4]);
+        sbx_config_set_tls_certificate(config, chain, key);
+        free(chain);
+        free(key);
+    }
+    sbx_sandbox *sandbox = NULL;
+    sbx_tunnel_map *tunnels = NULL;
+    must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+    sbx_config_free(config);
+    int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
+    must(output, "sbx_sandbox_open_fd");
+    char line[6];
+    if (read_all(output, line, sizeof line) < 0)
+        die("the server in the sandbox didn't get ready");
+    must(sbx_tunnels(sandbox, 10000, &tunnels, &error), "sbx_tunnels");
+    printf("keeper %ld\n", keeper_of_mine());
+    for (int index = 0; index < sbx_tunnel_map_count(tunnels); index++) {
+        int port = sbx_tunnel_map_container_port(tunnels, (size_t)index);
+        printf("tunnel %d %d\n", port, sbx_tunnel_map_port(tunnels, (uint32_t)port));
+    }
+    printf("ready\n");
+    fflush(stdout);
+    while (read(STDIN_FILENO, line, 1) > 0)
+        ;
+    sbx_tunnel_map_free(tunnels);
+    must(sbx_terminate(sandbox, &error), "sbx_terminate");
+    must(sbx_wait(sandbox, 10000, NULL, &error), "sbx_wait");
+    close(output);
+    sbx_sandbox_free(sandbox);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int result = -1;
+    signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "lifecycle") == 0)
+        result = lifecycle(argc, argv);
+    else if (argc > 1 && strcmp(argv[1], "serve") == 0)
+        result = serve(argc, argv);
+    if (result < 0) {
+        fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER RAW... | host serve SERVER [CHAIN KEY]\n");
+        return 2;
+    }
+    return result;
+}
