@@ -1,1 +1,2 @@
 //! Thin wrappers of system calls.
+pub(crate) mod socket;
