@@ -17,6 +17,7 @@
 //! Keys carry a generation: a wake-up for an object that is gone finds nothing in the slab and is ignored,
 //! also when its place was taken by another.
 
+mod budget;
 mod key;
 mod slab;
 mod timers;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+pub(crate) use budget::{Budget, Permit};
 pub(crate) use key::{Key, Kind, Lane};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};
@@ -169,7 +171,10 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn ready(wakes: &[Wake]) -> Vec<Key> {
-        wakes.iter().filter_map(|wake| if let Wake::Ready(key, ..) = wake { Some(*key) } else { None }).collect()
+        wakes
+            .iter()
+            .filter_map(|wake| if let Wake::Ready(key, ..) = wake { Some(*key) } else { None })
+            .collect()
     }
 
     #[test]

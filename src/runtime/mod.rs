@@ -1,4 +1,5 @@
 //! One runtime: two threads, however many sandboxes; the registry of sandboxes; the event queues.
+mod engine;
 mod event;
 mod queue;
 

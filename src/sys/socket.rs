@@ -1,8 +1,8 @@
 //! Sockets as the relay needs them: never blocking, never raising SIGPIPE, closed with a reset on demand.
 
-#![allow(unsafe_code, reason = "connect() with AF_UNSPEC has no safe wrapper")]
+#![allow(unsafe_code, reason = "connect() with AF_UNSPEC and SIOCOUTQ have no safe wrapper")]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -68,6 +68,15 @@ impl Socket {
                 let _ = socket::shutdown(self.fd.as_raw_fd(), Shutdown::Both);
             }
         }
+    }
+
+    /// How many written bytes the peer's kernel hasn't acknowledged yet (0 if that can't be told).
+    pub(crate) fn unsent(&self) -> usize {
+        let mut count: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int, to which `count` is a valid pointer
+        // for the length of the call; the descriptor is open because we own it.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+        if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
     }
 
     /// The error that waits on the socket, if one does.
@@ -143,10 +152,4 @@ pub(crate) fn disconnect(fd: BorrowedFd<'_>) {
     // SAFETY: `nowhere` is a whole sockaddr that lives through the call, `length` is its size, and the
     // descriptor is open because it is borrowed. The result doesn't matter: the socket is closed next.
     unsafe { libc::connect(fd.as_raw_fd(), &raw const nowhere, length) };
-}
-
-/// Writes several pieces in one call, without SIGPIPE.
-pub(crate) fn send_vectored(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    retry(|| socket::sendmsg::<()>(fd.as_raw_fd(), pieces, &[], flags, None))
 }
