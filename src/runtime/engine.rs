@@ -249,3 +249,6 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
