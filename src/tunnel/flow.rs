@@ -203,3 +203,6 @@ pub(crate) fn drain(
     }
     Ok(to.is_delivered())
 }
+
+#[cfg(test)]
+mod tests;
