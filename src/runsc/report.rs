@@ -3,9 +3,35 @@
 /// placeholder
 #[derive(Clone, Debug)]
 pub struct Report {}
+impl Report {
+    /// placeholder
+    pub fn findings(&self) -> &[Finding] {
+        &[]
+    }
+    /// placeholder
+    pub fn usable(&self) -> bool {
+        false
+    }
+}
 /// placeholder
 #[derive(Clone, Debug)]
-pub struct Finding {}
+pub struct Finding {
+    /// placeholder
+    pub name: String,
+    /// placeholder
+    pub status: Status,
+    /// placeholder
+    pub detail: String,
+    /// placeholder
+    pub remedy: String,
+}
 /// placeholder
 #[derive(Clone, Copy, Debug)]
-pub enum Status {}
+pub enum Status {
+    /// placeholder
+    Ok,
+    /// placeholder
+    Limited,
+    /// placeholder
+    Missing,
+}
