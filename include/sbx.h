@@ -181,23 +181,57 @@
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
 
+// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
+// it. Its bytes live as long as it.
+typedef struct sbx_captured sbx_captured;
+
+// What a sandbox is asked to be.
+//
+// A setter returns what is wrong at once and keeps it: the first bad value is what sbx_config_check and
+// sbx_create return with its text, so a program may set everything and look once. Everything passed is
+// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
+typedef struct sbx_config sbx_config;
+
+// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
+//
+// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
+// by sbx_create, so that a program may look once.
+typedef struct sbx_policy sbx_policy;
+
+// A queue of events. One takes the events of as many sandboxes as the host likes.
+typedef struct sbx_queue sbx_queue;
+
+// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
+typedef struct sbx_report sbx_report;
+
+// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
+// default runtime, which is made on first use and lives as long as the process.
+typedef struct sbx_runtime sbx_runtime;
+
+// A sandbox.
+//
+// Any thread may call any of its functions at any time, several at once; only sbx_sandbox_free comes last.
+typedef struct sbx_sandbox sbx_sandbox;
+
+// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. Texts
+// live as long as it. It keeps no sandbox alive.
+typedef struct sbx_sandbox_list sbx_sandbox_list;
+
+// Where the ports of a sandbox are reached, keyed by container port. It doesn't change and outlives the
+// sandbox; any thread may read it. Texts live as long as it.
+typedef struct sbx_tunnel_map sbx_tunnel_map;
+
 // What a runtime is made with. Zero it, or use SBX_RUNTIME_CONFIG_INIT; that suits nearly everybody.
 typedef struct sbx_runtime_config {
     // sizeof(sbx_runtime_config), or 0.
     uint32_t size;
-    // SBX_RUNTIME_…, added up.
+    // SBX_RUNTIME_..., added up.
     uint32_t flags;
     // The runsc to use; NULL: SBX_RUNSC, PATH, and the well-known places.
     const char *runsc;
     // An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
     const char *keeper;
 } sbx_runtime_config;
-
-// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
-// default runtime, which is made on first use and lives as long as the process.
-typedef struct sbx_runtime {
-    uint8_t _private[0];
-} sbx_runtime;
 
 // What went wrong. The caller owns it, it is written on failure only, and NULL may be passed instead.
 //
@@ -206,7 +240,7 @@ typedef struct sbx_runtime {
 typedef struct sbx_error {
     // sizeof(sbx_error), or 0.
     uint32_t size;
-    // The number that the call returned: one of SBX_E….
+    // The number that the call returned: one of SBX_E....
     int32_t code;
     // The errno of the system call that failed, or 0.
     int32_t os_error;
@@ -216,27 +250,11 @@ typedef struct sbx_error {
     char message[496];
 } sbx_error;
 
-// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
-typedef struct sbx_report {
-    uint8_t _private[0];
-} sbx_report;
-
-// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. Texts
-// live as long as it. It keeps no sandbox alive.
-typedef struct sbx_sandbox_list {
-    uint8_t _private[0];
-} sbx_sandbox_list;
-
-// A queue of events. One takes the events of as many sandboxes as the host likes.
-typedef struct sbx_queue {
-    uint8_t _private[0];
-} sbx_queue;
-
 // Something that happened to a sandbox. The caller owns it; zero it or use SBX_EVENT_INIT.
 typedef struct sbx_event {
     // sizeof(sbx_event), or 0.
     uint32_t size;
-    // What happened: SBX_EVENT_…. Skip what you don't know: later versions have more.
+    // What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
     uint32_t kind;
     // The number given with the queue: sbx_config_set_queue.
     uint64_t cookie;
@@ -248,7 +266,7 @@ typedef struct sbx_event {
     uint64_t lost;
     // An exit code, or an error's number.
     int32_t code;
-    // SBX_EXIT_…, or 0.
+    // SBX_EXIT_..., or 0.
     int32_t reason;
     // The rule concerned, or -1.
     int32_t rule;
@@ -264,41 +282,11 @@ typedef struct sbx_event {
     char detail[280];
 } sbx_event;
 
-// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
-//
-// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
-// by sbx_create, so that a program may look once.
-typedef struct sbx_policy {
-    uint8_t _private[0];
-} sbx_policy;
-
-// What a sandbox is asked to be.
-//
-// A setter returns what is wrong at once and keeps it: the first bad value is what sbx_config_check and
-// sbx_create return with its text, so a program may set everything and look once. Everything passed is
-// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
-typedef struct sbx_config {
-    uint8_t _private[0];
-} sbx_config;
-
-// A sandbox.
-//
-// Any thread may call any of its functions at any time, several at once; only sbx_sandbox_free comes last.
-typedef struct sbx_sandbox {
-    uint8_t _private[0];
-} sbx_sandbox;
-
-// Where the ports of a sandbox are reached, keyed by container port. It doesn't change and outlives the
-// sandbox; any thread may read it. Texts live as long as it.
-typedef struct sbx_tunnel_map {
-    uint8_t _private[0];
-} sbx_tunnel_map;
-
 // How a sandbox ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 typedef struct sbx_exit {
     // sizeof(sbx_exit), or 0.
     uint32_t size;
-    // Why: SBX_EXIT_…. It tells a program's own 124 or 137 apart from the library's.
+    // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
     int32_t reason;
     // The program's own code; 128 + n for signal n; 124 when time ran out; 137 when terminated.
     int32_t code;
@@ -309,12 +297,6 @@ typedef struct sbx_exit {
     // 0.
     int64_t reserved;
 } sbx_exit;
-
-// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
-// it. Its bytes live as long as it.
-typedef struct sbx_captured {
-    uint8_t _private[0];
-} sbx_captured;
 
 #ifdef __cplusplus
 extern "C" {
@@ -338,7 +320,8 @@ uint32_t sbx_abi_version(void);
 // key, no data of tunnels.
 //
 // The descriptor is duplicated and stays the caller's. One setting for the whole process. Any thread;
-// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted.
+// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
+// is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
 //
 // Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
 // contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
@@ -462,7 +445,7 @@ const char *sbx_sandbox_list_id(const struct sbx_sandbox_list *list, size_t inde
 // None: a bad handle is an error.
 const char *sbx_sandbox_list_name(const struct sbx_sandbox_list *list, size_t index);
 
-// The state that a sandbox was in: SBX_STATE_….
+// The state that a sandbox was in: SBX_STATE_....
 //
 // Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -930,7 +913,7 @@ int sbx_signal(struct sbx_sandbox *sandbox, int signal, struct sbx_error *error)
 // No text of the sandbox may be used after. A handle that was freed already is ignored.
 void sbx_sandbox_free(struct sbx_sandbox *sandbox);
 
-// Where the sandbox is in its life: SBX_STATE_…. It only ever moves forward. Any thread, never blocks.
+// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 //
 // Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

@@ -12,7 +12,6 @@ use crate::process::Captured;
 /// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
 /// it. Its bytes live as long as it.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_captured {
     _private: [u8; 0],
 }

@@ -17,7 +17,6 @@ use crate::error::Result;
 /// sbx_create return with its text, so a program may set everything and look once. Everything passed is
 /// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_config {
     _private: [u8; 0],
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub struct sbx_error {
     /// sizeof(sbx_error), or 0.
     pub size: u32,
-    /// The number that the call returned: one of SBX_E….
+    /// The number that the call returned: one of SBX_E....
     pub code: i32,
     /// The errno of the system call that failed, or 0.
     pub os_error: i32,

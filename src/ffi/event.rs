@@ -11,7 +11,7 @@ use crate::runtime::Event;
 pub struct sbx_event {
     /// sizeof(sbx_event), or 0.
     pub size: u32,
-    /// What happened: SBX_EVENT_…. Skip what you don't know: later versions have more.
+    /// What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
     pub kind: u32,
     /// The number given with the queue: sbx_config_set_queue.
     pub cookie: u64,
@@ -23,7 +23,7 @@ pub struct sbx_event {
     pub lost: u64,
     /// An exit code, or an error's number.
     pub code: i32,
-    /// SBX_EXIT_…, or 0.
+    /// SBX_EXIT_..., or 0.
     pub reason: i32,
     /// The rule concerned, or -1.
     pub rule: i32,

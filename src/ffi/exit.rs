@@ -9,7 +9,7 @@ use crate::sandbox::Exit;
 pub struct sbx_exit {
     /// sizeof(sbx_exit), or 0.
     pub size: u32,
-    /// Why: SBX_EXIT_…. It tells a program's own 124 or 137 apart from the library's.
+    /// Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
     pub reason: i32,
     /// The program's own code; 128 + n for signal n; 124 when time ran out; 137 when terminated.
     pub code: i32,

@@ -14,7 +14,6 @@ use crate::sandbox::Sandbox;
 /// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. Texts
 /// live as long as it. It keeps no sandbox alive.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_sandbox_list {
     _private: [u8; 0],
 }
@@ -89,7 +88,7 @@ pub unsafe extern "C" fn sbx_sandbox_list_name(list: *const sbx_sandbox_list, in
     })
 }
 
-/// The state that a sandbox was in: SBX_STATE_….
+/// The state that a sandbox was in: SBX_STATE_....
 ///
 /// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -17,7 +17,8 @@ use crate::sys::descriptor;
 /// key, no data of tunnels.
 ///
 /// The descriptor is duplicated and stays the caller's. One setting for the whole process. Any thread;
-/// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted.
+/// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
+/// is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
 ///
 /// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
 /// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.

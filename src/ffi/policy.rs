@@ -16,7 +16,6 @@ use crate::policy::Policy;
 /// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
 /// by sbx_create, so that a program may look once.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_policy {
     _private: [u8; 0],
 }

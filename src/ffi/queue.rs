@@ -14,7 +14,6 @@ use crate::runtime::Queue;
 
 /// A queue of events. One takes the events of as many sandboxes as the host likes.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_queue {
     _private: [u8; 0],
 }

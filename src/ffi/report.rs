@@ -13,7 +13,6 @@ use crate::runsc::report::{Report, Status};
 
 /// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_report {
     _private: [u8; 0],
 }

@@ -17,7 +17,6 @@ use crate::runtime::{Runtime, RuntimeConfig};
 /// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
 /// default runtime, which is made on first use and lives as long as the process.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_runtime {
     _private: [u8; 0],
 }
@@ -33,7 +32,7 @@ impl Object for Runtime {
 pub struct sbx_runtime_config {
     /// sizeof(sbx_runtime_config), or 0.
     pub size: u32,
-    /// SBX_RUNTIME_…, added up.
+    /// SBX_RUNTIME_..., added up.
     pub flags: u32,
     /// The runsc to use; NULL: SBX_RUNSC, PATH, and the well-known places.
     pub runsc: *const c_char,

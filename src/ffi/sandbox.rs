@@ -22,7 +22,6 @@ use crate::sandbox::Sandbox;
 ///
 /// Any thread may call any of its functions at any time, several at once; only sbx_sandbox_free comes last.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_sandbox {
     _private: [u8; 0],
 }

@@ -21,7 +21,7 @@ pub(super) fn number(state: State) -> i32 {
     }
 }
 
-/// Where the sandbox is in its life: SBX_STATE_…. It only ever moves forward. Any thread, never blocks.
+/// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 ///
 /// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

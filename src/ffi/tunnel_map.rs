@@ -13,7 +13,6 @@ use crate::tunnel::{Tunnel, TunnelMap};
 /// Where the ports of a sandbox are reached, keyed by container port. It doesn't change and outlives the
 /// sandbox; any thread may read it. Texts live as long as it.
 #[derive(Debug)]
-#[repr(C)]
 pub struct sbx_tunnel_map {
     _private: [u8; 0],
 }
