@@ -51,7 +51,10 @@ fn header(out: &Path) -> Result<(), Box<dyn Error>> {
     let mut made = Vec::new();
     builder.generate()?.write(&mut made);
     // "# Safety" is rustdoc's; in a C manual the same words are simply what the caller must see to.
-    let made = String::from_utf8(made)?.replace("// # Safety\n", "// Requires:\n");
+    let made = String::from_utf8(made)?
+        .replace("//\n// # Safety\n// None: a bad handle is an error.\n", "")
+        .replace("// # Safety\n// None: a handle", "// A handle")
+        .replace("// # Safety\n", "// Requires:\n");
     std::fs::write(out.join("sbx.h"), made)?;
     Ok(())
 }

@@ -373,50 +373,31 @@ int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
 // Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
 // Any thread but not twice; blocks until everything is gone (bounded).
 //
-// Requires:
-// None: a handle that was freed already is ignored.
+// A handle that was freed already is ignored.
 void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
 // Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
 // Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_report_count(const struct sbx_report *report);
 
 // How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
 //
 // Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_report_status(const struct sbx_report *report, size_t index);
 
 // What the requirement is called. NULL for a bad handle or index.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_report_name(const struct sbx_report *report, size_t index);
 
 // What was found. NULL for a bad handle or index.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_report_detail(const struct sbx_report *report, size_t index);
 
 // What to do about it; empty where there is nothing to do. NULL for a bad handle or index.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_report_remedy(const struct sbx_report *report, size_t index);
 
 // Frees a report and its texts; NULL is allowed.
@@ -428,29 +409,17 @@ void sbx_report_free(struct sbx_report *report);
 // How many sandboxes are in the list.
 //
 // Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_sandbox_list_count(const struct sbx_sandbox_list *list);
 
 // A sandbox's id. NULL for a bad handle or index.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_sandbox_list_id(const struct sbx_sandbox_list *list, size_t index);
 
 // A sandbox's name. NULL if it has none, or for a bad handle or index.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_sandbox_list_name(const struct sbx_sandbox_list *list, size_t index);
 
 // The state that a sandbox was in: SBX_STATE_....
 //
 // Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_sandbox_list_state(const struct sbx_sandbox_list *list, size_t index);
 
 // Frees a list and its texts; NULL is allowed.
@@ -498,8 +467,7 @@ int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_
 //
 // Sandboxes that use it live on. Any thread, never blocks.
 //
-// Requires:
-// None: a handle that was freed already is ignored.
+// A handle that was freed already is ignored.
 void sbx_queue_free(struct sbx_queue *queue);
 
 // A policy by which any public address may be reached, save what is denied.
@@ -545,8 +513,7 @@ int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 
 // Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
 //
-// Requires:
-// None: a handle that was freed already is ignored.
+// A handle that was freed already is ignored.
 void sbx_policy_free(struct sbx_policy *policy);
 
 // Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
@@ -567,8 +534,7 @@ int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
 
 // Frees a config; NULL is allowed. Sandboxes made with it are not affected.
 //
-// Requires:
-// None: a handle that was freed already is ignored.
+// A handle that was freed already is ignored.
 void sbx_config_free(struct sbx_config *config);
 
 // The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
@@ -654,9 +620,6 @@ int sbx_config_mount_writable(struct sbx_config *config, const char *source, con
 // 124 and SBX_EXIT_TIMED_OUT.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
 
 // Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
@@ -664,9 +627,6 @@ int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
 // that the kernel picks; see sbx_config_bind_port.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_add_encrypted_port(struct sbx_config *config, uint32_t port);
 
 // Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
@@ -674,9 +634,6 @@ int sbx_config_add_encrypted_port(struct sbx_config *config, uint32_t port);
 // that the kernel picks; see sbx_config_bind_port.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
 
 // Adds a tunnel of raw TCP.
@@ -684,9 +641,6 @@ int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
 // that the kernel picks; see sbx_config_bind_port.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
 
 // Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
@@ -735,27 +689,18 @@ int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
 // a policy nothing leaves the sandbox.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_set_policy(struct sbx_config *config,
                           const struct sbx_policy *policy);
 
 // The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_set_mtu(struct sbx_config *config, uint32_t bytes);
 
 // What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
 // for SBX_STDERR, SBX_STREAM_MERGED.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_set_stream(struct sbx_config *config,
                           int32_t stream,
                           int32_t mode);
@@ -764,18 +709,12 @@ int sbx_config_set_stream(struct sbx_config *config,
 // at most 16 MiB, not both 0. 65536 each is a good choice.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_capture_stream(struct sbx_config *config, int32_t stream, size_t head, size_t tail);
 
 // The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
 // more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_set_tcp_probe(struct sbx_config *config,
                              uint32_t port,
                              int64_t interval_ms);
@@ -796,9 +735,6 @@ int sbx_config_set_exec_probe(struct sbx_config *config,
 // before the sandbox ends.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uint64_t cookie);
 
 // Creates a sandbox and waits until its program was started.
@@ -916,25 +852,16 @@ void sbx_sandbox_free(struct sbx_sandbox *sandbox);
 // Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 //
 // Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_sandbox_state(const struct sbx_sandbox *sandbox);
 
 // The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
 //
 // Any thread, never blocks. NULL for a bad handle.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_sandbox_id(const struct sbx_sandbox *sandbox);
 
 // The sandbox's name. The text lives as long as the handle.
 //
 // Any thread, never blocks. NULL if it has none, or for a bad handle.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_sandbox_name(const struct sbx_sandbox *sandbox);
 
 // Why the sandbox could not be created, after sbx_create_begin.
@@ -1006,51 +933,30 @@ void sbx_captured_free(struct sbx_captured *captured);
 // How many tunnels there are.
 //
 // Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_tunnel_map_count(const struct sbx_tunnel_map *map);
 
 // The container port of the tunnel with an index below the count.
 //
 // Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_tunnel_map_container_port(const struct sbx_tunnel_map *map, size_t index);
 
 // The port on the host that a tunnel listens on.
 //
 // Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// None: a bad handle is an error.
 int sbx_tunnel_map_port(const struct sbx_tunnel_map *map, uint32_t container_port);
 
 // The address on the host that a tunnel listens on. NULL for a bad handle or a port without a tunnel.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t container_port);
 
 // The https:// url of an encrypted tunnel. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
                                uint32_t container_port);
 
 // The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a port without a tunnel, and a plain tunnel or one with the host's own certificate.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
 
 // The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
-//
-// Requires:
-// None: a bad handle is an error.
 const char *sbx_tunnel_map_spki_sha256(const struct sbx_tunnel_map *map,
                                        uint32_t container_port);
 

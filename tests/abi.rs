@@ -1,5 +1,7 @@
 //! The shared library as C sees it: what it exports, what it is called, how structs lie, and the C tests.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

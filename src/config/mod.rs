@@ -11,7 +11,7 @@ mod probe;
 mod program;
 mod rules;
 mod stdio;
-mod user;
+pub(crate) mod user;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +25,7 @@ pub use mount::Mount;
 pub use port::{Port, PortKind};
 pub use probe::Probe;
 pub use stdio::Stdio;
-pub(crate) use user::{Account, User};
+use user::User;
 
 use crate::error::{Error, Result};
 use crate::policy::{Mode, Policy};

@@ -80,16 +80,17 @@ fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
 }
 
 fn panicked(payload: Box<dyn Any + Send>) -> Error {
-    let what = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned());
+    let what = message(&*payload).to_owned();
     // A payload may panic when it is dropped; then it is leaked.
     if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
     Error::new(Code::Panic, format!("the library panicked, which is a bug of it: {what}"))
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 /// Keeps panics of the library off the host's stderr: they go to the log.
@@ -111,7 +112,7 @@ fn is_ours() -> bool {
 
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
-    let what = info.payload_as_str().unwrap_or("without a message");
+    let what = message(info.payload());
     log::error!("panic at {place}: {what}");
 }
 
@@ -140,6 +141,21 @@ mod tests {
         // SAFETY: NULL is allowed.
         let code = unsafe { call(std::ptr::null_mut(), || panic::panic_any(Bomb)) };
         assert_eq!(code, Code::Panic.number());
+    }
+
+    #[test]
+    fn a_panic_makes_its_object_unusable_but_freeable() {
+        use crate::runtime::Queue;
+        let queue = handle::insert(Queue::new(1).unwrap()).unwrap();
+        let mut error = sbx_error::empty();
+        // SAFETY: `error` is ours.
+        let code = unsafe { on::<Queue>(queue, &raw mut error, |_| panic!("injected")) };
+        assert_eq!(code, Code::Panic.number());
+        // SAFETY: `error` is ours.
+        let code = unsafe { on::<Queue>(queue, &raw mut error, |_| Ok(0)) };
+        assert_eq!(code, Code::Panic.number());
+        assert!(error.text().contains("not usable any more"), "{}", error.text());
+        assert!(handle::take::<Queue>(queue).unwrap().is_some());
     }
 
     #[test]

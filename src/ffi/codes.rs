@@ -1,4 +1,5 @@
 //! The numbers that C sees: error codes, kinds, reasons, states. They never change their meaning.
+#![allow(dead_code, reason = "some are only read by C")]
 
 /// An argument or a setting has a value that is not allowed; the message names it and the rule.
 pub const SBX_EINVALID: i32 = -1001;

@@ -254,6 +254,5 @@ pub unsafe extern "C" fn sbx_config_mount_writable(
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_timeout_ms(config: *mut sbx_config, timeout_ms: i64) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop)) }
+    set(config, |config| config.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
 }

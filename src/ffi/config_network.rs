@@ -18,8 +18,7 @@ use crate::config::PortKind;
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_add_encrypted_port(config: *mut sbx_config, port: u32) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.add_any_port(port, PortKind::Encrypted).map(drop)) }
+    set(config, |config| config.add_any_port(port, PortKind::Encrypted).map(drop))
 }
 
 /// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
@@ -32,8 +31,7 @@ pub unsafe extern "C" fn sbx_config_add_encrypted_port(config: *mut sbx_config, 
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_add_h2_port(config: *mut sbx_config, port: u32) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.add_any_port(port, PortKind::H2).map(drop)) }
+    set(config, |config| config.add_any_port(port, PortKind::H2).map(drop))
 }
 
 /// Adds a tunnel of raw TCP.
@@ -46,8 +44,7 @@ pub unsafe extern "C" fn sbx_config_add_h2_port(config: *mut sbx_config, port: u
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_add_unencrypted_port(config: *mut sbx_config, port: u32) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.add_any_port(port, PortKind::Unencrypted).map(drop)) }
+    set(config, |config| config.add_any_port(port, PortKind::Unencrypted).map(drop))
 }
 
 /// Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
@@ -142,8 +139,7 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: *const sbx_policy) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_policy(&with(policy, PolicyObject::copy)?).map(drop)) }
+    set(config, |config| config.set_policy(&with(policy, PolicyObject::copy)?).map(drop))
 }
 
 /// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
@@ -154,6 +150,5 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_mtu(config: *mut sbx_config, bytes: u32) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_mtu(bytes).map(drop)) }
+    set(config, |config| config.set_mtu(bytes).map(drop))
 }

@@ -20,20 +20,17 @@ use crate::runtime::Queue;
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: i32, mode: i32) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            let stdio = match mode {
-                SBX_STREAM_NULL => Stdio::Null,
-                SBX_STREAM_DESCRIPTOR => Stdio::Descriptor,
-                SBX_STREAM_MERGED => Stdio::Merged,
-                _ => {
-                    return Err(Error::invalid(format!("stream mode {mode}: must be one of SBX_STREAM_...")));
-                }
-            };
-            config.set_stdio(input::stream(stream)?, stdio).map(drop)
-        })
-    }
+    set(config, |config| {
+        let stdio = match mode {
+            SBX_STREAM_NULL => Stdio::Null,
+            SBX_STREAM_DESCRIPTOR => Stdio::Descriptor,
+            SBX_STREAM_MERGED => Stdio::Merged,
+            _ => {
+                return Err(Error::invalid(format!("stream mode {mode}: must be one of SBX_STREAM_...")));
+            }
+        };
+        config.set_stdio(input::stream(stream)?, stdio).map(drop)
+    })
 }
 
 /// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
@@ -50,12 +47,7 @@ pub unsafe extern "C" fn sbx_config_capture_stream(
     head: usize,
     tail: usize,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop)
-        })
-    }
+    set(config, |config| config.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop))
 }
 
 /// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
@@ -71,13 +63,10 @@ pub unsafe extern "C" fn sbx_config_set_tcp_probe(
     port: u32,
     interval_ms: i64,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            let probe = Probe::tcp(input::port(port)?).every(input::duration("interval_ms", interval_ms)?);
-            config.set_readiness_probe(probe).map(drop)
-        })
-    }
+    set(config, |config| {
+        let probe = Probe::tcp(input::port(port)?).every(input::duration("interval_ms", interval_ms)?);
+        config.set_readiness_probe(probe).map(drop)
+    })
 }
 
 /// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
@@ -117,6 +106,5 @@ pub unsafe extern "C" fn sbx_config_set_queue(
     queue: *mut sbx_queue,
     cookie: u64,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| with(queue, |queue: &Queue| config.set_queue(queue, cookie).map(drop))) }
+    set(config, |config| with(queue, |queue: &Queue| config.set_queue(queue, cookie).map(drop)))
 }

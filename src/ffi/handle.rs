@@ -100,10 +100,10 @@ pub(super) fn take<T: Object>(handle: *const T::Opaque) -> Result<Option<Arc<T>>
 
 /// Makes an object unusable after a call on it panicked. It can still be freed.
 pub(super) fn poison(address: usize) {
-    if let Ok(table) = table() {
-        if let Some(slot) = table.lock().get_mut(&address) {
-            slot.poisoned = true;
-        }
+    if let Ok(table) = table()
+        && let Some(slot) = table.lock().get_mut(&address)
+    {
+        slot.poisoned = true;
     }
 }
 

@@ -56,7 +56,8 @@ unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
         sbx_runtime_config { size: 0, flags: 0, runsc: ptr::null(), keeper: ptr::null() };
     let mut result = RuntimeConfig::default();
     // SAFETY: as the caller promises.
-    let Some(given) = (unsafe { structs::read(config, ZERO) }?) else { return Ok(result) };
+    let given = unsafe { structs::read(config, ZERO) }?;
+    let Some(given) = given else { return Ok(result) };
     if given.flags & !SBX_RUNTIME_NO_USER_NAMESPACE != 0 {
         return Err(Error::invalid(format!(
             "runtime flags {:#x}: only SBX_RUNTIME_... may be set",

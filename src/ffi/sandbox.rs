@@ -249,8 +249,8 @@ pub unsafe extern "C" fn sbx_signal(
 
 /// Frees a sandbox and ends it if it still runs; NULL is allowed.
 ///
-/// Calls that wait on it return SBX_ECLOSED. Texts and descriptors that were opened: texts of it end,
-/// descriptors stay the caller's, tunnel maps live on. Any thread, never blocks.
+/// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
+/// captures live on. Any thread, never blocks.
 ///
 /// # Safety
 /// No text of the sandbox may be used after. A handle that was freed already is ignored.

@@ -88,7 +88,8 @@ pub(super) unsafe fn write<T: Layout>(at: *mut T, given: usize, value: &T) {
 
 /// Copies a text into a field, cut at a character's border, with a NUL behind it.
 pub(super) fn fill(field: &mut [c_char], text: &str) {
-    let end = text.floor_char_boundary(field.len().saturating_sub(1));
+    let room = field.len().saturating_sub(1).min(text.len());
+    let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     field.fill(0);
     for (to, from) in field.iter_mut().zip(text.bytes().take(end).take_while(|byte| *byte != 0)) {
         *to = c_char::from_ne_bytes([from]);

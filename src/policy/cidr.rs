@@ -138,7 +138,8 @@ mod tests {
         #[test]
         fn any_address_cut_to_its_prefix_is_accepted(bits: u32, prefix in 0u8..=32) {
             let network = ipnetwork::Ipv4Network::new(bits.into(), prefix).unwrap().network();
-            prop_assert!(parse(&format!("{network}/{prefix}")).is_ok());
+            let text = format!("{network}/{prefix}");
+            prop_assert!(parse(&text).is_ok());
         }
 
         #[test]
