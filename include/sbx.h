@@ -842,8 +842,8 @@ int sbx_signal(struct sbx_sandbox *sandbox, int signal, struct sbx_error *error)
 
 // Frees a sandbox and ends it if it still runs; NULL is allowed.
 //
-// Calls that wait on it return SBX_ECLOSED. Texts and descriptors that were opened: texts of it end,
-// descriptors stay the caller's, tunnel maps live on. Any thread, never blocks.
+// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
+// captures live on. Any thread, never blocks.
 //
 // Requires:
 // No text of the sandbox may be used after. A handle that was freed already is ignored.
