@@ -21,14 +21,7 @@ pub struct sbx_policy {
 }
 
 #[derive(Debug)]
-pub(super) struct PolicyObject(Mutex<Entries>);
-
-#[derive(Debug)]
-struct Entries {
-    policy: Policy,
-    /// An entry that never reached the policy: not a text.
-    unreadable: Result<()>,
-}
+pub(super) struct PolicyObject(Mutex<Policy>);
 
 impl Object for PolicyObject {
     type Opaque = sbx_policy;
@@ -36,32 +29,25 @@ impl Object for PolicyObject {
 }
 
 impl PolicyObject {
-    /// A copy of the policy, or its first bad entry.
+    /// A copy of the policy, its first bad entry included.
     pub(super) fn copy(&self) -> Result<Policy> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.unreadable.clone()?;
-        Ok(entries.policy.clone())
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     fn set(&self, range: Result<&str>, add: impl FnOnce(&mut Policy, &str) -> Result<()>) -> Result<c_int> {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut policy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match range {
-            Ok(range) => add(&mut entries.policy, range)?,
+            Ok(range) => add(&mut policy, range).map(|()| 0),
             Err(error) => {
-                if entries.unreadable.is_ok() {
-                    entries.unreadable = Err(error.clone());
-                }
-                return Err(error);
+                policy.spoil(&error);
+                Err(error)
             }
         }
-        Ok(0)
     }
 }
 
 fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
-    or(ptr::null_mut(), || {
-        handle::insert(PolicyObject(Mutex::new(Entries { policy: policy(), unreadable: Ok(()) })))
-    })
+    or(ptr::null_mut(), || handle::insert(PolicyObject(Mutex::new(policy()))))
 }
 
 /// A policy by which any public address may be reached, save what is denied.

@@ -127,10 +127,15 @@ impl Policy {
         match set(self) {
             Ok(()) => Ok(self),
             Err(error) => {
-                self.bad.get_or_insert_with(|| Refusal(error.code(), error.message().to_owned()));
+                self.spoil(&error);
                 Err(error)
             }
         }
+    }
+
+    /// Keeps a bad entry that was found before it got here (a text that is not UTF-8).
+    pub(crate) fn spoil(&mut self, error: &Error) {
+        self.bad.get_or_insert_with(|| Refusal(error.code(), error.message().to_owned()));
     }
 }
 

@@ -61,8 +61,15 @@ int main(void) {
 
     policy = sbx_policy_new_allowlist();
     CHECK(sbx_policy_allow_cidr(policy, "10.0.0.1/8") == SBX_EINVALID);
-    CHECK(sbx_policy_allow_cidr(policy, "\xc3\x28") == SBX_EINVALID);
+    CHECK(sbx_policy_allow_cidr(policy, "\xc3\x28") == SBX_EINVALID); /* the first is kept, not this */
     CHECK(sbx_policy_allow_cidr(policy, "192.0.2.0/24") == 0);
+    config = with_command();
+    CHECK(sbx_config_set_policy(config, policy) == SBX_EINVALID);
+    first_bad(config, "10.0.0.1/8");
+    sbx_policy_free(policy);
+
+    policy = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_deny_cidr(policy, "\xc3\x28") == SBX_EINVALID);
     config = with_command();
     CHECK(sbx_config_set_policy(config, policy) == SBX_EINVALID);
     first_bad(config, "UTF-8");
