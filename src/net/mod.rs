@@ -10,7 +10,4 @@ mod route;
 pub(crate) mod sysctl;
 pub(crate) mod topology;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use route::host_has_ipv6_route;

@@ -60,8 +60,11 @@ const V6: Version = Version {
 
 /// All rules. What isn't offered is refused at once, not left to time out.
 pub(super) fn rules(ipv6: bool) -> Vec<Rule> {
-    // G's own lo: what the library's sockets there say to each other.
-    let mut rules = vec![vec![Expression::Load(Meta::InputName), not_gateway(), Expression::Drop]];
+    let mut rules = vec![
+        // What sockets of G say to each other; nothing of the sandbox comes that way.
+        vec![Expression::Load(Meta::InputName), Expression::Equal(name("lo")), Expression::Accept],
+        vec![Expression::Load(Meta::InputName), Expression::NotEqual(name(GATEWAY_LINK)), Expression::Drop],
+    ];
     if ipv6 {
         rules.extend(V6.offered());
     }
@@ -71,13 +74,9 @@ pub(super) fn rules(ipv6: bool) -> Vec<Rule> {
     rules
 }
 
-fn not_gateway() -> Expression {
-    // The kernel compares the whole of the name's 16 bytes.
-    let mut name = [0; 16];
-    for (place, byte) in name.iter_mut().zip(GATEWAY_LINK.bytes()) {
-        *place = byte;
-    }
-    Expression::NotEqual(name.to_vec())
+/// An interface's name. The kernel compares the whole of its 16 bytes.
+fn name(name: &str) -> Vec<u8> {
+    name.bytes().chain(std::iter::repeat(0)).take(libc::IFNAMSIZ).collect()
 }
 
 impl Version {
