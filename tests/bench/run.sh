@@ -1,0 +1,127 @@
+#!/bin/sh
+# The benchmark: libsbx against its peers, side by side in one run, as ratios.
+#
+#   sh tests/bench/run.sh [start|terminate|tunnel|tls|memory]...     without a word: all of them
+#
+# Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
+# JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
+# is no test.
+#
+# Environment:
+#   SBX_RUNSC        the runsc to use (default: the one in PATH)
+#   BENCH_USER       as root: the ordinary user that the library and plain runsc run as (default nobody)
+#   BENCH_RUNS       runs of each figure of tunnel and tls (5), and of memory (5)
+#   BENCH_STARTS     runs of start and terminate (15)
+#   BENCH_MS         milliseconds of each throughput run (1000)
+#   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
+#
+# Needs a C compiler, OpenSSL's headers, HAProxy and nginx with its stream module, from Debian's packages; root
+# installs what is missing. Without root the peers join the sandbox's gateway as its owner, and 10,000
+# connections need a limit of 21000 descriptors.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+out=$top/target/bench
+results=$out/results.jsonl
+runs=${BENCH_RUNS:-5}
+starts=${BENCH_STARTS:-15}
+duration=${BENCH_MS:-1000}
+user=${BENCH_USER:-nobody}
+started=
+
+give_up() {
+    echo "bench: $*" >&2
+    exit 1
+}
+
+. "$here/figures.sh"
+. "$here/peers.sh"
+. "$here/measures.sh"
+
+install_peers() {
+    missing=
+    command -v cc >/dev/null || missing="$missing gcc libc6-dev"
+    [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
+    command -v openssl >/dev/null || missing="$missing openssl"
+    PATH=$PATH:/usr/sbin:/sbin
+    command -v haproxy >/dev/null || missing="$missing haproxy"
+    [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing nginx-light libnginx-mod-stream"
+    [ -n "$missing" ] || return 0
+    [ "$(id -u)" = 0 ] || give_up "missing:$missing; install them: apt-get install$missing"
+    echo "installing$missing" >&2
+    # Only the programs are wanted, not services that start by themselves.
+    policy=/usr/sbin/policy-rc.d
+    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && ours_policy=$policy; }
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >&2 ||
+        { apt-get update >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >&2; }
+    [ -z "${ours_policy-}" ] || rm "$ours_policy"
+}
+
+build() {
+    library=${BENCH_LIBRARY:-$top/target/release}
+    [ -n "${BENCH_LIBRARY-}" ] || (cd "$top" && cargo build --release --lib)
+    flags="-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror"
+    cc $flags -static -pthread "$here/client/server.c" -o "$bin/server"
+    cc $flags -pthread "$here/client/load.c" -o "$bin/load" -lssl -lcrypto
+    cc $flags "$here/client/into.c" -o "$bin/into"
+    cc $flags "$here/client/raw.c" -o "$bin/raw"
+    cp "$library"/libsbx.so* "$bin/"
+    cc $flags -I"$top/include" "$here/host.c" -o "$bin/host" -L"$bin" -lsbx -Wl,-rpath,"$bin"
+}
+
+# An ordinary user's command, in this process: call it in a subshell or in the background.
+as_user() {
+    [ "$(id -u)" = 0 ] || exec "$@"
+    exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
+}
+
+clean_up() {
+    status=$?
+    trap - EXIT INT TERM
+    exec 6>&- 7>&- 8>&- 9>&-
+    for pid in $started; do
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    rm -rf "$work"
+    exit $status
+}
+
+[ $# -gt 0 ] || set -- start terminate tunnel tls memory
+for what in "$@"; do
+    case $what in
+    start | terminate | tunnel | tls | memory) ;;
+    *) give_up "\"$what\" is none of start, terminate, tunnel, tls, memory" ;;
+    esac
+done
+runsc=${SBX_RUNSC:-$(command -v runsc || true)}
+[ -x "$runsc" ] || give_up "no runsc: put it in PATH or set SBX_RUNSC"
+
+install_peers
+ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
+mkdir -p "$out"
+# Everything the ordinary user runs or reads is here: it needn't be able to read this repository.
+work=$(mktemp -d "${TMPDIR:-/tmp}/sbx-bench.XXXXXX")
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+chmod 755 "$work"
+bin=$work/bin
+mkdir "$bin" "$work/state"
+[ "$(id -u)" != 0 ] || chown "$user" "$work/state"
+build
+cp "$runsc" "$bin/runsc"
+export SBX_RUNSC="$bin/runsc"
+
+lifecycle=
+for what in "$@"; do
+    case $what in
+    # Both come out of the same runs.
+    start | terminate)
+        [ -n "$lifecycle" ] || measure_lifecycle
+        lifecycle=done
+        "report_$what"
+        ;;
+    *) "measure_$what" ;;
+    esac
+done
