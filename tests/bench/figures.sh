@@ -17,8 +17,8 @@ median() {
 figure() {
     ours=$(median "$work/runs.$1.ours")
     theirs=$(median "$work/runs.$1.$2")
-    runs=$(wc -l <"$work/runs.$1.ours")
-    awk -v what="$1" -v peer="$2" -v unit="$3" -v budget="${4-}" -v ours="$ours" -v theirs="$theirs" -v runs="$runs" \
+    measured=$(wc -l <"$work/runs.$1.ours")
+    awk -v what="$1" -v peer="$2" -v unit="$3" -v budget="${4-}" -v ours="$ours" -v theirs="$theirs" -v runs="$measured" \
         -v results="$results" 'BEGIN {
         ratio = theirs > 0 ? ours / theirs : 0
         verdict = ""

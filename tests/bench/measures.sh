@@ -213,12 +213,9 @@ hold_idle() {
 
 # Fresh processes for every run, since neither gives back what it once had.
 measure_memory() {
-    counts=1000
-    if [ "$(ulimit -n)" -ge 21000 ]; then
-        counts="1000 10000"
-    else
-        echo "memory: 10,000 connections left out, the limit of descriptors is $(ulimit -n)"
-    fi
+    counts="1000 $most_idle"
+    [ "$most_idle" = 10000 ] ||
+        echo "memory: $most_idle connections instead of 10,000, since $(ulimit -n) descriptors are the limit here"
     for _ in $(seq "$runs"); do
         for count in $counts; do
             start_host

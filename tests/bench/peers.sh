@@ -12,7 +12,7 @@ haproxy_config() {
     cat <<END
 global
     nbthread 1
-    maxconn 12000
+    maxconn $((most_idle + 200))
 defaults
     mode tcp
     timeout connect 10s
@@ -38,7 +38,7 @@ END
 start_haproxy() {
     haproxy_config "$2" "${3-}" >"$work/haproxy.cfg"
     peer_ports haproxy "$2" "${3-}"
-    "$bin/into" "$1" $ports -- haproxy -db -f "$work/haproxy.cfg" </dev/null >"$work/haproxy.log" 2>&1 &
+    "$bin/into" "$1" $ports -- haproxy -db -f "$work/haproxy.cfg" </dev/null >"$work/haproxy.log" 2>&1 9>&- &
     haproxy=$!
     started="$started $haproxy"
     await_peer haproxy "$haproxy"
@@ -74,7 +74,7 @@ start_nginx() {
     done
     # NGINX is how nginx hands its listeners to its successor: the one way to give it some.
     NGINX=$descriptors "$bin/into" "$1" $ports -- nginx -e "$work/nginx.log" -c "$work/nginx.cfg" \
-        </dev/null >"$work/nginx.out" 2>&1 &
+        </dev/null >"$work/nginx.out" 2>&1 9>&- &
     nginx=$!
     started="$started $nginx"
     await_peer nginx "$nginx"
