@@ -118,8 +118,8 @@ alive() {
 
 # stop PID: ends a process of ours and waits until it is gone.
 stop() {
-    kill "$1" 2>/dev/null
-    wait "$1" 2>/dev/null
+    kill "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
     remaining=
     for pid in $started; do
         [ "$pid" = "$1" ] || remaining="$remaining $pid"
