@@ -121,7 +121,7 @@ impl Inbound {
         port: u16,
         socket: TcpListener,
         security: Security,
-        allowed: Vec<IpNetwork>,
+        allowed: Option<Vec<IpNetwork>>,
     ) {
         if !self.sandboxes.contains_key(&sandbox) {
             return;
