@@ -68,7 +68,7 @@ pub(crate) struct Inbound {
     pub(super) requests: Requests,
     upkeep: Key,
     upkeep_timer: Option<TimerId>,
-    freed: bool,
+    pub(super) freed: bool,
 }
 
 impl std::fmt::Debug for Inbound {

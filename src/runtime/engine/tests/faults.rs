@@ -92,15 +92,9 @@ fn connections_over_the_limit_wait_and_get_in_when_others_end() {
         let mut clients: Vec<TcpStream> = (0..5).map(|_| connect(tunnel)).collect();
         clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
         for mut client in clients {
-            let read = client.read_exact(&mut [0; 1]);
-            assert!(
-                read.is_ok(),
-                "{read:?}: {budget} {} used, {} open, asked {:?}",
-                rig.budget.used(),
-                rig.open(),
-                rig.asked.lock().unwrap()
-            );
+            client.read_exact(&mut [0; 1]).unwrap();
         }
+        assert!(rig.asked.lock().unwrap().len() < 50, "asking has an end");
         assert!(!rig.limits.lock().unwrap().is_empty(), "the host was told");
         rig.finish();
     }
