@@ -40,7 +40,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
     set_keep_alive(socket.as_fd()).context(what())?;
     let backlog = Backlog::new(BACKLOG).context(what())?;
     socket::listen(&socket, backlog).map_err(|error| explain(address, error))?;
-    Ok(TcpListener::from(OwnedFd::from(socket)))
+    Ok(TcpListener::from(socket))
 }
 
 fn explain(address: SocketAddr, error: nix::Error) -> Error {
