@@ -12,6 +12,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -32,6 +33,24 @@ static void must(int result, const char *what)
         return;
     fprintf(stderr, "%s: %d: %s\n", what, result, error.message);
     exit(1);
+}
+
+/* Whole reads from a stream of a sandbox, whether or not its descriptor blocks. */
+static int stream_read(int fd, char *data, size_t length)
+{
+    while (length > 0) {
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+        if (poll(&ready, 1, -1) < 0 && errno != EINTR)
+            return -1;
+        ssize_t got = read(fd, data, length);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            continue;
+        if (got <= 0)
+            return -1;
+        data += got;
+        length -= (size_t)got;
+    }
+    return 0;
 }
 
 static sbx_config *config_of(const char *const *command, size_t length, const char *rootfs, const char *server)
@@ -55,7 +74,7 @@ static void one_of_ours(const sbx_config *config)
     must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
     int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
     must(output, "sbx_sandbox_open_fd");
-    if (read(output, &byte, 1) != 1)
+    if (stream_read(output, &byte, 1) < 0)
         die("the program in the sandbox wrote nothing");
     int64_t first = now_ns();
     must(sbx_terminate(sandbox, &error), "sbx_terminate");
@@ -199,7 +218,7 @@ static int serve(int argc, char **argv)
     int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
     must(output, "sbx_sandbox_open_fd");
     char line[6];
-    if (read_all(output, line, sizeof line) < 0)
+    if (stream_read(output, line, sizeof line) < 0)
         die("the server in the sandbox didn't get ready");
     must(sbx_tunnels(sandbox, 10000, &tunnels, &error), "sbx_tunnels");
     printf("keeper %ld\n", keeper_of_mine());
