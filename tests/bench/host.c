@@ -35,12 +35,15 @@ static void must(int result, const char *what)
     exit(1);
 }
 
-/* Whole reads from a stream of a sandbox, whether or not its descriptor blocks. */
+/* Whole reads from a stream of a sandbox, whether or not its descriptor blocks; half a minute each. */
 static int stream_read(int fd, char *data, size_t length)
 {
     while (length > 0) {
         struct pollfd ready = {.fd = fd, .events = POLLIN};
-        if (poll(&ready, 1, -1) < 0 && errno != EINTR)
+        int count = poll(&ready, 1, 30000);
+        if (count == 0)
+            errno = ETIMEDOUT;
+        if (count == 0 || (count < 0 && errno != EINTR))
             return -1;
         ssize_t got = read(fd, data, length);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))

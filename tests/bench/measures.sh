@@ -81,52 +81,55 @@ stop_host() {
     stop "$host"
 }
 
-# run_load NAME SIDE ARGUMENT...: one run of the load client.
-run_load() {
-    run_name=$1
-    run_side=$2
-    shift 2
-    value=$("$bin/load" "$@") || give_up "$run_name of $run_side: load $*"
-    record "$run_name" "$run_side" "$value"
+# load_of SIDE NAME KIND MODE COUNT AMOUNT: one run of the load client against one side.
+load_of() {
+    options=
+    address=127.0.0.1
+    case $1/$2 in
+    straight/*) options="--in $keeper" address=$sandbox_address port=$(plain_port "$3") ;;
+    ours/tls-*) options=--tls port=$(tunnel_to "$(encrypted_port "$3")") ;;
+    ours/*) port=$(tunnel_to "$(plain_port "$3")") ;;
+    */tls-*) options=--tls port=$(port_of "$1" "tls-$3") ;;
+    *) port=$(port_of "$1" "$3") ;;
+    esac
+    value=$("$bin/load" $options "$4" "$address:$port" "$5" "$6") || give_up "$2 of $1: load $4 failed"
+    record "$2" "$1" "$value"
 }
 
-# each_load SIDE ADDRESS: PORTS is a function from a kind to its port; OPTIONS go before the mode.
-each_load() {
-    side=$1
-    at=$2
-    sink=$at:$("$port_function" sink)
-    run_load tunnel-up "$side" $options up "$sink" 1 "$duration"
-    run_load tunnel-up-4 "$side" $options up "$sink" 4 "$duration"
-    source=$at:$("$port_function" source)
-    run_load tunnel-down "$side" $options down "$source" 1 "$duration"
-    run_load tunnel-down-4 "$side" $options down "$source" 4 "$duration"
-    run_load tunnel-rtt "$side" $options rtt "$at:$("$port_function" echo)" 1 4000
-    hold=$at:$("$port_function" hold)
-    run_load tunnel-connects "$side" $options connects "$hold" 1 600
-    run_load tunnel-connects-8 "$side" $options connects "$hold" 8 600
+# in_turns "SIDES" NAME KIND MODE COUNT AMOUNT: the sides right after each other, so that they meet the same machine.
+in_turns() {
+    sides=$1
+    shift
+    for side in $sides; do
+        load_of "$side" "$@"
+    done
 }
 
-plain_tunnel() { tunnel_to "$(plain_port "$1")"; }
-encrypted_tunnel() { tunnel_to "$(encrypted_port "$1")"; }
-haproxy_port() { port_of haproxy "$1"; }
-nginx_port() { port_of nginx "$1"; }
-haproxy_tls_port() { port_of haproxy "tls-$1"; }
+# loads PREFIX "SIDES": one run of everything there is to measure of a tunnel.
+loads() {
+    in_turns "$2" "$1-up" sink up 1 "$duration"
+    in_turns "$2" "$1-up-4" sink up 4 "$duration"
+    in_turns "$2" "$1-down" source down 1 "$duration"
+    in_turns "$2" "$1-down-4" source down 4 "$duration"
+    in_turns "$2" "$1-rtt" echo rtt 1 4000
+    in_turns "$2" "$1-connects" hold connects 1 600
+    in_turns "$2" "$1-connects-8" hold connects 8 600
+}
+
+# Every other round goes the other way about: no side always comes after the same one.
+rounds() {
+    round=1
+    while [ "$round" -le "$runs" ]; do
+        if [ $((round % 2)) = 1 ]; then loads "$1" "$2"; else loads "$1" "$3"; fi
+        round=$((round + 1))
+    done
+}
 
 measure_tunnel() {
     start_host
     start_haproxy "$keeper" "$kinds"
     start_nginx "$keeper" "$kinds"
-    for _ in $(seq "$runs"); do
-        options="--in $keeper" port_function=plain_port
-        each_load straight "$sandbox_address"
-        options=
-        port_function=plain_tunnel
-        each_load ours 127.0.0.1
-        port_function=haproxy_port
-        each_load haproxy 127.0.0.1
-        port_function=nginx_port
-        each_load nginx 127.0.0.1
-    done
+    rounds tunnel "straight ours haproxy nginx" "nginx haproxy ours straight"
     stop "$nginx"
     stop "$haproxy"
     stop_host
@@ -157,30 +160,20 @@ make_certificate() {
     chmod 644 "$work/key.pem" "$work/chain.pem"
 }
 
-tls_loads() {
-    run_load tls-up "$1" --tls up "127.0.0.1:$("$2" sink)" 1 "$duration"
-    run_load tls-up-4 "$1" --tls up "127.0.0.1:$("$2" sink)" 4 "$duration"
-    run_load tls-down "$1" --tls down "127.0.0.1:$("$2" source)" 1 "$duration"
-    run_load tls-down-4 "$1" --tls down "127.0.0.1:$("$2" source)" 4 "$duration"
-    run_load tls-rtt "$1" --tls rtt "127.0.0.1:$("$2" echo)" 1 4000
-    run_load tls-handshakes-8 "$1" --tls connects "127.0.0.1:$("$2" hold)" 8 600
-}
-
 measure_tls() {
     make_certificate
     start_host "$work/chain.pem" "$work/key.pem"
     start_haproxy "$keeper" "$kinds" "$work/both.pem"
-    for _ in $(seq "$runs"); do
-        tls_loads ours encrypted_tunnel
-        tls_loads haproxy haproxy_tls_port
-    done
+    rounds tls "ours haproxy" "haproxy ours"
     stop "$haproxy"
     stop_host
     for name in up up-4 down down-4; do
         figure "tls-$name" haproxy Gbit/s ">=1.2"
     done
     figure tls-rtt haproxy us
-    figure tls-handshakes-8 haproxy conn/s ">=1.2"
+    # Each of these connections begins with a whole handshake.
+    figure tls-connects haproxy conn/s ">=1.2"
+    figure tls-connects-8 haproxy conn/s ">=1.2"
 }
 
 # --- memory ------------------------------------------------------------------------------------------------
@@ -190,25 +183,26 @@ memory_of() {
     awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/smaps_rollup"
 }
 
-# hold_idle NAME SIDE PID PORT COUNT: bytes by which the process has grown, for each idle connection.
+# hold_idle SIDE PID PORT COUNT: bytes by which the process has grown for each idle connection, and all it has.
 hold_idle() {
-    before=$(memory_of "$3" Rss)
+    before=$(memory_of "$2" Rss)
     rm -f "$work/idle.in"
     mkfifo "$work/idle.in"
     exec 7<>"$work/idle.in"
-    "$bin/load" idle "127.0.0.1:$4" "$5" 0 <"$work/idle.in" 7>&- 9>&- >"$work/idle.out" 2>"$work/idle.log" &
+    "$bin/load" idle "127.0.0.1:$3" "$4" 0 <"$work/idle.in" 7>&- 9>&- >"$work/idle.out" 2>"$work/idle.log" &
     idle=$!
     started="$started $idle"
     exec 6>"$work/idle.in" 7>&-
     while ! grep -q ready "$work/idle.out"; do
-        alive "$idle" || { cat "$work/idle.log" >&2; give_up "$5 idle connections to $2 ended early"; }
+        alive "$idle" || { cat "$work/idle.log" >&2; give_up "$4 idle connections to $1 ended early"; }
         sleep 0.2
     done
-    after=$(memory_of "$3" Rss)
+    after=$(memory_of "$2" Rss)
     exec 6>&-
-    wait "$idle" || { cat "$work/idle.log" >&2; give_up "$5 idle connections to $2 failed"; }
+    wait "$idle" || { cat "$work/idle.log" >&2; give_up "$4 idle connections to $1 failed"; }
     stop "$idle"
-    record "$1" "$2" "$(((after > before ? after - before : 0) * 1024 / $5))"
+    record "memory-idle-$4" "$1" "$(((after > before ? after - before : 0) * 1024 / $4))"
+    record "memory-total-$4" "$1" "$after"
 }
 
 # Fresh processes for every run, since neither gives back what it once had.
@@ -222,14 +216,16 @@ measure_memory() {
             start_haproxy "$keeper" hold
             record keeper-anonymous ours "$(memory_of "$keeper" Anonymous)"
             record keeper-anonymous budget 200
-            hold_idle "memory-idle-$count" ours "$host" "$(plain_tunnel hold)" "$count"
-            hold_idle "memory-idle-$count" haproxy "$haproxy" "$(haproxy_port hold)" "$count"
+            hold_idle ours "$host" "$(tunnel_to "$(plain_port hold)")" "$count"
+            hold_idle haproxy "$haproxy" "$(port_of haproxy hold)" "$count"
             stop "$haproxy"
             stop_host
         done
     done
     for count in $counts; do
         figure "memory-idle-$count" haproxy B/conn "<=1"
+        # The whole of the host program too, lest what was set aside beforehand look like nothing.
+        figure "memory-total-$count" haproxy KiB
     done
     figure keeper-anonymous budget KiB "<=1"
 }

@@ -73,6 +73,8 @@ build() {
 # An ordinary user's command, in this process: call it in a subshell or in the background.
 as_user() {
     [ "$(id -u)" = 0 ] || exec "$@"
+    # The directories of root's session are not this user's.
+    unset XDG_RUNTIME_DIR
     exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
 }
 

@@ -62,9 +62,10 @@ static pid_t start(const char *runsc, const char *bundle, const char *state, uns
         die("fork");
     if (child > 0)
         return child;
+    /* If this process dies, so does runsc, and with it its sentry. */
     int null = open("/dev/null", O_RDWR);
-    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
-        die("standard streams of runsc");
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
+        die("set-up of the child for runsc");
     char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "TMPDIR=/tmp", NULL};
     execle(runsc, "runsc", root, "--network=sandbox", "--ignore-cgroups", "--overlay2=root:memory", "run", "--bundle",
            bundle, id, (char *)NULL, environment);
