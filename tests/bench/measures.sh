@@ -53,7 +53,8 @@ report_terminate() {
 
 # start_host [CHAIN KEY]: sets host and keeper, and tunnel_to works.
 start_host() {
-    rm -f "$work/host.in"
+    rm -f "$work/host.in" "$work/host.out"
+    : >"$work/host.out"
     mkfifo "$work/host.in"
     # The line below would wait for a reader, and the host for a writer; 8 is both for a moment.
     exec 8<>"$work/host.in"
@@ -186,7 +187,8 @@ memory_of() {
 # hold_idle SIDE PID PORT COUNT: bytes by which the process has grown for each idle connection, and all it has.
 hold_idle() {
     before=$(memory_of "$2" Rss)
-    rm -f "$work/idle.in"
+    rm -f "$work/idle.in" "$work/idle.out"
+    : >"$work/idle.out"
     mkfifo "$work/idle.in"
     exec 7<>"$work/idle.in"
     "$bin/load" idle "127.0.0.1:$3" "$4" 0 <"$work/idle.in" 7>&- 9>&- >"$work/idle.out" 2>"$work/idle.log" &
@@ -214,8 +216,11 @@ measure_memory() {
         for count in $counts; do
             start_host
             start_haproxy "$keeper" hold
-            record keeper-anonymous ours "$(memory_of "$keeper" Anonymous)"
-            record keeper-anonymous budget 200
+            # The keeper isn't dumpable: only root may look.
+            if [ "$(id -u)" = 0 ]; then
+                record keeper-anonymous ours "$(memory_of "$keeper" Anonymous)"
+                record keeper-anonymous budget 200
+            fi
             hold_idle ours "$host" "$(tunnel_to "$(plain_port hold)")" "$count"
             hold_idle haproxy "$haproxy" "$(port_of haproxy hold)" "$count"
             stop "$haproxy"
@@ -227,5 +232,9 @@ measure_memory() {
         # The whole of the host program too, lest what was set aside beforehand look like nothing.
         figure "memory-total-$count" haproxy KiB
     done
-    figure keeper-anonymous budget KiB "<=1"
+    if [ "$(id -u)" = 0 ]; then
+        figure keeper-anonymous budget KiB "<=1"
+    else
+        echo "memory: the keeper's is left out, only root can see it"
+    fi
 }

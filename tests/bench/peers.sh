@@ -45,8 +45,9 @@ start_haproxy() {
 }
 
 nginx_config() {
-    [ "$(id -u)" != 0 ] || echo "user root;"
     cat <<END
+# An ordinary user is root in the sandbox's user namespace, and the only one there.
+user root;
 load_module /usr/lib/nginx/modules/ngx_stream_module.so;
 daemon off;
 worker_processes 1;
@@ -102,7 +103,7 @@ port_of() {
 await_peer() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         alive "$2" || break
-        "$bin/load" connects "127.0.0.1:$(port_of "$1" hold)" 1 1 >/dev/null 2>&1 && return
+        timeout 2 "$bin/load" connects "127.0.0.1:$(port_of "$1" hold)" 1 1 >/dev/null 2>&1 && return
         sleep 0.2
     done
     cat "$work/$1".log "$work/$1".out >&2 2>/dev/null
