@@ -7,6 +7,7 @@ mod probing;
 mod shared;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -89,6 +90,11 @@ impl Sandbox {
     /// The name it was given.
     pub fn name(&self) -> Option<&str> {
         self.shared().config.name()
+    }
+
+    /// The tags it was given.
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        self.shared().config.tags()
     }
 
     /// Where it is in its life.
