@@ -11,7 +11,6 @@ use nix::libc;
 
 use super::bounded::{End, Output, run_bounded};
 use super::features::Features;
-use super::find::INSTALL;
 use crate::error::{Code, Error, Result};
 
 /// `runsc flags` prints 16 KiB.
@@ -19,6 +18,9 @@ const OUTPUT_LIMIT: usize = 1024 * 1024;
 
 /// Generous: a cold 80 MB binary on a slow disk under load. In health it takes 30 ms.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where people get it.
+pub(crate) const INSTALL: &str = "https://gvisor.dev/docs/user_guide/install/";
 
 /// What tells one file from another, and from itself after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

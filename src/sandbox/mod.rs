@@ -1,5 +1,6 @@
 //! One sandbox's life: states, exit, timers.
 
+mod control;
 mod exit;
 mod life;
 mod plan;
@@ -12,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use control::{Command, Control};
 pub use exit::{Exit, ExitReason};
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;
@@ -19,7 +21,6 @@ pub(crate) use shared::Shared;
 
 use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Stream};
-use crate::runtime::{Command, Control};
 use crate::tunnel::TunnelMap;
 
 /// Where a sandbox is in its life. It only ever moves forward.
