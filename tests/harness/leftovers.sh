@@ -1,0 +1,45 @@
+# What tests may leave behind: processes, mounts, network namespaces, files. Sourced.
+#
+# $contained says whether this shell is process 1 of namespaces made for the run: then everything seen belongs
+# to the run. Else only what carries a sandbox's names is looked at.
+
+# snapshot FILE: what there is now, a line each, sorted.
+snapshot() {
+    # In this shell, without a pipe: every process that the listing itself needs would be in the list.
+    for entry in /proc/[0-9]*; do
+        if [ "$entry" = "/proc/$$" ]; then
+            continue
+        fi
+        { read -r name <"$entry/comm"; } 2>/dev/null || continue
+        case $contained:$name in
+            true:* | false:runsc* | false:sbx-keeper* | false:exe) printf 'process %s %s\n' "${entry#/proc/}" "$name" ;;
+        esac
+    done >"$1.unsorted"
+    sed 's/^/mount /' /proc/self/mounts >>"$1.unsorted"
+    if [ "$contained" = true ]; then
+        # A namespace that something still holds, by a process or by a mount.
+        readlink /proc/[0-9]*/ns/net 2>/dev/null | sort -u | sed 's/^/network namespace /' >>"$1.unsorted"
+        find /tmp /run /dev/shm -mindepth 1 2>/dev/null | sed 's/^/file /' >>"$1.unsorted"
+    else
+        find "$TMPDIR" -mindepth 1 2>/dev/null | sed 's/^/file /' >>"$1.unsorted"
+    fi
+    sort "$1.unsorted" >"$1"
+}
+
+# nothing_left BEFORE LOG: whether all is as before, within 20 seconds: the kernel takes namespaces down after
+# the last process is gone. What is left is written to the log.
+nothing_left() {
+    tries=100
+    while :; do
+        snapshot "$1.now"
+        if cmp -s "$1" "$1.now"; then
+            return 0
+        fi
+        tries=$((tries - 1))
+        if [ "$tries" = 0 ]; then
+            diff "$1" "$1.now" | sed -n 's/^> /left over: /p; s/^< /gone: /p' >>"$2"
+            return 1
+        fi
+        sleep 0.2
+    done
+}
