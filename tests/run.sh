@@ -94,7 +94,8 @@ offline() {
         sh "$contained" "$@"
 }
 
-say "== style and build =="
+say "== the harness, style, and the build =="
+check "harness" in_namespaces sh "$(pwd)/tests/harness/check.sh" "$contained"
 check "cargo fmt" cargo fmt --all -- --check
 check "cargo clippy" cargo clippy --locked --all-targets --all-features -- -D warnings
 

@@ -28,8 +28,9 @@ snapshot() {
 
 # nothing_left BEFORE LOG: whether all is as before, within 20 seconds: the kernel takes namespaces down after
 # the last process is gone. What is left is written to the log.
+tries_before_giving_up=100
 nothing_left() {
-    tries=100
+    tries=$tries_before_giving_up
     while :; do
         snapshot "$1.now"
         if cmp -s "$1" "$1.now"; then

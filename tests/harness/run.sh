@@ -9,18 +9,13 @@ work=$3
 . "$work/checkout/tests/harness/report.sh"
 . "$work/checkout/tests/harness/leftovers.sh"
 . "$work/checkout/tests/harness/identity.sh"
+. "$work/checkout/tests/harness/contain.sh"
 results=$work/results
 logs=$work/logs/$run
 mkdir -p "$logs" "$work/snapshots"
 
-# Nothing outside is there to be contacted, and no file of the machine is in the way of counting.
 if [ "$contained" = true ]; then
-    ip link set lo up
-    mount -t tmpfs -o mode=1777 tmpfs /tmp
-    mount -t tmpfs -o mode=755 tmpfs /run
-    if [ -d /dev/shm ]; then
-        mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-    fi
+    contain
     TMPDIR=/tmp
 else
     TMPDIR=$work/tmp
