@@ -1,5 +1,6 @@
 //! One sandbox's life: states, exit, timers.
 
+mod control;
 mod exit;
 mod life;
 mod plan;
@@ -7,10 +8,12 @@ mod probing;
 mod shared;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use control::{Command, Control};
 pub use exit::{Exit, ExitReason};
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;
@@ -18,7 +21,6 @@ pub(crate) use shared::Shared;
 
 use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Stream};
-use crate::runtime::{Command, Control};
 use crate::tunnel::TunnelMap;
 
 /// Where a sandbox is in its life. It only ever moves forward.
@@ -89,6 +91,11 @@ impl Sandbox {
     /// The name it was given.
     pub fn name(&self) -> Option<&str> {
         self.shared().config.name()
+    }
+
+    /// The tags it was given.
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        self.shared().config.tags()
     }
 
     /// Where it is in its life.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Exit, State};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::event::{Event, EventKind, queue};
 use crate::process::Capture;
 use crate::runsc::command::SandboxId;
-use crate::runtime::{Event, EventKind, queue};
 use crate::tunnel::{Counters, TunnelMap};
 
 /// One sandbox, seen from all threads. The control thread writes, everybody reads and waits.

@@ -16,19 +16,30 @@ pub(crate) fn current() -> io::Result<OwnedFd> {
     }
 }
 
+/// `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9.
+const PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// Kills a process and, where the kernel can (6.9), the process group that it leads, also when it has ended.
+pub(crate) fn kill_group(process: BorrowedFd<'_>) {
+    if send(process, libc::SIGKILL, PROCESS_GROUP).is_err() {
+        // An older kernel, or all have ended: then this fails too, as it should.
+        let _ = send(process, libc::SIGKILL, 0);
+    }
+}
+
 /// Sends a signal. A process that has already ended is not an error.
 pub(crate) fn signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    match send(process, signal, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        done => done,
+    }
+}
+
+fn send(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
+    let own = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the siginfo pointer may be NULL (pidfd_send_signal(2)).
-    let done = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
-    };
-    if done == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        error => Err(error),
-    }
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, own, flags) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Takes an ended child off the kernel's list. The host may have done so already (wait(-1), SIGCHLD
