@@ -75,6 +75,7 @@ static void one_of_ours(const sbx_config *config)
     char byte;
     int64_t before = now_ns();
     must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+    int64_t created = now_ns();
     int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
     must(output, "sbx_sandbox_open_fd");
     if (stream_read(output, &byte, 1) < 0)
@@ -85,8 +86,8 @@ static void one_of_ours(const sbx_config *config)
     int64_t gone = now_ns();
     close(output);
     sbx_sandbox_free(sandbox);
-    printf("start ours %lld\nterminate ours %lld\n", (long long)(first - before) / 1000,
-           (long long)(gone - first) / 1000);
+    printf("create ours %lld\nstart ours %lld\nterminate ours %lld\n", (long long)(created - before) / 1000,
+           (long long)(first - before) / 1000, (long long)(gone - first) / 1000);
 }
 
 static FILE *to_raw, *from_raw;
