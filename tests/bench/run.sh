@@ -119,6 +119,10 @@ build
 cp "$runsc" "$bin/runsc"
 export SBX_RUNSC="$bin/runsc"
 
+read -r load _ </proc/loadavg
+echo "$(nproc) processors, load $load before the start$(awk -v load="$load" 'BEGIN {
+    if (load > 0.5) printf ": others are at work, the figures will be rough" }')"
+
 lifecycle=
 for what in "$@"; do
     case $what in
