@@ -100,6 +100,11 @@ done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}
 [ -x "$runsc" ] || give_up "no runsc: put it in PATH or set SBX_RUNSC"
 
+# Before our own building counts.
+read -r load _ </proc/loadavg
+echo "$(nproc) processors, load $load before the start$(awk -v load="$load" 'BEGIN {
+    if (load > 0.5) printf ": others are at work, the figures will be rough" }')"
+
 install_peers
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 # A proxy has two descriptors a connection.
@@ -118,10 +123,6 @@ mkdir "$bin" "$work/state"
 build
 cp "$runsc" "$bin/runsc"
 export SBX_RUNSC="$bin/runsc"
-
-read -r load _ </proc/loadavg
-echo "$(nproc) processors, load $load before the start$(awk -v load="$load" 'BEGIN {
-    if (load > 0.5) printf ": others are at work, the figures will be rough" }')"
 
 lifecycle=
 for what in "$@"; do
