@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::wire::keeper::{Reply, Request};
@@ -113,9 +113,9 @@ impl Keeper {
         pidfd::reap(self.child.pidfd.as_fd());
     }
 
-    /// Readable once it has ended.
-    pub(crate) fn pidfd(&self) -> RawFd {
-        self.child.pidfd.as_raw_fd()
+    /// Its process: readable once it has ended.
+    pub(crate) fn process(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
     }
 
     /// Its process id, for messages.

@@ -2,10 +2,12 @@
 
 mod capture;
 mod init;
+mod streams;
 
 pub use capture::Captured;
-pub(crate) use capture::{Capture, CaptureReader};
+pub(crate) use capture::{Capture, CaptureReader, Progress as CaptureProgress};
 pub(crate) use init::Init;
+pub(crate) use streams::{Ours, Streams};
 
 /// One of the three standard streams of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,7 +58,16 @@ fn current() -> Result<OwnedFd, Failure> {
 }
 
 fn netlink(protocol: i32) -> io::Result<OwnedFd> {
-    system::socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)
+    let socket = system::socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
+    // Short acknowledgements with the kernel's own words in them (netlink(7)); good to have, not needed.
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        let yes = 1_i32;
+        let length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(0);
+        let value = (&raw const yes).cast();
+        // SAFETY: the value is live and as long as said.
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, value, length) };
+    }
+    Ok(socket)
 }
 
 /// Writes and reads back. `/proc/sys` may be read-only (in many containers): what the sandbox can't do
