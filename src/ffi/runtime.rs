@@ -124,7 +124,7 @@ pub unsafe extern "C" fn sbx_runtime_check(
         call(error, || {
             let place = input::place("report", report)?;
             place.write(ptr::null_mut());
-            place.write(handle::insert(ReportObject::new(&Runtime::check(&read(config)?)?))?);
+            place.write(handle::insert(ReportObject::new(&Runtime::check(&read(config)?)))?);
             Ok(0)
         })
     }

@@ -42,8 +42,8 @@ impl TunnelMapObject {
             port: tunnel.port(),
             host: Some(c_text(tunnel.host())),
             url: tunnel.url().map(c_text),
-            ca_pem: tunnel.ca_pem().map(c_text),
-            spki_sha256: tunnel.spki_sha256().map(c_text),
+            ca_pem: tunnel.url().and(map.ca_pem()).map(c_text),
+            spki_sha256: tunnel.url().and(map.spki_pin()).map(c_text),
         };
         Self(map.iter().map(texts).collect())
     }

@@ -50,6 +50,7 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
     Some(Setup {
         user_namespace: true,
         network,
+        only_namespaces: false,
         sysctls: vec![],
         runsc: runsc.to_str().unwrap().into(),
         runsc_identity: (there.dev(), there.ino()),

@@ -53,7 +53,9 @@ impl Netlink {
         while let Some(length) = self.receive(&mut buffer)? {
             for message in messages(buffer.get(..length).unwrap_or_default()) {
                 let index = message.sequence.wrapping_sub(first);
-                let Some(what) = usize::try_from(index).ok().and_then(|index| names.get(index)) else { continue };
+                let Some(what) = usize::try_from(index).ok().and_then(|index| names.get(index)) else {
+                    continue;
+                };
                 let Some((error, text)) = acknowledgement(&message) else { continue };
                 answered += 1;
                 if error != 0 && failure.as_ref().is_none_or(|(before, _)| index < *before) {
@@ -63,7 +65,9 @@ impl Netlink {
         }
         match failure {
             Some((_, error)) => Err(error),
-            None if answered == 0 => Err(Error::new(Code::Internal, "the kernel did not answer a netlink request")),
+            None if answered == 0 => {
+                Err(Error::new(Code::Internal, "the kernel did not answer a netlink request"))
+            }
             None => Ok(()),
         }
     }
@@ -118,7 +122,9 @@ impl Netlink {
                 Ok(length) => return Ok(Some(length)),
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
-                Err(error) => return Err(Error::system("receiving from the kernel by netlink", &error.into())),
+                Err(error) => {
+                    return Err(Error::system("receiving from the kernel by netlink", &error.into()));
+                }
             }
         }
     }

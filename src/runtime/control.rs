@@ -64,8 +64,8 @@ impl Control {
         self.waker.wake().context("waking the control thread")
     }
 
-    /// A stream to a port inside; waits until it is connected or refused.
-    pub(crate) fn connect(&self, shared: &Shared, port: u16, timeout: Option<Duration>) -> Result<OwnedFd> {
+    /// A stream to a port inside; waits until it is connected or refused. The engine's own time-outs bound it.
+    pub(crate) fn connect(&self, shared: &Shared, port: u16) -> Result<OwnedFd> {
         let (ours, theirs) = UnixStream::pair().context("a socket pair for a connection")?;
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).context("a socket pair for a connection")?;
@@ -74,18 +74,8 @@ impl Control {
         let reply = Box::new(move |result| drop(told.send(result)));
         let (key, stream) = (shared.number, OwnedFd::from(theirs));
         self.engine.send(engine::Command::Attach { key, port, stream, reply })?;
-        let ended = || Error::new(Code::State, format!("sandbox {} has ended", shared.id));
-        let connected = match timeout {
-            None => outcome.recv().map_err(|_| ended()),
-            Some(timeout) => outcome.recv_timeout(timeout).map_err(|error| match error {
-                std::sync::mpsc::RecvTimeoutError::Timeout => {
-                    let waited = timeout.as_millis();
-                    Error::new(Code::TimedOut, format!("port {port} did not answer within {waited} ms"))
-                }
-                std::sync::mpsc::RecvTimeoutError::Disconnected => ended(),
-            }),
-        };
-        connected?.map(|()| ours.into())
+        let ended = |_| Error::new(Code::State, format!("sandbox {} has ended", shared.id));
+        outcome.recv().map_err(ended)?.map(|()| ours.into())
     }
 }
 

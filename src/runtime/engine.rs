@@ -53,8 +53,8 @@ pub(crate) enum Command {
         listener: TcpListener,
         /// With or without TLS.
         security: Security,
-        /// The sources that may connect; empty for all.
-        allowed: Vec<IpNetwork>,
+        /// The sources that may connect: `None` means every one, an empty list none.
+        allowed: Option<Vec<IpNetwork>>,
     },
     /// The answer to `Request::NeedSockets`.
     Stock {

@@ -8,6 +8,7 @@ use super::RuntimeConfig;
 use crate::error::Result;
 use crate::keeper::Program;
 use crate::net;
+use crate::runsc::doctor::LiveProbe;
 use crate::runsc::find::{Locator, Search};
 use crate::sandbox::{Plan, Shared};
 use crate::tunnel::Authority;
@@ -59,4 +60,10 @@ pub(super) fn locator(config: &RuntimeConfig) -> Locator {
 
 fn environment(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// What a keeper can do here: tried by having one make its namespaces, and laying links and rules in them.
+pub(super) fn trial(config: &RuntimeConfig) -> Option<LiveProbe> {
+    let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER"));
+    Some(super::trial::run(keeper.as_deref(), config.user_namespace))
 }

@@ -5,10 +5,11 @@ pub(crate) mod engine;
 mod event;
 mod host;
 pub(crate) mod queue;
+mod trial;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::OnceCell;
 
@@ -21,7 +22,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::{doctor, report::Report};
-use crate::sandbox::{Sandbox, Shared, State};
+use crate::sandbox::{Sandbox, Shared, State, WeakSandbox};
 use crate::sys::limits;
 
 /// Descriptors that are left to the host, whatever its limit.
@@ -58,7 +59,7 @@ struct Inner {
     control: Mutex<Option<control::Thread>>,
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
-    sandboxes: Mutex<Vec<Weak<Shared>>>,
+    sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
 /// Numbers sandboxes, for all runtimes of the process.
@@ -107,32 +108,32 @@ impl Runtime {
     /// Begins to create a sandbox; the end of it is an event (`Started` or `Failed`).
     pub fn create_begin(&self, config: &Config) -> Result<Sandbox> {
         config.check()?;
-        let shared = self.register(config)?;
-        self.inner.way.send(Command::Create(Arc::clone(&shared)))?;
-        Ok(Sandbox::new(shared, self.inner.way.clone()))
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
+        let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
+        self.register(&sandbox)?;
+        self.inner.way.send(Command::Create(shared))?;
+        Ok(sandbox)
     }
 
     /// Puts a sandbox on the list, if its name is free.
-    fn register(&self, config: &Config) -> Result<Arc<Shared>> {
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
+    fn register(&self, sandbox: &Sandbox) -> Result<()> {
         let mut list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|other| other.upgrade().is_some_and(|other| other.facts().state != State::Ended));
-        if let Some(name) = config.name() {
-            let taken = list.iter().filter_map(Weak::upgrade).any(|other| other.config.name() == Some(name));
+        list.retain(|other| other.upgrade().is_some_and(|other| other.state() != State::Ended));
+        if let Some(name) = sandbox.name() {
+            let taken = list.iter().filter_map(WeakSandbox::upgrade).any(|other| other.name() == Some(name));
             if taken {
                 return Err(Error::new(Code::Exists, format!("a sandbox named {name:?} exists already")));
             }
         }
-        list.push(Arc::downgrade(&shared));
-        Ok(shared)
+        list.push(sandbox.downgrade());
+        Ok(())
     }
 
-    /// The ids of the sandboxes of this runtime that have not ended.
-    pub fn sandboxes(&self) -> Vec<String> {
+    /// The sandboxes of this runtime that the host holds and that have not ended.
+    pub fn sandboxes(&self) -> Vec<Sandbox> {
         let list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
-        let living = list.iter().filter_map(Weak::upgrade).filter(|one| one.facts().state != State::Ended);
-        living.map(|one| one.id.to_string()).collect()
+        list.iter().filter_map(WeakSandbox::upgrade).filter(|one| one.state() != State::Ended).collect()
     }
 
     /// Ends every sandbox and both threads; returns when they are gone. Every call fails afterwards.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::plan::{self, Plan};
 use super::probing::Probing;
 use super::{Exit, ExitReason, Shared, State, trouble};
+use crate::config::PortKind;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Start};
 use crate::keeper::wire::keeper::{Reply as FromKeeper, Request as ToKeeper};
@@ -28,7 +29,6 @@ use crate::net::topology;
 use crate::process::{CaptureReader, Init, Ours, Streams};
 use crate::reactor::{Key, Lane, Permit, Reactor, TimerId};
 use crate::runtime::{Command, Control, EventKind, engine};
-use crate::config::PortKind;
 use crate::sys::channel;
 use crate::tunnel::{Security, Settings};
 
@@ -110,7 +110,12 @@ impl Life {
     pub(crate) const DESCRIPTORS: usize = 16;
 
     /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
-    pub(crate) fn begin(program: &Program, shared: Arc<Shared>, mut plan: Plan, permit: Permit) -> Result<Self> {
+    pub(crate) fn begin(
+        program: &Program,
+        shared: Arc<Shared>,
+        mut plan: Plan,
+        permit: Permit,
+    ) -> Result<Self> {
         let mut keeper = Keeper::start(program)?;
         let setup = mem::take(&mut plan.setup);
         keeper.ask(&ToKeeper::Setup(Box::new(setup)), vec![])?;
@@ -230,9 +235,13 @@ impl Life {
             let _ = bench.engine.send(engine::Command::Loopback { ticket, answer: Err(error) });
         };
         if self.phase != Phase::Running || self.loopbacks.len() >= LOOPBACKS {
-            return refuse(Error::new(Code::Limit, "too many connections to the sandbox's 127.0.0.1 are under way"));
+            return refuse(Error::new(
+                Code::Limit,
+                "too many connections to the sandbox's 127.0.0.1 are under way",
+            ));
         }
-        let pair = UnixStream::pair().and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)));
+        let pair =
+            UnixStream::pair().and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)));
         match pair {
             Ok((ours, theirs)) => {
                 let own = self.ticket();
@@ -401,7 +410,8 @@ impl Life {
         self.ask_init(bench, &ToInit::Start(Box::new(start)), theirs);
         let mut descriptors = [None, None, None];
         let mut captures = [None, None, None];
-        for ((ours, descriptor), capture) in streams.ours.into_iter().zip(&mut descriptors).zip(&mut captures) {
+        for ((ours, descriptor), capture) in streams.ours.into_iter().zip(&mut descriptors).zip(&mut captures)
+        {
             match ours {
                 Some(Ours::Descriptor(fd)) => *descriptor = Some(fd),
                 Some(Ours::Capture(reader, kept)) => {
@@ -447,7 +457,9 @@ impl Life {
             let security = match (listening.kind, &plan.identity) {
                 (PortKind::Unencrypted, _) => Security::Plain,
                 (kind, Some(identity)) => Security::Tls(identity.server_config(kind == PortKind::H2)?),
-                (_, None) => return Err(Error::new(Code::Internal, "an encrypted tunnel has no certificate")),
+                (_, None) => {
+                    return Err(Error::new(Code::Internal, "an encrypted tunnel has no certificate"));
+                }
             };
             bench.engine.send(engine::Command::AddListener {
                 key,
@@ -527,9 +539,8 @@ impl Life {
         self.end(bench, cause);
         bench.reactor.deregister(self.keeper.as_fd());
         self.phase = Phase::Leaving;
-        let watched = self.key.map_or(Ok(()), |key| {
-            register(bench.reactor, self.keeper.process(), key, Lane::Front)
-        });
+        let watched =
+            self.key.map_or(Ok(()), |key| register(bench.reactor, self.keeper.process(), key, Lane::Front));
         if let Err(error) = watched {
             // Nothing else will tell of its end; the channel's has been seen, so that is near.
             log::error!("sandbox {}: {error}", self.shared.id);

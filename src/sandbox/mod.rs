@@ -8,7 +8,7 @@ mod shared;
 mod trouble;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub use exit::{Exit, ExitReason};
@@ -55,10 +55,26 @@ impl Drop for Handle {
     }
 }
 
+/// A sandbox that is not kept alive by this.
+#[derive(Debug)]
+pub(crate) struct WeakSandbox(Weak<Handle>);
+
+impl WeakSandbox {
+    /// The sandbox, if the host still holds it.
+    pub(crate) fn upgrade(&self) -> Option<Sandbox> {
+        self.0.upgrade().map(|handle| Sandbox { handle })
+    }
+}
+
 impl Sandbox {
     /// A handle to a sandbox.
     pub(crate) fn new(shared: Arc<Shared>, control: Control) -> Self {
         Self { handle: Arc::new(Handle { shared, control }) }
+    }
+
+    /// What finds the sandbox again as long as the host holds it.
+    pub(crate) fn downgrade(&self) -> WeakSandbox {
+        WeakSandbox(Arc::downgrade(&self.handle))
     }
 
     fn shared(&self) -> &Shared {
@@ -149,12 +165,14 @@ impl Sandbox {
 
     /// A connection to a port inside, without any port on the host: an AF_UNIX stream, non-blocking, the
     /// caller's own. Any port may be named, not only those that have tunnels.
-    pub fn connect(&self, port: u16, timeout: Option<Duration>) -> Result<OwnedFd> {
+    ///
+    /// Waits until the server inside accepts or refuses, a few seconds at most.
+    pub fn connect(&self, port: u16) -> Result<OwnedFd> {
         if port == 0 {
             return Err(Error::invalid("port 0: a port is 1 to 65535"));
         }
         match self.state() {
-            State::Running => self.handle.control.connect(self.shared(), port, timeout),
+            State::Running => self.handle.control.connect(self.shared(), port),
             State::Starting => {
                 let message = format!("sandbox {} is still starting: wait for it first", self.id());
                 Err(Error::new(Code::State, message))

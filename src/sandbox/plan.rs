@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use mio::net::TcpListener;
 
-use crate::config::{Account, Config, PortKind, Probe, Stdio};
+use crate::config::{Config, Port, PortKind, Probe, Stdio, user::Account};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{sysctl, topology};
+use crate::policy::Mode;
 use crate::process::Stream;
 use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
@@ -68,7 +69,7 @@ impl Plan {
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
-        let network = !config.policy().is_blocked();
+        let network = config.policy().mode() != Mode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
         let names = rootfs::Names { hostname, network };
         let entries = rootfs::plan(config.rootfs(), &names)?;
@@ -93,6 +94,7 @@ impl Plan {
         let setup = Setup {
             user_namespace,
             network,
+            only_namespaces: false,
             sysctls: if network { gateway_settings() } else { Vec::new() },
             runsc: runsc.path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
@@ -169,7 +171,9 @@ fn wire_entry(entry: rootfs::Entry) -> Entry {
     let bytes = |path: PathBuf| path.into_os_string().into_vec();
     match entry {
         rootfs::Entry::Dir { path, mode } => Entry::Directory { path: bytes(path), mode },
-        rootfs::Entry::Symlink { path, target } => Entry::Symlink { path: bytes(path), target: bytes(target) },
+        rootfs::Entry::Symlink { path, target } => {
+            Entry::Symlink { path: bytes(path), target: bytes(target) }
+        }
         rootfs::Entry::File { path, mode, content } => Entry::File { path: bytes(path), mode, content },
         rootfs::Entry::Bind { source, path, writable, .. } => {
             Entry::Bind { path: bytes(path), bind: Bind { source: bytes(source), writable } }
@@ -199,7 +203,7 @@ fn bind_mounts(config: &Config) -> Result<(Vec<Bind>, Vec<BundleMount>)> {
 }
 
 fn open_listeners(config: &Config) -> Result<Vec<Listening>> {
-    let open = |port: &crate::config::Port| {
+    let open = |port: &Port| {
         let container_port = port.container_port();
         let listener = listen(port.listen()).map_err(|error| {
             error.context(format!("the tunnel of port {container_port} at {}", port.listen()))
@@ -214,7 +218,7 @@ fn tls_identity(config: &Config, authority: &Authority) -> Result<Option<Identit
         return Ok(None);
     }
     match config.certificate() {
-        Some(certificate) => Identity::new(certificate).map(Some),
+        Some(certificate) => Identity::of_host(certificate.key(), certificate.chain_pem()).map(Some),
         None => authority.issue(config.tls_names()).map(Some),
     }
 }

@@ -182,9 +182,7 @@ fn default_dispositions() {
     for signal in 1..=64 {
         // SAFETY: `default` is as long as the kernel's struct, and the size of a signal set is 8 bytes.
         // SIGKILL and SIGSTOP are refused, which is fine.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8)
-        };
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8) };
     }
 }
 

@@ -9,9 +9,9 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::error::{Code, Error, Result};
 
@@ -31,8 +31,7 @@ pub(crate) struct Authority {
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     provider: Arc<CryptoProvider>,
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
+    key: Arc<CertifiedKey>,
     ca_pem: String,
     pin: String,
 }
@@ -67,37 +66,27 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &self.issuer).map_err(|error| failed(&error))?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Identity::new(vec![leaf.der().clone()], key, self.issuer.pem())
+        let key = CertifiedKey::from_der(vec![leaf.der().clone()], key, &aws_lc_rs::default_provider())
+            .map_err(|error| Error::new(Code::Internal, format!("make a certificate: {error}")))?;
+        Identity::new(Arc::new(key), self.issuer.pem())
     }
 }
 
 impl Identity {
-    /// The host's own certificate chain (leaf first) and key, both in PEM. Clients then trust what they trust;
-    /// the chain's last certificate is handed out in the place of a CA.
-    pub(crate) fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Self> {
-        let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::invalid(format!("the certificate chain isn't PEM: {error}")))?;
-        if chain.is_empty() {
-            return Err(Error::invalid("the certificate chain has no certificate in it"));
-        }
-        // The parser's own message never has key bytes in it.
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-            .map_err(|error| Error::invalid(format!("the private key isn't PEM: {error}")))?;
+    /// The host's own certificate and key. Clients then trust what they trust; the chain's last certificate
+    /// is handed out in the place of a CA.
+    pub(crate) fn of_host(key: Arc<CertifiedKey>, chain_pem: &str) -> Result<Self> {
         let begin = chain_pem.rfind("-----BEGIN CERTIFICATE-----").unwrap_or(0);
-        let ca_pem = chain_pem.get(begin..).unwrap_or_default().to_owned();
-        let identity = Self::new(chain, key, ca_pem)?;
-        identity.server_config(false)?;
-        Ok(identity)
+        Self::new(key, chain_pem.get(begin..).unwrap_or_default().to_owned())
     }
 
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>, ca_pem: String) -> Result<Self> {
-        let leaf = chain.first().ok_or_else(|| Error::invalid("the certificate chain is empty"))?;
+    fn new(key: Arc<CertifiedKey>, ca_pem: String) -> Result<Self> {
+        let leaf = key.cert.first().ok_or_else(|| Error::invalid("the certificate chain is empty"))?;
         let parsed = ParsedCertificate::try_from(leaf)
             .map_err(|error| Error::invalid(format!("the first certificate can't be read: {error}")))?;
         let pin = format!("sha256//{}", base64(&sha256(&parsed.subject_public_key_info())?));
         let provider = Arc::new(aws_lc_rs::default_provider());
-        Ok(Self { provider, chain, key: Arc::new(key), ca_pem, pin })
+        Ok(Self { provider, key, ca_pem, pin })
     }
 
     /// What rustls needs to serve: TLS 1.2 and 1.3, no early data, tickets of this sandbox's own; `h2` offers
@@ -108,8 +97,7 @@ impl Identity {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Code::Internal, format!("TLS versions: {error}")))?
             .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(|error| Error::invalid(format!("the certificate and its key don't go: {error}")))?;
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
         config.alpn_protocols = if h2 { vec![b"h2".to_vec()] } else { Vec::new() };
         config.alpn_protocols.push(b"http/1.1".to_vec());
         // Resumption by tickets only: a cache would grow with the number of clients.

@@ -23,9 +23,9 @@ use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Wa
 use crate::sys::socket::{Family, Socket, disconnect};
 
 /// The reactor's kinds of source that belong to [`Inbound`].
-pub(crate) const LISTENER: Kind = Kind(1);
-pub(crate) const RELAY: Kind = Kind(2);
-pub(crate) const UPKEEP: Kind = Kind(3);
+const LISTENER: Kind = Kind(1);
+const RELAY: Kind = Kind(2);
+const UPKEEP: Kind = Kind(3);
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
@@ -68,7 +68,7 @@ pub(crate) struct Inbound {
     pub(super) requests: Requests,
     upkeep: Key,
     upkeep_timer: Option<TimerId>,
-    freed: bool,
+    pub(super) freed: bool,
 }
 
 impl std::fmt::Debug for Inbound {
@@ -121,7 +121,7 @@ impl Inbound {
         port: u16,
         socket: TcpListener,
         security: Security,
-        allowed: Vec<IpNetwork>,
+        allowed: Option<Vec<IpNetwork>>,
     ) {
         if !self.sandboxes.contains_key(&sandbox) {
             return;
@@ -170,7 +170,9 @@ impl Inbound {
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
             if let Some(listener) = self.listeners.remove(key) {
                 reactor.deregister(listener.as_fd());
-                listener.rest.map(|timer| reactor.cancel(timer));
+                if let Some(timer) = listener.rest {
+                    reactor.cancel(timer);
+                }
             }
         }
         let relays = self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox);
@@ -456,6 +458,7 @@ impl Inbound {
 
     fn keep_up(&mut self, reactor: &mut Reactor) {
         self.upkeep_timer = None;
+        self.freed = true;
         let now = reactor.now();
         let shrinking = self.sandboxes.values_mut().filter_map(|known| known.stock.shrink(now).then_some(()));
         if shrinking.count() > 0 {

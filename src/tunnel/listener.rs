@@ -40,7 +40,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
     set_keep_alive(socket.as_fd()).context(what())?;
     let backlog = Backlog::new(BACKLOG).context(what())?;
     socket::listen(&socket, backlog).map_err(|error| explain(address, error))?;
-    Ok(TcpListener::from(OwnedFd::from(socket)))
+    Ok(TcpListener::from(socket))
 }
 
 fn explain(address: SocketAddr, error: nix::Error) -> Error {
@@ -75,7 +75,7 @@ pub(crate) struct Listener {
     pub(crate) sandbox: u64,
     pub(crate) port: u16,
     pub(crate) security: Security,
-    allowed: Vec<IpNetwork>,
+    allowed: Option<Vec<IpNetwork>>,
     /// Runs while it rests.
     pub(crate) rest: Option<TimerId>,
     /// Whether the limit that made it rest was reported already.
@@ -83,13 +83,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// `allowed` are the sources that may connect; none at all means every source may.
+    /// `allowed` are the sources that may connect: `None` means every one, an empty list none.
     pub(crate) fn new(
         socket: TcpListener,
         sandbox: u64,
         port: u16,
         security: Security,
-        allowed: Vec<IpNetwork>,
+        allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
         Self { socket, sandbox, port, security, allowed, rest: None, reported: false }
     }
@@ -103,7 +103,7 @@ impl Listener {
     fn allows(&self, source: IpAddr) -> bool {
         // An IPv4 client of a listener on :: shows as ::ffff:a.b.c.d.
         let source = source.to_canonical();
-        self.allowed.is_empty() || self.allowed.iter().any(|network| network.contains(source))
+        self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|network| network.contains(source)))
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
     fn only_allowed_sources_may_connect() {
         let socket = || listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let allowed = vec!["10.1.0.0/16".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
-        let listener = Listener::new(socket(), 1, 80, Security::Plain, allowed);
+        let listener = Listener::new(socket(), 1, 80, Security::Plain, Some(allowed));
         for (source, allowed) in [
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),

@@ -19,7 +19,7 @@ mod stock;
 mod tls;
 
 pub(crate) use certificate::{Authority, Identity};
-pub(crate) use inbound::{Inbound, LISTENER, RELAY, UPKEEP};
+pub(crate) use inbound::Inbound;
 pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;

@@ -11,7 +11,6 @@ use super::attempt::{Attempt, Next, Way};
 use super::end::End;
 use super::inbound::{Inbound, set_timer};
 use super::relay::{Stage, Step};
-use super::stock::SMALLEST;
 use crate::error::{Code, Error, Result};
 use crate::reactor::{Key, Lane, Reactor};
 use crate::sys::socket::{Family, Socket, bind_source, connect, set_no_delay};
@@ -38,9 +37,11 @@ impl Inbound {
         known.waiting.retain(|key| {
             matches!(relays.get_mut(*key).map(|relay| &relay.stage), Some(Stage::Reaching(_, Step::Socket)))
         });
+        // The stock may give up what it holds, and a listener that rests can use it.
+        self.freed = true;
         let none = sockets.is_empty();
         let ready = known.stock.arrived(sockets, known.waiting.len(), &self.budget);
-        let grown = known.stock.len() > SMALLEST;
+        let grown = known.stock.needs_upkeep();
         let count = if none { known.waiting.len() } else { ready.len() };
         let waiting: Vec<Key> = known.waiting.drain(..count).collect();
         if none {

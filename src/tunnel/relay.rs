@@ -127,7 +127,8 @@ impl Relay {
         }
     }
 
-    /// Takes note of a readiness. A failed side whose stream has ended before can only mean a reset.
+    /// Takes note of a readiness. A side that fails after its stream has ended has been reset; no read would
+    /// tell. Its peer may not have all of that stream yet, so it gets the rest first.
     pub(crate) fn note(&mut self, lane: Lane, readiness: Readiness) -> Outcome {
         let (end, flow) = match lane {
             Lane::Front => (Some(&mut self.front), &self.up),
@@ -136,8 +137,12 @@ impl Relay {
         if let Some(end) = end {
             end.note(readiness);
         }
-        let unread = matches!(self.stage, Stage::Reaching(..)) && lane == Lane::Front;
-        if readiness.failed && (unread || flow.has_ended()) { Outcome::Cut } else { Outcome::Wait }
+        match self.stage {
+            Stage::Reaching(..) if readiness.failed && lane == Lane::Front => return Outcome::Cut,
+            Stage::Open if readiness.failed && flow.has_ended() => self.stage = Stage::Failed(lane),
+            _ => {}
+        }
+        Outcome::Wait
     }
 
     /// Whether one of the two directions has ended.
@@ -165,7 +170,7 @@ impl Relay {
             if !self.front.can_read() {
                 return Outcome::Wait;
             }
-            match self.front.receive(scratch, 64 * 1024) {
+            match self.front.receive(scratch, 16 * 1024) {
                 Ok(Received::Data(length)) => {
                     self.early.extend_from_slice(scratch.plain.get(..length).unwrap_or_default());
                 }
@@ -194,11 +199,7 @@ impl Relay {
         let Some(back) = self.back.as_mut() else { return Outcome::Wait };
         if let Stage::Failed(side) = self.stage {
             let delivered = match side {
-                Lane::Front if self.up.has_ended() => Ok(back.queued() == 0 && back.is_delivered()),
                 Lane::Front => flow::drain(&mut self.front, back, scratch, inward),
-                Lane::Back if self.down.has_ended() => {
-                    Ok(self.front.queued() == 0 && self.front.is_delivered())
-                }
                 Lane::Back => flow::drain(back, &mut self.front, scratch, outward),
             };
             return if let Ok(false) = delivered { Outcome::Drain } else { Outcome::Cut };

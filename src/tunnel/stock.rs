@@ -25,11 +25,13 @@ pub(crate) struct Stock {
     asked: usize,
     batch: usize,
     last: Option<Instant>,
+    /// The budget ran out: for a while nothing is kept in stock, so that connections get what there is.
+    starved: bool,
 }
 
 impl Stock {
     pub(crate) fn new() -> Self {
-        Self { sockets: Vec::new(), asked: 0, batch: SMALLEST, last: None }
+        Self { sockets: Vec::new(), asked: 0, batch: SMALLEST, last: None, starved: false }
     }
 
     /// A socket for a connection, which has a permit of its own for it.
@@ -37,14 +39,15 @@ impl Stock {
         self.sockets.pop().map(|(socket, _)| socket)
     }
 
-    /// How many sockets are in hand.
-    pub(crate) fn len(&self) -> usize {
-        self.sockets.len()
+    /// Whether [`Stock::shrink`] has to be called some time.
+    pub(crate) fn needs_upkeep(&self) -> bool {
+        self.starved || self.sockets.len() > SMALLEST
     }
 
     /// How many sockets to ask for now, if any, with `waiting` connections that have none.
     pub(crate) fn request(&mut self, waiting: usize, now: Instant) -> Option<usize> {
-        if self.asked > 0 || (waiting == 0 && self.sockets.len() >= self.batch.div_ceil(2)) {
+        if self.asked > 0 || (waiting == 0 && (self.starved || self.sockets.len() >= self.batch.div_ceil(2)))
+        {
             return None;
         }
         let busy = self.last.is_some_and(|last| now.saturating_duration_since(last) < BUSY);
@@ -52,7 +55,8 @@ impl Stock {
             self.batch = (self.batch * 2).min(LARGEST);
         }
         self.last = Some(now);
-        self.asked = self.batch.max(waiting.min(LARGEST));
+        let least = if self.starved { 1 } else { self.batch };
+        self.asked = least.max(waiting.min(LARGEST));
         Some(self.asked)
     }
 
@@ -62,9 +66,14 @@ impl Stock {
         let mut sockets = sockets.into_iter();
         let needed = sockets.by_ref().take(waiting).collect();
         for socket in sockets {
-            if let Some(permit) = budget.acquire(1) {
-                self.sockets.push((socket, permit));
-            }
+            let Some(permit) = budget.acquire(1) else {
+                // Without this the stock would hold what connections need, and ask for more for ever.
+                self.starved = true;
+                self.batch = SMALLEST;
+                self.sockets.clear();
+                break;
+            };
+            self.sockets.push((socket, permit));
         }
         needed
     }
@@ -73,9 +82,10 @@ impl Stock {
     pub(crate) fn shrink(&mut self, now: Instant) -> bool {
         if self.last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET) {
             self.batch = SMALLEST;
+            self.starved = false;
             self.sockets.truncate(SMALLEST);
         }
-        self.sockets.len() > SMALLEST
+        self.starved || self.sockets.len() > SMALLEST
     }
 }
 
@@ -115,8 +125,8 @@ mod tests {
         let (mut stock, now) = (Stock::new(), Instant::now());
         assert_eq!(stock.request(10, now), Some(10));
         assert_eq!(stock.arrived(sockets(10), 3, &budget).len(), 3);
-        assert_eq!(budget.used(), 2);
-        assert!(stock.take().is_some() && stock.take().is_some() && stock.take().is_none());
-        assert_eq!(budget.used(), 0);
+        assert_eq!(budget.used(), 0, "nothing is hoarded when the budget runs out");
+        assert_eq!(stock.request(0, now), None, "nor asked for without need");
+        assert_eq!(stock.request(2, now), Some(2));
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) user_namespace: bool,
     /// Whether the sandbox has a network: namespaces G and S.
     pub(crate) network: bool,
+    /// Make the namespaces and nothing else (the doctor's trial).
+    pub(crate) only_namespaces: bool,
     /// Settings of G.
     pub(crate) sysctls: Vec<Sysctl>,
     /// The path of runsc on the host, and the device and inode it must have there.
@@ -138,6 +140,7 @@ impl Request {
             Self::Setup(setup) => Writer::of(0)
                 .flag(setup.user_namespace)
                 .flag(setup.network)
+                .flag(setup.only_namespaces)
                 .list(&setup.sysctls, Sysctl::put)
                 .bytes(&setup.runsc)
                 .long(setup.runsc_identity.0)
@@ -159,6 +162,7 @@ impl Request {
             0 => Self::Setup(Box::new(Setup {
                 user_namespace: reader.flag()?,
                 network: reader.flag()?,
+                only_namespaces: reader.flag()?,
                 sysctls: reader.list(Sysctl::get)?,
                 runsc: reader.bytes()?,
                 runsc_identity: (reader.long()?, reader.long()?),

@@ -134,9 +134,7 @@ impl Expression {
 }
 
 fn compare(data: Message, operation: u32, value: &[u8]) -> Message {
-    data.put_be32(1, REGISTER)
-        .put_be32(2, operation)
-        .nest(3, |inner| inner.put(NFTA_DATA_VALUE, value))
+    data.put_be32(1, REGISTER).put_be32(2, operation).nest(3, |inner| inner.put(NFTA_DATA_VALUE, value))
 }
 
 /// DREG, DATA

@@ -110,9 +110,9 @@ fn rule(expressions: Vec<expression::Expression>) -> Message {
         .put_text(NFTA_RULE_TABLE, TABLE)
         .put_text(NFTA_RULE_CHAIN, CHAIN)
         .nest(NFTA_RULE_EXPRESSIONS, |list| {
-            expressions.iter().fold(list, |list, expression| {
-                list.nest(NFTA_LIST_ELEM, |element| expression.put(element))
-            })
+            expressions
+                .iter()
+                .fold(list, |list, expression| list.nest(NFTA_LIST_ELEM, |element| expression.put(element)))
         })
 }
 

@@ -189,6 +189,9 @@ impl Keeper {
         self.namespaces = Some(namespaces);
         // The library lays the links while the root file system is put together here.
         self.say(&Reply::Namespaces { refused }, fds);
+        if setup.only_namespaces {
+            return Ok(());
+        }
         compose::compose(setup)?;
         self.say(&Reply::Prepared, vec![]);
         Ok(())

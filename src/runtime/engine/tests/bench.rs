@@ -134,3 +134,43 @@ fn bench() {
         }
     }
 }
+
+/// What a quiet connection costs. Its peers live in processes of their own: Python holds the clients' ends,
+/// and nobody accepts the servers'.
+#[test]
+#[ignore = "a measurement"]
+fn idle() {
+    use nix::sys::socket::{Backlog, listen};
+    const COUNT: usize = 3000;
+    let mut settings = on_loopback();
+    settings.timeouts.half_closed = Duration::from_secs(1);
+    let rig = Rig::new(settings);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listen(&listener, Backlog::new(4096).unwrap()).unwrap();
+    let server = listener.local_addr().unwrap();
+    let memory = || {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|line| line.starts_with("RssAnon")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    for (what, tunnel) in [("plain", rig.plain(server)), ("tls", rig.tls(server))] {
+        let before = memory();
+        let script = "import socket,ssl,sys,time\n\
+            c=ssl._create_unverified_context()\n\
+            w=(lambda s:c.wrap_socket(s)) if sys.argv[1]=='tls' else (lambda s:s)\n\
+            k=[w(socket.create_connection(('127.0.0.1',int(sys.argv[2])))) for _ in range(int(sys.argv[3]))]\n\
+            print('ready',flush=True)\nsys.stdin.read()\n";
+        let mut clients = std::process::Command::new("python3")
+            .args(["-c", script, what, &tunnel.port().to_string(), &COUNT.to_string()])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        clients.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+        super::rig::wait_until("all are open", || rig.open() == COUNT as u64);
+        println!("{what}: {} bytes a connection", (memory() - before) * 1024 / COUNT);
+        drop(clients.stdin.take());
+        clients.wait().unwrap();
+        super::rig::wait_until("all have ended", || rig.open() == 0);
+    }
+}

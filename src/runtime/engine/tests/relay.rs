@@ -117,7 +117,7 @@ fn an_answer_given_before_the_request_was_read_arrives_before_the_reset() {
     let rig = Rig::new(on_loopback());
     let (listener, address) = server();
     let tunnel = rig.plain(address);
-    for _ in 0..20 {
+    for round in 1..=20 {
         let mut client = connect(tunnel);
         let mut backend = accept(&listener);
         client.write_all(&vec![0; 100_000]).unwrap();
@@ -131,11 +131,35 @@ fn an_answer_given_before_the_request_was_read_arrives_before_the_reset() {
         backend.write_all(&answer).unwrap();
         // All of it has left the server, or its own reset would destroy the rest without any tunnel's help.
         wait_until("the answer was relayed", || {
-            rig.counters.bytes_out.load(Ordering::Relaxed).is_multiple_of(300_000)
+            rig.counters.bytes_out.load(Ordering::Relaxed) == round * 300_000
         });
         drop(backend); // unread data makes it a reset
         assert!(reader.join().unwrap() == answer);
     }
+    rig.finish();
+}
+
+#[test]
+fn a_reset_after_the_servers_end_comes_after_the_answer() {
+    let rig = Rig::new(on_loopback());
+    let (listener, address) = server();
+    let mut client = connect(rig.plain(address));
+    let mut backend = accept(&listener);
+    client.write_all(b"x").unwrap();
+    backend.read_exact(&mut [0; 1]).unwrap();
+    // More than the socket buffers hold, so that much of it still waits in the tunnel when the reset comes.
+    let answer = noise(3 << 20, 6);
+    backend.write_all(&answer).unwrap();
+    drop(backend); // everything was read: an end, and only what comes after it is answered by a reset
+    let mut got = vec![0; 1];
+    client.read_exact(&mut got).unwrap();
+    wait_until("the answer was relayed", || rig.counters.bytes_out.load(Ordering::Relaxed) == 3 << 20);
+    client.write_all(b"too late").unwrap();
+    let mut rest = vec![0; answer.len() - 1];
+    client.read_exact(&mut rest).unwrap();
+    got.extend(rest);
+    assert!(got == answer);
+    drop(client);
     rig.finish();
 }
 

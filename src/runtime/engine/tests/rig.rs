@@ -63,7 +63,8 @@ impl Rig {
     pub(super) fn add(&self, container_port: u16, security: Security, allowed: &[&str]) -> SocketAddr {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
+        let list = allowed.iter().map(|network| network.parse().unwrap()).collect();
+        let allowed = (!allowed.is_empty()).then_some(list);
         let command = Command::AddListener { key: KEY, container_port, listener, security, allowed };
         self.handle.send(command).unwrap();
         address
