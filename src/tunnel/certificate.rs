@@ -177,18 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_own_certificate_is_taken_and_a_wrong_key_refused() {
+    fn the_hosts_own_certificate_is_served_with_its_pin_and_last_link() {
         let own = rcgen::generate_simple_self_signed(vec!["example.org".into()]).unwrap();
-        let other = rcgen::KeyPair::generate().unwrap();
-        let identity = Identity::from_pem(&own.cert.pem(), &own.signing_key.serialize_pem()).unwrap();
-        assert!(identity.ca_pem().contains("BEGIN CERTIFICATE"));
-        for (chain, key) in [
-            (own.cert.pem(), other.serialize_pem()),
-            (own.cert.pem(), "rubbish".into()),
-            ("rubbish".into(), own.signing_key.serialize_pem()),
-            (String::new(), String::new()),
-        ] {
-            assert_eq!(Identity::from_pem(&chain, &key).unwrap_err().code(), Code::Invalid);
-        }
+        let mut config = crate::Config::new();
+        config.set_tls_certificate(&own.cert.pem(), &own.signing_key.serialize_pem()).unwrap();
+        let certificate = config.certificate().unwrap();
+        let identity = Identity::of_host(certificate.key(), certificate.chain_pem()).unwrap();
+        assert_eq!(identity.ca_pem().trim(), own.cert.pem().trim());
+        identity.server_config(true).unwrap();
     }
 }

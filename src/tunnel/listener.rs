@@ -148,6 +148,8 @@ mod tests {
         ] {
             assert_eq!(listener.allows(source.parse().unwrap()), allowed, "{source}");
         }
-        assert!(Listener::new(socket(), 1, 80, Security::Plain, vec![]).allows("8.8.8.8".parse().unwrap()));
+        let any = "8.8.8.8".parse().unwrap();
+        assert!(Listener::new(socket(), 1, 80, Security::Plain, None).allows(any));
+        assert!(!Listener::new(socket(), 1, 80, Security::Plain, Some(vec![])).allows(any));
     }
 }

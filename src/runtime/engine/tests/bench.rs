@@ -111,8 +111,10 @@ fn bench() {
     let rig = Rig::new(on_loopback());
     let server = serve();
     let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
-    let identity =
-        crate::tunnel::Identity::from_pem(&own.cert.pem(), &own.signing_key.serialize_pem()).unwrap();
+    let mut config = crate::Config::new();
+    config.set_tls_certificate(&own.cert.pem(), &own.signing_key.serialize_pem()).unwrap();
+    let certificate = config.certificate().unwrap();
+    let identity = crate::tunnel::Identity::of_host(certificate.key(), certificate.chain_pem()).unwrap();
     let plain = rig.plain(server);
     let tls = rig.add(server.port(), Security::Tls(identity.server_config(false).unwrap()), &[]);
     let ports: Vec<SocketAddr> = std::env::var("SBX_HAPROXY")
