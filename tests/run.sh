@@ -147,6 +147,8 @@ for program in http_server plain_tunnel doctor; do
     check "c/$program compiles" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude "examples/c/$program.c" \
         "-L$work/target/debug/deps" -lsbx -o "$work/c/$program"
 done
+check "internet/sandbox compiles" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude \
+    tests/harness/internet/sandbox.c "-L$work/target/debug/deps" -lsbx -o "$work/c/sandbox"
 chmod -R a+rX "$work"
 
 if wanted "quickstart"; then

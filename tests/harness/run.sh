@@ -9,6 +9,7 @@ work=$3
 . "$work/checkout/tests/harness/report.sh"
 . "$work/checkout/tests/harness/leftovers.sh"
 . "$work/checkout/tests/harness/identity.sh"
+. "$work/checkout/tests/harness/internet/lay.sh"
 . "$work/checkout/tests/harness/contain.sh"
 results=$work/results
 logs=$work/logs/$run
@@ -99,6 +100,38 @@ for program in http_server plain_tunnel doctor; do
     fi
     ran=$((ran + 1))
 done
+
+# Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
+internet_cases="allowlist default"
+if [ "$run" = user ]; then
+    internet_cases="$internet_cases oracle"
+fi
+internet=
+for internet_case in $internet_cases; do
+    case "internet/$internet_case" in
+        *"$filter"*) ;;
+        *) continue ;;
+    esac
+    [ "$contained" = true ] && [ -x "$work/c/sandbox" ] || continue
+    if [ -z "$internet" ]; then
+        internet=$work/internet.$run
+        if ! lay_internet "$internet"; then
+            record_status "$run: internet" 1 "$internet/log"
+            internet=
+            break
+        fi
+    fi
+    if [ "$internet_case" = oracle ]; then
+        run_case "internet/$internet_case" status sh tests/harness/internet/oracle.sh "$work/c/sandbox" "$internet"
+    else
+        run_case "internet/$internet_case" status \
+            sh tests/harness/internet/nothing_leaves.sh "$work/c/sandbox" "$internet" "$internet_case"
+    fi
+    ran=$((ran + 1))
+done
+if [ -n "$internet" ]; then
+    lift_internet
+fi
 
 if [ "$ran" != 0 ]; then
     record_status "$run: nothing left by any of them" "$leaks" "$logs/leaks.log"

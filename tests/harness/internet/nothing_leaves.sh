@@ -58,7 +58,7 @@ else
     destinations=$(awk '$1 == "open" || $1 == "never" { print $2 }' "$here/destinations")
 fi
 
-contacts_before=$(cat "$internet/contacts" | wc -l)
+contacts_before=$(wc -l <"$internet/contacts")
 mark "begin-$$-$policy-"
 
 # The probe's text is an argument: no file has to be shown to the sandbox.
@@ -116,7 +116,7 @@ if [ -s "$scratch/leaked" ]; then
     head -n 20 "$scratch/leaked" | sed 's/^/  /' >&2
     give_up "$(wc -l <"$scratch/leaked") packets left the machine"
 fi
-contacts=$(($(cat "$internet/contacts" | wc -l) - contacts_before))
+contacts=$(($(wc -l <"$internet/contacts") - contacts_before))
 if [ "$contacts" != 0 ]; then
     tail -n "$contacts" "$internet/contacts" | head -n 20 | sed 's/^/  /' >&2
     give_up "sockets of the host itself were reached"
