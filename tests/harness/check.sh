@@ -9,9 +9,9 @@ if [ "$contained" = true ]; then
     contain
 fi
 scratch=$(mktemp -d /var/tmp/sbx-harness.XXXXXX)
-TMPDIR=$scratch/watched
+watched=$scratch/watched
 results=$scratch/results
-mkdir "$TMPDIR"
+mkdir "$watched"
 trap 'rm -rf "$scratch"' EXIT
 
 expect() {
@@ -52,14 +52,10 @@ left() {
 snapshot "$scratch/before"
 nothing_left "$scratch/before" "$scratch/left" || { cat "$scratch/left"; exit 1; }
 
-touch "$TMPDIR/file"
-if [ "$contained" = true ]; then
-    touch /tmp/file
-fi
+touch "$watched/file"
 left file
-rm -f "$TMPDIR/file"
+rm -f "$watched/file"
 if [ "$contained" = true ]; then
-    rm -f /tmp/file
     sleep 1000 &
     left process
     kill $!

@@ -1,7 +1,7 @@
 # What tests may leave behind: processes, mounts, network namespaces, files. Sourced.
 #
-# $contained says whether this shell is process 1 of namespaces made for the run: then everything seen belongs
-# to the run. Else only what is new, belongs to this user and carries a sandbox's names is looked at: the same
+# $watched names the directories whose files count. $contained says whether this shell is process 1
+# of namespaces made for the run: then everything seen belongs to the run. Else only what is new, belongs to this user and carries a sandbox's names is looked at: the same
 # user's other sandboxes are in the way then.
 
 # mine PROCESS-DIRECTORY: whether it runs as this user. The directory's owner doesn't say so for a process that
@@ -36,10 +36,10 @@ snapshot() {
     if [ "$contained" = true ]; then
         # A namespace that something still holds, by a process or by a mount.
         readlink /proc/[0-9]*/ns/net 2>/dev/null | sort -u | sed 's/^/network namespace /' >>"$1.unsorted"
-        find /tmp /run /dev/shm -mindepth 1 2>/dev/null | sed 's/^/file /' >>"$1.unsorted"
-    else
-        find "$TMPDIR" -mindepth 1 2>/dev/null | sed 's/^/file /' >>"$1.unsorted"
     fi
+    for directory in $watched; do
+        find "$directory" -mindepth 1 2>/dev/null | sed 's/^/file /' >>"$1.unsorted"
+    done
     sort "$1.unsorted" >"$1"
 }
 

@@ -18,9 +18,14 @@ mkdir -p "$logs" "$work/snapshots"
 if [ "$contained" = true ]; then
     contain
     TMPDIR=/tmp
+    watched='/tmp /run /dev/shm'
+    foreground=
 else
     TMPDIR=$work/tmp
     mkdir "$TMPDIR"
+    watched=$TMPDIR
+    # Ctrl-C must reach the test: there is no process 1 here whose death takes it along.
+    foreground=--foreground
 fi
 
 # What tests are told which run it is.
@@ -41,7 +46,7 @@ execute() (
     as "$run" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
         CI="${CI:-}" SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${SBX_LONG:+"SBX_LONG=$SBX_LONG"} \
         CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
-        timeout -k 10 "$limit" "$@"
+        timeout $foreground -k 10 "$limit" "$@"
 )
 
 # run_case NAME KIND COMMAND...: KIND is rust or status.
