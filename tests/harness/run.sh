@@ -74,7 +74,6 @@ if [ -n "${SBX_LONG:-}" ]; then
     limit=14400
 fi
 : >"$logs/leaks.log"
-ran=0
 
 while IFS='	' read -r name path once <&4; do
     if [ "$once" = once ]; then
@@ -89,7 +88,6 @@ while IFS='	' read -r name path once <&4; do
         set -- "$@" --include-ignored
     fi
     run_case "$name" rust "$work/target/debug/deps/${path##*/}" "$@"
-    ran=$((ran + 1))
 done 4<"$work/executables"
 
 for program in http_server plain_tunnel doctor; do
@@ -103,7 +101,6 @@ for program in http_server plain_tunnel doctor; do
     else
         run_case "c/$program" status "$work/c/$program"
     fi
-    ran=$((ran + 1))
 done
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
@@ -117,11 +114,13 @@ for internet_case in $internet_cases; do
         *"$filter"*) ;;
         *) continue ;;
     esac
-    [ "$contained" = true ] && [ -x "$work/c/sandbox" ] || continue
+    # run.sh says what is left out where we can't have namespaces.
+    [ "$contained" = true ] || continue
     if [ -z "$internet" ]; then
         internet=$work/internet.$run
         if ! lay_internet "$internet"; then
-            record_status "$run: internet" 1 "$internet/log"
+            cp "$internet/log" "$logs/internet.log"
+            record_status "$run: internet" 1 "$logs/internet.log"
             internet=
             break
         fi
@@ -132,12 +131,12 @@ for internet_case in $internet_cases; do
         run_case "internet/$internet_case" status \
             sh tests/harness/internet/nothing_leaves.sh "$work/c/sandbox" "$internet" "$internet_case"
     fi
-    ran=$((ran + 1))
 done
 if [ -n "$internet" ]; then
     lift_internet
 fi
 
-if [ "$ran" != 0 ]; then
+# A filter that names nothing must not look like a test that passed.
+if awk -F '\t' '$1 + $2 { found = 1 } END { exit !found }' "$results"; then
     record_status "$run: nothing left by any of them" "$leaks" "$logs/leaks.log"
 fi
