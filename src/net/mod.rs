@@ -1,1 +1,17 @@
-//! rtnetlink, nf_tables, and the topology S-G.
+//! rtnetlink, nf_tables, and the topology S–G.
+//!
+//! Everything is configured from outside, by the library, over sockets that the keeper opened in the two
+//! network namespaces and passed: the owner of a user namespace may do that. No `ip` and no `nft` is run.
+
+mod lookup;
+mod message;
+mod netlink;
+pub(crate) mod nft;
+mod route;
+pub(crate) mod sysctl;
+pub(crate) mod topology;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use lookup::{Lookup, RouteKind, host_has_ipv6_route};
