@@ -82,7 +82,9 @@ fn refuses(errno: i32) -> bool {
 pub(crate) fn host_has_ipv6_route() -> bool {
     // An address of the global unicast range; nothing is sent to it.
     let public = Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 1);
-    Lookup::open().and_then(|mut host| host.route_kind(public.into())).is_ok_and(|kind| kind == RouteKind::Unicast)
+    Lookup::open()
+        .and_then(|mut host| host.route_kind(public.into()))
+        .is_ok_and(|kind| kind == RouteKind::Unicast)
 }
 
 #[cfg(test)]

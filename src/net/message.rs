@@ -131,7 +131,8 @@ impl Message {
     pub(super) fn finish(mut self, sequence: u32, more: u16, into: &mut Vec<u8>) -> Result<()> {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         if self.overflow || length == u32::MAX {
-            let text = format!("{}: an attribute of the netlink message is longer than 65535 bytes", self.what);
+            let text =
+                format!("{}: an attribute of the netlink message is longer than 65535 bytes", self.what);
             return Err(Error::new(Code::Internal, text));
         }
         let flags = u16_at(&self.bytes, 6).unwrap_or_default() | more;
@@ -255,7 +256,8 @@ mod tests {
         let error = message.finish(1, 0, &mut bytes).unwrap_err();
         assert!(error.message().contains("a long one"), "{error}");
         assert_eq!(bytes, [7]);
-        let nested = Message::new("test", 16, 0).nest(1, |m| m.put(1, &long[..40_000]).put(2, &long[..40_000]));
+        let nested =
+            Message::new("test", 16, 0).nest(1, |m| m.put(1, &long[..40_000]).put(2, &long[..40_000]));
         assert!(nested.finish(1, 0, &mut Vec::new()).is_err());
     }
 

@@ -214,7 +214,9 @@ impl Answer {
         let repeated = match message.kind {
             DONE => 0,
             _ if message.flags & CAPPED != 0 => HEADER,
-            _ => usize::try_from(u32_at(message.payload, 4)?).ok()?.max(HEADER).checked_next_multiple_of(4)?,
+            _ => {
+                usize::try_from(u32_at(message.payload, 4)?).ok()?.max(HEADER).checked_next_multiple_of(4)?
+            }
         };
         message.payload.get(repeated.checked_add(4)?..)
     }
@@ -258,7 +260,10 @@ mod tests {
             assert_eq!(answer, Answer { errno: 22, text: Some("No such thing".to_owned()) });
             let error = answer.into_error("a rule");
             assert_eq!(error.os_error(), Some(22));
-            assert!(error.message().starts_with("the kernel refuses a rule (No such thing): Invalid"), "{error}");
+            assert!(
+                error.message().starts_with("the kernel refuses a rule (No such thing): Invalid"),
+                "{error}"
+            );
         }
     }
 

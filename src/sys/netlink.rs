@@ -19,7 +19,8 @@ fn switch_on(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
     // SAFETY: setsockopt reads one int, to which `on` is a valid pointer for the length of the call, and the
     // length given is that of an int; the descriptor is open because it is borrowed.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), length) };
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), length)
+    };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

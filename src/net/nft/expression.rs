@@ -159,10 +159,9 @@ impl Expression {
                     .put_be32(NFTA_TPROXY_REG_ADDR, NFT_REG_1)
                     .put_be32(NFTA_TPROXY_REG_PORT, NFT_REG_2)
             }
-            Self::Decide(verdict) => data.put_be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT).nest(
-                NFTA_IMMEDIATE_DATA,
-                |value| value.nest(NFTA_DATA_VERDICT, |data| verdict.put(data)),
-            ),
+            Self::Decide(verdict) => data
+                .put_be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT)
+                .nest(NFTA_IMMEDIATE_DATA, |value| value.nest(NFTA_DATA_VERDICT, |data| verdict.put(data))),
             Self::Reset => data.put_be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST),
             Self::Unreachable => data
                 .put_be32(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH)

@@ -19,7 +19,6 @@ use super::topology::{GATEWAY, SPARE};
 use crate::error::{Code, Context, Error, Result};
 use set::KeyType;
 
-
 /// The table, and its chains.
 const TABLE: &str = "sbx";
 const PREROUTING: &str = "prerouting";
@@ -133,6 +132,11 @@ impl Rules {
         changes.extend(rules::prerouting(ipv6).iter().map(|steps| rule(PREROUTING, steps)));
         netlink.request(transaction(changes))?;
         Ok(Self { netlink, current, tried: 0, ipv6 })
+    }
+
+    /// Gives the socket back.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.netlink.into_fd()
     }
 }
 

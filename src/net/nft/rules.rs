@@ -98,11 +98,7 @@ fn port(number: u16) -> [Expression; 2] {
 }
 
 fn not_the_first_of_a_connection() -> impl Iterator<Item = Expression> {
-    protocol(TCP).into_iter().chain([
-        FLAGS,
-        Expression::Mask(vec![SYN_ACK]),
-        Expression::NotEqual(vec![SYN]),
-    ])
+    protocol(TCP).into_iter().chain([FLAGS, Expression::Mask(vec![SYN_ACK]), Expression::NotEqual(vec![SYN])])
 }
 
 /// The fixed rules of the hook. What is decided nowhere is dropped by the chain's policy.
