@@ -1,9 +1,176 @@
-//! Build steps of libsbx: the shared library's name and flags.
+//! Build steps of libsbx: the shared library's name and flags, the C header, and the keeper's program.
+//!
+//! The keeper's program is a small static binary that the library embeds. It is built here by a nested cargo
+//! over a manifest of its own, in a target directory of its own (the outer one is locked), with none of the
+//! outer build's flags: those are for a shared library, these for a static program.
 
-fn main() {
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// What the keeper's program is made of.
+const PARTS: [&str; 4] = ["src/keeper/program", "src/keeper/wire", "src/sys/channel.rs", "src/sys/spawn.rs"];
+
+fn main() -> Outcome {
     println!("cargo:rerun-if-changed=build.rs");
     // The name that programs record when they link, and the promise never to be unmapped: threads of
     // the library and its thread-local destructors outlive any dlclose() (rust-lang/rust#59629).
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsbx.so.0");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    header(&root, &out)?;
+    link_soname(&out);
+    keeper(&root, &out)
+}
+
+/// Makes `$OUT_DIR/sbx.h`; `tests/header.rs` compares it with the committed one.
+fn header(root: &Path, out: &Path) -> Outcome {
+    println!("cargo:rerun-if-changed=src/ffi");
+    println!("cargo:rerun-if-changed=cbindgen.toml");
+    let mut builder =
+        cbindgen::Builder::new().with_config(cbindgen::Config::from_file(root.join("cbindgen.toml"))?);
+    // In the order of a manual.
+    for name in [
+        "version",
+        "codes",
+        "error",
+        "exit",
+        "event",
+        "log",
+        "runtime",
+        "report",
+        "list",
+        "queue",
+        "policy",
+        "config",
+        "config_network",
+        "config_streams",
+        "sandbox",
+        "sandbox_state",
+        "captured",
+        "tunnel_map",
+    ] {
+        builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));
+    }
+    let mut made = Vec::new();
+    builder.generate()?.write(&mut made);
+    // "# Safety" is rustdoc's; in a C manual the same words are simply what the caller must see to.
+    let made = String::from_utf8(made)?
+        .replace("//\n// # Safety\n// None: a bad handle is an error.\n", "")
+        .replace("// # Safety\n// None: a handle", "// A handle")
+        .replace("// # Safety\n", "// Requires:\n");
+    fs::write(out.join("sbx.h"), made)?;
+    Ok(())
+}
+
+/// Puts `libsbx.so.0` beside `libsbx.so`: programs that link the one ask for the other when they start.
+///
+/// The artifacts don't exist yet, but their places follow from `<profile>/build/sbx-<hash>/out`. Where a
+/// different layout is used the link is missing, which is no reason to fail.
+fn link_soname(out: &Path) {
+    let Some(profile) =
+        out.ancestors().nth(3).filter(|_| out.ancestors().nth(2).is_some_and(|dir| dir.ends_with("build")))
+    else {
+        return;
+    };
+    for directory in [profile.to_owned(), profile.join("deps")] {
+        let link = directory.join("libsbx.so.0");
+        if link.symlink_metadata().is_err() {
+            // Another build may be quicker: the link is there then.
+            let _ = symlink("libsbx.so", link);
+        }
+    }
+}
+
+/// Builds the keeper's program and tells the library where it is.
+fn keeper(root: &Path, out: &Path) -> Outcome {
+    let target = variable("TARGET")?;
+    let build = build_id(root)?;
+    println!("cargo:rustc-env=SBX_BUILD={build}");
+
+    let package = out.join("keeper");
+    fs::create_dir_all(&package)?;
+    fs::write(package.join("Cargo.toml"), manifest(&root.join("src/keeper/program/main.rs")))?;
+
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo.args(["build", "--release", "--quiet", "--manifest-path"]).arg(package.join("Cargo.toml"));
+    cargo.arg("--target").arg(&target).arg("--target-dir").arg(out.join("keeper-target"));
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let outer = ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS"];
+        if outer.contains(&name.as_str())
+            || name.starts_with("CARGO_PROFILE_")
+            || name.starts_with("CARGO_BUILD_")
+        {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static").env("SBX_BUILD", &build);
+    cargo.current_dir(root);
+    let status = cargo.status()?;
+    if !status.success() {
+        return Err(format!("the keeper's program could not be built: {status}").into());
+    }
+    let program = out.join("keeper-target").join(&target).join("release/sbx-keeper");
+    println!("cargo:rustc-env=SBX_KEEPER_PROGRAM={}", program.display());
+    Ok(())
+}
+
+fn manifest(main: &Path) -> String {
+    format!(
+        r#"[package]
+name = "sbx-keeper"
+version = "0.0.0"
+edition = "2024"
+
+[[bin]]
+name = "sbx-keeper"
+path = {main:?}
+
+[dependencies]
+libc = "0.2"
+
+[profile.release]
+opt-level = "s"
+panic = "abort"
+lto = true
+codegen-units = 1
+strip = true
+
+[workspace]
+"#
+    )
+}
+
+/// Names the sources, so that a library and a keeper of different builds notice.
+fn build_id(root: &Path) -> Outcome<String> {
+    let version = variable("CARGO_PKG_VERSION")?;
+    let mut hash = DefaultHasher::new();
+    for part in PARTS {
+        println!("cargo:rerun-if-changed={part}");
+        hash_tree(&root.join(part), &mut hash)?;
+    }
+    Ok(format!("{version}-{:016x}", hash.finish()))
+}
+
+fn hash_tree(path: &Path, hash: &mut DefaultHasher) -> Outcome {
+    if !path.is_dir() {
+        fs::read(path)?.hash(hash);
+        return Ok(());
+    }
+    let mut paths = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Outcome<Vec<_>>>()?;
+    paths.sort();
+    paths.iter().try_for_each(|path| hash_tree(path, hash))
+}
+
+fn variable(name: &str) -> Outcome<String> {
+    env::var(name).map_err(|_| format!("cargo sets {name}").into())
 }

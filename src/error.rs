@@ -103,6 +103,13 @@ impl Error {
         self
     }
 
+    /// The same error with more text after its own.
+    #[must_use]
+    pub(crate) fn append(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> Code {
         self.code

@@ -1,27 +1,355 @@
 //! What a sandbox is asked to be: every setting, its default and its rule.
+//!
+//! A setter returns what is wrong at once and also keeps it: the first bad value is what
+//! [`Config::check`] and the creation of a sandbox return, so a program may set everything and look once.
+//! A refused value changes nothing else. Rules that concern several settings are checked by `check`.
 
-/// placeholder
-#[derive(Clone, Debug, Default)]
-pub struct Config {}
-/// placeholder
-#[derive(Clone, Debug)]
-pub struct Mount {}
-/// placeholder
-#[derive(Clone, Debug)]
-pub struct Port {}
-/// placeholder
-#[derive(Clone, Copy, Debug)]
-pub enum PortKind {
-    /** TLS */
-    Encrypted,
-    /** TLS, h2 */
-    H2,
-    /** raw TCP */
-    Unencrypted,
+mod certificate;
+mod mount;
+mod port;
+mod probe;
+mod program;
+mod rules;
+mod stdio;
+pub(crate) mod user;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+pub(crate) use certificate::Certificate;
+pub use mount::Mount;
+pub use port::{Port, PortKind};
+pub use probe::Probe;
+pub use stdio::Stdio;
+use user::User;
+
+use crate::error::{Error, Result};
+use crate::event::Queue;
+use crate::policy::{Mode, Policy};
+use crate::process::Stream;
+
+/// How long a sandbox lives unless said otherwise, as in Modal.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// The MTU of the sandbox's interface unless said otherwise.
+const MTU: u32 = 1500;
+
+/// What a sandbox is asked to be.
+#[derive(Clone)]
+pub struct Config {
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+    workdir: String,
+    user: Option<User>,
+    hostname: Option<String>,
+    name: Option<String>,
+    tags: BTreeMap<String, String>,
+    timeout: Duration,
+    rootfs: Option<PathBuf>,
+    mounts: Vec<Mount>,
+    ports: Vec<Port>,
+    inbound: Option<Vec<IpNetwork>>,
+    certificate: Option<Certificate>,
+    tls_names: Vec<String>,
+    policy: Policy,
+    mtu: u32,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    probe: Option<Probe>,
+    queue: Option<(Queue, u64)>,
+    bad: Option<Error>,
 }
-/// placeholder
-#[derive(Clone, Debug)]
-pub enum Probe {}
-/// placeholder
-#[derive(Clone, Copy, Debug)]
-pub enum Stdio {}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            workdir: "/".to_owned(),
+            user: None,
+            hostname: None,
+            name: None,
+            tags: BTreeMap::new(),
+            timeout: LIFETIME,
+            rootfs: None,
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            inbound: None,
+            certificate: None,
+            tls_names: Vec::new(),
+            policy: Policy::allowlist(),
+            mtu: MTU,
+            stdin: Stdio::Null,
+            stdout: Stdio::Null,
+            stderr: Stdio::Null,
+            probe: None,
+            queue: None,
+            bad: None,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults: no command yet, the curated view of the host's programs, no ports, nothing leaves.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the sandbox may reach. Without a policy nothing leaves it.
+    pub fn set_policy(&mut self, policy: &Policy) -> Result<&mut Self> {
+        self.sticky(|config| {
+            policy.check().map_err(|error| error.context("policy"))?;
+            config.policy = policy.clone();
+            Ok(())
+        })
+    }
+
+    /// Where the sandbox's events go, and the number they carry.
+    pub fn set_queue(&mut self, queue: &Queue, cookie: u64) -> Result<&mut Self> {
+        self.queue = Some((queue.clone(), cookie));
+        Ok(self)
+    }
+
+    /// The largest packet of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
+    pub fn set_mtu(&mut self, bytes: u32) -> Result<&mut Self> {
+        self.sticky(|config| {
+            if !(1280..=9000).contains(&bytes) {
+                return Err(Error::invalid(format!("mtu {bytes}: must be from 1280 to 9000")));
+            }
+            config.mtu = bytes;
+            Ok(())
+        })
+    }
+
+    /// The first bad value, or the first rule between settings that is broken.
+    pub fn check(&self) -> Result<()> {
+        if let Some(error) = &self.bad {
+            return Err(error.clone());
+        }
+        if self.command.is_empty() {
+            return Err(Error::invalid("command: is not set; a sandbox needs a program to run"));
+        }
+        if self.policy.mode() == Mode::Blocked {
+            if let Some(port) = self.ports.first() {
+                return Err(Error::invalid(format!(
+                    "port {}: Cannot specify open ports when the policy is blocked",
+                    port.container_port()
+                )));
+            }
+            if self.inbound.is_some() {
+                return Err(Error::invalid(
+                    "inbound_cidr_allowlist: Cannot specify it when the policy is blocked, not even an empty one",
+                ));
+            }
+        }
+        if self.certificate.is_some() && !self.tls_names.is_empty() {
+            return Err(Error::invalid(
+                "tls name: can't be added to the host's own certificate; give names or a certificate, not both",
+            ));
+        }
+        self.policy.refuse_unenforced()
+    }
+
+    fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {
+        match set(self) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.spoil(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps a bad value that was found before it got here (a text that is not UTF-8, a bad handle).
+    pub(crate) fn spoil(&mut self, error: &Error) {
+        self.bad.get_or_insert_with(|| error.clone());
+    }
+}
+
+/// What the rest of the crate reads.
+impl Config {
+    pub(crate) fn command(&self) -> &[String] {
+        &self.command
+    }
+
+    pub(crate) fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    pub(crate) fn workdir(&self) -> &str {
+        &self.workdir
+    }
+
+    /// `None` is the sandbox's root.
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    pub(crate) fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref()
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(crate) fn tags(&self) -> &BTreeMap<String, String> {
+        &self.tags
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn rootfs(&self) -> Option<&Path> {
+        self.rootfs.as_deref()
+    }
+
+    pub(crate) fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    pub(crate) fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// `None` lets everybody in, an empty list nobody.
+    pub(crate) fn inbound_cidr_allowlist(&self) -> Option<&[IpNetwork]> {
+        self.inbound.as_deref()
+    }
+
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
+    }
+
+    pub(crate) fn tls_names(&self) -> &[String] {
+        &self.tls_names
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(crate) fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    pub(crate) fn stdio(&self, stream: Stream) -> Stdio {
+        match stream {
+            Stream::Stdin => self.stdin,
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        }
+    }
+
+    pub(crate) fn readiness_probe(&self) -> Option<&Probe> {
+        self.probe.as_ref()
+    }
+
+    pub(crate) fn queue(&self) -> Option<(&Queue, u64)> {
+        self.queue.as_ref().map(|(queue, cookie)| (queue, *cookie))
+    }
+}
+
+/// Values of the environment and keys may be secrets: only their names are shown.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("program", &self.command.first())
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("workdir", &self.workdir)
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("rootfs", &self.rootfs)
+            .field("mounts", &self.mounts)
+            .field("ports", &self.ports)
+            .field("policy", &self.policy)
+            .field("certificate", &self.certificate)
+            .field("bad", &self.bad)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    fn config() -> Config {
+        let mut config = Config::new();
+        config.set_command(["true"]).unwrap();
+        config
+    }
+
+    #[test]
+    fn a_command_is_needed() {
+        assert!(Config::new().check().unwrap_err().message().contains("command"));
+        config().check().unwrap();
+    }
+
+    #[test]
+    fn the_first_bad_value_is_kept() {
+        let mut config = config();
+        config.set_workdir("first").unwrap_err();
+        config.set_user("").unwrap_err();
+        config.set_workdir("/good").unwrap();
+        assert!(config.check().unwrap_err().message().contains("first"));
+        assert_eq!(config.workdir(), "/good");
+    }
+
+    #[test]
+    fn a_blocked_policy_takes_no_ports_and_no_inbound_list() {
+        let mut blocked = config();
+        blocked.set_policy(&Policy::blocked()).unwrap();
+        blocked.check().unwrap();
+        for kind in [PortKind::Encrypted, PortKind::H2, PortKind::Unencrypted] {
+            let mut ports = blocked.clone();
+            ports.add_port(80, kind).unwrap();
+            let error = ports.check().unwrap_err();
+            assert!(
+                error.message().contains("Cannot specify open ports when the policy is blocked"),
+                "{error}"
+            );
+        }
+        let mut inbound = blocked.clone();
+        inbound.set_inbound_cidr_allowlist(Vec::<&str>::new()).unwrap();
+        assert_eq!(inbound.check().unwrap_err().code(), Code::Invalid);
+    }
+
+    #[test]
+    fn a_policy_brings_its_bad_entry_along() {
+        let mut policy = Policy::allowlist();
+        policy.allow_cidr("nonsense").unwrap_err();
+        let mut config = config();
+        config.set_policy(&policy).unwrap_err();
+        assert!(config.check().unwrap_err().message().contains("nonsense"));
+    }
+
+    #[test]
+    fn what_cannot_be_enforced_is_refused() {
+        let mut config = config();
+        config.set_policy(&Policy::open()).unwrap();
+        assert_eq!(config.check().unwrap_err().code(), Code::Unsupported);
+    }
+
+    #[test]
+    fn names_and_an_own_certificate_exclude_each_other() {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        let mut config = config();
+        config.set_tls_certificate(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
+        config.add_tls_name("a.example").unwrap();
+        assert!(config.check().unwrap_err().message().contains("not both"));
+    }
+
+    #[test]
+    fn mtu() {
+        for bad in [0, 1279, 9001, u32::MAX] {
+            assert!(config().set_mtu(bad).unwrap_err().message().contains(&bad.to_string()));
+        }
+        assert_eq!(config().set_mtu(9000).unwrap().mtu(), 9000);
+    }
+}

@@ -1,5 +1,191 @@
 //! What a sandbox may reach.
+//!
+//! A policy names its mode when it is made, so that no empty list can be taken for "everything".
 
-/// placeholder
-#[derive(Clone, Debug)]
-pub struct Policy {}
+pub(crate) mod cidr;
+
+use ipnetwork::IpNetwork;
+
+use crate::error::{Code, Error, Result};
+
+/// The most rules one policy takes.
+const MOST_RULES: usize = 1 << 17;
+
+/// The rule for what no entry of a policy is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Any public address may be reached, save the denied ranges.
+    Open,
+    /// Nothing but the allowed ranges may be reached.
+    Allowlist,
+    /// There is no network at all: nothing leaves, nothing comes in.
+    Blocked,
+}
+
+/// What a sandbox may reach: a mode, and ranges that are allowed or denied.
+///
+/// The first bad entry is kept and returned by [`check`](Self::check), by
+/// [`Config::set_policy`](crate::Config::set_policy) and thereby when a sandbox is created, so entries
+/// may be added without looking at each result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    mode: Mode,
+    allowed: Vec<IpNetwork>,
+    denied: Vec<IpNetwork>,
+    bad: Option<Refusal>,
+}
+
+/// The first refused entry. Kept by its parts, because an error does not compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal(Code, String);
+
+impl Policy {
+    fn new(mode: Mode) -> Self {
+        Self { mode, allowed: Vec::new(), denied: Vec::new(), bad: None }
+    }
+
+    /// Any public address may be reached, but what is denied.
+    pub fn open() -> Self {
+        Self::new(Mode::Open)
+    }
+
+    /// Only what is allowed may be reached; without entries, nothing.
+    pub fn allowlist() -> Self {
+        Self::new(Mode::Allowlist)
+    }
+
+    /// No network at all, tunnels included.
+    pub fn blocked() -> Self {
+        Self::new(Mode::Blocked)
+    }
+
+    /// Allows a range, for any protocol. Only an allowlist takes such an entry.
+    pub fn allow_cidr(&mut self, range: &str) -> Result<&mut Self> {
+        self.sticky(|policy| {
+            if policy.mode != Mode::Allowlist {
+                return Err(Error::invalid(format!(
+                    "CIDR range {range:?} can't be allowed: only an allowlist policy takes allowed ranges"
+                )));
+            }
+            let range = cidr::parse(range)?;
+            push(&mut policy.allowed, range)
+        })
+    }
+
+    /// Denies a range. It wins over everything that allows.
+    pub fn deny_cidr(&mut self, range: &str) -> Result<&mut Self> {
+        self.sticky(|policy| {
+            if policy.mode == Mode::Blocked {
+                return Err(Error::invalid(format!(
+                    "CIDR range {range:?} can't be denied: a blocked policy reaches nothing and takes no ranges"
+                )));
+            }
+            let range = cidr::parse(range)?;
+            push(&mut policy.denied, range)
+        })
+    }
+
+    /// The first bad entry, if there was one.
+    pub fn check(&self) -> Result<()> {
+        match &self.bad {
+            None => Ok(()),
+            Some(Refusal(code, message)) => Err(Error::new(*code, message.clone())),
+        }
+    }
+
+    /// Refuses what can't be enforced yet: only "nothing leaves" is. The one place that says so.
+    pub(crate) fn refuse_unenforced(&self) -> Result<()> {
+        match self.mode {
+            Mode::Open => Err(Error::new(
+                Code::Unsupported,
+                "an open policy can't be enforced by this version; give no policy, an empty allowlist or a blocked one",
+            )),
+            Mode::Allowlist if !self.allowed.is_empty() => Err(Error::new(
+                Code::Unsupported,
+                "an allowlist with entries can't be enforced by this version; give no policy or an empty allowlist",
+            )),
+            Mode::Allowlist | Mode::Blocked => Ok(()),
+        }
+    }
+
+    /// The rule for what no entry is about.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The allowed ranges, in the order they were given.
+    #[cfg(test)]
+    pub(crate) fn allowed(&self) -> &[IpNetwork] {
+        &self.allowed
+    }
+
+    /// The denied ranges, in the order they were given.
+    #[cfg(test)]
+    pub(crate) fn denied(&self) -> &[IpNetwork] {
+        &self.denied
+    }
+
+    fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {
+        match set(self) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.spoil(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps a bad entry that was found before it got here (a text that is not UTF-8).
+    pub(crate) fn spoil(&mut self, error: &Error) {
+        self.bad.get_or_insert_with(|| Refusal(error.code(), error.message().to_owned()));
+    }
+}
+
+fn push(ranges: &mut Vec<IpNetwork>, range: IpNetwork) -> Result<()> {
+    if ranges.len() >= MOST_RULES {
+        return Err(Error::new(Code::Limit, format!("a policy takes at most {MOST_RULES} ranges of a kind")));
+    }
+    ranges.push(range);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bad_entry_is_kept() {
+        let mut policy = Policy::allowlist();
+        policy.allow_cidr("192.0.2.0/24").unwrap();
+        assert!(policy.check().is_ok());
+        policy.allow_cidr("first").unwrap_err();
+        policy.allow_cidr("second").unwrap_err();
+        policy.allow_cidr("198.51.100.0/24").unwrap();
+        let error = policy.check().unwrap_err();
+        assert_eq!(error.code(), Code::Invalid);
+        assert!(error.message().contains("first"), "{error}");
+        assert_eq!(policy.allowed().len(), 2);
+    }
+
+    #[test]
+    fn entries_without_a_meaning_are_refused() {
+        assert!(Policy::open().allow_cidr("192.0.2.0/24").is_err());
+        assert!(Policy::blocked().allow_cidr("192.0.2.0/24").is_err());
+        assert!(Policy::blocked().deny_cidr("192.0.2.0/24").is_err());
+        let mut open = Policy::open();
+        open.deny_cidr("192.0.2.0/24").unwrap();
+        assert_eq!(open.denied().len(), 1);
+    }
+
+    #[test]
+    fn only_what_can_be_enforced_passes() {
+        assert_eq!(Policy::open().refuse_unenforced().unwrap_err().code(), Code::Unsupported);
+        let mut some = Policy::allowlist();
+        assert!(some.refuse_unenforced().is_ok());
+        some.deny_cidr("192.0.2.0/24").unwrap();
+        assert!(some.refuse_unenforced().is_ok());
+        some.allow_cidr("192.0.2.0/24").unwrap();
+        assert_eq!(some.refuse_unenforced().unwrap_err().code(), Code::Unsupported);
+        assert!(Policy::blocked().refuse_unenforced().is_ok());
+    }
+}

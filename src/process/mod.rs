@@ -1,5 +1,14 @@
 //! Programs in a sandbox: init's protocol and their standard streams.
 
+mod capture;
+mod init;
+mod streams;
+
+pub use capture::Captured;
+pub(crate) use capture::{Capture, CaptureReader, Progress as CaptureProgress};
+pub(crate) use init::Init;
+pub(crate) use streams::{Ours, Streams};
+
 /// One of the three standard streams of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -11,13 +20,13 @@ pub enum Stream {
     Stderr,
 }
 
-/// What a bounded capture of an output stream kept: the head and the tail, and how much lay between.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Captured {
-    /// The first bytes.
-    pub head: Vec<u8>,
-    /// The last bytes, if the output was longer than the head.
-    pub tail: Vec<u8>,
-    /// Bytes dropped between head and tail.
-    pub dropped: u64,
+impl Stream {
+    /// Its place among the three.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Stdin => 0,
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+        }
+    }
 }

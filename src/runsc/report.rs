@@ -1,11 +1,87 @@
-//! placeholder
+//! What the doctor found: everything the library needs of a host, and what to do where it lacks something.
 
-/// placeholder
-#[derive(Clone, Debug)]
-pub struct Report {}
-/// placeholder
-#[derive(Clone, Debug)]
-pub struct Finding {}
-/// placeholder
-#[derive(Clone, Copy, Debug)]
-pub enum Status {}
+use std::fmt;
+
+/// How one requirement stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum Status {
+    /// As it should be.
+    Ok = 0,
+    /// Sandboxes work, with something less; or it could not be tried.
+    Limited = 1,
+    /// No sandbox can be made.
+    Missing = 2,
+}
+
+/// One requirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which; stable from release to release.
+    pub name: &'static str,
+    /// How it stands.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What to do, as a command where there is one; empty if nothing needs doing.
+    pub remedy: String,
+}
+
+impl Finding {
+    pub(crate) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, detail: detail.into(), remedy: String::new() }
+    }
+
+    pub(crate) fn limited(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Limited, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn missing(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Missing, detail: detail.into(), remedy: remedy.into() }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    pub(crate) fn new(findings: Vec<Finding>) -> Self {
+        Self { findings }
+    }
+
+    /// All findings, always the same ones in the same order.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Whether sandboxes can be made on this host: nothing is missing.
+    pub fn usable(&self) -> bool {
+        self.findings.iter().all(|finding| finding.status != Status::Missing)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Ok => "ok",
+            Self::Limited => "limited",
+            Self::Missing => "missing",
+        })
+    }
+}
+
+/// One line a finding; a remedy on a line of its own below.
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Finding { name, status, detail, remedy } in &self.findings {
+            writeln!(out, "{status:<8} {name:<16} {detail}")?;
+            if !remedy.is_empty() {
+                writeln!(out, "{:25} -> {remedy}", "")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,25 +1,37 @@
-//! One runtime: two threads, however many sandboxes; the registry of sandboxes; the event queues.
-mod event;
-mod queue;
+//! One runtime: two threads, however many sandboxes, and the registry of sandboxes.
+
+mod control;
+mod host;
+mod trial;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-pub use event::{Event, EventKind};
-pub use queue::Queue;
+use once_cell::sync::OnceCell;
 
 use crate::config::Config;
-use crate::error::{Code, Error, Result};
-use crate::runsc::report::Report;
-use crate::sandbox::Sandbox;
+use crate::engine;
+use crate::error::{Code, Context, Error, Result};
+use crate::reactor::{Budget, Reactor};
+use crate::runsc::command::SandboxId;
+use crate::runsc::{doctor, report::Report};
+use crate::sandbox::{Command, Control, Sandbox, Shared, State, WeakSandbox};
+use crate::sys::limits;
+
+/// Descriptors that are left to the host, whatever its limit.
+const RESERVE: usize = 256;
 
 /// What a runtime is made with. The default suits nearly everybody.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// The runsc to use; else `SBX_RUNSC`, `PATH`, and the well-known places.
     pub runsc: Option<PathBuf>,
-    /// An installed copy of the keeper to use instead of the embedded one; else `SBX_KEEPER`.
+    /// An installed copy of the keeper to use instead of the embedded one; else `SBX_KEEPER`. Needed where
+    /// AppArmor lets only named paths make user namespaces (Ubuntu 24.04).
     pub keeper: Option<PathBuf>,
-    /// Whether sandboxes get a user namespace of their own (default true).
+    /// Whether sandboxes get a user namespace of their own (default true). Without, the host needs
+    /// CAP_SYS_ADMIN and CAP_NET_ADMIN, and the sandboxes' processes have them too.
     pub user_namespace: bool,
 }
 
@@ -29,38 +41,112 @@ impl Default for RuntimeConfig {
     }
 }
 
-/// A runtime. Clones are handles to the same one.
+/// A runtime. Clones are handles to the same one; when the last is dropped its sandboxes end.
 #[derive(Clone, Debug)]
-pub struct Runtime {}
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped in this order: the control thread ends the sandboxes, for which it needs the engine.
+    control: Mutex<Option<control::Thread>>,
+    engine: Mutex<Option<engine::Engine>>,
+    way: Control,
+    sandboxes: Mutex<Vec<WeakSandbox>>,
+}
+
+/// Numbers sandboxes, for all runtimes of the process.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// The process's default runtime.
+static DEFAULT: OnceCell<Runtime> = OnceCell::new();
 
 impl Runtime {
-    fn later<T>() -> Result<T> {
-        Err(Error::new(Code::Unsupported, "not built yet"))
-    }
     /// Makes a runtime: finds runsc, starts the two threads.
-    pub fn new(_config: &RuntimeConfig) -> Result<Self> {
-        Self::later()
+    pub fn new(config: &RuntimeConfig) -> Result<Self> {
+        let host = host::Host::new(config)?;
+        let (soft, _) = limits::descriptors().context("the limit of descriptors")?;
+        let budget = Budget::new(soft.saturating_sub(RESERVE));
+        let reactor = Reactor::new().context("the control thread's poll descriptor")?;
+        let (commands, requests) = control::prepare(&reactor);
+        let engine = engine::Engine::start(budget.clone(), requests)?;
+        let control = control::Thread::start(reactor, commands, engine.handle(), host, budget)?;
+        let inner = Inner {
+            way: control.control().clone(),
+            control: Mutex::new(Some(control)),
+            engine: Mutex::new(Some(engine)),
+            sandboxes: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
-    /// The process's default runtime, made on first use.
+
+    /// The process's default runtime, made on first use and never ended.
     pub fn shared() -> Result<Self> {
-        Self::later()
+        DEFAULT.get_or_try_init(|| Self::new(&RuntimeConfig::default())).cloned()
     }
-    /// Checks everything the library needs of this host.
-    pub fn check(_config: &RuntimeConfig) -> Result<Report> {
-        Self::later()
+
+    /// Checks everything the library needs of this host. Needs no runtime.
+    pub fn check(config: &RuntimeConfig) -> Report {
+        let runsc = host::locator(config).locate();
+        doctor::examine(runsc.as_deref(), host::trial(config))
     }
+
     /// Creates a sandbox and waits until its program was started.
-    pub fn create(&self, _config: &Config) -> Result<Sandbox> {
-        Self::later()
+    pub fn create(&self, config: &Config) -> Result<Sandbox> {
+        let sandbox = self.create_begin(config)?;
+        sandbox.wait_started(None)?;
+        Ok(sandbox)
     }
+
     /// Begins to create a sandbox; the end of it is an event (`Started` or `Failed`).
-    pub fn create_begin(&self, _config: &Config) -> Result<Sandbox> {
-        Self::later()
+    pub fn create_begin(&self, config: &Config) -> Result<Sandbox> {
+        config.check()?;
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
+        let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
+        self.register(&sandbox)?;
+        self.inner.way.send(Command::Create(shared))?;
+        Ok(sandbox)
     }
-    /// The sandboxes of this runtime that have not ended.
+
+    /// Puts a sandbox on the list, if its name is free.
+    fn register(&self, sandbox: &Sandbox) -> Result<()> {
+        let mut list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|other| other.upgrade().is_some_and(|other| other.state() != State::Ended));
+        if let Some(name) = sandbox.name() {
+            let taken = list.iter().filter_map(WeakSandbox::upgrade).any(|other| other.name() == Some(name));
+            if taken {
+                return Err(Error::new(Code::Exists, format!("a sandbox named {name:?} exists already")));
+            }
+        }
+        list.push(sandbox.downgrade());
+        Ok(())
+    }
+
+    /// The sandboxes of this runtime that the host holds and that have not ended.
     pub fn sandboxes(&self) -> Vec<Sandbox> {
-        Vec::new()
+        let list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        list.iter().filter_map(WeakSandbox::upgrade).filter(|one| one.state() != State::Ended).collect()
     }
-    /// Ends every sandbox and both threads; returns when they are gone.
-    pub fn shutdown(&self) {}
+
+    /// Ends every sandbox and both threads; returns when they are gone. Every call fails afterwards.
+    pub fn shutdown(&self) {
+        self.inner.shutdown();
+    }
+}
+
+impl Inner {
+    fn shutdown(&self) {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(control);
+        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(engine);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
 }

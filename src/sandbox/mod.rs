@@ -1,10 +1,23 @@
 //! One sandbox's life: states, exit, timers.
-mod exit;
 
+mod control;
+mod exit;
+mod life;
+mod plan;
+mod probing;
+mod shared;
+mod trouble;
+
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use control::{Command, Control};
 pub use exit::{Exit, ExitReason};
+pub(crate) use life::{Bench, Life};
+pub(crate) use plan::Plan;
+pub(crate) use shared::Shared;
 
 use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Stream};
@@ -12,77 +25,217 @@ use crate::tunnel::TunnelMap;
 
 /// Where a sandbox is in its life. It only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
 pub enum State {
     /// Being created: nothing of the program runs yet.
-    Starting,
+    Starting = 1,
     /// The program was started.
-    Running,
+    Running = 2,
     /// The program has ended, or the sandbox is being ended; its processes are going away.
-    Ending,
+    Ending = 3,
     /// Nothing of it is left.
-    Ended,
+    Ended = 4,
 }
 
 /// A sandbox. Clones are handles to the same one; dropping the last ends it.
 #[derive(Clone, Debug)]
-pub struct Sandbox {}
+pub struct Sandbox {
+    handle: Arc<Handle>,
+}
+
+/// What all clones share; its drop is the end of the last of them.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    control: Control,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // A runtime that is gone has ended its sandboxes already.
+        let _ = self.control.send(Command::Terminate(self.shared.number));
+    }
+}
+
+/// A sandbox that is not kept alive by this.
+#[derive(Debug)]
+pub(crate) struct WeakSandbox(Weak<Handle>);
+
+impl WeakSandbox {
+    /// The sandbox, if the host still holds it.
+    pub(crate) fn upgrade(&self) -> Option<Sandbox> {
+        self.0.upgrade().map(|handle| Sandbox { handle })
+    }
+}
 
 impl Sandbox {
-    fn later<T>() -> Result<T> {
-        Err(Error::new(Code::Unsupported, "not built yet"))
+    /// A handle to a sandbox.
+    pub(crate) fn new(shared: Arc<Shared>, control: Control) -> Self {
+        Self { handle: Arc::new(Handle { shared, control }) }
     }
+
+    /// What finds the sandbox again as long as the host holds it.
+    pub(crate) fn downgrade(&self) -> WeakSandbox {
+        WeakSandbox(Arc::downgrade(&self.handle))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
     /// Its id: `sb-` and 16 hexadecimal digits.
     pub fn id(&self) -> &str {
-        ""
+        self.shared().id.as_str()
     }
+
     /// The name it was given.
     pub fn name(&self) -> Option<&str> {
-        None
+        self.shared().config.name()
     }
+
+    /// The tags it was given.
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        self.shared().config.tags()
+    }
+
     /// Where it is in its life.
     pub fn state(&self) -> State {
-        State::Ended
+        self.shared().facts().state
     }
+
     /// Why it could not be created, once `create_begin` has failed.
     pub fn failure(&self) -> Option<Error> {
-        None
+        self.shared().facts().failure.clone()
     }
+
+    /// Waits until its program was started, or it could not be. `None` waits for ever.
+    pub fn wait_started(&self, timeout: Option<Duration>) -> Result<()> {
+        let id = self.id();
+        self.shared().wait_for("starting", timeout, |facts| match (facts.state, &facts.failure) {
+            (State::Starting, _) => None,
+            // A failure is told once everything of it is gone.
+            (State::Ending, Some(_)) => None,
+            (State::Ended, Some(failure)) => Some(Err(failure.clone())),
+            (State::Ended, None) => Some(Err(over(id))),
+            _ => Some(Ok(())),
+        })
+    }
+
     /// Waits until the tunnels' listeners exist and returns them. `None` waits for ever.
-    pub fn tunnels(&self, _timeout: Option<Duration>) -> Result<TunnelMap> {
-        Self::later()
+    ///
+    /// "Up" is not "ready": the server inside may still be starting. See [`Sandbox::wait_ready`].
+    pub fn tunnels(&self, timeout: Option<Duration>) -> Result<TunnelMap> {
+        let id = self.id();
+        self.shared().wait_for("opening the tunnels", timeout, |facts| match (&facts.tunnels, facts.state) {
+            (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
+            (Some(tunnels), _) => Some(Ok(tunnels.clone())),
+            (None, _) => None,
+        })
     }
-    /// Waits until the server inside answers its readiness probe.
-    pub fn wait_ready(&self, _timeout: Option<Duration>) -> Result<()> {
-        Self::later()
+
+    /// Waits until the server inside answers.
+    ///
+    /// It is asked by the configured readiness probe; without one, by connecting to the first port listed.
+    /// A sandbox with neither is ready once its program was started.
+    pub fn wait_ready(&self, timeout: Option<Duration>) -> Result<()> {
+        let id = self.id();
+        self.handle.control.send(Command::Probe(self.shared().number))?;
+        self.shared().wait_for("getting ready", timeout, |facts| match (facts.ready, facts.state) {
+            (true, State::Running) => Some(Ok(())),
+            (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
+            (_, State::Ending) if facts.failure.is_none() => Some(Err(over(id))),
+            _ => None,
+        })
     }
-    /// Waits until the sandbox has ended and nothing of it is left.
-    pub fn wait(&self, _timeout: Option<Duration>) -> Result<Exit> {
-        Self::later()
+
+    /// Waits until the sandbox has ended and nothing of it is left. A sandbox that could not be created
+    /// gives the reason as an error.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Exit> {
+        self.shared().wait_for("ending", timeout, |facts| match (facts.state, facts.exit, &facts.failure) {
+            (State::Ended, Some(exit), _) => Some(Ok(exit)),
+            (State::Ended, None, Some(failure)) => Some(Err(failure.clone())),
+            _ => None,
+        })
     }
+
     /// How it ended, if it has.
     pub fn exit(&self) -> Option<Exit> {
-        None
+        self.shared().facts().exit
     }
+
     /// Asks for its end. Never blocks; may be called from any thread, at any time, any number of times.
     pub fn terminate(&self) -> Result<()> {
-        Self::later()
+        // A runtime that is gone has ended its sandboxes already.
+        let _ = self.handle.control.send(Command::Terminate(self.shared().number));
+        Ok(())
     }
-    /// A connection to a port inside, without any port on the host.
-    pub fn connect(&self, _port: u16) -> Result<OwnedFd> {
-        Self::later()
+
+    /// A connection to a port inside, without any port on the host: an AF_UNIX stream, non-blocking, the
+    /// caller's own. Any port may be named, not only those that have tunnels.
+    ///
+    /// Waits until the server inside accepts or refuses, a few seconds at most.
+    pub fn connect(&self, port: u16) -> Result<OwnedFd> {
+        if port == 0 {
+            return Err(Error::invalid("port 0: a port is 1 to 65535"));
+        }
+        match self.state() {
+            State::Running => self.handle.control.connect(self.shared(), port),
+            State::Starting => {
+                let message = format!("sandbox {} is still starting: wait for it first", self.id());
+                Err(Error::new(Code::State, message))
+            }
+            _ => Err(over(self.id())),
+        }
     }
-    /// The host's end of a standard stream of the program that was configured as `Stdio::Descriptor`; once each.
-    pub fn open_stream(&self, _stream: Stream) -> Result<OwnedFd> {
-        Self::later()
+
+    /// The host's end of a standard stream of the program that was configured as `Stdio::Descriptor`, once
+    /// each. Standard input is an AF_UNIX stream, the outputs are pipes; all are non-blocking.
+    pub fn open_stream(&self, stream: Stream) -> Result<OwnedFd> {
+        let taken = self.shared().facts().descriptors.get_mut(stream.index()).and_then(Option::take);
+        taken.ok_or_else(|| {
+            let message = format!(
+                "{stream:?} of sandbox {} is not there: it was not configured as a descriptor, was taken before, \
+                 or the sandbox is still starting",
+                self.id()
+            );
+            Error::new(Code::NotFound, message)
+        })
     }
-    /// What has been captured of an output stream that was configured as `Stdio::Capture`.
-    pub fn captured(&self, _stream: Stream) -> Result<Captured> {
-        Self::later()
+
+    /// What has been captured so far of an output stream that was configured as `Stdio::Capture`.
+    pub fn captured(&self, stream: Stream) -> Result<Captured> {
+        let capture = self.shared().facts().captures.get(stream.index()).and_then(Clone::clone);
+        capture.map(|capture| capture.get()).ok_or_else(|| {
+            let message = format!(
+                "{stream:?} of sandbox {} is not captured, or the sandbox is still starting",
+                self.id()
+            );
+            Error::new(Code::NotFound, message)
+        })
     }
-    /// Sends a signal to the program.
-    pub fn signal(&self, _signal: i32) -> Result<()> {
-        Self::later()
+
+    /// Sends a signal to the program (not to its children).
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        if !(1..=64).contains(&signal) {
+            return Err(Error::invalid(format!("signal {signal}: a signal is 1 to 64")));
+        }
+        match self.state() {
+            State::Running => self.handle.control.send(Command::Signal(self.shared().number, signal)),
+            State::Starting => {
+                Err(Error::new(Code::State, format!("sandbox {} is still starting", self.id())))
+            }
+            _ => Err(over(self.id())),
+        }
     }
-    /// Ends it and makes every waiter return `Code::Closed`.
-    pub fn close(&self) {}
+
+    /// Ends it and makes every waiter return [`Code::Closed`].
+    pub fn close(&self) {
+        self.shared().update(|facts| facts.closed = true);
+        let _ = self.terminate();
+    }
+}
+
+/// The sandbox has ended.
+fn over(id: &str) -> Error {
+    Error::new(Code::State, format!("sandbox {id} has ended"))
 }

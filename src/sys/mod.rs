@@ -1,4 +1,18 @@
-//! Thin wrappers of system calls.
+//! Thin wrappers of system calls: the places, beside `ffi` and the keeper's program, where `unsafe` is.
+//!
+//! `channel` and `spawn` are shared with the keeper's program and use nothing but `std` and `libc`.
 #![allow(unsafe_code, reason = "system calls are made here, so that nobody else needs to")]
 
+pub(crate) mod channel;
+pub(crate) mod clock;
+pub(crate) mod descriptor;
+pub(crate) mod fork;
+pub(crate) mod handle_page;
+pub(crate) mod limits;
+pub(crate) mod memfd;
 pub(crate) mod netlink;
+pub(crate) mod pidfd;
+pub(crate) mod random;
+pub(crate) mod signal_guard;
+pub(crate) mod socket;
+pub(crate) mod spawn;

@@ -1,6 +1,10 @@
-//! What a runtime tells its host.
+//! What a runtime tells its host: events, and the queues that they wait in.
+
+pub(crate) mod queue;
 
 use std::time::Duration;
+
+pub use queue::Queue;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,4 +52,25 @@ pub struct Event {
     pub address: String,
     /// A text for people, or empty.
     pub detail: String,
+}
+
+impl Event {
+    /// An event of a kind that says nothing else. A queue fills in cookie, sequence, time and losses.
+    pub(crate) fn new(kind: EventKind) -> Self {
+        Self {
+            kind,
+            cookie: 0,
+            sequence: 0,
+            time: Duration::ZERO,
+            lost: 0,
+            code: 0,
+            reason: 0,
+            rule: -1,
+            protocol: 0,
+            port: 0,
+            count: 1,
+            address: String::new(),
+            detail: String::new(),
+        }
+    }
 }

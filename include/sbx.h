@@ -1,0 +1,973 @@
+/*
+ * libsbx: gVisor sandboxes inside your own process.
+ *
+ * This header is the reference manual. Rules that hold for all of it:
+ *
+ * - 0 or more is success, a negative number is one of SBX_E.... sbx_error is the caller's, may be NULL, and
+ *   is written on failure only. Results are written on success only; where a handle is the result, its place
+ *   is set to NULL on failure.
+ * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros.
+ * - A NULL, freed, wrong or foreign handle, NULL where a text is needed, and text that is not UTF-8 are
+ *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
+ *   their object and live as long as it.
+ * - A timeout in milliseconds is for ever if negative, 0 only looks; running out is SBX_ETIMEDOUT.
+ * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
+ * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
+ *   thread's signal mask, and writes nothing to stdout or stderr. In a child of fork every call is
+ *   SBX_EFORKED. The library can't be unloaded: dlclose is safe and does nothing.
+ */
+
+#ifndef SBX_H
+#define SBX_H
+
+/* Made by cbindgen from src/ffi; do not edit. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the structs begin as. */
+#ifdef __cplusplus
+#define SBX_ERROR_INIT {static_cast<uint32_t>(sizeof(sbx_error)), 0, 0, 0, {0}}
+#define SBX_EXIT_INIT {static_cast<uint32_t>(sizeof(sbx_exit)), 0, 0, 0, 0, 0}
+#define SBX_EVENT_INIT \
+  {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
+#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
+#else
+#define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
+#define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
+#define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
+#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
+#endif
+
+// The version of this header: major << 16 | minor << 8 | patch.
+#define SBX_ABI_VERSION 256
+
+// An argument or a setting has a value that is not allowed; the message names it and the rule.
+#define SBX_EINVALID -1001
+
+// A handle is NULL, freed, of another kind, or of another copy of the library.
+#define SBX_EHANDLE -1002
+
+// A struct's `size` is impossible, or an unknown part of it is not zero.
+#define SBX_ESIZE -1003
+
+// The time given ran out. Nothing was changed; the call may be made again.
+#define SBX_ETIMEDOUT -1004
+
+// The object was freed, or its runtime was shut down, while the call waited.
+#define SBX_ECLOSED -1005
+
+// Not possible in the state the object is in (for example tunnels of an ended sandbox).
+#define SBX_ESTATE -1006
+
+// The name is already taken.
+#define SBX_EEXISTS -1007
+
+// There is no such thing.
+#define SBX_ENOTFOUND -1008
+
+// The combination or the operation is not supported.
+#define SBX_EUNSUPPORTED -1009
+
+// A limit of the library or of the process is reached (descriptors, queue, table).
+#define SBX_ELIMIT -1010
+
+// The host lacks something that is needed; the message says what and how to get it.
+#define SBX_EHOST -1011
+
+// No runsc was found.
+#define SBX_ERUNSC_MISSING -1012
+
+// The runsc that was found can't be used: not executable, too old, not runsc, no answer.
+#define SBX_ERUNSC_UNUSABLE -1013
+
+// The engine (keeper or runsc) failed to start or was lost.
+#define SBX_EENGINE -1014
+
+// The call was made in a child after fork; only the process that first used the library may call it.
+#define SBX_EFORKED -1015
+
+// The library panicked: a bug. The host goes on; the object concerned can only be freed.
+#define SBX_EPANIC -1016
+
+// A system call failed; `os_error` has its number.
+#define SBX_ESYSTEM -1017
+
+// Nothing in the sandbox accepts connections on that port.
+#define SBX_EREFUSED -1018
+
+// The program could not be started in the sandbox (not found, not executable ...).
+#define SBX_EEXEC -1019
+
+// An internal inconsistency: a bug in the library.
+#define SBX_EINTERNAL -1020
+
+// Being created: nothing of the program runs yet.
+#define SBX_STATE_STARTING 1
+
+// The program was started.
+#define SBX_STATE_RUNNING 2
+
+// The program has ended, or the sandbox is being ended; its processes are going away.
+#define SBX_STATE_ENDING 3
+
+// Nothing of it is left.
+#define SBX_STATE_ENDED 4
+
+// The program ended by itself; `code` is its own.
+#define SBX_EXIT_EXITED 1
+
+// A signal ended the program; `code` is 128 + the signal.
+#define SBX_EXIT_SIGNALLED 2
+
+// Its lifetime ran out; `code` is 124.
+#define SBX_EXIT_TIMED_OUT 3
+
+// Nothing happened for its idle time-out; `code` is 124.
+#define SBX_EXIT_IDLE 4
+
+// It was terminated by the host; `code` is 137.
+#define SBX_EXIT_TERMINATED 5
+
+// It ran out of memory; `code` is 137.
+#define SBX_EXIT_OUT_OF_MEMORY 6
+
+// The keeper or gVisor died without being asked to; `code` is 137.
+#define SBX_EXIT_ENGINE_LOST 7
+
+// The sandbox's program was started. Never dropped.
+#define SBX_EVENT_STARTED 1
+
+// The sandbox could not be created; `code` is the error's number, `detail` its text. Never dropped.
+#define SBX_EVENT_FAILED 2
+
+// The readiness probe succeeded.
+#define SBX_EVENT_READY 3
+
+// The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
+#define SBX_EVENT_EXITED 4
+
+// A limit of the library was reached; `detail` says which.
+#define SBX_EVENT_LIMIT 8
+
+// Everything that is needed is there.
+#define SBX_FINDING_OK 1
+
+// It works, but less well; the remedy says how to improve it.
+#define SBX_FINDING_LIMITED 2
+
+// Sandboxes can't be created before the remedy was applied.
+#define SBX_FINDING_MISSING 3
+
+// Standard input, where a stream is asked for.
+#define SBX_STDIN 0
+
+// Standard output.
+#define SBX_STDOUT 1
+
+// Standard error.
+#define SBX_STDERR 2
+
+// The stream is empty, or thrown away. The default.
+#define SBX_STREAM_NULL 0
+
+// The host gets a descriptor for the stream: sbx_sandbox_open_fd.
+#define SBX_STREAM_DESCRIPTOR 1
+
+// Standard error goes where standard output goes. For SBX_STDERR only.
+#define SBX_STREAM_MERGED 2
+
+// For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
+// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
+#define SBX_RUNTIME_NO_USER_NAMESPACE 1
+
+// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
+// it. Its bytes live as long as it.
+typedef struct sbx_captured sbx_captured;
+
+// What a sandbox is asked to be.
+//
+// A setter returns what is wrong at once and keeps it: the first bad value is what sbx_config_check and
+// sbx_create return with its text, so a program may set everything and look once. Everything passed is
+// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
+typedef struct sbx_config sbx_config;
+
+// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
+//
+// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
+// by sbx_create, so that a program may look once.
+typedef struct sbx_policy sbx_policy;
+
+// A queue of events. One takes the events of as many sandboxes as the host likes.
+typedef struct sbx_queue sbx_queue;
+
+// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
+typedef struct sbx_report sbx_report;
+
+// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
+// default runtime, which is made on first use and lives as long as the process.
+typedef struct sbx_runtime sbx_runtime;
+
+// A sandbox.
+//
+// Any thread may call any of its functions at any time, several at once; only sbx_sandbox_free comes last.
+typedef struct sbx_sandbox sbx_sandbox;
+
+// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. Texts
+// live as long as it. It keeps no sandbox alive.
+typedef struct sbx_sandbox_list sbx_sandbox_list;
+
+// Where the ports of a sandbox are reached, keyed by container port. It doesn't change and outlives the
+// sandbox; any thread may read it. Texts live as long as it.
+typedef struct sbx_tunnel_map sbx_tunnel_map;
+
+// What a runtime is made with. Zero it, or use SBX_RUNTIME_CONFIG_INIT; that suits nearly everybody.
+typedef struct sbx_runtime_config {
+    // sizeof(sbx_runtime_config), or 0.
+    uint32_t size;
+    // SBX_RUNTIME_..., added up.
+    uint32_t flags;
+    // The runsc to use; NULL: SBX_RUNSC, PATH, and the well-known places.
+    const char *runsc;
+    // An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
+    const char *keeper;
+} sbx_runtime_config;
+
+// What went wrong. The caller owns it, it is written on failure only, and NULL may be passed instead.
+//
+// Make one with SBX_ERROR_INIT, or zero it. It can be used for any number of calls, by one thread at a
+// time. A `size` that is neither 0 nor possible makes every call SBX_ESIZE, before it does anything.
+typedef struct sbx_error {
+    // sizeof(sbx_error), or 0.
+    uint32_t size;
+    // The number that the call returned: one of SBX_E....
+    int32_t code;
+    // The errno of the system call that failed, or 0.
+    int32_t os_error;
+    // 0.
+    uint32_t reserved;
+    // A text for people in UTF-8, always terminated: the value or call, the rule, what to do.
+    char message[496];
+} sbx_error;
+
+// Something that happened to a sandbox. The caller owns it; zero it or use SBX_EVENT_INIT.
+typedef struct sbx_event {
+    // sizeof(sbx_event), or 0.
+    uint32_t size;
+    // What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
+    uint32_t kind;
+    // The number given with the queue: sbx_config_set_queue.
+    uint64_t cookie;
+    // Counts the queue's events from 1, the lost ones included.
+    uint64_t sequence;
+    // When, in milliseconds of CLOCK_MONOTONIC.
+    int64_t time_ms;
+    // How many events were dropped just before this one because the queue was full.
+    uint64_t lost;
+    // An exit code, or an error's number.
+    int32_t code;
+    // SBX_EXIT_..., or 0.
+    int32_t reason;
+    // The rule concerned, or -1.
+    int32_t rule;
+    // An IP protocol, or 0.
+    uint32_t protocol;
+    // A port, or 0.
+    uint32_t port;
+    // How many times it happened, where events are gathered; else 1.
+    uint32_t count;
+    // An address or a name, or empty.
+    char address[64];
+    // A text for people, or empty.
+    char detail[280];
+} sbx_event;
+
+// How a sandbox ended. The caller owns it; zero it or use SBX_EXIT_INIT.
+typedef struct sbx_exit {
+    // sizeof(sbx_exit), or 0.
+    uint32_t size;
+    // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
+    int32_t reason;
+    // The program's own code; 128 + n for signal n; 124 when time ran out; 137 when terminated.
+    int32_t code;
+    // The signal that ended the program, or 0.
+    int32_t signal;
+    // From the program's start to its end, in milliseconds.
+    int64_t runtime_ms;
+    // 0.
+    int64_t reserved;
+} sbx_exit;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The version of the library that is running, such as "0.1.0".
+//
+// The text is static. Any thread, never blocks, also in a forked child.
+const char *sbx_version(void);
+
+// The version of the library that is running, as a number like SBX_ABI_VERSION.
+//
+// A program may run with a library whose number is at least the SBX_ABI_VERSION it was compiled with
+// and has the same major number (while that is 0, the same minor number too). Any thread, never blocks.
+uint32_t sbx_abi_version(void);
+
+// Sends the library's log lines to a descriptor: a socket, pipe, terminal or file.
+//
+// `level` is 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing. With `fd` -1 or
+// level 0 nothing is logged, which is the default. No secret is logged at any level: no environment, no
+// key, no data of tunnels.
+//
+// The descriptor is duplicated and stays the caller's. One setting for the whole process. Any thread;
+// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
+// is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
+//
+// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
+// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
+int sbx_log_set_fd(int fd, int level);
+
+// Makes a runtime: finds runsc, reads the environment, starts two threads.
+//
+// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; may block for some
+// milliseconds, longer if runsc doesn't answer (bounded).
+//
+// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING,
+// SBX_ERUNSC_UNUSABLE, SBX_ELIMIT, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `config` must point to such a struct or be NULL, `runtime` to a place for the result, `error` to an error
+// struct or be NULL.
+int sbx_runtime_new(const struct sbx_runtime_config *config,
+                    struct sbx_runtime **runtime,
+                    struct sbx_error *error);
+
+// The doctor: checks everything that a runtime made with this config needs of the host.
+//
+// What is missing is in the report, not an error of the call. `config` may be NULL. Free the report with
+// sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
+//
+// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// As for sbx_runtime_new.
+int sbx_runtime_check(const struct sbx_runtime_config *config,
+                      struct sbx_report **report,
+                      struct sbx_error *error);
+
+// Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.
+//
+// Free the list with sbx_sandbox_list_free. Any thread, never blocks.
+//
+// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
+// what sbx_runtime_new returns.
+//
+// Requires:
+// `list` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
+                          struct sbx_sandbox_list **list,
+                          struct sbx_error *error);
+
+// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
+//
+// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
+// Any thread but not twice; blocks until everything is gone (bounded).
+//
+// A handle that was freed already is ignored.
+void sbx_runtime_free(struct sbx_runtime *runtime);
+
+// Whether sandboxes can be created: nothing is missing.
+//
+// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_report_usable(const struct sbx_report *report);
+
+// How many findings there are.
+//
+// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_report_count(const struct sbx_report *report);
+
+// How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+//
+// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_report_status(const struct sbx_report *report, size_t index);
+
+// What the requirement is called. NULL for a bad handle or index.
+const char *sbx_report_name(const struct sbx_report *report, size_t index);
+
+// What was found. NULL for a bad handle or index.
+const char *sbx_report_detail(const struct sbx_report *report, size_t index);
+
+// What to do about it; empty where there is nothing to do. NULL for a bad handle or index.
+const char *sbx_report_remedy(const struct sbx_report *report, size_t index);
+
+// Frees a report and its texts; NULL is allowed.
+//
+// Requires:
+// No text of the report may be used after.
+void sbx_report_free(struct sbx_report *report);
+
+// How many sandboxes are in the list.
+//
+// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_sandbox_list_count(const struct sbx_sandbox_list *list);
+
+// A sandbox's id. NULL for a bad handle or index.
+const char *sbx_sandbox_list_id(const struct sbx_sandbox_list *list, size_t index);
+
+// A sandbox's name. NULL if it has none, or for a bad handle or index.
+const char *sbx_sandbox_list_name(const struct sbx_sandbox_list *list, size_t index);
+
+// The state that a sandbox was in: SBX_STATE_....
+//
+// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_sandbox_list_state(const struct sbx_sandbox_list *list, size_t index);
+
+// Frees a list and its texts; NULL is allowed.
+//
+// Requires:
+// No text of the list may be used after.
+void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
+
+// Makes a queue in which up to `capacity` events wait, from 1 to 65536.
+//
+// What does not fit is dropped and counted in the next event's `lost`; SBX_EVENT_STARTED, FAILED and
+// EXITED are never dropped. Free it with sbx_queue_free. Any thread, never blocks.
+//
+// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `queue` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_queue_new(uint32_t capacity, struct sbx_queue **queue, struct sbx_error *error);
+
+// Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
+//
+// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's
+// net.Socket, asyncio, Go's netpoller. The caller owns and closes it. When it is readable, read its bytes
+// away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
+// one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
+//
+// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_queue_open_fd(struct sbx_queue *queue, struct sbx_error *error);
+
+// Takes the oldest event.
+//
+// Any thread, never blocks: wait with sbx_queue_open_fd.
+//
+// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
+// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
+//
+// Requires:
+// `event` must point to an event struct, `error` to an error struct or be NULL.
+int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_error *error);
+
+// Frees a queue; NULL is allowed. Events that wait and that come later are thrown away.
+//
+// Sandboxes that use it live on. Any thread, never blocks.
+//
+// A handle that was freed already is ignored.
+void sbx_queue_free(struct sbx_queue *queue);
+
+// A policy by which any public address may be reached, save what is denied.
+//
+// This version can't enforce it: sbx_create refuses it with SBX_EUNSUPPORTED. Free it with
+// sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
+struct sbx_policy *sbx_policy_new_open(void);
+
+// A policy by which only what is allowed may be reached; without entries, nothing.
+//
+// A config without a policy has an empty one of these. This version can't enforce one with entries:
+// sbx_create refuses it with SBX_EUNSUPPORTED. Free it with sbx_policy_free. Any thread, never blocks.
+// Returns NULL when no handle is left or in a forked child.
+struct sbx_policy *sbx_policy_new_allowlist(void);
+
+// A policy of no network at all: nothing leaves, and there are no tunnels.
+//
+// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
+// thread, never blocks. Returns NULL when no handle is left or in a forked child.
+struct sbx_policy *sbx_policy_new_blocked(void);
+
+// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
+//
+// The range is taken in plain form only: no bits behind the prefix, no missing prefix, no leading zeros,
+// no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
+// a time sets; never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `cidr` must be a terminated text or NULL.
+int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
+
+// Denies a range. It wins over everything that allows. Open policies and allowlists take it.
+//
+// Forms, ownership and threads as for sbx_policy_allow_cidr.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `cidr` must be a terminated text or NULL.
+int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
+
+// Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
+//
+// A handle that was freed already is ignored.
+void sbx_policy_free(struct sbx_policy *policy);
+
+// Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
+// no ports, nothing leaves, 300 s of life.
+//
+// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
+// forked child.
+struct sbx_config *sbx_config_new(void);
+
+// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
+// between settings. It looks at the config only, not at the host.
+//
+// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
+
+// Frees a config; NULL is allowed. Sandboxes made with it are not affected.
+//
+// A handle that was freed already is ignored.
+void sbx_config_free(struct sbx_config *config);
+
+// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
+// PATH of the sandbox's environment unless it has a slash.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `argv` must point to `argc` terminated texts.
+int sbx_config_set_command(struct sbx_config *config, const char *const *argv, size_t argc);
+
+// Sets a variable of the program's environment; the same name again replaces it. Names match
+// ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
+// and never written to a file.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` and `value` must be terminated texts or NULL.
+int sbx_config_set_env(struct sbx_config *config, const char *name, const char *value);
+
+// The directory inside that the program starts in, an absolute path (default "/").
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `path` must be a terminated text or NULL.
+int sbx_config_set_workdir(struct sbx_config *config, const char *path);
+
+// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root).
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `user` must be a terminated text or NULL.
+int sbx_config_set_user(struct sbx_config *config, const char *user);
+
+// The sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` must be a terminated text or NULL.
+int sbx_config_set_hostname(struct sbx_config *config, const char *name);
+
+// The sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes
+// of a runtime have the same.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` must be a terminated text or NULL.
+int sbx_config_set_name(struct sbx_config *config, const char *name);
+
+// A directory of the host that is the root file system, under a memory overlay: the sandbox can't change it.
+// Without it a curated read-only view of the host's /usr, /bin, /lib and a made-up /etc is used.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `directory` must be a terminated text or NULL.
+int sbx_config_set_rootfs(struct sbx_config *config, const char *directory);
+
+// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
+// "/", nor in /proc, /dev or /sys, nor used twice.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `source` and `destination` must be terminated texts or NULL.
+int sbx_config_mount_read_only(struct sbx_config *config, const char *source, const char *destination);
+
+// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host.
+// Paths as for sbx_config_mount_read_only.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `source` and `destination` must be terminated texts or NULL.
+int sbx_config_mount_writable(struct sbx_config *config, const char *source, const char *destination);
+
+// How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
+// 124 and SBX_EXIT_TIMED_OUT.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
+
+// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
+// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
+// that the kernel picks; see sbx_config_bind_port.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_add_encrypted_port(struct sbx_config *config, uint32_t port);
+
+// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
+// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
+// that the kernel picks; see sbx_config_bind_port.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
+
+// Adds a tunnel of raw TCP.
+// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
+// that the kernel picks; see sbx_config_bind_port.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
+
+// Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
+// that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
+// sbx_config_set_inbound_cidr_allowlist.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `address` must be a terminated text or NULL.
+int sbx_config_bind_port(struct sbx_config *config,
+                         uint32_t port,
+                         const char *address,
+                         uint32_t host_port);
+
+// Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
+// A count of 0 lets nobody in; without this call everybody who reaches the address may.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `ranges` must point to `count` terminated texts.
+int sbx_config_set_inbound_cidr_allowlist(struct sbx_config *config, const char *const *ranges, size_t count);
+
+// The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
+// the library makes one under a CA of its own: sbx_tunnel_map_ca_pem. The key is never logged.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `chain_pem` and `key_pem` must be terminated texts or NULL.
+int sbx_config_set_tls_certificate(struct sbx_config *config,
+                                   const char *chain_pem,
+                                   const char *key_pem);
+
+// A further DNS name ("*." in front for a wildcard) or address that the certificate made by the library is
+// valid for, beside 127.0.0.1, ::1 and localhost. Not together with sbx_config_set_tls_certificate.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` must be a terminated text or NULL.
+int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
+
+// What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
+// a policy nothing leaves the sandbox.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_policy(struct sbx_config *config,
+                          const struct sbx_policy *policy);
+
+// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_mtu(struct sbx_config *config, uint32_t bytes);
+
+// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
+// for SBX_STDERR, SBX_STREAM_MERGED.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_stream(struct sbx_config *config,
+                          int32_t stream,
+                          int32_t mode);
+
+// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
+// at most 16 MiB, not both 0. 65536 each is a good choice.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_capture_stream(struct sbx_config *config, int32_t stream, size_t head, size_t tail);
+
+// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
+// more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_tcp_probe(struct sbx_config *config,
+                             uint32_t port,
+                             int64_t interval_ms);
+
+// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
+// than 0. The arguments are bounded as in sbx_config_set_command.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `argv` must point to `argc` terminated texts.
+int sbx_config_set_exec_probe(struct sbx_config *config,
+                              const char *const *argv,
+                              size_t argc,
+                              int64_t interval_ms);
+
+// Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
+// before the sandbox ends.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uint64_t cookie);
+
+// Creates a sandbox and waits until its program was started.
+//
+// `runtime` NULL is the default runtime. The config stays the caller's. Free the sandbox with
+// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (bounded). Hosts
+// with an event loop use sbx_create_begin.
+//
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
+// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
+// SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC. Nothing is left of a sandbox that failed.
+//
+// Requires:
+// `sandbox` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_create(struct sbx_runtime *runtime,
+               const struct sbx_config *config,
+               struct sbx_sandbox **sandbox,
+               struct sbx_error *error);
+
+// Begins to create a sandbox and returns at once.
+//
+// It ends with SBX_EVENT_STARTED or SBX_EVENT_FAILED on the config's queue; sbx_sandbox_state and
+// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. What is wrong with
+// the config is returned by this call. Any thread; blocks only for making the default runtime.
+//
+// Returns 0 and sets *sandbox; codes as sbx_create, less those of what comes later.
+//
+// Requires:
+// As for sbx_create.
+int sbx_create_begin(struct sbx_runtime *runtime,
+                     const struct sbx_config *config,
+                     struct sbx_sandbox **sandbox,
+                     struct sbx_error *error);
+
+// Waits until the listeners of the sandbox's tunnels exist and returns where they are.
+//
+// `timeout_ms` is negative for ever, 0 to look only. That a tunnel exists doesn't mean that the server
+// inside answers: sbx_wait_ready. Free the map with sbx_tunnel_map_free. Any thread; blocks.
+//
+// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
+// SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+//
+// Requires:
+// `tunnels` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_tunnels(struct sbx_sandbox *sandbox,
+                int64_t timeout_ms,
+                struct sbx_tunnel_map **tunnels,
+                struct sbx_error *error);
+
+// Waits until the server inside answers the config's probe.
+//
+// `timeout_ms` as in sbx_tunnels. Any thread; blocks.
+//
+// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended, or has no probe), SBX_ECLOSED, SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_wait_ready(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_error *error);
+
+// Waits until the sandbox has ended and nothing of it is left.
+//
+// `timeout_ms` as in sbx_tunnels. `exit` may be NULL. Any thread, any number of times; blocks.
+//
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED,
+// SBX_EPANIC; what creating failed with, if it did.
+//
+// Requires:
+// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *exit, struct sbx_error *error);
+
+// Asks for the sandbox's end, with code 137 and SBX_EXIT_TERMINATED.
+//
+// Any thread, any time, any number of times, also while it is being created; never blocks. The end itself
+// is what sbx_wait waits for, or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+//
+// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
+
+// Connects to a port inside, without any port on the host. The port need not be listed in the config.
+//
+// The descriptor is a stream socket, close-on-exec, which the caller owns and closes. Any thread; blocks
+// until it is connected (bounded).
+//
+// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
+// SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_connect(struct sbx_sandbox *sandbox, uint32_t port, struct sbx_error *error);
+
+// Sends a signal to the sandbox's program.
+//
+// Any thread, never blocks.
+//
+// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running), SBX_ECLOSED, SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_signal(struct sbx_sandbox *sandbox, int signal, struct sbx_error *error);
+
+// Frees a sandbox and ends it if it still runs; NULL is allowed.
+//
+// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
+// captures live on. Any thread, never blocks.
+//
+// Requires:
+// No text of the sandbox may be used after. A handle that was freed already is ignored.
+void sbx_sandbox_free(struct sbx_sandbox *sandbox);
+
+// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
+//
+// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_sandbox_state(const struct sbx_sandbox *sandbox);
+
+// The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
+//
+// Any thread, never blocks. NULL for a bad handle.
+const char *sbx_sandbox_id(const struct sbx_sandbox *sandbox);
+
+// The sandbox's name. The text lives as long as the handle.
+//
+// Any thread, never blocks. NULL if it has none, or for a bad handle.
+const char *sbx_sandbox_name(const struct sbx_sandbox *sandbox);
+
+// Why the sandbox could not be created, after sbx_create_begin.
+//
+// Any thread, never blocks.
+//
+// Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
+// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *error);
+
+// Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
+//
+// Once each. The descriptor is close-on-exec; the caller owns and closes it. Any thread, never blocks.
+//
+// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already),
+// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox, int32_t stream, struct sbx_error *error);
+
+// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
+//
+// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+//
+// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `captured` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
+                         int32_t stream,
+                         struct sbx_captured **captured,
+                         struct sbx_error *error);
+
+// The first bytes of the stream, not terminated; `length` gets their number.
+//
+// Returns NULL for a bad handle or when `length` is NULL.
+//
+// Requires:
+// `length` must point to a place for the result or be NULL.
+const uint8_t *sbx_captured_head(const struct sbx_captured *captured, size_t *length);
+
+// The last bytes of the stream, if it is longer than the head, not terminated; `length` gets their number.
+//
+// Returns NULL for a bad handle or when `length` is NULL.
+//
+// Requires:
+// `length` must point to a place for the result or be NULL.
+const uint8_t *sbx_captured_tail(const struct sbx_captured *captured, size_t *length);
+
+// How many bytes between head and tail were not kept.
+//
+// Returns 0 and sets *bytes; SBX_EHANDLE, SBX_EINVALID, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `bytes` must point to a place for the result or be NULL.
+int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
+
+// Frees it and its bytes; NULL is allowed.
+//
+// Requires:
+// None of its bytes may be used after.
+void sbx_captured_free(struct sbx_captured *captured);
+
+// How many tunnels there are.
+//
+// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_tunnel_map_count(const struct sbx_tunnel_map *map);
+
+// The container port of the tunnel with an index below the count.
+//
+// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_tunnel_map_container_port(const struct sbx_tunnel_map *map, size_t index);
+
+// The port on the host that a tunnel listens on.
+//
+// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_tunnel_map_port(const struct sbx_tunnel_map *map, uint32_t container_port);
+
+// The address on the host that a tunnel listens on. NULL for a bad handle or a port without a tunnel.
+const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t container_port);
+
+// The https:// url of an encrypted tunnel. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
+const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
+                               uint32_t container_port);
+
+// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a port without a tunnel, and a plain tunnel or one with the host's own certificate.
+const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
+                                  uint32_t container_port);
+
+// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
+const char *sbx_tunnel_map_spki_sha256(const struct sbx_tunnel_map *map,
+                                       uint32_t container_port);
+
+// Frees a map and its texts; NULL is allowed.
+//
+// Requires:
+// No text of the map may be used after.
+void sbx_tunnel_map_free(struct sbx_tunnel_map *map);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SBX_H */

@@ -1,0 +1,227 @@
+//! The program of a sandbox: command, environment, directory, user, names, lifetime.
+
+use std::time::Duration;
+
+use super::Config;
+use super::rules::{absolute_path, environment_name, hostname, no_nul, plain_name, refuse};
+use super::user::User;
+use crate::error::{Error, Result};
+
+/// The most bytes that a command's arguments may have together, as in Modal.
+pub(super) const ARGUMENT_BYTES: usize = 1 << 16;
+/// The most arguments; empty ones have no bytes to be counted by.
+const ARGUMENTS: usize = 1 << 14;
+/// The most bytes that names and values of the environment may have together.
+const ENVIRONMENT_BYTES: usize = 1 << 17;
+const TAGS: usize = 64;
+const TAG_VALUE_BYTES: usize = 256;
+
+/// Reads and checks the arguments of a command.
+pub(super) fn arguments<I>(setting: &str, argv: I) -> Result<Vec<String>>
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    let mut arguments: Vec<String> = Vec::new();
+    let mut bytes = 0_usize;
+    for (index, argument) in argv.into_iter().enumerate() {
+        let argument = argument.as_ref();
+        no_nul(&format!("{setting} argument {index}"), argument)?;
+        if index >= ARGUMENTS {
+            return Err(Error::invalid(format!("{setting}: more than {ARGUMENTS} arguments")));
+        }
+        bytes = bytes.saturating_add(argument.len());
+        if bytes > ARGUMENT_BYTES {
+            return Err(Error::invalid(format!(
+                "{setting}: the arguments have more than {ARGUMENT_BYTES} bytes together, which is the limit"
+            )));
+        }
+        arguments.push(argument.to_owned());
+    }
+    match arguments.first() {
+        None => Err(Error::invalid(format!("{setting}: a program is needed, but there are no arguments"))),
+        Some(program) if program.is_empty() => {
+            Err(Error::invalid(format!("{setting}: the program's name must not be empty")))
+        }
+        Some(_) => Ok(arguments),
+    }
+}
+
+impl Config {
+    /// The program and its arguments: at most 65,536 bytes together.
+    pub fn set_command<I>(&mut self, argv: I) -> Result<&mut Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.sticky(|config| {
+            config.command = arguments("command", argv)?;
+            Ok(())
+        })
+    }
+
+    /// Sets one variable of the program's environment; the same name again replaces it.
+    ///
+    /// The value is never logged and never written to a file.
+    pub fn set_env(&mut self, name: &str, value: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            environment_name(name)?;
+            if value.contains('\0') {
+                // The value may be a secret: it is not repeated.
+                return Err(Error::invalid(format!(
+                    "environment variable {name:?}: its value must not contain a NUL byte"
+                )));
+            }
+            let others: usize =
+                config.env.iter().filter(|(key, _)| *key != name).map(|(key, value)| key.len() + value.len()).sum();
+            if others.saturating_add(name.len()).saturating_add(value.len()) > ENVIRONMENT_BYTES {
+                return Err(Error::invalid(format!(
+                    "environment variable {}: the environment would have more than {ENVIRONMENT_BYTES} bytes, which is the limit",
+                    super::rules::shown(name)
+                )));
+            }
+            config.env.insert(name.to_owned(), value.to_owned());
+            Ok(())
+        })
+    }
+
+    /// The directory the program starts in: an absolute path inside (default `/`).
+    pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.workdir = absolute_path("workdir", path)?;
+            Ok(())
+        })
+    }
+
+    /// Who the program runs as: `name`, `uid`, `uid:gid` or `name:group` (default root of the sandbox).
+    pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.user = Some(User::parse(user)?);
+            Ok(())
+        })
+    }
+
+    /// The sandbox's host name (RFC 1123, at most 64 bytes).
+    pub fn set_hostname(&mut self, name: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            hostname(name)?;
+            config.hostname = Some(name.to_owned());
+            Ok(())
+        })
+    }
+
+    /// The sandbox's name, unique among the runtime's live sandboxes.
+    pub fn set_name(&mut self, name: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            plain_name("name", name)?;
+            config.name = Some(name.to_owned());
+            Ok(())
+        })
+    }
+
+    /// A tag: a key and a text of the host's own. The same key again replaces it.
+    pub fn set_tag(&mut self, key: &str, value: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            plain_name("tag", key)?;
+            no_nul("tag value", value)?;
+            if value.len() > TAG_VALUE_BYTES {
+                return Err(refuse(
+                    "tag value",
+                    value,
+                    format_args!("must have at most {TAG_VALUE_BYTES} bytes"),
+                ));
+            }
+            if config.tags.len() >= TAGS && !config.tags.contains_key(key) {
+                return Err(refuse("tag", key, format_args!("a sandbox takes at most {TAGS} tags")));
+            }
+            config.tags.insert(key.to_owned(), value.to_owned());
+            Ok(())
+        })
+    }
+
+    /// How long the sandbox may live (default 300 s); then it ends with code 124.
+    pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.timeout = milliseconds("timeout_ms", timeout)?;
+            Ok(())
+        })
+    }
+}
+
+/// A time that C can say too: at least a millisecond, and no more than fit in 63 bits of them.
+pub(super) fn milliseconds(setting: &str, time: Duration) -> Result<Duration> {
+    if time < Duration::from_millis(1) {
+        return Err(Error::invalid(format!("{setting} {}: must be greater than 0", time.as_millis())));
+    }
+    if i64::try_from(time.as_millis()).is_err() {
+        return Err(Error::invalid(format!("{setting} {}: must be at most {}", time.as_millis(), i64::MAX)));
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn a_command_is_bounded_as_in_modal() {
+        let mut config = Config::new();
+        config.set_command(["a", &"b".repeat(ARGUMENT_BYTES - 1)]).unwrap();
+        let error = config.set_command(["ab", &"b".repeat(ARGUMENT_BYTES - 1)]).unwrap_err();
+        assert!(error.message().contains("65536"), "{error}");
+        assert_eq!(config.command().len(), 2, "a refused value changes nothing");
+        assert!(Config::new().set_command(vec![""; ARGUMENTS + 1]).is_err());
+    }
+
+    #[test]
+    fn a_command_needs_a_program_and_no_nul() {
+        assert!(Config::new().set_command(Vec::<&str>::new()).is_err());
+        assert!(Config::new().set_command([""]).is_err());
+        let error = Config::new().set_command(["sh", "a\0b"]).unwrap_err();
+        assert!(error.message().starts_with("command argument 1 "), "{error}");
+        Config::new().set_command(["sh", ""]).unwrap();
+    }
+
+    #[test]
+    fn the_environment_is_bounded_and_its_values_stay_out_of_messages() {
+        let mut config = Config::new();
+        config.set_env("A", "1").unwrap().set_env("A", "2").unwrap();
+        assert_eq!(config.env().get("A").map(String::as_str), Some("2"));
+        let error = config.set_env("TOKEN", "hunter2\0").unwrap_err();
+        assert!(!error.message().contains("hunter2"), "{error}");
+        assert!(config.set_env("B", &"x".repeat(ENVIRONMENT_BYTES)).is_err());
+        assert!(config.set_env("1B", "").is_err());
+        config.set_env("A", &"x".repeat(ENVIRONMENT_BYTES - 1)).unwrap();
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let mut config = Config::new();
+        config.set_env("TOKEN", "hunter2").unwrap();
+        let text = format!("{config:?}");
+        assert!(text.contains("TOKEN") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn lifetimes() {
+        let mut config = Config::new();
+        assert_eq!(config.timeout(), Duration::from_secs(300));
+        config.set_timeout(Duration::from_millis(1)).unwrap();
+        assert!(config.set_timeout(Duration::ZERO).is_err());
+        let error = config.set_timeout(Duration::MAX).unwrap_err();
+        assert_eq!(error.code(), Code::Invalid);
+    }
+
+    #[test]
+    fn tags_are_bounded() {
+        let mut config = Config::new();
+        for number in 0..TAGS {
+            config.set_tag(&format!("k{number}"), "v").unwrap();
+        }
+        config.set_tag("k0", "again").unwrap();
+        assert!(config.set_tag("more", "v").is_err());
+        assert!(config.set_tag("k0", &"x".repeat(257)).is_err());
+        assert_eq!(config.tags().len(), TAGS);
+    }
+}

@@ -1,0 +1,163 @@
+//! The rules of single values: each takes a text and returns it, or says which rule it breaks.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// Linux's PATH_MAX.
+const LONGEST_PATH: usize = 4096;
+
+/// Quotes a value for a message: escaped, and cut when it is long.
+pub(super) fn shown(value: &str) -> String {
+    const LONGEST_SHOWN: usize = 80;
+    match value.char_indices().nth(LONGEST_SHOWN) {
+        None => format!("{value:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", value.get(..end).unwrap_or_default(), value.len()),
+    }
+}
+
+/// An error that names the setting, its value and the rule.
+pub(super) fn refuse(setting: &str, value: &str, rule: impl fmt::Display) -> Error {
+    Error::invalid(format!("{setting} {}: {rule}", shown(value)))
+}
+
+/// No NUL byte, which no system call could pass on.
+pub(super) fn no_nul(setting: &str, value: &str) -> Result<()> {
+    if value.contains('\0') { Err(refuse(setting, value, "must not contain a NUL byte")) } else { Ok(()) }
+}
+
+/// An absolute path without `..`, brought into its shortest spelling.
+pub(super) fn absolute_path(setting: &str, value: &str) -> Result<String> {
+    no_nul(setting, value)?;
+    if !value.starts_with('/') {
+        return Err(refuse(setting, value, "must be an absolute path"));
+    }
+    if value.len() >= LONGEST_PATH {
+        return Err(refuse(setting, value, format_args!("must be shorter than {LONGEST_PATH} bytes")));
+    }
+    let mut path = String::with_capacity(value.len());
+    for part in value.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if part == ".." {
+            return Err(refuse(setting, value, "must not contain \"..\""));
+        }
+        path.push('/');
+        path.push_str(part);
+    }
+    if path.is_empty() {
+        path.push('/');
+    }
+    Ok(path)
+}
+
+/// The name of an environment variable.
+pub(super) fn environment_name(name: &str) -> Result<()> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if first && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Ok(());
+    }
+    Err(refuse("environment variable", name, "its name must match ^[a-zA-Z_][a-zA-Z0-9_]*$"))
+}
+
+/// A host name after RFC 1123, as long as Linux takes.
+pub(super) fn hostname(name: &str) -> Result<()> {
+    const LONGEST: usize = 64;
+    if name.len() <= LONGEST && is_rfc1123(name) {
+        return Ok(());
+    }
+    Err(refuse(
+        "hostname",
+        name,
+        format_args!(
+            "must be at most {LONGEST} bytes of labels of letters, digits and inner hyphens, joined by dots (RFC 1123)"
+        ),
+    ))
+}
+
+/// Whether a name is made of RFC 1123 labels.
+pub(super) fn is_rfc1123(name: &str) -> bool {
+    name.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    })
+}
+
+/// A sandbox's name or a tag's key: safe as a file name and as an argument.
+pub(super) fn plain_name(setting: &str, name: &str) -> Result<()> {
+    const LONGEST: usize = 64;
+    let fits = (1..=LONGEST).contains(&name.len())
+        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if fits {
+        return Ok(());
+    }
+    Err(refuse(
+        setting,
+        name,
+        format_args!("must be 1 to {LONGEST} of A-Z a-z 0-9 . _ - and begin with a letter or a digit"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths() {
+        assert_eq!(absolute_path("workdir", "/a//b/./c/").unwrap(), "/a/b/c");
+        assert_eq!(absolute_path("workdir", "///").unwrap(), "/");
+        for bad in ["", "a", "./a", "/a/../b", "/a\0b", &format!("/{}", "a".repeat(4096))] {
+            let error = absolute_path("workdir", bad).expect_err(bad);
+            assert!(error.message().starts_with("workdir "), "{error}");
+        }
+        assert!(absolute_path("workdir", "/a/..b/c..").is_ok());
+    }
+
+    #[test]
+    fn environment_names() {
+        for good in ["A", "_", "a1_B"] {
+            environment_name(good).unwrap();
+        }
+        for bad in ["", "1A", "A-B", "A=B", "A B", "Ä", "A\0"] {
+            assert!(environment_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hostnames() {
+        for good in ["a", "A-1.b", &"a".repeat(63)] {
+            hostname(good).unwrap();
+        }
+        for bad in ["", ".", "a.", "-a", "a-", "a_b", "a b", "ä", &"a".repeat(64), &"a.".repeat(40)] {
+            assert!(hostname(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for good in ["a", "job-1.x_Y", &"a".repeat(64)] {
+            plain_name("name", good).unwrap();
+        }
+        for bad in ["", "../x", "-rf", ".", "a/b", "ü", &"a".repeat(65)] {
+            assert!(plain_name("name", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_stay_short(value in ".{0,2000}") {
+            prop_assert!(refuse("name", &value, "rule").message().len() < 1200);
+        }
+
+        #[test]
+        fn accepted_paths_are_a_fixed_point(value in "(/|[a.]){0,12}") {
+            if let Ok(path) = absolute_path("p", &value) {
+                prop_assert_eq!(absolute_path("p", &path).unwrap(), path.clone());
+                prop_assert!(path == "/" || !path.ends_with('/'));
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What becomes of the program's standard streams.
+
+use super::Config;
+use crate::error::{Error, Result};
+use crate::process::Stream;
+
+/// The most bytes that one end of a capture keeps.
+const CAPTURE_BYTES: usize = 16 << 20;
+/// What each end of a capture keeps unless said otherwise.
+pub(crate) const CAPTURE_DEFAULT: usize = 64 << 10;
+
+/// What becomes of a standard stream of the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// Nothing is read, or what is written is thrown away.
+    #[default]
+    Null,
+    /// The host gets a descriptor of its own for the stream.
+    Descriptor,
+    /// The library keeps the first and the last bytes of an output.
+    Capture {
+        /// How many bytes of the beginning are kept.
+        head: usize,
+        /// How many bytes of the end are kept.
+        tail: usize,
+    },
+    /// Standard error goes where standard output goes.
+    Merged,
+}
+
+impl Stdio {
+    /// A capture of the usual size: 64 KiB of each end.
+    pub fn capture() -> Self {
+        Self::Capture { head: CAPTURE_DEFAULT, tail: CAPTURE_DEFAULT }
+    }
+}
+
+impl Config {
+    /// What becomes of a standard stream (default [`Stdio::Null`]).
+    pub fn set_stdio(&mut self, stream: Stream, stdio: Stdio) -> Result<&mut Self> {
+        self.sticky(|config| {
+            let (name, slot) = match stream {
+                Stream::Stdin => ("stdin", &mut config.stdin),
+                Stream::Stdout => ("stdout", &mut config.stdout),
+                Stream::Stderr => ("stderr", &mut config.stderr),
+            };
+            match stdio {
+                Stdio::Capture { .. } if stream == Stream::Stdin => {
+                    return Err(Error::invalid("stdin: an input can't be captured; use null or a descriptor"));
+                }
+                Stdio::Merged if stream != Stream::Stderr => {
+                    return Err(Error::invalid(format!("{name}: only stderr can be merged, into stdout")));
+                }
+                Stdio::Capture { head, tail } => {
+                    for (end, bytes) in [("head", head), ("tail", tail)] {
+                        if bytes > CAPTURE_BYTES {
+                            return Err(Error::invalid(format!(
+                                "{name}: a capture's {end} of {bytes} bytes is over the limit of {CAPTURE_BYTES}"
+                            )));
+                        }
+                    }
+                    if head == 0 && tail == 0 {
+                        return Err(Error::invalid(format!(
+                            "{name}: a capture that keeps nothing; use null to throw the output away"
+                        )));
+                    }
+                }
+                Stdio::Null | Stdio::Descriptor | Stdio::Merged => {}
+            }
+            *slot = stdio;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stream_takes_what_it_can() {
+        let mut config = Config::new();
+        assert_eq!(config.stdio(Stream::Stdout), Stdio::Null);
+        config.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
+        config.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
+        config.set_stdio(Stream::Stderr, Stdio::Merged).unwrap();
+        assert_eq!(config.stdio(Stream::Stdout), Stdio::Capture { head: 65_536, tail: 65_536 });
+        assert_eq!(config.stdio(Stream::Stderr), Stdio::Merged);
+        for (stream, stdio) in [
+            (Stream::Stdin, Stdio::capture()),
+            (Stream::Stdin, Stdio::Merged),
+            (Stream::Stdout, Stdio::Merged),
+            (Stream::Stdout, Stdio::Capture { head: 0, tail: 0 }),
+            (Stream::Stdout, Stdio::Capture { head: CAPTURE_BYTES + 1, tail: 0 }),
+            (Stream::Stderr, Stdio::Capture { head: 0, tail: usize::MAX }),
+        ] {
+            assert!(Config::new().set_stdio(stream, stdio).is_err(), "{stream:?} {stdio:?}");
+        }
+    }
+}

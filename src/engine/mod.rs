@@ -1,0 +1,254 @@
+//! The engine: one thread that moves the data of every sandbox of a runtime.
+//!
+//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with the requests
+//! of its sources ([`crate::tunnel::Request`]), which it hands to a function given at its start. Neither side
+//! ever waits for the other.
+//!
+//! The thread turns the reactor for ever: wake-ups first, then commands, then what may take longer (TLS
+//! handshakes). It has all signals blocked, so a write to a connection that is gone can't kill the host, and
+//! no failure of one source ends it.
+//!
+//! # A new kind of source
+//!
+//! Say captures of a program's output: a module beside `tunnel` with a `Slab` of its own kind (the numbers
+//! 1 to 3 are taken, see [`crate::tunnel::Inbound`]) and functions for its commands and wake-ups; a field in
+//! [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
+
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use ipnetwork::IpNetwork;
+use mio::Waker;
+use mio::net::TcpListener;
+use nix::sys::signal::{SigSet, SigmaskHow};
+
+use crate::error::{Code, Context, Error, Result};
+use crate::reactor::{Budget, Reactor, Wake};
+use crate::tunnel::{Counters, Inbound, Reply, Requests, Security, Settings};
+
+/// How many commands are obeyed before the sockets are looked at again.
+const COMMANDS: usize = 128;
+
+/// What the engine is told to do.
+pub(crate) enum Command {
+    /// A sandbox exists.
+    AddSandbox {
+        /// Its number; every other command names it by this.
+        key: u64,
+        /// How it is reached.
+        settings: Settings,
+        /// Where its connections are counted.
+        counters: Arc<Counters>,
+    },
+    /// A tunnel: connections to this listener go to a port of the sandbox.
+    AddListener {
+        /// The sandbox.
+        key: u64,
+        /// The port inside.
+        container_port: u16,
+        /// From [`crate::tunnel::listen`].
+        listener: TcpListener,
+        /// With or without TLS.
+        security: Security,
+        /// The sources that may connect: `None` means every one, an empty list none.
+        allowed: Option<Vec<IpNetwork>>,
+    },
+    /// The answer to `Request::NeedSockets`.
+    Stock {
+        /// The sandbox.
+        key: u64,
+        /// Unconnected non-blocking TCP sockets of its gateway namespace; none if there can't be any.
+        sockets: Vec<OwnedFd>,
+    },
+    /// The answer to `Request::NeedLoopback`.
+    Loopback {
+        /// From the request.
+        ticket: u64,
+        /// A connected AF_UNIX stream, or why there is none.
+        answer: Result<OwnedFd>,
+    },
+    /// Relay a stream of the host's to a port of the sandbox.
+    Attach {
+        /// The sandbox.
+        key: u64,
+        /// The port inside.
+        port: u16,
+        /// The library's end of an AF_UNIX stream pair.
+        stream: OwnedFd,
+        /// Told once whether the server was reached. Called on the engine's thread: it must not block.
+        reply: Reply,
+    },
+    /// A sandbox is no more: reset its connections, close every descriptor of it.
+    RemoveSandbox {
+        /// The sandbox.
+        key: u64,
+        /// Called when that is done.
+        reply: Box<dyn FnOnce() + Send>,
+    },
+    /// End the thread.
+    Shutdown,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::AddSandbox { .. } => "AddSandbox",
+            Self::AddListener { .. } => "AddListener",
+            Self::Stock { .. } => "Stock",
+            Self::Loopback { .. } => "Loopback",
+            Self::Attach { .. } => "Attach",
+            Self::RemoveSandbox { .. } => "RemoveSandbox",
+            Self::Shutdown => "Shutdown",
+        })
+    }
+}
+
+/// Sends commands to an engine, from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Handle {
+    /// Sends a command. It fails only when the engine has ended; the command's descriptors are closed then,
+    /// and its reply is dropped without being called.
+    pub(crate) fn send(&self, command: Command) -> Result<()> {
+        let closed = || Error::new(Code::Closed, "the runtime was shut down");
+        self.commands.send(command).map_err(|_| closed())?;
+        self.waker.wake().context("wake the engine")
+    }
+}
+
+/// A running engine. Dropping it ends the thread and waits for it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the thread. `requests` is called on it and must not block.
+    pub(crate) fn start(budget: Budget, requests: Requests) -> Result<Self> {
+        let reactor = Reactor::new().context("create the engine's poll descriptor")?;
+        let (commands, receiver) = channel();
+        let handle = Handle { commands, waker: reactor.waker() };
+        let mut engine = Loop { reactor, inbound: Inbound::new(budget, requests), commands: receiver };
+        let thread = with_signals_blocked(|| {
+            std::thread::Builder::new().name("sbx-engine".to_owned()).spawn(move || engine.run())
+        })?
+        .context("start the engine's thread")?;
+        Ok(Self { handle, thread: Some(thread) })
+    }
+
+    /// What sends commands to it.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.handle.send(Command::Shutdown);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs `start`, which starts a thread, so that the new thread has every signal blocked from its first
+/// instruction; the caller's own mask is as before.
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T> {
+    let before =
+        SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).context("block signals for a new thread")?;
+    let result = start();
+    before.thread_set_mask().context("restore the signal mask")?;
+    Ok(result)
+}
+
+/// The thread's own.
+struct Loop {
+    reactor: Reactor,
+    inbound: Inbound,
+    commands: Receiver<Command>,
+}
+
+impl Loop {
+    fn run(&mut self) {
+        let mut wakes = Vec::new();
+        let mut busy = false;
+        loop {
+            let limit = (busy || self.inbound.is_busy()).then_some(std::time::Duration::ZERO);
+            if let Err(error) = self.reactor.turn(limit, &mut wakes) {
+                // epoll_wait fails for a bad descriptor only. Ending would leave the sandboxes without their tunnels,
+                // and so would going on: say so, without turning the processor hot.
+                log::error!("the engine's poll failed: {error}");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            for wake in wakes.drain(..) {
+                self.guarded(wake);
+            }
+            busy = true;
+            for _ in 0..COMMANDS {
+                match self.commands.try_recv() {
+                    Ok(Command::Shutdown) => return,
+                    Ok(command) => self.obey(command),
+                    Err(_) => {
+                        busy = false;
+                        break;
+                    }
+                }
+            }
+            let Self { reactor, inbound, .. } = self;
+            if catch_unwind(AssertUnwindSafe(|| inbound.end_turn(reactor))).is_err() {
+                log::error!("a bug: a TLS handshake has panicked");
+            }
+        }
+    }
+
+    /// A panic in one source costs that source and no other.
+    fn guarded(&mut self, wake: Wake) {
+        if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
+            log::error!("a bug: {wake:?} has panicked; what it was for is closed");
+            let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+            self.inbound.discard(&mut self.reactor, key);
+        }
+    }
+
+    fn dispatch(&mut self, wake: Wake) {
+        // The tunnels' kinds are all there are.
+        self.inbound.wake(&mut self.reactor, wake);
+    }
+
+    fn obey(&mut self, command: Command) {
+        if catch_unwind(AssertUnwindSafe(|| self.obey_unguarded(command))).is_err() {
+            log::error!("a bug: a command to the engine has panicked");
+        }
+    }
+
+    fn obey_unguarded(&mut self, command: Command) {
+        let Self { reactor, inbound, .. } = self;
+        match command {
+            Command::AddSandbox { key, settings, counters } => inbound.add_sandbox(key, settings, counters),
+            Command::AddListener { key, container_port, listener, security, allowed } => {
+                inbound.add_listener(reactor, key, container_port, listener, security, allowed);
+            }
+            Command::Stock { key, sockets } => inbound.stock(reactor, key, sockets),
+            Command::Loopback { ticket, answer } => inbound.loopback(reactor, ticket, answer),
+            Command::Attach { key, port, stream, reply } => inbound.attach(reactor, key, port, stream, reply),
+            Command::RemoveSandbox { key, reply } => {
+                inbound.remove_sandbox(reactor, key);
+                reply();
+            }
+            Command::Shutdown => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

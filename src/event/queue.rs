@@ -1,0 +1,238 @@
+//! The queue of events: bounded, fed by any thread, emptied by the host, with a doorbell.
+//!
+//! # Why no wake-up is lost
+//!
+//! The host's side is: wait until the descriptor is readable, read its bytes away, then take events until
+//! there is none. Both a push and a take happen under one lock, and a push rings under that lock
+//! whenever it finds the queue empty. Let T be the moment a take found nothing. Every event pushed
+//! before T has been taken, for the queue was empty at T. The first one pushed after T finds the queue
+//! empty and rings after T, hence after the host read the bytes away, so the descriptor is readable again.
+//! A ring that fails for want of room (EAGAIN) fails because unread bytes lie in the socket: it is
+//! readable already. A descriptor opened while events wait is rung at once.
+//!
+//! # What is kept
+//!
+//! Events beyond the capacity are dropped, the newest first, and counted in the next event that gets in.
+//! `Started`, `Failed` and `Exited` are never dropped: each sandbox holds seats for its two of them from
+//! the moment its creation begins, and creating fails where there is none left, so they are bounded too.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+
+use super::{Event, EventKind};
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::clock;
+
+/// The largest capacity that can be asked for.
+const LARGEST: usize = 1 << 16;
+/// The most seats for events that are never dropped, taken and waiting together.
+const SEATS: usize = 1 << 18;
+/// What one sandbox needs: `Started` or `Failed`, and `Exited`.
+const SEATS_OF_A_SANDBOX: usize = 2;
+
+/// A queue of events, for as many sandboxes as the host likes. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    shared: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Each with whether it sits on a seat.
+    events: VecDeque<(Event, bool)>,
+    /// How many droppable events may wait.
+    capacity: usize,
+    /// How many droppable events wait.
+    droppable: usize,
+    /// Seats held by sandboxes and by their waiting events.
+    seats: usize,
+    sequence: u64,
+    lost: u64,
+    doorbell: Option<OwnedFd>,
+    /// The kernel had no memory for the last ring: the next push rings instead.
+    owed: bool,
+    closed: bool,
+}
+
+/// One sandbox's way into a queue. It holds the seats for the events that are never dropped.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    queue: Queue,
+    cookie: u64,
+    seats: Mutex<usize>,
+}
+
+impl Queue {
+    /// A queue in which up to `capacity` events wait (from 1 to 65,536), not counting those that are
+    /// never dropped.
+    pub fn new(capacity: usize) -> Result<Self> {
+        if !(1..=LARGEST).contains(&capacity) {
+            return Err(Error::invalid(format!("queue capacity {capacity}: must be from 1 to {LARGEST}")));
+        }
+        let inner = Inner {
+            events: VecDeque::new(),
+            capacity,
+            droppable: 0,
+            seats: 0,
+            sequence: 0,
+            lost: 0,
+            doorbell: None,
+            owed: false,
+            closed: false,
+        };
+        Ok(Self { shared: Arc::new(Mutex::new(inner)) })
+    }
+
+    /// Takes the oldest event; `None` when there is none. Never blocks.
+    pub fn next(&self) -> Option<Event> {
+        let mut inner = self.lock();
+        let (event, kept) = inner.events.pop_front()?;
+        if kept {
+            inner.seats = inner.seats.saturating_sub(1);
+        } else {
+            inner.droppable = inner.droppable.saturating_sub(1);
+        }
+        Some(event)
+    }
+
+    /// A descriptor that becomes readable when the queue becomes non-empty: one end of an AF_UNIX stream
+    /// pair, non-blocking and close-on-exec, which the caller owns. Its bytes mean nothing: read them
+    /// away, then take events until there is none.
+    ///
+    /// A queue has one doorbell: opening another replaces the one before, which reads end-of-file then.
+    pub fn open_fd(&self) -> Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
+            .context("socketpair for a queue's doorbell")?;
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Error::new(Code::Closed, "the queue was freed"));
+        }
+        let before = inner.doorbell.replace(ours);
+        if !inner.events.is_empty() {
+            inner.ring();
+        }
+        drop(inner);
+        drop(before);
+        Ok(theirs)
+    }
+
+    /// Seats for a sandbox whose events carry `cookie`.
+    pub(crate) fn sender(&self, cookie: u64) -> Result<Sender> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Error::new(
+                Code::Closed,
+                "the queue that the sandbox's events should go to was freed",
+            ));
+        }
+        if inner.seats > SEATS - SEATS_OF_A_SANDBOX {
+            return Err(Error::new(
+                Code::Limit,
+                format!(
+                    "the queue holds {} events that were never taken; take them before creating more",
+                    inner.events.len()
+                ),
+            ));
+        }
+        inner.seats += SEATS_OF_A_SANDBOX;
+        drop(inner);
+        Ok(Sender { queue: self.clone(), cookie, seats: Mutex::new(SEATS_OF_A_SANDBOX) })
+    }
+
+    /// Throws away what waits and whatever comes; the host's end of the doorbell reads end-of-file.
+    pub fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.droppable = 0;
+        let events = std::mem::take(&mut inner.events);
+        let doorbell = inner.doorbell.take();
+        drop(inner);
+        drop((events, doorbell));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change below is complete or not begun when something can panic (an allocation).
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sender {
+    /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and losses.
+    pub(crate) fn push(&self, event: Event) {
+        let kept = is_kept(event.kind) && self.take_seat();
+        let mut inner = self.queue.lock();
+        if inner.closed {
+            return;
+        }
+        inner.sequence = inner.sequence.wrapping_add(1);
+        if !kept {
+            if inner.droppable >= inner.capacity {
+                inner.lost = inner.lost.saturating_add(1);
+                return;
+            }
+            inner.droppable += 1;
+        }
+        let event = Event {
+            cookie: self.cookie,
+            sequence: inner.sequence,
+            time: clock::monotonic(),
+            lost: std::mem::take(&mut inner.lost),
+            ..event
+        };
+        let was_empty = inner.events.is_empty();
+        inner.events.push_back((event, kept));
+        if was_empty || inner.owed {
+            inner.ring();
+        }
+    }
+
+    /// The seat passes from the sandbox to its event.
+    fn take_seat(&self) -> bool {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = *seats > 0;
+        *seats = seats.saturating_sub(1);
+        some
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let unused = *self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.queue.lock();
+        inner.seats = inner.seats.saturating_sub(unused);
+    }
+}
+
+impl Inner {
+    fn ring(&mut self) {
+        let Some(doorbell) = &self.doorbell else { return };
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let sent = loop {
+            match send(doorbell.as_raw_fd(), &[1], flags) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        self.owed = matches!(sent, Err(Errno::ENOBUFS | Errno::ENOMEM));
+        match sent {
+            // Full of unread bytes: it is readable already.
+            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => {}
+            // The host closed its end. It may open another.
+            Err(_) => self.doorbell = None,
+        }
+    }
+}
+
+/// Whether losing the event would leave the host waiting for ever.
+fn is_kept(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Started | EventKind::Failed | EventKind::Exited)
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,159 @@
+//! The numbers that C sees: error codes, kinds, reasons, states. They never change their meaning.
+#![allow(dead_code, reason = "some are only read by C")]
+
+/// An argument or a setting has a value that is not allowed; the message names it and the rule.
+pub const SBX_EINVALID: i32 = -1001;
+/// A handle is NULL, freed, of another kind, or of another copy of the library.
+pub const SBX_EHANDLE: i32 = -1002;
+/// A struct's `size` is impossible, or an unknown part of it is not zero.
+pub const SBX_ESIZE: i32 = -1003;
+/// The time given ran out. Nothing was changed; the call may be made again.
+pub const SBX_ETIMEDOUT: i32 = -1004;
+/// The object was freed, or its runtime was shut down, while the call waited.
+pub const SBX_ECLOSED: i32 = -1005;
+/// Not possible in the state the object is in (for example tunnels of an ended sandbox).
+pub const SBX_ESTATE: i32 = -1006;
+/// The name is already taken.
+pub const SBX_EEXISTS: i32 = -1007;
+/// There is no such thing.
+pub const SBX_ENOTFOUND: i32 = -1008;
+/// The combination or the operation is not supported.
+pub const SBX_EUNSUPPORTED: i32 = -1009;
+/// A limit of the library or of the process is reached (descriptors, queue, table).
+pub const SBX_ELIMIT: i32 = -1010;
+/// The host lacks something that is needed; the message says what and how to get it.
+pub const SBX_EHOST: i32 = -1011;
+/// No runsc was found.
+pub const SBX_ERUNSC_MISSING: i32 = -1012;
+/// The runsc that was found can't be used: not executable, too old, not runsc, no answer.
+pub const SBX_ERUNSC_UNUSABLE: i32 = -1013;
+/// The engine (keeper or runsc) failed to start or was lost.
+pub const SBX_EENGINE: i32 = -1014;
+/// The call was made in a child after fork; only the process that first used the library may call it.
+pub const SBX_EFORKED: i32 = -1015;
+/// The library panicked: a bug. The host goes on; the object concerned can only be freed.
+pub const SBX_EPANIC: i32 = -1016;
+/// A system call failed; `os_error` has its number.
+pub const SBX_ESYSTEM: i32 = -1017;
+/// Nothing in the sandbox accepts connections on that port.
+pub const SBX_EREFUSED: i32 = -1018;
+/// The program could not be started in the sandbox (not found, not executable ...).
+pub const SBX_EEXEC: i32 = -1019;
+/// An internal inconsistency: a bug in the library.
+pub const SBX_EINTERNAL: i32 = -1020;
+
+/// Being created: nothing of the program runs yet.
+pub const SBX_STATE_STARTING: i32 = 1;
+/// The program was started.
+pub const SBX_STATE_RUNNING: i32 = 2;
+/// The program has ended, or the sandbox is being ended; its processes are going away.
+pub const SBX_STATE_ENDING: i32 = 3;
+/// Nothing of it is left.
+pub const SBX_STATE_ENDED: i32 = 4;
+
+/// The program ended by itself; `code` is its own.
+pub const SBX_EXIT_EXITED: i32 = 1;
+/// A signal ended the program; `code` is 128 + the signal.
+pub const SBX_EXIT_SIGNALLED: i32 = 2;
+/// Its lifetime ran out; `code` is 124.
+pub const SBX_EXIT_TIMED_OUT: i32 = 3;
+/// Nothing happened for its idle time-out; `code` is 124.
+pub const SBX_EXIT_IDLE: i32 = 4;
+/// It was terminated by the host; `code` is 137.
+pub const SBX_EXIT_TERMINATED: i32 = 5;
+/// It ran out of memory; `code` is 137.
+pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
+/// The keeper or gVisor died without being asked to; `code` is 137.
+pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
+
+/// The sandbox's program was started. Never dropped.
+pub const SBX_EVENT_STARTED: u32 = 1;
+/// The sandbox could not be created; `code` is the error's number, `detail` its text. Never dropped.
+pub const SBX_EVENT_FAILED: u32 = 2;
+/// The readiness probe succeeded.
+pub const SBX_EVENT_READY: u32 = 3;
+/// The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
+pub const SBX_EVENT_EXITED: u32 = 4;
+/// A limit of the library was reached; `detail` says which.
+pub const SBX_EVENT_LIMIT: u32 = 8;
+
+/// Everything that is needed is there.
+pub const SBX_FINDING_OK: i32 = 1;
+/// It works, but less well; the remedy says how to improve it.
+pub const SBX_FINDING_LIMITED: i32 = 2;
+/// Sandboxes can't be created before the remedy was applied.
+pub const SBX_FINDING_MISSING: i32 = 3;
+
+/// Standard input, where a stream is asked for.
+pub const SBX_STDIN: i32 = 0;
+/// Standard output.
+pub const SBX_STDOUT: i32 = 1;
+/// Standard error.
+pub const SBX_STDERR: i32 = 2;
+
+/// The stream is empty, or thrown away. The default.
+pub const SBX_STREAM_NULL: i32 = 0;
+/// The host gets a descriptor for the stream: sbx_sandbox_open_fd.
+pub const SBX_STREAM_DESCRIPTOR: i32 = 1;
+/// Standard error goes where standard output goes. For SBX_STDERR only.
+pub const SBX_STREAM_MERGED: i32 = 2;
+
+/// For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
+/// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
+pub const SBX_RUNTIME_NO_USER_NAMESPACE: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+    use crate::event::EventKind;
+    use crate::sandbox::ExitReason;
+
+    #[test]
+    fn the_numbers_are_those_of_the_rust_types() {
+        for (code, number) in [
+            (Code::Invalid, SBX_EINVALID),
+            (Code::Handle, SBX_EHANDLE),
+            (Code::Size, SBX_ESIZE),
+            (Code::TimedOut, SBX_ETIMEDOUT),
+            (Code::Closed, SBX_ECLOSED),
+            (Code::State, SBX_ESTATE),
+            (Code::Exists, SBX_EEXISTS),
+            (Code::NotFound, SBX_ENOTFOUND),
+            (Code::Unsupported, SBX_EUNSUPPORTED),
+            (Code::Limit, SBX_ELIMIT),
+            (Code::Host, SBX_EHOST),
+            (Code::RunscMissing, SBX_ERUNSC_MISSING),
+            (Code::RunscUnusable, SBX_ERUNSC_UNUSABLE),
+            (Code::Engine, SBX_EENGINE),
+            (Code::Forked, SBX_EFORKED),
+            (Code::Panic, SBX_EPANIC),
+            (Code::System, SBX_ESYSTEM),
+            (Code::Refused, SBX_EREFUSED),
+            (Code::Exec, SBX_EEXEC),
+            (Code::Internal, SBX_EINTERNAL),
+        ] {
+            assert_eq!(code.number(), number, "{code:?}");
+        }
+        for (kind, number) in [
+            (EventKind::Started, SBX_EVENT_STARTED),
+            (EventKind::Failed, SBX_EVENT_FAILED),
+            (EventKind::Ready, SBX_EVENT_READY),
+            (EventKind::Exited, SBX_EVENT_EXITED),
+            (EventKind::Limit, SBX_EVENT_LIMIT),
+        ] {
+            assert_eq!(kind as u32, number);
+        }
+        for (reason, number) in [
+            (ExitReason::Exited, SBX_EXIT_EXITED),
+            (ExitReason::Signalled, SBX_EXIT_SIGNALLED),
+            (ExitReason::TimedOut, SBX_EXIT_TIMED_OUT),
+            (ExitReason::Idle, SBX_EXIT_IDLE),
+            (ExitReason::Terminated, SBX_EXIT_TERMINATED),
+            (ExitReason::OutOfMemory, SBX_EXIT_OUT_OF_MEMORY),
+            (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
+        ] {
+            assert_eq!(reason as i32, number);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `sbx_config`: its life, and what program it describes.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use super::call::{on, or};
+use super::error::sbx_error;
+use super::handle::{self, Object};
+use super::input;
+use crate::config::Config;
+use crate::error::Result;
+
+/// What a sandbox is asked to be.
+///
+/// A setter returns what is wrong at once and keeps it: the first bad value is what sbx_config_check and
+/// sbx_create return with its text, so a program may set everything and look once. Everything passed is
+/// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
+#[derive(Debug)]
+pub struct sbx_config {
+    _private: [u8; 0],
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ConfigObject(Mutex<Config>);
+
+impl Object for ConfigObject {
+    type Opaque = sbx_config;
+    const KIND: &'static str = "config";
+}
+
+impl ConfigObject {
+    /// A copy of what was set.
+    pub(super) fn copy(&self) -> Config {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Runs a setter. What was wrong before it got to the config (no text, a bad handle) is kept as well.
+pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> Result<()>) -> c_int {
+    // SAFETY: NULL is allowed for the error.
+    unsafe {
+        on::<ConfigObject>(config, ptr::null_mut::<sbx_error>(), |object| {
+            let mut config = object.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match setter(&mut config) {
+                Ok(()) => Ok(0),
+                Err(error) => {
+                    config.spoil(&error);
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+/// Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
+/// no ports, nothing leaves, 300 s of life.
+///
+/// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
+/// forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_config_new() -> *mut sbx_config {
+    or(ptr::null_mut(), || handle::insert(ConfigObject::default()))
+}
+
+/// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
+/// between settings. It looks at the config only, not at the host.
+///
+/// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_check(config: *const sbx_config, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { on::<ConfigObject>(config, error, |config| config.copy().check().map(|()| 0)) }
+}
+
+/// Frees a config; NULL is allowed. Sandboxes made with it are not affected.
+///
+/// # Safety
+/// None: a handle that was freed already is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_free(config: *mut sbx_config) {
+    or((), || handle::take::<ConfigObject>(config).map(drop));
+}
+
+/// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
+/// PATH of the sandbox's environment unless it has a slash.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `argv` must point to `argc` terminated texts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_command(
+    config: *mut sbx_config,
+    argv: *const *const c_char,
+    argc: usize,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| config.set_command(input::texts("command argument", argv, argc)?).map(drop))
+    }
+}
+
+/// Sets a variable of the program's environment; the same name again replaces it. Names match
+/// ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
+/// and never written to a file.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `name` and `value` must be terminated texts or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_env(
+    config: *mut sbx_config,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config
+                .set_env(
+                    input::text("environment variable name", name)?,
+                    input::text("environment variable value", value)?,
+                )
+                .map(drop)
+        })
+    }
+}
+
+/// The directory inside that the program starts in, an absolute path (default "/").
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `path` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_workdir(config: *mut sbx_config, path: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.set_workdir(input::text("workdir", path)?).map(drop)) }
+}
+
+/// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root).
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `user` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_user(config: *mut sbx_config, user: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.set_user(input::text("user", user)?).map(drop)) }
+}
+
+/// The sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `name` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_hostname(config: *mut sbx_config, name: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.set_hostname(input::text("hostname", name)?).map(drop)) }
+}
+
+/// The sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes
+/// of a runtime have the same.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `name` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_name(config: *mut sbx_config, name: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.set_name(input::text("name", name)?).map(drop)) }
+}
+
+/// A directory of the host that is the root file system, under a memory overlay: the sandbox can't change it.
+/// Without it a curated read-only view of the host's /usr, /bin, /lib and a made-up /etc is used.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `directory` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_rootfs(config: *mut sbx_config, directory: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.set_rootfs(input::text("rootfs", directory)?).map(drop)) }
+}
+
+/// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
+/// "/", nor in /proc, /dev or /sys, nor used twice.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `source` and `destination` must be terminated texts or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_mount_read_only(
+    config: *mut sbx_config,
+    source: *const c_char,
+    destination: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config
+                .mount_read_only(
+                    input::text("mount source", source)?,
+                    input::text("mount destination", destination)?,
+                )
+                .map(drop)
+        })
+    }
+}
+
+/// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host.
+/// Paths as for sbx_config_mount_read_only.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `source` and `destination` must be terminated texts or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_mount_writable(
+    config: *mut sbx_config,
+    source: *const c_char,
+    destination: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config
+                .mount_writable(
+                    input::text("mount source", source)?,
+                    input::text("mount destination", destination)?,
+                )
+                .map(drop)
+        })
+    }
+}
+
+/// How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
+/// 124 and SBX_EXIT_TIMED_OUT.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_timeout_ms(config: *mut sbx_config, timeout_ms: i64) -> c_int {
+    set(config, |config| config.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
+}

@@ -1,0 +1,154 @@
+//! `sbx_config`: ports, TLS, policy.
+
+use std::ffi::{c_char, c_int};
+
+use super::call::with;
+use super::config::{sbx_config, set};
+use super::input;
+use super::policy::{PolicyObject, sbx_policy};
+use crate::config::PortKind;
+
+/// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
+/// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
+/// that the kernel picks; see sbx_config_bind_port.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_encrypted_port(config: *mut sbx_config, port: u32) -> c_int {
+    set(config, |config| config.add_any_port(port, PortKind::Encrypted).map(drop))
+}
+
+/// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
+/// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
+/// that the kernel picks; see sbx_config_bind_port.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_h2_port(config: *mut sbx_config, port: u32) -> c_int {
+    set(config, |config| config.add_any_port(port, PortKind::H2).map(drop))
+}
+
+/// Adds a tunnel of raw TCP.
+/// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
+/// that the kernel picks; see sbx_config_bind_port.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_unencrypted_port(config: *mut sbx_config, port: u32) -> c_int {
+    set(config, |config| config.add_any_port(port, PortKind::Unencrypted).map(drop))
+}
+
+/// Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
+/// that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
+/// sbx_config_set_inbound_cidr_allowlist.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `address` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_bind_port(
+    config: *mut sbx_config,
+    port: u32,
+    address: *const c_char,
+    host_port: u32,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config.bind_any_port(port, input::text("bind address", address)?, host_port).map(drop)
+        })
+    }
+}
+
+/// Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
+/// A count of 0 lets nobody in; without this call everybody who reaches the address may.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `ranges` must point to `count` terminated texts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_inbound_cidr_allowlist(
+    config: *mut sbx_config,
+    ranges: *const *const c_char,
+    count: usize,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config.set_inbound_cidr_allowlist(input::texts("inbound CIDR range", ranges, count)?).map(drop)
+        })
+    }
+}
+
+/// The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
+/// the library makes one under a CA of its own: sbx_tunnel_map_ca_pem. The key is never logged.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `chain_pem` and `key_pem` must be terminated texts or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_tls_certificate(
+    config: *mut sbx_config,
+    chain_pem: *const c_char,
+    key_pem: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config
+                .set_tls_certificate(
+                    input::text("tls certificate", chain_pem)?,
+                    input::text("tls key", key_pem)?,
+                )
+                .map(drop)
+        })
+    }
+}
+
+/// A further DNS name ("*." in front for a wildcard) or address that the certificate made by the library is
+/// valid for, beside 127.0.0.1, ::1 and localhost. Not together with sbx_config_set_tls_certificate.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `name` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.add_tls_name(input::text("tls name", name)?).map(drop)) }
+}
+
+/// What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
+/// a policy nothing leaves the sandbox.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: *const sbx_policy) -> c_int {
+    set(config, |config| config.set_policy(&with(policy, PolicyObject::copy)?).map(drop))
+}
+
+/// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_mtu(config: *mut sbx_config, bytes: u32) -> c_int {
+    set(config, |config| config.set_mtu(bytes).map(drop))
+}

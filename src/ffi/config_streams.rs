@@ -1,0 +1,110 @@
+//! `sbx_config`: standard streams, readiness, events.
+
+use std::ffi::{c_char, c_int};
+
+use super::call::with;
+use super::codes::{SBX_STREAM_DESCRIPTOR, SBX_STREAM_MERGED, SBX_STREAM_NULL};
+use super::config::{sbx_config, set};
+use super::input;
+use super::queue::sbx_queue;
+use crate::config::{Probe, Stdio};
+use crate::error::Error;
+use crate::event::Queue;
+
+/// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
+/// for SBX_STDERR, SBX_STREAM_MERGED.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: i32, mode: i32) -> c_int {
+    set(config, |config| {
+        let stdio = match mode {
+            SBX_STREAM_NULL => Stdio::Null,
+            SBX_STREAM_DESCRIPTOR => Stdio::Descriptor,
+            SBX_STREAM_MERGED => Stdio::Merged,
+            _ => {
+                return Err(Error::invalid(format!("stream mode {mode}: must be one of SBX_STREAM_...")));
+            }
+        };
+        config.set_stdio(input::stream(stream)?, stdio).map(drop)
+    })
+}
+
+/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
+/// at most 16 MiB, not both 0. 65536 each is a good choice.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_capture_stream(
+    config: *mut sbx_config,
+    stream: i32,
+    head: usize,
+    tail: usize,
+) -> c_int {
+    set(config, |config| config.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop))
+}
+
+/// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
+/// more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_tcp_probe(
+    config: *mut sbx_config,
+    port: u32,
+    interval_ms: i64,
+) -> c_int {
+    set(config, |config| {
+        let probe = Probe::tcp(input::port(port)?).every(input::duration("interval_ms", interval_ms)?);
+        config.set_readiness_probe(probe).map(drop)
+    })
+}
+
+/// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
+/// than 0. The arguments are bounded as in sbx_config_set_command.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `argv` must point to `argc` terminated texts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_exec_probe(
+    config: *mut sbx_config,
+    argv: *const *const c_char,
+    argc: usize,
+    interval_ms: i64,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            let command = input::texts("readiness probe argument", argv, argc)?;
+            let probe = Probe::exec(command).every(input::duration("interval_ms", interval_ms)?);
+            config.set_readiness_probe(probe).map(drop)
+        })
+    }
+}
+
+/// Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
+/// before the sandbox ends.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_queue(
+    config: *mut sbx_config,
+    queue: *mut sbx_queue,
+    cookie: u64,
+) -> c_int {
+    set(config, |config| with(queue, |queue: &Queue| config.set_queue(queue, cookie).map(drop)))
+}

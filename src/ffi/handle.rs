@@ -1,0 +1,172 @@
+//! Handles: what C holds instead of pointers to our objects.
+//!
+//! A handle is an address in a read-only mapping that is given out once ([`HandlePage`]); the object is
+//! found in a table. So a NULL, freed, foreign or wrong-kind handle is an error that can be named, and
+//! an object that is freed while another thread uses it lives until that call returns.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::error::{Code, Error, Result};
+use crate::sys::handle_page::HandlePage;
+
+/// What can stand behind a handle.
+pub(super) trait Object: Any + Send + Sync {
+    /// The incomplete type that C sees.
+    type Opaque;
+    /// What it is called in messages.
+    const KIND: &'static str;
+}
+
+struct Slot {
+    kind: &'static str,
+    object: Arc<dyn Any + Send + Sync>,
+    /// A call on the object panicked: it may be inconsistent.
+    poisoned: bool,
+}
+
+struct Table {
+    page: HandlePage,
+    slots: Mutex<HashMap<usize, Slot>>,
+}
+
+fn table() -> Result<&'static Table> {
+    static TABLE: OnceLock<Result<Table>> = OnceLock::new();
+    TABLE
+        .get_or_init(|| Ok(Table { page: HandlePage::new()?, slots: Mutex::new(HashMap::new()) }))
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse(&self, kind: &str, address: usize) -> Error {
+        Error::new(
+            Code::Handle,
+            if address == 0 {
+                format!("the {kind} handle is NULL")
+            } else if self.page.gave(address) {
+                format!("the {kind} handle {address:#x} was freed")
+            } else {
+                format!("the {kind} handle {address:#x} is not one of this copy of the library")
+            },
+        )
+    }
+}
+
+/// A new handle for an object.
+pub(super) fn insert<T: Object>(object: T) -> Result<*mut T::Opaque> {
+    let table = table()?;
+    let address = table.page.take()?;
+    let slot = Slot { kind: T::KIND, object: Arc::new(object), poisoned: false };
+    table.lock().insert(address, slot);
+    Ok(ptr::with_exposed_provenance_mut(address))
+}
+
+/// The object of a handle.
+pub(super) fn get<T: Object>(handle: *const T::Opaque) -> Result<Arc<T>> {
+    let table = table()?;
+    let address = handle.addr();
+    let slots = table.lock();
+    let slot = slots.get(&address).ok_or_else(|| table.refuse(T::KIND, address))?;
+    if slot.poisoned {
+        return Err(Error::new(
+            Code::Panic,
+            format!("the {} is not usable any more: a call on it panicked; free it", slot.kind),
+        ));
+    }
+    downcast(slot)
+}
+
+/// Ends a handle and returns its object. `None` for NULL, which every `_free` function accepts.
+pub(super) fn take<T: Object>(handle: *const T::Opaque) -> Result<Option<Arc<T>>> {
+    if handle.is_null() {
+        return Ok(None);
+    }
+    let table = table()?;
+    let address = handle.addr();
+    let mut slots = table.lock();
+    let object = downcast::<T>(slots.get(&address).ok_or_else(|| table.refuse(T::KIND, address))?)?;
+    let slot = slots.remove(&address);
+    drop(slots);
+    drop(slot);
+    Ok(Some(object))
+}
+
+/// Makes an object unusable after a call on it panicked. It can still be freed.
+pub(super) fn poison(address: usize) {
+    if let Ok(table) = table()
+        && let Some(slot) = table.lock().get_mut(&address)
+    {
+        slot.poisoned = true;
+    }
+}
+
+fn downcast<T: Object>(slot: &Slot) -> Result<Arc<T>> {
+    Arc::clone(&slot.object)
+        .downcast()
+        .map_err(|_| Error::new(Code::Handle, format!("the handle is a {}, not a {}", slot.kind, T::KIND)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    enum OneOpaque {}
+    enum TwoOpaque {}
+    struct One(u32);
+    struct Two;
+
+    impl Object for One {
+        type Opaque = OneOpaque;
+        const KIND: &'static str = "one";
+    }
+    impl Object for Two {
+        type Opaque = TwoOpaque;
+        const KIND: &'static str = "two";
+    }
+
+    fn refusal<T>(result: Result<Arc<T>>) -> String {
+        match result {
+            Ok(_) => panic!("accepted"),
+            Err(error) => error.message().to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_wrong_handle_has_its_own_text() {
+        let one = insert(One(7)).unwrap();
+        assert_eq!(get::<One>(one).unwrap().0, 7);
+        assert!(refusal(get::<One>(ptr::null())).contains("is NULL"));
+        assert!(refusal(get::<Two>(one.cast())).contains("is a one, not a two"));
+        let local = 0_u64;
+        assert!(refusal(get::<One>((&raw const local).cast())).contains("not one of this copy"));
+        assert!(refusal(get::<One>(one.wrapping_byte_add(1))).contains("not one of this copy"));
+        assert!(take::<Two>(one.cast()).is_err(), "a wrong kind frees nothing");
+        assert_eq!(take::<One>(one).unwrap().unwrap().0, 7);
+        assert!(refusal(get::<One>(one)).contains("was freed"));
+        assert!(take::<One>(one).is_err());
+        assert!(take::<One>(ptr::null()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_poisoned_object_can_only_be_freed() {
+        let one = insert(One(1)).unwrap();
+        poison(one.addr());
+        assert!(get::<One>(one).is_err_and(|error| error.code() == Code::Panic));
+        assert!(take::<One>(one).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_object_in_use_outlives_its_handle() {
+        let one = insert(One(3)).unwrap();
+        let used = get::<One>(one).unwrap();
+        take::<One>(one).unwrap();
+        assert_eq!(used.0, 3);
+    }
+}

@@ -1,0 +1,97 @@
+//! Reading what the host passes: texts, lists, times, numbers for enums.
+
+use std::ffi::c_char;
+use std::slice;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::process::Stream;
+
+/// The longest text that is looked at.
+const LONGEST_TEXT: usize = 1 << 20;
+/// The longest list that is looked at.
+const LONGEST_LIST: usize = 1 << 16;
+
+/// A text of the host's; `what` names it in messages.
+///
+/// # Safety
+/// `at` must be NULL or point to a NUL-terminated text that stays as it is for `'a`.
+pub(super) unsafe fn text<'a>(what: &str, at: *const c_char) -> Result<&'a str> {
+    if at.is_null() {
+        return Err(Error::invalid(format!("{what}: is NULL")));
+    }
+    // SAFETY: not NULL, and reads no further than the NUL or the limit.
+    let length = unsafe { libc::strnlen(at, LONGEST_TEXT + 1) };
+    if length > LONGEST_TEXT {
+        return Err(Error::invalid(format!("{what}: is longer than {LONGEST_TEXT} bytes")));
+    }
+    // SAFETY: that many bytes lie before the NUL.
+    let bytes = unsafe { slice::from_raw_parts(at.cast::<u8>(), length) };
+    std::str::from_utf8(bytes)
+        .map_err(|error| Error::invalid(format!("{what}: is not UTF-8 from byte {} on", error.valid_up_to())))
+}
+
+/// A list of texts. NULL is allowed for an empty one.
+///
+/// # Safety
+/// `at` must point to `count` pointers as [`text`] takes them, all of which stay as they are for `'a`.
+pub(super) unsafe fn texts<'a>(what: &str, at: *const *const c_char, count: usize) -> Result<Vec<&'a str>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if at.is_null() {
+        return Err(Error::invalid(format!("{what}: the list is NULL, but its count is {count}")));
+    }
+    if count > LONGEST_LIST {
+        return Err(Error::invalid(format!(
+            "{what}: a count of {count} is over the limit of {LONGEST_LIST}"
+        )));
+    }
+    // SAFETY: the host says that `count` pointers are there.
+    let pointers = unsafe { slice::from_raw_parts(at, count) };
+    pointers
+        .iter()
+        .enumerate()
+        // SAFETY: each as the caller promises.
+        .map(|(index, pointer)| unsafe { text(&format!("{what} {index}"), *pointer) })
+        .collect()
+}
+
+/// How long a call may wait: for ever if negative.
+pub(super) fn timeout(milliseconds: i64) -> Option<Duration> {
+    u64::try_from(milliseconds).ok().map(Duration::from_millis)
+}
+
+/// A time that must not be negative.
+pub(super) fn duration(what: &str, milliseconds: i64) -> Result<Duration> {
+    timeout(milliseconds)
+        .ok_or_else(|| Error::invalid(format!("{what} {milliseconds}: must not be negative")))
+}
+
+/// One of SBX_STDIN, SBX_STDOUT, SBX_STDERR.
+pub(super) fn stream(number: i32) -> Result<Stream> {
+    match number {
+        0 => Ok(Stream::Stdin),
+        1 => Ok(Stream::Stdout),
+        2 => Ok(Stream::Stderr),
+        _ => Err(Error::invalid(format!("stream {number}: must be SBX_STDIN, SBX_STDOUT or SBX_STDERR"))),
+    }
+}
+
+/// A port from 1 to 65535.
+pub(super) fn port(number: u32) -> Result<u16> {
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| Error::invalid(format!("port {number}: must be from 1 to 65535")))
+}
+
+/// A place to write a result to.
+///
+/// # Safety
+/// `at` must be NULL or point to a writable place of the host's, which the result may be written to now.
+pub(super) unsafe fn place<'a, T>(what: &str, at: *mut T) -> Result<&'a mut std::mem::MaybeUninit<T>> {
+    // SAFETY: MaybeUninit has the layout of T and no validity rule; the caller promises the rest.
+    unsafe { at.cast::<std::mem::MaybeUninit<T>>().as_mut() }
+        .ok_or_else(|| Error::invalid(format!("{what}: the place for the result is NULL")))
+}

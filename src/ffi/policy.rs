@@ -1,0 +1,126 @@
+//! `sbx_policy`.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use super::call::{on, or};
+use super::error::sbx_error;
+use super::handle::{self, Object};
+use super::input;
+use crate::error::Result;
+use crate::policy::Policy;
+
+/// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
+///
+/// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
+/// by sbx_create, so that a program may look once.
+#[derive(Debug)]
+pub struct sbx_policy {
+    _private: [u8; 0],
+}
+
+#[derive(Debug)]
+pub(super) struct PolicyObject(Mutex<Policy>);
+
+impl Object for PolicyObject {
+    type Opaque = sbx_policy;
+    const KIND: &'static str = "policy";
+}
+
+impl PolicyObject {
+    /// A copy of the policy, its first bad entry included.
+    pub(super) fn copy(&self) -> Result<Policy> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn set(&self, range: Result<&str>, add: impl FnOnce(&mut Policy, &str) -> Result<()>) -> Result<c_int> {
+        let mut policy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match range {
+            Ok(range) => add(&mut policy, range).map(|()| 0),
+            Err(error) => {
+                policy.spoil(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
+    or(ptr::null_mut(), || handle::insert(PolicyObject(Mutex::new(policy()))))
+}
+
+/// A policy by which any public address may be reached, save what is denied.
+///
+/// This version can't enforce it: sbx_create refuses it with SBX_EUNSUPPORTED. Free it with
+/// sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
+    new(Policy::open)
+}
+
+/// A policy by which only what is allowed may be reached; without entries, nothing.
+///
+/// A config without a policy has an empty one of these. This version can't enforce one with entries:
+/// sbx_create refuses it with SBX_EUNSUPPORTED. Free it with sbx_policy_free. Any thread, never blocks.
+/// Returns NULL when no handle is left or in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_policy_new_allowlist() -> *mut sbx_policy {
+    new(Policy::allowlist)
+}
+
+/// A policy of no network at all: nothing leaves, and there are no tunnels.
+///
+/// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
+/// thread, never blocks. Returns NULL when no handle is left or in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_policy_new_blocked() -> *mut sbx_policy {
+    new(Policy::blocked)
+}
+
+/// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
+///
+/// The range is taken in plain form only: no bits behind the prefix, no missing prefix, no leading zeros,
+/// no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
+/// a time sets; never blocks.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `cidr` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+            policy.set(input::text("CIDR range", cidr), |policy, range| policy.allow_cidr(range).map(drop))
+        })
+    }
+}
+
+/// Denies a range. It wins over everything that allows. Open policies and allowlists take it.
+///
+/// Forms, ownership and threads as for sbx_policy_allow_cidr.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `cidr` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+            policy.set(input::text("CIDR range", cidr), |policy, range| policy.deny_cidr(range).map(drop))
+        })
+    }
+}
+
+/// Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
+///
+/// # Safety
+/// None: a handle that was freed already is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_free(policy: *mut sbx_policy) {
+    or((), || handle::take::<PolicyObject>(policy).map(drop));
+}

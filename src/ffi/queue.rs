@@ -1,0 +1,113 @@
+//! `sbx_queue`.
+
+use std::ffi::c_int;
+use std::os::fd::IntoRawFd;
+use std::ptr;
+
+use super::call::{call, on};
+use super::error::sbx_error;
+use super::event::sbx_event;
+use super::handle::{self, Object};
+use super::{input, structs};
+use crate::error::Error;
+use crate::event::Queue;
+
+/// A queue of events. One takes the events of as many sandboxes as the host likes.
+#[derive(Debug)]
+pub struct sbx_queue {
+    _private: [u8; 0],
+}
+
+impl Object for Queue {
+    type Opaque = sbx_queue;
+    const KIND: &'static str = "queue";
+}
+
+/// Makes a queue in which up to `capacity` events wait, from 1 to 65536.
+///
+/// What does not fit is dropped and counted in the next event's `lost`; SBX_EVENT_STARTED, FAILED and
+/// EXITED are never dropped. Free it with sbx_queue_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `queue` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_queue_new(
+    capacity: u32,
+    queue: *mut *mut sbx_queue,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("queue", queue)?;
+            place.write(ptr::null_mut());
+            let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+            place.write(handle::insert(Queue::new(capacity)?)?);
+            Ok(0)
+        })
+    }
+}
+
+/// Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
+///
+/// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's
+/// net.Socket, asyncio, Go's netpoller. The caller owns and closes it. When it is readable, read its bytes
+/// away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
+/// one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
+///
+/// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_queue_open_fd(queue: *mut sbx_queue, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { on::<Queue>(queue, error, |queue| Ok(queue.open_fd()?.into_raw_fd())) }
+}
+
+/// Takes the oldest event.
+///
+/// Any thread, never blocks: wait with sbx_queue_open_fd.
+///
+/// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
+/// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
+///
+/// # Safety
+/// `event` must point to an event struct, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_queue_next(
+    queue: *mut sbx_queue,
+    event: *mut sbx_event,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<Queue>(queue, error, |queue| {
+            if event.is_null() {
+                return Err(Error::invalid("event: the place for the result is NULL"));
+            }
+            let size = structs::size(event)?;
+            let Some(taken) = queue.next() else { return Ok(0) };
+            structs::write(event, size, &sbx_event::from(&taken));
+            Ok(1)
+        })
+    }
+}
+
+/// Frees a queue; NULL is allowed. Events that wait and that come later are thrown away.
+///
+/// Sandboxes that use it live on. Any thread, never blocks.
+///
+/// # Safety
+/// None: a handle that was freed already is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_queue_free(queue: *mut sbx_queue) {
+    super::call::or((), || {
+        if let Some(queue) = handle::take::<Queue>(queue)? {
+            queue.close();
+        }
+        Ok(())
+    });
+}

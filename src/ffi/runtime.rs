@@ -1,0 +1,174 @@
+//! `sbx_runtime`.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+
+use super::call::{call, or};
+use super::codes::SBX_RUNTIME_NO_USER_NAMESPACE;
+use super::error::sbx_error;
+use super::handle::{self, Object};
+use super::input;
+use super::list::{ListObject, sbx_sandbox_list};
+use super::report::{ReportObject, sbx_report};
+use super::structs::{self, Layout};
+use crate::error::{Error, Result};
+use crate::runtime::{Runtime, RuntimeConfig};
+
+/// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
+/// default runtime, which is made on first use and lives as long as the process.
+#[derive(Debug)]
+pub struct sbx_runtime {
+    _private: [u8; 0],
+}
+
+impl Object for Runtime {
+    type Opaque = sbx_runtime;
+    const KIND: &'static str = "runtime";
+}
+
+/// What a runtime is made with. Zero it, or use SBX_RUNTIME_CONFIG_INIT; that suits nearly everybody.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct sbx_runtime_config {
+    /// sizeof(sbx_runtime_config), or 0.
+    pub size: u32,
+    /// SBX_RUNTIME_..., added up.
+    pub flags: u32,
+    /// The runsc to use; NULL: SBX_RUNSC, PATH, and the well-known places.
+    pub runsc: *const c_char,
+    /// An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
+    pub keeper: *const c_char,
+}
+
+// SAFETY: repr(C), begins with its size, 24 bytes without padding, integers and raw pointers only.
+unsafe impl Layout for sbx_runtime_config {
+    const NAME: &'static str = "sbx_runtime_config";
+    const FIRST: usize = 24;
+}
+
+/// The runtime of a handle, or the default one.
+pub(super) fn of(runtime: *const sbx_runtime) -> Result<Runtime> {
+    if runtime.is_null() { Runtime::shared() } else { Ok(Runtime::clone(&*handle::get::<Runtime>(runtime)?)) }
+}
+
+unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
+    const ZERO: sbx_runtime_config =
+        sbx_runtime_config { size: 0, flags: 0, runsc: ptr::null(), keeper: ptr::null() };
+    let mut result = RuntimeConfig::default();
+    // SAFETY: as the caller promises.
+    let given = unsafe { structs::read(config, ZERO) }?;
+    let Some(given) = given else { return Ok(result) };
+    if given.flags & !SBX_RUNTIME_NO_USER_NAMESPACE != 0 {
+        return Err(Error::invalid(format!(
+            "runtime flags {:#x}: only SBX_RUNTIME_... may be set",
+            given.flags
+        )));
+    }
+    result.user_namespace = given.flags & SBX_RUNTIME_NO_USER_NAMESPACE == 0;
+    if !given.runsc.is_null() {
+        // SAFETY: as the caller promises.
+        result.runsc = Some(unsafe { input::text("runsc", given.runsc) }?.into());
+    }
+    if !given.keeper.is_null() {
+        // SAFETY: as the caller promises.
+        result.keeper = Some(unsafe { input::text("keeper", given.keeper) }?.into());
+    }
+    Ok(result)
+}
+
+/// Makes a runtime: finds runsc, reads the environment, starts two threads.
+///
+/// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; may block for some
+/// milliseconds, longer if runsc doesn't answer (bounded).
+///
+/// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING,
+/// SBX_ERUNSC_UNUSABLE, SBX_ELIMIT, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `config` must point to such a struct or be NULL, `runtime` to a place for the result, `error` to an error
+/// struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_new(
+    config: *const sbx_runtime_config,
+    runtime: *mut *mut sbx_runtime,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("runtime", runtime)?;
+            place.write(ptr::null_mut());
+            place.write(handle::insert(Runtime::new(&read(config)?)?)?);
+            Ok(0)
+        })
+    }
+}
+
+/// The doctor: checks everything that a runtime made with this config needs of the host.
+///
+/// What is missing is in the report, not an error of the call. `config` may be NULL. Free the report with
+/// sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
+///
+/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// As for sbx_runtime_new.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_check(
+    config: *const sbx_runtime_config,
+    report: *mut *mut sbx_report,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("report", report)?;
+            place.write(ptr::null_mut());
+            place.write(handle::insert(ReportObject::new(&Runtime::check(&read(config)?)))?);
+            Ok(0)
+        })
+    }
+}
+
+/// Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.
+///
+/// Free the list with sbx_sandbox_list_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
+/// what sbx_runtime_new returns.
+///
+/// # Safety
+/// `list` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_sandboxes(
+    runtime: *mut sbx_runtime,
+    list: *mut *mut sbx_sandbox_list,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("list", list)?;
+            place.write(ptr::null_mut());
+            place.write(handle::insert(ListObject::new(&of(runtime)?.sandboxes()))?);
+            Ok(0)
+        })
+    }
+}
+
+/// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
+///
+/// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
+/// Any thread but not twice; blocks until everything is gone (bounded).
+///
+/// # Safety
+/// None: a handle that was freed already is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_free(runtime: *mut sbx_runtime) {
+    or((), || {
+        if let Some(runtime) = handle::take::<Runtime>(runtime)? {
+            runtime.shutdown();
+        }
+        Ok(())
+    });
+}

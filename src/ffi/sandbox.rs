@@ -1,0 +1,265 @@
+//! `sbx_sandbox`: its life and the ways to it.
+
+use std::ffi::{CString, c_int};
+use std::os::fd::IntoRawFd;
+use std::ptr;
+
+use super::call::{call, on, or};
+use super::config::{ConfigObject, sbx_config};
+use super::error::sbx_error;
+use super::exit::sbx_exit;
+use super::handle::{self, Object};
+use super::input;
+use super::runtime::{self, sbx_runtime};
+use super::structs::{self, c_text};
+use super::tunnel_map::{TunnelMapObject, sbx_tunnel_map};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::runtime::Runtime;
+use crate::sandbox::Sandbox;
+
+/// A sandbox.
+///
+/// Any thread may call any of its functions at any time, several at once; only sbx_sandbox_free comes last.
+#[derive(Debug)]
+pub struct sbx_sandbox {
+    _private: [u8; 0],
+}
+
+#[derive(Debug)]
+pub(super) struct SandboxObject {
+    pub(super) sandbox: Sandbox,
+    pub(super) id: CString,
+    pub(super) name: Option<CString>,
+}
+
+impl Object for SandboxObject {
+    type Opaque = sbx_sandbox;
+    const KIND: &'static str = "sandbox";
+}
+
+unsafe fn create(
+    runtime: *mut sbx_runtime,
+    config: *const sbx_config,
+    sandbox: *mut *mut sbx_sandbox,
+    error: *mut sbx_error,
+    start: fn(&Runtime, &Config) -> Result<Sandbox>,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("sandbox", sandbox)?;
+            place.write(ptr::null_mut());
+            let config = handle::get::<ConfigObject>(config)?.copy();
+            config.check()?;
+            let sandbox = start(&runtime::of(runtime)?, &config)?;
+            let object =
+                SandboxObject { id: c_text(sandbox.id()), name: sandbox.name().map(c_text), sandbox };
+            place.write(handle::insert(object)?);
+            Ok(0)
+        })
+    }
+}
+
+/// Creates a sandbox and waits until its program was started.
+///
+/// `runtime` NULL is the default runtime. The config stays the caller's. Free the sandbox with
+/// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (bounded). Hosts
+/// with an event loop use sbx_create_begin.
+///
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
+/// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
+/// SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC. Nothing is left of a sandbox that failed.
+///
+/// # Safety
+/// `sandbox` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_create(
+    runtime: *mut sbx_runtime,
+    config: *const sbx_config,
+    sandbox: *mut *mut sbx_sandbox,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { create(runtime, config, sandbox, error, Runtime::create) }
+}
+
+/// Begins to create a sandbox and returns at once.
+///
+/// It ends with SBX_EVENT_STARTED or SBX_EVENT_FAILED on the config's queue; sbx_sandbox_state and
+/// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. What is wrong with
+/// the config is returned by this call. Any thread; blocks only for making the default runtime.
+///
+/// Returns 0 and sets *sandbox; codes as sbx_create, less those of what comes later.
+///
+/// # Safety
+/// As for sbx_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_create_begin(
+    runtime: *mut sbx_runtime,
+    config: *const sbx_config,
+    sandbox: *mut *mut sbx_sandbox,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { create(runtime, config, sandbox, error, Runtime::create_begin) }
+}
+
+/// Waits until the listeners of the sandbox's tunnels exist and returns where they are.
+///
+/// `timeout_ms` is negative for ever, 0 to look only. That a tunnel exists doesn't mean that the server
+/// inside answers: sbx_wait_ready. Free the map with sbx_tunnel_map_free. Any thread; blocks.
+///
+/// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
+/// SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+///
+/// # Safety
+/// `tunnels` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_tunnels(
+    sandbox: *mut sbx_sandbox,
+    timeout_ms: i64,
+    tunnels: *mut *mut sbx_tunnel_map,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            let place = input::place("tunnels", tunnels)?;
+            place.write(ptr::null_mut());
+            let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
+            place.write(handle::insert(TunnelMapObject::new(&map))?);
+            Ok(0)
+        })
+    }
+}
+
+/// Waits until the server inside answers the config's probe.
+///
+/// `timeout_ms` as in sbx_tunnels. Any thread; blocks.
+///
+/// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended, or has no probe), SBX_ECLOSED, SBX_EHANDLE,
+/// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_wait_ready(
+    sandbox: *mut sbx_sandbox,
+    timeout_ms: i64,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            object.sandbox.wait_ready(input::timeout(timeout_ms)).map(|()| 0)
+        })
+    }
+}
+
+/// Waits until the sandbox has ended and nothing of it is left.
+///
+/// `timeout_ms` as in sbx_tunnels. `exit` may be NULL. Any thread, any number of times; blocks.
+///
+/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED,
+/// SBX_EPANIC; what creating failed with, if it did.
+///
+/// # Safety
+/// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_wait(
+    sandbox: *mut sbx_sandbox,
+    timeout_ms: i64,
+    exit: *mut sbx_exit,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            let size = if exit.is_null() { None } else { Some(structs::size(exit)?) };
+            let ended = object.sandbox.wait(input::timeout(timeout_ms))?;
+            if let Some(size) = size {
+                structs::write(exit, size, &sbx_exit::from(ended));
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// Asks for the sandbox's end, with code 137 and SBX_EXIT_TERMINATED.
+///
+/// Any thread, any time, any number of times, also while it is being created; never blocks. The end itself
+/// is what sbx_wait waits for, or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+///
+/// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
+}
+
+/// Connects to a port inside, without any port on the host. The port need not be listed in the config.
+///
+/// The descriptor is a stream socket, close-on-exec, which the caller owns and closes. Any thread; blocks
+/// until it is connected (bounded).
+///
+/// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
+/// SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_connect(sandbox: *mut sbx_sandbox, port: u32, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            Ok(object.sandbox.connect(input::port(port)?)?.into_raw_fd())
+        })
+    }
+}
+
+/// Sends a signal to the sandbox's program.
+///
+/// Any thread, never blocks.
+///
+/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running), SBX_ECLOSED, SBX_EHANDLE,
+/// SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_signal(
+    sandbox: *mut sbx_sandbox,
+    signal: c_int,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            if !(1..=64).contains(&signal) {
+                return Err(Error::invalid(format!("signal {signal}: must be from 1 to 64")));
+            }
+            object.sandbox.signal(signal).map(|()| 0)
+        })
+    }
+}
+
+/// Frees a sandbox and ends it if it still runs; NULL is allowed.
+///
+/// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
+/// captures live on. Any thread, never blocks.
+///
+/// # Safety
+/// No text of the sandbox may be used after. A handle that was freed already is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_free(sandbox: *mut sbx_sandbox) {
+    or((), || {
+        if let Some(object) = handle::take::<SandboxObject>(sandbox)? {
+            object.sandbox.close();
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,132 @@
+//! `sbx_sandbox`: what can be asked of it.
+
+use std::ffi::{c_char, c_int};
+use std::os::fd::IntoRawFd;
+use std::ptr;
+
+use super::call::{on, or, with};
+use super::captured::sbx_captured;
+use super::codes::{SBX_STATE_ENDED, SBX_STATE_ENDING, SBX_STATE_RUNNING, SBX_STATE_STARTING};
+use super::error::sbx_error;
+use super::sandbox::{SandboxObject, sbx_sandbox};
+use super::{handle, input};
+use crate::sandbox::State;
+
+pub(super) fn number(state: State) -> i32 {
+    match state {
+        State::Starting => SBX_STATE_STARTING,
+        State::Running => SBX_STATE_RUNNING,
+        State::Ending => SBX_STATE_ENDING,
+        State::Ended => SBX_STATE_ENDED,
+    }
+}
+
+/// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
+///
+/// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_state(sandbox: *const sbx_sandbox) -> c_int {
+    // SAFETY: NULL is allowed for the error.
+    unsafe {
+        on(sandbox, ptr::null_mut::<sbx_error>(), |object: &SandboxObject| Ok(number(object.sandbox.state())))
+    }
+}
+
+/// The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
+///
+/// Any thread, never blocks. NULL for a bad handle.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_id(sandbox: *const sbx_sandbox) -> *const c_char {
+    or(ptr::null(), || with(sandbox, |object: &SandboxObject| Ok(object.id.as_ptr())))
+}
+
+/// The sandbox's name. The text lives as long as the handle.
+///
+/// Any thread, never blocks. NULL if it has none, or for a bad handle.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_name(sandbox: *const sbx_sandbox) -> *const c_char {
+    or(ptr::null(), || {
+        with(sandbox, |object: &SandboxObject| {
+            Ok(object.name.as_ref().map_or(ptr::null(), |name| name.as_ptr()))
+        })
+    })
+}
+
+/// Why the sandbox could not be created, after sbx_create_begin.
+///
+/// Any thread, never blocks.
+///
+/// Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
+/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(sandbox, error, |object: &SandboxObject| match object.sandbox.failure() {
+            None => Ok(0),
+            Some(failure) => Err(failure),
+        })
+    }
+}
+
+/// Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
+///
+/// Once each. The descriptor is close-on-exec; the caller owns and closes it. Any thread, never blocks.
+///
+/// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already),
+/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_open_fd(
+    sandbox: *mut sbx_sandbox,
+    stream: i32,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(sandbox, error, |object: &SandboxObject| {
+            Ok(object.sandbox.open_stream(input::stream(stream)?)?.into_raw_fd())
+        })
+    }
+}
+
+/// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
+///
+/// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+///
+/// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
+/// SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `captured` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_captured(
+    sandbox: *const sbx_sandbox,
+    stream: i32,
+    captured: *mut *mut sbx_captured,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(sandbox, error, |object: &SandboxObject| {
+            let place = input::place("captured", captured)?;
+            place.write(ptr::null_mut());
+            place.write(handle::insert(object.sandbox.captured(input::stream(stream)?)?)?);
+            Ok(0)
+        })
+    }
+}

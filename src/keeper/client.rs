@@ -1,0 +1,136 @@
+//! The library's side of a keeper: its program, its start, its channel.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::wire::keeper::{Reply, Request};
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::channel::{self, Channel};
+use crate::sys::spawn::{self, Child, Command, Executable};
+use crate::sys::{memfd, pidfd};
+
+/// The program, made by `build.rs`.
+const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
+/// Names the sources of the program; the keeper compares it with its own.
+const BUILD: &str = env!("SBX_BUILD");
+
+/// The keeper's program, ready to be started any number of times.
+#[derive(Debug)]
+pub(crate) struct Program {
+    file: OwnedFd,
+    host: OwnedFd,
+}
+
+impl Program {
+    /// The embedded program, or an installed copy of it: where AppArmor lets only named paths make user
+    /// namespaces (Ubuntu 24.04), the copy has such a path.
+    pub(crate) fn new(installed: Option<&Path>) -> Result<Self> {
+        let file = match installed {
+            Some(path) => {
+                let what = format!("the keeper's program {}", path.display());
+                OwnedFd::from(File::open(path).context(what)?)
+            }
+            None => {
+                let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+                let temporary = std::env::temp_dir();
+                let directories: Vec<&Path> = runtime
+                    .iter()
+                    .map(Path::new)
+                    .chain([temporary.as_path(), Path::new("/dev/shm")])
+                    .collect();
+                memfd::program(EMBEDDED, &directories).context(
+                    "no place for the keeper's program: vm.memfd_noexec=2 forbids memfds that run, and neither \
+                     XDG_RUNTIME_DIR nor the temporary directory takes one",
+                )?
+            }
+        };
+        Ok(Self { file, host: pidfd::current().context("pidfd_open of the own process")? })
+    }
+}
+
+/// A started keeper.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    channel: Channel,
+    child: Child,
+}
+
+impl Keeper {
+    /// Starts one.
+    pub(crate) fn start(program: &Program) -> Result<Self> {
+        let (ours, theirs) = channel::pair().context("socket pair for a keeper")?;
+        let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+        let arguments = [CString::from(c"sbx-keeper"), CString::new(BUILD).unwrap_or_default()];
+        let null = null.as_fd();
+        let child = spawn::spawn(&mut Command {
+            executable: Executable::Open(program.file.as_fd()),
+            arguments: &arguments,
+            environment: &[],
+            descriptors: &[null, null, null, theirs.as_fd(), program.host.as_fd()],
+            prepare: &mut || Ok(()),
+        })
+        .context("starting the keeper")?;
+        Ok(Self { channel: Channel::new(ours), child })
+    }
+
+    /// Asks for something.
+    pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<()> {
+        self.channel.send(&request.encode(), fds).context("writing to the keeper").map_err(lost)
+    }
+
+    /// Goes on sending what the keeper could not take before.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.channel.flush().map(|_| ()).context("writing to the keeper").map_err(lost)
+    }
+
+    /// What the keeper said, if it has said something.
+    pub(crate) fn hear(&mut self) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
+        match self.channel.receive() {
+            Ok(message) => match Reply::decode(&message.bytes) {
+                Ok(reply) => Ok(Some((reply, message.fds))),
+                Err(_) => Err(Error::new(Code::Engine, "the keeper sent something malformed")),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::new(Code::Engine, "the keeper ended"))
+            }
+            Err(error) => Err(Error::system("reading from the keeper", &error).with_code(Code::Engine)),
+        }
+    }
+
+    /// Kills it at once; everything below it dies with it.
+    pub(crate) fn kill(&self) {
+        if let Err(error) = pidfd::signal(self.child.pidfd.as_fd(), libc::SIGKILL) {
+            log::error!("the keeper {} can't be killed: {error}", self.child.pid);
+        }
+    }
+
+    /// Takes it off the kernel's list once it has ended.
+    pub(crate) fn reap(&self) {
+        pidfd::reap(self.child.pidfd.as_fd());
+    }
+
+    /// Its process: readable once it has ended.
+    pub(crate) fn process(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Its process id.
+    #[cfg(test)]
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+}
+
+impl AsFd for Keeper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+fn lost(error: Error) -> Error {
+    error.with_code(Code::Engine)
+}

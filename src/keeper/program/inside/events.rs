@@ -1,0 +1,108 @@
+//! What init waits for: an epoll set, level-triggered.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use crate::system;
+
+/// Who a descriptor belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Channel,
+    Signals,
+    Relay { index: u32, side: usize },
+    Probe { index: u32 },
+}
+
+impl Token {
+    fn pack(self) -> u64 {
+        match self {
+            Self::Channel => 0,
+            Self::Signals => 1,
+            Self::Relay { index, side: 0 } => 2 | u64::from(index) << 8,
+            Self::Relay { index, .. } => 3 | u64::from(index) << 8,
+            Self::Probe { index } => 4 | u64::from(index) << 8,
+        }
+    }
+
+    fn unpack(value: u64) -> Option<Self> {
+        let index = u32::try_from(value >> 8).ok()?;
+        match value & 0xff {
+            0 => Some(Self::Channel),
+            1 => Some(Self::Signals),
+            2 => Some(Self::Relay { index, side: 0 }),
+            3 => Some(Self::Relay { index, side: 1 }),
+            4 => Some(Self::Probe { index }),
+            _ => None,
+        }
+    }
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interest {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
+impl Interest {
+    pub(super) const READ: Self = Self { read: true, write: false };
+    pub(super) const WRITE: Self = Self { read: false, write: true };
+    pub(super) const READ_WRITE: Self = Self { read: true, write: true };
+
+    fn mask(self) -> u32 {
+        let read = if self.read { libc::EPOLLIN } else { 0 };
+        let write = if self.write { libc::EPOLLOUT } else { 0 };
+        (read | write).cast_unsigned()
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    /// The other end is gone in both directions, or there is an error.
+    pub(super) broken: bool,
+}
+
+/// The set.
+#[derive(Debug)]
+pub(super) struct Events(OwnedFd);
+
+impl Events {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: epoll_create1 takes a number.
+        system::owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Self)
+    }
+
+    pub(super) fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
+    }
+
+    pub(super) fn change(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+    }
+
+    fn control(&self, what: i32, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: interest.mask(), u64: token.pack() };
+        // SAFETY: the event is live.
+        system::check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) }).map(|_| ())
+    }
+
+    /// Waits for something to happen.
+    pub(super) fn wait(&self) -> io::Result<Vec<(Token, Ready)>> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        // SAFETY: the array is live and as long as said.
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, -1) };
+        let count = match system::check(count) {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        let broken = (libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
+        let happened = events.iter().take(count).filter_map(|event| {
+            let (flags, token) = (event.events, event.u64);
+            Some((Token::unpack(token)?, Ready { broken: flags & broken != 0 }))
+        });
+        Ok(happened.collect())
+    }
+}

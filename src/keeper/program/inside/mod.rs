@@ -1,0 +1,149 @@
+//! Init: process 1 of the sandbox.
+//!
+//! It is started by runsc with its channel to the library as descriptor 3, starts programs with the standard
+//! streams that come with the request, reaps, forwards signals, reports statuses, probes ports, and relays to
+//! servers that listen on 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can
+//! harm its own sandbox only.
+
+mod events;
+mod probe;
+mod programs;
+mod relay;
+mod users;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::ExitCode;
+
+use crate::channel::Channel;
+use crate::system;
+use crate::wire::init::{Reply, Request};
+use events::{Events, Interest, Token};
+use probe::Probes;
+use programs::Programs;
+use relay::Relays;
+
+/// The sandbox's own address on eth0, for servers that listen there only.
+const OWN_ADDRESS: [u8; 4] = [192, 0, 0, 2];
+
+struct Init {
+    channel: Channel,
+    signals: OwnedFd,
+    events: Events,
+    programs: Programs,
+    relays: Relays,
+    probes: Probes,
+}
+
+/// Init's life. When it ends, the sandbox ends.
+pub(crate) fn main() -> ExitCode {
+    match start().and_then(|mut init| init.live()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("init: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> io::Result<Init> {
+    let channel = system::inherited(3);
+    system::adopt(channel.as_fd())?;
+    // Not to be traced or read by programs that run as another user.
+    system::prctl(libc::PR_SET_DUMPABLE, 0)?;
+    let set = system::block_sigchld()?;
+    // SAFETY: the set is live.
+    let signals = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    let signals = system::owned(signals)?;
+    let events = Events::new()?;
+    events.add(channel.as_raw_fd(), Token::Channel, Interest::READ)?;
+    events.add(signals.as_raw_fd(), Token::Signals, Interest::READ)?;
+    Ok(Init {
+        channel: Channel::new(channel),
+        signals,
+        events,
+        programs: Programs::default(),
+        relays: Relays::default(),
+        probes: Probes::default(),
+    })
+}
+
+impl Init {
+    fn live(&mut self) -> io::Result<()> {
+        self.say(Reply::Hello)?;
+        loop {
+            for (token, ready) in self.events.wait()? {
+                match token {
+                    Token::Channel => {
+                        if !self.listen()? {
+                            return Ok(());
+                        }
+                    }
+                    Token::Signals => self.reap()?,
+                    Token::Relay { index, side } => {
+                        if let Some(reply) = self.relays.ready(&self.events, index, side, ready) {
+                            self.say(reply)?;
+                        }
+                    }
+                    Token::Probe { index } => {
+                        if let Some(reply) = self.probes.ready(&self.events, index) {
+                            self.say(reply)?;
+                        }
+                    }
+                }
+            }
+            self.relays.sweep();
+            let write = if self.channel.wants_write() { Interest::READ_WRITE } else { Interest::READ };
+            self.events.change(self.channel.as_raw_fd(), Token::Channel, write)?;
+        }
+    }
+
+    fn say(&mut self, reply: Reply) -> io::Result<()> {
+        self.channel.send(&reply.encode(), vec![])
+    }
+
+    /// Takes what the library asks. False when it is gone.
+    fn listen(&mut self) -> io::Result<bool> {
+        self.channel.flush()?;
+        loop {
+            let message = match self.channel.receive() {
+                Ok(message) => message,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let Ok(request) = Request::decode(&message.bytes) else {
+                return Err(io::Error::from_raw_os_error(libc::EPROTO));
+            };
+            if let Some(reply) = self.answer(request, message.fds) {
+                self.say(reply)?;
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
+        match request {
+            Request::Start(start) => Some(self.programs.start(&start, &fds)),
+            Request::Signal { id, signal, group } => {
+                self.programs.signal(id, signal, group);
+                None
+            }
+            Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
+            Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
+        }
+    }
+
+    /// Takes every child that has ended: programs, and orphans that became ours as process 1.
+    fn reap(&mut self) -> io::Result<()> {
+        let mut buffer = [0_u8; 128];
+        // SAFETY: the buffer is live and as long as said. What it gets is not wanted: several children may
+        // have ended for one signal.
+        unsafe { libc::read(self.signals.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        while let Ok(Some((pid, status))) = system::reap() {
+            if let Some(id) = self.programs.ended(pid) {
+                self.say(Reply::Exited { id, status })?;
+            }
+        }
+        Ok(())
+    }
+}

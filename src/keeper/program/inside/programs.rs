@@ -1,0 +1,146 @@
+//! The programs that init has started.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::users::{self, Identity};
+use crate::spawn::{self, Command, Executable};
+use crate::system;
+use crate::wire::init::{Reply, Source, Start, Step};
+
+/// Where programs are looked for if the environment has no PATH.
+const SEARCH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Running programs, by the library's number.
+#[derive(Debug, Default)]
+pub(super) struct Programs(HashMap<u32, i32>);
+
+impl Programs {
+    /// Starts a program.
+    pub(super) fn start(&mut self, start: &Start, streams: &[OwnedFd]) -> Reply {
+        match run(start, streams) {
+            Ok(pid) => {
+                self.0.insert(start.id, pid);
+                Reply::Started { id: start.id }
+            }
+            Err((step, errno)) => Reply::NotStarted { id: start.id, step, errno },
+        }
+    }
+
+    /// Sends a signal, if the program still runs.
+    pub(super) fn signal(&self, id: u32, signal: i32, group: bool) {
+        if let Some(pid) = self.0.get(&id) {
+            // Every program leads a group of its own (setsid).
+            // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
+            unsafe { libc::kill(if group { -pid } else { *pid }, signal) };
+        }
+    }
+
+    /// The library's number of a child that has ended; `None` for an orphan.
+    pub(super) fn ended(&mut self, pid: i32) -> Option<u32> {
+        let id = self.0.iter().find_map(|(id, program)| (*program == pid).then_some(*id))?;
+        self.0.remove(&id);
+        Some(id)
+    }
+}
+
+fn run(start: &Start, streams: &[OwnedFd]) -> Result<i32, (Step, i32)> {
+    let malformed = (Step::Message, libc::EINVAL);
+    let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>, _> {
+        list.iter().map(|text| CString::new(text.as_slice()).map_err(|_| malformed)).collect()
+    };
+    let name = start.arguments.first().ok_or(malformed)?;
+    let null = system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?;
+    let streams = place(&start.streams, streams, &null).ok_or(malformed)?;
+    let arguments = strings(&start.arguments)?;
+    let mut environment = strings(&start.environment)?;
+    let identity = users::look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
+    if variable(&start.environment, b"HOME").is_none() {
+        environment.push(CString::new([b"HOME=", identity.home.as_slice()].concat()).map_err(|_| malformed)?);
+    }
+    let search = match variable(&start.environment, b"PATH") {
+        Some(search) => search,
+        None => {
+            environment.push(CString::new([b"PATH=", SEARCH].concat()).map_err(|_| malformed)?);
+            SEARCH
+        }
+    };
+    let directory = CString::new(start.directory.as_slice()).map_err(|_| malformed)?;
+    let paths = candidates(name, search).ok_or(malformed)?;
+    // The child shares this memory until it executes, so what it notes here can be read afterwards.
+    let step = Cell::new(Step::Process);
+    let mut prepare = || {
+        step.set(Step::Identity);
+        // SAFETY: setsid takes nothing.
+        unsafe { libc::setsid() };
+        become_user(&identity)?;
+        if !start.setuid_allowed {
+            system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|error| number(&error))?;
+        }
+        step.set(Step::Directory);
+        // SAFETY: the path ends with NUL.
+        system::check(unsafe { libc::chdir(directory.as_ptr()) }).map_err(|error| number(&error))?;
+        step.set(Step::Execute);
+        Ok(())
+    };
+    let child = spawn::spawn(&mut Command {
+        executable: Executable::Paths(&paths),
+        arguments: &arguments,
+        environment: &environment,
+        descriptors: &streams,
+        prepare: &mut prepare,
+    });
+    child.map(|child| child.pid).map_err(|error| (step.get(), number(&error)))
+}
+
+/// The three streams, from what came with the message.
+fn place<'a>(sources: &[Source; 3], given: &'a [OwnedFd], null: &'a OwnedFd) -> Option<[BorrowedFd<'a>; 3]> {
+    let mut given = given.iter();
+    let mut next = |source: Source, stdout: Option<BorrowedFd<'a>>| match source {
+        Source::Null => Some(null.as_fd()),
+        Source::Given => given.next().map(AsFd::as_fd),
+        Source::Stdout => stdout,
+    };
+    let stdin = next(sources[0], None)?;
+    let stdout = next(sources[1], None)?;
+    let stderr = next(sources[2], Some(stdout))?;
+    given.next().is_none().then_some([stdin, stdout, stderr])
+}
+
+fn number(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EINVAL)
+}
+
+fn variable<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'a [u8]> {
+    environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
+}
+
+/// The paths to try for a name (execvp(3)).
+fn candidates(name: &[u8], search: &[u8]) -> Option<Vec<CString>> {
+    if name.contains(&b'/') {
+        return Some(vec![CString::new(name).ok()?]);
+    }
+    search
+        .split(|byte| *byte == b':')
+        .filter(|directory| directory.starts_with(b"/"))
+        .map(|directory| CString::new([directory, b"/", name].concat()).ok())
+        .collect()
+}
+
+/// The raw calls: libc's own would ask every thread, and this may run in borrowed memory.
+fn become_user(identity: &Identity) -> Result<(), i32> {
+    let groups = identity.groups.as_ptr();
+    // SAFETY: the list is live and as long as said; the other calls take numbers.
+    let done = unsafe { libc::syscall(libc::SYS_setgroups, identity.groups.len(), groups) };
+    system::check(done).map_err(|error| number(&error))?;
+    let (user, group) = (identity.user, identity.group);
+    // SAFETY: setresgid takes numbers.
+    let done = unsafe { libc::syscall(libc::SYS_setresgid, group, group, group) };
+    system::check(done).map_err(|error| number(&error))?;
+    // SAFETY: setresuid takes numbers.
+    let done = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
+    system::check(done).map_err(|error| number(&error))?;
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Relays between the library and servers that listen on the sandbox's own 127.0.0.1 or ::1.
+//!
+//! Each direction ends by itself (half-close), and what the slower side can't take yet stops the reading from
+//! the faster one, so a relay holds at most one buffer a direction.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use super::events::{Events, Interest, Ready, Token};
+use super::probe::{self, PLACES, Place};
+use crate::wire::init::Reply;
+
+/// The most relays at once.
+const MOST: usize = 1024;
+/// Bytes read at once, and so the most that waits in a direction.
+const BUFFER: usize = 64 * 1024;
+/// Reads a wake-up and direction, so that no relay holds up the others.
+const TURNS: usize = 8;
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Read, but not yet taken by the other side.
+    waiting: Vec<u8>,
+    /// The reader's side has ended.
+    ended: bool,
+    /// The writer's side was told so.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Relay {
+    ticket: u32,
+    port: u16,
+    /// The library's side, and the server's.
+    sides: [OwnedFd; 2],
+    /// The places still to try; `None` once connected.
+    rest: Option<&'static [Place]>,
+    /// From the library, and from the server.
+    flows: [Flow; 2],
+    interest: [Interest; 2],
+}
+
+/// What is left of a relay after a step.
+enum Left {
+    Open,
+    Finished,
+}
+
+/// All relays.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    slots: Vec<Option<Relay>>,
+    /// Slots that came free in this round. They are not taken again before the next, since events of the
+    /// old relay may still be under way.
+    freed: Vec<usize>,
+    free: Vec<usize>,
+}
+
+impl Relays {
+    /// Begins one: connects to the server, then relays to the descriptor.
+    pub(super) fn start(&mut self, events: &Events, ticket: u32, port: u16, fds: Vec<OwnedFd>) -> Option<Reply> {
+        let refused = |errno| Some(Reply::Connected { ticket, errno });
+        let Ok([library]) = <[OwnedFd; 1]>::try_from(fds) else { return refused(libc::EINVAL) };
+        if crate::system::adopt(std::os::fd::AsFd::as_fd(&library)).is_err() {
+            return refused(libc::EINVAL);
+        }
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.slots.len() < MOST => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+            None => return refused(libc::EAGAIN),
+        };
+        match connect(events, index, port, &PLACES[..2]) {
+            Ok((server, rest)) => {
+                let flows = [Flow::default(), Flow::default()];
+                let interest = [Interest::default(), Interest::WRITE];
+                let relay = Relay { ticket, port, sides: [library, server], rest: Some(rest), flows, interest };
+                self.slots[index] = Some(relay);
+                None
+            }
+            Err(errno) => {
+                self.free.push(index);
+                refused(errno)
+            }
+        }
+    }
+
+    /// Goes on with a relay.
+    pub(super) fn ready(&mut self, events: &Events, index: u32, side: usize, ready: Ready) -> Option<Reply> {
+        let index = usize::try_from(index).ok()?;
+        let relay = self.slots.get_mut(index)?.as_mut()?;
+        let mut reply = None;
+        if let Some(rest) = relay.rest {
+            if side == 0 {
+                return None;
+            }
+            let ticket = relay.ticket;
+            match probe::outcome(&relay.sides[1]) {
+                0 => {
+                    relay.rest = None;
+                    let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: 0 };
+                    let added = events.add(relay.sides[0].as_raw_fd(), token, Interest::READ);
+                    relay.interest[0] = Interest::READ;
+                    if added.is_err() {
+                        self.drop_relay(index);
+                        return Some(Reply::Connected { ticket, errno: libc::EAGAIN });
+                    }
+                    reply = Some(Reply::Connected { ticket, errno: 0 });
+                }
+                errno => match connect(events, index, relay.port, rest) {
+                    Ok((server, rest)) => {
+                        relay.sides[1] = server;
+                        relay.rest = Some(rest);
+                        return None;
+                    }
+                    Err(_) => {
+                        self.drop_relay(index);
+                        return Some(Reply::Connected { ticket, errno });
+                    }
+                },
+            }
+        }
+        match relay.step(events, index, side, ready) {
+            Ok(Left::Open) => {}
+            Ok(Left::Finished) => self.drop_relay(index),
+            Err(_) => {
+                for side in &relay.sides {
+                    reset_on_close(side.as_raw_fd());
+                }
+                self.drop_relay(index);
+            }
+        }
+        reply
+    }
+
+    fn drop_relay(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = None;
+            self.freed.push(index);
+        }
+    }
+
+    /// The round is over: slots that came free in it may be used again.
+    pub(super) fn sweep(&mut self) {
+        self.free.append(&mut self.freed);
+    }
+}
+
+/// Begins a connection to the first place where that is possible.
+fn connect(
+    events: &Events,
+    index: usize,
+    port: u16,
+    places: &'static [Place],
+) -> Result<(OwnedFd, &'static [Place]), i32> {
+    let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: 1 };
+    let mut errno = libc::ECONNREFUSED;
+    let mut rest = places;
+    while let Some((place, more)) = rest.split_first() {
+        rest = more;
+        let begun = place.connect(port).and_then(|socket| {
+            events.add(socket.as_raw_fd(), token, Interest::WRITE)?;
+            Ok(socket)
+        });
+        match begun {
+            Ok(socket) => return Ok((socket, rest)),
+            Err(error) => errno = error.raw_os_error().unwrap_or(errno),
+        }
+    }
+    Err(errno)
+}
+
+impl Relay {
+    fn step(&mut self, events: &Events, index: usize, side: usize, ready: Ready) -> io::Result<Left> {
+        if ready.broken && self.flows[side].ended && !self.flows[1 - side].closed {
+            // This side takes nothing any more, so what is read for it would go nowhere.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let [library, server] = [self.sides[0].as_raw_fd(), self.sides[1].as_raw_fd()];
+        self.flows[0].pump(library, server)?;
+        self.flows[1].pump(server, library)?;
+        if self.flows.iter().all(|flow| flow.closed) {
+            return Ok(Left::Finished);
+        }
+        for (side, fd) in [library, server].into_iter().enumerate() {
+            let (own, other) = (&self.flows[side], &self.flows[1 - side]);
+            let wanted =
+                Interest { read: !own.ended && own.waiting.is_empty(), write: !other.waiting.is_empty() };
+            if wanted != self.interest[side] {
+                let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side };
+                events.change(fd, token, wanted)?;
+                self.interest[side] = wanted;
+            }
+        }
+        Ok(Left::Open)
+    }
+}
+
+impl Flow {
+    /// Moves what can be moved now.
+    fn pump(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
+        let mut buffer = [0_u8; BUFFER];
+        for _ in 0..TURNS {
+            if !self.waiting.is_empty() {
+                let sent = send(to, &self.waiting)?;
+                self.waiting.drain(..sent);
+                if !self.waiting.is_empty() {
+                    return Ok(());
+                }
+                self.waiting = Vec::new();
+            }
+            if self.ended {
+                break;
+            }
+            match receive(from, &mut buffer)? {
+                None => return Ok(()),
+                Some(0) => self.ended = true,
+                Some(read) => {
+                    let sent = send(to, &buffer[..read])?;
+                    self.waiting.extend_from_slice(&buffer[sent..read]);
+                }
+            }
+        }
+        if self.ended && self.waiting.is_empty() && !self.closed {
+            // SAFETY: shutdown takes numbers. It fails if the other side is gone, which its own flow sees.
+            unsafe { libc::shutdown(to, libc::SHUT_WR) };
+            self.closed = true;
+        }
+        Ok(())
+    }
+}
+
+/// Sends what fits.
+fn send(to: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is live and as long as said.
+    let sent = unsafe { libc::send(to, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+    match usize::try_from(sent) {
+        Ok(sent) => Ok(sent),
+        Err(_) => again().map(|()| 0),
+    }
+}
+
+/// Receives what is there: `None` if nothing is, 0 at the end.
+fn receive(from: RawFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    // SAFETY: the buffer is live and as long as said.
+    let read = unsafe { libc::recv(from, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    match usize::try_from(read) {
+        Ok(read) => Ok(Some(read)),
+        Err(_) => again().map(|()| None),
+    }
+}
+
+fn again() -> io::Result<()> {
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// A TCP side is closed with RST, as the other side was.
+fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap_or(0);
+    // SAFETY: the struct is live and as long as said.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length) };
+}

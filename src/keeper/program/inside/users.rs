@@ -1,0 +1,73 @@
+//! Names of users and groups, looked up in the sandbox's own `/etc/passwd` and `/etc/group` (passwd(5)).
+
+use std::fs::File;
+use std::io::Read;
+
+use crate::wire::init::User;
+
+/// No more of a file is read than this.
+const LONGEST: u64 = 1024 * 1024;
+/// No more supplementary groups than this (NGROUPS_MAX is larger; an image that needs more is odd).
+const MOST_GROUPS: usize = 256;
+
+/// Who a program becomes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) user: u32,
+    pub(super) group: u32,
+    pub(super) groups: Vec<u32>,
+    pub(super) home: Vec<u8>,
+}
+
+/// Looks a user up. Numbers need no entry; a name that is nowhere is `None`.
+pub(super) fn look_up(user: &User) -> Option<Identity> {
+    find(user, &read("/etc/passwd"), &read("/etc/group"))
+}
+
+fn read(path: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Ok(file) = File::open(path) {
+        let _ = file.take(LONGEST).read_to_end(&mut text);
+    }
+    text
+}
+
+fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
+    let wanted = if user.user.is_empty() { "0" } else { &user.user };
+    let entry = lines(passwd).find(|fields| matches(fields, 0, 2, wanted));
+    let number = wanted.parse().ok();
+    let (name, id, own_group, home) = match entry {
+        Some(fields) => {
+            let id = parse(fields.get(2)?)?;
+            (fields.first().copied(), id, parse(fields.get(3)?)?, fields.get(5).map_or(&b"/"[..], |home| home))
+        }
+        None => (None, number?, if number? == 0 { 0 } else { number? }, &b"/"[..]),
+    };
+    let group = match user.group.as_str() {
+        "" => own_group,
+        wanted => match lines(groups).find(|fields| matches(fields, 0, 2, wanted)) {
+            Some(fields) => parse(fields.get(2)?)?,
+            None => wanted.parse().ok()?,
+        },
+    };
+    let member = |fields: &Vec<&[u8]>| {
+        name.is_some_and(|name| fields.get(3).is_some_and(|list| list.split(|byte| *byte == b',').any(|who| who == name)))
+    };
+    let more = lines(groups).filter(member).filter_map(|fields| parse(fields.get(2)?)).take(MOST_GROUPS);
+    let groups = std::iter::once(group).chain(more.filter(|more| *more != group)).collect();
+    Some(Identity { user: id, group, groups, home: if home.is_empty() { b"/".to_vec() } else { home.to_vec() } })
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    text.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b':').collect())
+}
+
+/// A name is looked for first as a name, then as a number.
+fn matches(fields: &[&[u8]], name: usize, number: usize, wanted: &str) -> bool {
+    let same = |index: usize| fields.get(index).is_some_and(|field| *field == wanted.as_bytes());
+    same(name) || same(number)
+}
+
+fn parse(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}

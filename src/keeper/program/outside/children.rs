@@ -1,0 +1,160 @@
+//! runsc and what belongs to it: started, listened to, ended, reaped.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::{Failure, Step};
+use crate::spawn::{self, Child, Command, Executable};
+use crate::system;
+use crate::wire::keeper::Reply;
+
+/// How much of the end of runsc's log and of its output the library gets to see.
+const KEPT: usize = 4096;
+/// Where runsc's log is (the library passes this path to runsc).
+const LOG: &str = "/state/log";
+
+/// A running runsc.
+#[derive(Debug)]
+pub(super) struct Engine {
+    child: Child,
+    output: Option<OwnedFd>,
+    kept: Vec<u8>,
+}
+
+impl Engine {
+    /// Starts runsc in the namespace S, with the descriptors given from 3 on.
+    pub(super) fn start(
+        arguments: &[Vec<u8>],
+        sandbox: Option<BorrowedFd<'_>>,
+        fds: &[OwnedFd],
+    ) -> Result<Self, Failure> {
+        let arguments: Vec<CString> =
+            arguments.iter().map(|argument| system::c_path(argument)).collect::<io::Result<_>>().step("arguments")?;
+        // Pipes, since runsc changes the owner and the offset of what it is given (gVisor's
+        // sandbox.go:configureStdios). Nothing can be read from the one, and the other is bounded here.
+        let (nothing, _) = pipe().step("pipe")?;
+        let (output, write) = pipe().step("pipe")?;
+        system::adopt(output.as_fd()).step("pipe")?;
+        let mut descriptors = vec![nothing.as_fd(), write.as_fd(), write.as_fd()];
+        descriptors.extend(fds.iter().map(AsFd::as_fd));
+        // SAFETY: getpid takes nothing.
+        let keeper = unsafe { libc::getpid() };
+        let mut prepare = || {
+            // SAFETY: prctl with this option takes a number.
+            let armed = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            // SAFETY: getppid takes nothing.
+            if armed != 0 || unsafe { libc::getppid() } != keeper {
+                return Err(libc::ESRCH);
+            }
+            let Some(sandbox) = sandbox else { return Ok(()) };
+            // SAFETY: setns takes numbers.
+            match unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EPERM)),
+            }
+        };
+        let child = spawn::spawn(&mut Command {
+            executable: Executable::Paths(&[c"/runsc".into()]),
+            arguments: &arguments,
+            // Nothing of the host's: it could redirect runsc's state (XDG_RUNTIME_DIR), its helpers
+            // (GVISOR_…) or the Go runtime (GODEBUG).
+            environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into()],
+            descriptors: &descriptors,
+            prepare: &mut prepare,
+        });
+        Ok(Self { child: child.step("starting runsc")?, output: Some(output), kept: Vec::new() })
+    }
+
+    /// Readable once runsc has ended.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Where runsc's output arrives, until its end.
+    pub(super) fn output(&self) -> Option<BorrowedFd<'_>> {
+        self.output.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what has arrived and keeps the end of it.
+    pub(super) fn read_output(&mut self) {
+        let mut buffer = [0_u8; 4096];
+        while let Some(output) = &self.output {
+            // SAFETY: the buffer is live and as long as said.
+            let read = unsafe { libc::read(output.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+            match usize::try_from(read) {
+                Ok(0) => self.output = None,
+                Ok(read) => keep(&mut self.kept, &buffer[..read]),
+                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.output = None,
+            }
+        }
+    }
+
+    /// Kills runsc, waits until it and everything that it started has ended, and says how.
+    pub(super) fn end(mut self) -> Reply {
+        let mut own = None;
+        // SAFETY: kill takes numbers. The child has not been reaped, so the number is still its own.
+        unsafe { libc::kill(self.child.pid, libc::SIGKILL) };
+        loop {
+            match system::reap() {
+                Ok(Some((pid, status))) if pid == self.child.pid => own = Some(status),
+                Ok(Some(_)) => {}
+                // Sentry and gofer have PDEATHSIG; one that was not that far yet is our child now.
+                Ok(None) => {
+                    if own.is_some() {
+                        kill_children();
+                    }
+                    wait_for_a_child();
+                }
+                Err(_) => break,
+            }
+        }
+        self.read_output();
+        let mut log = Vec::new();
+        keep(&mut log, &fs::read(LOG).unwrap_or_default());
+        Reply::Ended { status: own.unwrap_or(libc::SIGKILL), log, output: self.kept }
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, more: &[u8]) {
+    kept.extend_from_slice(more);
+    let surplus = kept.len().saturating_sub(KEPT);
+    kept.drain(..surplus);
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1, -1];
+    // SAFETY: pipe2 writes two descriptors into the array of two.
+    system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    Ok((system::owned(fds[0])?, system::owned(fds[1])?))
+}
+
+/// Waits until a child has ended, or for a moment: who comes to us as an orphan later sends no signal for
+/// having come.
+fn wait_for_a_child() {
+    let moment = libc::timespec { tv_sec: 0, tv_nsec: Duration::from_millis(2).subsec_nanos().into() };
+    // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is live.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    // SAFETY: the set and the time are live; the signal's details are not wanted.
+    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const moment) };
+}
+
+/// Kills every process whose parent we are.
+fn kill_children() {
+    let me = std::process::id();
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // "pid (name) state ppid …"; the name may hold anything, the last ')' ends it.
+        let parent = status.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        if parent == Some(me) {
+            // SAFETY: kill takes numbers. A child's number is its own until we reap it.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The keeper: holds one sandbox and ends it with its host.
+//!
+//! It is started with its channel to the library as descriptor 3 and the host's pidfd as 4. When the channel
+//! reaches its end, or the host's process ends, the sandbox ends: the one alone would miss a forked child of
+//! the host that keeps the channel open, the other a host that calls execve.
+//!
+//! Namespaces, sockets made in them on request, children started and reaped: nothing else is its business.
+//! All files it makes lie in a tmpfs of its own mount namespace and vanish with that.
+
+mod children;
+mod compose;
+mod mounts;
+mod namespaces;
+mod rootfs;
+mod seccomp;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::ExitCode;
+
+use crate::channel::Channel;
+use crate::system;
+use crate::wire::keeper::{Reply, Request, Setup};
+use children::Engine;
+use namespaces::Namespaces;
+
+/// The most sockets made for one request.
+const SOCKETS: u32 = 32;
+
+/// A step that failed, for the library's error message.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    step: String,
+    cause: io::Error,
+}
+
+/// Names the step that failed.
+pub(crate) trait Step<T> {
+    fn step(self, step: impl AsRef<str>) -> Result<T, Failure>;
+}
+
+impl<T> Step<T> for io::Result<T> {
+    fn step(self, step: impl AsRef<str>) -> Result<T, Failure> {
+        self.map_err(|cause| Failure { step: step.as_ref().to_owned(), cause })
+    }
+}
+
+/// Why the keeper ends.
+enum End {
+    /// The library or the host is gone, or the library asked for it.
+    Asked,
+    /// A step failed.
+    Failed(Failure),
+    /// runsc ended.
+    Engine,
+}
+
+struct Keeper {
+    channel: Channel,
+    host: OwnedFd,
+    namespaces: Option<Namespaces>,
+    engine: Option<Engine>,
+}
+
+/// The keeper's life.
+pub(crate) fn main() -> ExitCode {
+    let mut keeper = Keeper {
+        channel: Channel::new(system::inherited(3)),
+        host: system::inherited(4),
+        namespaces: None,
+        engine: None,
+    };
+    match keeper.live() {
+        End::Asked | End::Engine => {}
+        End::Failed(failure) => {
+            let errno = failure.cause.raw_os_error().unwrap_or(libc::EIO);
+            let step = failure.step.into_bytes();
+            keeper.say(&Reply::Failed { step, errno }, vec![]);
+        }
+    }
+    if let Some(engine) = keeper.engine.take() {
+        let ended = engine.end();
+        keeper.say(&ended, vec![]);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Says why there will be no sandbox, and ends.
+pub(crate) fn refuse(why: &str) -> ExitCode {
+    let mut channel = Channel::new(system::inherited(3));
+    let reply = Reply::Failed { step: why.as_bytes().to_vec(), errno: libc::ENOEXEC };
+    let _ = channel.send(&reply.encode(), vec![]);
+    ExitCode::FAILURE
+}
+
+impl Keeper {
+    fn live(&mut self) -> End {
+        if let Err(failure) = self.detach() {
+            return End::Failed(failure);
+        }
+        loop {
+            match self.wait() {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(cause) => return End::Failed(Failure { step: "waiting".into(), cause }),
+            }
+            loop {
+                let message = match self.channel.receive() {
+                    Ok(message) => message,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => return End::Asked,
+                };
+                let Ok(request) = Request::decode(&message.bytes) else {
+                    return End::Asked;
+                };
+                match self.answer(request, message.fds) {
+                    Ok(true) => {}
+                    Ok(false) => return End::Asked,
+                    Err(failure) => return End::Failed(failure),
+                }
+            }
+        }
+    }
+
+    /// Steps out of the host's session, so that a Ctrl-C at its terminal isn't for us, and gives up
+    /// the ways to more privileges.
+    fn detach(&mut self) -> Result<(), Failure> {
+        // SAFETY: setsid takes nothing.
+        unsafe { libc::setsid() };
+        system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("no_new_privs")?;
+        // What runsc leaves behind when it is killed becomes ours to reap.
+        system::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).step("subreaper")?;
+        // SAFETY: the name is a NUL-terminated literal.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"sbx-keeper".as_ptr()) };
+        // SAFETY: umask takes a number.
+        unsafe { libc::umask(0o022) };
+        system::block_sigchld().step("signals")?;
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) -> io::Result<Option<End>> {
+        let channel = libc::POLLIN | if self.channel.wants_write() { libc::POLLOUT } else { 0 };
+        let (process, output) = match &self.engine {
+            Some(engine) => (engine.pidfd().as_raw_fd(), engine.output().map_or(-1, |fd| fd.as_raw_fd())),
+            None => (-1, -1),
+        };
+        let mut set = [
+            libc::pollfd { fd: self.channel.as_raw_fd(), events: channel, revents: 0 },
+            libc::pollfd { fd: self.host.as_raw_fd(), events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: process, events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: output, events: libc::POLLIN, revents: 0 },
+        ];
+        // SAFETY: the array is live and as long as said.
+        let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, -1) };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
+        }
+        let [channel, host, process, output] = set.map(|entry| entry.revents != 0);
+        if host {
+            return Ok(Some(End::Asked));
+        }
+        if output && let Some(engine) = &mut self.engine {
+            engine.read_output();
+        }
+        if process {
+            return Ok(Some(End::Engine));
+        }
+        if channel && self.channel.flush().is_err() {
+            return Ok(Some(End::Asked));
+        }
+        Ok(None)
+    }
+
+    /// Does what the library asks. False: it asks for the end.
+    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
+        match request {
+            Request::Setup(setup) => self.set_up(&setup)?,
+            Request::Run { arguments } => self.run(&arguments, fds)?,
+            Request::Sockets { ipv6, count } => self.sockets(ipv6, count.min(SOCKETS)),
+            Request::Kill => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn set_up(&mut self, setup: &Setup) -> Result<(), Failure> {
+        let (namespaces, refused, fds) = namespaces::enter(setup)?;
+        self.namespaces = Some(namespaces);
+        // The library lays the links while the root file system is put together here.
+        self.say(&Reply::Namespaces { refused }, fds);
+        if setup.only_namespaces {
+            return Ok(());
+        }
+        compose::compose(setup)?;
+        self.say(&Reply::Prepared, vec![]);
+        Ok(())
+    }
+
+    fn run(&mut self, arguments: &[Vec<u8>], fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let (Some(namespaces), None) = (&self.namespaces, &self.engine) else {
+            return Err(io::Error::from_raw_os_error(libc::EPROTO)).step("order of messages");
+        };
+        let engine = Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds)?;
+        self.engine = Some(engine);
+        drop(fds);
+        self.say(&Reply::Running, vec![]);
+        seccomp::restrict().step("seccomp filter")
+    }
+
+    fn sockets(&mut self, ipv6: bool, count: u32) {
+        let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+        let fds = (0..count).map_while(|_| system::socket(family, libc::SOCK_STREAM, 0).ok()).collect();
+        self.say(&Reply::Sockets { ipv6 }, fds);
+    }
+
+    /// If the library is gone, nobody listens, and the next wait sees that.
+    fn say(&mut self, reply: &Reply, fds: Vec<OwnedFd>) {
+        let _ = self.channel.send(&reply.encode(), fds);
+    }
+}

@@ -1,0 +1,104 @@
+//! The namespaces of a sandbox: user, mount, ipc, and two of the network, G (gateway) and S (sandbox).
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::{Failure, Step};
+use crate::system;
+use crate::wire::keeper::{Setup, Sysctl};
+
+/// What is held of them. The keeper itself lives in G.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    /// S, which runsc's processes enter.
+    pub(super) sandbox: Option<OwnedFd>,
+}
+
+/// Makes and enters them. Returns with them the settings of G that were refused, and the descriptors for the
+/// library: NETLINK_ROUTE of G, NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the namespace S.
+pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<OwnedFd>), Failure> {
+    // SAFETY: these take nothing.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let network = if setup.network { libc::CLONE_NEWNET } else { 0 };
+    if setup.user_namespace {
+        unshare(libc::CLONE_NEWUSER).step("user namespace")?;
+        // Without this an ordinary user may not write gid_map (user_namespaces(7)).
+        fs::write("/proc/self/setgroups", "deny").step("/proc/self/setgroups")?;
+        fs::write("/proc/self/uid_map", format!("0 {user} 1")).step("/proc/self/uid_map")?;
+        fs::write("/proc/self/gid_map", format!("0 {group} 1")).step("/proc/self/gid_map")?;
+    }
+    unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC).step("mount and ipc namespaces")?;
+    if network == 0 {
+        return Ok((Namespaces { sandbox: None }, Vec::new(), Vec::new()));
+    }
+    unshare(network).step("network namespace G")?;
+    let gateway = current()?;
+    let route_g = netlink(libc::NETLINK_ROUTE).step("NETLINK_ROUTE in G")?;
+    let filter_g = netlink(libc::NETLINK_NETFILTER).step("NETLINK_NETFILTER in G (nf_tables)")?;
+    let refused = write_settings(&setup.sysctls)?;
+
+    unshare(network).step("network namespace S")?;
+    let sandbox = current()?;
+    let route_s = netlink(libc::NETLINK_ROUTE).step("NETLINK_ROUTE in S")?;
+
+    // SAFETY: setns takes numbers.
+    system::check(unsafe { libc::setns(gateway.as_raw_fd(), libc::CLONE_NEWNET) }).step("back into G")?;
+    let copy = sandbox.try_clone().step("descriptor of S")?;
+    Ok((Namespaces { sandbox: Some(sandbox) }, refused, vec![route_g, filter_g, route_s, copy]))
+}
+
+fn unshare(what: i32) -> io::Result<()> {
+    // SAFETY: unshare takes a number; the program has one thread.
+    system::check(unsafe { libc::unshare(what) }).map(|_| ())
+}
+
+fn current() -> Result<OwnedFd, Failure> {
+    system::open(c"/proc/self/ns/net", libc::O_RDONLY).step("/proc/self/ns/net")
+}
+
+fn netlink(protocol: i32) -> io::Result<OwnedFd> {
+    let socket = system::socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
+    // Short acknowledgements with the kernel's own words in them (netlink(7)); good to have, not needed.
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        let yes = 1_i32;
+        let length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(0);
+        let value = (&raw const yes).cast();
+        // SAFETY: the value is live and as long as said.
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, value, length) };
+    }
+    Ok(socket)
+}
+
+/// Writes and reads back. `/proc/sys` may be read-only (in many containers): what the sandbox can't do
+/// without fails then, the rest is reported.
+fn write_settings(settings: &[Sysctl]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut refused = Vec::new();
+    for setting in settings {
+        let path = format!("/proc/sys/{}", String::from_utf8_lossy(&setting.name));
+        let written = fs::read(&path).and_then(|now| {
+            if same(&now, &setting.value) {
+                return Ok(());
+            }
+            fs::write(&path, &setting.value)?;
+            match same(&fs::read(&path)?, &setting.value) {
+                true => Ok(()),
+                false => Err(io::Error::from_raw_os_error(libc::EROFS)),
+            }
+        });
+        match written {
+            Ok(()) => {}
+            Err(_) if !setting.mandatory => refused.push(setting.name.clone()),
+            Err(error) => return Err(error).step(path),
+        }
+    }
+    Ok(refused)
+}
+
+/// The kernel separates several numbers of one setting by tabs, and ends with a newline.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let words = |text: &[u8]| -> Vec<Vec<u8>> {
+        text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()
+    };
+    words(one) == words(other)
+}

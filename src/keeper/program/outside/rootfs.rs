@@ -1,0 +1,106 @@
+//! The sandbox's root file system, made entry by entry below `/rootfs`.
+//!
+//! Every entry lies in a directory of the tmpfs, never in one of the host: what is bound is not written to.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::mounts::{self, Access};
+use super::{Failure, Step};
+use crate::system;
+use crate::wire::keeper::{Bind, Entry};
+
+/// The tree in the making.
+pub(super) struct RootFs {
+    /// The tmpfs's device: what is on another belongs to the host.
+    device: u64,
+}
+
+/// Where an entry goes.
+struct Place {
+    directory: OwnedFd,
+    name: std::ffi::CString,
+}
+
+impl RootFs {
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self { device: std::fs::metadata("/rootfs")?.dev() })
+    }
+
+    /// Makes one entry.
+    pub(super) fn add(&self, entry: &Entry) -> Result<(), Failure> {
+        let path = match entry {
+            Entry::Directory { path, .. } | Entry::Symlink { path, .. } => path,
+            Entry::File { path, .. } | Entry::Bind { path, .. } => path,
+        };
+        let made = self.place(path).and_then(|place| match entry {
+            Entry::Directory { mode, .. } => place.directory(*mode),
+            Entry::Symlink { target, .. } => place.symlink(target),
+            Entry::File { mode, content, .. } => place.file(*mode, content),
+            Entry::Bind { bind, .. } => place.bind(bind),
+        });
+        made.step(format!("{} in the root file system", String::from_utf8_lossy(path)))
+    }
+
+    fn place(&self, path: &[u8]) -> io::Result<Place> {
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b""[..], path),
+        };
+        if name.is_empty() || name == b"." || name == b".." {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let directory = mounts::open_below(c"/rootfs", parent)?;
+        if mounts::status(&directory)?.dev() != self.device {
+            return Err(io::Error::from_raw_os_error(libc::EXDEV));
+        }
+        Ok(Place { directory, name: system::c_path(name)? })
+    }
+}
+
+impl Place {
+    fn directory(&self, mode: u32) -> io::Result<()> {
+        // SAFETY: the name ends with NUL.
+        let made = unsafe { libc::mkdirat(self.directory.as_raw_fd(), self.name.as_ptr(), 0o700) };
+        match system::check(made) {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
+            _ => {}
+        }
+        let directory = self.open(libc::O_RDONLY | libc::O_DIRECTORY)?;
+        File::from(directory).set_permissions(Permissions::from_mode(mode & 0o7777))
+    }
+
+    fn symlink(&self, target: &[u8]) -> io::Result<()> {
+        let target = system::c_path(target)?;
+        // SAFETY: both strings end with NUL.
+        let made = unsafe { libc::symlinkat(target.as_ptr(), self.directory.as_raw_fd(), self.name.as_ptr()) };
+        system::check(made).map(|_| ())
+    }
+
+    fn file(&self, mode: u32, content: &[u8]) -> io::Result<()> {
+        let mut file = File::from(self.open(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)?);
+        file.write_all(content)?;
+        file.set_permissions(Permissions::from_mode(mode & 0o7777))
+    }
+
+    fn bind(&self, bind: &Bind) -> io::Result<()> {
+        let source = mounts::open_below(c"/old", &bind.source)?;
+        let target = if mounts::status(&source)?.is_dir() {
+            self.directory(0o755)?;
+            self.open(libc::O_PATH | libc::O_DIRECTORY)?
+        } else {
+            self.open(libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)?;
+            self.open(libc::O_PATH)?
+        };
+        mounts::bind(&source, &target, if bind.writable { Access::Writable } else { Access::ReadOnly })
+    }
+
+    fn open(&self, flags: i32) -> io::Result<OwnedFd> {
+        let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+        // SAFETY: the name ends with NUL.
+        system::owned(unsafe { libc::openat(self.directory.as_raw_fd(), self.name.as_ptr(), flags, 0o600) })
+    }
+}

@@ -1,0 +1,79 @@
+//! What the keeper may still ask the kernel for once the sandbox runs (seccomp(2)).
+//!
+//! Nothing of what is left executes a program, makes or enters a namespace, mounts, traces, or opens a
+//! connection. It is a second lock: the keeper talks to nobody but the library.
+
+use std::io;
+use std::mem::offset_of;
+
+use crate::system;
+
+const ALLOWED: &[libc::c_long] = &[
+    libc::SYS_read, libc::SYS_write, libc::SYS_close, #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll, libc::SYS_ppoll, libc::SYS_recvmsg,
+    libc::SYS_sendmsg, libc::SYS_fcntl, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_kill,
+    libc::SYS_rt_sigtimedwait, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigaction, libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack, libc::SYS_restart_syscall, libc::SYS_openat, libc::SYS_fstat, libc::SYS_newfstatat,
+    libc::SYS_statx, libc::SYS_lseek, libc::SYS_getdents64, libc::SYS_mmap, libc::SYS_munmap,
+    libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk, libc::SYS_futex,
+    libc::SYS_getpid, libc::SYS_gettid, libc::SYS_getrandom, libc::SYS_clock_gettime, libc::SYS_exit,
+    libc::SYS_exit_group, libc::SYS_prlimit64, libc::SYS_set_robust_list, libc::SYS_rseq,
+];
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64, linux/audit.h
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+fn step(code: u16, k: u32, yes: u8, no: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt: yes, jf: no, k }
+}
+
+fn field(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(0)
+}
+
+fn argument(index: usize) -> u32 {
+    // The low half of a little-endian 64-bit argument.
+    field(offset_of!(libc::seccomp_data, args) + 8 * index)
+}
+
+/// Applies the filter to this process. Children inherit it, so runsc is started before.
+pub(super) fn restrict() -> io::Result<()> {
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    let mut program = vec![
+        step(LOAD, field(offset_of!(libc::seccomp_data, arch)), 0, 0),
+        step(EQUAL, ARCHITECTURE, 1, 0),
+        step(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
+        step(LOAD, field(offset_of!(libc::seccomp_data, nr)), 0, 0),
+    ];
+    for &call in ALLOWED {
+        program.push(step(EQUAL, u32::try_from(call).unwrap_or(u32::MAX), 0, 1));
+        program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    }
+    // socket(): IPv4 and IPv6, streams and datagrams, with or without the flags; no raw ones.
+    let socket = u32::try_from(libc::SYS_socket).unwrap_or(u32::MAX);
+    let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).cast_unsigned();
+    program.extend([
+        step(EQUAL, socket, 1, 0),
+        step(RETURN, refuse, 0, 0),
+        step(LOAD, argument(0), 0, 0),
+        step(EQUAL, libc::AF_INET.cast_unsigned(), 2, 0),
+        step(EQUAL, libc::AF_INET6.cast_unsigned(), 1, 0),
+        step(RETURN, refuse, 0, 0),
+        step(LOAD, argument(1), 0, 0),
+        step(EQUAL, libc::SOCK_STREAM.cast_unsigned() | flags, 2, 0),
+        step(EQUAL, libc::SOCK_DGRAM.cast_unsigned() | flags, 1, 0),
+        step(RETURN, refuse, 0, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ]);
+    let length = u16::try_from(program.len()).unwrap_or(0);
+    let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: the filter points at a live program as long as it says; no_new_privs is set.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    system::check(done).map(|_| ())
+}

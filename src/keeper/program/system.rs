@@ -1,0 +1,76 @@
+//! System calls that both lives make, with their errors as `io::Error`.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Turns the result of a system call into a `Result`.
+pub(crate) fn check<T: Copy + Default + PartialOrd>(result: T) -> io::Result<T> {
+    if result < T::default() { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Owns a descriptor that a system call has just returned.
+pub(crate) fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    check(fd)?;
+    // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A path for the kernel.
+pub(crate) fn c_path(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Opens a path.
+pub(crate) fn open(path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the path ends with NUL.
+    owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })
+}
+
+/// A non-blocking socket.
+pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: socket takes numbers.
+    owned(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol) })
+}
+
+/// Makes an inherited descriptor non-blocking and close-on-exec.
+pub(crate) fn adopt(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: F_SETFD takes a number.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: F_GETFL takes nothing.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: F_SETFL takes a number.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+/// Owns a descriptor that this program was started with.
+pub(crate) fn inherited(fd: RawFd) -> OwnedFd {
+    // SAFETY: the one who started this program put a descriptor there, and it is taken once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Sets an option of the process (prctl(2)).
+pub(crate) fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used here take numbers.
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) }).map(|_| ())
+}
+
+/// A child that has ended: its number and status. `None` if all children still run; ECHILD without any.
+pub(crate) fn reap() -> io::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    // SAFETY: the status is written to a live integer.
+    let pid = check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) })?;
+    Ok((pid > 0).then_some((pid, status)))
+}
+
+/// Blocks SIGCHLD, so that it can be waited for.
+pub(crate) fn block_sigchld() -> io::Result<libc::sigset_t> {
+    // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is live.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    // SAFETY: the set is live, the old one is not wanted.
+    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
+    Ok(set)
+}

@@ -1,0 +1,226 @@
+//! The keeper and init against real runsc.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::wire::init::{self, Source, Start, Step};
+use super::wire::keeper::{Bind, Entry, Reply, Request, Setup};
+use super::{Keeper, Program};
+use crate::sys::channel::{self, Channel};
+
+/// Longer than anything here takes; a test that waits for it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn runsc() -> Option<PathBuf> {
+    match std::env::var_os("SBX_RUNSC") {
+        Some(path) => Some(path.into()),
+        None => {
+            assert!(std::env::var_os("CI").is_none(), "SBX_RUNSC is not set");
+            None
+        }
+    }
+}
+
+fn readable(fd: impl AsFd) {
+    let mut set = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let patience = nix::poll::PollTimeout::try_from(PATIENCE).unwrap();
+    assert_eq!(nix::poll::poll(&mut set, patience), Ok(1), "nothing came in time");
+}
+
+fn next(keeper: &mut Keeper) -> (Reply, Vec<OwnedFd>) {
+    loop {
+        if let Some(reply) = keeper.hear().unwrap() {
+            return reply;
+        }
+        readable(keeper.as_fd());
+    }
+}
+
+fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
+    let runsc = runsc()?;
+    let there = fs::metadata(&runsc).unwrap();
+    let bundle = r#"{"ociVersion":"1.1.0","process":{"user":{"uid":0,"gid":0},"args":["/.sbx/init"],"env":[],
+        "cwd":"/","capabilities":{"bounding":["CAP_SETUID","CAP_SETGID","CAP_KILL"],"effective":["CAP_SETUID","CAP_SETGID","CAP_KILL"],"permitted":["CAP_SETUID","CAP_SETGID","CAP_KILL"]}},
+        "root":{"path":"/rootfs"},"hostname":"sbx",
+        "mounts":[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/tmp","type":"tmpfs","source":"tmpfs"}],
+        "linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/proc/self/ns/net"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}]}}"#;
+    Some(Setup {
+        user_namespace: true,
+        network,
+        only_namespaces: false,
+        sysctls: vec![],
+        runsc: runsc.to_str().unwrap().into(),
+        runsc_identity: (there.dev(), there.ino()),
+        rootfs,
+        mounts: vec![],
+        bundle: bundle.into(),
+    })
+}
+
+fn host_view() -> Vec<Entry> {
+    let mut entries =
+        vec![Entry::Bind { path: "/usr".into(), bind: Bind { source: "/usr".into(), writable: false } }];
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        entries.push(Entry::Symlink { path: name.into(), target: format!("usr/{name}").into() });
+    }
+    entries.push(Entry::Directory { path: "/etc".into(), mode: 0o755 });
+    entries.push(Entry::Directory { path: "/tmp".into(), mode: 0o1777 });
+    let passwd = b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n".to_vec();
+    entries.push(Entry::File { path: "/etc/passwd".into(), mode: 0o644, content: passwd });
+    entries
+}
+
+struct Sandbox {
+    keeper: Keeper,
+    init: Channel,
+}
+
+impl Sandbox {
+    fn start(network: bool) -> Option<Self> {
+        let setup = setup(network, host_view())?;
+        let program = Program::new(None).unwrap();
+        let mut keeper = Keeper::start(&program).unwrap();
+        keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
+        let (reply, fds) = next(&mut keeper);
+        assert!(matches!(reply, Reply::Namespaces { .. }), "{reply:?}");
+        assert_eq!(fds.len(), if network { 4 } else { 0 });
+        assert_eq!(next(&mut keeper).0, Reply::Prepared);
+        let (ours, theirs) = channel::pair().unwrap();
+        let network = if network { "--network=sandbox" } else { "--network=none" };
+        let arguments = [
+            "runsc",
+            "--root=/state",
+            "--log=/state/log",
+            "--log-format=json",
+            "--ignore-cgroups",
+            "--overlay2=root:memory",
+            network,
+            "run",
+            "--bundle=/bundle",
+            "--pass-fd=3:3",
+            "test",
+        ];
+        let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
+        keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+        assert_eq!(next(&mut keeper).0, Reply::Running);
+        let mut sandbox = Self { keeper, init: Channel::new(ours) };
+        let hello = sandbox.reply();
+        assert_eq!(hello, init::Reply::Hello);
+        Some(sandbox)
+    }
+
+    fn reply(&mut self) -> init::Reply {
+        loop {
+            match self.init.receive() {
+                Ok(message) => return init::Reply::decode(&message.bytes).unwrap(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}: {:?}", self.keeper.hear()),
+            }
+            readable(self.init.as_fd());
+        }
+    }
+
+    fn run(&mut self, id: u32, arguments: &[&str], change: impl FnOnce(&mut Start)) -> (init::Reply, String) {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let mut start = Start {
+            id,
+            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+            directory: b"/".to_vec(),
+            streams: [Source::Null, Source::Given, Source::Stdout],
+            ..Start::default()
+        };
+        change(&mut start);
+        self.init.send(&init::Request::Start(Box::new(start)).encode(), vec![write.into()]).unwrap();
+        let first = self.reply();
+        if first != (init::Reply::Started { id }) {
+            return (first, String::new());
+        }
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut read, &mut text).unwrap();
+        (self.reply(), text)
+    }
+
+    fn end(mut self) {
+        self.keeper.ask(&Request::Kill, vec![]).unwrap();
+        let (reply, _) = next(&mut self.keeper);
+        assert!(matches!(reply, Reply::Ended { .. }), "{reply:?}");
+        wait_for_end(&self.keeper);
+        self.keeper.reap();
+    }
+}
+
+fn wait_for_end(keeper: &Keeper) {
+    let begin = Instant::now();
+    while fs::read_to_string(format!("/proc/{}/stat", keeper.pid())).is_ok_and(|stat| !stat.contains(") Z "))
+    {
+        assert!(begin.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn programs_start_report_and_fail_as_they_should() {
+    let Some(mut sandbox) = Sandbox::start(true) else { return };
+    let begin = Instant::now();
+    let (reply, text) = sandbox.run(1, &["sh", "-c", "echo hi; id -u; pwd; exit 7"], |_| ());
+    println!("{:?}", begin.elapsed());
+    assert_eq!((reply, text.as_str()), (init::Reply::Exited { id: 1, status: 7 << 8 }, "hi\n0\n/\n"));
+    let (reply, text) = sandbox.run(2, &["sh", "-c", "id; pwd; echo $HOME; echo $A; kill -9 $$"], |start| {
+        start.user.user = "user".into();
+        start.directory = b"/tmp".to_vec();
+        start.environment = vec![b"A=b".to_vec()];
+    });
+    assert_eq!(reply, init::Reply::Exited { id: 2, status: libc::SIGKILL });
+    assert_eq!(text, "uid=1000(user) gid=1000 groups=1000\n/tmp\n/home/user\nb\n");
+    let failed = |step, errno| init::Reply::NotStarted { id: 3, step, errno };
+    assert_eq!(sandbox.run(3, &["nothing"], |_| ()).0, failed(Step::Execute, libc::ENOENT));
+    assert_eq!(sandbox.run(3, &["/etc/passwd"], |_| ()).0, failed(Step::Execute, libc::EACCES));
+    let nowhere = |start: &mut Start| start.directory = b"/nowhere".to_vec();
+    assert_eq!(sandbox.run(3, &["true"], nowhere).0, failed(Step::Directory, libc::ENOENT));
+    let nobody = |start: &mut Start| start.user.user = "mallory".into();
+    assert_eq!(sandbox.run(3, &["true"], nobody).0, failed(Step::User, libc::ENOENT));
+    sandbox.end();
+}
+
+#[test]
+fn sockets_are_made_in_g() {
+    let Some(mut sandbox) = Sandbox::start(true) else { return };
+    sandbox.keeper.ask(&Request::Sockets { ipv6: false, count: 5 }, vec![]).unwrap();
+    let (reply, fds) = next(&mut sandbox.keeper);
+    assert_eq!((reply, fds.len()), (Reply::Sockets { ipv6: false }, 5));
+    let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+    // SIOCGSKNS would need CAP_NET_ADMIN here; that they are elsewhere shows in what they can't reach.
+    assert!(own > 0);
+    for fd in &fds {
+        let address = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 9);
+        let refused = nix::sys::socket::connect(fd.as_raw_fd(), &address);
+        assert_eq!(refused, Err(nix::errno::Errno::ENETUNREACH), "G has no route and no lo that is up");
+    }
+    sandbox.end();
+}
+
+#[test]
+fn a_blocked_sandbox_has_no_namespaces_of_the_network() {
+    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let (_, text) =
+        sandbox.run(1, &["sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"], |_| ());
+    assert_eq!(text.trim(), "lo");
+    sandbox.end();
+}
+
+#[test]
+fn the_librarys_end_of_the_channel_is_the_sandboxs_life() {
+    let Some(sandbox) = Sandbox::start(true) else { return };
+    let (keeper, init) = (sandbox.keeper, sandbox.init);
+    let pid = keeper.pid();
+    drop(keeper);
+    drop(init);
+    let begin = Instant::now();
+    while fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(begin.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+}

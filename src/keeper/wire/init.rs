@@ -1,0 +1,204 @@
+//! What the library and init, process 1 inside the sandbox, say to each other.
+//!
+//! Init is in the hands of hostile code as soon as anything runs. The library reads what comes from it as it
+//! would read an attacker, and nothing it can say reaches beyond its own sandbox.
+
+use super::{Malformed, Reader, Writer};
+
+/// Who a program runs as, as written in the configuration. Names are looked up inside the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct User {
+    /// A name or a number; empty for root.
+    pub(crate) user: String,
+    /// A name or a number; empty for the user's own group.
+    pub(crate) group: String,
+}
+
+/// What a standard stream of a program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Source {
+    /// The sandbox's own `/dev/null`.
+    #[default]
+    Null = 0,
+    /// The next descriptor that comes with the message.
+    Given = 1,
+    /// The same as standard output (for standard error).
+    Stdout = 2,
+}
+
+impl Source {
+    fn from(value: u8) -> Result<Self, Malformed> {
+        [Self::Null, Self::Given, Self::Stdout]
+            .into_iter()
+            .find(|source| *source as u8 == value)
+            .ok_or(Malformed)
+    }
+}
+
+/// A program to start. With as many descriptors as streams are `Given`, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Start {
+    /// The library's number for it.
+    pub(crate) id: u32,
+    /// Its arguments, the name first.
+    pub(crate) arguments: Vec<Vec<u8>>,
+    /// Its whole environment, `NAME=value`.
+    pub(crate) environment: Vec<Vec<u8>>,
+    /// Its working directory.
+    pub(crate) directory: Vec<u8>,
+    /// Who it runs as.
+    pub(crate) user: User,
+    /// Whether setuid programs may gain privileges (inside the sandbox).
+    pub(crate) setuid_allowed: bool,
+    /// Its standard input, output and error.
+    pub(crate) streams: [Source; 3],
+}
+
+/// Where starting a program failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    /// The message or its descriptors made no sense.
+    Message = 0,
+    /// The user or group is not known in the sandbox.
+    User = 1,
+    /// Becoming that user.
+    Identity = 2,
+    /// Entering the working directory.
+    Directory = 3,
+    /// Executing the program.
+    Execute = 4,
+    /// Making the process.
+    Process = 5,
+}
+
+impl Step {
+    fn from(value: u8) -> Result<Self, Malformed> {
+        [Self::Message, Self::User, Self::Identity, Self::Directory, Self::Execute, Self::Process]
+            .into_iter()
+            .find(|step| *step as u8 == value)
+            .ok_or(Malformed)
+    }
+}
+
+/// From the library to init.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Start a program. Answered by `Started` or `NotStarted`, and some day by `Exited`.
+    Start(Box<Start>),
+    /// Send a signal to a program, or to its whole process group.
+    Signal { id: u32, signal: i32, group: bool },
+    /// Connect to a port on 127.0.0.1 inside and relay to the descriptor that comes with this.
+    /// Answered by `Connected`.
+    Connect { ticket: u32, port: u16 },
+    /// Does anything accept connections on this port, on 127.0.0.1 or the sandbox's address?
+    /// Answered by `Probed`.
+    Probe { ticket: u32, port: u16 },
+}
+
+/// From init to the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Init runs.
+    Hello,
+    /// A program was started.
+    Started { id: u32 },
+    /// A program could not be started.
+    NotStarted { id: u32, step: Step, errno: i32 },
+    /// A program has ended; the status as waitpid(2) gives it.
+    Exited { id: u32, status: i32 },
+    /// The answer to `Connect`: 0, or the reason against it.
+    Connected { ticket: u32, errno: i32 },
+    /// The answer to `Probe`: 0, or the reason against it.
+    Probed { ticket: u32, errno: i32 },
+}
+
+impl Request {
+    /// As bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Start(start) => Writer::of(0)
+                .number(start.id)
+                .list(&start.arguments, |w, a| w.bytes(a))
+                .list(&start.environment, |w, a| w.bytes(a))
+                .bytes(&start.directory)
+                .bytes(start.user.user.as_bytes())
+                .bytes(start.user.group.as_bytes())
+                .flag(start.setuid_allowed)
+                .byte(start.streams[0] as u8)
+                .byte(start.streams[1] as u8)
+                .byte(start.streams[2] as u8)
+                .done(),
+            Self::Signal { id, signal, group } => {
+                Writer::of(1).number(*id).signed(*signal).flag(*group).done()
+            }
+            Self::Connect { ticket, port } => Writer::of(2).number(*ticket).number(u32::from(*port)).done(),
+            Self::Probe { ticket, port } => Writer::of(3).number(*ticket).number(u32::from(*port)).done(),
+        }
+    }
+
+    /// From bytes.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(message);
+        let request = match reader.byte()? {
+            0 => Self::Start(Box::new(Start {
+                id: reader.number()?,
+                arguments: reader.list(Reader::bytes)?,
+                environment: reader.list(Reader::bytes)?,
+                directory: reader.bytes()?,
+                user: User { user: reader.text()?, group: reader.text()? },
+                setuid_allowed: reader.flag()?,
+                streams: [
+                    Source::from(reader.byte()?)?,
+                    Source::from(reader.byte()?)?,
+                    Source::from(reader.byte()?)?,
+                ],
+            })),
+            1 => Self::Signal { id: reader.number()?, signal: reader.signed()?, group: reader.flag()? },
+            2 => Self::Connect { ticket: reader.number()?, port: port(&mut reader)? },
+            3 => Self::Probe { ticket: reader.number()?, port: port(&mut reader)? },
+            _ => return Err(Malformed),
+        };
+        reader.end(request)
+    }
+}
+
+fn port(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
+    u16::try_from(reader.number()?).map_err(|_| Malformed)
+}
+
+impl Reply {
+    /// As bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello => Writer::of(0).done(),
+            Self::Started { id } => Writer::of(1).number(*id).done(),
+            Self::NotStarted { id, step, errno } => {
+                Writer::of(2).number(*id).byte(*step as u8).signed(*errno).done()
+            }
+            Self::Exited { id, status } => Writer::of(3).number(*id).signed(*status).done(),
+            Self::Connected { ticket, errno } => Writer::of(4).number(*ticket).signed(*errno).done(),
+            Self::Probed { ticket, errno } => Writer::of(5).number(*ticket).signed(*errno).done(),
+        }
+    }
+
+    /// From bytes.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(message);
+        let reply = match reader.byte()? {
+            0 => Self::Hello,
+            1 => Self::Started { id: reader.number()? },
+            2 => Self::NotStarted {
+                id: reader.number()?,
+                step: Step::from(reader.byte()?)?,
+                errno: reader.signed()?,
+            },
+            3 => Self::Exited { id: reader.number()?, status: reader.signed()? },
+            4 => Self::Connected { ticket: reader.number()?, errno: reader.signed()? },
+            5 => Self::Probed { ticket: reader.number()?, errno: reader.signed()? },
+            _ => return Err(Malformed),
+        };
+        reader.end(reply)
+    }
+}

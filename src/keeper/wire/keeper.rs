@@ -1,0 +1,211 @@
+//! What the library and the keeper say to each other.
+
+use super::{Malformed, Reader, Writer};
+
+/// One thing of the sandbox's root file system, in the order in which they are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A directory; it may exist already.
+    Directory { path: Vec<u8>, mode: u32 },
+    /// A symbolic link.
+    Symlink { path: Vec<u8>, target: Vec<u8> },
+    /// A file with this content.
+    File { path: Vec<u8>, mode: u32, content: Vec<u8> },
+    /// Something of the host, on a file or directory that is made for it.
+    Bind { path: Vec<u8>, bind: Bind },
+}
+
+/// A directory or file of the host, with what is mounted below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bind {
+    /// Where it is on the host; a path without links.
+    pub(crate) source: Vec<u8>,
+    /// Whether it may be written to.
+    pub(crate) writable: bool,
+}
+
+/// A kernel setting of the gateway's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sysctl {
+    /// The path below `/proc/sys`.
+    pub(crate) name: Vec<u8>,
+    /// The value to write.
+    pub(crate) value: Vec<u8>,
+    /// Whether the sandbox can't do without it.
+    pub(crate) mandatory: bool,
+}
+
+/// What the keeper prepares: namespaces and root file system.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Setup {
+    /// Whether to make a user namespace.
+    pub(crate) user_namespace: bool,
+    /// Whether the sandbox has a network: namespaces G and S.
+    pub(crate) network: bool,
+    /// Make the namespaces and nothing else (the doctor's trial).
+    pub(crate) only_namespaces: bool,
+    /// Settings of G.
+    pub(crate) sysctls: Vec<Sysctl>,
+    /// The path of runsc on the host, and the device and inode it must have there.
+    pub(crate) runsc: Vec<u8>,
+    /// See `runsc`.
+    pub(crate) runsc_identity: (u64, u64),
+    /// The sandbox's root file system.
+    pub(crate) rootfs: Vec<Entry>,
+    /// What the bundle mounts from `/mounts/0`, `/mounts/1` …
+    pub(crate) mounts: Vec<Bind>,
+    /// The OCI bundle's config.json.
+    pub(crate) bundle: Vec<u8>,
+}
+
+/// From the library to the keeper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// First of all. Answered by `Namespaces`, then `Prepared`.
+    Setup(Box<Setup>),
+    /// Start runsc with these arguments. With one descriptor: init's end of its channel, which becomes 3.
+    /// Answered by `Running`, and some day by `Ended`.
+    Run { arguments: Vec<Vec<u8>> },
+    /// Make this many non-blocking TCP sockets in G, of IPv6 or IPv4. Answered by `Sockets`.
+    Sockets { ipv6: bool, count: u32 },
+    /// End everything. Answered by `Ended`.
+    Kill,
+}
+
+/// From the keeper to the library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The namespaces exist. With the descriptors, if there is a network: NETLINK_ROUTE of G,
+    /// NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the network namespace S.
+    /// `refused` names the optional settings of G that could not be written.
+    Namespaces { refused: Vec<Vec<u8>> },
+    /// The root file system stands, runsc can be started.
+    Prepared,
+    /// runsc was started.
+    Running,
+    /// The sockets asked for are the descriptors; fewer if the process is out of them.
+    Sockets { ipv6: bool },
+    /// Something failed; the keeper ends.
+    Failed { step: Vec<u8>, errno: i32 },
+    /// runsc and all that belonged to it have ended; the keeper ends. The texts are the ends of its log and
+    /// of what it wrote to its standard streams.
+    Ended { status: i32, log: Vec<u8>, output: Vec<u8> },
+}
+
+impl Entry {
+    fn put(writer: Writer, entry: &Self) -> Writer {
+        match entry {
+            Self::Directory { path, mode } => writer.byte(0).bytes(path).number(*mode),
+            Self::Symlink { path, target } => writer.byte(1).bytes(path).bytes(target),
+            Self::File { path, mode, content } => writer.byte(2).bytes(path).number(*mode).bytes(content),
+            Self::Bind { path, bind } => Bind::put(writer.byte(3).bytes(path), bind),
+        }
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match reader.byte()? {
+            0 => Self::Directory { path: reader.bytes()?, mode: reader.number()? },
+            1 => Self::Symlink { path: reader.bytes()?, target: reader.bytes()? },
+            2 => Self::File { path: reader.bytes()?, mode: reader.number()?, content: reader.bytes()? },
+            3 => Self::Bind { path: reader.bytes()?, bind: Bind::get(reader)? },
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl Bind {
+    fn put(writer: Writer, bind: &Self) -> Writer {
+        writer.bytes(&bind.source).flag(bind.writable)
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { source: reader.bytes()?, writable: reader.flag()? })
+    }
+}
+
+impl Sysctl {
+    fn put(writer: Writer, sysctl: &Self) -> Writer {
+        writer.bytes(&sysctl.name).bytes(&sysctl.value).flag(sysctl.mandatory)
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { name: reader.bytes()?, value: reader.bytes()?, mandatory: reader.flag()? })
+    }
+}
+
+impl Request {
+    /// As bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Setup(setup) => Writer::of(0)
+                .flag(setup.user_namespace)
+                .flag(setup.network)
+                .flag(setup.only_namespaces)
+                .list(&setup.sysctls, Sysctl::put)
+                .bytes(&setup.runsc)
+                .long(setup.runsc_identity.0)
+                .long(setup.runsc_identity.1)
+                .list(&setup.rootfs, Entry::put)
+                .list(&setup.mounts, Bind::put)
+                .bytes(&setup.bundle)
+                .done(),
+            Self::Run { arguments } => Writer::of(1).list(arguments, |w, a| w.bytes(a)).done(),
+            Self::Sockets { ipv6, count } => Writer::of(2).flag(*ipv6).number(*count).done(),
+            Self::Kill => Writer::of(3).done(),
+        }
+    }
+
+    /// From bytes.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(message);
+        let request = match reader.byte()? {
+            0 => Self::Setup(Box::new(Setup {
+                user_namespace: reader.flag()?,
+                network: reader.flag()?,
+                only_namespaces: reader.flag()?,
+                sysctls: reader.list(Sysctl::get)?,
+                runsc: reader.bytes()?,
+                runsc_identity: (reader.long()?, reader.long()?),
+                rootfs: reader.list(Entry::get)?,
+                mounts: reader.list(Bind::get)?,
+                bundle: reader.bytes()?,
+            })),
+            1 => Self::Run { arguments: reader.list(Reader::bytes)? },
+            2 => Self::Sockets { ipv6: reader.flag()?, count: reader.number()? },
+            3 => Self::Kill,
+            _ => return Err(Malformed),
+        };
+        reader.end(request)
+    }
+}
+
+impl Reply {
+    /// As bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Namespaces { refused } => Writer::of(0).list(refused, |w, name| w.bytes(name)).done(),
+            Self::Prepared => Writer::of(1).done(),
+            Self::Running => Writer::of(2).done(),
+            Self::Sockets { ipv6 } => Writer::of(3).flag(*ipv6).done(),
+            Self::Failed { step, errno } => Writer::of(4).bytes(step).signed(*errno).done(),
+            Self::Ended { status, log, output } => {
+                Writer::of(5).signed(*status).bytes(log).bytes(output).done()
+            }
+        }
+    }
+
+    /// From bytes.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(message);
+        let reply = match reader.byte()? {
+            0 => Self::Namespaces { refused: reader.list(Reader::bytes)? },
+            1 => Self::Prepared,
+            2 => Self::Running,
+            3 => Self::Sockets { ipv6: reader.flag()? },
+            4 => Self::Failed { step: reader.bytes()?, errno: reader.signed()? },
+            5 => Self::Ended { status: reader.signed()?, log: reader.bytes()?, output: reader.bytes()? },
+            _ => return Err(Malformed),
+        };
+        reader.end(reply)
+    }
+}

@@ -1,0 +1,61 @@
+//! The library's side of init, read as one reads an attacker.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Code, Error, Result};
+use crate::keeper::wire::init::{Reply, Request};
+use crate::sys::channel::Channel;
+
+/// The channel to a sandbox's init.
+#[derive(Debug)]
+pub(crate) struct Init {
+    channel: Channel,
+}
+
+impl Init {
+    /// Over the library's end of the pair.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { channel: Channel::new(fd) }
+    }
+
+    /// Asks for something. An init that doesn't read is an error once its backlog is full.
+    pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<()> {
+        self.channel
+            .send(&request.encode(), fds)
+            .map_err(|error| Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
+    }
+
+    /// Goes on sending what init could not take before.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.channel
+            .flush()
+            .map(|_| ())
+            .map_err(|error| Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
+    }
+
+    /// What init said, if it has said something. Descriptors from inside are never wanted: they are closed,
+    /// and the message counts as malformed.
+    pub(crate) fn hear(&mut self) -> Result<Option<Reply>> {
+        match self.channel.receive() {
+            Ok(message) if message.fds.is_empty() => match Reply::decode(&message.bytes) {
+                Ok(reply) => Ok(Some(reply)),
+                Err(_) => Err(Error::new(Code::Engine, "the sandbox's init sent something malformed")),
+            },
+            Ok(_) => Err(Error::new(Code::Engine, "the sandbox's init sent descriptors")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::new(Code::Engine, "the sandbox's init ended"))
+            }
+            Err(error) => {
+                Err(Error::system("reading from the sandbox's init", &error).with_code(Code::Engine))
+            }
+        }
+    }
+}
+
+impl AsFd for Init {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

@@ -1,0 +1,89 @@
+//! The three standard streams of a program: what goes inside, and what the host keeps.
+//!
+//! Outputs are pipes, since a program that opens `/dev/stdout` can't do that with a socket. Standard input is
+//! an AF_UNIX stream, since a host that writes to a pipe whose reader is gone gets SIGPIPE, and to a socket it
+//! can say MSG_NOSIGNAL. The host's ends are non-blocking and close-on-exec.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use nix::fcntl::OFlag;
+
+use super::{Capture, CaptureReader};
+use crate::config::Stdio;
+use crate::error::{Context, Result};
+use crate::keeper::wire::init::Source;
+
+/// The host's end of a stream.
+#[derive(Debug)]
+pub(crate) enum Ours {
+    /// For the host itself.
+    Descriptor(OwnedFd),
+    /// Read by the library.
+    Capture(CaptureReader, Capture),
+}
+
+/// The streams of one program.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    /// What each stream is, for init.
+    pub(crate) sources: [Source; 3],
+    /// The descriptors for init, in order.
+    pub(crate) theirs: Vec<OwnedFd>,
+    /// The host's ends.
+    pub(crate) ours: [Option<Ours>; 3],
+}
+
+impl Streams {
+    /// No streams at all.
+    pub(crate) fn none() -> Self {
+        Self { sources: [Source::Null; 3], theirs: Vec::new(), ours: [None, None, None] }
+    }
+
+    /// Makes them as configured: standard input, output, error.
+    pub(crate) fn open(stdio: [Stdio; 3]) -> Result<Self> {
+        let mut streams = Self::none();
+        let places = streams.sources.iter_mut().zip(streams.ours.iter_mut()).enumerate();
+        for (index, ((source, ours), kind)) in places.zip(stdio).map(|((i, p), k)| (i, (p, k))) {
+            let given = match kind {
+                Stdio::Null => continue,
+                Stdio::Merged => {
+                    *source = Source::Stdout;
+                    continue;
+                }
+                Stdio::Descriptor if index == 0 => {
+                    let (one, other) = input().context("a socket pair for standard input")?;
+                    *ours = Some(Ours::Descriptor(one));
+                    other
+                }
+                Stdio::Descriptor => {
+                    let (read, write) = output().context("a pipe for standard output or error")?;
+                    *ours = Some(Ours::Descriptor(read));
+                    write
+                }
+                Stdio::Capture { head, tail } => {
+                    let (read, write) = output().context("a pipe for standard output or error")?;
+                    let capture = Capture::new(head, tail);
+                    *ours = Some(Ours::Capture(CaptureReader::new(read, capture.clone()), capture));
+                    write
+                }
+            };
+            *source = Source::Given;
+            streams.theirs.push(given);
+        }
+        Ok(streams)
+    }
+}
+
+fn input() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours.into(), theirs.into()))
+}
+
+fn output() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}

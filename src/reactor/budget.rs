@@ -1,0 +1,66 @@
+//! How many descriptors the library may hold, counted together for everything in the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A number of descriptors that is shared out. Clones are the same budget.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+/// A part of a budget; dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    budget: Budget,
+    count: usize,
+}
+
+impl Budget {
+    /// A budget of that many descriptors.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0) }))
+    }
+
+    /// Takes `count` descriptors out of the budget, if that many are left.
+    pub(crate) fn acquire(&self, count: usize) -> Option<Permit> {
+        let take = |used: usize| used.checked_add(count).filter(|sum| *sum <= self.0.limit);
+        self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Permit { budget: self.clone(), count })
+    }
+
+    /// How many are taken now.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.0.used.fetch_sub(self.count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_can_be_taken_again_and_no_more() {
+        let budget = Budget::new(3);
+        let two = budget.acquire(2).unwrap();
+        assert!(budget.acquire(2).is_none());
+        let one = budget.acquire(1).unwrap();
+        assert_eq!(budget.used(), 3);
+        drop(two);
+        assert!(budget.acquire(2).is_some());
+        drop(one);
+        assert_eq!(budget.used(), 0);
+        assert!(budget.acquire(usize::MAX).is_none(), "a sum that overflows is refused");
+    }
+}

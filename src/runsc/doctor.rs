@@ -1,0 +1,340 @@
+//! The doctor: looks at the host and says what is missing, each time with the remedy.
+//!
+//! The judging functions are pure, over texts and numbers; [`Host::read`] gathers those. Whether a namespace
+//! can really be made is known only after trying, which a multi-threaded host can't: the keeper tries, and
+//! hands in a [`LiveProbe`]. Where it has, its answer decides; settings then only explain a refusal.
+
+use std::fs;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::probe::{Runsc, parse_kernel};
+use super::report::{Finding, Report};
+use crate::error::{Code, Error};
+
+/// The oldest kernel this is tested on.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// Descriptors the library leaves to its host, and those one networked sandbox holds (keeper's socket and
+/// pidfd, standard streams, netlink, listeners, a stock of G's sockets), without its connections.
+const HOST_RESERVE: u64 = 256;
+const DESCRIPTORS_A_SANDBOX: u64 = 32;
+
+/// Fewer sandboxes than this are worth a remark.
+const SANDBOXES_EXPECTED: u64 = 64;
+
+/// What the keeper's trial gave: `None` where it was not tried (because an earlier step failed), else success
+/// or the error number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LiveProbe {
+    pub(crate) user_namespace: Option<Result<(), i32>>,
+    pub(crate) network_namespace: Option<Result<(), i32>>,
+    pub(crate) mount_namespace: Option<Result<(), i32>>,
+    pub(crate) veth: Option<Result<(), i32>>,
+    pub(crate) nf_tables: Option<Result<(), i32>>,
+    pub(crate) tproxy: Option<Result<(), i32>>,
+    pub(crate) memfd_exec: Option<Result<(), i32>>,
+    pub(crate) proc_sys_writable: Option<Result<(), i32>>,
+}
+
+/// The facts about a host, as texts of /proc and /sys; `None` where there is no such file.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    release: String,
+    max_user_namespaces: Option<String>,
+    unprivileged_userns_clone: Option<String>,
+    apparmor_restrict: Option<String>,
+    apparmor_profile: Option<String>,
+    self_status: String,
+    memfd_noexec: Option<String>,
+    /// Modules that are loaded or can be, among those asked for.
+    modules: Vec<&'static str>,
+    self_mounts: String,
+    self_cgroup: String,
+    cgroup_v2: bool,
+    cgroup_writable: bool,
+    ipv6_routes: Option<String>,
+    nofile: (u64, u64),
+}
+
+const MODULES: &[&str] = &["veth", "nf_tables", "nft_tproxy"];
+
+impl Host {
+    fn read() -> Self {
+        let read = |path: &str| fs::read_to_string(path).ok();
+        let release = read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        let self_cgroup = read("/proc/self/cgroup").unwrap_or_default();
+        let own = self_cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        let directory = format!("/sys/fs/cgroup{own}");
+        Self {
+            max_user_namespaces: read("/proc/sys/user/max_user_namespaces"),
+            unprivileged_userns_clone: read("/proc/sys/kernel/unprivileged_userns_clone"),
+            apparmor_restrict: read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+            apparmor_profile: read("/proc/self/attr/apparmor/current"),
+            self_status: read("/proc/self/status").unwrap_or_default(),
+            memfd_noexec: read("/proc/sys/vm/memfd_noexec"),
+            modules: modules(&release),
+            self_mounts: read("/proc/self/mounts").unwrap_or_default(),
+            cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            cgroup_writable: nix::unistd::access(directory.as_str(), nix::unistd::AccessFlags::W_OK).is_ok(),
+            ipv6_routes: read("/proc/net/ipv6_route"),
+            nofile: nofile(&read("/proc/self/limits").unwrap_or_default()),
+            self_cgroup,
+            release,
+        }
+    }
+}
+
+/// The soft and the hard limit of descriptors.
+fn nofile(limits: &str) -> (u64, u64) {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    let mut numbers = line.split_ascii_whitespace().map(|text| text.parse().unwrap_or(u64::MAX));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Which of [`MODULES`] the kernel has, built in, loaded, or on disk.
+fn modules(release: &str) -> Vec<&'static str> {
+    let directory = Path::new("/lib/modules").join(release);
+    let lists: String = ["modules.builtin", "modules.dep"]
+        .iter()
+        .filter_map(|list| fs::read_to_string(directory.join(list)).ok())
+        .collect();
+    let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
+    MODULES
+        .iter()
+        .copied()
+        .filter(|name| {
+            lists.contains(&format!("/{name}.ko"))
+                || loaded.lines().any(|line| line.split(' ').next() == Some(name))
+                || Path::new("/sys/module").join(name).exists()
+        })
+        .collect()
+}
+
+/// Looks at this host. `runsc` is what locating it gave.
+pub(crate) fn examine(runsc: Result<&Runsc, &Error>, live: Option<LiveProbe>) -> Report {
+    let runsc = runsc.map(|runsc| format!("{} at {}", runsc.version(), runsc.path().display()));
+    judge(&Host::read(), runsc, live.as_ref())
+}
+
+fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -> Report {
+    let none = LiveProbe::default();
+    let live = live.unwrap_or(&none);
+    Report::new(vec![
+        kernel_version(&host.release),
+        architecture(std::env::consts::ARCH),
+        user_namespaces(host, live),
+        seccomp(&host.self_status, live),
+        namespaces(live),
+        module("veth", "veth", host, live.veth),
+        module("nf_tables", "nf_tables", host, live.nf_tables),
+        module("tproxy", "nft_tproxy", host, live.tproxy),
+        memfd(host, live),
+        proc_sys(host, live),
+        engine(runsc),
+        cgroups(host),
+        ipv6(host.ipv6_routes.as_deref()),
+        descriptors(host.nofile),
+    ])
+}
+
+fn kernel_version(release: &str) -> Finding {
+    let detail = format!("Linux {release}");
+    let (major, minor) = KERNEL_MIN;
+    match parse_kernel(release) {
+        (0, _) => Finding::limited("kernel", format!("can't read the version in {release:?}"), ""),
+        version if version >= KERNEL_MIN => Finding::ok("kernel", detail),
+        _ => Finding::missing("kernel", detail, format!("boot Linux {major}.{minor} or newer")),
+    }
+}
+
+fn architecture(name: &str) -> Finding {
+    match name {
+        "x86_64" => Finding::ok("architecture", name),
+        "aarch64" => Finding::limited("architecture", "aarch64: compiled, not tested", ""),
+        _ => Finding::missing("architecture", name, "use an x86-64 machine"),
+    }
+}
+
+fn user_namespaces(host: &Host, live: &LiveProbe) -> Finding {
+    const NAME: &str = "user_namespaces";
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.trim().parse::<i64>().ok());
+    let confined = host.apparmor_profile.as_deref().is_none_or(|profile| profile.trim() == "unconfined");
+    let cause = if number(&host.max_user_namespaces) == Some(0) {
+        Some(("user.max_user_namespaces is 0", "sudo sysctl -w user.max_user_namespaces=15000"))
+    } else if host.max_user_namespaces.is_none() {
+        Some(("the kernel has no user namespaces", "boot a kernel with CONFIG_USER_NS=y"))
+    } else if number(&host.unprivileged_userns_clone) == Some(0) {
+        Some(("kernel.unprivileged_userns_clone is 0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"))
+    } else if number(&host.apparmor_restrict) == Some(1) && confined {
+        Some((
+            "AppArmor restricts them to programs with a profile",
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or install the keeper with a profile \
+             that has `userns,` and name it in SBX_KEEPER",
+        ))
+    } else {
+        None
+    };
+    match (live.user_namespace, cause) {
+        (Some(Ok(())), _) => Finding::ok(NAME, "made one"),
+        (Some(Err(error)), Some((why, remedy))) => {
+            Finding::missing(NAME, format!("{}; {why}", refused(error)), remedy)
+        }
+        (Some(Err(error)), None) => Finding::missing(NAME, refused(error), SECCOMP_REMEDY),
+        // Root may make them whatever the two settings for others say.
+        (None, Some((why, remedy))) => Finding::missing(NAME, why, remedy),
+        (None, None) => Finding::ok(NAME, "no setting forbids them (not tried)"),
+    }
+}
+
+const SECCOMP_REMEDY: &str = "in docker, add --security-opt seccomp=unconfined (or a profile that allows \
+                              unshare, clone, setns, mount and pivot_root); elsewhere, ask who confines this process";
+
+fn seccomp(status: &str, live: &LiveProbe) -> Finding {
+    const NAME: &str = "seccomp";
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    match (mode, live.user_namespace) {
+        (None | Some("0"), _) => Finding::ok(NAME, "no filter on this process"),
+        (Some(_), Some(Ok(()))) => Finding::ok(NAME, "a filter that allows what is needed"),
+        (Some(_), Some(Err(error))) => {
+            Finding::missing(NAME, format!("a filter; {}", refused(error)), SECCOMP_REMEDY)
+        }
+        (Some(_), None) => Finding::limited(
+            NAME,
+            "a filter is on this process; docker's default one forbids user namespaces (not tried)",
+            SECCOMP_REMEDY,
+        ),
+    }
+}
+
+fn namespaces(live: &LiveProbe) -> Finding {
+    const NAME: &str = "namespaces";
+    let tried = [("network", live.network_namespace), ("mount", live.mount_namespace)];
+    if let Some((which, error)) = tried.iter().find_map(|(which, tried)| Some((which, (*tried)?.err()?))) {
+        let remedy = format!(
+            "sudo sysctl -w user.max_{}_namespaces=15000",
+            if *which == "network" { "net" } else { "mnt" }
+        );
+        return Finding::missing(NAME, format!("{which} namespace: {}", refused(error)), remedy);
+    }
+    match tried.iter().all(|(_, tried)| tried.is_some()) {
+        true => Finding::ok(NAME, "made a network and a mount namespace"),
+        false => Finding::limited(NAME, "not tried", ""),
+    }
+}
+
+fn module(name: &'static str, module: &'static str, host: &Host, tried: Option<Result<(), i32>>) -> Finding {
+    let remedy =
+        format!("sudo modprobe {module} && echo {module} | sudo tee -a /etc/modules-load.d/sbx.conf");
+    match tried {
+        Some(Ok(())) => Finding::ok(name, "made one"),
+        Some(Err(error)) => Finding::missing(name, refused(error), remedy),
+        None if host.modules.contains(&module) => Finding::ok(name, format!("{module} is there (not tried)")),
+        // A kernel without modules shows none of what is built in.
+        None => Finding::limited(name, format!("no trace of {module} (not tried)"), remedy),
+    }
+}
+
+fn memfd(host: &Host, live: &LiveProbe) -> Finding {
+    const NAME: &str = "memfd";
+    let forbidden = host.memfd_noexec.as_deref().map(str::trim) == Some("2");
+    let detail = "programs can't be run from memory, so the keeper is run from a file in the state directory";
+    let remedy = "sudo sysctl -w vm.memfd_noexec=1";
+    match (live.memfd_exec, forbidden) {
+        (Some(Err(error)), _) => Finding::limited(NAME, format!("{}: {detail}", refused(error)), remedy),
+        (None, true) => Finding::limited(NAME, format!("vm.memfd_noexec is 2: {detail}"), remedy),
+        _ => Finding::ok(NAME, "programs can be run from memory"),
+    }
+}
+
+fn proc_sys(host: &Host, live: &LiveProbe) -> Finding {
+    const NAME: &str = "proc_sys";
+    let read_only = host.self_mounts.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let (path, options) = (fields.nth(1), fields.nth(1));
+        path == Some("/proc/sys")
+            && options.is_some_and(|options| options.split(',').any(|option| option == "ro"))
+    });
+    let detail = "/proc/sys is read-only: the gateway keeps the host's settings for ports and ICMP, which limits \
+                  new connections a second";
+    let remedy = "in docker, add --security-opt systempaths=unconfined";
+    match (live.proc_sys_writable, read_only) {
+        (Some(Ok(())), _) => Finding::ok(NAME, "writable in a namespace of one's own"),
+        (Some(Err(_)), _) | (None, true) => Finding::limited(NAME, detail, remedy),
+        (None, false) => Finding::ok(NAME, "not mounted read-only"),
+    }
+}
+
+fn engine(runsc: Result<String, &Error>) -> Finding {
+    match runsc {
+        Ok(found) => Finding::ok("runsc", found),
+        Err(error) => {
+            let remedy = match error.code() {
+                Code::RunscMissing => format!("install gVisor ({})", super::probe::INSTALL),
+                _ => format!(
+                    "replace it by a current release ({}), or name another in SBX_RUNSC",
+                    super::probe::INSTALL
+                ),
+            };
+            Finding::missing("runsc", error.message(), remedy)
+        }
+    }
+}
+
+/// Sandboxes work without; memory and processor limits need one.
+fn cgroups(host: &Host) -> Finding {
+    const NAME: &str = "cgroups";
+    let own = host.self_cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("none");
+    if !host.cgroup_v2 {
+        let remedy = "boot with systemd.unified_cgroup_hierarchy=1";
+        return Finding::limited(NAME, "version 1 only: limits of memory and processor can't be set", remedy);
+    }
+    if host.cgroup_writable {
+        return Finding::ok(NAME, format!("version 2, {own} is writable"));
+    }
+    let remedy = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM";
+    Finding::limited(NAME, format!("version 2, but {own} is not delegated: limits can't be set"), remedy)
+}
+
+/// A default route: destination of length 0, through a device that isn't lo, not a rejecting one.
+fn ipv6(routes: Option<&str>) -> Finding {
+    const RTF_REJECT: u32 = 0x200;
+    let default = |line: &str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let flags = fields.get(8).and_then(|flags| u32::from_str_radix(flags, 16).ok()).unwrap_or(RTF_REJECT);
+        fields.get(1) == Some(&"00") && fields.last() != Some(&"lo") && flags & RTF_REJECT == 0
+    };
+    match routes {
+        Some(routes) if routes.lines().any(default) => Finding::ok("ipv6", "there is a default route"),
+        Some(_) => Finding::limited("ipv6", "no default route: sandboxes are given IPv4 only", ""),
+        None => Finding::limited("ipv6", "switched off on this host: sandboxes are given IPv4 only", ""),
+    }
+}
+
+fn descriptors((soft, hard): (u64, u64)) -> Finding {
+    let fit = soft.saturating_sub(HOST_RESERVE) / DESCRIPTORS_A_SANDBOX;
+    let detail = format!("limit {soft} (hard {hard}): about {fit} sandboxes without connections");
+    if fit >= SANDBOXES_EXPECTED {
+        return Finding::ok("descriptors", detail);
+    }
+    let wanted = hard.min(65536);
+    let remedy = if wanted > soft {
+        format!("before the program starts: ulimit -n {wanted}")
+    } else {
+        "raise LimitNOFILE of the service, or the user's nofile in /etc/security/limits.conf, to 65536"
+            .to_owned()
+    };
+    if fit == 0 {
+        Finding::missing("descriptors", detail, remedy)
+    } else {
+        Finding::limited("descriptors", detail, remedy)
+    }
+}
+
+fn refused(error: i32) -> String {
+    format!("the kernel refused: {}", Errno::from_raw(error).desc())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+use super::*;
+use crate::runsc::report::Status;
+
+fn healthy() -> Host {
+    Host {
+        release: "6.1.0-45-amd64".into(),
+        max_user_namespaces: Some("15000\n".into()),
+        unprivileged_userns_clone: Some("1\n".into()),
+        self_status: "Name:\tx\nSeccomp:\t0\n".into(),
+        memfd_noexec: Some("0\n".into()),
+        modules: MODULES.to_vec(),
+        self_mounts: "proc /proc proc rw,nosuid 0 0\n".into(),
+        self_cgroup: "0::/user.slice\n".into(),
+        cgroup_v2: true,
+        cgroup_writable: true,
+        ipv6_routes: Some(format!(
+            "{z} 00 {z} 00 {z} 00000400 00000001 00000000 00000003     eth0\n",
+            z = "0".repeat(32)
+        )),
+        nofile: (65536, 65536),
+        ..Host::default()
+    }
+}
+
+fn tried() -> LiveProbe {
+    let fine = Some(Ok(()));
+    LiveProbe {
+        user_namespace: fine,
+        network_namespace: fine,
+        mount_namespace: fine,
+        veth: fine,
+        nf_tables: fine,
+        tproxy: fine,
+        memfd_exec: fine,
+        proc_sys_writable: fine,
+    }
+}
+
+#[track_caller]
+fn found(host: &Host, live: Option<&LiveProbe>, name: &str, status: Status, detail: &str, remedy: &str) {
+    let report = judge(host, Ok("release-x at /y".into()), live);
+    let finding = report.findings().iter().find(|finding| finding.name == name).unwrap();
+    assert_eq!(finding.status, status, "{finding:?}");
+    assert!(finding.detail.contains(detail), "{finding:?} lacks {detail}");
+    assert!(finding.remedy.contains(remedy), "{finding:?} lacks {remedy}");
+    assert_eq!(report.usable(), report.findings().iter().all(|finding| finding.status != Status::Missing));
+}
+
+#[test]
+fn a_healthy_host_is_ok_throughout() {
+    let report = judge(&healthy(), Ok("release-x at /y".into()), Some(&tried()));
+    assert!(report.usable());
+    assert!(report.findings().iter().all(|finding| finding.status == Status::Ok), "{report}");
+}
+
+#[test]
+fn settings_are_found_with_their_remedy() {
+    use Status::{Limited, Missing, Ok as Fine};
+    type Change = fn(&mut Host);
+    let cases: &[(Change, &str, Status, &str, &str)] = &[
+        (|host| host.release = "5.15.0".into(), "kernel", Missing, "5.15.0", "6.1"),
+        (|host| host.release = "odd".into(), "kernel", Limited, "odd", ""),
+        (
+            |host| host.max_user_namespaces = Some("0\n".into()),
+            "user_namespaces",
+            Missing,
+            "is 0",
+            "sysctl -w user.max_user_namespaces=",
+        ),
+        (
+            |host| host.max_user_namespaces = None,
+            "user_namespaces",
+            Missing,
+            "no user namespaces",
+            "CONFIG_USER_NS",
+        ),
+        (
+            |host| host.unprivileged_userns_clone = Some("0\n".into()),
+            "user_namespaces",
+            Missing,
+            "is 0",
+            "unprivileged_userns_clone=1",
+        ),
+        (
+            |host| host.apparmor_restrict = Some("1\n".into()),
+            "user_namespaces",
+            Missing,
+            "AppArmor",
+            "SBX_KEEPER",
+        ),
+        (
+            |host| host.self_status = "Seccomp:\t2\n".into(),
+            "seccomp",
+            Limited,
+            "docker",
+            "--security-opt seccomp=unconfined",
+        ),
+        (|host| host.modules.clear(), "veth", Limited, "no trace", "modprobe veth"),
+        (|host| host.modules.clear(), "nf_tables", Limited, "no trace", "modprobe nf_tables"),
+        (|host| host.modules.clear(), "tproxy", Limited, "no trace", "modprobe nft_tproxy"),
+        (|host| host.memfd_noexec = Some("2\n".into()), "memfd", Limited, "is 2", "vm.memfd_noexec=1"),
+        (|host| host.memfd_noexec = Some("1\n".into()), "memfd", Fine, "", ""),
+        (
+            |host| host.self_mounts = "proc /proc/sys proc ro,nosuid 0 0\n".into(),
+            "proc_sys",
+            Limited,
+            "read-only",
+            "systempaths=unconfined",
+        ),
+        (|host| host.cgroup_v2 = false, "cgroups", Limited, "version 1", "unified"),
+        (|host| host.cgroup_writable = false, "cgroups", Limited, "/user.slice", "Delegate=yes"),
+        (|host| host.ipv6_routes = None, "ipv6", Limited, "switched off", ""),
+        (|host| host.ipv6_routes = Some(String::new()), "ipv6", Limited, "no default route", ""),
+        (|host| host.nofile = (1024, 524288), "descriptors", Limited, "24 sandboxes", "ulimit -n 65536"),
+        (|host| host.nofile = (1024, 1024), "descriptors", Limited, "24 sandboxes", "limits.conf"),
+        (|host| host.nofile = (256, 256), "descriptors", Missing, "about 0", "limits.conf"),
+    ];
+    for (change, name, status, detail, remedy) in cases {
+        let mut host = healthy();
+        change(&mut host);
+        found(&host, None, name, *status, detail, remedy);
+    }
+}
+
+#[test]
+fn a_trial_decides_over_settings() {
+    use Status::{Limited, Missing, Ok as Fine};
+    let refused = Some(Err(nix::libc::EPERM));
+    let mut host = healthy();
+    host.unprivileged_userns_clone = Some("0".into());
+    host.self_status = "Seccomp:\t2\n".into();
+    // Root may make them all the same.
+    found(&host, Some(&tried()), "user_namespaces", Fine, "made one", "");
+    found(&host, Some(&tried()), "seccomp", Fine, "allows", "");
+    let live = LiveProbe { user_namespace: refused, ..LiveProbe::default() };
+    found(&host, Some(&live), "user_namespaces", Missing, "is 0", "unprivileged_userns_clone=1");
+    found(&healthy(), Some(&live), "user_namespaces", Missing, "not permitted", "seccomp=unconfined");
+    found(&host, Some(&live), "seccomp", Missing, "not permitted", "seccomp=unconfined");
+    let live = LiveProbe { network_namespace: refused, ..tried() };
+    found(&healthy(), Some(&live), "namespaces", Missing, "network", "max_net_namespaces");
+    let live = LiveProbe { mount_namespace: refused, ..tried() };
+    found(&healthy(), Some(&live), "namespaces", Missing, "mount", "max_mnt_namespaces");
+    let live = LiveProbe { veth: refused, nf_tables: refused, tproxy: refused, ..tried() };
+    found(&healthy(), Some(&live), "veth", Missing, "refused", "modprobe veth");
+    found(&healthy(), Some(&live), "nf_tables", Missing, "refused", "modprobe nf_tables");
+    found(&healthy(), Some(&live), "tproxy", Missing, "refused", "modprobe nft_tproxy");
+    let live = LiveProbe { memfd_exec: refused, proc_sys_writable: refused, ..tried() };
+    found(&healthy(), Some(&live), "memfd", Limited, "from a file", "memfd_noexec");
+    found(&healthy(), Some(&live), "proc_sys", Limited, "read-only", "systempaths");
+    found(&healthy(), None, "namespaces", Limited, "not tried", "");
+}
+
+#[test]
+fn runsc_and_architecture() {
+    let missing = Error::new(Code::RunscMissing, "runsc (gVisor) was not found");
+    let report = judge(&healthy(), Err(&missing), None);
+    assert!(!report.usable());
+    let finding = report.findings().iter().find(|finding| finding.name == "runsc").unwrap();
+    assert!(finding.remedy.contains(crate::runsc::probe::INSTALL));
+    assert_eq!(architecture("x86_64").status, Status::Ok);
+    assert_eq!(architecture("aarch64").status, Status::Limited);
+    assert_eq!(architecture("riscv64").status, Status::Missing);
+}
+
+#[test]
+fn this_host() {
+    let missing = Error::new(Code::RunscMissing, "not looked for");
+    let report = examine(Err(&missing), None);
+    let text = report.to_string();
+    assert_eq!(report.findings().len(), 14);
+    for finding in report.findings() {
+        assert!(text.contains(finding.name) && !finding.detail.is_empty(), "{finding:?}");
+    }
+    println!("{text}");
+}
+
+#[test]
+fn the_descriptor_limit_is_read() {
+    assert_eq!(
+        nofile("Max open files            1024                 524288               files     \n"),
+        (1024, 524288)
+    );
+    assert_eq!(nofile("Max open files  1024  unlimited  files\n"), (1024, u64::MAX));
+    assert_eq!(nofile(""), (0, 0));
+}

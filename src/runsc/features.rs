@@ -1,0 +1,156 @@
+//! What a runsc can do, read from its own list of flags, and what of that is needed.
+//!
+//! Versions are not trusted: builds from the Go module print none, distributions print their own.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Code, Error, Result};
+
+/// The flags a runsc has, with the text it explains them by (which names the values it takes).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Features {
+    global: BTreeMap<String, String>,
+    run: BTreeMap<String, String>,
+}
+
+/// A flag without which no sandbox of this library can be made.
+struct Required {
+    flag: &'static str,
+    /// What it is needed for, to be read after "needed to".
+    purpose: &'static str,
+    /// The oldest release that has it.
+    since: &'static str,
+}
+
+const EVERY: &str = "any release of 2023 or later";
+
+const GLOBAL: &[Required] = &[
+    Required { flag: "root", purpose: "keep its state private", since: EVERY },
+    Required { flag: "log", purpose: "tell its errors from the program's output", since: EVERY },
+    Required { flag: "log-format", purpose: "tell its errors from the program's output", since: EVERY },
+    Required { flag: "network", purpose: "choose the network", since: EVERY },
+    Required { flag: "ignore-cgroups", purpose: "run without root", since: EVERY },
+    Required { flag: "overlay2", purpose: "keep writes in memory", since: "release-20230130.0" },
+    Required {
+        flag: "directfs",
+        purpose: "run in a user namespace with one id",
+        since: "release-20230306.0",
+    },
+];
+
+const RUN: &[Required] = &[
+    Required { flag: "bundle", purpose: "say what to run", since: EVERY },
+    Required { flag: "pass-fd", purpose: "talk to the sandbox's first process", since: "release-20230320.0" },
+];
+
+/// Since Linux 6.11 every network namespace shows the file by which older releases recognise the host's own,
+/// so they refuse `--network=sandbox` everywhere (gVisor issue 10704). Nothing in the flags says that it is
+/// mended; this flag came soon after.
+const MENDED_FOR_6_11: Required = Required {
+    flag: "host-settings",
+    purpose: "network a sandbox on Linux 6.11 or newer (gVisor issue 10704)",
+    since: "any of November 2024 or later",
+};
+
+impl Features {
+    /// Reads the output of `runsc flags` and `runsc help run`. `None` when it isn't runsc's.
+    pub(super) fn parse(flags: &str, help_run: &str) -> Option<Self> {
+        let features = Self { global: parse_flags(flags), run: parse_flags(help_run) };
+        // Any Go program lists flags like this; only runsc has these.
+        let known = ["root", "network", "platform"].iter().all(|name| features.global.contains_key(*name));
+        known.then_some(features)
+    }
+
+    /// Whether the flag may be given before the command.
+    pub(super) fn has(&self, flag: &str) -> bool {
+        self.global.contains_key(flag)
+    }
+
+    /// Whether the flag's explanation names the value.
+    pub(super) fn has_value(&self, flag: &str, value: &str) -> bool {
+        self.global.get(flag).is_some_and(|text| text.contains(value))
+    }
+
+    /// Says which needed flag is missing. `kernel` is (major, minor).
+    pub(super) fn check(&self, kernel: (u32, u32)) -> Result<()> {
+        let global = GLOBAL.iter().find(|needed| !self.global.contains_key(needed.flag));
+        let run = || RUN.iter().find(|needed| !self.run.contains_key(needed.flag));
+        let network = || {
+            let needed = &MENDED_FOR_6_11;
+            (kernel >= (6, 11) && !self.has(needed.flag)).then_some(needed)
+        };
+        match global.or_else(run).or_else(network) {
+            None => Ok(()),
+            Some(Required { flag, purpose, since }) => Err(Error::new(
+                Code::RunscUnusable,
+                format!(
+                    "too old: it has no --{flag}, needed to {purpose}; the oldest that has it is {since}"
+                ),
+            )),
+        }
+    }
+}
+
+/// Go's flag package prints `  -name type`, then the explanation, indented by four spaces and a tab.
+fn parse_flags(text: &str) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    let mut last: Option<(String, String)> = None;
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("  -") {
+            flags.extend(last.take());
+            let name = rest.split([' ', '\t']).next().unwrap_or_default();
+            last = Some((name.to_owned(), rest.to_owned()));
+        } else if let Some((_, explanation)) = &mut last {
+            explanation.push('\n');
+            explanation.push_str(line);
+        }
+    }
+    flags.extend(last);
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runsc::fake;
+
+    fn without(flag: &str) -> Features {
+        let mut features = Features::parse(fake::FLAGS, fake::HELP_RUN).unwrap();
+        features.global.remove(flag);
+        features.run.remove(flag);
+        features
+    }
+
+    #[test]
+    fn a_complete_one_passes() {
+        let features = Features::parse(fake::FLAGS, fake::HELP_RUN).unwrap();
+        features.check((6, 18)).unwrap();
+        assert!(features.has("overlay2") && !features.has("pass-fd"));
+        assert!(features.has_value("overlay2", "'memory'"));
+    }
+
+    #[test]
+    fn each_missing_flag_is_named_with_the_release_that_has_it() {
+        for needed in GLOBAL.iter().chain(RUN) {
+            let error = without(needed.flag).check((6, 1)).unwrap_err();
+            assert_eq!(error.code(), Code::RunscUnusable);
+            assert!(error.message().contains(&format!("--{}", needed.flag)), "{error}");
+            assert!(error.message().contains(needed.since), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_network_guard_matters_from_linux_6_11_on() {
+        without("host-settings").check((6, 10)).unwrap();
+        let error = without("host-settings").check((6, 11)).unwrap_err();
+        assert!(error.message().contains("10704"), "{error}");
+        assert!(without("host-settings").check((7, 0)).is_err());
+    }
+
+    #[test]
+    fn another_program_is_not_taken_for_runsc() {
+        assert_eq!(Features::parse("", ""), None);
+        assert_eq!(Features::parse("  -root string\n    \tsomething\n", fake::HELP_RUN), None);
+        assert_eq!(Features::parse("hello\n", "hello\n"), None);
+    }
+}

@@ -1,0 +1,295 @@
+//! Asking a binary whether it is a runsc that will do.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::libc;
+
+use super::bounded::{End, Output, run_bounded};
+use super::features::Features;
+use crate::error::{Code, Error, Result};
+
+/// `runsc flags` prints 16 KiB.
+const OUTPUT_LIMIT: usize = 1024 * 1024;
+
+/// Generous: a cold 80 MB binary on a slow disk under load. In health it takes 30 ms.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where people get it.
+pub(crate) const INSTALL: &str = "https://gvisor.dev/docs/user_guide/install/";
+
+/// What tells one file from another, and from itself after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// A runsc that was probed and will do. Immutable; it holds the file open, so that it stays the same one
+/// when the path is replaced by an upgrade.
+#[derive(Debug)]
+pub(crate) struct Runsc {
+    path: PathBuf,
+    _file: File,
+    identity: Identity,
+    version: String,
+    pub(super) features: Features,
+    sidecars: Option<PathBuf>,
+}
+
+impl Runsc {
+    /// Where it was found.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// What it says it is; for people only.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The directory of helper programs of its release, which newer ones look for next to themselves.
+    pub(crate) fn sidecars(&self) -> Option<&Path> {
+        self.sidecars.as_deref()
+    }
+
+    pub(super) fn is(&self, candidate: &Candidate) -> bool {
+        self.identity == candidate.identity && self.path == candidate.path
+    }
+}
+
+/// A file that could be runsc.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    path: PathBuf,
+    file: File,
+    identity: Identity,
+}
+
+impl Candidate {
+    /// Opens the file, if it is one that can be executed at all.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        if !path.is_absolute() {
+            return Err(Error::invalid(format!("{shown}: must be an absolute path")));
+        }
+        // A fifo must not block, nor a terminal become ours.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(|cause| unopened(path, &cause))?;
+        let metadata = file.metadata().map_err(|cause| unopened(path, &cause))?;
+        if metadata.is_dir() {
+            return Err(unusable(path, "is a directory; name the runsc in it"));
+        }
+        if !metadata.is_file() {
+            return Err(unusable(path, "is not a regular file"));
+        }
+        if metadata.mode() & 0o111 == 0 {
+            return Err(unusable(path, &format!("is not executable; run: chmod 755 {shown}")));
+        }
+        let identity = Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        };
+        Ok(Self { path: path.to_owned(), file, identity })
+    }
+
+    fn ask(&self, arguments: &[&str], timeout: Duration) -> Result<Output> {
+        let question = arguments.join(" ");
+        let output = run_bounded(&self.file, arguments, OUTPUT_LIMIT, timeout).map_err(|cause| {
+            let why = match cause.raw_os_error() {
+                Some(libc::EACCES) => "not executable for this user, or on a file system mounted noexec",
+                Some(libc::ENOEXEC) => "not a program this machine can run",
+                _ => "the system refused",
+            };
+            Error::system(format!("{} can't be executed ({why})", self.path.display()), &cause)
+                .with_code(Code::RunscUnusable)
+        })?;
+        match output.end {
+            End::Complete => Ok(output),
+            End::TooMuch => Err(unusable(
+                &self.path,
+                &format!("printed more than {OUTPUT_LIMIT} bytes when asked `{question}`: this is not runsc"),
+            )),
+            End::TimedOut => Err(unusable(
+                &self.path,
+                &format!("did not answer `{question}` within {} ms", timeout.as_millis()),
+            )),
+        }
+    }
+}
+
+/// Finds out what the candidate can do.
+pub(super) fn probe(candidate: Candidate) -> Result<Runsc> {
+    probe_within(candidate, TIMEOUT, kernel())
+}
+
+fn probe_within(candidate: Candidate, timeout: Duration, kernel: (u32, u32)) -> Result<Runsc> {
+    let flags = candidate.ask(&["flags"], timeout)?;
+    let help = candidate.ask(&["help", "run"], timeout)?;
+    let Some(features) = Features::parse(&flags.text, &help.text) else {
+        return Err(not_runsc(&candidate.path, &flags));
+    };
+    let version = version(&candidate.ask(&["--version"], timeout)?.text);
+    features.check(kernel).map_err(|error| {
+        let shown = candidate.path.display();
+        let error = error.context(format!("{shown} ({version})"));
+        Error::new(error.code(), format!("{}. Get a newer one: {INSTALL}", error.message()))
+    })?;
+    let Candidate { path, file, identity } = candidate;
+    let sidecars = sidecars(&path);
+    Ok(Runsc { path, _file: file, identity, version, features, sidecars })
+}
+
+/// `runsc version release-20260817.0` and the OCI version on a second line.
+fn version(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let version = line.strip_prefix("runsc version ").unwrap_or(line).trim();
+    let printable: String = version.chars().filter(|c| !c.is_control()).take(80).collect();
+    if printable.is_empty() { "of unknown version".to_owned() } else { printable }
+}
+
+/// They are looked for beside the real file, as runsc itself does by /proc/self/exe.
+fn sidecars(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().ok()?;
+    let directory = real.parent()?.join("gvisor-bin");
+    directory.is_dir().then_some(directory)
+}
+
+/// The running kernel's (major, minor); (0, 0) if it has an odd name, so that nothing is refused for that.
+pub(super) fn kernel() -> (u32, u32) {
+    let name = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    parse_kernel(&name.unwrap_or_default())
+}
+
+pub(super) fn parse_kernel(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn unopened(path: &Path, cause: &io::Error) -> Error {
+    let shown = path.display();
+    match cause.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => {
+            Error::system(format!("{shown} does not exist; see {INSTALL}"), cause)
+                .with_code(Code::RunscMissing)
+        }
+        Some(libc::EACCES) => Error::system(
+            format!(
+                "{shown} can't be read, but runsc and the directories above must be readable for this user"
+            ),
+            cause,
+        )
+        .with_code(Code::RunscUnusable),
+        _ => Error::system(format!("{shown} can't be opened"), cause).with_code(Code::RunscUnusable),
+    }
+}
+
+fn unusable(path: &Path, why: &str) -> Error {
+    Error::new(Code::RunscUnusable, format!("{}: {why}", path.display()))
+}
+
+fn not_runsc(path: &Path, output: &Output) -> Error {
+    let first: String = output
+        .text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(100)
+        .collect();
+    let said = if first.is_empty() { "nothing".to_owned() } else { format!("{first:?}") };
+    let status = output.status.map_or(String::new(), |status| format!(" and ended with {status}"));
+    unusable(path, &format!("is not runsc: asked `flags`, it printed {said}{status}; see {INSTALL}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runsc::fake::Directory;
+
+    #[test]
+    fn one_that_hangs_is_killed_with_what_it_started() {
+        let directory = Directory::new();
+        let note = directory.path().join("pid");
+        let script = format!("sleep 86399 & echo $! > {}; wait", note.display());
+        let path = directory.script("runsc", &script);
+        let error =
+            probe_within(Candidate::open(&path).unwrap(), Duration::from_millis(500), (6, 18)).unwrap_err();
+        assert_eq!(error.code(), Code::RunscUnusable);
+        assert!(error.message().contains("did not answer `flags` within 500 ms"), "{error}");
+        if kernel() >= (6, 9) {
+            let pid: i32 = std::fs::read_to_string(note).unwrap().trim().parse().unwrap();
+            while running(pid) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Not a zombie and not gone.
+    fn running(pid: i32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+    }
+
+    #[test]
+    fn too_old_names_the_binary_the_flag_and_the_release() {
+        let directory = Directory::new();
+        let path = directory.good_without("directfs");
+        let error = probe_within(Candidate::open(&path).unwrap(), TIMEOUT, (6, 18)).unwrap_err();
+        for part in [&*path.display().to_string(), "release-20260101.0", "--directfs", "20230306", INSTALL] {
+            assert!(error.message().contains(part), "{error} lacks {part}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_host_reaches_it() {
+        let directory = Directory::new();
+        let note = directory.path().join("note");
+        // A host's descriptor without CLOEXEC must not arrive.
+        let leaked = nix::fcntl::fcntl(File::open("/").unwrap(), nix::fcntl::FcntlArg::F_DUPFD(100));
+        let script = format!(
+            "{{ ls /proc/self/fd | tr '\\n' ' '; env | cut -d= -f1 | sort | tr '\\n' ' '; grep Sig /proc/self/status; }} > {}",
+            note.display()
+        );
+        let path = directory.script("runsc", &script);
+        let candidate = Candidate::open(&path).unwrap();
+        candidate.ask(&["flags"], TIMEOUT).unwrap();
+        nix::unistd::close(leaked.unwrap()).unwrap();
+        let seen = std::fs::read_to_string(note).unwrap();
+        assert!(!seen.contains("100"), "{seen}");
+        assert!(!seen.contains("HOME") && !seen.contains("CARGO"), "{seen}");
+        assert!(seen.contains("SigBlk:\t0000000000000000"), "{seen}");
+        // 32 and 33 are the C library's own, which it doesn't let anyone change.
+        let ignored = seen.split("SigIgn:\t").nth(1).unwrap().get(..16).unwrap();
+        let ignored = u64::from_str_radix(ignored, 16).unwrap();
+        assert_eq!(ignored & !(0b11 << 31), 0, "{seen}");
+    }
+
+    #[test]
+    fn versions_and_kernels_are_read() {
+        assert_eq!(version("runsc version release-20260817.0\nspec: 1.1.0\n"), "release-20260817.0");
+        assert_eq!(version(""), "of unknown version");
+        assert_eq!(version("\x1b[2Jx"), "[2Jx");
+        assert_eq!(parse_kernel("6.1.0-45-amd64"), (6, 1));
+        assert_eq!(parse_kernel("6.18-rc1"), (6, 18));
+        assert_eq!(parse_kernel("odd"), (0, 0));
+    }
+}

@@ -1,0 +1,281 @@
+//! The default root file system: the host's programs and libraries, and nothing else of the host's.
+//!
+//! Visible: /usr, /bin, /sbin, /lib*; of /etc the linker's files, public certificates, alternatives and the
+//! time zone. Never: home directories, /var, the rest of /etc, /run, /opt, sockets. A whitelist, so that what
+//! a distribution adds stays out.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Entry, Names, OURS, Plan, etc};
+use crate::error::{Code, Error, Result};
+
+/// Links into /usr on most systems, directories on others.
+const PROGRAMS: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// What of /etc programs need and everybody may know. Fedora keeps its certificates below pki; its private
+/// keys in pki/tls/private are not among these.
+const ETC: &[&str] = &[
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ld-musl-x86_64.path",
+    "alternatives",
+    "ssl/certs",
+    "ssl/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/cert.pem",
+    "pki/ca-trust/extracted",
+    "ca-certificates/extracted",
+];
+
+/// Empty, for programs to write to.
+const EMPTY: &[(&str, u32)] = &[
+    ("/home", 0o755),
+    ("/mnt", 0o755),
+    ("/opt", 0o755),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/run/lock", 0o1777),
+    ("/srv", 0o755),
+    ("/var", 0o755),
+    ("/var/cache", 0o755),
+    ("/var/lib", 0o755),
+    ("/var/log", 0o755),
+    ("/var/tmp", 0o1777),
+];
+
+/// Mounted over by the sentry.
+pub(super) const MOUNTED: &[(&str, u32)] =
+    &[("/proc", 0o555), ("/dev", 0o755), ("/sys", 0o555), ("/tmp", 0o1777)];
+
+/// The plan for the host that runs this.
+pub(super) fn host(names: &Names<'_>) -> Result<Vec<Entry>> {
+    plan(Path::new("/"), names)
+}
+
+fn plan(base: &Path, names: &Names<'_>) -> Result<Vec<Entry>> {
+    let mut plan = Plan::default();
+    check_layout(base)?;
+    for (path, mode) in MOUNTED.iter().chain(EMPTY).chain(&[(OURS, 0o755)]) {
+        plan.dir(*path, *mode);
+    }
+    plan.symlink("/var/run", "/run");
+    plan.bind(real(base, "usr")?, "/usr");
+    for name in PROGRAMS {
+        let here = base.join(name);
+        let path = Path::new("/").join(name);
+        match fs::symlink_metadata(&here) {
+            Ok(metadata) if metadata.is_symlink() => plan.symlink(path, read_link(&here)?),
+            Ok(metadata) if metadata.is_dir() => plan.bind(real(base, name)?, path),
+            _ => {}
+        }
+    }
+    plan.dir("/etc", 0o755);
+    etc::accounts(&mut plan);
+    names.identity(&mut plan);
+    for name in ETC {
+        of_etc(base, name, &mut plan);
+    }
+    time_zone(base, &mut plan);
+    plan.symlink("/etc/mtab", "/proc/mounts");
+    plan.finish()
+}
+
+/// Says so if the host's programs don't live where this plan looks (NixOS and Guix keep theirs in a store).
+fn check_layout(base: &Path) -> Result<()> {
+    let shell = base.join("bin/sh");
+    let real = shell.canonicalize().unwrap_or_default();
+    let inside = PROGRAMS
+        .iter()
+        .chain(&["usr"])
+        .any(|name| base.join(name).canonicalize().is_ok_and(|directory| real.starts_with(directory)));
+    if inside && base.join("usr").is_dir() {
+        return Ok(());
+    }
+    let found = if real.as_os_str().is_empty() { "missing".to_owned() } else { real.display().to_string() };
+    Err(Error::new(
+        Code::Host,
+        format!(
+            "this host's programs are not in /usr and /bin ({} is {found}), so its file system can't serve as \
+             the sandbox's; give the sandbox a root file system directory",
+            shell.display()
+        ),
+    ))
+}
+
+/// One thing of /etc, if it is there, with the links on the way to it resolved now and not by the keeper.
+fn of_etc(base: &Path, name: &str, plan: &mut Plan) {
+    let Ok(source) = base.join("etc").join(name).canonicalize() else { return };
+    // A link to elsewhere than the public parts of the host would show something else.
+    let public = ["usr", "etc"]
+        .iter()
+        .any(|top| base.join(top).canonicalize().is_ok_and(|top| source.starts_with(top)));
+    if !public || !(source.is_dir() || source.is_file()) {
+        return;
+    }
+    let path = Path::new("/etc").join(name);
+    let above: Vec<PathBuf> = path.ancestors().skip(1).map(Path::to_owned).collect();
+    for directory in above.into_iter().rev() {
+        if directory.parent().is_some() && !plan.has(&directory) {
+            plan.dir(directory, 0o755);
+        }
+    }
+    plan.bind(source, path);
+}
+
+/// A link into /usr/share/zoneinfo stays one, as programs read the zone's name from it.
+fn time_zone(base: &Path, plan: &mut Plan) {
+    let here = base.join("etc/localtime");
+    match fs::read_link(&here) {
+        Ok(target) => {
+            let text = target.to_string_lossy();
+            if let Some((_, zone)) = text.split_once("/usr/share/zoneinfo/") {
+                plan.symlink("/etc/localtime", Path::new("/usr/share/zoneinfo").join(zone));
+            }
+        }
+        Err(_) if here.is_file() => of_etc(base, "localtime", plan),
+        Err(_) => {}
+    }
+}
+
+fn real(base: &Path, name: &str) -> Result<PathBuf> {
+    let path = base.join(name);
+    path.canonicalize().map_err(|cause| unreadable(&path, &cause))
+}
+
+fn read_link(path: &Path) -> Result<PathBuf> {
+    fs::read_link(path).map_err(|cause| unreadable(path, &cause))
+}
+
+fn unreadable(path: &Path, cause: &io::Error) -> Error {
+    Error::system(format!("{} of the host's", path.display()), cause).with_code(Code::Host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runsc::fake::Directory;
+    use crate::runsc::rootfs::assert_closed;
+    use std::os::unix::fs::symlink;
+
+    const NAMES: Names<'_> = Names { hostname: "box", network: true };
+
+    fn find<'a>(plan: &'a [Entry], path: &str) -> Option<&'a Entry> {
+        plan.iter().find(|entry| entry.path() == Path::new(path))
+    }
+
+    fn merged() -> Directory {
+        let directory = Directory::new();
+        let at = |path: &str| directory.path().join(path);
+        for path in ["usr/bin", "usr/lib", "etc/ssl/private", "etc/ssl/certs", "etc/alternatives", "home/me"]
+        {
+            fs::create_dir_all(at(path)).unwrap();
+        }
+        directory.file("usr/bin/sh", b"", 0o755);
+        directory.file("etc/shadow", b"secret", 0o600);
+        symlink("usr/bin", at("bin")).unwrap();
+        symlink("usr/lib", at("lib")).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_merged_usr() {
+        let host = merged();
+        let plan = plan(host.path(), &NAMES).unwrap();
+        assert_closed(&plan);
+        assert_eq!(
+            find(&plan, "/bin"),
+            Some(&Entry::Symlink { path: "/bin".into(), target: "usr/bin".into() })
+        );
+        assert!(matches!(find(&plan, "/usr"), Some(Entry::Bind { writable: false, recursive: true, .. })));
+        assert!(find(&plan, "/sbin").is_none());
+    }
+
+    #[test]
+    fn a_split_usr() {
+        let host = merged();
+        fs::remove_file(host.path().join("bin")).unwrap();
+        fs::create_dir(host.path().join("bin")).unwrap();
+        host.file("bin/sh", b"", 0o755);
+        let plan = plan(host.path(), &NAMES).unwrap();
+        assert_closed(&plan);
+        assert!(matches!(find(&plan, "/bin"), Some(Entry::Bind { .. })));
+    }
+
+    #[test]
+    fn nothing_private_is_in_it() {
+        let host = merged();
+        let plan = plan(host.path(), &NAMES).unwrap();
+        for entry in &plan {
+            let Entry::Bind { source, .. } = entry else { continue };
+            for private in ["home/me", "etc/shadow", "etc/ssl/private"] {
+                assert!(!host.path().join(private).starts_with(source), "{entry:?} shows {private}");
+            }
+        }
+        assert!(find(&plan, "/etc/ssl/certs").is_some());
+    }
+
+    #[test]
+    fn a_link_of_etc_to_a_private_place_is_left_out() {
+        let host = merged();
+        fs::remove_dir(host.path().join("etc/alternatives")).unwrap();
+        symlink(host.path().join("home/me"), host.path().join("etc/alternatives")).unwrap();
+        assert!(find(&plan(host.path(), &NAMES).unwrap(), "/etc/alternatives").is_none());
+    }
+
+    #[test]
+    fn the_time_zone_stays_a_link() {
+        let host = merged();
+        let here = host.path().join("etc/localtime");
+        symlink("../usr/share/zoneinfo/Europe/Bern", &here).unwrap();
+        let target = "/usr/share/zoneinfo/Europe/Bern".into();
+        assert_eq!(
+            find(&plan(host.path(), &NAMES).unwrap(), "/etc/localtime"),
+            Some(&Entry::Symlink { path: "/etc/localtime".into(), target })
+        );
+        fs::remove_file(&here).unwrap();
+        symlink("/home/me/zone", &here).unwrap();
+        assert!(find(&plan(host.path(), &NAMES).unwrap(), "/etc/localtime").is_none());
+        fs::remove_file(&here).unwrap();
+        host.file("etc/localtime", b"TZif", 0o644);
+        assert!(matches!(
+            find(&plan(host.path(), &NAMES).unwrap(), "/etc/localtime"),
+            Some(Entry::Bind { .. })
+        ));
+    }
+
+    #[test]
+    fn a_host_that_keeps_its_programs_in_a_store() {
+        let host = merged();
+        let shell = host.path().join("usr/bin/sh");
+        fs::remove_file(&shell).unwrap();
+        fs::create_dir_all(host.path().join("nix/store")).unwrap();
+        host.file("nix/store/sh", b"", 0o755);
+        symlink(host.path().join("nix/store/sh"), &shell).unwrap();
+        let error = plan(host.path(), &NAMES).unwrap_err();
+        assert_eq!(error.code(), Code::Host);
+        assert!(error.message().contains("root file system directory"), "{error}");
+    }
+
+    #[test]
+    fn the_resolver_is_the_gateway_and_only_with_a_network() {
+        let content = |network, path: &str| {
+            let plan = host(&Names { hostname: "box", network }).unwrap();
+            match find(&plan, path) {
+                Some(Entry::File { content, .. }) => String::from_utf8(content.clone()).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(content(true, "/etc/resolv.conf"), "nameserver 192.0.0.1\n");
+        assert_eq!(content(false, "/etc/resolv.conf"), "");
+        assert!(content(true, "/etc/hosts").contains("192.0.0.2\tbox\n"));
+        assert_eq!(content(true, "/etc/hostname"), "box\n");
+    }
+
+    #[test]
+    fn this_host() {
+        assert_closed(&host(&NAMES).unwrap());
+    }
+}

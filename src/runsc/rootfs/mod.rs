@@ -1,0 +1,130 @@
+//! What a sandbox's root file system is composed of: a plan that is data.
+//!
+//! The keeper carries the plan out, in order, on an empty tmpfs in its own mount namespace. Nothing of it is
+//! seen by the host, and nothing of the host's is written: gVisor puts a memory overlay above, so that all of
+//! it can be written to inside without reaching what is below.
+//!
+//! # Symbolic links
+//!
+//! A plan never leads outside by a link. All directories above an entry are [`Entry::Dir`]s of the same plan,
+//! on the tmpfs, so that no link can lie on the way to a destination. Sources are without links when the plan
+//! is made, and the keeper opens them with `RESOLVE_NO_SYMLINKS`, so that a later exchange is an error. Links
+//! themselves are remade as [`Entry::Symlink`]: text that only the sandbox ever follows, within itself.
+mod etc;
+mod host;
+mod user;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use etc::Names;
+
+use crate::error::{Code, Error, Result};
+
+/// Where init is put, below the root; the keeper binds its own file there.
+pub(crate) const INIT: &str = "/.sbx/init";
+
+/// The directory of [`INIT`], in every plan.
+const OURS: &str = "/.sbx";
+
+/// The most entries a plan may have. Each is a mount or a file in the keeper's namespace.
+const ENTRIES_MAX: usize = 8192;
+
+/// One step. Every path is absolute, as the sandbox sees it; the keeper puts its base before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Make a directory.
+    Dir { path: PathBuf, mode: u32 },
+    /// Make a symbolic link; the target is text and is not looked at.
+    Symlink { path: PathBuf, target: PathBuf },
+    /// Make a file.
+    File { path: PathBuf, mode: u32, content: Vec<u8> },
+    /// Make an empty file or directory, as the source is one, and bind the source there. The source must be
+    /// opened without following links in any part of it.
+    Bind { source: PathBuf, path: PathBuf, writable: bool, recursive: bool },
+}
+
+impl Entry {
+    /// Where it is put.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Dir { path, .. }
+            | Self::Symlink { path, .. }
+            | Self::File { path, .. }
+            | Self::Bind { path, .. } => path,
+        }
+    }
+}
+
+/// The plan for a root file system directory of the caller's, or for the default one.
+pub(crate) fn plan(directory: Option<&Path>, names: &Names<'_>) -> Result<Vec<Entry>> {
+    match directory {
+        Some(directory) => user::user(directory, names),
+        None => host::host(names),
+    }
+}
+
+/// A plan in the making.
+#[derive(Debug, Default)]
+struct Plan(Vec<Entry>);
+
+impl Plan {
+    fn dir(&mut self, path: impl Into<PathBuf>, mode: u32) {
+        self.0.push(Entry::Dir { path: path.into(), mode });
+    }
+
+    fn symlink(&mut self, path: impl Into<PathBuf>, target: impl Into<PathBuf>) {
+        self.0.push(Entry::Symlink { path: path.into(), target: target.into() });
+    }
+
+    fn file(&mut self, path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) {
+        self.0.push(Entry::File { path: path.into(), mode: 0o644, content: content.into() });
+    }
+
+    /// Read-only: what is written inside goes to the overlay. Recursive, because in a user namespace a tree
+    /// with mounts of others in it can be bound only whole.
+    fn bind(&mut self, source: impl Into<PathBuf>, path: impl Into<PathBuf>) {
+        self.0.push(Entry::Bind {
+            source: source.into(),
+            path: path.into(),
+            writable: false,
+            recursive: true,
+        });
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        self.0.iter().any(|entry| entry.path() == path)
+    }
+
+    fn finish(self) -> Result<Vec<Entry>> {
+        if self.0.len() > ENTRIES_MAX {
+            return Err(Error::new(
+                Code::Limit,
+                format!(
+                    "the root file system takes {} steps to compose; at most {ENTRIES_MAX}",
+                    self.0.len()
+                ),
+            ));
+        }
+        Ok(self.0)
+    }
+}
+
+#[cfg(test)]
+fn assert_closed(plan: &[Entry]) {
+    use std::collections::HashSet;
+    let mut directories: HashSet<&Path> = HashSet::from([Path::new("/")]);
+    let mut seen = HashSet::new();
+    for entry in plan {
+        let path = entry.path();
+        assert!(path.is_absolute() && seen.insert(path), "{entry:?} comes twice");
+        assert!(!path.components().any(|part| part == std::path::Component::ParentDir), "{entry:?}");
+        assert!(directories.contains(path.parent().unwrap()), "{entry:?} has no directory of ours above it");
+        if let Entry::Dir { path, .. } = entry {
+            directories.insert(path);
+        }
+        if let Entry::Bind { source, .. } = entry {
+            assert_eq!(source, &source.canonicalize().unwrap(), "a link on the way to the source");
+        }
+    }
+    assert!(directories.contains(Path::new(OURS)));
+}

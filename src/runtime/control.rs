@@ -1,0 +1,257 @@
+//! The control thread: creation, keepers, init, netlink, certificates; the lives of all sandboxes.
+//!
+//! What may take a moment happens here and not in the engine, so that it never holds up data. Others talk to
+//! it with [`Command`]s through a [`Control`] and never wait for it, but on what it writes into
+//! [`crate::sandbox::Shared`].
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::host::Host;
+use crate::engine::{self, with_signals_blocked};
+use crate::error::{Code, Context, Error, Result};
+use crate::process::{CaptureProgress, CaptureReader};
+use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::sandbox::{Bench, Command, Control, Life, Shared};
+use crate::tunnel;
+
+/// The lives' kind of key; the engine's are in a reactor of its own.
+const LIFE: Kind = Kind(1);
+/// The captures' kind of key.
+const CAPTURE: Kind = Kind(2);
+/// How many commands are obeyed before the descriptors are looked at again.
+const COMMANDS: usize = 64;
+
+/// The running thread. Dropping it ends all sandboxes and waits for that.
+#[derive(Debug)]
+pub(super) struct Thread {
+    control: Control,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    /// Starts it. The engine's requests come through `control`'s twin, which is made before the engine is.
+    pub(super) fn start(
+        reactor: Reactor,
+        commands: (Sender<Command>, Receiver<Command>),
+        engine: engine::Handle,
+        host: Host,
+        budget: Budget,
+    ) -> Result<Self> {
+        let control = Control::new(commands.0, reactor.waker(), engine.clone());
+        let mut body = Loop {
+            reactor,
+            commands: commands.1,
+            engine,
+            control: control.clone(),
+            host,
+            budget,
+            lives: Slab::new(LIFE),
+            captures: Slab::new(CAPTURE),
+            numbers: HashMap::new(),
+            ending: false,
+        };
+        let thread = with_signals_blocked(|| {
+            std::thread::Builder::new().name("sbx-control".to_owned()).spawn(move || body.run())
+        })?
+        .context("start the control thread")?;
+        Ok(Self { control, thread: Some(thread) })
+    }
+
+    /// The way to it.
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let _ = self.control.send(Command::Shutdown);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The channel to a control thread that is yet to be started, with the function that carries the engine's
+/// requests to it.
+pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>), tunnel::Requests) {
+    let (sender, receiver) = channel();
+    let (commands, waker) = (sender.clone(), reactor.waker());
+    let requests = Box::new(move |request| {
+        // A control thread that is gone needs nothing any more.
+        if commands.send(Command::Engine(request)).is_ok() {
+            let _ = waker.wake();
+        }
+    });
+    ((sender, receiver), requests)
+}
+
+struct Loop {
+    reactor: Reactor,
+    commands: Receiver<Command>,
+    engine: engine::Handle,
+    control: Control,
+    host: Host,
+    budget: Budget,
+    lives: Slab<Life>,
+    captures: Slab<CaptureReader>,
+    numbers: HashMap<u64, Key>,
+    ending: bool,
+}
+
+impl Loop {
+    fn run(&mut self) {
+        let mut wakes = Vec::new();
+        let mut busy = false;
+        while !(self.ending && self.numbers.is_empty()) {
+            if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO), &mut wakes) {
+                log::error!("the control thread's poll failed: {error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            for wake in wakes.drain(..) {
+                if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
+                    log::error!("a bug: {wake:?} has panicked in the control thread");
+                    self.abandon(wake);
+                }
+            }
+            busy = true;
+            for _ in 0..COMMANDS {
+                let Ok(command) = self.commands.try_recv() else {
+                    busy = false;
+                    break;
+                };
+                if catch_unwind(AssertUnwindSafe(|| self.obey(command))).is_err() {
+                    log::error!("a bug: a command to the control thread has panicked");
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, wake: Wake) {
+        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        match (key.kind(), wake) {
+            (CAPTURE, _) => self.read_capture(key),
+            (_, Wake::Ready(_, lane, _)) => self.with(key, |life, bench| life.ready(bench, lane)),
+            (_, Wake::Timer(_) | Wake::Again(_)) => self.with(key, |life, bench| life.timer(bench)),
+        }
+    }
+
+    /// Lets a life do something, then sees what is left of it.
+    fn with(&mut self, key: Key, act: impl FnOnce(&mut Life, &mut Bench<'_>)) {
+        let Some(life) = self.lives.get_mut(key) else { return };
+        let mut bench = Bench { reactor: &mut self.reactor, engine: &self.engine, control: &self.control };
+        act(life, &mut bench);
+        let captures = life.take_captures();
+        if life.is_gone()
+            && let Some(life) = self.lives.remove(key)
+        {
+            self.numbers.remove(&life.shared().number);
+            life.tell();
+        }
+        captures.into_iter().for_each(|capture| self.watch(capture));
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Create(shared) => self.create(&shared),
+            Command::Terminate(number) => self.by_number(number, Life::terminate),
+            Command::Signal(number, signal) => {
+                self.by_number(number, |life, bench| life.signal(bench, signal));
+            }
+            Command::Probe(number) => self.by_number(number, Life::start_probing),
+            Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
+            Command::Engine(tunnel::Request::NeedSockets { key, count }) => {
+                self.by_number(key, |life, bench| life.sockets(bench, count));
+            }
+            Command::Engine(tunnel::Request::NeedLoopback { key, port, ticket }) => {
+                if self.numbers.contains_key(&key) {
+                    self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
+                } else {
+                    let answer = Err(Error::new(Code::State, "the sandbox has ended"));
+                    let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
+                }
+            }
+            Command::Engine(tunnel::Request::Limit { key, what }) => {
+                self.by_number(key, |life, _| life.limit(what));
+            }
+            Command::Shutdown => {
+                self.ending = true;
+                let all: Vec<u64> = self.numbers.keys().copied().collect();
+                all.into_iter().for_each(|number| self.by_number(number, Life::terminate));
+            }
+        }
+    }
+
+    fn by_number(&mut self, number: u64, act: impl FnOnce(&mut Life, &mut Bench<'_>)) {
+        if let Some(key) = self.numbers.get(&number) {
+            self.with(*key, act);
+        }
+    }
+
+    fn create(&mut self, shared: &Arc<Shared>) {
+        if let Err(error) = self.try_create(shared) {
+            shared.fail(error.context(format!("sandbox {}", shared.id)));
+        }
+    }
+
+    fn try_create(&mut self, shared: &Arc<Shared>) -> Result<()> {
+        if self.ending {
+            return Err(Error::new(Code::Closed, "the runtime was shut down"));
+        }
+        let permit = self.budget.acquire(Life::DESCRIPTORS + shared.config.ports().len()).ok_or_else(|| {
+            Error::new(
+                Code::Limit,
+                "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end others",
+            )
+        })?;
+        let plan = self.host.plan(shared)?;
+        let begun = Life::begin(self.host.program(), Arc::clone(shared), plan, permit)?;
+        let key = self.lives.insert(begun);
+        self.numbers.insert(shared.number, key);
+        self.with(key, |life, bench| life.watch(bench, key));
+        Ok(())
+    }
+
+    fn watch(&mut self, capture: CaptureReader) {
+        let key = self.captures.insert(capture);
+        if let Some(capture) = self.captures.get_mut(key)
+            && let Err(error) = self.reactor.register(std::os::fd::AsFd::as_fd(capture), key, Lane::Front)
+        {
+            log::error!("an output can't be captured: {error}");
+            self.captures.remove(key);
+        }
+    }
+
+    fn read_capture(&mut self, key: Key) {
+        let Some(capture) = self.captures.get_mut(key) else { return };
+        match capture.read() {
+            CaptureProgress::Drained => {}
+            CaptureProgress::More => self.reactor.again(key),
+            CaptureProgress::Ended => {
+                self.reactor.deregister(std::os::fd::AsFd::as_fd(capture));
+                self.captures.remove(key);
+            }
+        }
+    }
+
+    /// After a bug: what the wake-up was for can't be trusted any more, and its sandbox ends.
+    fn abandon(&mut self, wake: Wake) {
+        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        if key.kind() == CAPTURE {
+            self.captures.remove(key);
+        } else if let Some(life) = self.lives.remove(key) {
+            self.numbers.remove(&life.shared().number);
+            // Dropping the life closes the keeper's channel, which ends everything.
+            life.shared().fail(Error::new(Code::Panic, "the control thread panicked: a bug of the library"));
+            let (key, reply) = (life.shared().number, Box::new(|| ()));
+            let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply });
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What a runtime has of its host: runsc, the keeper's program, the certificate authority.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::RuntimeConfig;
+use crate::error::Result;
+use crate::keeper::Program;
+use crate::net;
+use crate::runsc::doctor::LiveProbe;
+use crate::runsc::find::{Locator, Search};
+use crate::sandbox::{Plan, Shared};
+use crate::tunnel::Authority;
+
+/// Read from the environment when the runtime is made, and never again.
+#[derive(Debug)]
+pub(crate) struct Host {
+    locator: Locator,
+    program: Program,
+    authority: Authority,
+    user_namespace: bool,
+}
+
+impl Host {
+    /// Finds what is needed; an unusable runsc is an error here already.
+    pub(super) fn new(config: &RuntimeConfig) -> Result<Self> {
+        let locator = locator(config);
+        locator.locate()?;
+        let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER"));
+        Ok(Self {
+            locator,
+            program: Program::new(keeper.as_deref())?,
+            authority: Authority::new()?,
+            user_namespace: config.user_namespace,
+        })
+    }
+
+    /// The keeper's program.
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Plans a sandbox. runsc is looked at anew, so a replaced one is probed again.
+    pub(super) fn plan(&self, shared: &Arc<Shared>) -> Result<Plan> {
+        let runsc = self.locator.locate()?;
+        let ipv6 = net::host_has_ipv6_route();
+        Plan::new(&shared.id, &shared.config, &runsc, &self.authority, self.user_namespace, ipv6)
+    }
+}
+
+/// Where runsc is looked for.
+pub(super) fn locator(config: &RuntimeConfig) -> Locator {
+    Locator::new(Search {
+        explicit: config.runsc.clone(),
+        variable: env::var_os("SBX_RUNSC"),
+        path: env::var_os("PATH"),
+    })
+}
+
+fn environment(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// What a keeper can do here: tried by having one make its namespaces, and laying links and rules in them.
+pub(super) fn trial(config: &RuntimeConfig) -> Option<LiveProbe> {
+    let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER"));
+    Some(super::trial::run(keeper.as_deref(), config.user_namespace))
+}

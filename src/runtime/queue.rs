@@ -1,5 +1,0 @@
-//! placeholder
-
-/// placeholder
-#[derive(Clone, Debug)]
-pub struct Queue {}

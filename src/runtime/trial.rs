@@ -1,0 +1,104 @@
+//! The doctor's trial: a keeper makes its namespaces, and links and rules are laid in them; nothing is
+//! started, and all of it is gone with the keeper.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::error::{Code, Error, Result};
+use crate::keeper::wire::keeper::{Reply, Request, Setup};
+use crate::keeper::{Keeper, Program};
+use crate::net::topology;
+use crate::runsc::doctor::LiveProbe;
+
+/// Far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tries everything in the order in which a sandbox's start does; what comes after a failure is not tried.
+pub(super) fn run(keeper: Option<&Path>, user_namespace: bool) -> LiveProbe {
+    let mut found = LiveProbe::default();
+    let program = Program::new(keeper);
+    found.memfd_exec = Some(outcome(&program));
+    let Ok(program) = program else { return found };
+    if let Err(error) = attempt(&program, user_namespace, &mut found) {
+        log::debug!("the doctor's trial ended early: {error}");
+    }
+    found
+}
+
+fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Result<()> {
+    let mut keeper = Keeper::start(program)?;
+    let result = in_namespaces(&mut keeper, user_namespace, found);
+    // Its end is waited for, so that nothing of the trial is left when the report is read.
+    keeper.ask(&Request::Kill, vec![]).ok();
+    let deadline = Instant::now() + PATIENCE;
+    if !readable(keeper.process(), deadline) {
+        keeper.kill();
+    }
+    keeper.reap();
+    result
+}
+
+fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProbe) -> Result<()> {
+    let setup = Setup { user_namespace, network: true, only_namespaces: true, ..Setup::default() };
+    keeper.ask(&Request::Setup(Box::new(setup)), vec![])?;
+    let (reply, fds) = hear(keeper)?;
+    match reply {
+        Reply::Namespaces { refused } => {
+            found.user_namespace = user_namespace.then_some(Ok(()));
+            found.mount_namespace = Some(Ok(()));
+            found.network_namespace = Some(Ok(()));
+            found.proc_sys_writable = Some(if refused.is_empty() { Ok(()) } else { Err(libc::EROFS) });
+        }
+        Reply::Failed { step, errno } => {
+            let place = match String::from_utf8_lossy(&step).as_ref() {
+                "mount and ipc namespaces" => &mut found.mount_namespace,
+                "network namespace G" | "network namespace S" => &mut found.network_namespace,
+                "NETLINK_NETFILTER in G (nf_tables)" => &mut found.nf_tables,
+                _ => &mut found.user_namespace,
+            };
+            *place = Some(Err(errno));
+            return Ok(());
+        }
+        other => return Err(Error::new(Code::Internal, format!("the keeper said {other:?}"))),
+    }
+    let [route_g, filter_g, route_s, ns_s] = <[OwnedFd; 4]>::try_from(fds)
+        .map_err(|_| Error::new(Code::Internal, "the keeper sent other descriptors than expected"))?;
+    let plan = topology::Plan { mtu: 1500, ipv6: false };
+    let links = topology::configure_links(topology::Sockets { route_g, route_s, ns_s }, &plan);
+    found.veth = Some(outcome(&links));
+    links?;
+    let rules = topology::load_rules(filter_g, &plan);
+    found.nf_tables = Some(outcome(&rules));
+    found.tproxy = Some(outcome(&rules));
+    rules.map(drop)
+}
+
+fn hear(keeper: &mut Keeper) -> Result<(Reply, Vec<OwnedFd>)> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(heard) = keeper.hear()? {
+            return Ok(heard);
+        }
+        if !readable(keeper.as_fd(), deadline) {
+            return Err(Error::new(Code::TimedOut, "the keeper did not answer"));
+        }
+    }
+}
+
+fn readable(fd: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            ready => return ready.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
+fn outcome<T>(result: &Result<T>) -> Result<(), i32> {
+    result.as_ref().map(|_| ()).map_err(|error| error.os_error().unwrap_or(libc::EIO))
+}

@@ -1,0 +1,237 @@
+//! From what a sandbox is asked to be to what keeper, runsc, init and engine are told.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::net::TcpListener;
+
+use crate::config::{Config, Port, PortKind, Probe, Stdio, user::Account};
+use crate::error::{Code, Error, Result};
+use crate::keeper::wire::init::{Start, User};
+use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
+use crate::net::{sysctl, topology};
+use crate::policy::Mode;
+use crate::process::Stream;
+use crate::runsc::bundle::{Bundle, BundleMount};
+use crate::runsc::command::{Launch, Network, SandboxId};
+use crate::runsc::probe::Runsc;
+use crate::runsc::rootfs;
+use crate::tunnel::{Authority, Identity, Tunnel, TunnelMap, listen};
+
+/// The pause between two questions if no probe is configured.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A sandbox's host name if none is given.
+const HOSTNAME: &str = "sandbox";
+
+/// Everything that is decided before the first process is started.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Whether it has a network at all.
+    pub(crate) network: bool,
+    /// For the keeper.
+    pub(crate) setup: Setup,
+    /// The command line of runsc.
+    pub(crate) arguments: Vec<Vec<u8>>,
+    /// Links, addresses, rules.
+    pub(crate) topology: topology::Plan,
+    /// For init.
+    pub(crate) start: Start,
+    /// The program's streams.
+    pub(crate) stdio: [Stdio; 3],
+    /// The tunnels' listeners, open already: a taken port is an error before anything is started.
+    pub(crate) listeners: Vec<Listening>,
+    /// What encrypted tunnels prove themselves with.
+    pub(crate) identity: Option<Identity>,
+    /// What the host is told of the tunnels.
+    pub(crate) tunnels: TunnelMap,
+}
+
+/// A listener and what it is for.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// The port inside.
+    pub(crate) container_port: u16,
+    /// With or without TLS.
+    pub(crate) kind: PortKind,
+    /// Bound and listening.
+    pub(crate) listener: TcpListener,
+}
+
+impl Plan {
+    /// Plans a sandbox. Opens its listeners and looks at the host's files; starts nothing.
+    pub(crate) fn new(
+        id: &SandboxId,
+        config: &Config,
+        runsc: &Runsc,
+        authority: &Authority,
+        user_namespace: bool,
+        ipv6: bool,
+    ) -> Result<Self> {
+        let network = config.policy().mode() != Mode::Blocked;
+        let hostname = config.hostname().unwrap_or(HOSTNAME);
+        let names = rootfs::Names { hostname, network };
+        let entries = rootfs::plan(config.rootfs(), &names)?;
+        let (binds, mounts) = bind_mounts(config)?;
+        let bundle = Bundle {
+            root: Path::new("/rootfs"),
+            init: rootfs::INIT,
+            hostname,
+            network_namespace: network.then_some(Path::new("/proc/self/ns/net")),
+            mounts: &mounts,
+        };
+        let launch = Launch {
+            id,
+            root: Path::new("/state"),
+            log: Path::new("/state/log"),
+            panic_log: Path::new("/state/panic"),
+            bundle: Path::new("/bundle"),
+            network: if network { Network::Sandbox } else { Network::None },
+            init_socket: 3,
+        };
+        let identity = runsc.identity();
+        let setup = Setup {
+            user_namespace,
+            network,
+            only_namespaces: false,
+            sysctls: if network { gateway_settings() } else { Vec::new() },
+            runsc: runsc.path().as_os_str().as_bytes().to_vec(),
+            runsc_identity: (identity.device, identity.inode),
+            rootfs: entries.into_iter().map(wire_entry).collect(),
+            mounts: binds,
+            bundle: bundle.json()?,
+        };
+        let listeners = open_listeners(config)?;
+        let identity = tls_identity(config, authority)?;
+        let tunnels = tunnel_map(&listeners, identity.as_ref())?;
+        Ok(Self {
+            network,
+            setup,
+            arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
+            topology: topology::Plan { mtu: config.mtu(), ipv6 },
+            start: start(config),
+            stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
+            listeners,
+            identity,
+            tunnels,
+        })
+    }
+}
+
+/// How programs of this sandbox are started: everything but number, streams, and, for other programs than
+/// the sandbox's own, arguments.
+pub(super) fn start(config: &Config) -> Start {
+    let account = |account: &Account| match account {
+        Account::Id(number) => number.to_string(),
+        Account::Name(name) => name.clone(),
+    };
+    let user = config.user().map(|user| User {
+        user: account(&user.user),
+        group: user.group.as_ref().map(account).unwrap_or_default(),
+    });
+    let environment = config.env().iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+    Start {
+        arguments: config.command().iter().map(|argument| argument.clone().into_bytes()).collect(),
+        environment: environment.collect(),
+        directory: config.workdir().as_bytes().to_vec(),
+        user: user.unwrap_or_default(),
+        ..Start::default()
+    }
+}
+
+/// How a sandbox is asked whether it is ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Question<'a> {
+    /// By connecting to a port.
+    Port(u16),
+    /// By a command that succeeds.
+    Command(&'a [String]),
+}
+
+/// The question and the pause between two: the configured probe, else the first port listed.
+pub(super) fn probe(config: &Config) -> Option<(Question<'_>, Duration)> {
+    match config.readiness_probe() {
+        Some(Probe::Tcp { port, interval }) => Some((Question::Port(*port), *interval)),
+        Some(Probe::Exec { command, interval }) => Some((Question::Command(command), *interval)),
+        None => config.ports().first().map(|port| (Question::Port(port.container_port()), INTERVAL)),
+    }
+}
+
+fn gateway_settings() -> Vec<Sysctl> {
+    let setting = |setting: &sysctl::Setting| Sysctl {
+        name: setting.name.as_bytes().to_vec(),
+        value: setting.value.as_bytes().to_vec(),
+        mandatory: setting.mandatory,
+    };
+    sysctl::GATEWAY.iter().map(setting).collect()
+}
+
+fn wire_entry(entry: rootfs::Entry) -> Entry {
+    let bytes = |path: PathBuf| path.into_os_string().into_vec();
+    match entry {
+        rootfs::Entry::Dir { path, mode } => Entry::Directory { path: bytes(path), mode },
+        rootfs::Entry::Symlink { path, target } => {
+            Entry::Symlink { path: bytes(path), target: bytes(target) }
+        }
+        rootfs::Entry::File { path, mode, content } => Entry::File { path: bytes(path), mode, content },
+        rootfs::Entry::Bind { source, path, writable, .. } => {
+            Entry::Bind { path: bytes(path), bind: Bind { source: bytes(source), writable } }
+        }
+    }
+}
+
+/// The caller's mounts: what the keeper attaches below `/mounts`, and what the bundle mounts from there.
+/// (In the root file system itself the memory overlay would swallow what is written to them.)
+fn bind_mounts(config: &Config) -> Result<(Vec<Bind>, Vec<BundleMount>)> {
+    let mut binds = Vec::new();
+    let mut mounts = Vec::new();
+    for (index, mount) in config.mounts().iter().enumerate() {
+        let source = mount.source().canonicalize().map_err(|cause| {
+            let shown = mount.source().display();
+            Error::system(format!("the mount {shown} (for {})", mount.destination()), &cause)
+                .with_code(Code::Invalid)
+        })?;
+        binds.push(Bind { source: source.into_os_string().into_vec(), writable: mount.is_writable() });
+        mounts.push(BundleMount {
+            source: PathBuf::from(format!("/mounts/{index}")),
+            destination: mount.destination().into(),
+            writable: mount.is_writable(),
+        });
+    }
+    Ok((binds, mounts))
+}
+
+fn open_listeners(config: &Config) -> Result<Vec<Listening>> {
+    let open = |port: &Port| {
+        let container_port = port.container_port();
+        let listener = listen(port.listen()).map_err(|error| {
+            error.context(format!("the tunnel of port {container_port} at {}", port.listen()))
+        })?;
+        Ok(Listening { container_port, kind: port.kind(), listener })
+    };
+    config.ports().iter().map(open).collect()
+}
+
+fn tls_identity(config: &Config, authority: &Authority) -> Result<Option<Identity>> {
+    if config.ports().iter().all(|port| port.kind() == PortKind::Unencrypted) {
+        return Ok(None);
+    }
+    match config.certificate() {
+        Some(certificate) => Identity::of_host(certificate.key(), certificate.chain_pem()).map(Some),
+        None => authority.issue(config.tls_names()).map(Some),
+    }
+}
+
+fn tunnel_map(listeners: &[Listening], identity: Option<&Identity>) -> Result<TunnelMap> {
+    let tunnel = |listening: &Listening| {
+        let address = listening
+            .listener
+            .local_addr()
+            .map_err(|cause| Error::system("the address of a tunnel's listener", &cause))?;
+        Ok(Tunnel::new(listening.container_port, listening.kind, address, None))
+    };
+    let tunnels = listeners.iter().map(tunnel).collect::<Result<Vec<_>>>()?;
+    let ca = identity.map(|identity| identity.ca_pem().to_owned());
+    Ok(TunnelMap::new(tunnels, ca, identity.map(|identity| identity.pin().to_owned())))
+}

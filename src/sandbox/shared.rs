@@ -1,0 +1,143 @@
+//! What the host's threads and the control thread know together of one sandbox.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Exit, State};
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::event::{Event, EventKind, queue};
+use crate::process::Capture;
+use crate::runsc::command::SandboxId;
+use crate::tunnel::{Counters, TunnelMap};
+
+/// One sandbox, seen from all threads. The control thread writes, everybody reads and waits.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The runtime's own number for it, never used twice.
+    pub(crate) number: u64,
+    /// Its id: `sb-` and 16 hexadecimal digits.
+    pub(crate) id: SandboxId,
+    /// What it was asked to be.
+    pub(crate) config: Config,
+    /// Where its events go.
+    events: Option<queue::Sender>,
+    /// What its connections have done.
+    pub(crate) counters: Arc<Counters>,
+    facts: Mutex<Facts>,
+    changed: Condvar,
+}
+
+/// What is known of it now.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Where it is in its life.
+    pub(crate) state: State,
+    /// Why it could not be created.
+    pub(crate) failure: Option<Error>,
+    /// Its tunnels, once the listeners exist.
+    pub(crate) tunnels: Option<TunnelMap>,
+    /// Whether the server inside has answered.
+    pub(crate) ready: bool,
+    /// How it ended.
+    pub(crate) exit: Option<Exit>,
+    /// The host has freed it: waiters return.
+    pub(crate) closed: bool,
+    /// The host's ends of its program's streams, until they are taken.
+    pub(crate) descriptors: [Option<OwnedFd>; 3],
+    /// Captures of its program's output streams.
+    pub(crate) captures: [Option<Capture>; 3],
+}
+
+impl Shared {
+    /// A sandbox that is about to be created.
+    pub(crate) fn new(number: u64, id: SandboxId, config: Config) -> Result<Self> {
+        let events = config.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
+        let facts = Facts {
+            state: State::Starting,
+            failure: None,
+            tunnels: None,
+            ready: false,
+            exit: None,
+            closed: false,
+            descriptors: [None, None, None],
+            captures: [None, None, None],
+        };
+        Ok(Self {
+            number,
+            id,
+            config,
+            events,
+            counters: Arc::default(),
+            facts: Mutex::new(facts),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// What is known now. Held for moments only.
+    pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known and wakes who waits for it.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `look` finds what it looks for, the time runs out, or the sandbox is freed.
+    pub(crate) fn wait_for<T>(
+        &self,
+        what: &str,
+        timeout: Option<Duration>,
+        mut look: impl FnMut(&mut Facts) -> Option<Result<T>>,
+    ) -> Result<T> {
+        // A timeout beyond what the clock can say is as good as none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut facts = self.facts();
+        loop {
+            if let Some(found) = look(&mut facts) {
+                return found;
+            }
+            if facts.closed {
+                return Err(Error::new(Code::Closed, format!("sandbox {} was freed", self.id)));
+            }
+            facts = match deadline {
+                None => self.changed.wait(facts).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        let waited = timeout.unwrap_or_default().as_millis();
+                        let message = format!("sandbox {}: {what} took longer than {waited} ms", self.id);
+                        return Err(Error::new(Code::TimedOut, message));
+                    }
+                    let (facts, _) =
+                        self.changed.wait_timeout(facts, left).unwrap_or_else(PoisonError::into_inner);
+                    facts
+                }
+            };
+        }
+    }
+
+    /// It can't be created, or not go on.
+    pub(crate) fn fail(&self, error: Error) {
+        self.update(|facts| {
+            facts.state = State::Ended;
+            facts.failure = Some(error.clone());
+        });
+        self.tell(EventKind::Failed, |event| {
+            event.code = error.code().number();
+            event.detail = error.message().to_owned();
+        });
+    }
+
+    /// Tells the host, if it wants to be told.
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        if let Some(sender) = &self.events {
+            let mut event = Event::new(kind);
+            fill(&mut event);
+            sender.push(event);
+        }
+    }
+}

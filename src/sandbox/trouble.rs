@@ -1,0 +1,73 @@
+//! What failed in keeper, runsc and init, in words that say what to do.
+
+use std::io;
+
+use crate::error::{Code, Error};
+use crate::keeper::wire::init::Step;
+
+/// A step of the keeper that failed.
+pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
+    let step = String::from_utf8_lossy(step);
+    let cause = io::Error::from_raw_os_error(errno);
+    let namespace = matches!(&*step, "user namespace" | "/proc/self/uid_map" | "/proc/self/gid_map");
+    let remedy = match (&*step, errno) {
+        ("user namespace", libc::ENOSPC) => {
+            ": no more user namespaces are allowed: sysctl user.max_user_namespaces=15000"
+        }
+        ("/proc/self/uid_map", libc::EPERM) if nix::unistd::geteuid().is_root() => {
+            ": uid 0 needs CAP_SETFCAP to map itself (user_namespaces(7)): run as an ordinary user, or add that \
+             capability"
+        }
+        _ if namespace => {
+            ": user namespaces are disabled or restricted here: see sbx_runtime_check for the setting that \
+             blocks them and how to change it"
+        }
+        ("NETLINK_NETFILTER in G (nf_tables)", _) => ": the kernel has no nf_tables: modprobe nf_tables",
+        _ => "",
+    };
+    Error::system(format!("the keeper failed at {step}"), &cause).with_code(Code::Host).append(remedy)
+}
+
+/// The command, the user or the directory is not as the sandbox needs it.
+pub(super) fn program(step: Step, errno: i32, command: &str, directory: &str) -> Error {
+    let cause = io::Error::from_raw_os_error(errno);
+    let text = match step {
+        Step::Execute => format!("the command {command:?} can't be started in the sandbox"),
+        Step::Directory => format!("the working directory {directory:?} can't be entered in the sandbox"),
+        Step::User => {
+            let text = "the user or group is not known in the sandbox's /etc/passwd or /etc/group";
+            return Error::new(Code::Exec, text);
+        }
+        Step::Identity => "the command can't run as that user".to_owned(),
+        Step::Process | Step::Message => format!("the command {command:?} could not be started"),
+    };
+    Error::system(text, &cause).with_code(Code::Exec)
+}
+
+/// The last that runsc said: the last message of its log, else the end of its output.
+pub(super) fn last_words(log: &[u8], output: &[u8]) -> String {
+    let log = String::from_utf8_lossy(log);
+    // The log is JSON objects, one after another, the first perhaps cut (runsc's --log-format=json).
+    let from = log.rfind("{\"msg\":").unwrap_or(log.len());
+    let entry = log.get(from..).and_then(|text| serde_json::from_str::<serde_json::Value>(text.trim()).ok());
+    let message = entry.as_ref().and_then(|entry| entry.get("msg")).and_then(serde_json::Value::as_str);
+    let text = match message {
+        Some(message) => message.to_owned(),
+        None => String::from_utf8_lossy(output).lines().last().unwrap_or_default().to_owned(),
+    };
+    let text: String = text.trim().chars().filter(|character| !character.is_control()).take(400).collect();
+    if text.is_empty() { "it said nothing".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_message_of_the_log_counts() {
+        let log = br#"cut":"x"}{"msg":"first","level":"error","time":"t"}{"msg":"the \"last\"","level":"error","time":"t"}"#;
+        assert_eq!(last_words(log, b"output"), "the \"last\"");
+        assert_eq!(last_words(b"", b"one\ntwo\n"), "two");
+        assert_eq!(last_words(b"{\"msg\":\"cut", b""), "it said nothing");
+    }
+}

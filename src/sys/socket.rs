@@ -1,0 +1,155 @@
+//! Sockets as the relay needs them: never blocking, never raising SIGPIPE, closed with a reset on demand.
+
+#![allow(unsafe_code, reason = "connect() with AF_UNSPEC and SIOCOUTQ have no safe wrapper")]
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{self, MsgFlags, Shutdown, SockaddrIn, SockaddrIn6, SockaddrStorage, sockopt};
+
+/// Where the descriptor's bytes go; the two differ only in how a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// A TCP connection.
+    Tcp,
+    /// An AF_UNIX stream.
+    Unix,
+}
+
+/// A connected, non-blocking stream socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    family: Family,
+}
+
+impl Socket {
+    /// Takes a descriptor that is non-blocking already.
+    pub(crate) fn new(fd: OwnedFd, family: Family) -> Self {
+        Self { fd, family }
+    }
+
+    /// Takes a descriptor from outside and makes it non-blocking.
+    pub(crate) fn adopt(fd: OwnedFd, family: Family) -> io::Result<Self> {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self { fd, family })
+    }
+
+    /// Reads what there is; 0 is the end of the stream.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| socket::recv(self.fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
+    }
+
+    /// Writes what fits, without SIGPIPE: the host's disposition may be the deadly default.
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        retry(|| socket::send(self.fd.as_raw_fd(), bytes, flags))
+    }
+
+    /// Ends our direction of the stream; reading goes on.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        match socket::shutdown(self.fd.as_raw_fd(), Shutdown::Write) {
+            // The peer has gone completely in the meantime: nobody is left to be told.
+            Ok(()) | Err(nix::Error::ENOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Cuts the connection so that the peer sees a reset, also when a forked child of the host holds the
+    /// socket too (SO_LINGER would do nothing then). An AF_UNIX peer sees the end of the stream, or
+    /// ECONNRESET if it had sent something that nobody read.
+    pub(crate) fn reset(self) {
+        match self.family {
+            Family::Tcp => disconnect(self.fd.as_fd()),
+            Family::Unix => {
+                let _ = socket::shutdown(self.fd.as_raw_fd(), Shutdown::Both);
+            }
+        }
+    }
+
+    /// How many written bytes the peer's kernel hasn't acknowledged yet (0 if that can't be told).
+    pub(crate) fn unsent(&self) -> usize {
+        let mut count: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int, to which `count` is a valid pointer
+        // for the length of the call; the descriptor is open because we own it.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+        if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
+    }
+
+    /// The error that waits on the socket, if one does.
+    pub(crate) fn pending_error(&self) -> io::Result<()> {
+        match socket::getsockopt(&self.fd, sockopt::SocketError)? {
+            0 => Ok(()),
+            number => Err(io::Error::from_raw_os_error(number)),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(nix::Error::EINTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Starts to connect a non-blocking TCP socket: true if it is connected at once.
+pub(crate) fn connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<bool> {
+    let address = SockaddrStorage::from(to);
+    match socket::connect(fd.as_raw_fd(), &address) {
+        Ok(()) => Ok(true),
+        // Interrupted or not, the connect goes on and readiness tells of its end.
+        Err(nix::Error::EINPROGRESS | nix::Error::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a socket its source address, and leaves the choice of the port to connect(), which can take one that
+/// is in use towards another destination.
+pub(crate) fn bind_source(fd: BorrowedFd<'_>, source: std::net::IpAddr) -> io::Result<()> {
+    socket::setsockopt(&fd, sockopt::IpBindAddressNoPort, &true)?;
+    match source {
+        std::net::IpAddr::V4(ip) => {
+            socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(ip, 0)))?;
+        }
+        std::net::IpAddr::V6(ip) => {
+            socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(ip, 0, 0, 0)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Small writes go out at once: the relay writes whole chunks, and the peers decided about batching.
+pub(crate) fn set_no_delay(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(socket::setsockopt(&fd, sockopt::TcpNoDelay, &true)?)
+}
+
+/// Has the kernel find out when the other end has vanished without a word.
+pub(crate) fn set_keep_alive(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(socket::setsockopt(&fd, sockopt::KeepAlive, &true)?)
+}
+
+/// Resets a TCP connection now, whoever else holds it: connect() to AF_UNSPEC is the kernel's disconnect.
+pub(crate) fn disconnect(fd: BorrowedFd<'_>) {
+    let nowhere = libc::sockaddr {
+        #[allow(clippy::cast_possible_truncation, reason = "AF_UNSPEC is 0")]
+        #[allow(clippy::cast_sign_loss, reason = "AF_UNSPEC is 0")]
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "a sockaddr has 16 bytes")]
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: `nowhere` is a whole sockaddr that lives through the call, `length` is its size, and the
+    // descriptor is open because it is borrowed. The result doesn't matter: the socket is closed next.
+    unsafe { libc::connect(fd.as_raw_fd(), &raw const nowhere, length) };
+}

@@ -1,0 +1,189 @@
+//! Certificates: one authority a runtime, one leaf a sandbox, or the host's own.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::error::{Code, Error, Result};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Valid for clients whose clock is a year off either way, and still below the 825 days beyond which some
+/// platforms refuse a leaf.
+const MARGIN: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// The certificate authority of one runtime. Its key exists in this process's memory only.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// What a sandbox's encrypted tunnels prove themselves with.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    provider: Arc<CryptoProvider>,
+    key: Arc<CertifiedKey>,
+    ca_pem: String,
+    pin: String,
+}
+
+impl Authority {
+    /// Makes a key and a self-signed certificate for it.
+    pub(crate) fn new() -> Result<Self> {
+        let key = new_key()?;
+        let mut params = CertificateParams::default();
+        set_validity(&mut params);
+        params.distinguished_name.push(DnType::CommonName, "libsbx runtime authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(|error| failed(&error))?;
+        Ok(Self { issuer })
+    }
+
+    /// Makes a leaf for 127.0.0.1, ::1, localhost and further names or addresses.
+    pub(crate) fn issue(&self, names: &[String]) -> Result<Identity> {
+        let mut all: Vec<String> = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).into();
+        all.extend(
+            names.iter().filter(|name| !["127.0.0.1", "::1", "localhost"].contains(&name.as_str())).cloned(),
+        );
+        let key = new_key()?;
+        let mut params = CertificateParams::new(all).map_err(|error| {
+            Error::invalid(format!("the tunnels' names {names:?} can't stand in a certificate: {error}"))
+        })?;
+        set_validity(&mut params);
+        params.distinguished_name.push(DnType::CommonName, "libsbx tunnel");
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.signed_by(&key, &self.issuer).map_err(|error| failed(&error))?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let key = CertifiedKey::from_der(vec![leaf.der().clone()], key, &aws_lc_rs::default_provider())
+            .map_err(|error| Error::new(Code::Internal, format!("make a certificate: {error}")))?;
+        Identity::new(Arc::new(key), self.issuer.pem())
+    }
+}
+
+impl Identity {
+    /// The host's own certificate and key. Clients then trust what they trust; the chain's last certificate
+    /// is handed out in the place of a CA.
+    pub(crate) fn of_host(key: Arc<CertifiedKey>, chain_pem: &str) -> Result<Self> {
+        let begin = chain_pem.rfind("-----BEGIN CERTIFICATE-----").unwrap_or(0);
+        Self::new(key, chain_pem.get(begin..).unwrap_or_default().to_owned())
+    }
+
+    fn new(key: Arc<CertifiedKey>, ca_pem: String) -> Result<Self> {
+        let leaf = key.cert.first().ok_or_else(|| Error::invalid("the certificate chain is empty"))?;
+        let parsed = ParsedCertificate::try_from(leaf)
+            .map_err(|error| Error::invalid(format!("the first certificate can't be read: {error}")))?;
+        let pin = format!("sha256//{}", base64(&sha256(&parsed.subject_public_key_info())?));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        Ok(Self { provider, key, ca_pem, pin })
+    }
+
+    /// What rustls needs to serve: TLS 1.2 and 1.3, no early data, tickets of this sandbox's own; `h2` offers
+    /// HTTP/2 before HTTP/1.1.
+    pub(crate) fn server_config(&self, h2: bool) -> Result<Arc<ServerConfig>> {
+        // With the provider given here, the process's default one is neither needed nor touched.
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::new(Code::Internal, format!("TLS versions: {error}")))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
+        config.alpn_protocols = if h2 { vec![b"h2".to_vec()] } else { Vec::new() };
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        // Resumption by tickets only: a cache would grow with the number of clients.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = aws_lc_rs::Ticketer::new()
+            .map_err(|error| Error::new(Code::Internal, format!("TLS tickets: {error}")))?;
+        config.send_tls13_tickets = 1;
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// The certificate that clients have to trust, in PEM.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The pin of the leaf's public key.
+    pub(crate) fn pin(&self) -> &str {
+        &self.pin
+    }
+}
+
+fn new_key() -> Result<KeyPair> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| failed(&error))
+}
+
+fn set_validity(params: &mut CertificateParams) {
+    let now = SystemTime::now();
+    params.not_before = now.checked_sub(MARGIN).unwrap_or(SystemTime::UNIX_EPOCH + DAY).into();
+    params.not_after = now.checked_add(MARGIN).unwrap_or(now).into();
+}
+
+fn failed(error: &rcgen::Error) -> Error {
+    Error::new(Code::Internal, format!("make a certificate: {error}"))
+}
+
+fn sha256(bytes: &[u8]) -> Result<Vec<u8>> {
+    let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    let suite = suite.ok_or_else(|| Error::new(Code::Internal, "the TLS provider has no SHA-256"))?;
+    Ok(suite.common.hash_provider.hash(bytes).as_ref().to_vec())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, n| (bits << 8) | u32::from(group.get(n).copied().unwrap_or(0)));
+        for n in 0..4 {
+            let digit = ALPHABET.get((bits >> (18 - 6 * n)) as usize & 63).copied().unwrap_or(b'=');
+            text.push(if n <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_as_in_rfc_4648() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn a_leaf_has_its_own_key_and_a_bad_name_is_refused() {
+        let authority = Authority::new().unwrap();
+        let (one, two) = (authority.issue(&[]).unwrap(), authority.issue(&["box.example".into()]).unwrap());
+        assert_ne!(one.pin(), two.pin());
+        assert_eq!(one.ca_pem(), two.ca_pem());
+        assert!(one.pin().starts_with("sha256//") && one.pin().len() == 8 + 44, "{}", one.pin());
+        assert_eq!(authority.issue(&["\u{fc}mlaut".into()]).unwrap_err().code(), Code::Invalid);
+    }
+
+    #[test]
+    fn the_hosts_own_certificate_is_served_with_its_pin_and_last_link() {
+        let own = rcgen::generate_simple_self_signed(vec!["example.org".into()]).unwrap();
+        let mut config = crate::Config::new();
+        config.set_tls_certificate(&own.cert.pem(), &own.signing_key.serialize_pem()).unwrap();
+        let certificate = config.certificate().unwrap();
+        let identity = Identity::of_host(certificate.key(), certificate.chain_pem()).unwrap();
+        assert_eq!(identity.ca_pem().trim(), own.cert.pem().trim());
+        identity.server_config(true).unwrap();
+    }
+}

@@ -1,0 +1,220 @@
+//! One end of a relay: a TCP or AF_UNIX stream, bare or under TLS, and what waits to be written to it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use super::flow::{CHUNK, Endpoint, Received, Scratch};
+use super::tls::Tls;
+use crate::reactor::Readiness;
+use crate::sys::socket::Socket;
+
+/// A socket with its readiness and its queue.
+#[derive(Debug)]
+pub(crate) struct End {
+    socket: Socket,
+    tls: Option<Box<Tls>>,
+    /// What the socket didn't take, from `written` on; without any memory when there is nothing.
+    queue: Vec<u8>,
+    written: usize,
+    readable: bool,
+    writable: bool,
+    closing: bool,
+    finished: bool,
+}
+
+impl End {
+    /// A bare end. Both directions are tried before the first readiness arrives.
+    pub(crate) fn plain(socket: Socket) -> Self {
+        Self {
+            socket,
+            tls: None,
+            queue: Vec::new(),
+            written: 0,
+            readable: true,
+            writable: true,
+            closing: false,
+            finished: false,
+        }
+    }
+
+    /// An end whose peer has to make a TLS handshake first.
+    pub(crate) fn encrypted(socket: Socket, config: Arc<ServerConfig>) -> io::Result<Self> {
+        Ok(Self { tls: Some(Box::new(Tls::new(config)?)), ..Self::plain(socket) })
+    }
+
+    /// Takes note of what the kernel said.
+    pub(crate) fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.writable |= readiness.writable;
+    }
+
+    /// Whether data can pass: true from the start without TLS.
+    pub(crate) fn is_established(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_established())
+    }
+
+    /// Queues data that came before the other end existed.
+    pub(crate) fn enqueue(&mut self, bytes: Vec<u8>, scratch: &mut Scratch) {
+        scratch.held += bytes.len();
+        self.queue = bytes;
+    }
+
+    /// Cuts the connection with a reset.
+    pub(crate) fn reset(self, scratch: &mut Scratch) {
+        scratch.held = scratch.held.saturating_sub(self.queued());
+        self.socket.reset();
+    }
+
+    /// Ends the connection in order, after what is queued was tried once more (an alert, most often).
+    pub(crate) fn close(mut self, scratch: &mut Scratch) {
+        let _ = self.flush(scratch);
+        let _ = self.socket.finish();
+        scratch.held = scratch.held.saturating_sub(self.queued());
+    }
+
+    fn write_through(&mut self, bytes: &[u8], held: &mut usize) -> io::Result<()> {
+        let mut rest = bytes;
+        while self.queue.is_empty() && self.writable && !rest.is_empty() {
+            match self.socket.send(rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) => return Err(error),
+            }
+        }
+        if !rest.is_empty() {
+            *held += rest.len();
+            self.queue.extend_from_slice(rest);
+        }
+        Ok(())
+    }
+
+    /// Reads and decrypts.
+    fn receive_sealed(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received> {
+        let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
+        if tls.peer_has_closed() {
+            return Ok(Received::End);
+        }
+        let kept = tls.restore(&mut scratch.sealed)?;
+        // A record that is longer than the small chunk still has to find room.
+        let end = (kept + limit).min(CHUNK);
+        let room = scratch.sealed.get_mut(kept..end).unwrap_or_default();
+        if room.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS message is too long"));
+        }
+        let count = match self.socket.receive(room) {
+            Ok(count) => count,
+            Err(error) => {
+                tls.keep(scratch.sealed.get(..kept).unwrap_or_default());
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    self.readable = false;
+                    return Ok(Received::Blocked);
+                }
+                return Err(error);
+            }
+        };
+        if count == 0 {
+            return Ok(Received::Truncated);
+        }
+        let filled = scratch.sealed.get_mut(..kept + count).unwrap_or_default();
+        let mut talk = Vec::new();
+        let taken = tls.take(filled, &mut scratch.plain, &mut talk);
+        if let Ok((used, _)) = taken {
+            tls.keep(filled.get(used..).unwrap_or_default());
+        }
+        if !talk.is_empty() && !self.closing {
+            self.write_through(&talk, &mut scratch.held)?;
+        }
+        taken.map(|(_, length)| Received::Data(length))
+    }
+}
+
+impl Endpoint for End {
+    fn can_read(&self) -> bool {
+        self.readable
+    }
+
+    fn can_write(&self) -> bool {
+        self.writable
+    }
+
+    fn receive(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received> {
+        if self.tls.is_some() {
+            return self.receive_sealed(scratch, limit);
+        }
+        let room = scratch.plain.get_mut(..limit).unwrap_or_default();
+        match self.socket.receive(room) {
+            Ok(0) => Ok(Received::End),
+            Ok(count) => Ok(Received::Data(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Received::Blocked)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send(&mut self, scratch: &mut Scratch, length: usize) -> io::Result<()> {
+        let Scratch { plain, sealed, held } = scratch;
+        let plain = plain.get(..length).unwrap_or_default();
+        let Some(tls) = self.tls.as_mut() else { return self.write_through(plain, held) };
+        let mut talk = Vec::new();
+        let count = tls.seal(plain, sealed, &mut talk)?;
+        if !talk.is_empty() {
+            self.write_through(&talk, held)?;
+        }
+        self.write_through(sealed.get(..count).unwrap_or_default(), held)
+    }
+
+    fn flush(&mut self, scratch: &mut Scratch) -> io::Result<()> {
+        while self.written < self.queue.len() {
+            match self.socket.send(self.queue.get(self.written..).unwrap_or_default()) {
+                Ok(count) => {
+                    self.written += count;
+                    scratch.held = scratch.held.saturating_sub(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.queue = Vec::new();
+        self.written = 0;
+        Ok(())
+    }
+
+    fn queued(&self) -> usize {
+        self.queue.len() - self.written
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.socket.unsent() == 0
+    }
+
+    fn finish(&mut self, scratch: &mut Scratch) -> io::Result<bool> {
+        if !self.closing {
+            self.closing = true;
+            if let Some(tls) = self.tls.as_mut() {
+                let mut talk = Vec::new();
+                tls.close(&mut talk)?;
+                self.write_through(&talk, &mut scratch.held)?;
+            }
+        }
+        self.flush(scratch)?;
+        if self.queued() == 0 && !self.finished {
+            self.socket.finish()?;
+            self.finished = true;
+        }
+        Ok(self.finished)
+    }
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

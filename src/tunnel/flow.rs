@@ -1,0 +1,208 @@
+//! One direction of a relay, without any descriptor of its own: what is read at one end is written to the
+//! other, the end of the stream is handed on, and while the far side is slow nothing more is read.
+//!
+//! It is written against a trait, so that a test can drive it through a million odd interleavings.
+
+use std::io;
+
+/// How much one read takes at most, and so the most that one end may hold for a reader that has stopped.
+pub(crate) const CHUNK: usize = 256 * 1024;
+
+/// The same while the relays together hold more than [`PRESSURE`] bytes.
+const SMALL_CHUNK: usize = 16 * 1024;
+
+/// The bytes that all relays together may hold before each new read is kept small.
+const PRESSURE: usize = 32 * 1024 * 1024;
+
+/// Room for records: 16 KiB of data become at most 16 KiB and 256 bytes of TLS.
+const SEALED: usize = CHUNK + (CHUNK / 16384 + 2) * 256;
+
+/// The buffers that all relays of an engine share. An idle connection has none.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// Data on its way.
+    pub(crate) plain: Vec<u8>,
+    /// TLS records on their way.
+    pub(crate) sealed: Vec<u8>,
+    /// The bytes that wait in the queues of all ends together.
+    pub(crate) held: usize,
+}
+
+impl Scratch {
+    /// Buffers of full size; the kernel gives the memory when they are first used.
+    pub(crate) fn new() -> Self {
+        Self { plain: vec![0; CHUNK], sealed: vec![0; SEALED], held: 0 }
+    }
+
+    /// How much to read now.
+    fn limit(&self) -> usize {
+        if self.held > PRESSURE { SMALL_CHUNK } else { CHUNK }
+    }
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// So many bytes, at the front of [`Scratch::plain`]; 0 if there was only TLS's own talk.
+    Data(usize),
+    /// The peer said that it has nothing more.
+    End,
+    /// The stream broke off: the end of a TLS stream without close_notify.
+    Truncated,
+    /// Nothing at the moment.
+    Blocked,
+}
+
+/// One end of a relay.
+pub(crate) trait Endpoint {
+    /// Whether a read may bring something.
+    fn can_read(&self) -> bool;
+    /// Whether a write may take something.
+    fn can_write(&self) -> bool;
+    /// Reads at most about `limit` bytes into `scratch.plain`.
+    fn receive(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received>;
+    /// Takes the first `length` bytes of `scratch.plain`, all of them; what the socket won't take is queued.
+    fn send(&mut self, scratch: &mut Scratch, length: usize) -> io::Result<()>;
+    /// Writes what is queued, as far as it goes.
+    fn flush(&mut self, scratch: &mut Scratch) -> io::Result<()>;
+    /// How many bytes are queued.
+    fn queued(&self) -> usize;
+    /// Whether the peer's kernel has everything that was written.
+    fn is_delivered(&self) -> bool;
+    /// Ends this end's outgoing direction once everything queued is written: true when that has happened.
+    fn finish(&mut self, scratch: &mut Scratch) -> io::Result<bool>;
+}
+
+/// Why a direction stopped for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// An end will become ready and wake the relay.
+    Wait,
+    /// The budget is spent and there may be more.
+    Again,
+    /// The end of the stream was handed on.
+    Done,
+}
+
+/// Which end failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Reading failed: the peer has cut the connection.
+    Reading(#[allow(dead_code, reason = "shown by Debug")] io::Error),
+    /// The stream broke off without TLS's close_notify.
+    Truncated,
+    /// Writing failed: nobody takes the data any more.
+    Writing(#[allow(dead_code, reason = "shown by Debug")] io::Error),
+}
+
+/// The state of one direction.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    ended: bool,
+    done: bool,
+}
+
+impl Flow {
+    /// Whether the source has ended its stream.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the end of the stream was handed on.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Treats the source's stream as ended in order.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Moves data until an end isn't ready, the stream has ended, or `budget` is spent; `moved` counts bytes.
+    pub(crate) fn run(
+        &mut self,
+        from: &mut impl Endpoint,
+        to: &mut impl Endpoint,
+        scratch: &mut Scratch,
+        budget: usize,
+        moved: &mut u64,
+    ) -> Result<Progress, Failure> {
+        let mut left = budget;
+        if self.done {
+            return Ok(Progress::Done);
+        }
+        loop {
+            if !to.can_write() && (to.queued() > 0 || self.ended) {
+                return Ok(Progress::Wait);
+            }
+            if self.ended {
+                self.done = to.finish(scratch).map_err(Failure::Writing)?;
+                return Ok(if self.done { Progress::Done } else { Progress::Wait });
+            }
+            if to.queued() > 0 {
+                to.flush(scratch).map_err(Failure::Writing)?;
+                if to.queued() > 0 {
+                    return Ok(Progress::Wait);
+                }
+            }
+            if !from.can_read() {
+                return Ok(Progress::Wait);
+            }
+            if left == 0 {
+                return Ok(Progress::Again);
+            }
+            let limit = scratch.limit();
+            match from.receive(scratch, limit).map_err(Failure::Reading)? {
+                Received::Data(length) => {
+                    // TLS records without data cost work too: a flood of them must not hold the loop.
+                    left = left.saturating_sub(length.max(SMALL_CHUNK));
+                    if length > 0 {
+                        *moved += length as u64;
+                        to.send(scratch, length).map_err(Failure::Writing)?;
+                    }
+                }
+                Received::End => self.ended = true,
+                Received::Truncated => return Err(Failure::Truncated),
+                Received::Blocked => return Ok(Progress::Wait),
+            }
+        }
+    }
+}
+
+/// Delivers what a failed end had sent before it failed. True when the other end's peer has all of it, so that
+/// a reset can follow the data as it would have without us in between.
+pub(crate) fn drain(
+    from: &mut impl Endpoint,
+    to: &mut impl Endpoint,
+    scratch: &mut Scratch,
+    moved: &mut u64,
+) -> io::Result<bool> {
+    loop {
+        if to.queued() > 0 {
+            if to.can_write() {
+                to.flush(scratch)?;
+            }
+            if to.queued() > 0 {
+                return Ok(false);
+            }
+        }
+        if !from.can_read() {
+            break;
+        }
+        let limit = scratch.limit();
+        match from.receive(scratch, limit) {
+            Ok(Received::Data(length)) => {
+                if length > 0 {
+                    *moved += length as u64;
+                    to.send(scratch, length)?;
+                }
+            }
+            // It has failed already; nothing it says now is news.
+            Ok(Received::End | Received::Truncated | Received::Blocked) | Err(_) => break,
+        }
+    }
+    Ok(to.is_delivered())
+}
+
+#[cfg(test)]
+mod tests;

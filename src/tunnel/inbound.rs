@@ -1,0 +1,476 @@
+//! Every listener and every connection of a runtime: accepts, wakes, times out, closes.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ipnetwork::IpNetwork;
+use mio::net::TcpListener;
+
+use super::attempt::Way;
+use super::end::End;
+use super::flow::Scratch;
+use super::listener::{Listener, REST, Security};
+use super::relay::{DRAIN, Outcome, Relay, Reply, Stage, Step};
+use super::settings::{Counters, Settings};
+use super::stock::{QUIET, Stock};
+use super::{Request, Requests};
+use crate::error::{Code, Error};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Wake};
+use crate::sys::socket::{Family, Socket, disconnect};
+
+/// The reactor's kinds of source that belong to [`Inbound`].
+const LISTENER: Kind = Kind(1);
+const RELAY: Kind = Kind(2);
+const UPKEEP: Kind = Kind(3);
+
+/// How many connections one listener accepts before others get a turn.
+const ACCEPTS: usize = 64;
+
+/// How many TLS handshakes go on between two looks at the sockets that carry data. One costs some 200 µs.
+const HANDSHAKES: usize = 4;
+
+/// How often a reset that waits for the data before it looks whether that was delivered.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// A connection uses two descriptors.
+const DESCRIPTORS: usize = 2;
+
+/// What is known of a sandbox.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) settings: Settings,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stock: Stock,
+    /// Connections that wait for a socket, first come first served; some may be gone.
+    pub(super) waiting: VecDeque<Key>,
+    /// The way that last worked for a port.
+    pub(super) ways: HashMap<u16, Way>,
+    /// Which source address is in use: 0 for the kernel's choice, else 1 + index into the settings.
+    pub(super) source: usize,
+    pub(super) open: usize,
+}
+
+/// All tunnels of a runtime.
+pub(crate) struct Inbound {
+    pub(super) sandboxes: HashMap<u64, Sandbox>,
+    listeners: Slab<Listener>,
+    pub(super) relays: Slab<Relay>,
+    resting: Vec<Key>,
+    handshakes: VecDeque<Key>,
+    pub(super) tickets: HashMap<u64, Key>,
+    pub(super) last_ticket: u64,
+    pub(super) scratch: Scratch,
+    pub(super) budget: Budget,
+    pub(super) requests: Requests,
+    upkeep: Key,
+    upkeep_timer: Option<TimerId>,
+    pub(super) freed: bool,
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sandboxes, relays, .. } = self;
+        write!(formatter, "Inbound({} sandboxes, {} connections)", sandboxes.len(), relays.len())
+    }
+}
+
+impl Inbound {
+    /// No tunnel yet.
+    pub(crate) fn new(budget: Budget, requests: Requests) -> Self {
+        let upkeep = Slab::new(UPKEEP).insert(());
+        Self {
+            sandboxes: HashMap::new(),
+            listeners: Slab::new(LISTENER),
+            relays: Slab::new(RELAY),
+            resting: Vec::new(),
+            handshakes: VecDeque::new(),
+            tickets: HashMap::new(),
+            last_ticket: 0,
+            scratch: Scratch::new(),
+            budget,
+            requests,
+            upkeep,
+            upkeep_timer: None,
+            freed: false,
+        }
+    }
+
+    /// Makes a sandbox known.
+    pub(crate) fn add_sandbox(&mut self, key: u64, settings: Settings, counters: Arc<Counters>) {
+        let sandbox = Sandbox {
+            settings,
+            counters,
+            stock: Stock::new(),
+            waiting: VecDeque::new(),
+            ways: HashMap::new(),
+            source: 0,
+            open: 0,
+        };
+        self.sandboxes.insert(key, sandbox);
+    }
+
+    /// Starts to accept connections for a port of a sandbox.
+    pub(crate) fn add_listener(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        port: u16,
+        socket: TcpListener,
+        security: Security,
+        allowed: Option<Vec<IpNetwork>>,
+    ) {
+        if !self.sandboxes.contains_key(&sandbox) {
+            return;
+        }
+        let key = self.listeners.insert(Listener::new(socket, sandbox, port, security, allowed));
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        if let Err(error) = reactor.register(listener.as_fd(), key, Lane::Front) {
+            self.listeners.remove(key);
+            self.report(sandbox, format!("a tunnel's listener can't be watched ({error}); it is closed"));
+            return;
+        }
+        self.restock(reactor, sandbox);
+    }
+
+    /// Relays a stream of the host's to a port of a sandbox.
+    pub(crate) fn attach(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        port: u16,
+        fd: OwnedFd,
+        reply: Reply,
+    ) {
+        let limit = |what: &str| Error::new(Code::Limit, format!("connect to port {port}: {what}"));
+        let Some(known) = self.sandboxes.get(&sandbox) else {
+            return reply(Err(Error::new(Code::Closed, "the sandbox has ended")));
+        };
+        if known.open >= known.settings.max_connections || self.relays.is_full() {
+            return reply(Err(limit("too many connections are open")));
+        }
+        let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+            return reply(Err(limit("the library's budget of descriptors is used up")));
+        };
+        let socket = match Socket::adopt(fd, Family::Unix) {
+            Ok(socket) => socket,
+            Err(error) => return reply(Err(Error::system("connect", &error))),
+        };
+        if let Some(key) = self.admit(reactor, sandbox, port, End::plain(socket), permit, Some(reply)) {
+            self.reach(reactor, key);
+        }
+    }
+
+    /// Forgets a sandbox: its connections are reset, its listeners and sockets closed.
+    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
+        for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
+            if let Some(listener) = self.listeners.remove(key) {
+                reactor.deregister(listener.as_fd());
+                if let Some(timer) = listener.rest {
+                    reactor.cancel(timer);
+                }
+            }
+        }
+        let relays = self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox);
+        for key in relays.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.cut(reactor, key, Error::new(Code::Closed, "the sandbox has ended"));
+        }
+        self.sandboxes.remove(&sandbox);
+        self.freed = true;
+    }
+
+    /// Passes a wake-up to whom it is for.
+    pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
+        let key = match wake {
+            Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key) => key,
+        };
+        match (key.kind(), wake) {
+            (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key),
+            (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key),
+            (RELAY, Wake::Timer(_)) => self.time_out(reactor, key),
+            (RELAY, Wake::Again(_)) => self.drive(reactor, key),
+            (RELAY, Wake::Ready(_, lane, readiness)) => {
+                let Some(relay) = self.relays.get_mut(key) else { return };
+                if relay.note(lane, readiness) == Outcome::Cut {
+                    return self.settle(reactor, key, Outcome::Cut);
+                }
+                if lane == Lane::Back && (readiness.writable || readiness.failed) {
+                    self.check_connect(reactor, key);
+                }
+                self.drive(reactor, key);
+            }
+            _ => self.keep_up(reactor),
+        }
+    }
+
+    /// The rest of a turn: a few handshakes, and listeners that rested for want of descriptors.
+    pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
+        for _ in 0..HANDSHAKES {
+            let Some(key) = self.handshakes.pop_front() else { break };
+            let Some(relay) = self.relays.get_mut(key) else { continue };
+            relay.queued = false;
+            let outcome = relay.shake(&mut self.scratch);
+            self.settle(reactor, key, outcome);
+        }
+        if std::mem::take(&mut self.freed) {
+            for key in std::mem::take(&mut self.resting) {
+                self.end_rest(reactor, key);
+            }
+        }
+    }
+
+    /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.handshakes.is_empty()
+    }
+
+    /// Ends whatever that key names: for the engine, when its code has failed.
+    pub(crate) fn discard(&mut self, reactor: &mut Reactor, key: Key) {
+        if key.kind() == RELAY {
+            self.cut(reactor, key, Error::new(Code::Internal, "the relay has failed"));
+        }
+    }
+
+    fn accept(&mut self, reactor: &mut Reactor, key: Key) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get_mut(key) else { return };
+            if listener.rest.is_some() {
+                return;
+            }
+            let (sandbox, port) = (listener.sandbox, listener.port);
+            let Some(known) = self.sandboxes.get(&sandbox) else { return };
+            if known.open >= known.settings.max_connections || self.relays.is_full() {
+                return self.rest(reactor, key, "as many connections are open as may be");
+            }
+            let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+                return self.rest(reactor, key, "the library's budget of descriptors is used up");
+            };
+            let socket = match listener.accept() {
+                Ok((socket, true)) => Socket::new(socket, Family::Tcp),
+                Ok((socket, false)) => {
+                    known.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    disconnect(socket.as_fd());
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        return self.rest(reactor, key, &format!("a connection can't be accepted ({error})"));
+                    }
+                    // The errors of a connection that was over before it was accepted: see accept(2).
+                    _ => continue,
+                },
+            };
+            listener.reported = false;
+            let front = match &listener.security {
+                Security::Plain => Ok(End::plain(socket)),
+                Security::Tls(config) => End::encrypted(socket, Arc::clone(config)),
+            };
+            let Ok(front) = front else { continue };
+            let encrypted = !front.is_established();
+            if let Some(relay) = self.admit(reactor, sandbox, port, front, permit, None)
+                && !encrypted
+            {
+                self.reach(reactor, relay);
+            }
+        }
+        reactor.again(key);
+    }
+
+    fn admit(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        port: u16,
+        front: End,
+        permit: Permit,
+        reply: Option<Reply>,
+    ) -> Option<Key> {
+        let known = self.sandboxes.get_mut(&sandbox)?;
+        let now = reactor.now();
+        let mut relay = Relay::new(sandbox, port, front, now, permit);
+        relay.reply = reply;
+        let handshake = now + known.settings.timeouts.handshake;
+        known.open += 1;
+        known.counters.total.fetch_add(1, Ordering::Relaxed);
+        known.counters.open.fetch_add(1, Ordering::Relaxed);
+        let key = self.relays.insert(relay);
+        let relay = self.relays.get_mut(key)?;
+        relay.timer = Some(reactor.schedule(handshake, key));
+        if let Err(error) = reactor.register(relay.front.as_fd(), key, Lane::Front) {
+            self.cut(reactor, key, Error::system("watch a connection", &error));
+            return None;
+        }
+        Some(key)
+    }
+
+    fn rest(&mut self, reactor: &mut Reactor, key: Key, why: &str) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
+        self.resting.push(key);
+        let (sandbox, port, reported) = (listener.sandbox, listener.port, listener.reported);
+        listener.reported = true;
+        if !reported {
+            self.report(sandbox, format!("port {port}: {why}; further connections wait"));
+        }
+    }
+
+    fn end_rest(&mut self, reactor: &mut Reactor, key: Key) {
+        self.resting.retain(|resting| *resting != key);
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        if let Some(timer) = listener.rest.take() {
+            reactor.cancel(timer);
+        }
+        self.accept(reactor, key);
+    }
+
+    /// Lets a connection go on after a readiness or a turn in the queue.
+    pub(super) fn drive(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(relay) = self.relays.get_mut(key) else { return };
+        match relay.stage {
+            Stage::Handshake if relay.queued => {}
+            Stage::Handshake => {
+                relay.queued = true;
+                self.handshakes.push_back(key);
+            }
+            Stage::Reaching(..) => {}
+            Stage::Open | Stage::Failed(_) => {
+                let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
+                let outcome = relay.work(reactor.now(), &mut self.scratch, &known.counters);
+                self.settle(reactor, key, outcome);
+            }
+        }
+    }
+
+    fn settle(&mut self, reactor: &mut Reactor, key: Key, outcome: Outcome) {
+        match outcome {
+            Outcome::Wait => self.mind_half_close(reactor, key),
+            Outcome::Again => reactor.again(key),
+            Outcome::Established => self.reach(reactor, key),
+            Outcome::Closed | Outcome::Refused => {
+                let Some(relay) = self.take_out(reactor, key) else { return };
+                relay.front.close(&mut self.scratch);
+                if let Some(back) = relay.back {
+                    back.close(&mut self.scratch);
+                }
+            }
+            Outcome::Drain => {
+                let now = reactor.now();
+                let Some(relay) = self.relays.get_mut(key) else { return };
+                if now >= *relay.drained_by.get_or_insert(now + DRAIN) {
+                    return self.settle(reactor, key, Outcome::Cut);
+                }
+                set_timer(reactor, relay, key, now + DRAIN_STEP);
+            }
+            Outcome::Cut => self.cut(reactor, key, Error::new(Code::Closed, "the connection was cut")),
+        }
+    }
+
+    /// The shorter time-out of a half-closed connection begins when the first direction ends.
+    fn mind_half_close(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(relay) = self.relays.get_mut(key) else { return };
+        let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
+        let at = reactor.now() + known.settings.timeouts.half_closed;
+        if matches!(relay.stage, Stage::Open)
+            && relay.is_half_closed()
+            && relay.timer.is_none_or(|timer| timer.at() > at)
+        {
+            set_timer(reactor, relay, key, at);
+        }
+    }
+
+    fn time_out(&mut self, reactor: &mut Reactor, key: Key) {
+        let now = reactor.now();
+        let Some(relay) = self.relays.get_mut(key) else { return };
+        relay.timer = None;
+        let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
+        let timeouts = known.settings.timeouts;
+        match &relay.stage {
+            Stage::Handshake => self.cut(reactor, key, Error::new(Code::TimedOut, "no TLS handshake")),
+            Stage::Reaching(..) => self.pause_is_over(reactor, key),
+            Stage::Failed(_) => self.drive(reactor, key),
+            Stage::Open => {
+                let limit = if relay.is_half_closed() { timeouts.half_closed } else { timeouts.idle };
+                let at = relay.active + limit;
+                if at <= now {
+                    self.cut(
+                        reactor,
+                        key,
+                        Error::new(Code::TimedOut, "the connection was idle for too long"),
+                    );
+                } else {
+                    set_timer(reactor, relay, key, at);
+                }
+            }
+        }
+    }
+
+    /// Ends a connection with a reset on both sides.
+    pub(super) fn cut(&mut self, reactor: &mut Reactor, key: Key, why: Error) {
+        let Some(mut relay) = self.take_out(reactor, key) else { return };
+        if let Some(reply) = relay.reply.take() {
+            reply(Err(why));
+        }
+        relay.front.reset(&mut self.scratch);
+        if let Some(back) = relay.back {
+            back.reset(&mut self.scratch);
+        }
+    }
+
+    fn take_out(&mut self, reactor: &mut Reactor, key: Key) -> Option<Relay> {
+        let mut relay = self.relays.remove(key)?;
+        if let Some(timer) = relay.timer.take() {
+            reactor.cancel(timer);
+        }
+        reactor.deregister(relay.front.as_fd());
+        if let Some(back) = &relay.back {
+            reactor.deregister(back.as_fd());
+        }
+        match &relay.stage {
+            Stage::Reaching(_, Step::Connect(socket)) => reactor.deregister(socket.as_fd()),
+            Stage::Reaching(_, Step::Init(ticket)) => {
+                self.tickets.remove(ticket);
+            }
+            _ => {}
+        }
+        if let Some(known) = self.sandboxes.get_mut(&relay.sandbox) {
+            known.open = known.open.saturating_sub(1);
+            known.counters.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.freed = true;
+        Some(relay)
+    }
+
+    pub(super) fn report(&self, key: u64, what: String) {
+        (self.requests)(Request::Limit { key, what });
+    }
+
+    /// Sees to it that stocks which have grown shrink again.
+    pub(super) fn schedule_upkeep(&mut self, reactor: &mut Reactor) {
+        if self.upkeep_timer.is_none() {
+            self.upkeep_timer = Some(reactor.schedule(Instant::now() + QUIET, self.upkeep));
+        }
+    }
+
+    fn keep_up(&mut self, reactor: &mut Reactor) {
+        self.upkeep_timer = None;
+        self.freed = true;
+        let now = reactor.now();
+        let shrinking = self.sandboxes.values_mut().filter_map(|known| known.stock.shrink(now).then_some(()));
+        if shrinking.count() > 0 {
+            self.schedule_upkeep(reactor);
+        }
+    }
+}
+
+/// Gives a connection another time-out.
+pub(super) fn set_timer(reactor: &mut Reactor, relay: &mut Relay, key: Key, at: Instant) {
+    if let Some(old) = relay.timer.take() {
+        reactor.cancel(old);
+    }
+    relay.timer = Some(reactor.schedule(at, key));
+}

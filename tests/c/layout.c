@@ -1,0 +1,21 @@
+/* Prints the layout of every struct, for tests/abi.rs to compare with a committed list. */
+#include "check.h"
+#define SIZE(type) printf(#type " %zu\n", sizeof(type))
+#define FIELD(type, field) printf(#type "." #field " %zu %zu\n", offsetof(type, field), sizeof(((type *)0)->field))
+int main(void) {
+    SIZE(sbx_error);
+    FIELD(sbx_error, size); FIELD(sbx_error, code); FIELD(sbx_error, os_error); FIELD(sbx_error, reserved);
+    FIELD(sbx_error, message);
+    SIZE(sbx_exit);
+    FIELD(sbx_exit, size); FIELD(sbx_exit, reason); FIELD(sbx_exit, code); FIELD(sbx_exit, signal);
+    FIELD(sbx_exit, runtime_ms); FIELD(sbx_exit, reserved);
+    SIZE(sbx_event);
+    FIELD(sbx_event, size); FIELD(sbx_event, kind); FIELD(sbx_event, cookie); FIELD(sbx_event, sequence);
+    FIELD(sbx_event, time_ms); FIELD(sbx_event, lost); FIELD(sbx_event, code); FIELD(sbx_event, reason);
+    FIELD(sbx_event, rule); FIELD(sbx_event, protocol); FIELD(sbx_event, port); FIELD(sbx_event, count);
+    FIELD(sbx_event, address); FIELD(sbx_event, detail);
+    SIZE(sbx_runtime_config);
+    FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
+    FIELD(sbx_runtime_config, keeper);
+    return 0;
+}

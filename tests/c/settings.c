@@ -1,0 +1,87 @@
+/* Sticky setters: the first bad value is kept; texts are checked. */
+#include "check.h"
+
+static void first_bad(sbx_config *config, const char *text) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_sandbox *sandbox = NULL;
+    CHECK(sbx_config_check(config, &error) < 0);
+    CHECK(strstr(error.message, text) != NULL);
+    memset(error.message, 0, sizeof error.message);
+    CHECK(sbx_create(NULL, config, &sandbox, &error) < 0 && sandbox == NULL);
+    CHECK(strstr(error.message, text) != NULL);
+    sbx_config_free(config);
+}
+
+static sbx_config *with_command(void) {
+    const char *argv[] = {"true"};
+    sbx_config *config = sbx_config_new();
+    CHECK(sbx_config_set_command(config, argv, 1) == 0);
+    return config;
+}
+
+int main(void) {
+    sbx_config *config = with_command();
+    CHECK(sbx_config_check(config, NULL) == 0);
+    CHECK(sbx_config_set_workdir(config, "relative") == SBX_EINVALID);
+    CHECK(sbx_config_set_user(config, "") == SBX_EINVALID);
+    CHECK(sbx_config_set_workdir(config, "/") == 0);
+    first_bad(config, "\"relative\"");
+
+    first_bad(sbx_config_new(), "command");
+    config = with_command();
+    CHECK(sbx_config_set_hostname(config, "a\xff") == SBX_EINVALID);
+    first_bad(config, "UTF-8");
+    config = with_command();
+    CHECK(sbx_config_set_name(config, NULL) == SBX_EINVALID);
+    first_bad(config, "NULL");
+    config = with_command();
+    CHECK(sbx_config_set_command(config, NULL, 3) == SBX_EINVALID);
+    first_bad(config, "list is NULL");
+    config = with_command();
+    CHECK(sbx_config_set_policy(config, NULL) == SBX_EHANDLE);
+    first_bad(config, "policy handle is NULL");
+    config = with_command();
+    CHECK(sbx_config_add_encrypted_port(config, 80) == 0);
+    CHECK(sbx_config_add_unencrypted_port(config, 80) == SBX_EINVALID);
+    first_bad(config, "port 80");
+    config = with_command();
+    CHECK(sbx_config_add_h2_port(config, 65536) == SBX_EINVALID);
+    first_bad(config, "65536");
+    config = with_command();
+    CHECK(sbx_config_set_timeout_ms(config, -1) == SBX_EINVALID);
+    first_bad(config, "-1");
+
+    sbx_policy *policy = sbx_policy_new_blocked();
+    config = with_command();
+    CHECK(sbx_config_set_policy(config, policy) == 0);
+    CHECK(sbx_config_check(config, NULL) == 0);
+    CHECK(sbx_config_add_encrypted_port(config, 443) == 0);
+    first_bad(config, "Cannot specify open ports when the policy is blocked");
+    sbx_policy_free(policy);
+
+    policy = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_allow_cidr(policy, "10.0.0.1/8") == SBX_EINVALID);
+    CHECK(sbx_policy_allow_cidr(policy, "\xc3\x28") == SBX_EINVALID); /* the first is kept, not this */
+    CHECK(sbx_policy_allow_cidr(policy, "192.0.2.0/24") == 0);
+    config = with_command();
+    CHECK(sbx_config_set_policy(config, policy) == SBX_EINVALID);
+    first_bad(config, "10.0.0.1/8");
+    sbx_policy_free(policy);
+
+    policy = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_deny_cidr(policy, "\xc3\x28") == SBX_EINVALID);
+    config = with_command();
+    CHECK(sbx_config_set_policy(config, policy) == SBX_EINVALID);
+    first_bad(config, "UTF-8");
+    sbx_policy_free(policy);
+
+    policy = sbx_policy_new_open();
+    config = with_command();
+    CHECK(sbx_config_set_policy(config, policy) == 0);
+    CHECK(sbx_config_check(config, NULL) == SBX_EUNSUPPORTED);
+    sbx_config_free(config);
+    sbx_policy_free(policy);
+
+    CHECK(strcmp(sbx_version(), "0.1.0") == 0 && sbx_abi_version() == SBX_ABI_VERSION);
+    return 0;
+}
