@@ -288,3 +288,27 @@ fn flush(chain: &str) -> Message {
         .put_text(NFTA_RULE_TABLE, TABLE)
         .put_text(NFTA_RULE_CHAIN, chain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_transaction_is_longer_than_what_may_be_sent_at_once() {
+        let ranges: Vec<_> = (0..20_000_u32)
+            .map(|index| Ipv4Addr::from_bits(index * 4)..=Ipv4Addr::from_bits(index * 4 + 1))
+            .collect();
+        let changes = set::add_ranges("allow4_1", &ranges);
+        let (count, total) = (changes.len(), changes.iter().map(Message::len).sum::<usize>());
+        // What an ordinary user has by default, and more.
+        for room in [212_992 - 32, 425_984 - 32, 1 << 20] {
+            let batches = batches(changes.clone(), room);
+            assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), count);
+            assert!(batches.len() <= total / (room - 70_000) + 1, "{} for {room}", batches.len());
+            for batch in batches {
+                let length: usize = transaction(batch).iter().map(Message::len).sum();
+                assert!(length <= room, "{length} in {room}");
+            }
+        }
+    }
+}

@@ -58,7 +58,7 @@ impl Version {
         rule
     }
 
-    fn from_other_than(self, address: &[u8]) -> Rule {
+    fn sent_by_other_than(self, address: &[u8]) -> Rule {
         self.field(self.source).then([Expression::NotEqual(address.to_vec())])
     }
 
@@ -109,9 +109,9 @@ pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
         rules.push(V6.only().decide(Verdict::Goto(REFUSED)));
     }
     // Nobody else is there: any other sender is a forged one.
-    rules.push(V4.from_other_than(&SANDBOX.octets()).decide(Verdict::Drop));
+    rules.push(V4.sent_by_other_than(&SANDBOX.octets()).decide(Verdict::Drop));
     if ipv6 {
-        rules.push(V6.from_other_than(&SANDBOX6.octets()).decide(Verdict::Drop));
+        rules.push(V6.sent_by_other_than(&SANDBOX6.octets()).decide(Verdict::Drop));
     }
     // Answers to connections of the library's, from whichever of G's addresses they were made.
     let own = V4.field(V4.destination).then([Expression::In(OWN.into())]);

@@ -47,10 +47,17 @@ for line in channel.makefile("r"):
             write(request["path"], request["text"])
         elif request["do"] == "run":
             done = subprocess.run(
-                request["command"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+                request["command"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                # An ordinary user's PATH may lack the places where ip and nft are.
+                env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
             )
             answer = {"code": done.returncode, "out": done.stdout, "err": done.stderr}
     except OSError as error:
         answer = {"error": str(error)}
-    socket.send_fds(channel, [(json.dumps(answer) + "\n").encode()[:1]], fds)
-    channel.sendall((json.dumps(answer) + "\n").encode()[1:])
+    text = (json.dumps(answer) + "\n").encode()
+    socket.send_fds(channel, [text[:1]], fds)
+    channel.sendall(text[1:])

@@ -3,18 +3,25 @@
 use super::space::{Side, Space};
 use crate::net::nft::{Allowed, Rules};
 
-fn compare(found: &str, golden: &str) {
-    let path = format!("{}/tests/golden/{golden}", env!("CARGO_MANIFEST_DIR"));
+/// The committed text of a ruleset and the file that it is in.
+macro_rules! golden {
+    ($name:literal) => {
+        ($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/", $name)))
+    };
+}
+
+fn compare(found: &str, (name, expected): (&str, &str)) {
     if std::env::var_os("SBX_UPDATE_GOLDEN").is_some() {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
         std::fs::write(&path, found).unwrap();
+        return;
     }
-    let expected = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(found, expected, "{golden} differs; SBX_UPDATE_GOLDEN=1 accepts what is found");
+    assert_eq!(found, expected, "{name} differs; SBX_UPDATE_GOLDEN=1 writes down what is found");
 }
 
 #[test]
 fn as_loaded_nothing_is_allowed() {
-    for (ipv6, golden) in [(false, "rules-ipv4.nft"), (true, "rules-ipv6.nft")] {
+    for (ipv6, golden) in [(false, golden!("rules-ipv4.nft")), (true, golden!("rules-ipv6.nft"))] {
         let (mut space, mut rules) = Space::with_rules(ipv6);
         compare(&space.ruleset(), golden);
         assert_eq!(rules.in_force().unwrap(), (0, Allowed::default()));
@@ -35,7 +42,7 @@ fn after_a_change_only_the_new_sets_are_there() {
     assert_eq!(rules.replace(&Allowed::default(), true).unwrap(), 1);
     assert_eq!(rules.replace(&allowed, true).unwrap(), 2);
     rules.add_services(&[8080, 443]).unwrap();
-    compare(&space.ruleset(), "rules-allowed.nft");
+    compare(&space.ruleset(), golden!("rules-allowed.nft"));
     // IPv6 that turns out not to work is refused, the rest stays.
     assert_eq!(rules.replace(&allowed, false).unwrap(), 3);
     let text = space.ruleset();
