@@ -22,11 +22,21 @@ pub(super) struct Wire {
     fd: OwnedFd,
 }
 
-/// The first packet of a TCP connection.
+/// A packet to send.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Syn {
+pub(super) struct Packet {
     pub(super) from: (Ipv4Addr, u16),
     pub(super) to: (Ipv4Addr, u16),
+    pub(super) what: What,
+}
+
+/// What is in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// The first packet of a TCP connection.
+    Syn,
+    /// A UDP datagram of one byte.
+    Datagram(u8),
 }
 
 /// What is looked at of a packet that was seen.
@@ -51,11 +61,11 @@ impl Wire {
         Self { fd }
     }
 
-    pub(super) fn send(&self, syn: &Syn) {
+    pub(super) fn send(&self, packet: &Packet) {
         let mut frame = GATEWAY_MAC.to_vec();
         frame.extend_from_slice(&SANDBOX_MAC);
         frame.extend_from_slice(&[0x08, 0x00]);
-        frame.extend_from_slice(&syn.packet());
+        frame.extend_from_slice(&packet.bytes());
         send(self.fd.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
     }
 
@@ -107,29 +117,38 @@ fn link(index: i32) -> LinkAddr {
     unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(length)) }.unwrap()
 }
 
-impl Syn {
-    fn packet(&self) -> Vec<u8> {
-        let mut tcp = Vec::new();
-        tcp.extend_from_slice(&self.from.1.to_be_bytes());
-        tcp.extend_from_slice(&self.to.1.to_be_bytes());
-        tcp.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
-        let mut pseudo = self.from.0.octets().to_vec();
-        pseudo.extend_from_slice(&self.to.0.octets());
-        pseudo.extend_from_slice(&[0, 6, 0, 20]);
-        pseudo.extend_from_slice(&tcp);
-        tcp[16..18].copy_from_slice(&checksum(&pseudo).to_be_bytes());
-        let mut ip = vec![0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0];
-        ip.extend_from_slice(&self.from.0.octets());
-        ip.extend_from_slice(&self.to.0.octets());
+impl Packet {
+    fn bytes(&self) -> Vec<u8> {
+        let mut transport = self.from.1.to_be_bytes().to_vec();
+        transport.extend_from_slice(&self.to.1.to_be_bytes());
+        let (protocol, checked_at) = match self.what {
+            What::Syn => {
+                transport.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+                (6, 16)
+            }
+            What::Datagram(byte) => {
+                transport.extend_from_slice(&[0, 9, 0, 0, byte]);
+                (17, 6)
+            }
+        };
+        let length = u8::try_from(transport.len()).unwrap();
+        let mut pseudo = [self.from.0.octets(), self.to.0.octets()].concat();
+        pseudo.extend_from_slice(&[0, protocol, 0, length]);
+        pseudo.extend_from_slice(&transport);
+        let sum = checksum(&pseudo);
+        transport[checked_at..checked_at + 2].copy_from_slice(&sum.to_be_bytes());
+        let mut ip = vec![0x45, 0, 0, 20 + length, 0, 1, 0x40, 0, 64, protocol, 0, 0];
+        ip.extend_from_slice(&[self.from.0.octets(), self.to.0.octets()].concat());
         let sum = checksum(&ip);
         ip[10..12].copy_from_slice(&sum.to_be_bytes());
-        ip.extend_from_slice(&tcp);
+        ip.extend_from_slice(&transport);
         ip
     }
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

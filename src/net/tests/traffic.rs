@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
-use super::packets::{Syn, Wire};
+use super::packets::{Packet, What, Wire};
 use super::space::{Side, Space};
 use crate::net::nft::{Allowed, rules::RELAY_PORT};
 use crate::net::topology::{GATEWAY, GATEWAY6, SANDBOX, SANDBOX6, SPARE};
@@ -68,21 +68,32 @@ fn without_ipv6_its_packets_have_no_way_and_no_answer_but_a_refusal() {
 }
 
 #[test]
-fn a_forged_sender_is_not_answered() {
-    let (mut space, _rules) = Space::with_rules(false);
+fn a_forged_sender_is_neither_heard_nor_answered() {
+    let (mut space, mut rules) = Space::with_rules(false);
+    let resolver = space.udp(Side::Gateway, at(GATEWAY, 53));
+    let relay = space.udp(Side::Gateway, at(Ipv4Addr::LOCALHOST, RELAY_PORT));
+    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], v6: Vec::new() }, false).unwrap();
     let index = index(&mut space, Side::Sandbox, "eth0");
     let wire = Wire::open(&mut space, Side::Sandbox, index);
-    let forged =
-        [GATEWAY, SPARE[0], PUBLIC, Ipv4Addr::new(192, 0, 0, 7), Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED];
-    for from in forged {
-        for to in [(GATEWAY, 53), (GATEWAY, 80), (PUBLIC, 80), (Ipv4Addr::LOCALHOST, RELAY_PORT)] {
-            wire.send(&Syn { from: (from, 4000), to });
+    let refused = (Ipv4Addr::new(2, 2, 2, 2), 80);
+    let send = |from, byte| {
+        for to in [(GATEWAY, 53), (PUBLIC, 443)] {
+            wire.send(&Packet { from: (from, 4000), to, what: What::Datagram(byte) });
         }
+        wire.send(&Packet { from: (from, 4000 + u16::from(byte)), to: refused, what: What::Syn });
+    };
+    for from in ["10.1.2.3", "1.1.1.1", "192.0.0.1", "192.0.0.3", "192.0.0.7", "127.0.0.1", "0.0.0.0"] {
+        send(from.parse().unwrap(), 1);
     }
-    // The sandbox's own is, and it is the first answer that comes.
-    wire.send(&Syn { from: (SANDBOX, 4001), to: (PUBLIC, 80) });
+    send(SANDBOX, 2);
+    // The sandbox's own are the first that arrive, and that are answered.
+    for socket in [resolver, relay] {
+        let mut byte = [0];
+        let (_, from) = socket.recv_from(&mut byte).unwrap();
+        assert_eq!((from, byte), (at(SANDBOX, 4000), [2]));
+    }
     let answer = wire.next();
-    assert_eq!((answer.from, answer.to, answer.port), (PUBLIC, SANDBOX, 4001));
+    assert_eq!((answer.from, answer.to, answer.port), (refused.0, SANDBOX, 4002));
     assert_eq!(answer.flags & RST, RST);
 }
 
@@ -94,9 +105,13 @@ fn the_relay_is_out_of_reach_but_by_the_rules() {
     rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], v6: Vec::new() }, false).unwrap();
     let index = index(&mut space, Side::Sandbox, "eth0");
     let wire = Wire::open(&mut space, Side::Sandbox, index);
-    wire.send(&Syn { from: (SANDBOX, 4000), to: (Ipv4Addr::LOCALHOST, RELAY_PORT) });
-    wire.send(&Syn { from: (SANDBOX, 4001), to: (GATEWAY, RELAY_PORT) });
-    wire.send(&Syn { from: (SANDBOX, 4002), to: (Ipv4Addr::new(2, 2, 2, 2), RELAY_PORT) });
+    wire.send(&Packet { from: (SANDBOX, 4000), to: (Ipv4Addr::LOCALHOST, RELAY_PORT), what: What::Syn });
+    wire.send(&Packet { from: (SANDBOX, 4001), to: (GATEWAY, RELAY_PORT), what: What::Syn });
+    wire.send(&Packet {
+        from: (SANDBOX, 4002),
+        to: (Ipv4Addr::new(2, 2, 2, 2), RELAY_PORT),
+        what: What::Syn,
+    });
     // Until the last is answered: whatever is, is by a reset.
     loop {
         let answer = wire.next();
@@ -143,7 +158,6 @@ fn of_the_gateway_only_the_resolver_and_the_given_services_are_reached() {
     let (mut space, mut rules) = Space::with_rules(true);
     let service = space.listen(Side::Gateway, at(Ipv4Addr::UNSPECIFIED, 7777));
     let other = space.listen(Side::Gateway, at(Ipv4Addr::UNSPECIFIED, 7778));
-    other.set_nonblocking(true).unwrap();
     let resolver = space.listen(Side::Gateway, at(GATEWAY, 53));
     space.connect(Side::Sandbox, at(GATEWAY, 53)).unwrap();
     resolver.accept().unwrap();
@@ -157,7 +171,9 @@ fn of_the_gateway_only_the_resolver_and_the_given_services_are_reached() {
     rules.add_services(&[]).unwrap();
     space.connect(Side::Sandbox, at(GATEWAY, 7777)).unwrap();
     service.accept().unwrap();
-    // Allowing the gateway's network opens nothing else of it.
+    // A policy that names the gateway's network opens nothing else of it, and doesn't lead it to the relay.
+    let relays = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    let relays = relays.map(|local| space.listen(Side::Gateway, at(local, RELAY_PORT)));
     let allowed = Allowed {
         v4: vec![Ipv4Addr::UNSPECIFIED..=Ipv4Addr::BROADCAST],
         v6: vec![Ipv6Addr::UNSPECIFIED..=Ipv6Addr::from_bits(u128::MAX)],
@@ -168,7 +184,10 @@ fn of_the_gateway_only_the_resolver_and_the_given_services_are_reached() {
     }
     assert_eq!(space.connect(Side::Sandbox, at(SPARE[0], 7777)).unwrap_err(), Errno::ECONNREFUSED);
     assert_eq!(space.connect(Side::Sandbox, at(GATEWAY6, 7778)).unwrap_err(), Errno::ECONNREFUSED);
-    assert!(other.accept().is_err());
+    for listener in [other].into_iter().chain(relays) {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err());
+    }
 }
 
 #[test]
