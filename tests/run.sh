@@ -146,6 +146,10 @@ for program in http_server plain_tunnel doctor; do
     check "c/$program compiles" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude "examples/c/$program.c" \
         "-L$work/target/debug/deps" -lsbx -o "$work/c/$program"
 done
+# Whatever the filter: the cases that use it say so if it isn't there.
+cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude tests/harness/internet/sandbox.c \
+    "-L$work/target/debug/deps" -lsbx -o "$work/c/sandbox" >"$logs/internet-sandbox.log" 2>&1 ||
+    record_status "internet/sandbox compiles" 1 "$logs/internet-sandbox.log"
 chmod -R a+rX "$work"
 
 if wanted "quickstart"; then

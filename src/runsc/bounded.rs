@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::sys::pidfd;
-use crate::sys::spawn::{self, Command, Executable};
+use crate::sys::spawn::{self, Child, Command, Executable};
 
 /// How long a killed child may take to go before it is left to the kernel.
 const KILLED_GRACE: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ pub(super) fn run_bounded(
     let read = read_until(&mut output, &child, limit, deadline, &mut bytes);
     if matches!(read, Ok(End::Complete)) {
         // It has closed its output; let it end by itself if it does so in time.
-        let _ = wait_readable(&[child.as_fd()], deadline);
+        let _ = wait_readable(&[child.pidfd.as_fd()], deadline);
     }
     let status = collect(&child);
     bytes.truncate(limit);
@@ -85,7 +85,7 @@ fn spawn_settled(
     environment: &[CString],
     descriptors: &[BorrowedFd<'_>],
     deadline: Instant,
-) -> io::Result<OwnedFd> {
+) -> io::Result<Child> {
     let patience = deadline.min(Instant::now() + BUSY_GRACE);
     loop {
         let child = spawn::spawn(&mut Command {
@@ -100,14 +100,14 @@ fn spawn_settled(
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < patience => {
                 std::thread::sleep(BUSY_PAUSE);
             }
-            started => return started.map(|child| child.pidfd),
+            started => return started,
         }
     }
 }
 
 fn read_until(
     output: &mut io::PipeReader,
-    child: &OwnedFd,
+    child: &Child,
     limit: usize,
     deadline: Instant,
     bytes: &mut Vec<u8>,
@@ -126,7 +126,7 @@ fn read_until(
             // Something the program left behind may hold the pipe for ever: its own end is enough.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && ended => return Ok(End::Complete),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match wait_readable(&[output.as_fd(), child.as_fd()], deadline)? {
+                match wait_readable(&[output.as_fd(), child.pidfd.as_fd()], deadline)? {
                     None => return Ok(End::TimedOut),
                     // The child's end is seen before the last read, so that nothing it wrote is missed.
                     Some(ready) => ended = ready.get(1).copied().unwrap_or(false),
@@ -158,16 +158,16 @@ fn wait_readable(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> io::Resul
 
 /// Takes the child's status if the host has left it to us. Kills what hasn't ended: no zombie and no
 /// process stays, except one that even SIGKILL doesn't end (hung in the kernel).
-fn collect(child: &OwnedFd) -> Option<i32> {
+fn collect(child: &Child) -> Option<i32> {
     let now = Instant::now();
-    if !matches!(wait_readable(&[child.as_fd()], now), Ok(Some(_))) {
-        pidfd::kill_group(child.as_fd());
-        let _ = wait_readable(&[child.as_fd()], now + KILLED_GRACE);
+    if !matches!(wait_readable(&[child.pidfd.as_fd()], now), Ok(Some(_))) {
+        pidfd::kill_group(child);
+        let _ = wait_readable(&[child.pidfd.as_fd()], now + KILLED_GRACE);
     } else {
         // The leader is gone; its group may not be.
-        pidfd::kill_group(child.as_fd());
+        pidfd::kill_group(child);
     }
-    match waitid(Id::PIDFd(child.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+    match waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
         Ok(WaitStatus::Exited(_, code)) => Some(code),
         Ok(WaitStatus::Signaled(_, signal, _)) => Some(128_i32.saturating_add(signal as i32)),
         // ECHILD: the host ignores SIGCHLD or has reaped it.

@@ -109,7 +109,7 @@ impl Shared {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         let waited = timeout.unwrap_or_default().as_millis();
-                        let message = format!("sandbox {}: {what} took longer than {waited} ms", self.id);
+                        let message = format!("sandbox {} {what} within {waited} ms", self.id);
                         return Err(Error::new(Code::TimedOut, message));
                     }
                     let (facts, _) =

@@ -2,7 +2,9 @@
 #![allow(unsafe_code, reason = "pidfd system calls that nix does not wrap")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::spawn::Child;
 
 /// A descriptor of the calling process, readable once it has ended.
 pub(crate) fn current() -> io::Result<OwnedFd> {
@@ -19,11 +21,14 @@ pub(crate) fn current() -> io::Result<OwnedFd> {
 /// `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9.
 const PROCESS_GROUP: libc::c_uint = 1 << 2;
 
-/// Kills a process and, where the kernel can (6.9), the process group that it leads, also when it has ended.
-pub(crate) fn kill_group(process: BorrowedFd<'_>) {
-    if send(process, libc::SIGKILL, PROCESS_GROUP).is_err() {
-        // An older kernel, or all have ended: then this fails too, as it should.
-        let _ = send(process, libc::SIGKILL, 0);
+/// Kills a child and the process group that it leads, also when it has ended itself.
+///
+/// By descriptor where the kernel can (6.9) and the child has not been reaped. A host that reaps everything
+/// leaves only the number, which can't be anybody else's while the group has members.
+pub(crate) fn kill_group(child: &Child) {
+    if send(child.pidfd.as_fd(), libc::SIGKILL, PROCESS_GROUP).is_err() {
+        // SAFETY: kill takes numbers.
+        unsafe { libc::kill(-child.pid, libc::SIGKILL) };
     }
 }
 

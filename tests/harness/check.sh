@@ -38,6 +38,8 @@ if conclude >/dev/null; then
 fi
 record 1 0 0 one "$scratch/log" >/dev/null
 expect "the last line" "1 passed, 0 failed" "$(conclude | tail -n 1)"
+record 0 1 0 two "$scratch/no-such-log" >/dev/null
+expect "the last line, where a log is missing" "1 passed, 1 failed" "$(conclude 2>&1 | tail -n 1)"
 
 # left WHAT: whether it is found.
 tries_before_giving_up=2

@@ -51,6 +51,10 @@ conclude() {
         if [ "$failed" != 0 ]; then
             printf '\n---- %s\n' "$name"
             # Rust names what failed; the rest is in the log's end.
+            if [ ! -r "$log" ]; then
+                printf 'there is no log\n'
+                continue
+            fi
             sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$log" | head -n 50
             tail -n 40 "$log"
         fi

@@ -5,7 +5,7 @@ runsc_version=v0.0.0-20260905035102-160fafc42237
 # need_runsc: sets and exports SBX_RUNSC, building runsc on the first time. One that is named already is used.
 need_runsc() {
     if [ -n "${SBX_RUNSC:-}" ]; then
-        [ -x "$SBX_RUNSC" ] || give_up "SBX_RUNSC names $SBX_RUNSC, which is not an executable file"
+        { [ -f "$SBX_RUNSC" ] && [ -x "$SBX_RUNSC" ]; } || give_up "SBX_RUNSC names $SBX_RUNSC, which is not an executable file"
         export SBX_RUNSC
         return 0
     fi
