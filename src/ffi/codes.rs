@@ -57,12 +57,8 @@ pub const SBX_EXIT_EXITED: i32 = 1;
 pub const SBX_EXIT_SIGNALLED: i32 = 2;
 /// Its lifetime ran out; `code` is 124.
 pub const SBX_EXIT_TIMED_OUT: i32 = 3;
-/// Nothing happened for its idle time-out; `code` is 124.
-pub const SBX_EXIT_IDLE: i32 = 4;
 /// It was terminated by the host; `code` is 137.
 pub const SBX_EXIT_TERMINATED: i32 = 5;
-/// It ran out of memory; `code` is 137.
-pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
 /// The keeper or gVisor died without being asked to; `code` is 137.
 pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 
@@ -148,9 +144,7 @@ mod tests {
             (ExitReason::Exited, SBX_EXIT_EXITED),
             (ExitReason::Signalled, SBX_EXIT_SIGNALLED),
             (ExitReason::TimedOut, SBX_EXIT_TIMED_OUT),
-            (ExitReason::Idle, SBX_EXIT_IDLE),
             (ExitReason::Terminated, SBX_EXIT_TERMINATED),
-            (ExitReason::OutOfMemory, SBX_EXIT_OUT_OF_MEMORY),
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {
             assert_eq!(reason as i32, number);

@@ -2,7 +2,6 @@
 
 use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
-use std::ptr;
 
 use super::call::{call, on};
 use super::error::sbx_error;
@@ -42,7 +41,6 @@ pub unsafe extern "C" fn sbx_queue_new(
     unsafe {
         call(error, || {
             let place = input::place("queue", queue)?;
-            place.write(ptr::null_mut());
             let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
             place.write(handle::insert(Queue::new(capacity)?)?);
             Ok(0)

@@ -97,7 +97,6 @@ pub unsafe extern "C" fn sbx_runtime_new(
     unsafe {
         call(error, || {
             let place = input::place("runtime", runtime)?;
-            place.write(ptr::null_mut());
             place.write(handle::insert(Runtime::new(&read(config)?)?)?);
             Ok(0)
         })
@@ -123,7 +122,6 @@ pub unsafe extern "C" fn sbx_runtime_check(
     unsafe {
         call(error, || {
             let place = input::place("report", report)?;
-            place.write(ptr::null_mut());
             place.write(handle::insert(ReportObject::new(&Runtime::check(&read(config)?)))?);
             Ok(0)
         })
@@ -149,7 +147,6 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
     unsafe {
         call(error, || {
             let place = input::place("list", list)?;
-            place.write(ptr::null_mut());
             place.write(handle::insert(ListObject::new(&of(runtime)?.sandboxes()))?);
             Ok(0)
         })

@@ -2,7 +2,6 @@
 
 use std::ffi::{CString, c_int};
 use std::os::fd::IntoRawFd;
-use std::ptr;
 
 use super::call::{call, on, or};
 use super::config::{ConfigObject, sbx_config};
@@ -49,7 +48,6 @@ unsafe fn create(
     unsafe {
         call(error, || {
             let place = input::place("sandbox", sandbox)?;
-            place.write(ptr::null_mut());
             let config = handle::get::<ConfigObject>(config)?.copy();
             config.check()?;
             let sandbox = start(&runtime::of(runtime)?, &config)?;
@@ -126,7 +124,6 @@ pub unsafe extern "C" fn sbx_tunnels(
     unsafe {
         on::<SandboxObject>(sandbox, error, |object| {
             let place = input::place("tunnels", tunnels)?;
-            place.write(ptr::null_mut());
             let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
             place.write(handle::insert(TunnelMapObject::new(&map))?);
             Ok(0)
@@ -134,11 +131,12 @@ pub unsafe extern "C" fn sbx_tunnels(
     }
 }
 
-/// Waits until the server inside answers the config's probe.
+/// Waits until the server inside answers: the config's probe, or without one a connection to the first port
+/// listed. A sandbox with neither is ready once its program was started.
 ///
 /// `timeout_ms` as in sbx_tunnels. Any thread; blocks.
 ///
-/// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended, or has no probe), SBX_ECLOSED, SBX_EHANDLE,
+/// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
 /// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
 ///
 /// # Safety

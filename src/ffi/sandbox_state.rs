@@ -126,7 +126,6 @@ pub unsafe extern "C" fn sbx_sandbox_captured(
     unsafe {
         on(sandbox, error, |object: &SandboxObject| {
             let place = input::place("captured", captured)?;
-            place.write(ptr::null_mut());
             place.write(handle::insert(object.sandbox.captured(input::stream(stream)?)?)?);
             Ok(0)
         })

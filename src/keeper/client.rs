@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use super::wire::keeper::{Reply, Request};
 use crate::error::{Code, Context, Error, Result};
@@ -90,6 +91,12 @@ impl Keeper {
     pub(crate) fn hear(&mut self) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
         match self.channel.receive() {
             Ok(message) => match Reply::decode(&message.bytes) {
+                // Fewer sockets than asked for is an answer like any other.
+                Ok(reply @ Reply::Sockets { .. }) => Ok(Some((reply, message.fds))),
+                Ok(_) if message.truncated => Err(Error::new(
+                    Code::Limit,
+                    "the process has no descriptors left for a sandbox: raise the limit (ulimit -n) or end others",
+                )),
                 Ok(reply) => Ok(Some((reply, message.fds))),
                 Err(_) => Err(Error::new(Code::Engine, "the keeper sent something malformed")),
             },
@@ -106,6 +113,17 @@ impl Keeper {
         if let Err(error) = pidfd::signal(self.child.pidfd.as_fd(), libc::SIGKILL) {
             log::error!("the keeper {} can't be killed: {error}", self.child.pid);
         }
+    }
+
+    /// Whether its process has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        pidfd::has_ended(self.process(), Duration::ZERO)
+    }
+
+    /// Waits until its process has ended, and takes it off the kernel's list.
+    pub(crate) fn wait(&self, patience: Duration) {
+        pidfd::has_ended(self.process(), patience);
+        self.reap();
     }
 
     /// Takes it off the kernel's list once it has ended.

@@ -3,7 +3,7 @@
 //! Everything is configured from outside, by the library, over sockets that the keeper opened in the two
 //! network namespaces and passed: the owner of a user namespace may do that. No `ip` and no `nft` is run.
 
-mod address;
+pub(crate) mod lookup;
 mod message;
 mod netlink;
 pub(crate) mod nft;
@@ -11,4 +11,7 @@ mod route;
 pub(crate) mod sysctl;
 pub(crate) mod topology;
 
-pub(crate) use route::host_has_ipv6_route;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use lookup::host_has_ipv6_route;

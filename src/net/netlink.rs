@@ -1,100 +1,56 @@
 //! A netlink socket: requests and their answers.
 //!
-//! The kernel works on a request while it is being sent, and has queued the answer when the send returns, so
-//! nothing here waits: an answer that isn't there is an error.
+//! Many requests go to the kernel in one system call. A refusal is always answered, success only where that
+//! is asked for: of the last request, which is dealt with last. So a whole topology costs one send and one
+//! receive. The kernel works while it is being sent to, and has queued the answer when the send returns; a
+//! short time-out stands guard all the same, so that the control thread can't hang on it.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, SetSockOpt as _, getsockopt, recv, send, sockopt};
 
-use super::message::{Message, Received, flags, messages, u32_at};
-use crate::error::{Code, Error, Result};
+use super::message::{HEADER, Message, Received, attribute, flags, messages, u32_at};
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::netlink::explain_refusals;
 
 /// NLMSG_ERROR, which with error 0 is the acknowledgement.
 const ERROR: u16 = 2;
 /// NLMSG_DONE, the end of a dump.
 const DONE: u16 = 3;
-/// The header holds only its own length of the request (NETLINK_CAP_ACK), and attributes follow.
+/// NLM_F_DUMP_INTR: what is being listed changed meanwhile.
+const INTERRUPTED: u16 = 0x10;
+/// NLM_F_CAPPED: of the request, only the header is repeated.
+const CAPPED: u16 = 0x100;
+/// NLM_F_ACK_TLVS: attributes follow.
 const ACK_TLVS: u16 = 0x200;
 /// NLMSGERR_ATTR_MSG, the kernel's own words.
 const ATTRIBUTE_TEXT: u16 = 1;
-/// The most that the kernel puts into one datagram of a dump.
+/// More than the kernel puts into one datagram (32 KiB, or one acknowledgement).
 const DATAGRAM: usize = 64 * 1024;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What of the send buffer the kernel keeps for itself (netlink_sendmsg).
+const RESERVED: usize = 32;
+/// The send buffer that is asked for. What is granted depends on net.core.wmem_max.
+const SEND_BUFFER: usize = 1 << 20;
 
 /// A netlink socket, made in whatever network namespace.
 #[derive(Debug)]
 pub(crate) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 impl Netlink {
-    /// Over a socket.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, sequence: 0 }
-    }
-
-    /// Sends requests in one go and takes their acknowledgements. The first that failed is the error; the
-    /// others were carried out nevertheless (nf_tables' batches: none).
-    pub(super) fn request(&mut self, requests: Vec<Message>) -> Result<()> {
-        let first = self.sequence.wrapping_add(1);
-        let names: Vec<&'static str> = requests.iter().map(|request| request.what).collect();
-        let mut bytes = Vec::new();
-        for request in requests {
-            self.sequence = self.sequence.wrapping_add(1);
-            bytes.extend_from_slice(&request.finish(self.sequence));
-        }
-        self.send(&bytes)?;
-        let mut failure: Option<(u32, Error)> = None;
-        let mut answered = 0;
-        let mut buffer = vec![0; DATAGRAM];
-        while let Some(length) = self.receive(&mut buffer)? {
-            for message in messages(buffer.get(..length).unwrap_or_default()) {
-                let index = message.sequence.wrapping_sub(first);
-                let Some(what) = usize::try_from(index).ok().and_then(|index| names.get(index)) else {
-                    continue;
-                };
-                let Some((error, text)) = acknowledgement(&message) else { continue };
-                answered += 1;
-                if error != 0 && failure.as_ref().is_none_or(|(before, _)| index < *before) {
-                    failure = Some((index, refused(what, error, text)));
-                }
-            }
-        }
-        match failure {
-            Some((_, error)) => Err(error),
-            None if answered == 0 => {
-                Err(Error::new(Code::Internal, "the kernel did not answer a netlink request"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Sends one request and gives every message of the answer to `take`.
-    pub(super) fn query(&mut self, request: Message, mut take: impl FnMut(&Received<'_>)) -> Result<()> {
-        let what = request.what;
-        self.sequence = self.sequence.wrapping_add(1);
-        let bytes = request.finish(self.sequence);
-        self.send(&bytes)?;
-        let mut buffer = vec![0; DATAGRAM];
-        while let Some(length) = self.receive(&mut buffer)? {
-            for message in messages(buffer.get(..length).unwrap_or_default()) {
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                match message.kind {
-                    DONE => return Ok(()),
-                    ERROR => match acknowledgement(&message) {
-                        Some((0, _)) | None => {}
-                        Some((error, text)) => return Err(refused(what, error, text)),
-                    },
-                    _ => take(&message),
-                }
-            }
-        }
-        Ok(())
+    /// Over a socket that was opened elsewhere.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
+        explain_refusals(fd.as_fd()).context("setting the options of a netlink socket")?;
+        Ok(Self { fd, sequence: 0, buffer: Vec::new() })
     }
 
     /// Gives the socket back.
@@ -102,10 +58,94 @@ impl Netlink {
         self.fd
     }
 
+    /// Sends requests in one go. The first that was refused is the error; those after it were carried out
+    /// nevertheless (in an nf_tables transaction: none).
+    pub(super) fn request(&mut self, requests: Vec<Message>) -> Result<()> {
+        let Some(last) = requests.iter().rposition(Message::is_acknowledged) else { return Ok(()) };
+        let first = self.sequence.wrapping_add(1);
+        let known: Vec<_> = requests.iter().map(|request| (request.what(), request.tolerated())).collect();
+        let mut bytes = Vec::with_capacity(requests.iter().map(Message::len).sum());
+        for (index, request) in requests.into_iter().enumerate() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let more = if index == last { flags::ACK } else { 0 };
+            request.finish(self.sequence, more, &mut bytes)?;
+        }
+        self.send(&bytes)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut failure: Option<(usize, Error)> = None;
+        loop {
+            let received = match self.receive(deadline, failure.is_some())? {
+                Some(length) => self.buffer.get(..length).unwrap_or_default(),
+                None => return failure.map_or_else(|| Err(silence()), |(_, error)| Err(error)),
+            };
+            let mut done = false;
+            for message in messages(received) {
+                let Ok(index) = usize::try_from(message.sequence.wrapping_sub(first)) else { continue };
+                let Some((what, tolerated)) = known.get(index) else { continue };
+                let Some(answer) = Answer::parse(&message) else { continue };
+                done |= index == last;
+                let earlier = failure.as_ref().is_some_and(|(before, _)| *before <= index);
+                if answer.errno != 0 && *tolerated != Some(Errno::from_raw(answer.errno)) && !earlier {
+                    failure = Some((index, answer.into_error(what)));
+                }
+            }
+            if done {
+                return failure.map_or(Ok(()), |(_, error)| Err(error));
+            }
+        }
+    }
+
+    /// Sends one question and gives every message of the answer to `take`.
+    pub(super) fn query(&mut self, question: Message, mut take: impl FnMut(&Received<'_>)) -> Result<()> {
+        let what = question.what();
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::with_capacity(question.len());
+        // A list ends by NLMSG_DONE and is not acknowledged; a single answer is.
+        question.finish(self.sequence, flags::ACK, &mut bytes)?;
+        self.send(&bytes)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut changed = false;
+        loop {
+            let Some(length) = self.receive(deadline, false)? else { return Err(silence()) };
+            for message in messages(self.buffer.get(..length).unwrap_or_default()) {
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                changed |= message.flags & INTERRUPTED != 0;
+                match message.kind {
+                    ERROR | DONE => {
+                        let answer = Answer::parse(&message).unwrap_or_default();
+                        return match answer.errno {
+                            0 if changed => Err(Error::new(
+                                Code::State,
+                                format!("{what}: it changed while it was being read; read it again"),
+                            )),
+                            0 => Ok(()),
+                            _ => Err(answer.into_error(what)),
+                        };
+                    }
+                    _ => take(&message),
+                }
+            }
+        }
+    }
+
+    /// How many bytes may be sent at once. An ordinary user gets what net.core.wmem_max allows.
+    pub(super) fn room(&self) -> Result<usize> {
+        // Refused or cut down, it still has the size it had.
+        let _ = sockopt::SndBuf.set(&self.fd, &(SEND_BUFFER / 2));
+        let size = getsockopt(&self.fd, sockopt::SndBuf).context("the size of a netlink socket's buffer")?;
+        Ok(size.min(SEND_BUFFER).saturating_sub(RESERVED))
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<()> {
         loop {
             match send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
-                Ok(_) => return Ok(()),
+                Ok(sent) if sent == bytes.len() => return Ok(()),
+                Ok(sent) => {
+                    let text = format!("netlink took {sent} of {} bytes", bytes.len());
+                    return Err(Error::new(Code::Internal, text));
+                }
                 Err(Errno::EINTR) => {}
                 Err(error) => {
                     let what = format!("sending {} bytes to the kernel by netlink", bytes.len());
@@ -115,47 +155,178 @@ impl Netlink {
         }
     }
 
-    /// The length of the next datagram; `None` if there is none.
-    fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+    /// Puts the next datagram into the buffer and gives its length; `None` if none comes in time, or, if
+    /// `only_queued`, if there is none at the moment. ENOBUFS (an answer was lost) is an error like others:
+    /// it isn't known then what was done.
+    fn receive(&mut self, deadline: Instant, only_queued: bool) -> Result<Option<usize>> {
+        self.buffer.resize(DATAGRAM, 0);
         loop {
-            match recv(self.fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(length) => return Ok(Some(length)),
-                Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
-                Err(error) => {
-                    return Err(Error::system("receiving from the kernel by netlink", &error.into()));
+                Err(Errno::EAGAIN) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if only_queued || left.is_zero() {
+                        return Ok(None);
+                    }
+                    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+                    match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout) {
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(error) => return Err(error).context("waiting for an answer by netlink"),
+                    }
                 }
+                Err(error) => return Err(error).context("receiving from the kernel by netlink"),
             }
         }
     }
 }
 
-/// The error number (0: done) and the kernel's text, if it is an acknowledgement.
-fn acknowledgement(message: &Received<'_>) -> Option<(i32, Option<String>)> {
-    if message.kind != ERROR {
-        return None;
-    }
-    let error = u32_at(message.payload, 0)?.cast_signed().wrapping_neg();
-    let mut text = None;
-    if message.flags & ACK_TLVS != 0 {
-        // The error number, then the header of the request, then attributes.
-        let list = message.payload.get(4 + super::message::HEADER..).unwrap_or_default();
-        text = super::message::attributes(list)
-            .find(|(kind, _)| *kind == ATTRIBUTE_TEXT)
-            .map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
-    }
-    Some((error, text))
+fn silence() -> Error {
+    let text = format!("the kernel did not answer a netlink request within {} s", PATIENCE.as_secs());
+    Error::new(Code::TimedOut, text)
 }
 
-fn refused(what: &str, error: i32, text: Option<String>) -> Error {
-    let error = Error::system(format!("the kernel refuses: {what}"), &io::Error::from_raw_os_error(error));
-    match text {
-        Some(text) => error.append(&format!(" ({text})")),
-        None => error,
+/// What the kernel says about a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answer {
+    /// 0: done.
+    errno: i32,
+    text: Option<String>,
+}
+
+impl Answer {
+    fn parse(message: &Received<'_>) -> Option<Self> {
+        if message.kind != ERROR && message.kind != DONE {
+            return None;
+        }
+        let errno = u32_at(message.payload, 0)?.cast_signed().checked_neg()?;
+        let mut text = None;
+        if message.flags & ACK_TLVS != 0 {
+            text = Self::attributes(message)
+                .and_then(|list| attribute(list, ATTRIBUTE_TEXT))
+                .map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
+        }
+        Some(Self { errno, text })
+    }
+
+    /// They come after the error number and, unless it ends a list, the request or its header.
+    fn attributes<'a>(message: &Received<'a>) -> Option<&'a [u8]> {
+        let repeated = match message.kind {
+            DONE => 0,
+            _ if message.flags & CAPPED != 0 => HEADER,
+            _ => {
+                usize::try_from(u32_at(message.payload, 4)?).ok()?.max(HEADER).checked_next_multiple_of(4)?
+            }
+        };
+        message.payload.get(repeated.checked_add(4)?..)
+    }
+
+    fn into_error(self, what: &str) -> Error {
+        let why = self.text.map(|text| format!(" ({text})")).unwrap_or_default();
+        let what = format!("the kernel refuses {what}{why}");
+        Error::system(what, &io::Error::from_raw_os_error(self.errno))
     }
 }
 
-/// A request that is answered.
-pub(super) fn request(what: &'static str, kind: u16, more: u16) -> Message {
-    Message::new(what, kind, flags::ACK | more)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use proptest::prelude::*;
+
+    fn received(kind: u16, flags: u16, payload: &[u8]) -> Received<'_> {
+        Received { kind, flags, sequence: 1, payload }
+    }
+
+    fn refusal(errno: i32, repeated: &[u8], text: &str) -> Vec<u8> {
+        let mut payload = (-errno).to_ne_bytes().to_vec();
+        payload.extend_from_slice(repeated);
+        let length = u16::try_from(text.len() + 5).unwrap();
+        payload.extend_from_slice(&length.to_ne_bytes());
+        payload.extend_from_slice(&ATTRIBUTE_TEXT.to_ne_bytes());
+        payload.extend_from_slice(text.as_bytes());
+        payload.push(0);
+        payload
+    }
+
+    #[test]
+    fn the_kernels_words_are_found_behind_a_header_and_behind_a_whole_request() {
+        let mut request = vec![0; 24];
+        request[..4].copy_from_slice(&24_u32.to_ne_bytes());
+        let whole = refusal(22, &request, "No such thing");
+        let capped = refusal(22, &request[..16], "No such thing");
+        for (flags, payload) in [(ACK_TLVS, &whole), (ACK_TLVS | CAPPED, &capped)] {
+            let answer = Answer::parse(&received(ERROR, flags, payload)).unwrap();
+            assert_eq!(answer, Answer { errno: 22, text: Some("No such thing".to_owned()) });
+            let error = answer.into_error("a rule");
+            assert_eq!(error.os_error(), Some(22));
+            assert!(
+                error.message().starts_with("the kernel refuses a rule (No such thing): Invalid"),
+                "{error}"
+            );
+        }
+    }
+
+    /// A pair of sockets, the second of which plays the kernel.
+    fn pair() -> (Netlink, OwnedFd) {
+        let kind = SockType::SeqPacket;
+        let (ours, kernel) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        (Netlink { fd: ours, sequence: 0, buffer: Vec::new() }, kernel)
+    }
+
+    fn say(kernel: &OwnedFd, kind: u16, flags: u16, sequence: u32, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        Message::new("an answer", kind, flags).fixed(payload).finish(sequence, 0, &mut bytes).unwrap();
+        send(kernel.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL).unwrap();
+    }
+
+    #[test]
+    fn answers_to_earlier_requests_are_passed_over_and_the_first_refusal_is_the_error() {
+        let (mut netlink, kernel) = pair();
+        netlink.sequence = u32::MAX - 1;
+        let done = 0_i32.to_ne_bytes();
+        say(&kernel, ERROR, 0, 77, &refusal(1, &[0; 16], "of an earlier one"));
+        say(&kernel, ERROR, ACK_TLVS | CAPPED, 0, &refusal(17, &[0; 16], "the second"));
+        say(&kernel, ERROR, ACK_TLVS | CAPPED, u32::MAX, &refusal(95, &[0; 16], "the first"));
+        say(&kernel, ERROR, 0, 1, &done);
+        let request = |what| Message::new(what, 16, 0);
+        let error = netlink.request(vec![request("one"), request("two"), request("three")]).unwrap_err();
+        assert!(error.message().contains("one (the first)"), "{error}");
+    }
+
+    #[test]
+    fn a_tolerated_refusal_is_none() {
+        let (mut netlink, kernel) = pair();
+        say(&kernel, ERROR, CAPPED, 1, &refusal(libc::EAFNOSUPPORT, &[0; 16], ""));
+        say(&kernel, ERROR, 0, 2, &0_i32.to_ne_bytes());
+        let first = Message::new("one", 16, 0).tolerating(Errno::EAFNOSUPPORT);
+        netlink.request(vec![first, Message::new("two", 16, 0)]).unwrap();
+    }
+
+    #[test]
+    fn a_list_that_changed_meanwhile_is_not_taken_for_one() {
+        let (mut netlink, kernel) = pair();
+        say(&kernel, 24, INTERRUPTED, 1, &[1; 4]);
+        say(&kernel, DONE, 0, 1, &0_i32.to_ne_bytes());
+        let mut seen = 0;
+        let error = netlink.query(Message::new("a list", 26, flags::DUMP), |_| seen += 1).unwrap_err();
+        assert_eq!((seen, error.code()), (1, Code::State));
+    }
+
+    #[test]
+    fn a_kernel_that_is_gone_or_silent_is_an_error() {
+        let (mut netlink, kernel) = pair();
+        say(&kernel, ERROR, 0, 9, &[]);
+        let error = netlink.request(vec![Message::new("one", 16, 0)]).unwrap_err();
+        assert_eq!(error.code(), Code::TimedOut);
+        drop(kernel);
+        assert!(netlink.request(vec![Message::new("one", 16, 0)]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_within_its_bounds(kind in 2_u16..4, flags: u16, payload: Vec<u8>) {
+            let _ = Answer::parse(&received(kind, flags, &payload));
+        }
+    }
 }

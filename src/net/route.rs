@@ -1,39 +1,29 @@
-//! Links, addresses, neighbours, routes and rules (rtnetlink(7)).
+//! Links, addresses, neighbours, routes and rules, as requests to rtnetlink(7).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::errno::Errno;
 
 use super::message::{Message, flags};
-use super::netlink::{Netlink, request};
-use crate::error::{Context, Result};
 
-// linux/if_link.h and linux/if_addr.h, where libc has no name for them.
+// linux/if_link.h, linux/veth.h, linux/fib_rules.h: what libc has no name for.
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
-const ADDR_GEN_MODE_NONE: u8 = 1;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
-const IFA_F_NODAD: u8 = 0x02;
-const FRA_TABLE: u16 = 15;
 const FRA_FWMARK: u16 = 10;
-/// FR_ACT_TO_TBL
-const TO_TABLE: u8 = 1;
+const FRA_TABLE: u16 = 15;
+const FR_ACT_TO_TBL: u8 = 1;
 
 /// The index that `lo` has in every namespace.
 pub(super) const LOOPBACK: u32 = 1;
 
-fn number(value: i32) -> u16 {
-    u16::try_from(value).unwrap_or(0)
-}
-
 /// `struct ifinfomsg`.
 fn link(index: u32, up: bool) -> Vec<u8> {
-    let flags: u32 = if up { libc::IFF_UP.cast_unsigned() } else { 0 };
-    let change: u32 = libc::IFF_UP.cast_unsigned();
+    let mask: u32 = libc::IFF_UP.cast_unsigned();
+    let flags = if up { mask } else { 0 };
     let mut bytes = vec![0; 4];
-    bytes.extend_from_slice(&index.to_ne_bytes());
-    bytes.extend_from_slice(&flags.to_ne_bytes());
-    bytes.extend_from_slice(&change.to_ne_bytes());
+    bytes.extend([index, flags, mask].into_iter().flat_map(u32::to_ne_bytes));
     bytes
 }
 
@@ -57,7 +47,7 @@ impl End<'_> {
 
 /// Makes a veth pair: `here` in the socket's namespace, `there` in that of the descriptor. Both are down.
 pub(super) fn veth(here: &End<'_>, there: &End<'_>, namespace: BorrowedFd<'_>) -> Message {
-    let message = request("a veth pair", libc::RTM_NEWLINK, flags::CREATE | flags::EXCLUSIVE);
+    let message = Message::new("a veth pair", libc::RTM_NEWLINK, flags::CREATE | flags::EXCLUSIVE);
     here.describe(message.fixed(&link(here.index, false))).nest(libc::IFLA_LINKINFO, |info| {
         info.put(libc::IFLA_INFO_KIND, b"veth").nest(libc::IFLA_INFO_DATA, |data| {
             data.nest(VETH_INFO_PEER, |peer| {
@@ -68,21 +58,21 @@ pub(super) fn veth(here: &End<'_>, there: &End<'_>, namespace: BorrowedFd<'_>) -
     })
 }
 
-/// Keeps the kernel from giving the link an address of its own (fe80::…) when it comes up.
+/// Keeps the kernel from giving the link an address of its own (fe80::…) when it comes up; to be done before
+/// that. A kernel without IPv6 has no such address and refuses.
 pub(super) fn no_link_local(index: u32) -> Message {
-    request("no link-local address", libc::RTM_SETLINK, 0).fixed(&link(index, false)).nest(
-        libc::IFLA_AF_SPEC,
-        |spec| {
-            spec.nest(number(libc::AF_INET6), |inet6| {
-                inet6.put(IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE])
-            })
-        },
-    )
+    let inet6 = u16::from(family(Ipv6Addr::UNSPECIFIED.into()));
+    Message::new("to do without a link-local address", libc::RTM_SETLINK, 0)
+        .fixed(&link(index, false))
+        .nest(libc::IFLA_AF_SPEC, |families| {
+            families.nest(inet6, |inet6| inet6.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]))
+        })
+        .tolerating(Errno::EAFNOSUPPORT)
 }
 
 /// Brings a link up.
 pub(super) fn up(index: u32) -> Message {
-    request("bringing a link up", libc::RTM_NEWLINK, 0).fixed(&link(index, true))
+    Message::new("to bring a link up", libc::RTM_NEWLINK, 0).fixed(&link(index, true))
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -93,15 +83,16 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 fn family(address: IpAddr) -> u8 {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    u8::try_from(family).unwrap_or(0)
+    // AF_INET and AF_INET6 as the headers have them, which is one byte.
+    if address.is_ipv4() { 2 } else { 10 }
 }
 
-/// Gives a link an address.
+/// Gives a link an address, without asking around whether it is taken.
 pub(super) fn address(index: u32, address: IpAddr, prefix: u8) -> Message {
-    let mut fixed = vec![family(address), prefix, IFA_F_NODAD, libc::RT_SCOPE_UNIVERSE];
+    let no_probing = u8::try_from(libc::IFA_F_NODAD).unwrap_or(0);
+    let mut fixed = vec![family(address), prefix, no_probing, libc::RT_SCOPE_UNIVERSE];
     fixed.extend_from_slice(&index.to_ne_bytes());
-    request("an address", libc::RTM_NEWADDR, flags::CREATE | flags::EXCLUSIVE)
+    Message::new("an address", libc::RTM_NEWADDR, flags::CREATE | flags::EXCLUSIVE)
         .fixed(&fixed)
         .put(libc::IFA_LOCAL, &octets(address))
         .put(libc::IFA_ADDRESS, &octets(address))
@@ -113,77 +104,51 @@ pub(super) fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Message {
     fixed.extend_from_slice(&index.to_ne_bytes());
     fixed.extend_from_slice(&libc::NUD_PERMANENT.to_ne_bytes());
     fixed.extend_from_slice(&[0, 0]);
-    request("a neighbour", libc::RTM_NEWNEIGH, flags::CREATE)
+    Message::new("a neighbour", libc::RTM_NEWNEIGH, flags::CREATE)
         .fixed(&fixed)
         .put(libc::NDA_DST, &octets(address))
         .put(libc::NDA_LLADDR, &mac)
 }
 
-/// `struct rtmsg` (and `struct fib_rule_hdr`, which has the same form).
-fn route(family: u8, table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; 12] {
+/// `struct rtmsg`, and `struct fib_rule_hdr`, which has the same form.
+fn header(family: u8, table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; 12] {
     [family, 0, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]
 }
 
 /// Everything goes through that gateway.
 pub(super) fn default_route(index: u32, gateway: IpAddr) -> Message {
-    let fixed = route(
-        family(gateway),
-        libc::RT_TABLE_MAIN,
-        libc::RTPROT_STATIC,
-        libc::RT_SCOPE_UNIVERSE,
-        libc::RTN_UNICAST,
-    );
-    request("a default route", libc::RTM_NEWROUTE, flags::CREATE)
-        .fixed(&fixed)
+    let (table, scope) = (libc::RT_TABLE_MAIN, libc::RT_SCOPE_UNIVERSE);
+    Message::new("a default route", libc::RTM_NEWROUTE, flags::CREATE)
+        .fixed(&header(family(gateway), table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST))
         .put(libc::RTA_GATEWAY, &octets(gateway))
         .put_u32(libc::RTA_OIF, index)
 }
 
 /// What has this mark is looked up in that table.
-pub(super) fn marked_to_table(ipv6: bool, mark: u32, table: u8) -> Message {
-    let family = family(any(ipv6));
-    request("a routing rule", libc::RTM_NEWRULE, flags::CREATE | flags::EXCLUSIVE)
-        .fixed(&route(family, table, libc::RTPROT_STATIC, 0, TO_TABLE))
+pub(super) fn marked_to_table(any: IpAddr, mark: u32, table: u8) -> Message {
+    Message::new("a routing rule", libc::RTM_NEWRULE, flags::CREATE | flags::EXCLUSIVE)
+        .fixed(&header(family(any), table, libc::RTPROT_STATIC, 0, FR_ACT_TO_TBL))
         .put_u32(FRA_FWMARK, mark)
         .put_u32(FRA_TABLE, u32::from(table))
 }
 
-/// In that table everything is delivered here.
-pub(super) fn all_local(ipv6: bool, table: u8) -> Message {
-    let family = family(any(ipv6));
-    request("a local route", libc::RTM_NEWROUTE, flags::CREATE)
-        .fixed(&route(family, table, libc::RTPROT_STATIC, libc::RT_SCOPE_HOST, libc::RTN_LOCAL))
+/// By that table, everything is delivered here.
+pub(super) fn all_local(any: IpAddr, table: u8) -> Message {
+    Message::new("a local route", libc::RTM_NEWROUTE, flags::CREATE)
+        .fixed(&header(family(any), table, libc::RTPROT_STATIC, libc::RT_SCOPE_HOST, libc::RTN_LOCAL))
         .put_u32(libc::RTA_OIF, LOOPBACK)
 }
 
-fn any(ipv6: bool) -> IpAddr {
+/// "Any address" of IPv4 or IPv6.
+pub(super) fn any(ipv6: bool) -> IpAddr {
     if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
-/// Whether the host has a way to public IPv6 addresses, by its own routing at this moment.
-pub(crate) fn host_has_ipv6_route() -> bool {
-    // An address of the global unicast range; nothing is sent to it.
-    let public = Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 1);
-    kind(public.into()).is_ok_and(|kind| kind == libc::RTN_UNICAST)
-}
-
-/// What the host's own routing says of an address: RTN_UNICAST, RTN_LOCAL, RTN_BROADCAST …
-fn kind(address: IpAddr) -> Result<u8> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket: OwnedFd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)
-        .context("a netlink socket for a route look-up")?;
-    let mut fixed = route(family(address), 0, 0, 0, 0);
+/// Asks how a packet to this address would go.
+pub(super) fn look_up(address: IpAddr) -> Message {
+    let mut fixed = header(family(address), 0, 0, 0, 0);
     if let Some(length) = fixed.get_mut(1) {
-        *length = u8::try_from(octets(address).len() * 8).unwrap_or(0);
+        *length = if address.is_ipv4() { 32 } else { 128 };
     }
-    let question = Message::new("a route look-up", libc::RTM_GETROUTE, 0)
-        .fixed(&fixed)
-        .put(libc::RTA_DST, &octets(address));
-    let mut kind = libc::RTN_UNSPEC;
-    Netlink::new(socket).query(question, |answer| {
-        if answer.kind == libc::RTM_NEWROUTE {
-            kind = answer.payload.get(7).copied().unwrap_or(libc::RTN_UNSPEC);
-        }
-    })?;
-    Ok(kind)
+    Message::new("a route look-up", libc::RTM_GETROUTE, 0).fixed(&fixed).put(libc::RTA_DST, &octets(address))
 }

@@ -1,11 +1,12 @@
-//! Kernel settings of G, which the keeper writes (it alone is in that namespace).
+//! Kernel settings of G, which the keeper writes and reads back (it alone is in that namespace).
 //!
 //! A new network namespace inherits some of them from the host's (a docker host forwards, for example). G has
-//! no uplink and its rules drop what isn't named, so none of them is what keeps the sandbox in: they are
-//! written where `/proc/sys` can be, and reported where it can't.
+//! no uplink, and its rules drop what isn't named: no setting is what keeps the sandbox in. So none is
+//! mandatory, and a sandbox starts in a container whose `/proc/sys` is read-only; what is lost there is
+//! stated with each. Those of IPv6 don't exist on a kernel without it.
 
 /// One setting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
     /// The path below `/proc/sys`.
     pub(crate) name: &'static str,
@@ -21,22 +22,41 @@ const fn optional(name: &'static str, value: &'static str) -> Setting {
 
 /// The settings of G.
 pub(crate) const GATEWAY: &[Setting] = &[
+    // Nothing is ever forwarded: what isn't delivered in prerouting has ended there. Without these, a packet
+    // could at most come back on the link that it came from.
     optional("net/ipv4/ip_forward", "0"),
+    optional("net/ipv6/conf/all/forwarding", "0"),
+    // G listens to nobody about routes and tells nobody. Without these: an ICMP packet that the rules drop.
     optional("net/ipv4/conf/all/accept_redirects", "0"),
     optional("net/ipv4/conf/default/accept_redirects", "0"),
     optional("net/ipv4/conf/all/send_redirects", "0"),
     optional("net/ipv4/conf/default/send_redirects", "0"),
-    // A hostile sandbox must not be able to fill the host's log.
-    optional("net/ipv4/conf/all/log_martians", "0"),
-    optional("net/ipv4/conf/default/log_martians", "0"),
-    optional("net/ipv6/conf/all/forwarding", "0"),
+    optional("net/ipv6/conf/all/accept_redirects", "0"),
+    optional("net/ipv6/conf/default/accept_redirects", "0"),
     optional("net/ipv6/conf/all/accept_ra", "0"),
     optional("net/ipv6/conf/default/accept_ra", "0"),
-    optional("net/ipv6/conf/default/accept_redirects", "0"),
-    // Every refusal is answered, not one a second.
+    // A hostile sandbox must not fill the host's log.
+    optional("net/ipv4/conf/all/log_martians", "0"),
+    optional("net/ipv4/conf/default/log_martians", "0"),
+    // Every refusal is answered at once. Without these, most refusals of a flood stay silent.
     optional("net/ipv4/icmp_ratelimit", "0"),
     optional("net/ipv6/icmp/ratelimit", "0"),
-    // Connections into the sandbox come from few addresses; their ports must come free quickly.
+    // Connections into the sandbox come from five addresses: their ports must suffice and come free quickly.
+    // Without these, 28,000 connects a minute from each.
     optional("net/ipv4/tcp_tw_reuse", "1"),
     optional("net/ipv4/ip_local_port_range", "1024 65535"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_paths_below_proc_sys_net_and_each_is_there_once() {
+        for (index, setting) in GATEWAY.iter().enumerate() {
+            assert!(setting.name.starts_with("net/ipv"), "{}", setting.name);
+            assert!(!setting.name.contains(".."), "{}", setting.name);
+            assert!(GATEWAY[index + 1..].iter().all(|other| other.name != setting.name), "{}", setting.name);
+        }
+    }
+}

@@ -7,17 +7,59 @@
 //! Each pair is alone in its namespaces, so every sandbox has the same addresses: 192.0.0.0/29 is set aside
 //! for uses like this (RFC 7335) and never on the Internet.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::address::{
-    GATEWAY, GATEWAY_LINK, GATEWAY_MAC, GATEWAY6, INDEX, MARK, PREFIX, PREFIX6, SANDBOX, SANDBOX_LINK,
-    SANDBOX_MAC, SANDBOX6, SPARE, TABLE,
-};
+use super::message::Message;
 use super::netlink::Netlink;
-use super::nft;
+use super::nft::Rules;
 use super::route::{self, End, LOOPBACK};
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
+
+/// The interface of G.
+pub(crate) const GATEWAY_LINK: &str = "gw0";
+/// The interface of S, and so inside.
+pub(crate) const SANDBOX_LINK: &str = "eth0";
+/// Both have this index in their namespace. Not 2: where net.core.fb_tunnels_only_for_init_net is 0, new
+/// namespaces are born with a handful of tunnels (tunl0, sit0 …).
+const INDEX: u32 = 100;
+
+/// The gateway.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+/// The sandbox.
+pub(crate) const SANDBOX: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
+/// Further addresses of the gateway, to connect into the sandbox from when the ports of the first run out.
+pub(crate) const SPARE: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(192, 0, 0, 3),
+    Ipv4Addr::new(192, 0, 0, 4),
+    Ipv4Addr::new(192, 0, 0, 5),
+    Ipv4Addr::new(192, 0, 0, 6),
+];
+/// The network that they are all of, and the length of its prefix.
+pub(crate) const NETWORK: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 0);
+pub(crate) const PREFIX: u8 = 29;
+
+/// The IPv6 network, a unique local one (RFC 4193) whose global ID spells "sbxne", and its prefix.
+pub(crate) const NETWORK6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 0);
+pub(crate) const PREFIX6: u8 = 64;
+/// The gateway in it.
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 1);
+/// The sandbox in it.
+pub(crate) const SANDBOX6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 2);
+
+/// Locally administered, and alone on their link.
+pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+pub(crate) const SANDBOX_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
+
+/// The mark of what is delivered to a socket of ours whatever its destination, and the table for it.
+pub(crate) const MARK: u32 = 1;
+const TABLE: u8 = 100;
+
+/// The shortest "longest packet" that a link can have: for IPv4 by RFC 791, for IPv6 by RFC 8200.
+const LEAST_MTU: u32 = 68;
+const LEAST_MTU6: u32 = 1280;
+/// The longest that a veth pair takes.
+const MOST_MTU: u32 = 65535;
 
 /// The sockets and the namespace that a keeper passed.
 #[derive(Debug)]
@@ -39,24 +81,46 @@ pub(crate) struct Plan {
     pub(crate) ipv6: bool,
 }
 
-/// Lays the links, with all that runsc looks for in S when it starts.
+impl Default for Plan {
+    fn default() -> Self {
+        Self { mtu: 1500, ipv6: false }
+    }
+}
+
+/// Lays the links, with all that runsc looks for in S when it starts. On failure nothing needs to be undone:
+/// the namespaces go with their keeper.
 pub(crate) fn configure_links(sockets: Sockets, plan: &Plan) -> Result<()> {
+    check_mtu(plan)?;
     let end = |name, mac| End { name, index: INDEX, mac, mtu: plan.mtu };
     let (gateway, sandbox) = (end(GATEWAY_LINK, GATEWAY_MAC), end(SANDBOX_LINK, SANDBOX_MAC));
-    let mut g = vec![
-        route::veth(&gateway, &sandbox, sockets.ns_s.as_fd()),
+    let mut g = vec![route::veth(&gateway, &sandbox, sockets.ns_s.as_fd())];
+    g.extend(gateway_requests(plan.ipv6));
+    Netlink::new(sockets.route_g)?.request(g).context("the gateway's network")?;
+    Netlink::new(sockets.route_s)?.request(sandbox_requests(plan.ipv6)).context("the sandbox's network")
+}
+
+fn gateway_requests(ipv6: bool) -> Vec<Message> {
+    let mut requests = vec![
         route::no_link_local(INDEX),
         route::up(LOOPBACK),
         route::up(INDEX),
         route::address(INDEX, GATEWAY.into(), PREFIX),
     ];
-    g.extend(SPARE.map(|spare| route::address(INDEX, spare.into(), PREFIX)));
-    g.extend([
-        route::neighbour(INDEX, SANDBOX.into(), SANDBOX_MAC),
-        route::marked_to_table(false, MARK, TABLE),
-        route::all_local(false, TABLE),
-    ]);
-    let mut s = vec![
+    requests.extend(SPARE.map(|spare| route::address(INDEX, spare.into(), PREFIX)));
+    requests.push(route::neighbour(INDEX, SANDBOX.into(), SANDBOX_MAC));
+    if ipv6 {
+        requests.push(route::address(INDEX, GATEWAY6.into(), PREFIX6));
+        requests.push(route::neighbour(INDEX, SANDBOX6.into(), SANDBOX_MAC));
+    }
+    for any in versions(ipv6).map(route::any) {
+        requests.push(route::marked_to_table(any, MARK, TABLE));
+        requests.push(route::all_local(any, TABLE));
+    }
+    requests
+}
+
+fn sandbox_requests(ipv6: bool) -> Vec<Message> {
+    let mut requests = vec![
         route::no_link_local(INDEX),
         route::up(LOOPBACK),
         route::up(INDEX),
@@ -64,28 +128,32 @@ pub(crate) fn configure_links(sockets: Sockets, plan: &Plan) -> Result<()> {
         route::neighbour(INDEX, GATEWAY.into(), GATEWAY_MAC),
         route::default_route(INDEX, GATEWAY.into()),
     ];
-    if plan.ipv6 {
-        let (gateway, sandbox) = (IpAddr::V6(GATEWAY6), IpAddr::V6(SANDBOX6));
-        g.extend([
-            route::address(INDEX, gateway, PREFIX6),
-            route::neighbour(INDEX, sandbox, SANDBOX_MAC),
-            route::marked_to_table(true, MARK, TABLE),
-            route::all_local(true, TABLE),
-        ]);
-        s.extend([
-            route::address(INDEX, sandbox, PREFIX6),
-            route::neighbour(INDEX, gateway, GATEWAY_MAC),
-            route::default_route(INDEX, gateway),
-        ]);
+    if ipv6 {
+        requests.push(route::address(INDEX, SANDBOX6.into(), PREFIX6));
+        requests.push(route::neighbour(INDEX, GATEWAY6.into(), GATEWAY_MAC));
+        requests.push(route::default_route(INDEX, GATEWAY6.into()));
     }
-    Netlink::new(sockets.route_g).request(g).map_err(|error| error.context("the gateway's network"))?;
-    Netlink::new(sockets.route_s).request(s).map_err(|error| error.context("the sandbox's network"))
+    requests
+}
+
+/// Whether IPv6, for each version that is offered.
+fn versions(ipv6: bool) -> impl Iterator<Item = bool> {
+    [false, true].into_iter().filter(move |version| ipv6 || !version)
+}
+
+fn check_mtu(plan: &Plan) -> Result<()> {
+    let (least, version) = if plan.ipv6 { (LEAST_MTU6, "with") } else { (LEAST_MTU, "without") };
+    if (least..=MOST_MTU).contains(&plan.mtu) {
+        return Ok(());
+    }
+    let rule = format!("{version} IPv6 it must be {least} to {MOST_MTU}");
+    Err(Error::invalid(format!("mtu {}: {rule}", plan.mtu)))
 }
 
 /// Loads the rules of G with empty sets: nothing leaves. May be done while runsc starts, but before anything
-/// runs in the sandbox. Gives the socket back, for what is loaded later.
+/// runs in the sandbox. Gives the socket back; where destinations are going to be allowed, keep the
+/// [`Rules`] instead.
 pub(crate) fn load_rules(filter_g: OwnedFd, plan: &Plan) -> Result<OwnedFd> {
-    let mut netlink = Netlink::new(filter_g);
-    nft::load(&mut netlink, plan.ipv6).map_err(|error| error.context("the gateway's rules (nf_tables)"))?;
-    Ok(netlink.into_fd())
+    let rules = Rules::load(filter_g, plan.ipv6).context("the gateway's rules (nf_tables)")?;
+    Ok(rules.into_fd())
 }

@@ -7,6 +7,9 @@ use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
 use crate::sys::channel::Channel;
 
+/// Longer than anything that init has to say.
+const LONGEST: usize = 64;
+
 /// The channel to a sandbox's init.
 #[derive(Debug)]
 pub(crate) struct Init {
@@ -16,7 +19,7 @@ pub(crate) struct Init {
 impl Init {
     /// Over the library's end of the pair.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { channel: Channel::new(fd) }
+        Self { channel: Channel::with_limit(fd, LONGEST) }
     }
 
     /// Asks for something. An init that doesn't read is an error once its backlog is full.
@@ -38,10 +41,12 @@ impl Init {
     /// and the message counts as malformed.
     pub(crate) fn hear(&mut self) -> Result<Option<Reply>> {
         match self.channel.receive() {
-            Ok(message) if message.fds.is_empty() => match Reply::decode(&message.bytes) {
-                Ok(reply) => Ok(Some(reply)),
-                Err(_) => Err(Error::new(Code::Engine, "the sandbox's init sent something malformed")),
-            },
+            Ok(message) if message.fds.is_empty() && !message.truncated => {
+                match Reply::decode(&message.bytes) {
+                    Ok(reply) => Ok(Some(reply)),
+                    Err(_) => Err(Error::new(Code::Engine, "the sandbox's init sent something malformed")),
+                }
+            }
             Ok(_) => Err(Error::new(Code::Engine, "the sandbox's init sent descriptors")),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -16,7 +16,7 @@ use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::{Bench, Command, Control, Life, Shared};
+use crate::sandbox::{Bench, Command, Control, Creation, Life};
 use crate::tunnel;
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -39,7 +39,7 @@ impl Thread {
         reactor: Reactor,
         commands: (Sender<Command>, Receiver<Command>),
         engine: engine::Handle,
-        host: Host,
+        host: Arc<Host>,
         budget: Budget,
     ) -> Result<Self> {
         let control = Control::new(commands.0, reactor.waker(), engine.clone());
@@ -98,7 +98,7 @@ struct Loop {
     commands: Receiver<Command>,
     engine: engine::Handle,
     control: Control,
-    host: Host,
+    host: Arc<Host>,
     budget: Budget,
     lives: Slab<Life>,
     captures: Slab<CaptureReader>,
@@ -139,14 +139,20 @@ impl Loop {
         match (key.kind(), wake) {
             (CAPTURE, _) => self.read_capture(key),
             (_, Wake::Ready(_, lane, _)) => self.with(key, |life, bench| life.ready(bench, lane)),
-            (_, Wake::Timer(_) | Wake::Again(_)) => self.with(key, |life, bench| life.timer(bench)),
+            (_, Wake::Timer(_)) => self.with(key, |life, bench| life.timer(bench)),
+            (_, Wake::Again(_)) => self.with(key, |life, bench| life.again(bench)),
         }
     }
 
     /// Lets a life do something, then sees what is left of it.
     fn with(&mut self, key: Key, act: impl FnOnce(&mut Life, &mut Bench<'_>)) {
         let Some(life) = self.lives.get_mut(key) else { return };
-        let mut bench = Bench { reactor: &mut self.reactor, engine: &self.engine, control: &self.control };
+        let mut bench = Bench {
+            reactor: &mut self.reactor,
+            engine: &self.engine,
+            control: &self.control,
+            budget: &self.budget,
+        };
         act(life, &mut bench);
         let captures = life.take_captures();
         if life.is_gone()
@@ -160,7 +166,7 @@ impl Loop {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Create(shared) => self.create(&shared),
+            Command::Create(creation) => self.create(*creation),
             Command::Terminate(number) => self.by_number(number, Life::terminate),
             Command::Signal(number, signal) => {
                 self.by_number(number, |life, bench| life.signal(bench, signal));
@@ -195,28 +201,28 @@ impl Loop {
         }
     }
 
-    fn create(&mut self, shared: &Arc<Shared>) {
-        if let Err(error) = self.try_create(shared) {
-            shared.fail(error.context(format!("sandbox {}", shared.id)));
+    fn create(&mut self, creation: Creation) {
+        let (ending, budget, program) = (self.ending, &self.budget, self.host.program());
+        let begun = creation.begin(|shared, plan| {
+            if ending {
+                return Err(Error::new(Code::Closed, "the runtime was shut down"));
+            }
+            let count = Life::DESCRIPTORS + shared.config.ports().len();
+            let permit = budget.acquire(count).ok_or_else(|| {
+                Error::new(
+                    Code::Limit,
+                    "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end \
+                     others",
+                )
+            })?;
+            Life::begin(program, Arc::clone(shared), plan, permit)
+        });
+        if let Some(life) = begun {
+            let number = life.shared().number;
+            let key = self.lives.insert(life);
+            self.numbers.insert(number, key);
+            self.with(key, |life, bench| life.watch(bench, key));
         }
-    }
-
-    fn try_create(&mut self, shared: &Arc<Shared>) -> Result<()> {
-        if self.ending {
-            return Err(Error::new(Code::Closed, "the runtime was shut down"));
-        }
-        let permit = self.budget.acquire(Life::DESCRIPTORS + shared.config.ports().len()).ok_or_else(|| {
-            Error::new(
-                Code::Limit,
-                "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end others",
-            )
-        })?;
-        let plan = self.host.plan(shared)?;
-        let begun = Life::begin(self.host.program(), Arc::clone(shared), plan, permit)?;
-        let key = self.lives.insert(begun);
-        self.numbers.insert(shared.number, key);
-        self.with(key, |life, bench| life.watch(bench, key));
-        Ok(())
     }
 
     fn watch(&mut self, capture: CaptureReader) {
@@ -247,11 +253,10 @@ impl Loop {
         if key.kind() == CAPTURE {
             self.captures.remove(key);
         } else if let Some(life) = self.lives.remove(key) {
-            self.numbers.remove(&life.shared().number);
-            // Dropping the life closes the keeper's channel, which ends everything.
-            life.shared().fail(Error::new(Code::Panic, "the control thread panicked: a bug of the library"));
-            let (key, reply) = (life.shared().number, Box::new(|| ()));
-            let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply });
+            let key = life.shared().number;
+            self.numbers.remove(&key);
+            let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply: Box::new(|| ()) });
+            life.abandon();
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::{doctor, report::Report};
-use crate::sandbox::{Command, Control, Sandbox, Shared, State, WeakSandbox};
+use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
 use crate::sys::limits;
 
 /// Descriptors that are left to the host, whatever its limit.
@@ -53,11 +53,20 @@ struct Inner {
     control: Mutex<Option<control::Thread>>,
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
+    host: Arc<host::Host>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
 /// Numbers sandboxes, for all runtimes of the process.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// The process's descriptors, for all runtimes together.
+static BUDGET: OnceCell<Budget> = OnceCell::new();
+
+fn descriptors() -> Result<Budget> {
+    let (soft, _) = limits::descriptors().context("the limit of descriptors")?;
+    Ok(Budget::new(soft.saturating_sub(RESERVE)))
+}
 
 /// The process's default runtime.
 static DEFAULT: OnceCell<Runtime> = OnceCell::new();
@@ -65,17 +74,17 @@ static DEFAULT: OnceCell<Runtime> = OnceCell::new();
 impl Runtime {
     /// Makes a runtime: finds runsc, starts the two threads.
     pub fn new(config: &RuntimeConfig) -> Result<Self> {
-        let host = host::Host::new(config)?;
-        let (soft, _) = limits::descriptors().context("the limit of descriptors")?;
-        let budget = Budget::new(soft.saturating_sub(RESERVE));
+        let host = Arc::new(host::Host::new(config)?);
+        let budget = BUDGET.get_or_try_init(descriptors)?.clone();
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
         let engine = engine::Engine::start(budget.clone(), requests)?;
-        let control = control::Thread::start(reactor, commands, engine.handle(), host, budget)?;
+        let control = control::Thread::start(reactor, commands, engine.handle(), Arc::clone(&host), budget)?;
         let inner = Inner {
             way: control.control().clone(),
             control: Mutex::new(Some(control)),
             engine: Mutex::new(Some(engine)),
+            host,
             sandboxes: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -106,7 +115,9 @@ impl Runtime {
         let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
         let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
         self.register(&sandbox)?;
-        self.inner.way.send(Command::Create(shared))?;
+        // Here and not in the control thread: a mount that hangs must hang its own creator only.
+        let plan = self.inner.host.plan(&shared)?;
+        self.inner.way.send(Command::Create(Box::new(Creation::new(shared, plan))))?;
         Ok(sandbox)
     }
 
@@ -138,10 +149,11 @@ impl Runtime {
 
 impl Inner {
     fn shutdown(&self) {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(control);
-        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(engine);
+        // The locks are held while the threads end, so that a second caller returns no sooner.
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(control.take());
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(engine.take());
     }
 }
 

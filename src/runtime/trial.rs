@@ -37,7 +37,7 @@ fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Re
     if !readable(keeper.process(), deadline) {
         keeper.kill();
     }
-    keeper.reap();
+    keeper.wait(PATIENCE);
     result
 }
 

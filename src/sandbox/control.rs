@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, sync_channel};
 
 use mio::Waker;
 
-use super::Shared;
+use super::{Plan, Shared};
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
 use crate::tunnel;
@@ -15,8 +15,8 @@ use crate::tunnel;
 /// What the control thread is told.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Create this sandbox.
-    Create(Arc<Shared>),
+    /// Create a sandbox.
+    Create(Box<Creation>),
     /// End the sandbox of that number, if it has not ended.
     Terminate(u64),
     /// Send its program a signal.
@@ -29,6 +29,46 @@ pub(crate) enum Command {
     Detached(u64),
     /// End all sandboxes, then the thread.
     Shutdown,
+}
+
+/// A sandbox to be created. Whoever drops it before that was begun (a control thread that ends, a channel whose
+/// receiver is gone, a panic) has told its waiters by that: no creation is ever lost.
+#[derive(Debug)]
+pub(crate) struct Creation {
+    shared: Option<Arc<Shared>>,
+    plan: Option<Plan>,
+}
+
+impl Creation {
+    /// Of this sandbox, by this plan.
+    pub(crate) fn new(shared: Arc<Shared>, plan: Plan) -> Self {
+        Self { shared: Some(shared), plan: Some(plan) }
+    }
+
+    /// Begins it with `begin`. A failure is told.
+    pub(crate) fn begin<T>(mut self, begin: impl FnOnce(&Arc<Shared>, Plan) -> Result<T>) -> Option<T> {
+        let (shared, plan) = self.shared.clone().zip(self.plan.take())?;
+        match begin(&shared, plan) {
+            Ok(begun) => {
+                self.shared = None;
+                Some(begun)
+            }
+            Err(error) => {
+                self.shared = None;
+                shared.fail(error.context(format!("sandbox {}", shared.id)));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Creation {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared
+                .fail(Error::new(Code::Closed, format!("sandbox {}: the runtime was shut down", shared.id)));
+        }
+    }
 }
 
 /// The way to the control thread, from any thread.

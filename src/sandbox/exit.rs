@@ -13,12 +13,8 @@ pub enum ExitReason {
     Signalled = 2,
     /// Its lifetime ran out; `code` is 124.
     TimedOut = 3,
-    /// Nothing happened for its idle time-out; `code` is 124.
-    Idle = 4,
     /// It was terminated by the host; `code` is 137.
     Terminated = 5,
-    /// It ran out of memory; `code` is 137.
-    OutOfMemory = 6,
     /// The engine was lost: the keeper or gVisor died without being asked to; `code` is 137.
     EngineLost = 7,
 }

@@ -1,8 +1,11 @@
 //! One sandbox's life: states, exit, timers.
 
+mod birth;
 mod control;
+mod death;
 mod exit;
 mod life;
+mod loopback;
 mod plan;
 mod probing;
 mod shared;
@@ -13,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-pub(crate) use control::{Command, Control};
+pub(crate) use control::{Command, Control, Creation};
 pub use exit::{Exit, ExitReason};
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;

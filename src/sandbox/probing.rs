@@ -12,9 +12,17 @@ use crate::reactor::TimerId;
 /// How long the answer to one question may take; then it is asked anew.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is known of the asking.
+#[derive(Debug, Default)]
+pub(super) struct Probing {
+    /// Somebody waits for the answer.
+    wanted: bool,
+    current: Option<Current>,
+}
+
 /// A question that is open, or the pause after one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Probing {
+struct Current {
     ticket: u32,
     timer: TimerId,
     at: Instant,
@@ -22,28 +30,43 @@ pub(super) struct Probing {
 }
 
 impl Life {
-    /// Begins to ask, if the answer isn't known or being asked for.
+    /// Somebody waits for the answer: begins to ask, if it isn't known or being asked for. A sandbox that is
+    /// still being created is asked once its program runs.
     pub(crate) fn start_probing(&mut self, bench: &mut Bench<'_>) {
-        if self.is_running() && self.probing.is_none() && !self.shared.facts().ready {
+        self.probing.wanted = true;
+        if self.is_running() && self.probing.current.is_none() && !self.shared.facts().ready {
             self.ask(bench);
+        }
+    }
+
+    /// The program runs: begins to ask, if a probe is configured or somebody waits.
+    pub(super) fn begin_probing(&mut self, bench: &mut Bench<'_>) {
+        if self.probing.wanted || self.shared.config.readiness_probe().is_some() {
+            self.start_probing(bench);
         }
     }
 
     /// Asks again if it is time for that.
     pub(super) fn probe_again(&mut self, bench: &mut Bench<'_>) {
-        if self.is_running() && self.probing.is_some_and(|probing| bench.reactor.now() >= probing.at) {
+        if self.is_running() && self.probing.current.is_some_and(|current| bench.reactor.now() >= current.at)
+        {
             self.ask(bench);
         }
     }
 
-    /// Asks no more.
+    /// Asks no more; a command that is still at it is killed, with what it has started.
     pub(super) fn stop_probing(&mut self, bench: &mut Bench<'_>) {
-        if let Some(probing) = self.probing.take() {
-            bench.reactor.cancel(probing.timer);
+        let Some(current) = self.probing.current.take() else { return };
+        bench.reactor.cancel(current.timer);
+        let by_command = matches!(plan::probe(&self.shared.config), Some((Question::Command(_), _)));
+        if current.asked && by_command && self.is_running() {
+            let kill = Request::Signal { id: current.ticket, signal: libc::SIGKILL, group: true };
+            self.ask_init(bench, &kill, vec![]);
         }
     }
 
     fn ask(&mut self, bench: &mut Bench<'_>) {
+        self.stop_probing(bench);
         let shared = Arc::clone(&self.shared);
         let Some((question, _)) = plan::probe(&shared.config) else { return };
         let ticket = self.ticket();
@@ -60,11 +83,13 @@ impl Life {
 
     /// An answer: it is ready, or will be asked again after the interval.
     pub(super) fn probed(&mut self, bench: &mut Bench<'_>, ticket: u32, yes: bool) {
-        if !self.probing.is_some_and(|probing| probing.asked && probing.ticket == ticket) {
+        let Some(current) = self.probing.current.filter(|current| current.asked && current.ticket == ticket)
+        else {
             return;
-        }
+        };
+        bench.reactor.cancel(current.timer);
+        self.probing.current = None;
         if yes {
-            self.stop_probing(bench);
             self.shared.update(|facts| facts.ready = true);
             self.shared.tell(EventKind::Ready, |_| ());
         } else {
@@ -74,10 +99,10 @@ impl Life {
     }
 
     fn schedule(&mut self, bench: &mut Bench<'_>, ticket: u32, after: Duration, asked: bool) {
-        self.stop_probing(bench);
         let at = bench.reactor.now().checked_add(after);
         if let (Some(key), Some(at)) = (self.key, at) {
-            self.probing = Some(Probing { ticket, timer: bench.reactor.schedule(at, key), at, asked });
+            let timer = bench.reactor.schedule(at, key);
+            self.probing.current = Some(Current { ticket, timer, at, asked });
         }
     }
 }

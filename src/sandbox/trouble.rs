@@ -8,6 +8,11 @@ use crate::keeper::wire::init::Step;
 /// A step of the keeper that failed.
 pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
     let step = String::from_utf8_lossy(step);
+    if errno == libc::ENOEXEC && step.contains("build") {
+        let text =
+            format!("{step}, not this library's: replace the one that SBX_KEEPER names by this release's");
+        return Error::new(Code::Host, text);
+    }
     let cause = io::Error::from_raw_os_error(errno);
     let namespace = matches!(&*step, "user namespace" | "/proc/self/uid_map" | "/proc/self/gid_map");
     let remedy = match (&*step, errno) {

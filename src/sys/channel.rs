@@ -35,6 +35,8 @@ pub(crate) struct Message {
     pub(crate) bytes: Vec<u8>,
     /// The descriptors that came with it, all close-on-exec.
     pub(crate) fds: Vec<OwnedFd>,
+    /// Some descriptors were lost, because this process is out of them.
+    pub(crate) truncated: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(crate) struct Channel {
     backlog: VecDeque<Frame>,
     waiting: usize,
     partial: Vec<u8>,
+    /// The greatest message that is accepted.
+    limit: usize,
 }
 
 /// The space for the control message of `DESCRIPTORS` descriptors, aligned for a `cmsghdr`.
@@ -88,7 +92,12 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Channel {
     /// A channel over one end of a pair. The descriptor must be non-blocking.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, backlog: VecDeque::new(), waiting: 0, partial: Vec::new() }
+        Self::with_limit(fd, MESSAGE)
+    }
+
+    /// A channel that accepts no message longer than this.
+    pub(crate) fn with_limit(fd: OwnedFd, limit: usize) -> Self {
+        Self { fd, backlog: VecDeque::new(), waiting: 0, partial: Vec::new(), limit }
     }
 
     /// Sends a message, or queues what the peer can't take now; `flush` goes on with that.
@@ -144,22 +153,28 @@ impl Channel {
     /// Receives a message. `WouldBlock` if none is complete, `UnexpectedEof` if the peer is gone,
     /// `InvalidData` if the peer broke a rule.
     pub(crate) fn receive(&mut self) -> io::Result<Message> {
-        let mut frame = vec![0_u8; FRAME + 1];
+        let mut buffer = [0_u8; FRAME + 1];
+        // A longer one is cut short by the kernel, which shows.
+        let frame = buffer.get_mut(..self.limit.min(FRAME) + 1).unwrap_or_default();
         loop {
-            let (length, fds) = match receive_frame(self.fd.as_fd(), &mut frame) {
+            let (length, fds, truncated) = match receive_frame(self.fd.as_fd(), frame) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // The peer went with something of ours unread. What it said before is still to be had, and
+                // then the end (unix(7)); the error is told once.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
                 other => other?,
             };
             let Some((kind, payload)) = frame.get(..length).and_then(|frame| frame.split_first()) else {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             };
-            if self.partial.len() + payload.len() > MESSAGE {
+            if self.partial.len() + payload.len() > self.limit {
                 return Err(invalid("message too long"));
             }
             self.partial.extend_from_slice(payload);
             match (*kind, fds.is_empty()) {
-                (LAST, _) => return Ok(Message { bytes: std::mem::take(&mut self.partial), fds }),
-                (MORE, true) => {}
+                (LAST, _) => return Ok(Message { bytes: std::mem::take(&mut self.partial), fds, truncated }),
+                // Anything shorter would be a way to keep the reader busy for ever.
+                (MORE, true) if payload.len() == FRAME && !truncated => {}
                 _ => return Err(invalid("unknown frame")),
             }
         }
@@ -215,7 +230,7 @@ fn send_frame(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[OwnedFd]) -> io::Resu
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn receive_frame(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn receive_frame(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>, bool)> {
     let mut control = Control::new();
     let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is a plain C struct for which all zeroes is a valid value.
@@ -231,10 +246,11 @@ fn receive_frame(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize
     }
     // Whatever arrived is owned first, so that no path below leaks it.
     let fds = take_descriptors(&header);
-    if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
-        return Err(invalid("truncated"));
+    if header.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(invalid("message too long"));
     }
-    Ok((usize::try_from(length).unwrap_or(0), fds))
+    let truncated = header.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok((usize::try_from(length).unwrap_or(0), fds, truncated))
 }
 
 fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {

@@ -44,7 +44,9 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
-const STACK: usize = 64 * 1024;
+/// Two of the largest pages there are (64 KiB, on some arm64 kernels), so that the first can be the guard.
+const STACK: usize = 2 * GUARD;
+const GUARD: usize = 64 * 1024;
 
 struct Plan<'a, 'b> {
     command: &'a mut Command<'b>,
@@ -68,15 +70,14 @@ pub(crate) fn spawn(command: &mut Command<'_>) -> io::Result<Child> {
         failure: 0,
         command,
     };
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
-    let top: *mut u128 = stack.as_mut_ptr_range().end;
+    let stack = Stack::new()?;
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
 
     let mask = block_signals();
-    // SAFETY: `top` is the aligned end of a live stack; CLONE_VFORK keeps this thread, and so `plan` and
+    // SAFETY: the stack is live and its top aligned; CLONE_VFORK keeps this thread, and so `plan` and
     // `stack`, where they are until the child has executed or ended; `pidfd` is written before that.
-    let pid = unsafe { libc::clone(child, top.cast(), flags, (&raw mut plan).cast(), &raw mut pidfd) };
+    let pid = unsafe { libc::clone(child, stack.top(), flags, (&raw mut plan).cast(), &raw mut pidfd) };
     let failed = io::Error::last_os_error();
     restore_signals(&mask);
     if pid < 0 {
@@ -90,9 +91,54 @@ pub(crate) fn spawn(command: &mut Command<'_>) -> io::Result<Child> {
     if failure == 0 {
         return Ok(Child { pid, pidfd });
     }
-    // SAFETY: waitpid may be given NULL; ECHILD (the host reaps everything) is as good.
-    unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+    collect(&pidfd);
     Err(io::Error::from_raw_os_error(failure))
+}
+
+/// Takes a child that could not execute off the kernel's list; a host that reaps everything may have done so.
+fn collect(pidfd: &OwnedFd) {
+    // SAFETY: siginfo_t is a plain C struct for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = libc::id_t::try_from(pidfd.as_raw_fd()).unwrap_or(0);
+    loop {
+        // SAFETY: waitid writes into `info`, which lives long enough.
+        let done = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
+        if done == 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
+
+/// The child's stack, with a page below it that can't be touched.
+struct Stack(*mut libc::c_void);
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, wherever the kernel likes.
+        let start = unsafe { libc::mmap(ptr::null_mut(), STACK, access, flags | libc::MAP_STACK, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self(start);
+        // SAFETY: the first page of the mapping.
+        if unsafe { libc::mprotect(start, GUARD, libc::PROT_NONE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    fn top(&self) -> *mut libc::c_void {
+        // SAFETY: one past the end of the mapping, which is page-aligned.
+        unsafe { self.0.byte_add(STACK) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this object's own, and nobody runs on it any more.
+        unsafe { libc::munmap(self.0, STACK) };
+    }
 }
 
 fn block_signals() -> libc::sigset_t {

@@ -47,7 +47,7 @@ int main(void) {
     CHECK(sbx_queue_new(1, NULL, NULL) == SBX_EINVALID);
     CHECK(sbx_create(NULL, NULL, NULL, NULL) == SBX_EINVALID);
     sbx_sandbox *sandbox = (sbx_sandbox *)&local;
-    CHECK(sbx_create(NULL, NULL, &sandbox, NULL) == SBX_EHANDLE && sandbox == NULL);
+    CHECK(sbx_create(NULL, NULL, &sandbox, NULL) == SBX_EHANDLE && sandbox == (sbx_sandbox *)&local);
 
     sbx_config *before = NULL;
     for (int i = 0; i < 1000000; i++) {

@@ -1,19 +1,56 @@
-//! The expressions that rules are made of, as the kernel takes them.
+//! The expressions that rules are made of, as the kernel takes them (linux/netfilter/nf_tables.h).
 
-use super::super::message::Message;
+use std::borrow::Cow;
+
+use crate::net::message::Message;
 
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
+pub(super) const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_VERDICT_CHAIN: u16 = 2;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFTA_META_SREG: u16 = 3;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFTA_LOOKUP_SET: u16 = 1;
+const NFTA_LOOKUP_SREG: u16 = 2;
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_TPROXY_FAMILY: u16 = 1;
+const NFTA_TPROXY_REG_ADDR: u16 = 2;
+const NFTA_TPROXY_REG_PORT: u16 = 3;
+const NFTA_REJECT_TYPE: u16 = 1;
+const NFTA_REJECT_ICMP_CODE: u16 = 2;
 
-/// Where values are put and taken from: one register is enough but for tproxy, which takes two.
-const REGISTER: u32 = 1;
-/// (NFT_REG_2.)
-const BESIDE: u32 = 2;
-/// NFT_REG_VERDICT
-const VERDICT: u32 = 0;
+/// enum nft_registers. One is enough for values, but for tproxy, which takes an address and a port.
+const NFT_REG_VERDICT: u32 = 0;
+const NFT_REG_1: u32 = 1;
+const NFT_REG_2: u32 = 2;
+/// enum nft_cmp_ops
+const NFT_CMP_EQ: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
+/// enum nft_reject_types and enum nft_reject_inet_code
+const NFT_REJECT_TCP_RST: u32 = 1;
+const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
+const NFT_REJECT_ICMPX_PORT_UNREACH: u8 = 1;
+/// enum nft_verdicts, and NF_DROP and NF_ACCEPT of linux/netfilter.h
+const NF_DROP: i32 = 0;
+const NF_ACCEPT: i32 = 1;
+const NFT_JUMP: i32 = -3;
+const NFT_GOTO: i32 = -4;
 
 /// What is known of a packet beside its bytes (enum nft_meta_keys).
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +58,7 @@ const VERDICT: u32 = 0;
 pub(super) enum Meta {
     Mark = 3,
     InputName = 6,
-    Family = 15,
+    Version = 15,
     Protocol = 16,
 }
 
@@ -33,16 +70,20 @@ pub(super) enum Header {
     Transport = 2,
 }
 
-/// How a packet is refused (enum nft_reject_types).
+/// What becomes of a packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Refusal {
-    /// A TCP reset.
-    Reset,
-    /// ICMP or ICMPv6: port unreachable.
-    Unreachable,
+pub(super) enum Verdict {
+    /// It goes on, to routing.
+    Accept,
+    /// It is dropped.
+    Drop,
+    /// Another chain is asked, then the next rule.
+    Jump(&'static str),
+    /// Another chain is asked, and what follows here isn't.
+    Goto(&'static str),
 }
 
-/// One step of a rule. A comparison that fails ends the rule.
+/// One step of a rule. A comparison that fails, or bytes that the packet doesn't have, end the rule.
 #[derive(Clone, Debug)]
 pub(super) enum Expression {
     /// Takes a fact of the packet.
@@ -55,22 +96,22 @@ pub(super) enum Expression {
     Equal(Vec<u8>),
     /// Goes on if it is not this.
     NotEqual(Vec<u8>),
-    /// Goes on if it is in the set.
-    In(&'static str),
+    /// Goes on if it is in the set of this name.
+    In(Cow<'static, str>),
     /// Takes a constant.
     Constant(Vec<u8>),
     /// Takes a port, beside the address that was taken before.
     Port(u16),
-    /// Delivers to the socket that listens at that address and port.
+    /// Delivers to the socket that listens at that address and port, whatever the packet's destination.
     Deliver { ipv6: bool },
     /// Gives the packet the mark that was taken.
     Mark,
-    /// Lets it on.
-    Accept,
-    /// Drops it.
-    Drop,
-    /// Drops it and tells the sender.
-    Reject(Refusal),
+    /// Ends the rule.
+    Decide(Verdict),
+    /// Drops the packet and tells the sender by a TCP reset.
+    Reset,
+    /// Drops the packet and tells the sender by ICMP or ICMPv6: port unreachable.
+    Unreachable,
 }
 
 impl Expression {
@@ -81,69 +122,77 @@ impl Expression {
             Self::Mask(_) => "bitwise",
             Self::Equal(_) | Self::NotEqual(_) => "cmp",
             Self::In(_) => "lookup",
-            Self::Constant(_) | Self::Port(_) | Self::Accept | Self::Drop => "immediate",
+            Self::Constant(_) | Self::Port(_) | Self::Decide(_) => "immediate",
             Self::Deliver { .. } => "tproxy",
-            Self::Reject(_) => "reject",
+            Self::Reset | Self::Unreachable => "reject",
         }
     }
 
-    /// Puts it into a list element.
-    pub(super) fn put(&self, message: Message) -> Message {
-        message.put_text(NFTA_EXPR_NAME, self.name()).nest(NFTA_EXPR_DATA, |data| self.data(data))
+    /// Puts it into an element of a rule's list.
+    pub(super) fn put(&self, element: Message) -> Message {
+        element.put_text(NFTA_EXPR_NAME, self.name()).nest(NFTA_EXPR_DATA, |data| self.data(data))
     }
 
-    /// Its attributes, numbered as in the enum of its kind: NFTA_META_DREG is 1, NFTA_META_KEY 2 …
     fn data(&self, data: Message) -> Message {
         match self {
-            // DREG, KEY
-            Self::Load(key) => data.put_be32(1, REGISTER).put_be32(2, *key as u32),
-            // KEY, SREG
-            Self::Mark => data.put_be32(2, Meta::Mark as u32).put_be32(3, REGISTER),
-            // DREG, BASE, OFFSET, LEN
+            Self::Load(key) => data.put_be32(NFTA_META_DREG, NFT_REG_1).put_be32(NFTA_META_KEY, *key as u32),
+            Self::Mark => data.put_be32(NFTA_META_KEY, Meta::Mark as u32).put_be32(NFTA_META_SREG, NFT_REG_1),
             Self::Payload(header, offset, length) => data
-                .put_be32(1, REGISTER)
-                .put_be32(2, *header as u32)
-                .put_be32(3, *offset)
-                .put_be32(4, *length),
-            // SREG, DREG, LEN, MASK, XOR
+                .put_be32(NFTA_PAYLOAD_DREG, NFT_REG_1)
+                .put_be32(NFTA_PAYLOAD_BASE, *header as u32)
+                .put_be32(NFTA_PAYLOAD_OFFSET, *offset)
+                .put_be32(NFTA_PAYLOAD_LEN, *length),
             Self::Mask(mask) => data
-                .put_be32(1, REGISTER)
-                .put_be32(2, REGISTER)
-                .put_be32(3, u32::try_from(mask.len()).unwrap_or(0))
-                .nest(4, |value| value.put(NFTA_DATA_VALUE, mask))
-                .nest(5, |value| value.put(NFTA_DATA_VALUE, &vec![0; mask.len()])),
-            // SREG, OP (NFT_CMP_EQ, NFT_CMP_NEQ), DATA
-            Self::Equal(value) => compare(data, 0, value),
-            Self::NotEqual(value) => compare(data, 1, value),
-            // SET, SREG
-            Self::In(set) => data.put_text(1, set).put_be32(2, REGISTER),
-            Self::Constant(value) => constant(data, REGISTER, value),
-            Self::Port(port) => constant(data, BESIDE, &port.to_be_bytes()),
-            // FAMILY, REG_ADDR, REG_PORT
+                .put_be32(NFTA_BITWISE_SREG, NFT_REG_1)
+                .put_be32(NFTA_BITWISE_DREG, NFT_REG_1)
+                .put_be32(NFTA_BITWISE_LEN, u32::try_from(mask.len()).unwrap_or(0))
+                .nest(NFTA_BITWISE_MASK, |value| value.put(NFTA_DATA_VALUE, mask))
+                .nest(NFTA_BITWISE_XOR, |value| value.put(NFTA_DATA_VALUE, &vec![0; mask.len()])),
+            Self::Equal(value) => compare(data, NFT_CMP_EQ, value),
+            Self::NotEqual(value) => compare(data, NFT_CMP_NEQ, value),
+            Self::In(set) => data.put_text(NFTA_LOOKUP_SET, set).put_be32(NFTA_LOOKUP_SREG, NFT_REG_1),
+            Self::Constant(value) => constant(data, NFT_REG_1, value),
+            Self::Port(port) => constant(data, NFT_REG_2, &port.to_be_bytes()),
             Self::Deliver { ipv6 } => {
-                let family = if *ipv6 { libc::NFPROTO_IPV6 } else { libc::NFPROTO_IPV4 };
-                data.put_be32(1, family.cast_unsigned()).put_be32(2, REGISTER).put_be32(3, BESIDE)
+                let version = if *ipv6 { super::NFPROTO_IPV6 } else { super::NFPROTO_IPV4 };
+                data.put_be32(NFTA_TPROXY_FAMILY, u32::from(version))
+                    .put_be32(NFTA_TPROXY_REG_ADDR, NFT_REG_1)
+                    .put_be32(NFTA_TPROXY_REG_PORT, NFT_REG_2)
             }
-            Self::Accept => verdict(data, libc::NF_ACCEPT),
-            Self::Drop => verdict(data, libc::NF_DROP),
-            // TYPE (NFT_REJECT_TCP_RST); TYPE (NFT_REJECT_ICMPX_UNREACH), ICMP_CODE (…_PORT_UNREACH)
-            Self::Reject(Refusal::Reset) => data.put_be32(1, 1),
-            Self::Reject(Refusal::Unreachable) => data.put_be32(1, 2).put(2, &[1]),
+            Self::Decide(verdict) => data
+                .put_be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT)
+                .nest(NFTA_IMMEDIATE_DATA, |value| value.nest(NFTA_DATA_VERDICT, |data| verdict.put(data))),
+            Self::Reset => data.put_be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST),
+            Self::Unreachable => data
+                .put_be32(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH)
+                .put(NFTA_REJECT_ICMP_CODE, &[NFT_REJECT_ICMPX_PORT_UNREACH]),
+        }
+    }
+}
+
+impl Verdict {
+    fn put(self, data: Message) -> Message {
+        let (code, chain) = match self {
+            Self::Accept => (NF_ACCEPT, None),
+            Self::Drop => (NF_DROP, None),
+            Self::Jump(chain) => (NFT_JUMP, Some(chain)),
+            Self::Goto(chain) => (NFT_GOTO, Some(chain)),
+        };
+        let data = data.put_be32(NFTA_VERDICT_CODE, code.cast_unsigned());
+        match chain {
+            Some(chain) => data.put_text(NFTA_VERDICT_CHAIN, chain),
+            None => data,
         }
     }
 }
 
 fn compare(data: Message, operation: u32, value: &[u8]) -> Message {
-    data.put_be32(1, REGISTER).put_be32(2, operation).nest(3, |inner| inner.put(NFTA_DATA_VALUE, value))
+    data.put_be32(NFTA_CMP_SREG, NFT_REG_1)
+        .put_be32(NFTA_CMP_OP, operation)
+        .nest(NFTA_CMP_DATA, |data| data.put(NFTA_DATA_VALUE, value))
 }
 
-/// DREG, DATA
 fn constant(data: Message, register: u32, value: &[u8]) -> Message {
-    data.put_be32(1, register).nest(2, |inner| inner.put(NFTA_DATA_VALUE, value))
-}
-
-fn verdict(data: Message, code: i32) -> Message {
-    data.put_be32(1, VERDICT).nest(2, |inner| {
-        inner.nest(NFTA_DATA_VERDICT, |verdict| verdict.put_be32(NFTA_VERDICT_CODE, code.cast_unsigned()))
-    })
+    data.put_be32(NFTA_IMMEDIATE_DREG, register)
+        .nest(NFTA_IMMEDIATE_DATA, |data| data.put(NFTA_DATA_VALUE, value))
 }

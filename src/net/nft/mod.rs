@@ -2,32 +2,50 @@
 //!
 //! One chain at the prerouting hook sees every packet that comes out of the sandbox, before routing. Its
 //! policy is to drop. What it lets on is delivered to a socket of ours in G and nowhere else: G has no
-//! uplink. There is no connection tracking: what was allowed once is not allowed for ever.
+//! uplink. There is no connection tracking: what was allowed once is not allowed for ever. (Fragments are put
+//! together before the rules see them, because a rule with tproxy makes the kernel do that.)
 
 mod expression;
-mod rules;
+pub(crate) mod rules;
+mod set;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 
 use super::message::{Message, flags};
-use super::netlink::{Netlink, request};
-use crate::error::Result;
+use super::netlink::Netlink;
+use super::topology::{GATEWAY, SPARE};
+use crate::error::{Code, Context, Error, Result};
+use set::KeyType;
 
-pub(crate) const TABLE: &str = "sbx";
-const CHAIN: &str = "prerouting";
+/// The table, and its chains.
+const TABLE: &str = "sbx";
+const PREROUTING: &str = "prerouting";
+const EGRESS: &str = "egress";
+const REFUSED: &str = "refused";
 
-/// NFNL_SUBSYS_NFTABLES
-const SUBSYSTEM: u16 = 10;
+// linux/netfilter/nfnetlink.h
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
-/// NFPROTO_INET: one table for IPv4 and IPv6.
-const INET: u8 = 1;
+
+// linux/netfilter.h; NFPROTO_INET is one table for IPv4 and IPv6.
+const NFPROTO_INET: u8 = 1;
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const NF_INET_PRE_ROUTING: u32 = 0;
+const NF_DROP: u32 = 0;
+// linux/netfilter_ipv4.h
+const NF_IP_PRI_MANGLE: i32 = -150;
 
 // enum nf_tables_msg_types
-const NEW_TABLE: u16 = 0;
-const NEW_CHAIN: u16 = 3;
-const NEW_RULE: u16 = 6;
-const NEW_SET: u16 = 9;
+const NFT_MSG_NEWTABLE: u16 = 0;
+const NFT_MSG_NEWCHAIN: u16 = 3;
+const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_DELRULE: u16 = 8;
 
-// The attributes, each after its enum in the header.
+const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
@@ -39,26 +57,163 @@ const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_SET_TABLE: u16 = 1;
-const NFTA_SET_NAME: u16 = 2;
-const NFTA_SET_FLAGS: u16 = 3;
-const NFTA_SET_KEY_TYPE: u16 = 4;
-const NFTA_SET_KEY_LEN: u16 = 5;
-const NFTA_SET_ID: u16 = 10;
 
-/// NFT_SET_INTERVAL
-const INTERVALS: u32 = 0x4;
-/// NF_INET_PRE_ROUTING
-const PREROUTING: u32 = 0;
-/// NF_IP_PRI_MANGLE
-const MANGLE: i32 = -150;
-/// NF_DROP
-const DROP: u32 = 0;
+/// The destinations that may be reached. Empty: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// IPv4 addresses, in any order.
+    pub(crate) v4: Vec<RangeInclusive<Ipv4Addr>>,
+    /// IPv6 addresses; of no effect where IPv6 isn't offered.
+    pub(crate) v6: Vec<RangeInclusive<Ipv6Addr>>,
+}
 
-/// The set of allowed IPv4 destinations, and that of IPv6.
-pub(super) const ALLOW4: &str = "allow4";
-pub(super) const ALLOW6: &str = "allow6";
+/// Names the sets that the rules of one moment ask.
+#[derive(Clone, Copy, Debug)]
+struct Generation {
+    number: u64,
+    ipv6: bool,
+}
+
+impl Generation {
+    fn allow4(&self) -> String {
+        format!("allow4_{}", self.number)
+    }
+
+    fn allow6(&self) -> String {
+        format!("allow6_{}", self.number)
+    }
+
+    /// The requests that make its sets.
+    fn sets(&self) -> Vec<Message> {
+        let mut sets = vec![set::new(&self.allow4(), 1, KeyType::Ipv4, true)];
+        if self.ipv6 {
+            sets.push(set::new(&self.allow6(), 2, KeyType::Ipv6, true));
+        }
+        sets
+    }
+
+    /// The requests that delete them.
+    fn delete(&self) -> Vec<Message> {
+        let mut sets = vec![set::delete(&self.allow4())];
+        if self.ipv6 {
+            sets.push(set::delete(&self.allow6()));
+        }
+        sets
+    }
+}
+
+/// The rules of one G, loaded.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    netlink: Netlink,
+    /// What is in force.
+    current: Generation,
+    /// The number of the last generation that was tried.
+    tried: u64,
+    /// Whether the sandbox has an IPv6 address at all.
+    ipv6: bool,
+}
+
+impl Rules {
+    /// Loads everything in one transaction over a NETLINK_NETFILTER socket of G. The sets are empty.
+    pub(crate) fn load(filter_g: OwnedFd, ipv6: bool) -> Result<Self> {
+        let mut netlink = Netlink::new(filter_g)?;
+        let current = Generation { number: 0, ipv6 };
+        let own = SPARE.into_iter().chain([GATEWAY]).map(|address| address.octets().to_vec());
+        let table = change("a table", NFT_MSG_NEWTABLE, flags::CREATE | flags::EXCLUSIVE);
+        let mut changes = vec![table.put_text(NFTA_TABLE_NAME, TABLE)];
+        changes.push(set::new(set::OWN, 3, KeyType::Ipv4, false));
+        changes.extend(set::add_values(set::OWN, own));
+        changes.push(set::new(set::SERVICES, 4, KeyType::Port, false));
+        changes.extend(current.sets());
+        changes.extend([chain(EGRESS), chain(REFUSED), hook(chain(PREROUTING))]);
+        changes.extend(rules::egress(&current).iter().map(|steps| rule(EGRESS, steps)));
+        changes.extend(rules::refused().iter().map(|steps| rule(REFUSED, steps)));
+        changes.extend(rules::prerouting(ipv6).iter().map(|steps| rule(PREROUTING, steps)));
+        netlink.request(transaction(changes))?;
+        Ok(Self { netlink, current, tried: 0, ipv6 })
+    }
+
+    /// Gives the socket back.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.netlink.into_fd()
+    }
+}
+
+/// What a live change of the policy needs.
+#[cfg_attr(not(test), allow(dead_code, reason = "used when a policy is loaded, live or at the start"))]
+impl Rules {
+    /// Puts other destinations in the place of those that were allowed: new sets are filled, read back and
+    /// compared, then one small transaction switches over. Returns the new generation. On failure, what was
+    /// in force stays. `ipv6` says whether IPv6 is relayed at the moment; it can't be where the sandbox has
+    /// no IPv6 address.
+    pub(crate) fn replace(&mut self, allowed: &Allowed, ipv6: bool) -> Result<u64> {
+        self.tried = self.tried.saturating_add(1);
+        let next = Generation { number: self.tried, ipv6: ipv6 && self.ipv6 };
+        self.netlink.request(transaction(next.sets())).context("new sets of destinations")?;
+        if let Err(error) = self.fill(next, allowed).and_then(|()| self.switch(next)) {
+            // Nothing names them yet. If even this fails, they only take memory until G ends.
+            let _ = self.netlink.request(transaction(next.delete()));
+            return Err(error);
+        }
+        self.current = next;
+        Ok(next.number)
+    }
+
+    /// Lets the sandbox reach these TCP ports of the gateway's address, beside those it already may.
+    pub(crate) fn add_services(&mut self, ports: &[u16]) -> Result<()> {
+        let ports = ports.iter().map(|port| port.to_be_bytes().to_vec());
+        let changes = set::add_values(set::SERVICES, ports);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.netlink.request(transaction(changes)).context("services of the host")
+    }
+
+    /// Reads back from the kernel what is in force.
+    pub(crate) fn in_force(&mut self) -> Result<(u64, Allowed)> {
+        Ok((self.current.number, self.read(self.current)?))
+    }
+
+    fn read(&mut self, generation: Generation) -> Result<Allowed> {
+        let v4 = set::read_ranges(&mut self.netlink, &generation.allow4())?;
+        let v6 = match generation.ipv6 {
+            true => set::read_ranges(&mut self.netlink, &generation.allow6())?,
+            false => Vec::new(),
+        };
+        Ok(Allowed { v4, v6 })
+    }
+
+    fn fill(&mut self, generation: Generation, allowed: &Allowed) -> Result<()> {
+        let mut wanted = Allowed { v4: set::merged(&allowed.v4), v6: Vec::new() };
+        let mut changes = set::add_ranges(&generation.allow4(), &wanted.v4);
+        if generation.ipv6 {
+            wanted.v6 = set::merged(&allowed.v6);
+            changes.extend(set::add_ranges(&generation.allow6(), &wanted.v6));
+        }
+        let room = self.netlink.room()?;
+        for batch in batches(changes, room) {
+            self.netlink.request(transaction(batch)).context("filling a set of destinations")?;
+        }
+        if self.read(generation)? != wanted {
+            let text = "the kernel's set of destinations is not what was loaded; the old policy stays";
+            return Err(Error::new(Code::Internal, text));
+        }
+        Ok(())
+    }
+
+    fn switch(&mut self, next: Generation) -> Result<()> {
+        let mut changes = vec![flush(EGRESS)];
+        changes.extend(rules::egress(&next).iter().map(|steps| rule(EGRESS, steps)));
+        changes.extend(self.current.delete());
+        self.netlink.request(transaction(changes)).context("switching to new destinations")
+    }
+}
+
+/// The type of a message to nf_tables.
+fn kind(message: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | message
+}
 
 /// `struct nfgenmsg`.
 fn family(family: u8, resource: u16) -> [u8; 4] {
@@ -66,63 +221,94 @@ fn family(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
-fn change(what: &'static str, kind: u16, more: u16) -> Message {
-    request(what, SUBSYSTEM << 8 | kind, more).fixed(&family(INET, 0))
+fn change(what: &'static str, message: u16, more: u16) -> Message {
+    Message::new(what, kind(message), more).fixed(&family(NFPROTO_INET, 0))
 }
 
-/// Puts changes into one transaction: all of them, or none.
-fn batch(changes: impl IntoIterator<Item = Message>) -> Vec<Message> {
-    let edge = |what, kind| Message::new(what, kind, 0).fixed(&family(0, SUBSYSTEM));
-    let begin = edge("the begin of a transaction", NFNL_MSG_BATCH_BEGIN);
-    let end = edge("the end of a transaction", NFNL_MSG_BATCH_END);
+/// Makes changes one transaction: all of them, or none.
+fn transaction(changes: Vec<Message>) -> Vec<Message> {
+    let edge = |what, kind| Message::new(what, kind, 0).fixed(&family(0, NFNL_SUBSYS_NFTABLES)).unanswered();
+    let begin = edge("a transaction of nf_tables", NFNL_MSG_BATCH_BEGIN);
+    let end = edge("the end of a transaction of nf_tables", NFNL_MSG_BATCH_END);
     std::iter::once(begin).chain(changes).chain([end]).collect()
 }
 
-fn table() -> Message {
-    change("a table", NEW_TABLE, flags::CREATE | flags::EXCLUSIVE).put_text(NFTA_TABLE_NAME, TABLE)
+/// The length of an edge of a transaction, beside the changes.
+const EDGE: usize = 20;
+
+/// Divides changes into transactions that may be sent at once.
+fn batches(changes: Vec<Message>, room: usize) -> Vec<Vec<Message>> {
+    let mut batches: Vec<Vec<Message>> = Vec::new();
+    let mut used = 0;
+    for change in changes {
+        let length = change.len();
+        match batches.last_mut() {
+            Some(batch) if used + length <= room => {
+                used += length;
+                batch.push(change);
+            }
+            _ => {
+                used = 2 * EDGE + length;
+                batches.push(vec![change]);
+            }
+        }
+    }
+    batches
 }
 
-fn chain() -> Message {
-    change("a chain", NEW_CHAIN, flags::CREATE | flags::EXCLUSIVE)
+fn chain(name: &str) -> Message {
+    change("a chain", NFT_MSG_NEWCHAIN, flags::CREATE | flags::EXCLUSIVE)
         .put_text(NFTA_CHAIN_TABLE, TABLE)
-        .put_text(NFTA_CHAIN_NAME, CHAIN)
+        .put_text(NFTA_CHAIN_NAME, name)
+}
+
+/// Hangs a chain where packets arrive.
+fn hook(chain: Message) -> Message {
+    chain
         .nest(NFTA_CHAIN_HOOK, |hook| {
-            hook.put_be32(NFTA_HOOK_HOOKNUM, PREROUTING).put_be32(NFTA_HOOK_PRIORITY, MANGLE.cast_unsigned())
+            hook.put_be32(NFTA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING)
+                .put_be32(NFTA_HOOK_PRIORITY, NF_IP_PRI_MANGLE.cast_unsigned())
         })
-        .put_be32(NFTA_CHAIN_POLICY, DROP)
+        .put_be32(NFTA_CHAIN_POLICY, NF_DROP)
         .put_text(NFTA_CHAIN_TYPE, "filter")
 }
 
-/// A set of ranges of addresses. The type is nft's own number, which only nft reads, to print it.
-fn set(name: &str, id: u32, ipv6: bool) -> Message {
-    let (kind, length) = if ipv6 { (8, 16) } else { (7, 4) };
-    change("a set", NEW_SET, flags::CREATE | flags::EXCLUSIVE)
-        .put_text(NFTA_SET_TABLE, TABLE)
-        .put_text(NFTA_SET_NAME, name)
-        .put_be32(NFTA_SET_FLAGS, INTERVALS)
-        .put_be32(NFTA_SET_KEY_TYPE, kind)
-        .put_be32(NFTA_SET_KEY_LEN, length)
-        .put_be32(NFTA_SET_ID, id)
-}
-
-fn rule(expressions: Vec<expression::Expression>) -> Message {
-    change("a rule", NEW_RULE, flags::CREATE | flags::APPEND)
+fn rule(chain: &str, steps: &[expression::Expression]) -> Message {
+    change("a rule", NFT_MSG_NEWRULE, flags::CREATE | flags::APPEND)
         .put_text(NFTA_RULE_TABLE, TABLE)
-        .put_text(NFTA_RULE_CHAIN, CHAIN)
+        .put_text(NFTA_RULE_CHAIN, chain)
         .nest(NFTA_RULE_EXPRESSIONS, |list| {
-            expressions
-                .iter()
-                .fold(list, |list, expression| list.nest(NFTA_LIST_ELEM, |element| expression.put(element)))
+            steps.iter().fold(list, |list, step| list.nest(NFTA_LIST_ELEM, |element| step.put(element)))
         })
 }
 
-/// Loads table, sets and rules in one transaction. The sets are empty.
-pub(super) fn load(netlink: &mut Netlink, ipv6: bool) -> Result<()> {
-    let mut changes = vec![table(), set(ALLOW4, 1, false)];
-    if ipv6 {
-        changes.push(set(ALLOW6, 2, true));
+/// Deletes all rules of a chain.
+fn flush(chain: &str) -> Message {
+    change("to empty a chain", NFT_MSG_DELRULE, 0)
+        .put_text(NFTA_RULE_TABLE, TABLE)
+        .put_text(NFTA_RULE_CHAIN, chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_transaction_is_longer_than_what_may_be_sent_at_once() {
+        let ranges: Vec<_> = (0..20_000_u32)
+            .map(|index| Ipv4Addr::from_bits(index * 4)..=Ipv4Addr::from_bits(index * 4 + 1))
+            .collect();
+        let changes = set::add_ranges("allow4_1", &ranges);
+        let (count, total) = (changes.len(), changes.iter().map(Message::len).sum::<usize>());
+        // What an ordinary user has by default, and more.
+        for room in [212_992 - 32, 425_984 - 32, 1 << 20] {
+            let batches = batches(changes.clone(), room);
+            assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), count);
+            assert!(batches.len() <= total / (room - 70_000) + 1, "{} for {room}", batches.len());
+            for batch in batches {
+                let length: usize = transaction(batch).iter().map(Message::len).sum();
+                assert!(length <= room, "{length} in {room}");
+            }
+        }
     }
-    changes.push(chain());
-    changes.extend(rules::rules(ipv6).into_iter().map(rule));
-    netlink.request(batch(changes))
 }

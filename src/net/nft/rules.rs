@@ -1,147 +1,204 @@
-//! The rules of G, in the order in which a packet meets them. Their text is in `tests/golden`.
+//! Which rules there are, in the order in which a packet meets them. Their text is in `tests/golden`.
+//!
+//! ```text
+//! prerouting   fixed: who may send, what is the library's own, then ⤳ egress, then ⤳ refused
+//! egress       what the policy of the moment lets out; replaced as a whole
+//! refused      says no at once, so that nothing runs into a time-out
+//! ```
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::expression::{Expression, Header, Meta, Refusal};
-use super::{ALLOW4, ALLOW6};
-use crate::net::address::{GATEWAY_LINK, MARK, SANDBOX, SANDBOX6};
+use super::expression::{Expression, Header, Meta, Verdict};
+use super::set::{OWN, SERVICES};
+use super::{EGRESS, Generation, NFPROTO_IPV4, NFPROTO_IPV6, REFUSED};
+use crate::net::topology::{
+    GATEWAY, GATEWAY_LINK, GATEWAY6, MARK, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
+};
 
-/// Where the relays listen, on G's own 127.0.0.1 and ::1.
-const RELAY: u16 = 9000;
-/// The bits SYN and ACK of TCP's flags, and SYN alone.
+/// Where the library's relays listen, on G's own 127.0.0.1 and ::1: out of the sandbox's reach, but by these
+/// rules.
+pub(crate) const RELAY_PORT: u16 = 9000;
+
+/// The bits SYN and ACK of TCP's flags, and SYN alone: the first packet of a connection.
 const SYN_ACK: u8 = 0x12;
 const SYN: u8 = 0x02;
+/// Where TCP's header has its flags, and TCP's and UDP's the destination port.
+const FLAGS: Expression = Expression::Payload(Header::Transport, 13, 1);
+const PORT: Expression = Expression::Payload(Header::Transport, 2, 2);
 /// IP protocols.
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const DNS: u16 = 53;
 
-type Rule = Vec<Expression>;
+pub(super) type Rule = Vec<Expression>;
 
-/// One IP version: its number for nf_tables, where its header has the addresses, and what is ours of them.
-#[derive(Clone, Copy)]
+/// One IP version: its number for nf_tables, and where its header has the addresses.
+#[derive(Clone, Copy, Debug)]
 struct Version {
     number: u8,
-    source: u32,
-    destination: u32,
-    length: u32,
-    sandbox: &'static [u8],
-    network: (&'static [u8], &'static [u8]),
-    relay: &'static [u8],
-    allowed: &'static str,
-    ipv6: bool,
+    source: Field,
+    destination: Field,
 }
 
-const V4: Version = Version {
-    number: 2,
-    source: 12,
-    destination: 16,
-    length: 4,
-    sandbox: &SANDBOX.octets(),
-    network: (&[192, 0, 0, 0], &[255, 255, 255, 248]),
-    relay: &Ipv4Addr::LOCALHOST.octets(),
-    allowed: ALLOW4,
-    ipv6: false,
-};
+/// Offset and length.
+type Field = (u32, u32);
 
-const V6: Version = Version {
-    number: 10,
-    source: 8,
-    destination: 24,
-    length: 16,
-    sandbox: &SANDBOX6.octets(),
-    network: (
-        &[0xfd, 0x73, 0x62, 0x78, 0x6e, 0x65, 0x74, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0],
-    ),
-    relay: &Ipv6Addr::LOCALHOST.octets(),
-    allowed: ALLOW6,
-    ipv6: true,
-};
+const V4: Version = Version { number: NFPROTO_IPV4, source: (12, 4), destination: (16, 4) };
+const V6: Version = Version { number: NFPROTO_IPV6, source: (8, 16), destination: (24, 16) };
 
-/// All rules. What isn't offered is refused at once, not left to time out.
-pub(super) fn rules(ipv6: bool) -> Vec<Rule> {
-    let mut rules = vec![
-        // What sockets of G say to each other; nothing of the sandbox comes that way.
-        vec![Expression::Load(Meta::InputName), Expression::Equal(name("lo")), Expression::Accept],
-        vec![Expression::Load(Meta::InputName), Expression::NotEqual(name(GATEWAY_LINK)), Expression::Drop],
-    ];
-    if ipv6 {
-        rules.extend(V6.offered());
+impl Version {
+    /// Packets of this version only: the offsets mean something else in the other's header.
+    fn only(self) -> Rule {
+        vec![Expression::Load(Meta::Version), Expression::Equal(vec![self.number])]
     }
-    rules.extend(V6.refused());
-    rules.extend(V4.offered());
-    rules.extend(V4.refused());
+
+    fn field(self, (offset, length): Field) -> Rule {
+        let mut rule = self.only();
+        rule.push(Expression::Payload(Header::Network, offset, length));
+        rule
+    }
+
+    fn sent_by_other_than(self, address: &[u8]) -> Rule {
+        self.field(self.source).then([Expression::NotEqual(address.to_vec())])
+    }
+
+    fn to(self, address: &[u8]) -> Rule {
+        self.field(self.destination).then([Expression::Equal(address.to_vec())])
+    }
+
+    fn to_network(self, network: &[u8], prefix: u8) -> Rule {
+        let [mask, network] = [mask(prefix, network.len()), network.to_vec()];
+        self.field(self.destination).then([Expression::Mask(mask), Expression::Equal(network)])
+    }
+}
+
+/// Putting rules together.
+trait Then {
+    fn then(self, more: impl IntoIterator<Item = Expression>) -> Self;
+    fn decide(self, verdict: Verdict) -> Self;
+}
+
+impl Then for Rule {
+    fn then(mut self, more: impl IntoIterator<Item = Expression>) -> Self {
+        self.extend(more);
+        self
+    }
+
+    fn decide(self, verdict: Verdict) -> Self {
+        self.then([Expression::Decide(verdict)])
+    }
+}
+
+fn protocol(number: u8) -> [Expression; 2] {
+    [Expression::Load(Meta::Protocol), Expression::Equal(vec![number])]
+}
+
+fn port(number: u16) -> [Expression; 2] {
+    [PORT, Expression::Equal(number.to_be_bytes().to_vec())]
+}
+
+fn not_the_first_of_a_connection() -> impl Iterator<Item = Expression> {
+    protocol(TCP).into_iter().chain([FLAGS, Expression::Mask(vec![SYN_ACK]), Expression::NotEqual(vec![SYN])])
+}
+
+/// The fixed rules of the hook. What is decided nowhere is dropped by the chain's policy.
+pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
+    let link = vec![Expression::Load(Meta::InputName), Expression::NotEqual(interface(GATEWAY_LINK))];
+    let mut rules = vec![link.decide(Verdict::Drop)];
+    if !ipv6 {
+        rules.push(V6.only().decide(Verdict::Goto(REFUSED)));
+    }
+    // Nobody else is there: any other sender is a forged one.
+    rules.push(V4.sent_by_other_than(&SANDBOX.octets()).decide(Verdict::Drop));
+    if ipv6 {
+        rules.push(V6.sent_by_other_than(&SANDBOX6.octets()).decide(Verdict::Drop));
+    }
+    // Answers to connections of the library's, from whichever of G's addresses they were made.
+    let own = V4.field(V4.destination).then([Expression::In(OWN.into())]);
+    rules.push(own.then(not_the_first_of_a_connection()).decide(Verdict::Accept));
+    if ipv6 {
+        let own = V6.to(&GATEWAY6.octets());
+        rules.push(own.then(not_the_first_of_a_connection()).decide(Verdict::Accept));
+    }
+    // The resolver, and services of the host that the sandbox was given on purpose.
+    let gateway = || V4.to(&GATEWAY.octets());
+    rules.push(gateway().then(protocol(UDP)).then(port(DNS)).decide(Verdict::Accept));
+    rules.push(gateway().then(protocol(TCP)).then(port(DNS)).decide(Verdict::Accept));
+    let service = [PORT, Expression::In(SERVICES.into())];
+    rules.push(gateway().then(protocol(TCP)).then(service).decide(Verdict::Accept));
+    // Nothing else of G's own, and no policy can name it.
+    rules.push(V4.to_network(&NETWORK.octets(), PREFIX).decide(Verdict::Goto(REFUSED)));
+    if ipv6 {
+        rules.push(V6.to_network(&NETWORK6.octets(), PREFIX6).decide(Verdict::Goto(REFUSED)));
+    }
+    rules.push(vec![Expression::Decide(Verdict::Jump(EGRESS))]);
+    rules.push(vec![Expression::Decide(Verdict::Goto(REFUSED))]);
     rules
 }
 
+/// What is allowed goes to the library's relays, which ask the policy again.
+pub(super) fn egress(generation: &Generation) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for number in [TCP, UDP] {
+        let relay = Ipv4Addr::LOCALHOST.octets();
+        rules.push(to_relay(V4, number, generation.allow4(), &relay));
+    }
+    if generation.ipv6 {
+        for number in [TCP, UDP] {
+            let relay = Ipv6Addr::LOCALHOST.octets();
+            rules.push(to_relay(V6, number, generation.allow6(), &relay));
+        }
+    }
+    rules
+}
+
+fn to_relay(version: Version, number: u8, allowed: String, relay: &[u8]) -> Rule {
+    // The protocol first: it costs less than the set.
+    let (offset, length) = version.destination;
+    version
+        .only()
+        .then(protocol(number))
+        .then([Expression::Payload(Header::Network, offset, length), Expression::In(allowed.into())])
+        .then([
+            Expression::Constant(relay.to_vec()),
+            Expression::Port(RELAY_PORT),
+            Expression::Deliver { ipv6: version.number == NFPROTO_IPV6 },
+            // A mark is in the machine's order.
+            Expression::Constant(MARK.to_ne_bytes().to_vec()),
+            Expression::Mark,
+        ])
+        .decide(Verdict::Accept)
+}
+
+/// TCP is told by a reset, everything else by ICMP.
+pub(super) fn refused() -> Vec<Rule> {
+    vec![Rule::from(protocol(TCP)).then([Expression::Reset]), vec![Expression::Unreachable]]
+}
+
 /// An interface's name. The kernel compares the whole of its 16 bytes.
-fn name(name: &str) -> Vec<u8> {
+fn interface(name: &str) -> Vec<u8> {
     name.bytes().chain(std::iter::repeat(0)).take(libc::IFNAMSIZ).collect()
 }
 
-impl Version {
-    fn rule(self, steps: impl IntoIterator<Item = Expression>) -> Rule {
-        let own = [Expression::Load(Meta::Family), Expression::Equal(vec![self.number])];
-        own.into_iter().chain(steps).collect()
-    }
-
-    fn protocol(number: u8) -> [Expression; 2] {
-        [Expression::Load(Meta::Protocol), Expression::Equal(vec![number])]
-    }
-
-    fn to_gateway(self) -> [Expression; 3] {
-        [
-            Expression::Payload(Header::Network, self.destination, self.length),
-            Expression::Mask(self.network.1.to_vec()),
-            Expression::Equal(self.network.0.to_vec()),
-        ]
-    }
-
-    fn offered(self) -> Vec<Rule> {
-        let source = Expression::Payload(Header::Network, self.source, self.length);
-        let mut rules = vec![
-            // Nobody else is there.
-            self.rule([source, Expression::NotEqual(self.sandbox.to_vec()), Expression::Drop]),
-            // Answers to the library's own connections, which are never the first packet of one.
-            self.rule(self.to_gateway().into_iter().chain(Self::protocol(TCP)).chain([
-                Expression::Payload(Header::Transport, 13, 1),
-                Expression::Mask(vec![SYN_ACK]),
-                Expression::NotEqual(vec![SYN]),
-                Expression::Accept,
-            ])),
-        ];
-        let gateway = |steps: Vec<Expression>| self.rule(self.to_gateway().into_iter().chain(steps));
-        rules.push(gateway(reset()));
-        rules.push(gateway(vec![Expression::Reject(Refusal::Unreachable)]));
-        rules.extend([TCP, UDP].map(|protocol| self.to_relay(protocol)));
-        rules
-    }
-
-    /// What is allowed goes to the library's relay, which asks the policy again.
-    fn to_relay(self, protocol: u8) -> Rule {
-        self.rule(
-            [
-                Expression::Payload(Header::Network, self.destination, self.length),
-                Expression::In(self.allowed),
-            ]
-            .into_iter()
-            .chain(Self::protocol(protocol))
-            .chain([
-                Expression::Constant(self.relay.to_vec()),
-                Expression::Port(RELAY),
-                Expression::Deliver { ipv6: self.ipv6 },
-                Expression::Constant(MARK.to_ne_bytes().to_vec()),
-                Expression::Mark,
-                Expression::Accept,
-            ]),
-        )
-    }
-
-    fn refused(self) -> [Rule; 2] {
-        [self.rule(reset()), self.rule([Expression::Reject(Refusal::Unreachable)])]
-    }
+fn mask(prefix: u8, length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|index| {
+            let before = index.saturating_mul(8);
+            let ones = usize::from(prefix).saturating_sub(before).min(8);
+            u8::MAX.checked_shl(u32::try_from(8 - ones).unwrap_or(8)).unwrap_or(0)
+        })
+        .collect()
 }
 
-fn reset() -> Vec<Expression> {
-    Version::protocol(TCP).into_iter().chain([Expression::Reject(Refusal::Reset)]).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        assert_eq!(mask(29, 4), [255, 255, 255, 248]);
+        assert_eq!(mask(0, 4), [0; 4]);
+        assert_eq!(mask(32, 4), [255; 4]);
+        assert_eq!(mask(64, 16)[7..9], [255, 0]);
+    }
 }

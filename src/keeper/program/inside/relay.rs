@@ -39,6 +39,8 @@ struct Relay {
     /// From the library, and from the server.
     flows: [Flow; 2],
     interest: [Interest; 2],
+    /// Not watched any more: the other end is gone in both directions. What it has sent is read nevertheless.
+    gone: [bool; 2],
 }
 
 /// What is left of a relay after a step.
@@ -77,7 +79,9 @@ impl Relays {
             Ok((server, rest)) => {
                 let flows = [Flow::default(), Flow::default()];
                 let interest = [Interest::default(), Interest::WRITE];
-                let relay = Relay { ticket, port, sides: [library, server], rest: Some(rest), flows, interest };
+                let sides = [library, server];
+                let relay =
+                    Relay { ticket, port, sides, rest: Some(rest), flows, interest, gone: [false; 2] };
                 self.slots[index] = Some(relay);
                 None
             }
@@ -179,9 +183,19 @@ impl Relay {
             // This side takes nothing any more, so what is read for it would go nowhere.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        if ready.broken && !self.gone[side] {
+            // This readiness can't be masked (epoll_ctl(2)) and would come again and again.
+            self.gone[side] = true;
+            events.remove(self.sides[side].as_raw_fd());
+        }
         let [library, server] = [self.sides[0].as_raw_fd(), self.sides[1].as_raw_fd()];
-        self.flows[0].pump(library, server)?;
-        self.flows[1].pump(server, library)?;
+        for (flow, (from, to)) in [(library, server), (server, library)].into_iter().enumerate() {
+            self.flows[flow].pump(from, to)?;
+            // Nothing will tell of what a side that is gone has still sent: it is read to its end.
+            while self.gone[flow] && !self.flows[flow].ended && self.flows[flow].waiting.is_empty() {
+                self.flows[flow].pump(from, to)?;
+            }
+        }
         if self.flows.iter().all(|flow| flow.closed) {
             return Ok(Left::Finished);
         }
@@ -189,7 +203,7 @@ impl Relay {
             let (own, other) = (&self.flows[side], &self.flows[1 - side]);
             let wanted =
                 Interest { read: !own.ended && own.waiting.is_empty(), write: !other.waiting.is_empty() };
-            if wanted != self.interest[side] {
+            if wanted != self.interest[side] && !self.gone[side] {
                 let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side };
                 events.change(fd, token, wanted)?;
                 self.interest[side] = wanted;

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -81,14 +81,19 @@ impl Engine {
     /// Reads what has arrived and keeps the end of it.
     pub(super) fn read_output(&mut self) {
         let mut buffer = [0_u8; 4096];
-        while let Some(output) = &self.output {
+        // A bounded number of times: it is init's output, and a hostile one writes as fast as it is read.
+        for _ in 0..16 {
+            let Some(output) = &self.output else { return };
             // SAFETY: the buffer is live and as long as said.
             let read = unsafe { libc::read(output.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
             match usize::try_from(read) {
                 Ok(0) => self.output = None,
                 Ok(read) => keep(&mut self.kept, &buffer[..read]),
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.output = None,
+                Err(_) => match io::Error::last_os_error().kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    io::ErrorKind::Interrupted => {}
+                    _ => self.output = None,
+                },
             }
         }
     }
@@ -114,7 +119,11 @@ impl Engine {
         }
         self.read_output();
         let mut log = Vec::new();
-        keep(&mut log, &fs::read(LOG).unwrap_or_default());
+        if let Ok(mut file) = fs::File::open(LOG) {
+            // A short log has no place that far from its end, and is read from its beginning.
+            let _ = file.seek(SeekFrom::End(-4096));
+            let _ = file.take(4096).read_to_end(&mut log);
+        }
         Reply::Ended { status: own.unwrap_or(libc::SIGKILL), log, output: self.kept }
     }
 }

@@ -82,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         let ended = engine.end();
         keeper.say(&ended, vec![]);
     }
+    keeper.finish();
     ExitCode::SUCCESS
 }
 
@@ -113,6 +114,10 @@ impl Keeper {
                 let Ok(request) = Request::decode(&message.bytes) else {
                     return End::Asked;
                 };
+                if message.truncated {
+                    let cause = io::Error::from_raw_os_error(libc::EMFILE);
+                    return End::Failed(Failure { step: "descriptors".into(), cause });
+                }
                 match self.answer(request, message.fds) {
                     Ok(true) => {}
                     Ok(false) => return End::Asked,
@@ -161,14 +166,14 @@ impl Keeper {
         if host {
             return Ok(Some(End::Asked));
         }
-        if output && let Some(engine) = &mut self.engine {
-            engine.read_output();
+        if channel && self.channel.flush().is_err() {
+            return Ok(Some(End::Asked));
         }
         if process {
             return Ok(Some(End::Engine));
         }
-        if channel && self.channel.flush().is_err() {
-            return Ok(Some(End::Asked));
+        if output && let Some(engine) = &mut self.engine {
+            engine.read_output();
         }
         Ok(None)
     }
@@ -211,7 +216,23 @@ impl Keeper {
     fn sockets(&mut self, ipv6: bool, count: u32) {
         let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
         let fds = (0..count).map_while(|_| system::socket(family, libc::SOCK_STREAM, 0).ok()).collect();
-        self.say(&Reply::Sockets { ipv6 }, fds);
+        let reply = Reply::Sockets { ipv6 };
+        if self.channel.send(&reply.encode(), fds).is_err() {
+            // Too many descriptors on their way (unix(7), ETOOMANYREFS): none is an answer too.
+            self.say(&reply, vec![]);
+        }
+    }
+
+    /// Sees to it that the last words arrive, for a moment.
+    fn finish(&mut self) {
+        while self.channel.wants_write() {
+            let mut set = libc::pollfd { fd: self.channel.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+            // SAFETY: one live struct.
+            let ready = unsafe { libc::poll(&raw mut set, 1, 1000) };
+            if ready <= 0 || self.channel.flush().is_err() {
+                return;
+            }
+        }
     }
 
     /// If the library is gone, nobody listens, and the next wait sees that.

@@ -1,0 +1,79 @@
+//! What the kernel has of rules, as nft prints it.
+
+use super::space::{Side, Space};
+use crate::net::nft::{Allowed, Rules};
+
+/// The committed text of a ruleset and the file that it is in.
+macro_rules! golden {
+    ($name:literal) => {
+        ($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/", $name)))
+    };
+}
+
+fn compare(found: &str, (name, expected): (&str, &str)) {
+    if std::env::var_os("SBX_UPDATE_GOLDEN").is_some() {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(&path, found).unwrap();
+        return;
+    }
+    assert_eq!(found, expected, "{name} differs; SBX_UPDATE_GOLDEN=1 writes down what is found");
+}
+
+#[test]
+fn as_loaded_nothing_is_allowed() {
+    for (ipv6, golden) in [(false, golden!("rules-ipv4.nft")), (true, golden!("rules-ipv6.nft"))] {
+        let (mut space, mut rules) = Space::with_rules(ipv6);
+        compare(&space.ruleset(), golden);
+        assert_eq!(rules.in_force().unwrap(), (0, Allowed::default()));
+    }
+}
+
+#[test]
+fn after_a_change_only_the_new_sets_are_there() {
+    let (mut space, mut rules) = Space::with_rules(true);
+    let allowed = Allowed {
+        v4: vec![
+            "8.8.8.8".parse().unwrap()..="8.8.8.8".parse().unwrap(),
+            "1.0.0.0".parse().unwrap()..="1.0.1.255".parse().unwrap(),
+            "224.0.0.0".parse().unwrap()..="255.255.255.255".parse().unwrap(),
+        ],
+        v6: vec!["2600::".parse().unwrap()..="2600::ffff".parse().unwrap()],
+    };
+    assert_eq!(rules.replace(&Allowed::default(), true).unwrap(), 1);
+    assert_eq!(rules.replace(&allowed, true).unwrap(), 2);
+    rules.add_services(&[8080, 443]).unwrap();
+    compare(&space.ruleset(), golden!("rules-allowed.nft"));
+    // IPv6 that turns out not to work is refused, the rest stays.
+    assert_eq!(rules.replace(&allowed, false).unwrap(), 3);
+    let text = space.ruleset();
+    assert!(!text.contains("allow6") && text.contains("tproxy ip to 127.0.0.1:9000"), "{text}");
+    assert_eq!(rules.in_force().unwrap().1.v6, []);
+    assert_eq!(rules.replace(&allowed, true).unwrap(), 4);
+    assert_eq!(rules.in_force().unwrap().1.v6, allowed.v6);
+}
+
+#[test]
+fn a_refused_load_names_what_was_refused_and_changes_nothing() {
+    let (mut space, _rules) = Space::with_rules(false);
+    let before = space.ruleset();
+    let error = Rules::load(space.filter(), false).unwrap_err();
+    assert_eq!(error.os_error(), Some(libc::EEXIST), "{error}");
+    assert!(error.message().contains("the kernel refuses a table"), "{error}");
+    assert_eq!(space.ruleset(), before);
+}
+
+#[test]
+fn a_change_that_fails_leaves_what_was_in_force() {
+    let (mut space, mut rules) = Space::with_rules(false);
+    let range = |address: &str| address.parse().unwrap()..=address.parse().unwrap();
+    let first = Allowed { v4: vec![range("1.1.1.1")], v6: Vec::new() };
+    rules.replace(&first, false).unwrap();
+    // Somebody has emptied the table under us: the switch can't find the old set.
+    let command = ["nft", "flush chain inet sbx egress; delete set inet sbx allow4_1"];
+    space.run(Side::Gateway, &command);
+    let before = space.ruleset();
+    let second = Allowed { v4: vec![range("2.2.2.2")], v6: Vec::new() };
+    let error = rules.replace(&second, false).unwrap_err();
+    assert!(error.message().contains("switching to new destinations"), "{error}");
+    assert_eq!(space.ruleset(), before, "the half-made set is gone too");
+}

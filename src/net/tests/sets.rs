@@ -1,0 +1,55 @@
+//! Sets of real size, and any shape.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use super::space::Space;
+use crate::net::nft::{Allowed, Rules};
+
+/// So many ranges, none of which touches the next.
+pub(super) fn many(count: u32) -> Allowed {
+    let v4 = (0..count).map(|index| index * 8 + (1 << 24));
+    let v6 = (0..u128::from(count)).map(|index| index * 8 + (0x2600 << 112));
+    Allowed {
+        v4: v4.map(|first| Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(first + 3)).collect(),
+        v6: v6.map(|first| Ipv6Addr::from_bits(first)..=Ipv6Addr::from_bits(first + 3)).collect(),
+    }
+}
+
+#[test]
+fn ten_thousand_ranges_are_loaded_over_an_ordinary_users_socket() {
+    let (_space, mut rules) = Space::with_rules(true);
+    let allowed = many(10_000);
+    let generation = rules.replace(&allowed, true).unwrap();
+    assert_eq!(rules.in_force().unwrap(), (generation, allowed));
+}
+
+#[test]
+fn what_is_loaded_is_what_is_read_back() {
+    let (_space, mut rules) = Space::with_rules(true);
+    let edge4 = || prop_oneof![any::<u32>(), 0..3_u32, u32::MAX - 2..=u32::MAX];
+    let edge6 = || prop_oneof![any::<u128>(), 0..3_u128, u128::MAX - 2..=u128::MAX];
+    let ranges =
+        (prop::collection::vec((edge4(), edge4()), 0..30), prop::collection::vec((edge6(), edge6()), 0..30));
+    let rules = std::cell::RefCell::new(&mut rules);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(64));
+    let outcome = runner.run(&ranges, |(v4, v6)| {
+        let allowed = Allowed {
+            v4: v4
+                .iter()
+                .map(|(a, b)| Ipv4Addr::from_bits(*a.min(b))..=Ipv4Addr::from_bits(*a.max(b)))
+                .collect(),
+            v6: v6
+                .iter()
+                .map(|(a, b)| Ipv6Addr::from_bits(*a.min(b))..=Ipv6Addr::from_bits(*a.max(b)))
+                .collect(),
+        };
+        let rules: &mut Rules = &mut rules.borrow_mut();
+        // It compares by itself what it reads back.
+        rules.replace(&allowed, true).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        Ok(())
+    });
+    outcome.unwrap();
+}

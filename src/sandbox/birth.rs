@@ -1,0 +1,164 @@
+//! The way up: namespaces, links, runsc, init, the program.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::life::{Bench, Cause, Life, PROGRAM, Phase, register};
+use super::plan::{self, Plan};
+use super::{State, trouble};
+use crate::config::PortKind;
+use crate::engine;
+use crate::error::{Code, Error, Result};
+use crate::event::EventKind;
+use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Start};
+use crate::keeper::wire::keeper::{Reply as FromKeeper, Request as ToKeeper};
+use crate::net::topology;
+use crate::process::{Init, Ours, Streams};
+use crate::reactor::Lane;
+use crate::sys::channel;
+use crate::tunnel::{Security, Settings};
+
+impl Life {
+    pub(super) fn keeper_says(&mut self, bench: &mut Bench<'_>, reply: FromKeeper, fds: Vec<OwnedFd>) {
+        let done = match reply {
+            FromKeeper::Namespaces { refused } => self.namespaces(bench, &refused, fds),
+            FromKeeper::Prepared => {
+                self.prepared.1 = true;
+                self.boot(bench)
+            }
+            FromKeeper::Running => Ok(()),
+            FromKeeper::Sockets { ipv6: _ } => {
+                let key = self.shared.number;
+                bench.engine.send(engine::Command::Stock { key, sockets: fds })
+            }
+            FromKeeper::Failed { step, errno } => Err(trouble::keeper(&step, errno)),
+            FromKeeper::Ended { status, log, output } => {
+                self.engine_ended(bench, status, &log, &output);
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            self.end(bench, Cause::Failed(error));
+        }
+    }
+
+    /// The namespaces exist: lay the links that runsc is going to look at, while the keeper makes the files.
+    fn namespaces(&mut self, bench: &mut Bench<'_>, refused: &[Vec<u8>], fds: Vec<OwnedFd>) -> Result<()> {
+        for name in refused {
+            let name = String::from_utf8_lossy(name);
+            log::info!("sandbox {}: /proc/sys/{name} of its gateway can't be written here", self.shared.id);
+        }
+        let Some(plan) = self.plan.as_ref().filter(|plan| plan.network) else { return Ok(()) };
+        let [route_g, filter_g, route_s, ns_s] = <[OwnedFd; 4]>::try_from(fds)
+            .map_err(|_| Error::new(Code::Engine, "the keeper sent other descriptors than expected"))?;
+        let sockets = topology::Sockets { route_g, route_s, ns_s };
+        topology::configure_links(sockets, &plan.topology)?;
+        self.filter = Some(filter_g);
+        self.prepared.0 = true;
+        self.boot(bench)
+    }
+
+    /// Once links and files are there: start runsc, and load the rules while it starts.
+    fn boot(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        let (Phase::Preparing, (true, true), Some(plan), Some(key)) =
+            (self.phase, self.prepared, &self.plan, self.key)
+        else {
+            return Ok(());
+        };
+        let (ours, theirs) =
+            channel::pair().map_err(|error| Error::system("a socket pair for init", &error))?;
+        self.keeper.ask(&ToKeeper::Run { arguments: plan.arguments.clone() }, vec![theirs])?;
+        register(bench.reactor, ours.as_fd(), key, Lane::Back)?;
+        self.init = Some(Init::new(ours));
+        self.phase = Phase::Booting;
+        if let Some(filter) = self.filter.take() {
+            self.filter = Some(topology::load_rules(filter, &plan.topology)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn init_says_at_birth(&mut self, bench: &mut Bench<'_>, reply: FromInit) {
+        let done = match (self.phase, reply) {
+            (Phase::Booting, FromInit::Hello) => self.start_program(bench),
+            (Phase::Starting, FromInit::Started { id: PROGRAM }) => self.running(bench),
+            (Phase::Starting, FromInit::NotStarted { id: PROGRAM, step, errno }) => {
+                let config = &self.shared.config;
+                let command = config.command().first().map_or("", String::as_str);
+                Err(trouble::program(step, errno, command, config.workdir()))
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            self.end(bench, Cause::Failed(error));
+        }
+    }
+
+    fn start_program(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        let Some(plan) = self.plan.as_ref() else { return Ok(()) };
+        let streams = Streams::open(plan.stdio)?;
+        let start = Start { id: PROGRAM, streams: streams.sources, ..plan.start.clone() };
+        let mut descriptors = [None, None, None];
+        let mut captures = [None, None, None];
+        for ((ours, descriptor), capture) in streams.ours.into_iter().zip(&mut descriptors).zip(&mut captures)
+        {
+            match ours {
+                Some(Ours::Descriptor(fd)) => *descriptor = Some(fd),
+                Some(Ours::Capture(reader, kept)) => {
+                    *capture = Some(kept);
+                    self.captures.push(reader);
+                }
+                None => {}
+            }
+        }
+        self.shared.update(|facts| (facts.descriptors, facts.captures) = (descriptors, captures));
+        self.phase = Phase::Starting;
+        self.ask_init(bench, &ToInit::Start(Box::new(start)), streams.theirs);
+        Ok(())
+    }
+
+    /// The program runs.
+    fn running(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        let Some(plan) = self.plan.take() else { return Ok(()) };
+        if plan.network {
+            self.attach(bench, *plan)?;
+        }
+        self.phase = Phase::Running;
+        self.started = Some(Instant::now());
+        self.set_deadline(bench, self.shared.config.timeout());
+        let nothing_to_ask = plan::probe(&self.shared.config).is_none();
+        self.shared.update(|facts| {
+            facts.state = State::Running;
+            facts.ready = nothing_to_ask;
+        });
+        self.shared.tell(EventKind::Started, |_| ());
+        self.begin_probing(bench);
+        Ok(())
+    }
+
+    /// Hands the sandbox and its listeners to the engine.
+    fn attach(&mut self, bench: &mut Bench<'_>, plan: Plan) -> Result<()> {
+        let key = self.shared.number;
+        let counters = Arc::clone(&self.shared.counters);
+        bench.engine.send(engine::Command::AddSandbox { key, settings: Settings::default(), counters })?;
+        self.attached = true;
+        let allowed = self.shared.config.inbound_cidr_allowlist();
+        for listening in plan.listeners {
+            let security = match (listening.kind, &plan.identity) {
+                (PortKind::Unencrypted, _) => Security::Plain,
+                (kind, Some(identity)) => Security::Tls(identity.server_config(kind == PortKind::H2)?),
+                (_, None) => {
+                    return Err(Error::new(Code::Internal, "an encrypted tunnel has no certificate"));
+                }
+            };
+            bench.engine.send(engine::Command::AddListener {
+                key,
+                container_port: listening.container_port,
+                listener: listening.listener,
+                security,
+                allowed: allowed.map(<[_]>::to_vec),
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! The way down: whatever happens, in whatever phase, it leads here, and the host is told once.
+//!
+//! What is left of a sandbox is known by three things that can't be forged: the keeper's process has ended; no
+//! process holds init's end of its channel any more, so the sentry, which holds it, is gone; and the engine has
+//! closed its descriptors of it. Only then is it told.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::life::{Bench, Cause, Life, Phase, START, register};
+use super::{Command, Control, Exit, ExitReason, State, trouble};
+use crate::engine;
+use crate::error::{Code, Error};
+use crate::event::EventKind;
+use crate::keeper::wire::keeper::Request as ToKeeper;
+use crate::reactor::Lane;
+
+/// How long the keeper may take to end everything before it is killed, which ends everything too.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the keeper's word on a lost init is waited for.
+const DOUBT: Duration = Duration::from_secs(1);
+/// How often a keeper is killed before it is given up: one that hangs in the kernel can't be ended by anybody.
+const KILLS: u32 = 6;
+
+/// Tells the control thread that the engine has let go of a sandbox, when it is dropped: also if what held it
+/// was never run.
+struct Detach(u64, Control);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        // A control thread that is gone has no sandboxes either.
+        let _ = self.1.send(Command::Detached(self.0));
+    }
+}
+
+impl Life {
+    /// Whether nothing of it is left, here or in the engine.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.phase == Phase::Left && self.init.is_none() && !self.attached
+    }
+
+    /// The engine has closed every descriptor of it.
+    pub(crate) fn detached(&mut self) {
+        self.attached = false;
+    }
+
+    /// Ends it. The first cause counts; what is asked of the keeper is asked once.
+    pub(super) fn end(&mut self, bench: &mut Bench<'_>, cause: Cause) {
+        if self.phase >= Phase::Ending {
+            return;
+        }
+        let cause = match (cause, self.started) {
+            (cause, Some(_)) => cause,
+            // Whatever kept the program from being started, the sandbox was never created.
+            (Cause::Failed(error) | Cause::Lost(error), None) => Cause::Failed(error),
+            (_, None) => {
+                Cause::Failed(Error::new(Code::Closed, "it was ended before its program was started"))
+            }
+        };
+        self.stopped = Some(Instant::now());
+        self.phase = Phase::Ending;
+        let failure = match &cause {
+            Cause::Failed(error) => Some(error.clone().context(format!("sandbox {}", self.shared.id))),
+            _ => None,
+        };
+        self.cause = Some(cause);
+        self.shared.update(|facts| {
+            facts.state = State::Ending;
+            facts.failure = failure;
+        });
+        if self.attached {
+            let key = self.shared.number;
+            let detach = Detach(key, bench.control.clone());
+            // If the engine is gone the guard is dropped, and tells.
+            let _ = bench
+                .engine
+                .send(engine::Command::RemoveSandbox { key, reply: Box::new(move || drop(detach)) });
+        }
+        self.filter = None;
+        self.plan = None;
+        self.loopbacks.clear();
+        self.set_deadline(bench, GRACE);
+        self.stop_probing(bench);
+        self.ask_keeper(bench, &ToKeeper::Kill, vec![]);
+    }
+
+    /// The time for what it is doing has run out.
+    pub(super) fn late(&mut self, bench: &mut Bench<'_>) {
+        match (self.phase, self.doubt.take()) {
+            (Phase::Ending | Phase::Leaving | Phase::Left, _) => self.overdue(bench),
+            (_, Some(doubt)) => self.end(bench, Cause::Lost(doubt)),
+            (Phase::Running, None) => self.end(bench, Cause::TimedOut),
+            (phase, None) => {
+                let message = format!("it did not start within {} s (it was {phase:?})", START.as_secs());
+                self.end(bench, Cause::Failed(Error::new(Code::Engine, message)));
+            }
+        }
+    }
+
+    /// It should have ended by now.
+    fn overdue(&mut self, bench: &mut Bench<'_>) {
+        if self.keeper.has_ended() || self.kills >= KILLS {
+            if self.kills >= KILLS {
+                log::error!("sandbox {}: the keeper can't be ended; it hangs in the kernel", self.shared.id);
+            }
+            self.close_init(bench);
+            return self.left(bench);
+        }
+        log::warn!("sandbox {}: the keeper took too long to end it and is killed", self.shared.id);
+        self.kills += 1;
+        self.keeper.kill();
+        self.set_deadline(bench, GRACE);
+    }
+
+    /// runsc has ended, and everything below it.
+    pub(super) fn engine_ended(&mut self, bench: &mut Bench<'_>, status: i32, log: &[u8], output: &[u8]) {
+        // Init may have told of the program's end just before.
+        self.hear_init(bench);
+        let text = trouble::last_words(log, output);
+        let error = match self.started {
+            Some(_) => format!("gVisor ended unexpectedly (status {status}): {text}"),
+            None => format!("runsc could not start the sandbox: {text}"),
+        };
+        self.end(bench, Cause::Lost(Error::new(Code::Engine, error)));
+    }
+
+    /// Init is gone or talks nonsense. If it was runsc that ended, the keeper tells more, and soon: its word
+    /// is waited for.
+    pub(super) fn init_lost(&mut self, bench: &mut Bench<'_>, error: Error) {
+        self.close_init(bench);
+        if self.phase < Phase::Ending {
+            log::debug!("sandbox {}: {error}", self.shared.id);
+            self.doubt = Some(error);
+            self.set_deadline(bench, DOUBT);
+        }
+    }
+
+    fn close_init(&mut self, bench: &mut Bench<'_>) {
+        if let Some(init) = self.init.take() {
+            bench.reactor.deregister(init.as_fd());
+        }
+    }
+
+    /// The keeper's channel is at its end: the keeper is ending, or has.
+    pub(super) fn keeper_ended(&mut self, bench: &mut Bench<'_>, error: Error) {
+        if self.phase >= Phase::Leaving {
+            return;
+        }
+        self.hear_init(bench);
+        self.end(bench, Cause::Lost(error));
+        bench.reactor.deregister(self.keeper.as_fd());
+        self.phase = Phase::Leaving;
+        let watched =
+            self.key.map_or(Ok(()), |key| register(bench.reactor, self.keeper.process(), key, Lane::Front));
+        if let Err(error) = watched {
+            // The deadline looks after it.
+            log::error!("sandbox {}: {error}", self.shared.id);
+        }
+    }
+
+    /// The keeper's process has ended. The sentry may live for a moment if the keeper was killed: it has
+    /// PDEATHSIG from runsc, which has it from the keeper, and the end of init's channel shows it.
+    pub(super) fn left(&mut self, bench: &mut Bench<'_>) {
+        if self.phase == Phase::Left || !(self.keeper.has_ended() || self.kills >= KILLS) {
+            return;
+        }
+        bench.reactor.deregister(self.keeper.process());
+        self.keeper.reap();
+        self.phase = Phase::Left;
+        self.set_deadline(bench, GRACE);
+        self.hear_init(bench);
+        if self.is_gone() {
+            self.clear_deadline(bench);
+        }
+    }
+
+    /// After a bug in the control thread: its sandbox is ended by the end of its channel, and told.
+    pub(crate) fn abandon(mut self) {
+        self.keeper.kill();
+        self.keeper.wait(GRACE);
+        let error = Error::new(Code::Panic, "the control thread panicked: a bug of the library");
+        self.cause = Some(match self.started {
+            Some(_) => Cause::Lost(error),
+            None => Cause::Failed(error),
+        });
+        self.tell();
+    }
+
+    /// Tells the host, once nothing is left of it anywhere.
+    pub(crate) fn tell(&self) {
+        let unknown = || Cause::Lost(Error::new(Code::Engine, "the keeper ended"));
+        match self.cause.clone().unwrap_or_else(unknown) {
+            Cause::Failed(error) => self.shared.fail(error.context(format!("sandbox {}", self.shared.id))),
+            Cause::Program(status) if libc::WIFSIGNALED(status) => {
+                let signal = libc::WTERMSIG(status);
+                self.tell_exit(ExitReason::Signalled, 128 + signal, signal, None);
+            }
+            Cause::Program(status) => self.tell_exit(ExitReason::Exited, libc::WEXITSTATUS(status), 0, None),
+            Cause::TimedOut => self.tell_exit(ExitReason::TimedOut, 124, 0, None),
+            Cause::Terminated => self.tell_exit(ExitReason::Terminated, 137, 0, None),
+            Cause::Lost(error) => self.tell_exit(ExitReason::EngineLost, 137, 0, Some(error)),
+        }
+    }
+
+    fn tell_exit(&self, reason: ExitReason, code: i32, signal: i32, error: Option<Error>) {
+        let runtime = match (self.started, self.stopped) {
+            (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
+            _ => Duration::ZERO,
+        };
+        let exit = Exit { reason, code, signal, runtime };
+        self.shared.update(|facts| {
+            facts.state = State::Ended;
+            facts.exit = Some(exit);
+        });
+        self.shared.tell(EventKind::Exited, |event| {
+            event.code = exit.code;
+            event.reason = exit.reason as i32;
+            event.detail = error.map(|error| error.message().to_owned()).unwrap_or_default();
+        });
+    }
+}
