@@ -123,14 +123,8 @@
 // Its lifetime ran out; `code` is 124.
 #define SBX_EXIT_TIMED_OUT 3
 
-// Nothing happened for its idle time-out; `code` is 124.
-#define SBX_EXIT_IDLE 4
-
 // It was terminated by the host; `code` is 137.
 #define SBX_EXIT_TERMINATED 5
-
-// It ran out of memory; `code` is 137.
-#define SBX_EXIT_OUT_OF_MEMORY 6
 
 // The keeper or gVisor died without being asked to; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
@@ -784,11 +778,12 @@ int sbx_tunnels(struct sbx_sandbox *sandbox,
                 struct sbx_tunnel_map **tunnels,
                 struct sbx_error *error);
 
-// Waits until the server inside answers the config's probe.
+// Waits until the server inside answers: the config's probe, or without one a connection to the first port
+// listed. A sandbox with neither is ready once its program was started.
 //
 // `timeout_ms` as in sbx_tunnels. Any thread; blocks.
 //
-// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended, or has no probe), SBX_ECLOSED, SBX_EHANDLE,
+// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
 //
 // Requires:
