@@ -11,3 +11,6 @@ pub(crate) mod sysctl;
 pub(crate) mod topology;
 
 pub(crate) use route::host_has_ipv6_route;
+
+#[cfg(test)]
+mod tests;
