@@ -61,7 +61,24 @@ impl Pair {
         let plan = Plan { mtu: 1500, ipv6 };
         configure_links(Sockets { route_g, route_s, ns_s }, &plan).unwrap();
         let filter = load_rules(filter_g, &plan).unwrap();
-        Self { keeper, sandbox, _filter: filter }
+        let pair = Self { keeper, sandbox, _filter: filter };
+        pair.wait_for_queues();
+        pair
+    }
+
+    /// The end that came up first is given its queue only when the kernel gets round to it (linkwatch), and
+    /// loses what it sends before. TCP tries again; a raw frame's answer would be lost.
+    fn wait_for_queues(&self) {
+        let begin = Instant::now();
+        let there = |place| {
+            self.json(place, "ip -j link").iter().all(|link| {
+                let up = link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP"));
+                !up || link["qdisc"] != "noop"
+            })
+        };
+        while !(there(Where::G) && there(Where::S)) {
+            assert!(begin.elapsed() < PATIENCE, "a link has no queue");
+        }
     }
 
     /// TCP sockets of G, as the library gets them.
