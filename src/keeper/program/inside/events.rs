@@ -82,6 +82,10 @@ impl Events {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
+    pub(super) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, Token::Channel, Interest::default())
+    }
+
     fn control(&self, what: i32, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest.mask(), u64: token.pack() };
         // SAFETY: the event is live.
