@@ -257,7 +257,17 @@ fn until(channel: &mut Channel, mut enough: impl FnMut(&[u8]) -> bool) {
         match channel.receive() {
             Ok(message) if enough(&message.bytes) => return,
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => readable(channel.as_fd()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                // What we have to say may still wait here.
+                while !channel.flush().unwrap() && channel.wants_write() {
+                    if let Ok(message) = channel.receive()
+                        && enough(&message.bytes)
+                    {
+                        return;
+                    }
+                }
+                readable(channel.as_fd());
+            }
             Err(error) => panic!("{error}"),
         }
     }

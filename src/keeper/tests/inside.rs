@@ -140,7 +140,7 @@ fn a_relay_that_waits_for_its_slower_side_rests() {
 }
 
 #[test]
-fn a_relay_whose_library_side_is_gone_rests_and_delivers() {
+fn a_relay_whose_library_side_is_gone_rests_and_cuts_nothing_short_unseen() {
     let Some(mut sandbox) = Sandbox::start(false) else { return };
     let script = r#"
 import socket, sys
@@ -150,8 +150,11 @@ print(server.getsockname()[1], flush=True)
 client, _ = server.accept()
 sys.stdin.readline()
 length = 0
-while more := client.recv(1 << 20): length += len(more)
-print(length, flush=True)
+try:
+    while more := client.recv(1 << 20): length += len(more)
+    print(length, flush=True)
+except ConnectionResetError:
+    print("reset", flush=True)
 "#;
     let (stdin, go) = std::io::pipe().unwrap();
     let (read, write) = std::io::pipe().unwrap();
@@ -188,7 +191,9 @@ print(length, flush=True)
     let after = ticks(&mut sandbox, 6);
     assert!(after - before < 30, "{} ticks", after - before);
     drop(go);
-    assert_eq!(line(&mut output), sent.to_string());
+    // The server gets all of it, or learns that it did not: what is cut short never looks whole.
+    let got = line(&mut output);
+    assert!(got == sent.to_string() || got == "reset", "{got} of {sent}");
     sandbox.end();
 }
 

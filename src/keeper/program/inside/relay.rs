@@ -187,8 +187,8 @@ impl Relay {
             return Ok(Left::Finished);
         }
         if (0..2).any(|side| self.broken[side] && self.flows[side].closed) {
-            // All that came from this side was delivered. It takes nothing any more, so what is read for it
-            // would go nowhere.
+            // All that came from this side was handed on. It takes nothing any more, so what is read for it
+            // would go nowhere, and the other side learns that by a reset.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         for (side, fd) in [library, server].into_iter().enumerate() {
