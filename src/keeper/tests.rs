@@ -1,14 +1,19 @@
 //! The keeper and init against real runsc.
 
+mod hostile;
+mod inside;
+mod life;
+mod wire;
+
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::wire::init::{self, Source, Start, Step};
-use super::wire::keeper::{Bind, Entry, Reply, Request, Setup};
 use super::{Keeper, Program};
+use crate::keeper::wire::init::{self, Source, Start, Step};
+use crate::keeper::wire::keeper::{Bind, Entry, Reply, Request, Setup};
 use crate::sys::channel::{self, Channel};
 
 /// Longer than anything here takes; a test that waits for it fails.
@@ -70,6 +75,9 @@ fn host_view() -> Vec<Entry> {
     entries.push(Entry::Directory { path: "/tmp".into(), mode: 0o1777 });
     let passwd = b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n".to_vec();
     entries.push(Entry::File { path: "/etc/passwd".into(), mode: 0o644, content: passwd });
+    let group =
+        b"root:x:0:\nuser:x:1000:\nstaff:x:50:other\naudio:x:29:user,other\nvideo:x:44:other,user\n".to_vec();
+    entries.push(Entry::File { path: "/etc/group".into(), mode: 0o644, content: group });
     entries
 }
 
@@ -80,6 +88,11 @@ struct Sandbox {
 
 impl Sandbox {
     fn start(network: bool) -> Option<Self> {
+        Self::named(network, "test")
+    }
+
+    /// The name is in the command lines of all of runsc's processes.
+    fn named(network: bool, name: &str) -> Option<Self> {
         let setup = setup(network, host_view())?;
         let program = Program::new(None).unwrap();
         let mut keeper = Keeper::start(&program).unwrap();
@@ -101,7 +114,7 @@ impl Sandbox {
             "run",
             "--bundle=/bundle",
             "--pass-fd=3:3",
-            "test",
+            name,
         ];
         let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
         keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
@@ -118,6 +131,14 @@ impl Sandbox {
                 Ok(message) => return init::Reply::decode(&message.bytes).unwrap(),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(error) => panic!("{error}: {:?}", self.keeper.hear()),
+            }
+            if self.init.wants_write() && self.init.flush().is_ok_and(|done| !done) {
+                let mut set = [nix::poll::PollFd::new(
+                    self.init.as_fd(),
+                    nix::poll::PollFlags::POLLIN | nix::poll::PollFlags::POLLOUT,
+                )];
+                nix::poll::poll(&mut set, nix::poll::PollTimeout::NONE).unwrap();
+                continue;
             }
             readable(self.init.as_fd());
         }
@@ -174,7 +195,10 @@ fn programs_start_report_and_fail_as_they_should() {
         start.environment = vec![b"A=b".to_vec()];
     });
     assert_eq!(reply, init::Reply::Exited { id: 2, status: libc::SIGKILL });
-    assert_eq!(text, "uid=1000(user) gid=1000 groups=1000\n/tmp\n/home/user\nb\n");
+    assert_eq!(
+        text,
+        "uid=1000(user) gid=1000(user) groups=1000(user),29(audio),44(video)\n/tmp\n/home/user\nb\n"
+    );
     let failed = |step, errno| init::Reply::NotStarted { id: 3, step, errno };
     assert_eq!(sandbox.run(3, &["nothing"], |_| ()).0, failed(Step::Execute, libc::ENOENT));
     assert_eq!(sandbox.run(3, &["/etc/passwd"], |_| ()).0, failed(Step::Execute, libc::EACCES));

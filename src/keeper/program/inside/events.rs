@@ -82,9 +82,8 @@ impl Events {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
-    pub(super) fn remove(&self, fd: RawFd) {
-        // It fails only for one that isn't there.
-        let _ = self.control(libc::EPOLL_CTL_DEL, fd, Token::Channel, Interest::default());
+    pub(super) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, Token::Channel, Interest::default())
     }
 
     fn control(&self, what: i32, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {

@@ -38,9 +38,10 @@ struct Relay {
     rest: Option<&'static [Place]>,
     /// From the library, and from the server.
     flows: [Flow; 2],
-    interest: [Interest; 2],
-    /// Not watched any more: the other end is gone in both directions. What it has sent is read nevertheless.
-    gone: [bool; 2],
+    /// What is waited for; `None` while a side isn't in the set.
+    interest: [Option<Interest>; 2],
+    /// Sides that are gone in both directions, or failed. Epoll reports that for ever, whatever it is asked.
+    broken: [bool; 2],
 }
 
 /// What is left of a relay after a step.
@@ -78,10 +79,9 @@ impl Relays {
         match connect(events, index, port, &PLACES[..2]) {
             Ok((server, rest)) => {
                 let flows = [Flow::default(), Flow::default()];
-                let interest = [Interest::default(), Interest::WRITE];
-                let sides = [library, server];
-                let relay =
-                    Relay { ticket, port, sides, rest: Some(rest), flows, interest, gone: [false; 2] };
+                let interest = [None, Some(Interest::WRITE)];
+                let (sides, rest, broken) = ([library, server], Some(rest), [false; 2]);
+                let relay = Relay { ticket, port, sides, rest, flows, interest, broken };
                 self.slots[index] = Some(relay);
                 None
             }
@@ -107,7 +107,7 @@ impl Relays {
                     relay.rest = None;
                     let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: 0 };
                     let added = events.add(relay.sides[0].as_raw_fd(), token, Interest::READ);
-                    relay.interest[0] = Interest::READ;
+                    relay.interest[0] = Some(Interest::READ);
                     if added.is_err() {
                         self.drop_relay(index);
                         return Some(Reply::Connected { ticket, errno: libc::EAGAIN });
@@ -179,35 +179,34 @@ fn connect(
 
 impl Relay {
     fn step(&mut self, events: &Events, index: usize, side: usize, ready: Ready) -> io::Result<Left> {
-        if ready.broken && self.flows[side].ended && !self.flows[1 - side].closed {
-            // This side takes nothing any more, so what is read for it would go nowhere.
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        if ready.broken && !self.gone[side] {
-            // This readiness can't be masked (epoll_ctl(2)) and would come again and again.
-            self.gone[side] = true;
-            events.remove(self.sides[side].as_raw_fd());
-        }
+        self.broken[side] |= ready.broken;
         let [library, server] = [self.sides[0].as_raw_fd(), self.sides[1].as_raw_fd()];
-        for (flow, (from, to)) in [(library, server), (server, library)].into_iter().enumerate() {
-            self.flows[flow].pump(from, to)?;
-            // Nothing will tell of what a side that is gone has still sent: it is read to its end.
-            while self.gone[flow] && !self.flows[flow].ended && self.flows[flow].waiting.is_empty() {
-                self.flows[flow].pump(from, to)?;
-            }
-        }
+        self.flows[0].pump(library, server)?;
+        self.flows[1].pump(server, library)?;
         if self.flows.iter().all(|flow| flow.closed) {
             return Ok(Left::Finished);
+        }
+        if (0..2).any(|side| self.broken[side] && self.flows[side].closed) {
+            // All that came from this side was handed on. It takes nothing any more, so what is read for it
+            // would go nowhere, and the other side learns that by a reset.
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
         for (side, fd) in [library, server].into_iter().enumerate() {
             let (own, other) = (&self.flows[side], &self.flows[1 - side]);
             let wanted =
                 Interest { read: !own.ended && own.waiting.is_empty(), write: !other.waiting.is_empty() };
-            if wanted != self.interest[side] && !self.gone[side] {
-                let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side };
-                events.change(fd, token, wanted)?;
-                self.interest[side] = wanted;
+            // A broken side of which nothing is wanted until the other moves would wake us again and again.
+            let wanted = Some(wanted).filter(|wanted| !self.broken[side] || *wanted != Interest::default());
+            if wanted == self.interest[side] {
+                continue;
             }
+            let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side };
+            match (self.interest[side], wanted) {
+                (None, Some(wanted)) => events.add(fd, token, wanted)?,
+                (_, Some(wanted)) => events.change(fd, token, wanted)?,
+                (_, None) => events.remove(fd)?,
+            }
+            self.interest[side] = wanted;
         }
         Ok(Left::Open)
     }

@@ -86,6 +86,10 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn out_of_order<T>() -> Result<T, Failure> {
+    Err(io::Error::from_raw_os_error(libc::EPROTO)).step("order of messages")
+}
+
 /// Says why there will be no sandbox, and ends.
 pub(crate) fn refuse(why: &str) -> ExitCode {
     let mut channel = Channel::new(system::inherited(3));
@@ -180,11 +184,19 @@ impl Keeper {
 
     /// Does what the library asks. False: it asks for the end.
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
+        // Only `Run` comes with a descriptor.
+        let wanted = usize::from(matches!(request, Request::Run { .. }));
+        if fds.len() != wanted {
+            return Err(io::Error::from_raw_os_error(libc::EPROTO)).step("descriptors of a message");
+        }
+        let networked = self.namespaces.as_ref().is_some_and(|namespaces| namespaces.sandbox.is_some());
         match request {
-            Request::Setup(setup) => self.set_up(&setup)?,
+            Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup)?,
             Request::Run { arguments } => self.run(&arguments, fds)?,
-            Request::Sockets { ipv6, count } => self.sockets(ipv6, count.min(SOCKETS)),
+            // Before there is a G, they would be the host's.
+            Request::Sockets { ipv6, count } if networked => self.sockets(ipv6, count.min(SOCKETS)),
             Request::Kill => return Ok(false),
+            Request::Setup(_) | Request::Sockets { .. } => return out_of_order(),
         }
         Ok(true)
     }
@@ -204,7 +216,7 @@ impl Keeper {
 
     fn run(&mut self, arguments: &[Vec<u8>], fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let (Some(namespaces), None) = (&self.namespaces, &self.engine) else {
-            return Err(io::Error::from_raw_os_error(libc::EPROTO)).step("order of messages");
+            return out_of_order();
         };
         let engine = Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds)?;
         self.engine = Some(engine);

@@ -1,0 +1,226 @@
+//! Nothing outlives a keeper or its host, and nothing of the host's leaks into either.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+
+use super::{Keeper, PATIENCE, Program, Request, Sandbox, host_view, runsc, setup};
+use crate::sys::channel;
+
+/// Set for the program that plays the host.
+const HOST: &str = "SBX_TEST_HOST";
+
+/// A process: its number, and when it started, which together are never used again.
+type Process = (i32, u64);
+
+/// All processes: their parents.
+fn processes() -> BTreeMap<Process, i32> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        let fields: Vec<&str> = rest.split(' ').collect();
+        // A zombie has ended; who reaps it is its parent's business.
+        if fields[0] != "Z" && fields[0] != "X" {
+            all.insert((pid, fields[19].parse().unwrap()), fields[1].parse().unwrap());
+        }
+    }
+    all
+}
+
+/// A process and all below it.
+fn family(of: i32) -> Vec<Process> {
+    let all = processes();
+    let mut found: Vec<Process> = all.keys().filter(|(pid, _)| *pid == of).copied().collect();
+    let mut at = 0;
+    while let Some((parent, _)) = found.get(at).copied() {
+        found.extend(all.iter().filter(|(_, of)| **of == parent).map(|(process, _)| *process));
+        at += 1;
+    }
+    found
+}
+
+/// Those that have a word in their command line.
+fn named(name: &str) -> Vec<Process> {
+    let has = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == name.as_bytes())
+    };
+    processes().into_keys().filter(|(pid, _)| has(*pid)).collect()
+}
+
+/// Waits until none of these is left, nor anybody of that name.
+fn gone(family: &[Process], name: &str, keeper: Option<&Keeper>) {
+    let begin = Instant::now();
+    loop {
+        if let Some(keeper) = keeper {
+            keeper.reap();
+        }
+        let all = processes();
+        let left: Vec<_> = family.iter().filter(|process| all.contains_key(process)).collect();
+        let more = named(name);
+        if left.is_empty() && more.is_empty() {
+            return;
+        }
+        assert!(begin.elapsed() < PATIENCE, "left of {name}: {left:?} {more:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// A moment up to a time.
+fn moment(random: &mut TestRunner, longest: Duration) -> Duration {
+    longest.mul_f64((0.0_f64..1.2).new_tree(random).unwrap().current())
+}
+
+#[test]
+fn a_keeper_killed_at_any_moment_takes_everything_along() {
+    let begin = Instant::now();
+    let Some(whole) = Sandbox::start(true) else { return };
+    let longest = begin.elapsed();
+    whole.end();
+    let program = Program::new(None).unwrap();
+    let mut random = TestRunner::default();
+    for round in 0..100 {
+        let name = format!("killed-{}-{round}", std::process::id());
+        let moment = moment(&mut random, longest);
+        let begin = Instant::now();
+        let mut keeper = Keeper::start(&program).unwrap();
+        let (_ours, theirs) = channel::pair().unwrap();
+        let arguments =
+            ["runsc", "--root=/state", "--log=/state/log", "--ignore-cgroups", "--network=sandbox"];
+        let more = ["run", "--bundle=/bundle", "--pass-fd=3:3", &name];
+        let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
+        let setup = setup(true, host_view()).unwrap();
+        keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
+        keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+        while begin.elapsed() < moment {
+            std::thread::yield_now();
+        }
+        let family = family(keeper.pid());
+        keeper.kill();
+        gone(&family, &name, Some(&keeper));
+    }
+}
+
+#[test]
+#[ignore = "the host in another test, which starts and kills it"]
+fn host() {
+    let Ok(name) = std::env::var(HOST) else { return };
+    println!("\nhost says: begun");
+    let sandbox = Sandbox::named(true, &name).unwrap();
+    println!("\nhost says: {}", sandbox.keeper.pid());
+    let _ = std::io::stdin().lines().count();
+}
+
+#[test]
+fn a_host_killed_at_any_moment_takes_everything_along() {
+    if runsc().is_none() {
+        return;
+    }
+    let mut random = TestRunner::default();
+    let mut longest = Duration::ZERO;
+    for round in 0..20 {
+        let name = format!("orphaned-{}-{round}", std::process::id());
+        let mut host = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "keeper::tests::life::host", "--ignored", "--nocapture"])
+            .env(HOST, &name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+        let mut says = || {
+            lines
+                .by_ref()
+                .find_map(|line| line.unwrap().strip_prefix("host says: ").map(str::to_owned))
+                .unwrap()
+        };
+        assert_eq!(says(), "begun");
+        let begin = Instant::now();
+        let mut keeper: Option<i32> = None;
+        if round == 0 {
+            // Once it is all there; and how long that takes.
+            keeper = says().parse().ok();
+            longest = begin.elapsed();
+        } else {
+            let moment = moment(&mut random, longest);
+            while begin.elapsed() < moment {
+                std::thread::yield_now();
+            }
+        }
+        let family = family(i32::try_from(host.id()).unwrap());
+        if let Some(keeper) = keeper {
+            assert!(family.iter().any(|(pid, _)| *pid == keeper));
+            assert!(family.len() > 4, "keeper, runsc, sentry, gofer: {family:?}");
+        }
+        host.kill().unwrap();
+        host.wait().unwrap();
+        gone(&family, &name, None);
+    }
+}
+
+fn links(pid: i32) -> Option<Vec<String>> {
+    let directory = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).ok()?;
+    let links = directory.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    Some(links.map(|link| link.to_string_lossy().into_owned()).collect())
+}
+
+/// Hosts open files without close-on-exec. None of those may be in anybody's hands below.
+#[test]
+fn nobody_below_holds_what_the_host_has_open() {
+    let path = std::env::temp_dir().join(format!("sbx-leak-{}", std::process::id()));
+    let leaked = File::create(&path).unwrap();
+    fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let own = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+    let Some(sandbox) = Sandbox::start(true) else {
+        fs::remove_file(&path).unwrap();
+        return;
+    };
+    let family = family(sandbox.keeper.pid());
+    let mut looked = 0;
+    for (pid, _) in &family {
+        // An ordinary user may not look at processes that are not dumpable, as the sentry.
+        let Some(links) = links(*pid) else { continue };
+        looked += 1;
+        for link in &links {
+            assert!(Path::new(link) != path && Path::new(link) != own, "{pid} holds {link}");
+        }
+        if *pid == sandbox.keeper.pid() {
+            let kinds = ["/dev/null", "socket:[", "pipe:[", "net:[", "anon_inode:[pidfd]", "pidfd:["];
+            for link in &links {
+                assert!(
+                    kinds.iter().any(|kind| link.starts_with(kind)),
+                    "the keeper holds {link}: {links:?}"
+                );
+            }
+            assert!(links.len() < 16, "{links:?}");
+        }
+        println!("{pid}: {links:?}");
+    }
+    fs::remove_file(&path).unwrap();
+    let all = nix::unistd::geteuid().is_root();
+    assert!(looked >= if all { family.len() } else { 2 }, "{looked} of {family:?}");
+    sandbox.end();
+}
+
+#[test]
+fn a_keeper_is_small() {
+    let Some(sandbox) = Sandbox::start(true) else { return };
+    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", sandbox.keeper.pid())).unwrap();
+    let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    let kilobytes: u32 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
+    println!("a keeper's own memory: {kilobytes} kB");
+    assert!(kilobytes < 1024, "{rollup}");
+    sandbox.end();
+}

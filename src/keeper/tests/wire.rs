@@ -1,0 +1,252 @@
+//! Both wire formats from both sides: what is put comes back, and nothing that arrives does any harm.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::keeper::wire::{init, keeper};
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..40)
+}
+
+fn list() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    vec(bytes(), 0..6)
+}
+
+fn source() -> impl Strategy<Value = init::Source> {
+    prop_oneof![Just(init::Source::Null), Just(init::Source::Given), Just(init::Source::Stdout)]
+}
+
+fn step() -> impl Strategy<Value = init::Step> {
+    use init::Step::{Directory, Execute, Identity, Message, Process, User};
+    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process])
+}
+
+fn start() -> impl Strategy<Value = init::Start> {
+    let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
+    let streams = [source(), source(), source()];
+    (any::<u32>(), list(), list(), bytes(), user, any::<bool>(), streams).prop_map(
+        |(id, arguments, environment, directory, user, setuid_allowed, streams)| init::Start {
+            id,
+            arguments,
+            environment,
+            directory,
+            user,
+            setuid_allowed,
+            streams,
+        },
+    )
+}
+
+pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
+    use init::Request::{Connect, Probe, Signal, Start};
+    prop_oneof![
+        start().prop_map(|start| Start(Box::new(start))),
+        any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
+        any::<(u32, u16)>().prop_map(|(ticket, port)| Connect { ticket, port }),
+        any::<(u32, u16)>().prop_map(|(ticket, port)| Probe { ticket, port }),
+    ]
+}
+
+fn from_init() -> impl Strategy<Value = init::Reply> {
+    use init::Reply::{Connected, Exited, Hello, NotStarted, Probed, Started};
+    prop_oneof![
+        Just(Hello),
+        any::<u32>().prop_map(|id| Started { id }),
+        (any::<u32>(), step(), any::<i32>()).prop_map(|(id, step, errno)| NotStarted { id, step, errno }),
+        any::<(u32, i32)>().prop_map(|(id, status)| Exited { id, status }),
+        any::<(u32, i32)>().prop_map(|(ticket, errno)| Connected { ticket, errno }),
+        any::<(u32, i32)>().prop_map(|(ticket, errno)| Probed { ticket, errno }),
+    ]
+}
+
+fn bind() -> impl Strategy<Value = keeper::Bind> {
+    (bytes(), any::<bool>()).prop_map(|(source, writable)| keeper::Bind { source, writable })
+}
+
+fn entry() -> impl Strategy<Value = keeper::Entry> {
+    use keeper::Entry::{Bind, Directory, File, Symlink};
+    prop_oneof![
+        (bytes(), any::<u32>()).prop_map(|(path, mode)| Directory { path, mode }),
+        (bytes(), bytes()).prop_map(|(path, target)| Symlink { path, target }),
+        (bytes(), any::<u32>(), bytes()).prop_map(|(path, mode, content)| File { path, mode, content }),
+        (bytes(), bind()).prop_map(|(path, bind)| Bind { path, bind }),
+    ]
+}
+
+fn setup() -> impl Strategy<Value = keeper::Setup> {
+    let sysctl = (bytes(), bytes(), any::<bool>()).prop_map(|(name, value, mandatory)| keeper::Sysctl {
+        name,
+        value,
+        mandatory,
+    });
+    let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4));
+    (any::<[bool; 3]>(), lists, bytes(), any::<(u64, u64)>(), bytes()).prop_map(
+        |(
+            [user_namespace, network, only_namespaces],
+            (sysctls, rootfs, mounts),
+            runsc,
+            runsc_identity,
+            bundle,
+        )| {
+            keeper::Setup {
+                user_namespace,
+                network,
+                only_namespaces,
+                sysctls,
+                runsc,
+                runsc_identity,
+                rootfs,
+                mounts,
+                bundle,
+            }
+        },
+    )
+}
+
+pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
+    use keeper::Request::{Kill, Run, Setup, Sockets};
+    prop_oneof![
+        setup().prop_map(|setup| Setup(Box::new(setup))),
+        list().prop_map(|arguments| Run { arguments }),
+        any::<(bool, u32)>().prop_map(|(ipv6, count)| Sockets { ipv6, count }),
+        Just(Kill),
+    ]
+}
+
+fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
+    use keeper::Reply::{Ended, Failed, Namespaces, Prepared, Running, Sockets};
+    prop_oneof![
+        list().prop_map(|refused| Namespaces { refused }),
+        Just(Prepared),
+        Just(Running),
+        any::<bool>().prop_map(|ipv6| Sockets { ipv6 }),
+        (bytes(), any::<i32>()).prop_map(|(step, errno)| Failed { step, errno }),
+        (any::<i32>(), bytes(), bytes()).prop_map(|(status, log, output)| Ended { status, log, output }),
+    ]
+}
+
+/// All four decoders. What one of them takes must be what it would have sent itself: there is one form.
+fn decode(message: &[u8]) {
+    if let Ok(request) = init::Request::decode(message) {
+        assert_eq!(request.encode(), message);
+    }
+    if let Ok(reply) = init::Reply::decode(message) {
+        assert_eq!(reply.encode(), message);
+    }
+    if let Ok(request) = keeper::Request::decode(message) {
+        assert_eq!(request.encode(), message);
+    }
+    if let Ok(reply) = keeper::Reply::decode(message) {
+        assert_eq!(reply.encode(), message);
+    }
+}
+
+/// One change to a message: a byte turned, cut off, put in, or a length written over.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Turn(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Insert(prop::sample::Index, u8),
+    Length(prop::sample::Index, u32),
+}
+
+impl Change {
+    pub(super) fn apply(&self, message: &mut Vec<u8>) {
+        if message.is_empty() {
+            return;
+        }
+        let length = message.len();
+        match self {
+            Self::Turn(at, bits) => message[at.index(length)] ^= bits,
+            Self::Cut(at) => message.truncate(at.index(length)),
+            Self::Insert(at, byte) => message.insert(at.index(length), *byte),
+            Self::Length(at, value) => {
+                let at = at.index(length);
+                for (place, byte) in message.iter_mut().skip(at).zip(value.to_le_bytes()) {
+                    *place = byte;
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let length = prop_oneof![Just(u32::MAX), Just(i32::MAX.cast_unsigned()), 0_u32..64, any::<u32>()];
+    let change = prop_oneof![
+        any::<(prop::sample::Index, u8)>().prop_map(|(at, bits)| Change::Turn(at, bits)),
+        any::<prop::sample::Index>().prop_map(Change::Cut),
+        any::<(prop::sample::Index, u8)>().prop_map(|(at, byte)| Change::Insert(at, byte)),
+        (any::<prop::sample::Index>(), length).prop_map(|(at, length)| Change::Length(at, length)),
+    ];
+    vec(change, 1..4)
+}
+
+pub(super) fn any_message() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        to_init().prop_map(|message| message.encode()),
+        from_init().prop_map(|message| message.encode()),
+        to_keeper().prop_map(|message| message.encode()),
+        from_keeper().prop_map(|message| message.encode()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn requests_to_init_come_back(message in to_init()) {
+        prop_assert_eq!(init::Request::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn replies_of_init_come_back(message in from_init()) {
+        prop_assert_eq!(init::Reply::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn requests_to_the_keeper_come_back(message in to_keeper()) {
+        prop_assert_eq!(keeper::Request::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn replies_of_the_keeper_come_back(message in from_keeper()) {
+        prop_assert_eq!(keeper::Reply::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn noise_does_no_harm(message in vec(any::<u8>(), 0..200)) {
+        decode(&message);
+    }
+
+    #[test]
+    fn damaged_messages_do_no_harm(mut message in any_message(), changes in changes()) {
+        for change in &changes {
+            change.apply(&mut message);
+        }
+        decode(&message);
+    }
+
+    #[test]
+    fn nothing_may_be_left_over(message in any_message(), more in vec(any::<u8>(), 1..9)) {
+        let long = [message.as_slice(), &more].concat();
+        prop_assert!(init::Reply::decode(&long).is_err() || init::Reply::decode(&message).is_err());
+        prop_assert!(keeper::Request::decode(&long).is_err() || keeper::Request::decode(&message).is_err());
+    }
+}
+
+/// A length that isn't there costs nothing: the list is refused before room for it is made.
+#[test]
+fn a_list_is_no_longer_than_what_is_there() {
+    let message = |kind: u8, length: u32| [&[kind][..], &length.to_le_bytes(), &[0; 16]].concat();
+    for length in [5, 17, 1 << 20, 1 << 31, u32::MAX] {
+        assert!(keeper::Request::decode(&message(1, length)).is_err());
+        assert!(keeper::Reply::decode(&message(0, length)).is_err());
+    }
+    // Four empty elements are there.
+    let four = keeper::Request::decode(&message(1, 4));
+    assert_eq!(four, Ok(keeper::Request::Run { arguments: vec![vec![]; 4] }));
+    // The longest list that a message can claim, of elements that then turn out to be malformed, stops at the
+    // first of them.
+    let mut claims = message(1, 1 << 19);
+    claims.resize(1 << 20, 0xff);
+    assert!(keeper::Request::decode(&claims).is_err());
+}
