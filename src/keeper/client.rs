@@ -21,7 +21,6 @@ const BUILD: &str = env!("SBX_BUILD");
 #[derive(Debug)]
 pub(crate) struct Program {
     file: OwnedFd,
-    host: OwnedFd,
 }
 
 impl Program {
@@ -47,7 +46,7 @@ impl Program {
                 )?
             }
         };
-        Ok(Self { file, host: pidfd::current().context("pidfd_open of the own process")? })
+        Ok(Self { file })
     }
 }
 
@@ -59,17 +58,20 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts one.
+    /// Starts one. It ends with the calling thread at the latest.
     pub(crate) fn start(program: &Program) -> Result<Self> {
         let (ours, theirs) = channel::pair().context("socket pair for a keeper")?;
         let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+        // Of this thread and not of the process: a host that executes another program ends the thread, but not
+        // its process, and the channel's end isn't seen while a forked child of the host holds it too.
+        let host = pidfd::of_this_thread().context("pidfd_open of the own thread")?;
         let arguments = [CString::from(c"sbx-keeper"), CString::new(BUILD).unwrap_or_default()];
         let null = null.as_fd();
         let child = spawn::spawn(&mut Command {
             executable: Executable::Open(program.file.as_fd()),
             arguments: &arguments,
             environment: &[],
-            descriptors: &[null, null, null, theirs.as_fd(), program.host.as_fd()],
+            descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
             prepare: &mut || Ok(()),
         })
         .context("starting the keeper")?;

@@ -475,7 +475,7 @@ impl Life {
     /// Ends it. The first cause counts; what is asked of the keeper is asked once.
     fn end(&mut self, bench: &mut Bench<'_>, cause: Cause) {
         self.cause.get_or_insert(cause);
-        if matches!(self.phase, Phase::Ending | Phase::Leaving) {
+        if matches!(self.phase, Phase::Ending | Phase::Leaving | Phase::Gone) {
             return;
         }
         self.stopped = Some(Instant::now());
