@@ -19,3 +19,7 @@ mod census;
 mod host;
 #[path = "faults/kill.rs"]
 mod kill;
+#[path = "faults/engine_lost.rs"]
+mod engine_lost;
+#[path = "faults/load.rs"]
+mod load;
