@@ -166,7 +166,7 @@ fn an_empty_environment_is_no_obstacle() {
 }
 
 #[test]
-fn a_changed_effective_user_is_an_error_or_works() {
+fn several_users_at_once_are_an_error_and_a_change_for_good_works() {
     linked("changed_user");
 }
 

@@ -15,11 +15,11 @@
 
 #[path = "faults/census.rs"]
 mod census;
+#[path = "faults/engine_lost.rs"]
+mod engine_lost;
 #[path = "faults/host.rs"]
 mod host;
 #[path = "faults/kill.rs"]
 mod kill;
-#[path = "faults/engine_lost.rs"]
-mod engine_lost;
 #[path = "faults/load.rs"]
 mod load;

@@ -40,10 +40,7 @@ impl Program {
                     .map(Path::new)
                     .chain([temporary.as_path(), Path::new("/dev/shm")])
                     .collect();
-                memfd::program(EMBEDDED, &directories).context(
-                    "no place for the keeper's program: vm.memfd_noexec=2 forbids memfds that run, and neither \
-                     XDG_RUNTIME_DIR nor the temporary directory takes one",
-                )?
+                memfd::program(EMBEDDED, &directories).map_err(|cause| no_place(&cause))?
             }
         };
         Ok(Self { file })
@@ -130,6 +127,23 @@ impl AsFd for Keeper {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
+}
+
+/// Why the embedded program could not be put anywhere.
+fn no_place(cause: &io::Error) -> Error {
+    if cause.raw_os_error() == Some(libc::EFBIG) {
+        let size = EMBEDDED.len();
+        let text = format!(
+            "no place for the keeper's program: the limit of file size (ulimit -f, RLIMIT_FSIZE) is below its {size} \
+             bytes; raise it, or install a copy and name it by SBX_KEEPER"
+        );
+        return Error::system(text, cause).with_code(Code::Host);
+    }
+    Error::system(
+        "no place for the keeper's program: vm.memfd_noexec=2 forbids memfds that run, and neither XDG_RUNTIME_DIR \
+         nor the temporary directory takes one",
+        cause,
+    )
 }
 
 fn lost(error: Error) -> Error {

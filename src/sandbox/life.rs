@@ -566,10 +566,15 @@ impl Life {
         self.phase = Phase::Gone;
     }
 
-    /// Tells the host, once nothing is left of it anywhere.
-    pub(crate) fn tell(&self) {
-        let cause = self.cause.clone().unwrap_or_else(|| Cause::Lost("the keeper ended".into()));
-        let runtime = match (self.started, self.stopped) {
+    /// Tells the host, once nothing is left of it anywhere: its own descriptors and their part of the budget go
+    /// first, so that a host that waited for the end can count on them.
+    pub(crate) fn tell(self) {
+        let Self {
+            shared, cause, started, stopped, keeper, init, filter, loopbacks, captures, _permit, ..
+        } = self;
+        drop((keeper, init, filter, loopbacks, captures, _permit));
+        let cause = cause.unwrap_or_else(|| Cause::Lost("the keeper ended".into()));
+        let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
             _ => Duration::ZERO,
         };
@@ -585,16 +590,16 @@ impl Life {
             Cause::Terminated => Some(exit(ExitReason::Terminated, 137, 0)),
             Cause::Lost(_) => Some(exit(ExitReason::EngineLost, 137, 0)),
         };
-        self.shared.update(|facts| {
+        shared.update(|facts| {
             facts.state = State::Ended;
             facts.exit = exit;
         });
         match (cause, exit) {
-            (Cause::Failed(error), _) => self.shared.tell(EventKind::Failed, |event| {
+            (Cause::Failed(error), _) => shared.tell(EventKind::Failed, |event| {
                 event.code = error.code().number();
                 event.detail = error.message().to_owned();
             }),
-            (cause, Some(exit)) => self.shared.tell(EventKind::Exited, |event| {
+            (cause, Some(exit)) => shared.tell(EventKind::Exited, |event| {
                 event.code = exit.code;
                 event.reason = exit.reason as i32;
                 if let Cause::Lost(text) = cause {

@@ -17,8 +17,17 @@ int main(int argc, char **argv) {
         close(1);
         close(2);
     } else if (strcmp(what, "small-files") == 0) {
+        /* Too small for the keeper's program: an error that says so, not SIGXFSZ. */
         struct rlimit limit = {4096, RLIM_INFINITY};
+        sbx_runtime *runtime = NULL;
+        sbx_error error = SBX_ERROR_INIT;
         CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        CHECK(sbx_runtime_new(NULL, &runtime, &error) == SBX_EHOST);
+        CHECK(strstr(error.message, "RLIMIT_FSIZE") != NULL);
+        /* Large enough for that, but not for gVisor's memory: not gVisor's limit. */
+        limit.rlim_cur = 4 << 20;
+        CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        CHECK(code_of("head -c 20000000 /dev/zero >/tmp/file && exit 5") == 5);
     } else if (strcmp(what, "small-locked-memory") == 0) {
         struct rlimit limit = {0, 0};
         CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);

@@ -5,7 +5,7 @@
 
 /* A field of a process's status as a hexadecimal number. */
 __attribute__((unused)) static unsigned long long status_of(const char *process, const char *field) {
-    char path[64], line[256], format[32];
+    char path[400], line[256], format[32];
     unsigned long long value = 0;
     bool found = false;
     snprintf(path, sizeof path, "/proc/%s/status", process);
@@ -20,7 +20,7 @@ __attribute__((unused)) static unsigned long long status_of(const char *process,
 }
 
 __attribute__((unused)) static void name_of(const char *process, char name[32]) {
-    char path[64];
+    char path[400];
     snprintf(path, sizeof path, "/proc/%s/comm", process);
     FILE *file = fopen(path, "re");
     name[0] = 0;

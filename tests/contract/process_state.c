@@ -10,7 +10,8 @@ typedef struct {
     struct rlimit limits[RLIM_NLIMITS];
     int subreaper, dumpable, no_new_privs, pdeathsig, keepcaps, priority;
     pid_t session, group;
-    struct sigaction actions[65];
+    void (*handlers[65])(int);
+    int flags[65];
     stack_t stack;
     unsigned long long caps;
     char root[64], mounts[64], user[64], network[64], locale[64];
@@ -23,6 +24,7 @@ static void link_of(const char *path, char text[64]) {
 }
 
 static void look(state *now) {
+    struct sigaction action;
     memset(now, 0, sizeof *now);
     CHECK(getcwd(now->directory, sizeof now->directory) != NULL);
     now->mask = umask(0);
@@ -43,7 +45,10 @@ static void look(state *now) {
     now->session = getsid(0);
     now->group = getpgrp();
     for (int signal = 1; signal <= 64; signal++)
-        sigaction(signal, NULL, &now->actions[signal]);
+        if (sigaction(signal, NULL, &action) == 0) {
+            now->handlers[signal] = action.sa_handler;
+            now->flags[signal] = action.sa_flags;
+        }
     CHECK(sigaltstack(NULL, &now->stack) == 0);
     now->caps = status_of("self", "CapEff");
     link_of("/proc/self/root", now->root);
@@ -61,14 +66,23 @@ static void look(state *now) {
     closedir(tasks);
 }
 
+static state before, after;
+
+static void same(void) {
+    for (size_t i = 0; i < sizeof before; i++)
+        if (((const char *)&before)[i] != ((const char *)&after)[i]) {
+            printf("the state differs at byte %zu of %zu; names are at %zu, limits at %zu, signals at %zu\n", i,
+                   sizeof before, offsetof(state, names), offsetof(state, limits), offsetof(state, handlers));
+            exit(1);
+        }
+}
+
 static void *other(void *begin) {
     prctl(PR_SET_NAME, "the-host-s-own");
     pthread_barrier_wait(begin);
     pthread_barrier_wait(begin);
     return NULL;
 }
-
-static state before, after;
 
 int main(void) {
     pthread_barrier_t begin;
@@ -80,7 +94,7 @@ int main(void) {
     look(&before);
     sbx_sandbox *sandbox = server(NULL, NULL);
     look(&after);
-    CHECK(memcmp(&before, &after, sizeof before) == 0);
+    same();
     CHECK(sbx_terminate(sandbox, NULL) == 0);
     ended(sandbox);
     sbx_sandbox_free(sandbox);
@@ -91,7 +105,7 @@ int main(void) {
     OK(sbx_runtime_new(NULL, &runtime, &error));
     sbx_runtime_free(runtime);
     look(&after);
-    CHECK(memcmp(&before, &after, sizeof before) == 0);
+    same();
     pthread_barrier_wait(&begin);
     CHECK(pthread_join(thread, NULL) == 0);
     return 0;

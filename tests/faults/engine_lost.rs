@@ -38,6 +38,16 @@ fn parts() -> Parts {
     Parts { keeper, runsc, gofer, sentry }
 }
 
+/// A runtime whose threads have their names.
+fn runtime() -> Runtime {
+    let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
+    let begin = Instant::now();
+    while Census::take(&std::env::temp_dir(), &[]).threads != 2 {
+        assert!(begin.elapsed() < PATIENCE, "the library has not two threads");
+    }
+    runtime
+}
+
 /// A sandbox with a tunnel.
 fn sandbox(runtime: &Runtime) -> (Sandbox, (std::net::IpAddr, u16)) {
     let mut config = Config::new();
@@ -57,7 +67,7 @@ fn lost(strike: impl Fn(&Parts)) {
     }
     let _turn = census::turn();
     let scratch = Scratch::new();
-    let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
+    let runtime = runtime();
     let before = Census::take(&scratch.0, &[]);
     let (sandbox, address) = sandbox(&runtime);
     strike(&parts());
@@ -101,7 +111,7 @@ fn a_killed_gofer_is_an_engine_lost_or_the_end_is_asked_for() {
     }
     let _turn = census::turn();
     let scratch = Scratch::new();
-    let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
+    let runtime = runtime();
     let before = Census::take(&scratch.0, &[]);
     let (sandbox, _) = sandbox(&runtime);
     signal(parts().gofer, Signal::SIGKILL);
@@ -142,7 +152,7 @@ fn stopped(which: impl Fn(&Parts) -> i32) {
     }
     let _turn = census::turn();
     let scratch = Scratch::new();
-    let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
+    let runtime = runtime();
     let before = Census::take(&scratch.0, &[]);
     let (sandbox, _) = sandbox(&runtime);
     signal(which(&parts()), Signal::SIGSTOP);
@@ -163,7 +173,7 @@ fn a_keeper_killed_while_it_starts_is_an_error_of_create() {
     }
     let _turn = census::turn();
     let scratch = Scratch::new();
-    let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
+    let runtime = runtime();
     let before = Census::take(&scratch.0, &[]);
     for round in 0..20_u64 {
         let mut config = Config::new();
@@ -171,7 +181,8 @@ fn a_keeper_killed_while_it_starts_is_an_error_of_create() {
         let sandbox = runtime.create_begin(&config).unwrap();
         std::thread::sleep(Duration::from_millis(round * 4));
         let keeper = census::below(std::process::id().cast_signed()).into_iter().find(|one| {
-            one.name == "sbx-keeper" || (one.parent == std::process::id().cast_signed() && one.name == "memfd:sbx-keepe")
+            one.name == "sbx-keeper"
+                || (one.parent == std::process::id().cast_signed() && one.name == "memfd:sbx-keepe")
         });
         let Some(keeper) = keeper else {
             drop(sandbox);

@@ -43,7 +43,7 @@ pub fn compile(directory: &str, name: &str, linked: bool) -> PathBuf {
     let library = library();
     let mut command = Command::new("cc");
     command
-        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-pthread"])
+        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread"])
         .arg("-I")
         .arg(root().join("include"))
         .arg("-I")
