@@ -93,15 +93,22 @@ pub struct Census {
     pub namespaces: usize,
     /// Mounts of this mount namespace that a sandbox or runsc has made.
     pub mounts: BTreeSet<String>,
-    /// Descriptors of this process.
-    pub descriptors: usize,
-    /// Threads of this process whose name is the library's.
-    pub threads: usize,
+    /// Descriptors of this process, and threads whose name is the library's; only where this process is the host.
+    pub own: Option<(usize, usize)>,
     /// What lies in the directory for temporary files.
     pub files: BTreeSet<String>,
 }
 
 impl Census {
+    /// Counts now, in a test whose own process is the host.
+    pub fn with_own(temporary: &Path) -> Self {
+        let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let threads = threads.map(comm).filter(|name| name.starts_with("sbx-")).count();
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
+        Self { own: Some((descriptors, threads)), ..Self::take(temporary, &[]) }
+    }
+
     /// Counts now. Processes of these names are somebody else's.
     pub fn take(temporary: &Path, except: &[&str]) -> Self {
         let below = below(me());
@@ -117,8 +124,6 @@ impl Census {
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
         };
-        let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
-        let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         let mut processes: Vec<String> = below
             .iter()
             .filter(|one| !except.contains(&one.name.as_str()))
@@ -129,8 +134,7 @@ impl Census {
             processes,
             namespaces: namespaces.len(),
             mounts: mounts.lines().filter(ours).map(str::to_owned).collect(),
-            descriptors: names(Path::new("/proc/self/fd")).len(),
-            threads: threads.map(comm).filter(|name| name.starts_with("sbx-")).count(),
+            own: None,
             files: names(temporary),
         }
     }
@@ -140,7 +144,10 @@ impl Census {
     pub fn again(&self, temporary: &Path, except: &[&str], patience: Duration) -> Result<Duration, String> {
         let begin = Instant::now();
         loop {
-            let now = Self::take(temporary, except);
+            let now = match self.own {
+                Some(_) => Self::with_own(temporary),
+                None => Self::take(temporary, except),
+            };
             let took = begin.elapsed();
             if now == *self {
                 bury();

@@ -42,7 +42,7 @@ fn parts() -> Parts {
 fn runtime() -> Runtime {
     let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
     let begin = Instant::now();
-    while Census::take(&std::env::temp_dir(), &[]).threads != 2 {
+    while Census::with_own(&std::env::temp_dir()).own.is_none_or(|(_, threads)| threads != 2) {
         assert!(begin.elapsed() < PATIENCE, "the library has not two threads");
     }
     runtime
@@ -68,7 +68,7 @@ fn lost(strike: impl Fn(&Parts)) {
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
-    let before = Census::take(&scratch.0, &[]);
+    let before = Census::with_own(&scratch.0);
     let (sandbox, address) = sandbox(&runtime);
     strike(&parts());
     let exit = sandbox.wait(Some(PATIENCE)).unwrap();
@@ -112,7 +112,7 @@ fn a_killed_gofer_is_an_engine_lost_or_the_end_is_asked_for() {
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
-    let before = Census::take(&scratch.0, &[]);
+    let before = Census::with_own(&scratch.0);
     let (sandbox, _) = sandbox(&runtime);
     signal(parts().gofer, Signal::SIGKILL);
     // gVisor ends a sandbox whose gofer is gone, at once or when it is next needed.
@@ -153,7 +153,7 @@ fn stopped(which: impl Fn(&Parts) -> i32) {
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
-    let before = Census::take(&scratch.0, &[]);
+    let before = Census::with_own(&scratch.0);
     let (sandbox, _) = sandbox(&runtime);
     signal(which(&parts()), Signal::SIGSTOP);
     assert_eq!(sandbox.wait(Some(Duration::from_millis(50))).unwrap_err().code(), Code::TimedOut);
@@ -174,7 +174,7 @@ fn a_keeper_killed_while_it_starts_is_an_error_of_create() {
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
-    let before = Census::take(&scratch.0, &[]);
+    let before = Census::with_own(&scratch.0);
     for round in 0..20_u64 {
         let mut config = Config::new();
         config.set_command(["sleep", "1000"]).unwrap();

@@ -64,10 +64,7 @@ fn deaths(count: u64, ways: &[&str], seed: u64) {
         if way != "exec" {
             host.wait().unwrap();
         }
-        let host_fd = 1;
-        let mut expected = before.clone();
-        expected.descriptors += host_fd;
-        let gone = expected.again(&scratch.0, &[SURVIVOR, REPLACED], PATIENCE);
+        let gone = before.again(&scratch.0, &[SURVIVOR, REPLACED], PATIENCE);
         let took = begin.elapsed();
         for one in census::below(i32::try_from(std::process::id()).unwrap()) {
             if [SURVIVOR, REPLACED].contains(&one.name.as_str()) {
