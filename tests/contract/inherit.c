@@ -58,10 +58,10 @@ static void check_process(int pid, const char *directory, const char *name) {
 
 int main(void) {
     static bool hosts[65536];
-    char directory[] = "/tmp/sbx-test-inherit-XXXXXX", name[32], number[16];
+    char template[] = "./inherit-XXXXXX", directory[4096], name[32], number[16];
     int pids[64];
     CHECK(close_range(3, ~0U, 0) == 0); /* what the caller of this program left open */
-    CHECK(mkdtemp(directory) != NULL);
+    CHECK(mkdtemp(template) != NULL && realpath(template, directory) != NULL);
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max > 2 * OPENED);
     limit.rlim_cur = 4096 < limit.rlim_max ? 4096 : limit.rlim_max;
@@ -69,8 +69,8 @@ int main(void) {
     CHECK(setenv("SECRET_OF_THE_HOST", "SECRET", 1) == 0);
     /* Without close-on-exec, as hosts leak them. */
     for (int i = 0; i < OPENED; i++) {
-        char path[128];
-        snprintf(path, sizeof path, "%s/%d", directory, i);
+        char path[64];
+        snprintf(path, sizeof path, "%s/%d", template, i);
         int fd = i == 0   ? open(directory, O_RDONLY | O_DIRECTORY)
                  : i == 1 ? socket(AF_INET, SOCK_STREAM, 0)
                           : open(path, O_CREAT | O_RDWR, 0600);
@@ -109,8 +109,8 @@ int main(void) {
     ended(sandbox);
     sbx_sandbox_free(sandbox);
     for (int i = 2; i < OPENED; i++) {
-        char path[128];
-        snprintf(path, sizeof path, "%s/%d", directory, i);
+        char path[64];
+        snprintf(path, sizeof path, "%s/%d", template, i);
         CHECK(unlink(path) == 0);
     }
     CHECK(rmdir(directory) == 0);

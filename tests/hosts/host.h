@@ -20,7 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef PATIENCE
 #define PATIENCE 30000
+#endif
 
 /* Success, or the library's own text. */
 #define OK(call)                                                                               \

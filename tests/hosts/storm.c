@@ -2,6 +2,8 @@
  * storm THREADS ROUNDS: sandboxes are created, terminated, waited for and freed by many threads at once, in
  * every order. Nobody hangs, every answer is right, nothing stays.
  */
+/* Hundreds of sandboxes start at once on however few processors. */
+#define PATIENCE 300000
 #include "self.h"
 
 static int rounds;
