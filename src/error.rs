@@ -86,7 +86,11 @@ impl Error {
 
     /// A failed system call; `what` says what was being done.
     pub fn system(what: impl AsRef<str>, cause: &io::Error) -> Self {
-        Self { code: Code::System, os: cause.raw_os_error(), message: format!("{}: {cause}", what.as_ref()) }
+        let code = match cause.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Code::Limit,
+            _ => Code::System,
+        };
+        Self { code, os: cause.raw_os_error(), message: format!("{}: {cause}", what.as_ref()) }
     }
 
     /// The same error with another kind: used where the caller knows better what a failed call means.

@@ -22,7 +22,6 @@ const BUILD: &str = env!("SBX_BUILD");
 #[derive(Debug)]
 pub(crate) struct Program {
     file: OwnedFd,
-    host: OwnedFd,
 }
 
 impl Program {
@@ -42,13 +41,10 @@ impl Program {
                     .map(Path::new)
                     .chain([temporary.as_path(), Path::new("/dev/shm")])
                     .collect();
-                memfd::program(EMBEDDED, &directories).context(
-                    "no place for the keeper's program: vm.memfd_noexec=2 forbids memfds that run, and neither \
-                     XDG_RUNTIME_DIR nor the temporary directory takes one",
-                )?
+                memfd::program(EMBEDDED, &directories).map_err(|cause| no_place(&cause))?
             }
         };
-        Ok(Self { file, host: pidfd::current().context("pidfd_open of the own process")? })
+        Ok(Self { file })
     }
 }
 
@@ -60,17 +56,20 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts one.
+    /// Starts one. It ends with the calling thread at the latest.
     pub(crate) fn start(program: &Program) -> Result<Self> {
         let (ours, theirs) = channel::pair().context("socket pair for a keeper")?;
         let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+        // Of this thread and not of the process: a host that executes another program ends the thread, but not
+        // its process, and the channel's end isn't seen while a forked child of the host holds it too.
+        let host = pidfd::of_this_thread().context("pidfd_open of the own thread")?;
         let arguments = [CString::from(c"sbx-keeper"), CString::new(BUILD).unwrap_or_default()];
         let null = null.as_fd();
         let child = spawn::spawn(&mut Command {
             executable: Executable::Open(program.file.as_fd()),
             arguments: &arguments,
             environment: &[],
-            descriptors: &[null, null, null, theirs.as_fd(), program.host.as_fd()],
+            descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
             prepare: &mut || Ok(()),
         })
         .context("starting the keeper")?;
@@ -147,6 +146,23 @@ impl AsFd for Keeper {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
+}
+
+/// Why the embedded program could not be put anywhere.
+fn no_place(cause: &io::Error) -> Error {
+    if cause.raw_os_error() == Some(libc::EFBIG) {
+        let size = EMBEDDED.len();
+        let text = format!(
+            "no place for the keeper's program: the limit of file size (ulimit -f, RLIMIT_FSIZE) is below its {size} \
+             bytes; raise it, or install a copy and name it by SBX_KEEPER"
+        );
+        return Error::system(text, cause).with_code(Code::Host);
+    }
+    Error::system(
+        "no place for the keeper's program: vm.memfd_noexec=2 forbids memfds that run, and neither XDG_RUNTIME_DIR \
+         nor the temporary directory takes one",
+        cause,
+    )
 }
 
 fn lost(error: Error) -> Error {

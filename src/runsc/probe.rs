@@ -197,6 +197,8 @@ fn unopened(path: &Path, cause: &io::Error) -> Error {
             cause,
         )
         .with_code(Code::RunscUnusable),
+        // Nothing is wrong with runsc then.
+        Some(libc::EMFILE | libc::ENFILE) => Error::system(format!("{shown} can't be opened"), cause),
         _ => Error::system(format!("{shown} can't be opened"), cause).with_code(Code::RunscUnusable),
     }
 }

@@ -4,8 +4,10 @@ use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nix::unistd::{getresgid, getresuid};
+
 use super::RuntimeConfig;
-use crate::error::Result;
+use crate::error::{Code, Context, Error, Result};
 use crate::keeper::Program;
 use crate::net;
 use crate::runsc::doctor::LiveProbe;
@@ -43,10 +45,29 @@ impl Host {
 
     /// Plans a sandbox. runsc is looked at anew, so a replaced one is probed again.
     pub(super) fn plan(&self, shared: &Arc<Shared>) -> Result<Plan> {
+        one_user()?;
         let runsc = self.locator.locate()?;
         let ipv6 = net::host_has_ipv6_route();
         Plan::new(&shared.id, &shared.config, &runsc, &self.authority, self.user_namespace, ipv6)
     }
+}
+
+/// A process with several identities (a setuid program, a server that has changed its effective user for a while)
+/// makes no sandbox: it would be unclear whose it is, and the kernel denies such a process its own `/proc`.
+fn one_user() -> Result<()> {
+    let user = getresuid().context("the process's users")?;
+    let group = getresgid().context("the process's groups")?;
+    if (user.real, user.real) == (user.effective, user.saved)
+        && (group.real, group.real) == (group.effective, group.saved)
+    {
+        return Ok(());
+    }
+    let text = format!(
+        "the process's real, effective and saved user or group differ (users {}, {}, {}; groups {}, {}, {}): a \
+         sandbox is of one user, so make them equal (setresuid(2), setresgid(2)) before",
+        user.real, user.effective, user.saved, group.real, group.effective, group.saved
+    );
+    Err(Error::new(Code::Host, text))
 }
 
 /// Where runsc is looked for.

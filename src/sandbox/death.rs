@@ -11,7 +11,6 @@ use super::life::{Bench, Cause, Life, Phase, START, register};
 use super::{Command, Control, Exit, ExitReason, State, trouble};
 use crate::engine;
 use crate::error::{Code, Error};
-use crate::event::EventKind;
 use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::reactor::Lane;
 
@@ -186,36 +185,30 @@ impl Life {
         self.tell();
     }
 
-    /// Tells the host, once nothing is left of it anywhere.
-    pub(crate) fn tell(&self) {
-        let unknown = || Cause::Lost(Error::new(Code::Engine, "the keeper ended"));
-        match self.cause.clone().unwrap_or_else(unknown) {
-            Cause::Failed(error) => self.shared.fail(error.context(format!("sandbox {}", self.shared.id))),
-            Cause::Program(status) if libc::WIFSIGNALED(status) => {
-                let signal = libc::WTERMSIG(status);
-                self.tell_exit(ExitReason::Signalled, 128 + signal, signal, None);
-            }
-            Cause::Program(status) => self.tell_exit(ExitReason::Exited, libc::WEXITSTATUS(status), 0, None),
-            Cause::TimedOut => self.tell_exit(ExitReason::TimedOut, 124, 0, None),
-            Cause::Terminated => self.tell_exit(ExitReason::Terminated, 137, 0, None),
-            Cause::Lost(error) => self.tell_exit(ExitReason::EngineLost, 137, 0, Some(error)),
-        }
-    }
-
-    fn tell_exit(&self, reason: ExitReason, code: i32, signal: i32, error: Option<Error>) {
-        let runtime = match (self.started, self.stopped) {
+    /// Tells the host, once nothing is left of it anywhere: its own descriptors and their part of the budget go
+    /// first, so that a host that waited for the end can count on them.
+    pub(crate) fn tell(self) {
+        let Self {
+            shared, cause, started, stopped, keeper, init, filter, loopbacks, captures, permit, ..
+        } = self;
+        drop((keeper, init, filter, loopbacks, captures, permit));
+        let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
             _ => Duration::ZERO,
         };
-        let exit = Exit { reason, code, signal, runtime };
-        self.shared.update(|facts| {
-            facts.state = State::Ended;
-            facts.exit = Some(exit);
-        });
-        self.shared.tell(EventKind::Exited, |event| {
-            event.code = exit.code;
-            event.reason = exit.reason as i32;
-            event.detail = error.map(|error| error.message().to_owned()).unwrap_or_default();
-        });
+        let exit = |reason, code, signal| Exit { reason, code, signal, runtime };
+        let unknown = || Cause::Lost(Error::new(Code::Engine, "the keeper ended"));
+        let (exit, detail) = match cause.unwrap_or_else(unknown) {
+            Cause::Failed(error) => return shared.fail(error.context(format!("sandbox {}", shared.id))),
+            Cause::Program(status) if libc::WIFSIGNALED(status) => {
+                let signal = libc::WTERMSIG(status);
+                (exit(ExitReason::Signalled, 128 + signal, signal), String::new())
+            }
+            Cause::Program(status) => (exit(ExitReason::Exited, libc::WEXITSTATUS(status), 0), String::new()),
+            Cause::TimedOut => (exit(ExitReason::TimedOut, 124, 0), String::new()),
+            Cause::Terminated => (exit(ExitReason::Terminated, 137, 0), String::new()),
+            Cause::Lost(error) => (exit(ExitReason::EngineLost, 137, 0), error.message().to_owned()),
+        };
+        shared.end(exit, detail);
     }
 }

@@ -103,7 +103,7 @@ pub(crate) struct Life {
     /// How often the keeper was killed in vain.
     pub(super) kills: u32,
     pub(super) captures: Vec<CaptureReader>,
-    _permit: Permit,
+    pub(super) permit: Permit,
 }
 
 impl Life {
@@ -145,7 +145,7 @@ impl Life {
             stopped: None,
             kills: 0,
             captures: Vec::new(),
-            _permit: permit,
+            permit,
         })
     }
 

@@ -132,6 +132,19 @@ impl Shared {
         });
     }
 
+    /// It has ended.
+    pub(crate) fn end(&self, exit: Exit, detail: String) {
+        self.update(|facts| {
+            facts.state = State::Ended;
+            facts.exit = Some(exit);
+        });
+        self.tell(EventKind::Exited, |event| {
+            event.code = exit.code;
+            event.reason = exit.reason as i32;
+            event.detail = detail;
+        });
+    }
+
     /// Tells the host, if it wants to be told.
     pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         if let Some(sender) = &self.events {

@@ -2,10 +2,12 @@
 #![allow(unsafe_code, reason = "memfd_create with MFD_EXEC")]
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use super::signal_guard;
 
 const MFD_EXEC: libc::c_uint = 0x10;
 
@@ -35,8 +37,8 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    file.write_all(bytes)?;
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    fill(&file, bytes)?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: F_ADD_SEALS takes a number.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
@@ -47,22 +49,35 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 /// The file has no name at any time (O_TMPFILE), so nothing is left behind whatever happens.
 fn in_directory(bytes: &[u8], directory: &Path) -> io::Result<OwnedFd> {
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .mode(0o500)
         .custom_flags(libc::O_TMPFILE)
         .open(directory)?;
-    file.write_all(bytes)?;
+    fill(&file, bytes)?;
     // A file that is open for writing can't be run (ETXTBSY): open it anew, then let the writer go.
     let readable = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     Ok(readable.into())
 }
 
+/// Writes all of it. A host whose RLIMIT_FSIZE is too small for it gets EFBIG, not the signal that kills.
+fn fill(file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match signal_guard::write(file.as_fd(), bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
 
     #[test]
     fn both_ways_hold_the_bytes_and_forbid_writing() {

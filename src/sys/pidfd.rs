@@ -8,11 +8,22 @@ use std::time::{Duration, Instant};
 
 use super::spawn::Child;
 
-/// A descriptor of the calling process, readable once it has ended.
-pub(crate) fn current() -> io::Result<OwnedFd> {
-    let pid = libc::c_long::from(std::process::id());
+/// linux/pidfd.h: the descriptor is of a thread, not of its whole process (since 6.9).
+const PIDFD_THREAD: libc::c_uint = libc::O_EXCL.cast_unsigned();
+
+/// A descriptor of the calling thread, readable once that has ended: with its process, however that ends, and
+/// also when the process executes another program, which ends every thread but one. Before Linux 6.9 there are
+/// only descriptors of processes, and it is one: execve isn't seen by it.
+pub(crate) fn of_this_thread() -> io::Result<OwnedFd> {
+    match open(nix::unistd::gettid().as_raw(), PIDFD_THREAD) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => open(nix::unistd::getpid().as_raw(), 0),
+        opened => opened,
+    }
+}
+
+fn open(pid: libc::pid_t, flags: libc::c_uint) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes a number and flags, and touches no memory.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
     match i32::try_from(fd) {
         // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

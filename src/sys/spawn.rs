@@ -3,7 +3,7 @@
 //! The cost does not grow with the host's memory, and no handler of pthread_atfork runs. The child borrows
 //! the parent's memory until it executes, on a stack of its own, with every signal blocked, and makes
 //! nothing but system calls. It starts with an environment made from scratch, default dispositions, an empty
-//! signal mask, and no descriptor but those named: hosts leak descriptors without close-on-exec.
+//! signal mask, the hard limit of file size, and no descriptor but those named: hosts leak descriptors without close-on-exec.
 #![allow(unsafe_code, reason = "clone, execveat and what a child does between them")]
 
 use std::ffi::CString;
@@ -173,6 +173,7 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
 
 fn become_program(plan: &mut Plan<'_, '_>) -> Result<std::convert::Infallible, i32> {
     default_dispositions();
+    unlimit_files();
     (plan.command.prepare)()?;
     let executable = match plan.command.executable {
         Executable::Open(fd) => Some(fd.as_raw_fd()),
@@ -229,6 +230,18 @@ fn default_dispositions() {
         // SAFETY: `default` is as long as the kernel's struct, and the size of a signal set is 8 bytes.
         // SIGKILL and SIGSTOP are refused, which is fine.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8) };
+    }
+}
+
+/// A host may limit the size of its files. That isn't meant for gVisor, whose memory is a file, and whom the
+/// signal of a larger one would kill. What the hard limit allows is taken.
+fn unlimit_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is live.
+    if unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: as above. The limits are the child's own, also while it borrows the parent's memory.
+        unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
     }
 }
 

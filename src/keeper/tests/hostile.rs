@@ -167,7 +167,7 @@ fn text(path: &Path) -> CString {
 fn real(program: &str, arguments: &[CString]) -> (OwnedFd, Child) {
     let (ours, theirs) = channel::pair().unwrap();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let host = pidfd::current().unwrap();
+    let host = pidfd::of_this_thread().unwrap();
     let null = null.as_fd();
     let child = spawn::spawn(&mut Command {
         executable: Executable::Paths(&[CString::new(program).unwrap()]),

@@ -1,0 +1,176 @@
+//! The embedding contract, point by point: each test is a C host that sees one promise kept.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests: helpers fail the test"
+)]
+
+#[path = "faults/census.rs"]
+mod census;
+#[path = "faults/host.rs"]
+mod host;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use census::Census;
+use host::{Scratch, compile, has_runsc, library};
+
+/// Runs `tests/contract/NAME.c`: it ends with 0, says nothing, and leaves nothing.
+fn holds(name: &str, linked: bool, arguments: &[&Path]) {
+    if !has_runsc() {
+        return;
+    }
+    let _turn = census::turn();
+    let program = compile("contract", name, linked);
+    let scratch = Scratch::new();
+    let before = Census::take(&scratch.0, &[]);
+    let output = Command::new(&program)
+        .args(arguments)
+        .current_dir(&scratch.0)
+        .env("TMPDIR", &scratch.0)
+        .env("XDG_RUNTIME_DIR", &scratch.0)
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} {arguments:?}: {}\n{out}{err}", output.status);
+    assert_eq!((out.as_ref(), err.as_ref()), ("", ""), "nothing is written to stdout or stderr");
+    before.again(&scratch.0, &[], Duration::from_secs(20)).unwrap();
+}
+
+fn linked(name: &str) {
+    holds(name, true, &[]);
+}
+
+fn with(name: &str, argument: &str) {
+    holds(name, true, &[Path::new(argument)]);
+}
+
+#[test]
+fn no_handler_is_installed_no_mask_changed_and_own_threads_block_all_signals() {
+    linked("signals");
+}
+
+#[test]
+fn no_write_raises_sigpipe() {
+    linked("sigpipe");
+}
+
+#[test]
+fn exit_codes_are_right_where_sigchld_is_ignored() {
+    with("children", "ignored");
+}
+
+#[test]
+fn exit_codes_are_right_where_children_are_not_waited_for() {
+    with("children", "nocldwait");
+}
+
+#[test]
+fn exit_codes_are_right_where_the_host_reaps_every_child() {
+    with("children", "reaped");
+}
+
+#[test]
+fn nothing_of_the_process_is_changed() {
+    linked("process_state");
+}
+
+#[test]
+fn nothing_of_the_host_is_inherited_and_own_descriptors_are_close_on_exec() {
+    linked("inherit");
+}
+
+#[test]
+fn there_are_two_threads_however_many_sandboxes() {
+    linked("threads");
+}
+
+#[test]
+fn a_forked_child_can_neither_use_nor_harm() {
+    linked("forked");
+}
+
+#[test]
+fn dlclose_is_safe() {
+    holds("loading", false, &[&library().join("libsbx.so")]);
+}
+
+#[test]
+fn two_copies_live_in_one_process() {
+    if !has_runsc() {
+        return;
+    }
+    let copy = Scratch::new();
+    let other = copy.0.join("libother.so");
+    fs::copy(library().join("libsbx.so"), &other).unwrap();
+    holds("two_copies", false, &[&library().join("libsbx.so"), &other]);
+}
+
+#[test]
+fn few_descriptors_are_an_error_that_leaves_nothing() {
+    linked("few_descriptors");
+}
+
+#[test]
+fn interrupted_calls_go_on() {
+    linked("interrupted");
+}
+
+#[test]
+fn a_stack_of_64_kib_is_enough() {
+    linked("small_stack");
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_no_obstacle() {
+    with("odd_process", "no-directory");
+}
+
+#[test]
+fn a_umask_that_takes_nothing_is_no_obstacle() {
+    with("odd_process", "umask-000");
+}
+
+#[test]
+fn a_umask_that_takes_everything_is_no_obstacle() {
+    with("odd_process", "umask-777");
+}
+
+#[test]
+fn closed_standard_streams_are_no_obstacle() {
+    with("odd_process", "no-stdio");
+}
+
+#[test]
+fn a_small_limit_of_file_size_is_no_obstacle() {
+    with("odd_process", "small-files");
+}
+
+#[test]
+fn no_lockable_memory_is_no_obstacle() {
+    with("odd_process", "small-locked-memory");
+}
+
+#[test]
+fn an_empty_environment_is_no_obstacle() {
+    with("odd_process", "no-environment");
+}
+
+#[test]
+fn several_users_at_once_are_an_error_and_a_change_for_good_works() {
+    linked("changed_user");
+}
+
+#[test]
+fn a_clock_that_jumps_changes_no_time() {
+    linked("stopped_clock");
+}

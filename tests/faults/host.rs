@@ -1,0 +1,70 @@
+//! Host programs in C, compiled against the header and the shared library that cargo built for the test.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo put the shared library: beside the test itself.
+pub fn library() -> PathBuf {
+    let directory = env::current_exe().unwrap().parent().unwrap().to_owned();
+    assert!(directory.join("libsbx.so").exists(), "no libsbx.so in {}", directory.display());
+    directory
+}
+
+/// A directory that is removed with everything in it.
+#[derive(Debug)]
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("sbx-test-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Compiles `tests/DIRECTORY/NAME.c`; linked with the library unless it loads that by itself.
+pub fn compile(directory: &str, name: &str, linked: bool) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{directory}-{name}"));
+    let library = library();
+    let mut command = Command::new("cc");
+    command
+        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread"])
+        .arg("-I")
+        .arg(root().join("include"))
+        .arg("-I")
+        .arg(root().join("tests/c"))
+        .arg("-I")
+        .arg(root().join("tests/hosts"))
+        .arg(root().join("tests").join(directory).join(name).with_extension("c"))
+        .arg("-o")
+        .arg(&program);
+    if linked {
+        command.arg(format!("-L{}", library.display())).arg("-lsbx");
+        command.arg(format!("-Wl,-rpath,{}", library.display()));
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    program
+}
+
+/// Whether there is a runsc; where there is none, tests that need it pass, which fails under CI.
+pub fn has_runsc() -> bool {
+    let has = env::var_os("SBX_RUNSC").is_some();
+    assert!(has || env::var_os("CI").is_none(), "SBX_RUNSC is not set");
+    has
+}
