@@ -3,6 +3,7 @@
 echo    sends back what comes, and ends its half when the client ends the other
 sink    reads to the end, then says how many bytes it were, and their CRC
 source  sends 100 MiB and ends its half, then reads the client's own count and CRC and says yes or no
+told    is an echo that listens once a line has come on standard input
 hold    accepts and says nothing
 reset   reads one byte and resets the connection
 """
@@ -46,12 +47,18 @@ def hold(s):
     threading.Event().wait()
 
 
+def told(s):
+    echo(s)
+
+
 def reset(s):
     s.recv(1)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def serve(kind, port, address="0.0.0.0"):
+    if kind == "told":
+        sys.stdin.readline()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
