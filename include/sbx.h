@@ -877,14 +877,18 @@ int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *err
 
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 //
-// Once each. The descriptor is close-on-exec; the caller owns and closes it. Any thread, never blocks.
+// Once each. Standard input is an AF_UNIX stream, the outputs are pipes. The descriptor is non-blocking and
+// close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2), clear O_NONBLOCK with
+// fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 //
-// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already),
+// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still starting),
 // SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
-int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox, int32_t stream, struct sbx_error *error);
+int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox,
+                        int32_t stream,
+                        struct sbx_error *error);
 
 // What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
 //

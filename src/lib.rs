@@ -9,6 +9,8 @@ mod error;
 pub mod config;
 pub mod policy;
 
+mod engine;
+mod event;
 mod ffi;
 mod keeper;
 mod net;
@@ -22,9 +24,10 @@ mod tunnel;
 
 pub use config::{Config, Mount, Port, PortKind, Probe, Stdio};
 pub use error::{Code, Error, Result};
+pub use event::{Event, EventKind, Queue};
 pub use policy::Policy;
 pub use process::{Captured, Stream};
 pub use runsc::report::{Finding, Report, Status};
-pub use runtime::{Event, EventKind, Queue, Runtime, RuntimeConfig};
+pub use runtime::{Runtime, RuntimeConfig};
 pub use sandbox::{Exit, ExitReason, Sandbox, State};
 pub use tunnel::{Tunnel, TunnelMap};

@@ -28,9 +28,9 @@ pub use stdio::Stdio;
 use user::User;
 
 use crate::error::{Error, Result};
+use crate::event::Queue;
 use crate::policy::{Mode, Policy};
 use crate::process::Stream;
-use crate::runtime::Queue;
 
 /// How long a sandbox lives unless said otherwise, as in Modal.
 const LIFETIME: Duration = Duration::from_secs(300);

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_panic_makes_its_object_unusable_but_freeable() {
-        use crate::runtime::Queue;
+        use crate::event::Queue;
         let queue = handle::insert(Queue::new(1).unwrap()).unwrap();
         let mut error = sbx_error::empty();
         // SAFETY: `error` is ours.

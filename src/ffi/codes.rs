@@ -106,7 +106,7 @@ pub const SBX_RUNTIME_NO_USER_NAMESPACE: u32 = 1;
 mod tests {
     use super::*;
     use crate::error::Code;
-    use crate::runtime::EventKind;
+    use crate::event::EventKind;
     use crate::sandbox::ExitReason;
 
     #[test]

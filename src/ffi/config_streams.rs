@@ -9,7 +9,7 @@ use super::input;
 use super::queue::sbx_queue;
 use crate::config::{Probe, Stdio};
 use crate::error::Error;
-use crate::runtime::Queue;
+use crate::event::Queue;
 
 /// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
 /// for SBX_STDERR, SBX_STREAM_MERGED.

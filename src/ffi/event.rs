@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::structs::{self, Layout};
-use crate::runtime::Event;
+use crate::event::Event;
 
 /// Something that happened to a sandbox. The caller owns it; zero it or use SBX_EVENT_INIT.
 #[repr(C)]

@@ -10,7 +10,7 @@ use super::event::sbx_event;
 use super::handle::{self, Object};
 use super::{input, structs};
 use crate::error::Error;
-use crate::runtime::Queue;
+use crate::event::Queue;
 
 /// A queue of events. One takes the events of as many sandboxes as the host likes.
 #[derive(Debug)]

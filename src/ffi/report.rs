@@ -44,7 +44,7 @@ impl ReportObject {
                 Status::Limited => SBX_FINDING_LIMITED,
                 Status::Missing => SBX_FINDING_MISSING,
             },
-            name: c_text(&finding.name),
+            name: c_text(finding.name),
             detail: c_text(&finding.detail),
             remedy: c_text(&finding.remedy),
         });

@@ -118,7 +118,8 @@ impl Keeper {
         self.child.pidfd.as_fd()
     }
 
-    /// Its process id, for messages.
+    /// Its process id.
+    #[cfg(test)]
     pub(crate) fn pid(&self) -> i32 {
         self.child.pid
     }

@@ -18,8 +18,6 @@ pub(super) mod flags {
     pub(in crate::net) const CREATE: u16 = 0x400;
     /// Add at the end.
     pub(in crate::net) const APPEND: u16 = 0x800;
-    /// All objects.
-    pub(in crate::net) const DUMP: u16 = 0x300;
 }
 
 /// An attribute holds attributes (required by strict kernels for some, harmless for the others).
@@ -85,11 +83,6 @@ impl Message {
         let length = u16::try_from(message.bytes.len() - start).unwrap_or(u16::MAX);
         set(&mut message.bytes, start, &length.to_ne_bytes());
         message
-    }
-
-    /// How long it is so far.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
     }
 
     /// The finished message with its number.

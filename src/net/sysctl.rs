@@ -35,6 +35,7 @@ pub(crate) const GATEWAY: &[Setting] = &[
     optional("net/ipv6/conf/default/accept_redirects", "0"),
     // Every refusal is answered, not one a second.
     optional("net/ipv4/icmp_ratelimit", "0"),
+    optional("net/ipv6/icmp/ratelimit", "0"),
     // Connections into the sandbox come from few addresses; their ports must come free quickly.
     optional("net/ipv4/tcp_tw_reuse", "1"),
     optional("net/ipv4/ip_local_port_range", "1024 65535"),

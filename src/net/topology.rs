@@ -7,48 +7,17 @@
 //! Each pair is alone in its namespaces, so every sandbox has the same addresses: 192.0.0.0/29 is set aside
 //! for uses like this (RFC 7335) and never on the Internet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::address::{
+    GATEWAY, GATEWAY_LINK, GATEWAY_MAC, GATEWAY6, INDEX, MARK, PREFIX, PREFIX6, SANDBOX, SANDBOX_LINK,
+    SANDBOX_MAC, SANDBOX6, SPARE, TABLE,
+};
 use super::netlink::Netlink;
 use super::nft;
 use super::route::{self, End, LOOPBACK};
 use crate::error::Result;
-
-/// The interface of G.
-pub(crate) const GATEWAY_LINK: &str = "gw0";
-/// The interface of S, and so inside.
-const SANDBOX_LINK: &str = "eth0";
-/// Both have this index in their namespace: 1 is lo.
-const INDEX: u32 = 2;
-
-/// The gateway.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
-/// The sandbox.
-pub(crate) const SANDBOX: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
-/// Further addresses of the gateway, to connect into the sandbox from when the ports of the first run out.
-pub(crate) const SPARE: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(192, 0, 0, 3),
-    Ipv4Addr::new(192, 0, 0, 4),
-    Ipv4Addr::new(192, 0, 0, 5),
-    Ipv4Addr::new(192, 0, 0, 6),
-];
-/// The length of the network's prefix.
-const PREFIX: u8 = 29;
-
-/// The gateway's IPv6 address: a unique local one (RFC 4193) whose global ID spells "sbx net".
-const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0x7400, 0, 0, 0, 1);
-/// The sandbox's.
-pub(crate) const SANDBOX6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0x7400, 0, 0, 0, 2);
-const PREFIX6: u8 = 64;
-
-/// Locally administered, and alone on their link.
-pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
-pub(crate) const SANDBOX_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
-
-/// The mark of what is delivered to a socket of ours whatever its destination, and the table for it.
-pub(crate) const MARK: u32 = 1;
-const TABLE: u8 = 100;
 
 /// The sockets and the namespace that a keeper passed.
 #[derive(Debug)]

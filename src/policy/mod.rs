@@ -114,11 +114,13 @@ impl Policy {
     }
 
     /// The allowed ranges, in the order they were given.
+    #[cfg(test)]
     pub(crate) fn allowed(&self) -> &[IpNetwork] {
         &self.allowed
     }
 
     /// The denied ranges, in the order they were given.
+    #[cfg(test)]
     pub(crate) fn denied(&self) -> &[IpNetwork] {
         &self.denied
     }

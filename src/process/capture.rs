@@ -152,7 +152,7 @@ mod tests {
             prop_assert_eq!(&got.head, &whole[..first]);
             let last = (whole.len() - first).min(tail);
             prop_assert_eq!(&got.tail, &whole[whole.len() - last..]);
-            prop_assert_eq!(got.dropped as usize, whole.len() - first - last);
+            prop_assert_eq!(got.dropped, (whole.len() - first - last) as u64);
         }
     }
 }

@@ -4,6 +4,8 @@ mod capture;
 mod init;
 mod streams;
 
+use std::fmt;
+
 pub use capture::Captured;
 pub(crate) use capture::{Capture, CaptureReader, Progress as CaptureProgress};
 pub(crate) use init::Init;
@@ -18,6 +20,16 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Stdin => "standard input",
+            Self::Stdout => "standard output",
+            Self::Stderr => "standard error",
+        })
+    }
 }
 
 impl Stream {

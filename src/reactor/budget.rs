@@ -34,6 +34,7 @@ impl Budget {
     }
 
     /// How many are taken now.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }

@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,7 +14,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
-use crate::sys::probe;
+use crate::sys::pidfd;
+use crate::sys::spawn::{self, Child, Command, Executable};
 
 /// How long a killed child may take to go before it is left to the kernel.
 const KILLED_GRACE: Duration = Duration::from_secs(1);
@@ -67,14 +68,12 @@ pub(super) fn run_bounded(
     drop(write_end);
 
     let mut bytes = Vec::new();
-    let read = read_until(&mut output, child.as_ref(), limit, deadline, &mut bytes);
-    let status = child.and_then(|child| {
-        if matches!(read, Ok(End::Complete)) {
-            // It has closed its output; let it end by itself if it does so in time.
-            let _ = wait_readable(&[child.as_fd()], deadline);
-        }
-        collect(&child)
-    });
+    let read = read_until(&mut output, &child, limit, deadline, &mut bytes);
+    if matches!(read, Ok(End::Complete)) {
+        // It has closed its output; let it end by itself if it does so in time.
+        let _ = wait_readable(&[child.pidfd.as_fd()], deadline);
+    }
+    let status = collect(&child);
     bytes.truncate(limit);
     Ok(Output { text: String::from_utf8_lossy(&bytes).into_owned(), end: read?, status })
 }
@@ -86,27 +85,35 @@ fn spawn_settled(
     environment: &[CString],
     descriptors: &[BorrowedFd<'_>],
     deadline: Instant,
-) -> io::Result<Option<OwnedFd>> {
+) -> io::Result<Child> {
     let patience = deadline.min(Instant::now() + BUSY_GRACE);
     loop {
-        match probe::spawn(PROGRAM, argv, environment, descriptors) {
+        let child = spawn::spawn(&mut Command {
+            executable: Executable::Paths(&[PROGRAM.into()]),
+            arguments: argv,
+            environment,
+            descriptors,
+            // A group of its own, so that what it starts can be killed with it.
+            prepare: &mut || nix::unistd::setsid().map(drop).map_err(|error| error as i32),
+        });
+        match child {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < patience => {
                 std::thread::sleep(BUSY_PAUSE);
             }
-            outcome => return outcome,
+            started => return started,
         }
     }
 }
 
 fn read_until(
     output: &mut io::PipeReader,
-    child: Option<&OwnedFd>,
+    child: &Child,
     limit: usize,
     deadline: Instant,
     bytes: &mut Vec<u8>,
 ) -> io::Result<End> {
     let mut chunk = [0_u8; 16 * 1024];
-    let mut ended = child.is_none();
+    let mut ended = false;
     loop {
         match output.read(&mut chunk) {
             Ok(0) => return Ok(End::Complete),
@@ -119,8 +126,7 @@ fn read_until(
             // Something the program left behind may hold the pipe for ever: its own end is enough.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && ended => return Ok(End::Complete),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let watched: Vec<_> = [output.as_fd()].into_iter().chain(child.map(AsFd::as_fd)).collect();
-                match wait_readable(&watched, deadline)? {
+                match wait_readable(&[output.as_fd(), child.pidfd.as_fd()], deadline)? {
                     None => return Ok(End::TimedOut),
                     // The child's end is seen before the last read, so that nothing it wrote is missed.
                     Some(ready) => ended = ready.get(1).copied().unwrap_or(false),
@@ -152,16 +158,16 @@ fn wait_readable(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> io::Resul
 
 /// Takes the child's status if the host has left it to us. Kills what hasn't ended: no zombie and no
 /// process stays, except one that even SIGKILL doesn't end (hung in the kernel).
-fn collect(child: &OwnedFd) -> Option<i32> {
+fn collect(child: &Child) -> Option<i32> {
     let now = Instant::now();
-    if !matches!(wait_readable(&[child.as_fd()], now), Ok(Some(_))) {
-        probe::kill(child);
-        let _ = wait_readable(&[child.as_fd()], now + KILLED_GRACE);
+    if !matches!(wait_readable(&[child.pidfd.as_fd()], now), Ok(Some(_))) {
+        pidfd::kill_group(child);
+        let _ = wait_readable(&[child.pidfd.as_fd()], now + KILLED_GRACE);
     } else {
         // The leader is gone; its group may not be.
-        probe::kill(child);
+        pidfd::kill_group(child);
     }
-    match waitid(Id::PIDFd(child.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+    match waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
         Ok(WaitStatus::Exited(_, code)) => Some(code),
         Ok(WaitStatus::Signaled(_, signal, _)) => Some(128_i32.saturating_add(signal as i32)),
         // ECHILD: the host ignores SIGCHLD or has reaped it.
@@ -173,7 +179,7 @@ fn collect(child: &OwnedFd) -> Option<i32> {
 mod tests {
     use super::*;
     use crate::runsc::fake::Directory;
-    use std::process::Command;
+    use std::process;
 
     const HOST: &str = "SBX_TEST_HOST";
 
@@ -182,7 +188,7 @@ mod tests {
         if std::env::var(HOST).as_deref() == Ok(kind) {
             return true;
         }
-        let mut command = Command::new("env");
+        let mut command = process::Command::new("env");
         if kind == "ignores SIGCHLD" {
             command.arg("--ignore-signal=CHLD");
         }

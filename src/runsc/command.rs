@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::probe::Runsc;
 use crate::error::{Context, Result};
-use crate::sys::probe;
+use crate::sys::random;
 
 /// What gVisor's network stack is joined to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) struct SandboxId(String);
 impl SandboxId {
     pub(crate) fn random() -> Result<Self> {
         let mut bytes = [0_u8; 8];
-        probe::random(&mut bytes).context("getrandom for a sandbox's id")?;
+        random::fill(&mut bytes).context("getrandom for a sandbox's id")?;
         Ok(Self(format!("sb-{:016x}", u64::from_ne_bytes(bytes))))
     }
 
@@ -129,13 +129,6 @@ impl Launch<'_> {
         arguments.push(self.id.as_str().into());
         arguments
     }
-}
-
-/// The whole environment runsc gets: nothing of the host's, which could redirect its state
-/// (`XDG_RUNTIME_DIR`), its helpers (`GVISOR_…`) or the Go runtime (`GODEBUG`). TMPDIR is in the keeper's
-/// own mount namespace.
-pub(crate) fn environment() -> [&'static str; 2] {
-    ["PATH=/usr/local/bin:/usr/bin:/bin", "TMPDIR=/tmp"]
 }
 
 fn option(flag: &str, path: &Path) -> OsString {

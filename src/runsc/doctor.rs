@@ -271,10 +271,10 @@ fn engine(runsc: Result<String, &Error>) -> Finding {
         Ok(found) => Finding::ok("runsc", found),
         Err(error) => {
             let remedy = match error.code() {
-                Code::RunscMissing => format!("install gVisor ({})", super::find::INSTALL),
+                Code::RunscMissing => format!("install gVisor ({})", super::probe::INSTALL),
                 _ => format!(
                     "replace it by a current release ({}), or name another in SBX_RUNSC",
-                    super::find::INSTALL
+                    super::probe::INSTALL
                 ),
             };
             Finding::missing("runsc", error.message(), remedy)

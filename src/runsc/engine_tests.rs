@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::bundle::{Bundle, BundleMount};
-use super::command::{Launch, Network, SandboxId, environment};
+use super::command::{Launch, Network, SandboxId};
 use super::fake::{Directory, real};
 use super::find::{Locator, Search};
 use super::rootfs::{self, Entry, Names};
@@ -86,7 +86,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
         root = root.display(),
         compose = compose(&plan, &root, directory),
         config = config.display(),
-        environment = environment().join(" "),
+        environment = "PATH=/ TMPDIR=/tmp",
         runsc = runsc.path().display(),
         arguments = quoted.join(" "),
         passed = passed.display(),

@@ -54,7 +54,7 @@ pub(super) struct Directory(PathBuf);
 impl Directory {
     pub(super) fn new() -> Self {
         let mut random = [0_u8; 8];
-        crate::sys::probe::random(&mut random).unwrap();
+        crate::sys::random::fill(&mut random).unwrap();
         let path = std::env::temp_dir().join(format!("sbx-test-{:016x}", u64::from_ne_bytes(random)));
         fs::create_dir(&path).unwrap();
         Self(path)

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::probe::{self, Candidate, Runsc};
+use super::probe::{self, Candidate, INSTALL, Runsc};
 use crate::error::{Code, Error, Result};
 
 /// Where runsc is looked for after `PATH`, which services often have cut short.
@@ -18,9 +18,6 @@ pub(crate) const WELL_KNOWN: &[&str] = &[
     "/opt/gvisor/bin/runsc",
     "/opt/bin/runsc",
 ];
-
-/// Where people get it.
-pub(crate) const INSTALL: &str = "https://gvisor.dev/docs/user_guide/install/";
 
 /// Where to look. The environment is read once, by whoever makes the runtime, and given here.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,6 @@ use nix::libc;
 
 use super::bounded::{End, Output, run_bounded};
 use super::features::Features;
-use super::find::INSTALL;
 use crate::error::{Code, Error, Result};
 
 /// `runsc flags` prints 16 KiB.
@@ -19,6 +18,9 @@ const OUTPUT_LIMIT: usize = 1024 * 1024;
 
 /// Generous: a cold 80 MB binary on a slow disk under load. In health it takes 30 ms.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where people get it.
+pub(crate) const INSTALL: &str = "https://gvisor.dev/docs/user_guide/install/";
 
 /// What tells one file from another, and from itself after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Runsc {
     path: PathBuf,
-    file: File,
+    _file: File,
     identity: Identity,
     version: String,
     pub(super) features: Features,
@@ -46,11 +48,6 @@ impl Runsc {
     /// Where it was found.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The very file that was probed, open for reading: to execute it, or to compare with what the path has.
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -157,7 +154,7 @@ fn probe_within(candidate: Candidate, timeout: Duration, kernel: (u32, u32)) -> 
     })?;
     let Candidate { path, file, identity } = candidate;
     let sidecars = sidecars(&path);
-    Ok(Runsc { path, file, identity, version, features, sidecars })
+    Ok(Runsc { path, _file: file, identity, version, features, sidecars })
 }
 
 /// `runsc version release-20260817.0` and the OCI version on a second line.

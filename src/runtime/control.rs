@@ -5,22 +5,18 @@
 //! [`crate::sandbox::Shared`].
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::Waker;
-
-use super::engine::{self, with_signals_blocked};
 use super::host::Host;
+use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Context, Error, Result};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::{Bench, Life, Shared};
+use crate::sandbox::{Bench, Command, Control, Life, Shared};
 use crate::tunnel;
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -29,55 +25,6 @@ const LIFE: Kind = Kind(1);
 const CAPTURE: Kind = Kind(2);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
-
-/// What the control thread is told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Create this sandbox.
-    Create(Arc<Shared>),
-    /// End the sandbox of that number, if it has not ended.
-    Terminate(u64),
-    /// Send its program a signal.
-    Signal(u64, i32),
-    /// Find out whether it is ready, if that isn't known.
-    Probe(u64),
-    /// The engine needs something.
-    Engine(tunnel::Request),
-    /// The engine has closed every descriptor of that sandbox.
-    Detached(u64),
-    /// End all sandboxes, then the thread.
-    Shutdown,
-}
-
-/// The way to the control thread, from any thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Control {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
-    engine: engine::Handle,
-}
-
-impl Control {
-    /// Tells it something. Fails only when the runtime was shut down.
-    pub(crate) fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| Error::new(Code::Closed, "the runtime was shut down"))?;
-        self.waker.wake().context("waking the control thread")
-    }
-
-    /// A stream to a port inside; waits until it is connected or refused. The engine's own time-outs bound it.
-    pub(crate) fn connect(&self, shared: &Shared, port: u16) -> Result<OwnedFd> {
-        let (ours, theirs) = UnixStream::pair().context("a socket pair for a connection")?;
-        for end in [&ours, &theirs] {
-            end.set_nonblocking(true).context("a socket pair for a connection")?;
-        }
-        let (told, outcome) = sync_channel(1);
-        let reply = Box::new(move |result| drop(told.send(result)));
-        let (key, stream) = (shared.number, OwnedFd::from(theirs));
-        self.engine.send(engine::Command::Attach { key, port, stream, reply })?;
-        let ended = |_| Error::new(Code::State, format!("sandbox {} has ended", shared.id));
-        outcome.recv().map_err(ended)?.map(|()| ours.into())
-    }
-}
 
 /// The running thread. Dropping it ends all sandboxes and waits for that.
 #[derive(Debug)]
@@ -95,7 +42,7 @@ impl Thread {
         host: Host,
         budget: Budget,
     ) -> Result<Self> {
-        let control = Control { commands: commands.0, waker: reactor.waker(), engine: engine.clone() };
+        let control = Control::new(commands.0, reactor.waker(), engine.clone());
         let mut body = Loop {
             reactor,
             commands: commands.1,

@@ -1,10 +1,7 @@
-//! One runtime: two threads, however many sandboxes; the registry of sandboxes; the event queues.
+//! One runtime: two threads, however many sandboxes, and the registry of sandboxes.
 
 mod control;
-pub(crate) mod engine;
-mod event;
 mod host;
-pub(crate) mod queue;
 mod trial;
 
 use std::path::PathBuf;
@@ -13,16 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::OnceCell;
 
-pub(crate) use control::{Command, Control};
-pub use event::{Event, EventKind};
-pub use queue::Queue;
-
 use crate::config::Config;
+use crate::engine;
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::{doctor, report::Report};
-use crate::sandbox::{Sandbox, Shared, State, WeakSandbox};
+use crate::sandbox::{Command, Control, Sandbox, Shared, State, WeakSandbox};
 use crate::sys::limits;
 
 /// Descriptors that are left to the host, whatever its limit.

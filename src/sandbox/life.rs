@@ -19,16 +19,17 @@ use std::time::{Duration, Instant};
 
 use super::plan::{self, Plan};
 use super::probing::Probing;
-use super::{Exit, ExitReason, Shared, State, trouble};
+use super::{Command, Control, Exit, ExitReason, Shared, State, trouble};
 use crate::config::PortKind;
+use crate::engine;
 use crate::error::{Code, Error, Result};
+use crate::event::EventKind;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Start};
 use crate::keeper::wire::keeper::{Reply as FromKeeper, Request as ToKeeper};
 use crate::keeper::{Keeper, Program};
 use crate::net::topology;
 use crate::process::{CaptureReader, Init, Ours, Streams};
 use crate::reactor::{Key, Lane, Permit, Reactor, TimerId};
-use crate::runtime::{Command, Control, EventKind, engine};
 use crate::sys::channel;
 use crate::tunnel::{Security, Settings};
 

@@ -1,5 +1,6 @@
 //! One sandbox's life: states, exit, timers.
 
+mod control;
 mod exit;
 mod life;
 mod plan;
@@ -7,18 +8,20 @@ mod probing;
 mod shared;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use control::{Command, Control};
 pub use exit::{Exit, ExitReason};
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;
 pub(crate) use shared::Shared;
 
+use crate::config::Stdio;
 use crate::error::{Code, Error, Result};
 use crate::process::{Captured, Stream};
-use crate::runtime::{Command, Control};
 use crate::tunnel::TunnelMap;
 
 /// Where a sandbox is in its life. It only ever moves forward.
@@ -91,6 +94,11 @@ impl Sandbox {
         self.shared().config.name()
     }
 
+    /// The tags it was given.
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        self.shared().config.tags()
+    }
+
     /// Where it is in its life.
     pub fn state(&self) -> State {
         self.shared().facts().state
@@ -104,7 +112,7 @@ impl Sandbox {
     /// Waits until its program was started, or it could not be. `None` waits for ever.
     pub fn wait_started(&self, timeout: Option<Duration>) -> Result<()> {
         let id = self.id();
-        self.shared().wait_for("starting", timeout, |facts| match (facts.state, &facts.failure) {
+        self.shared().wait_for("did not start", timeout, |facts| match (facts.state, &facts.failure) {
             (State::Starting, _) => None,
             // A failure is told once everything of it is gone.
             (State::Ending, Some(_)) => None,
@@ -119,10 +127,12 @@ impl Sandbox {
     /// "Up" is not "ready": the server inside may still be starting. See [`Sandbox::wait_ready`].
     pub fn tunnels(&self, timeout: Option<Duration>) -> Result<TunnelMap> {
         let id = self.id();
-        self.shared().wait_for("opening the tunnels", timeout, |facts| match (&facts.tunnels, facts.state) {
-            (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
-            (Some(tunnels), _) => Some(Ok(tunnels.clone())),
-            (None, _) => None,
+        self.shared().wait_for("did not open its tunnels", timeout, |facts| {
+            match (&facts.tunnels, facts.state) {
+                (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
+                (Some(tunnels), _) => Some(Ok(tunnels.clone())),
+                (None, _) => None,
+            }
         })
     }
 
@@ -133,7 +143,7 @@ impl Sandbox {
     pub fn wait_ready(&self, timeout: Option<Duration>) -> Result<()> {
         let id = self.id();
         self.handle.control.send(Command::Probe(self.shared().number))?;
-        self.shared().wait_for("getting ready", timeout, |facts| match (facts.ready, facts.state) {
+        self.shared().wait_for("was not ready", timeout, |facts| match (facts.ready, facts.state) {
             (true, State::Running) => Some(Ok(())),
             (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
             (_, State::Ending) if facts.failure.is_none() => Some(Err(over(id))),
@@ -144,10 +154,12 @@ impl Sandbox {
     /// Waits until the sandbox has ended and nothing of it is left. A sandbox that could not be created
     /// gives the reason as an error.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Exit> {
-        self.shared().wait_for("ending", timeout, |facts| match (facts.state, facts.exit, &facts.failure) {
-            (State::Ended, Some(exit), _) => Some(Ok(exit)),
-            (State::Ended, None, Some(failure)) => Some(Err(failure.clone())),
-            _ => None,
+        self.shared().wait_for("did not end", timeout, |facts| {
+            match (facts.state, facts.exit, &facts.failure) {
+                (State::Ended, Some(exit), _) => Some(Ok(exit)),
+                (State::Ended, None, Some(failure)) => Some(Err(failure.clone())),
+                _ => None,
+            }
         })
     }
 
@@ -184,27 +196,30 @@ impl Sandbox {
     /// The host's end of a standard stream of the program that was configured as `Stdio::Descriptor`, once
     /// each. Standard input is an AF_UNIX stream, the outputs are pipes; all are non-blocking.
     pub fn open_stream(&self, stream: Stream) -> Result<OwnedFd> {
+        if self.shared().config.stdio(stream) != Stdio::Descriptor {
+            return Err(self.without(stream, Code::NotFound, "was not configured as a descriptor"));
+        }
         let taken = self.shared().facts().descriptors.get_mut(stream.index()).and_then(Option::take);
-        taken.ok_or_else(|| {
-            let message = format!(
-                "{stream:?} of sandbox {} is not there: it was not configured as a descriptor, was taken before, \
-                 or the sandbox is still starting",
-                self.id()
-            );
-            Error::new(Code::NotFound, message)
+        taken.ok_or_else(|| match self.state() {
+            State::Starting => {
+                self.without(stream, Code::State, "is not there while the sandbox is starting")
+            }
+            _ => self.without(stream, Code::State, "was opened before, or the program was never started"),
         })
     }
 
     /// What has been captured so far of an output stream that was configured as `Stdio::Capture`.
     pub fn captured(&self, stream: Stream) -> Result<Captured> {
+        if !matches!(self.shared().config.stdio(stream), Stdio::Capture { .. }) {
+            return Err(self.without(stream, Code::NotFound, "was not configured to be captured"));
+        }
         let capture = self.shared().facts().captures.get(stream.index()).and_then(Clone::clone);
-        capture.map(|capture| capture.get()).ok_or_else(|| {
-            let message = format!(
-                "{stream:?} of sandbox {} is not captured, or the sandbox is still starting",
-                self.id()
-            );
-            Error::new(Code::NotFound, message)
-        })
+        // Before the program was started it has said nothing.
+        Ok(capture.map(|capture| capture.get()).unwrap_or_default())
+    }
+
+    fn without(&self, stream: Stream, code: Code, why: &str) -> Error {
+        Error::new(code, format!("{stream} of sandbox {} {why}", self.id()))
     }
 
     /// Sends a signal to the program (not to its children).

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::life::{Bench, Life};
 use super::plan::{self, Question};
+use crate::event::EventKind;
 use crate::keeper::wire::init::{Request, Start};
 use crate::reactor::TimerId;
-use crate::runtime::EventKind;
 
 /// How long the answer to one question may take; then it is asked anew.
 const PATIENCE: Duration = Duration::from_secs(5);

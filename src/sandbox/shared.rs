@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Exit, State};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::event::{Event, EventKind, queue};
 use crate::process::Capture;
 use crate::runsc::command::SandboxId;
-use crate::runtime::{Event, EventKind, queue};
 use crate::tunnel::{Counters, TunnelMap};
 
 /// One sandbox, seen from all threads. The control thread writes, everybody reads and waits.
@@ -109,7 +109,7 @@ impl Shared {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         let waited = timeout.unwrap_or_default().as_millis();
-                        let message = format!("sandbox {}: {what} took longer than {waited} ms", self.id);
+                        let message = format!("sandbox {} {what} within {waited} ms", self.id);
                         return Err(Error::new(Code::TimedOut, message));
                     }
                     let (facts, _) =

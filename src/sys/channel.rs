@@ -135,7 +135,8 @@ impl Channel {
         Ok(true)
     }
 
-    /// Whether something waits for the peer to read.
+    /// Whether something waits for the peer to read (for a level-triggered loop).
+    #[allow(dead_code, reason = "the keeper's program's; the library's loop is edge-triggered")]
     pub(crate) fn wants_write(&self) -> bool {
         !self.backlog.is_empty()
     }
@@ -204,7 +205,9 @@ fn send_frame(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[OwnedFd]) -> io::Resu
         let data: *mut RawFd = unsafe { libc::CMSG_DATA(first) }.cast();
         for (index, fd) in fds.iter().enumerate() {
             // SAFETY: `control` has room for DESCRIPTORS numbers, and `send` admits no more.
-            unsafe { data.add(index).write_unaligned(fd.as_raw_fd()) };
+            let place = unsafe { data.add(index) };
+            // SAFETY: as above.
+            unsafe { place.write_unaligned(fd.as_raw_fd()) };
         }
     }
     // SAFETY: the header points at live buffers of the lengths given.
@@ -249,7 +252,9 @@ fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
             let data: *const RawFd = unsafe { libc::CMSG_DATA(next) }.cast();
             for index in 0..count {
                 // SAFETY: the kernel wrote `count` descriptors after the header.
-                let fd = unsafe { data.add(index).read_unaligned() };
+                let place = unsafe { data.add(index) };
+                // SAFETY: as above.
+                let fd = unsafe { place.read_unaligned() };
                 // SAFETY: the kernel installed this descriptor for us; nobody else owns it.
                 fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }

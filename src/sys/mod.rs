@@ -11,7 +11,7 @@ pub(crate) mod handle_page;
 pub(crate) mod limits;
 pub(crate) mod memfd;
 pub(crate) mod pidfd;
-pub(crate) mod probe;
+pub(crate) mod random;
 pub(crate) mod signal_guard;
 pub(crate) mod socket;
 pub(crate) mod spawn;

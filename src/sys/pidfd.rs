@@ -2,7 +2,9 @@
 #![allow(unsafe_code, reason = "pidfd system calls that nix does not wrap")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::spawn::Child;
 
 /// A descriptor of the calling process, readable once it has ended.
 pub(crate) fn current() -> io::Result<OwnedFd> {
@@ -16,19 +18,33 @@ pub(crate) fn current() -> io::Result<OwnedFd> {
     }
 }
 
+/// `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9.
+const PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// Kills a child and the process group that it leads, also when it has ended itself.
+///
+/// By descriptor where the kernel can (6.9) and the child has not been reaped. A host that reaps everything
+/// leaves only the number, which can't be anybody else's while the group has members.
+pub(crate) fn kill_group(child: &Child) {
+    if send(child.pidfd.as_fd(), libc::SIGKILL, PROCESS_GROUP).is_err() {
+        // SAFETY: kill takes numbers.
+        unsafe { libc::kill(-child.pid, libc::SIGKILL) };
+    }
+}
+
 /// Sends a signal. A process that has already ended is not an error.
 pub(crate) fn signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    match send(process, signal, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        done => done,
+    }
+}
+
+fn send(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
+    let own = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the siginfo pointer may be NULL (pidfd_send_signal(2)).
-    let done = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
-    };
-    if done == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        error => Err(error),
-    }
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, own, flags) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Takes an ended child off the kernel's list. The host may have done so already (wait(-1), SIGCHLD

@@ -88,11 +88,11 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Reading failed: the peer has cut the connection.
-    Reading(io::Error),
+    Reading(#[allow(dead_code, reason = "shown by Debug")] io::Error),
     /// The stream broke off without TLS's close_notify.
     Truncated,
     /// Writing failed: nobody takes the data any more.
-    Writing(io::Error),
+    Writing(#[allow(dead_code, reason = "shown by Debug")] io::Error),
 }
 
 /// The state of one direction.

@@ -23,7 +23,7 @@ pub(crate) use inbound::Inbound;
 pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;
-pub(crate) use settings::{Counters, Settings, Timeouts};
+pub(crate) use settings::{Counters, Settings};
 
 /// What the tunnels need of the rest of the runtime. Answered by a command to the engine, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What the integration tests share.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 pub mod client;
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::{Expression, Header, Meta, Refusal};
 use super::{ALLOW4, ALLOW6};
-use crate::net::topology::{GATEWAY_LINK, MARK, SANDBOX, SANDBOX6};
+use crate::net::address::{GATEWAY_LINK, MARK, SANDBOX, SANDBOX6};
 
 /// Where the relays listen, on G's own 127.0.0.1 and ::1.
 const RELAY: u16 = 9000;

@@ -156,7 +156,7 @@ fn runsc_and_architecture() {
     let report = judge(&healthy(), Err(&missing), None);
     assert!(!report.usable());
     let finding = report.findings().iter().find(|finding| finding.name == "runsc").unwrap();
-    assert!(finding.remedy.contains(crate::runsc::find::INSTALL));
+    assert!(finding.remedy.contains(crate::runsc::probe::INSTALL));
     assert_eq!(architecture("x86_64").status, Status::Ok);
     assert_eq!(architecture("aarch64").status, Status::Limited);
     assert_eq!(architecture("riscv64").status, Status::Missing);

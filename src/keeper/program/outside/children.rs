@@ -59,6 +59,8 @@ impl Engine {
         let child = spawn::spawn(&mut Command {
             executable: Executable::Paths(&[c"/runsc".into()]),
             arguments: &arguments,
+            // Nothing of the host's: it could redirect runsc's state (XDG_RUNTIME_DIR), its helpers
+            // (GVISOR_…) or the Go runtime (GODEBUG).
             environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into()],
             descriptors: &descriptors,
             prepare: &mut prepare,

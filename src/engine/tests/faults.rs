@@ -105,7 +105,7 @@ fn connections_over_the_limit_wait_and_get_in_when_others_end() {
 fn without_descriptors_connections_wait_and_get_in_when_the_host_frees_some() {
     const CHILD: &str = "SBX_TEST_OUT_OF_DESCRIPTORS";
     if std::env::var_os(CHILD).is_none() {
-        let name = "runtime::engine::tests::faults::\
+        let name = "engine::tests::faults::\
                     without_descriptors_connections_wait_and_get_in_when_the_host_frees_some";
         let status = std::process::Command::new("sh")
             .args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"])

@@ -1,6 +1,10 @@
-//! What a runtime tells its host.
+//! What a runtime tells its host: events, and the queues that they wait in.
+
+pub(crate) mod queue;
 
 use std::time::Duration;
+
+pub use queue::Queue;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
-use super::event::{Event, EventKind};
+use super::{Event, EventKind};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::clock;
 

@@ -1,0 +1,46 @@
+/*
+ * What sandboxes need of this machine, and what to do where something is missing.
+ *
+ *   cc -std=c99 -Iinclude examples/c/doctor.c -Ltarget/release -lsbx -Wl,-rpath,"$PWD/target/release" -o doctor
+ *   ./doctor
+ *
+ * The exit status is 0 where sandboxes can be created, else 1.
+ */
+
+#include <sbx.h>
+#include <stdio.h>
+
+static const char *name_of(int status) {
+    switch (status) {
+    case SBX_FINDING_OK:
+        return "ok";
+    case SBX_FINDING_LIMITED:
+        return "limited";
+    case SBX_FINDING_MISSING:
+        return "missing";
+    default:
+        return "?";
+    }
+}
+
+int main(void) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_report *report = NULL;
+    if (sbx_runtime_check(NULL, &report, &error) < 0) {
+        fprintf(stderr, "error %d: %s\n", error.code, error.message);
+        return 1;
+    }
+    int count = sbx_report_count(report);
+    for (int index = 0; index < count; index++) {
+        size_t at = (size_t)index;
+        const char *remedy = sbx_report_remedy(report, at);
+        printf("%-8s %-24s %s\n", name_of(sbx_report_status(report, at)), sbx_report_name(report, at),
+               sbx_report_detail(report, at));
+        if (remedy[0] != '\0')
+            printf("%33s -> %s\n", "", remedy);
+    }
+    int usable = sbx_report_usable(report) == 1;
+    printf("\nlibsbx %s: sandboxes %s be created here\n", sbx_version(), usable ? "can" : "can't");
+    sbx_report_free(report);
+    return usable ? 0 : 1;
+}

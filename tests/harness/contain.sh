@@ -1,0 +1,11 @@
+# The inside of a run's own namespaces, which unshare has just made. Sourced by process 1.
+
+# contain: nothing outside is there to be contacted, and no file of the machine is in the way of counting.
+contain() {
+    ip link set lo up
+    mount -t tmpfs -o mode=1777 tmpfs /tmp
+    mount -t tmpfs -o mode=755 tmpfs /run
+    if [ -d /dev/shm ]; then
+        mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+    fi
+}

@@ -1,0 +1,241 @@
+"""An Internet of our own: a network namespace that answers on every address, and writes down what reached it.
+
+    internet.py DIRECTORY
+
+Run as root in the network namespace that plays the host, and in no other: it gets the interface up0 with default
+routes. Behind it lies "internet", where every address there is has servers, so that whatever a sandbox can send
+does arrive and is answered. DIRECTORY gets
+
+    ready       when all is laid
+    packets     a line for each packet that came over the wire: protocol, source, destination, length, text
+    answered    a line for each connection or datagram that a server out there got
+    contacts    a line for each one that a socket of the host itself got (port 4242)
+
+Addresses and neighbours are fixed, nothing is announced or asked: in silence `packets` stays empty, but for the
+multicast listener reports (from :: to ff02::16) with which the host's kernel greets its new interface, and which
+aren't written down. It ends when its standard input does, or by SIGTERM; the namespace goes with it.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+
+CLONE_NEWNET = 0x40000000
+ETH_P_ALL = 0x0003
+PACKET_OUTGOING = 4
+IP_TRANSPARENT = 19
+IP_PKTINFO = 8
+IPV6_TRANSPARENT = 75
+PR_SET_PDEATHSIG = 1
+
+# They look like any address of the Internet: only a look at the host's routes tells that 5.5.5.2 is its own.
+HOST, FAR = "5.5.5.2", "5.5.5.1"
+HOST6, FAR6 = "2a05:5:5::2", "2a05:5:5::1"
+HOST_MAC, FAR_MAC = "02:00:00:00:55:02", "02:00:00:00:55:01"
+
+TCP_PORTS = (53, 80, 443, 853)
+UDP_PORTS = (9, 53, 123, 443)
+HOST_PORT = 4242
+
+# Ethernet and IPv6 headers of the kernel's own multicast listener report: from :: to ff02::16, hop by hop.
+REPORT = bytes(16) + socket.inet_pton(socket.AF_INET6, "ff02::16")
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ip(*words):
+    subprocess.run(("ip", *words), check=True, stdin=subprocess.DEVNULL)
+
+
+class Lines:
+    """A file of lines, each there as a whole at once."""
+
+    def __init__(self, path):
+        self.fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def add(self, line):
+        os.write(self.fd, (line + "\n").encode())
+
+
+def any_address(kind, family):
+    """A socket that takes what was sent to any address, and answers from that address."""
+    bound = socket.socket(family, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        bound.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    return bound
+
+
+def serve_tcp(family, port, contacts):
+    listener = any_address(socket.SOCK_STREAM, family)
+    listener.bind(("", port))
+    listener.listen(128)
+
+    def run():
+        while True:
+            connection, peer = listener.accept()
+            contacts.add(f"tcp {peer[0]} {connection.getsockname()[0]} {port}")
+            try:
+                connection.sendall(b"reached\n")
+            except OSError:
+                pass
+            connection.close()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def serve_udp(family, port, contacts):
+    bound = any_address(socket.SOCK_DGRAM, family)
+    bound.bind(("", port))
+
+    def run():
+        while True:
+            data, control, _, peer = bound.recvmsg(2048, 256)
+            contacts.add(f"udp {peer[0]} {port}")
+            try:
+                bound.sendmsg([b"reached\n"], [source_of_answer(item) for item in control], 0, peer)
+            except OSError:
+                pass
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def source_of_answer(item):
+    """Turns where a datagram was sent to into where its answer comes from."""
+    level, kind, value = item
+    if level == socket.IPPROTO_IP:
+        _, _, destination = struct.unpack("=i4s4s", value)
+        return level, kind, struct.pack("=i4s4s", 0, destination, bytes(4))
+    destination, _ = struct.unpack("=16si", value)
+    return level, kind, struct.pack("=16si", destination, 0)
+
+
+def serve(tcp_ports, udp_ports, contacts):
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for port in tcp_ports:
+            serve_tcp(family, port, contacts)
+        for port in udp_ports:
+            serve_udp(family, port, contacts)
+
+
+def describe(frame):
+    """One frame as words. Nothing in it is trusted to be whole."""
+    kind = int.from_bytes(frame[12:14], "big")
+    packet = frame[14:]
+    if kind == 0x0800 and len(packet) >= 20:
+        family, transport = socket.AF_INET, packet[9]
+        source, destination = packet[12:16], packet[16:20]
+        body = packet[(packet[0] & 15) * 4 :]
+    elif kind == 0x86DD and len(packet) >= 40:
+        family, transport = socket.AF_INET6, packet[6]
+        source, destination = packet[8:24], packet[24:40]
+        body = packet[40:]
+    else:
+        return f"ethertype {kind:#06x} from {frame[6:12].hex()} to {frame[:6].hex()} length {len(frame)}"
+    name = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp6"}.get(transport, f"protocol-{transport}")
+    ports = struct.unpack("!HH", body[:4]) if transport in (6, 17) and len(body) >= 4 else ("-", "-")
+    text = "".join(chr(byte) if 33 <= byte < 127 else "." for byte in body[8:48]) if transport == 17 else ""
+    return (
+        f"{name} {socket.inet_ntop(family, source)} {ports[0]} "
+        f"{socket.inet_ntop(family, destination)} {ports[1]} length {len(frame)} {text}"
+    ).rstrip()
+
+
+def capture(link, packets):
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    wire.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE: nothing is to be missed
+    wire.bind((link, ETH_P_ALL))
+
+    def run():
+        while True:
+            frame, where = wire.recvfrom(65536)
+            report = frame[12:14] == b"\x86\xdd" and frame[20] == 0 and frame[22:54] == REPORT
+            if where[2] != PACKET_OUTGOING and not report:
+                packets.add(describe(frame))
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def quiet(link, mac):
+    """No address by itself, nothing announced."""
+    ip("link", "set", link, "address", mac, "addrgenmode", "none", "multicast", "off")
+
+
+def internet(directory, laid, go):
+    """The child: the far side."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare of a network namespace")
+    laid.write(b"x")
+    if not go.read(1):
+        return
+    quiet("in0", FAR_MAC)
+    ip("link", "set", "lo", "up")
+    ip("link", "set", "in0", "up")
+    for family, far, host, length in (("-4", FAR, HOST, "/24"), ("-6", FAR6, HOST6, "/64")):
+        ip(family, "address", "add", far + length, "dev", "in0", *(["nodad"] if family == "-6" else []))
+        ip(family, "neighbour", "add", host, "lladdr", HOST_MAC, "nud", "permanent", "dev", "in0")
+        ip(family, "route", "add", "default", "via", host, "dev", "in0")
+        # Whatever comes over the wire is for us.
+        ip(family, "rule", "add", "iif", "in0", "lookup", "100")
+        ip(family, "route", "add", "local", "default", "dev", "lo", "table", "100")
+    capture("in0", Lines(os.path.join(directory, "packets")))
+    serve(TCP_PORTS, UDP_PORTS, Lines(os.path.join(directory, "answered")))
+    laid.write(b"x")
+    signal.pause()
+
+
+def host(directory, child, laid, go):
+    """The parent: the near side."""
+    if not laid.read(1):
+        raise SystemExit("internet.py: there is no network namespace for the far side")
+    ip("link", "add", "up0", "type", "veth", "peer", "name", "in0", "netns", str(child))
+    quiet("up0", HOST_MAC)
+    ip("link", "set", "lo", "up")
+    ip("link", "set", "up0", "up")
+    go.write(b"x")
+    for family, far, own, length in (("-4", FAR, HOST, "/24"), ("-6", FAR6, HOST6, "/64")):
+        ip(family, "address", "add", own + length, "dev", "up0", *(["nodad"] if family == "-6" else []))
+        ip(family, "neighbour", "add", far, "lladdr", FAR_MAC, "nud", "permanent", "dev", "up0")
+        ip(family, "route", "add", "default", "via", far, "dev", "up0")
+    if not laid.read(1):
+        raise SystemExit("internet.py: the far side could not be laid")
+    serve((HOST_PORT,), (HOST_PORT,), Lines(os.path.join(directory, "contacts")))
+    Lines(os.path.join(directory, "ready")).add("ready")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while os.read(0, 4096):
+        pass
+
+
+def main():
+    (directory,) = sys.argv[1:]
+    os.makedirs(directory, exist_ok=True)
+    laid_read, laid_write = os.pipe()
+    go_read, go_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(laid_read)
+        os.close(go_write)
+        internet(directory, open(laid_write, "wb", 0), open(go_read, "rb", 0))
+        return
+    os.close(laid_write)
+    os.close(go_read)
+    try:
+        host(directory, child, open(laid_read, "rb", 0), open(go_write, "wb", 0))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        subprocess.run(("ip", "link", "delete", "up0"), stderr=subprocess.DEVNULL, check=False)
+
+
+main()

@@ -1,0 +1,69 @@
+# Results: a line for each case in $results, from which everything that is said at the end comes. Sourced.
+#
+# A line is: passed, failed, ignored, name, log; separated by tabs.
+
+# record PASSED FAILED IGNORED NAME LOG
+record() {
+    printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" >>"$results"
+    if [ "$1 $2" = '0 0' ]; then
+        return 0 # nothing in it that the filter named
+    elif [ "$2" = 0 ]; then
+        printf 'ok      %-44s %s passed\n' "$4" "$1"
+    else
+        printf 'FAILED  %-44s %s passed, %s failed\n' "$4" "$1" "$2"
+    fi
+}
+
+# record_status NAME STATUS LOG: a case that is one command.
+record_status() {
+    if [ "$2" = 0 ]; then
+        record 1 0 0 "$1" "$3"
+    else
+        printf '\nexited with %s%s\n' "$2" "$(meaning_of "$2")" >>"$3"
+        record 0 1 0 "$1" "$3"
+    fi
+}
+
+# record_rust NAME STATUS LOG: Rust's test programs say themselves how many passed. One that ended badly without
+# saying that anything failed (a crash, a time-out, an abort) is one failure more.
+record_rust() {
+    rust_counts=$(sed -n 's/^test result: [A-Za-z]*\. \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored;.*/\1 \2 \3/p' \
+        "$3" | awk '{ p += $1; f += $2; i += $3; n++ } END { print p + 0, f + 0, i + 0, n + 0 }')
+    set -- "$1" "$2" "$3" $rust_counts
+    if { [ "$2" != 0 ] && [ "$5" = 0 ]; } || [ "$7" = 0 ]; then
+        printf '\nexited with %s%s; %s results\n' "$2" "$(meaning_of "$2")" "$7" >>"$3"
+        set -- "$1" "$2" "$3" "$4" $(($5 + 1)) "$6" "$7"
+    fi
+    record "$4" "$5" "$6" "$1" "$3"
+}
+
+meaning_of() {
+    case $1 in
+        124 | 137) printf ' (the time limit, or killed)' ;;
+        139) printf ' (a segmentation fault)' ;;
+        134) printf ' (aborted)' ;;
+    esac
+}
+
+# What failed, with the end of its log; then the counts. Returns whether all is well.
+conclude() {
+    while IFS='	' read -r passed failed ignored name log; do
+        if [ "$failed" != 0 ]; then
+            printf '\n---- %s\n' "$name"
+            # Rust names what failed; the rest is in the log's end.
+            if [ ! -r "$log" ]; then
+                printf 'there is no log\n'
+                continue
+            fi
+            sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$log" | head -n 50
+            tail -n 40 "$log"
+        fi
+    done <"$results"
+    awk -F '\t' '
+        { passed += $1; failed += $2; ignored += $3 }
+        END {
+            if (ignored) printf "\n%d ignored: they run with --long\n", ignored
+            printf "\n%d passed, %d failed\n", passed, failed
+            exit failed > 0 || passed == 0
+        }' "$results"
+}

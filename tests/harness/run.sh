@@ -1,0 +1,142 @@
+# One run: every test program and every example under one identity. sh run.sh RUN CONTAINED WORK
+#
+# RUN is user, root, nocap, or self where we can't become anybody. CONTAINED is true where this shell is process 1
+# of process, mount and network namespaces of the run's own. WORK is the copy that every identity can read.
+set -eu
+run=$1
+contained=$2
+work=$3
+. "$work/checkout/tests/harness/report.sh"
+. "$work/checkout/tests/harness/leftovers.sh"
+. "$work/checkout/tests/harness/identity.sh"
+. "$work/checkout/tests/harness/internet/lay.sh"
+. "$work/checkout/tests/harness/contain.sh"
+results=$work/results
+logs=$work/logs/$run
+mkdir -p "$logs" "$work/snapshots"
+
+if [ "$contained" = true ]; then
+    contain
+    TMPDIR=/tmp
+    watched='/tmp /run /dev/shm'
+    foreground=
+else
+    TMPDIR=$work/tmp
+    mkdir "$TMPDIR"
+    watched=$TMPDIR
+    # Ctrl-C must reach the test: there is no process 1 here whose death takes it along.
+    foreground=--foreground
+fi
+
+# What tests are told which run it is.
+told=$run
+if [ "$run" = self ]; then
+    told=user
+    if [ "$(id -u)" = 0 ]; then
+        told=root
+    fi
+fi
+
+# execute LOG COMMAND...: as the run's identity, with an environment made from scratch.
+execute() (
+    log=$1
+    shift
+    cd "$work/checkout"
+    exec </dev/null >"$log" 2>&1
+    as "$run" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
+        CI="${CI:-}" SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${SBX_LONG:+"SBX_LONG=$SBX_LONG"} \
+        CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
+        timeout $foreground -k 10 "$limit" "$@"
+)
+
+# run_case NAME KIND COMMAND...: KIND is rust or status.
+leaks=0
+run_case() {
+    case_name=$1
+    case_kind=$2
+    shift 2
+    case_log=$logs/$(printf '%s' "$case_name" | tr ' /' '--').log
+    snapshot "$work/snapshots/$run"
+    case_status=0
+    execute "$case_log" "$@" || case_status=$?
+    "record_$case_kind" "$run: $case_name" "$case_status" "$case_log"
+    if ! nothing_left "$work/snapshots/$run" "$case_log.left"; then
+        leaks=$((leaks + 1))
+        {
+            printf '%s\n' "$case_name:"
+            head -n 20 "$case_log.left"
+        } >>"$logs/leaks.log"
+    fi
+}
+
+limit=900
+if [ -n "${SBX_LONG:-}" ]; then
+    limit=14400
+fi
+: >"$logs/leaks.log"
+
+while IFS='	' read -r name path once <&4; do
+    if [ "$once" = once ]; then
+        continue
+    fi
+    set --
+    case $name in
+        *"$filter"*) ;;
+        *) set -- "$filter" ;;
+    esac
+    if [ -n "${SBX_LONG:-}" ]; then
+        set -- "$@" --include-ignored
+    fi
+    run_case "$name" rust "$work/target/debug/deps/${path##*/}" "$@"
+done 4<"$work/executables"
+
+for program in http_server plain_tunnel doctor; do
+    case "c/$program" in
+        *"$filter"*) ;;
+        *) continue ;;
+    esac
+    [ -x "$work/c/$program" ] || continue
+    if [ "$program" = http_server ]; then
+        run_case "c/$program" status sh examples/c/http_server.sh "$work/c/$program"
+    else
+        run_case "c/$program" status "$work/c/$program"
+    fi
+done
+
+# Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
+internet_cases="allowlist default"
+if [ "$run" = user ]; then
+    internet_cases="$internet_cases oracle"
+fi
+internet=
+for internet_case in $internet_cases; do
+    case "internet/$internet_case" in
+        *"$filter"*) ;;
+        *) continue ;;
+    esac
+    # run.sh says what is left out where we can't have namespaces.
+    [ "$contained" = true ] || continue
+    if [ -z "$internet" ]; then
+        internet=$work/internet.$run
+        if ! lay_internet "$internet"; then
+            cp "$internet/log" "$logs/internet.log"
+            record_status "$run: internet" 1 "$logs/internet.log"
+            internet=
+            break
+        fi
+    fi
+    if [ "$internet_case" = oracle ]; then
+        run_case "internet/$internet_case" status sh tests/harness/internet/oracle.sh "$work/c/sandbox" "$internet"
+    else
+        run_case "internet/$internet_case" status \
+            sh tests/harness/internet/nothing_leaves.sh "$work/c/sandbox" "$internet" "$internet_case"
+    fi
+done
+if [ -n "$internet" ]; then
+    lift_internet
+fi
+
+# A filter that names nothing must not look like a test that passed.
+if awk -F '\t' '$1 + $2 { found = 1 } END { exit !found }' "$results"; then
+    record_status "$run: nothing left by any of them" "$leaks" "$logs/leaks.log"
+fi
