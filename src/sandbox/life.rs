@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{self, Plan};
 use super::probing::Probing;
+use super::shared::Facts;
 use super::{Command, Control, Exit, ExitReason, Shared, State, trouble};
 use crate::config::PortKind;
 use crate::engine;
@@ -436,11 +437,11 @@ impl Life {
             self.attach(bench, *plan)?;
         }
         let nothing_to_ask = plan::probe(&self.shared.config).is_none();
-        self.shared.update(|facts| {
+        let running = |facts: &mut Facts| {
             facts.state = State::Running;
             facts.ready = nothing_to_ask;
-        });
-        self.shared.tell(EventKind::Started, |_| ());
+        };
+        self.shared.update_and_tell(running, EventKind::Started, |_| ());
         if self.shared.config.readiness_probe().is_some() {
             self.start_probing(bench);
         }
@@ -586,16 +587,16 @@ impl Life {
             Cause::Terminated => Some(exit(ExitReason::Terminated, 137, 0)),
             Cause::Lost(_) => Some(exit(ExitReason::EngineLost, 137, 0)),
         };
-        self.shared.update(|facts| {
+        let ended = |facts: &mut Facts| {
             facts.state = State::Ended;
             facts.exit = exit;
-        });
+        };
         match (cause, exit) {
-            (Cause::Failed(error), _) => self.shared.tell(EventKind::Failed, |event| {
+            (Cause::Failed(error), _) => self.shared.update_and_tell(ended, EventKind::Failed, |event| {
                 event.code = error.code().number();
                 event.detail = error.message().to_owned();
             }),
-            (cause, Some(exit)) => self.shared.tell(EventKind::Exited, |event| {
+            (cause, Some(exit)) => self.shared.update_and_tell(ended, EventKind::Exited, |event| {
                 event.code = exit.code;
                 event.reason = exit.reason as i32;
                 if let Cause::Lost(text) = cause {

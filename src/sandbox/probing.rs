@@ -65,8 +65,7 @@ impl Life {
         }
         if yes {
             self.stop_probing(bench);
-            self.shared.update(|facts| facts.ready = true);
-            self.shared.tell(EventKind::Ready, |_| ());
+            self.shared.update_and_tell(|facts| facts.ready = true, EventKind::Ready, |_| ());
         } else {
             let interval = plan::probe(&self.shared.config).map_or(PATIENCE, |(_, interval)| interval);
             self.schedule(bench, ticket, interval, false);
