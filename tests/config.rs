@@ -91,7 +91,7 @@ fn a_mount_that_is_not_there() {
 fn huge_arguments_and_environments_arrive_whole() {
     let Some(runtime) = runtime() else { return };
     // All that is allowed: 64 KiB of arguments, 128 KiB of environment.
-    let fixed = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}; echo $2 | od -An -tx1 | head -1", "x"];
+    let fixed = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}; printf '%s\\n' \"$2\" | od -An -tx1 | head -1", "x"];
     let mut odd = String::from("-rf\t\u{7f}\u{1b}é");
     let long = "v".repeat(65_536 - fixed.iter().map(|one| one.len()).sum::<usize>() - odd.len());
     let mut config = config(&[&fixed[..], &[&long, &odd]].concat());

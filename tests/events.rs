@@ -83,7 +83,8 @@ fn terminated_at_any_moment_of_its_creation() {
     let mut config = config(&["sleep", "100"]);
     let begin = Instant::now();
     runtime.create(&config).unwrap();
-    let whole = begin.elapsed();
+    // Others run at the same time; without them it takes a tenth of a second.
+    let whole = begin.elapsed().min(Duration::from_millis(200));
     let mut ids = Vec::new();
     for number in 0..50 {
         config.set_queue(&queue, number).unwrap();

@@ -144,7 +144,7 @@ fn a_root_directory_that_is_none() {
 #[test]
 fn the_default_view_hides_what_is_the_hosts_own() {
     let Some(runtime) = runtime() else { return };
-    let look = "for d in /root /home /var /srv /mnt /media /opt /boot /run /lost+found; do \
+    let look = "find /var /run ! -type d ! -type l; for d in /root /home /srv /mnt /media /opt /boot /lost+found; do \
                   [ -z \"$(ls -A $d 2>/dev/null)\" ] || echo \"$d: $(ls -A $d)\"; done; \
                 for f in /etc/shadow /etc/sudoers /etc/ssh /etc/machine-id /etc/fstab /proc/1/root/etc/shadow; do \
                   [ -e $f ] && echo $f; done; cat /etc/hostname; grep -c . /etc/passwd >/dev/null && echo passwd";
@@ -175,4 +175,16 @@ fn setuid_programs_gain_nothing() {
     let build = "cp /bin/dash /bin/sh2 2>/dev/null || cp /bin/sh /bin/sh2; cp /usr/bin/id /id2; chmod 4755 /id2; \
                  python3 -c 'import os; os.setgid(1000); os.setuid(1000); os.execv(\"/id2\", [\"id2\", \"-u\"])'";
     assert_eq!(run(&runtime, &script(build)), "1000\n");
+}
+
+#[test]
+fn a_mount_leaves_no_trace_in_the_root_directory() {
+    let Some(runtime) = runtime() else { return };
+    let Some((scratch, root)) = made("trace") else { return };
+    let source = scratch.file("source", "mounted\n");
+    let before = listing(&root);
+    let mut config = config(&["/bin/show", "/new/place/file"]);
+    config.set_rootfs(&root).unwrap().mount_read_only(&source, "/new/place/file").unwrap();
+    assert_eq!(run(&runtime, &config), "mounted\n");
+    assert_eq!(listing(&root), before);
 }

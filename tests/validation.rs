@@ -133,6 +133,6 @@ fn the_limits_themselves_are_allowed() {
     config.set_mtu(1280).unwrap().set_mtu(9000).unwrap();
     config.set_name(&long(64)).unwrap().set_hostname(&long(63)).unwrap();
     config.set_timeout(Duration::from_millis(1)).unwrap();
-    config.set_inbound_cidr_allowlist(["0.0.0.0/0", "::/0", "127.0.0.1"]).unwrap();
+    config.set_inbound_cidr_allowlist(["0.0.0.0/0", "::/0", "127.0.0.1/32"]).unwrap();
     config.check().unwrap();
 }
