@@ -67,14 +67,30 @@ fn mounts_are_writable_only_if_asked_for() {
 }
 
 #[test]
-fn a_mount_below_the_hosts_programs() {
+fn a_mount_among_the_hosts_programs() {
     let Some(runtime) = runtime() else { return };
     let scratch = Scratch::new("below");
     fs::create_dir(scratch.path("tools")).unwrap();
-    fs::write(scratch.path("tools/hello"), "hi\n").unwrap();
-    let mut config = script("cat /usr/local/sbx-test/hello; ls /usr/bin/env");
-    config.mount_read_only(&scratch.path("tools"), "/usr/local/sbx-test").unwrap();
-    assert_eq!(run(&runtime, &config), "hi\n/usr/bin/env\n");
+    let file = scratch.file("tools/hello", "hi\n");
+    // On what is there it works, seen through a link too.
+    let mut covered = script("cat /usr/share/hello /usr/bin/env; ls /usr/bin/sh");
+    covered.mount_read_only(&scratch.path("tools"), "/usr/share").unwrap();
+    covered.mount_read_only(&file, "/usr/bin/env").unwrap();
+    assert_eq!(run(&runtime, &covered), "hi\nhi\n/usr/bin/sh\n");
+    // One in another.
+    let mut nested = script("cat /usr/share/hello; ls /usr/share/in");
+    fs::create_dir(scratch.path("tools/in")).unwrap();
+    nested.mount_read_only(&scratch.path("tools"), "/usr/share").unwrap();
+    nested.mount_read_only(&scratch.path("tools"), "/usr/share/in").unwrap();
+    assert_eq!(run(&runtime, &nested), "hi\nhello\nin\n");
+    // Nothing new can be made in what is the host's and read-only.
+    for place in ["/usr/local/sbx-test", "/bin/sbx-test/deeper", "/usr/bin/env"] {
+        let mut config = config(&["true"]);
+        config.mount_read_only(&scratch.path("tools"), place).unwrap();
+        let error = runtime.create(&config).unwrap_err();
+        assert_eq!(error.code(), Code::Invalid, "{error}");
+        assert!(error.message().contains(place) && error.message().contains("read-only"), "{error}");
+    }
 }
 
 #[test]

@@ -384,9 +384,7 @@ impl Life {
                 }
             }
             (Phase::Starting, FromInit::NotStarted { id: PROGRAM, step, errno }) => {
-                let config = &self.shared.config;
-                let command = config.command().first().map_or("", String::as_str);
-                let error = trouble::program(step, errno, command, config.workdir());
+                let error = trouble::program(step, errno, &self.shared.config);
                 self.end(bench, Cause::Failed(error));
             }
             (Phase::Running, FromInit::Exited { id: PROGRAM, status }) => {
