@@ -20,6 +20,10 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
             ": uid 0 needs CAP_SETFCAP to map itself (user_namespaces(7)): run as an ordinary user, or add that \
              capability"
         }
+        ("starting runsc", libc::ENOENT) => {
+            ": it is started where nothing else of the host is seen, so it must be the static program itself, not \
+             a script that calls it"
+        }
         _ if namespace => {
             ": user namespaces are disabled or restricted here: see sbx_runtime_check for the setting that \
              blocks them and how to change it"
