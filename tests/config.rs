@@ -1,5 +1,13 @@
 //! What a sandbox was asked to be, seen from inside.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::fmt::Write as _;

@@ -1,5 +1,13 @@
 //! Events: what a queue tells of sandboxes, and ends at any moment.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::io::Read;

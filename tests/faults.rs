@@ -1,5 +1,13 @@
 //! An engine that misbehaves while a sandbox is created: another program in the place of runsc.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,13 @@
 //! Is the server inside ready? The default question, TCP and program probes, and no answer.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::time::Duration;

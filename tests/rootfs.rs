@@ -1,5 +1,13 @@
 //! Root file systems: the curated view of the host, and a directory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::fs;

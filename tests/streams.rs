@@ -1,5 +1,13 @@
 //! Standard streams: descriptors, captures, floods, and what is written into them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,13 @@
 //! Tunnels, end to end: real clients, gVisor in between, real servers inside.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 mod common;
 
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,13 @@
 //! Validation: what is refused before anything starts, with a message that names the value and the rule.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
 use std::time::Duration;
 
 use sbx::{Code, Config, Policy, PortKind, Probe, Result, Stdio, Stream};

@@ -1,5 +1,11 @@
 //! Clients of tunnels: raw TCP, rustls, curl.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "checksums and patterns of tests"
+)]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output};

@@ -99,7 +99,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// The processes whose command line has the text in it (a sandbox's id is in that of its runsc).
 pub fn processes_with(text: &str) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
-    all.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+    all.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(text))
