@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use common::client::{self, Half, curl, is_over, tcp, tls, tls_as};
-use common::{PATIENCE, Scratch, config, eventually, output, processes_with, runtime, script, servers};
+use common::{PATIENCE, Scratch, config, eventually, output, processes_with, runtime, servers};
 use sbx::{Code, Config, PortKind, Probe, Sandbox, Stdio, Stream, TunnelMap};
 
 fn ready(sandbox: &Sandbox) -> TunnelMap {

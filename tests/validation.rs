@@ -101,9 +101,9 @@ fn a_blocked_policy_takes_neither_ports_nor_lists() {
     };
     blocked(|_| ()).unwrap();
     let ports: [fn(&mut Config); 3] = [
-        |c| drop(c.add_port(12345, PortKind::Encrypted).unwrap()),
-        |c| drop(c.add_port(12345, PortKind::H2).unwrap()),
-        |c| drop(c.add_port(12345, PortKind::Unencrypted).unwrap()),
+        |c| _ = c.add_port(12345, PortKind::Encrypted).unwrap(),
+        |c| _ = c.add_port(12345, PortKind::H2).unwrap(),
+        |c| _ = c.add_port(12345, PortKind::Unencrypted).unwrap(),
     ];
     for add in ports {
         let error = blocked(add).unwrap_err();
@@ -111,8 +111,8 @@ fn a_blocked_policy_takes_neither_ports_nor_lists() {
         assert_eq!(error.message(), "port 12345: Cannot specify open ports when the policy is blocked");
     }
     let lists: [fn(&mut Config); 2] = [
-        |c| drop(c.set_inbound_cidr_allowlist(Vec::<String>::new()).unwrap()),
-        |c| drop(c.set_inbound_cidr_allowlist(["127.0.0.0/8"]).unwrap()),
+        |c| _ = c.set_inbound_cidr_allowlist(Vec::<String>::new()).unwrap(),
+        |c| _ = c.set_inbound_cidr_allowlist(["127.0.0.0/8"]).unwrap(),
     ];
     for set in lists {
         let error = blocked(set).unwrap_err();
