@@ -1,5 +1,7 @@
 //! Who the program runs as.
 
+use std::fmt;
+
 use crate::config::rules::refuse;
 use crate::error::Result;
 
@@ -19,6 +21,23 @@ pub(crate) struct User {
     pub(crate) user: Account,
     /// The group; else the user's own.
     pub(crate) group: Option<Account>,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// As it is written in a configuration.
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.user)?;
+        self.group.as_ref().map_or(Ok(()), |group| write!(f, ":{group}"))
+    }
 }
 
 impl User {

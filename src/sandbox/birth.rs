@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::life::{Bench, Cause, Life, PROGRAM, Phase, register};
 use super::plan::{self, Plan};
+use super::shared::Facts;
 use super::{State, trouble};
 use crate::config::PortKind;
 use crate::engine;
@@ -83,9 +84,7 @@ impl Life {
             (Phase::Booting, FromInit::Hello) => self.start_program(bench),
             (Phase::Starting, FromInit::Started { id: PROGRAM }) => self.running(bench),
             (Phase::Starting, FromInit::NotStarted { id: PROGRAM, step, errno }) => {
-                let config = &self.shared.config;
-                let command = config.command().first().map_or("", String::as_str);
-                Err(trouble::program(step, errno, command, config.workdir()))
+                Err(trouble::program(step, errno, &self.shared.config))
             }
             _ => Ok(()),
         };
@@ -127,11 +126,11 @@ impl Life {
         self.started = Some(Instant::now());
         self.set_deadline(bench, self.shared.config.timeout());
         let nothing_to_ask = plan::probe(&self.shared.config).is_none();
-        self.shared.update(|facts| {
+        let running = |facts: &mut Facts| {
             facts.state = State::Running;
             facts.ready = nothing_to_ask;
-        });
-        self.shared.tell(EventKind::Started, |_| ());
+        };
+        self.shared.update_and_tell(running, EventKind::Started, |_| ());
         self.begin_probing(bench);
         Ok(())
     }

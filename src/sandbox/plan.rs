@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mio::net::TcpListener;
 
-use crate::config::{Config, Port, PortKind, Probe, Stdio, user::Account};
+use crate::config::{Config, Mount, Port, PortKind, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
@@ -74,6 +74,7 @@ impl Plan {
         let names = rootfs::Names { hostname, network };
         let entries = rootfs::plan(config.rootfs(), &names)?;
         let (binds, mounts) = bind_mounts(config)?;
+        check_mounts(config, &entries)?;
         let bundle = Bundle {
             root: Path::new("/rootfs"),
             init: rootfs::INIT,
@@ -122,13 +123,9 @@ impl Plan {
 /// How programs of this sandbox are started: everything but number, streams, and, for other programs than
 /// the sandbox's own, arguments.
 pub(super) fn start(config: &Config) -> Start {
-    let account = |account: &Account| match account {
-        Account::Id(number) => number.to_string(),
-        Account::Name(name) => name.clone(),
-    };
     let user = config.user().map(|user| User {
-        user: account(&user.user),
-        group: user.group.as_ref().map(account).unwrap_or_default(),
+        user: user.user.to_string(),
+        group: user.group.as_ref().map(ToString::to_string).unwrap_or_default(),
     });
     let environment = config.env().iter().map(|(name, value)| format!("{name}={value}").into_bytes());
     Start {
@@ -200,6 +197,20 @@ fn bind_mounts(config: &Config) -> Result<(Vec<Bind>, Vec<BundleMount>)> {
         });
     }
     Ok((binds, mounts))
+}
+
+/// Whether there is a place for each mount. One inside another mount is left to gVisor.
+fn check_mounts(config: &Config, entries: &[rootfs::Entry]) -> Result<()> {
+    for mount in config.mounts() {
+        let destination = Path::new(mount.destination());
+        let inside = |other: &Mount| {
+            other.destination() != mount.destination() && destination.starts_with(other.destination())
+        };
+        if !config.mounts().iter().any(inside) {
+            rootfs::check_mount(entries, mount.source(), destination)?;
+        }
+    }
+    Ok(())
 }
 
 fn open_listeners(config: &Config) -> Result<Vec<Listening>> {

@@ -90,8 +90,7 @@ impl Life {
         bench.reactor.cancel(current.timer);
         self.probing.current = None;
         if yes {
-            self.shared.update(|facts| facts.ready = true);
-            self.shared.tell(EventKind::Ready, |_| ());
+            self.shared.update_and_tell(|facts| facts.ready = true, EventKind::Ready, |_| ());
         } else {
             let interval = plan::probe(&self.shared.config).map_or(PATIENCE, |(_, interval)| interval);
             self.schedule(bench, ticket, interval, false);

@@ -86,6 +86,20 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Changes what is known and tells the host of it, as one step: who was woken by the one finds the other.
+    pub(crate) fn update_and_tell(
+        &self,
+        change: impl FnOnce(&mut Facts),
+        kind: EventKind,
+        fill: impl FnOnce(&mut Event),
+    ) {
+        let mut facts = self.facts();
+        change(&mut facts);
+        self.tell(kind, fill);
+        drop(facts);
+        self.changed.notify_all();
+    }
+
     /// Waits until `look` finds what it looks for, the time runs out, or the sandbox is freed.
     pub(crate) fn wait_for<T>(
         &self,
@@ -122,23 +136,21 @@ impl Shared {
 
     /// It can't be created, or not go on.
     pub(crate) fn fail(&self, error: Error) {
-        self.update(|facts| {
+        let (code, detail) = (error.code().number(), error.message().to_owned());
+        let ended = |facts: &mut Facts| {
             facts.state = State::Ended;
-            facts.failure = Some(error.clone());
-        });
-        self.tell(EventKind::Failed, |event| {
-            event.code = error.code().number();
-            event.detail = error.message().to_owned();
-        });
+            facts.failure = Some(error);
+        };
+        self.update_and_tell(ended, EventKind::Failed, |event| (event.code, event.detail) = (code, detail));
     }
 
     /// It has ended.
     pub(crate) fn end(&self, exit: Exit, detail: String) {
-        self.update(|facts| {
+        let ended = |facts: &mut Facts| {
             facts.state = State::Ended;
             facts.exit = Some(exit);
-        });
-        self.tell(EventKind::Exited, |event| {
+        };
+        self.update_and_tell(ended, EventKind::Exited, |event| {
             event.code = exit.code;
             event.reason = exit.reason as i32;
             event.detail = detail;

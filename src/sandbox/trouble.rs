@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::config::Config;
+use crate::config::user::User;
 use crate::error::{Code, Error};
 use crate::keeper::wire::init::Step;
 
@@ -23,6 +25,10 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
             ": uid 0 needs CAP_SETFCAP to map itself (user_namespaces(7)): run as an ordinary user, or add that \
              capability"
         }
+        ("starting runsc", libc::ENOENT) => {
+            ": it is started where nothing else of the host is seen, so it must be the static program itself, not \
+             a script that calls it"
+        }
         _ if namespace => {
             ": user namespaces are disabled or restricted here: see sbx_runtime_check for the setting that \
              blocks them and how to change it"
@@ -34,16 +40,21 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
 }
 
 /// The command, the user or the directory is not as the sandbox needs it.
-pub(super) fn program(step: Step, errno: i32, command: &str, directory: &str) -> Error {
+pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
+    let command = config.command().first().map_or("", String::as_str);
+    let directory = config.workdir();
+    let user = config.user().map(User::to_string).unwrap_or_default();
     let cause = io::Error::from_raw_os_error(errno);
     let text = match step {
         Step::Execute => format!("the command {command:?} can't be started in the sandbox"),
         Step::Directory => format!("the working directory {directory:?} can't be entered in the sandbox"),
         Step::User => {
-            let text = "the user or group is not known in the sandbox's /etc/passwd or /etc/group";
+            let text = format!(
+                "user {user:?}: the user or group is not known in the sandbox's /etc/passwd or /etc/group"
+            );
             return Error::new(Code::Exec, text);
         }
-        Step::Identity => "the command can't run as that user".to_owned(),
+        Step::Identity => format!("the command can't run as user {user:?}"),
         Step::Process | Step::Message => format!("the command {command:?} could not be started"),
     };
     Error::system(text, &cause).with_code(Code::Exec)

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+pub mod client;
+
 use std::time::Duration;
 
 use sbx::{Config, Runtime, RuntimeConfig, Sandbox, Stdio, Stream};
@@ -48,4 +50,67 @@ pub fn text(sandbox: &Sandbox, stream: Stream) -> String {
         assert!(begin.elapsed() < PATIENCE.unwrap(), "the output never ended");
         std::thread::yield_now();
     }
+}
+
+/// The small servers of `server.py`, each as `KIND PORT [ADDRESS]`.
+pub fn servers(which: &[&str]) -> Config {
+    config(&[&["python3", "-c", include_str!("server.py")], which].concat())
+}
+
+/// A directory of the test's own, gone at its end.
+pub struct Scratch(pub std::path::PathBuf);
+
+impl Scratch {
+    /// Makes one.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sbx-test-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// The path of something in it.
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file in it and returns its path.
+    pub fn file(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Looks again and again until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE.unwrap(), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The processes whose command line has the text in it (a sandbox's id is in that of its runsc).
+pub fn processes_with(text: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(text))
+        .collect()
+}
+
+/// This process's children, by name, whichever thread started them.
+pub fn children() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<String> =
+        lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    pids.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()).collect()
 }

@@ -12,11 +12,13 @@
 //! themselves are remade as [`Entry::Symlink`]: text that only the sandbox ever follows, within itself.
 mod etc;
 mod host;
+mod target;
 mod user;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use etc::Names;
+pub(crate) use target::check_mount;
 
 use crate::error::{Code, Error, Result};
 

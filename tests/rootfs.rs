@@ -1,0 +1,198 @@
+//! Root file systems: the curated view of the host, and a directory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use common::{PATIENCE, Scratch, config, output, runtime, script, text};
+use sbx::{Code, Config, Runtime, Stream};
+
+fn run(runtime: &Runtime, config: &Config) -> String {
+    let sandbox = runtime.create(config).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!(exit.code, 0, "{}{}", output(&sandbox), text(&sandbox, Stream::Stderr));
+    output(&sandbox)
+}
+
+/// What the programs of the made root directories do: print the files named, write to the last.
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv) {
+    char line[256];
+    for (int i = 1; i < argc; i++) {
+        FILE *f = argv[i][0] == '+' ? fopen(argv[i] + 1, "w") : fopen(argv[i], "r");
+        if (!f) { printf("%s: not there\n", argv[i]); continue; }
+        if (argv[i][0] == '+') { fputs("written inside\n", f); fclose(f); printf("%s\n", argv[i]); continue; }
+        while (fgets(line, sizeof line, f)) fputs(line, stdout);
+        fclose(f);
+    }
+    return 0;
+}
+"#;
+
+/// A root directory with one static program, `/bin/show`, that anybody may read.
+fn made(name: &str) -> Option<(Scratch, String)> {
+    let scratch = Scratch::new(name);
+    let source = scratch.file("show.c", PROGRAM);
+    let root = scratch.path("root");
+    fs::create_dir_all(format!("{root}/bin")).unwrap();
+    fs::create_dir_all(format!("{root}/data")).unwrap();
+    fs::write(format!("{root}/data/file"), "of the image\n").unwrap();
+    let built = Command::new("cc").args(["-static", "-o", &format!("{root}/bin/show"), &source]).status();
+    let works = built.is_ok_and(|status| status.success());
+    assert!(works || std::env::var_os("CI").is_none(), "no static C compiler");
+    works.then_some((scratch, root))
+}
+
+#[test]
+fn a_directory_is_the_root_and_nothing_written_reaches_it() {
+    let Some(runtime) = runtime() else { return };
+    let Some((_scratch, root)) = made("plain") else { return };
+    let before = listing(&root);
+    let mut config = config(&[
+        "/bin/show",
+        "/data/file",
+        "+/data/file",
+        "/data/file",
+        "+/new",
+        "/new",
+        "/etc/passwd-",
+        "/usr/bin/env",
+    ]);
+    config.set_rootfs(&root).unwrap();
+    let said = run(&runtime, &config);
+    assert_eq!(
+        said,
+        "of the image\n+/data/file\nwritten inside\n+/new\nwritten inside\n/etc/passwd-: not there\n/usr/bin/env: not there\n"
+    );
+    assert_eq!(fs::read_to_string(format!("{root}/data/file")).unwrap(), "of the image\n");
+    assert_eq!(listing(&root), before);
+    // Two sandboxes of one directory see nothing of each other.
+    let mut again = common::config(&["/bin/show", "/data/file", "/new"]);
+    again.set_rootfs(&root).unwrap();
+    assert_eq!(run(&runtime, &again), "of the image\n/new: not there\n");
+}
+
+fn listing(directory: &str) -> String {
+    let output = Command::new("find").args([directory, "-ls"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn links_in_a_root_directory_lead_nowhere_else() {
+    let Some(runtime) = runtime() else { return };
+    for (name, link) in [("etc", "etc"), ("proc", "proc"), ("dev", "dev"), ("sys", "sys"), ("tmp", "tmp")] {
+        let Some((scratch, root)) = made(&format!("link-{name}")) else { return };
+        let outside = scratch.path("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::set_permissions(&outside, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(format!("{outside}/secret"), "SECRET\n").unwrap();
+        for target in [outside.clone(), "../outside".to_owned()] {
+            let path = format!("{root}/{link}");
+            symlink(&target, &path).unwrap();
+            let mut config = config(&["/bin/show", &format!("/{link}/secret"), &format!("+/{link}/new")]);
+            config.set_rootfs(&root).unwrap();
+            // It is refused, or the link leads to something inside; the host's files are out of reach either way.
+            match runtime.create(&config) {
+                Ok(sandbox) => {
+                    sandbox.wait(PATIENCE).unwrap();
+                    assert!(!output(&sandbox).contains("SECRET"), "{link} -> {target}");
+                }
+                Err(error) => {
+                    assert!(matches!(error.code(), Code::Engine | Code::Invalid | Code::Host), "{error}")
+                }
+            }
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{link} -> {target}: written outside");
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_mount_through_a_link_of_the_root_directory_stays_inside() {
+    let Some(runtime) = runtime() else { return };
+    let Some((scratch, root)) = made("mount-link") else { return };
+    let outside = scratch.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let source = scratch.file("source", "mounted\n");
+    symlink(&outside, format!("{root}/link")).unwrap();
+    let mut config = config(&["/bin/show", "/link/file"]);
+    config.set_rootfs(&root).unwrap().mount_read_only(&source, "/link/file").unwrap();
+    match runtime.create(&config) {
+        Ok(sandbox) => drop(sandbox.wait(PATIENCE).unwrap()),
+        Err(error) => assert!(matches!(error.code(), Code::Engine | Code::Invalid), "{error}"),
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn a_root_directory_that_is_none() {
+    let Some(runtime) = runtime() else { return };
+    let scratch = Scratch::new("none");
+    for path in [scratch.path("absent"), scratch.file("file", "")] {
+        let mut config = config(&["true"]);
+        config.set_rootfs(&path).unwrap();
+        let error = runtime.create(&config).unwrap_err();
+        assert!(error.message().contains(&path), "{error}");
+        assert_eq!(error.code(), Code::Invalid, "{error}");
+    }
+}
+
+#[test]
+fn the_default_view_hides_what_is_the_hosts_own() {
+    let Some(runtime) = runtime() else { return };
+    let look = "find /var /run ! -type d ! -type l; for d in /root /home /srv /mnt /media /opt /boot /lost+found; do \
+                  [ -z \"$(ls -A $d 2>/dev/null)\" ] || echo \"$d: $(ls -A $d)\"; done; \
+                for f in /etc/shadow /etc/sudoers /etc/ssh /etc/machine-id /etc/fstab /proc/1/root/etc/shadow; do \
+                  [ -e $f ] && echo $f; done; cat /etc/hostname; grep -c . /etc/passwd >/dev/null && echo passwd";
+    let said = run(&runtime, &script(look));
+    assert_eq!(said, "sandbox\npasswd\n");
+}
+
+#[test]
+fn the_default_view_is_writable_in_memory_only() {
+    let Some(runtime) = runtime() else { return };
+    let name = format!("sbx-test-{}", std::process::id());
+    let write = format!(
+        "for d in / /tmp /usr /usr/bin /etc /root; do echo x > $d/{name} && cat $d/{name} || echo \"$d: no\"; done; \
+         rm /usr/bin/env && ! ls /usr/bin/env 2>/dev/null && echo gone"
+    );
+    let said = run(&runtime, &script(&write));
+    assert!(said.starts_with("x\nx\n") && said.contains("gone"), "{said}");
+    for directory in ["/", "/tmp", "/usr", "/usr/bin", "/etc", "/root"] {
+        assert!(fs::metadata(format!("{directory}/{name}")).is_err(), "{directory}");
+    }
+    fs::metadata("/usr/bin/env").unwrap();
+}
+
+#[test]
+fn setuid_programs_gain_nothing() {
+    let Some(runtime) = runtime() else { return };
+    // A shell copied by the sandbox's root, set-user-id, run by somebody else inside.
+    let build = "cp /bin/dash /bin/sh2 2>/dev/null || cp /bin/sh /bin/sh2; cp /usr/bin/id /id2; chmod 4755 /id2; \
+                 python3 -c 'import os; os.setgid(1000); os.setuid(1000); os.execv(\"/id2\", [\"id2\", \"-u\"])'";
+    assert_eq!(run(&runtime, &script(build)), "1000\n");
+}
+
+#[test]
+fn a_mount_leaves_no_trace_in_the_root_directory() {
+    let Some(runtime) = runtime() else { return };
+    let Some((scratch, root)) = made("trace") else { return };
+    let source = scratch.file("source", "mounted\n");
+    let before = listing(&root);
+    let mut config = config(&["/bin/show", "/new/place/file"]);
+    config.set_rootfs(&root).unwrap().mount_read_only(&source, "/new/place/file").unwrap();
+    assert_eq!(run(&runtime, &config), "mounted\n");
+    assert_eq!(listing(&root), before);
+}

@@ -1,0 +1,116 @@
+//! An engine that misbehaves while a sandbox is created: another program in the place of runsc.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::{PATIENCE, Scratch, config, processes_with};
+use sbx::{Code, Error, ExitReason, Queue, Runtime, RuntimeConfig};
+
+/// A static program, as runsc has to be: the real one for every question, another when it is to run a sandbox.
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    int run = 0, bundle = 0;
+    for (int i = 1; i < argc; i++) {
+        run |= !strcmp(argv[i], "run");
+        bundle |= !strncmp(argv[i], "--bundle", 8) || !strncmp(argv[i], "-bundle", 7);
+    }
+    if (run && bundle) { RUN; }
+    execv(REAL, argv);
+    return 127;
+}
+"#;
+
+/// A runtime with such a runsc.
+fn runtime(scratch: &Scratch, run: &str) -> Option<Runtime> {
+    let real = std::env::var("SBX_RUNSC").ok();
+    assert!(real.is_some() || std::env::var_os("CI").is_none(), "SBX_RUNSC is not set");
+    let (source, path) = (scratch.file("runsc.c", PROGRAM), scratch.path("runsc"));
+    let built = Command::new("cc")
+        .args(["-static", "-o", &path, &format!("-DRUN={run}"), &format!("-DREAL={:?}", real?), &source])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    Some(Runtime::new(&config).expect("a runtime"))
+}
+
+fn create(name: &str, run: &str) -> Option<Error> {
+    let scratch = Scratch::new(name);
+    let runtime = runtime(&scratch, run)?;
+    let sandbox = runtime.create_begin(&config(&["true"])).unwrap();
+    let error = sandbox.wait(PATIENCE).unwrap_err();
+    assert_eq!(error.code(), Code::Engine, "{error}");
+    assert_eq!(processes_with(sandbox.id()), Vec::<String>::new());
+    Some(error)
+}
+
+#[test]
+fn one_that_ends_at_once() {
+    let Some(error) = create("early", "return 0") else { return };
+    assert!(error.message().contains("runsc could not start the sandbox"), "{error}");
+}
+
+#[test]
+fn one_that_complains() {
+    let Some(error) = create("complains", "fputs(\"something is wrong\\n\", stderr); return 3") else {
+        return;
+    };
+    assert!(error.message().contains("something is wrong"), "{error}");
+}
+
+#[test]
+fn one_that_floods() {
+    let flood = "static char b[65536]; memset(b, 'x', sizeof b); for (int i = 0; i < 1600; i++) write(2, b, sizeof b); return 3";
+    let Some(error) = create("floods", flood) else { return };
+    assert!(error.message().len() < 1000, "{} bytes", error.message().len());
+}
+
+#[test]
+fn one_that_hangs_can_be_terminated() {
+    let scratch = Scratch::new("hangs");
+    let Some(runtime) = runtime(&scratch, "for (;;) pause()") else { return };
+    let queue = Queue::new(4).unwrap();
+    let mut config = config(&["true"]);
+    config.set_queue(&queue, 1).unwrap();
+    let sandbox = runtime.create_begin(&config).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(queue.next().is_none(), "it is still starting");
+    sandbox.terminate().unwrap();
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+}
+
+#[test]
+#[ignore = "takes the whole minute that a start may take"]
+fn one_that_hangs_is_given_up() {
+    let scratch = Scratch::new("given-up");
+    let Some(runtime) = runtime(&scratch, "for (;;) pause()") else { return };
+    let error = runtime.create(&config(&["true"])).unwrap_err();
+    assert_eq!(error.code(), Code::Engine, "{error}");
+    assert!(error.message().contains("did not start within 60 s"), "{error}");
+}
+
+#[test]
+fn a_script_in_its_place_is_explained() {
+    let scratch = Scratch::new("script");
+    let Ok(real) = std::env::var("SBX_RUNSC") else { return };
+    let path = scratch.file("runsc", &format!("#!/bin/sh\nexec {real} \"$@\"\n"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let error = Runtime::new(&config).unwrap().create(&common::config(&["true"])).unwrap_err();
+    assert!(error.message().contains("not a script"), "{error}");
+}
