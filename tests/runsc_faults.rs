@@ -15,8 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{PATIENCE, Scratch, config, processes_with};
-use sbx::{Code, Error, ExitReason, Queue, Runtime, RuntimeConfig};
+use common::{PATIENCE, Scratch, config, eventually, processes_with};
+use sbx::{Code, Error, EventKind, Queue, Runtime, RuntimeConfig};
 
 /// A static program, as runsc has to be: the real one for every question, another when it is to run a sandbox.
 const PROGRAM: &str = r#"
@@ -91,7 +91,10 @@ fn one_that_hangs_can_be_terminated() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(queue.next().is_none(), "it is still starting");
     sandbox.terminate().unwrap();
-    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+    // Its program was never started, so it was never created: that is said, and once.
+    assert_eq!(sandbox.wait(PATIENCE).unwrap_err().code(), Code::Closed);
+    eventually("the event", || queue.next().is_some_and(|event| event.kind == EventKind::Failed));
+    assert!(queue.next().is_none());
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub(crate) struct Budget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
@@ -23,12 +23,18 @@ pub(crate) struct Permit {
 impl Budget {
     /// A budget of that many descriptors.
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }))
+    }
+
+    /// Changes how many there are; what is taken stays taken.
+    pub(crate) fn resize(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes `count` descriptors out of the budget, if that many are left.
     pub(crate) fn acquire(&self, count: usize) -> Option<Permit> {
-        let take = |used: usize| used.checked_add(count).filter(|sum| *sum <= self.0.limit);
+        let limit = self.0.limit.load(Ordering::Relaxed);
+        let take = |used: usize| used.checked_add(count).filter(|sum| *sum <= limit);
         self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         Some(Permit { budget: self.clone(), count })
     }

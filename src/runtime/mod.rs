@@ -1,4 +1,5 @@
-//! One runtime: two threads, however many sandboxes, and the registry of sandboxes.
+//! One runtime: two threads, however many sandboxes (and one more for the moment in which one is planned), and
+//! the registry of sandboxes.
 
 mod control;
 mod host;
@@ -11,12 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use once_cell::sync::OnceCell;
 
 use crate::config::Config;
-use crate::engine;
+use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::{doctor, report::Report};
-use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
+use crate::sandbox::{Command, Control, Creation, Plan, Sandbox, Shared, State, WeakSandbox};
 use crate::sys::limits;
 
 /// Descriptors that are left to the host, whatever its limit.
@@ -63,9 +64,13 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 /// The process's descriptors, for all runtimes together.
 static BUDGET: OnceCell<Budget> = OnceCell::new();
 
-fn descriptors() -> Result<Budget> {
+/// The budget, by the limit that is in force now.
+fn budget() -> Result<Budget> {
     let (soft, _) = limits::descriptors().context("the limit of descriptors")?;
-    Ok(Budget::new(soft.saturating_sub(RESERVE)))
+    let share = soft.saturating_sub(RESERVE);
+    let budget = BUDGET.get_or_init(|| Budget::new(share));
+    budget.resize(share);
+    Ok(budget.clone())
 }
 
 /// The process's default runtime.
@@ -75,7 +80,7 @@ impl Runtime {
     /// Makes a runtime: finds runsc, starts the two threads.
     pub fn new(config: &RuntimeConfig) -> Result<Self> {
         let host = Arc::new(host::Host::new(config)?);
-        let budget = BUDGET.get_or_try_init(descriptors)?.clone();
+        let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
         let engine = engine::Engine::start(budget.clone(), requests)?;
@@ -115,10 +120,22 @@ impl Runtime {
         let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
         let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
         self.register(&sandbox)?;
-        // Here and not in the control thread: a mount that hangs must hang its own creator only.
-        let plan = self.inner.host.plan(&shared)?;
+        let plan = self.plan(&shared)?;
         self.inner.way.send(Command::Create(Box::new(Creation::new(shared, plan))))?;
         Ok(sandbox)
+    }
+
+    /// Plans a sandbox: not in the control thread, since a mount that hangs must hang its own creator only, and
+    /// not on the caller's stack, which may be small.
+    fn plan(&self, shared: &Arc<Shared>) -> Result<Plan> {
+        std::thread::scope(|scope| {
+            let work = || self.inner.host.plan(shared);
+            let planner = with_signals_blocked(|| {
+                std::thread::Builder::new().name("sbx-plan".to_owned()).spawn_scoped(scope, work)
+            })?;
+            let planner = planner.context("start a thread to plan the sandbox")?;
+            planner.join().map_err(|_| Error::new(Code::Panic, "planning the sandbox panicked: a bug"))?
+        })
     }
 
     /// Puts a sandbox on the list, if its name is free.

@@ -39,7 +39,8 @@ impl Drop for Scratch {
 
 /// Compiles `tests/DIRECTORY/NAME.c`; linked with the library unless it loads that by itself.
 pub fn compile(directory: &str, name: &str, linked: bool) -> PathBuf {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{directory}-{name}"));
+    // Not in the target directory: another user may run this, and several at once.
+    let program = env::temp_dir().join(format!("sbx-{}-{directory}-{name}", std::process::id()));
     let library = library();
     let mut command = Command::new("cc");
     command
