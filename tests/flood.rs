@@ -1,5 +1,7 @@
 //! Output without end, by itself in its process: memory is measured.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::{PATIENCE, config, eventually, output, runtime, script};

@@ -37,8 +37,24 @@ impl Drop for Scratch {
     }
 }
 
+/// A compiled program; its file goes with this.
+#[derive(Debug)]
+pub struct Program(PathBuf);
+
+impl AsRef<std::ffi::OsStr> for Program {
+    fn as_ref(&self) -> &std::ffi::OsStr {
+        self.0.as_os_str()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Compiles `tests/DIRECTORY/NAME.c`; linked with the library unless it loads that by itself.
-pub fn compile(directory: &str, name: &str, linked: bool) -> PathBuf {
+pub fn compile(directory: &str, name: &str, linked: bool) -> Program {
     // Not in the target directory: another user may run this, and several at once.
     let program = env::temp_dir().join(format!("sbx-{}-{directory}-{name}", std::process::id()));
     let library = library();
@@ -60,7 +76,7 @@ pub fn compile(directory: &str, name: &str, linked: bool) -> PathBuf {
     }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    program
+    Program(program)
 }
 
 /// Whether there is a runsc; where there is none, tests that need it pass, which fails under CI.
