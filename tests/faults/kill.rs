@@ -72,6 +72,8 @@ fn deaths(count: u64, ways: &[&str], seed: u64) {
                     nix::sys::signal::kill(nix::unistd::Pid::from_raw(one.pid), nix::sys::signal::SIGKILL);
             }
         }
+        // By its number too: it may not have executed the other program, and so not have that name, yet.
+        let _ = host.kill();
         host.wait().unwrap();
         drop(host);
         census::bury();
