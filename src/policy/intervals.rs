@@ -31,7 +31,9 @@ impl Intervals {
         let mut taken = other.0.as_slice();
         for &(mut first, last) in &self.0 {
             // What ends before this one begins concerns none of those that follow either.
-            while let Some((_, end)) = taken.first() && *end < first {
+            while let Some((_, end)) = taken.first()
+                && *end < first
+            {
                 taken = taken.get(1..).unwrap_or_default();
             }
             let mut gone = false;
@@ -64,7 +66,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn ranges() -> impl Strategy<Value = Vec<(u128, u128)>> {
-        prop::collection::vec((0u128..60, 0u128..20).prop_map(|(first, length)| (first, first + length)), 0..12)
+        prop::collection::vec(
+            (0u128..60, 0u128..20).prop_map(|(first, length)| (first, first + length)),
+            0..12,
+        )
     }
 
     fn within(ranges: &[(u128, u128)], number: u128) -> bool {

@@ -3,13 +3,20 @@
 //! A policy names its mode when it is made, so that no empty list can be taken for "everything".
 
 pub(crate) mod cidr;
+mod intervals;
+mod rules;
+mod special;
+mod verdict;
 
 use ipnetwork::IpNetwork;
 
+pub use verdict::{Reason, Verdict};
+
 use crate::error::{Code, Error, Result};
+use rules::Rules;
 
 /// The most rules one policy takes.
-const MOST_RULES: usize = 1 << 17;
+const MOST_RULES: u32 = 1 << 17;
 
 /// The rule for what no entry of a policy is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +37,10 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     mode: Mode,
-    allowed: Vec<IpNetwork>,
-    denied: Vec<IpNetwork>,
+    allowed: Rules,
+    denied: Rules,
+    /// How many entries were added, and so the number of the next.
+    entries: u32,
     bad: Option<Refusal>,
 }
 
@@ -41,7 +50,7 @@ struct Refusal(Code, String);
 
 impl Policy {
     fn new(mode: Mode) -> Self {
-        Self { mode, allowed: Vec::new(), denied: Vec::new(), bad: None }
+        Self { mode, allowed: Rules::default(), denied: Rules::default(), entries: 0, bad: None }
     }
 
     /// Any public address may be reached, but what is denied.
@@ -68,7 +77,7 @@ impl Policy {
                 )));
             }
             let range = cidr::parse(range)?;
-            push(&mut policy.allowed, range)
+            policy.push(range, true)
         })
     }
 
@@ -81,7 +90,7 @@ impl Policy {
                 )));
             }
             let range = cidr::parse(range)?;
-            push(&mut policy.denied, range)
+            policy.push(range, false)
         })
     }
 
@@ -100,7 +109,7 @@ impl Policy {
                 Code::Unsupported,
                 "an open policy can't be enforced by this version; give no policy, an empty allowlist or a blocked one",
             )),
-            Mode::Allowlist if !self.allowed.is_empty() => Err(Error::new(
+            Mode::Allowlist if self.allowed.len() > 0 => Err(Error::new(
                 Code::Unsupported,
                 "an allowlist with entries can't be enforced by this version; give no policy or an empty allowlist",
             )),
@@ -113,16 +122,18 @@ impl Policy {
         self.mode
     }
 
-    /// The allowed ranges, in the order they were given.
-    #[cfg(test)]
-    pub(crate) fn allowed(&self) -> &[IpNetwork] {
-        &self.allowed
-    }
-
-    /// The denied ranges, in the order they were given.
-    #[cfg(test)]
-    pub(crate) fn denied(&self) -> &[IpNetwork] {
-        &self.denied
+    fn push(&mut self, range: IpNetwork, allowed: bool) -> Result<()> {
+        let number = self.entries;
+        if number >= MOST_RULES {
+            return Err(Error::new(Code::Limit, format!("a policy takes at most {MOST_RULES} entries")));
+        }
+        if allowed {
+            self.allowed.add(range, number)
+        } else {
+            self.denied.add(range, number)
+        }
+        self.entries += 1;
+        Ok(())
     }
 
     fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {
@@ -141,14 +152,6 @@ impl Policy {
     }
 }
 
-fn push(ranges: &mut Vec<IpNetwork>, range: IpNetwork) -> Result<()> {
-    if ranges.len() >= MOST_RULES {
-        return Err(Error::new(Code::Limit, format!("a policy takes at most {MOST_RULES} ranges of a kind")));
-    }
-    ranges.push(range);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +167,7 @@ mod tests {
         let error = policy.check().unwrap_err();
         assert_eq!(error.code(), Code::Invalid);
         assert!(error.message().contains("first"), "{error}");
-        assert_eq!(policy.allowed().len(), 2);
+        assert_eq!(policy.allowed.len(), 2);
     }
 
     #[test]
@@ -174,7 +177,7 @@ mod tests {
         assert!(Policy::blocked().deny_cidr("192.0.2.0/24").is_err());
         let mut open = Policy::open();
         open.deny_cidr("192.0.2.0/24").unwrap();
-        assert_eq!(open.denied().len(), 1);
+        assert_eq!(open.denied.len(), 1);
     }
 
     #[test]

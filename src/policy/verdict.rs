@@ -1,0 +1,330 @@
+//! May a sandbox with this policy reach that address, and why?
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::intervals::Intervals;
+use super::special::{self, Class, METADATA, RANGES, Range};
+use super::{Mode, Policy};
+
+/// Why an address may or may not be reached. The numbers are part of the C ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum Reason {
+    /// Allowed: a public address, and the policy is open.
+    Open = 1,
+    /// Allowed by an entry.
+    Listed = 2,
+    /// Denied: the policy is blocked.
+    Blocked = -1,
+    /// Denied by an entry, which wins over everything.
+    Denied = -2,
+    /// Denied: no entry of the allowlist is around it.
+    NotListed = -3,
+    /// Denied: private, link-local or otherwise special, and no entry lies inside that range.
+    Protected = -4,
+    /// Denied: a cloud's metadata service, and no entry is for this very address.
+    Metadata = -5,
+    /// Denied: an address of the host, and no entry is for this very address.
+    Host = -6,
+    /// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
+    Never = -7,
+}
+
+/// What a policy says of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why.
+    pub reason: Reason,
+    /// The entry that decided: its place among the policy's entries, in the order in which they were added.
+    pub rule: Option<u32>,
+    /// The special range that the address lies in, if that decided.
+    pub range: Option<&'static str>,
+}
+
+impl Verdict {
+    /// Whether it may be reached.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self.reason, Reason::Open | Reason::Listed)
+    }
+
+    fn new(reason: Reason) -> Self {
+        Self { reason, rule: None, range: None }
+    }
+
+    fn by(reason: Reason, rule: u32) -> Self {
+        Self { rule: Some(rule), ..Self::new(reason) }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.reason {
+            Reason::Open => "allowed: a public address, and the policy is open",
+            Reason::Listed => "allowed by an entry",
+            Reason::Blocked => "denied: the policy is blocked",
+            Reason::Denied => "denied by an entry",
+            Reason::NotListed => "denied: no entry of the allowlist is around it",
+            Reason::Protected => "denied: protected, and no entry lies inside that range",
+            Reason::Metadata => "denied: a metadata service, and no entry is for this very address",
+            Reason::Host => "denied: an address of the host, and no entry is for this very address",
+            Reason::Never => "denied, whatever the entries say",
+        };
+        out.write_str(text)?;
+        match (self.rule, self.range) {
+            (Some(rule), _) => write!(out, " (entry {rule})"),
+            (None, Some(range)) => write!(out, " ({range})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl Policy {
+    /// What the policy says of an address. `is_host` tells the host's own addresses, by a look-up at this
+    /// moment; it is asked only where that decides.
+    pub(crate) fn verdict(&self, address: IpAddr, is_host: impl FnOnce(IpAddr) -> bool) -> Verdict {
+        let address = address.to_canonical();
+        if self.mode == Mode::Blocked {
+            return Verdict::new(Reason::Blocked);
+        }
+        if let Some((_, rule)) = self.denied.around(address).next() {
+            return Verdict::by(Reason::Denied, rule);
+        }
+        let class = special::class(address);
+        if let Class::Never(range) = class {
+            return Verdict { range: Some(range.name), ..Verdict::new(Reason::Never) };
+        }
+        // What an entry must be like to open this address, and what to say if none is.
+        let (narrowest, refusal, range) = match class {
+            Class::Metadata => (whole(address), Reason::Metadata, None),
+            _ if is_host(address) => (whole(address), Reason::Host, None),
+            Class::Protected(range) => (range.prefix, Reason::Protected, Some(range.name)),
+            _ if self.mode == Mode::Open => return Verdict::new(Reason::Open),
+            _ => (0, Reason::NotListed, None),
+        };
+        let opens = |(entry, rule): (IpNetwork, u32)| (entry.prefix() >= narrowest).then_some(rule);
+        match self.allowed.around(address).find_map(opens) {
+            Some(rule) => Verdict::by(Reason::Listed, rule),
+            None => Verdict { range, ..Verdict::new(refusal) },
+        }
+    }
+
+    /// What may be reached as far as the entries say, for the kernel's sets: IPv4, IPv6. The host's own
+    /// addresses are still in it; the verdict knows those.
+    pub(crate) fn reachable(&self) -> (Intervals, Intervals) {
+        (self.reachable_of(false), self.reachable_of(true))
+    }
+
+    fn reachable_of(&self, ipv6: bool) -> Intervals {
+        let of_version = |range: &IpNetwork| range.is_ipv6() == ipv6;
+        let special: Vec<IpNetwork> = RANGES
+            .iter()
+            .filter_map(|range| IpNetwork::new(range.first, range.prefix).ok())
+            .chain(METADATA.iter().filter_map(|address| IpNetwork::new(*address, whole(*address)).ok()))
+            .filter(of_version)
+            .collect();
+        let everything = if ipv6 { "::/0" } else { "0.0.0.0/0" };
+        let entries: Vec<IpNetwork> = match self.mode {
+            Mode::Blocked => Vec::new(),
+            Mode::Open => everything.parse().into_iter().collect(),
+            Mode::Allowlist => self.allowed.ranges().filter(of_version).collect(),
+        };
+        // An entry opens what is around it, but none of the special ranges that lie within it.
+        let mut open = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let within: Vec<_> = special
+                .iter()
+                .filter(|range| range.prefix() > entry.prefix() && entry.contains(range.ip()))
+                .map(ends)
+                .collect();
+            if within.is_empty() {
+                open.push(ends(&entry));
+            } else {
+                open.extend(
+                    Intervals::from_any(vec![ends(&entry)]).minus(&Intervals::from_any(within)).iter(),
+                );
+            }
+        }
+        let never = Intervals::from_any(never_of(ipv6));
+        let denied =
+            Intervals::from_any(self.denied.ranges().filter(of_version).map(|range| ends(&range)).collect());
+        Intervals::from_any(open).minus(&never).minus(&denied)
+    }
+}
+
+/// What is never reached: such a range, without the ones inside it that may be opened (::1 in ::/8).
+fn never_of(ipv6: bool) -> Vec<(u128, u128)> {
+    let of_version = |range: &&Range| range.first.is_ipv6() == ipv6;
+    let network = |range: &Range| IpNetwork::new(range.first, range.prefix).ok().map(|range| ends(&range));
+    let mut all = Vec::new();
+    for never in RANGES.iter().filter(|range| !range.openable).filter(of_version) {
+        let inside = RANGES.iter().filter(|range| range.openable && range.prefix > never.prefix);
+        let inside = inside.filter(|range| never.contains(range.first)).filter_map(network).collect();
+        let around = Intervals::from_any(network(never).into_iter().collect());
+        all.extend(around.minus(&Intervals::from_any(inside)).iter());
+    }
+    all
+}
+
+fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The first and the last address of a range, as numbers.
+fn ends(range: &IpNetwork) -> (u128, u128) {
+    match range {
+        IpNetwork::V4(range) => (range.network().to_bits().into(), range.broadcast().to_bits().into()),
+        IpNetwork::V6(range) => (range.network().to_bits(), range.broadcast().to_bits()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn allowlist(entries: &[&str]) -> Policy {
+        let mut policy = Policy::allowlist();
+        for entry in entries {
+            policy.allow_cidr(entry).unwrap();
+        }
+        policy
+    }
+
+    fn reason(policy: &Policy, address: &str) -> Reason {
+        policy.verdict(address.parse().unwrap(), |address| address == Ipv4Addr::new(8, 8, 4, 4)).reason
+    }
+
+    #[test]
+    fn open_means_public_and_nothing_else() {
+        let mut policy = Policy::open();
+        policy.deny_cidr("1.1.1.0/24").unwrap();
+        for (address, expected) in [
+            ("8.8.8.8", Reason::Open),
+            ("2600::1", Reason::Open),
+            ("1.1.1.1", Reason::Denied),
+            ("::ffff:1.1.1.1", Reason::Denied),
+            ("::ffff:10.0.0.1", Reason::Protected),
+            ("10.0.0.1", Reason::Protected),
+            ("127.0.0.1", Reason::Protected),
+            ("169.254.169.254", Reason::Metadata),
+            ("168.63.129.16", Reason::Metadata),
+            ("8.8.4.4", Reason::Host),
+            ("0.0.0.0", Reason::Never),
+            ("192.0.0.1", Reason::Never),
+            ("64:ff9b::808:808", Reason::Never),
+            ("fe80::1", Reason::Never),
+            ("fd00::1", Reason::Protected),
+        ] {
+            assert_eq!(reason(&policy, address), expected, "{address}");
+        }
+        assert_eq!(reason(&Policy::blocked(), "8.8.8.8"), Reason::Blocked);
+    }
+
+    #[test]
+    fn an_entry_opens_a_protected_range_only_from_inside() {
+        let wide = allowlist(&["0.0.0.0/0", "::/0"]);
+        for (address, expected) in [
+            ("8.8.8.8", Reason::Listed),
+            ("10.1.2.3", Reason::Protected),
+            ("169.254.169.254", Reason::Metadata),
+            ("8.8.4.4", Reason::Host),
+            ("224.0.0.1", Reason::Never),
+            ("::1", Reason::Protected),
+        ] {
+            assert_eq!(reason(&wide, address), expected, "{address}");
+        }
+        let inside =
+            allowlist(&["10.1.0.0/16", "169.254.0.0/16", "224.0.0.0/8", "192.0.0.0/24", "8.8.4.4/32"]);
+        for (address, expected) in [
+            ("10.1.2.3", Reason::Listed),
+            ("10.2.0.0", Reason::Protected),
+            ("169.254.1.1", Reason::Listed),
+            ("169.254.169.254", Reason::Metadata),
+            ("224.0.0.1", Reason::Never),
+            ("192.0.0.9", Reason::Listed),
+            ("192.0.0.192", Reason::Metadata),
+            ("192.0.0.2", Reason::Never),
+            ("8.8.4.4", Reason::Listed),
+            ("8.8.8.8", Reason::NotListed),
+        ] {
+            assert_eq!(reason(&inside, address), expected, "{address}");
+        }
+        assert_eq!(reason(&allowlist(&["169.254.169.254/32"]), "169.254.169.254"), Reason::Listed);
+        assert_eq!(reason(&allowlist(&[]), "8.8.8.8"), Reason::NotListed);
+    }
+
+    #[test]
+    fn the_entry_that_decided_is_named() {
+        let mut policy = allowlist(&["1.0.0.0/8", "1.2.0.0/16"]);
+        policy.deny_cidr("1.2.3.0/24").unwrap();
+        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| false).rule;
+        assert_eq!(
+            (rule("1.1.1.1"), rule("1.2.1.1"), rule("1.2.3.4"), rule("2.2.2.2")),
+            (Some(0), Some(1), Some(2), None)
+        );
+    }
+
+    fn v4_entry() -> impl Strategy<Value = String> {
+        // Mostly near the edges of the special ranges.
+        let near =
+            prop::sample::select(RANGES.iter().filter(|range| range.first.is_ipv4()).collect::<Vec<_>>());
+        let base = prop_oneof![
+            near.prop_map(|range| u32::from_be_bytes(match range.first {
+                IpAddr::V4(first) => first.octets(),
+                IpAddr::V6(_) => [0; 4],
+            })),
+            any::<u32>(),
+        ];
+        (base, 0u8..=32).prop_map(|(bits, prefix)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            format!("{}/{prefix}", Ipv4Addr::from_bits(bits & mask))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        /// The kernel's sets and the verdict agree at every edge, and one beyond.
+        #[test]
+        fn sets_and_verdict_agree(
+            open: bool,
+            allowed in prop::collection::vec(v4_entry(), 0..8),
+            denied in prop::collection::vec(v4_entry(), 0..4),
+        ) {
+            let mut policy = if open { Policy::open() } else { Policy::allowlist() };
+            if !open {
+                for entry in &allowed {
+                    policy.allow_cidr(entry).unwrap();
+                }
+            }
+            for entry in &denied {
+                policy.deny_cidr(entry).unwrap();
+            }
+            let (v4, v6) = policy.reachable();
+            let special = RANGES.iter().filter_map(|range| IpNetwork::new(range.first, range.prefix).ok());
+            let entries = allowed.iter().chain(&denied).map(|entry| entry.parse::<IpNetwork>().unwrap());
+            let mut points = Vec::new();
+            for range in special.chain(entries) {
+                let (first, last) = ends(&range);
+                points.extend([first.saturating_sub(1), first, last, last.saturating_add(1)].map(|point| (range.is_ipv6(), point)));
+            }
+            for (ipv6, point) in points {
+                let (address, set): (IpAddr, _) = if ipv6 {
+                    (Ipv6Addr::from_bits(point).into(), &v6)
+                } else {
+                    (Ipv4Addr::from_bits(u32::try_from(point).unwrap_or(u32::MAX)).into(), &v4)
+                };
+                if address.to_canonical() != address {
+                    continue;
+                }
+                let number = match address { IpAddr::V4(a) => a.to_bits().into(), IpAddr::V6(a) => a.to_bits() };
+                let verdict = policy.verdict(address, |_| false);
+                prop_assert_eq!(set.contains(number), verdict.is_allowed(), "{} {:?}", address, verdict);
+            }
+        }
+    }
+}
