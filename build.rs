@@ -49,6 +49,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "report",
         "list",
         "queue",
+        "verdict",
         "policy",
         "config",
         "config_network",

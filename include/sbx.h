@@ -29,12 +29,14 @@
 #ifdef __cplusplus
 #define SBX_ERROR_INIT {static_cast<uint32_t>(sizeof(sbx_error)), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {static_cast<uint32_t>(sizeof(sbx_exit)), 0, 0, 0, 0, 0}
+#define SBX_VERDICT_INIT {static_cast<uint32_t>(sizeof(sbx_verdict)), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT \
   {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
+#define SBX_VERDICT_INIT {(uint32_t)sizeof(sbx_verdict), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
 #endif
@@ -171,6 +173,36 @@
 // Standard error goes where standard output goes. For SBX_STDERR only.
 #define SBX_STREAM_MERGED 2
 
+// Allowed: a public address, and the policy is open.
+#define SBX_REASON_OPEN 1
+
+// Allowed by an entry.
+#define SBX_REASON_LISTED 2
+
+// Denied: the policy is blocked.
+#define SBX_REASON_BLOCKED -1
+
+// Denied by an entry, which wins over everything.
+#define SBX_REASON_DENIED -2
+
+// Denied: no entry of the allowlist is around it.
+#define SBX_REASON_NOT_LISTED -3
+
+// Denied: private, link-local or otherwise special, and no entry lies inside that range.
+#define SBX_REASON_PROTECTED -4
+
+// Denied: a cloud's metadata service, and no entry is for this very address.
+#define SBX_REASON_METADATA -5
+
+// Denied: an address of the host, and no entry is for this very address.
+#define SBX_REASON_HOST -6
+
+// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
+#define SBX_REASON_NEVER -7
+
+// Denied: neither TCP nor UDP.
+#define SBX_REASON_PROTOCOL -8
+
 // For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
@@ -275,6 +307,21 @@ typedef struct sbx_event {
     // A text for people, or empty.
     char detail[280];
 } sbx_event;
+
+// What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
+typedef struct sbx_verdict {
+    // sizeof(sbx_verdict), or 0.
+    uint32_t size;
+    // 1 if it may be reached, 0 if not.
+    int32_t allowed;
+    // Why: SBX_REASON_....
+    int32_t reason;
+    // The entry that decided: its place among the policy's entries, from 0, in the order in which they were
+    // added; -1 if none did.
+    int32_t rule;
+    // The same for people, terminated.
+    char detail[240];
+} sbx_verdict;
 
 // How a sandbox ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 typedef struct sbx_exit {
@@ -504,6 +551,25 @@ int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
 // Requires:
 // `cidr` must be a terminated text or NULL.
 int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
+
+// Says what a policy says of an address, and why: without any sandbox, and without sending anything.
+//
+// `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
+// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
+// addresses are known by a look-up in its routing at this moment. Any thread, never blocks.
+//
+// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
+// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error
+// struct or be NULL.
+int sbx_policy_check(const struct sbx_policy *policy,
+                     const char *address,
+                     uint32_t port,
+                     uint32_t protocol,
+                     struct sbx_verdict *verdict,
+                     struct sbx_error *error);
 
 // Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
 //

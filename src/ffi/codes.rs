@@ -94,6 +94,36 @@ pub const SBX_STREAM_DESCRIPTOR: i32 = 1;
 /// Standard error goes where standard output goes. For SBX_STDERR only.
 pub const SBX_STREAM_MERGED: i32 = 2;
 
+/// Allowed: a public address, and the policy is open.
+pub const SBX_REASON_OPEN: i32 = 1;
+
+/// Allowed by an entry.
+pub const SBX_REASON_LISTED: i32 = 2;
+
+/// Denied: the policy is blocked.
+pub const SBX_REASON_BLOCKED: i32 = -1;
+
+/// Denied by an entry, which wins over everything.
+pub const SBX_REASON_DENIED: i32 = -2;
+
+/// Denied: no entry of the allowlist is around it.
+pub const SBX_REASON_NOT_LISTED: i32 = -3;
+
+/// Denied: private, link-local or otherwise special, and no entry lies inside that range.
+pub const SBX_REASON_PROTECTED: i32 = -4;
+
+/// Denied: a cloud's metadata service, and no entry is for this very address.
+pub const SBX_REASON_METADATA: i32 = -5;
+
+/// Denied: an address of the host, and no entry is for this very address.
+pub const SBX_REASON_HOST: i32 = -6;
+
+/// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
+pub const SBX_REASON_NEVER: i32 = -7;
+
+/// Denied: neither TCP nor UDP.
+pub const SBX_REASON_PROTOCOL: i32 = -8;
+
 /// For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 /// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 pub const SBX_RUNTIME_NO_USER_NAMESPACE: u32 = 1;
@@ -103,6 +133,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::event::EventKind;
+    use crate::policy::Reason;
     use crate::sandbox::ExitReason;
 
     #[test]
@@ -146,6 +177,20 @@ mod tests {
             (ExitReason::TimedOut, SBX_EXIT_TIMED_OUT),
             (ExitReason::Terminated, SBX_EXIT_TERMINATED),
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
+        ] {
+            assert_eq!(reason as i32, number);
+        }
+        for (reason, number) in [
+            (Reason::Open, SBX_REASON_OPEN),
+            (Reason::Listed, SBX_REASON_LISTED),
+            (Reason::Blocked, SBX_REASON_BLOCKED),
+            (Reason::Denied, SBX_REASON_DENIED),
+            (Reason::NotListed, SBX_REASON_NOT_LISTED),
+            (Reason::Protected, SBX_REASON_PROTECTED),
+            (Reason::Metadata, SBX_REASON_METADATA),
+            (Reason::Host, SBX_REASON_HOST),
+            (Reason::Never, SBX_REASON_NEVER),
+            (Reason::Protocol, SBX_REASON_PROTOCOL),
         ] {
             assert_eq!(reason as i32, number);
         }

@@ -35,4 +35,5 @@ pub(crate) mod structs;
 #[cfg(feature = "test-hooks")]
 pub(crate) mod test_hooks;
 pub(crate) mod tunnel_map;
+pub(crate) mod verdict;
 pub(crate) mod version;

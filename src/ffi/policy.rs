@@ -8,7 +8,9 @@ use super::call::{on, or};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
-use crate::error::Result;
+use super::structs;
+use super::verdict::sbx_verdict;
+use crate::error::{Error, Result};
 use crate::policy::Policy;
 
 /// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
@@ -112,6 +114,50 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
     unsafe {
         on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::text("CIDR range", cidr), |policy, range| policy.deny_cidr(range).map(drop))
+        })
+    }
+}
+
+/// Says what a policy says of an address, and why: without any sandbox, and without sending anything.
+///
+/// `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
+/// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
+/// addresses are known by a look-up in its routing at this moment. Any thread, never blocks.
+///
+/// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
+/// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error
+/// struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_check(
+    policy: *const sbx_policy,
+    address: *const c_char,
+    port: u32,
+    protocol: u32,
+    verdict: *mut sbx_verdict,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<PolicyObject>(policy.cast_mut(), error, |policy| {
+            if verdict.is_null() {
+                return Err(Error::invalid("verdict: must not be NULL"));
+            }
+            let size = structs::size(verdict)?;
+            let text = input::text("address", address)?;
+            let address = text.parse().map_err(|_| {
+                Error::invalid(format!(
+                    "address {text:?}: must be an IPv4 or IPv6 address; names are not looked up"
+                ))
+            })?;
+            input::port(port)?;
+            let protocol = u8::try_from(protocol)
+                .map_err(|_| Error::invalid(format!("protocol {protocol}: an IP protocol is 0 to 255")))?;
+            let found = policy.copy()?.explain(address, protocol)?;
+            structs::write(verdict, size, &sbx_verdict::from(&found));
+            Ok(0)
         })
     }
 }

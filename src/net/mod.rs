@@ -3,6 +3,7 @@
 //! Everything is configured from outside, by the library, over sockets that the keeper opened in the two
 //! network namespaces and passed: the owner of a user namespace may do that. No `ip` and no `nft` is run.
 
+mod explain;
 pub(crate) mod lookup;
 mod message;
 mod netlink;

@@ -42,6 +42,7 @@ impl Rules {
     }
 
     /// All ranges, in no order.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the kernel's sets"))]
     pub(crate) fn ranges(&self) -> impl Iterator<Item = IpNetwork> {
         self.numbers.keys().copied()
     }

@@ -90,7 +90,7 @@ pub(crate) const RANGES: &[Range] = &[
     never(v6([0x4000, 0, 0, 0], 2, "reserved, and segment routing (RFC 9602)")),
     never(v6([0x8000, 0, 0, 0], 1, "reserved")),
     v6([0xfc00, 0, 0, 0], 7, "unique local (RFC 4193)"),
-    never(v6([0xfd73, 0x6278, 0x6e65, 0x7400], 64, "the sandbox's own network")),
+    never(v6([0xfd73, 0x6278, 0x6e65, 0], 64, "the sandbox's own network")),
     never(v6([0xfe80, 0, 0, 0], 10, "link-local (RFC 4291)")),
     never(v6([0xfec0, 0, 0, 0], 10, "site-local (RFC 3879)")),
     never(v6([0xff00, 0, 0, 0], 8, "multicast (RFC 4291)")),
@@ -238,7 +238,7 @@ mod tests {
         assert!(matches!(of("192.0.0.9"), Class::Protected(range) if range.prefix == 24));
         assert!(matches!(of("192.0.0.2"), Class::Never(range) if range.prefix == 29));
         assert!(matches!(of("2001:0:1::"), Class::Never(range) if range.prefix == 32));
-        assert!(matches!(of("fd73:6278:6e65:7400::2"), Class::Never(_)));
+        assert!(matches!(of("fd73:6278:6e65::2"), Class::Never(_)));
         assert!(matches!(of("fd73::2"), Class::Protected(_)));
     }
 }

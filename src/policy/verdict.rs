@@ -9,6 +9,10 @@ use super::intervals::Intervals;
 use super::special::{self, Class, METADATA, RANGES, Range};
 use super::{Mode, Policy};
 
+/// IP protocols (IANA).
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 /// Why an address may or may not be reached. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -32,6 +36,8 @@ pub enum Reason {
     Host = -6,
     /// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
     Never = -7,
+    /// Denied: neither TCP nor UDP, and nothing else leaves.
+    Protocol = -8,
 }
 
 /// What a policy says of an address.
@@ -72,6 +78,7 @@ impl fmt::Display for Verdict {
             Reason::Metadata => "denied: a metadata service, and no entry is for this very address",
             Reason::Host => "denied: an address of the host, and no entry is for this very address",
             Reason::Never => "denied, whatever the entries say",
+            Reason::Protocol => "denied: neither TCP nor UDP",
         };
         out.write_str(text)?;
         match (self.rule, self.range) {
@@ -112,12 +119,32 @@ impl Policy {
         }
     }
 
+    /// What the policy says of traffic of that IP protocol (6 is TCP, 17 UDP) to an address.
+    pub(crate) fn verdict_on(
+        &self,
+        address: IpAddr,
+        protocol: u8,
+        is_host: impl FnOnce(IpAddr) -> bool,
+    ) -> Verdict {
+        let verdict = self.verdict(address, is_host);
+        match protocol {
+            TCP | UDP => verdict,
+            _ if !verdict.is_allowed() => verdict,
+            _ => Verdict::new(Reason::Protocol),
+        }
+    }
+
     /// What may be reached as far as the entries say, for the kernel's sets: IPv4, IPv6. The host's own
     /// addresses are still in it; the verdict knows those.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "the kernel's sets are empty as long as nothing may leave")
+    )]
     pub(crate) fn reachable(&self) -> (Intervals, Intervals) {
         (self.reachable_of(false), self.reachable_of(true))
     }
 
+    #[cfg_attr(not(test), allow(dead_code, reason = "as above"))]
     fn reachable_of(&self, ipv6: bool) -> Intervals {
         let of_version = |range: &IpNetwork| range.is_ipv6() == ipv6;
         let special: Vec<IpNetwork> = RANGES
@@ -155,6 +182,7 @@ impl Policy {
     }
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "as above"))]
 /// What is never reached: such a range, without the ones inside it that may be opened (::1 in ::/8).
 fn never_of(ipv6: bool) -> Vec<(u128, u128)> {
     let of_version = |range: &&Range| range.first.is_ipv6() == ipv6;
@@ -174,6 +202,7 @@ fn whole(address: IpAddr) -> u8 {
 }
 
 /// The first and the last address of a range, as numbers.
+#[cfg_attr(not(test), allow(dead_code, reason = "as above"))]
 fn ends(range: &IpNetwork) -> (u128, u128) {
     match range {
         IpNetwork::V4(range) => (range.network().to_bits().into(), range.broadcast().to_bits().into()),

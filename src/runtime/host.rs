@@ -1,6 +1,7 @@
 //! What a runtime has of its host: runsc, the keeper's program, the certificate authority.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::net;
 use crate::runsc::doctor::LiveProbe;
 use crate::runsc::find::{Locator, Search};
 use crate::sandbox::{Plan, Shared};
+use crate::sys::secure;
 use crate::tunnel::Authority;
 
 /// Read from the environment when the runtime is made, and never again.
@@ -29,7 +31,7 @@ impl Host {
     pub(super) fn new(config: &RuntimeConfig) -> Result<Self> {
         let locator = locator(config);
         locator.locate()?;
-        let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER"));
+        let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from));
         Ok(Self {
             locator,
             program: Program::new(keeper.as_deref())?,
@@ -74,17 +76,22 @@ fn one_user() -> Result<()> {
 pub(super) fn locator(config: &RuntimeConfig) -> Locator {
     Locator::new(Search {
         explicit: config.runsc.clone(),
-        variable: env::var_os("SBX_RUNSC"),
-        path: env::var_os("PATH"),
+        variable: environment("SBX_RUNSC"),
+        path: environment("PATH"),
     })
 }
 
-fn environment(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+/// A variable that names programs to run. In a setuid program it is the word of whoever started that, and
+/// counts for nothing (secure_getenv(3)).
+fn environment(name: &str) -> Option<OsString> {
+    if secure::is_secure() {
+        return None;
+    }
+    env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// What a keeper can do here: tried by having one make its namespaces, and laying links and rules in them.
 pub(super) fn trial(config: &RuntimeConfig) -> Option<LiveProbe> {
-    let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER"));
+    let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from));
     Some(super::trial::run(keeper.as_deref(), config.user_namespace))
 }

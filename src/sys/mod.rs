@@ -13,6 +13,7 @@ pub(crate) mod memfd;
 pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod random;
+pub(crate) mod secure;
 pub(crate) mod signal_guard;
 pub(crate) mod socket;
 pub(crate) mod spawn;

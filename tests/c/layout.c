@@ -6,6 +6,9 @@ int main(void) {
     SIZE(sbx_error);
     FIELD(sbx_error, size); FIELD(sbx_error, code); FIELD(sbx_error, os_error); FIELD(sbx_error, reserved);
     FIELD(sbx_error, message);
+    SIZE(sbx_verdict);
+    FIELD(sbx_verdict, size); FIELD(sbx_verdict, allowed); FIELD(sbx_verdict, reason); FIELD(sbx_verdict, rule);
+    FIELD(sbx_verdict, detail);
     SIZE(sbx_exit);
     FIELD(sbx_exit, size); FIELD(sbx_exit, reason); FIELD(sbx_exit, code); FIELD(sbx_exit, signal);
     FIELD(sbx_exit, runtime_ms); FIELD(sbx_exit, reserved);

@@ -1,0 +1,40 @@
+/* sbx_policy_check: what a policy says, without any sandbox. */
+#include "check.h"
+
+int main(void) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_verdict verdict = SBX_VERDICT_INIT;
+    sbx_policy *open = sbx_policy_new_open(), *list = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_check(open, "8.8.8.8", 443, 6, &verdict, &error) == 0);
+    CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_OPEN && verdict.rule == -1);
+    CHECK(sbx_policy_check(open, "10.0.0.1", 443, 6, &verdict, &error) == 0);
+    CHECK(verdict.allowed == 0 && verdict.reason == SBX_REASON_PROTECTED && strstr(verdict.detail, "RFC 1918") != NULL);
+    CHECK(sbx_policy_check(open, "127.0.0.1", 443, 6, &verdict, &error) == 0 && verdict.reason == SBX_REASON_HOST);
+    CHECK(sbx_policy_allow_cidr(list, "203.0.113.0/24") == 0 && sbx_policy_deny_cidr(list, "203.0.113.7/32") == 0);
+    CHECK(sbx_policy_check(list, "203.0.113.1", 1, 17, &verdict, &error) == 0);
+    CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_LISTED && verdict.rule == 0);
+    CHECK(sbx_policy_check(list, "203.0.113.7", 1, 17, &verdict, &error) == 0);
+    CHECK(verdict.reason == SBX_REASON_DENIED && verdict.rule == 1);
+    CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTOCOL);
+
+    /* Bad arguments are named, and the verdict stays as it was. */
+    CHECK(sbx_policy_check(list, "example.org", 1, 6, &verdict, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "example.org") != NULL && verdict.reason == SBX_REASON_PROTOCOL);
+    CHECK(sbx_policy_check(list, "1.1.1.1", 0, 6, &verdict, &error) == SBX_EINVALID);
+    CHECK(sbx_policy_check(list, "1.1.1.1", 1, 256, &verdict, &error) == SBX_EINVALID);
+    CHECK(sbx_policy_check(list, NULL, 1, 6, &verdict, &error) == SBX_EINVALID);
+    CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_policy_check(NULL, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EHANDLE);
+    verdict.size = 3;
+    CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, &verdict, &error) == SBX_ESIZE);
+    verdict.size = 0;
+    CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, &verdict, &error) == 0);
+    /* A bad entry spoils the policy until it is freed. */
+    CHECK(sbx_policy_allow_cidr(list, "10.0.0.5/8") == SBX_EINVALID);
+    CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "10.0.0.5/8") != NULL);
+    sbx_policy_free(open);
+    sbx_policy_free(list);
+    CHECK(sbx_policy_check(open, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EHANDLE);
+    return 0;
+}
