@@ -14,7 +14,7 @@ use crate::sys::spawn::{self, Child, Command, Executable};
 use crate::sys::{memfd, pidfd};
 
 /// The program, made by `build.rs`.
-const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
+pub(super) const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
 /// Names the sources of the program; the keeper compares it with its own.
 const BUILD: &str = env!("SBX_BUILD");
 

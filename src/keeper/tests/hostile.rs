@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -16,12 +18,13 @@ use proptest::test_runner::TestRunner;
 use super::wire::{any_message, changes, to_init, to_keeper};
 use super::{PATIENCE, readable};
 use crate::error::Code;
+use crate::keeper::client::EMBEDDED;
 use crate::keeper::wire::init::{Reply, Request, Source, Start};
 use crate::keeper::wire::keeper;
 use crate::process::Init;
 use crate::sys::channel::{self, Channel};
-use crate::sys::pidfd;
 use crate::sys::spawn::{self, Child, Command, Executable};
+use crate::sys::{memfd, pidfd};
 
 /// One packet, as it is, with descriptors. False if the peer is gone.
 fn packet(socket: &OwnedFd, bytes: &[u8], fds: &[i32]) -> bool {
@@ -142,9 +145,15 @@ impl Named {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("sbx-hostile-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("sbx-hostile-{}-{number}", process::id()));
         fs::create_dir(&path).unwrap();
-        std::os::unix::fs::symlink(env!("SBX_KEEPER_PROGRAM"), path.join("init")).unwrap();
+        // From the bytes that the library has in itself: what they were made from may be anywhere, or gone. By
+        // another process, so that no child of this one can hold the file open for writing when it is run.
+        let program = memfd::program(EMBEDDED, &[]).unwrap();
+        let copied =
+            process::Command::new("cp").arg("/dev/stdin").arg(path.join("init")).stdin(program).status();
+        assert!(copied.unwrap().success());
+        fs::set_permissions(path.join("init"), fs::Permissions::from_mode(0o755)).unwrap();
         Self(path)
     }
 
@@ -189,7 +198,7 @@ fn real_init(named: &Named) -> (OwnedFd, Child) {
 
 fn real_keeper() -> (OwnedFd, Child) {
     let arguments = [c"sbx-keeper".into(), CString::new(env!("SBX_BUILD")).unwrap()];
-    real(env!("SBX_KEEPER_PROGRAM"), &arguments)
+    real(Named::new().init().to_str().unwrap(), &arguments)
 }
 
 /// It ends by itself, and not by a signal.
@@ -357,7 +366,9 @@ fn the_keeper_takes_any_well_formed_request() {
 
 #[test]
 fn a_keeper_of_another_build_says_so() {
-    let (socket, child) = real(env!("SBX_KEEPER_PROGRAM"), &[c"sbx-keeper".into(), c"another".into()]);
+    let named = Named::new();
+    let program = named.init();
+    let (socket, child) = real(program.to_str().unwrap(), &[c"sbx-keeper".into(), c"another".into()]);
     let mut channel = Channel::new(socket);
     until(&mut channel, |bytes| {
         let Ok(keeper::Reply::Failed { step, errno }) = keeper::Reply::decode(bytes) else {
@@ -371,6 +382,6 @@ fn a_keeper_of_another_build_says_so() {
         true
     });
     assert_eq!(ends(&child, "another build"), 1);
-    let (_socket, child) = real(env!("SBX_KEEPER_PROGRAM"), &[c"somebody".into()]);
+    let (_socket, child) = real(program.to_str().unwrap(), &[c"somebody".into()]);
     assert_eq!(ends(&child, "another name"), 1);
 }
