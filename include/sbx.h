@@ -4,8 +4,7 @@
  * This header is the reference manual. Rules that hold for all of it:
  *
  * - 0 or more is success, a negative number is one of SBX_E.... sbx_error is the caller's, may be NULL, and
- *   is written on failure only. Results are written on success only; where a handle is the result, its place
- *   is set to NULL on failure.
+ *   is written on failure only. Results are written on success only: on failure their places stay as they were.
  * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros.
  * - A NULL, freed, wrong or foreign handle, NULL where a text is needed, and text that is not UTF-8 are
  *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
