@@ -24,14 +24,14 @@ int main(void) {
         int found = 0;
         DIR *tasks = opendir("/proc/self/task");
         for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
-            char path[300], name[32];
+            char path[300], name[32] = "";
             if (entry->d_name[0] == '.')
                 continue;
             snprintf(path, sizeof path, "self/task/%s", entry->d_name);
             unsigned long long blocked = status_of(path, "SigBlk");
             name_of(path, name);
-            /* Lives for the moment of a plan; one that is ending shows no mask any more. */
-            if (strcmp(name, "sbx-plan") == 0)
+            /* Lives for the moment of a plan; one that is ending shows no mask any more, and then no name. */
+            if (name[0] == '\0' || strcmp(name, "sbx-plan") == 0)
                 continue;
             if (strncmp(name, "sbx-", 4) == 0) {
                 CHECK((blocked & ALL_SIGNALS) == ALL_SIGNALS);
