@@ -56,8 +56,9 @@ impl Drop for Program {
 
 /// Compiles `tests/DIRECTORY/NAME.c`; linked with the library unless it loads that by itself.
 pub fn compile(directory: &str, name: &str, linked: bool) -> Program {
-    // Not in the target directory: another user may run this, and several at once.
-    let program = env::temp_dir().join(format!("sbx-{}-{directory}-{name}", std::process::id()));
+    // Not in the target directory: another user may run this, and several at once. Not with the prefix of the
+    // library's threads, by which tests know those.
+    let program = env::temp_dir().join(format!("host-{}-{directory}-{name}", std::process::id()));
     let library = library();
     let mut command = Command::new("cc");
     command
