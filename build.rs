@@ -51,6 +51,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "queue",
         "verdict",
         "policy",
+        "policy_entries",
         "config",
         "config_network",
         "config_streams",

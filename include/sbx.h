@@ -172,6 +172,15 @@
 // Standard error goes where standard output goes. For SBX_STDERR only.
 #define SBX_STREAM_MERGED 2
 
+// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+#define SBX_POLICY_OPEN 1
+
+// A policy by which only what is allowed may be reached.
+#define SBX_POLICY_ALLOWLIST 2
+
+// A policy of no network at all.
+#define SBX_POLICY_BLOCKED 3
+
 // Allowed: a public address, and the policy is open.
 #define SBX_REASON_OPEN 1
 
@@ -574,6 +583,25 @@ int sbx_policy_check(const struct sbx_policy *policy,
 //
 // A handle that was freed already is ignored.
 void sbx_policy_free(struct sbx_policy *policy);
+
+// What a policy says of what no entry of it is about.
+//
+// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+int sbx_policy_mode(const struct sbx_policy *policy);
+
+// How many entries a policy has. A refused one doesn't count.
+//
+// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_policy_entry_count(const struct sbx_policy *policy);
+
+// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32".
+//
+// `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
+// sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
+// an index that there is no entry for.
+const char *sbx_policy_entry(const struct sbx_policy *policy,
+                             size_t index);
 
 // Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
 // no ports, nothing leaves, 300 s of life.

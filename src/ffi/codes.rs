@@ -94,6 +94,13 @@ pub const SBX_STREAM_DESCRIPTOR: i32 = 1;
 /// Standard error goes where standard output goes. For SBX_STDERR only.
 pub const SBX_STREAM_MERGED: i32 = 2;
 
+/// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+pub const SBX_POLICY_OPEN: i32 = 1;
+/// A policy by which only what is allowed may be reached.
+pub const SBX_POLICY_ALLOWLIST: i32 = 2;
+/// A policy of no network at all.
+pub const SBX_POLICY_BLOCKED: i32 = 3;
+
 /// Allowed: a public address, and the policy is open.
 pub const SBX_REASON_OPEN: i32 = 1;
 
@@ -133,7 +140,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::event::EventKind;
-    use crate::policy::Reason;
+    use crate::policy::{Mode, Reason};
     use crate::sandbox::ExitReason;
 
     #[test]
@@ -179,6 +186,13 @@ mod tests {
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {
             assert_eq!(reason as i32, number);
+        }
+        for (mode, number) in [
+            (Mode::Open, SBX_POLICY_OPEN),
+            (Mode::Allowlist, SBX_POLICY_ALLOWLIST),
+            (Mode::Blocked, SBX_POLICY_BLOCKED),
+        ] {
+            assert_eq!(mode as i32, number);
         }
         for (reason, number) in [
             (Reason::Open, SBX_REASON_OPEN),

@@ -25,6 +25,7 @@ pub(crate) mod input;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod policy;
+pub(crate) mod policy_entries;
 pub(crate) mod queue;
 pub(crate) mod report;
 pub(crate) mod runtime;

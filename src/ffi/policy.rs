@@ -1,14 +1,15 @@
 //! `sbx_policy`.
 
-use std::ffi::{c_char, c_int};
+use std::collections::HashMap;
+use std::ffi::{CString, c_char, c_int};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::call::{on, or};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
-use super::structs;
+use super::structs::{self, c_text};
 use super::verdict::sbx_verdict;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
@@ -22,8 +23,12 @@ pub struct sbx_policy {
     _private: [u8; 0],
 }
 
+/// The policy, and the texts of its entries that were asked for: they live as long as the object.
 #[derive(Debug)]
-pub(super) struct PolicyObject(Mutex<Policy>);
+pub(super) struct PolicyObject {
+    policy: Mutex<Policy>,
+    texts: Mutex<HashMap<usize, CString>>,
+}
 
 impl Object for PolicyObject {
     type Opaque = sbx_policy;
@@ -31,13 +36,34 @@ impl Object for PolicyObject {
 }
 
 impl PolicyObject {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy: Mutex::new(policy), texts: Mutex::default() }
+    }
+
+    fn policy(&self) -> MutexGuard<'_, Policy> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A copy of the policy, its first bad entry included.
     pub(super) fn copy(&self) -> Result<Policy> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.policy().clone())
+    }
+
+    /// What `look` finds in the policy.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
+        look(&self.policy())
+    }
+
+    /// The text of an entry. Entries are never changed, so neither is a text that was given out.
+    pub(super) fn text(&self, index: usize) -> Option<*const c_char> {
+        let text = self.look(|policy| policy.entries().get(index).map(ToString::to_string))?;
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        // A CString's bytes stay where they are when the map moves it.
+        Some(texts.entry(index).or_insert_with(|| c_text(&text)).as_ptr())
     }
 
     fn set(&self, range: Result<&str>, add: impl FnOnce(&mut Policy, &str) -> Result<()>) -> Result<c_int> {
-        let mut policy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut policy = self.policy();
         match range {
             Ok(range) => add(&mut policy, range).map(|()| 0),
             Err(error) => {
@@ -49,7 +75,7 @@ impl PolicyObject {
 }
 
 fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
-    or(ptr::null_mut(), || handle::insert(PolicyObject(Mutex::new(policy()))))
+    or(ptr::null_mut(), || handle::insert(PolicyObject::new(policy())))
 }
 
 /// A policy by which any public address may be reached, save what is denied.

@@ -3,31 +3,32 @@
 //! A policy names its mode when it is made, so that no empty list can be taken for "everything".
 
 pub(crate) mod cidr;
+mod entry;
 #[cfg_attr(not(test), allow(dead_code, reason = "the kernel's sets are empty as long as nothing may leave"))]
 mod intervals;
 mod rules;
 mod special;
 mod verdict;
 
-use ipnetwork::IpNetwork;
-
+pub use entry::Entry;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};
 use rules::Rules;
 
 /// The most rules one policy takes.
-const MOST_RULES: u32 = 1 << 17;
+const MOST_RULES: usize = 1 << 17;
 
-/// The rule for what no entry of a policy is about.
+/// The rule for what no entry of a policy is about. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+#[repr(i32)]
+pub enum Mode {
     /// Any public address may be reached, save the denied ranges.
-    Open,
+    Open = 1,
     /// Nothing but the allowed ranges may be reached.
-    Allowlist,
+    Allowlist = 2,
     /// There is no network at all: nothing leaves, nothing comes in.
-    Blocked,
+    Blocked = 3,
 }
 
 /// What a sandbox may reach: a mode, and ranges that are allowed or denied.
@@ -40,8 +41,8 @@ pub struct Policy {
     mode: Mode,
     allowed: Rules,
     denied: Rules,
-    /// How many entries were added, and so the number of the next.
-    entries: u32,
+    /// As they were added; the place of each is its number.
+    entries: Vec<Entry>,
     bad: Option<Refusal>,
 }
 
@@ -51,7 +52,7 @@ struct Refusal(Code, String);
 
 impl Policy {
     fn new(mode: Mode) -> Self {
-        Self { mode, allowed: Rules::default(), denied: Rules::default(), entries: 0, bad: None }
+        Self { mode, allowed: Rules::default(), denied: Rules::default(), entries: Vec::new(), bad: None }
     }
 
     /// Any public address may be reached, but what is denied.
@@ -78,7 +79,7 @@ impl Policy {
                 )));
             }
             let range = cidr::parse(range)?;
-            policy.push(range, true)
+            policy.push(Entry::Allow(range))
         })
     }
 
@@ -91,7 +92,7 @@ impl Policy {
                 )));
             }
             let range = cidr::parse(range)?;
-            policy.push(range, false)
+            policy.push(Entry::Deny(range))
         })
     }
 
@@ -119,21 +120,26 @@ impl Policy {
     }
 
     /// The rule for what no entry is about.
-    pub(crate) fn mode(&self) -> Mode {
+    pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    fn push(&mut self, range: IpNetwork, allowed: bool) -> Result<()> {
-        let number = self.entries;
-        if number >= MOST_RULES {
+    /// The entries, in the order in which they were added: the place of each is the number by which a
+    /// [`Verdict`] names it.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<()> {
+        let number = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        if self.entries.len() >= MOST_RULES {
             return Err(Error::new(Code::Limit, format!("a policy takes at most {MOST_RULES} entries")));
         }
-        if allowed {
-            self.allowed.add(range, number)
-        } else {
-            self.denied.add(range, number)
+        match &entry {
+            Entry::Allow(range) => self.allowed.add(*range, number),
+            Entry::Deny(range) => self.denied.add(*range, number),
         }
-        self.entries += 1;
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -154,6 +160,9 @@ impl Policy {
 }
 
 #[cfg(test)]
+mod model_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -169,6 +178,17 @@ mod tests {
         assert_eq!(error.code(), Code::Invalid);
         assert!(error.message().contains("first"), "{error}");
         assert_eq!(policy.allowed.len(), 2);
+    }
+
+    #[test]
+    fn entries_are_read_back_as_they_were_added() {
+        let mut policy = Policy::allowlist();
+        policy.allow_cidr("192.0.2.0/24").unwrap().deny_cidr("2001:db8::/32").unwrap();
+        policy.allow_cidr("192.0.2.0/24").unwrap();
+        policy.allow_cidr("bad").unwrap_err();
+        let texts: Vec<String> = policy.entries().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["allow 192.0.2.0/24", "deny 2001:db8::/32", "allow 192.0.2.0/24"]);
+        assert_eq!(policy.mode(), Mode::Allowlist);
     }
 
     #[test]

@@ -33,6 +33,34 @@ int main(void) {
     CHECK(sbx_policy_allow_cidr(list, "10.0.0.5/8") == SBX_EINVALID);
     CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EINVALID);
     CHECK(strstr(error.message, "10.0.0.5/8") != NULL);
+    /* Nor is a policy of nothing but bad entries an empty one, or none: the config that got it is spoiled too. */
+    sbx_config *config = sbx_config_new();
+    CHECK(sbx_config_set_policy(config, NULL) == SBX_EHANDLE && sbx_config_check(config, &error) == SBX_EHANDLE);
+    sbx_config_free(config);
+    config = sbx_config_new();
+    const char *const command[] = {"true"};
+    CHECK(sbx_config_set_command(config, command, 1) == 0 && sbx_config_check(config, &error) == 0);
+    CHECK(sbx_config_set_policy(config, list) == SBX_EINVALID && sbx_config_check(config, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "10.0.0.5/8") != NULL);
+    sbx_config_free(config);
+
+    /* What was added is read back, in its order; a text lives as long as its policy. */
+    CHECK(sbx_policy_mode(open) == SBX_POLICY_OPEN && sbx_policy_entry_count(open) == 0);
+    CHECK(sbx_policy_mode(list) == SBX_POLICY_ALLOWLIST && sbx_policy_entry_count(list) == 2);
+    const char *first = sbx_policy_entry(list, 0);
+    CHECK(first != NULL && strcmp(first, "allow 203.0.113.0/24") == 0);
+    CHECK(strcmp(sbx_policy_entry(list, 1), "deny 203.0.113.7/32") == 0);
+    CHECK(sbx_policy_entry(list, 2) == NULL && sbx_policy_entry(list, (size_t)-1) == NULL);
+    for (int index = 0; index < 1000; index++) {
+        char range[32];
+        snprintf(range, sizeof range, "10.%d.%d.0/24", index / 256, index % 256);
+        CHECK(sbx_policy_allow_cidr(list, range) == 0 && sbx_policy_entry(list, (size_t)index + 2) != NULL);
+    }
+    CHECK(first == sbx_policy_entry(list, 0) && strcmp(first, "allow 203.0.113.0/24") == 0);
+    CHECK(strcmp(sbx_policy_entry(list, 1001), "allow 10.3.231.0/24") == 0);
+    CHECK(sbx_policy_mode(NULL) == SBX_EHANDLE && sbx_policy_entry_count(NULL) == SBX_EHANDLE);
+    CHECK(sbx_policy_entry(NULL, 0) == NULL);
+
     sbx_policy_free(open);
     sbx_policy_free(list);
     CHECK(sbx_policy_check(open, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EHANDLE);

@@ -58,5 +58,5 @@ need_build_packages() {
 # What the tests take beyond that.
 need_test_packages() {
     need_packages c++:g++ nm:binutils readelf:binutils ip:iproute2 setpriv:util-linux unshare:util-linux \
-        lsns:util-linux timeout:coreutils openssl:openssl
+        lsns:util-linux timeout:coreutils openssl:openssl nft:nftables
 }

@@ -1,0 +1,54 @@
+//! `sbx_policy`: what is in one.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+
+use super::call::{on, or, with};
+use super::error::sbx_error;
+use super::policy::{PolicyObject, sbx_policy};
+
+/// What a policy says of what no entry of it is about.
+///
+/// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
+/// SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_mode(policy: *const sbx_policy) -> c_int {
+    // SAFETY: NULL is allowed for the error.
+    unsafe {
+        on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
+            Ok(object.look(|policy| policy.mode() as c_int))
+        })
+    }
+}
+
+/// How many entries a policy has. A refused one doesn't count.
+///
+/// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_entry_count(policy: *const sbx_policy) -> c_int {
+    // SAFETY: NULL is allowed for the error.
+    unsafe {
+        on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
+            Ok(object.look(|policy| c_int::try_from(policy.entries().len()).unwrap_or(c_int::MAX)))
+        })
+    }
+}
+
+/// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32".
+///
+/// `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
+/// sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
+/// an index that there is no entry for.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_entry(policy: *const sbx_policy, index: usize) -> *const c_char {
+    or(ptr::null(), || with(policy, |object: &PolicyObject| Ok(object.text(index).unwrap_or(ptr::null()))))
+}
