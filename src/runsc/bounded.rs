@@ -9,13 +9,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::sys::pidfd;
 use crate::sys::spawn::{self, Child, Command, Executable};
+use crate::sys::wait::any_readable;
 
 /// How long a killed child may take to go before it is left to the kernel.
 const KILLED_GRACE: Duration = Duration::from_secs(1);
@@ -71,7 +70,7 @@ pub(super) fn run_bounded(
     let read = read_until(&mut output, &child, limit, deadline, &mut bytes);
     if matches!(read, Ok(End::Complete)) {
         // It has closed its output; let it end by itself if it does so in time.
-        let _ = wait_readable(&[child.pidfd.as_fd()], deadline);
+        let _ = any_readable(&[child.pidfd.as_fd()], deadline);
     }
     let status = collect(&child);
     bytes.truncate(limit);
@@ -126,7 +125,7 @@ fn read_until(
             // Something the program left behind may hold the pipe for ever: its own end is enough.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && ended => return Ok(End::Complete),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match wait_readable(&[output.as_fd(), child.pidfd.as_fd()], deadline)? {
+                match any_readable(&[output.as_fd(), child.pidfd.as_fd()], deadline)? {
                     None => return Ok(End::TimedOut),
                     // The child's end is seen before the last read, so that nothing it wrote is missed.
                     Some(ready) => ended = ready.get(1).copied().unwrap_or(false),
@@ -141,28 +140,13 @@ fn read_until(
     }
 }
 
-/// Which of the descriptors are readable; `None` when the deadline has passed.
-fn wait_readable(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Option<Vec<bool>>> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let milliseconds = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
-        let mut polled: Vec<_> = descriptors.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        match poll(&mut polled, PollTimeout::from(milliseconds)) {
-            Ok(0) | Err(Errno::EINTR) if Instant::now() >= deadline => return Ok(None),
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(Some(polled.iter().map(|fd| fd.any().unwrap_or(true)).collect())),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 /// Takes the child's status if the host has left it to us. Kills what hasn't ended: no zombie and no
 /// process stays, except one that even SIGKILL doesn't end (hung in the kernel).
 fn collect(child: &Child) -> Option<i32> {
     let now = Instant::now();
-    if !matches!(wait_readable(&[child.pidfd.as_fd()], now), Ok(Some(_))) {
+    if !matches!(any_readable(&[child.pidfd.as_fd()], now), Ok(Some(_))) {
         pidfd::kill_group(child);
-        let _ = wait_readable(&[child.pidfd.as_fd()], now + KILLED_GRACE);
+        let _ = any_readable(&[child.pidfd.as_fd()], now + KILLED_GRACE);
     } else {
         // The leader is gone; its group may not be.
         pidfd::kill_group(child);

@@ -5,13 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Program};
 use crate::net::topology;
 use crate::runsc::doctor::LiveProbe;
+use crate::sys::wait::readable;
 
 /// Far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,17 +83,6 @@ fn hear(keeper: &mut Keeper) -> Result<(Reply, Vec<OwnedFd>)> {
         }
         if !readable(keeper.as_fd(), deadline) {
             return Err(Error::new(Code::TimedOut, "the keeper did not answer"));
-        }
-    }
-}
-
-fn readable(fd: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> bool {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
-            Err(nix::errno::Errno::EINTR) => {}
-            ready => return ready.is_ok_and(|count| count > 0),
         }
     }
 }

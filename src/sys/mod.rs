@@ -17,3 +17,4 @@ pub(crate) mod secure;
 pub(crate) mod signal_guard;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod wait;

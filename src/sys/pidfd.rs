@@ -3,10 +3,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
 use std::time::{Duration, Instant};
 
 use super::spawn::Child;
+use super::wait;
 
 /// linux/pidfd.h: the descriptor is of a thread, not of its whole process (since 6.9).
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL.cast_unsigned();
@@ -62,18 +62,7 @@ fn send(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result
 
 /// Waits for a process to end, at most so long; says whether it has.
 pub(crate) fn has_ended(process: BorrowedFd<'_>, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = libc::c_int::try_from(left.as_millis()).unwrap_or(libc::c_int::MAX);
-        let mut set = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live struct.
-        let ready = unsafe { libc::poll(&raw mut set, 1, timeout) };
-        let interrupted = ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
-        if !interrupted {
-            return ready > 0;
-        }
-    }
+    wait::readable(process, Instant::now() + patience)
 }
 
 /// Takes an ended child off the kernel's list. The host may have done so already (wait(-1), SIGCHLD
