@@ -187,6 +187,9 @@
 // Allowed by an entry.
 #define SBX_REASON_LISTED 2
 
+// Allowed: TLS to a domain that an entry names.
+#define SBX_REASON_DOMAIN 3
+
 // Denied: the policy is blocked.
 #define SBX_REASON_BLOCKED -1
 
@@ -210,6 +213,38 @@
 
 // Denied: neither TCP nor UDP.
 #define SBX_REASON_PROTOCOL -8
+
+// Denied: a name that the policy doesn't let be asked for. It was not asked for.
+#define SBX_REASON_NAME -9
+
+// Denied: an address in an answer to a question for a name, which points at something protected. It was taken
+// out of the answer.
+#define SBX_REASON_REBINDING -10
+
+// Denied: reached only as a domain, by TLS, and what was sent is not TLS.
+#define SBX_REASON_NOT_TLS -11
+
+// Denied: reached only as a domain, and the TLS handshake names no server (no SNI).
+#define SBX_REASON_NO_SERVER_NAME -12
+
+// Denied: reached only as a domain, and the TLS handshake names a server that no entry is for.
+#define SBX_REASON_SERVER_NAME -13
+
+// Denied: the TLS handshake names an allowed server, but the sandbox's resolver did not answer this address for
+// that name, or too long ago.
+#define SBX_REASON_NOT_ANSWERED -14
+
+// Denied: reached only as a domain, and the TLS handshake did not begin in time.
+#define SBX_REASON_SILENT -15
+
+// An open policy answers every name; an allowlist the names of its domains and no other. The default.
+#define SBX_DNS_AUTO 0
+
+// Every name is answered.
+#define SBX_DNS_ON 1
+
+// No name is answered.
+#define SBX_DNS_OFF 2
 
 // For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
@@ -560,7 +595,47 @@ int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
 // `cidr` must be a terminated text or NULL.
 int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 
+// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
+// every name below that one, at any depth, but not for itself.
+//
+// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
+// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
+// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
+// it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
+//
+// Names are taken in plain form only: letters, digits and hyphens, other scripts as A-labels (xn--...), no
+// trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
+// copied. One thread at a time sets; never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `pattern` must be a terminated text or NULL.
+int sbx_policy_allow_domain(struct sbx_policy *policy,
+                            const char *pattern);
+
+// Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
+// takes it. One thread at a time sets; never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_policy_add_tls_port(struct sbx_policy *policy,
+                            uint32_t port);
+
+// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON or SBX_DNS_OFF.
+//
+// A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
+// it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
+// before; questions themselves can carry data out. SBX_DNS_OFF and domains exclude each other: that is an error
+// when the policy is used. One thread at a time sets; never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_policy_set_dns(struct sbx_policy *policy,
+                       int mode);
+
 // Says what a policy says of an address, and why: without any sandbox, and without sending anything.
+//
+// An address that is reached only as a domain's is not listed for this function: whether it may be reached
+// depends on what the sandbox's resolver answered and on the server that the TLS handshake names.
 //
 // `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
 // checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
@@ -595,7 +670,7 @@ int sbx_policy_mode(const struct sbx_policy *policy);
 // Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_entry_count(const struct sbx_policy *policy);
 
-// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32".
+// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com".
 //
 // `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
 // sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and

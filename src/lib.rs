@@ -25,7 +25,7 @@ mod tunnel;
 pub use config::{Config, Mount, Port, PortKind, Probe, Stdio};
 pub use error::{Code, Error, Result};
 pub use event::{Event, EventKind, Queue};
-pub use policy::{Policy, Reason, Verdict};
+pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::{Captured, Stream};
 pub use runsc::report::{Finding, Report, Status};
 pub use runtime::{Runtime, RuntimeConfig};

@@ -107,6 +107,9 @@ pub const SBX_REASON_OPEN: i32 = 1;
 /// Allowed by an entry.
 pub const SBX_REASON_LISTED: i32 = 2;
 
+/// Allowed: TLS to a domain that an entry names.
+pub const SBX_REASON_DOMAIN: i32 = 3;
+
 /// Denied: the policy is blocked.
 pub const SBX_REASON_BLOCKED: i32 = -1;
 
@@ -130,6 +133,36 @@ pub const SBX_REASON_NEVER: i32 = -7;
 
 /// Denied: neither TCP nor UDP.
 pub const SBX_REASON_PROTOCOL: i32 = -8;
+
+/// Denied: a name that the policy doesn't let be asked for. It was not asked for.
+pub const SBX_REASON_NAME: i32 = -9;
+
+/// Denied: an address in an answer to a question for a name, which points at something protected. It was taken
+/// out of the answer.
+pub const SBX_REASON_REBINDING: i32 = -10;
+
+/// Denied: reached only as a domain, by TLS, and what was sent is not TLS.
+pub const SBX_REASON_NOT_TLS: i32 = -11;
+
+/// Denied: reached only as a domain, and the TLS handshake names no server (no SNI).
+pub const SBX_REASON_NO_SERVER_NAME: i32 = -12;
+
+/// Denied: reached only as a domain, and the TLS handshake names a server that no entry is for.
+pub const SBX_REASON_SERVER_NAME: i32 = -13;
+
+/// Denied: the TLS handshake names an allowed server, but the sandbox's resolver did not answer this address for
+/// that name, or too long ago.
+pub const SBX_REASON_NOT_ANSWERED: i32 = -14;
+
+/// Denied: reached only as a domain, and the TLS handshake did not begin in time.
+pub const SBX_REASON_SILENT: i32 = -15;
+
+/// An open policy answers every name; an allowlist the names of its domains and no other. The default.
+pub const SBX_DNS_AUTO: i32 = 0;
+/// Every name is answered.
+pub const SBX_DNS_ON: i32 = 1;
+/// No name is answered.
+pub const SBX_DNS_OFF: i32 = 2;
 
 /// For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 /// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
@@ -205,6 +238,14 @@ mod tests {
             (Reason::Host, SBX_REASON_HOST),
             (Reason::Never, SBX_REASON_NEVER),
             (Reason::Protocol, SBX_REASON_PROTOCOL),
+            (Reason::Domain, SBX_REASON_DOMAIN),
+            (Reason::Name, SBX_REASON_NAME),
+            (Reason::Rebinding, SBX_REASON_REBINDING),
+            (Reason::NotTls, SBX_REASON_NOT_TLS),
+            (Reason::NoServerName, SBX_REASON_NO_SERVER_NAME),
+            (Reason::ServerName, SBX_REASON_SERVER_NAME),
+            (Reason::NotAnswered, SBX_REASON_NOT_ANSWERED),
+            (Reason::Silent, SBX_REASON_SILENT),
         ] {
             assert_eq!(reason as i32, number);
         }

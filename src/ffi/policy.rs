@@ -6,13 +6,14 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::call::{on, or};
+use super::codes::{SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
 use super::structs::{self, c_text};
 use super::verdict::sbx_verdict;
 use crate::error::{Error, Result};
-use crate::policy::Policy;
+use crate::policy::{Dns, Policy};
 
 /// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 ///
@@ -62,10 +63,10 @@ impl PolicyObject {
         Some(texts.entry(index).or_insert_with(|| c_text(&text)).as_ptr())
     }
 
-    fn set(&self, range: Result<&str>, add: impl FnOnce(&mut Policy, &str) -> Result<()>) -> Result<c_int> {
+    fn set<T>(&self, value: Result<T>, add: impl FnOnce(&mut Policy, T) -> Result<()>) -> Result<c_int> {
         let mut policy = self.policy();
-        match range {
-            Ok(range) => add(&mut policy, range).map(|()| 0),
+        match value {
+            Ok(value) => add(&mut policy, value).map(|()| 0),
             Err(error) => {
                 policy.spoil(&error);
                 Err(error)
@@ -144,7 +145,86 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
     }
 }
 
+/// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
+/// every name below that one, at any depth, but not for itself.
+///
+/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
+/// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
+/// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
+/// it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
+///
+/// Names are taken in plain form only: letters, digits and hyphens, other scripts as A-labels (xn--...), no
+/// trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
+/// copied. One thread at a time sets; never blocks.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `pattern` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, pattern: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+            policy.set(input::text("domain", pattern), |policy, domain| policy.allow_domain(domain).map(drop))
+        })
+    }
+}
+
+/// Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
+/// takes it. One thread at a time sets; never blocks.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: u32) -> c_int {
+    // SAFETY: there is no error struct to write to.
+    unsafe {
+        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+            policy.set(input::port(port), |policy, port| policy.add_tls_port(port).map(drop))
+        })
+    }
+}
+
+/// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON or SBX_DNS_OFF.
+///
+/// A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
+/// it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
+/// before; questions themselves can carry data out. SBX_DNS_OFF and domains exclude each other: that is an error
+/// when the policy is used. One thread at a time sets; never blocks.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: c_int) -> c_int {
+    // SAFETY: there is no error struct to write to.
+    unsafe {
+        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+            policy.set(dns(mode), |policy, mode| policy.set_dns(mode).map(drop))
+        })
+    }
+}
+
+fn dns(mode: c_int) -> Result<Dns> {
+    match mode {
+        SBX_DNS_AUTO => Ok(Dns::Auto),
+        SBX_DNS_ON => Ok(Dns::On),
+        SBX_DNS_OFF => Ok(Dns::Off),
+        other => {
+            let rule = "must be SBX_DNS_AUTO, SBX_DNS_ON or SBX_DNS_OFF";
+            Err(Error::invalid(format!("DNS mode {other}: {rule}")))
+        }
+    }
+}
+
 /// Says what a policy says of an address, and why: without any sandbox, and without sending anything.
+///
+/// An address that is reached only as a domain's is not listed for this function: whether it may be reached
+/// depends on what the sandbox's resolver answered and on the server that the TLS handshake names.
 ///
 /// `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
 /// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own

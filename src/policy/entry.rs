@@ -4,7 +4,10 @@ use std::fmt;
 
 use ipnetwork::IpNetwork;
 
-/// One entry of a policy. Its text is how it may be written down: `allow 10.0.0.0/8`, `deny 10.1.0.0/16`.
+use super::domain::Domain;
+
+/// One entry of a policy. Its text is how it may be written down: `allow 10.0.0.0/8`, `deny 10.1.0.0/16`,
+/// `domain *.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entry {
@@ -12,6 +15,8 @@ pub enum Entry {
     Allow(IpNetwork),
     /// The range may not be reached, whatever allows it.
     Deny(IpNetwork),
+    /// The domain may be reached by TLS.
+    Domain(Domain),
 }
 
 impl fmt::Display for Entry {
@@ -19,6 +24,7 @@ impl fmt::Display for Entry {
         match self {
             Self::Allow(range) => write!(out, "allow {range}"),
             Self::Deny(range) => write!(out, "deny {range}"),
+            Self::Domain(domain) => write!(out, "domain {domain}"),
         }
     }
 }

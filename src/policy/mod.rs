@@ -3,17 +3,24 @@
 //! A policy names its mode when it is made, so that no empty list can be taken for "everything".
 
 pub(crate) mod cidr;
+mod domain;
 mod entry;
 #[cfg_attr(not(test), allow(dead_code, reason = "the kernel's sets are empty as long as nothing may leave"))]
 mod intervals;
+mod names;
 mod rules;
 mod special;
 mod verdict;
 
+use std::collections::BTreeSet;
+
+pub use domain::Domain;
 pub use entry::Entry;
+pub use names::Dns;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};
+use domain::Domains;
 use rules::Rules;
 
 /// The most rules one policy takes.
@@ -31,7 +38,7 @@ pub enum Mode {
     Blocked = 3,
 }
 
-/// What a sandbox may reach: a mode, and ranges that are allowed or denied.
+/// What a sandbox may reach: a mode, ranges that are allowed or denied, and domains that are allowed.
 ///
 /// The first bad entry is kept and returned by [`check`](Self::check), by
 /// [`Config::set_policy`](crate::Config::set_policy) and thereby when a sandbox is created, so entries
@@ -43,6 +50,10 @@ pub struct Policy {
     denied: Rules,
     /// As they were added; the place of each is its number.
     entries: Vec<Entry>,
+    domains: Domains,
+    /// The ports on which a domain may be reached by TLS, beside 443.
+    tls_ports: BTreeSet<u16>,
+    dns: Dns,
     bad: Option<Refusal>,
 }
 
@@ -52,7 +63,16 @@ struct Refusal(Code, String);
 
 impl Policy {
     fn new(mode: Mode) -> Self {
-        Self { mode, allowed: Rules::default(), denied: Rules::default(), entries: Vec::new(), bad: None }
+        Self {
+            mode,
+            allowed: Rules::default(),
+            denied: Rules::default(),
+            domains: Domains::default(),
+            tls_ports: BTreeSet::new(),
+            dns: Dns::Auto,
+            entries: Vec::new(),
+            bad: None,
+        }
     }
 
     /// Any public address may be reached, but what is denied.
@@ -99,7 +119,7 @@ impl Policy {
     /// The first bad entry, if there was one.
     pub fn check(&self) -> Result<()> {
         match &self.bad {
-            None => Ok(()),
+            None => self.check_names(),
             Some(Refusal(code, message)) => Err(Error::new(*code, message.clone())),
         }
     }
@@ -111,7 +131,7 @@ impl Policy {
                 Code::Unsupported,
                 "an open policy can't be enforced by this version; give no policy, an empty allowlist or a blocked one",
             )),
-            Mode::Allowlist if self.allowed.len() > 0 => Err(Error::new(
+            Mode::Allowlist if self.allowed.len() > 0 || self.has_domains() => Err(Error::new(
                 Code::Unsupported,
                 "an allowlist with entries can't be enforced by this version; give no policy or an empty allowlist",
             )),
@@ -138,6 +158,7 @@ impl Policy {
         match &entry {
             Entry::Allow(range) => self.allowed.add(*range, number),
             Entry::Deny(range) => self.denied.add(*range, number),
+            Entry::Domain(domain) => self.domains.add(domain.clone(), number),
         }
         self.entries.push(entry);
         Ok(())
@@ -184,10 +205,13 @@ mod tests {
     fn entries_are_read_back_as_they_were_added() {
         let mut policy = Policy::allowlist();
         policy.allow_cidr("192.0.2.0/24").unwrap().deny_cidr("2001:db8::/32").unwrap();
-        policy.allow_cidr("192.0.2.0/24").unwrap();
+        policy.allow_cidr("192.0.2.0/24").unwrap().allow_domain("*.Example.com").unwrap();
         policy.allow_cidr("bad").unwrap_err();
         let texts: Vec<String> = policy.entries().iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["allow 192.0.2.0/24", "deny 2001:db8::/32", "allow 192.0.2.0/24"]);
+        assert_eq!(
+            texts,
+            ["allow 192.0.2.0/24", "deny 2001:db8::/32", "allow 192.0.2.0/24", "domain *.example.com"]
+        );
         assert_eq!(policy.mode(), Mode::Allowlist);
     }
 

@@ -22,6 +22,8 @@ pub enum Reason {
     Open = 1,
     /// Allowed by an entry.
     Listed = 2,
+    /// Allowed: TLS to a domain that an entry names.
+    Domain = 3,
     /// Denied: the policy is blocked.
     Blocked = -1,
     /// Denied by an entry, which wins over everything.
@@ -38,6 +40,22 @@ pub enum Reason {
     Never = -7,
     /// Denied: neither TCP nor UDP, and nothing else leaves.
     Protocol = -8,
+    /// Denied: a name that the policy doesn't let be asked for. It was not asked for.
+    Name = -9,
+    /// Denied: an address in an answer to a question for a name, which points at something protected. It was
+    /// taken out of the answer.
+    Rebinding = -10,
+    /// Denied: reached only as a domain, by TLS, and what was sent is not TLS.
+    NotTls = -11,
+    /// Denied: reached only as a domain, and the TLS handshake names no server (no SNI).
+    NoServerName = -12,
+    /// Denied: reached only as a domain, and the TLS handshake names a server that no entry is for.
+    ServerName = -13,
+    /// Denied: the TLS handshake names an allowed server, but the sandbox's resolver did not answer this address
+    /// for that name, or too long ago.
+    NotAnswered = -14,
+    /// Denied: reached only as a domain, and the TLS handshake did not begin in time.
+    Silent = -15,
 }
 
 /// What a policy says of an address.
@@ -54,7 +72,7 @@ pub struct Verdict {
 impl Verdict {
     /// Whether it may be reached.
     pub fn is_allowed(&self) -> bool {
-        matches!(self.reason, Reason::Open | Reason::Listed)
+        matches!(self.reason, Reason::Open | Reason::Listed | Reason::Domain)
     }
 
     fn new(reason: Reason) -> Self {
@@ -79,6 +97,16 @@ impl fmt::Display for Verdict {
             Reason::Host => "denied: an address of the host, and no entry is for this very address",
             Reason::Never => "denied, whatever the entries say",
             Reason::Protocol => "denied: neither TCP nor UDP",
+            Reason::Domain => "allowed: TLS to a domain that an entry names",
+            Reason::Name => "denied: the policy doesn't let this name be asked for",
+            Reason::Rebinding => "denied: a name's address points at something protected",
+            Reason::NotTls => "denied: allowed only as a domain, by TLS, and this is not TLS",
+            Reason::NoServerName => "denied: allowed only as a domain, and the TLS handshake names no server",
+            Reason::ServerName => "denied: no entry is for the server that the TLS handshake names",
+            Reason::NotAnswered => {
+                "denied: the sandbox's resolver did not answer this address for that server"
+            }
+            Reason::Silent => "denied: allowed only as a domain, and the TLS handshake did not begin in time",
         };
         out.write_str(text)?;
         match (self.rule, self.range) {
