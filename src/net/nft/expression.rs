@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::net::message::Message;
+use crate::net::message::{Message, attribute, attributes};
+use crate::net::refusals;
 
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
@@ -32,6 +33,13 @@ const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_TPROXY_FAMILY: u16 = 1;
 const NFTA_TPROXY_REG_ADDR: u16 = 2;
 const NFTA_TPROXY_REG_PORT: u16 = 3;
+const NFTA_LIMIT_RATE: u16 = 1;
+const NFTA_LIMIT_UNIT: u16 = 2;
+const NFTA_LIMIT_BURST: u16 = 3;
+const NFTA_LOG_GROUP: u16 = 1;
+const NFTA_LOG_SNAPLEN: u16 = 3;
+const NFTA_LOG_QTHRESHOLD: u16 = 4;
+const NFTA_COUNTER_PACKETS: u16 = 2;
 const NFTA_REJECT_TYPE: u16 = 1;
 const NFTA_REJECT_ICMP_CODE: u16 = 2;
 
@@ -51,6 +59,9 @@ const NF_DROP: i32 = 0;
 const NF_ACCEPT: i32 = 1;
 const NFT_JUMP: i32 = -3;
 const NFT_GOTO: i32 = -4;
+
+/// The expression that counts.
+const COUNTER: &str = "counter";
 
 /// What is known of a packet beside its bytes (enum nft_meta_keys).
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +117,12 @@ pub(super) enum Expression {
     Deliver { ipv6: bool },
     /// Gives the packet the mark that was taken.
     Mark,
+    /// Counts the packet.
+    Count,
+    /// Goes on for so many packets a second, and as many at once.
+    AtMost(u32),
+    /// Tells the socket that listens to a group (see [`crate::net::refusals`]).
+    Tell,
     /// Ends the rule.
     Decide(Verdict),
     /// Drops the packet and tells the sender by a TCP reset.
@@ -124,6 +141,9 @@ impl Expression {
             Self::In(_) => "lookup",
             Self::Constant(_) | Self::Port(_) | Self::Decide(_) => "immediate",
             Self::Deliver { .. } => "tproxy",
+            Self::Count => COUNTER,
+            Self::AtMost(_) => "limit",
+            Self::Tell => "log",
             Self::Reset | Self::Unreachable => "reject",
         }
     }
@@ -159,6 +179,16 @@ impl Expression {
                     .put_be32(NFTA_TPROXY_REG_ADDR, NFT_REG_1)
                     .put_be32(NFTA_TPROXY_REG_PORT, NFT_REG_2)
             }
+            Self::Count => data,
+            Self::AtMost(rate) => data
+                .put(NFTA_LIMIT_RATE, &u64::from(*rate).to_be_bytes())
+                // The unit is a second.
+                .put(NFTA_LIMIT_UNIT, &1_u64.to_be_bytes())
+                .put_be32(NFTA_LIMIT_BURST, *rate),
+            Self::Tell => data
+                .put(NFTA_LOG_GROUP, &refusals::GROUP.to_be_bytes())
+                .put_be32(NFTA_LOG_SNAPLEN, refusals::SNAP)
+                .put(NFTA_LOG_QTHRESHOLD, &refusals::TOGETHER.to_be_bytes()),
             Self::Decide(verdict) => data
                 .put_be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT)
                 .nest(NFTA_IMMEDIATE_DATA, |value| value.nest(NFTA_DATA_VERDICT, |data| verdict.put(data))),
@@ -168,6 +198,18 @@ impl Expression {
                 .put(NFTA_REJECT_ICMP_CODE, &[NFT_REJECT_ICMPX_PORT_UNREACH]),
         }
     }
+}
+
+/// How many packets a counter in a rule's expressions has counted, if there is one.
+pub(super) fn counted(expressions: &[u8]) -> Option<u64> {
+    attributes(expressions).find_map(|(_, element)| {
+        let name = attribute(element, NFTA_EXPR_NAME)?;
+        if name.strip_suffix(b"\0").unwrap_or(name) != COUNTER.as_bytes() {
+            return None;
+        }
+        let packets = attribute(attribute(element, NFTA_EXPR_DATA)?, NFTA_COUNTER_PACKETS)?;
+        Some(u64::from_be_bytes(packets.try_into().ok()?))
+    })
 }
 
 impl Verdict {

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
-use super::message::{Message, flags};
+use super::message::{Message, attribute, flags};
 use super::netlink::Netlink;
 use super::topology::{GATEWAY, SPARE};
 use crate::error::{Code, Context, Error, Result};
@@ -43,6 +43,7 @@ const NF_IP_PRI_MANGLE: i32 = -150;
 const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_GETRULE: u16 = 7;
 const NFT_MSG_DELRULE: u16 = 8;
 
 const NFTA_LIST_ELEM: u16 = 1;
@@ -115,9 +116,22 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Loads everything in one transaction over a NETLINK_NETFILTER socket of G. The sets are empty.
+    /// Loads everything in one transaction over a NETLINK_NETFILTER socket of G. The sets are empty. Refused
+    /// packets are told to [`super::refusals`] if the kernel can do that; else they are counted only.
     pub(crate) fn load(filter_g: OwnedFd, ipv6: bool) -> Result<Self> {
         let mut netlink = Netlink::new(filter_g)?;
+        match Self::load_all(&mut netlink, ipv6, true) {
+            // The kernel's word for an expression that it doesn't have.
+            Err(error) if error.os_error() == Some(libc::ENOENT) => {
+                Self::load_all(&mut netlink, ipv6, false)?;
+                log::info!("this kernel can't tell which packets were refused: {error}");
+            }
+            done => done?,
+        }
+        Ok(Self { netlink, current: Generation { number: 0, ipv6 }, tried: 0, ipv6 })
+    }
+
+    fn load_all(netlink: &mut Netlink, ipv6: bool, told: bool) -> Result<()> {
         let current = Generation { number: 0, ipv6 };
         let own = SPARE.into_iter().chain([GATEWAY]).map(|address| address.octets().to_vec());
         let table = change("a table", NFT_MSG_NEWTABLE, flags::CREATE | flags::EXCLUSIVE);
@@ -128,10 +142,9 @@ impl Rules {
         changes.extend(current.sets());
         changes.extend([chain(EGRESS), chain(REFUSED), hook(chain(PREROUTING))]);
         changes.extend(rules::egress(&current).iter().map(|steps| rule(EGRESS, steps)));
-        changes.extend(rules::refused().iter().map(|steps| rule(REFUSED, steps)));
+        changes.extend(rules::refused(told).iter().map(|steps| rule(REFUSED, steps)));
         changes.extend(rules::prerouting(ipv6).iter().map(|steps| rule(PREROUTING, steps)));
-        netlink.request(transaction(changes))?;
-        Ok(Self { netlink, current, tried: 0, ipv6 })
+        netlink.request(transaction(changes))
     }
 
     /// Gives the socket back.
@@ -173,6 +186,21 @@ impl Rules {
     /// Reads back from the kernel what is in force.
     pub(crate) fn in_force(&mut self) -> Result<(u64, Allowed)> {
         Ok((self.current.number, self.read(self.current)?))
+    }
+
+    /// How many packets were refused since the rules were loaded.
+    pub(crate) fn refused(&mut self) -> Result<u64> {
+        let question = Message::new("to list rules", kind(NFT_MSG_GETRULE), flags::DUMP)
+            .fixed(&family(NFPROTO_INET, 0))
+            .put_text(NFTA_RULE_TABLE, TABLE)
+            .put_text(NFTA_RULE_CHAIN, REFUSED);
+        let mut total: u64 = 0;
+        self.netlink.query(question, |answer| {
+            let rule = answer.payload.get(4..).unwrap_or_default();
+            let expressions = attribute(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+            total = total.saturating_add(expression::counted(expressions).unwrap_or(0));
+        })?;
+        Ok(total)
     }
 
     fn read(&mut self, generation: Generation) -> Result<Allowed> {

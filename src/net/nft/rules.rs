@@ -30,6 +30,9 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DNS: u16 = 53;
 
+/// How many refused packets a second the library is told of, so that a flood of them costs it nothing.
+const TOLD: u32 = 500;
+
 pub(super) type Rule = Vec<Expression>;
 
 /// One IP version: its number for nf_tables, and where its header has the addresses.
@@ -170,9 +173,16 @@ fn to_relay(version: Version, number: u8, allowed: String, relay: &[u8]) -> Rule
         .decide(Verdict::Accept)
 }
 
-/// TCP is told by a reset, everything else by ICMP.
-pub(super) fn refused() -> Vec<Rule> {
-    vec![Rule::from(protocol(TCP)).then([Expression::Reset]), vec![Expression::Unreachable]]
+/// What is refused is counted and, where the kernel can, told to the library; then TCP is told by a reset,
+/// everything else by ICMP.
+pub(super) fn refused(told: bool) -> Vec<Rule> {
+    let mut rules = vec![vec![Expression::Count]];
+    if told {
+        rules.push(vec![Expression::AtMost(TOLD), Expression::Tell]);
+    }
+    rules.push(Rule::from(protocol(TCP)).then([Expression::Reset]));
+    rules.push(vec![Expression::Unreachable]);
+    rules
 }
 
 /// An interface's name. The kernel compares the whole of its 16 bytes.

@@ -1,0 +1,60 @@
+//! That what the rules refuse is counted, and told.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::space::{Side, Space};
+use crate::net::refusals::{Refusals, Refused, Told};
+
+const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
+
+/// Waits for one packet, for some seconds at most.
+fn next(refusals: &mut Refusals, seen: &mut Vec<Refused>) {
+    let ready = poll(&mut [PollFd::new(refusals.as_fd(), PollFlags::POLLIN)], 10_000_u16).unwrap();
+    assert_eq!(ready, 1, "nothing was told");
+    while refusals.read(|refused| seen.push(refused)).unwrap() == Told::More {}
+}
+
+#[test]
+fn refused_packets_are_told_with_their_destination_and_counted() {
+    let (mut space, mut rules) = Space::with_rules(false);
+    let mut refusals = Refusals::listen(space.filter()).unwrap();
+    assert_eq!(rules.refused().unwrap(), 0);
+    let at = |address: IpAddr, port| SocketAddr::new(address, port);
+    assert_eq!(space.connect(Side::Sandbox, at(FAR.into(), 443)).unwrap_err(), Errno::ECONNREFUSED);
+    let mut seen = Vec::new();
+    next(&mut refusals, &mut seen);
+    assert_eq!(seen, [Refused { to: FAR.into(), port: 443, protocol: 6 }]);
+    let socket = space.udp(Side::Sandbox, at(Ipv4Addr::new(192, 0, 0, 2).into(), 0));
+    socket.send_to(b"?", at(FAR.into(), 53)).unwrap();
+    seen.clear();
+    next(&mut refusals, &mut seen);
+    assert_eq!(seen, [Refused { to: FAR.into(), port: 53, protocol: 17 }]);
+    assert_eq!(rules.refused().unwrap(), 2);
+    assert_eq!(refusals.read(|_| ()).unwrap(), Told::Nothing);
+}
+
+#[test]
+fn a_flood_of_refusals_is_told_in_part_and_counted_in_whole() {
+    let (mut space, mut rules) = Space::with_rules(false);
+    let mut refusals = Refusals::listen(space.filter()).unwrap();
+    let socket = space.udp(Side::Sandbox, SocketAddr::new(Ipv4Addr::new(192, 0, 0, 2).into(), 0));
+    let flood = 20_000;
+    for index in 0..flood {
+        // The refusal of an earlier one shows as an error of a later one.
+        let to = SocketAddr::new(Ipv4Addr::from_bits(0xcb00_7100 + index % 256).into(), 9);
+        while socket.send_to(b"?", to).is_err() {}
+    }
+    assert_eq!(rules.refused().unwrap(), u64::from(flood));
+    let mut told = 0;
+    loop {
+        match refusals.read(|_| told += 1).unwrap() {
+            Told::More | Told::Lost => {}
+            Told::Nothing => break,
+        }
+    }
+    assert!((1..flood / 2).contains(&told), "{told} of {flood}");
+}
