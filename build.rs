@@ -57,6 +57,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "config_streams",
         "sandbox",
         "sandbox_state",
+        "stats",
         "captured",
         "tunnel_map",
     ] {

@@ -29,5 +29,5 @@ pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::{Captured, Stream};
 pub use runsc::report::{Finding, Report, Status};
 pub use runtime::{Runtime, RuntimeConfig};
-pub use sandbox::{Exit, ExitReason, Sandbox, State};
+pub use sandbox::{Exit, ExitReason, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

@@ -73,6 +73,17 @@ pub const SBX_EVENT_EXITED: u32 = 4;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
 
+/// `cpu_us` of sbx_stats is known.
+pub const SBX_STATS_CPU: u32 = 1;
+/// `memory_bytes` of sbx_stats is known.
+pub const SBX_STATS_MEMORY: u32 = 2;
+/// `memory_peak_bytes` of sbx_stats is known.
+pub const SBX_STATS_MEMORY_PEAK: u32 = 4;
+/// `processes` of sbx_stats is known.
+pub const SBX_STATS_PROCESSES: u32 = 8;
+/// The fields of sbx_stats that begin with `egress_` and `dns_` are known.
+pub const SBX_STATS_EGRESS: u32 = 16;
+
 /// Everything that is needed is there.
 pub const SBX_FINDING_OK: i32 = 1;
 /// It works, but less well; the remedy says how to improve it.

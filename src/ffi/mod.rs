@@ -32,6 +32,7 @@ pub(crate) mod runtime;
 pub(crate) mod sandbox;
 pub(crate) mod sandbox_state;
 pub(crate) mod sink;
+pub(crate) mod stats;
 pub(crate) mod structs;
 #[cfg(feature = "test-hooks")]
 pub(crate) mod test_hooks;

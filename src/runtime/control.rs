@@ -171,6 +171,9 @@ impl Loop {
             Command::Signal(number, signal) => {
                 self.by_number(number, |life, bench| life.signal(bench, signal));
             }
+            Command::Usage(number, curious) => {
+                self.by_number(number, |life, bench| life.ask_usage(bench, curious));
+            }
             Command::Probe(number) => self.by_number(number, Life::start_probing),
             Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
             Command::Engine(tunnel::Request::NeedSockets { key, count }) => {

@@ -34,7 +34,12 @@ impl Life {
                 bench.engine.send(engine::Command::Stock { key, sockets: fds })
             }
             FromKeeper::Failed { step, errno } => Err(trouble::keeper(&step, errno)),
-            FromKeeper::Ended { status, log, output } => {
+            FromKeeper::Used(usage) => {
+                self.used(usage);
+                Ok(())
+            }
+            FromKeeper::Ended { status, log, output, usage } => {
+                self.used(usage);
                 self.engine_ended(bench, status, &log, &output);
                 Ok(())
             }
@@ -123,11 +128,13 @@ impl Life {
             self.attach(bench, *plan)?;
         }
         self.phase = Phase::Running;
-        self.started = Some(Instant::now());
+        let now = Instant::now();
+        self.started = Some(now);
         self.set_deadline(bench, self.shared.config.timeout());
         let nothing_to_ask = plan::probe(&self.shared.config).is_none();
         let running = |facts: &mut Facts| {
             facts.state = State::Running;
+            facts.started = Some(now);
             facts.ready = nothing_to_ask;
         };
         self.shared.update_and_tell(running, EventKind::Started, |_| ());

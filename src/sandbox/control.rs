@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 
 use mio::Waker;
 
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Terminate(u64),
     /// Send its program a signal.
     Signal(u64, i32),
+    /// Find out what it uses; the answer goes to whoever waits for it.
+    Usage(u64, SyncSender<()>),
     /// Find out whether it is ready, if that isn't known.
     Probe(u64),
     /// The engine needs something.

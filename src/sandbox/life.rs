@@ -13,6 +13,7 @@
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::loopback::Loopbacks;
@@ -96,6 +97,8 @@ pub(crate) struct Life {
     /// The last number given to a request to init; the program has the first.
     tickets: u32,
     pub(super) loopbacks: Loopbacks,
+    /// Who waits for what the keeper says of its usage.
+    pub(super) curious: Vec<SyncSender<()>>,
     /// Init was lost, and the keeper has not said why yet.
     pub(super) doubt: Option<Error>,
     pub(super) started: Option<Instant>,
@@ -140,6 +143,7 @@ impl Life {
             probing: Probing::default(),
             tickets: PROGRAM,
             loopbacks: Loopbacks::default(),
+            curious: Vec::new(),
             doubt: None,
             started: None,
             stopped: None,

@@ -9,6 +9,7 @@ mod loopback;
 mod plan;
 mod probing;
 mod shared;
+mod stats;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use exit::{Exit, ExitReason};
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;
 pub(crate) use shared::Shared;
+pub use stats::Stats;
 
 use crate::config::Stdio;
 use crate::error::{Code, Error, Result};

@@ -8,6 +8,7 @@ use super::{Exit, State};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, EventKind, queue};
+use crate::keeper::wire::keeper::Usage;
 use crate::process::Capture;
 use crate::runsc::command::SandboxId;
 use crate::tunnel::{Counters, TunnelMap};
@@ -42,6 +43,10 @@ pub(crate) struct Facts {
     pub(crate) ready: bool,
     /// How it ended.
     pub(crate) exit: Option<Exit>,
+    /// When its program was started.
+    pub(crate) started: Option<Instant>,
+    /// What it used of the host when that was last asked.
+    pub(crate) usage: Usage,
     /// The host has freed it: waiters return.
     pub(crate) closed: bool,
     /// The host's ends of its program's streams, until they are taken.
@@ -60,6 +65,8 @@ impl Shared {
             tunnels: None,
             ready: false,
             exit: None,
+            started: None,
+            usage: Usage::default(),
             closed: false,
             descriptors: [None, None, None],
             captures: [None, None, None],

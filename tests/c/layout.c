@@ -17,6 +17,14 @@ int main(void) {
     FIELD(sbx_event, time_ms); FIELD(sbx_event, lost); FIELD(sbx_event, code); FIELD(sbx_event, reason);
     FIELD(sbx_event, rule); FIELD(sbx_event, protocol); FIELD(sbx_event, port); FIELD(sbx_event, count);
     FIELD(sbx_event, address); FIELD(sbx_event, detail);
+    SIZE(sbx_stats);
+    FIELD(sbx_stats, size); FIELD(sbx_stats, known); FIELD(sbx_stats, uptime_ms); FIELD(sbx_stats, cpu_us);
+    FIELD(sbx_stats, memory_bytes); FIELD(sbx_stats, memory_peak_bytes); FIELD(sbx_stats, processes);
+    FIELD(sbx_stats, tunnel_connections); FIELD(sbx_stats, tunnel_connections_total);
+    FIELD(sbx_stats, tunnel_bytes_in); FIELD(sbx_stats, tunnel_bytes_out); FIELD(sbx_stats, egress_flows);
+    FIELD(sbx_stats, reserved); FIELD(sbx_stats, egress_flows_total); FIELD(sbx_stats, egress_bytes_in);
+    FIELD(sbx_stats, egress_bytes_out); FIELD(sbx_stats, egress_denied); FIELD(sbx_stats, dns_queries);
+    FIELD(sbx_stats, dns_refused);
     SIZE(sbx_runtime_config);
     FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
     FIELD(sbx_runtime_config, keeper);

@@ -105,24 +105,39 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
 }
 
 pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
-    use keeper::Request::{Kill, Run, Setup, Sockets};
+    use keeper::Request::{Kill, Run, Setup, Sockets, Usage};
     prop_oneof![
         setup().prop_map(|setup| Setup(Box::new(setup))),
         list().prop_map(|arguments| Run { arguments }),
         any::<(bool, u32)>().prop_map(|(ipv6, count)| Sockets { ipv6, count }),
         Just(Kill),
+        Just(Usage),
     ]
 }
 
+fn usage() -> impl Strategy<Value = keeper::Usage> {
+    any::<[Option<u64>; 3]>().prop_map(|[cpu_us, memory, memory_peak]| keeper::Usage {
+        cpu_us,
+        memory,
+        memory_peak,
+    })
+}
+
 fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
-    use keeper::Reply::{Ended, Failed, Namespaces, Prepared, Running, Sockets};
+    use keeper::Reply::{Ended, Failed, Namespaces, Prepared, Running, Sockets, Used};
     prop_oneof![
         list().prop_map(|refused| Namespaces { refused }),
         Just(Prepared),
         Just(Running),
         any::<bool>().prop_map(|ipv6| Sockets { ipv6 }),
         (bytes(), any::<i32>()).prop_map(|(step, errno)| Failed { step, errno }),
-        (any::<i32>(), bytes(), bytes()).prop_map(|(status, log, output)| Ended { status, log, output }),
+        (any::<i32>(), bytes(), bytes(), usage()).prop_map(|(status, log, output, usage)| Ended {
+            status,
+            log,
+            output,
+            usage
+        }),
+        usage().prop_map(Used),
     ]
 }
 

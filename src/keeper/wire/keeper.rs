@@ -58,6 +58,17 @@ pub(crate) struct Setup {
     pub(crate) bundle: Vec<u8>,
 }
 
+/// What a sandbox uses of the host; `None` where it isn't known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Processor time of all its processes on the host since its start, in microseconds.
+    pub(crate) cpu_us: Option<u64>,
+    /// Memory now, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// The most it ever had.
+    pub(crate) memory_peak: Option<u64>,
+}
+
 /// From the library to the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -70,6 +81,8 @@ pub(crate) enum Request {
     Sockets { ipv6: bool, count: u32 },
     /// End everything. Answered by `Ended`.
     Kill,
+    /// Say what the sandbox uses. Answered by `Used`.
+    Usage,
 }
 
 /// From the keeper to the library.
@@ -89,7 +102,9 @@ pub(crate) enum Reply {
     Failed { step: Vec<u8>, errno: i32 },
     /// runsc and all that belonged to it have ended; the keeper ends. The texts are the ends of its log and
     /// of what it wrote to its standard streams.
-    Ended { status: i32, log: Vec<u8>, output: Vec<u8> },
+    Ended { status: i32, log: Vec<u8>, output: Vec<u8>, usage: Usage },
+    /// What the sandbox uses now.
+    Used(Usage),
 }
 
 impl Entry {
@@ -133,6 +148,16 @@ impl Sysctl {
     }
 }
 
+impl Usage {
+    fn put(writer: Writer, usage: &Self) -> Writer {
+        writer.maybe(usage.cpu_us).maybe(usage.memory).maybe(usage.memory_peak)
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { cpu_us: reader.maybe()?, memory: reader.maybe()?, memory_peak: reader.maybe()? })
+    }
+}
+
 impl Request {
     /// As bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -152,6 +177,7 @@ impl Request {
             Self::Run { arguments } => Writer::of(1).list(arguments, |w, a| w.bytes(a)).done(),
             Self::Sockets { ipv6, count } => Writer::of(2).flag(*ipv6).number(*count).done(),
             Self::Kill => Writer::of(3).done(),
+            Self::Usage => Writer::of(4).done(),
         }
     }
 
@@ -173,6 +199,7 @@ impl Request {
             1 => Self::Run { arguments: reader.list(Reader::bytes)? },
             2 => Self::Sockets { ipv6: reader.flag()?, count: reader.number()? },
             3 => Self::Kill,
+            4 => Self::Usage,
             _ => return Err(Malformed),
         };
         reader.end(request)
@@ -188,9 +215,10 @@ impl Reply {
             Self::Running => Writer::of(2).done(),
             Self::Sockets { ipv6 } => Writer::of(3).flag(*ipv6).done(),
             Self::Failed { step, errno } => Writer::of(4).bytes(step).signed(*errno).done(),
-            Self::Ended { status, log, output } => {
-                Writer::of(5).signed(*status).bytes(log).bytes(output).done()
+            Self::Ended { status, log, output, usage } => {
+                Usage::put(Writer::of(5).signed(*status).bytes(log).bytes(output), usage).done()
             }
+            Self::Used(usage) => Usage::put(Writer::of(6), usage).done(),
         }
     }
 
@@ -203,7 +231,13 @@ impl Reply {
             2 => Self::Running,
             3 => Self::Sockets { ipv6: reader.flag()? },
             4 => Self::Failed { step: reader.bytes()?, errno: reader.signed()? },
-            5 => Self::Ended { status: reader.signed()?, log: reader.bytes()?, output: reader.bytes()? },
+            5 => Self::Ended {
+                status: reader.signed()?,
+                log: reader.bytes()?,
+                output: reader.bytes()?,
+                usage: Usage::get(&mut reader)?,
+            },
+            6 => Self::Used(Usage::get(&mut reader)?),
             _ => return Err(Malformed),
         };
         reader.end(reply)

@@ -57,6 +57,12 @@ impl Writer {
         self
     }
 
+    /// A number of 64 bits, or that there is none.
+    pub(crate) fn maybe(self, value: Option<u64>) -> Self {
+        let writer = self.flag(value.is_some());
+        value.into_iter().fold(writer, Self::long)
+    }
+
     /// Bytes.
     pub(crate) fn bytes(mut self, value: &[u8]) -> Self {
         // A message is bounded far below this when it is sent.
@@ -120,6 +126,11 @@ impl<'a> Reader<'a> {
     /// A number of 64 bits.
     pub(crate) fn long(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number of 64 bits, or that there is none.
+    pub(crate) fn maybe(&mut self) -> Result<Option<u64>, Malformed> {
+        if self.flag()? { self.long().map(Some) } else { Ok(None) }
     }
 
     /// Bytes.

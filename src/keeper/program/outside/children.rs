@@ -6,10 +6,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::usage::Meter;
 use super::{Failure, Step};
 use crate::spawn::{self, Child, Command, Executable};
 use crate::system;
-use crate::wire::keeper::Reply;
+use crate::wire::keeper::{Reply, Usage};
 
 /// How much of the end of runsc's log and of its output the library gets to see.
 const KEPT: usize = 4096;
@@ -22,6 +23,7 @@ pub(super) struct Engine {
     child: Child,
     output: Option<OwnedFd>,
     kept: Vec<u8>,
+    meter: Meter,
 }
 
 impl Engine {
@@ -65,7 +67,7 @@ impl Engine {
             descriptors: &descriptors,
             prepare: &mut prepare,
         });
-        Ok(Self { child: child.step("starting runsc")?, output: Some(output), kept: Vec::new() })
+        Ok(Self { child: child.step("starting runsc")?, output: Some(output), kept: Vec::new(), meter: Meter::default() })
     }
 
     /// Readable once runsc has ended.
@@ -98,9 +100,15 @@ impl Engine {
         }
     }
 
+    /// What it and everything below it use.
+    pub(super) fn usage(&mut self) -> Usage {
+        self.meter.read(self.child.pid)
+    }
+
     /// Kills runsc, waits until it and everything that it started has ended, and says how.
     pub(super) fn end(mut self) -> Reply {
         let mut own = None;
+        self.meter.look_before_the_end(self.child.pid);
         // SAFETY: kill takes numbers. The child has not been reaped, so the number is still its own.
         unsafe { libc::kill(self.child.pid, libc::SIGKILL) };
         loop {
@@ -124,7 +132,8 @@ impl Engine {
             let _ = file.seek(SeekFrom::End(-4096));
             let _ = file.take(4096).read_to_end(&mut log);
         }
-        Reply::Ended { status: own.unwrap_or(libc::SIGKILL), log, output: self.kept }
+        let (status, usage) = (own.unwrap_or(libc::SIGKILL), self.meter.of_the_dead());
+        Reply::Ended { status, log, output: self.kept, usage }
     }
 }
 

@@ -14,6 +14,7 @@ mod mounts;
 mod namespaces;
 mod rootfs;
 mod seccomp;
+mod usage;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::keeper::{Reply, Request, Setup};
+use crate::wire::keeper::{Reply, Request, Setup, Usage};
 use children::Engine;
 use namespaces::Namespaces;
 
@@ -197,6 +198,10 @@ impl Keeper {
             // Before there is a G, they would be the host's.
             Request::Sockets { ipv6, count } if networked => self.sockets(ipv6, count.min(SOCKETS)),
             Request::Kill => return Ok(false),
+            Request::Usage => {
+                let used = self.engine.as_mut().map_or_else(Usage::default, Engine::usage);
+                self.say(&Reply::Used(used), vec![]);
+            }
             Request::Setup(_) | Request::Sockets { .. } => return out_of_order(),
         }
         Ok(true)

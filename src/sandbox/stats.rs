@@ -1,0 +1,95 @@
+//! What a sandbox uses and has done, in numbers.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::life::{Bench, Life};
+use super::{Command, Sandbox, State};
+use crate::error::Result;
+use crate::keeper::wire::keeper::{Request, Usage};
+
+/// How long the keeper's answer is waited for. It takes a tenth of a millisecond where nothing is wrong; a
+/// caller that asked for numbers is better off without them than held up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The most callers that wait for one answer.
+const CURIOUS: usize = 1024;
+
+/// What a sandbox uses and has done. `None` is what isn't known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// From the program's start to its end or to now.
+    pub uptime: Duration,
+    /// Processor time of all its processes on the host, gVisor's own included.
+    pub cpu: Option<Duration>,
+    /// Memory on the host in bytes: the programs', their files in memory, and gVisor's own.
+    pub memory: Option<u64>,
+    /// The most memory it ever had.
+    pub memory_peak: Option<u64>,
+    /// Processes inside.
+    pub processes: Option<u32>,
+    /// Connections through its tunnels that are open now.
+    pub tunnel_connections: u32,
+    /// Connections through its tunnels that were accepted since its start.
+    pub tunnel_connections_total: u64,
+    /// Bytes from the tunnels' clients to the sandbox.
+    pub tunnel_bytes_in: u64,
+    /// Bytes from the sandbox to the tunnels' clients.
+    pub tunnel_bytes_out: u64,
+}
+
+impl Sandbox {
+    /// What it uses and has done; of an ended one, what it had used. The kernel is asked anew each time.
+    pub fn stats(&self) -> Result<Stats> {
+        if self.state() == State::Running {
+            let (told, answer) = sync_channel(1);
+            let asked = self.handle.control.send(Command::Usage(self.shared().number, told));
+            // Whoever can't be asked or doesn't answer is ending: what is known already has to do.
+            if asked.is_ok() {
+                let _ = answer.recv_timeout(PATIENCE);
+            }
+        }
+        let shared = self.shared();
+        let (uptime, usage) = {
+            let facts = shared.facts();
+            let until = |started: Instant| Instant::now().saturating_duration_since(started);
+            let ended = facts.exit.map(|exit| exit.runtime);
+            (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), facts.usage)
+        };
+        let counters = &shared.counters;
+        Ok(Stats {
+            uptime,
+            cpu: usage.cpu_us.map(Duration::from_micros),
+            memory: usage.memory,
+            memory_peak: usage.memory_peak,
+            processes: None,
+            tunnel_connections: u32::try_from(counters.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            tunnel_connections_total: counters.total.load(Ordering::Relaxed),
+            tunnel_bytes_in: counters.bytes_in.load(Ordering::Relaxed),
+            tunnel_bytes_out: counters.bytes_out.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Life {
+    /// Somebody wants to know what it uses. One question to the keeper answers all who ask meanwhile.
+    pub(crate) fn ask_usage(&mut self, bench: &mut Bench<'_>, curious: SyncSender<()>) {
+        if !self.is_running() || self.curious.len() >= CURIOUS {
+            return;
+        }
+        self.curious.push(curious);
+        if self.curious.len() == 1 {
+            self.ask_keeper(bench, &Request::Usage, vec![]);
+        }
+    }
+
+    /// The keeper says what it uses.
+    pub(super) fn used(&mut self, usage: Usage) {
+        self.shared.facts().usage = usage;
+        for curious in self.curious.drain(..) {
+            // Who has stopped waiting doesn't mind.
+            let _ = curious.try_send(());
+        }
+    }
+}
