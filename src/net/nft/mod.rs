@@ -9,7 +9,7 @@ mod expression;
 pub(crate) mod rules;
 mod set;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
@@ -66,6 +66,8 @@ pub(crate) struct Allowed {
     pub(crate) v4: Vec<RangeInclusive<Ipv4Addr>>,
     /// IPv6 addresses; of no effect where IPv6 isn't offered.
     pub(crate) v6: Vec<RangeInclusive<Ipv6Addr>>,
+    /// TCP ports on which the addresses of [`Rules::answer`] may be reached too, in any order.
+    pub(crate) tls: Vec<u16>,
 }
 
 /// Names the sets that the rules of one moment ask.
@@ -73,6 +75,8 @@ pub(crate) struct Allowed {
 struct Generation {
     number: u64,
     ipv6: bool,
+    /// Whether there are ports for addresses that the resolver answered.
+    tls: bool,
 }
 
 impl Generation {
@@ -84,11 +88,18 @@ impl Generation {
         format!("allow6_{}", self.number)
     }
 
+    fn tls(&self) -> String {
+        format!("tls_{}", self.number)
+    }
+
     /// The requests that make its sets.
     fn sets(&self) -> Vec<Message> {
         let mut sets = vec![set::new(&self.allow4(), 1, KeyType::Ipv4, true)];
         if self.ipv6 {
             sets.push(set::new(&self.allow6(), 2, KeyType::Ipv6, true));
+        }
+        if self.tls {
+            sets.push(set::new(&self.tls(), 5, KeyType::Port, false));
         }
         sets
     }
@@ -98,6 +109,9 @@ impl Generation {
         let mut sets = vec![set::delete(&self.allow4())];
         if self.ipv6 {
             sets.push(set::delete(&self.allow6()));
+        }
+        if self.tls {
+            sets.push(set::delete(&self.tls()));
         }
         sets
     }
@@ -128,17 +142,21 @@ impl Rules {
             }
             done => done?,
         }
-        Ok(Self { netlink, current: Generation { number: 0, ipv6 }, tried: 0, ipv6 })
+        Ok(Self { netlink, current: Generation { number: 0, ipv6, tls: false }, tried: 0, ipv6 })
     }
 
     fn load_all(netlink: &mut Netlink, ipv6: bool, told: bool) -> Result<()> {
-        let current = Generation { number: 0, ipv6 };
+        let current = Generation { number: 0, ipv6, tls: false };
         let own = SPARE.into_iter().chain([GATEWAY]).map(|address| address.octets().to_vec());
         let table = change("a table", NFT_MSG_NEWTABLE, flags::CREATE | flags::EXCLUSIVE);
         let mut changes = vec![table.put_text(NFTA_TABLE_NAME, TABLE)];
         changes.push(set::new(set::OWN, 3, KeyType::Ipv4, false));
         changes.extend(set::add_values(set::OWN, own));
         changes.push(set::new(set::SERVICES, 4, KeyType::Port, false));
+        changes.push(set::new(set::ANSWERED4, 6, KeyType::Ipv4, false));
+        if ipv6 {
+            changes.push(set::new(set::ANSWERED6, 7, KeyType::Ipv6, false));
+        }
         changes.extend(current.sets());
         changes.extend([chain(EGRESS), chain(REFUSED), hook(chain(PREROUTING))]);
         changes.extend(rules::egress(&current).iter().map(|steps| rule(EGRESS, steps)));
@@ -162,7 +180,8 @@ impl Rules {
     /// no IPv6 address.
     pub(crate) fn replace(&mut self, allowed: &Allowed, ipv6: bool) -> Result<u64> {
         self.tried = self.tried.saturating_add(1);
-        let next = Generation { number: self.tried, ipv6: ipv6 && self.ipv6 };
+        let tls = !allowed.tls.is_empty();
+        let next = Generation { number: self.tried, ipv6: ipv6 && self.ipv6, tls };
         self.netlink.request(transaction(next.sets())).context("new sets of destinations")?;
         if let Err(error) = self.fill(next, allowed).and_then(|()| self.switch(next)) {
             // Nothing names them yet. If even this fails, they only take memory until G ends.
@@ -181,6 +200,28 @@ impl Rules {
             return Ok(());
         }
         self.netlink.request(transaction(changes)).context("services of the host")
+    }
+
+    /// The resolver has answered the `added` addresses for a domain of the policy, and what it answered of the
+    /// `removed` ones has run out. The former must not be there yet, the latter must. All of it, or nothing.
+    ///
+    /// (Not by time-outs of the kernel's: before Linux 6.12 that of an element that is there can't be renewed.)
+    pub(crate) fn answer(&mut self, added: &[IpAddr], removed: &[IpAddr]) -> Result<()> {
+        let mut changes = Vec::new();
+        for (name, ipv6) in [(set::ANSWERED4, false), (set::ANSWERED6, true)] {
+            if ipv6 && !self.ipv6 {
+                continue;
+            }
+            let of_version = |addresses: &[IpAddr]| -> Vec<Vec<u8>> {
+                addresses.iter().filter(|address| address.is_ipv6() == ipv6).map(bytes).collect()
+            };
+            changes.extend(set::remove_values(name, of_version(removed)));
+            changes.extend(set::add_values(name, of_version(added)));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.netlink.request(transaction(changes)).context("addresses that the resolver answered")
     }
 
     /// Reads back from the kernel what is in force.
@@ -209,16 +250,24 @@ impl Rules {
             true => set::read_ranges(&mut self.netlink, &generation.allow6())?,
             false => Vec::new(),
         };
-        Ok(Allowed { v4, v6 })
+        let tls = match generation.tls {
+            true => set::read_ports(&mut self.netlink, &generation.tls())?,
+            false => Vec::new(),
+        };
+        Ok(Allowed { v4, v6, tls })
     }
 
     fn fill(&mut self, generation: Generation, allowed: &Allowed) -> Result<()> {
-        let mut wanted = Allowed { v4: set::merged(&allowed.v4), v6: Vec::new() };
+        let mut wanted = Allowed { v4: set::merged(&allowed.v4), v6: Vec::new(), tls: allowed.tls.clone() };
+        wanted.tls.sort_unstable();
+        wanted.tls.dedup();
         let mut changes = set::add_ranges(&generation.allow4(), &wanted.v4);
         if generation.ipv6 {
             wanted.v6 = set::merged(&allowed.v6);
             changes.extend(set::add_ranges(&generation.allow6(), &wanted.v6));
         }
+        let ports = wanted.tls.iter().map(|port| port.to_be_bytes().to_vec());
+        changes.extend(set::add_values(&generation.tls(), ports));
         let room = self.netlink.room()?;
         for batch in batches(changes, room) {
             self.netlink.request(transaction(batch)).context("filling a set of destinations")?;
@@ -235,6 +284,14 @@ impl Rules {
         changes.extend(rules::egress(&next).iter().map(|steps| rule(EGRESS, steps)));
         changes.extend(self.current.delete());
         self.netlink.request(transaction(changes)).context("switching to new destinations")
+    }
+}
+
+/// An address as it is in a packet.
+fn bytes(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 

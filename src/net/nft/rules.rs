@@ -6,10 +6,11 @@
 //! refused      says no at once, so that nothing runs into a time-out
 //! ```
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::{Expression, Header, Meta, Verdict};
-use super::set::{OWN, SERVICES};
+use super::set::{ANSWERED4, ANSWERED6, OWN, SERVICES};
 use super::{EGRESS, Generation, NFPROTO_IPV4, NFPROTO_IPV6, REFUSED};
 use crate::net::topology::{
     GATEWAY, GATEWAY_LINK, GATEWAY6, MARK, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
@@ -139,33 +140,42 @@ pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
     rules
 }
 
-/// What is allowed goes to the library's relays, which ask the policy again.
+/// What is allowed goes to the library's relays, which ask the policy again. Addresses of domains are let
+/// through on TLS's ports only: the relay looks for the server's name in the handshake.
 pub(super) fn egress(generation: &Generation) -> Vec<Rule> {
     let mut rules = Vec::new();
     for number in [TCP, UDP] {
-        let relay = Ipv4Addr::LOCALHOST.octets();
-        rules.push(to_relay(V4, number, generation.allow4(), &relay));
+        rules.push(to_relay(V4, number, generation.allow4().into(), None));
     }
     if generation.ipv6 {
         for number in [TCP, UDP] {
-            let relay = Ipv6Addr::LOCALHOST.octets();
-            rules.push(to_relay(V6, number, generation.allow6(), &relay));
+            rules.push(to_relay(V6, number, generation.allow6().into(), None));
         }
+    }
+    if generation.tls {
+        rules.push(to_relay(V4, TCP, ANSWERED4.into(), Some(generation.tls())));
+    }
+    if generation.tls && generation.ipv6 {
+        rules.push(to_relay(V6, TCP, ANSWERED6.into(), Some(generation.tls())));
     }
     rules
 }
 
-fn to_relay(version: Version, number: u8, allowed: String, relay: &[u8]) -> Rule {
-    // The protocol first: it costs less than the set.
+fn to_relay(version: Version, number: u8, addresses: Cow<'static, str>, ports: Option<String>) -> Rule {
+    let ipv6 = version.number == NFPROTO_IPV6;
+    let relay =
+        if ipv6 { Ipv6Addr::LOCALHOST.octets().to_vec() } else { Ipv4Addr::LOCALHOST.octets().to_vec() };
+    // What costs less than the set first.
     let (offset, length) = version.destination;
-    version
-        .only()
-        .then(protocol(number))
-        .then([Expression::Payload(Header::Network, offset, length), Expression::In(allowed.into())])
+    let mut rule = version.only().then(protocol(number));
+    if let Some(ports) = ports {
+        rule = rule.then([PORT, Expression::In(ports.into())]);
+    }
+    rule.then([Expression::Payload(Header::Network, offset, length), Expression::In(addresses)])
         .then([
-            Expression::Constant(relay.to_vec()),
+            Expression::Constant(relay),
             Expression::Port(RELAY_PORT),
-            Expression::Deliver { ipv6: version.number == NFPROTO_IPV6 },
+            Expression::Deliver { ipv6 },
             // A mark is in the machine's order.
             Expression::Constant(MARK.to_ne_bytes().to_vec()),
             Expression::Mark,

@@ -16,12 +16,16 @@ use crate::net::netlink::Netlink;
 pub(super) const OWN: &str = "own4";
 /// The ports on the gateway's address behind which is a service that the sandbox was given.
 pub(super) const SERVICES: &str = "services";
+/// The addresses that the sandbox's resolver answered for the policy's domains a short while ago.
+pub(super) const ANSWERED4: &str = "answered4";
+pub(super) const ANSWERED6: &str = "answered6";
 
 // enum nf_tables_msg_types
 const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_DELSET: u16 = 11;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_GETSETELEM: u16 = 13;
+const NFT_MSG_DELSETELEM: u16 = 14;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_TABLE: u16 = 1;
@@ -155,6 +159,12 @@ pub(super) fn add_values(name: &str, values: impl IntoIterator<Item = Vec<u8>>) 
     add(name, values.into_iter().map(|value| vec![(value, false)]))
 }
 
+/// Takes single values, all of which must be there, out of a set.
+pub(super) fn remove_values(name: &str, values: impl IntoIterator<Item = Vec<u8>>) -> Vec<Message> {
+    let delete = || change("to delete elements of a set", NFT_MSG_DELSETELEM, 0);
+    with_elements(delete, name, values.into_iter().map(|value| vec![(value, false)]))
+}
+
 /// Puts ranges, which are sorted and apart from each other, into a set of ranges.
 pub(super) fn add_ranges<A: Address>(name: &str, ranges: &[RangeInclusive<A>]) -> Vec<Message> {
     add(
@@ -166,12 +176,20 @@ pub(super) fn add_ranges<A: Address>(name: &str, ranges: &[RangeInclusive<A>]) -
     )
 }
 
-/// Messages of bounded length. What belongs together (the edges of a range) stays in one message.
 fn add(name: &str, groups: impl Iterator<Item = Vec<(Vec<u8>, bool)>>) -> Vec<Message> {
+    with_elements(|| change("elements of a set", NFT_MSG_NEWSETELEM, flags::CREATE), name, groups)
+}
+
+/// Messages of bounded length. What belongs together (the edges of a range) stays in one message.
+fn with_elements(
+    begin: impl Fn() -> Message,
+    name: &str,
+    groups: impl Iterator<Item = Vec<(Vec<u8>, bool)>>,
+) -> Vec<Message> {
     let mut groups = groups.peekable();
     let mut messages = Vec::new();
     while groups.peek().is_some() {
-        let message = change("elements of a set", NFT_MSG_NEWSETELEM, flags::CREATE)
+        let message = begin()
             .put_text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
             .put_text(NFTA_SET_ELEM_LIST_SET, name)
             .nest(NFTA_SET_ELEM_LIST_ELEMENTS, |mut list| {
@@ -224,6 +242,18 @@ pub(super) fn read_ranges<A: Address>(netlink: &mut Netlink, name: &str) -> Resu
     }
     edges.sort_unstable();
     ranges(&edges).ok_or_else(|| odd(name, "a range without beginning or end"))
+}
+
+/// The ports that the kernel has in a set, in order.
+pub(super) fn read_ports(netlink: &mut Netlink, name: &str) -> Result<Vec<u16>> {
+    let port = |(value, _): (Vec<u8>, bool)| Some(u16::from_be_bytes(value.try_into().ok()?));
+    let mut ports: Vec<u16> = read(netlink, name)?
+        .into_iter()
+        .map(port)
+        .collect::<Option<_>>()
+        .ok_or_else(|| odd(name, "an element of another length"))?;
+    ports.sort_unstable();
+    Ok(ports)
 }
 
 /// The ranges between sorted edges, of which `true` marks a beginning.

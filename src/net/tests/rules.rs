@@ -47,10 +47,12 @@ fn after_a_change_only_the_new_sets_are_there() {
             "224.0.0.0".parse().unwrap()..="255.255.255.255".parse().unwrap(),
         ],
         v6: vec!["2600::".parse().unwrap()..="2600::ffff".parse().unwrap()],
+        tls: vec![8443, 443],
     };
     assert_eq!(rules.replace(&Allowed::default(), true).unwrap(), 1);
     assert_eq!(rules.replace(&allowed, true).unwrap(), 2);
     rules.add_services(&[8080, 443]).unwrap();
+    rules.answer(&["8.8.4.4".parse().unwrap(), "2600::8844".parse().unwrap()], &[]).unwrap();
     compare(&space.ruleset(), golden!("rules-allowed.nft"));
     // IPv6 that turns out not to work is refused, the rest stays.
     assert_eq!(rules.replace(&allowed, false).unwrap(), 3);
@@ -75,14 +77,33 @@ fn a_refused_load_names_what_was_refused_and_changes_nothing() {
 fn a_change_that_fails_leaves_what_was_in_force() {
     let (mut space, mut rules) = Space::with_rules(false);
     let range = |address: &str| address.parse().unwrap()..=address.parse().unwrap();
-    let first = Allowed { v4: vec![range("1.1.1.1")], v6: Vec::new() };
+    let first = Allowed { v4: vec![range("1.1.1.1")], ..Allowed::default() };
     rules.replace(&first, false).unwrap();
     // Somebody has emptied the table under us: the switch can't find the old set.
     let command = ["nft", "flush chain inet sbx egress; delete set inet sbx allow4_1"];
     space.run(Side::Gateway, &command);
     let before = space.ruleset();
-    let second = Allowed { v4: vec![range("2.2.2.2")], v6: Vec::new() };
+    let second = Allowed { v4: vec![range("2.2.2.2")], ..Allowed::default() };
     let error = rules.replace(&second, false).unwrap_err();
     assert!(error.message().contains("switching to new destinations"), "{error}");
     assert_eq!(space.ruleset(), before, "the half-made set is gone too");
+}
+
+#[test]
+fn answered_addresses_come_and_go_together_and_outlive_a_change() {
+    let (mut space, mut rules) = Space::with_rules(false);
+    let address = |text: &str| text.parse().unwrap();
+    let allowed = Allowed { tls: vec![443], ..Allowed::default() };
+    rules.replace(&allowed, false).unwrap();
+    rules.answer(&[address("1.1.1.1"), address("2.2.2.2"), address("2600::1")], &[]).unwrap();
+    rules.answer(&[address("3.3.3.3")], &[address("1.1.1.1")]).unwrap();
+    rules.replace(&allowed, false).unwrap();
+    let text = space.ruleset();
+    assert!(text.contains("elements = { 2.2.2.2, 3.3.3.3 }"), "{text}");
+    assert!(text.contains("tcp dport @tls_2 ip daddr @answered4 tproxy"), "{text}");
+    rules.answer(&[address("4.4.4.4")], &[address("9.9.9.9")]).unwrap_err();
+    assert_eq!(space.ruleset(), text, "all of it, or nothing");
+    rules.replace(&Allowed::default(), false).unwrap();
+    let text = space.ruleset();
+    assert!(!text.contains("tls_") && !text.contains("@answered4"), "{text}");
 }

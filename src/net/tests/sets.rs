@@ -15,6 +15,7 @@ pub(super) fn many(count: u32) -> Allowed {
     Allowed {
         v4: v4.map(|first| Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(first + 3)).collect(),
         v6: v6.map(|first| Ipv6Addr::from_bits(first)..=Ipv6Addr::from_bits(first + 3)).collect(),
+        tls: Vec::new(),
     }
 }
 
@@ -45,6 +46,7 @@ fn what_is_loaded_is_what_is_read_back() {
                 .iter()
                 .map(|(a, b)| Ipv6Addr::from_bits(*a.min(b))..=Ipv6Addr::from_bits(*a.max(b)))
                 .collect(),
+            tls: Vec::new(),
         };
         let rules: &mut Rules = &mut rules.borrow_mut();
         // It compares by itself what it reads back.

@@ -72,7 +72,7 @@ fn a_forged_sender_is_neither_heard_nor_answered() {
     let (mut space, mut rules) = Space::with_rules(false);
     let resolver = space.udp(Side::Gateway, at(GATEWAY, 53));
     let relay = space.udp(Side::Gateway, at(Ipv4Addr::LOCALHOST, RELAY_PORT));
-    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], v6: Vec::new() }, false).unwrap();
+    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], ..Allowed::default() }, false).unwrap();
     let index = index(&mut space, Side::Sandbox, "eth0");
     let wire = Wire::open(&mut space, Side::Sandbox, index);
     let refused = (Ipv4Addr::new(2, 2, 2, 2), 80);
@@ -102,7 +102,7 @@ fn the_relay_is_out_of_reach_but_by_the_rules() {
     let (mut space, mut rules) = Space::with_rules(false);
     let relay = space.listen(Side::Gateway, at(Ipv4Addr::LOCALHOST, RELAY_PORT));
     relay.set_nonblocking(true).unwrap();
-    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], v6: Vec::new() }, false).unwrap();
+    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], ..Allowed::default() }, false).unwrap();
     let index = index(&mut space, Side::Sandbox, "eth0");
     let wire = Wire::open(&mut space, Side::Sandbox, index);
     wire.send(&Packet { from: (SANDBOX, 4000), to: (Ipv4Addr::LOCALHOST, RELAY_PORT), what: What::Syn });
@@ -177,6 +177,7 @@ fn of_the_gateway_only_the_resolver_and_the_given_services_are_reached() {
     let allowed = Allowed {
         v4: vec![Ipv4Addr::UNSPECIFIED..=Ipv4Addr::BROADCAST],
         v6: vec![Ipv6Addr::UNSPECIFIED..=Ipv6Addr::from_bits(u128::MAX)],
+        tls: Vec::new(),
     };
     rules.replace(&allowed, true).unwrap();
     for address in [GATEWAY].into_iter().chain(SPARE) {
@@ -198,7 +199,7 @@ fn what_is_allowed_is_delivered_to_the_relay_with_its_destination_until_it_no_lo
         (IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(PUBLIC6)),
     ];
     let relays = relays.map(|(local, public)| (space.listen(Side::Gateway, at(local, RELAY_PORT)), public));
-    let allowed = Allowed { v4: vec![PUBLIC..=PUBLIC], v6: vec![PUBLIC6..=PUBLIC6] };
+    let allowed = Allowed { v4: vec![PUBLIC..=PUBLIC], v6: vec![PUBLIC6..=PUBLIC6], tls: Vec::new() };
     rules.replace(&allowed, true).unwrap();
     for (relay, public) in &relays {
         let mut client = space.connect(Side::Sandbox, at(*public, 443)).unwrap();
@@ -222,6 +223,40 @@ fn what_is_allowed_is_delivered_to_the_relay_with_its_destination_until_it_no_lo
     space.connect(Side::Sandbox, at(PUBLIC, 443)).unwrap();
     rules.replace(&Allowed::default(), true).unwrap();
     assert_eq!(space.connect(Side::Sandbox, at(PUBLIC, 443)).unwrap_err(), Errno::ECONNREFUSED);
+}
+
+#[test]
+fn an_answered_address_is_delivered_on_tls_ports_by_tcp_only_until_it_has_run_out() {
+    let (mut space, mut rules) = Space::with_rules(true);
+    let pairs = [
+        (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(PUBLIC)),
+        (IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(PUBLIC6)),
+    ];
+    let relays = pairs.map(|(local, public)| (space.listen(Side::Gateway, at(local, RELAY_PORT)), public));
+    let refused = |space: &mut Space, address: IpAddr, port: u16| {
+        assert_eq!(space.connect(Side::Sandbox, at(address, port)).unwrap_err(), Errno::ECONNREFUSED);
+    };
+    rules.replace(&Allowed { tls: vec![443], ..Allowed::default() }, true).unwrap();
+    for (_, public) in &relays {
+        refused(&mut space, *public, 443);
+    }
+    rules.answer(&[PUBLIC.into(), PUBLIC6.into()], &[]).unwrap();
+    for (relay, public) in &relays {
+        space.connect(Side::Sandbox, at(*public, 443)).unwrap();
+        assert_eq!(relay.accept().unwrap().0.local_addr().unwrap(), at(*public, 443));
+        refused(&mut space, *public, 80);
+        let client = space.udp(
+            Side::Sandbox,
+            at(if public.is_ipv4() { SANDBOX.into() } else { IpAddr::from(SANDBOX6) }, 0),
+        );
+        client.connect(at(*public, 443)).unwrap();
+        client.send(b"quic").unwrap();
+        assert_eq!(client.recv(&mut [0; 8]).unwrap_err().raw_os_error(), Some(Errno::ECONNREFUSED as i32));
+    }
+    rules.answer(&[], &[PUBLIC.into(), PUBLIC6.into()]).unwrap();
+    for (_, public) in &relays {
+        refused(&mut space, *public, 443);
+    }
 }
 
 #[test]
