@@ -150,6 +150,12 @@ done
 cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude tests/harness/internet/sandbox.c \
     "-L$work/target/debug/deps" -lsbx -o "$work/c/sandbox" >"$logs/internet-sandbox.log" 2>&1 ||
     record_status "internet/sandbox compiles" 1 "$logs/internet-sandbox.log"
+# Other languages: each builds what it needs and adds its cases to what is run under each identity.
+: >"$work/cases"
+. tests/bindings/common.sh
+for language in tests/bindings/[a-z]*/build.sh; do
+    . "$language"
+done
 chmod -R a+rX "$work"
 
 if wanted "quickstart"; then

@@ -37,6 +37,18 @@ record_rust() {
     record "$4" "$5" "$6" "$1" "$3"
 }
 
+# record_go NAME STATUS LOG: Go's test programs, started with -test.v, say what became of each test.
+record_go() {
+    go_passed=$(grep -c '^--- PASS' "$3") || :
+    go_failed=$(grep -c '^--- FAIL' "$3") || :
+    go_skipped=$(grep -c '^--- SKIP' "$3") || :
+    if [ "$2" != 0 ] && [ "$go_failed" = 0 ]; then
+        printf '\nexited with %s%s\n' "$2" "$(meaning_of "$2")" >>"$3"
+        go_failed=1
+    fi
+    record "$go_passed" "$go_failed" "$go_skipped" "$1" "$3"
+}
+
 meaning_of() {
     case $1 in
         124 | 137) printf ' (the time limit, or killed)' ;;
@@ -55,7 +67,7 @@ conclude() {
                 printf 'there is no log\n'
                 continue
             fi
-            sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$log" | head -n 50
+            sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p; s/^--- FAIL: /failed: /p' "$log" | head -n 50
             tail -n 40 "$log"
         fi
     done <"$results"

@@ -103,6 +103,13 @@ for program in http_server plain_tunnel doctor; do
     fi
 done
 
+# Programs in other languages, as tests/bindings has built them.
+while IFS='	' read -r name kind command <&5; do
+    case $name in
+        *"$filter"*) run_case "$name" "$kind" sh -c "$command" ;;
+    esac
+done 5<"$work/cases"
+
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
 internet_cases="allowlist default"
 if [ "$run" = user ]; then

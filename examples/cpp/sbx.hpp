@@ -1,0 +1,570 @@
+// libsbx for C++17: gVisor sandboxes inside your own process.
+//
+//   sbx::config config;
+//   config.command({"python3", "-m", "http.server", "12345"}).encrypted_port(12345);
+//   sbx::sandbox sandbox(config);                       // ends with its scope
+//   std::string url = sandbox.tunnels().at(12345).url;  // https://127.0.0.1:41873
+//
+// One header over the C library's sbx.h, whose comments are the manual. Handles are move-only and free what they
+// own; using one that was moved from throws like any other bad handle. Every failure throws sbx::error or a class
+// derived from it. Time-outs are std::chrono durations: without one a wait is for ever, a negative one is none.
+// Threads are as in C: anybody may use a sandbox or a queue at any time, one thread at a time a config or policy.
+
+#ifndef SBX_HPP
+#define SBX_HPP
+
+#include <sbx.h>
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace sbx {
+
+// ---- Errors ----
+
+enum class code : int {
+    invalid = SBX_EINVALID,
+    handle = SBX_EHANDLE,
+    size = SBX_ESIZE,
+    timed_out = SBX_ETIMEDOUT,
+    closed = SBX_ECLOSED,
+    state = SBX_ESTATE,
+    exists = SBX_EEXISTS,
+    not_found = SBX_ENOTFOUND,
+    unsupported = SBX_EUNSUPPORTED,
+    limit = SBX_ELIMIT,
+    host = SBX_EHOST,
+    runsc_missing = SBX_ERUNSC_MISSING,
+    runsc_unusable = SBX_ERUNSC_UNUSABLE,
+    engine = SBX_EENGINE,
+    forked = SBX_EFORKED,
+    panic = SBX_EPANIC,
+    system = SBX_ESYSTEM,
+    refused = SBX_EREFUSED,
+    exec = SBX_EEXEC,
+    internal = SBX_EINTERNAL,
+};
+
+// What the library refuses or can't do. what() names the value or call, the rule, and what to do.
+class error : public std::runtime_error {
+public:
+    error(sbx::code code, int os_error, const std::string &text)
+        : std::runtime_error(text), code_(code), os_error_(os_error) {}
+    sbx::code code() const noexcept { return code_; }
+    int os_error() const noexcept { return os_error_; } // the errno of the system call that failed, or 0
+
+private:
+    sbx::code code_;
+    int os_error_;
+};
+
+// Those that programs tell apart most often.
+struct invalid : error { using error::error; };      // a value that is not allowed
+struct timed_out : error { using error::error; };    // nothing was changed; the call may be made again
+struct closed : error { using error::error; };       // the object was freed while the call waited
+struct unsupported : error { using error::error; };  // this library can't do that
+struct host_lacks : error { using error::error; };   // the machine, or runsc, is missing something
+struct exec_failed : error { using error::error; };  // the program could not be started in the sandbox
+struct refused : error { using error::error; };      // nothing in the sandbox accepts connections there
+
+namespace detail {
+
+[[noreturn]] inline void fail(int number, const sbx_error &error) {
+    const auto what = static_cast<code>(number);
+    const std::string text =
+        error.code == number ? std::string(error.message) : "libsbx: error " + std::to_string(number);
+    switch (what) {
+    case code::invalid: throw invalid(what, error.os_error, text);
+    case code::timed_out: throw timed_out(what, error.os_error, text);
+    case code::closed: throw closed(what, error.os_error, text);
+    case code::unsupported: throw unsupported(what, error.os_error, text);
+    case code::host:
+    case code::runsc_missing:
+    case code::runsc_unusable: throw host_lacks(what, error.os_error, text);
+    case code::exec: throw exec_failed(what, error.os_error, text);
+    case code::refused: throw refused(what, error.os_error, text);
+    default: throw sbx::error(what, error.os_error, text);
+    }
+}
+
+// Calls with an error struct of its own as the last argument; returns what is not negative.
+template <class Function, class... Arguments> int call(Function function, Arguments... arguments) {
+    sbx_error error = SBX_ERROR_INIT;
+    const int result = function(arguments..., &error);
+    if (result < 0)
+        fail(result, error);
+    return result;
+}
+
+inline int checked(int result) {
+    const sbx_error none = SBX_ERROR_INIT;
+    if (result < 0)
+        fail(result, none);
+    return result;
+}
+
+// The same for a function that gives out a handle.
+template <class Handle, class Function, class... Arguments>
+Handle *make(Function function, Arguments... arguments) {
+    Handle *handle = nullptr;
+    sbx_error error = SBX_ERROR_INIT;
+    const int result = function(arguments..., &handle, &error);
+    if (result < 0)
+        fail(result, error);
+    return handle;
+}
+
+template <auto Free> struct freer {
+    template <class Handle> void operator()(Handle *handle) const noexcept { Free(handle); }
+};
+template <class Handle, auto Free> using owner = std::unique_ptr<Handle, freer<Free>>;
+
+template <class Handle> Handle *some(Handle *handle) {
+    if (handle == nullptr)
+        throw error(code::limit, 0, "libsbx: no handle is left, or this is a forked child");
+    return handle;
+}
+
+inline std::string text(const char *pointer) { return pointer == nullptr ? std::string() : std::string(pointer); }
+
+inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
+    std::vector<const char *> all;
+    all.reserve(texts.size() + 1);
+    for (const auto &one : texts)
+        all.push_back(one.c_str());
+    all.push_back(nullptr);
+    return all;
+}
+
+// Rounded up, so that a short time is not none; what milliseconds can't say is for ever.
+template <class Rep, class Period> std::int64_t milliseconds(std::chrono::duration<Rep, Period> time) {
+    if (time <= time.zero())
+        return 0;
+    if (std::chrono::duration<long double, std::milli>(time).count() > 9e18L)
+        return -1;
+    return static_cast<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(time).count());
+}
+
+} // namespace detail
+
+// ---- The library ----
+
+inline std::string version() { return sbx_version(); }
+
+// Sends log lines to a descriptor: 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing; 0 ends that.
+inline void log_to(int descriptor, int level) { detail::checked(sbx_log_set_fd(descriptor, level)); }
+
+// A descriptor that is closed with its scope.
+class descriptor {
+public:
+    descriptor() noexcept = default;
+    explicit descriptor(int number) noexcept : number_(number) {}
+    descriptor(descriptor &&other) noexcept : number_(other.release()) {}
+    descriptor &operator=(descriptor &&other) noexcept {
+        if (this != &other)
+            reset(other.release());
+        return *this;
+    }
+    ~descriptor() { reset(); }
+    int get() const noexcept { return number_; }
+    int release() noexcept { return std::exchange(number_, -1); }
+    void reset(int number = -1) noexcept {
+        if (number_ >= 0)
+            ::close(number_);
+        number_ = number;
+    }
+    explicit operator bool() const noexcept { return number_ >= 0; }
+
+private:
+    int number_ = -1;
+};
+
+struct runtime_options {
+    std::string runsc;              // the runsc to use; empty: SBX_RUNSC, PATH, and the well-known places
+    std::string keeper;             // an installed copy of the keeper instead of the embedded one
+    bool no_user_namespace = false; // only for a host with CAP_SYS_ADMIN and CAP_NET_ADMIN
+};
+
+namespace detail {
+inline sbx_runtime_config plain(const runtime_options &options) {
+    sbx_runtime_config config = SBX_RUNTIME_CONFIG_INIT;
+    config.runsc = options.runsc.empty() ? nullptr : options.runsc.c_str();
+    config.keeper = options.keeper.empty() ? nullptr : options.keeper.c_str();
+    config.flags = options.no_user_namespace ? SBX_RUNTIME_NO_USER_NAMESPACE : 0;
+    return config;
+}
+} // namespace detail
+
+enum class state : int {
+    starting = SBX_STATE_STARTING,
+    running = SBX_STATE_RUNNING,
+    ending = SBX_STATE_ENDING,
+    ended = SBX_STATE_ENDED,
+};
+
+// Two threads, however many sandboxes. Who makes none uses the process's default one.
+class runtime {
+public:
+    explicit runtime(const runtime_options &options = {}) {
+        const sbx_runtime_config config = detail::plain(options);
+        handle_.reset(detail::make<sbx_runtime>(sbx_runtime_new, &config));
+    }
+    sbx_runtime *get() const noexcept { return handle_.get(); }
+
+private:
+    detail::owner<sbx_runtime, sbx_runtime_free> handle_;
+};
+
+struct finding {
+    int status; // SBX_FINDING_...
+    std::string name, detail, remedy;
+};
+
+// The doctor: what sandboxes need of this machine, and what to do about what is missing.
+inline std::vector<finding> check(const runtime_options &options = {}) {
+    const sbx_runtime_config config = detail::plain(options);
+    const detail::owner<sbx_report, sbx_report_free> report(
+        detail::make<sbx_report>(sbx_runtime_check, &config));
+    std::vector<finding> findings;
+    const auto count = static_cast<std::size_t>(detail::checked(sbx_report_count(report.get())));
+    for (std::size_t i = 0; i < count; ++i)
+        findings.push_back({sbx_report_status(report.get(), i), detail::text(sbx_report_name(report.get(), i)),
+                            detail::text(sbx_report_detail(report.get(), i)),
+                            detail::text(sbx_report_remedy(report.get(), i))});
+    return findings;
+}
+
+// ---- Events ----
+
+enum class event_kind : std::uint32_t {
+    started = SBX_EVENT_STARTED,
+    failed = SBX_EVENT_FAILED,
+    ready = SBX_EVENT_READY,
+    exited = SBX_EVENT_EXITED,
+    limit = SBX_EVENT_LIMIT,
+};
+
+// Something that happened. Skip kinds you don't know: later libraries have more.
+struct event {
+    event_kind kind;
+    std::uint64_t cookie, sequence, lost;
+    std::chrono::milliseconds time; // of CLOCK_MONOTONIC
+    int code, reason, rule;
+    std::uint32_t protocol, port, count;
+    std::string address, detail;
+};
+
+// The events of as many sandboxes as the host likes.
+class queue {
+public:
+    explicit queue(std::uint32_t capacity = 1024)
+        : handle_(detail::make<sbx_queue>(sbx_queue_new, capacity)) {}
+
+    // Readable when the queue becomes non-empty: read its bytes away, then call next() until there is none.
+    descriptor open() const { return descriptor(detail::call(sbx_queue_open_fd, handle_.get())); }
+
+    // The oldest event. Never waits.
+    std::optional<event> next() const {
+        sbx_event raw = SBX_EVENT_INIT;
+        if (detail::call(sbx_queue_next, handle_.get(), &raw) == 0)
+            return std::nullopt;
+        return event{static_cast<event_kind>(raw.kind), raw.cookie, raw.sequence, raw.lost,
+                     std::chrono::milliseconds(raw.time_ms), raw.code, raw.reason, raw.rule, raw.protocol,
+                     raw.port, raw.count, raw.address, raw.detail};
+    }
+    sbx_queue *get() const noexcept { return handle_.get(); }
+
+private:
+    detail::owner<sbx_queue, sbx_queue_free> handle_;
+};
+
+// ---- Policies ----
+
+struct verdict {
+    bool allowed;
+    int reason; // SBX_REASON_...
+    int rule;   // the entry that decided, from 0; -1 if none did
+    std::string detail;
+};
+
+// What a sandbox may reach. It names its mode: nothing empty can mean "everything".
+class policy {
+public:
+    static policy open() { return policy(sbx_policy_new_open()); }
+    static policy allowlist() { return policy(sbx_policy_new_allowlist()); }
+    static policy blocked() { return policy(sbx_policy_new_blocked()); }
+
+    policy &allow_cidr(const std::string &cidr) { return set(sbx_policy_allow_cidr(get(), cidr.c_str())); }
+    policy &deny_cidr(const std::string &cidr) { return set(sbx_policy_deny_cidr(get(), cidr.c_str())); }
+
+    // What it says of an address, and why; nothing is sent. Protocol 6 is TCP, 17 UDP.
+    verdict check(const std::string &address, std::uint16_t port, std::uint32_t protocol = 6) const {
+        sbx_verdict raw = SBX_VERDICT_INIT;
+        detail::call(sbx_policy_check, handle_.get(), address.c_str(), port, protocol, &raw);
+        return {raw.allowed == 1, raw.reason, raw.rule, raw.detail};
+    }
+    sbx_policy *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit policy(sbx_policy *handle) : handle_(detail::some(handle)) {}
+
+    // What is wrong with an entry is said by what uses the policy.
+    policy &set(int result) {
+        if (result < 0) {
+            check("192.0.2.1", 1);
+            detail::checked(result);
+        }
+        return *this;
+    }
+    detail::owner<sbx_policy, sbx_policy_free> handle_;
+};
+
+// ---- Configs ----
+
+enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_STDERR };
+
+// What a sandbox is asked to be; every setter's comment is that of its C namesake. A setter that throws has
+// spoilt its config. One config makes any number of sandboxes.
+class config {
+public:
+    using texts = std::vector<std::string>;
+    config() : handle_(detail::some(sbx_config_new())) {}
+
+    config &command(const texts &arguments) {
+        return set(sbx_config_set_command(get(), detail::pointers(arguments).data(), arguments.size()));
+    }
+    config &env(const std::string &name, const std::string &value) {
+        return set(sbx_config_set_env(get(), name.c_str(), value.c_str()));
+    }
+    config &workdir(const std::string &path) { return set(sbx_config_set_workdir(get(), path.c_str())); }
+    config &user(const std::string &user) { return set(sbx_config_set_user(get(), user.c_str())); }
+    config &hostname(const std::string &name) { return set(sbx_config_set_hostname(get(), name.c_str())); }
+    config &name(const std::string &name) { return set(sbx_config_set_name(get(), name.c_str())); }
+    config &rootfs(const std::string &directory) { return set(sbx_config_set_rootfs(get(), directory.c_str())); }
+    config &mount_read_only(const std::string &source, const std::string &destination) {
+        return set(sbx_config_mount_read_only(get(), source.c_str(), destination.c_str()));
+    }
+    config &mount_writable(const std::string &source, const std::string &destination) {
+        return set(sbx_config_mount_writable(get(), source.c_str(), destination.c_str()));
+    }
+    template <class Rep, class Period> config &timeout(std::chrono::duration<Rep, Period> time) {
+        return set(sbx_config_set_timeout_ms(get(), detail::milliseconds(time)));
+    }
+
+    config &encrypted_port(std::uint16_t port) { return set(sbx_config_add_encrypted_port(get(), port)); }
+    config &h2_port(std::uint16_t port) { return set(sbx_config_add_h2_port(get(), port)); }
+    config &unencrypted_port(std::uint16_t port) { return set(sbx_config_add_unencrypted_port(get(), port)); }
+    config &bind_port(std::uint16_t port, const std::string &address, std::uint16_t host_port = 0) {
+        return set(sbx_config_bind_port(get(), port, address.c_str(), host_port));
+    }
+    config &inbound_cidr_allowlist(const texts &ranges) {
+        return set(sbx_config_set_inbound_cidr_allowlist(get(), detail::pointers(ranges).data(), ranges.size()));
+    }
+    config &tls_certificate(const std::string &chain_pem, const std::string &key_pem) {
+        return set(sbx_config_set_tls_certificate(get(), chain_pem.c_str(), key_pem.c_str()));
+    }
+    config &tls_name(const std::string &name) { return set(sbx_config_add_tls_name(get(), name.c_str())); }
+    config &policy(const sbx::policy &policy) { return set(sbx_config_set_policy(get(), policy.get())); }
+    config &mtu(std::uint32_t bytes) { return set(sbx_config_set_mtu(get(), bytes)); }
+
+    config &pipe(stream which) { return mode(which, SBX_STREAM_DESCRIPTOR); } // sandbox::open
+    config &merge_err() { return mode(stream::err, SBX_STREAM_MERGED); }
+    config &capture(stream which, std::size_t head = 65536, std::size_t tail = 65536) {
+        return set(sbx_config_capture_stream(get(), static_cast<std::int32_t>(which), head, tail));
+    }
+    template <class Rep, class Period>
+    config &tcp_probe(std::uint16_t port, std::chrono::duration<Rep, Period> interval) {
+        return set(sbx_config_set_tcp_probe(get(), port, detail::milliseconds(interval)));
+    }
+    template <class Rep, class Period>
+    config &exec_probe(const texts &arguments, std::chrono::duration<Rep, Period> interval) {
+        return set(sbx_config_set_exec_probe(get(), detail::pointers(arguments).data(), arguments.size(),
+                                             detail::milliseconds(interval)));
+    }
+    config &queue(const sbx::queue &queue, std::uint64_t cookie) {
+        return set(sbx_config_set_queue(get(), queue.get(), cookie));
+    }
+
+    // Throws what is wrong, also between settings.
+    void check() const { detail::call(sbx_config_check, handle_.get()); }
+    sbx_config *get() const noexcept { return handle_.get(); }
+
+private:
+    config &mode(stream which, std::int32_t mode) {
+        return set(sbx_config_set_stream(get(), static_cast<std::int32_t>(which), mode));
+    }
+    // The config has kept the text.
+    config &set(int result) {
+        if (result < 0) {
+            check();
+            detail::checked(result);
+        }
+        return *this;
+    }
+    detail::owner<sbx_config, sbx_config_free> handle_;
+};
+
+// ---- Sandboxes ----
+
+// How a sandbox ended.
+struct exit_status {
+    int reason; // SBX_EXIT_...
+    int code;   // the program's own; 128 + n for signal n; 124 when time ran out; 137 when terminated
+    int signal; // or 0
+    std::chrono::milliseconds runtime;
+};
+
+// Where a port is reached. Plain data; it outlives the sandbox.
+struct tunnel {
+    std::uint16_t container_port;
+    std::string host;
+    std::uint16_t port;
+    std::string url, ca_pem, spki_sha256; // empty for a plain tunnel
+};
+
+struct captured {
+    std::string head, tail;
+    std::uint64_t dropped; // bytes between them that were not kept
+};
+
+class sandbox {
+public:
+    // Creates it and waits until its program was started.
+    explicit sandbox(const config &config) : sandbox(create, nullptr, config) {}
+    sandbox(const runtime &runtime, const config &config) : sandbox(create, runtime.get(), config) {}
+
+    // Begins to create it: the config's queue tells the rest.
+    static sandbox begin(const config &config) { return sandbox(sbx_create_begin, nullptr, config); }
+    static sandbox begin(const runtime &runtime, const config &config) {
+        return sandbox(sbx_create_begin, runtime.get(), config);
+    }
+
+    std::string id() const { return detail::text(sbx_sandbox_id(handle_.get())); }
+    std::string name() const { return detail::text(sbx_sandbox_name(handle_.get())); }
+    sbx::state state() const {
+        return static_cast<sbx::state>(detail::checked(sbx_sandbox_state(handle_.get())));
+    }
+    // Throws why it could not be created, after begin().
+    void rethrow_failure() const { detail::call(sbx_sandbox_failure, handle_.get()); }
+
+    // By container port. That a tunnel exists doesn't mean that the server inside answers: wait_ready().
+    std::map<std::uint16_t, tunnel> tunnels() const { return tunnels_within(-1); }
+    template <class Rep, class Period>
+    std::map<std::uint16_t, tunnel> tunnels(std::chrono::duration<Rep, Period> time) const {
+        return tunnels_within(detail::milliseconds(time));
+    }
+
+    void wait_ready() const { detail::call(sbx_wait_ready, handle_.get(), -1); }
+    template <class Rep, class Period> void wait_ready(std::chrono::duration<Rep, Period> time) const {
+        detail::call(sbx_wait_ready, handle_.get(), detail::milliseconds(time));
+    }
+
+    // Waits until it has ended and nothing of it is left.
+    exit_status wait() const { return *wait_within(-1); }
+    // Nothing when the time runs out.
+    template <class Rep, class Period>
+    std::optional<exit_status> wait_for(std::chrono::duration<Rep, Period> time) const {
+        return wait_within(detail::milliseconds(time));
+    }
+
+    void terminate() const { detail::call(sbx_terminate, handle_.get()); }
+    void signal(int number) const { detail::call(sbx_signal, handle_.get(), number); }
+
+    // A stream socket to a port inside, without any port on the host.
+    descriptor connect(std::uint16_t port) const {
+        return descriptor(detail::call(sbx_connect, handle_.get(), std::uint32_t{port}));
+    }
+    // The host's end of a stream that config::pipe named; non-blocking.
+    descriptor open(stream which) const {
+        return descriptor(detail::call(sbx_sandbox_open_fd, handle_.get(), static_cast<std::int32_t>(which)));
+    }
+    // What config::capture has kept so far.
+    sbx::captured captured(stream which) const {
+        const detail::owner<sbx_captured, sbx_captured_free> all(
+            detail::make<sbx_captured>(sbx_sandbox_captured, handle_.get(), static_cast<std::int32_t>(which)));
+        std::size_t head = 0, tail = 0;
+        const auto *first = reinterpret_cast<const char *>(sbx_captured_head(all.get(), &head));
+        const auto *last = reinterpret_cast<const char *>(sbx_captured_tail(all.get(), &tail));
+        sbx::captured result{std::string(first, head), std::string(last, tail), 0};
+        detail::checked(sbx_captured_dropped(all.get(), &result.dropped));
+        return result;
+    }
+
+    // Frees it, which ends it if it still runs; calls that wait on it throw closed.
+    void close() noexcept { handle_.reset(); }
+    sbx_sandbox *get() const noexcept { return handle_.get(); }
+
+private:
+    using creator = int (*)(sbx_runtime *, const sbx_config *, sbx_sandbox **, sbx_error *);
+    static constexpr creator create = sbx_create;
+    sandbox(creator function, sbx_runtime *runtime, const config &config)
+        : handle_(detail::make<sbx_sandbox>(function, runtime, config.get())) {}
+
+    std::map<std::uint16_t, tunnel> tunnels_within(std::int64_t timeout) const {
+        const detail::owner<sbx_tunnel_map, sbx_tunnel_map_free> all(
+            detail::make<sbx_tunnel_map>(sbx_tunnels, handle_.get(), timeout));
+        std::map<std::uint16_t, tunnel> tunnels;
+        const auto count = static_cast<std::size_t>(detail::checked(sbx_tunnel_map_count(all.get())));
+        for (std::size_t i = 0; i < count; ++i) {
+            const auto port =
+                static_cast<std::uint16_t>(detail::checked(sbx_tunnel_map_container_port(all.get(), i)));
+            const auto host_port = detail::checked(sbx_tunnel_map_port(all.get(), port));
+            tunnels[port] = {port,
+                             detail::text(sbx_tunnel_map_host(all.get(), port)),
+                             static_cast<std::uint16_t>(host_port),
+                             detail::text(sbx_tunnel_map_url(all.get(), port)),
+                             detail::text(sbx_tunnel_map_ca_pem(all.get(), port)),
+                             detail::text(sbx_tunnel_map_spki_sha256(all.get(), port))};
+        }
+        return tunnels;
+    }
+
+    std::optional<exit_status> wait_within(std::int64_t timeout) const {
+        sbx_exit raw = SBX_EXIT_INIT;
+        try {
+            detail::call(sbx_wait, handle_.get(), timeout, &raw);
+        } catch (const timed_out &) {
+            return std::nullopt;
+        }
+        return exit_status{raw.reason, raw.code, raw.signal, std::chrono::milliseconds(raw.runtime_ms)};
+    }
+
+    detail::owner<sbx_sandbox, sbx_sandbox_free> handle_;
+};
+
+// A sandbox of a runtime as it was at a moment.
+struct listed {
+    std::string id, name;
+    sbx::state state;
+};
+
+namespace detail {
+inline std::vector<listed> list(sbx_runtime *runtime) {
+    const owner<sbx_sandbox_list, sbx_sandbox_list_free> all(
+        make<sbx_sandbox_list>(sbx_runtime_sandboxes, runtime));
+    std::vector<listed> sandboxes;
+    const auto count = static_cast<std::size_t>(checked(sbx_sandbox_list_count(all.get())));
+    for (std::size_t i = 0; i < count; ++i)
+        sandboxes.push_back({text(sbx_sandbox_list_id(all.get(), i)), text(sbx_sandbox_list_name(all.get(), i)),
+                             static_cast<state>(checked(sbx_sandbox_list_state(all.get(), i)))});
+    return sandboxes;
+}
+} // namespace detail
+
+// The sandboxes that have not ended.
+inline std::vector<listed> sandboxes() { return detail::list(nullptr); }
+inline std::vector<listed> sandboxes(const runtime &runtime) { return detail::list(runtime.get()); }
+
+} // namespace sbx
+
+#endif

@@ -1,0 +1,3 @@
+module libsbx.example/sbx
+
+go 1.24

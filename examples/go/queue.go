@@ -1,0 +1,151 @@
+package sbx
+
+/*
+#include <sbx.h>
+*/
+import "C"
+
+import (
+	"os"
+	"sync"
+	"time"
+)
+
+// An EventKind says what happened. Later libraries have more: skip what you don't know.
+type EventKind int
+
+// What happens to sandboxes.
+const (
+	EventStarted EventKind = C.SBX_EVENT_STARTED // the program was started
+	EventFailed  EventKind = C.SBX_EVENT_FAILED  // it could not be created
+	EventReady   EventKind = C.SBX_EVENT_READY   // the readiness probe succeeded
+	EventExited  EventKind = C.SBX_EVENT_EXITED  // it has ended, and nothing of it is left
+	EventLimit   EventKind = C.SBX_EVENT_LIMIT   // a limit of the library was reached
+)
+
+// An Event is something that happened to a sandbox: see [Config].Events.
+type Event struct {
+	Kind     EventKind
+	Sandbox  string        // its id
+	Time     time.Duration // of CLOCK_MONOTONIC
+	Lost     uint64        // how many events of all sandboxes were dropped just before this one
+	Code     int           // an exit code, or an error's number
+	Reason   Reason        // why it ended, or 0
+	Rule     int           // the policy's rule concerned, or -1
+	Protocol int           // an IP protocol, or 0
+	Port     int           // or 0
+	Count    int           // how many times it happened, where events are gathered
+	Address  string        // an address or a name, or ""
+	Detail   string        // a text for people, or ""
+}
+
+// queue is the one queue of this process: a goroutine waits for its descriptor in Go's own poller and tells
+// whoever has the event's cookie.
+type queue struct {
+	start    sync.Once
+	err      error
+	handle   *C.sbx_queue
+	doorbell *os.File
+
+	mutex     sync.Mutex
+	last      uint64
+	listeners map[uint64]listener
+}
+
+// listener is told of its events, one at a time. settle makes it look for itself: events may have been lost,
+// or its runtime is gone.
+type listener interface {
+	happened(kind EventKind, event Event)
+	settle()
+}
+
+var events queue
+
+// capacity is how many droppable events may wait; started, failed and exited are never dropped.
+const capacity = 4096
+
+func (q *queue) begin() error {
+	q.start.Do(func() {
+		failure := newFailure()
+		if q.err = result("event queue", C.sbx_queue_new(capacity, &q.handle, failure), failure); q.err != nil {
+			return
+		}
+		fd := C.sbx_queue_open_fd(q.handle, failure)
+		if q.err = result("event queue", fd, failure); q.err != nil {
+			C.sbx_queue_free(q.handle)
+			return
+		}
+		q.listeners = map[uint64]listener{}
+		// It is non-blocking, so os.NewFile hands it to the poller: Read parks the goroutine, not a thread.
+		q.doorbell = os.NewFile(uintptr(fd), "sbx events")
+		go q.run()
+	})
+	return q.err
+}
+
+// listen gives a cookie to who wants events.
+func (q *queue) listen(who listener) uint64 {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	q.last++
+	q.listeners[q.last] = who
+	return q.last
+}
+
+func (q *queue) forget(cookie uint64) {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	delete(q.listeners, cookie)
+}
+
+func (q *queue) run() {
+	rings := make([]byte, 256)
+	for {
+		// The bytes mean nothing. The queue lives as long as the process: there is no end of file.
+		if _, err := q.doorbell.Read(rings); err != nil {
+			return
+		}
+		event := C.sbx_event{size: C.sizeof_sbx_event}
+		for C.sbx_queue_next(q.handle, &event, nil) == 1 {
+			q.tell(&event)
+		}
+	}
+}
+
+func (q *queue) tell(event *C.sbx_event) {
+	if event.lost > 0 {
+		q.settle()
+	}
+	q.mutex.Lock()
+	who := q.listeners[uint64(event.cookie)]
+	q.mutex.Unlock()
+	if who == nil {
+		return
+	}
+	who.happened(EventKind(event.kind), Event{
+		Kind:     EventKind(event.kind),
+		Time:     time.Duration(event.time_ms) * time.Millisecond,
+		Lost:     uint64(event.lost),
+		Code:     int(event.code),
+		Reason:   Reason(event.reason),
+		Rule:     int(event.rule),
+		Protocol: int(event.protocol),
+		Port:     int(event.port),
+		Count:    int(event.count),
+		Address:  C.GoString(&event.address[0]),
+		Detail:   C.GoString(&event.detail[0]),
+	})
+}
+
+// settle makes every listener look for itself.
+func (q *queue) settle() {
+	q.mutex.Lock()
+	all := make([]listener, 0, len(q.listeners))
+	for _, who := range q.listeners {
+		all = append(all, who)
+	}
+	q.mutex.Unlock()
+	for _, who := range all {
+		who.settle()
+	}
+}

@@ -1,0 +1,328 @@
+package sbx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// patience is longer than anything here takes; who waits for it fails.
+func patience(t *testing.T) context.Context {
+	t.Helper()
+	if os.Getenv("SBX_RUNSC") == "" {
+		if os.Getenv("CI") != "" {
+			t.Fatal("SBX_RUNSC is not set")
+		}
+		t.Skip("SBX_RUNSC is not set")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func create(t *testing.T, config *Config) *Sandbox {
+	t.Helper()
+	sandbox, err := Create(patience(t), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sandbox.Close() })
+	return sandbox
+}
+
+func script(text string) *Config { return &Config{Command: []string{"sh", "-c", text}} }
+
+func ended(t *testing.T, sandbox *Sandbox) Exit {
+	t.Helper()
+	exit, err := sandbox.Wait(patience(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exit
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wants(t *testing.T, err, target error, text string) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got %v, want %v", err, target)
+	}
+	if !strings.Contains(err.Error(), text) {
+		t.Fatalf("%q should say %q", err, text)
+	}
+}
+
+func TestExitCodesAndReasons(t *testing.T) {
+	for _, want := range []struct {
+		script string
+		change func(*Config)
+		act    func(*Sandbox) error
+		exit   Exit
+	}{
+		{script: "exit 7", exit: Exit{Code: 7, Reason: Exited}},
+		{script: "kill -9 $$", exit: Exit{Code: 137, Reason: Signalled, Signal: syscall.SIGKILL}},
+		{script: "sleep 100", change: func(c *Config) { c.Timeout = 300 * time.Millisecond }, exit: Exit{Code: 124, Reason: TimedOut}},
+		{script: "sleep 100", act: (*Sandbox).Terminate, exit: Exit{Code: 137, Reason: Terminated}},
+		{script: "exec sleep 100", act: func(s *Sandbox) error { return s.Signal(syscall.SIGUSR1) },
+			exit: Exit{Code: 128 + 10, Reason: Signalled, Signal: syscall.SIGUSR1}},
+	} {
+		config := script(want.script)
+		if want.change != nil {
+			want.change(config)
+		}
+		sandbox := create(t, config)
+		if want.act != nil {
+			must(t, want.act(sandbox))
+		}
+		exit := ended(t, sandbox)
+		exit.Runtime = 0
+		if exit != want.exit {
+			t.Errorf("%s: got %+v, want %+v", want.script, exit, want.exit)
+		}
+	}
+}
+
+func TestWritersHaveAllOutputWhenWaitReturns(t *testing.T) {
+	var out, err bytes.Buffer
+	config := script("cat; echo problem >&2")
+	config.Stdin, config.Stdout, config.Stderr = strings.NewReader(strings.Repeat("0123456789\n", 100_000)), &out, &err
+	ended(t, create(t, config))
+	if out.Len() != 1_100_000 || err.String() != "problem\n" {
+		t.Errorf("%d bytes of output, %q", out.Len(), err.String())
+	}
+}
+
+func TestOneWriterGetsBothOutputs(t *testing.T) {
+	var both bytes.Buffer
+	config := script("echo one; echo two >&2; echo three")
+	config.Stdout, config.Stderr = &both, &both
+	ended(t, create(t, config))
+	if both.String() != "one\ntwo\nthree\n" {
+		t.Errorf("%q", both.String())
+	}
+}
+
+func TestPipesAreReadersAndWriters(t *testing.T) {
+	config := script(`while read -r line; do echo "got $line"; done; echo end >&2`)
+	config.Pipes = PipeStdin | PipeStdout | PipeStderr
+	sandbox := create(t, config)
+	for _, word := range []string{"one", "two"} {
+		_, err := io.WriteString(sandbox.Stdin, word+"\n")
+		must(t, err)
+		reply := make([]byte, len("got one\n"))
+		_, err = io.ReadFull(sandbox.Stdout, reply)
+		must(t, err)
+		if string(reply) != "got "+word+"\n" {
+			t.Errorf("%q", reply)
+		}
+	}
+	must(t, sandbox.Stdin.Close())
+	rest, err := io.ReadAll(sandbox.Stderr)
+	must(t, err)
+	if string(rest) != "end\n" {
+		t.Errorf("%q", rest)
+	}
+	if exit := ended(t, sandbox); exit.Code != 0 {
+		t.Errorf("%+v", exit)
+	}
+}
+
+func TestErrorsAreTypedAndSayWhatToDo(t *testing.T) {
+	ctx := patience(t)
+	_, err := Create(ctx, &Config{Command: []string{"true"}, User: "no such\nuser"})
+	wants(t, err, ErrInvalid, "user")
+	_, err = Create(ctx, &Config{Command: []string{"true"}, Env: map[string]string{"A": "b\x00c"}})
+	wants(t, err, ErrInvalid, "zero byte")
+	_, err = Create(ctx, &Config{Command: []string{"/no/such/program"}})
+	wants(t, err, ErrExec, "/no/such/program")
+	_, err = Create(ctx, &Config{Command: []string{"true"}, Policy: &Policy{}})
+	wants(t, err, ErrInvalid, "Mode")
+	_, err = Create(ctx, &Config{Command: []string{"true"}, EncryptedPorts: []uint16{1}, Policy: &Policy{Mode: Blocked}})
+	wants(t, err, ErrInvalid, "")
+	_, err = NewRuntime(RuntimeOptions{Runsc: "/no/such/runsc"})
+	wants(t, err, ErrRunscMissing, "/no/such/runsc")
+	var typed *Error
+	if !errors.As(err, &typed) || typed.Code != ErrRunscMissing || typed.Op != "new runtime" {
+		t.Errorf("%#v", err)
+	}
+	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, Name: "taken"})
+	_, err = Create(ctx, &Config{Command: []string{"true"}, Name: "taken"})
+	wants(t, err, fs.ErrExist, "taken")
+	_, err = sandbox.Tunnel(80)
+	wants(t, err, fs.ErrNotExist, "80")
+	_, err = sandbox.Dial(ctx, 80)
+	wants(t, err, ErrRefused, "")
+}
+
+func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
+	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, EncryptedPorts: []uint16{80}})
+	must(t, sandbox.Close())
+	wants(t, sandbox.Close(), ErrHandle, "")
+	wants(t, sandbox.Terminate(), fs.ErrClosed, "")
+	wants(t, sandbox.Signal(syscall.SIGTERM), ErrHandle, "")
+	_, err := sandbox.State()
+	wants(t, err, ErrHandle, "")
+	_, err = sandbox.Tunnels()
+	wants(t, err, ErrHandle, "")
+	_, err = sandbox.Dial(patience(t), 80)
+	wants(t, err, ErrHandle, "")
+	_, err = sandbox.Wait(patience(t))
+	wants(t, err, ErrClosed, "closed")
+	wants(t, sandbox.WaitReady(patience(t)), ErrClosed, "closed")
+}
+
+func TestAWrongKindOfHandleIsAnError(t *testing.T) {
+	sandbox := create(t, &Config{Command: []string{"sleep", "100"}})
+	other := &Sandbox{life: &life{id: "other", closed: make(chan struct{})}}
+	// What the type system forbids: a queue in the place of a sandbox.
+	*(*unsafe.Pointer)(unsafe.Pointer(&other.handle)) = *(*unsafe.Pointer)(unsafe.Pointer(&events.handle))
+	wants(t, other.Terminate(), ErrHandle, "queue")
+	must(t, sandbox.Terminate())
+}
+
+func TestWhoWaitsHearsOfTheClose(t *testing.T) {
+	sandbox := create(t, &Config{Command: []string{"sleep", "100"}})
+	told := make(chan error)
+	go func() {
+		_, err := sandbox.Wait(context.Background())
+		told <- err
+	}()
+	must(t, sandbox.Close())
+	wants(t, <-told, ErrClosed, sandbox.ID())
+}
+
+func TestEveryWaitEndsWithItsContext(t *testing.T) {
+	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, UnencryptedPorts: []uint16{80}})
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := sandbox.Wait(ctx)
+	wants(t, err, context.DeadlineExceeded, sandbox.ID())
+	wants(t, sandbox.WaitReady(ctx), context.DeadlineExceeded, "ready")
+	_, err = sandbox.Dial(ctx, 80)
+	wants(t, err, context.DeadlineExceeded, "")
+	_, err = Create(ctx, script("true"))
+	wants(t, err, context.DeadlineExceeded, "")
+}
+
+func TestACreationThatIsGivenUpLeavesNothing(t *testing.T) {
+	patience(t)
+	for _, after := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(context.Background(), after)
+		sandbox, err := Create(ctx, &Config{Command: []string{"sleep", "100"}, Name: "given-up"})
+		cancel()
+		if err == nil {
+			sandbox.Close()
+			continue
+		}
+		wants(t, err, context.DeadlineExceeded, "")
+	}
+	eventually(t, "the sandboxes are gone", func() bool {
+		all, err := (*Runtime)(nil).Sandboxes()
+		must(t, err)
+		return len(all) == 0
+	})
+}
+
+func TestEventsComeToTheChannel(t *testing.T) {
+	told := make(chan Event, 16)
+	config := script("exit 3")
+	config.Events = told
+	sandbox := create(t, config)
+	ended(t, sandbox)
+	for _, want := range []EventKind{EventStarted, EventExited} {
+		event := <-told
+		if event.Kind != want || event.Sandbox != sandbox.ID() || want == EventExited && event.Code != 3 {
+			t.Errorf("%+v", event)
+		}
+	}
+}
+
+func TestReadinessIsSeen(t *testing.T) {
+	sandbox := create(t, &Config{
+		Command: []string{"sh", "-c", "sleep 0.3; touch /tmp/up; sleep 100"},
+		Probe:   Probe{Command: []string{"test", "-e", "/tmp/up"}, Interval: 20 * time.Millisecond},
+	})
+	must(t, sandbox.WaitReady(patience(t)))
+	must(t, sandbox.WaitReady(patience(t)))
+	short := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
+	wants(t, short.WaitReady(patience(t)), ErrState, "ended")
+}
+
+func TestAPolicyExplainsItself(t *testing.T) {
+	policy := Policy{Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
+	policy.DenyCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")}
+	verdict, err := policy.Check(netip.MustParseAddrPort("198.51.100.7:443"), 6)
+	must(t, err)
+	if verdict.Allowed || verdict.Rule != 1 {
+		t.Errorf("%+v", verdict)
+	}
+	policy.DenyCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.7/8")}
+	_, err = policy.Check(netip.MustParseAddrPort("198.51.100.7:443"), 6)
+	wants(t, err, ErrInvalid, "198.51.100.7/8")
+}
+
+func TestARuntimeOfOnesOwnEndsItsSandboxes(t *testing.T) {
+	ctx := patience(t)
+	own, err := NewRuntime(RuntimeOptions{})
+	must(t, err)
+	sandbox, err := own.Create(ctx, &Config{Command: []string{"sleep", "100"}, Name: "own"})
+	must(t, err)
+	all, err := own.Sandboxes()
+	must(t, err)
+	if len(all) != 1 || all[0].Name != "own" || all[0].State != Running || all[0].ID != sandbox.ID() {
+		t.Errorf("%+v", all)
+	}
+	must(t, own.Close())
+	if _, err = sandbox.Wait(ctx); errors.Is(err, context.DeadlineExceeded) {
+		t.Error("nobody told who waits")
+	}
+	wants(t, own.Close(), ErrHandle, "closed before")
+	must(t, sandbox.Close())
+}
+
+func TestTheDoctorFindsThisMachineUsable(t *testing.T) {
+	patience(t)
+	findings, err := Check(RuntimeOptions{})
+	must(t, err)
+	for _, finding := range findings {
+		if finding.Missing || finding.Name == "" {
+			t.Errorf("%+v", finding)
+		}
+	}
+	findings, err = Check(RuntimeOptions{Runsc: "/no/such/runsc"})
+	must(t, err)
+	for _, finding := range findings {
+		if finding.Missing && finding.Remedy != "" {
+			return
+		}
+	}
+	t.Errorf("no remedy in %+v", findings)
+}
+
+// eventually looks again and again until something holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ctx := patience(t)
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			t.Fatal(what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package sbx
+
+/*
+#include <sbx.h>
+*/
+import "C"
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+)
+
+// A Tunnel is where a port of a sandbox is reached. It is plain data and outlives its sandbox.
+type Tunnel struct {
+	ContainerPort uint16
+	Host          string
+	Port          uint16
+	URL           string // of an encrypted tunnel, else ""
+	CAPEM         string // the authority that its certificate was made under; "" if plain or the host's own
+	SPKISHA256    string // the pin of its certificate's key, in base64
+}
+
+// Addr is the address to dial.
+func (t Tunnel) Addr() string { return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) }
+
+// TLSConfig trusts the tunnel's own authority and no other, or the system's where the certificate is the host's.
+func (t Tunnel) TLSConfig() *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAPEM != "" {
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM([]byte(t.CAPEM))
+	}
+	return config
+}
+
+// Client is an HTTP client with that TLSConfig. It follows the server's redirects only within the tunnel, since
+// what answers is untrusted.
+func (t Tunnel) Client() *http.Client {
+	transport := &http.Transport{TLSClientConfig: t.TLSConfig(), ForceAttemptHTTP2: true}
+	return &http.Client{
+		Transport: transport,
+		CheckRedirect: func(request *http.Request, via []*http.Request) error {
+			if request.URL.Host != t.Addr() {
+				return fmt.Errorf("sbx: a redirect out of the tunnel, to %s", request.URL.Host)
+			}
+			if len(via) >= 10 {
+				return fmt.Errorf("sbx: stopped after 10 redirects")
+			}
+			return nil
+		},
+	}
+}
+
+// Tunnels are the sandbox's tunnels by container port. That a tunnel exists doesn't mean that the server inside
+// answers already: see [Sandbox.WaitReady].
+func (s *Sandbox) Tunnels() (map[uint16]Tunnel, error) {
+	var all *C.sbx_tunnel_map
+	failure := newFailure()
+	// The listeners exist since the sandbox was created, so this only looks.
+	if err := s.result("tunnels", C.sbx_tunnels(s.handle, 0, &all, failure), failure); err != nil {
+		return nil, err
+	}
+	defer C.sbx_tunnel_map_free(all)
+	tunnels := map[uint16]Tunnel{}
+	for i := range C.sbx_tunnel_map_count(all) {
+		port := C.uint32_t(C.sbx_tunnel_map_container_port(all, C.size_t(i)))
+		tunnels[uint16(port)] = Tunnel{
+			ContainerPort: uint16(port),
+			Host:          C.GoString(C.sbx_tunnel_map_host(all, port)),
+			Port:          uint16(C.sbx_tunnel_map_port(all, port)),
+			URL:           C.GoString(C.sbx_tunnel_map_url(all, port)),
+			CAPEM:         C.GoString(C.sbx_tunnel_map_ca_pem(all, port)),
+			SPKISHA256:    C.GoString(C.sbx_tunnel_map_spki_sha256(all, port)),
+		}
+	}
+	return tunnels, nil
+}
+
+// Tunnel is the tunnel of one container port.
+func (s *Sandbox) Tunnel(port uint16) (Tunnel, error) {
+	tunnels, err := s.Tunnels()
+	if err != nil {
+		return Tunnel{}, err
+	}
+	tunnel, listed := tunnels[port]
+	if !listed {
+		return Tunnel{}, &Error{Op: "tunnel", Code: ErrNotFound, Message: fmt.Sprintf("port %d isn't listed in the config", port)}
+	}
+	return tunnel, nil
+}
