@@ -613,16 +613,20 @@ int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_
 // A handle that was freed already is ignored.
 void sbx_queue_free(struct sbx_queue *queue);
 
-// A policy by which any public address may be reached, save what is denied.
+// A policy by which any public address may be reached, save what is denied. A config without a policy has
+// one of these.
 //
-// This version can't enforce it: sbx_create refuses it with SBX_EUNSUPPORTED. Free it with
+// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
+// services, and the host's own addresses as its routing knows them at that moment. A cloud's public address of
+// the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it with
 // sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
 struct sbx_policy *sbx_policy_new_open(void);
 
 // A policy by which only what is allowed may be reached; without entries, nothing.
 //
-// A config without a policy has an empty one of these. This version can't enforce one with entries:
-// sbx_create refuses it with SBX_EUNSUPPORTED. Free it with sbx_policy_free. Any thread, never blocks.
+// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
+// 0.0.0.0/0 does not), and a metadata service or an address of the host only when it is for that very address
+// (/32, /128). Free it with sbx_policy_free. Any thread, never blocks.
 // Returns NULL when no handle is left or in a forked child.
 struct sbx_policy *sbx_policy_new_allowlist(void);
 
@@ -738,7 +742,7 @@ const char *sbx_policy_entry(const struct sbx_policy *policy,
                              size_t index);
 
 // Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
-// no ports, nothing leaves, 300 s of life.
+// no ports, an open policy, 300 s of life.
 //
 // Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
 // forked child.
@@ -907,7 +911,7 @@ int sbx_config_set_tls_certificate(struct sbx_config *config,
 int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
 
 // What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
-// a policy nothing leaves the sandbox.
+// a policy it is open: every public address, and nothing of the host or its networks.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_policy(struct sbx_config *config,

@@ -9,12 +9,14 @@ mod error;
 pub mod config;
 pub mod policy;
 
+mod egress;
 mod engine;
 mod event;
 mod ffi;
 mod keeper;
 mod net;
 mod process;
+mod pump;
 mod reactor;
 mod runsc;
 mod runtime;

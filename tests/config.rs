@@ -180,10 +180,11 @@ print("done")
 "#,
         own = own_addresses(),
     );
-    let open = config(&["python3", "-c", &tries]);
-    let mut blocked = open.clone();
+    let mut closed = config(&["python3", "-c", &tries]);
+    closed.set_policy(&Policy::allowlist()).unwrap();
+    let mut blocked = closed.clone();
     blocked.set_policy(&Policy::blocked()).unwrap();
-    for config in [open, blocked] {
+    for config in [closed, blocked] {
         assert_eq!(run(&runtime, &config), "done\n");
     }
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);

@@ -81,7 +81,7 @@ impl Default for Config {
             inbound: None,
             certificate: None,
             tls_names: Vec::new(),
-            policy: Policy::allowlist(),
+            policy: Policy::open(),
             mtu: MTU,
             stdin: Stdio::Null,
             stdout: Stdio::Null,
@@ -94,12 +94,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults: no command yet, the curated view of the host's programs, no ports, nothing leaves.
+    /// The defaults: no command yet, the curated view of the host's programs, no ports, an open policy.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the sandbox may reach. Without a policy nothing leaves it.
+    /// What the sandbox may reach. Without a policy it is open: every public address, and nothing else.
     pub fn set_policy(&mut self, policy: &Policy) -> Result<&mut Self> {
         self.sticky(|config| {
             policy.check().map_err(|error| error.context("policy"))?;
@@ -330,10 +330,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_enforced_is_refused() {
-        let mut config = config();
-        config.set_policy(&Policy::open()).unwrap();
-        assert_eq!(config.check().unwrap_err().code(), Code::Unsupported);
+    fn without_a_policy_it_is_open() {
+        assert_eq!(config().policy(), &Policy::open());
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //!
 //! # A new kind of source
 //!
-//! Say captures of a program's output: a module beside `tunnel` with a `Slab` of its own kind (the numbers
-//! 1 to 3 are taken, see [`crate::tunnel::Inbound`]) and functions for its commands and wake-ups; a field in
+//! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to
+//! 3 are taken by [`crate::tunnel::Inbound`], 4 to 8 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
 //! [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 use std::os::fd::OwnedFd;
@@ -25,7 +25,9 @@ use mio::Waker;
 use mio::net::TcpListener;
 use nix::sys::signal::{SigSet, SigmaskHow};
 
+use crate::egress::{self, Outbound, is_egress};
 use crate::error::{Code, Context, Error, Result};
+use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Wake};
 use crate::tunnel::{Counters, Inbound, Reply, Requests, Security, Settings};
 
@@ -81,6 +83,19 @@ pub(crate) enum Command {
         /// Told once whether the server was reached. Called on the engine's thread: it must not block.
         reply: Reply,
     },
+    /// A sandbox's way out is laid.
+    AddEgress {
+        /// The sandbox.
+        key: u64,
+        /// What it may reach, and the number of that policy.
+        policy: (Arc<Policy>, u64),
+        /// Its limits.
+        settings: egress::Settings,
+        /// From [`egress::listen`].
+        listeners: Vec<TcpListener>,
+        /// Where its flows are counted.
+        counters: Arc<egress::Counters>,
+    },
     /// A sandbox is no more: reset its connections, close every descriptor of it.
     RemoveSandbox {
         /// The sandbox.
@@ -100,6 +115,7 @@ impl std::fmt::Debug for Command {
             Self::Stock { .. } => "Stock",
             Self::Loopback { .. } => "Loopback",
             Self::Attach { .. } => "Attach",
+            Self::AddEgress { .. } => "AddEgress",
             Self::RemoveSandbox { .. } => "RemoveSandbox",
             Self::Shutdown => "Shutdown",
         })
@@ -136,7 +152,12 @@ impl Engine {
         let reactor = Reactor::new().context("create the engine's poll descriptor")?;
         let (commands, receiver) = channel();
         let handle = Handle { commands, waker: reactor.waker() };
-        let mut engine = Loop { reactor, inbound: Inbound::new(budget, requests), commands: receiver };
+        let mut engine = Loop {
+            reactor,
+            inbound: Inbound::new(budget.clone(), Arc::clone(&requests)),
+            outbound: Outbound::new(budget, requests),
+            commands: receiver,
+        };
         let thread = with_signals_blocked(|| {
             std::thread::Builder::new().name("sbx-engine".to_owned()).spawn(move || engine.run())
         })?
@@ -175,6 +196,7 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T> {
 struct Loop {
     reactor: Reactor,
     inbound: Inbound,
+    outbound: Outbound,
     commands: Receiver<Command>,
 }
 
@@ -216,13 +238,21 @@ impl Loop {
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
             log::error!("a bug: {wake:?} has panicked; what it was for is closed");
             let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
-            self.inbound.discard(&mut self.reactor, key);
+            if is_egress(key.kind()) {
+                self.outbound.discard(&mut self.reactor, key);
+            } else {
+                self.inbound.discard(&mut self.reactor, key);
+            }
         }
     }
 
     fn dispatch(&mut self, wake: Wake) {
-        // The tunnels' kinds are all there are.
-        self.inbound.wake(&mut self.reactor, wake);
+        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        if is_egress(key.kind()) {
+            self.outbound.wake(&mut self.reactor, wake);
+        } else {
+            self.inbound.wake(&mut self.reactor, wake);
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -232,7 +262,7 @@ impl Loop {
     }
 
     fn obey_unguarded(&mut self, command: Command) {
-        let Self { reactor, inbound, .. } = self;
+        let Self { reactor, inbound, outbound, .. } = self;
         match command {
             Command::AddSandbox { key, settings, counters } => inbound.add_sandbox(key, settings, counters),
             Command::AddListener { key, container_port, listener, security, allowed } => {
@@ -241,7 +271,11 @@ impl Loop {
             Command::Stock { key, sockets } => inbound.stock(reactor, key, sockets),
             Command::Loopback { ticket, answer } => inbound.loopback(reactor, ticket, answer),
             Command::Attach { key, port, stream, reply } => inbound.attach(reactor, key, port, stream, reply),
+            Command::AddEgress { key, policy, settings, listeners, counters } => {
+                outbound.add_sandbox(reactor, key, policy, settings, listeners, counters);
+            }
             Command::RemoveSandbox { key, reply } => {
+                outbound.remove_sandbox(reactor, key);
                 inbound.remove_sandbox(reactor, key);
                 reply();
             }

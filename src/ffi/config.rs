@@ -54,7 +54,7 @@ pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> R
 }
 
 /// Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
-/// no ports, nothing leaves, 300 s of life.
+/// no ports, an open policy, 300 s of life.
 ///
 /// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
 /// forked child.

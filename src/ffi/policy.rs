@@ -79,9 +79,12 @@ fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
     or(ptr::null_mut(), || handle::insert(PolicyObject::new(policy())))
 }
 
-/// A policy by which any public address may be reached, save what is denied.
+/// A policy by which any public address may be reached, save what is denied. A config without a policy has
+/// one of these.
 ///
-/// This version can't enforce it: sbx_create refuses it with SBX_EUNSUPPORTED. Free it with
+/// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
+/// services, and the host's own addresses as its routing knows them at that moment. A cloud's public address of
+/// the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it with
 /// sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
@@ -90,8 +93,9 @@ pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
 
 /// A policy by which only what is allowed may be reached; without entries, nothing.
 ///
-/// A config without a policy has an empty one of these. This version can't enforce one with entries:
-/// sbx_create refuses it with SBX_EUNSUPPORTED. Free it with sbx_policy_free. Any thread, never blocks.
+/// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
+/// 0.0.0.0/0 does not), and a metadata service or an address of the host only when it is for that very address
+/// (/32, /128). Free it with sbx_policy_free. Any thread, never blocks.
 /// Returns NULL when no handle is left or in a forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_policy_new_allowlist() -> *mut sbx_policy {

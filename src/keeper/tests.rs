@@ -11,9 +11,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{SockType, SockaddrIn, SockaddrIn6, connect, getsockopt, sockopt};
+
 use super::{Keeper, Program};
 use crate::keeper::wire::init::{self, Source, Start, Step};
-use crate::keeper::wire::keeper::{Bind, Entry, Reply, Request, Setup};
+use crate::keeper::wire::keeper::{Bind, Entry, Reply, Request, Setup, SocketKind};
 use crate::sys::channel::{self, Channel};
 
 /// Longer than anything here takes; a test that waits for it fails.
@@ -210,18 +212,29 @@ fn programs_start_report_and_fail_as_they_should() {
 }
 
 #[test]
-fn sockets_are_made_in_g() {
+fn sockets_of_every_kind_are_made_in_g() {
     let Some(mut sandbox) = Sandbox::start(true) else { return };
-    sandbox.keeper.ask(&Request::Sockets { ipv6: false, count: 5 }, vec![]).unwrap();
-    let (reply, fds) = next(&mut sandbox.keeper);
-    assert_eq!((reply, fds.len()), (Reply::Sockets { ipv6: false }, 5));
-    let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
-    // SIOCGSKNS would need CAP_NET_ADMIN here; that they are elsewhere shows in what they can't reach.
-    assert!(own > 0);
-    for fd in &fds {
-        let address = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 9);
-        let refused = nix::sys::socket::connect(fd.as_raw_fd(), &address);
-        assert_eq!(refused, Err(nix::errno::Errno::ENETUNREACH), "G has no route and no lo that is up");
+    for (purpose, (ipv6, datagram)) in (7..).zip([(false, false), (true, false), (false, true), (true, true)])
+    {
+        let kind = SocketKind { ipv6, datagram };
+        sandbox.keeper.ask(&Request::Sockets { kind, count: 5, purpose }, vec![]).unwrap();
+        let (reply, fds) = next(&mut sandbox.keeper);
+        assert_eq!((reply, fds.len()), (Reply::Sockets { kind, purpose }, 5));
+        // SIOCGSKNS would need CAP_NET_ADMIN here; that they are elsewhere shows in what they can't reach.
+        for fd in &fds {
+            let refused = if ipv6 {
+                let address = std::net::SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, 9, 0, 0);
+                connect(fd.as_raw_fd(), &SockaddrIn6::from(address))
+            } else {
+                connect(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 9))
+            };
+            // What IPv6 says of a ::1 that no link has.
+            let nowhere =
+                if ipv6 { nix::errno::Errno::EADDRNOTAVAIL } else { nix::errno::Errno::ENETUNREACH };
+            assert_eq!(refused, Err(nowhere), "G has no route and no lo that is up");
+            let style = getsockopt(fd, sockopt::SockType).unwrap();
+            assert_eq!(style == SockType::Datagram, datagram);
+        }
     }
     sandbox.end();
 }

@@ -3,8 +3,9 @@
 //! Everything is configured from outside, by the library, over sockets that the keeper opened in the two
 //! network namespaces and passed: the owner of a user namespace may do that. No `ip` and no `nft` is run.
 
+mod allowed;
 mod explain;
-pub(crate) mod lookup;
+mod lookup;
 mod message;
 mod netlink;
 pub(crate) mod nft;
@@ -17,4 +18,5 @@ pub(crate) mod topology;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use lookup::host_has_ipv6_route;
+pub(crate) use lookup::{Lookup, RouteKind, host_has_ipv6_route};
+pub(crate) use nft::rules::RELAY_PORT;

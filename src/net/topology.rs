@@ -151,9 +151,7 @@ fn check_mtu(plan: &Plan) -> Result<()> {
 }
 
 /// Loads the rules of G with empty sets: nothing leaves. May be done while runsc starts, but before anything
-/// runs in the sandbox. Gives the socket back; where destinations are going to be allowed, keep the
-/// [`Rules`] instead.
-pub(crate) fn load_rules(filter_g: OwnedFd, plan: &Plan) -> Result<OwnedFd> {
-    let rules = Rules::load(filter_g, plan.ipv6).context("the gateway's rules (nf_tables)")?;
-    Ok(rules.into_fd())
+/// runs in the sandbox.
+pub(crate) fn load_rules(filter_g: OwnedFd, plan: &Plan) -> Result<Rules> {
+    Rules::load(filter_g, plan.ipv6).context("the gateway's rules (nf_tables)")
 }

@@ -20,6 +20,7 @@ impl Intervals {
     }
 
     /// Whether the number is in one of them.
+    #[cfg(test)]
     pub(crate) fn contains(&self, number: u128) -> bool {
         let next = self.0.partition_point(|(first, _)| *first <= number);
         next.checked_sub(1).and_then(|index| self.0.get(index)).is_some_and(|(_, last)| number <= *last)

@@ -26,6 +26,7 @@ impl Rules {
     }
 
     /// How many different ranges there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }
@@ -42,7 +43,6 @@ impl Rules {
     }
 
     /// All ranges, in no order.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the kernel's sets"))]
     pub(crate) fn ranges(&self) -> impl Iterator<Item = IpNetwork> {
         self.numbers.keys().copied()
     }

@@ -164,15 +164,9 @@ impl Policy {
 
     /// What may be reached as far as the entries say, for the kernel's sets: IPv4, IPv6. The host's own
     /// addresses are still in it; the verdict knows those.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the kernel's sets are empty as long as nothing may leave")
-    )]
     pub(crate) fn reachable(&self) -> (Intervals, Intervals) {
         (self.reachable_of(false), self.reachable_of(true))
     }
-
-    #[cfg_attr(not(test), allow(dead_code, reason = "as above"))]
     fn reachable_of(&self, ipv6: bool) -> Intervals {
         let of_version = |range: &IpNetwork| range.is_ipv6() == ipv6;
         let special: Vec<IpNetwork> = RANGES
@@ -209,8 +203,6 @@ impl Policy {
         Intervals::from_any(open).minus(&never).minus(&denied)
     }
 }
-
-#[cfg_attr(not(test), allow(dead_code, reason = "as above"))]
 /// What is never reached: such a range, without the ones inside it that may be opened (::1 in ::/8).
 fn never_of(ipv6: bool) -> Vec<(u128, u128)> {
     let of_version = |range: &&Range| range.first.is_ipv6() == ipv6;
@@ -230,7 +222,6 @@ fn whole(address: IpAddr) -> u8 {
 }
 
 /// The first and the last address of a range, as numbers.
-#[cfg_attr(not(test), allow(dead_code, reason = "as above"))]
 fn ends(range: &IpNetwork) -> (u128, u128) {
     match range {
         IpNetwork::V4(range) => (range.network().to_bits().into(), range.broadcast().to_bits().into()),

@@ -84,7 +84,7 @@ impl Drop for Thread {
 pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>), tunnel::Requests) {
     let (sender, receiver) = channel();
     let (commands, waker) = (sender.clone(), reactor.waker());
-    let requests = Box::new(move |request| {
+    let requests: tunnel::Requests = Arc::new(move |request| {
         // A control thread that is gone needs nothing any more.
         if commands.send(Command::Engine(request)).is_ok() {
             let _ = waker.wake();

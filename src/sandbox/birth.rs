@@ -25,14 +25,11 @@ impl Life {
         let done = match reply {
             FromKeeper::Namespaces { refused } => self.namespaces(bench, &refused, fds),
             FromKeeper::Prepared => {
-                self.prepared.1 = true;
+                self.prepared.files = true;
                 self.boot(bench)
             }
             FromKeeper::Running => Ok(()),
-            FromKeeper::Sockets { ipv6: _ } => {
-                let key = self.shared.number;
-                bench.engine.send(engine::Command::Stock { key, sockets: fds })
-            }
+            FromKeeper::Sockets { kind, purpose } => self.sockets_came(bench, kind, purpose, fds),
             FromKeeper::Failed { step, errno } => Err(trouble::keeper(&step, errno)),
             FromKeeper::Used(usage) => {
                 self.used(usage);
@@ -60,27 +57,27 @@ impl Life {
             .map_err(|_| Error::new(Code::Engine, "the keeper sent other descriptors than expected"))?;
         let sockets = topology::Sockets { route_g, route_s, ns_s };
         topology::configure_links(sockets, &plan.topology)?;
-        self.filter = Some(filter_g);
-        self.prepared.0 = true;
+        self.gateway.filter = Some(filter_g);
+        self.prepared.links = true;
+        let ipv6 = plan.topology.ipv6;
+        self.ask_for_relays(ipv6)?;
         self.boot(bench)
     }
 
-    /// Once links and files are there: start runsc, and load the rules while it starts.
-    fn boot(&mut self, bench: &mut Bench<'_>) -> Result<()> {
-        let (Phase::Preparing, (true, true), Some(plan), Some(key)) =
-            (self.phase, self.prepared, &self.plan, self.key)
-        else {
+    /// Once everything is there: start runsc, and open the gateway while it starts.
+    pub(super) fn boot(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        if self.phase != Phase::Preparing || !self.prepared.is_complete() {
             return Ok(());
-        };
+        }
+        let (Some(plan), Some(key)) = (self.plan.take(), self.key) else { return Ok(()) };
         let (ours, theirs) =
             channel::pair().map_err(|error| Error::system("a socket pair for init", &error))?;
         self.keeper.ask(&ToKeeper::Run { arguments: plan.arguments.clone() }, vec![theirs])?;
         register(bench.reactor, ours.as_fd(), key, Lane::Back)?;
         self.init = Some(Init::new(ours));
         self.phase = Phase::Booting;
-        if let Some(filter) = self.filter.take() {
-            self.filter = Some(topology::load_rules(filter, &plan.topology)?);
-        }
+        self.open_gateway(bench, &plan)?;
+        self.plan = Some(plan);
         Ok(())
     }
 
@@ -147,7 +144,6 @@ impl Life {
         let key = self.shared.number;
         let counters = Arc::clone(&self.shared.counters);
         bench.engine.send(engine::Command::AddSandbox { key, settings: Settings::default(), counters })?;
-        self.attached = true;
         let allowed = self.shared.config.inbound_cidr_allowlist();
         for listening in plan.listeners {
             let security = match (listening.kind, &plan.identity) {

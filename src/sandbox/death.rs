@@ -7,6 +7,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::gateway::Gateway;
 use super::life::{Bench, Cause, Life, Phase, START, register};
 use super::{Command, Control, Exit, ExitReason, State, trouble};
 use crate::engine;
@@ -75,7 +76,7 @@ impl Life {
                 .engine
                 .send(engine::Command::RemoveSandbox { key, reply: Box::new(move || drop(detach)) });
         }
-        self.filter = None;
+        self.gateway = Gateway::default();
         self.plan = None;
         self.loopbacks.clear();
         self.set_deadline(bench, GRACE);
@@ -189,9 +190,9 @@ impl Life {
     /// first, so that a host that waited for the end can count on them.
     pub(crate) fn tell(self) {
         let Self {
-            shared, cause, started, stopped, keeper, init, filter, loopbacks, captures, permit, ..
+            shared, cause, started, stopped, keeper, init, gateway, loopbacks, captures, permit, ..
         } = self;
-        drop((keeper, init, filter, loopbacks, captures, permit));
+        drop((keeper, init, gateway, loopbacks, captures, permit));
         let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
             _ => Duration::ZERO,

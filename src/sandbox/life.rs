@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use super::gateway::{Gateway, Purpose};
 use super::loopback::Loopbacks;
 use super::plan::Plan;
 use super::probing::Probing;
@@ -24,7 +25,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
-use crate::keeper::wire::keeper::Request as ToKeeper;
+use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::keeper::{Keeper, Program};
 use crate::process::{CaptureReader, Init};
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId};
@@ -75,6 +76,23 @@ pub(super) enum Cause {
     Lost(Error),
 }
 
+/// What must be there before runsc is started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prepared {
+    /// The links and addresses that runsc looks for.
+    pub(super) links: bool,
+    /// The root file system.
+    pub(super) files: bool,
+    /// The sockets of G that what leaves is going to be delivered to.
+    pub(super) relays: bool,
+}
+
+impl Prepared {
+    pub(super) fn is_complete(self) -> bool {
+        self.links && self.files && self.relays
+    }
+}
+
 /// A sandbox in the control thread's hands.
 #[derive(Debug)]
 pub(crate) struct Life {
@@ -83,13 +101,11 @@ pub(crate) struct Life {
     pub(super) shared: Arc<Shared>,
     pub(super) plan: Option<Box<Plan>>,
     pub(super) phase: Phase,
-    /// What has been prepared: the links, the files.
-    pub(super) prepared: (bool, bool),
+    pub(super) prepared: Prepared,
     pub(super) cause: Option<Cause>,
     pub(super) keeper: Keeper,
     pub(super) init: Option<Init>,
-    /// NETLINK_NETFILTER of G, for rules that are loaded later.
-    pub(super) filter: Option<OwnedFd>,
+    pub(super) gateway: Gateway,
     /// Whether the engine holds descriptors of it.
     pub(super) attached: bool,
     deadline: Option<(TimerId, Instant)>,
@@ -111,8 +127,8 @@ pub(crate) struct Life {
 
 impl Life {
     /// The descriptors that one needs at most, beside its listeners and connections: two channels, a pidfd,
-    /// four of netlink and namespaces, three streams, and some on their way.
-    pub(crate) const DESCRIPTORS: usize = 16;
+    /// four of netlink and namespaces, egress's listeners, three streams, and some on their way.
+    pub(crate) const DESCRIPTORS: usize = 18;
 
     /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
     pub(crate) fn begin(
@@ -131,13 +147,13 @@ impl Life {
         Ok(Self {
             key: None,
             phase: Phase::Preparing,
-            prepared: (!plan.network, false),
+            prepared: Prepared { links: !plan.network, files: false, relays: !plan.network },
             plan: Some(Box::new(plan)),
             shared,
             cause: None,
             keeper,
             init: None,
-            filter: None,
+            gateway: Gateway::default(),
             attached: false,
             deadline: None,
             probing: Probing::default(),
@@ -214,7 +230,8 @@ impl Life {
     /// The engine wants sockets of G.
     pub(crate) fn sockets(&mut self, bench: &mut Bench<'_>, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.ask_keeper(bench, &ToKeeper::Sockets { ipv6: false, count }, vec![]);
+        let (kind, purpose) = (SocketKind::default(), Purpose::Tunnels as u32);
+        self.ask_keeper(bench, &ToKeeper::Sockets { kind, count, purpose }, vec![]);
     }
 
     /// A limit was reached: the host is told.

@@ -4,6 +4,7 @@ mod birth;
 mod control;
 mod death;
 mod exit;
+mod gateway;
 mod life;
 mod loopback;
 mod plan;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Exit, State};
 use crate::config::Config;
+use crate::egress;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, EventKind, queue};
 use crate::keeper::wire::keeper::Usage;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     events: Option<queue::Sender>,
     /// What its connections have done.
     pub(crate) counters: Arc<Counters>,
+    /// What has left it.
+    pub(crate) egress: Arc<egress::Counters>,
     facts: Mutex<Facts>,
     changed: Condvar,
 }
@@ -77,6 +80,7 @@ impl Shared {
             config,
             events,
             counters: Arc::default(),
+            egress: Arc::default(),
             facts: Mutex::new(facts),
             changed: Condvar::new(),
         })

@@ -1,12 +1,18 @@
 //! Sockets as the relay needs them: never blocking, never raising SIGPIPE, closed with a reset on demand.
 
-#![allow(unsafe_code, reason = "connect() with AF_UNSPEC and SIOCOUTQ have no safe wrapper")]
+#![allow(
+    unsafe_code,
+    reason = "connect() with AF_UNSPEC, SIOCOUTQ and IPV6_TRANSPARENT have no safe wrapper"
+)]
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{self, MsgFlags, Shutdown, SockaddrIn, SockaddrIn6, SockaddrStorage, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage,
+    sockopt,
+};
 
 /// Where the descriptor's bytes go; the two differ only in how a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +143,44 @@ pub(crate) fn set_no_delay(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Has the kernel find out when the other end has vanished without a word.
 pub(crate) fn set_keep_alive(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(socket::setsockopt(&fd, sockopt::KeepAlive, &true)?)
+}
+
+/// A non-blocking TCP socket of the namespace that the calling thread is in.
+pub(crate) fn tcp(ipv6: bool) -> io::Result<OwnedFd> {
+    let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket::socket(family, SockType::Stream, flags, None)?)
+}
+
+/// Lets a socket take what was sent to other addresses than the namespace's own, and answer from them. Needs
+/// CAP_NET_ADMIN over that namespace.
+pub(crate) fn set_transparent(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    if !ipv6 {
+        return Ok(socket::setsockopt(&fd, sockopt::IpTransparent, &true)?);
+    }
+    let on: libc::c_int = 1;
+    #[allow(clippy::cast_possible_truncation, reason = "an int has 4 bytes")]
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option is one int, to which the pointer leads for the length of the call, and `length` is its
+    // size; the descriptor is open because it is borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_TRANSPARENT,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The address that a socket is bound to or, for an accepted connection, was reached at.
+pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
+    let v4 = address.as_sockaddr_in().map(|address| SocketAddr::V4((*address).into()));
+    let v6 = || address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into()));
+    v4.or_else(v6).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
 }
 
 /// Resets a TCP connection now, whoever else holds it: connect() to AF_UNSPEC is the kernel's disconnect.

@@ -5,20 +5,19 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use mio::net::TcpListener;
 
 use super::attempt::Way;
-use super::end::End;
-use super::flow::Scratch;
 use super::listener::{Listener, REST, Security};
-use super::relay::{DRAIN, Outcome, Relay, Reply, Stage, Step};
+use super::relay::{Outcome, Relay, Reply, Stage, Step};
 use super::settings::{Counters, Settings};
 use super::stock::{QUIET, Stock};
 use super::{Request, Requests};
 use crate::error::{Code, Error};
+use crate::pump::{DRAIN, DRAIN_STEP, End, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{Family, Socket, disconnect};
 
@@ -32,9 +31,6 @@ const ACCEPTS: usize = 64;
 
 /// How many TLS handshakes go on between two looks at the sockets that carry data. One costs some 200 µs.
 const HANDSHAKES: usize = 4;
-
-/// How often a reset that waits for the data before it looks whether that was delivered.
-const DRAIN_STEP: Duration = Duration::from_millis(10);
 
 /// A connection uses two descriptors.
 const DESCRIPTORS: usize = 2;
@@ -338,7 +334,7 @@ impl Inbound {
                 self.handshakes.push_back(key);
             }
             Stage::Reaching(..) => {}
-            Stage::Open | Stage::Failed(_) => {
+            Stage::Open => {
                 let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
                 let outcome = relay.work(reactor.now(), &mut self.scratch, &known.counters);
                 self.settle(reactor, key, outcome);
@@ -376,7 +372,8 @@ impl Inbound {
         let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
         let at = reactor.now() + known.settings.timeouts.half_closed;
         if matches!(relay.stage, Stage::Open)
-            && relay.is_half_closed()
+            && !relay.exchange.is_failing()
+            && relay.exchange.is_half_closed()
             && relay.timer.is_none_or(|timer| timer.at() > at)
         {
             set_timer(reactor, relay, key, at);
@@ -392,9 +389,10 @@ impl Inbound {
         match &relay.stage {
             Stage::Handshake => self.cut(reactor, key, Error::new(Code::TimedOut, "no TLS handshake")),
             Stage::Reaching(..) => self.pause_is_over(reactor, key),
-            Stage::Failed(_) => self.drive(reactor, key),
+            Stage::Open if relay.exchange.is_failing() => self.drive(reactor, key),
             Stage::Open => {
-                let limit = if relay.is_half_closed() { timeouts.half_closed } else { timeouts.idle };
+                let limit =
+                    if relay.exchange.is_half_closed() { timeouts.half_closed } else { timeouts.idle };
                 let at = relay.active + limit;
                 if at <= now {
                     self.cut(

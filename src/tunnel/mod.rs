@@ -7,8 +7,6 @@
 
 mod attempt;
 mod certificate;
-mod end;
-mod flow;
 mod inbound;
 mod listener;
 mod map;
@@ -16,7 +14,8 @@ mod reach;
 mod relay;
 mod settings;
 mod stock;
-mod tls;
+
+use std::sync::Arc;
 
 pub(crate) use certificate::{Authority, Identity};
 pub(crate) use inbound::Inbound;
@@ -54,4 +53,4 @@ pub(crate) enum Request {
 }
 
 /// Where requests go. Called on the engine's thread: it must not block.
-pub(crate) type Requests = Box<dyn Fn(Request) + Send>;
+pub(crate) type Requests = Arc<dyn Fn(Request) + Send + Sync>;

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use super::Request;
 use super::attempt::{Attempt, Next, Way};
-use super::end::End;
 use super::inbound::{Inbound, set_timer};
 use super::relay::{Stage, Step};
 use crate::error::{Code, Error, Result};
+use crate::pump::End;
 use crate::reactor::{Key, Lane, Reactor};
 use crate::sys::socket::{Family, Socket, bind_source, connect, set_no_delay};
 

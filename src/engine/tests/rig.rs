@@ -49,7 +49,7 @@ impl Rig {
         let (sender, requests): (_, Receiver<Request>) = channel();
         let budget = Budget::new(budget);
         let engine =
-            Engine::start(budget.clone(), Box::new(move |request| drop(sender.send(request)))).unwrap();
+            Engine::start(budget.clone(), Arc::new(move |request| drop(sender.send(request)))).unwrap();
         let handle = engine.handle();
         let (limits, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let above = Above { handle: engine.handle(), init, limits: limits.clone(), asked: asked.clone() };

@@ -20,7 +20,7 @@ use super::{PATIENCE, readable};
 use crate::error::Code;
 use crate::keeper::client::EMBEDDED;
 use crate::keeper::wire::init::{Reply, Request, Source, Start};
-use crate::keeper::wire::keeper;
+use crate::keeper::wire::keeper::{self, SocketKind};
 use crate::process::Init;
 use crate::sys::channel::{self, Channel};
 use crate::sys::spawn::{self, Child, Command, Executable};
@@ -312,7 +312,7 @@ fn the_keeper_refuses_the_wrong_order_and_says_so() {
     };
     let run = || keeper::Request::Run { arguments: vec![] };
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
-    let sockets = || keeper::Request::Sockets { ipv6: false, count: 1 };
+    let sockets = || keeper::Request::Sockets { kind: SocketKind::default(), count: 1, purpose: 0 };
     for wrong in [vec![run()], vec![sockets()], vec![setup(), setup()], vec![setup(), sockets()]] {
         let (socket, child) = real_keeper();
         let mut channel = Channel::new(socket);
@@ -336,7 +336,10 @@ fn the_keeper_refuses_the_wrong_order_and_says_so() {
 #[test]
 fn descriptors_that_nobody_asked_for_end_the_keeper() {
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
-    for request in [keeper::Request::Sockets { ipv6: false, count: 1 }, keeper::Request::Kill] {
+    for request in [
+        keeper::Request::Sockets { kind: SocketKind::default(), count: 1, purpose: 0 },
+        keeper::Request::Kill,
+    ] {
         let (socket, child) = real_keeper();
         let mut channel = Channel::new(socket);
         channel.send(&request.encode(), vec![null.try_clone().unwrap()]).unwrap();

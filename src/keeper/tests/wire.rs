@@ -104,12 +104,20 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
     )
 }
 
+fn socket_kind() -> impl Strategy<Value = keeper::SocketKind> {
+    any::<(bool, bool)>().prop_map(|(ipv6, datagram)| keeper::SocketKind { ipv6, datagram })
+}
+
 pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
     use keeper::Request::{Kill, Run, Setup, Sockets, Usage};
     prop_oneof![
         setup().prop_map(|setup| Setup(Box::new(setup))),
         list().prop_map(|arguments| Run { arguments }),
-        any::<(bool, u32)>().prop_map(|(ipv6, count)| Sockets { ipv6, count }),
+        (socket_kind(), any::<(u32, u32)>()).prop_map(|(kind, (count, purpose))| Sockets {
+            kind,
+            count,
+            purpose
+        }),
         Just(Kill),
         Just(Usage),
     ]
@@ -129,7 +137,7 @@ fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
         list().prop_map(|refused| Namespaces { refused }),
         Just(Prepared),
         Just(Running),
-        any::<bool>().prop_map(|ipv6| Sockets { ipv6 }),
+        (socket_kind(), any::<u32>()).prop_map(|(kind, purpose)| Sockets { kind, purpose }),
         (bytes(), any::<i32>()).prop_map(|(step, errno)| Failed { step, errno }),
         (any::<i32>(), bytes(), bytes(), usage()).prop_map(|(status, log, output, usage)| Ended {
             status,

@@ -35,6 +35,15 @@ pub(crate) struct Sysctl {
     pub(crate) mandatory: bool,
 }
 
+/// A kind of socket in G.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SocketKind {
+    /// IPv6, else IPv4.
+    pub(crate) ipv6: bool,
+    /// UDP, else TCP.
+    pub(crate) datagram: bool,
+}
+
 /// What the keeper prepares: namespaces and root file system.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Setup {
@@ -77,8 +86,9 @@ pub(crate) enum Request {
     /// Start runsc with these arguments. With one descriptor: init's end of its channel, which becomes 3.
     /// Answered by `Running`, and some day by `Ended`.
     Run { arguments: Vec<Vec<u8>> },
-    /// Make this many non-blocking TCP sockets in G, of IPv6 or IPv4. Answered by `Sockets`.
-    Sockets { ipv6: bool, count: u32 },
+    /// Make this many non-blocking sockets in G. Answered by `Sockets`. The purpose is the library's own word
+    /// for what they are for, and comes back with them.
+    Sockets { kind: SocketKind, count: u32, purpose: u32 },
     /// End everything. Answered by `Ended`.
     Kill,
     /// Say what the sandbox uses. Answered by `Used`.
@@ -97,7 +107,7 @@ pub(crate) enum Reply {
     /// runsc was started.
     Running,
     /// The sockets asked for are the descriptors; fewer if the process is out of them.
-    Sockets { ipv6: bool },
+    Sockets { kind: SocketKind, purpose: u32 },
     /// Something failed; the keeper ends.
     Failed { step: Vec<u8>, errno: i32 },
     /// runsc and all that belonged to it have ended; the keeper ends. The texts are the ends of its log and
@@ -158,6 +168,16 @@ impl Usage {
     }
 }
 
+impl SocketKind {
+    fn put(writer: Writer, kind: Self) -> Writer {
+        writer.flag(kind.ipv6).flag(kind.datagram)
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { ipv6: reader.flag()?, datagram: reader.flag()? })
+    }
+}
+
 impl Request {
     /// As bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -175,7 +195,9 @@ impl Request {
                 .bytes(&setup.bundle)
                 .done(),
             Self::Run { arguments } => Writer::of(1).list(arguments, |w, a| w.bytes(a)).done(),
-            Self::Sockets { ipv6, count } => Writer::of(2).flag(*ipv6).number(*count).done(),
+            Self::Sockets { kind, count, purpose } => {
+                SocketKind::put(Writer::of(2), *kind).number(*count).number(*purpose).done()
+            }
             Self::Kill => Writer::of(3).done(),
             Self::Usage => Writer::of(4).done(),
         }
@@ -197,7 +219,11 @@ impl Request {
                 bundle: reader.bytes()?,
             })),
             1 => Self::Run { arguments: reader.list(Reader::bytes)? },
-            2 => Self::Sockets { ipv6: reader.flag()?, count: reader.number()? },
+            2 => Self::Sockets {
+                kind: SocketKind::get(&mut reader)?,
+                count: reader.number()?,
+                purpose: reader.number()?,
+            },
             3 => Self::Kill,
             4 => Self::Usage,
             _ => return Err(Malformed),
@@ -213,7 +239,7 @@ impl Reply {
             Self::Namespaces { refused } => Writer::of(0).list(refused, |w, name| w.bytes(name)).done(),
             Self::Prepared => Writer::of(1).done(),
             Self::Running => Writer::of(2).done(),
-            Self::Sockets { ipv6 } => Writer::of(3).flag(*ipv6).done(),
+            Self::Sockets { kind, purpose } => SocketKind::put(Writer::of(3), *kind).number(*purpose).done(),
             Self::Failed { step, errno } => Writer::of(4).bytes(step).signed(*errno).done(),
             Self::Ended { status, log, output, usage } => {
                 Usage::put(Writer::of(5).signed(*status).bytes(log).bytes(output), usage).done()
@@ -229,7 +255,7 @@ impl Reply {
             0 => Self::Namespaces { refused: reader.list(Reader::bytes)? },
             1 => Self::Prepared,
             2 => Self::Running,
-            3 => Self::Sockets { ipv6: reader.flag()? },
+            3 => Self::Sockets { kind: SocketKind::get(&mut reader)?, purpose: reader.number()? },
             4 => Self::Failed { step: reader.bytes()?, errno: reader.signed()? },
             5 => Self::Ended {
                 status: reader.signed()?,

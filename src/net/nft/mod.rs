@@ -165,15 +165,6 @@ impl Rules {
         netlink.request(transaction(changes))
     }
 
-    /// Gives the socket back.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.netlink.into_fd()
-    }
-}
-
-/// What a live change of the policy needs.
-#[cfg_attr(not(test), allow(dead_code, reason = "used when a policy is loaded, live or at the start"))]
-impl Rules {
     /// Puts other destinations in the place of those that were allowed: new sets are filled, read back and
     /// compared, then one small transaction switches over. Returns the new generation. On failure, what was
     /// in force stays. `ipv6` says whether IPv6 is relayed at the moment; it can't be where the sandbox has
@@ -191,7 +182,11 @@ impl Rules {
         self.current = next;
         Ok(next.number)
     }
+}
 
+/// What a live change of the policy needs.
+#[cfg_attr(not(test), allow(dead_code, reason = "used when a policy is replaced live"))]
+impl Rules {
     /// Lets the sandbox reach these TCP ports of the gateway's address, beside those it already may.
     pub(crate) fn add_services(&mut self, ports: &[u16]) -> Result<()> {
         let ports = ports.iter().map(|port| port.to_be_bytes().to_vec());

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::keeper::{Reply, Request, Setup, Usage};
+use crate::wire::keeper::{Reply, Request, Setup, SocketKind, Usage};
 use children::Engine;
 use namespaces::Namespaces;
 
@@ -196,7 +196,9 @@ impl Keeper {
             Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup)?,
             Request::Run { arguments } => self.run(&arguments, fds)?,
             // Before there is a G, they would be the host's.
-            Request::Sockets { ipv6, count } if networked => self.sockets(ipv6, count.min(SOCKETS)),
+            Request::Sockets { kind, count, purpose } if networked => {
+                self.sockets(kind, count.min(SOCKETS), purpose);
+            }
             Request::Kill => return Ok(false),
             Request::Usage => {
                 let used = self.engine.as_mut().map_or_else(Usage::default, Engine::usage);
@@ -231,10 +233,11 @@ impl Keeper {
         seccomp::restrict().step("seccomp filter")
     }
 
-    fn sockets(&mut self, ipv6: bool, count: u32) {
-        let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
-        let fds = (0..count).map_while(|_| system::socket(family, libc::SOCK_STREAM, 0).ok()).collect();
-        let reply = Reply::Sockets { ipv6 };
+    fn sockets(&mut self, kind: SocketKind, count: u32, purpose: u32) {
+        let family = if kind.ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+        let style = if kind.datagram { libc::SOCK_DGRAM } else { libc::SOCK_STREAM };
+        let fds = (0..count).map_while(|_| system::socket(family, style, 0).ok()).collect();
+        let reply = Reply::Sockets { kind, purpose };
         if self.channel.send(&reply.encode(), fds).is_err() {
             // Too many descriptors on their way (unix(7), ETOOMANYREFS): none is an answer too.
             self.say(&reply, vec![]);

@@ -51,6 +51,11 @@ impl End {
         self.writable |= readiness.writable;
     }
 
+    /// The error that waits on the socket, if one does: for a connect that has just ended.
+    pub(crate) fn pending_error(&self) -> io::Result<()> {
+        self.socket.pending_error()
+    }
+
     /// Whether data can pass: true from the start without TLS.
     pub(crate) fn is_established(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.is_established())

@@ -1,0 +1,50 @@
+//! One sandbox's way out: what it may reach at the moment, and its limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::counters::Counters;
+use crate::policy::Policy;
+use crate::reactor::Key;
+
+/// Limits and time-outs of a sandbox's flows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// The most flows that may be open at once; further ones are reset at once.
+    pub(crate) max_flows: usize,
+    /// How long a connection may take to be accepted at the far end. Until then the sandbox believes that it
+    /// is connected; then it is reset.
+    pub(crate) connect: Duration,
+    /// How long a connection that is ended in one direction may be silent. One that isn't may be silent for
+    /// ever: the kernel asks both ends whether they are still there.
+    pub(crate) half_closed: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_flows: 16_384, connect: Duration::from_secs(30), half_closed: Duration::from_secs(3600) }
+    }
+}
+
+/// What is known of a sandbox.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) policy: Arc<Policy>,
+    /// The number of the policy, as the host was told.
+    pub(super) generation: u64,
+    pub(super) settings: Settings,
+    pub(super) counters: Arc<Counters>,
+    /// Its listeners, for its end.
+    pub(super) listeners: Vec<Key>,
+    /// The flows that are open now.
+    pub(super) open: usize,
+    /// Whether the limit was reported since a flow was let through.
+    pub(super) reported: bool,
+}
+
+impl Gate {
+    /// Whether another flow may be opened.
+    pub(super) fn has_room(&self) -> bool {
+        self.open < self.settings.max_flows
+    }
+}

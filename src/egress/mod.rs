@@ -1,0 +1,32 @@
+//! Outbound connections: what leaves a sandbox, after its policy was asked.
+//!
+//! The rules of G ([`crate::net`]) deliver whatever the kernel's sets of destinations let through to sockets of
+//! ours in G. [`Outbound`] takes it from there: it asks the policy, which is the authority, about the
+//! destination at this moment, and sends on what is allowed from a socket in the host's own namespace. Like
+//! the tunnels' `Inbound` it moves data when it is woken, has no thread of its own and never waits.
+//!
+//! | file | |
+//! |---|---|
+//! | `outbound` | all sandboxes: wake-ups to whom they are for, sandboxes come and go |
+//! | `gate` | one sandbox: its policy of the moment, its limits, its counters |
+//! | `judge` | the policy together with the host's routing of this moment |
+//! | `listener` | the sockets of G |
+//! | `tcp` | TCP flows: accept, verdict, connect, data, end |
+//!
+//! # A new kind of flow
+//!
+//! UDP, DNS: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
+//! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
+//! leaves asks `Outbound::verdict_on`.
+
+mod counters;
+mod gate;
+mod judge;
+mod listener;
+mod outbound;
+mod tcp;
+
+pub(crate) use counters::Counters;
+pub(crate) use gate::Settings;
+pub(crate) use listener::listen;
+pub(crate) use outbound::{Outbound, is_egress};

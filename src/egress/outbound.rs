@@ -1,0 +1,138 @@
+//! All that leaves all sandboxes of a runtime.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use mio::net::TcpListener;
+
+use super::counters::Counters;
+use super::gate::{Gate, Settings};
+use super::judge::Judge;
+use super::listener::Listener;
+use super::tcp::Flow;
+use crate::policy::{Policy, Verdict};
+use crate::pump::Scratch;
+use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::tunnel::{Request, Requests};
+
+/// The reactor's kinds of source that belong to [`Outbound`].
+pub(super) const LISTENER: Kind = Kind(4);
+pub(super) const TCP: Kind = Kind(5);
+const FIRST: u8 = 4;
+const LAST: u8 = 8;
+
+/// Whether that kind of source is egress's.
+pub(crate) fn is_egress(kind: Kind) -> bool {
+    (FIRST..=LAST).contains(&kind.0)
+}
+
+/// All egress of a runtime.
+pub(crate) struct Outbound {
+    pub(super) gates: HashMap<u64, Gate>,
+    pub(super) listeners: Slab<Listener>,
+    pub(super) flows: Slab<Flow>,
+    pub(super) judge: Judge,
+    pub(super) scratch: Scratch,
+    pub(super) budget: Budget,
+    requests: Requests,
+}
+
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { gates, flows, .. } = self;
+        write!(formatter, "Outbound({} sandboxes, {} TCP flows)", gates.len(), flows.len())
+    }
+}
+
+impl Outbound {
+    /// Nothing leaves yet.
+    pub(crate) fn new(budget: Budget, requests: Requests) -> Self {
+        Self {
+            gates: HashMap::new(),
+            listeners: Slab::new(LISTENER),
+            flows: Slab::new(TCP),
+            judge: Judge::default(),
+            scratch: Scratch::new(),
+            budget,
+            requests,
+        }
+    }
+
+    /// Opens a sandbox's way out: connections to these listeners of its gateway are relayed where `policy`
+    /// allows.
+    pub(crate) fn add_sandbox(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        (policy, generation): (Arc<Policy>, u64),
+        settings: Settings,
+        listeners: Vec<TcpListener>,
+        counters: Arc<Counters>,
+    ) {
+        let mut gate =
+            Gate { policy, generation, settings, counters, listeners: vec![], open: 0, reported: false };
+        for socket in listeners {
+            let key = self.listeners.insert(Listener::new(socket, sandbox));
+            let Some(listener) = self.listeners.get_mut(key) else { continue };
+            match reactor.register(listener.as_fd(), key, Lane::Front) {
+                Ok(()) => gate.listeners.push(key),
+                Err(error) => {
+                    // A closed listener is refused by the rules: nothing gets out unseen.
+                    self.listeners.remove(key);
+                    self.report(sandbox, format!("egress can't be watched ({error}) and is closed"));
+                }
+            }
+        }
+        self.gates.insert(sandbox, gate);
+    }
+
+    /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
+    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        for key in self.gates.get(&sandbox).map(|gate| gate.listeners.clone()).unwrap_or_default() {
+            if let Some(listener) = self.listeners.remove(key) {
+                reactor.deregister(listener.as_fd());
+                if let Some(timer) = listener.rest {
+                    reactor.cancel(timer);
+                }
+            }
+        }
+        self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
+        self.gates.remove(&sandbox);
+    }
+
+    /// Passes a wake-up to whom it is for.
+    pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
+        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        match key.kind() {
+            LISTENER => self.wake_listener(reactor, key, wake),
+            TCP => self.wake_flow(reactor, key, wake),
+            _ => {}
+        }
+    }
+
+    /// Ends whatever that key names: for the engine, when its code has failed.
+    pub(crate) fn discard(&mut self, reactor: &mut Reactor, key: Key) {
+        if key.kind() == TCP {
+            self.cut(reactor, key);
+        }
+    }
+
+    /// What the sandbox's policy of the moment says of a destination. Every flow is asked for here, and a
+    /// denial counted.
+    pub(super) fn verdict_on(&mut self, sandbox: u64, to: SocketAddr, protocol: u8) -> Option<Verdict> {
+        let gate = self.gates.get(&sandbox)?;
+        let verdict = self.judge.verdict(&gate.policy, to.ip(), protocol);
+        if !verdict.is_allowed() {
+            gate.counters.denied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let generation = gate.generation;
+            log::debug!("egress to {to} (protocol {protocol}, policy {generation}): {verdict}");
+        }
+        Some(verdict)
+    }
+
+    pub(super) fn report(&self, key: u64, what: String) {
+        (self.requests)(Request::Limit { key, what });
+    }
+}

@@ -1,0 +1,308 @@
+//! TCP flows: accept, verdict, connect, data, end.
+//!
+//! The connection of the sandbox is accepted before anything is known of the far end, and so its connect()
+//! succeeds at once. What is denied, refused, unreachable or silent for too long shows as a reset.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::listener::REST;
+use super::outbound::Outbound;
+use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
+use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Wake};
+use crate::sys::socket::{self, Family, Socket};
+
+/// IP's number for TCP.
+const TCP: u8 = 6;
+
+/// How many connections one listener accepts before others get a turn.
+const ACCEPTS: usize = 64;
+
+/// A flow uses two descriptors.
+const DESCRIPTORS: usize = 2;
+
+/// One TCP connection of a sandbox.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) sandbox: u64,
+    /// Where it goes: what the policy is asked about.
+    pub(super) to: SocketAddr,
+    front: End,
+    back: End,
+    /// Whether the far end has taken it. What the sandbox sends before that waits in the kernel.
+    connected: bool,
+    exchange: Exchange,
+    timer: Option<TimerId>,
+    /// When something last moved.
+    active: Instant,
+    /// When a drain must be over.
+    drained_by: Option<Instant>,
+    _permit: Permit,
+}
+
+impl Outbound {
+    pub(super) fn wake_listener(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        match wake {
+            Wake::Timer(_) => listener.rest = None,
+            _ if listener.rest.is_some() => return,
+            _ => {}
+        }
+        self.accept(reactor, key);
+    }
+
+    fn accept(&mut self, reactor: &mut Reactor, key: Key) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get_mut(key) else { return };
+            let sandbox = listener.sandbox;
+            match listener.accept() {
+                Ok(fd) => self.admit(reactor, sandbox, fd),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // There is nothing to take a connection with: they wait in the queue.
+                Err(error) if is_shortage(&error) => {
+                    listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
+                    return self.report_once(sandbox, &format!("can't be accepted ({error}) and wait"));
+                }
+                // The errors of a connection that was over before it was accepted: see accept(2).
+                Err(_) => {}
+            }
+        }
+        reactor.again(key);
+    }
+
+    /// A connection of the sandbox's. Whatever stands against it, it is told at once by a reset.
+    fn admit(&mut self, reactor: &mut Reactor, sandbox: u64, fd: OwnedFd) {
+        let refuse = |fd: OwnedFd| socket::disconnect(fd.as_fd());
+        // It was delivered to us whatever its destination, and has that for its own address.
+        let Ok(to) = socket::local_address(fd.as_fd()) else { return refuse(fd) };
+        match self.verdict_on(sandbox, to, TCP) {
+            Some(verdict) if verdict.is_allowed() => {}
+            _ => return refuse(fd),
+        }
+        if self.gates.get(&sandbox).is_none_or(|gate| !gate.has_room()) || self.flows.is_full() {
+            refuse(fd);
+            return self.limited(sandbox, "are refused: as many are open as may be");
+        }
+        let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+            refuse(fd);
+            return self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
+        };
+        match begin(to) {
+            Ok(back) => self.insert(reactor, sandbox, to, fd, back, permit),
+            Err(error) => {
+                refuse(fd);
+                self.failed(sandbox, to, &error);
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        to: SocketAddr,
+        fd: OwnedFd,
+        back: Socket,
+        permit: Permit,
+    ) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        let now = reactor.now();
+        gate.open += 1;
+        gate.reported = false;
+        gate.counters.total.fetch_add(1, Ordering::Relaxed);
+        gate.counters.open.fetch_add(1, Ordering::Relaxed);
+        let limit = now + gate.settings.connect;
+        let key = self.flows.insert(Flow {
+            sandbox,
+            to,
+            front: End::plain(Socket::new(fd, Family::Tcp)),
+            back: End::plain(back),
+            connected: false,
+            exchange: Exchange::default(),
+            timer: None,
+            active: now,
+            drained_by: None,
+            _permit: permit,
+        });
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.timer = Some(reactor.schedule(limit, key));
+        let watched = reactor
+            .register(flow.front.as_fd(), key, Lane::Front)
+            .and_then(|()| reactor.register(flow.back.as_fd(), key, Lane::Back));
+        if let Err(error) = watched {
+            self.failed(sandbox, to, &error);
+            self.cut(reactor, key);
+        }
+    }
+
+    pub(super) fn wake_flow(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
+        match wake {
+            Wake::Ready(_, lane, readiness) => {
+                let Some(flow) = self.flows.get_mut(key) else { return };
+                flow.note(lane, readiness);
+                match lane {
+                    _ if flow.connected => self.drive(reactor, key),
+                    // The sandbox has given up.
+                    Lane::Front if readiness.failed => self.cut(reactor, key),
+                    Lane::Back if readiness.writable || readiness.failed => self.connected(reactor, key),
+                    _ => {}
+                }
+            }
+            Wake::Again(_) => self.drive(reactor, key),
+            Wake::Timer(_) => self.flow_timer(reactor, key),
+        }
+    }
+
+    /// The connect under way has ended, one way or the other.
+    fn connected(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if let Err(error) = flow.back.pending_error() {
+            let (sandbox, to) = (flow.sandbox, flow.to);
+            self.cut(reactor, key);
+            return self.failed(sandbox, to, &error);
+        }
+        flow.connected = true;
+        flow.active = reactor.now();
+        if let Some(timer) = flow.timer.take() {
+            reactor.cancel(timer);
+        }
+        self.drive(reactor, key);
+    }
+
+    /// Moves data.
+    fn drive(&mut self, reactor: &mut Reactor, key: Key) {
+        let now = reactor.now();
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(gate) = self.gates.get(&flow.sandbox) else { return };
+        if !flow.connected {
+            return;
+        }
+        let mut moved = Moved::default();
+        let turn = flow.exchange.run(&mut flow.front, &mut flow.back, &mut self.scratch, &mut moved);
+        if moved.up + moved.down > 0 {
+            gate.counters.bytes_out.fetch_add(moved.up, Ordering::Relaxed);
+            gate.counters.bytes_in.fetch_add(moved.down, Ordering::Relaxed);
+            flow.active = now;
+        }
+        match turn {
+            Turn::Wait if flow.exchange.is_half_closed() && flow.timer.is_none() => {
+                flow.timer = Some(reactor.schedule(now + gate.settings.half_closed, key));
+            }
+            Turn::Wait => {}
+            Turn::Again => reactor.again(key),
+            Turn::Closed => {
+                let Some(flow) = self.take_out(reactor, key) else { return };
+                flow.front.close(&mut self.scratch);
+                flow.back.close(&mut self.scratch);
+            }
+            Turn::Drain if now < *flow.drained_by.get_or_insert(now + DRAIN) => {
+                if let Some(old) = flow.timer.replace(reactor.schedule(now + DRAIN_STEP, key)) {
+                    reactor.cancel(old);
+                }
+            }
+            Turn::Drain | Turn::Cut => self.cut(reactor, key),
+        }
+    }
+
+    fn flow_timer(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(gate) = self.gates.get(&flow.sandbox) else { return };
+        flow.timer = None;
+        if !flow.connected {
+            let (sandbox, to) = (flow.sandbox, flow.to);
+            self.cut(reactor, key);
+            return self.failed(sandbox, to, &io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        if flow.exchange.is_failing() {
+            return self.drive(reactor, key);
+        }
+        let at = flow.active + gate.settings.half_closed;
+        if at <= reactor.now() {
+            self.cut(reactor, key);
+        } else {
+            flow.timer = Some(reactor.schedule(at, key));
+        }
+    }
+
+    /// Ends a flow with a reset on both sides.
+    pub(super) fn cut(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(flow) = self.take_out(reactor, key) else { return };
+        flow.front.reset(&mut self.scratch);
+        flow.back.reset(&mut self.scratch);
+    }
+
+    /// Resets every flow of which that is true.
+    pub(super) fn cut_flows(&mut self, reactor: &mut Reactor, mut which: impl FnMut(&Flow) -> bool) {
+        let found = self.flows.iter().filter(|(_, flow)| which(flow)).map(|(key, _)| key);
+        for key in found.collect::<Vec<_>>() {
+            self.cut(reactor, key);
+        }
+    }
+
+    fn take_out(&mut self, reactor: &mut Reactor, key: Key) -> Option<Flow> {
+        let mut flow = self.flows.remove(key)?;
+        if let Some(timer) = flow.timer.take() {
+            reactor.cancel(timer);
+        }
+        reactor.deregister(flow.front.as_fd());
+        reactor.deregister(flow.back.as_fd());
+        if let Some(gate) = self.gates.get_mut(&flow.sandbox) {
+            gate.open = gate.open.saturating_sub(1);
+            gate.counters.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(flow)
+    }
+
+    /// The far end didn't take it.
+    fn failed(&self, sandbox: u64, to: SocketAddr, error: &io::Error) {
+        log::debug!("egress to {to}: {error}");
+        if let Some(gate) = self.gates.get(&sandbox) {
+            gate.counters.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn limited(&mut self, sandbox: u64, what: &str) {
+        if let Some(gate) = self.gates.get(&sandbox) {
+            gate.counters.limited.fetch_add(1, Ordering::Relaxed);
+        }
+        self.report_once(sandbox, what);
+    }
+
+    /// Once, until a flow is let through again.
+    fn report_once(&mut self, sandbox: u64, what: &str) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        if !std::mem::replace(&mut gate.reported, true) {
+            self.report(sandbox, format!("egress: further connections {what}"));
+        }
+    }
+}
+
+impl Flow {
+    fn note(&mut self, lane: Lane, readiness: Readiness) {
+        let end = match lane {
+            Lane::Front => &mut self.front,
+            Lane::Back => &mut self.back,
+        };
+        end.note(readiness);
+        if self.connected {
+            self.exchange.note(lane, readiness);
+        }
+    }
+}
+
+/// Whether the process or the machine is out of something.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Begins to connect to the far end, from the host's own namespace.
+fn begin(to: SocketAddr) -> io::Result<Socket> {
+    let fd = socket::tcp(to.is_ipv6())?;
+    socket::set_no_delay(fd.as_fd())?;
+    socket::set_keep_alive(fd.as_fd())?;
+    socket::connect(fd.as_fd(), to)?;
+    Ok(Socket::new(fd, Family::Tcp))
+}

@@ -1,0 +1,13 @@
+//! Moves data between two sockets: what tunnels and egress have in common.
+//!
+//! [`Flow`] is one direction, [`Exchange`] both with all the ways in which they end, [`End`] a socket, bare or
+//! under TLS. Nothing here knows where the sockets come from, or waits.
+
+mod end;
+mod exchange;
+mod flow;
+mod tls;
+
+pub(crate) use end::End;
+pub(crate) use exchange::{DRAIN, DRAIN_STEP, Exchange, Moved, Turn};
+pub(crate) use flow::{Endpoint, Received, Scratch};

@@ -1,0 +1,119 @@
+//! A sandbox's gateway namespace G, as the control thread has it in hand: its rules, and the sockets in it that
+//! egress needs before anything runs inside.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::life::{Bench, Life};
+use super::plan::Plan;
+use crate::egress;
+use crate::engine;
+use crate::error::{Code, Error, Result};
+use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
+use crate::net::nft::{Allowed, Rules};
+use crate::net::topology;
+
+/// What sockets of G are for, in the keeper's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The tunnels' stock.
+    Tunnels = 0,
+    /// The relays of what leaves.
+    Relays = 1,
+}
+
+impl Purpose {
+    pub(super) fn of(number: u32) -> Option<Self> {
+        [Self::Tunnels, Self::Relays].into_iter().find(|purpose| *purpose as u32 == number)
+    }
+}
+
+/// The first policy's number; a live change counts on from there.
+const FIRST: u64 = 0;
+
+/// What there is of G so far.
+#[derive(Debug, Default)]
+pub(super) struct Gateway {
+    /// NETLINK_NETFILTER of G, until the rules are loaded over it.
+    pub(super) filter: Option<OwnedFd>,
+    /// The rules, once they are loaded.
+    pub(super) rules: Option<Rules>,
+    /// The relays' sockets.
+    sockets: Vec<(SocketKind, Vec<OwnedFd>)>,
+    /// The kinds of socket that the relays still wait for.
+    missing: usize,
+}
+
+/// The sockets that egress needs.
+fn wanted(ipv6: bool) -> Vec<SocketKind> {
+    let versions = if ipv6 { &[false, true][..] } else { &[false] };
+    versions.iter().map(|ipv6| SocketKind { ipv6: *ipv6, datagram: false }).collect()
+}
+
+impl Life {
+    /// Asks for the relays' sockets, which the keeper makes while it prepares the rest.
+    pub(super) fn ask_for_relays(&mut self, ipv6: bool) -> Result<()> {
+        for kind in wanted(ipv6) {
+            self.gateway.missing += 1;
+            self.keeper
+                .ask(&ToKeeper::Sockets { kind, count: 1, purpose: Purpose::Relays as u32 }, vec![])?;
+        }
+        Ok(())
+    }
+
+    /// Sockets of G have come from the keeper.
+    pub(super) fn sockets_came(
+        &mut self,
+        bench: &mut Bench<'_>,
+        kind: SocketKind,
+        purpose: u32,
+        fds: Vec<OwnedFd>,
+    ) -> Result<()> {
+        match Purpose::of(purpose) {
+            Some(Purpose::Tunnels) => {
+                let key = self.shared.number;
+                bench.engine.send(engine::Command::Stock { key, sockets: fds })
+            }
+            Some(Purpose::Relays) if self.gateway.missing > 0 => {
+                if fds.is_empty() {
+                    let text =
+                        "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
+                    return Err(Error::new(Code::Limit, text));
+                }
+                self.gateway.missing -= 1;
+                self.gateway.sockets.push((kind, fds));
+                self.prepared.relays = self.gateway.missing == 0;
+                self.boot(bench)
+            }
+            _ => Err(Error::new(Code::Engine, "the keeper sent sockets that nobody asked for")),
+        }
+    }
+
+    /// Loads the rules with the policy's destinations and opens the way out. From here on the sandbox reaches
+    /// what its policy allows; nothing runs in it yet.
+    pub(super) fn open_gateway(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+        let Some(filter) = self.gateway.filter.take() else { return Ok(()) };
+        let mut rules = topology::load_rules(filter, &plan.topology)?;
+        let policy = Arc::new(self.shared.config.policy().clone());
+        let allowed = Allowed::by(&policy);
+        if allowed != Allowed::default() {
+            rules.replace(&allowed, plan.topology.ipv6).map_err(|error| error.context("the policy"))?;
+        }
+        self.gateway.rules = Some(rules);
+        let mut listeners = Vec::new();
+        for (kind, sockets) in std::mem::take(&mut self.gateway.sockets) {
+            for socket in sockets {
+                listeners.push(egress::listen(socket, kind.ipv6)?);
+            }
+        }
+        bench.engine.send(engine::Command::AddEgress {
+            key: self.shared.number,
+            policy: (policy, FIRST),
+            settings: egress::Settings::default(),
+            listeners,
+            counters: Arc::clone(&self.shared.egress),
+        })?;
+        self.attached = true;
+        Ok(())
+    }
+}
