@@ -53,6 +53,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "policy",
         "policy_entries",
         "config",
+        "config_limits",
         "config_network",
         "config_streams",
         "sandbox",

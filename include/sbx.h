@@ -129,6 +129,9 @@
 // It was terminated by the host; `code` is 137.
 #define SBX_EXIT_TERMINATED 5
 
+// It needed more memory than it was given; `code` is 137.
+#define SBX_EXIT_OUT_OF_MEMORY 6
+
 // The keeper or gVisor died without being asked to; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 
@@ -146,6 +149,13 @@
 
 // A limit of the library was reached; `detail` says which.
 #define SBX_EVENT_LIMIT 8
+
+// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
+#define SBX_LIMITS_STRICT 0
+
+// Where the kernel can't, the memory is looked at many times a second, and a sandbox that has too much is ended
+// as out of memory. Best effort: a program that is quick can have more for a moment.
+#define SBX_LIMITS_WATCHDOG 1
 
 // `cpu_us` of sbx_stats is known.
 #define SBX_STATS_CPU 1
@@ -846,6 +856,52 @@ int sbx_config_mount_writable(struct sbx_config *config, const char *source, con
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
+
+// The most memory, in bytes, at least 64 MiB: the programs', their files in memory (all that is written, but for
+// mounts), and gVisor's own, about 20 MB. A sandbox that needs more ends with SBX_EXIT_OUT_OF_MEMORY.
+//
+// The kernel holds it by a cgroup that the library makes below the process's own. As root that works as it is;
+// an ordinary user's cgroup must be delegated (systemd-run --user --scope -p Delegate=yes PROGRAM). Else creating
+// fails with SBX_EHOST, or it is as sbx_config_set_limit_mode says. Where cgroup v2 allows no processes beside
+// sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_memory(struct sbx_config *config,
+                          uint64_t bytes);
+
+// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
+// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_cpu(struct sbx_config *config, uint32_t millicpus);
+
+// The most processes and threads inside, from 1 to 65535 (default 4096), held by gVisor: fork(2) fails with
+// EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
+// gVisor's own 65536 or the limit of memory.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
+
+// The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
+// the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
+// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_disk(struct sbx_config *config,
+                        uint64_t bytes);
+
+// The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
+// may raise to 1048576 themselves). They cost the host memory, but no descriptors.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_max_open_files(struct sbx_config *config,
+                                  uint32_t count);
+
+// What is done where the kernel can't hold the limit of memory: SBX_LIMITS_STRICT (the default), or
+// SBX_LIMITS_WATCHDOG.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_limit_mode(struct sbx_config *config, int32_t mode);
 
 // Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
 // A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port

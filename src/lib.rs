@@ -24,7 +24,7 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
-pub use config::{Config, Mount, Port, PortKind, Probe, Stdio};
+pub use config::{Config, LimitMode, Mount, Port, PortKind, Probe, Stdio};
 pub use error::{Code, Error, Result};
 pub use event::{Event, EventKind, Queue};
 pub use policy::{Dns, Policy, Reason, Verdict};

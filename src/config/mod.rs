@@ -5,6 +5,7 @@
 //! A refused value changes nothing else. Rules that concern several settings are checked by `check`.
 
 mod certificate;
+mod limits;
 mod mount;
 mod port;
 mod probe;
@@ -21,6 +22,8 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 
 pub(crate) use certificate::Certificate;
+pub use limits::LimitMode;
+pub(crate) use limits::Limits;
 pub use mount::Mount;
 pub use port::{Port, PortKind};
 pub use probe::Probe;
@@ -56,6 +59,7 @@ pub struct Config {
     tls_names: Vec<String>,
     policy: Policy,
     mtu: u32,
+    limits: Limits,
     stdin: Stdio,
     stdout: Stdio,
     stderr: Stdio,
@@ -83,6 +87,7 @@ impl Default for Config {
             tls_names: Vec::new(),
             policy: Policy::open(),
             mtu: MTU,
+            limits: Limits::default(),
             stdin: Stdio::Null,
             stdout: Stdio::Null,
             stderr: Stdio::Null,

@@ -59,6 +59,8 @@ pub const SBX_EXIT_SIGNALLED: i32 = 2;
 pub const SBX_EXIT_TIMED_OUT: i32 = 3;
 /// It was terminated by the host; `code` is 137.
 pub const SBX_EXIT_TERMINATED: i32 = 5;
+/// It needed more memory than it was given; `code` is 137.
+pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
 /// The keeper or gVisor died without being asked to; `code` is 137.
 pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 
@@ -72,6 +74,12 @@ pub const SBX_EVENT_READY: u32 = 3;
 pub const SBX_EVENT_EXITED: u32 = 4;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
+
+/// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
+pub const SBX_LIMITS_STRICT: i32 = 0;
+/// Where the kernel can't, the memory is looked at many times a second, and a sandbox that has too much is ended
+/// as out of memory. Best effort: a program that is quick can have more for a moment.
+pub const SBX_LIMITS_WATCHDOG: i32 = 1;
 
 /// `cpu_us` of sbx_stats is known.
 pub const SBX_STATS_CPU: u32 = 1;

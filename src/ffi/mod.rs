@@ -15,6 +15,7 @@ pub(crate) mod call;
 pub(crate) mod captured;
 pub(crate) mod codes;
 pub(crate) mod config;
+pub(crate) mod config_limits;
 pub(crate) mod config_network;
 pub(crate) mod config_streams;
 pub(crate) mod error;

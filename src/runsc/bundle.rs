@@ -12,6 +12,7 @@ use oci_spec::runtime::{
     RootBuilder, SpecBuilder, UserBuilder,
 };
 
+use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 
 /// Docker's default capabilities less NET_RAW (raw sockets), MKNOD (devices) and AUDIT_WRITE (nothing listens).
@@ -36,6 +37,9 @@ const CAPABILITIES: [Capability; 11] = [
 const NOFILE_SOFT: u64 = 1024;
 const NOFILE_HARD: u64 = 1 << 20;
 
+/// The size of a page, for the number of files that a tmpfs may have.
+const PAGE: u64 = 4096;
+
 /// Where nothing of the caller's may be mounted: it would replace what the sandbox runs on.
 const RESERVED: &[&str] = &["/proc", "/sys", "/dev", "/.sbx"];
 
@@ -59,6 +63,7 @@ pub(crate) struct Bundle<'a> {
     pub(crate) hostname: &'a str,
     /// The network namespace to take the interfaces of; `None` with `--network=none`.
     pub(crate) network_namespace: Option<&'a Path>,
+    pub(crate) limits: &'a Limits,
     /// In the order given, after the file systems every sandbox has.
     pub(crate) mounts: &'a [BundleMount],
 }
@@ -74,7 +79,7 @@ impl Bundle<'_> {
     }
 
     fn spec(&self) -> Result<oci_spec::runtime::Spec, OciSpecError> {
-        let mut mounts = system_mounts()?;
+        let mut mounts = system_mounts(self.limits.disk)?;
         for mount in self.mounts {
             let mode = if mount.writable { "rw" } else { "ro" };
             mounts.push(
@@ -117,6 +122,13 @@ impl Bundle<'_> {
             .soft(NOFILE_SOFT)
             .hard(NOFILE_HARD)
             .build()?;
+        // Counted for each user; init is one of root's.
+        let processes = u64::from(self.limits.processes) + 1;
+        let nproc = PosixRlimitBuilder::default()
+            .typ(PosixRlimitType::RlimitNproc)
+            .soft(processes)
+            .hard(processes)
+            .build()?;
         ProcessBuilder::default()
             .terminal(false)
             .user(UserBuilder::default().uid(0_u32).gid(0_u32).build()?)
@@ -125,7 +137,7 @@ impl Bundle<'_> {
             .env(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()])
             .cwd("/")
             .capabilities(capabilities)
-            .rlimits([nofile])
+            .rlimits([nofile, nproc])
             // Setuid programs are governed by runsc's own flag and by what init sets for each program.
             .no_new_privileges(false)
             .build()
@@ -148,7 +160,7 @@ impl Bundle<'_> {
 }
 
 /// The sentry's own file systems: none of these is the host's. The sentry fills /dev by itself.
-fn system_mounts() -> Result<Vec<Mount>, OciSpecError> {
+fn system_mounts(disk: Option<u64>) -> Result<Vec<Mount>, OciSpecError> {
     [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"][..]),
         ("/dev", "tmpfs", "tmpfs", &["nosuid", "mode=755"]),
@@ -159,12 +171,12 @@ fn system_mounts() -> Result<Vec<Mount>, OciSpecError> {
     ]
     .into_iter()
     .map(|(destination, typ, source, options)| {
-        MountBuilder::default()
-            .destination(destination)
-            .typ(typ)
-            .source(source)
-            .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
-            .build()
+        let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        if let (Some(bytes), "/dev/shm" | "/tmp") = (disk, destination) {
+            // As many files as would have a page each (tmpfs(5) has half of that).
+            options.extend([format!("size={bytes}"), format!("nr_inodes={}", bytes / PAGE)]);
+        }
+        MountBuilder::default().destination(destination).typ(typ).source(source).options(options).build()
     })
     .collect()
 }
@@ -202,6 +214,7 @@ mod tests {
             init: "/.sbx/init",
             hostname: "box",
             network_namespace: network,
+            limits: &Limits::default(),
             mounts,
         };
         bundle.json().map(|text| serde_json::from_slice(&text).unwrap())

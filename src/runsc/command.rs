@@ -53,6 +53,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) panic_log: &'a Path,
     pub(crate) bundle: &'a Path,
     pub(crate) network: Network,
+    /// The most bytes that may be written over the root file system.
+    pub(crate) disk: Option<u64>,
     /// The end of init's socket pair as runsc has it; inside it is descriptor 3.
     pub(crate) init_socket: RawFd,
 }
@@ -60,8 +62,6 @@ pub(crate) struct Launch<'a> {
 /// Flags given whether or not they are the default, since defaults have changed from release to release;
 /// each only to a runsc that knows it.
 const FIXED: &[(&str, &str)] = &[
-    // Writes go to memory: the file system below stays as it is, and the next sandbox finds it unchanged.
-    ("overlay2", "root:memory"),
     // With one mapped id a gofer of its own user can't be.
     ("directfs", "true"),
     // Limits are the keeper's business; an ordinary user has no cgroup to give.
@@ -117,6 +117,9 @@ impl Launch<'_> {
             Network::Sandbox => "--network=sandbox".into(),
             Network::None => "--network=none".into(),
         });
+        // Writes go to memory: the file system below stays as it is, and the next sandbox finds it unchanged.
+        let size = self.disk.map_or_else(String::new, |bytes| format!(",size={bytes}"));
+        arguments.push(format!("--overlay2=root:memory{size}").into());
         let fixed = FIXED.iter().filter(|(flag, _)| features.has(flag));
         arguments.extend(fixed.map(|(flag, value)| OsString::from(format!("--{flag}={value}"))));
         let (flag, value) = NO_SIDECARS;
@@ -151,6 +154,7 @@ mod tests {
             panic_log: Path::new("/run/panic"),
             bundle: Path::new("/bundle"),
             network,
+            disk: None,
             init_socket: 5,
         };
         launch.arguments(runsc).into_iter().map(|argument| argument.into_string().unwrap()).collect()

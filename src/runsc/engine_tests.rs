@@ -56,6 +56,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
     plan.push(Entry::Bind { source: bound, path: "/bound".into(), writable: true, recursive: true });
 
     let bundle = Bundle {
+        limits: &crate::config::Limits::default(),
         root: &root,
         init: rootfs::INIT,
         hostname: "box",
@@ -66,6 +67,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
     let passed = directory.file("passed", b"through the passed descriptor\n", 0o644);
     let (state, log, panic_log) = (base.join("state"), directory.path().join("log"), base.join("panic"));
     let launch = Launch {
+        disk: None,
         id: &SandboxId::random().unwrap(),
         root: &state,
         log: &log,

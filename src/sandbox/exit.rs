@@ -15,6 +15,8 @@ pub enum ExitReason {
     TimedOut = 3,
     /// It was terminated by the host; `code` is 137.
     Terminated = 5,
+    /// It needed more memory than it was given; `code` is 137.
+    OutOfMemory = 6,
     /// The engine was lost: the keeper or gVisor died without being asked to; `code` is 137.
     EngineLost = 7,
 }

@@ -69,6 +69,9 @@ impl Plan {
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
+        if config.limits().memory.is_some() || config.limits().cpu.is_some() {
+            return Err(Error::new(Code::Unsupported, "limits of memory and processor are not built yet"));
+        }
         let network = config.policy().mode() != Mode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
         let names = rootfs::Names { hostname, network };
@@ -80,6 +83,7 @@ impl Plan {
             init: rootfs::INIT,
             hostname,
             network_namespace: network.then_some(Path::new("/proc/self/ns/net")),
+            limits: config.limits(),
             mounts: &mounts,
         };
         let launch = Launch {
@@ -89,6 +93,7 @@ impl Plan {
             panic_log: Path::new("/state/panic"),
             bundle: Path::new("/bundle"),
             network: if network { Network::Sandbox } else { Network::None },
+            disk: config.limits().disk,
             init_socket: 3,
         };
         let identity = runsc.identity();
@@ -133,6 +138,7 @@ pub(super) fn start(config: &Config) -> Start {
         environment: environment.collect(),
         directory: config.workdir().as_bytes().to_vec(),
         user: user.unwrap_or_default(),
+        open_files: config.limits().open_files.unwrap_or(0),
         ..Start::default()
     }
 }

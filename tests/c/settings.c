@@ -51,6 +51,28 @@ int main(void) {
     CHECK(sbx_config_set_timeout_ms(config, -1) == SBX_EINVALID);
     first_bad(config, "-1");
 
+    config = with_command();
+    CHECK(sbx_config_set_memory(config, (64u << 20) - 1) == SBX_EINVALID);
+    CHECK(sbx_config_set_memory(config, 64u << 20) == 0);
+    first_bad(config, "memory 67108863: must be from 67108864");
+    config = with_command();
+    CHECK(sbx_config_set_cpu(config, 9) == SBX_EINVALID && sbx_config_set_cpu(config, 10) == 0);
+    first_bad(config, "cpu 9");
+    config = with_command();
+    CHECK(sbx_config_set_max_processes(config, 0) == SBX_EINVALID);
+    first_bad(config, "max processes 0");
+    config = with_command();
+    CHECK(sbx_config_set_disk(config, 0) == SBX_EINVALID);
+    first_bad(config, "disk 0");
+    config = with_command();
+    CHECK(sbx_config_set_max_open_files(config, 7) == SBX_EINVALID);
+    first_bad(config, "max open files 7");
+    config = with_command();
+    CHECK(sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG) == 0);
+    CHECK(sbx_config_check(config, NULL) == 0);
+    CHECK(sbx_config_set_limit_mode(config, 2) == SBX_EINVALID);
+    first_bad(config, "limit mode 2");
+
     sbx_policy *policy = sbx_policy_new_blocked();
     config = with_command();
     CHECK(sbx_config_set_policy(config, policy) == 0);

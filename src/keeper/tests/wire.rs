@@ -25,14 +25,15 @@ fn step() -> impl Strategy<Value = init::Step> {
 fn start() -> impl Strategy<Value = init::Start> {
     let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
     let streams = [source(), source(), source()];
-    (any::<u32>(), list(), list(), bytes(), user, any::<bool>(), streams).prop_map(
-        |(id, arguments, environment, directory, user, setuid_allowed, streams)| init::Start {
+    (any::<u32>(), list(), list(), bytes(), user, (any::<bool>(), any::<u32>()), streams).prop_map(
+        |(id, arguments, environment, directory, user, (setuid_allowed, open_files), streams)| init::Start {
             id,
             arguments,
             environment,
             directory,
             user,
             setuid_allowed,
+            open_files,
             streams,
         },
     )

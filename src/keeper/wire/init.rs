@@ -51,6 +51,8 @@ pub(crate) struct Start {
     pub(crate) user: User,
     /// Whether setuid programs may gain privileges (inside the sandbox).
     pub(crate) setuid_allowed: bool,
+    /// The most descriptors it may have; 0 for what init has.
+    pub(crate) open_files: u32,
     /// Its standard input, output and error.
     pub(crate) streams: [Source; 3],
 }
@@ -126,6 +128,7 @@ impl Request {
                 .bytes(start.user.user.as_bytes())
                 .bytes(start.user.group.as_bytes())
                 .flag(start.setuid_allowed)
+                .number(start.open_files)
                 .byte(start.streams[0] as u8)
                 .byte(start.streams[1] as u8)
                 .byte(start.streams[2] as u8)
@@ -149,6 +152,7 @@ impl Request {
                 directory: reader.bytes()?,
                 user: User { user: reader.text()?, group: reader.text()? },
                 setuid_allowed: reader.flag()?,
+                open_files: reader.number()?,
                 streams: [
                     Source::from(reader.byte()?)?,
                     Source::from(reader.byte()?)?,

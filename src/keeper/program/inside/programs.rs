@@ -76,6 +76,13 @@ fn run(start: &Start, streams: &[OwnedFd]) -> Result<i32, (Step, i32)> {
         // SAFETY: setsid takes nothing.
         unsafe { libc::setsid() };
         become_user(&identity)?;
+        if start.open_files > 0 {
+            let most = libc::rlim_t::from(start.open_files);
+            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+            // SAFETY: one live struct.
+            let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+            system::check(done).map_err(|error| number(&error))?;
+        }
         if !start.setuid_allowed {
             system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|error| number(&error))?;
         }

@@ -1,0 +1,116 @@
+//! How much of the host a sandbox may use.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::Config;
+use crate::error::{Error, Result};
+
+/// Processes and threads inside, for each user, unless said otherwise.
+const PROCESSES: u32 = 4096;
+
+const MEMORY: RangeInclusive<u64> = (64 << 20)..=(1 << 50);
+const CPU: RangeInclusive<u32> = 10..=1_024_000;
+/// gVisor itself has no more than 65536 tasks.
+const PROCESSES_ALLOWED: RangeInclusive<u32> = 1..=65_535;
+const DISK: RangeInclusive<u64> = (64 << 10)..=(1 << 50);
+const OPEN_FILES: RangeInclusive<u32> = 8..=1_048_576;
+
+/// How the limits of memory and processor are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum LimitMode {
+    /// By the kernel (cgroups), or the sandbox is not created.
+    #[default]
+    Strict = 0,
+    /// By the kernel where it can be; else the memory is looked at again and again, and the sandbox ended when
+    /// it has too much. A program that is quick can have more for a moment.
+    Watchdog = 1,
+}
+
+/// All of a sandbox's limits; `None` is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) memory: Option<u64>,
+    /// In thousandths of a processor.
+    pub(crate) cpu: Option<u32>,
+    pub(crate) processes: u32,
+    pub(crate) disk: Option<u64>,
+    pub(crate) open_files: Option<u32>,
+    pub(crate) mode: LimitMode,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let mode = LimitMode::default();
+        Self { memory: None, cpu: None, processes: PROCESSES, disk: None, open_files: None, mode }
+    }
+}
+
+impl Config {
+    /// The most memory, in bytes, at least 64 MiB: the programs', their files in memory, and gVisor's own, about
+    /// 20 MB. A sandbox that has it all is ended as out of memory.
+    pub fn set_memory(&mut self, bytes: u64) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.limits.memory = Some(within("memory", bytes, &MEMORY, "bytes")?);
+            Ok(())
+        })
+    }
+
+    /// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10.
+    pub fn set_cpu(&mut self, millicpus: u32) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.limits.cpu = Some(within("cpu", millicpus, &CPU, "thousandths of a processor")?);
+            Ok(())
+        })
+    }
+
+    /// The most processes and threads inside, for each user there (default 4096).
+    pub fn set_max_processes(&mut self, count: u32) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.limits.processes = within("max processes", count, &PROCESSES_ALLOWED, "processes")?;
+            Ok(())
+        })
+    }
+
+    /// The most bytes that may be written: to the root file system, and as much to each of `/tmp` and
+    /// `/dev/shm`. At least 64 KiB; mounts are not counted.
+    pub fn set_disk(&mut self, bytes: u64) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.limits.disk = Some(within("disk", bytes, &DISK, "bytes")?);
+            Ok(())
+        })
+    }
+
+    /// The most descriptors of each process inside, at least 8.
+    pub fn set_max_open_files(&mut self, count: u32) -> Result<&mut Self> {
+        self.sticky(|config| {
+            config.limits.open_files = Some(within("max open files", count, &OPEN_FILES, "descriptors")?);
+            Ok(())
+        })
+    }
+
+    /// What is done where the kernel can't hold the limit of memory (default [`LimitMode::Strict`]).
+    pub fn set_limit_mode(&mut self, mode: LimitMode) -> &mut Self {
+        self.limits.mode = mode;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+fn within<T: PartialOrd + fmt::Display>(
+    what: &str,
+    value: T,
+    allowed: &RangeInclusive<T>,
+    unit: &str,
+) -> Result<T> {
+    if allowed.contains(&value) {
+        return Ok(value);
+    }
+    let (least, most) = (allowed.start(), allowed.end());
+    Err(Error::invalid(format!("{what} {value}: must be from {least} to {most} {unit}")))
+}

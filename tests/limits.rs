@@ -1,0 +1,160 @@
+//! What a sandbox may use of the host: each bomb is contained, and a second sandbox answers meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+
+use common::{PATIENCE, config, output, script};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sbx::{Config, ExitReason, Runtime, Sandbox, Stdio, Stream};
+
+/// A sandbox that says everything that it is told.
+struct Peer {
+    _sandbox: Sandbox,
+    to: File,
+    from: File,
+}
+
+impl Peer {
+    fn new(runtime: &Runtime) -> Self {
+        let mut config = Config::new();
+        config.set_command(["cat"]).unwrap();
+        config.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
+        config.set_stdio(Stream::Stdout, Stdio::Descriptor).unwrap();
+        let sandbox = runtime.create(&config).unwrap();
+        let open = |stream| File::from(sandbox.open_stream(stream).unwrap());
+        let (to, from) = (open(Stream::Stdin), open(Stream::Stdout));
+        Self { _sandbox: sandbox, to, from }
+    }
+
+    /// Asks and waits for the answer.
+    fn answers(&mut self) {
+        self.to.write_all(b"?").unwrap();
+        let mut answer = [0];
+        loop {
+            match self.from.read(&mut answer) {
+                Ok(read) => return assert_eq!((read, answer), (1, *b"?")),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            let patience = PollTimeout::try_from(PATIENCE.unwrap()).unwrap();
+            let mut set = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut set, patience), Ok(1), "the second sandbox does not answer");
+        }
+    }
+}
+
+/// Lets a program do its worst until it ends, and has a second sandbox answer meanwhile.
+fn contained(config: &Config) -> Option<Sandbox> {
+    let runtime = common::runtime()?;
+    let mut peer = Peer::new(&runtime);
+    let bomb = runtime.create(config).unwrap();
+    while bomb.exit().is_none() {
+        peer.answers();
+    }
+    peer.answers();
+    Some(bomb)
+}
+
+fn python(program: &str) -> Config {
+    config(&["python3", "-c", program])
+}
+
+#[test]
+fn a_fork_bomb_gets_eagain_at_its_limit() {
+    let mut config = python(
+        "import os, time\nheld = []\ntry:\n  while True:\n    pid = os.fork()\n    if pid == 0: time.sleep(1000)\n    \
+         held.append(pid)\nexcept BlockingIOError: print(len(held))",
+    );
+    config.set_max_processes(50).unwrap();
+    let Some(bomb) = contained(&config) else { return };
+    assert_eq!(output(&bomb), "49\n", "python itself is one of 50");
+}
+
+#[test]
+fn a_thread_bomb_gets_eagain_at_its_limit() {
+    let mut config = python(
+        "import threading, time\nheld = 0\ntry:\n  while True:\n    \
+         threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n    held += 1\n\
+         except RuntimeError: print(held)",
+    );
+    config.set_max_processes(50).unwrap();
+    let Some(bomb) = contained(&config) else { return };
+    assert_eq!(output(&bomb), "49\n");
+}
+
+#[test]
+fn a_shells_fork_bomb_changes_nothing_for_others() {
+    let mut config = script("f() { f | f & }; f; sleep 3; exit 5");
+    config.set_max_processes(100).unwrap();
+    let Some(bomb) = contained(&config) else { return };
+    let exit = bomb.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 5));
+}
+
+#[test]
+fn a_limit_of_processes_can_not_be_raised_inside() {
+    let Some(runtime) = common::runtime() else { return };
+    let mut config = python(
+        "import resource\ntry:\n  resource.setrlimit(resource.RLIMIT_NPROC, (1000, 1000))\nexcept ValueError: print('no')",
+    );
+    config.set_max_processes(50).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    sandbox.wait(PATIENCE).unwrap();
+    assert_eq!(output(&sandbox), "no\n");
+}
+
+#[test]
+fn a_full_disk_is_enospc() {
+    const MIB: u64 = 1 << 20;
+    for directory in ["/", "/tmp", "/dev/shm", "/root"] {
+        let program = format!(
+            "written = 0\ntry:\n  with open('{directory}/fill', 'wb', 0) as file:\n    while True: written += \
+             file.write(b'x' * 65536)\nexcept OSError as error: print(error.errno, written)"
+        );
+        let mut config = python(&program);
+        config.set_disk(16 * MIB).unwrap();
+        let Some(bomb) = contained(&config) else { return };
+        let said = output(&bomb);
+        let (errno, written) = said.trim().split_once(' ').unwrap();
+        assert_eq!(errno, libc::ENOSPC.to_string(), "{directory}: {said}");
+        let written: u64 = written.parse().unwrap();
+        assert!((15 * MIB..=16 * MIB).contains(&written), "{directory}: {written}");
+    }
+}
+
+#[test]
+fn descriptors_run_out_at_their_limit() {
+    let mut config = python(
+        "import os, resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE))\ntry:\n  \
+         while True: last = os.open('/', 0)\nexcept OSError as error: print(error.errno, last)",
+    );
+    config.set_max_open_files(100).unwrap();
+    let Some(bomb) = contained(&config) else { return };
+    assert_eq!(output(&bomb), format!("(100, 100)\n{} 99\n", libc::EMFILE));
+}
+
+#[test]
+fn a_flood_of_output_is_bounded() {
+    let flood = script("yes | head -c 300000000; exit 7");
+    let Some(bomb) = contained(&flood) else { return };
+    assert_eq!(bomb.wait(PATIENCE).unwrap().code, 7);
+    let captured = bomb.captured(Stream::Stdout).unwrap();
+    assert!(captured.head.len() + captured.tail.len() < 1 << 20);
+}
+
+#[test]
+fn descriptors_inside_are_none_of_the_hosts() {
+    let mut config = python(
+        "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (1 << 17, 1 << 17))\n\
+         fds = [os.dup(0) for _ in range(100000)]\nprint(len(fds))",
+    );
+    config.set_timeout(PATIENCE.unwrap()).unwrap();
+    let before = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let Some(bomb) = contained(&config) else { return };
+    assert_eq!(output(&bomb), "100000\n");
+    assert!(std::fs::read_dir("/proc/self/fd").unwrap().count() < before + 64);
+}
