@@ -44,6 +44,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "error",
         "exit",
         "event",
+        "file_structs",
         "log",
         "runtime",
         "report",
@@ -60,6 +61,9 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "sandbox_state",
         "stats",
         "captured",
+        "file",
+        "file_begin",
+        "file_operation",
         "tunnel_map",
     ] {
         builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));

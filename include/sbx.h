@@ -8,7 +8,8 @@
  * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros.
  * - A NULL, freed, wrong or foreign handle, NULL where a text is needed, and text that is not UTF-8 are
  *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
- *   their object and live as long as it.
+ *   their object and live as long as it. Paths in a sandbox and names of its files are bytes without NUL and
+ *   need not be UTF-8.
  * - A timeout in milliseconds is for ever if negative, 0 only looks; running out is SBX_ETIMEDOUT.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
  * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
@@ -32,6 +33,8 @@
 #define SBX_EVENT_INIT \
   {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL}
+#define SBX_FILE_INFO_INIT {static_cast<uint32_t>(sizeof(sbx_file_info)), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
@@ -39,6 +42,8 @@
 #define SBX_VERDICT_INIT {(uint32_t)sizeof(sbx_verdict), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL}
+#define SBX_FILE_INFO_INIT {(uint32_t)sizeof(sbx_file_info), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
 #endif
 
@@ -150,6 +155,14 @@
 // A limit of the library was reached; `detail` says which.
 #define SBX_EVENT_LIMIT 8
 
+// An operation on files has ended: `cookie` is the one it was begun with, `code` 0 or the error's number,
+// `detail` its text. Never dropped.
+#define SBX_EVENT_FILE_DONE 11
+
+// In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
+// none. `cookie` is the watch's.
+#define SBX_EVENT_FILE_CHANGED 12
+
 // Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 #define SBX_LIMITS_STRICT 0
 
@@ -171,6 +184,73 @@
 
 // The fields of sbx_stats that begin with `egress_` and `dns_` are known.
 #define SBX_STATS_EGRESS 16
+
+// For sbx_file_options.flags. Remove, watch: everything below, too.
+#define SBX_FILE_RECURSIVE 1
+
+// Write, upload, copy in, make directory: make the directories above that aren't there. Making a directory
+// that is there is no error then.
+#define SBX_FILE_PARENTS 2
+
+// Write, upload, rename: fail with SBX_EEXISTS if something of that name is there.
+#define SBX_FILE_EXCLUSIVE 4
+
+// Write, upload: at the end of what is there.
+#define SBX_FILE_APPEND 8
+
+// Stat: a symbolic link itself, not what it leads to.
+#define SBX_FILE_NO_FOLLOW 16
+
+// Copy in: owners as the archive says; else everything belongs to the user.
+#define SBX_FILE_KEEP_OWNER 32
+
+// Remove: nothing there is no error.
+#define SBX_FILE_MISSING_OK 64
+
+// A regular file.
+#define SBX_FILE_KIND_FILE 1
+
+// A directory.
+#define SBX_FILE_KIND_DIRECTORY 2
+
+// A symbolic link.
+#define SBX_FILE_KIND_SYMLINK 3
+
+// A FIFO.
+#define SBX_FILE_KIND_FIFO 4
+
+// A socket.
+#define SBX_FILE_KIND_SOCKET 5
+
+// A character or block device.
+#define SBX_FILE_KIND_DEVICE 6
+
+// Something else.
+#define SBX_FILE_KIND_OTHER 7
+
+// Watching has begun: what changes from now on is told. The path is empty.
+#define SBX_CHANGE_READY 1
+
+// It is new.
+#define SBX_CHANGE_CREATED 2
+
+// Its content has changed.
+#define SBX_CHANGE_MODIFIED 3
+
+// It is gone.
+#define SBX_CHANGE_REMOVED 4
+
+// It was renamed, and this was its name.
+#define SBX_CHANGE_MOVED_FROM 5
+
+// It was renamed, and this is its name now.
+#define SBX_CHANGE_MOVED_TO 6
+
+// Its permissions, owner or times have changed.
+#define SBX_CHANGE_ATTRIBUTES 7
+
+// Some changes were lost because there were too many at once: look for yourself. The path is empty.
+#define SBX_CHANGE_OVERFLOW 8
 
 // Everything that is needed is there.
 #define SBX_FINDING_OK 1
@@ -287,6 +367,10 @@ typedef struct sbx_captured sbx_captured;
 // sbx_create return with its text, so a program may set everything and look once. Everything passed is
 // copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
 typedef struct sbx_config sbx_config;
+
+// An operation on files, and what it gave. Any thread may call any of its functions at any time; only
+// sbx_file_operation_free comes last. It doesn't keep its sandbox alive.
+typedef struct sbx_file_operation sbx_file_operation;
 
 // What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 //
@@ -450,6 +534,50 @@ typedef struct sbx_stats {
     // Names that the policy refused to look up.
     uint64_t dns_refused;
 } sbx_stats;
+
+// How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
+// most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.
+typedef struct sbx_file_options {
+    // sizeof(sbx_file_options), or 0.
+    uint32_t size;
+    // SBX_FILE_..., added up.
+    uint32_t flags;
+    // The permissions of a file or directory that is made, exactly; a file that is there gets them too. 0:
+    // 0644 for files and 0755 for directories, and what is there keeps its own.
+    uint32_t mode;
+    // 0.
+    uint32_t reserved;
+    // Where reading begins, for read and download.
+    uint64_t offset;
+    // The most bytes of a file or an archive, or entries of a list; more is SBX_ELIMIT. 0: 16 MiB for read and
+    // write, 100,000 entries for list, and no limit for others. Read and write allow up to 1 GiB, list up to a
+    // million.
+    uint64_t limit;
+    // When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never.
+    int64_t timeout_ms;
+    // Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
+    const char *user;
+} sbx_file_options;
+
+// What a file is, as the sandbox says. The caller owns it; zero it or use SBX_FILE_INFO_INIT.
+typedef struct sbx_file_info {
+    // sizeof(sbx_file_info), or 0.
+    uint32_t size;
+    // SBX_FILE_KIND_....
+    uint32_t kind;
+    // Its permissions, from 0 to 07777.
+    uint32_t mode;
+    // Its owner.
+    uint32_t user;
+    // Its group.
+    uint32_t group;
+    // How many names it has.
+    uint32_t links;
+    // Its length.
+    uint64_t bytes;
+    // When its content was last changed, in nanoseconds since 1970.
+    int64_t modified_ns;
+} sbx_file_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1226,6 +1354,509 @@ int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
 // Requires:
 // None of its bytes may be used after.
 void sbx_captured_free(struct sbx_captured *captured);
+
+// Files of a sandbox. All is done inside it with the rights of the user in the options, root by default: no
+// tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in the
+// sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are
+// SBX_ENOTFOUND, SBX_EEXISTS or SBX_ESYSTEM with os_error. Up to 256 operations go on at once in a sandbox.
+//
+// Reads a file whole.
+//
+// Up to 16 MiB, or options.limit; of a longer one nothing is given: sbx_file_download has no limit. Only
+// regular files are read: a FIFO or device is SBX_EUNSUPPORTED, at once.
+//
+// The bytes are sbx_file_operation_bytes of the operation, which is freed with sbx_file_operation_free.
+// Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_read_begin doesn't.
+//
+// Returns 0 and sets *operation; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's
+// number: EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
+// SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_read(struct sbx_sandbox *sandbox,
+                  const char *path,
+                  const struct sbx_file_options *options,
+                  struct sbx_file_operation **operation,
+                  struct sbx_error *error);
+
+// Writes a file whole, in place of what is there.
+//
+// `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload has
+// no limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
+//
+// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for
+// none. Any thread; blocks: sbx_file_write_begin doesn't.
+//
+// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
+// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
+// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_write(struct sbx_sandbox *sandbox,
+                   const char *path,
+                   const uint8_t *bytes,
+                   size_t length,
+                   const struct sbx_file_options *options,
+                   struct sbx_error *error);
+
+// Lists a directory.
+//
+// Up to 100,000 entries, or options.limit; of a larger one nothing is given.
+//
+// The entries are sbx_file_operation_count, _name, _target and _info of the operation, which is freed with
+// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Any thread; blocks:
+// sbx_file_list_begin doesn't.
+//
+// Returns 0 and sets *operation; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
+// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
+// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_list(struct sbx_sandbox *sandbox,
+                  const char *path,
+                  const struct sbx_file_options *options,
+                  struct sbx_file_operation **operation,
+                  struct sbx_error *error);
+
+// Says what a path is.
+//
+// Of a symbolic link, what it leads to, unless SBX_FILE_NO_FOLLOW is given.
+//
+// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_stat_begin
+// doesn't.
+//
+// Returns 0 and fills *info; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
+// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
+// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_stat(struct sbx_sandbox *sandbox,
+                  const char *path,
+                  const struct sbx_file_options *options,
+                  struct sbx_file_info *info,
+                  struct sbx_error *error);
+
+// Makes a directory.
+//
+// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Any thread; blocks:
+// sbx_file_make_directory_begin doesn't.
+//
+// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
+// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
+// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_make_directory(struct sbx_sandbox *sandbox,
+                            const char *path,
+                            const struct sbx_file_options *options,
+                            struct sbx_error *error);
+
+// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
+//
+// Links below are removed, not followed. What can't be removed ends it, and what was removed before stays
+// removed.
+//
+// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Any thread; blocks:
+// sbx_file_remove_begin doesn't.
+//
+// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
+// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
+// SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_remove(struct sbx_sandbox *sandbox,
+                    const char *path,
+                    const struct sbx_file_options *options,
+                    struct sbx_error *error);
+
+// Gives a file or directory another name on the same file system, over what is there.
+//
+// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_rename_begin
+// doesn't.
+//
+// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
+// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
+// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_rename(struct sbx_sandbox *sandbox,
+                    const char *from,
+                    const char *to,
+                    const struct sbx_file_options *options,
+                    struct sbx_error *error);
+
+// Reads a file of any size into a descriptor.
+//
+//
+// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
+// complete only if this returns 0.
+//
+// Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_download_begin
+// doesn't.
+//
+// Returns 0; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
+// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
+// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_download(struct sbx_sandbox *sandbox,
+                      const char *path,
+                      int fd,
+                      const struct sbx_file_options *options,
+                      struct sbx_error *error);
+
+// Writes a file with all that a descriptor gives, in place of what is there.
+//
+//
+// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
+// read or written (a full disk) is an error; then what was written is not the whole.
+//
+// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Any
+// thread; blocks: sbx_file_upload_begin doesn't.
+//
+// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
+// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
+// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_upload(struct sbx_sandbox *sandbox,
+                    const char *path,
+                    int fd,
+                    const struct sbx_file_options *options,
+                    struct sbx_error *error);
+
+// Packs a file or a tree into a tar archive (ustar with pax headers).
+//
+// A directory's entries are named relative to it, a file by the last part of its path. Symbolic links are
+// packed as such; sockets and devices are left out and counted: sbx_file_operation_totals. What the archive
+// says comes from the sandbox: unpack it only with something that refuses absolute paths, "..", devices, and
+// paths that lead through links.
+//
+// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
+// complete only if this returns 0.
+//
+// Options: limit (of the archive), user, timeout_ms; NULL for none. Any thread; blocks:
+// sbx_file_copy_out_begin doesn't.
+//
+// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
+// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
+// SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_copy_out(struct sbx_sandbox *sandbox,
+                      const char *path,
+                      int fd,
+                      const struct sbx_file_options *options,
+                      struct sbx_error *error);
+
+// Unpacks a tar archive (ustar, pax, GNU) into a directory.
+//
+// An entry with an absolute path, with "..", or whose path leads through a symbolic link is SBX_EINVALID;
+// devices and sparse files are SBX_EUNSUPPORTED. What is in the way of a file is replaced. What came before
+// such an entry stays.
+//
+// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
+// read or written (a full disk) is an error; then what was written is not the whole.
+//
+// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for
+// none. Any thread; blocks: sbx_file_copy_in_begin doesn't.
+//
+// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
+// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
+// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
+int sbx_file_copy_in(struct sbx_sandbox *sandbox,
+                     const char *path,
+                     int fd,
+                     const struct sbx_file_options *options,
+                     struct sbx_error *error);
+
+// The forms that return at once: sbx_file_..._begin. The operation goes on by itself and ends with
+// SBX_EVENT_FILE_DONE with `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells
+// too. Free it with sbx_file_operation_free, which also ends it. Any thread, never blocks.
+//
+// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
+// SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later, as the
+// operation's.
+//
+// Begins what sbx_file_read does, and returns at once.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_read_begin(struct sbx_sandbox *sandbox,
+                        const char *path,
+                        const struct sbx_file_options *options,
+                        uint64_t cookie,
+                        struct sbx_file_operation **operation,
+                        struct sbx_error *error);
+
+// Begins what sbx_file_write does, and returns at once.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_write_begin(struct sbx_sandbox *sandbox,
+                         const char *path,
+                         const uint8_t *bytes,
+                         size_t length,
+                         const struct sbx_file_options *options,
+                         uint64_t cookie,
+                         struct sbx_file_operation **operation,
+                         struct sbx_error *error);
+
+// Begins what sbx_file_list does, and returns at once.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_list_begin(struct sbx_sandbox *sandbox,
+                        const char *path,
+                        const struct sbx_file_options *options,
+                        uint64_t cookie,
+                        struct sbx_file_operation **operation,
+                        struct sbx_error *error);
+
+// Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
+// _target.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
+                        const char *path,
+                        const struct sbx_file_options *options,
+                        uint64_t cookie,
+                        struct sbx_file_operation **operation,
+                        struct sbx_error *error);
+
+// Begins what sbx_file_make_directory does, and returns at once.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
+                                  const char *path,
+                                  const struct sbx_file_options *options,
+                                  uint64_t cookie,
+                                  struct sbx_file_operation **operation,
+                                  struct sbx_error *error);
+
+// Begins what sbx_file_remove does, and returns at once.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
+                          const char *path,
+                          const struct sbx_file_options *options,
+                          uint64_t cookie,
+                          struct sbx_file_operation **operation,
+                          struct sbx_error *error);
+
+// Begins what sbx_file_rename does, and returns at once.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
+                          const char *from,
+                          const char *to,
+                          const struct sbx_file_options *options,
+                          uint64_t cookie,
+                          struct sbx_file_operation **operation,
+                          struct sbx_error *error);
+
+// Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_download_begin(struct sbx_sandbox *sandbox,
+                            const char *path,
+                            const struct sbx_file_options *options,
+                            uint64_t cookie,
+                            struct sbx_file_operation **operation,
+                            struct sbx_error *error);
+
+// Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
+                          const char *path,
+                          const struct sbx_file_options *options,
+                          uint64_t cookie,
+                          struct sbx_file_operation **operation,
+                          struct sbx_error *error);
+
+// Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
+                            const char *path,
+                            const struct sbx_file_options *options,
+                            uint64_t cookie,
+                            struct sbx_file_operation **operation,
+                            struct sbx_error *error);
+
+// Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
+                           const char *path,
+                           const struct sbx_file_options *options,
+                           uint64_t cookie,
+                           struct sbx_file_operation **operation,
+                           struct sbx_error *error);
+
+// Tells what changes in a directory; with SBX_FILE_RECURSIVE also below.
+//
+// Changes are taken with sbx_file_operation_next_change; the first is SBX_CHANGE_READY. What is done inside
+// the sandbox is seen, and not what the host changes in a directory that it has mounted. It goes on until it
+// is cancelled or freed, the directory is gone, or the sandbox ends.
+//
+// Options: SBX_FILE_RECURSIVE, user; NULL for none. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry
+// `cookie`. Any thread, never blocks.
+//
+// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
+// SBX_ELIMIT, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later.
+//
+// Requires:
+// As for the form that waits; `operation` must point to a place for the result.
+int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
+                         const char *path,
+                         const struct sbx_file_options *options,
+                         uint64_t cookie,
+                         struct sbx_file_operation **operation,
+                         struct sbx_error *error);
+
+// Waits until an operation has ended, and says how it went.
+//
+// `timeout_ms` is negative for ever, 0 to look only. Any thread, any number of times; blocks.
+//
+// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else what it failed with: SBX_ENOTFOUND, SBX_EEXISTS,
+// SBX_ESYSTEM, SBX_ELIMIT, SBX_EUNSUPPORTED, SBX_EINVALID, with os_error where the sandbox gave a number;
+// SBX_ECLOSED (cancelled, or a stream's end was closed), SBX_ESTATE (the sandbox has ended), SBX_EENGINE;
+// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC. SBX_ETIMEDOUT is also how one ends that took longer than its options
+// allow: sbx_file_operation_has_ended tells.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_file_operation_wait(const struct sbx_file_operation *operation,
+                            int64_t timeout_ms,
+                            struct sbx_error *error);
+
+// Whether an operation has ended, well or not. Any thread, never blocks.
+//
+// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_file_operation_has_ended(const struct sbx_file_operation *operation);
+
+// Ends an operation that goes on, with SBX_ECLOSED; what it has done so far stays done. Any thread, never
+// blocks.
+//
+// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_file_operation_cancel(struct sbx_file_operation *operation, struct sbx_error *error);
+
+// The host's end of the stream of a download, upload, copy in or copy out, once.
+//
+// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with
+// send and MSG_NOSIGNAL. What was read up to its end is complete only if sbx_file_operation_wait says that the
+// operation was done; what is written counts as complete when its end is shut down or closed, and is written
+// only if that says so. To give up in the middle, cancel the operation before closing. Any thread, never
+// blocks.
+//
+// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before), SBX_EHANDLE, SBX_EFORKED,
+// SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_file_operation_open_fd(struct sbx_file_operation *operation,
+                               struct sbx_error *error);
+
+// The bytes that sbx_file_read or its _begin form has read, not terminated; `length` gets their number. They
+// live as long as the handle.
+//
+// Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
+//
+// Requires:
+// `length` must point to a place for the result or be NULL.
+const uint8_t *sbx_file_operation_bytes(const struct sbx_file_operation *operation, size_t *length);
+
+// How many entries an operation has found: those of a list in no order, or the one that was looked at.
+//
+// Any thread, never blocks. Returns the count; SBX_ESTATE (it goes on), what it failed with, SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+int sbx_file_operation_count(const struct sbx_file_operation *operation);
+
+// An entry's name: bytes with a NUL behind them, not always UTF-8, never "." or "..", without a slash; empty
+// for the one that was looked at. It lives as long as the handle.
+//
+// Any thread, never blocks. NULL for a bad handle or index, or if the operation was not done.
+const char *sbx_file_operation_name(const struct sbx_file_operation *operation, size_t index);
+
+// Where an entry that is a symbolic link leads, as its name. NULL if it is none.
+const char *sbx_file_operation_target(const struct sbx_file_operation *operation, size_t index);
+
+// What an entry is; of a listed symbolic link, the link itself.
+//
+// Any thread, never blocks. Returns 0 and fills *info; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), what
+// it failed with, SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `info` must point to an info struct or be NULL, `error` to an error struct or be NULL.
+int sbx_file_operation_info(const struct sbx_file_operation *operation,
+                            size_t index,
+                            struct sbx_file_info *info,
+                            struct sbx_error *error);
+
+// What an operation has done, as the sandbox says: bytes of files, entries, and entries that were left out
+// (sockets and devices are not copied). Each place may be NULL.
+//
+// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on), what it failed with,
+// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// The places must point to places for the results or be NULL, `error` to an error struct or be NULL.
+int sbx_file_operation_totals(const struct sbx_file_operation *operation,
+                              uint64_t *bytes,
+                              uint64_t *entries,
+                              uint64_t *skipped,
+                              struct sbx_error *error);
+
+// Takes the next change in a directory that is watched, in the order in which they happened.
+//
+// `path` gets where, relative to the directory, with a NUL behind it: bytes, not always UTF-8. `capacity` is
+// the size of that place: 4096, so that every path fits. `timeout_ms` is negative for ever, 0 to look only.
+// Any thread; blocks.
+//
+// Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the
+// sandbox has ended), what the watch failed with, SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `path` must point to `capacity` writable bytes or be NULL, `error` to an error struct or be NULL.
+int sbx_file_operation_next_change(struct sbx_file_operation *operation,
+                                   int64_t timeout_ms,
+                                   char *path,
+                                   size_t capacity,
+                                   struct sbx_error *error);
+
+// Frees an operation and what it gave, and ends it if it still goes on; NULL is allowed.
+//
+// A descriptor that was opened stays the caller's. Any thread, never blocks.
+//
+// Requires:
+// None of its bytes and texts may be used after. A handle that was freed already is ignored.
+void sbx_file_operation_free(struct sbx_file_operation *operation);
 
 // How many tunnels there are.
 //

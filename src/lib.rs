@@ -13,6 +13,7 @@ mod egress;
 mod engine;
 mod event;
 mod ffi;
+mod files;
 mod keeper;
 mod net;
 mod process;
@@ -27,6 +28,10 @@ mod tunnel;
 pub use config::{Config, LimitMode, Mount, Port, PortKind, Probe, Stdio};
 pub use error::{Code, Error, Result};
 pub use event::{Event, EventKind, Queue};
+pub use files::{
+    DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileOperation, FileOptions, FileRequest,
+    FileTotals,
+};
 pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::{Captured, Stream};
 pub use runsc::report::{Finding, Report, Status};

@@ -41,7 +41,7 @@ impl fmt::Display for User {
 }
 
 impl User {
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let (user, group) = match text.split_once(':') {
             None => (text, None),
             Some((user, group)) => (user, Some(group)),

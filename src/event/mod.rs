@@ -21,6 +21,10 @@ pub enum EventKind {
     Exited = 4,
     /// A limit of the library was reached; `detail` says which.
     Limit = 8,
+    /// An operation on files has ended; `code` is 0 or the error's number, `detail` its text.
+    FileDone = 11,
+    /// In a directory that is watched there are changes to be taken.
+    FileChanged = 12,
 }
 
 /// One event of one sandbox.

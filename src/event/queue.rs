@@ -123,6 +123,15 @@ impl Queue {
 
     /// Seats for a sandbox whose events carry `cookie`.
     pub(crate) fn sender(&self, cookie: u64) -> Result<Sender> {
+        self.seated(cookie, SEATS_OF_A_SANDBOX)
+    }
+
+    /// A seat for an operation whose end carries `cookie`.
+    pub(crate) fn sender_of_one(&self, cookie: u64) -> Result<Sender> {
+        self.seated(cookie, 1)
+    }
+
+    fn seated(&self, cookie: u64, seats: usize) -> Result<Sender> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(Error::new(
@@ -130,7 +139,7 @@ impl Queue {
                 "the queue that the sandbox's events should go to was freed",
             ));
         }
-        if inner.seats > SEATS - SEATS_OF_A_SANDBOX {
+        if inner.seats > SEATS - seats {
             return Err(Error::new(
                 Code::Limit,
                 format!(
@@ -139,9 +148,9 @@ impl Queue {
                 ),
             ));
         }
-        inner.seats += SEATS_OF_A_SANDBOX;
+        inner.seats += seats;
         drop(inner);
-        Ok(Sender { queue: self.clone(), cookie, seats: Mutex::new(SEATS_OF_A_SANDBOX) })
+        Ok(Sender { queue: self.clone(), cookie, seats: Mutex::new(seats) })
     }
 
     /// Throws away what waits and whatever comes; the host's end of the doorbell reads end-of-file.
@@ -230,7 +239,7 @@ impl Inner {
 
 /// Whether losing the event would leave the host waiting for ever.
 fn is_kept(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Started | EventKind::Failed | EventKind::Exited)
+    matches!(kind, EventKind::Started | EventKind::Failed | EventKind::Exited | EventKind::FileDone)
 }
 
 #[cfg(test)]

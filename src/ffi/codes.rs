@@ -74,6 +74,12 @@ pub const SBX_EVENT_READY: u32 = 3;
 pub const SBX_EVENT_EXITED: u32 = 4;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
+/// An operation on files has ended: `cookie` is the one it was begun with, `code` 0 or the error's number,
+/// `detail` its text. Never dropped.
+pub const SBX_EVENT_FILE_DONE: u32 = 11;
+/// In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
+/// none. `cookie` is the watch's.
+pub const SBX_EVENT_FILE_CHANGED: u32 = 12;
 
 /// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -91,6 +97,54 @@ pub const SBX_STATS_MEMORY_PEAK: u32 = 4;
 pub const SBX_STATS_PROCESSES: u32 = 8;
 /// The fields of sbx_stats that begin with `egress_` and `dns_` are known.
 pub const SBX_STATS_EGRESS: u32 = 16;
+
+/// For sbx_file_options.flags. Remove, watch: everything below, too.
+pub const SBX_FILE_RECURSIVE: u32 = 1;
+/// Write, upload, copy in, make directory: make the directories above that aren't there. Making a directory
+/// that is there is no error then.
+pub const SBX_FILE_PARENTS: u32 = 2;
+/// Write, upload, rename: fail with SBX_EEXISTS if something of that name is there.
+pub const SBX_FILE_EXCLUSIVE: u32 = 4;
+/// Write, upload: at the end of what is there.
+pub const SBX_FILE_APPEND: u32 = 8;
+/// Stat: a symbolic link itself, not what it leads to.
+pub const SBX_FILE_NO_FOLLOW: u32 = 16;
+/// Copy in: owners as the archive says; else everything belongs to the user.
+pub const SBX_FILE_KEEP_OWNER: u32 = 32;
+/// Remove: nothing there is no error.
+pub const SBX_FILE_MISSING_OK: u32 = 64;
+
+/// A regular file.
+pub const SBX_FILE_KIND_FILE: u32 = 1;
+/// A directory.
+pub const SBX_FILE_KIND_DIRECTORY: u32 = 2;
+/// A symbolic link.
+pub const SBX_FILE_KIND_SYMLINK: u32 = 3;
+/// A FIFO.
+pub const SBX_FILE_KIND_FIFO: u32 = 4;
+/// A socket.
+pub const SBX_FILE_KIND_SOCKET: u32 = 5;
+/// A character or block device.
+pub const SBX_FILE_KIND_DEVICE: u32 = 6;
+/// Something else.
+pub const SBX_FILE_KIND_OTHER: u32 = 7;
+
+/// Watching has begun: what changes from now on is told. The path is empty.
+pub const SBX_CHANGE_READY: i32 = 1;
+/// It is new.
+pub const SBX_CHANGE_CREATED: i32 = 2;
+/// Its content has changed.
+pub const SBX_CHANGE_MODIFIED: i32 = 3;
+/// It is gone.
+pub const SBX_CHANGE_REMOVED: i32 = 4;
+/// It was renamed, and this was its name.
+pub const SBX_CHANGE_MOVED_FROM: i32 = 5;
+/// It was renamed, and this is its name now.
+pub const SBX_CHANGE_MOVED_TO: i32 = 6;
+/// Its permissions, owner or times have changed.
+pub const SBX_CHANGE_ATTRIBUTES: i32 = 7;
+/// Some changes were lost because there were too many at once: look for yourself. The path is empty.
+pub const SBX_CHANGE_OVERFLOW: i32 = 8;
 
 /// Everything that is needed is there.
 pub const SBX_FINDING_OK: i32 = 1;
@@ -192,6 +246,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::event::EventKind;
+    use crate::files::{FileChangeKind, FileKind};
     use crate::policy::{Mode, Reason};
     use crate::sandbox::ExitReason;
 
@@ -227,8 +282,33 @@ mod tests {
             (EventKind::Ready, SBX_EVENT_READY),
             (EventKind::Exited, SBX_EVENT_EXITED),
             (EventKind::Limit, SBX_EVENT_LIMIT),
+            (EventKind::FileDone, SBX_EVENT_FILE_DONE),
+            (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
         ] {
             assert_eq!(kind as u32, number);
+        }
+        for (kind, number) in [
+            (FileKind::File, SBX_FILE_KIND_FILE),
+            (FileKind::Directory, SBX_FILE_KIND_DIRECTORY),
+            (FileKind::Symlink, SBX_FILE_KIND_SYMLINK),
+            (FileKind::Fifo, SBX_FILE_KIND_FIFO),
+            (FileKind::Socket, SBX_FILE_KIND_SOCKET),
+            (FileKind::Device, SBX_FILE_KIND_DEVICE),
+            (FileKind::Other, SBX_FILE_KIND_OTHER),
+        ] {
+            assert_eq!(kind as u32, number);
+        }
+        for (kind, number) in [
+            (FileChangeKind::Ready, SBX_CHANGE_READY),
+            (FileChangeKind::Created, SBX_CHANGE_CREATED),
+            (FileChangeKind::Modified, SBX_CHANGE_MODIFIED),
+            (FileChangeKind::Removed, SBX_CHANGE_REMOVED),
+            (FileChangeKind::MovedFrom, SBX_CHANGE_MOVED_FROM),
+            (FileChangeKind::MovedTo, SBX_CHANGE_MOVED_TO),
+            (FileChangeKind::Attributes, SBX_CHANGE_ATTRIBUTES),
+            (FileChangeKind::Overflow, SBX_CHANGE_OVERFLOW),
+        ] {
+            assert_eq!(kind as i32, number);
         }
         for (reason, number) in [
             (ExitReason::Exited, SBX_EXIT_EXITED),

@@ -1,6 +1,8 @@
 //! Reading what the host passes: texts, lists, times, numbers for enums.
 
-use std::ffi::c_char;
+use std::ffi::{OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::slice;
 use std::time::Duration;
 
@@ -29,6 +31,39 @@ pub(super) unsafe fn text<'a>(what: &str, at: *const c_char) -> Result<&'a str> 
     let bytes = unsafe { slice::from_raw_parts(at.cast::<u8>(), length) };
     std::str::from_utf8(bytes)
         .map_err(|error| Error::invalid(format!("{what}: is not UTF-8 from byte {} on", error.valid_up_to())))
+}
+
+/// A path in a sandbox: bytes, which need not be UTF-8.
+///
+/// # Safety
+/// As for [`text`].
+pub(super) unsafe fn path(what: &str, at: *const c_char) -> Result<PathBuf> {
+    if at.is_null() {
+        return Err(Error::invalid(format!("{what}: is NULL")));
+    }
+    // SAFETY: not NULL, and reads no further than the NUL or the limit.
+    let length = unsafe { libc::strnlen(at, LONGEST_TEXT + 1) };
+    if length > LONGEST_TEXT {
+        return Err(Error::invalid(format!("{what}: is longer than {LONGEST_TEXT} bytes")));
+    }
+    // SAFETY: that many bytes lie before the NUL.
+    let bytes = unsafe { slice::from_raw_parts(at.cast::<u8>(), length) };
+    Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// Bytes of the host's. NULL is allowed if there are none.
+///
+/// # Safety
+/// `at` must point to `length` readable bytes, which stay as they are for `'a`.
+pub(super) unsafe fn bytes<'a>(what: &str, at: *const u8, length: usize) -> Result<&'a [u8]> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if at.is_null() || isize::try_from(length).is_err() {
+        return Err(Error::invalid(format!("{what}: {length} bytes can't be at {at:?}")));
+    }
+    // SAFETY: the host says that `length` bytes are there.
+    Ok(unsafe { slice::from_raw_parts(at, length) })
 }
 
 /// A list of texts. NULL is allowed for an empty one.

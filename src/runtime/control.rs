@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::host::Host;
 use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Context, Error, Result};
+use crate::files::{Running, Stray, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::{Bench, Command, Control, Creation, Life};
@@ -23,6 +24,8 @@ use crate::tunnel;
 const LIFE: Kind = Kind(1);
 /// The captures' kind of key.
 const CAPTURE: Kind = Kind(2);
+/// The kind of key of operations on files.
+const FILE: Kind = Kind(4);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -52,6 +55,7 @@ impl Thread {
             budget,
             lives: Slab::new(LIFE),
             captures: Slab::new(CAPTURE),
+            files: Table::new(FILE),
             numbers: HashMap::new(),
             ending: false,
         };
@@ -102,6 +106,7 @@ struct Loop {
     budget: Budget,
     lives: Slab<Life>,
     captures: Slab<CaptureReader>,
+    files: Table,
     numbers: HashMap<u64, Key>,
     ending: bool,
 }
@@ -138,6 +143,14 @@ impl Loop {
         let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
         match (key.kind(), wake) {
             (CAPTURE, _) => self.read_capture(key),
+            (FILE, Wake::Timer(_)) => {
+                let stray = self.files.late(&mut self.reactor, key);
+                self.end_stray(stray);
+            }
+            (FILE, _) => {
+                let stray = self.files.go_on(&mut self.reactor, key);
+                self.end_stray(stray);
+            }
             (_, Wake::Ready(_, lane, _)) => self.with(key, |life, bench| life.ready(bench, lane)),
             (_, Wake::Timer(_)) => self.with(key, |life, bench| life.timer(bench)),
             (_, Wake::Again(_)) => self.with(key, |life, bench| life.again(bench)),
@@ -158,7 +171,9 @@ impl Loop {
         if life.is_gone()
             && let Some(life) = self.lives.remove(key)
         {
-            self.numbers.remove(&life.shared().number);
+            let number = life.shared().number;
+            self.numbers.remove(&number);
+            self.files.end_all(&mut self.reactor, number);
             life.tell();
         }
         captures.into_iter().for_each(|capture| self.watch(capture));
@@ -176,6 +191,12 @@ impl Loop {
             }
             Command::Probe(number) => self.by_number(number, Life::start_probing),
             Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
+            Command::File(running) => self.start_file(*running),
+            Command::EndFile(number) => {
+                let stray = self.files.cancel(&mut self.reactor, number);
+                self.end_stray(stray);
+            }
+            Command::ReadFile(number) => self.files.room(&mut self.reactor, number),
             Command::Engine(tunnel::Request::NeedSockets { key, count }) => {
                 self.by_number(key, |life, bench| life.sockets(bench, count));
             }
@@ -228,6 +249,21 @@ impl Loop {
         }
     }
 
+    fn start_file(&mut self, running: Running) {
+        let life = self.numbers.get(&running.sandbox()).and_then(|key| self.lives.get_mut(*key));
+        let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
+        self.files.start(&mut self.reactor, budget, running, |running, reactor| {
+            life?.start_file(&mut Bench { reactor, engine, control, budget }, running)
+        });
+    }
+
+    /// A helper that nobody waits for any more is ended.
+    fn end_stray(&mut self, stray: Option<Stray>) {
+        if let Some(Stray { sandbox, ticket }) = stray {
+            self.by_number(sandbox, |life, bench| life.end_file(bench, ticket));
+        }
+    }
+
     fn watch(&mut self, capture: CaptureReader) {
         let key = self.captures.insert(capture);
         if let Some(capture) = self.captures.get_mut(key)
@@ -255,9 +291,13 @@ impl Loop {
         let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
         if key.kind() == CAPTURE {
             self.captures.remove(key);
+        } else if key.kind() == FILE {
+            let stray = self.files.abandon(&mut self.reactor, key);
+            self.end_stray(stray);
         } else if let Some(life) = self.lives.remove(key) {
             let key = life.shared().number;
             self.numbers.remove(&key);
+            self.files.end_all(&mut self.reactor, key);
             let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply: Box::new(|| ()) });
             life.abandon();
         }

@@ -10,6 +10,7 @@ use mio::Waker;
 use super::{Plan, Shared};
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
+use crate::files::Running;
 use crate::tunnel;
 
 /// What the control thread is told.
@@ -25,6 +26,12 @@ pub(crate) enum Command {
     Usage(u64, SyncSender<()>),
     /// Find out whether it is ready, if that isn't known.
     Probe(u64),
+    /// Begin an operation on files.
+    File(Box<Running>),
+    /// End the operation of that number, if it goes on.
+    EndFile(u64),
+    /// Go on reading what the operation of that number has to tell: the host has made room.
+    ReadFile(u64),
     /// The engine needs something.
     Engine(tunnel::Request),
     /// The engine has closed every descriptor of that sandbox.

@@ -24,6 +24,7 @@ use super::{Control, Shared};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
+use crate::files::Running;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::keeper::{Keeper, Program};
@@ -224,6 +225,24 @@ impl Life {
     pub(crate) fn signal(&mut self, bench: &mut Bench<'_>, signal: i32) {
         if self.is_running() {
             self.ask_init(bench, &ToInit::Signal { id: PROGRAM, signal, group: false }, vec![]);
+        }
+    }
+
+    /// Has init begin an operation on files; its number there, if it could be asked.
+    pub(crate) fn start_file(&mut self, bench: &mut Bench<'_>, running: &mut Running) -> Option<u32> {
+        if !self.is_running() || self.init.is_none() {
+            return None;
+        }
+        let order = running.order()?;
+        let ticket = self.ticket();
+        self.ask_init(bench, &ToInit::File { ticket, task: Box::new(order.task) }, order.fds);
+        Some(ticket)
+    }
+
+    /// Has init end an operation's helper.
+    pub(crate) fn end_file(&mut self, bench: &mut Bench<'_>, ticket: u32) {
+        if self.is_running() {
+            self.ask_init(bench, &ToInit::EndFile { ticket }, vec![]);
         }
     }
 

@@ -86,8 +86,14 @@ impl Sandbox {
         WeakSandbox(Arc::downgrade(&self.handle))
     }
 
-    fn shared(&self) -> &Shared {
+    /// What is known of it.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    /// The way to the control thread.
+    pub(crate) fn control(&self) -> &Control {
+        &self.handle.control
     }
 
     /// Its id: `sb-` and 16 hexadecimal digits.

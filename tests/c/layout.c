@@ -25,6 +25,14 @@ int main(void) {
     FIELD(sbx_stats, reserved); FIELD(sbx_stats, egress_flows_total); FIELD(sbx_stats, egress_bytes_in);
     FIELD(sbx_stats, egress_bytes_out); FIELD(sbx_stats, egress_denied); FIELD(sbx_stats, dns_queries);
     FIELD(sbx_stats, dns_refused);
+    SIZE(sbx_file_options);
+    FIELD(sbx_file_options, size); FIELD(sbx_file_options, flags); FIELD(sbx_file_options, mode);
+    FIELD(sbx_file_options, reserved); FIELD(sbx_file_options, offset); FIELD(sbx_file_options, limit);
+    FIELD(sbx_file_options, timeout_ms); FIELD(sbx_file_options, user);
+    SIZE(sbx_file_info);
+    FIELD(sbx_file_info, size); FIELD(sbx_file_info, kind); FIELD(sbx_file_info, mode);
+    FIELD(sbx_file_info, user); FIELD(sbx_file_info, group); FIELD(sbx_file_info, links);
+    FIELD(sbx_file_info, bytes); FIELD(sbx_file_info, modified_ns);
     SIZE(sbx_runtime_config);
     FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
     FIELD(sbx_runtime_config, keeper);

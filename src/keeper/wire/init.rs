@@ -3,6 +3,7 @@
 //! Init is in the hands of hostile code as soon as anything runs. The library reads what comes from it as it
 //! would read an attacker, and nothing it can say reaches beyond its own sandbox.
 
+use super::files;
 use super::{Malformed, Reader, Writer};
 
 /// Who a program runs as, as written in the configuration. Names are looked up inside the sandbox.
@@ -97,6 +98,11 @@ pub(crate) enum Request {
     /// Does anything accept connections on this port, on 127.0.0.1 or the sandbox's address?
     /// Answered by `Probed`.
     Probe { ticket: u32, port: u16 },
+    /// Have a helper do something to files. With the helper's end of the socket for the outcome, and of the
+    /// stream if there is one. Answered on that socket.
+    File { ticket: u32, task: Box<files::Task> },
+    /// End that helper, whatever it is at.
+    EndFile { ticket: u32 },
 }
 
 /// From init to the library.
@@ -138,6 +144,8 @@ impl Request {
             }
             Self::Connect { ticket, port } => Writer::of(2).number(*ticket).number(u32::from(*port)).done(),
             Self::Probe { ticket, port } => Writer::of(3).number(*ticket).number(u32::from(*port)).done(),
+            Self::File { ticket, task } => task.put(Writer::of(16).number(*ticket)).done(),
+            Self::EndFile { ticket } => Writer::of(17).number(*ticket).done(),
         }
     }
 
@@ -162,6 +170,8 @@ impl Request {
             1 => Self::Signal { id: reader.number()?, signal: reader.signed()?, group: reader.flag()? },
             2 => Self::Connect { ticket: reader.number()?, port: port(&mut reader)? },
             3 => Self::Probe { ticket: reader.number()?, port: port(&mut reader)? },
+            16 => Self::File { ticket: reader.number()?, task: Box::new(files::Task::take(&mut reader)?) },
+            17 => Self::EndFile { ticket: reader.number()? },
             _ => return Err(Malformed),
         };
         reader.end(request)

@@ -6,6 +6,7 @@
 //!
 //! Shared between the library and the keeper's program; uses nothing but `std`.
 
+pub(crate) mod files;
 pub(crate) mod init;
 pub(crate) mod keeper;
 

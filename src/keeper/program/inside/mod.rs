@@ -6,6 +6,7 @@
 //! harm its own sandbox only.
 
 mod events;
+mod files;
 mod probe;
 mod programs;
 mod relay;
@@ -19,6 +20,7 @@ use crate::channel::Channel;
 use crate::system;
 use crate::wire::init::{Reply, Request};
 use events::{Events, Interest, Token};
+use files::Files;
 use probe::Probes;
 use programs::Programs;
 use relay::Relays;
@@ -31,6 +33,7 @@ struct Init {
     signals: OwnedFd,
     events: Events,
     programs: Programs,
+    files: Files,
     relays: Relays,
     probes: Probes,
 }
@@ -63,6 +66,7 @@ fn start() -> io::Result<Init> {
         signals,
         events,
         programs: Programs::default(),
+        files: Files::default(),
         relays: Relays::default(),
         probes: Probes::default(),
     })
@@ -130,6 +134,14 @@ impl Init {
             }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
+            Request::File { ticket, task } => {
+                self.files.start(ticket, &task, fds);
+                None
+            }
+            Request::EndFile { ticket } => {
+                self.files.end(ticket);
+                None
+            }
         }
     }
 
@@ -140,6 +152,9 @@ impl Init {
         // have ended for one signal.
         unsafe { libc::read(self.signals.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
         while let Ok(Some((pid, status))) = system::reap() {
+            if self.files.ended(pid) {
+                continue;
+            }
             if let Some(id) = self.programs.ended(pid) {
                 self.say(Reply::Exited { id, status })?;
             }

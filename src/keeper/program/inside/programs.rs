@@ -137,7 +137,7 @@ fn candidates(name: &[u8], search: &[u8]) -> Option<Vec<CString>> {
 }
 
 /// The raw calls: libc's own would ask every thread, and this may run in borrowed memory.
-fn become_user(identity: &Identity) -> Result<(), i32> {
+pub(super) fn become_user(identity: &Identity) -> Result<(), i32> {
     let groups = identity.groups.as_ptr();
     // SAFETY: the list is live and as long as said; the other calls take numbers.
     let done = unsafe { libc::syscall(libc::SYS_setgroups, identity.groups.len(), groups) };

@@ -1,0 +1,105 @@
+//! Moving bytes between an operation's stream and a descriptor of the host's, in the caller's own thread.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::error::{Code, Error, Result};
+use crate::sys::signal_guard;
+use crate::sys::socket::{Family, Socket};
+
+/// Bytes moved at once.
+const CHUNK: usize = 256 * 1024;
+
+/// From the sandbox to a descriptor, up to the stream's end. What comes beyond the limit is not passed on.
+pub(super) fn out(stream: OwnedFd, to: BorrowedFd<'_>, limit: u64) -> Result<()> {
+    let stream = Socket::new(stream, Family::Unix);
+    let mut buffer = vec![0_u8; CHUNK];
+    let mut left = limit;
+    loop {
+        let chunk = match stream.receive(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => buffer.get(..count).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ready(stream.as_fd(), PollFlags::POLLIN).map_err(|error| waiting(&error))?;
+                continue;
+            }
+            Err(error) => return Err(Error::system("reading from the sandbox", &error)),
+        };
+        if chunk.len() as u64 > left {
+            return Err(Error::new(Code::Limit, format!("there is more than the limit of {limit} bytes")));
+        }
+        left -= chunk.len() as u64;
+        write_all(to, chunk)?;
+    }
+}
+
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match signal_guard::write(to, bytes) {
+            Ok(0) => {
+                return Err(Error::new(Code::System, "writing to the descriptor given: it takes nothing"));
+            }
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ready(to, PollFlags::POLLOUT).map_err(|error| waiting(&error))?;
+            }
+            Err(error) => return Err(Error::system("writing to the descriptor given", &error)),
+        }
+    }
+    Ok(())
+}
+
+/// From a descriptor, up to its end, to the sandbox. Returns early when the sandbox doesn't take it: why, the
+/// operation tells. An error of the descriptor's own leaves the stream's end untold, so what was sent is not
+/// taken for all.
+pub(super) fn into(from: BorrowedFd<'_>, stream: &OwnedFd) -> Result<()> {
+    let copy = stream.try_clone().map_err(|error| Error::system("duplicating a stream", &error))?;
+    let stream = Socket::new(copy, Family::Unix);
+    let from = from
+        .try_clone_to_owned()
+        .map_err(|error| Error::system("duplicating the descriptor given", &error))?;
+    let mut from = File::from(from);
+    let mut buffer = vec![0_u8; CHUNK];
+    loop {
+        let mut chunk = match from.read(&mut buffer) {
+            Ok(0) => {
+                let _ = stream.finish();
+                return Ok(());
+            }
+            Ok(count) => buffer.get(..count).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ready(from.as_fd(), PollFlags::POLLIN).map_err(|error| waiting(&error))?;
+                continue;
+            }
+            Err(error) => return Err(Error::system("reading from the descriptor given", &error)),
+        };
+        while !chunk.is_empty() {
+            match stream.send(chunk) {
+                Ok(count) => chunk = chunk.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready(stream.as_fd(), PollFlags::POLLOUT).map_err(|error| waiting(&error))?;
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+fn ready(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(fd, what)], PollTimeout::NONE) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn waiting(error: &io::Error) -> Error {
+    Error::system("waiting for a descriptor", error)
+}

@@ -1,0 +1,24 @@
+//! Files in a sandbox: read, written, listed, copied, watched.
+//!
+//! All of it is done inside the sandbox, by a helper process of its init with the rights of the user asked for:
+//! no tool in the sandbox is needed, and no symbolic link there leads to a file of the host. Bytes come and go
+//! over streams; what comes back is read as an attacker's: bounded, and checked before it is believed.
+//!
+//! An operation is begun with [`Sandbox::begin_file`](crate::Sandbox::begin_file) and goes on by itself; the
+//! functions of [`Sandbox`](crate::Sandbox) that wait are built on it.
+
+mod copy;
+mod entry;
+mod operation;
+mod pump;
+mod request;
+mod running;
+mod sandbox;
+mod table;
+mod trouble;
+
+pub use entry::{DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileTotals};
+pub use operation::FileOperation;
+pub use request::{FileOptions, FileRequest};
+pub(crate) use running::Running;
+pub(crate) use table::{Stray, Table};

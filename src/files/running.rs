@@ -1,0 +1,255 @@
+//! An operation in the control thread's hands.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::entry::{FileInfo, FileTotals};
+use super::operation::{Answer, Progress};
+use super::pump::{Left, Pump};
+use super::request::{FileOptions, FileRequest, Use};
+use super::trouble;
+use crate::error::{Code, Context, Error, Result};
+use crate::event::{Event, EventKind, queue};
+use crate::keeper::wire::files::{LONGEST, Outcome, Task};
+use crate::sandbox::{Shared, State};
+use crate::sys::channel::{self, Channel};
+use crate::sys::socket::{Family, Socket};
+
+/// Numbers operations, for all runtimes of the process.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// What init is to be sent.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) task: Task,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// An operation that goes on. Dropped before its end it has ended with an error: none is ever lost.
+#[derive(Debug)]
+pub(crate) struct Running {
+    number: u64,
+    shared: Arc<Shared>,
+    order: Option<Order>,
+    timeout: Option<Duration>,
+    channel: Channel,
+    pump: Option<Pump>,
+    outcome: Option<Outcome>,
+    /// The helper has closed its socket: it has ended.
+    left: bool,
+    progress: Arc<Progress>,
+    sender: Option<queue::Sender>,
+}
+
+/// What an operation needs next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// To be woken when something moves.
+    Wait,
+    /// Another turn.
+    Again,
+    /// Nothing: it has ended.
+    Over(Result<Answer>),
+}
+
+impl Running {
+    /// Prepares an operation; with a cookie, its end is an event on the sandbox's queue.
+    pub(super) fn prepare(
+        shared: &Arc<Shared>,
+        request: FileRequest,
+        options: &FileOptions,
+        cookie: Option<u64>,
+    ) -> Result<Self> {
+        let title = format!("{} in sandbox {}", request.title(), shared.id);
+        let (task, purpose) = request.task(options)?;
+        let sender = match (cookie, shared.config.queue()) {
+            (Some(cookie), Some((queue, _))) => Some(queue.sender_of_one(cookie)?),
+            _ => None,
+        };
+        let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;
+        let mut fds = vec![theirs];
+        let mut stream = None;
+        if purpose != Use::None {
+            let (near, far) = UnixStream::pair().context("a socket pair for an operation's stream")?;
+            near.set_nonblocking(true).context("a socket pair for an operation's stream")?;
+            fds.push(far.into());
+            stream = Some(OwnedFd::from(near));
+        }
+        let (pump, host) = match purpose {
+            Use::Host => (None, stream),
+            purpose => (stream.and_then(|fd| Pump::new(Socket::new(fd, Family::Unix), purpose)), None),
+        };
+        Ok(Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            shared: Arc::clone(shared),
+            order: Some(Order { task, fds }),
+            timeout: options.timeout,
+            channel: Channel::with_limit(ours, LONGEST),
+            pump,
+            outcome: None,
+            left: false,
+            progress: Arc::new(Progress::new(title, host)),
+            sender,
+        })
+    }
+
+    /// Its own number, never used twice.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The number of its sandbox.
+    pub(crate) fn sandbox(&self) -> u64 {
+        self.shared.number
+    }
+
+    /// What the host's threads see of it.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// What init is to be sent, once.
+    pub(crate) fn order(&mut self) -> Option<Order> {
+        self.order.take()
+    }
+
+    /// When to give up.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Whether its helper may still run.
+    pub(super) fn helper_may_run(&self) -> bool {
+        !self.left
+    }
+
+    /// The descriptors to be watched.
+    pub(super) fn descriptors(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
+        (self.channel.as_fd(), self.pump.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Something has moved, or may have.
+    pub(super) fn go_on(&mut self) -> Next {
+        match self.try_to_go_on() {
+            Ok(next) => next,
+            Err(error) => Next::Over(Err(error)),
+        }
+    }
+
+    fn try_to_go_on(&mut self) -> Result<Next> {
+        self.hear()?;
+        if let Some(Outcome::Failed { step, errno, path }) = &self.outcome {
+            return Err(trouble::failed(&self.progress.title, *step, *errno, path.clone()));
+        }
+        let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
+        let tell = || {
+            if let Some(sender) = sender {
+                sender.push(Event::new(EventKind::FileChanged));
+            }
+        };
+        let titled = |error: Error| error.context(&progress.title);
+        let left = match &mut self.pump {
+            Some(pump) => pump.go_on(&progress, tell).map_err(titled)?,
+            None => Left::Over,
+        };
+        let brings = self.pump.as_ref().is_some_and(Pump::brings_the_answer);
+        match (&self.outcome, left) {
+            (None, _) if self.left => Err(self.without_answer()),
+            (_, Left::More) => Ok(Next::Again),
+            (None, _) => Ok(Next::Wait),
+            (Some(_), Left::Waiting | Left::Full) if brings => Ok(Next::Wait),
+            (Some(outcome), _) => Ok(Next::Over(self.answer(outcome.clone()).map_err(titled))),
+        }
+    }
+
+    /// What the helper says: one thing, and then it ends.
+    fn hear(&mut self) -> Result<()> {
+        let malformed = || {
+            let message = format!("{}: the sandbox sent something malformed", self.progress.title);
+            Error::new(Code::Engine, message)
+        };
+        while !self.left {
+            match self.channel.receive() {
+                Ok(message) => {
+                    let whole = message.fds.is_empty() && !message.truncated && self.outcome.is_none();
+                    let outcome = Outcome::decode(&message.bytes).ok().filter(|_| whole);
+                    self.outcome = Some(outcome.ok_or_else(malformed)?);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.left = true,
+                Err(_) => return Err(malformed()),
+            }
+        }
+        Ok(())
+    }
+
+    fn without_answer(&self) -> Error {
+        let title = &self.progress.title;
+        if self.shared.facts().state > State::Running {
+            return self.ended();
+        }
+        Error::new(Code::Engine, format!("{title}: the helper in the sandbox ended without an answer"))
+    }
+
+    /// Its sandbox has ended.
+    pub(super) fn ended(&self) -> Error {
+        Error::new(Code::State, format!("{}: the sandbox has ended", self.progress.title))
+    }
+
+    /// The host doesn't want it any more.
+    pub(super) fn cancelled(&self) -> Error {
+        Error::new(Code::Closed, format!("{}: it was cancelled", self.progress.title))
+    }
+
+    /// It took too long.
+    pub(super) fn late(&self) -> Error {
+        let allowed = self.timeout.unwrap_or_default().as_millis();
+        Error::new(Code::TimedOut, format!("{} did not end within {allowed} ms", self.progress.title))
+    }
+
+    fn answer(&mut self, outcome: Outcome) -> Result<Answer> {
+        let mut answer = Answer::default();
+        match outcome {
+            Outcome::Done(totals) => answer.totals = FileTotals::from(totals),
+            Outcome::Is(entry) => answer.info = Some(FileInfo::new(&entry.stat, entry.target)),
+            Outcome::Failed { .. } => {}
+        }
+        if let Some(pump) = self.pump.take() {
+            pump.check_end()?;
+            (answer.bytes, answer.entries) = pump.take();
+        }
+        Ok(answer)
+    }
+
+    /// It has ended: its descriptors go first, then the host is told.
+    pub(super) fn finish(self, result: Result<Answer>) {
+        let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
+        let mut event = Event::new(EventKind::FileDone);
+        if let Err(error) = &result {
+            (event.code, event.detail) = (error.code().number(), error.message().to_owned());
+        }
+        progress.finish(result, || {
+            if let Some(sender) = sender {
+                sender.push(event);
+            }
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let error = Error::new(Code::Closed, format!("{}: the runtime was shut down", self.progress.title));
+        let mut event = Event::new(EventKind::FileDone);
+        (event.code, event.detail) = (error.code().number(), error.message().to_owned());
+        let sender = self.sender.take();
+        self.progress.finish(Err(error), || {
+            if let Some(sender) = &sender {
+                sender.push(event);
+            }
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! What a sandbox offers to do with its files.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::copy;
+use super::entry::{DirectoryEntry, FileInfo, FileTotals};
+use super::operation::FileOperation;
+use super::request::{FileOptions, FileRequest};
+use super::running::Running;
+use crate::error::{Code, Error, Result};
+use crate::sandbox::{Command, Sandbox, State};
+
+/// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
+impl Sandbox {
+    /// Begins an operation, which goes on by itself. Never blocks. With a cookie its end is an event
+    /// ([`crate::EventKind::FileDone`]) on the sandbox's queue, if it has one.
+    pub fn begin_file(
+        &self,
+        request: FileRequest,
+        options: &FileOptions,
+        cookie: Option<u64>,
+    ) -> Result<FileOperation> {
+        match self.state() {
+            State::Running => {}
+            State::Starting => {
+                let message = format!("sandbox {} is still starting: wait for it first", self.id());
+                return Err(Error::new(Code::State, message));
+            }
+            State::Ending | State::Ended => {
+                return Err(Error::new(Code::State, format!("sandbox {} has ended", self.id())));
+            }
+        }
+        let running = Running::prepare(self.shared(), request, options, cookie)?;
+        let (number, progress) = (running.number(), Arc::clone(running.progress()));
+        self.control().send(Command::File(Box::new(running)))?;
+        Ok(FileOperation::new(number, progress, self.control().clone()))
+    }
+
+    fn file(&self, request: FileRequest, options: &FileOptions) -> Result<FileOperation> {
+        let operation = self.begin_file(request, options, None)?;
+        operation.wait(None)?;
+        Ok(operation)
+    }
+
+    /// Reads a file whole: up to 16 MiB, or the limit given.
+    pub fn read_file(&self, path: impl AsRef<Path>, options: &FileOptions) -> Result<Vec<u8>> {
+        self.file(FileRequest::Read(path.as_ref().into()), options)?.bytes()
+    }
+
+    /// Writes a file whole: up to 16 MiB, or the limit given. One that is there is replaced, in place.
+    pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8], options: &FileOptions) -> Result<()> {
+        self.file(FileRequest::Write(path.as_ref().into(), bytes.to_vec()), options).map(drop)
+    }
+
+    /// Lists a directory, in no order: up to 100,000 entries, or the limit given.
+    pub fn list_directory(
+        &self,
+        path: impl AsRef<Path>,
+        options: &FileOptions,
+    ) -> Result<Vec<DirectoryEntry>> {
+        self.file(FileRequest::List(path.as_ref().into()), options)?.entries()
+    }
+
+    /// What a path is.
+    pub fn stat_file(&self, path: impl AsRef<Path>, options: &FileOptions) -> Result<FileInfo> {
+        self.file(FileRequest::Stat(path.as_ref().into()), options)?.info()
+    }
+
+    /// Makes a directory.
+    pub fn make_directory(&self, path: impl AsRef<Path>, options: &FileOptions) -> Result<()> {
+        self.file(FileRequest::MakeDirectory(path.as_ref().into()), options).map(drop)
+    }
+
+    /// Removes a file or an empty directory; with `recursive`, all that is below too.
+    pub fn remove_file(&self, path: impl AsRef<Path>, options: &FileOptions) -> Result<FileTotals> {
+        self.file(FileRequest::Remove(path.as_ref().into()), options)?.wait(None)
+    }
+
+    /// Gives a file or directory another name, on the same file system, over what is there.
+    pub fn rename_file(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        options: &FileOptions,
+    ) -> Result<()> {
+        self.file(FileRequest::Rename(from.as_ref().into(), to.as_ref().into()), options).map(drop)
+    }
+
+    /// Reads a file of any size into a descriptor of the host's.
+    pub fn download_file(
+        &self,
+        path: impl AsRef<Path>,
+        to: BorrowedFd<'_>,
+        options: &FileOptions,
+    ) -> Result<FileTotals> {
+        self.out(FileRequest::Download(path.as_ref().into()), to, options)
+    }
+
+    /// Writes a file with all that a descriptor of the host's gives up to its end.
+    pub fn upload_file(
+        &self,
+        path: impl AsRef<Path>,
+        from: BorrowedFd<'_>,
+        options: &FileOptions,
+    ) -> Result<FileTotals> {
+        self.into(FileRequest::Upload(path.as_ref().into()), from, options)
+    }
+
+    /// Writes a file or a tree as a tar archive to a descriptor of the host's.
+    ///
+    /// What the archive says comes from the sandbox: unpack it only with something that refuses absolute
+    /// paths, `..`, devices, and paths through links.
+    pub fn copy_out(
+        &self,
+        path: impl AsRef<Path>,
+        to: BorrowedFd<'_>,
+        options: &FileOptions,
+    ) -> Result<FileTotals> {
+        self.out(FileRequest::CopyOut(path.as_ref().into()), to, options)
+    }
+
+    /// Unpacks the tar archive that a descriptor of the host's gives into a directory.
+    pub fn copy_in(
+        &self,
+        path: impl AsRef<Path>,
+        from: BorrowedFd<'_>,
+        options: &FileOptions,
+    ) -> Result<FileTotals> {
+        self.into(FileRequest::CopyIn(path.as_ref().into()), from, options)
+    }
+
+    fn out(&self, request: FileRequest, to: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
+        let operation = self.begin_file(request, options, None)?;
+        let copied = copy::out(operation.open_stream()?, to, options.limit.unwrap_or(u64::MAX));
+        match copied {
+            Ok(()) => operation.wait(None),
+            // Dropping it ends it.
+            Err(error) => Err(error),
+        }
+    }
+
+    fn into(&self, request: FileRequest, from: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
+        let operation = self.begin_file(request, options, None)?;
+        let stream = operation.open_stream()?;
+        if let Err(error) = copy::into(from, &stream) {
+            // Before the stream's end is seen: what was sent so far is not the whole.
+            operation.cancel();
+            let _ = operation.wait(None);
+            return Err(error);
+        }
+        operation.wait(None)
+    }
+}

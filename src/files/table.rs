@@ -1,0 +1,153 @@
+//! All operations that go on, in the control thread.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+use super::operation::Answer;
+use super::running::{Next, Running};
+use crate::error::{Code, Error, Result};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId};
+
+/// The most that one sandbox may have at once.
+const MOST: usize = 256;
+/// What each needs: both ends of the socket for its outcome and of its stream, until init has taken theirs.
+const DESCRIPTORS: usize = 4;
+
+#[derive(Debug)]
+struct Place {
+    running: Running,
+    /// Init's number for it.
+    ticket: u32,
+    timer: Option<TimerId>,
+    _permit: Permit,
+}
+
+/// An operation that has ended here but whose helper may still be at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stray {
+    /// The number of its sandbox.
+    pub(crate) sandbox: u64,
+    /// Init's number for it.
+    pub(crate) ticket: u32,
+}
+
+/// The operations of all sandboxes.
+#[derive(Debug)]
+pub(crate) struct Table {
+    places: Slab<Place>,
+    keys: HashMap<u64, Key>,
+}
+
+impl Table {
+    /// A table whose objects are of that kind.
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { places: Slab::new(kind), keys: HashMap::new() }
+    }
+
+    /// Begins an operation: `ask` sends init what it needs and returns init's number for it.
+    pub(crate) fn start(
+        &mut self,
+        reactor: &mut Reactor,
+        budget: &Budget,
+        mut running: Running,
+        ask: impl FnOnce(&mut Running, &mut Reactor) -> Option<u32>,
+    ) {
+        let sandbox = running.sandbox();
+        let busy = self.places.iter().filter(|(_, place)| place.running.sandbox() == sandbox).count();
+        let title = running.progress().title.clone();
+        if busy >= MOST {
+            let message = format!("{title}: {MOST} operations go on in this sandbox; wait for some to end");
+            return running.finish(Err(Error::new(Code::Limit, message)));
+        }
+        let Some(permit) = budget.acquire(DESCRIPTORS) else {
+            let message = format!(
+                "{title}: the process has no descriptors left for it: raise the limit (ulimit -n) or wait"
+            );
+            return running.finish(Err(Error::new(Code::Limit, message)));
+        };
+        let Some(ticket) = ask(&mut running, reactor) else {
+            let error = running.ended();
+            return running.finish(Err(error));
+        };
+        let at = running.timeout().and_then(|timeout| reactor.now().checked_add(timeout));
+        let number = running.number();
+        let key = self.places.insert(Place { running, ticket, timer: None, _permit: permit });
+        self.keys.insert(number, key);
+        let Some(place) = self.places.get_mut(key) else { return };
+        place.timer = at.map(|at| reactor.schedule(at, key));
+        let (channel, stream) = place.running.descriptors();
+        let watched = reactor
+            .register(channel, key, Lane::Front)
+            .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, Lane::Back)));
+        if let Err(error) = watched {
+            self.end(reactor, key, Err(Error::system(format!("{title}: watching it"), &error)));
+        }
+    }
+
+    /// An operation can go on. Its helper is to be ended if it is returned.
+    pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<Stray> {
+        match self.places.get_mut(key)?.running.go_on() {
+            Next::Wait => None,
+            Next::Again => {
+                reactor.again(key);
+                None
+            }
+            Next::Over(result) => self.end(reactor, key, result),
+        }
+    }
+
+    /// An operation's time has run out.
+    pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<Stray> {
+        let error = self.places.get_mut(key)?.running.late();
+        self.end(reactor, key, Err(error))
+    }
+
+    /// The host doesn't want an operation any more.
+    pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<Stray> {
+        let key = *self.keys.get(&number)?;
+        let error = self.places.get_mut(key)?.running.cancelled();
+        self.end(reactor, key, Err(error))
+    }
+
+    /// The host has made room for what an operation has to tell.
+    pub(crate) fn room(&mut self, reactor: &mut Reactor, number: u64) {
+        if let Some(key) = self.keys.get(&number) {
+            reactor.again(*key);
+        }
+    }
+
+    /// A sandbox is gone, and with it all of its operations.
+    pub(crate) fn end_all(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        let of_it = |(key, place): (Key, &Place)| {
+            (place.running.sandbox() == sandbox).then(|| (key, place.running.ended()))
+        };
+        let all: Vec<_> = self.places.iter().filter_map(of_it).collect();
+        for (key, error) in all {
+            self.end(reactor, key, Err(error));
+        }
+    }
+
+    /// Forgets an operation after a bug.
+    pub(crate) fn abandon(&mut self, reactor: &mut Reactor, key: Key) -> Option<Stray> {
+        let error = Error::new(Code::Panic, "the control thread panicked: a bug of the library");
+        self.end(reactor, key, Err(error))
+    }
+
+    fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<Stray> {
+        let Place { running, ticket, timer, _permit: permit } = self.places.remove(key)?;
+        self.keys.remove(&running.number());
+        if let Some(timer) = timer {
+            reactor.cancel(timer);
+        }
+        let (channel, stream) = running.descriptors();
+        reactor.deregister(channel.as_fd());
+        if let Some(stream) = stream {
+            reactor.deregister(stream.as_fd());
+        }
+        let stray = Stray { sandbox: running.sandbox(), ticket };
+        let may_run = running.helper_may_run();
+        drop(permit);
+        running.finish(result);
+        may_run.then_some(stray)
+    }
+}

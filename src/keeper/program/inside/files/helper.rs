@@ -1,0 +1,132 @@
+//! A helper's life.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use super::{number, pack, plain, remove, unpack, watch};
+use crate::inside::programs::become_user;
+use crate::inside::users;
+use crate::system;
+use crate::wire::files::{Job, Outcome, Step, Task};
+
+/// Why an operation failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    step: Step,
+    errno: i32,
+    /// Where, if that isn't the path that was asked for.
+    path: Vec<u8>,
+}
+
+impl Failure {
+    /// A failure that has no number of the system's.
+    pub(super) fn of(step: Step, errno: i32) -> Self {
+        Self { step, errno, path: Vec::new() }
+    }
+
+    /// The same failure, at this path.
+    pub(super) fn at(mut self, path: &[u8]) -> Self {
+        self.path = path.to_vec();
+        self
+    }
+
+    /// Its number.
+    pub(super) fn errno(&self) -> i32 {
+        self.errno
+    }
+}
+
+/// What an operation gives.
+pub(super) type Result<T> = std::result::Result<T, Failure>;
+
+/// Says which step of an operation a system call failed at.
+pub(super) trait During<T> {
+    /// Its error as a failure of that step.
+    fn during(self, step: Step) -> Result<T>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, step: Step) -> Result<T> {
+        self.map_err(|error| Failure::of(step, number(&error)))
+    }
+}
+
+/// Does what is asked for and ends.
+pub(super) fn main(task: &Task, socket: OwnedFd, stream: Option<OwnedFd>) -> ! {
+    let outcome = match prepare(task, &socket, stream.as_ref()).and_then(|()| work(&task.job, stream)) {
+        Ok(outcome) => outcome,
+        Err(Failure { step, errno, path }) => Outcome::Failed { step, errno, path },
+    };
+    super::say(socket, &outcome);
+    // SAFETY: _exit takes a number. Nothing of init's is run or flushed.
+    unsafe { libc::_exit(0) }
+}
+
+/// Lets go of all that is init's, and becomes the user.
+fn prepare(task: &Task, socket: &OwnedFd, stream: Option<&OwnedFd>) -> Result<()> {
+    let mut kept: Vec<RawFd> = stream.into_iter().chain([socket]).map(AsRawFd::as_raw_fd).collect();
+    kept.sort_unstable();
+    close_others(&kept).during(Step::Start)?;
+    // SAFETY: both calls take numbers or nothing. Modes are given as they are meant.
+    unsafe {
+        libc::setsid();
+        libc::umask(0);
+    }
+    // A tree's directories are open from its top to where the walk is.
+    raise_limit();
+    let identity = users::look_up(&task.user).ok_or(Failure::of(Step::User, libc::ENOENT))?;
+    become_user(&identity).map_err(|errno| Failure::of(Step::User, errno))
+}
+
+/// Closes everything but the standard streams and these, which are in order.
+fn close_others(kept: &[RawFd]) -> io::Result<()> {
+    let mut first = 3;
+    for fd in kept.iter().copied().filter(|fd| *fd >= 3) {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = fd + 1;
+    }
+    close_range(first, RawFd::MAX)
+}
+
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
+    // SAFETY: close_range takes numbers. The objects of init's that own these descriptors are never dropped:
+    // this process ends by _exit.
+    system::check(unsafe { libc::close_range(first, last, 0) }).map(|_| ())
+}
+
+fn raise_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is live.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: as above.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
+/// The stream is closed when this returns, so that its end is there before the outcome is said.
+fn work(job: &Job, stream: Option<OwnedFd>) -> Result<Outcome> {
+    let stream = stream.map(UnixStream::from);
+    match (job, stream) {
+        (Job::Read { path, offset, limit }, Some(stream)) => plain::read(path, *offset, *limit, stream),
+        (Job::Write { path, mode, append, exclusive, parents }, Some(stream)) => {
+            let how = plain::How { mode: *mode, append: *append, exclusive: *exclusive, parents: *parents };
+            plain::write(path, how, stream)
+        }
+        (Job::List { path, limit }, Some(stream)) => plain::list(path, *limit, stream),
+        (Job::Stat { path, follow }, _) => plain::stat(path, *follow),
+        (Job::MakeDirectory { path, mode, parents }, _) => plain::make_directory(path, *mode, *parents),
+        (Job::Remove { path, recursive, missing_ok }, _) => remove::remove(path, *recursive, *missing_ok),
+        (Job::Rename { from, to, exclusive }, _) => plain::rename(from, to, *exclusive),
+        (Job::Pack { path, limit }, Some(stream)) => pack::pack(path, *limit, stream),
+        (Job::Unpack { path, limit, parents, keep_owner }, Some(stream)) => {
+            unpack::unpack(path, *limit, *parents, *keep_owner, stream)
+        }
+        (Job::Watch { path, recursive }, Some(stream)) => watch::watch(path, *recursive, stream),
+        _ => Err(Failure::of(Step::Start, libc::EINVAL)),
+    }
+}

@@ -1,0 +1,78 @@
+//! Removing, with everything below.
+
+use std::ffi::CStr;
+use std::io;
+
+use super::at::{self, In, Names};
+use super::helper::{During, Failure, Result};
+use crate::wire::files::{Outcome, Step, Totals};
+
+/// The deepest tree that is walked: a descriptor is open for each level.
+pub(super) const DEEPEST: usize = 1000;
+/// How often a directory is read anew that others fill while it is emptied.
+const ROUNDS: usize = 4;
+
+pub(super) fn remove(path: &[u8], recursive: bool, missing_ok: bool) -> Result<Outcome> {
+    let mut totals = Totals::default();
+    let name = at::name(path).during(Step::Remove)?;
+    match at::unlink(In::ROOT, &name, false) {
+        Ok(()) => totals.entries = 1,
+        Err(error) if missing_ok && is(&error, libc::ENOENT) => {}
+        Err(error) if is_about_a_directory(&error) && recursive => {
+            remove_directory(In::ROOT, &name, 0, &mut totals, path)?;
+        }
+        Err(error) if is_about_a_directory(&error) => {
+            at::unlink(In::ROOT, &name, true).during(Step::Remove)?;
+            totals.entries = 1;
+        }
+        Err(error) => return Err(error).during(Step::Remove),
+    }
+    Ok(Outcome::Done(totals))
+}
+
+fn is(error: &io::Error, number: i32) -> bool {
+    error.raw_os_error() == Some(number)
+}
+
+/// What unlink(2) says of a directory.
+fn is_about_a_directory(error: &io::Error) -> bool {
+    is(error, libc::EISDIR)
+}
+
+fn remove_directory(at: In, name: &CStr, depth: usize, totals: &mut Totals, path: &[u8]) -> Result<()> {
+    let here = |failure: Failure| if failure.errno() == libc::EMFILE { deep() } else { failure.at(path) };
+    if depth == DEEPEST {
+        return Err(deep());
+    }
+    let directory = at::open_directory(at, name).during(Step::Remove).map_err(here)?;
+    let mut names = Names::of(directory).during(Step::Remove).map_err(here)?;
+    for round in 1.. {
+        while let Some(entry) = names.next() {
+            let entry = entry.during(Step::Remove).map_err(here)?;
+            match at::unlink(In::from(&names), &entry, false) {
+                Ok(()) => totals.entries += 1,
+                Err(error) if is(&error, libc::ENOENT) => {}
+                Err(error) => {
+                    let path = [path, b"/", entry.to_bytes()].concat();
+                    if !is_about_a_directory(&error) {
+                        return Err(error).during(Step::Remove).map_err(|failure| failure.at(&path));
+                    }
+                    remove_directory(In::from(&names), &entry, depth + 1, totals, &path)?;
+                }
+            }
+        }
+        match at::unlink(at, name, true) {
+            Err(error) if is(&error, libc::ENOTEMPTY) && round < ROUNDS => names.rewind(),
+            done => {
+                done.during(Step::Remove).map_err(here)?;
+                break;
+            }
+        }
+    }
+    totals.entries += 1;
+    Ok(())
+}
+
+fn deep() -> Failure {
+    Failure::of(Step::Depth, libc::ENAMETOOLONG)
+}

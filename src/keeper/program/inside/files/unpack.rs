@@ -1,0 +1,272 @@
+//! A tar archive into a directory.
+//!
+//! Nothing is made outside of it: an absolute path or one with `..` is an error, and so is one that leads through
+//! a symbolic link, whether it was there before or came with the archive. Every step from the directory down is
+//! taken by itself, without following links, so others who change the tree meanwhile can't lead it astray. What
+//! is in the way of a file is replaced, as tar(1) does; a directory that is there is kept.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use super::at::{self, In};
+use super::helper::{During, Failure, Result};
+use super::plain::{self, CHUNK};
+use super::tar::{self, BLOCK, Entry, Header, Kind, Overrides};
+use crate::wire::files::{Outcome, Step, Totals};
+
+/// The permissions of directories that the archive doesn't tell of.
+const DIRECTORY_MODE: u32 = 0o755;
+
+pub(super) fn unpack(
+    path: &[u8],
+    limit: u64,
+    parents: bool,
+    keep_owner: bool,
+    stream: UnixStream,
+) -> Result<Outcome> {
+    if parents {
+        plain::make_all(path)?;
+    }
+    let top = plain::open(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    let mut tree = Tree { top, last: None, keep_owner, directories: Vec::new() };
+    let mut input = Input { stream, buffer: vec![0; CHUNK], from: 0, to: 0 };
+    let mut totals = Totals::default();
+    let mut overrides = Overrides::default();
+    loop {
+        let mut block = [0; BLOCK];
+        input.exact(&mut block)?;
+        match tar::parse(&block, &mut overrides).map_err(|_| malformed())? {
+            Header::End => break,
+            Header::About(kind, size) => {
+                let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
+                input.exact(&mut content)?;
+                input.exact(&mut vec![0; tar::padding(size)])?;
+                overrides.take(kind, &content).map_err(|_| malformed())?;
+            }
+            Header::Entry(entry) => {
+                if entry.size > limit - totals.bytes {
+                    return Err(Failure::of(Step::Limit, libc::EFBIG).at(&entry.path));
+                }
+                tree.make(&entry, &mut input).map_err(|failure| failure.at(&entry.path))?;
+                totals.entries += 1;
+                totals.bytes += entry.size;
+            }
+        }
+    }
+    // Writers fill up their last record; who writes to us must not see a broken pipe for that.
+    while input.more()? > 0 {
+        input.from = input.to;
+    }
+    tree.finish()?;
+    Ok(Outcome::Done(totals))
+}
+
+fn malformed() -> Failure {
+    Failure::of(Step::Archive, libc::EBADMSG)
+}
+
+/// The archive, read in large pieces.
+struct Input {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Input {
+    /// How many bytes are there, after reading more if there were none; 0 at the end.
+    fn more(&mut self) -> Result<usize> {
+        while self.from == self.to {
+            match self.stream.read(&mut self.buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) => return Ok(0),
+                read => (self.from, self.to) = (0, read.during(Step::Stream)?),
+            }
+        }
+        Ok(self.to - self.from)
+    }
+
+    fn take(&mut self, most: usize) -> Result<&[u8]> {
+        let length = self.more()?.min(most);
+        if length == 0 {
+            // It ends before it has said so: it was cut short.
+            return Err(malformed());
+        }
+        let from = self.from;
+        self.from += length;
+        Ok(self.buffer.get(from..from + length).unwrap_or_default())
+    }
+
+    fn exact(&mut self, mut into: &mut [u8]) -> Result<()> {
+        while !into.is_empty() {
+            let piece = self.take(into.len())?;
+            let (now, later) = into.split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            into = later;
+        }
+        Ok(())
+    }
+}
+
+struct Tree {
+    top: OwnedFd,
+    /// The directory that the last entry was made in, by its path.
+    last: Option<(Vec<u8>, OwnedFd)>,
+    keep_owner: bool,
+    /// Directories get their permissions and times in the end, for making things in them needs the one and
+    /// changes the other.
+    directories: Vec<Entry>,
+}
+
+impl Tree {
+    fn make(&mut self, entry: &Entry, input: &mut Input) -> Result<()> {
+        if matches!(entry.kind, Kind::Other(_)) {
+            return Err(Failure::of(Step::Unpackable, libc::EOPNOTSUPP));
+        }
+        let parts = parts(&entry.path)?;
+        let Some((name, parents)) = parts.split_last() else {
+            // The directory itself, which is there.
+            return if entry.kind == Kind::Directory { Ok(()) } else { Err(malformed()) };
+        };
+        let name = at::name(name).during(Step::Make)?;
+        // Found before the entry's own directory, which is then the last one.
+        let old = if entry.kind == Kind::HardLink { Some(self.linked(&entry.target)?) } else { None };
+        let parent = In::from(self.descend(parents)?);
+        if entry.kind != Kind::Directory {
+            match at::unlink(parent, &name, false) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).during(Step::Make),
+                _ => {}
+            }
+        }
+        match entry.kind {
+            Kind::Directory => {
+                match at::make_directory(parent, &name, 0o700) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        let stat = at::stat(parent, &name, false).during(Step::Make)?;
+                        if !at::is_directory(&stat) {
+                            return Err(Failure::of(Step::Make, libc::EEXIST));
+                        }
+                    }
+                    made => made.during(Step::Make)?,
+                }
+                self.directories.push(entry.clone());
+                return Ok(());
+            }
+            Kind::File => return self.file(entry, &name, input),
+            Kind::Symlink => {
+                let target = at::name(&entry.target).during(Step::Make)?;
+                at::make_symlink(&target, parent, &name).during(Step::Make)?;
+            }
+            Kind::Fifo => {
+                at::make_fifo(parent, &name, entry.mode & 0o777).during(Step::Make)?;
+            }
+            Kind::HardLink => {
+                let Some((directory, old)) = old else { return Err(malformed()) };
+                return at::link(In::from(&directory), &old, parent, &name).during(Step::Make);
+            }
+            Kind::Other(_) => {}
+        }
+        self.dress(parent, &name, entry)
+    }
+
+    fn file(&mut self, entry: &Entry, name: &CStr, input: &mut Input) -> Result<()> {
+        let parent = In::from(self.last.as_ref().map_or(&self.top, |(_, directory)| directory));
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        let mut file = File::from(at::open(parent, name, flags, 0o600).during(Step::Make)?);
+        let mut left = entry.size;
+        while left > 0 {
+            let piece = input.take(usize::try_from(left).unwrap_or(CHUNK))?;
+            file.write_all(piece).during(Step::Write)?;
+            left -= piece.len() as u64;
+        }
+        let mut rest = [0; BLOCK];
+        input.exact(rest.get_mut(..tar::padding(entry.size)).unwrap_or_default())?;
+        // The owner first: a change of owner takes setuid bits away.
+        self.dress(parent, name, entry)?;
+        at::set_mode(file.as_fd(), entry.mode).during(Step::Make)?;
+        at::close(file.into()).during(Step::Write)
+    }
+
+    /// Owner and time; not through a link.
+    fn dress(&self, parent: In, name: &CStr, entry: &Entry) -> Result<()> {
+        if self.keep_owner {
+            at::set_owner(parent, name, entry.owner.0, entry.owner.1).during(Step::Make)?;
+        }
+        at::set_modified(parent, name, entry.modified).during(Step::Make)
+    }
+
+    /// The directory of an entry, made where it isn't there.
+    fn descend(&mut self, parents: &[&[u8]]) -> Result<&OwnedFd> {
+        let path = parents.join(&b'/');
+        if parents.is_empty() {
+            self.last = None;
+            return Ok(&self.top);
+        }
+        if self.last.as_ref().is_none_or(|(last, _)| *last != path) {
+            let directory = walk(&self.top, parents, true)?;
+            self.last = Some((path, directory));
+        }
+        Ok(self.last.as_ref().map_or(&self.top, |(_, directory)| directory))
+    }
+
+    /// What a hard link of the archive leads to: a file below the directory.
+    fn linked(&self, target: &[u8]) -> Result<(OwnedFd, CString)> {
+        let parts = parts(target)?;
+        let (name, parents) = parts.split_last().ok_or(malformed())?;
+        Ok((walk(&self.top, parents, false)?, at::name(name).during(Step::Make)?))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        // Those below first.
+        while let Some(entry) = self.directories.pop() {
+            let here = |failure: Failure| failure.at(&entry.path);
+            let parts = parts(&entry.path)?;
+            let (name, parents) = parts.split_last().ok_or(malformed())?;
+            let parent = walk(&self.top, parents, false).map_err(here)?;
+            let name = at::name(name).during(Step::Make).map_err(here)?;
+            let directory = at::open_directory(In::from(&parent), &name).during(Step::Make).map_err(here)?;
+            if self.keep_owner {
+                let (user, group) = entry.owner;
+                at::set_owner(In::from(&parent), &name, user, group).during(Step::Make).map_err(here)?;
+            }
+            at::set_mode(directory.as_fd(), entry.mode).during(Step::Make).map_err(here)?;
+            at::set_modified(In::from(&parent), &name, entry.modified).during(Step::Make).map_err(here)?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a relative path.
+fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
+    let escape = || Failure::of(Step::Escape, libc::EXDEV);
+    if path.is_empty() {
+        return Err(malformed());
+    }
+    if path.starts_with(b"/") {
+        return Err(escape());
+    }
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    parts.map(|part| if part == b".." { Err(escape()) } else { Ok(part) }).collect()
+}
+
+/// Opens a directory below another, one step at a time.
+fn walk(top: &OwnedFd, parts: &[&[u8]], make: bool) -> Result<OwnedFd> {
+    let mut here = at::duplicate(top.as_fd()).during(Step::Open)?;
+    for part in parts {
+        let name = at::name(part).during(Step::Make)?;
+        here = match at::enter(In::from(&here), &name) {
+            Err(error) if make && error.kind() == ErrorKind::NotFound => {
+                at::make_directory(In::from(&here), &name, DIRECTORY_MODE).during(Step::Make)?;
+                at::enter(In::from(&here), &name).during(Step::Open)?
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return Err(Failure::of(Step::Escape, libc::ELOOP));
+            }
+            opened => opened.during(Step::Open)?,
+        };
+    }
+    Ok(here)
+}
