@@ -11,6 +11,9 @@
 //! | `gate` | one sandbox: its policy of the moment, its limits, its counters |
 //! | `judge` | the policy together with the host's routing of this moment |
 //! | `listener` | the sockets of G |
+//! | `dns` | the resolver: questions under policy, answers filtered |
+//! | `answered` | which addresses the resolver answered for a policy's domains |
+//! | `hello` | the server's name in a TLS handshake |
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //!
 //! # A new kind of flow
@@ -19,8 +22,14 @@
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 
+#[allow(dead_code, reason = "the relays are going to ask it")]
+mod answered;
 mod counters;
+#[allow(dead_code, reason = "the relays are going to ask it")]
+mod dns;
 mod gate;
+#[allow(dead_code, reason = "the relays are going to ask it")]
+mod hello;
 mod judge;
 mod listener;
 mod outbound;

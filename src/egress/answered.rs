@@ -1,0 +1,187 @@
+//! Which addresses the sandbox's resolver answered for which names, a short while ago.
+//!
+//! A domain is reached at these only: a server's name in a handshake proves nothing about who is at the other
+//! end, so without this any address at all could be had by naming an allowed server.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// What is answered for less is kept for this long: programs use an address for longer than they may.
+const LEAST: Duration = Duration::from_secs(60);
+/// How much longer than it is good for it is kept: between question and connection some time passes.
+const GRACE: Duration = Duration::from_secs(30);
+/// The longest, whatever an answer says.
+const MOST: Duration = Duration::from_secs(24 * 3600);
+/// Addresses, and names of one address, that are kept. Of more, those that run out soonest give way.
+const MOST_ADDRESSES: usize = 2048;
+const MOST_NAMES: usize = 64;
+/// Addresses of one answer, the first ones, that may be reached.
+const MOST_OF_ONE: usize = 64;
+
+/// The answers for one sandbox's domains.
+#[derive(Debug, Default)]
+pub(crate) struct Answered {
+    addresses: HashMap<IpAddr, Vec<Named>>,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: Box<str>,
+    until: Instant,
+}
+
+/// What has changed: what the kernel's sets have to follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) added: Vec<IpAddr>,
+    pub(crate) removed: Vec<IpAddr>,
+}
+
+impl Answered {
+    /// These addresses are about to be answered for a name, for so many seconds.
+    pub(crate) fn learn(&mut self, name: &str, addresses: &[IpAddr], ttl: u32, now: Instant) -> Change {
+        let until = now + Duration::from_secs(ttl.into()).clamp(LEAST, MOST) + GRACE;
+        let mut change = Change { added: Vec::new(), removed: self.sweep(now) };
+        for address in addresses.iter().take(MOST_OF_ONE).map(IpAddr::to_canonical) {
+            let names = self.addresses.entry(address).or_insert_with(|| {
+                change.added.push(address);
+                Vec::new()
+            });
+            match names.iter_mut().find(|named| *named.name == *name) {
+                Some(named) => named.until = named.until.max(until),
+                None => {
+                    if names.len() >= MOST_NAMES
+                        && let Some(soonest) =
+                            (0..names.len()).min_by_key(|index| names.get(*index).map(|named| named.until))
+                    {
+                        names.swap_remove(soonest);
+                    }
+                    names.push(Named { name: name.into(), until });
+                }
+            }
+        }
+        while self.addresses.len() > MOST_ADDRESSES {
+            let last = |names: &[Named]| names.iter().map(|named| named.until).max();
+            let soonest =
+                self.addresses.iter().min_by_key(|(_, names)| last(names)).map(|(address, _)| *address);
+            let Some(address) = soonest else { break };
+            self.addresses.remove(&address);
+            match change.added.iter().position(|added| *added == address) {
+                Some(new) => drop(change.added.swap_remove(new)),
+                None => change.removed.push(address),
+            }
+        }
+        // One that has run out and come again at once is there already.
+        change.removed.retain(|address| !self.addresses.contains_key(address));
+        change
+    }
+
+    /// Whether the address was answered for that name, which is in lower case.
+    pub(crate) fn has(&self, address: IpAddr, name: &str, now: Instant) -> bool {
+        let names = self.addresses.get(&address.to_canonical());
+        names.is_some_and(|names| names.iter().any(|named| *named.name == *name && now < named.until))
+    }
+
+    /// Whether the address was answered for any name.
+    pub(crate) fn has_any(&self, address: IpAddr, now: Instant) -> bool {
+        let names = self.addresses.get(&address.to_canonical());
+        names.is_some_and(|names| names.iter().any(|named| now < named.until))
+    }
+
+    /// Forgets the names that `keep` doesn't want, and says which addresses are left without any.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Vec<IpAddr> {
+        self.drop_names(|named| keep(&named.name))
+    }
+
+    fn sweep(&mut self, now: Instant) -> Vec<IpAddr> {
+        self.drop_names(|named| now < named.until)
+    }
+
+    fn drop_names(&mut self, keep: impl Fn(&Named) -> bool) -> Vec<IpAddr> {
+        let mut removed = Vec::new();
+        self.addresses.retain(|address, names| {
+            names.retain(&keep);
+            if names.is_empty() {
+                removed.push(*address);
+            }
+            !names.is_empty()
+        });
+        removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn an_address_is_reached_by_the_names_it_was_answered_for_until_they_run_out() {
+        let (mut answered, start) = (Answered::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(answered.learn("a.example", &[address(1)], 300, start).added, [address(1)]);
+        let shared = answered.learn("b.example", &[address(1), address(2)], 5, start);
+        assert_eq!(shared, Change { added: vec![address(2)], removed: vec![] });
+        let has = |answered: &Answered, name, seconds| answered.has(address(1), name, at(seconds));
+        assert!(has(&answered, "a.example", 0) && has(&answered, "b.example", 0));
+        assert!(!has(&answered, "c.example", 0));
+        assert!(!answered.has(address(2), "a.example", start));
+        assert!(has(&answered, "b.example", 89), "kept for a minute and the grace");
+        assert!(!has(&answered, "b.example", 90) && has(&answered, "a.example", 329));
+        assert!(answered.has_any(address(1), at(329)) && !answered.has_any(address(1), at(330)));
+        let swept = answered.learn("c.example", &[address(3)], 5, at(330));
+        assert_eq!(swept.added, [address(3)]);
+        assert_eq!(HashSet::from_iter(swept.removed), HashSet::from([address(1), address(2)]));
+        assert!(answered.has("::ffff:192.0.2.3".parse().unwrap(), "c.example", at(330)), "mapped");
+    }
+
+    #[test]
+    fn one_that_runs_out_and_comes_again_is_neither_added_nor_removed() {
+        let (mut answered, start) = (Answered::default(), Instant::now());
+        answered.learn("a.example", &[address(1)], 5, start);
+        let again = answered.learn("a.example", &[address(1)], 5, start + Duration::from_secs(600));
+        // The kernel's set has it all the time, whatever the order.
+        assert!(again.removed.is_empty(), "{again:?}");
+    }
+
+    #[test]
+    fn names_that_a_new_policy_lacks_are_forgotten() {
+        let (mut answered, start) = (Answered::default(), Instant::now());
+        answered.learn("a.example", &[address(1)], 5, start);
+        answered.learn("b.example", &[address(1), address(2)], 5, start);
+        assert_eq!(answered.retain(|name| name == "a.example"), [address(2)]);
+        assert!(answered.has(address(1), "a.example", start));
+        assert!(!answered.has(address(1), "b.example", start));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// A set that follows the changes has all that may be reached, and is bounded.
+        #[test]
+        fn the_changes_add_up_to_the_table(
+            steps in prop::collection::vec((0u8..40, prop::collection::vec(any::<u16>(), 0..40), 0u32..200, 0u64..60), 1..150),
+        ) {
+            let (mut answered, mut now) = (Answered::default(), Instant::now());
+            let mut kernel = HashSet::new();
+            for (name, addresses, ttl, pause) in steps {
+                now += Duration::from_secs(pause);
+                let addresses: Vec<IpAddr> =
+                    addresses.iter().map(|low| IpAddr::from([9, 9, (low >> 8).to_le_bytes()[0], low.to_le_bytes()[0]])).collect();
+                let change = answered.learn(&format!("n{name}.example"), &addresses, ttl, now);
+                for address in change.removed {
+                    prop_assert!(kernel.remove(&address));
+                }
+                kernel.extend(change.added);
+                prop_assert_eq!(kernel.len(), answered.addresses.len());
+                prop_assert!(answered.addresses.keys().all(|address| kernel.contains(address)));
+                prop_assert!(kernel.len() <= MOST_ADDRESSES);
+            }
+        }
+    }
+}

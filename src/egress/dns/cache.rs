@@ -1,0 +1,128 @@
+//! Answers of upstream servers, remembered for as long as they are good.
+//!
+//! One sandbox's only: what one has asked for must not show in how quickly another is answered. They are kept
+//! as they came and filtered each time, so that a policy is obeyed from the moment on at which it is set.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::message::Question;
+use super::name::Name;
+
+const MOST_ENTRIES: usize = 512;
+const MOST_BYTES: usize = 256 * 1024;
+/// What an entry takes beside its bytes, roughly.
+const OVERHEAD: usize = 256;
+
+/// What makes answers differ.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subject {
+    name: Name,
+    kind: u16,
+    signatures: bool,
+    unchecked: bool,
+}
+
+impl Subject {
+    pub(crate) fn new(question: &Question, signatures: bool, unchecked: bool) -> Self {
+        Self { name: question.name.lower(), kind: question.kind, signatures, unchecked }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Arc<[u8]>,
+    since: Instant,
+    until: Instant,
+}
+
+/// The answers of one sandbox.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    entries: HashMap<Subject, Entry>,
+    bytes: usize,
+}
+
+impl Cache {
+    /// The answer, and for how many seconds it has been here.
+    pub(crate) fn get(&self, subject: &Subject, now: Instant) -> Option<(Arc<[u8]>, u32)> {
+        let entry = self.entries.get(subject).filter(|entry| now < entry.until)?;
+        let age = now.saturating_duration_since(entry.since).as_secs();
+        Some((Arc::clone(&entry.message), u32::try_from(age).unwrap_or(u32::MAX)))
+    }
+
+    /// Remembers an answer for so many seconds. Others give way: those that have run out, then those that will
+    /// soonest.
+    pub(crate) fn put(&mut self, subject: Subject, message: Arc<[u8]>, ttl: u32, now: Instant) {
+        let size = message.len() + OVERHEAD;
+        if ttl == 0 || size > MOST_BYTES / 4 {
+            return;
+        }
+        self.remove(&subject);
+        if self.is_full(size) {
+            self.entries.retain(|_, entry| now < entry.until);
+            self.bytes = self.entries.values().map(|entry| entry.message.len() + OVERHEAD).sum();
+        }
+        while self.is_full(size) {
+            let soonest = self.entries.iter().min_by_key(|(_, entry)| entry.until);
+            let Some(subject) = soonest.map(|(subject, _)| subject.clone()) else { break };
+            self.remove(&subject);
+        }
+        self.bytes += size;
+        let until = now + Duration::from_secs(ttl.into());
+        self.entries.insert(subject, Entry { message, since: now, until });
+    }
+
+    fn is_full(&self, size: usize) -> bool {
+        self.entries.len() >= MOST_ENTRIES || self.bytes + size > MOST_BYTES
+    }
+
+    fn remove(&mut self, subject: &Subject) {
+        if let Some(entry) = self.entries.remove(subject) {
+            self.bytes -= entry.message.len() + OVERHEAD;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{IN, kind};
+    use super::*;
+
+    fn subject(name: &str) -> Subject {
+        Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)
+    }
+
+    #[test]
+    fn an_answer_is_there_until_its_time_is_over_and_grows_older() {
+        let (mut cache, start) = (Cache::default(), Instant::now());
+        cache.put(subject("a.example"), Arc::from(*b"answer"), 10, start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(cache.get(&subject("A.Example"), at(0)).unwrap(), (Arc::from(*b"answer"), 0));
+        assert_eq!(cache.get(&subject("a.example"), at(9)).unwrap().1, 9);
+        assert!(cache.get(&subject("a.example"), at(10)).is_none());
+        assert!(cache.get(&subject("b.example"), at(0)).is_none());
+        cache.put(subject("a.example"), Arc::from(*b"newer"), 0, start);
+        assert_eq!(&*cache.get(&subject("a.example"), at(1)).unwrap().0, b"answer", "0 is not remembered");
+    }
+
+    #[test]
+    fn neither_many_nor_long_answers_make_it_grow() {
+        let (mut cache, start) = (Cache::default(), Instant::now());
+        for number in 0..2000_u32 {
+            cache.put(subject(&format!("n{number}.example")), Arc::from(vec![0; 100]), 100 + number, start);
+            assert!(cache.entries.len() <= MOST_ENTRIES && cache.bytes <= MOST_BYTES);
+        }
+        assert!(cache.get(&subject("n1999.example"), start).is_some());
+        assert!(cache.get(&subject("n0.example"), start).is_none(), "what runs out soonest gives way");
+        for number in 0..20_u32 {
+            cache.put(subject(&format!("l{number}.example")), Arc::from(vec![0; 60_000]), 9999, start);
+            assert!(cache.bytes <= MOST_BYTES);
+        }
+        cache.put(subject("huge.example"), Arc::from(vec![0; MOST_BYTES]), 9999, start);
+        assert!(cache.get(&subject("huge.example"), start).is_none());
+        let counted: usize = cache.entries.values().map(|entry| entry.message.len() + OVERHEAD).sum();
+        assert_eq!(counted, cache.bytes);
+    }
+}
