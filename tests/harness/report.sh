@@ -49,6 +49,20 @@ record_go() {
     record "$go_passed" "$go_failed" "$go_skipped" "$1" "$3"
 }
 
+# record_python NAME STATUS LOG: unittest says how many tests it ran, and how many of them did not pass.
+record_python() {
+    python_ran=$(sed -n 's/^Ran \([0-9]*\) tests\{0,1\} in .*/\1/p' "$3" | tail -n 1)
+    python_end=$(sed -n 's/^\(OK\|FAILED\) (\(.*\))$/\2/p' "$3" | tail -n 1)
+    python_failed=$(printf '%s\n' "$python_end" | tr ',' '\n' | awk -F = '/failures|errors/ { n += $2 } END { print n + 0 }')
+    python_skipped=$(printf '%s\n' "$python_end" | tr ',' '\n' | awk -F = '/skipped/ { n += $2 } END { print n + 0 }')
+    if [ "$2" != 0 ] && [ "$python_failed" = 0 ]; then
+        printf '\nexited with %s%s\n' "$2" "$(meaning_of "$2")" >>"$3"
+        python_failed=1
+    fi
+    python_passed=$((${python_ran:-0} - python_failed - python_skipped))
+    record $((python_passed > 0 ? python_passed : 0)) "$python_failed" "$python_skipped" "$1" "$3"
+}
+
 meaning_of() {
     case $1 in
         124 | 137) printf ' (the time limit, or killed)' ;;

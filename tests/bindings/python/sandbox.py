@@ -1,0 +1,324 @@
+"""A sandbox's life under Modal's names: settings, waiting, ends, errors."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+import warnings
+from support import sbx, serve, unittest
+
+
+def sleeper(**settings):
+    return sbx.Sandbox.create("sleep", "1000", **settings)
+
+
+class Ends(unittest.TestCase):
+    def test_the_programs_own_code(self):
+        sb = sbx.Sandbox.create("sh", "-c", "exit 3")
+        self.assertIsNone(sb.wait())
+        self.assertEqual((sb.returncode, sb.poll()), (3, 3))
+
+    def test_a_signals_code(self):
+        sb = sleeper()
+        sb.send_signal(signal.SIGTERM)
+        sb.wait()
+        self.assertEqual(sb.returncode, 128 + signal.SIGTERM)
+
+    def test_a_lifetime_that_runs_out(self):
+        sb = sleeper(timeout=1)
+        with self.assertRaises(sbx.SandboxTimeoutError):
+            sb.wait(raise_on_termination=False)
+        self.assertEqual(sb.returncode, 124)
+
+    def test_terminated(self):
+        sb = sleeper()
+        self.assertEqual((sb.poll(), sb.returncode), (None, None))
+        self.assertIsNone(sb.terminate())
+        with self.assertRaises(sbx.SandboxTerminatedError):
+            sb.wait()
+        self.assertIsNone(sb.wait(raise_on_termination=False))
+        self.assertEqual(sb.returncode, 137)
+        self.assertEqual(sb.terminate(wait=True), 137)
+
+    def test_a_programs_own_137_is_no_termination(self):
+        sb = sbx.Sandbox.create("sh", "-c", "exit 137")
+        sb.wait()
+        self.assertEqual(sb.returncode, 137)
+
+    def test_leaving_a_with_block_ends_it_and_frees_it(self):
+        with sleeper() as sb:
+            self.assertIsNone(sb.poll())
+        self.assertEqual(sb.returncode, 137)
+        with self.assertRaises(sbx.ClientClosed):
+            sb.tunnels()
+        sb.close()
+
+    def test_a_lost_sandbox_ends_with_a_warning(self):
+        sb = sleeper()
+        life = sb._life
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del sb
+            gc.collect()
+        self.assertEqual([warning.category for warning in caught], [ResourceWarning])
+        del caught  # the warning has the sandbox as its source
+        self.assertEqual(life.exited.result(60)[0], 137)
+
+    def test_a_detached_sandbox_runs_on_and_can_be_found_again(self):
+        sb = sleeper()
+        name = sb.object_id
+        sb.detach()
+        with self.assertRaises(sbx.ClientClosed):
+            sb.terminate()
+        del sb
+        gc.collect()
+        again = sbx.Sandbox.from_id(name)
+        self.assertIsNone(again.poll())
+        self.assertEqual(again.terminate(wait=True), 137)
+        with self.assertRaises(sbx.NotFoundError):
+            sbx.Sandbox.from_id(name)
+
+    def test_ctrl_c_ends_a_wait(self):
+        with sleeper() as sb:
+            threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            with self.assertRaises(KeyboardInterrupt):
+                sb.wait()
+            self.assertIsNone(sb.poll())
+
+
+class Settings(unittest.TestCase):
+    def test_environment_directory_and_user(self):
+        secret = sbx.Secret.from_dict({"TOKEN": "hidden", "NAME": "secret's", "NONE": None})
+        with sbx.Sandbox.create(
+            "sh", "-c", "echo $NAME $TOKEN ${NONE-none}; pwd; id -u",
+            app=sbx.App.lookup("tests", create_if_missing=True),
+            env={"NAME": "env's", "LEFT_OUT": None}, secrets=[secret], workdir="/tmp", user="1234",
+        ) as sb:  # fmt: skip
+            self.assertEqual(sb.stdout.read(), "env's hidden none\n/tmp\n1234\n")
+
+    def test_mounts(self):
+        with sbx.Sandbox.create("ls", "/somewhere", mounts={"/somewhere": os.path.dirname(__file__)}) as sb:
+            self.assertIn(os.path.basename(__file__), sb.stdout.read())
+
+    def test_names_are_taken_once(self):
+        with sleeper(name="one", tags={"kind": "a", "size": "b"}) as sb:
+            with self.assertRaises(sbx.AlreadyExistsError) as caught:
+                sleeper(name="one")
+            self.assertEqual(caught.exception.code, -1007)
+            self.assertIs(sbx.Sandbox.from_name("any", "one"), sb)
+            self.assertEqual(sbx.Sandbox.list(tags={"kind": "a"}), [sb])
+            self.assertEqual(sbx.Sandbox.list(tags={"kind": "b"}), [])
+            sb.set_tags({"kind": "b"})
+            self.assertEqual(sb.get_tags(), {"kind": "b"})
+        sleeper(name="one").terminate(wait=True)
+
+    def test_what_modal_refuses_is_refused(self):
+        cases = [
+            (
+                dict(block_network=True, encrypted_ports=[1]),
+                "Cannot specify open ports when `block_network` is enabled",
+            ),
+            (dict(block_network=True, unencrypted_ports=[1]), "Cannot specify open ports"),
+            (dict(block_network=True, outbound_cidr_allowlist=[]), "`outbound_cidr_allowlist` cannot be used when"),
+            (dict(block_network=True, cidr_allowlist=[]), "`outbound_cidr_allowlist` cannot be used when"),
+            (dict(block_network=True, outbound_domain_allowlist=[]), "`outbound_domain_allowlist` cannot be used when"),
+            (dict(block_network=True, inbound_cidr_allowlist=[]), "`inbound_cidr_allowlist` cannot be used when"),
+            (dict(cidr_allowlist=[], outbound_cidr_allowlist=[]), "Cannot specify both"),
+            (dict(outbound_cidr_allowlist=["10.0.0.1/8"]), "10.0.0.1/8"),
+            (dict(workdir="relative"), "relative"),
+            (dict(timeout=0), "timeout"),
+            (dict(timeout=None), "timeout"),
+            (dict(encrypted_ports=[0]), "1 to 65535"),
+            (dict(encrypted_ports=[2**32 + 80]), "1 to 65535"),
+            (dict(encrypted_ports=[80], h2_ports=[80]), "80"),
+            (dict(env={"NOT-A-NAME": "x"}), "NOT-A-NAME"),
+            (dict(env={"A": "x\0y"}), "NUL"),
+            (dict(env={"A": "\udcff"}), "UTF-8"),
+            (dict(env={"A": 1}), "int"),
+        ]
+        for settings, part in cases:
+            with self.subTest(settings=settings):
+                with self.assertRaises(sbx.InvalidError) as caught:
+                    sleeper(**settings)
+                self.assertIn(part, str(caught.exception))
+        with self.assertRaises(sbx.InvalidError):
+            sbx.Sandbox.create("x" * 70000)
+        with self.assertRaises(sbx.InvalidError):
+            sbx.Sandbox.create("sleep", 1000)
+
+    def test_what_is_not_here_says_so(self):
+        for settings in (dict(gpu="any"), dict(image=object()), dict(volumes={"/v": object()}), dict(region="eu")):
+            with self.subTest(settings=settings), self.assertRaises(sbx.UnimplementedError) as caught:
+                sleeper(**settings)
+            self.assertIn(next(iter(settings)), str(caught.exception))
+        with self.assertRaises(TypeError):
+            sleeper(colour="red")
+        sleeper(gpu=None, volumes={}, verbose=False).terminate(wait=True)
+
+    def test_a_program_that_is_not_there(self):
+        with self.assertRaises(sbx.exception.ExecutionError) as caught:
+            sbx.Sandbox.create("no-such-program")
+        error = caught.exception
+        self.assertEqual((error.code, error.os_error), (-1019, 2))
+        self.assertIn("no-such-program", error.message)
+
+
+class Tunnels(unittest.TestCase):
+    def test_each_kind(self):
+        # The port that is asked for readiness comes last.
+        server = """
+import http.server, threading
+for port in (1003, 1002, 1001):
+    listening = http.server.ThreadingHTTPServer(("", port), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=listening.serve_forever).start()
+"""
+        with sbx.Sandbox.create(
+            "python3", "-c", server, encrypted_ports=[1001], h2_ports=[1002], unencrypted_ports=[1003],
+            tls_names=["sandbox.test"],
+        ) as sb:  # fmt: skip
+            sb.wait_until_ready()
+            tunnels = sb.tunnels()
+            self.assertEqual(sorted(tunnels), [1001, 1002, 1003])
+            for port, agreed in ((1001, "http/1.1"), (1002, "h2")):
+                tunnel = tunnels[port]
+                self.assertEqual(tunnel.url, "https://{}:{}".format(*tunnel.tls_socket))
+                with self.assertRaises(sbx.InvalidError):
+                    tunnel.tcp_socket
+                context = tunnel.ssl_context()
+                context.set_alpn_protocols(["h2", "http/1.1"] if agreed == "h2" else ["http/1.1"])
+                with socket.create_connection(tunnel.tls_socket, 30) as plain:
+                    with context.wrap_socket(plain, server_hostname="sandbox.test") as tls:
+                        self.assertIn(tls.selected_alpn_protocol(), (agreed, None))
+            plain = tunnels[1003]
+            for attribute in ("url", "tls_socket"):
+                with self.assertRaises(sbx.InvalidError):
+                    getattr(plain, attribute)
+            with socket.create_connection(plain.tcp_socket, 30) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                self.assertTrue(connection.recv(100).startswith(b"HTTP/1.0 200"))
+
+    def test_an_empty_inbound_allowlist_lets_nobody_in(self):
+        with serve(unencrypted_ports=[8000], inbound_cidr_allowlist=[]) as sb:
+            with self.assertRaises(OSError):
+                with socket.create_connection(sb.tunnels()[8000].tcp_socket, 30) as connection:
+                    connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    if not connection.recv(100):
+                        raise ConnectionResetError
+
+    def test_probes(self):
+        with sleeper(readiness_probe=sbx.Probe.with_tcp(9)) as sb:
+            with self.assertRaises(sbx.TimeoutError):
+                sb.wait_until_ready(timeout=0.3)
+        with sleeper(readiness_probe=sbx.Probe.with_exec("true", interval_ms=50)) as sb:
+            sb.wait_until_ready()
+            sb.wait_until_ready()
+        with sleeper(readiness_probe=sbx.Probe.with_exec("false")) as sb:
+            threading.Timer(0.3, sb.terminate).start()
+            with self.assertRaises(sbx.ConflictError):
+                sb.wait_until_ready()
+
+
+class Many(unittest.TestCase):
+    def test_threads(self):
+        codes = [None] * 12
+
+        def work(number):
+            sb = sbx.Sandbox.create("sh", "-c", f"exit {number}")
+            sb.wait()
+            codes[number] = sb.returncode
+
+        threads = [threading.Thread(target=work, args=[number]) for number in range(len(codes))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        self.assertEqual(codes, list(range(len(codes))))
+
+    def test_asyncio_on_one_loop(self):
+        async def one(number):
+            async with await sbx.Sandbox.create.aio("sh", "-c", f"echo {number}; exit {number}") as sb:
+                output = await sb.stdout.read.aio()
+                await sb.wait.aio()
+                return output, sb.returncode
+
+        async def main():
+            return await asyncio.gather(*map(one, range(12)))
+
+        self.assertEqual(asyncio.run(main()), [(f"{number}\n", number) for number in range(12)])
+
+    def test_a_loop_is_not_held_up_while_sandboxes_start(self):
+        async def main():
+            beats = 0
+
+            async def beat():
+                nonlocal beats
+                while True:
+                    beats += 1
+                    await asyncio.sleep(0.001)
+
+            heart = asyncio.create_task(beat())
+            sb = await sbx.Sandbox.create.aio("true")
+            await sb.wait.aio()
+            heart.cancel()
+            return beats
+
+        self.assertGreater(asyncio.run(main()), 5)
+
+    def test_a_sandbox_is_waited_for_on_several_loops_and_threads(self):
+        with sleeper() as sb:
+            ends = []
+
+            def plain():
+                ends.append(sb.wait(raise_on_termination=False))
+
+            def loop():
+                ends.append(asyncio.run(sb.wait.aio(raise_on_termination=False)))
+
+            threads = [threading.Thread(target=target) for target in (plain, loop, loop, plain)]
+            for thread in threads:
+                thread.start()
+            sb.terminate()
+            for thread in threads:
+                thread.join(60)
+            self.assertEqual(len(ends), 4)
+
+    def test_a_creation_that_is_cancelled_leaves_nothing(self):
+        async def main():
+            for patience in (0.0, 0.01, 0.05, 0.1):
+                task = asyncio.ensure_future(sbx.Sandbox.create.aio("sleep", "1000", name="cancelled"))
+                await asyncio.sleep(patience)
+                task.cancel()
+                try:
+                    (await task).terminate(wait=True)
+                except asyncio.CancelledError:
+                    pass
+
+        asyncio.run(main())
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                sleeper(name="cancelled").terminate(wait=True)
+                break
+            except sbx.AlreadyExistsError:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+
+    def test_a_cancelled_wait_is_not_everybodys(self):
+        async def main():
+            async with await sbx.Sandbox.create.aio("sleep", "1000") as sb:
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(sb.wait.aio(), 0.1)
+                other = asyncio.ensure_future(sb.wait.aio(raise_on_termination=False))
+                await sb.terminate.aio(wait=True)
+                await other
+                return sb.returncode
+
+        self.assertEqual(asyncio.run(main()), 137)
+
+
+if __name__ == "__main__":
+    unittest.main()

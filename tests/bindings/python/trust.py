@@ -1,0 +1,81 @@
+"""Whom clients trust: verification is always on."""
+
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from support import examples, python, sbx, serve, unittest
+
+FETCH = """
+import os, sys
+import requests
+import sbx
+{before}
+with sbx.Sandbox.create("python3", "-m", "http.server", "8000", encrypted_ports=[8000]) as sb:
+    tunnel = sb.tunnels()[8000]
+    sb.wait_until_ready()
+    {fetch}
+"""
+
+
+def fetch(how="print(requests.get(tunnel.url, timeout=30).text)", before="", **environment):
+    return python(
+        "-c", FETCH.format(before=before, fetch=how), **{"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": "", **environment}
+    )
+
+
+class WithoutRequests(unittest.TestCase):
+    def test_a_context_trusts_the_tunnels_authority_and_nobody_else_does(self):
+        with serve(encrypted_ports=[8000]) as sb:
+            tunnel = sb.tunnels()[8000]
+            with urllib.request.urlopen(tunnel.url, context=tunnel.ssl_context(), timeout=30) as page:
+                self.assertIn(b"Directory listing", page.read())
+            with self.assertRaises(urllib.error.URLError) as caught:
+                urllib.request.urlopen(tunnel.url, context=ssl.create_default_context(), timeout=30)
+            self.assertIsInstance(caught.exception.reason, ssl.SSLCertVerificationError)
+
+    def test_the_bundle_has_our_authority(self):
+        with serve(encrypted_ports=[8000]) as sb:
+            tunnel = sb.tunnels()[8000]
+            with open(sbx.ca_bundle()) as bundle:
+                self.assertIn(tunnel.ca_pem, bundle.read())
+
+
+class WithRequests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        try:
+            import requests  # noqa: F401
+        except ImportError:
+            raise unittest.SkipTest("requests is not installed") from None
+
+    def test_requests_verifies_with_nothing_said(self):
+        done = fetch()
+        self.assertIn("Directory listing", done.stdout, done.stderr)
+
+    def test_the_public_authorities_are_still_trusted(self):
+        done = fetch("import certifi; print(open(certifi.where()).read() in open(sbx.ca_bundle()).read())")
+        self.assertEqual(done.stdout.strip(), "True", done.stderr)
+
+    def test_a_bundle_that_is_named_already_is_left_alone(self):
+        import certifi
+
+        done = fetch(REQUESTS_CA_BUNDLE=certifi.where())
+        self.assertIn("SSLError", done.stderr)
+        self.assertNotIn("Directory listing", done.stdout)
+        done = fetch("print(requests.get(tunnel.url, verify=sbx.ca_bundle()).text)", REQUESTS_CA_BUNDLE=certifi.where())
+        self.assertIn("Directory listing", done.stdout, done.stderr)
+
+    def test_it_can_be_switched_off(self):
+        done = fetch("print(os.environ.get('REQUESTS_CA_BUNDLE'))", before="sbx.trust_in_environment = False")
+        self.assertEqual(done.stdout.strip(), "None", done.stderr)
+
+    def test_the_hosts_children_trust_it_too(self):
+        child = "import requests, sys; print(requests.get(sys.argv[1], timeout=30).text)"
+        done = fetch(f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}, tunnel.url], check=True)")
+        self.assertIn("Directory listing", done.stdout, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
