@@ -60,6 +60,8 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "sandbox",
         "sandbox_state",
         "stats",
+        "exec_config",
+        "process",
         "captured",
         "file",
         "file_begin",

@@ -131,6 +131,9 @@
 // Its lifetime ran out; `code` is 124.
 #define SBX_EXIT_TIMED_OUT 3
 
+// It was idle for longer than it may be; `code` is 124.
+#define SBX_EXIT_IDLE 4
+
 // It was terminated by the host; `code` is 137.
 #define SBX_EXIT_TERMINATED 5
 
@@ -152,8 +155,15 @@
 // The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
 #define SBX_EVENT_EXITED 4
 
+// A program of sbx_exec_begin or sbx_exec has ended; `code` and `reason` as in sbx_exit. If it could not be started,
+// `reason` is 0, `code` the error's number and `detail` its text. Never dropped.
+#define SBX_EVENT_PROCESS_EXITED 5
+
 // A limit of the library was reached; `detail` says which.
 #define SBX_EVENT_LIMIT 8
+
+// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
+#define SBX_EVENT_PROCESS_STARTED 10
 
 // An operation on files has ended: `cookie` is the one it was begun with, `code` 0 or the error's number,
 // `detail` its text. Never dropped.
@@ -270,6 +280,9 @@
 // Standard error.
 #define SBX_STDERR 2
 
+// The terminal of a program that has one: sbx_process_open_fd.
+#define SBX_TERMINAL 3
+
 // The stream is empty, or thrown away. The default.
 #define SBX_STREAM_NULL 0
 
@@ -368,6 +381,14 @@ typedef struct sbx_captured sbx_captured;
 // copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
 typedef struct sbx_config sbx_config;
 
+// What a program in a running sandbox is asked to be. What isn't set is as for the sandbox's own program:
+// environment, directory, user.
+//
+// As with sbx_config, a setter returns what is wrong at once and keeps it: the first bad value is what
+// sbx_exec_config_check and sbx_exec return with its text. Everything passed is copied. One config starts any
+// number of programs. One thread at a time sets; no function blocks.
+typedef struct sbx_exec_config sbx_exec_config;
+
 // An operation on files, and what it gave. Any thread may call any of its functions at any time; only
 // sbx_file_operation_free comes last. It doesn't keep its sandbox alive.
 typedef struct sbx_file_operation sbx_file_operation;
@@ -377,6 +398,12 @@ typedef struct sbx_file_operation sbx_file_operation;
 // The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
 // by sbx_create, so that a program may look once.
 typedef struct sbx_policy sbx_policy;
+
+// A program that was executed in a running sandbox.
+//
+// Any thread may call any of its functions at any time, several at once; only sbx_process_free comes last. It
+// doesn't keep the sandbox alive: the program ends with the sandbox.
+typedef struct sbx_process sbx_process;
 
 // A queue of events. One takes the events of as many sandboxes as the host likes.
 typedef struct sbx_queue sbx_queue;
@@ -477,13 +504,13 @@ typedef struct sbx_verdict {
     char detail[240];
 } sbx_verdict;
 
-// How a sandbox ended. The caller owns it; zero it or use SBX_EXIT_INIT.
+// How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 typedef struct sbx_exit {
     // sizeof(sbx_exit), or 0.
     uint32_t size;
     // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
     int32_t reason;
-    // The program's own code; 128 + n for signal n; 124 when time ran out; 137 when terminated.
+    // The program's own code; 128 + n for signal n; 124 when time ran out or it was idle; 137 when terminated.
     int32_t code;
     // The signal that ended the program, or 0.
     int32_t signal;
@@ -879,7 +906,7 @@ int sbx_policy_entry_count(const struct sbx_policy *policy);
 const char *sbx_policy_entry(const struct sbx_policy *policy,
                              size_t index);
 
-// Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
+// Makes a config of defaults: no command, the curated view of the host's programs as root file system,
 // no ports, an open policy, 300 s of life.
 //
 // Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
@@ -901,15 +928,18 @@ int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
 void sbx_config_free(struct sbx_config *config);
 
 // The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
-// PATH of the sandbox's environment unless it has a slash.
+// PATH of the sandbox's environment unless it has a slash. A sandbox without a command runs nothing by itself and
+// lives until its time is over or it is ended, ready for sbx_exec.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `argv` must point to `argc` terminated texts.
-int sbx_config_set_command(struct sbx_config *config, const char *const *argv, size_t argc);
+int sbx_config_set_command(struct sbx_config *config,
+                           const char *const *argv,
+                           size_t argc);
 
-// Sets a variable of the program's environment; the same name again replaces it. Names match
+// Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
 // ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
 // and never written to a file.
 //
@@ -917,7 +947,21 @@ int sbx_config_set_command(struct sbx_config *config, const char *const *argv, s
 //
 // Requires:
 // `name` and `value` must be terminated texts or NULL.
-int sbx_config_set_env(struct sbx_config *config, const char *name, const char *value);
+int sbx_config_set_env(struct sbx_config *config,
+                       const char *name,
+                       const char *value);
+
+// The same as sbx_config_set_env for a secret: the library's copies of the value are overwritten as soon as they are
+// no longer needed (this config's with the last sandbox made with it). Inside, a variable is what every process of
+// the same user and root can read.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` and `value` must be terminated texts or NULL.
+int sbx_config_set_secret(struct sbx_config *config,
+                          const char *name,
+                          const char *value);
 
 // The directory inside that the program starts in, an absolute path (default "/").
 //
@@ -952,6 +996,15 @@ int sbx_config_set_hostname(struct sbx_config *config, const char *name);
 // `name` must be a terminated text or NULL.
 int sbx_config_set_name(struct sbx_config *config, const char *name);
 
+// Sets a tag, for the host's own use: sbx_sandbox_tag. The same name again replaces it. Names are as those of
+// sandboxes, values have at most 256 bytes, a sandbox has at most 64.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` and `value` must be terminated texts or NULL.
+int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
+
 // A directory of the host that is the root file system, under a memory overlay: the sandbox can't change it.
 // Without it a curated read-only view of the host's /usr, /bin, /lib and a made-up /etc is used.
 //
@@ -984,6 +1037,17 @@ int sbx_config_mount_writable(struct sbx_config *config, const char *source, con
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
+
+// How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
+// with code 124 and SBX_EXIT_IDLE.
+//
+// It is idle while no program of sbx_exec runs or is being started, no byte goes through a tunnel or sbx_connect, and
+// nothing is written to the standard input of its program. What that program does by itself doesn't count, nor
+// does a connection on which nothing is sent.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
+                                   int64_t idle_timeout_ms);
 
 // The most memory, in bytes, at least 64 MiB: the programs', their files in memory (all that is written, but for
 // mounts), and gVisor's own, about 20 MB. A sandbox that needs more ends with SBX_EXIT_OUT_OF_MEMORY.
@@ -1227,6 +1291,26 @@ int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *e
 // `error` must point to an error struct or be NULL.
 int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
 
+// Ends the sandbox in good order: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
+// and ends the sandbox when the program and the last connection have ended. What is left after `grace_ms`
+// milliseconds is killed. A sandbox without a command ends when every program executed in it has ended; all of
+// them get the signal.
+//
+// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and
+// 137 if the program had to be killed, if there is none, or if the sandbox was still being created. Called
+// again, it sends the signal again and may shorten the time. Any thread, any time; never blocks: sbx_wait,
+// SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+//
+// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative), SBX_EHANDLE, SBX_EFORKED,
+// SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_stop(struct sbx_sandbox *sandbox,
+             int signal,
+             int64_t grace_ms,
+             struct sbx_error *error);
+
 // Connects to a port inside, without any port on the host. The port need not be listed in the config.
 //
 // The descriptor is a stream socket, close-on-exec, which the caller owns and closes. Any thread; blocks
@@ -1239,20 +1323,23 @@ int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
 // `error` must point to an error struct or be NULL.
 int sbx_connect(struct sbx_sandbox *sandbox, uint32_t port, struct sbx_error *error);
 
-// Sends a signal to the sandbox's program.
+// Sends a signal to the sandbox's program, not to its children.
 //
 // Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running), SBX_ECLOSED, SBX_EHANDLE,
+// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED, SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
-int sbx_signal(struct sbx_sandbox *sandbox, int signal, struct sbx_error *error);
+int sbx_signal(struct sbx_sandbox *sandbox,
+               int signal,
+               struct sbx_error *error);
 
-// Frees a sandbox and ends it if it still runs; NULL is allowed.
+// Frees a sandbox and ends it if it still runs; NULL is allowed. Of several handles to the same sandbox
+// (sbx_sandbox_find) the last one that is freed ends it.
 //
-// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
+// Calls that wait on it return SBX_ECLOSED then. Descriptors that were opened stay the caller's; tunnel maps and
 // captures live on. Any thread, never blocks.
 //
 // Requires:
@@ -1273,6 +1360,30 @@ const char *sbx_sandbox_id(const struct sbx_sandbox *sandbox);
 //
 // Any thread, never blocks. NULL if it has none, or for a bad handle.
 const char *sbx_sandbox_name(const struct sbx_sandbox *sandbox);
+
+// The value of one of the sandbox's tags: sbx_config_set_tag. The text lives as long as the handle.
+//
+// Any thread, never blocks. NULL if there is no such tag, or for a bad handle or name.
+//
+// Requires:
+// `name` must be a terminated text or NULL.
+const char *sbx_sandbox_tag(const struct sbx_sandbox *sandbox, const char *name);
+
+// Finds the sandbox of that name in a runtime (NULL: the default one), if it has not ended.
+//
+// The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
+// last handle is freed. Any thread, never blocks.
+//
+// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
+// NULL also what sbx_runtime_new returns.
+//
+// Requires:
+// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
+// struct or be NULL.
+int sbx_sandbox_find(struct sbx_runtime *runtime,
+                     const char *name,
+                     struct sbx_sandbox **sandbox,
+                     struct sbx_error *error);
 
 // Why the sandbox could not be created, after sbx_create_begin.
 //
@@ -1324,6 +1435,233 @@ int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
 // Requires:
 // `stats` must point to a stats struct, `error` to an error struct or be NULL.
 int sbx_sandbox_stats(const struct sbx_sandbox *sandbox, struct sbx_stats *stats, struct sbx_error *error);
+
+// Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
+//
+// Free it with sbx_exec_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
+// forked child.
+struct sbx_exec_config *sbx_exec_config_new(void);
+
+// Says whether a program can be asked for with this: the first bad value, or the first broken rule between
+// settings.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_exec_config_check(const struct sbx_exec_config *config, struct sbx_error *error);
+
+// Frees a config; NULL is allowed. Programs started with it are not affected.
+//
+// A handle that was freed already is ignored.
+void sbx_exec_config_free(struct sbx_exec_config *config);
+
+// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the PATH of
+// the program's environment unless it has a slash. It must be set.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `argv` must point to `argc` terminated texts.
+int sbx_exec_config_set_command(struct sbx_exec_config *config,
+                                const char *const *argv,
+                                size_t argc);
+
+// Sets a variable of the environment, over the sandbox's of the same name: sbx_config_set_env.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` and `value` must be terminated texts or NULL.
+int sbx_exec_config_set_env(struct sbx_exec_config *config, const char *name, const char *value);
+
+// The same for a secret: sbx_config_set_secret.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `name` and `value` must be terminated texts or NULL.
+int sbx_exec_config_set_secret(struct sbx_exec_config *config, const char *name, const char *value);
+
+// The directory inside that the program starts in, an absolute path.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `path` must be a terminated text or NULL.
+int sbx_exec_config_set_workdir(struct sbx_exec_config *config, const char *path);
+
+// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `user` must be a terminated text or NULL.
+int sbx_exec_config_set_user(struct sbx_exec_config *config, const char *user);
+
+// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or, for
+// SBX_STDERR, SBX_STREAM_MERGED. Each program has streams of its own; one whose reader stops reading waits, and no
+// other does.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_exec_config_set_stream(struct sbx_exec_config *config,
+                               int32_t stream,
+                               int32_t mode);
+
+// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_captured; each at
+// most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
+                                   int32_t stream,
+                                   size_t head,
+                                   size_t tail);
+
+// How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
+// with its process group: code 124 and SBX_EXIT_TIMED_OUT.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,
+                                   int64_t timeout_ms);
+
+// Gives the program a terminal of that size, each number from 1 to 65535, in the place of all three streams, which
+// must not be set then: sbx_process_open_fd with SBX_TERMINAL. TERM is "xterm" unless it is set.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_exec_config_set_pty(struct sbx_exec_config *config,
+                            uint32_t rows,
+                            uint32_t columns);
+
+// Where the program's events go, SBX_EVENT_PROCESS_..., and the number they carry, which is the host's own. It may be
+// the sandbox's queue. Without a queue there are no events of it.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_exec_config_set_queue(struct sbx_exec_config *config,
+                              struct sbx_queue *queue,
+                              uint64_t cookie);
+
+// Executes a program in a running sandbox and waits until it was started, which takes some milliseconds.
+//
+// The config stays the caller's. The program leads a session and a process group of its own. Free the process with
+// sbx_process_free, which doesn't end it. Any thread; blocks (bounded). Hosts with an event loop use sbx_exec_begin.
+//
+// Returns 0 and sets *process; SBX_EEXEC (not found, not executable, no such directory or user in the sandbox),
+// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT, SBX_EENGINE,
+// SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `process` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_exec(struct sbx_sandbox *sandbox,
+             const struct sbx_exec_config *config,
+             struct sbx_process **process,
+             struct sbx_error *error);
+
+// Begins to execute a program and returns at once.
+//
+// That it was started is SBX_EVENT_PROCESS_STARTED on the config's queue. That it could not be is its end:
+// SBX_EVENT_PROCESS_EXITED with the error's number, and sbx_process_failure. The handle is valid and its streams can
+// be opened from now on, whatever happens. Any thread, never blocks.
+//
+// Returns 0 and sets *process; codes as sbx_exec, less those of what comes later.
+//
+// Requires:
+// As for sbx_exec.
+int sbx_exec_begin(struct sbx_sandbox *sandbox,
+                   const struct sbx_exec_config *config,
+                   struct sbx_process **process,
+                   struct sbx_error *error);
+
+// Waits until the program has ended. What it had written into a capture is in it then; what it had written into a
+// descriptor can be read to its end whenever the host likes.
+//
+// `timeout_ms` is negative for ever, 0 to look only. `exit` may be NULL. A program that the sandbox's end takes along
+// ends as the sandbox does: 137 and SBX_EXIT_TERMINATED also if the sandbox's own program ended by itself. Any thread,
+// any number of times; blocks.
+//
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what starting
+// it failed with, if it did.
+//
+// Requires:
+// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+int sbx_process_wait(struct sbx_process *process,
+                     int64_t timeout_ms,
+                     struct sbx_exit *exit,
+                     struct sbx_error *error);
+
+// Why the program could not be started, after sbx_exec_begin.
+//
+// Any thread, never blocks.
+//
+// Returns 0 if it was started or still is being; else the code, with *error filled as by sbx_exec; also SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_process_failure(const struct sbx_process *process,
+                        struct sbx_error *error);
+
+// Sends a signal to the program's process group: to itself and to what it has started, unless that has left the group
+// (as the jobs of an interactive shell do).
+//
+// One that is still being started gets it right after. One that has ended gets none, which is no error. Any thread,
+// never blocks.
+//
+// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_process_signal(struct sbx_process *process,
+                       int signal,
+                       struct sbx_error *error);
+
+// Gives the program's terminal another size, each number from 1 to 65535. The programs in its foreground get
+// SIGWINCH. Any thread, never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_process_resize(struct sbx_process *process, uint32_t rows, uint32_t columns, struct sbx_error *error);
+
+// Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR, or of
+// SBX_TERMINAL.
+//
+// Once each, also before the program was started. Standard input is an AF_UNIX stream, the outputs are pipes. The
+// terminal is an AF_UNIX stream: what is written is typed, what is read is shown, and closing it hangs up, which the
+// program is told by SIGHUP. The terminal ends when its program has; an output when no process inside holds it any
+// more. Descriptors are non-blocking and close-on-exec; the caller owns and closes them. Any thread, never blocks.
+//
+// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_process_open_fd(struct sbx_process *process,
+                        int32_t stream,
+                        struct sbx_error *error);
+
+// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_exec_config_capture_stream.
+//
+// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+//
+// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
+// SBX_EPANIC.
+//
+// Requires:
+// `captured` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_process_captured(const struct sbx_process *process,
+                         int32_t stream,
+                         struct sbx_captured **captured,
+                         struct sbx_error *error);
+
+// Frees a process; NULL is allowed. The program is not ended by it, but what was not opened of its streams is closed
+// (a terminal hangs up).
+//
+// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; captures live on. Any
+// thread, never blocks.
+//
+// A handle that was freed already is ignored.
+void sbx_process_free(struct sbx_process *process);
 
 // The first bytes of the stream, not terminated; `length` gets their number.
 //

@@ -25,7 +25,7 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
-pub use config::{Config, LimitMode, Mount, Port, PortKind, Probe, Stdio};
+pub use config::{Config, Exec, LimitMode, Mount, Port, PortKind, Probe, Stdio};
 pub use error::{Code, Error, Result};
 pub use event::{Event, EventKind, Queue};
 pub use files::{
@@ -36,5 +36,5 @@ pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::{Captured, Stream};
 pub use runsc::report::{Finding, Report, Status};
 pub use runtime::{Runtime, RuntimeConfig};
-pub use sandbox::{Exit, ExitReason, Sandbox, State, Stats};
+pub use sandbox::{Exit, ExitReason, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

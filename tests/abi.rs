@@ -131,6 +131,11 @@ fn settings() {
 }
 
 #[test]
+fn exec() {
+    sanitized("exec");
+}
+
+#[test]
 fn policy() {
     sanitized("policy");
 }

@@ -5,6 +5,8 @@
 //! A refused value changes nothing else. Rules that concern several settings are checked by `check`.
 
 mod certificate;
+pub(crate) mod environment;
+pub(crate) mod exec;
 mod limits;
 mod mount;
 mod port;
@@ -22,6 +24,8 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 
 pub(crate) use certificate::Certificate;
+use environment::Environment;
+pub use exec::Exec;
 pub use limits::LimitMode;
 pub(crate) use limits::Limits;
 pub use mount::Mount;
@@ -44,13 +48,14 @@ const MTU: u32 = 1500;
 #[derive(Clone)]
 pub struct Config {
     command: Vec<String>,
-    env: BTreeMap<String, String>,
+    env: Environment,
     workdir: String,
     user: Option<User>,
     hostname: Option<String>,
     name: Option<String>,
     tags: BTreeMap<String, String>,
     timeout: Duration,
+    idle_timeout: Option<Duration>,
     rootfs: Option<PathBuf>,
     mounts: Vec<Mount>,
     ports: Vec<Port>,
@@ -72,13 +77,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             command: Vec::new(),
-            env: BTreeMap::new(),
+            env: Environment::default(),
             workdir: "/".to_owned(),
             user: None,
             hostname: None,
             name: None,
             tags: BTreeMap::new(),
             timeout: LIFETIME,
+            idle_timeout: None,
             rootfs: None,
             mounts: Vec::new(),
             ports: Vec::new(),
@@ -99,7 +105,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults: no command yet, the curated view of the host's programs, no ports, an open policy.
+    /// The defaults: no command, the curated view of the host's programs, no ports, an open policy.
     pub fn new() -> Self {
         Self::default()
     }
@@ -135,8 +141,12 @@ impl Config {
         if let Some(error) = &self.bad {
             return Err(error.clone());
         }
-        if self.command.is_empty() {
-            return Err(Error::invalid("command: is not set; a sandbox needs a program to run"));
+        let streams = [self.stdin, self.stdout, self.stderr];
+        if self.command.is_empty() && streams.iter().any(|stream| *stream != Stdio::Null) {
+            return Err(Error::invalid(
+                "command: is not set, so there is no program whose standard streams could be had; set a command, or \
+                 the streams of what is executed later",
+            ));
         }
         if self.policy.mode() == Mode::Blocked {
             if let Some(port) = self.ports.first() {
@@ -181,7 +191,7 @@ impl Config {
         &self.command
     }
 
-    pub(crate) fn env(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn env(&self) -> &Environment {
         &self.env
     }
 
@@ -208,6 +218,10 @@ impl Config {
 
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
     }
 
     pub(crate) fn rootfs(&self) -> Option<&Path> {
@@ -265,7 +279,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("program", &self.command.first())
-            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("env", &self.env)
             .field("workdir", &self.workdir)
             .field("user", &self.user)
             .field("name", &self.name)
@@ -291,9 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_needed() {
-        assert!(Config::new().check().unwrap_err().message().contains("command"));
-        config().check().unwrap();
+    fn streams_need_a_command() {
+        Config::new().check().unwrap();
+        let mut streams = Config::new();
+        streams.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
+        assert!(streams.check().unwrap_err().message().contains("command"));
+        streams.set_command(["true"]).unwrap();
+        streams.check().unwrap();
     }
 
     #[test]

@@ -36,39 +36,45 @@ impl Stdio {
     }
 }
 
+/// Whether a stream can be that.
+pub(super) fn check(stream: Stream, stdio: Stdio) -> Result<()> {
+    let name = match stream {
+        Stream::Stdin => "stdin",
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    match stdio {
+        Stdio::Capture { .. } if stream == Stream::Stdin => {
+            Err(Error::invalid("stdin: an input can't be captured; use null or a descriptor"))
+        }
+        Stdio::Merged if stream != Stream::Stderr => {
+            Err(Error::invalid(format!("{name}: only stderr can be merged, into stdout")))
+        }
+        Stdio::Capture { head: 0, tail: 0 } => Err(Error::invalid(format!(
+            "{name}: a capture that keeps nothing; use null to throw the output away"
+        ))),
+        Stdio::Capture { head, tail } => {
+            match [("head", head), ("tail", tail)].iter().find(|end| end.1 > CAPTURE_BYTES) {
+                None => Ok(()),
+                Some((end, bytes)) => Err(Error::invalid(format!(
+                    "{name}: a capture's {end} of {bytes} bytes is over the limit of {CAPTURE_BYTES}"
+                ))),
+            }
+        }
+        Stdio::Null | Stdio::Descriptor | Stdio::Merged => Ok(()),
+    }
+}
+
 impl Config {
     /// What becomes of a standard stream (default [`Stdio::Null`]).
     pub fn set_stdio(&mut self, stream: Stream, stdio: Stdio) -> Result<&mut Self> {
         self.sticky(|config| {
-            let (name, slot) = match stream {
-                Stream::Stdin => ("stdin", &mut config.stdin),
-                Stream::Stdout => ("stdout", &mut config.stdout),
-                Stream::Stderr => ("stderr", &mut config.stderr),
-            };
-            match stdio {
-                Stdio::Capture { .. } if stream == Stream::Stdin => {
-                    return Err(Error::invalid("stdin: an input can't be captured; use null or a descriptor"));
-                }
-                Stdio::Merged if stream != Stream::Stderr => {
-                    return Err(Error::invalid(format!("{name}: only stderr can be merged, into stdout")));
-                }
-                Stdio::Capture { head, tail } => {
-                    for (end, bytes) in [("head", head), ("tail", tail)] {
-                        if bytes > CAPTURE_BYTES {
-                            return Err(Error::invalid(format!(
-                                "{name}: a capture's {end} of {bytes} bytes is over the limit of {CAPTURE_BYTES}"
-                            )));
-                        }
-                    }
-                    if head == 0 && tail == 0 {
-                        return Err(Error::invalid(format!(
-                            "{name}: a capture that keeps nothing; use null to throw the output away"
-                        )));
-                    }
-                }
-                Stdio::Null | Stdio::Descriptor | Stdio::Merged => {}
-            }
-            *slot = stdio;
+            check(stream, stdio)?;
+            *match stream {
+                Stream::Stdin => &mut config.stdin,
+                Stream::Stdout => &mut config.stdout,
+                Stream::Stderr => &mut config.stderr,
+            } = stdio;
             Ok(())
         })
     }

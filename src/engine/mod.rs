@@ -29,7 +29,7 @@ use crate::egress::{self, Outbound, is_egress};
 use crate::error::{Code, Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Wake};
-use crate::tunnel::{Counters, Inbound, Reply, Requests, Security, Settings};
+use crate::tunnel::{Counters, Drained, Inbound, Reply, Requests, Security, Settings};
 
 /// How many commands are obeyed before the sockets are looked at again.
 const COMMANDS: usize = 128;
@@ -96,6 +96,13 @@ pub(crate) enum Command {
         /// Where its flows are counted.
         counters: Arc<egress::Counters>,
     },
+    /// A sandbox is to end: accept no further connection to it.
+    Drain {
+        /// The sandbox.
+        key: u64,
+        /// Called when the last connection has ended, if the sandbox lives that long.
+        reply: Drained,
+    },
     /// A sandbox is no more: reset its connections, close every descriptor of it.
     RemoveSandbox {
         /// The sandbox.
@@ -116,6 +123,7 @@ impl std::fmt::Debug for Command {
             Self::Loopback { .. } => "Loopback",
             Self::Attach { .. } => "Attach",
             Self::AddEgress { .. } => "AddEgress",
+            Self::Drain { .. } => "Drain",
             Self::RemoveSandbox { .. } => "RemoveSandbox",
             Self::Shutdown => "Shutdown",
         })
@@ -274,6 +282,7 @@ impl Loop {
             Command::AddEgress { key, policy, settings, listeners, counters } => {
                 outbound.add_sandbox(reactor, key, policy, settings, listeners, counters);
             }
+            Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
                 outbound.remove_sandbox(reactor, key);
                 inbound.remove_sandbox(reactor, key);

@@ -19,8 +19,13 @@ pub enum EventKind {
     Ready = 3,
     /// The sandbox has ended and nothing of it is left; `code` and `reason` as in [`crate::Exit`].
     Exited = 4,
+    /// A program that was executed in the sandbox has ended; `code` and `reason` as in [`crate::Exit`]. If it could
+    /// not be started, `reason` is 0 and `code` and `detail` say why.
+    ProcessExited = 5,
     /// A limit of the library was reached; `detail` says which.
     Limit = 8,
+    /// A program that was executed in the sandbox was started.
+    ProcessStarted = 10,
     /// An operation on files has ended; `code` is 0 or the error's number, `detail` its text.
     FileDone = 11,
     /// In a directory that is watched there are changes to be taken.

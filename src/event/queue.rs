@@ -13,8 +13,9 @@
 //! # What is kept
 //!
 //! Events beyond the capacity are dropped, the newest first, and counted in the next event that gets in.
-//! `Started`, `Failed` and `Exited` are never dropped: each sandbox holds seats for its two of them from
-//! the moment its creation begins, and creating fails where there is none left, so they are bounded too.
+//! `Started`, `Failed`, `Exited` and their likes of executed programs are never dropped: each sandbox, and each
+//! program, holds seats for its two of them from the moment its creation begins, and creating fails where there
+//! is none left, so they are bounded too.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -58,7 +59,7 @@ struct Inner {
     closed: bool,
 }
 
-/// One sandbox's way into a queue. It holds the seats for the events that are never dropped.
+/// The way of one sandbox, or one executed program, into a queue. It holds the seats for the events that are never dropped.
 #[derive(Debug)]
 pub(crate) struct Sender {
     queue: Queue,
@@ -134,10 +135,7 @@ impl Queue {
     fn seated(&self, cookie: u64, seats: usize) -> Result<Sender> {
         let mut inner = self.lock();
         if inner.closed {
-            return Err(Error::new(
-                Code::Closed,
-                "the queue that the sandbox's events should go to was freed",
-            ));
+            return Err(Error::new(Code::Closed, "the queue that the events should go to was freed"));
         }
         if inner.seats > SEATS - seats {
             return Err(Error::new(
@@ -239,7 +237,8 @@ impl Inner {
 
 /// Whether losing the event would leave the host waiting for ever.
 fn is_kept(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Started | EventKind::Failed | EventKind::Exited | EventKind::FileDone)
+    use EventKind::{Exited, Failed, FileDone, ProcessExited, ProcessStarted, Started};
+    matches!(kind, Started | Failed | Exited | ProcessStarted | ProcessExited | FileDone)
 }
 
 #[cfg(test)]

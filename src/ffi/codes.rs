@@ -57,6 +57,8 @@ pub const SBX_EXIT_EXITED: i32 = 1;
 pub const SBX_EXIT_SIGNALLED: i32 = 2;
 /// Its lifetime ran out; `code` is 124.
 pub const SBX_EXIT_TIMED_OUT: i32 = 3;
+/// It was idle for longer than it may be; `code` is 124.
+pub const SBX_EXIT_IDLE: i32 = 4;
 /// It was terminated by the host; `code` is 137.
 pub const SBX_EXIT_TERMINATED: i32 = 5;
 /// It needed more memory than it was given; `code` is 137.
@@ -72,8 +74,13 @@ pub const SBX_EVENT_FAILED: u32 = 2;
 pub const SBX_EVENT_READY: u32 = 3;
 /// The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
 pub const SBX_EVENT_EXITED: u32 = 4;
+/// A program of sbx_exec_begin or sbx_exec has ended; `code` and `reason` as in sbx_exit. If it could not be started,
+/// `reason` is 0, `code` the error's number and `detail` its text. Never dropped.
+pub const SBX_EVENT_PROCESS_EXITED: u32 = 5;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
+/// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
+pub const SBX_EVENT_PROCESS_STARTED: u32 = 10;
 /// An operation on files has ended: `cookie` is the one it was begun with, `code` 0 or the error's number,
 /// `detail` its text. Never dropped.
 pub const SBX_EVENT_FILE_DONE: u32 = 11;
@@ -159,6 +166,8 @@ pub const SBX_STDIN: i32 = 0;
 pub const SBX_STDOUT: i32 = 1;
 /// Standard error.
 pub const SBX_STDERR: i32 = 2;
+/// The terminal of a program that has one: sbx_process_open_fd.
+pub const SBX_TERMINAL: i32 = 3;
 
 /// The stream is empty, or thrown away. The default.
 pub const SBX_STREAM_NULL: i32 = 0;
@@ -281,7 +290,9 @@ mod tests {
             (EventKind::Failed, SBX_EVENT_FAILED),
             (EventKind::Ready, SBX_EVENT_READY),
             (EventKind::Exited, SBX_EVENT_EXITED),
+            (EventKind::ProcessExited, SBX_EVENT_PROCESS_EXITED),
             (EventKind::Limit, SBX_EVENT_LIMIT),
+            (EventKind::ProcessStarted, SBX_EVENT_PROCESS_STARTED),
             (EventKind::FileDone, SBX_EVENT_FILE_DONE),
             (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
         ] {
@@ -314,6 +325,7 @@ mod tests {
             (ExitReason::Exited, SBX_EXIT_EXITED),
             (ExitReason::Signalled, SBX_EXIT_SIGNALLED),
             (ExitReason::TimedOut, SBX_EXIT_TIMED_OUT),
+            (ExitReason::Idle, SBX_EXIT_IDLE),
             (ExitReason::Terminated, SBX_EXIT_TERMINATED),
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {

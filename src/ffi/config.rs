@@ -53,7 +53,7 @@ pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> R
     }
 }
 
-/// Makes a config of defaults: no command yet, the curated view of the host's programs as root file system,
+/// Makes a config of defaults: no command, the curated view of the host's programs as root file system,
 /// no ports, an open policy, 300 s of life.
 ///
 /// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
@@ -86,7 +86,8 @@ pub unsafe extern "C" fn sbx_config_free(config: *mut sbx_config) {
 }
 
 /// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
-/// PATH of the sandbox's environment unless it has a slash.
+/// PATH of the sandbox's environment unless it has a slash. A sandbox without a command runs nothing by itself and
+/// lives until its time is over or it is ended, ready for sbx_exec.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -104,7 +105,7 @@ pub unsafe extern "C" fn sbx_config_set_command(
     }
 }
 
-/// Sets a variable of the program's environment; the same name again replaces it. Names match
+/// Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
 /// ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
 /// and never written to a file.
 ///
@@ -126,6 +127,30 @@ pub unsafe extern "C" fn sbx_config_set_env(
                     input::text("environment variable name", name)?,
                     input::text("environment variable value", value)?,
                 )
+                .map(drop)
+        })
+    }
+}
+
+/// The same as sbx_config_set_env for a secret: the library's copies of the value are overwritten as soon as they are
+/// no longer needed (this config's with the last sandbox made with it). Inside, a variable is what every process of
+/// the same user and root can read.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `name` and `value` must be terminated texts or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_secret(
+    config: *mut sbx_config,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config
+                .set_secret(input::text("secret name", name)?, input::text("secret value", value)?)
                 .map(drop)
         })
     }
@@ -178,6 +203,27 @@ pub unsafe extern "C" fn sbx_config_set_hostname(config: *mut sbx_config, name: 
 pub unsafe extern "C" fn sbx_config_set_name(config: *mut sbx_config, name: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
     unsafe { set(config, |config| config.set_name(input::text("name", name)?).map(drop)) }
+}
+
+/// Sets a tag, for the host's own use: sbx_sandbox_tag. The same name again replaces it. Names are as those of
+/// sandboxes, values have at most 256 bytes, a sandbox has at most 64.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `name` and `value` must be terminated texts or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_tag(
+    config: *mut sbx_config,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config.set_tag(input::text("tag", name)?, input::text("tag value", value)?).map(drop)
+        })
+    }
 }
 
 /// A directory of the host that is the root file system, under a memory overlay: the sandbox can't change it.
@@ -255,4 +301,25 @@ pub unsafe extern "C" fn sbx_config_mount_writable(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_timeout_ms(config: *mut sbx_config, timeout_ms: i64) -> c_int {
     set(config, |config| config.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
+}
+
+/// How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
+/// with code 124 and SBX_EXIT_IDLE.
+///
+/// It is idle while no program of sbx_exec runs or is being started, no byte goes through a tunnel or sbx_connect, and
+/// nothing is written to the standard input of its program. What that program does by itself doesn't count, nor
+/// does a connection on which nothing is sent.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_idle_timeout_ms(
+    config: *mut sbx_config,
+    idle_timeout_ms: i64,
+) -> c_int {
+    set(config, |config| {
+        config.set_idle_timeout(input::duration("idle_timeout_ms", idle_timeout_ms)?).map(drop)
+    })
 }

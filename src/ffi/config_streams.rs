@@ -8,8 +8,18 @@ use super::config::{sbx_config, set};
 use super::input;
 use super::queue::sbx_queue;
 use crate::config::{Probe, Stdio};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::event::Queue;
+
+/// One of SBX_STREAM_....
+pub(super) fn mode_of(mode: i32) -> Result<Stdio> {
+    match mode {
+        SBX_STREAM_NULL => Ok(Stdio::Null),
+        SBX_STREAM_DESCRIPTOR => Ok(Stdio::Descriptor),
+        SBX_STREAM_MERGED => Ok(Stdio::Merged),
+        _ => Err(Error::invalid(format!("stream mode {mode}: must be one of SBX_STREAM_..."))),
+    }
+}
 
 /// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
 /// for SBX_STDERR, SBX_STREAM_MERGED.
@@ -20,17 +30,7 @@ use crate::event::Queue;
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: i32, mode: i32) -> c_int {
-    set(config, |config| {
-        let stdio = match mode {
-            SBX_STREAM_NULL => Stdio::Null,
-            SBX_STREAM_DESCRIPTOR => Stdio::Descriptor,
-            SBX_STREAM_MERGED => Stdio::Merged,
-            _ => {
-                return Err(Error::invalid(format!("stream mode {mode}: must be one of SBX_STREAM_...")));
-            }
-        };
-        config.set_stdio(input::stream(stream)?, stdio).map(drop)
-    })
+    set(config, |config| config.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
 /// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each

@@ -3,7 +3,7 @@
 use super::structs::Layout;
 use crate::sandbox::Exit;
 
-/// How a sandbox ended. The caller owns it; zero it or use SBX_EXIT_INIT.
+/// How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_exit {
@@ -11,7 +11,7 @@ pub struct sbx_exit {
     pub size: u32,
     /// Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
     pub reason: i32,
-    /// The program's own code; 128 + n for signal n; 124 when time ran out; 137 when terminated.
+    /// The program's own code; 128 + n for signal n; 124 when time ran out or it was idle; 137 when terminated.
     pub code: i32,
     /// The signal that ended the program, or 0.
     pub signal: i32,

@@ -130,3 +130,14 @@ pub(super) unsafe fn place<'a, T>(what: &str, at: *mut T) -> Result<&'a mut std:
     unsafe { at.cast::<std::mem::MaybeUninit<T>>().as_mut() }
         .ok_or_else(|| Error::invalid(format!("{what}: the place for the result is NULL")))
 }
+
+/// The size of a terminal: rows and columns, each from 1 to 65535.
+pub(super) fn window(rows: u32, columns: u32) -> Result<(u16, u16)> {
+    let number = |what, number: u32| {
+        u16::try_from(number)
+            .ok()
+            .filter(|number| *number != 0)
+            .ok_or_else(|| Error::invalid(format!("pty: {what} {number}: must be from 1 to 65535")))
+    };
+    Ok((number("rows", rows)?, number("columns", columns)?))
+}

@@ -1,5 +1,6 @@
 //! `sbx_sandbox`: its life and the ways to it.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_int};
 use std::os::fd::IntoRawFd;
 
@@ -13,7 +14,7 @@ use super::runtime::{self, sbx_runtime};
 use super::structs::{self, c_text};
 use super::tunnel_map::{TunnelMapObject, sbx_tunnel_map};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::runtime::Runtime;
 use crate::sandbox::Sandbox;
 
@@ -30,6 +31,25 @@ pub(super) struct SandboxObject {
     pub(super) sandbox: Sandbox,
     pub(super) id: CString,
     pub(super) name: Option<CString>,
+    pub(super) tags: BTreeMap<String, CString>,
+}
+
+impl SandboxObject {
+    /// A handle to a sandbox. `None` if it was freed already.
+    pub(super) fn insert(sandbox: Sandbox) -> Result<Option<*mut sbx_sandbox>> {
+        if !sandbox.hold() {
+            return Ok(None);
+        }
+        let tags = sandbox.tags().iter().map(|(name, value)| (name.clone(), c_text(value))).collect();
+        let (id, name, held) = (c_text(sandbox.id()), sandbox.name().map(c_text), sandbox.clone());
+        match handle::insert(Self { sandbox, id, name, tags }) {
+            Ok(handle) => Ok(Some(handle)),
+            Err(error) => {
+                held.release();
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Object for SandboxObject {
@@ -51,9 +71,8 @@ unsafe fn create(
             let config = handle::get::<ConfigObject>(config)?.copy();
             config.check()?;
             let sandbox = start(&runtime::of(runtime)?, &config)?;
-            let object =
-                SandboxObject { id: c_text(sandbox.id()), name: sandbox.name().map(c_text), sandbox };
-            place.write(handle::insert(object)?);
+            let object = SandboxObject::insert(sandbox)?;
+            place.write(object.ok_or_else(|| Error::new(Code::Internal, "a new sandbox was freed"))?);
             Ok(0)
         })
     }
@@ -199,6 +218,36 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
     unsafe { on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
 }
 
+/// Ends the sandbox in good order: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
+/// and ends the sandbox when the program and the last connection have ended. What is left after `grace_ms`
+/// milliseconds is killed. A sandbox without a command ends when every program executed in it has ended; all of
+/// them get the signal.
+///
+/// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and
+/// 137 if the program had to be killed, if there is none, or if the sandbox was still being created. Called
+/// again, it sends the signal again and may shorten the time. Any thread, any time; never blocks: sbx_wait,
+/// SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+///
+/// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative), SBX_EHANDLE, SBX_EFORKED,
+/// SBX_EPANIC.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_stop(
+    sandbox: *mut sbx_sandbox,
+    signal: c_int,
+    grace_ms: i64,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            object.sandbox.stop(signal, input::duration("grace_ms", grace_ms)?).map(|()| 0)
+        })
+    }
+}
+
 /// Connects to a port inside, without any port on the host. The port need not be listed in the config.
 ///
 /// The descriptor is a stream socket, close-on-exec, which the caller owns and closes. Any thread; blocks
@@ -219,11 +268,11 @@ pub unsafe extern "C" fn sbx_connect(sandbox: *mut sbx_sandbox, port: u32, error
     }
 }
 
-/// Sends a signal to the sandbox's program.
+/// Sends a signal to the sandbox's program, not to its children.
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running), SBX_ECLOSED, SBX_EHANDLE,
+/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED, SBX_EHANDLE,
 /// SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
@@ -235,19 +284,13 @@ pub unsafe extern "C" fn sbx_signal(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            if !(1..=64).contains(&signal) {
-                return Err(Error::invalid(format!("signal {signal}: must be from 1 to 64")));
-            }
-            object.sandbox.signal(signal).map(|()| 0)
-        })
-    }
+    unsafe { on::<SandboxObject>(sandbox, error, |object| object.sandbox.signal(signal).map(|()| 0)) }
 }
 
-/// Frees a sandbox and ends it if it still runs; NULL is allowed.
+/// Frees a sandbox and ends it if it still runs; NULL is allowed. Of several handles to the same sandbox
+/// (sbx_sandbox_find) the last one that is freed ends it.
 ///
-/// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
+/// Calls that wait on it return SBX_ECLOSED then. Descriptors that were opened stay the caller's; tunnel maps and
 /// captures live on. Any thread, never blocks.
 ///
 /// # Safety
@@ -256,7 +299,8 @@ pub unsafe extern "C" fn sbx_signal(
 pub unsafe extern "C" fn sbx_sandbox_free(sandbox: *mut sbx_sandbox) {
     or((), || {
         if let Some(object) = handle::take::<SandboxObject>(sandbox)? {
-            object.sandbox.close();
+            // Not when the object is dropped: those who wait on it hold it, and are to return now.
+            object.sandbox.release();
         }
         Ok(())
     });

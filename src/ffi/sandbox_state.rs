@@ -4,12 +4,14 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::IntoRawFd;
 use std::ptr;
 
-use super::call::{on, or, with};
+use super::call::{call, on, or, with};
 use super::captured::sbx_captured;
 use super::codes::{SBX_STATE_ENDED, SBX_STATE_ENDING, SBX_STATE_RUNNING, SBX_STATE_STARTING};
 use super::error::sbx_error;
+use super::runtime::{self, sbx_runtime};
 use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::{handle, input};
+use crate::error::{Code, Error};
 use crate::sandbox::State;
 
 pub(super) fn number(state: State) -> i32 {
@@ -59,6 +61,54 @@ pub unsafe extern "C" fn sbx_sandbox_name(sandbox: *const sbx_sandbox) -> *const
             Ok(object.name.as_ref().map_or(ptr::null(), |name| name.as_ptr()))
         })
     })
+}
+
+/// The value of one of the sandbox's tags: sbx_config_set_tag. The text lives as long as the handle.
+///
+/// Any thread, never blocks. NULL if there is no such tag, or for a bad handle or name.
+///
+/// # Safety
+/// `name` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_tag(sandbox: *const sbx_sandbox, name: *const c_char) -> *const c_char {
+    or(ptr::null(), || {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("tag", name) }?;
+        with(sandbox, |object: &SandboxObject| {
+            Ok(object.tags.get(name).map_or(ptr::null(), |value| value.as_ptr()))
+        })
+    })
+}
+
+/// Finds the sandbox of that name in a runtime (NULL: the default one), if it has not ended.
+///
+/// The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
+/// last handle is freed. Any thread, never blocks.
+///
+/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
+/// NULL also what sbx_runtime_new returns.
+///
+/// # Safety
+/// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
+/// struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_find(
+    runtime: *mut sbx_runtime,
+    name: *const c_char,
+    sandbox: *mut *mut sbx_sandbox,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("sandbox", sandbox)?;
+            let name = input::text("name", name)?;
+            let found = runtime::of(runtime)?.find(name).map(SandboxObject::insert).transpose()?.flatten();
+            let nobody = || Error::new(Code::NotFound, format!("there is no sandbox named {name:?}"));
+            place.write(found.ok_or_else(nobody)?);
+            Ok(0)
+        })
+    }
 }
 
 /// Why the sandbox could not be created, after sbx_create_begin.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
-use crate::sys::channel::Channel;
+use crate::sys::channel::{Channel, wipe};
 
 /// Longer than anything that init has to say.
 const LONGEST: usize = 64;
@@ -24,9 +24,11 @@ impl Init {
 
     /// Asks for something. An init that doesn't read is an error once its backlog is full.
     pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<()> {
-        self.channel
-            .send(&request.encode(), fds)
-            .map_err(|error| Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
+        let mut bytes = request.encode();
+        let sent = self.channel.send(&bytes, fds);
+        // The environment of a program may hold secrets.
+        wipe(&mut bytes);
+        sent.map_err(|error| Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
     }
 
     /// Goes on sending what init could not take before.

@@ -17,7 +17,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files::{Running, Stray, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::{Bench, Command, Control, Creation, Life};
+use crate::sandbox::{Bench, Command, Control, Creation, Executed, Input, Life};
 use crate::tunnel;
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -26,6 +26,10 @@ const LIFE: Kind = Kind(1);
 const CAPTURE: Kind = Kind(2);
 /// The kind of key of operations on files.
 const FILE: Kind = Kind(4);
+/// The executed programs' kind of key.
+const PROCESS: Kind = Kind(3);
+/// The watched standard inputs' kind of key.
+const INPUT: Kind = Kind(6);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -45,7 +49,7 @@ impl Thread {
         host: Arc<Host>,
         budget: Budget,
     ) -> Result<Self> {
-        let control = Control::new(commands.0, reactor.waker(), engine.clone());
+        let control = Control::new(commands.0, reactor.waker(), engine.clone(), budget.clone());
         let mut body = Loop {
             reactor,
             commands: commands.1,
@@ -56,6 +60,8 @@ impl Thread {
             lives: Slab::new(LIFE),
             captures: Slab::new(CAPTURE),
             files: Table::new(FILE),
+            processes: Slab::new(PROCESS),
+            inputs: Slab::new(INPUT),
             numbers: HashMap::new(),
             ending: false,
         };
@@ -107,6 +113,8 @@ struct Loop {
     lives: Slab<Life>,
     captures: Slab<CaptureReader>,
     files: Table,
+    processes: Slab<Executed>,
+    inputs: Slab<Input>,
     numbers: HashMap<u64, Key>,
     ending: bool,
 }
@@ -143,6 +151,12 @@ impl Loop {
         let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
         match (key.kind(), wake) {
             (CAPTURE, _) => self.read_capture(key),
+            (PROCESS, wake) => self.process(key, wake),
+            (INPUT, _) => {
+                if let Some(sandbox) = self.inputs.get_mut(key).map(|input| input.sandbox) {
+                    self.by_number(sandbox, Life::note_activity);
+                }
+            }
             (FILE, Wake::Timer(_)) => {
                 let stray = self.files.late(&mut self.reactor, key);
                 self.end_stray(stray);
@@ -165,12 +179,15 @@ impl Loop {
             engine: &self.engine,
             control: &self.control,
             budget: &self.budget,
+            processes: &mut self.processes,
+            inputs: &mut self.inputs,
         };
         act(life, &mut bench);
         let captures = life.take_captures();
         if life.is_gone()
-            && let Some(life) = self.lives.remove(key)
+            && let Some(mut life) = self.lives.remove(key)
         {
+            life.end_execs(&mut self.reactor, &mut self.processes);
             let number = life.shared().number;
             self.numbers.remove(&number);
             self.files.end_all(&mut self.reactor, number);
@@ -189,6 +206,16 @@ impl Loop {
             Command::Usage(number, curious) => {
                 self.by_number(number, |life, bench| life.ask_usage(bench, curious));
             }
+            Command::Execute { sandbox, number, launch } => {
+                self.by_number(sandbox, |life, bench| life.execute(bench, number, *launch));
+            }
+            Command::Program { sandbox, number, what } => {
+                self.by_number(sandbox, |life, bench| life.ask_program(bench, number, what));
+            }
+            Command::Stop(number, signal, grace) => {
+                self.by_number(number, |life, bench| life.stop(bench, signal, grace));
+            }
+            Command::Drained(number) => self.by_number(number, Life::drained),
             Command::Probe(number) => self.by_number(number, Life::start_probing),
             Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
             Command::File(running) => self.start_file(*running),
@@ -252,8 +279,10 @@ impl Loop {
     fn start_file(&mut self, running: Running) {
         let life = self.numbers.get(&running.sandbox()).and_then(|key| self.lives.get_mut(*key));
         let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
+        let (processes, inputs) = (&mut self.processes, &mut self.inputs);
         self.files.start(&mut self.reactor, budget, running, |running, reactor| {
-            life?.start_file(&mut Bench { reactor, engine, control, budget }, running)
+            let mut bench = Bench { reactor, engine, control, budget, processes, inputs };
+            life?.start_file(&mut bench, running)
         });
     }
 
@@ -286,15 +315,40 @@ impl Loop {
         }
     }
 
+    fn process(&mut self, key: Key, wake: Wake) {
+        let Some(running) = self.processes.get_mut(key) else { return };
+        let sandbox = running.sandbox;
+        let over = match wake {
+            Wake::Timer(_) => return self.by_number(sandbox, |life, bench| life.exec_late(bench, key)),
+            Wake::Ready(_, lane, _) => running.read(&mut self.reactor, key, lane),
+            Wake::Again(_) => {
+                running.read(&mut self.reactor, key, Lane::Front);
+                running.read(&mut self.reactor, key, Lane::Back)
+            }
+        };
+        if over {
+            self.processes.remove(key);
+        }
+    }
+
     /// After a bug: what the wake-up was for can't be trusted any more, and its sandbox ends.
     fn abandon(&mut self, wake: Wake) {
         let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
-        if key.kind() == CAPTURE {
-            self.captures.remove(key);
-        } else if key.kind() == FILE {
-            let stray = self.files.abandon(&mut self.reactor, key);
-            self.end_stray(stray);
-        } else if let Some(life) = self.lives.remove(key) {
+        let key = match key.kind() {
+            CAPTURE => return drop(self.captures.remove(key)),
+            FILE => {
+                let stray = self.files.abandon(&mut self.reactor, key);
+                return self.end_stray(stray);
+            }
+            PROCESS | INPUT => {
+                let process = self.processes.get_mut(key).map(|running| running.sandbox);
+                let input = self.inputs.get_mut(key).map(|input| input.sandbox);
+                process.or(input).and_then(|sandbox| self.numbers.get(&sandbox).copied())
+            }
+            _ => Some(key),
+        };
+        if let Some(mut life) = key.and_then(|key| self.lives.remove(key)) {
+            life.end_execs(&mut self.reactor, &mut self.processes);
             let key = life.shared().number;
             self.numbers.remove(&key);
             self.files.end_all(&mut self.reactor, key);

@@ -158,6 +158,11 @@ impl Runtime {
         list.iter().filter_map(WeakSandbox::upgrade).filter(|one| one.state() != State::Ended).collect()
     }
 
+    /// The sandbox of that name, if there is one that has not ended and that the host still holds.
+    pub fn find(&self, name: &str) -> Option<Sandbox> {
+        self.sandboxes().into_iter().find(|sandbox| sandbox.name() == Some(name))
+    }
+
     /// Ends every sandbox and both threads; returns when they are gone. Every call fails afterwards.
     pub fn shutdown(&self) {
         self.inner.shutdown();

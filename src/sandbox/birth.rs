@@ -1,5 +1,6 @@
 //! The way up: namespaces, links, runsc, init, the program.
 
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use crate::config::PortKind;
 use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
-use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Start};
+use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Source, Start};
 use crate::keeper::wire::keeper::{Reply as FromKeeper, Request as ToKeeper};
 use crate::net::topology;
 use crate::process::{Init, Ours, Streams};
@@ -96,9 +97,15 @@ impl Life {
     }
 
     fn start_program(&mut self, bench: &mut Bench<'_>) -> Result<()> {
-        let Some(plan) = self.plan.as_ref() else { return Ok(()) };
+        let Some(plan) = self.plan.as_mut() else { return Ok(()) };
+        if self.shared.config.command().is_empty() {
+            return self.running(bench);
+        }
         let streams = Streams::open(plan.stdio)?;
-        let start = Start { id: PROGRAM, streams: streams.sources, ..plan.start.clone() };
+        let start = Start { id: PROGRAM, streams: streams.sources, ..mem::take(&mut plan.start) };
+        if streams.sources[0] == Source::Given {
+            self.watch_input(bench, streams.theirs.first());
+        }
         let mut descriptors = [None, None, None];
         let mut captures = [None, None, None];
         for ((ours, descriptor), capture) in streams.ours.into_iter().zip(&mut descriptors).zip(&mut captures)
@@ -114,13 +121,18 @@ impl Life {
         }
         self.shared.update(|facts| (facts.descriptors, facts.captures) = (descriptors, captures));
         self.phase = Phase::Starting;
-        self.ask_init(bench, &ToInit::Start(Box::new(start)), streams.theirs);
+        let mut request = ToInit::Start(Box::new(start));
+        self.ask_init(bench, &request, streams.theirs);
+        if let ToInit::Start(start) = &mut request {
+            plan::wipe(start);
+        }
         Ok(())
     }
 
-    /// The program runs.
+    /// The program runs, or init alone if there is none.
     fn running(&mut self, bench: &mut Bench<'_>) -> Result<()> {
-        let Some(plan) = self.plan.take() else { return Ok(()) };
+        let Some(mut plan) = self.plan.take() else { return Ok(()) };
+        plan::wipe(&mut plan.start);
         if plan.network {
             self.attach(bench, *plan)?;
         }
@@ -136,6 +148,7 @@ impl Life {
         };
         self.shared.update_and_tell(running, EventKind::Started, |_| ());
         self.begin_probing(bench);
+        self.note_activity(bench);
         Ok(())
     }
 

@@ -4,13 +4,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::time::Duration;
 
 use mio::Waker;
 
+use super::exec::{Behind, Launch};
 use super::{Plan, Shared};
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
 use crate::files::Running;
+use crate::reactor::Budget;
 use crate::tunnel;
 
 /// What the control thread is told.
@@ -24,6 +27,29 @@ pub(crate) enum Command {
     Signal(u64, i32),
     /// Find out what it uses; the answer goes to whoever waits for it.
     Usage(u64, SyncSender<()>),
+    /// Execute a program in it.
+    Execute {
+        /// The sandbox.
+        sandbox: u64,
+        /// The program's number, never used twice.
+        number: u64,
+        /// What to execute.
+        launch: Box<Launch>,
+    },
+    /// Something for an executed program.
+    Program {
+        /// The sandbox.
+        sandbox: u64,
+        /// The program.
+        number: u64,
+        /// What is wanted of it.
+        what: Behind,
+    },
+    /// Send its program a signal, and end it when the program has ended and its connections have, or that time
+    /// is over.
+    Stop(u64, i32, Duration),
+    /// The engine accepts no connection to it any more, and the last has ended.
+    Drained(u64),
     /// Find out whether it is ready, if that isn't known.
     Probe(u64),
     /// Begin an operation on files.
@@ -86,12 +112,23 @@ pub(crate) struct Control {
     commands: Sender<Command>,
     waker: Arc<Waker>,
     engine: engine::Handle,
+    budget: Budget,
 }
 
 impl Control {
     /// Over the thread's channel and waker.
-    pub(crate) fn new(commands: Sender<Command>, waker: Arc<Waker>, engine: engine::Handle) -> Self {
-        Self { commands, waker, engine }
+    pub(crate) fn new(
+        commands: Sender<Command>,
+        waker: Arc<Waker>,
+        engine: engine::Handle,
+        budget: Budget,
+    ) -> Self {
+        Self { commands, waker, engine, budget }
+    }
+
+    /// The process's descriptors.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Tells it something. Fails only when the runtime was shut down.

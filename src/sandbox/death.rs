@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::gateway::Gateway;
 use super::life::{Bench, Cause, Life, Phase, START, register};
-use super::{Command, Control, Exit, ExitReason, State, trouble};
+use super::{Command, Control, Exit, ExitReason, State, plan, trouble};
 use crate::engine;
 use crate::error::{Code, Error};
 use crate::keeper::wire::keeper::Request as ToKeeper;
@@ -49,7 +49,7 @@ impl Life {
         if self.phase >= Phase::Ending {
             return;
         }
-        let cause = match (cause, self.started) {
+        let cause = match (self.end_before().unwrap_or(cause), self.started) {
             (cause, Some(_)) => cause,
             // Whatever kept the program from being started, the sandbox was never created.
             (Cause::Failed(error) | Cause::Lost(error), None) => Cause::Failed(error),
@@ -77,10 +77,13 @@ impl Life {
                 .send(engine::Command::RemoveSandbox { key, reply: Box::new(move || drop(detach)) });
         }
         self.gateway = Gateway::default();
-        self.plan = None;
+        if let Some(mut plan) = self.plan.take() {
+            plan::wipe(&mut plan.start);
+        }
         self.loopbacks.clear();
         self.set_deadline(bench, GRACE);
         self.stop_probing(bench);
+        self.stop_minding_idleness(bench);
         self.ask_keeper(bench, &ToKeeper::Kill, vec![]);
     }
 
@@ -174,6 +177,16 @@ impl Life {
         }
     }
 
+    /// How the programs have ended that it took along.
+    pub(super) fn end_of_programs(&self) -> (ExitReason, i32) {
+        match &self.cause {
+            Some(Cause::TimedOut) => (ExitReason::TimedOut, 124),
+            Some(Cause::Idle) => (ExitReason::Idle, 124),
+            Some(Cause::Lost(_)) | None => (ExitReason::EngineLost, 137),
+            Some(Cause::Program(_) | Cause::Terminated | Cause::Failed(_)) => (ExitReason::Terminated, 137),
+        }
+    }
+
     /// After a bug in the control thread: its sandbox is ended by the end of its channel, and told.
     pub(crate) fn abandon(mut self) {
         self.keeper.kill();
@@ -207,6 +220,7 @@ impl Life {
             }
             Cause::Program(status) => (exit(ExitReason::Exited, libc::WEXITSTATUS(status), 0), String::new()),
             Cause::TimedOut => (exit(ExitReason::TimedOut, 124, 0), String::new()),
+            Cause::Idle => (exit(ExitReason::Idle, 124, 0), String::new()),
             Cause::Terminated => (exit(ExitReason::Terminated, 137, 0), String::new()),
             Cause::Lost(error) => (exit(ExitReason::EngineLost, 137, 0), error.message().to_owned()),
         };

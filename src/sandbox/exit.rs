@@ -13,6 +13,8 @@ pub enum ExitReason {
     Signalled = 2,
     /// Its lifetime ran out; `code` is 124.
     TimedOut = 3,
+    /// It was idle for longer than it may be; `code` is 124.
+    Idle = 4,
     /// It was terminated by the host; `code` is 137.
     Terminated = 5,
     /// It needed more memory than it was given; `code` is 137.

@@ -16,10 +16,13 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use super::exec::{Execs, Executed};
 use super::gateway::{Gateway, Purpose};
+use super::idle::{Idle, Input};
 use super::loopback::Loopbacks;
 use super::plan::Plan;
 use super::probing::Probing;
+use super::stop::Stopping;
 use super::{Control, Shared};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -29,7 +32,7 @@ use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::keeper::{Keeper, Program};
 use crate::process::{CaptureReader, Init};
-use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId};
+use crate::reactor::{Budget, Key, Lane, Permit, Reactor, Slab, TimerId};
 
 /// How long a sandbox may take to start. Far beyond what it takes (a tenth of a second) even on a host under
 /// heavy load; what hangs for longer won't come.
@@ -51,6 +54,10 @@ pub(crate) struct Bench<'a> {
     pub(crate) control: &'a Control,
     /// The process's descriptors.
     pub(crate) budget: &'a Budget,
+    /// The executed programs of all sandboxes.
+    pub(crate) processes: &'a mut Slab<Executed>,
+    /// The standard inputs that are watched.
+    pub(crate) inputs: &'a mut Slab<Input>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +79,7 @@ pub(super) enum Cause {
     /// The program ended, with this status of waitpid(2).
     Program(i32),
     TimedOut,
+    Idle,
     Terminated,
     /// Keeper, runsc or init were lost.
     Lost(Error),
@@ -116,6 +124,9 @@ pub(crate) struct Life {
     pub(super) loopbacks: Loopbacks,
     /// Who waits for what the keeper says of its usage.
     pub(super) curious: Vec<SyncSender<()>>,
+    pub(super) execs: Execs,
+    pub(super) idle: Idle,
+    pub(super) stopping: Option<Stopping>,
     /// Init was lost, and the keeper has not said why yet.
     pub(super) doubt: Option<Error>,
     pub(super) started: Option<Instant>,
@@ -161,6 +172,9 @@ impl Life {
             tickets: PROGRAM,
             loopbacks: Loopbacks::default(),
             curious: Vec::new(),
+            execs: Execs::default(),
+            idle: Idle::default(),
+            stopping: None,
             doubt: None,
             started: None,
             stopped: None,
@@ -214,6 +228,8 @@ impl Life {
             self.late(bench);
         }
         self.probe_again(bench);
+        self.mind_stop(bench);
+        self.mind_idleness(bench);
     }
 
     /// The host asks for its end.
@@ -315,8 +331,13 @@ impl Life {
     fn init_says(&mut self, bench: &mut Bench<'_>, reply: FromInit) {
         match (self.phase, reply) {
             (Phase::Booting | Phase::Starting, _) => self.init_says_at_birth(bench, reply),
-            (Phase::Running, FromInit::Exited { id: PROGRAM, status }) => {
-                self.end(bench, Cause::Program(status));
+            (Phase::Running, FromInit::Exited { id: PROGRAM, status }) => self.program_ended(bench, status),
+            (Phase::Running, FromInit::Started { id }) => self.exec_started(bench, id),
+            (Phase::Running, FromInit::Exited { id, status }) if self.execs.know(id) => {
+                self.exec_ended(bench, id, status);
+            }
+            (Phase::Running, FromInit::NotStarted { id, step, errno }) if self.execs.know(id) => {
+                self.exec_refused(bench, id, step, errno);
             }
             (Phase::Running, FromInit::Exited { id, status }) => self.probed(bench, id, status == 0),
             (Phase::Running, FromInit::NotStarted { id, .. }) => self.probed(bench, id, false),

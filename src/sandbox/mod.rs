@@ -3,14 +3,17 @@
 mod birth;
 mod control;
 mod death;
+mod exec;
 mod exit;
 mod gateway;
+mod idle;
 mod life;
 mod loopback;
 mod plan;
 mod probing;
 mod shared;
 mod stats;
+mod stop;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -19,7 +22,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) use control::{Command, Control, Creation};
+pub(crate) use exec::Executed;
+pub use exec::Process;
 pub use exit::{Exit, ExitReason};
+pub(crate) use idle::Input;
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;
 pub(crate) use shared::Shared;
@@ -236,8 +242,10 @@ impl Sandbox {
 
     /// Sends a signal to the program (not to its children).
     pub fn signal(&self, signal: i32) -> Result<()> {
-        if !(1..=64).contains(&signal) {
-            return Err(Error::invalid(format!("signal {signal}: a signal is 1 to 64")));
+        check_signal(signal)?;
+        if self.shared().config.command().is_empty() {
+            let text = format!("sandbox {} has no program of its own to be signalled", self.id());
+            return Err(Error::new(Code::State, text));
         }
         match self.state() {
             State::Running => self.handle.control.send(Command::Signal(self.shared().number, signal)),
@@ -248,11 +256,49 @@ impl Sandbox {
         }
     }
 
+    /// Asks for its end in good order: sends the program a signal (an idle sandbox: every program that was executed
+    /// in it), accepts no further connection, and ends it when the program and the last connection have ended. What
+    /// is left after `grace` is killed. Never blocks.
+    ///
+    /// It ends as its program did, or as terminated if that had to be killed.
+    pub fn stop(&self, signal: i32, grace: Duration) -> Result<()> {
+        check_signal(signal)?;
+        // A runtime that is gone has ended its sandboxes already.
+        let _ = self.handle.control.send(Command::Stop(self.shared().number, signal, grace));
+        Ok(())
+    }
+
     /// Ends it and makes every waiter return [`Code::Closed`].
     pub fn close(&self) {
         self.shared().update(|facts| facts.closed = true);
         let _ = self.terminate();
     }
+
+    /// One more handle of C's to it; false if the last was freed already.
+    pub(crate) fn hold(&self) -> bool {
+        let mut facts = self.shared().facts();
+        facts.handles += usize::from(!facts.closed);
+        !facts.closed
+    }
+
+    /// One handle of C's less; the last closes it.
+    pub(crate) fn release(&self) {
+        let mut facts = self.shared().facts();
+        facts.handles = facts.handles.saturating_sub(1);
+        facts.closed |= facts.handles == 0;
+        let last = facts.closed;
+        drop(facts);
+        if last {
+            self.close();
+        }
+    }
+}
+
+fn check_signal(signal: i32) -> Result<()> {
+    if (1..=64).contains(&signal) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("signal {signal}: a signal is 1 to 64")))
 }
 
 /// The sandbox has ended.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mio::net::TcpListener;
 
-use crate::config::{Config, Mount, Port, PortKind, Probe, Stdio};
+use crate::config::{self, Config, Mount, Port, PortKind, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
@@ -18,6 +18,7 @@ use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
 use crate::runsc::rootfs;
+use crate::sys::channel::wipe as wipe_bytes;
 use crate::tunnel::{Authority, Identity, Tunnel, TunnelMap, listen};
 
 /// The pause between two questions if no probe is configured.
@@ -128,18 +129,28 @@ impl Plan {
 /// How programs of this sandbox are started: everything but number, streams, and, for other programs than
 /// the sandbox's own, arguments.
 pub(super) fn start(config: &Config) -> Start {
-    let user = config.user().map(|user| User {
-        user: user.user.to_string(),
-        group: user.group.as_ref().map(ToString::to_string).unwrap_or_default(),
-    });
     let environment = config.env().iter().map(|(name, value)| format!("{name}={value}").into_bytes());
     Start {
         arguments: config.command().iter().map(|argument| argument.clone().into_bytes()).collect(),
         environment: environment.collect(),
         directory: config.workdir().as_bytes().to_vec(),
-        user: user.unwrap_or_default(),
+        user: config.user().map(user).unwrap_or_default(),
         open_files: config.limits().open_files.unwrap_or(0),
         ..Start::default()
+    }
+}
+
+/// Overwrites the environment of what init was asked to start: it may hold secrets.
+pub(super) fn wipe(start: &mut Start) {
+    start.environment.iter_mut().for_each(|entry| wipe_bytes(entry));
+    start.environment.clear();
+}
+
+/// A user as init wants it.
+pub(super) fn user(user: &config::user::User) -> User {
+    User {
+        user: user.user.to_string(),
+        group: user.group.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Facts {
     pub(crate) usage: Usage,
     /// The host has freed it: waiters return.
     pub(crate) closed: bool,
+    /// C's handles to it.
+    pub(crate) handles: usize,
     /// The host's ends of its program's streams, until they are taken.
     pub(crate) descriptors: [Option<OwnedFd>; 3],
     /// Captures of its program's output streams.
@@ -71,6 +73,7 @@ impl Shared {
             started: None,
             usage: Usage::default(),
             closed: false,
+            handles: 0,
             descriptors: [None, None, None],
             captures: [None, None, None],
         };
@@ -118,31 +121,15 @@ impl Shared {
         timeout: Option<Duration>,
         mut look: impl FnMut(&mut Facts) -> Option<Result<T>>,
     ) -> Result<T> {
-        // A timeout beyond what the clock can say is as good as none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut facts = self.facts();
-        loop {
-            if let Some(found) = look(&mut facts) {
-                return found;
-            }
-            if facts.closed {
-                return Err(Error::new(Code::Closed, format!("sandbox {} was freed", self.id)));
-            }
-            facts = match deadline {
-                None => self.changed.wait(facts).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        let waited = timeout.unwrap_or_default().as_millis();
-                        let message = format!("sandbox {} {what} within {waited} ms", self.id);
-                        return Err(Error::new(Code::TimedOut, message));
-                    }
-                    let (facts, _) =
-                        self.changed.wait_timeout(facts, left).unwrap_or_else(PoisonError::into_inner);
-                    facts
-                }
-            };
-        }
+        let found = wait_on(&self.facts, &self.changed, timeout, |facts| {
+            look(facts).or_else(|| {
+                facts.closed.then(|| Err(Error::new(Code::Closed, format!("sandbox {} was freed", self.id))))
+            })
+        });
+        found.unwrap_or_else(|| {
+            let waited = timeout.unwrap_or_default().as_millis();
+            Err(Error::new(Code::TimedOut, format!("sandbox {} {what} within {waited} ms", self.id)))
+        })
     }
 
     /// It can't be created, or not go on.
@@ -175,5 +162,32 @@ impl Shared {
             fill(&mut event);
             sender.push(event);
         }
+    }
+}
+
+/// Waits until `look` finds what it looks for; `None` if the time has run out before.
+pub(super) fn wait_on<F, T>(
+    facts: &Mutex<F>,
+    changed: &Condvar,
+    timeout: Option<Duration>,
+    mut look: impl FnMut(&mut F) -> Option<T>,
+) -> Option<T> {
+    // A timeout beyond what the clock can say is as good as none.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(found) = look(&mut facts) {
+            return Some(found);
+        }
+        facts = match deadline {
+            None => changed.wait(facts).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return None;
+                }
+                changed.wait_timeout(facts, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
     }
 }

@@ -39,10 +39,22 @@ pub(crate) struct Message {
     pub(crate) truncated: bool,
 }
 
+/// Overwrites what may be a secret. As good as it gets without a promise of the compiler's.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(bytes);
+}
+
 #[derive(Debug)]
 struct Frame {
     bytes: Vec<u8>,
     fds: Vec<OwnedFd>,
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        wipe(&mut self.bytes);
+    }
 }
 
 /// One end of a channel.

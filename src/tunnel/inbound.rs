@@ -36,7 +36,6 @@ const HANDSHAKES: usize = 4;
 const DESCRIPTORS: usize = 2;
 
 /// What is known of a sandbox.
-#[derive(Debug)]
 pub(super) struct Sandbox {
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
@@ -48,7 +47,12 @@ pub(super) struct Sandbox {
     /// Which source address is in use: 0 for the kernel's choice, else 1 + index into the settings.
     pub(super) source: usize,
     pub(super) open: usize,
+    /// No further connection is accepted; told when the last has ended.
+    draining: Option<Option<Drained>>,
 }
+
+/// Who is told that the last connection has ended. Called on the engine's thread: it must not block.
+pub(crate) type Drained = Box<dyn FnOnce() + Send>;
 
 /// All tunnels of a runtime.
 pub(crate) struct Inbound {
@@ -105,6 +109,7 @@ impl Inbound {
             ways: HashMap::new(),
             source: 0,
             open: 0,
+            draining: None,
         };
         self.sandboxes.insert(key, sandbox);
     }
@@ -145,6 +150,9 @@ impl Inbound {
         let Some(known) = self.sandboxes.get(&sandbox) else {
             return reply(Err(Error::new(Code::Closed, "the sandbox has ended")));
         };
+        if known.draining.is_some() {
+            return reply(Err(Error::new(Code::State, "the sandbox is being stopped")));
+        }
         if known.open >= known.settings.max_connections || self.relays.is_full() {
             return reply(Err(limit("too many connections are open")));
         }
@@ -160,8 +168,24 @@ impl Inbound {
         }
     }
 
-    /// Forgets a sandbox: its connections are reset, its listeners and sockets closed.
-    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+    /// Accepts no further connection to a sandbox, but for those that have come already, and tells when the last
+    /// has ended.
+    pub(crate) fn drain(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Drained) {
+        let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
+        for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.accept(reactor, key);
+        }
+        self.close_listeners(reactor, sandbox);
+        let Some(known) = self.sandboxes.get_mut(&sandbox) else { return reply() };
+        if known.open == 0 {
+            known.draining = Some(None);
+            reply();
+        } else {
+            known.draining = Some(Some(reply));
+        }
+    }
+
+    fn close_listeners(&mut self, reactor: &mut Reactor, sandbox: u64) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
             if let Some(listener) = self.listeners.remove(key) {
@@ -171,6 +195,11 @@ impl Inbound {
                 }
             }
         }
+    }
+
+    /// Forgets a sandbox: its connections are reset, its listeners and sockets closed.
+    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        self.close_listeners(reactor, sandbox);
         let relays = self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox);
         for key in relays.map(|(key, _)| key).collect::<Vec<_>>() {
             self.cut(reactor, key, Error::new(Code::Closed, "the sandbox has ended"));
@@ -438,6 +467,11 @@ impl Inbound {
         if let Some(known) = self.sandboxes.get_mut(&relay.sandbox) {
             known.open = known.open.saturating_sub(1);
             known.counters.open.fetch_sub(1, Ordering::Relaxed);
+            if known.open == 0
+                && let Some(reply) = known.draining.as_mut().and_then(Option::take)
+            {
+                reply();
+            }
         }
         self.freed = true;
         Some(relay)

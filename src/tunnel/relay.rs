@@ -165,6 +165,7 @@ impl Relay {
         if moved.up + moved.down > 0 {
             counters.bytes_in.fetch_add(moved.up, Ordering::Relaxed);
             counters.bytes_out.fetch_add(moved.down, Ordering::Relaxed);
+            counters.note_activity(now);
             self.active = now;
         }
         match turn {

@@ -1,8 +1,8 @@
 //! What the engine has to know of a sandbox to bring connections to it, and what it counts.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// How connections reach a sandbox, and their limits.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Default for Settings {
 }
 
 /// What a sandbox's connections have done. Read by anyone at any time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     /// Bytes from clients to the sandbox.
     pub(crate) bytes_in: AtomicU64,
@@ -68,4 +68,35 @@ pub(crate) struct Counters {
     pub(crate) total: AtomicU64,
     /// Connections that found no server, or whose client wasn't allowed.
     pub(crate) refused: AtomicU64,
+    /// When the last byte was moved, in milliseconds since this was made.
+    active: AtomicU64,
+    made: Instant,
+}
+
+impl Counters {
+    /// A byte was moved.
+    pub(crate) fn note_activity(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.made).as_millis();
+        self.active.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When the last byte was moved.
+    pub(crate) fn last_active(&self) -> Instant {
+        let since = Duration::from_millis(self.active.load(Ordering::Relaxed));
+        self.made.checked_add(since).unwrap_or(self.made)
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            made: Instant::now(),
+        }
+    }
 }

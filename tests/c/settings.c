@@ -27,7 +27,19 @@ int main(void) {
     CHECK(sbx_config_set_workdir(config, "/") == 0);
     first_bad(config, "\"relative\"");
 
-    first_bad(sbx_config_new(), "command");
+    config = sbx_config_new(); /* no command: it waits for sbx_exec */
+    CHECK(sbx_config_check(config, NULL) == 0);
+    CHECK(sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR) == 0);
+    first_bad(config, "command");
+    config = sbx_config_new();
+    CHECK(sbx_config_set_secret(config, "1TOKEN", "hunter2") == SBX_EINVALID);
+    first_bad(config, "1TOKEN");
+    config = sbx_config_new();
+    CHECK(sbx_config_set_tag(config, "a tag", "value") == SBX_EINVALID);
+    first_bad(config, "a tag");
+    config = sbx_config_new();
+    CHECK(sbx_config_set_idle_timeout_ms(config, 0) == SBX_EINVALID);
+    first_bad(config, "idle_timeout_ms");
     config = with_command();
     CHECK(sbx_config_set_hostname(config, "a\xff") == SBX_EINVALID);
     first_bad(config, "UTF-8");

@@ -56,6 +56,17 @@ pub(crate) fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }).map(|_| ())
 }
 
+/// Lets this process have as many descriptors as it may; returns the limit that it had before.
+pub(crate) fn raise_descriptors() -> io::Result<libc::rlimit> {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is live.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) })?;
+    let raised = libc::rlimit { rlim_cur: before.rlim_max, rlim_max: before.rlim_max };
+    // SAFETY: as above.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) })?;
+    Ok(before)
+}
+
 /// A child that has ended: its number and status. `None` if all children still run; ECHILD without any.
 pub(crate) fn reap() -> io::Result<Option<(i32, i32)>> {
     let mut status = 0;

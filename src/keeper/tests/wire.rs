@@ -18,34 +18,42 @@ fn source() -> impl Strategy<Value = init::Source> {
 }
 
 fn step() -> impl Strategy<Value = init::Step> {
-    use init::Step::{Directory, Execute, Identity, Message, Process, User};
-    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process])
+    use init::Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
+    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal])
+}
+
+fn window() -> impl Strategy<Value = init::Window> {
+    any::<(u16, u16)>().prop_map(|(rows, columns)| init::Window { rows, columns })
 }
 
 fn start() -> impl Strategy<Value = init::Start> {
     let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
     let streams = [source(), source(), source()];
-    (any::<u32>(), list(), list(), bytes(), user, (any::<bool>(), any::<u32>()), streams).prop_map(
-        |(id, arguments, environment, directory, user, (setuid_allowed, open_files), streams)| init::Start {
+    let terminal = proptest::option::of(window());
+    let others = (any::<bool>(), any::<u32>());
+    (any::<u32>(), list(), list(), bytes(), user, others, streams, terminal).prop_map(
+        |(id, arguments, environment, directory, user, others, streams, terminal)| init::Start {
             id,
             arguments,
             environment,
             directory,
             user,
-            setuid_allowed,
-            open_files,
+            setuid_allowed: others.0,
+            open_files: others.1,
             streams,
+            terminal,
         },
     )
 }
 
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
-    use init::Request::{Connect, Probe, Signal, Start};
+    use init::Request::{Connect, Probe, Resize, Signal, Start};
     prop_oneof![
         start().prop_map(|start| Start(Box::new(start))),
         any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
         any::<(u32, u16)>().prop_map(|(ticket, port)| Connect { ticket, port }),
         any::<(u32, u16)>().prop_map(|(ticket, port)| Probe { ticket, port }),
+        (any::<u32>(), window()).prop_map(|(id, window)| Resize { id, window }),
     ]
 }
 

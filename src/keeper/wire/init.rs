@@ -3,6 +3,8 @@
 //! Init is in the hands of hostile code as soon as anything runs. The library reads what comes from it as it
 //! would read an attacker, and nothing it can say reaches beyond its own sandbox.
 
+use std::fmt;
+
 use super::files;
 use super::{Malformed, Reader, Writer};
 
@@ -37,8 +39,16 @@ impl Source {
     }
 }
 
-/// A program to start. With as many descriptors as streams are `Given`, in order.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Window {
+    pub(crate) rows: u16,
+    pub(crate) columns: u16,
+}
+
+/// A program to start. With as many descriptors as streams are `Given`, in order; with a terminal, with one
+/// descriptor, an AF_UNIX stream that is relayed to it, and no stream is `Given`.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Start {
     /// The library's number for it.
     pub(crate) id: u32,
@@ -56,6 +66,21 @@ pub(crate) struct Start {
     pub(crate) open_files: u32,
     /// Its standard input, output and error.
     pub(crate) streams: [Source; 3],
+    /// A terminal of its own in the place of all three.
+    pub(crate) terminal: Option<Window>,
+}
+
+/// Arguments and environment may be secrets: they are counted only.
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("id", &self.id)
+            .field("arguments", &self.arguments.len())
+            .field("environment", &self.environment.len())
+            .field("streams", &self.streams)
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where starting a program failed.
@@ -74,14 +99,15 @@ pub(crate) enum Step {
     Execute = 4,
     /// Making the process.
     Process = 5,
+    /// Making its terminal.
+    Terminal = 6,
 }
 
 impl Step {
     fn from(value: u8) -> Result<Self, Malformed> {
-        [Self::Message, Self::User, Self::Identity, Self::Directory, Self::Execute, Self::Process]
-            .into_iter()
-            .find(|step| *step as u8 == value)
-            .ok_or(Malformed)
+        use Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
+        let all = [Message, User, Identity, Directory, Execute, Process, Terminal];
+        all.into_iter().find(|step| *step as u8 == value).ok_or(Malformed)
     }
 }
 
@@ -98,6 +124,8 @@ pub(crate) enum Request {
     /// Does anything accept connections on this port, on 127.0.0.1 or the sandbox's address?
     /// Answered by `Probed`.
     Probe { ticket: u32, port: u16 },
+    /// A program's terminal has another size now; its foreground processes are told (SIGWINCH).
+    Resize { id: u32, window: Window },
     /// Have a helper do something to files. With the helper's end of the socket for the outcome, and of the
     /// stream if there is one. Answered on that socket.
     File { ticket: u32, task: Box<files::Task> },
@@ -126,24 +154,28 @@ impl Request {
     /// As bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Start(start) => Writer::of(0)
-                .number(start.id)
-                .list(&start.arguments, |w, a| w.bytes(a))
-                .list(&start.environment, |w, a| w.bytes(a))
-                .bytes(&start.directory)
-                .bytes(start.user.user.as_bytes())
-                .bytes(start.user.group.as_bytes())
-                .flag(start.setuid_allowed)
-                .number(start.open_files)
-                .byte(start.streams[0] as u8)
-                .byte(start.streams[1] as u8)
-                .byte(start.streams[2] as u8)
-                .done(),
+            Self::Start(start) => {
+                let writer = Writer::of(0)
+                    .number(start.id)
+                    .list(&start.arguments, |w, a| w.bytes(a))
+                    .list(&start.environment, |w, a| w.bytes(a))
+                    .bytes(&start.directory)
+                    .bytes(start.user.user.as_bytes())
+                    .bytes(start.user.group.as_bytes())
+                    .flag(start.setuid_allowed)
+                    .number(start.open_files)
+                    .byte(start.streams[0] as u8)
+                    .byte(start.streams[1] as u8)
+                    .byte(start.streams[2] as u8)
+                    .flag(start.terminal.is_some());
+                start.terminal.iter().fold(writer, |w, window| window.put(w)).done()
+            }
             Self::Signal { id, signal, group } => {
                 Writer::of(1).number(*id).signed(*signal).flag(*group).done()
             }
             Self::Connect { ticket, port } => Writer::of(2).number(*ticket).number(u32::from(*port)).done(),
             Self::Probe { ticket, port } => Writer::of(3).number(*ticket).number(u32::from(*port)).done(),
+            Self::Resize { id, window } => window.put(Writer::of(4).number(*id)).done(),
             Self::File { ticket, task } => task.put(Writer::of(16).number(*ticket)).done(),
             Self::EndFile { ticket } => Writer::of(17).number(*ticket).done(),
         }
@@ -166,10 +198,12 @@ impl Request {
                     Source::from(reader.byte()?)?,
                     Source::from(reader.byte()?)?,
                 ],
+                terminal: if reader.flag()? { Some(Window::get(&mut reader)?) } else { None },
             })),
             1 => Self::Signal { id: reader.number()?, signal: reader.signed()?, group: reader.flag()? },
-            2 => Self::Connect { ticket: reader.number()?, port: port(&mut reader)? },
-            3 => Self::Probe { ticket: reader.number()?, port: port(&mut reader)? },
+            2 => Self::Connect { ticket: reader.number()?, port: short(&mut reader)? },
+            3 => Self::Probe { ticket: reader.number()?, port: short(&mut reader)? },
+            4 => Self::Resize { id: reader.number()?, window: Window::get(&mut reader)? },
             16 => Self::File { ticket: reader.number()?, task: Box::new(files::Task::take(&mut reader)?) },
             17 => Self::EndFile { ticket: reader.number()? },
             _ => return Err(Malformed),
@@ -178,7 +212,17 @@ impl Request {
     }
 }
 
-fn port(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
+impl Window {
+    fn put(&self, writer: Writer) -> Writer {
+        writer.number(u32::from(self.rows)).number(u32::from(self.columns))
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { rows: short(reader)?, columns: short(reader)? })
+    }
+}
+
+fn short(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
     u16::try_from(reader.number()?).map_err(|_| Malformed)
 }
 

@@ -12,6 +12,7 @@ pub(super) enum Token {
     Signals,
     Relay { index: u32, side: usize },
     Probe { index: u32 },
+    Terminal { index: u32, side: usize },
 }
 
 impl Token {
@@ -22,6 +23,8 @@ impl Token {
             Self::Relay { index, side: 0 } => 2 | u64::from(index) << 8,
             Self::Relay { index, .. } => 3 | u64::from(index) << 8,
             Self::Probe { index } => 4 | u64::from(index) << 8,
+            Self::Terminal { index, side: 0 } => 5 | u64::from(index) << 8,
+            Self::Terminal { index, .. } => 6 | u64::from(index) << 8,
         }
     }
 
@@ -33,6 +36,8 @@ impl Token {
             2 => Some(Self::Relay { index, side: 0 }),
             3 => Some(Self::Relay { index, side: 1 }),
             4 => Some(Self::Probe { index }),
+            5 => Some(Self::Terminal { index, side: 0 }),
+            6 => Some(Self::Terminal { index, side: 1 }),
             _ => None,
         }
     }

@@ -1,8 +1,8 @@
 //! Init: process 1 of the sandbox.
 //!
 //! It is started by runsc with its channel to the library as descriptor 3, starts programs with the standard
-//! streams that come with the request, reaps, forwards signals, reports statuses, probes ports, and relays to
-//! servers that listen on 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can
+//! streams that come with the request or on a terminal of their own, reaps, forwards signals, reports statuses,
+//! probes ports, and relays to servers that listen on 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can
 //! harm its own sandbox only.
 
 mod events;
@@ -10,6 +10,7 @@ mod files;
 mod probe;
 mod programs;
 mod relay;
+mod terminal;
 mod users;
 
 use std::io;
@@ -18,12 +19,13 @@ use std::process::ExitCode;
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::init::{Reply, Request};
+use crate::wire::init::{Reply, Request, Start, Step};
 use events::{Events, Interest, Token};
 use files::Files;
 use probe::Probes;
 use programs::Programs;
 use relay::Relays;
+use terminal::{Pair, Terminals};
 
 /// The sandbox's own address on eth0, for servers that listen there only.
 const OWN_ADDRESS: [u8; 4] = [192, 0, 0, 2];
@@ -36,6 +38,7 @@ struct Init {
     files: Files,
     relays: Relays,
     probes: Probes,
+    terminals: Terminals,
 }
 
 /// Init's life. When it ends, the sandbox ends.
@@ -65,10 +68,11 @@ fn start() -> io::Result<Init> {
         channel: Channel::new(channel),
         signals,
         events,
-        programs: Programs::default(),
+        programs: Programs::new(system::raise_descriptors()?),
         files: Files::default(),
         relays: Relays::default(),
         probes: Probes::default(),
+        terminals: Terminals::default(),
     })
 }
 
@@ -94,9 +98,15 @@ impl Init {
                             self.say(reply)?;
                         }
                     }
+                    Token::Terminal { index, side } => {
+                        if let Some(id) = self.terminals.ready(&self.events, index, side, ready) {
+                            self.hang_up(id);
+                        }
+                    }
                 }
             }
             self.relays.sweep();
+            self.terminals.sweep();
             let write = if self.channel.wants_write() { Interest::READ_WRITE } else { Interest::READ };
             self.events.change(self.channel.as_raw_fd(), Token::Channel, write)?;
         }
@@ -127,13 +137,17 @@ impl Init {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
         match request {
-            Request::Start(start) => Some(self.programs.start(&start, &fds)),
+            Request::Start(start) => Some(self.start_program(&start, fds)),
             Request::Signal { id, signal, group } => {
                 self.programs.signal(id, signal, group);
                 None
             }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
+            Request::Resize { id, window } => {
+                self.terminals.resize(id, window);
+                None
+            }
             Request::File { ticket, task } => {
                 self.files.start(ticket, &task, fds);
                 None
@@ -143,6 +157,32 @@ impl Init {
                 None
             }
         }
+    }
+
+    fn start_program(&mut self, start: &Start, fds: Vec<OwnedFd>) -> Reply {
+        let Some(window) = start.terminal else { return self.programs.start(start, &fds, None) };
+        let refused = |errno| Reply::NotStarted { id: start.id, step: Step::Terminal, errno };
+        let Ok([host]) = <[OwnedFd; 1]>::try_from(fds) else { return refused(libc::EINVAL) };
+        if !self.terminals.has_room() {
+            return refused(libc::EAGAIN);
+        }
+        let pair = match Pair::open(window) {
+            Ok(pair) => pair,
+            Err(error) => return refused(error.raw_os_error().unwrap_or(libc::EINVAL)),
+        };
+        let reply = self.programs.start(start, &[], Some(&pair.program));
+        if matches!(reply, Reply::Started { .. }) && self.terminals.add(&self.events, start.id, pair, host).is_err()
+        {
+            // Nobody relays it: as if the host had hung up.
+            self.hang_up(start.id);
+        }
+        reply
+    }
+
+    /// A program's terminal is gone. One that is stopped must go on to notice.
+    fn hang_up(&self, id: u32) {
+        self.programs.signal(id, libc::SIGHUP, true);
+        self.programs.signal(id, libc::SIGCONT, true);
     }
 
     /// Takes every child that has ended: programs, and orphans that became ours as process 1.
@@ -156,6 +196,7 @@ impl Init {
                 continue;
             }
             if let Some(id) = self.programs.ended(pid) {
+                self.terminals.leave(&self.events, id);
                 self.say(Reply::Exited { id, status })?;
             }
         }

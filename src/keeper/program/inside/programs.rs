@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::users::{self, Identity};
 use crate::spawn::{self, Command, Executable};
@@ -13,16 +13,35 @@ use crate::wire::init::{Reply, Source, Start, Step};
 /// Where programs are looked for if the environment has no PATH.
 const SEARCH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Running programs, by the library's number.
-#[derive(Debug, Default)]
-pub(super) struct Programs(HashMap<u32, i32>);
+/// What a terminal is called if the environment doesn't say.
+const TERMINAL: &[u8] = b"TERM=xterm";
+
+/// Running programs.
+#[derive(Debug)]
+pub(super) struct Programs {
+    /// Process numbers, by the library's number.
+    running: HashMap<u32, i32>,
+    /// The library's numbers, by process number.
+    numbers: HashMap<i32, u32>,
+    /// The limit of descriptors that a program starts with; init's own is higher.
+    descriptors: libc::rlimit,
+}
 
 impl Programs {
-    /// Starts a program.
-    pub(super) fn start(&mut self, start: &Start, streams: &[OwnedFd]) -> Reply {
-        match run(start, streams) {
+    /// None yet.
+    pub(super) fn new(descriptors: libc::rlimit) -> Self {
+        Self { running: HashMap::new(), numbers: HashMap::new(), descriptors }
+    }
+
+    /// Starts a program, on a terminal if there is one.
+    pub(super) fn start(&mut self, start: &Start, streams: &[OwnedFd], terminal: Option<&OwnedFd>) -> Reply {
+        if self.running.contains_key(&start.id) {
+            return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
+        }
+        match run(start, streams, terminal, &self.descriptors) {
             Ok(pid) => {
-                self.0.insert(start.id, pid);
+                self.running.insert(start.id, pid);
+                self.numbers.insert(pid, start.id);
                 Reply::Started { id: start.id }
             }
             Err((step, errno)) => Reply::NotStarted { id: start.id, step, errno },
@@ -31,7 +50,7 @@ impl Programs {
 
     /// Sends a signal, if the program still runs.
     pub(super) fn signal(&self, id: u32, signal: i32, group: bool) {
-        if let Some(pid) = self.0.get(&id) {
+        if let Some(pid) = self.running.get(&id) {
             // Every program leads a group of its own (setsid).
             // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
             unsafe { libc::kill(if group { -pid } else { *pid }, signal) };
@@ -40,20 +59,28 @@ impl Programs {
 
     /// The library's number of a child that has ended; `None` for an orphan.
     pub(super) fn ended(&mut self, pid: i32) -> Option<u32> {
-        let id = self.0.iter().find_map(|(id, program)| (*program == pid).then_some(*id))?;
-        self.0.remove(&id);
+        let id = self.numbers.remove(&pid)?;
+        self.running.remove(&id);
         Some(id)
     }
 }
 
-fn run(start: &Start, streams: &[OwnedFd]) -> Result<i32, (Step, i32)> {
+fn run(
+    start: &Start,
+    streams: &[OwnedFd],
+    terminal: Option<&OwnedFd>,
+    descriptors: &libc::rlimit,
+) -> Result<i32, (Step, i32)> {
     let malformed = (Step::Message, libc::EINVAL);
     let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>, _> {
         list.iter().map(|text| CString::new(text.as_slice()).map_err(|_| malformed)).collect()
     };
     let name = start.arguments.first().ok_or(malformed)?;
     let null = system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?;
-    let streams = place(&start.streams, streams, &null).ok_or(malformed)?;
+    let streams = match terminal {
+        Some(terminal) => [terminal.as_fd(); 3],
+        None => place(&start.streams, streams, &null).ok_or(malformed)?,
+    };
     let arguments = strings(&start.arguments)?;
     let mut environment = strings(&start.environment)?;
     let identity = users::look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
@@ -67,22 +94,30 @@ fn run(start: &Start, streams: &[OwnedFd]) -> Result<i32, (Step, i32)> {
             SEARCH
         }
     };
+    if terminal.is_some() && variable(&start.environment, b"TERM").is_none() {
+        environment.push(CString::new(TERMINAL).map_err(|_| malformed)?);
+    }
     let directory = CString::new(start.directory.as_slice()).map_err(|_| malformed)?;
     let paths = candidates(name, search).ok_or(malformed)?;
+    let descriptors = match libc::rlim_t::from(start.open_files) {
+        0 => *descriptors,
+        most => libc::rlimit { rlim_cur: most, rlim_max: most },
+    };
     // The child shares this memory until it executes, so what it notes here can be read afterwards.
     let step = Cell::new(Step::Process);
     let mut prepare = || {
         step.set(Step::Identity);
         // SAFETY: setsid takes nothing.
         unsafe { libc::setsid() };
-        become_user(&identity)?;
-        if start.open_files > 0 {
-            let most = libc::rlim_t::from(start.open_files);
-            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-            // SAFETY: one live struct.
-            let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-            system::check(done).map_err(|error| number(&error))?;
+        // SAFETY: the struct is live.
+        let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const descriptors) };
+        system::check(done).map_err(|error| number(&error))?;
+        if let Some(terminal) = terminal {
+            step.set(Step::Terminal);
+            control(terminal, &identity)?;
+            step.set(Step::Identity);
         }
+        become_user(&identity)?;
         if !start.setuid_allowed {
             system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|error| number(&error))?;
         }
@@ -134,6 +169,17 @@ fn candidates(name: &[u8], search: &[u8]) -> Option<Vec<CString>> {
         .filter(|directory| directory.starts_with(b"/"))
         .map(|directory| CString::new([directory, b"/", name].concat()).ok())
         .collect()
+}
+
+/// Makes the terminal this process's own: its user's, and the one that job control goes by.
+fn control(terminal: &OwnedFd, identity: &Identity) -> Result<(), i32> {
+    let fd = terminal.as_raw_fd();
+    // A devpts that keeps its owners does no harm: who has it open may use it, and so may who opens /dev/tty.
+    // SAFETY: fchown takes numbers.
+    unsafe { libc::fchown(fd, identity.user, libc::gid_t::MAX) };
+    // SAFETY: TIOCSCTTY takes a number.
+    system::check(unsafe { libc::ioctl(fd, libc::TIOCSCTTY, 0) }).map_err(|error| number(&error))?;
+    Ok(())
 }
 
 /// The raw calls: libc's own would ask every thread, and this may run in borrowed memory.

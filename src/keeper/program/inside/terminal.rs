@@ -1,0 +1,270 @@
+//! Terminals of programs: made here, in the sandbox's own devpts, and relayed to the library over a stream,
+//! since a descriptor of the sandbox's can't leave it.
+//!
+//! What the host doesn't read stops the reading from the terminal, and so in the end only the program that
+//! writes to it. A terminal ends with its program, once the host has got everything that was written to it; what
+//! the program leaves behind on it is told by SIGHUP, as Linux does when the leader of a session ends (gVisor
+//! doesn't). When the host has closed its end, the program itself is told.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::events::{Events, Interest, Ready, Token};
+use crate::system;
+use crate::wire::init::Window;
+
+/// The most terminals at once.
+const MOST: usize = 4096;
+/// Bytes read at once, and so the most that waits in a direction.
+const BUFFER: usize = 16 * 1024;
+/// Reads a wake-up and direction, so that no terminal holds up the others.
+const TURNS: usize = 8;
+/// The same once the program has ended: beyond what a terminal of gVisor's holds (128 KiB, read by 4 KiB), so
+/// that whoever goes on writing to it is not waited for.
+const LAST_TURNS: usize = 64;
+
+/// A new terminal: the side that is relayed, and the program's.
+#[derive(Debug)]
+pub(super) struct Pair {
+    master: OwnedFd,
+    pub(super) program: OwnedFd,
+}
+
+impl Pair {
+    /// Makes one of that size, which belongs to this user.
+    pub(super) fn open(window: Window) -> io::Result<Self> {
+        let flags = libc::O_RDWR | libc::O_NOCTTY;
+        let master = system::open(c"/dev/ptmx", flags | libc::O_NONBLOCK)?;
+        let unlocked = 0_i32;
+        // SAFETY: TIOCSPTLCK reads a live integer.
+        system::check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) })?;
+        let mut number = 0_u32;
+        // SAFETY: TIOCGPTN writes to a live integer.
+        system::check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) })?;
+        let path = CString::new(format!("/dev/pts/{number}"))?;
+        let program = system::open(&path, flags)?;
+        resize(&master, window)?;
+        Ok(Self { master, program })
+    }
+}
+
+fn resize(master: &OwnedFd, window: Window) -> io::Result<()> {
+    let size = libc::winsize { ws_row: window.rows, ws_col: window.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads a live struct.
+    system::check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(|_| ())
+}
+
+/// One that is relayed. Side 0 is the host's stream, side 1 the terminal.
+#[derive(Debug)]
+struct Terminal {
+    /// The library's number of the program.
+    id: u32,
+    sides: [OwnedFd; 2],
+    /// Read from each side, but not yet taken by the other.
+    waiting: [Vec<u8>; 2],
+    /// Nothing more comes from each side.
+    ended: [bool; 2],
+    /// The program has ended: what has been written is all.
+    left: bool,
+    interest: [Option<Interest>; 2],
+}
+
+/// What became of one after a step.
+enum Left {
+    Open,
+    /// The program's side is closed and all was handed on.
+    Finished,
+    /// The host is gone.
+    HungUp,
+}
+
+/// All terminals.
+#[derive(Debug, Default)]
+pub(super) struct Terminals {
+    slots: Vec<Option<Terminal>>,
+    /// By the program's number.
+    places: HashMap<u32, usize>,
+    /// Slots that came free in this round; events of the old one may still be under way.
+    freed: Vec<usize>,
+    free: Vec<usize>,
+}
+
+impl Terminals {
+    /// Whether there is room for another.
+    pub(super) fn has_room(&self) -> bool {
+        self.places.len() < MOST
+    }
+
+    /// Relays a terminal from now on.
+    pub(super) fn add(&mut self, events: &Events, id: u32, pair: Pair, host: OwnedFd) -> io::Result<()> {
+        system::adopt(std::os::fd::AsFd::as_fd(&host))?;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        let sides = [host, pair.master];
+        let mut terminal = Terminal {
+            id,
+            sides,
+            waiting: Default::default(),
+            ended: [false; 2],
+            left: false,
+            interest: [None; 2],
+        };
+        let watched = terminal.watch(events, index);
+        if let Some(slot) = self.slots.get_mut(index).filter(|_| watched.is_ok()) {
+            *slot = Some(terminal);
+            self.places.insert(id, index);
+        } else {
+            self.freed.push(index);
+        }
+        watched
+    }
+
+    /// Changes the size of a program's terminal, if it has one that is still open.
+    pub(super) fn resize(&self, id: u32, window: Window) {
+        let terminal = self.places.get(&id).and_then(|index| self.slots.get(*index)?.as_ref());
+        // gVisor tells nobody of the new size.
+        if let Some(terminal) = terminal.filter(|terminal| resize(&terminal.sides[1], window).is_ok()) {
+            terminal.tell(libc::SIGWINCH);
+        }
+    }
+
+    /// A program has ended, and its terminal ends with it.
+    pub(super) fn leave(&mut self, events: &Events, id: u32) {
+        let Some(index) = self.places.get(&id).copied() else { return };
+        if let Some(terminal) = self.slots.get_mut(index).and_then(Option::as_mut) {
+            terminal.tell(libc::SIGHUP);
+            terminal.tell(libc::SIGCONT);
+            terminal.left = true;
+        }
+        // Nobody is left to be told of a host that hangs up.
+        let _ = self.ready(events, u32::try_from(index).unwrap_or(u32::MAX), 1, Ready { broken: false });
+    }
+
+    /// Goes on with a terminal. The number of a program whose host has hung up comes back.
+    pub(super) fn ready(&mut self, events: &Events, index: u32, side: usize, ready: Ready) -> Option<u32> {
+        let index = usize::try_from(index).ok()?;
+        let terminal = self.slots.get_mut(index)?.as_mut()?;
+        let left = match side {
+            0 if ready.broken => Left::HungUp,
+            _ => terminal.step(events, index).unwrap_or(Left::HungUp),
+        };
+        let id = terminal.id;
+        let hung_up = matches!(left, Left::HungUp).then_some(id);
+        if !matches!(left, Left::Open) {
+            *self.slots.get_mut(index)? = None;
+            self.places.remove(&id);
+            self.freed.push(index);
+        }
+        hung_up
+    }
+
+    /// The round is over: slots that came free in it may be used again.
+    pub(super) fn sweep(&mut self) {
+        self.free.append(&mut self.freed);
+    }
+}
+
+impl Terminal {
+    /// Sends a signal to the processes in the foreground.
+    fn tell(&self, signal: i32) {
+        let mut group: libc::pid_t = 0;
+        // SAFETY: TIOCGPGRP writes to a live integer.
+        let found = unsafe { libc::ioctl(self.sides[1].as_raw_fd(), libc::TIOCGPGRP, &raw mut group) };
+        if found == 0 && group > 1 {
+            // SAFETY: kill takes numbers.
+            unsafe { libc::kill(-group, signal) };
+        }
+    }
+
+    fn step(&mut self, events: &Events, index: usize) -> io::Result<Left> {
+        self.pump(0)?;
+        self.pump(1)?;
+        if self.ended[1] && self.waiting[1].is_empty() {
+            return Ok(Left::Finished);
+        }
+        self.watch(events, index).map(|()| Left::Open)
+    }
+
+    /// Moves what can be moved now from a side to the other.
+    fn pump(&mut self, side: usize) -> io::Result<()> {
+        let mut buffer = [0_u8; BUFFER];
+        let (from, to) = (&self.sides[side], &self.sides[1 - side]);
+        let last = side == 1 && self.left;
+        for _ in 0..if last { LAST_TURNS } else { TURNS } {
+            if !self.waiting[side].is_empty() {
+                match write(to, &self.waiting[side]) {
+                    Ok(written) => drop(self.waiting[side].drain(..written)),
+                    // Nobody reads a terminal whose processes are gone.
+                    Err(_) if side == 0 => self.waiting[side].clear(),
+                    Err(error) => return Err(error),
+                }
+                if !self.waiting[side].is_empty() {
+                    return Ok(());
+                }
+                self.waiting[side] = Vec::new();
+            }
+            if self.ended[side] {
+                return Ok(());
+            }
+            match read(from, &mut buffer) {
+                Ok(None) => {
+                    self.ended[side] |= last;
+                    return Ok(());
+                }
+                Ok(Some(0)) => self.ended[side] = true,
+                Ok(Some(length)) => self.waiting[side].extend_from_slice(&buffer[..length]),
+                // A terminal without any process.
+                Err(error) if side == 1 && error.raw_os_error() == Some(libc::EIO) => self.ended[side] = true,
+                Err(error) => return Err(error),
+            }
+        }
+        self.ended[side] |= last;
+        Ok(())
+    }
+
+    fn watch(&mut self, events: &Events, index: usize) -> io::Result<()> {
+        for side in 0..2 {
+            let read = !self.ended[side] && self.waiting[side].is_empty();
+            let wanted = Interest { read, write: !self.waiting[1 - side].is_empty() };
+            // The host's side stays in the set, to hear of its end. The terminal's reports its own for ever.
+            let wanted = Some(wanted).filter(|wanted| side == 0 || *wanted != Interest::default());
+            if wanted == self.interest[side] {
+                continue;
+            }
+            let (fd, index) = (self.sides[side].as_raw_fd(), u32::try_from(index).unwrap_or(u32::MAX));
+            match (self.interest[side], wanted) {
+                (None, Some(wanted)) => events.add(fd, Token::Terminal { index, side }, wanted)?,
+                (_, Some(wanted)) => events.change(fd, Token::Terminal { index, side }, wanted)?,
+                (_, None) => events.remove(fd)?,
+            }
+            self.interest[side] = wanted;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what fits. (SIGPIPE is ignored: the standard library sees to that before `main`.)
+fn write(to: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is live and as long as said.
+    let written = unsafe { libc::write(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(written).or_else(|_| again().map(|()| 0))
+}
+
+/// Reads what is there: `None` if nothing is, 0 at the end.
+fn read(from: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    // SAFETY: the buffer is live and as long as said.
+    let length = unsafe { libc::read(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(length).map(Some).or_else(|_| again().map(|()| None))
+}
+
+fn again() -> io::Result<()> {
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    }
+}

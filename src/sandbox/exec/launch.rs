@@ -1,0 +1,142 @@
+//! A program to be executed: everything that can be made on the caller's thread.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::plan;
+use super::record::{Have, Record};
+use crate::config::{Config, Exec};
+use crate::error::{Code, Context, Error, Result};
+use crate::keeper::wire::init::{Source, Start, Window};
+use crate::process::{CaptureReader, Ours, Streams};
+use crate::reactor::{Budget, Permit};
+
+/// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
+/// is gone) has told its waiters by that.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(super) record: Option<Arc<Record>>,
+    pub(super) order: Option<Order>,
+    pub(super) captures: [Option<CaptureReader>; 2],
+    pub(super) timeout: Option<Duration>,
+    /// The captures' descriptors.
+    pub(super) permit: Option<Permit>,
+}
+
+/// What init is to be asked, until it was.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) start: Box<Start>,
+    pub(super) theirs: Vec<OwnedFd>,
+    /// Those descriptors; they are ours until init has taken them.
+    pub(super) permit: Option<Permit>,
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        plan::wipe(&mut self.start);
+    }
+}
+
+impl Order {
+    /// About how many bytes the request to init has.
+    pub(super) fn size(&self) -> usize {
+        let Start { arguments, environment, .. } = &*self.start;
+        arguments.iter().chain(environment).map(|text| text.len() + 4).sum::<usize>() + 64
+    }
+}
+
+impl Launch {
+    /// Prepares a program of a sandbox.
+    pub(super) fn new(sandbox: &str, config: &Config, exec: &Exec, budget: &Budget) -> Result<Self> {
+        let name = exec.command().first().map_or("", String::as_str);
+        let what = format!("the program {name:?} in sandbox {sandbox}");
+        let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
+        let budget = |count| {
+            budget.acquire(count).ok_or_else(|| {
+                Error::new(
+                    Code::Limit,
+                    format!(
+                        "{what}: the process has no descriptors left for its streams: raise the limit (ulimit -n), \
+                         or let other programs end"
+                    ),
+                )
+            })
+        };
+        let mut start = start(config, exec);
+        let mut terminal = Have::Nothing;
+        let mut streams = [Have::Nothing, Have::Nothing, Have::Nothing];
+        let mut captures = [None, None];
+        let mut captured = 0;
+        let theirs;
+        if let Some((rows, columns)) = exec.terminal() {
+            start.terminal = Some(Window { rows, columns });
+            let permit = budget(1)?;
+            let (ours, inside) = UnixStream::pair().context("a socket pair for a terminal")?;
+            ours.set_nonblocking(true).context("a socket pair for a terminal")?;
+            terminal = Have::Descriptor(ours.into(), permit);
+            theirs = vec![inside.into()];
+        } else {
+            let made = Streams::open(exec.streams()).map_err(|error| error.context(&what))?;
+            start.streams = made.sources;
+            for ((index, ours), have) in made.ours.into_iter().enumerate().zip(&mut streams) {
+                match ours {
+                    None => {}
+                    Some(Ours::Descriptor(fd)) => *have = Have::Descriptor(fd, budget(1)?),
+                    Some(Ours::Capture(reader, kept)) => {
+                        *have = Have::Capture(kept);
+                        captured += 1;
+                        if let Some(place) = index.checked_sub(1).and_then(|place| captures.get_mut(place)) {
+                            *place = Some(reader);
+                        }
+                    }
+                }
+            }
+            theirs = made.theirs;
+        }
+        let permit = Some(budget(theirs.len())?);
+        let record = Record::new(what.clone(), events, streams, terminal);
+        Ok(Self {
+            permit: Some(budget(captured)?),
+            record: Some(Arc::new(record)),
+            order: Some(Order { start: Box::new(start), theirs, permit }),
+            captures,
+            timeout: exec.timeout(),
+        })
+    }
+
+    /// What the host knows it by.
+    pub(super) fn record(&self) -> Option<Arc<Record>> {
+        self.record.clone()
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            let text = format!("{}: the sandbox is ending or has ended", record.what);
+            record.end(Err(Error::new(Code::State, text)));
+        }
+    }
+}
+
+/// What isn't said is as for the sandbox's own program.
+fn start(config: &Config, exec: &Exec) -> Start {
+    let mut start = plan::start(config);
+    start.arguments = exec.command().iter().map(|argument| argument.clone().into_bytes()).collect();
+    for (name, value) in exec.env().iter() {
+        let prefix = format!("{name}=");
+        start.environment.retain(|entry| !entry.starts_with(prefix.as_bytes()));
+        start.environment.push(format!("{prefix}{value}").into_bytes());
+    }
+    if let Some(directory) = exec.workdir() {
+        start.directory = directory.as_bytes().to_vec();
+    }
+    if let Some(user) = exec.user() {
+        start.user = plan::user(user);
+    }
+    start.streams = [Source::Null; 3];
+    start
+}
