@@ -17,6 +17,9 @@ mod sandbox;
 mod table;
 mod trouble;
 
+#[cfg(test)]
+mod tests;
+
 pub use entry::{DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileTotals};
 pub use operation::FileOperation;
 pub use request::{FileOptions, FileRequest};

@@ -62,6 +62,17 @@ impl Progress {
         self.changed.notify_all();
     }
 
+    /// How it ended, if it has.
+    #[cfg(test)]
+    pub(super) fn result(&self) -> Option<Result<Arc<Answer>>> {
+        self.state().result.clone()
+    }
+
+    /// The host's end of the stream, once.
+    pub(super) fn take_stream(&self) -> Option<OwnedFd> {
+        self.state().stream.take()
+    }
+
     /// How many more changes may wait.
     pub(super) fn room(&self) -> usize {
         CHANGES.saturating_sub(self.state().changes.len())
@@ -155,7 +166,7 @@ impl FileOperation {
     /// only if the operation ends well; what is written to it is, when its end was shut down and the operation
     /// has ended well.
     pub fn open_stream(&self) -> Result<OwnedFd> {
-        self.0.progress.state().stream.take().ok_or_else(|| {
+        self.0.progress.take_stream().ok_or_else(|| {
             let message = format!("{}: it has no stream, or that was taken before", self.0.progress.title);
             Error::new(Code::State, message)
         })

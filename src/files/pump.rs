@@ -179,15 +179,14 @@ impl Work {
             Self::Changes { rest } => {
                 rest.extend_from_slice(came);
                 let mut stream = &rest[..];
-                let mut room = progress.room();
                 while let Some((record, more)) = files::split(stream).map_err(|_| malformed())? {
-                    if room == 0 {
+                    // Asked anew each time: who makes room in a full queue has us go on, and nobody else.
+                    if progress.room() == 0 {
                         *rest = stream.to_vec();
                         return Ok(false);
                     }
                     let change = Change::from_record(record).map_err(|_| malformed())?;
                     progress.add(FileChange::new(change), tell);
-                    room -= 1;
                     stream = more;
                 }
                 *rest = stream.to_vec();

@@ -14,7 +14,7 @@ use super::request::{FileOptions, FileRequest, Use};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{Event, EventKind, queue};
-use crate::keeper::wire::files::{LONGEST, Outcome, Task};
+use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
 use crate::sys::socket::{Family, Socket};
@@ -35,6 +35,8 @@ pub(crate) struct Running {
     number: u64,
     shared: Arc<Shared>,
     order: Option<Order>,
+    /// Whether the answer is what a path is.
+    asks_what_it_is: bool,
     timeout: Option<Duration>,
     channel: Channel,
     pump: Option<Pump>,
@@ -66,6 +68,7 @@ impl Running {
     ) -> Result<Self> {
         let title = format!("{} in sandbox {}", request.title(), shared.id);
         let (task, purpose) = request.task(options)?;
+        let asks_what_it_is = matches!(task.job, Job::Stat { .. });
         let sender = match (cookie, shared.config.queue()) {
             (Some(cookie), Some((queue, _))) => Some(queue.sender_of_one(cookie)?),
             _ => None,
@@ -87,6 +90,7 @@ impl Running {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             shared: Arc::clone(shared),
             order: Some(Order { task, fds }),
+            asks_what_it_is,
             timeout: options.timeout,
             channel: Channel::with_limit(ours, LONGEST),
             pump,
@@ -176,7 +180,13 @@ impl Running {
             match self.channel.receive() {
                 Ok(message) => {
                     let whole = message.fds.is_empty() && !message.truncated && self.outcome.is_none();
-                    let outcome = Outcome::decode(&message.bytes).ok().filter(|_| whole);
+                    let fits = |outcome: &Outcome| match outcome {
+                        Outcome::Is(_) => self.asks_what_it_is,
+                        Outcome::Done(_) => !self.asks_what_it_is,
+                        Outcome::Failed { .. } => true,
+                    };
+                    let outcome =
+                        Outcome::decode(&message.bytes).ok().filter(|outcome| whole && fits(outcome));
                     self.outcome = Some(outcome.ok_or_else(malformed)?);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

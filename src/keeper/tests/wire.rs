@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::keeper::wire::{init, keeper};
+use crate::keeper::wire::{files, init, keeper};
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..40)
@@ -46,14 +46,36 @@ fn start() -> impl Strategy<Value = init::Start> {
     )
 }
 
+fn file_task() -> impl Strategy<Value = files::Task> {
+    use files::Job::{List, MakeDirectory, Pack, Read, Remove, Rename, Stat, Unpack, Watch, Write};
+    let job = (any::<u8>(), bytes(), bytes(), any::<(u64, u64, u32)>(), any::<[bool; 3]>()).prop_map(
+        |(which, path, to, (offset, limit, mode), [one, two, three])| match which % 10 {
+            0 => Read { path, offset, limit },
+            1 => Write { path, mode, append: one, exclusive: two, parents: three },
+            2 => List { path, limit },
+            3 => Stat { path, follow: one },
+            4 => MakeDirectory { path, mode, parents: one },
+            5 => Remove { path, recursive: one, missing_ok: two },
+            6 => Rename { from: path, to, exclusive: one },
+            7 => Pack { path, limit },
+            8 => Unpack { path, limit, parents: one, keep_owner: two },
+            _ => Watch { path, recursive: one },
+        },
+    );
+    let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
+    (user, job).prop_map(|(user, job)| files::Task { user, job })
+}
+
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
-    use init::Request::{Connect, Probe, Resize, Signal, Start};
+    use init::Request::{Connect, EndFile, File, Probe, Resize, Signal, Start};
     prop_oneof![
         start().prop_map(|start| Start(Box::new(start))),
         any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
         any::<(u32, u16)>().prop_map(|(ticket, port)| Connect { ticket, port }),
         any::<(u32, u16)>().prop_map(|(ticket, port)| Probe { ticket, port }),
         (any::<u32>(), window()).prop_map(|(id, window)| Resize { id, window }),
+        (any::<u32>(), file_task()).prop_map(|(ticket, task)| File { ticket, task: Box::new(task) }),
+        any::<u32>().prop_map(|ticket| EndFile { ticket }),
     ]
 }
 

@@ -1,0 +1,350 @@
+//! Operations on files that go on by themselves: events, streams, ends in the middle, and many at once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::files::{after, content, idle, plain, temporary};
+use common::{PATIENCE, config, eventually, runtime};
+use sbx::{Code, EventKind, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
+
+/// The stream of an operation, waiting for what it is asked.
+fn stream(operation: &FileOperation) -> UnixStream {
+    let stream = UnixStream::from(operation.open_stream().unwrap());
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(PATIENCE).unwrap();
+    stream.set_write_timeout(PATIENCE).unwrap();
+    stream
+}
+
+fn begin(sandbox: &Sandbox, request: FileRequest) -> FileOperation {
+    sandbox.begin_file(request, &plain(), None).unwrap()
+}
+
+fn next(queue: &Queue, kind: EventKind) -> sbx::Event {
+    let mut found = None;
+    eventually("the event came", || {
+        found = queue.next();
+        found.as_ref().is_some_and(|event| event.kind == kind)
+    });
+    found.unwrap()
+}
+
+#[test]
+fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
+    let Some(runtime) = runtime() else { return };
+    let queue = Queue::new(64).unwrap();
+    let mut config = config(&["sleep", "600"]);
+    config.set_queue(&queue, 1).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    let write = FileRequest::Write("/tmp/a".into(), b"content".to_vec());
+    let written = sandbox.begin_file(write, &plain(), Some(77)).unwrap();
+    let event = next(&queue, EventKind::FileDone);
+    assert_eq!((event.cookie, event.code), (77, 0));
+    assert!(written.has_ended());
+    assert_eq!(written.wait(Some(Duration::ZERO)).unwrap().bytes, 7);
+    let read = sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some(78)).unwrap();
+    let event = next(&queue, EventKind::FileDone);
+    assert_eq!((event.cookie, event.code), (78, Code::NotFound.number()));
+    assert!(event.detail.contains("/nowhere"), "{}", event.detail);
+    assert_eq!(read.bytes().unwrap_err().os_error(), Some(libc::ENOENT));
+    // What was not asked for with a cookie isn't told.
+    sandbox.read_file("/tmp/a", &plain()).unwrap();
+    sandbox.terminate().unwrap();
+    assert_eq!(next(&queue, EventKind::Exited).cookie, 1);
+}
+
+#[test]
+fn streams_carry_what_has_no_limit() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    let piece: Vec<u8> = (0..1 << 20).map(|at: u32| u8::try_from(at % 251).unwrap()).collect();
+    let upload = begin(&sandbox, FileRequest::Upload("/tmp/big".into()));
+    let mut up = stream(&upload);
+    for _ in 0..40 {
+        up.write_all(&piece).unwrap();
+    }
+    assert_eq!(upload.wait(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut, "its end is awaited");
+    up.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(upload.wait(PATIENCE).unwrap().bytes, 40 << 20);
+    let download = begin(&sandbox, FileRequest::Download("/tmp/big".into()));
+    let mut down = stream(&download);
+    assert_eq!(download.open_stream().unwrap_err().code(), Code::State, "it is given once");
+    let mut got = vec![0; 1 << 20];
+    for _ in 0..40 {
+        down.read_exact(&mut got).unwrap();
+        assert!(got == piece);
+    }
+    assert_eq!(down.read(&mut got).unwrap(), 0);
+    assert_eq!(download.wait(PATIENCE).unwrap().bytes, 40 << 20);
+    // Whole, it is over the limit, on both sides.
+    let error = sandbox.read_file("/tmp/big", &plain()).unwrap_err();
+    assert_eq!(error.code(), Code::Limit, "{error}");
+    let error = sandbox.write_file("/tmp/big", &vec![0; (16 << 20) + 1], &plain()).unwrap_err();
+    assert_eq!(error.code(), Code::Invalid, "{error}");
+    let more = FileOptions { limit: Some(40 << 20), ..plain() };
+    assert_eq!(sandbox.read_file("/tmp/big", &more).unwrap().len(), 40 << 20);
+}
+
+#[test]
+fn a_huge_file_ends_at_the_limit() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = after(&runtime, "truncate -s 4T /tmp/huge; printf end >> /tmp/huge");
+    let info = sandbox.stat_file("/tmp/huge", &plain()).unwrap();
+    assert_eq!(info.size, (4 << 40) + 3);
+    assert_eq!(sandbox.read_file("/tmp/huge", &plain()).unwrap_err().code(), Code::Limit);
+    let end = FileOptions { offset: 4 << 40, ..plain() };
+    assert_eq!(sandbox.read_file("/tmp/huge", &end).unwrap(), b"end");
+    let limit = FileOptions { limit: Some(1 << 20), ..plain() };
+    let (_scratch, mut file) = temporary("huge");
+    for copied in [
+        sandbox.download_file("/tmp/huge", file.as_fd(), &limit),
+        sandbox.copy_out("/tmp/huge", file.as_fd(), &limit),
+        sandbox.copy_out("/tmp", file.as_fd(), &limit),
+    ] {
+        let error = copied.unwrap_err();
+        assert_eq!(error.code(), Code::Limit, "{error}");
+        assert!(content(&mut file).len() <= 3 << 20);
+    }
+}
+
+#[test]
+fn a_large_directory_is_listed_up_to_the_limit() {
+    let Some(runtime) = runtime() else { return };
+    let make =
+        "mkdir /tmp/many; python3 -c 'for n in range(100001): open(\"/tmp/many/%d\" % n, \"w\").close()'";
+    let sandbox = after(&runtime, make);
+    let error = sandbox.list_directory("/tmp/many", &plain()).unwrap_err();
+    assert_eq!((error.code(), error.os_error()), (Code::Limit, Some(libc::EFBIG)), "{error}");
+    let more = FileOptions { limit: Some(100_001), ..plain() };
+    let entries = sandbox.list_directory("/tmp/many", &more).unwrap();
+    assert_eq!(entries.len(), 100_001);
+    let names: BTreeSet<_> = entries.into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names.len(), 100_001);
+    let removed = sandbox.remove_file("/tmp/many", &FileOptions { recursive: true, ..plain() }).unwrap();
+    assert_eq!(removed.entries, 100_002);
+}
+
+#[test]
+fn a_full_disk_is_an_error_however_the_bytes_came() {
+    let Some(runtime) = runtime() else { return };
+    let mut config = config(&["sleep", "600"]);
+    config.set_disk(8 << 20).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    let (_scratch, mut file) = temporary("full");
+    file.set_len(32 << 20).unwrap();
+    let full = |error: sbx::Error| assert_eq!(error.os_error(), Some(libc::ENOSPC), "{error}");
+    full(sandbox.write_file("/var/a", &vec![1; 12 << 20], &plain()).unwrap_err());
+    sandbox.remove_file("/var/a", &plain()).unwrap();
+    full(sandbox.upload_file("/var/a", file.as_fd(), &plain()).unwrap_err());
+    sandbox.remove_file("/var/a", &plain()).unwrap();
+    file.rewind().unwrap();
+    let upload = begin(&sandbox, FileRequest::Upload("/var/a".into()));
+    let mut up = stream(&upload);
+    // The writer isn't left hanging, and the operation says why.
+    let mut failed = None;
+    for _ in 0..64 {
+        if let Err(error) = up.write_all(&vec![1; 1 << 20]) {
+            failed = Some(error.kind());
+            break;
+        }
+    }
+    assert!(matches!(failed, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "{failed:?}");
+    full(upload.wait(PATIENCE).unwrap_err());
+    sandbox.write_file("/var/a", b"small again", &plain()).unwrap();
+}
+
+#[test]
+fn two_hundred_operations_go_on_at_once() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    let parents = FileOptions { parents: true, ..plain() };
+    let write = |number: usize| {
+        let request =
+            FileRequest::Write(format!("/tmp/many/{number}").into(), number.to_string().into_bytes());
+        sandbox.begin_file(request, &parents, None).unwrap()
+    };
+    let all: Vec<_> = (0..200).map(write).collect();
+    for operation in &all {
+        operation.wait(PATIENCE).unwrap();
+    }
+    let read = |number: usize| begin(&sandbox, FileRequest::Read(format!("/tmp/many/{number}").into()));
+    let all: Vec<_> = (0..200).map(read).collect();
+    for (number, operation) in all.iter().enumerate() {
+        operation.wait(PATIENCE).unwrap();
+        assert_eq!(operation.bytes().unwrap(), number.to_string().into_bytes());
+    }
+    // Those that wait for their host take up places, and one too many is told so.
+    let held: Vec<_> =
+        (0..256).map(|n| begin(&sandbox, FileRequest::Upload(format!("/tmp/h{n}").into()))).collect();
+    let error = begin(&sandbox, FileRequest::Stat("/".into())).wait(PATIENCE).unwrap_err();
+    assert_eq!(error.code(), Code::Limit, "{error}");
+    drop(held);
+    eventually("places come free", || sandbox.stat_file("/", &plain()).is_ok());
+}
+
+#[test]
+fn an_operation_ends_when_asked_late_or_dropped() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    let helpers = || {
+        let names = sandbox.list_directory("/proc", &plain()).unwrap().into_iter().map(|entry| entry.name);
+        names.filter(|name| name.as_bytes()[0].is_ascii_digit()).count()
+    };
+    let before = helpers();
+    let upload = begin(&sandbox, FileRequest::Upload("/tmp/a".into()));
+    let mut up = stream(&upload);
+    up.write_all(b"some").unwrap();
+    upload.cancel();
+    assert_eq!(upload.wait(PATIENCE).unwrap_err().code(), Code::Closed);
+    let soon = FileOptions { timeout: Some(Duration::from_millis(50)), ..plain() };
+    let late = sandbox.begin_file(FileRequest::Upload("/tmp/b".into()), &soon, None).unwrap();
+    let error = late.wait(PATIENCE).unwrap_err();
+    assert_eq!(error.code(), Code::TimedOut, "{error}");
+    assert!(late.has_ended());
+    drop(begin(&sandbox, FileRequest::Upload("/tmp/c".into())));
+    let watch = begin(&sandbox, FileRequest::Watch("/tmp".into()));
+    assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
+    drop(watch);
+    eventually("no helper is left", || helpers() == before);
+}
+
+#[test]
+fn an_operation_ends_with_its_sandbox() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let held: Vec<_> =
+        (0..20).map(|n| begin(&sandbox, FileRequest::Upload(format!("/tmp/{n}").into()))).collect();
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| sandbox.upload_file("/tmp/z", reader.as_fd(), &plain()));
+        eventually("it has begun", || sandbox.stat_file("/tmp/z", &plain()).is_ok());
+        sandbox.terminate().unwrap();
+        sandbox.wait(PATIENCE).unwrap();
+        for operation in &held {
+            let error = operation.wait(Some(Duration::ZERO)).unwrap_err();
+            assert_eq!(error.code(), Code::State, "{error}");
+        }
+        drop(writer);
+        let error = blocked.join().unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::State, "{error}");
+    });
+    let error = sandbox.read_file("/tmp/z", &plain()).unwrap_err();
+    assert_eq!(error.code(), Code::State, "{error}");
+}
+
+#[test]
+fn what_a_host_gives_and_takes_may_fail_too() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    sandbox.write_file("/tmp/a", &vec![7; 4 << 20], &plain()).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let error = sandbox.download_file("/tmp/a", writer.as_fd(), &plain()).unwrap_err();
+    assert_eq!(error.os_error(), Some(libc::EPIPE), "{error}");
+    let directory = File::open("/tmp").unwrap();
+    let error = sandbox.upload_file("/tmp/b", directory.as_fd(), &plain()).unwrap_err();
+    assert_eq!(error.os_error(), Some(libc::EISDIR), "{error}");
+    // A host that goes away in the middle of a download is the operation's end, not the sandbox's.
+    let download = begin(&sandbox, FileRequest::Download("/tmp/a".into()));
+    drop(download.open_stream().unwrap());
+    let error = download.wait(PATIENCE).unwrap_err();
+    assert_eq!((error.code(), error.os_error()), (Code::Closed, Some(libc::EPIPE)), "{error}");
+    assert_eq!(sandbox.stat_file("/tmp/a", &plain()).unwrap().size, 4 << 20);
+}
+
+/// Takes changes until the path's is of that kind.
+fn until(watch: &FileOperation, kind: FileChangeKind, path: &str) {
+    loop {
+        let change = watch.next_change(PATIENCE).unwrap();
+        assert_ne!(change.kind, FileChangeKind::Overflow);
+        if change.kind == kind && change.path == std::path::Path::new(path) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn changes_in_a_directory_are_told() {
+    use FileChangeKind::{Attributes, Created, Modified, MovedFrom, MovedTo, Ready, Removed};
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    let parents = FileOptions { parents: true, ..plain() };
+    sandbox.make_directory("/tmp/w/sub", &parents).unwrap();
+    let recursive = FileOptions { recursive: true, ..plain() };
+    let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &recursive, None).unwrap();
+    let change = watch.next_change(PATIENCE).unwrap();
+    assert_eq!((change.kind, change.path), (Ready, "".into()));
+    let error = watch.next_change(Some(Duration::ZERO)).unwrap_err();
+    assert_eq!(error.code(), Code::TimedOut, "{error}");
+    sandbox.write_file("/tmp/w/a", b"x", &plain()).unwrap();
+    until(&watch, Created, "a");
+    until(&watch, Modified, "a");
+    sandbox.write_file("/tmp/w/a", b"", &FileOptions { mode: Some(0o600), append: true, ..plain() }).unwrap();
+    until(&watch, Attributes, "a");
+    sandbox.rename_file("/tmp/w/a", "/tmp/w/sub/b", &plain()).unwrap();
+    until(&watch, MovedFrom, "a");
+    until(&watch, MovedTo, "sub/b");
+    sandbox.write_file("/tmp/w/new/deep/c", b"x", &parents).unwrap();
+    until(&watch, Created, "new/deep/c");
+    sandbox.rename_file("/tmp/w/new", "/tmp/w/old", &plain()).unwrap();
+    until(&watch, MovedTo, "old");
+    sandbox.remove_file("/tmp/w/old/deep/c", &plain()).unwrap();
+    until(&watch, Removed, "old/deep/c");
+    sandbox.remove_file("/tmp/w", &recursive).unwrap();
+    until(&watch, Removed, "sub/b");
+    let error = loop {
+        match watch.next_change(PATIENCE) {
+            Ok(change) => assert_eq!(change.kind, Removed),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::State, "{error}");
+    watch.wait(PATIENCE).unwrap();
+}
+
+#[test]
+fn changes_wait_for_a_host_that_is_slow_to_take_them() {
+    let Some(runtime) = runtime() else { return };
+    let queue = Queue::new(64).unwrap();
+    let script = "mkdir /tmp/w; until [ -e /tmp/go ]; do sleep 0.05; done; python3 -c 'for n in range(6000): \
+                  open(\"/tmp/w/%d\" % n, \"w\").close()'; echo > /tmp/w/last; exec sleep 600";
+    let mut config = common::script(script);
+    config.set_queue(&queue, 1).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    eventually("the directory is there", || sandbox.stat_file("/tmp/w", &plain()).is_ok());
+    let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &plain(), Some(5)).unwrap();
+    assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
+    assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
+    assert_eq!(watch.next_change(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut);
+    sandbox.write_file("/tmp/go", b"", &plain()).unwrap();
+    eventually("all are made", || sandbox.stat_file("/tmp/w/last", &plain()).is_ok());
+    // Told once, however many there are, until the host has found none.
+    assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
+    assert!(queue.next().is_none());
+    let mut created = 0;
+    loop {
+        let change = watch.next_change(PATIENCE).unwrap();
+        assert_ne!(change.kind, FileChangeKind::Overflow);
+        created += usize::from(change.kind == FileChangeKind::Created);
+        if change.path == std::path::Path::new("last") {
+            break;
+        }
+    }
+    assert_eq!(created, 6001, "none is lost, though more came than wait here");
+}
