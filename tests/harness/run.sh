@@ -44,13 +44,14 @@ execute() (
     cd "$work/checkout"
     exec </dev/null >"$log" 2>&1
     as "$run" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
-        CI="${CI:-}" SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${SBX_LONG:+"SBX_LONG=$SBX_LONG"} \
+        CI="${CI:-}" ${internet:+"SBX_TEST_INTERNET=$internet"} SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${SBX_LONG:+"SBX_LONG=$SBX_LONG"} \
         CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
         timeout $foreground -k 10 "$limit" "$@"
 )
 
 # run_case NAME KIND COMMAND...: KIND is rust or status.
 leaks=0
+internet=
 run_case() {
     case_name=$1
     case_kind=$2
@@ -76,7 +77,7 @@ fi
 : >"$logs/leaks.log"
 
 while IFS='	' read -r name path once <&4; do
-    if [ "$once" = once ]; then
+    if [ "$once" = once ] || [ "$name" = internet ]; then
         continue
     fi
     set --
@@ -111,7 +112,7 @@ while IFS='	' read -r name kind command <&5; do
 done 5<"$work/cases"
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default"
+internet_cases="allowlist default egress"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
@@ -132,7 +133,13 @@ for internet_case in $internet_cases; do
             break
         fi
     fi
-    if [ "$internet_case" = oracle ]; then
+    if [ "$internet_case" = egress ]; then
+        while IFS='	' read -r name path once <&4; do
+            if [ "$name" = internet ]; then
+                run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}"
+            fi
+        done 4<"$work/executables"
+    elif [ "$internet_case" = oracle ]; then
         run_case "internet/$internet_case" status sh tests/harness/internet/oracle.sh "$work/c/sandbox" "$internet"
     else
         run_case "internet/$internet_case" status \

@@ -8,8 +8,23 @@ does arrive and is answered. DIRECTORY gets
 
     ready       when all is laid
     packets     a line for each packet that came over the wire: protocol, source, destination, length, text
-    answered    a line for each connection or datagram that a server out there got
+    answered    a line for each connection or datagram that a server out there got, and for each connection that
+                was reset by the other end
     contacts    a line for each one that a socket of the host itself got (port 4242)
+
+What the servers out there do goes by their port, on every address:
+
+    53, 80, 443, 853    say "reached" and close
+    7                   send back what comes, and end their half when the client ends the other
+    9                   read to the end, then say how many bytes it were, and their CRC
+    11                  read a byte and reset the connection
+    13                  end their half at once and read to the end; how many bytes it were, and their CRC, is written down
+    19                  read a line with a number, send so many MiB, end, and read to the end
+
+9.9.9.9 and 2620:fe::9 refuse all other ports; packets to 9.9.9.10 vanish; 9.9.9.11 is said to be unreachable.
+
+A line "add ADDRESS" or "remove ADDRESS" on standard input gives the host another address, or takes it away; a line in
+DIRECTORY/addresses says when that is done.
 
 Addresses and neighbours are fixed, nothing is announced or asked: in silence `packets` stays empty, but for the
 multicast listener reports (from :: to ff02::16) with which the host's kernel greets its new interface, and which
@@ -24,6 +39,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
@@ -37,6 +53,9 @@ PR_SET_PDEATHSIG = 1
 HOST, FAR = "5.5.5.2", "5.5.5.1"
 HOST6, FAR6 = "2a05:5:5::2", "2a05:5:5::1"
 HOST_MAC, FAR_MAC = "02:00:00:00:55:02", "02:00:00:00:55:01"
+
+REFUSING, REFUSING6 = "9.9.9.9", "2620:fe::9"
+VANISHING, UNREACHABLE = "9.9.9.10", "9.9.9.11"
 
 TCP_PORTS = (53, 80, 443, 853)
 UDP_PORTS = (9, 53, 123, 443)
@@ -76,20 +95,76 @@ def any_address(kind, family):
     return bound
 
 
+def say_reached(connection):
+    connection.sendall(b"reached\n")
+
+
+def echo(connection):
+    while data := connection.recv(1 << 18):
+        connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+
+
+def sink(connection):
+    length = crc = 0
+    while data := connection.recv(1 << 18):
+        length += len(data)
+        crc = zlib.crc32(data, crc)
+    connection.sendall(b"%d %d\n" % (length, crc))
+
+
+def reset(connection):
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def listen_on(connection):
+    connection.shutdown(socket.SHUT_WR)
+    length = crc = 0
+    while data := connection.recv(1 << 18):
+        length += len(data)
+        crc = zlib.crc32(data, crc)
+    return f"{length} {crc}"
+
+
+def source(connection):
+    line = b""
+    while not line.endswith(b"\n") and len(line) < 32 and (byte := connection.recv(1)):
+        line += byte
+    rest = os.urandom((1 << 20) - 8)
+    for number in range(int(line)):
+        connection.sendall(struct.pack(">Q", number) + rest)
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(1 << 16):
+        pass
+
+
+BEHAVIOUR = {7: echo, 9: sink, 11: reset, 13: listen_on, 19: source}
+
+
 def serve_tcp(family, port, contacts):
     listener = any_address(socket.SOCK_STREAM, family)
     listener.bind(("", port))
     listener.listen(128)
+    behave = BEHAVIOUR.get(port, say_reached)
+
+    def one(connection):
+        local = connection.getsockname()[0]
+        try:
+            told = behave(connection)
+            if told is not None:
+                contacts.add(f"told {local} {port} {told}")
+        except ConnectionResetError:
+            contacts.add(f"reset {local} {port}")
+        except (OSError, ValueError):
+            pass
+        connection.close()
 
     def run():
         while True:
             connection, peer = listener.accept()
             contacts.add(f"tcp {peer[0]} {connection.getsockname()[0]} {port}")
-            try:
-                connection.sendall(b"reached\n")
-            except OSError:
-                pass
-            connection.close()
+            threading.Thread(target=one, args=(connection,), daemon=True).start()
 
     threading.Thread(target=run, daemon=True).start()
 
@@ -189,8 +264,12 @@ def internet(directory, laid, go):
         # Whatever comes over the wire is for us.
         ip(family, "rule", "add", "iif", "in0", "lookup", "100")
         ip(family, "route", "add", "local", "default", "dev", "lo", "table", "100")
+    for refusing in (REFUSING + "/32", REFUSING6 + "/128"):
+        ip("address", "add", refusing, "dev", "lo")
+    ip("route", "add", "blackhole", VANISHING, "table", "100")
+    ip("route", "add", "unreachable", UNREACHABLE, "table", "100")
     capture("in0", Lines(os.path.join(directory, "packets")))
-    serve(TCP_PORTS, UDP_PORTS, Lines(os.path.join(directory, "answered")))
+    serve((*TCP_PORTS, *BEHAVIOUR), UDP_PORTS, Lines(os.path.join(directory, "answered")))
     laid.write(b"x")
     signal.pause()
 
@@ -213,8 +292,13 @@ def host(directory, child, laid, go):
     serve((HOST_PORT,), (HOST_PORT,), Lines(os.path.join(directory, "contacts")))
     Lines(os.path.join(directory, "ready")).add("ready")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    while os.read(0, 4096):
-        pass
+    addresses = Lines(os.path.join(directory, "addresses"))
+    for line in sys.stdin:
+        verb, address = line.split()
+        prefix = address + ("/128" if ":" in address else "/32")
+        probing = ["nodad"] if ":" in address and verb == "add" else []
+        ip("address", {"add": "add", "remove": "delete"}[verb], prefix, "dev", "up0", *probing)
+        addresses.add(line.strip())
 
 
 def main():

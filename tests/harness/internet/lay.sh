@@ -4,7 +4,9 @@
 lay_internet() {
     mkdir -p "$1"
     chmod 755 "$1"
-    mkfifo "$1/hold"
+    # Whoever the tests run as may ask for another address of the host.
+    mkfifo -m 622 "$1/hold"
+    chmod 622 "$1/hold"
     # Opened for both ways its standard input never ends by itself, whoever else holds what.
     /usr/bin/python3 -I "$work/checkout/tests/harness/internet/internet.py" "$1" <>"$1/hold" >"$1/log" 2>&1 &
     internet_process=$!

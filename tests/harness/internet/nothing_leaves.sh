@@ -101,6 +101,11 @@ arrived_now=$(arrived)
 [ "$((arrived_now - arrived_before))" -ge "$frames" ] ||
     give_up "of $frames frames only $((arrived_now - arrived_before)) came to the gateway"
 
+# The kernel remembers nothing of what was allowed once.
+tracked=$(nsenter --target "$keeper" --user --net --preserve-credentials \
+    sh -c 'cat /proc/sys/net/netfilter/nf_conntrack_count 2>/dev/null || echo 0')
+[ "$tracked" = 0 ] || give_up "$tracked connections are tracked in the gateway"
+
 exec 3>&-
 status=0
 wait "$host" || status=$?

@@ -1,0 +1,63 @@
+//! The host's own addresses, as its routing knows them at each moment.
+
+use sbx::Policy;
+
+use crate::far::{allowlist, internet};
+
+fn reach(address: &str, port: u16) -> Vec<String> {
+    vec![format!("reach {address} {port}")]
+}
+
+#[test]
+fn an_address_of_the_host_needs_an_entry_of_its_own() {
+    let Some(internet) = internet() else { return };
+    for (address, range, exact) in
+        [("5.5.5.2", "5.5.5.0/24", "5.5.5.2/32"), ("2a05:5:5::2", "2a05:5:5::/64", "2a05:5:5::2/128")]
+    {
+        for policy in [Policy::open(), allowlist(&[range])] {
+            let lines = internet.try_from_inside(&policy, &reach(address, 4242));
+            assert_eq!(lines, [format!("reach {address} 4242 ECONNRESET")]);
+        }
+        // The host's server at that port says "reached".
+        let lines = internet.try_from_inside(&allowlist(&[range, exact]), &reach(address, 4242));
+        assert_eq!(lines, [format!("reach {address} 4242 reached")]);
+    }
+}
+
+#[test]
+fn an_address_that_comes_while_the_sandbox_runs_is_the_hosts_from_then_on() {
+    let Some(internet) = internet() else { return };
+    let mut config = crate::common::config(&[
+        "/usr/bin/python3",
+        "-I",
+        "-c",
+        r#"
+import socket, sys
+for line in sys.stdin:
+    s = socket.socket()
+    s.settimeout(20)
+    try:
+        s.connect((line.strip(), 443))
+        s.sendall(b"probe\n")
+        print(s.recv(64).decode().strip(), flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"#,
+    ]);
+    config.set_stdio(sbx::Stream::Stdin, sbx::Stdio::Descriptor).unwrap();
+    let sandbox = internet.runtime.create(&config).unwrap();
+    let mut input = std::fs::File::from(sandbox.open_stream(sbx::Stream::Stdin).unwrap());
+    let mut ask = |expected: &str| {
+        use std::io::Write;
+        input.write_all(b"25.0.0.1\n").unwrap();
+        crate::common::eventually("no answer", || {
+            let captured = sandbox.captured(sbx::Stream::Stdout).unwrap();
+            String::from_utf8_lossy(&captured.head).trim_end().ends_with(expected)
+        });
+    };
+    ask("reached");
+    internet.change_address("add 25.0.0.1");
+    ask("ConnectionResetError");
+    internet.change_address("remove 25.0.0.1");
+    ask("reached");
+}
