@@ -5,15 +5,20 @@
  *                                                one run of the program RAW... (client/raw.c), in turns
  *   host serve SERVER [CHAIN KEY]                a sandbox with the server and a tunnel to each of its ports,
  *                                                until standard input ends; CHAIN and KEY are PEM files
+ *   host outbound ROOTFS                         a sandbox with /load --lines of that root, its standard streams
+ *                                                joined with this program's
+ *   host policies ROOTFS RUNS COUNT...           RUNS times, for each COUNT: a sandbox with an allowlist of so many
+ *                                                ranges is created and ended
  *
  * lifecycle prints a line for every figure: NAME SIDE MICROSECONDS. With a ROOTFS directory the server is
  * /server in it, as for RAW; with "-" the library's own root file system is used, with SERVER mounted.
- * serve prints the keeper's process id and the tunnels' ports.
+ * policies prints COUNT MICROSECONDS for each creation. serve prints the keeper's process id and the tunnels' ports.
  */
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -242,6 +247,81 @@ static int serve(int argc, char **argv)
     return 0;
 }
 
+/* Everything from one descriptor to the other; the library's descriptors don't block. */
+static bool pump(int from, int to)
+{
+    char data[4096];
+    ssize_t got = read(from, data, sizeof data);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return true;
+    if (got <= 0)
+        return false;
+    if (write_all(to, data, (size_t)got) < 0)
+        die("write");
+    return true;
+}
+
+static int outbound(int argc, char **argv)
+{
+    if (argc != 3)
+        return -1;
+    const char *const command[] = {"/load", "--lines"};
+    sbx_config *config = config_of(command, 2, argv[2], NULL);
+    sbx_config_set_stream(config, SBX_STDIN, SBX_STREAM_DESCRIPTOR);
+    sbx_config_set_stream(config, SBX_STDERR, SBX_STREAM_MERGED);
+    sbx_sandbox *sandbox = NULL;
+    must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+    sbx_config_free(config);
+    int input = sbx_sandbox_open_fd(sandbox, SBX_STDIN, &error);
+    must(input, "sbx_sandbox_open_fd");
+    int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
+    must(output, "sbx_sandbox_open_fd");
+    struct pollfd ends[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = output, .events = POLLIN}};
+    while (poll(ends, 2, -1) > 0 || errno == EINTR) {
+        if (ends[0].revents != 0 && !pump(STDIN_FILENO, input))
+            break;
+        if (ends[1].revents != 0 && !pump(output, STDOUT_FILENO))
+            break;
+    }
+    must(sbx_terminate(sandbox, &error), "sbx_terminate");
+    must(sbx_wait(sandbox, 10000, NULL, &error), "sbx_wait");
+    close(input);
+    close(output);
+    sbx_sandbox_free(sandbox);
+    return 0;
+}
+
+static int policies(int argc, char **argv)
+{
+    if (argc < 5)
+        return -1;
+    const char *const command[] = {"/load", "--lines"};
+    sbx_config *config = config_of(command, 2, argv[2], NULL);
+    sbx_config_set_stream(config, SBX_STDIN, SBX_STREAM_DESCRIPTOR);
+    for (long run = number(argv[3], 1, 1000); run > 0; run--)
+        for (int at = 4; at < argc; at++) {
+            long count = number(argv[at], 0, 130000);
+            sbx_policy *policy = sbx_policy_new_allowlist();
+            for (long index = 0; index < count; index++) {
+                /* Every other /24 from 11.0.0.0 on: none merges with its neighbour. */
+                char range[32];
+                long base = 11L * 65536 + 2 * index;
+                snprintf(range, sizeof range, "%ld.%ld.%ld.0/24", base >> 16, base >> 8 & 255, base & 255);
+                must(sbx_policy_allow_cidr(policy, range), range);
+            }
+            must(sbx_config_set_policy(config, policy), "sbx_config_set_policy");
+            sbx_sandbox *sandbox = NULL;
+            int64_t before = now_ns();
+            must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+            printf("%ld %lld\n", count, (long long)(now_ns() - before) / 1000);
+            fflush(stdout);
+            sbx_policy_free(policy);
+            sbx_sandbox_free(sandbox);
+        }
+    sbx_config_free(config);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     int result = -1;
@@ -250,8 +330,13 @@ int main(int argc, char **argv)
         result = lifecycle(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "serve") == 0)
         result = serve(argc, argv);
+    else if (argc > 1 && strcmp(argv[1], "outbound") == 0)
+        result = outbound(argc, argv);
+    else if (argc > 1 && strcmp(argv[1], "policies") == 0)
+        result = policies(argc, argv);
     if (result < 0) {
-        fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER RAW... | host serve SERVER [CHAIN KEY]\n");
+        fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER RAW... | host serve SERVER [CHAIN KEY]\n"
+                        "       host outbound ROOTFS | host policies ROOTFS RUNS COUNT...\n");
         return 2;
     }
     return result;

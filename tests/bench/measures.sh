@@ -240,3 +240,36 @@ measure_memory() {
         echo "memory: the keeper's is left out, only root can see it"
     fi
 }
+
+# --- egress ------------------------------------------------------------------------------------------------
+
+measure_egress() {
+    if [ "$(id -u)" != 0 ]; then
+        echo "egress: left out, the kernel's NAT needs root"
+        return
+    fi
+    unshare --net --mount sh "$here/egress.sh" "$here" "$work" "$bin" "$user" "$runs" "$duration" ||
+        give_up "egress failed"
+    report_egress
+}
+
+report_egress() {
+    for name in up up-4 down down-4; do
+        figure "egress-$name" nat Gbit/s ">=0.8"
+        figure "egress-$name" pasta Gbit/s ">=1"
+    done
+    figure egress-rtt nat us
+    figure egress-rtt pasta us "<=1"
+    for name in connects connects-8; do
+        figure "egress-$name" nat conn/s
+        figure "egress-$name" pasta conn/s ">=1"
+    done
+    for name in denied-by-sets denied-by-verdict rtt99-quiet rtt99-loading create-1 create-10000 create-100000; do
+        printf '%-26s %10s us\n' "egress-$name" "$(median "$work/runs.egress-$name.ours")"
+    done
+    awk -v none="$(median "$work/runs.egress-create-1.ours")" -v ten="$(median "$work/runs.egress-create-10000.ours")" \
+        -v hundred="$(median "$work/runs.egress-create-100000.ours")" 'BEGIN {
+        ten = (ten - none) / 1000; hundred = (hundred - none) / 1000
+        printf "%-26s %10.3g ms  (budget <=50: %s)\n", "10,000 ranges", ten, ten <= 50 ? "met" : "MISSED"
+        printf "%-26s %10.3g ms  (budget <=1000: %s)\n", "100,000 ranges", hundred, hundred <= 1000 ? "met" : "MISSED" }'
+}

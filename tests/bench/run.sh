@@ -1,7 +1,7 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|tunnel|tls|memory]...     without a word: all of them
+#   sh tests/bench/run.sh [start|terminate|tunnel|tls|memory|egress]...     without a word: all of them
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -15,7 +15,7 @@
 #   BENCH_MS         milliseconds of each throughput run (1000)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
-# Needs a C compiler, OpenSSL's headers, HAProxy and nginx with its stream module, from Debian's packages; root
+# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress pasta and nft, from Debian's packages; root
 # installs what is missing. Without root the peers join the sandbox's gateway as its owner. 10,000 connections need
 # a limit of 21,000 descriptors, which is raised where that is allowed; else they are as many as fit.
 set -eu
@@ -47,6 +47,12 @@ install_peers() {
     PATH=$PATH:/usr/sbin:/sbin
     command -v haproxy >/dev/null || missing="$missing haproxy"
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing nginx-light libnginx-mod-stream"
+    case " $* " in
+    *" egress "*)
+        command -v pasta >/dev/null || missing="$missing passt"
+        command -v nft >/dev/null || missing="$missing nftables"
+        ;;
+    esac
     [ -n "$missing" ] || return 0
     [ "$(id -u)" = 0 ] || give_up "missing:$missing; install them: apt-get install$missing"
     echo "installing$missing" >&2
@@ -64,6 +70,7 @@ build() {
     flags="-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror"
     cc $flags -static -pthread "$here/client/server.c" -o "$bin/server"
     cc $flags -pthread "$here/client/load.c" -o "$bin/load" -lssl -lcrypto
+    cc $flags -static -pthread -Wl,--no-warnings "$here/client/load.c" -o "$bin/load-static" -lssl -lcrypto
     cc $flags "$here/client/into.c" -o "$bin/into"
     cc $flags "$here/client/raw.c" -o "$bin/raw"
     cp "$library"/libsbx.so* "$bin/"
@@ -90,11 +97,11 @@ clean_up() {
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate tunnel tls memory
+[ $# -gt 0 ] || set -- start terminate tunnel tls memory egress
 for what in "$@"; do
     case $what in
-    start | terminate | tunnel | tls | memory) ;;
-    *) give_up "\"$what\" is none of start, terminate, tunnel, tls, memory" ;;
+    start | terminate | tunnel | tls | memory | egress) ;;
+    *) give_up "\"$what\" is none of start, terminate, tunnel, tls, memory, egress" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}
@@ -105,7 +112,7 @@ read -r load _ </proc/loadavg
 echo "$(nproc) processors, load $load before the start$(awk -v load="$load" 'BEGIN {
     if (load > 0.5) printf ": others are at work, the figures will be rough" }')"
 
-install_peers
+install_peers "$@"
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 # A proxy has two descriptors a connection.
 most_idle=$((($(ulimit -n) - 1000) / 2))

@@ -2,10 +2,13 @@
  * The load client: one measurement, one number on standard output.
  *
  *   load [--tls] [--in PID] MODE ADDRESS:PORT COUNT AMOUNT
+ *   load --lines               the four words from each line of standard input, until that ends
  *
  *   up        COUNT connections, AMOUNT milliseconds, to a sink        Gbit/s
  *   down      the same, from a source                                  Gbit/s
  *   rtt       COUNT connections, AMOUNT round trips each of one byte   median in microseconds
+ *   rtt99     the same                                                 99th percentile in microseconds
+ *   denied    COUNT threads, AMOUNT attempts each at what refuses      median in microseconds
  *   connects  COUNT threads, AMOUNT connections altogether, each       connections (with --tls
  *             carrying one byte there and back                         handshakes) a second
  *   idle      COUNT connections, one byte there and back on each, then "ready"; they stay until
@@ -24,6 +27,7 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "namespace.h"
 
@@ -166,6 +170,24 @@ static void run_connects(struct worker *worker)
     pthread_barrier_wait(&start);
 }
 
+/* A refusal may come from connect() or, where a relay has taken the connection, from the first read. */
+static void run_denied(struct worker *worker)
+{
+    pthread_barrier_wait(&start);
+    for (long index = 0; index < worker->amount; index++) {
+        char byte;
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int64_t before = now_ns();
+        if (fd < 0)
+            die("socket");
+        if (connect(fd, (struct sockaddr *)&target, sizeof target) == 0 && read(fd, &byte, 1) >= 0)
+            die("port %d doesn't refuse", ntohs(target.sin_port));
+        worker->samples[index] = now_ns() - before;
+        close(fd);
+    }
+    pthread_barrier_wait(&start);
+}
+
 static void *worker_thread(void *argument)
 {
     struct worker *worker = argument;
@@ -233,11 +255,47 @@ static void set_up_tls(void)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: load [--tls] [--in PID] up|down|rtt|connects|idle ADDRESS:PORT COUNT AMOUNT\n");
+    fprintf(stderr, "usage: load [--tls] [--in PID] up|down|rtt|rtt99|denied|connects|idle ADDRESS:PORT COUNT AMOUNT\n"
+                    "       load --lines\n");
     return 2;
 }
 
+static int one(int argc, char **argv);
+
+/* A process each: what one leaves behind doesn't slow the next. */
+static int lines(void)
+{
+    char line[256], *words[6];
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        int count = 1, status;
+        words[0] = "load";
+        for (char *word = strtok(line, " \n"); word != NULL && count < 5; word = strtok(NULL, " \n"))
+            words[count++] = word;
+        words[count] = NULL;
+        pid_t child = fork();
+        if (child < 0)
+            die("fork");
+        if (child == 0) {
+            int result = one(count, words);
+            fflush(stdout);
+            _exit(result);
+        }
+        if (waitpid(child, &status, 0) < 0)
+            die("waitpid");
+        if (status != 0) {
+            printf("failed\n");
+            fflush(stdout);
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
+{
+    return argc == 2 && strcmp(argv[1], "--lines") == 0 ? lines() : one(argc, argv);
+}
+
+static int one(int argc, char **argv)
 {
     int index = 1;
     bool encrypted = false;
@@ -279,8 +337,10 @@ int main(int argc, char **argv)
         return 0;
     }
 
-    bool rtt = strcmp(mode, "rtt") == 0, connects = strcmp(mode, "connects") == 0;
-    void (*run)(struct worker *) = rtt                          ? run_rtt
+    bool tail = strcmp(mode, "rtt99") == 0, denied = strcmp(mode, "denied") == 0;
+    bool rtt = strcmp(mode, "rtt") == 0 || tail || denied, connects = strcmp(mode, "connects") == 0;
+    void (*run)(struct worker *) = denied                       ? run_denied
+                                   : rtt                        ? run_rtt
                                    : connects                   ? run_connects
                                    : strcmp(mode, "up") == 0    ? run_up
                                    : strcmp(mode, "down") == 0  ? run_down
@@ -300,7 +360,7 @@ int main(int argc, char **argv)
     if (rtt) {
         size_t all = (size_t)(count * amount);
         qsort(samples, all, sizeof *samples, compare);
-        printf("%.1f\n", (double)samples[all / 2] / 1000.0);
+        printf("%.1f\n", (double)samples[tail ? all - 1 - all / 100 : all / 2] / 1000.0);
     } else if (connects) {
         printf("%.0f\n", (double)(amount / count * count) * 1e9 / (double)took);
     } else {

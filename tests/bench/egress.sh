@@ -1,0 +1,187 @@
+#!/bin/sh
+# What leaves a sandbox, against its peers: sh egress.sh HERE WORK BIN USER RUNS MS
+#
+# run.sh starts it in network and mount namespaces of its own; they stand for the host and go with it, so nothing of
+# the machine's own network is touched. Figures are left in WORK.
+#
+# Every side is runsc with the same root file system and the same load client in it, and reaches the same server in a
+# network namespace of its own. They differ in what is between: the library's relay; the kernel's NAT, as a bridge of
+# docker's has it (a veth pair, ip_forward, nftables' masquerade); pasta.
+set -eu
+here=$1
+work=$2
+bin=$3
+user=$4
+runs=$5
+duration=$6
+started=
+give_up() {
+    echo "bench: $*" >&2
+    exit 1
+}
+as_user() {
+    unset XDG_RUNTIME_DIR
+    exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
+}
+. "$here/figures.sh"
+
+far_address=44.1.1.1
+
+# A process that holds a network namespace: sets held.
+hold_namespace() {
+    rm -f "$work/held"
+    unshare --net sh -c 'echo $$ >"$0"; exec sleep 100000' "$work/held" &
+    started="$started $!"
+    until [ -s "$work/held" ]; do sleep 0.05; done
+    held=$(cat "$work/held")
+}
+
+# in_far COMMAND...: in the far namespace. in_natted: in the one behind the kernel's NAT.
+in_far() { nsenter "--net=/proc/$far/ns/net" "$@"; }
+in_natted() { nsenter "--net=/proc/$natted/ns/net" "$@"; }
+
+lay_egress() {
+    ip link set lo up
+    hold_namespace
+    far=$held
+    ip link add up0 type veth peer name far0 netns "$far"
+    ip address add 44.1.1.2/24 dev up0
+    ip link set up0 up
+    ip route add default via $far_address
+    in_far ip address add $far_address/24 dev far0
+    in_far ip link set lo up
+    in_far ip link set far0 up
+    in_far "$bin/server" sink:7001 source:7002 echo:7003 hold:7004 </dev/null >"$work/far.log" 2>&1 &
+    started="$started $!"
+
+    hold_namespace
+    natted=$held
+    ip link add nat0 type veth peer name eth0 netns "$natted"
+    ip address add 10.99.0.1/24 dev nat0
+    ip link set nat0 up
+    in_natted ip address add 10.99.0.2/24 dev eth0
+    in_natted ip link set lo up
+    in_natted ip link set eth0 up
+    in_natted ip route add default via 10.99.0.1
+    echo 1 >/proc/sys/net/ipv4/ip_forward
+    nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "up0" masquerade; } }
+        table ip filter { chain forward { type filter hook forward priority filter; ct state established,related accept; } }'
+}
+
+# side_command SIDE: runs the load client in runsc, its streams joined with ours.
+runsc_command="$bin/runsc --ignore-cgroups --overlay2=root:memory --network=sandbox"
+side_command() {
+    case $1 in
+    ours) as_user "$bin/host" outbound "$work/egress-root" ;;
+    nat) exec nsenter "--net=/proc/$natted/ns/net" $runsc_command "--root=$work/nat-state" \
+        run "--bundle=$work/egress-bundle" egress-nat ;;
+    pasta) as_user pasta --config-net --quiet -t none -u none -T none -U none -- \
+        $runsc_command "--root=$work/state/pasta" run "--bundle=$work/egress-bundle" egress-pasta ;;
+    esac
+}
+
+# start_side SIDE: from here on it can be asked, over two descriptors of this shell's.
+start_side() {
+    mkfifo "$work/$1.in" "$work/$1.out"
+    side_command "$1" <"$work/$1.in" >"$work/$1.out" 2>"$work/$1.err" &
+    started="$started $!"
+    case $1 in
+    ours) exec 3>"$work/$1.in" 4<"$work/$1.out" ;;
+    nat) exec 5>"$work/$1.in" 6<"$work/$1.out" ;;
+    pasta) exec 7>"$work/$1.in" 8<"$work/$1.out" ;;
+    esac
+}
+
+# ask SIDE WORDS...: sets value.
+ask() {
+    asked=$1
+    shift
+    case $asked in
+    ours) echo "$*" >&3; read -r value <&4 || value= ;;
+    nat) echo "$*" >&5; read -r value <&6 || value= ;;
+    pasta) echo "$*" >&7; read -r value <&8 || value= ;;
+    esac
+    case $value in
+    '' | *[!0-9.]*) cat "$work/$asked.err" >&2; give_up "$asked: $*: ${value:-no answer}" ;;
+    esac
+}
+
+# One run of everything, the sides right after each other.
+egress_round() {
+    for line in "up sink:7001 up 1 $duration" "up-4 sink:7001 up 4 $duration" "down source:7002 down 1 $duration" \
+        "down-4 source:7002 down 4 $duration" "rtt echo:7003 rtt 1 3000" "connects hold:7004 connects 1 500" \
+        "connects-8 hold:7004 connects 8 800"; do
+        # shellcheck disable=SC2086 # words
+        set -- $line
+        for side in $sides; do
+            ask "$side" "$3" "$far_address:${2#*:}" "$4" "$5"
+            record "egress-$1" "$side" "$value"
+        done
+    done
+}
+
+# How long a live flow's round trips take at worst while a list is loaded, and how long that takes.
+measure_policies() {
+    (as_user "$bin/host" policies "$work/egress-root" "$runs" 1 10000 100000) >"$work/policies" ||
+        give_up "sandboxes with long lists failed"
+    while read -r count microseconds; do
+        record "egress-create-$count" ours "$microseconds"
+    done <"$work/policies"
+    ask ours rtt99 $far_address:7003 1 20000
+    record egress-rtt99-quiet ours "$value"
+    (as_user "$bin/host" policies "$work/egress-root" 3 100000) >/dev/null &
+    loading=$!
+    ask ours rtt99 $far_address:7003 1 20000
+    record egress-rtt99-loading ours "$value"
+    wait "$loading"
+}
+
+# reversed WORDS...
+reversed() {
+    turned=
+    for word in "$@"; do
+        turned="$word $turned"
+    done
+    echo "$turned"
+}
+
+egress_main() {
+    sides="ours nat pasta"
+    mkdir -p "$work/egress-root/proc" "$work/egress-root/dev" "$work/egress-root/sys" "$work/egress-root/tmp" \
+        "$work/egress-root/etc" "$work/egress-bundle" "$work/nat-state"
+    cp "$bin/load-static" "$work/egress-root/load"
+    sed -e "s|@ROOT@|$work/egress-root|" -e 's|\["/server", "byte"\]|["/load", "--lines"]|' \
+        -e 's|"namespaces": \[|&{ "type": "network", "path": "/proc/self/ns/net" }, |' \
+        "$here/bundle.json" >"$work/egress-bundle/config.json"
+    lay_egress
+    for side in $sides; do
+        start_side "$side"
+    done
+    round=1
+    while [ "$round" -le "$runs" ]; do
+        egress_round
+        # shellcheck disable=SC2086 # words
+        sides=$(reversed $sides)
+        round=$((round + 1))
+    done
+    # What the policy's sets refuse, and what the library's own verdict does (an address of the host's).
+    ask ours denied 10.1.2.3:80 1 500
+    record egress-denied-by-sets ours "$value"
+    ask ours denied 44.1.1.2:80 1 500
+    record egress-denied-by-verdict ours "$value"
+    measure_policies
+}
+
+clean_up() {
+    status=$?
+    trap - EXIT INT TERM
+    exec 3>&- 5>&- 7>&-
+    for pid in $started; do
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    exit $status
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+egress_main
