@@ -119,7 +119,12 @@ func (r *Runtime) Create(ctx context.Context, config *Config) (*Sandbox, error) 
 	return s, nil
 }
 
+// starting bounds the threads that are in the library at once while many goroutines create.
+var starting = make(chan struct{}, 4)
+
 func (r *Runtime) begin(l *life, config *Config) error {
+	starting <- struct{}{}
+	defer func() { <-starting }()
 	// Its first event may come before the call returns.
 	l.mutex.Lock()
 	defer l.mutex.Unlock()

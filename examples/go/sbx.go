@@ -17,8 +17,6 @@
 package sbx
 
 /*
-#cgo !sbx_static pkg-config: sbx
-#cgo sbx_static pkg-config: --static sbx
 #include <stdlib.h>
 #include <sbx.h>
 */

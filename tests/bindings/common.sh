@@ -20,14 +20,28 @@ add_case() {
     printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/cases"
 }
 
-# The library as it was just built, for who asks pkg-config: the shared one, and the static one by itself.
+# The library as it was just built, for who asks pkg-config: the shared one, and the static one by itself. The
+# paths are the same in every run: Go's build cache doesn't look at what pkg-config answers.
+bindings=$(pwd)/target/bindings
 make_pkg_config() {
-    mkdir -p "$work/pkgconfig" "$work/static"
-    ln -sf "$(pwd)/target/debug/libsbx.a" "$work/static/libsbx.a"
-    sed "s|^prefix=.*|prefix=$(pwd)|; s|^libdir=.*|libdir=$work/target/debug/deps|; s| -Wl,-rpath,.*||" \
-        examples/pkgconfig/sbx.pc >"$work/pkgconfig/sbx.pc"
-    sed "s|^prefix=.*|prefix=$(pwd)|; s|^libdir=.*|libdir=$work/static|; s| -Wl,-rpath,.*||" \
-        examples/pkgconfig/sbx.pc >"$work/static/sbx.pc"
+    mkdir -p "$bindings/shared" "$bindings/static"
+    ln -sf "$(pwd)/target/debug/libsbx.a" "$bindings/static/libsbx.a"
+    sed "s|^prefix=.*|prefix=$(pwd)|; s|^libdir=.*|libdir=$(pwd)/target/debug|; s| -Wl,-rpath,.*||" \
+        examples/pkgconfig/sbx.pc >"$bindings/shared/sbx.pc"
+    sed "s|^prefix=.*|prefix=$(pwd)|; s|^libdir=.*|libdir=$bindings/static|; s| -Wl,-rpath,.*||" \
+        examples/pkgconfig/sbx.pc >"$bindings/static/sbx.pc"
 }
 need_packages pkg-config:pkgconf
 make_pkg_config
+
+# A plug-in with a second copy of the library, linked statically and hidden, for hosts that have one already.
+make_plugin() {
+    mkdir -p "$work/plugin"
+    c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror -shared -fPIC -fvisibility=hidden -Wl,--exclude-libs,ALL \
+        -Iexamples/cpp tests/bindings/plugin.cpp \
+        $(PKG_CONFIG_PATH=$bindings/static pkg-config --static --cflags --libs sbx) -o "$work/plugin/libplugin.so"
+}
+# Whatever the filter: the cases that use it say so if it isn't there.
+if wanted_any cpp/tests cpp/sanitized go/two-copies && ! make_plugin >"$logs/plugin.log" 2>&1; then
+    record_status "plugin compiles" 1 "$logs/plugin.log"
+fi

@@ -4,12 +4,29 @@ cpp_compile() {
     c++ -std=c++17 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -g "$@"
 }
 
-if wanted_any cpp/http_server; then
+cpp_with_cmake() {
+    PKG_CONFIG_PATH=$bindings/shared cmake -S examples/cpp -B "$work/cpp/cmake" -DCMAKE_BUILD_TYPE=Release \
+        -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON && cmake --build "$work/cpp/cmake"
+}
+
+if wanted_any cpp/http_server cpp/tests cpp/sanitized cpp/cmake; then
+    need_packages cmake:cmake make:make
     if ! pkg-config --exists libcurl; then
         need_packages "/usr/include/$(cc -dumpmachine)/curl/curl.h:libcurl4-openssl-dev"
     fi
     mkdir -p "$work/cpp"
-    cpp_flags=$(PKG_CONFIG_PATH=$work/pkgconfig pkg-config --cflags --libs sbx libcurl)
+    cpp_flags=$(PKG_CONFIG_PATH=$bindings/shared pkg-config --cflags --libs sbx libcurl)
     check "cpp/http_server compiles" cpp_compile examples/cpp/http_server.cpp $cpp_flags -o "$work/cpp/http_server"
     add_case cpp/http_server status "$work/cpp/http_server"
+
+    check "cpp/cmake builds" cpp_with_cmake
+    add_case cpp/cmake status "$work/cpp/cmake/http_server"
+
+    cpp_flags=$(PKG_CONFIG_PATH=$bindings/shared pkg-config --cflags --libs sbx)
+    cpp_tests="tests/bindings/cpp/tests.cpp tests/bindings/cpp/contract.cpp"
+    check "cpp/tests compile" cpp_compile -O2 -Iexamples/cpp $cpp_tests $cpp_flags -o "$work/cpp/tests"
+    add_case cpp/tests rust "SBX_TEST_PLUGIN=$work/plugin/libplugin.so $work/cpp/tests"
+    check "cpp/sanitized compiles" cpp_compile -fsanitize=address,undefined -fno-sanitize-recover=all \
+        -Iexamples/cpp $cpp_tests $cpp_flags -o "$work/cpp/sanitized"
+    add_case cpp/sanitized rust "SBX_TEST_PLUGIN=$work/plugin/libplugin.so $work/cpp/sanitized"
 fi

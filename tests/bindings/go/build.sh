@@ -1,28 +1,39 @@
 # Go: examples/go. Sourced; see ../common.sh.
 
-go_sources=$(pwd)/examples/go
-
-# in_go COMMAND...: in the module, which needs no other: nothing is downloaded.
+# in_go DIRECTORY COMMAND...: in that module, which needs no other: nothing is downloaded.
 in_go() (
-    cd "$go_sources" || exit 1
-    GOPROXY=off GOFLAGS= GOWORK=off PKG_CONFIG_PATH="${go_pkg_config:-$work/pkgconfig}" CGO_ENABLED=1 exec "$@"
+    cd "$1" || exit 1
+    shift
+    GOPROXY=off GOFLAGS= GOWORK=off CGO_ENABLED=1 PKG_CONFIG_PATH="$bindings/shared" exec "$@"
 )
 
 go_formatted() {
-    go_badly=$(in_go gofmt -l .)
+    go_badly=$(gofmt -l examples/go tests/bindings/go)
     if [ -n "$go_badly" ]; then
         printf 'gofmt: %s\n' "$go_badly"
         return 1
     fi
 }
 
-if wanted_any go/format go/vet go/http_server go/race; then
+# Only libsbx.a is there, and what it needs comes from pkg-config --static.
+go_static() {
+    in_go examples/go env PKG_CONFIG_PATH="$bindings/static" go build -tags sbx_static -o "$work/go/static" ./cmd/http_server &&
+        ! readelf -d "$work/go/static" | grep libsbx
+}
+
+if wanted_any go/format go/vet go/http_server go/race go/cgocheck2 go/static go/two-copies; then
     need_go
     mkdir -p "$work/go"
     check "go/format" go_formatted
-    check "go/vet" in_go go vet ./...
-    check "go/http_server builds" in_go go build -o "$work/go/http_server" ./cmd/http_server
+    check "go/vet" in_go examples/go go vet ./...
+    check "go/http_server builds" in_go examples/go go build -o "$work/go/http_server" ./cmd/http_server
     add_case go/http_server status "$work/go/http_server"
-    check "go/race builds" in_go go test -c -race -o "$work/go/race" .
+    check "go/race builds" in_go examples/go go test -c -race -o "$work/go/race" .
     add_case go/race go "$work/go/race -test.v"
+    check "go/cgocheck2 builds" in_go examples/go env GOEXPERIMENT=cgocheck2 go test -c -o "$work/go/cgocheck2" .
+    add_case go/cgocheck2 go "$work/go/cgocheck2 -test.v"
+    check "go/static builds" go_static
+    add_case go/static status "env LD_LIBRARY_PATH= $work/go/static"
+    check "go/two-copies builds" in_go tests/bindings/go/twocopies go build -o "$work/go/two-copies" .
+    add_case go/two-copies status "$work/go/two-copies $work/plugin/libplugin.so"
 fi

@@ -1,0 +1,6 @@
+//go:build !sbx_static
+
+package sbx
+
+// #cgo pkg-config: sbx
+import "C"

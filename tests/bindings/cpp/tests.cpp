@@ -1,0 +1,246 @@
+// The C++ package: what it promises beyond the C library under it.
+
+#include "sbx.hpp"
+
+#include "tests.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <type_traits>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+sbx::config script(const std::string &text) {
+    sbx::config config;
+    config.command({"sh", "-c", text});
+    return config;
+}
+
+// Reads until the end of the file.
+std::string all_of(const sbx::descriptor &from) {
+    std::string text;
+    char buffer[4096];
+    for (;;) {
+        const ssize_t count = ::read(from.get(), buffer, sizeof buffer);
+        if (count == 0)
+            return text;
+        if (count > 0) {
+            text.append(buffer, static_cast<std::size_t>(count));
+            continue;
+        }
+        pollfd waits{from.get(), POLLIN, 0};
+        CHECK(::poll(&waits, 1, 60000) == 1);
+    }
+}
+
+} // namespace
+
+static_assert(!std::is_copy_constructible_v<sbx::sandbox> && std::is_nothrow_move_constructible_v<sbx::sandbox>);
+static_assert(!std::is_copy_assignable_v<sbx::queue> && std::is_nothrow_move_assignable_v<sbx::queue>);
+static_assert(!std::is_copy_constructible_v<sbx::config> && !std::is_copy_constructible_v<sbx::policy>);
+static_assert(!std::is_copy_constructible_v<sbx::runtime> && !std::is_copy_constructible_v<sbx::descriptor>);
+
+TEST(exit_codes_and_reasons) {
+    const auto exit = sbx::sandbox(script("exit 7")).wait();
+    CHECK(exit.code == 7 && exit.reason == SBX_EXIT_EXITED && exit.signal == 0);
+    const auto killed = sbx::sandbox(script("kill -9 $$")).wait();
+    CHECK(killed.code == 137 && killed.reason == SBX_EXIT_SIGNALLED && killed.signal == 9);
+    auto short_lived = script("sleep 100");
+    short_lived.timeout(0.3s);
+    const auto late = sbx::sandbox(short_lived).wait();
+    CHECK(late.code == 124 && late.reason == SBX_EXIT_TIMED_OUT && late.runtime >= 300ms);
+    const sbx::sandbox told(script("exec sleep 100"));
+    told.signal(10);
+    CHECK(told.wait().code == 138);
+}
+
+TEST(a_wait_that_runs_out_is_nothing) {
+    const sbx::sandbox sandbox(script("sleep 100"));
+    CHECK(!sandbox.wait_for(0s));
+    CHECK(!sandbox.wait_for(-5s));
+    CHECK(!sandbox.wait_for(1.5ms));
+    sandbox.terminate();
+    const auto exit = sandbox.wait_for(std::chrono::hours::max());
+    CHECK(exit && exit->reason == SBX_EXIT_TERMINATED && exit->code == 137);
+}
+
+TEST(durations_are_rounded_up_and_never_become_for_ever) {
+    CHECK(sbx::detail::milliseconds(1us) == 1);
+    CHECK(sbx::detail::milliseconds(1500us) == 2);
+    CHECK(sbx::detail::milliseconds(-1h) == 0);
+    CHECK(sbx::detail::milliseconds(0.25s) == 250);
+    CHECK(sbx::detail::milliseconds(std::chrono::hours::max()) == -1);
+    CHECK(sbx::detail::milliseconds(std::chrono::duration<double>(1e300)) == -1);
+}
+
+TEST(errors_are_typed_and_say_what_to_do) {
+    sbx::config config;
+    THROWS(sbx::invalid, sbx::code::invalid, "no such\\nuser", config.user("no such\nuser"));
+    THROWS(sbx::invalid, sbx::code::invalid, "no such\\nuser", sbx::sandbox{config});
+    THROWS(sbx::exec_failed, sbx::code::exec, "/no/such/program",
+           sbx::sandbox(sbx::config().command({"/no/such/program"})));
+    sbx::runtime_options elsewhere;
+    elsewhere.runsc = "/no/such/runsc";
+    THROWS(sbx::host_lacks, sbx::code::runsc_missing, "/no/such/runsc", sbx::runtime{elsewhere});
+    const sbx::sandbox sandbox(script("sleep 100").name("taken"));
+    THROWS(sbx::error, sbx::code::exists, "taken", sbx::sandbox(script("true").name("taken")));
+    THROWS(sbx::refused, sbx::code::refused, "", sandbox.connect(80));
+    const sbx::sandbox silent(script("sleep 100").unencrypted_port(80));
+    THROWS(sbx::timed_out, sbx::code::timed_out, silent.id(), silent.wait_ready(1ms));
+}
+
+TEST(a_handle_that_is_gone_is_an_error) {
+    sbx::sandbox one(script("sleep 100"));
+    const sbx::sandbox two = std::move(one);
+    THROWS(sbx::error, sbx::code::handle, "NULL", one.terminate());
+    CHECK(one.id().empty());
+    sbx_sandbox *raw = two.get();
+    {
+        const sbx::sandbox three = std::move(const_cast<sbx::sandbox &>(two));
+    }
+    CHECK(sbx_terminate(raw, nullptr) == SBX_EHANDLE);
+    sbx_sandbox_free(raw); // once more: ignored
+    sbx::sandbox four(script("sleep 100"));
+    four.close();
+    four.close();
+    THROWS(sbx::error, sbx::code::handle, "", four.wait());
+}
+
+TEST(a_wrong_kind_of_handle_is_an_error) {
+    const sbx::queue queue;
+    auto *wrong = reinterpret_cast<sbx_sandbox *>(queue.get());
+    THROWS(sbx::error, sbx::code::handle, "queue", sbx::detail::call(sbx_terminate, wrong));
+    sbx_sandbox_free(wrong); // ignored
+    CHECK(!queue.next());
+}
+
+TEST(who_waits_hears_of_the_end_of_its_scope) {
+    auto sandbox = std::make_unique<sbx::sandbox>(script("sleep 100"));
+    std::atomic<bool> waits{false};
+    sbx_sandbox *raw = sandbox->get();
+    int result = 0;
+    std::thread waiter([&] {
+        waits = true;
+        result = sbx_wait(raw, -1, nullptr, nullptr);
+    });
+    while (!waits)
+        std::this_thread::yield();
+    sandbox.reset();
+    waiter.join();
+    CHECK(result == SBX_ECLOSED || result == SBX_EHANDLE);
+}
+
+TEST(events_come_to_the_queue_with_their_cookie) {
+    const sbx::queue queue(16);
+    const sbx::descriptor doorbell = queue.open();
+    const auto sandbox = sbx::sandbox::begin(script("exit 3").queue(queue, 42));
+    std::vector<sbx::event> events;
+    while (events.empty() || events.back().kind != sbx::event_kind::exited) {
+        pollfd waits{doorbell.get(), POLLIN, 0};
+        CHECK(::poll(&waits, 1, 60000) == 1);
+        char rings[64];
+        CHECK(::read(doorbell.get(), rings, sizeof rings) > 0);
+        while (const auto event = queue.next())
+            events.push_back(*event);
+    }
+    CHECK(events.front().kind == sbx::event_kind::started && events.front().cookie == 42);
+    CHECK(events.back().code == 3 && events.back().reason == SBX_EXIT_EXITED);
+    CHECK(sandbox.state() == sbx::state::ended);
+    sandbox.rethrow_failure();
+    const auto fails = sbx::sandbox::begin(sbx::config().command({"/no/such/program"}));
+    THROWS(sbx::exec_failed, sbx::code::exec, "/no/such/program", fails.wait());
+    THROWS(sbx::exec_failed, sbx::code::exec, "/no/such/program", fails.rethrow_failure());
+}
+
+TEST(streams_are_descriptors_and_captures) {
+    const sbx::sandbox sandbox(script("cat; echo problem >&2")
+                                   .pipe(sbx::stream::in)
+                                   .pipe(sbx::stream::out)
+                                   .capture(sbx::stream::err, 4, 4));
+    sbx::descriptor in = sandbox.open(sbx::stream::in);
+    CHECK(::send(in.get(), "hello\n", 6, MSG_NOSIGNAL) == 6);
+    in.reset();
+    CHECK(all_of(sandbox.open(sbx::stream::out)) == "hello\n");
+    THROWS(sbx::error, sbx::code::state, "", sandbox.open(sbx::stream::out));
+    CHECK(sandbox.wait().code == 0);
+    const auto captured = sandbox.captured(sbx::stream::err);
+    CHECK(captured.head == "prob" && captured.tail == "lem\n" && captured.dropped == 0);
+}
+
+TEST(a_connection_needs_no_port_on_the_host) {
+    const sbx::sandbox sandbox(sbx::config().command({"python3", "-m", "http.server", "8000"}).tcp_probe(8000, 20ms));
+    sandbox.wait_ready(60s);
+    CHECK(sandbox.tunnels().empty());
+    const sbx::descriptor connection = sandbox.connect(8000);
+    const std::string request = "GET / HTTP/1.0\r\n\r\n";
+    CHECK(::send(connection.get(), request.data(), request.size(), MSG_NOSIGNAL) == ssize_t(request.size()));
+    CHECK(all_of(connection).find("Directory listing") != std::string::npos);
+}
+
+TEST(tunnels_are_plain_data_that_outlives_the_sandbox) {
+    auto sandbox = std::make_unique<sbx::sandbox>(
+        script("sleep 100").encrypted_port(443).h2_port(8443).unencrypted_port(80));
+    const auto tunnels = sandbox->tunnels(60s);
+    sandbox.reset();
+    CHECK(tunnels.size() == 3 && tunnels.at(443).container_port == 443);
+    CHECK(tunnels.at(443).url == "https://127.0.0.1:" + std::to_string(tunnels.at(443).port));
+    CHECK(tunnels.at(8443).ca_pem == tunnels.at(443).ca_pem && !tunnels.at(443).spki_sha256.empty());
+    CHECK(tunnels.at(80).url.empty() && tunnels.at(80).host == "127.0.0.1" && tunnels.at(80).ca_pem.empty());
+}
+
+TEST(a_policy_explains_itself_and_names_its_bad_entry) {
+    auto policy = sbx::policy::allowlist();
+    policy.allow_cidr("198.51.100.0/24").deny_cidr("198.51.100.7/32");
+    CHECK(!policy.check("198.51.100.7", 443).allowed && policy.check("198.51.100.7", 443).rule == 1);
+    THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", policy.deny_cidr("198.51.100.7/8"));
+    THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", sbx::config().policy(policy));
+    THROWS(sbx::invalid, sbx::code::invalid, "",
+           sbx::sandbox(script("true").unencrypted_port(80).policy(sbx::policy::blocked())));
+}
+
+TEST(one_config_makes_sandboxes_on_many_threads) {
+    const auto config = script("exit 5");
+    std::atomic<int> right{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i)
+        threads.emplace_back([&] { right += sbx::sandbox(config).wait().code == 5 ? 1 : 0; });
+    for (auto &thread : threads)
+        thread.join();
+    CHECK(right == 8);
+}
+
+TEST(a_runtime_of_ones_own_lists_and_ends_its_sandboxes) {
+    auto own = std::make_unique<sbx::runtime>();
+    const sbx::sandbox sandbox(*own, script("sleep 100").name("own"));
+    const auto listed = sbx::sandboxes(*own);
+    CHECK(listed.size() == 1 && listed[0].name == "own" && listed[0].id == sandbox.id());
+    CHECK(listed[0].state == sbx::state::running);
+    own.reset();
+    try {
+        CHECK(sandbox.wait().code == 137);
+    } catch (const sbx::closed &) { // the runtime was gone before the answer
+    }
+}
+
+TEST(the_doctor_says_what_is_missing) {
+    for (const auto &finding : sbx::check())
+        CHECK(finding.status != SBX_FINDING_MISSING && !finding.name.empty());
+    sbx::runtime_options elsewhere;
+    elsewhere.runsc = "/no/such/runsc";
+    const auto findings = sbx::check(elsewhere);
+    CHECK(std::any_of(findings.begin(), findings.end(), [](const auto &finding) {
+        return finding.status == SBX_FINDING_MISSING && !finding.remedy.empty();
+    }));
+}
+
+int main(int argc, char **argv) {
+    if (argc > 2 && std::string(argv[1]) == "--host")
+        return tests::be_host(argv[2]);
+    return tests::run(argc > 1 ? argv[1] : "");
+}
