@@ -6,6 +6,7 @@
 
 mod error;
 
+mod cgroup;
 pub mod config;
 pub mod policy;
 

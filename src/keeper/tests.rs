@@ -64,6 +64,8 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
         rootfs,
         mounts: vec![],
         bundle: bundle.into(),
+        groups: vec![],
+        watched_memory: 0,
     })
 }
 

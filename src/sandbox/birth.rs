@@ -14,7 +14,7 @@ use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Source, Start};
-use crate::keeper::wire::keeper::{Reply as FromKeeper, Request as ToKeeper};
+use crate::keeper::wire::keeper::{OutOfMemory, Reply as FromKeeper, Request as ToKeeper};
 use crate::net::topology;
 use crate::process::{Init, Ours, Streams};
 use crate::reactor::Lane;
@@ -36,9 +36,12 @@ impl Life {
                 self.used(usage);
                 Ok(())
             }
-            FromKeeper::Ended { status, log, output, usage } => {
+            FromKeeper::Ended { status, log, output, usage, out_of_memory } => {
                 self.used(usage);
-                self.engine_ended(bench, status, &log, &output);
+                match out_of_memory {
+                    OutOfMemory::No => self.engine_ended(bench, status, &log, &output),
+                    by => self.out_of_memory(bench, by),
+                }
                 Ok(())
             }
         };

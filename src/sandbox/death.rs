@@ -12,7 +12,7 @@ use super::life::{Bench, Cause, Life, Phase, START, register};
 use super::{Command, Control, Exit, ExitReason, State, plan, trouble};
 use crate::engine;
 use crate::error::{Code, Error};
-use crate::keeper::wire::keeper::Request as ToKeeper;
+use crate::keeper::wire::keeper::{OutOfMemory, Request as ToKeeper};
 use crate::reactor::Lane;
 
 /// How long the keeper may take to end everything before it is killed, which ends everything too.
@@ -53,6 +53,9 @@ impl Life {
             (cause, Some(_)) => cause,
             // Whatever kept the program from being started, the sandbox was never created.
             (Cause::Failed(error) | Cause::Lost(error), None) => Cause::Failed(error),
+            (Cause::OutOfMemory(why), None) => {
+                Cause::Failed(Error::new(Code::Limit, format!("{why} before its program was started")))
+            }
             (_, None) => {
                 Cause::Failed(Error::new(Code::Closed, "it was ended before its program was started"))
             }
@@ -127,6 +130,25 @@ impl Life {
         self.end(bench, Cause::Lost(Error::new(Code::Engine, error)));
     }
 
+    /// It had no memory left, and whatever else was seen of that is its consequence.
+    pub(super) fn out_of_memory(&mut self, bench: &mut Bench<'_>, by: OutOfMemory) {
+        let limit = self.shared.config.limits().memory.unwrap_or(0);
+        let cause = Cause::OutOfMemory(match by {
+            OutOfMemory::Watchdog => {
+                format!("it had more than its {limit} bytes of memory (seen by the watchdog)")
+            }
+            _ => format!("it needed more than its {limit} bytes of memory"),
+        });
+        // Init may have told of the program's end just before.
+        self.hear_init(bench);
+        match &self.cause {
+            None => self.end(bench, cause),
+            Some(Cause::Lost(_)) => self.cause = Some(cause),
+            Some(Cause::Program(status)) if libc::WIFSIGNALED(*status) => self.cause = Some(cause),
+            Some(_) => {}
+        }
+    }
+
     /// Init is gone or talks nonsense. If it was runsc that ended, the keeper tells more, and soon: its word
     /// is waited for.
     pub(super) fn init_lost(&mut self, bench: &mut Bench<'_>, error: Error) {
@@ -182,6 +204,7 @@ impl Life {
         match &self.cause {
             Some(Cause::TimedOut) => (ExitReason::TimedOut, 124),
             Some(Cause::Idle) => (ExitReason::Idle, 124),
+            Some(Cause::OutOfMemory(_)) => (ExitReason::OutOfMemory, 137),
             Some(Cause::Lost(_)) | None => (ExitReason::EngineLost, 137),
             Some(Cause::Program(_) | Cause::Terminated | Cause::Failed(_)) => (ExitReason::Terminated, 137),
         }
@@ -203,8 +226,20 @@ impl Life {
     /// first, so that a host that waited for the end can count on them.
     pub(crate) fn tell(self) {
         let Self {
-            shared, cause, started, stopped, keeper, init, gateway, loopbacks, captures, permit, ..
+            shared,
+            cause,
+            started,
+            stopped,
+            keeper,
+            groups,
+            init,
+            gateway,
+            loopbacks,
+            captures,
+            permit,
+            ..
         } = self;
+        groups.remove_what_is_left();
         drop((keeper, init, gateway, loopbacks, captures, permit));
         let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
@@ -222,6 +257,7 @@ impl Life {
             Cause::TimedOut => (exit(ExitReason::TimedOut, 124, 0), String::new()),
             Cause::Idle => (exit(ExitReason::Idle, 124, 0), String::new()),
             Cause::Terminated => (exit(ExitReason::Terminated, 137, 0), String::new()),
+            Cause::OutOfMemory(why) => (exit(ExitReason::OutOfMemory, 137, 0), why),
             Cause::Lost(error) => (exit(ExitReason::EngineLost, 137, 0), error.message().to_owned()),
         };
         shared.end(exit, detail);

@@ -24,6 +24,7 @@ use super::plan::Plan;
 use super::probing::Probing;
 use super::stop::Stopping;
 use super::{Control, Shared};
+use crate::cgroup::Groups;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
@@ -81,6 +82,8 @@ pub(super) enum Cause {
     TimedOut,
     Idle,
     Terminated,
+    /// It needed more memory than it may have: why that is known.
+    OutOfMemory(String),
     /// Keeper, runsc or init were lost.
     Lost(Error),
 }
@@ -122,6 +125,8 @@ pub(crate) struct Life {
     /// The last number given to a request to init; the program has the first.
     tickets: u32,
     pub(super) loopbacks: Loopbacks,
+    /// Its control groups.
+    pub(super) groups: Groups,
     /// Who waits for what the keeper says of its usage.
     pub(super) curious: Vec<SyncSender<()>>,
     pub(super) execs: Execs,
@@ -151,7 +156,9 @@ impl Life {
     ) -> Result<Self> {
         let mut keeper = Keeper::start(program)?;
         let setup = mem::take(&mut plan.setup);
-        if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), vec![]) {
+        let mut groups = mem::take(&mut plan.groups);
+        let parents = mem::take(&mut groups.parents);
+        if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), parents) {
             // It is ending already, and its channel tells why.
             log::debug!("sandbox {}: {error}", shared.id);
         }
@@ -171,6 +178,7 @@ impl Life {
             probing: Probing::default(),
             tickets: PROGRAM,
             loopbacks: Loopbacks::default(),
+            groups,
             curious: Vec::new(),
             execs: Execs::default(),
             idle: Idle::default(),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use mio::net::TcpListener;
 
-use crate::config::{self, Config, Mount, Port, PortKind, Probe, Stdio};
+use crate::cgroup::{self, Groups};
+use crate::config::{self, Config, LimitMode, Mount, Port, PortKind, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
@@ -33,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) network: bool,
     /// For the keeper.
     pub(crate) setup: Setup,
+    /// The control groups that the keeper makes.
+    pub(crate) groups: Groups,
     /// The command line of runsc.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// Links, addresses, rules.
@@ -70,9 +73,6 @@ impl Plan {
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
-        if config.limits().memory.is_some() || config.limits().cpu.is_some() {
-            return Err(Error::new(Code::Unsupported, "limits of memory and processor are not built yet"));
-        }
         let network = config.policy().mode() != Mode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
         let names = rootfs::Names { hostname, network };
@@ -98,7 +98,7 @@ impl Plan {
             init_socket: 3,
         };
         let identity = runsc.identity();
-        let setup = Setup {
+        let mut setup = Setup {
             user_namespace,
             network,
             only_namespaces: false,
@@ -108,13 +108,17 @@ impl Plan {
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
             bundle: bundle.json()?,
+            groups: Vec::new(),
+            watched_memory: 0,
         };
+        let groups = limits(id, config, &mut setup)?;
         let listeners = open_listeners(config)?;
         let identity = tls_identity(config, authority)?;
         let tunnels = tunnel_map(&listeners, identity.as_ref())?;
         Ok(Self {
             network,
             setup,
+            groups,
             arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
             topology: topology::Plan { mtu: config.mtu(), ipv6 },
             start: start(config),
@@ -123,6 +127,23 @@ impl Plan {
             identity,
             tunnels,
         })
+    }
+}
+
+/// Who holds the limits of memory and processor: control groups, or the keeper's own eyes if that will do.
+fn limits(id: &SandboxId, config: &Config, setup: &mut Setup) -> Result<Groups> {
+    let limits = config.limits();
+    match cgroup::plan(id.as_str(), limits) {
+        Ok((told, groups)) => {
+            setup.groups = told;
+            Ok(groups)
+        }
+        Err(error) if limits.mode == LimitMode::Watchdog && limits.cpu.is_none() => {
+            log::info!("sandbox {id}: its memory is watched, since no control group can hold it: {error}");
+            setup.watched_memory = limits.memory.unwrap_or(0);
+            Ok(Groups::default())
+        }
+        Err(error) => Err(error.context("the limits of memory and processor")),
     }
 }
 

@@ -18,3 +18,4 @@ pub(crate) mod signal_guard;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod wait;
+pub(crate) mod xattr;

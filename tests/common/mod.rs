@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod files;
+pub mod peer;
 
 use std::time::Duration;
 

@@ -75,6 +75,17 @@ pub(crate) fn reap() -> io::Result<Option<(i32, i32)>> {
     Ok((pid > 0).then_some((pid, status)))
 }
 
+/// A moment, or until a child has ended: who comes to us as an orphan later sends no signal for having come.
+pub(crate) fn pause() {
+    let moment = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is live.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    // SAFETY: the set and the time are live; the signal's details are not wanted.
+    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const moment) };
+}
+
 /// Blocks SIGCHLD, so that it can be waited for.
 pub(crate) fn block_sigchld() -> io::Result<libc::sigset_t> {
     // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.

@@ -105,19 +105,26 @@ fn entry() -> impl Strategy<Value = keeper::Entry> {
     ]
 }
 
+fn group() -> impl Strategy<Value = keeper::Group> {
+    let setting = (bytes(), bytes(), any::<bool>())
+        .prop_map(|(file, value, optional)| keeper::GroupSetting { file, value, optional });
+    (bytes(), any::<[bool; 2]>(), vec(setting, 0..4))
+        .prop_map(|(name, [unified, memory], settings)| keeper::Group { name, unified, memory, settings })
+}
+
 fn setup() -> impl Strategy<Value = keeper::Setup> {
     let sysctl = (bytes(), bytes(), any::<bool>()).prop_map(|(name, value, mandatory)| keeper::Sysctl {
         name,
         value,
         mandatory,
     });
-    let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4));
-    (any::<[bool; 3]>(), lists, bytes(), any::<(u64, u64)>(), bytes()).prop_map(
+    let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4), vec(group(), 0..3));
+    (any::<[bool; 3]>(), lists, bytes(), any::<(u64, u64, u64)>(), bytes()).prop_map(
         |(
             [user_namespace, network, only_namespaces],
-            (sysctls, rootfs, mounts),
+            (sysctls, rootfs, mounts, groups),
             runsc,
-            runsc_identity,
+            (device, inode, watched_memory),
             bundle,
         )| {
             keeper::Setup {
@@ -126,10 +133,12 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
                 only_namespaces,
                 sysctls,
                 runsc,
-                runsc_identity,
+                runsc_identity: (device, inode),
                 rootfs,
                 mounts,
                 bundle,
+                groups,
+                watched_memory,
             }
         },
     )
@@ -162,6 +171,11 @@ fn usage() -> impl Strategy<Value = keeper::Usage> {
     })
 }
 
+fn out_of_memory() -> impl Strategy<Value = keeper::OutOfMemory> {
+    use keeper::OutOfMemory::{Kernel, No, Watchdog};
+    prop_oneof![Just(No), Just(Kernel), Just(Watchdog)]
+}
+
 fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
     use keeper::Reply::{Ended, Failed, Namespaces, Prepared, Running, Sockets, Used};
     prop_oneof![
@@ -170,12 +184,9 @@ fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
         Just(Running),
         (socket_kind(), any::<u32>()).prop_map(|(kind, purpose)| Sockets { kind, purpose }),
         (bytes(), any::<i32>()).prop_map(|(step, errno)| Failed { step, errno }),
-        (any::<i32>(), bytes(), bytes(), usage()).prop_map(|(status, log, output, usage)| Ended {
-            status,
-            log,
-            output,
-            usage
-        }),
+        (any::<i32>(), bytes(), bytes(), usage(), out_of_memory()).prop_map(
+            |(status, log, output, usage, out_of_memory)| Ended { status, log, output, usage, out_of_memory }
+        ),
         usage().prop_map(Used),
     ]
 }

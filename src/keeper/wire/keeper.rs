@@ -44,6 +44,43 @@ pub(crate) struct SocketKind {
     pub(crate) datagram: bool,
 }
 
+/// A control group to make for the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// Its name in the directory whose descriptor comes along.
+    pub(crate) name: Vec<u8>,
+    /// Whether it is of version 2.
+    pub(crate) unified: bool,
+    /// Whether it has the memory controller.
+    pub(crate) memory: bool,
+    /// What is written to its files.
+    pub(crate) settings: Vec<GroupSetting>,
+}
+
+/// A setting of a control group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupSetting {
+    /// The file's name.
+    pub(crate) file: Vec<u8>,
+    /// What is written to it.
+    pub(crate) value: Vec<u8>,
+    /// Whether the file may be missing.
+    pub(crate) optional: bool,
+}
+
+/// Whether, and by whom, the sandbox was found to need more memory than it may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum OutOfMemory {
+    /// It was not.
+    #[default]
+    No = 0,
+    /// By the kernel, which holds the limit of its control group.
+    Kernel = 1,
+    /// By the keeper, which looked at it.
+    Watchdog = 2,
+}
+
 /// What the keeper prepares: namespaces and root file system.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Setup {
@@ -65,6 +102,10 @@ pub(crate) struct Setup {
     pub(crate) mounts: Vec<Bind>,
     /// The OCI bundle's config.json.
     pub(crate) bundle: Vec<u8>,
+    /// The control groups, one for each descriptor that comes along.
+    pub(crate) groups: Vec<Group>,
+    /// If not 0: the bytes of memory beyond which the keeper ends the sandbox itself.
+    pub(crate) watched_memory: u64,
 }
 
 /// What a sandbox uses of the host; `None` where it isn't known.
@@ -81,7 +122,7 @@ pub(crate) struct Usage {
 /// From the library to the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// First of all. Answered by `Namespaces`, then `Prepared`.
+    /// First of all, with the directories of the control groups. Answered by `Namespaces`, then `Prepared`.
     Setup(Box<Setup>),
     /// Start runsc with these arguments. With one descriptor: init's end of its channel, which becomes 3.
     /// Answered by `Running`, and some day by `Ended`.
@@ -112,7 +153,7 @@ pub(crate) enum Reply {
     Failed { step: Vec<u8>, errno: i32 },
     /// runsc and all that belonged to it have ended; the keeper ends. The texts are the ends of its log and
     /// of what it wrote to its standard streams.
-    Ended { status: i32, log: Vec<u8>, output: Vec<u8>, usage: Usage },
+    Ended { status: i32, log: Vec<u8>, output: Vec<u8>, usage: Usage, out_of_memory: OutOfMemory },
     /// What the sandbox uses now.
     Used(Usage),
 }
@@ -158,6 +199,33 @@ impl Sysctl {
     }
 }
 
+impl Group {
+    fn put(writer: Writer, group: &Self) -> Writer {
+        let put = |writer: Writer, setting: &GroupSetting| {
+            writer.bytes(&setting.file).bytes(&setting.value).flag(setting.optional)
+        };
+        writer.bytes(&group.name).flag(group.unified).flag(group.memory).list(&group.settings, put)
+    }
+
+    fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let get = |reader: &mut Reader<'_>| {
+            Ok(GroupSetting { file: reader.bytes()?, value: reader.bytes()?, optional: reader.flag()? })
+        };
+        Ok(Self {
+            name: reader.bytes()?,
+            unified: reader.flag()?,
+            memory: reader.flag()?,
+            settings: reader.list(get)?,
+        })
+    }
+}
+
+impl OutOfMemory {
+    fn from(value: u8) -> Result<Self, Malformed> {
+        [Self::No, Self::Kernel, Self::Watchdog].into_iter().find(|one| *one as u8 == value).ok_or(Malformed)
+    }
+}
+
 impl Usage {
     fn put(writer: Writer, usage: &Self) -> Writer {
         writer.maybe(usage.cpu_us).maybe(usage.memory).maybe(usage.memory_peak)
@@ -193,6 +261,8 @@ impl Request {
                 .list(&setup.rootfs, Entry::put)
                 .list(&setup.mounts, Bind::put)
                 .bytes(&setup.bundle)
+                .list(&setup.groups, Group::put)
+                .long(setup.watched_memory)
                 .done(),
             Self::Run { arguments } => Writer::of(1).list(arguments, |w, a| w.bytes(a)).done(),
             Self::Sockets { kind, count, purpose } => {
@@ -217,6 +287,8 @@ impl Request {
                 rootfs: reader.list(Entry::get)?,
                 mounts: reader.list(Bind::get)?,
                 bundle: reader.bytes()?,
+                groups: reader.list(Group::get)?,
+                watched_memory: reader.long()?,
             })),
             1 => Self::Run { arguments: reader.list(Reader::bytes)? },
             2 => Self::Sockets {
@@ -241,8 +313,9 @@ impl Reply {
             Self::Running => Writer::of(2).done(),
             Self::Sockets { kind, purpose } => SocketKind::put(Writer::of(3), *kind).number(*purpose).done(),
             Self::Failed { step, errno } => Writer::of(4).bytes(step).signed(*errno).done(),
-            Self::Ended { status, log, output, usage } => {
-                Usage::put(Writer::of(5).signed(*status).bytes(log).bytes(output), usage).done()
+            Self::Ended { status, log, output, usage, out_of_memory } => {
+                let writer = Writer::of(5).signed(*status).bytes(log).bytes(output);
+                Usage::put(writer, usage).byte(*out_of_memory as u8).done()
             }
             Self::Used(usage) => Usage::put(Writer::of(6), usage).done(),
         }
@@ -262,6 +335,7 @@ impl Reply {
                 log: reader.bytes()?,
                 output: reader.bytes()?,
                 usage: Usage::get(&mut reader)?,
+                out_of_memory: OutOfMemory::from(reader.byte()?)?,
             },
             6 => Self::Used(Usage::get(&mut reader)?),
             _ => return Err(Malformed),

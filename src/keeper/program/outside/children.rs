@@ -4,13 +4,13 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
+use super::cgroups::Groups;
 use super::usage::Meter;
 use super::{Failure, Step};
 use crate::spawn::{self, Child, Command, Executable};
 use crate::system;
-use crate::wire::keeper::{Reply, Usage};
+use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 
 /// How much of the end of runsc's log and of its output the library gets to see.
 const KEPT: usize = 4096;
@@ -27,11 +27,12 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts runsc in the namespace S, with the descriptors given from 3 on.
+    /// Starts runsc in the control groups and the namespace S, with the descriptors given from 3 on.
     pub(super) fn start(
         arguments: &[Vec<u8>],
         sandbox: Option<BorrowedFd<'_>>,
         fds: &[OwnedFd],
+        groups: &Groups,
     ) -> Result<Self, Failure> {
         let arguments: Vec<CString> =
             arguments.iter().map(|argument| system::c_path(argument)).collect::<io::Result<_>>().step("arguments")?;
@@ -51,6 +52,7 @@ impl Engine {
             if armed != 0 || unsafe { libc::getppid() } != keeper {
                 return Err(libc::ESRCH);
             }
+            groups.enter()?;
             let Some(sandbox) = sandbox else { return Ok(()) };
             // SAFETY: setns takes numbers.
             match unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) } {
@@ -101,14 +103,26 @@ impl Engine {
     }
 
     /// What it and everything below it use.
-    pub(super) fn usage(&mut self) -> Usage {
-        self.meter.read(self.child.pid)
+    pub(super) fn usage(&mut self, groups: &Groups) -> Usage {
+        let (memory, memory_peak) = groups.memory_usage();
+        let seen = match (groups.cpu_us(), memory) {
+            (Some(_), Some(_)) => Usage::default(),
+            _ => self.meter.read(self.child.pid),
+        };
+        Usage { cpu_us: groups.cpu_us().or(seen.cpu_us), memory: memory.or(seen.memory), memory_peak }
+    }
+
+    /// The memory of it and everything below it, as far as that is quickly found out.
+    pub(super) fn memory(&mut self) -> Option<u64> {
+        self.meter.memory(self.child.pid)
     }
 
     /// Kills runsc, waits until it and everything that it started has ended, and says how.
-    pub(super) fn end(mut self) -> Reply {
+    pub(super) fn end(mut self, groups: &Groups, out_of_memory: OutOfMemory) -> Reply {
         let mut own = None;
-        self.meter.look_before_the_end(self.child.pid);
+        if groups.cpu_us().is_none() {
+            self.meter.look_before_the_end(self.child.pid);
+        }
         // SAFETY: kill takes numbers. The child has not been reaped, so the number is still its own.
         unsafe { libc::kill(self.child.pid, libc::SIGKILL) };
         loop {
@@ -120,7 +134,7 @@ impl Engine {
                     if own.is_some() {
                         kill_children();
                     }
-                    wait_for_a_child();
+                    system::pause();
                 }
                 Err(_) => break,
             }
@@ -132,8 +146,12 @@ impl Engine {
             let _ = file.seek(SeekFrom::End(-4096));
             let _ = file.take(4096).read_to_end(&mut log);
         }
-        let (status, usage) = (own.unwrap_or(libc::SIGKILL), self.meter.of_the_dead());
-        Reply::Ended { status, log, output: self.kept, usage }
+        let status = own.unwrap_or(libc::SIGKILL);
+        let (_, memory_peak) = groups.memory_usage();
+        let cpu_us = groups.cpu_us().or_else(|| self.meter.of_the_dead());
+        let usage = Usage { cpu_us, memory: None, memory_peak };
+        let out_of_memory = if groups.was_out_of_memory() { OutOfMemory::Kernel } else { out_of_memory };
+        Reply::Ended { status, log, output: self.kept, usage, out_of_memory }
     }
 }
 
@@ -148,18 +166,6 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // SAFETY: pipe2 writes two descriptors into the array of two.
     system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
     Ok((system::owned(fds[0])?, system::owned(fds[1])?))
-}
-
-/// Waits until a child has ended, or for a moment: who comes to us as an orphan later sends no signal for
-/// having come.
-fn wait_for_a_child() {
-    let moment = libc::timespec { tv_sec: 0, tv_nsec: Duration::from_millis(2).subsec_nanos().into() };
-    // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is live.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
-    // SAFETY: the set and the time are live; the signal's details are not wanted.
-    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const moment) };
 }
 
 /// Kills every process whose parent we are.

@@ -8,6 +8,7 @@
 //! Namespaces, sockets made in them on request, children started and reaped: nothing else is its business.
 //! All files it makes lie in a tmpfs of its own mount namespace and vanish with that.
 
+mod cgroups;
 mod children;
 mod compose;
 mod mounts;
@@ -15,6 +16,7 @@ mod namespaces;
 mod rootfs;
 mod seccomp;
 mod usage;
+mod watchdog;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,9 +24,11 @@ use std::process::ExitCode;
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::keeper::{Reply, Request, Setup, SocketKind, Usage};
+use crate::wire::keeper::{OutOfMemory, Reply, Request, Setup, SocketKind, Usage};
+use cgroups::Groups;
 use children::Engine;
 use namespaces::Namespaces;
+use watchdog::Watchdog;
 
 /// The most sockets made for one request.
 const SOCKETS: u32 = 32;
@@ -55,6 +59,8 @@ enum End {
     Failed(Failure),
     /// runsc ended.
     Engine,
+    /// There is no memory left for the sandbox.
+    OutOfMemory(OutOfMemory),
 }
 
 struct Keeper {
@@ -62,6 +68,8 @@ struct Keeper {
     host: OwnedFd,
     namespaces: Option<Namespaces>,
     engine: Option<Engine>,
+    groups: Groups,
+    watchdog: Watchdog,
 }
 
 /// The keeper's life.
@@ -71,9 +79,13 @@ pub(crate) fn main() -> ExitCode {
         host: system::inherited(4),
         namespaces: None,
         engine: None,
+        groups: Groups::default(),
+        watchdog: Watchdog::default(),
     };
+    let mut out_of_memory = OutOfMemory::No;
     match keeper.live() {
         End::Asked | End::Engine => {}
+        End::OutOfMemory(by) => out_of_memory = by,
         End::Failed(failure) => {
             let errno = failure.cause.raw_os_error().unwrap_or(libc::EIO);
             let step = failure.step.into_bytes();
@@ -81,9 +93,10 @@ pub(crate) fn main() -> ExitCode {
         }
     }
     if let Some(engine) = keeper.engine.take() {
-        let ended = engine.end();
+        let ended = engine.end(&keeper.groups, out_of_memory);
         keeper.say(&ended, vec![]);
     }
+    keeper.groups.remove();
     keeper.finish();
     ExitCode::SUCCESS
 }
@@ -156,19 +169,22 @@ impl Keeper {
             Some(engine) => (engine.pidfd().as_raw_fd(), engine.output().map_or(-1, |fd| fd.as_raw_fd())),
             None => (-1, -1),
         };
+        let memory = self.groups.out_of_memory_signal().map_or(-1, |fd| fd.as_raw_fd());
         let mut set = [
             libc::pollfd { fd: self.channel.as_raw_fd(), events: channel, revents: 0 },
             libc::pollfd { fd: self.host.as_raw_fd(), events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: process, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: output, events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: memory, events: libc::POLLIN, revents: 0 },
         ];
+        let timeout = self.engine.as_mut().map_or(-1, |engine| self.watchdog.timeout(engine));
         // SAFETY: the array is live and as long as said.
-        let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, -1) };
+        let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
         if ready < 0 {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
         }
-        let [channel, host, process, output] = set.map(|entry| entry.revents != 0);
+        let [channel, host, process, output, memory] = set.map(|entry| entry.revents != 0);
         if host {
             return Ok(Some(End::Asked));
         }
@@ -178,6 +194,12 @@ impl Keeper {
         if process {
             return Ok(Some(End::Engine));
         }
+        if memory {
+            return Ok(Some(End::OutOfMemory(OutOfMemory::Kernel)));
+        }
+        if self.watchdog.has_bitten() {
+            return Ok(Some(End::OutOfMemory(OutOfMemory::Watchdog)));
+        }
         if output && let Some(engine) = &mut self.engine {
             engine.read_output();
         }
@@ -186,14 +208,17 @@ impl Keeper {
 
     /// Does what the library asks. False: it asks for the end.
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
-        // Only `Run` comes with a descriptor.
-        let wanted = usize::from(matches!(request, Request::Run { .. }));
+        let wanted = match &request {
+            Request::Run { .. } => 1,
+            Request::Setup(setup) => setup.groups.len(),
+            _ => 0,
+        };
         if fds.len() != wanted {
             return Err(io::Error::from_raw_os_error(libc::EPROTO)).step("descriptors of a message");
         }
         let networked = self.namespaces.as_ref().is_some_and(|namespaces| namespaces.sandbox.is_some());
         match request {
-            Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup)?,
+            Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup, fds)?,
             Request::Run { arguments } => self.run(&arguments, fds)?,
             // Before there is a G, they would be the host's.
             Request::Sockets { kind, count, purpose } if networked => {
@@ -201,7 +226,7 @@ impl Keeper {
             }
             Request::Kill => return Ok(false),
             Request::Usage => {
-                let used = self.engine.as_mut().map_or_else(Usage::default, Engine::usage);
+                let used = self.engine.as_mut().map_or_else(Usage::default, |engine| engine.usage(&self.groups));
                 self.say(&Reply::Used(used), vec![]);
             }
             Request::Setup(_) | Request::Sockets { .. } => return out_of_order(),
@@ -209,7 +234,10 @@ impl Keeper {
         Ok(true)
     }
 
-    fn set_up(&mut self, setup: &Setup) -> Result<(), Failure> {
+    fn set_up(&mut self, setup: &Setup, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        // Before the user namespace, whose owner may write less.
+        self.groups = Groups::make(&setup.groups, fds)?;
+        self.watchdog = Watchdog::new(setup.watched_memory);
         let (namespaces, refused, fds) = namespaces::enter(setup)?;
         self.namespaces = Some(namespaces);
         // The library lays the links while the root file system is put together here.
@@ -226,7 +254,7 @@ impl Keeper {
         let (Some(namespaces), None) = (&self.namespaces, &self.engine) else {
             return out_of_order();
         };
-        let engine = Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds)?;
+        let engine = Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds, &self.groups)?;
         self.engine = Some(engine);
         drop(fds);
         self.say(&Reply::Running, vec![]);

@@ -17,7 +17,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_statx, libc::SYS_lseek, libc::SYS_getdents64, libc::SYS_mmap, libc::SYS_munmap,
     libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk, libc::SYS_futex,
     libc::SYS_getpid, libc::SYS_gettid, libc::SYS_getrandom, libc::SYS_clock_gettime, libc::SYS_exit,
-    libc::SYS_exit_group, libc::SYS_prlimit64, libc::SYS_getrusage, libc::SYS_readlinkat,
+    libc::SYS_exit_group, libc::SYS_prlimit64, libc::SYS_getrusage, libc::SYS_readlinkat, libc::SYS_unlinkat,
     #[cfg(target_arch = "x86_64")] libc::SYS_readlink, libc::SYS_set_robust_list, libc::SYS_rseq,
 ];
 

@@ -39,23 +39,33 @@ impl Meter {
         self.look(runsc, MOST_AT_THE_END);
     }
 
-    /// What is known when all have ended.
-    pub(super) fn of_the_dead(&self) -> Usage {
-        Usage { cpu_us: reaped().map(|cpu_us| cpu_us.max(self.cpu_us)), ..Usage::default() }
+    /// Processor time when all have ended.
+    pub(super) fn of_the_dead(&self) -> Option<u64> {
+        reaped().map(|cpu_us| cpu_us.max(self.cpu_us))
     }
 
-    fn look(&mut self, runsc: i32, most: usize) -> Usage {
+    /// The memory of runsc, gofer and sentry, which is nearly all: what programs have is the sentry's.
+    pub(super) fn memory(&mut self, runsc: i32) -> Option<u64> {
+        let mut few = children(runsc);
+        few.push(runsc);
+        self.sum(runsc, &few)
+    }
+
+    fn sum(&mut self, runsc: i32, processes: &[i32]) -> Option<u64> {
         if self.memory.is_empty() {
             // The sentry is one of its children.
             self.memory = children(runsc).into_iter().flat_map(memory_files).collect();
         }
+        let own = || processes.iter().filter_map(|pid| own_memory(*pid)).sum::<u64>();
+        let shared = || self.memory.iter().filter_map(allocated).sum::<u64>();
+        (!self.memory.is_empty()).then(|| own() + shared())
+    }
+
+    fn look(&mut self, runsc: i32, most: usize) -> Usage {
         let Some(family) = family(runsc, most) else { return Usage::default() };
         let cpu_us = in_microseconds(family.iter().filter_map(|pid| ticks(*pid)).sum());
         self.cpu_us = self.cpu_us.max(cpu_us);
-        let own = || family.iter().filter_map(|pid| own_memory(*pid)).sum::<u64>();
-        let shared = || self.memory.iter().filter_map(allocated).sum::<u64>();
-        let memory = (!self.memory.is_empty()).then(|| own() + shared());
-        Usage { cpu_us: Some(self.cpu_us), memory, memory_peak: None }
+        Usage { cpu_us: Some(self.cpu_us), memory: self.sum(runsc, &family), memory_peak: None }
     }
 }
 

@@ -1,0 +1,145 @@
+//! Control groups of version 2: the part of the tree that is ours to divide.
+//!
+//! A group that has controllers for its sub-groups may have no processes of its own. So those of a delegated
+//! group, the host among them, go to a sub-group first, and the sandboxes' are made beside it. Who manages the
+//! tree (systemd) takes away what others do elsewhere, so it must have said that the part is ours.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::{REMEDY, failed};
+use crate::error::{Code, Error, Result};
+use crate::sys::xattr;
+
+/// The sub-group that the host's own processes go to.
+const HOST: &str = "sbx-host";
+/// How often processes are moved that others start meanwhile.
+const ROUNDS: u32 = 20;
+
+/// What decides whether a part of the tree is ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host {
+    /// Whether systemd manages the tree.
+    systemd: bool,
+    /// Whether it has marked a group as delegated.
+    marked: fn(&Path) -> bool,
+}
+
+impl Host {
+    /// Of this machine.
+    pub(super) fn read() -> Self {
+        // sd_booted(3).
+        Self { systemd: Path::new("/run/systemd/system").is_dir(), marked }
+    }
+
+    #[cfg(test)]
+    pub(super) fn fake(systemd: bool, marked: fn(&Path) -> bool) -> Self {
+        Self { systemd, marked }
+    }
+
+    /// Whether a group can be made there.
+    pub(super) fn writable(self, group: &Path) -> Result<()> {
+        let files = [group.to_owned(), group.join("cgroup.procs")];
+        for file in files {
+            access(&file, AccessFlags::W_OK).map_err(|cause| {
+                let text =
+                    format!("the control group {} can't be written to ({cause}): {REMEDY}", group.display());
+                Error::new(Code::Host, text)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// systemd's mark: the extended attribute `user.delegate`, since version 251.
+fn marked(group: &Path) -> bool {
+    xattr::get(group, c"user.delegate").is_ok_and(|value| value == b"1")
+}
+
+/// The controllers that a group has.
+pub(super) fn controllers(group: &Path) -> BTreeSet<String> {
+    words(&group.join("cgroup.controllers")).unwrap_or_default()
+}
+
+fn words(file: &Path) -> io::Result<BTreeSet<String>> {
+    Ok(fs::read_to_string(file)?.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// The group that sub-groups may be made in, seen from the process's own.
+pub(super) fn base(own: &Path, host: &Host) -> Result<PathBuf> {
+    let parent = own.parent().filter(|parent| parent.join("cgroup.controllers").exists());
+    let base = match parent {
+        // Moved there by this library before, or put there by systemd (DelegateSubgroup=).
+        Some(parent) if own.ends_with(HOST) || ((host.marked)(parent) && !(host.marked)(own)) => parent,
+        _ => own,
+    };
+    host.writable(base)?;
+    // The tree's root can't be delegated, and is nobody's part.
+    let is_root = !base.join("cgroup.type").exists();
+    if host.systemd && !is_root && !(host.marked)(base) {
+        let text = format!("the control group {} is systemd's and not delegated: {REMEDY}", base.display());
+        return Err(Error::new(Code::Host, text));
+    }
+    Ok(base.to_owned())
+}
+
+/// Has sub-groups of the base get these controllers; says whether they have the one of processes, too, which is
+/// welcome but not needed.
+pub(super) fn enable(base: &Path, wanted: &[&str]) -> Result<bool> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let there = controllers(base);
+    if let Some(missing) = wanted.iter().find(|wanted| !there.contains(**wanted)) {
+        let text =
+            format!("the control group {} is not given the {missing} controller: {REMEDY}", base.display());
+        return Err(Error::new(Code::Host, text));
+    }
+    let _one = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let pids = there.contains("pids");
+    let wanted = wanted.iter().copied().chain(pids.then_some("pids"));
+    let control = base.join("cgroup.subtree_control");
+    let enabled = words(&control).map_err(|cause| failed(&control, &cause))?;
+    let more: Vec<_> =
+        wanted.filter(|name| !enabled.contains(*name)).map(|name| format!("+{name}")).collect();
+    if more.is_empty() {
+        return Ok(pids);
+    }
+    let more = more.join(" ");
+    let mut written = fs::write(&control, &more);
+    for _ in 0..ROUNDS {
+        match &written {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            _ => break,
+        }
+        make_room(base)?;
+        written = fs::write(&control, &more);
+    }
+    written.map(|()| pids).map_err(|cause| failed(&control, &cause))
+}
+
+/// Moves the processes of a group to a sub-group of it.
+fn make_room(base: &Path) -> Result<()> {
+    let host = base.join(HOST);
+    match fs::create_dir(&host) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&host, &error)),
+        _ => {}
+    }
+    let processes = base.join("cgroup.procs");
+    let target = host.join("cgroup.procs");
+    for process in words(&processes).map_err(|cause| failed(&processes, &cause))? {
+        if process == "0" {
+            let text = format!("there are processes of another process namespace in {}", base.display());
+            return Err(Error::new(Code::Host, text));
+        }
+        match fs::write(&target, &process) {
+            // It has ended.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            moved => moved.map_err(|cause| failed(&target, &cause))?,
+        }
+    }
+    Ok(())
+}

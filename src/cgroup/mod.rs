@@ -1,0 +1,201 @@
+//! Control groups: where the kernel holds a sandbox's limits of memory and processor.
+//!
+//! A sandbox's groups lie below the host process's own, so that what limits the host limits its sandboxes too.
+//! Here is found out where that is and what is written to them; the keeper makes them, puts runsc in, and removes
+//! them, because it outlives the host. Version 2 with its controllers, version 1, and both side by side (the
+//! controllers are of one then) are all in use on machines of today.
+
+mod delegated;
+mod layout;
+mod stale;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Limits;
+use crate::error::{Code, Error, Result};
+use crate::keeper::wire::keeper::{Group, GroupSetting};
+use delegated::Host;
+use layout::Layout;
+
+/// What an ordinary user does to have limits.
+pub(crate) const REMEDY: &str = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM (as root \
+                                 without --user), or give its service Delegate=yes";
+
+/// How many tasks on the host one inside may need at most, and how many gVisor has of its own: a second wall
+/// behind the limit that gVisor holds itself.
+const TASKS: (u64, u64) = (4, 512);
+/// The period in which processor time is given out, in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// The directories of one sandbox's groups.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    /// What they are made in, for the keeper.
+    pub(crate) parents: Vec<OwnedFd>,
+    /// Themselves.
+    paths: Vec<PathBuf>,
+}
+
+impl Groups {
+    /// Removes what a keeper that was killed has left. The rest has been removed by the keeper.
+    pub(crate) fn remove_what_is_left(&self) {
+        for path in &self.paths {
+            match fs::remove_dir(path) {
+                Ok(()) => log::info!("the control group {} was left by its keeper; removed", path.display()),
+                // Its processes are still ending: the next sandbox looks again.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => stale::look_again(),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Where limits can be held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Of version 2: the directory that the groups are made in.
+    Unified(PathBuf),
+    /// Of version 1: one directory for each controller, of memory, processor and processes (which may be missing).
+    Legacy { memory: Option<PathBuf>, cpu: Option<PathBuf>, pids: Option<PathBuf> },
+}
+
+/// Where this process can have limits held, or why it can't. Changes nothing.
+pub(crate) fn find() -> Result<Place> {
+    let layout = Layout::read().map_err(|cause| Error::system("/proc/self/cgroup and its mounts", &cause))?;
+    place(&layout, &Host::read())
+}
+
+fn place(layout: &Layout, host: &Host) -> Result<Place> {
+    if let Some(own) = layout.unified.as_deref().filter(|own| delegated::controllers(own).contains("memory"))
+    {
+        return delegated::base(own, host).map(Place::Unified);
+    }
+    let (memory, cpu, pids) = (layout.of("memory"), layout.of("cpu"), layout.of("pids"));
+    if memory.is_none() && cpu.is_none() {
+        let text = match &layout.unified {
+            Some(own) => format!("the control group {} is given no memory controller", own.display()),
+            None => "no control groups are mounted (/sys/fs/cgroup)".to_owned(),
+        };
+        return Err(Error::new(Code::Host, text));
+    }
+    for own in [memory, cpu].into_iter().flatten() {
+        host.writable(own)?;
+    }
+    let pids = pids.filter(|own| host.writable(own).is_ok());
+    let owned = |path: Option<&Path>| path.map(Path::to_owned);
+    Ok(Place::Legacy { memory: owned(memory), cpu: owned(cpu), pids: owned(pids) })
+}
+
+/// The groups for these limits: what the keeper is told, and where it makes them. None if no limit needs them.
+pub(crate) fn plan(name: &str, limits: &Limits) -> Result<(Vec<Group>, Groups)> {
+    if limits.memory.is_none() && limits.cpu.is_none() {
+        return Ok(Default::default());
+    }
+    let place = find()?;
+    let plans = match &place {
+        Place::Unified(base) => {
+            let wanted = [("memory", limits.memory.is_some()), ("cpu", limits.cpu.is_some())];
+            let wanted: Vec<_> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| *name).collect();
+            let pids = delegated::enable(base, &wanted)?;
+            vec![(base.as_path(), true, unified(limits, pids))]
+        }
+        Place::Legacy { memory, cpu, pids } => {
+            legacy(limits, memory.as_deref(), cpu.as_deref(), pids.as_deref())?
+        }
+    };
+    let (mut told, mut made) = (Vec::new(), Groups::default());
+    for (parent, is_unified, settings) in plans {
+        stale::collect_once(parent);
+        let memory = settings.iter().any(|setting| setting.file.starts_with(b"memory."));
+        told.push(Group { name: name.as_bytes().to_vec(), unified: is_unified, memory, settings });
+        let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let opened = File::options().read(true).custom_flags(flags).open(parent);
+        made.parents.push(opened.map_err(|cause| failed(parent, &cause))?.into());
+        made.paths.push(parent.join(name));
+    }
+    Ok((told, made))
+}
+
+fn setting(file: &str, value: impl ToString, optional: bool) -> GroupSetting {
+    GroupSetting { file: file.as_bytes().to_vec(), value: value.to_string().into_bytes(), optional }
+}
+
+fn tasks(limits: &Limits) -> u64 {
+    u64::from(limits.processes) * TASKS.0 + TASKS.1
+}
+
+fn quota(millicpus: u32) -> u64 {
+    u64::from(millicpus) * PERIOD / 1000
+}
+
+fn unified(limits: &Limits, pids: bool) -> Vec<GroupSetting> {
+    let mut settings = Vec::new();
+    if let Some(bytes) = limits.memory {
+        settings.push(setting("memory.max", bytes, false));
+        // Not there without accounting of swap, or without swap.
+        settings.push(setting("memory.swap.max", 0, true));
+        // Half a sandbox is no sandbox: when one of its processes has to go, all do.
+        settings.push(setting("memory.oom.group", 1, false));
+    }
+    if let Some(millicpus) = limits.cpu {
+        settings.push(setting("cpu.max", format!("{} {PERIOD}", quota(millicpus)), false));
+    }
+    if pids {
+        settings.push(setting("pids.max", tasks(limits), false));
+    }
+    settings
+}
+
+type Planned<'a> = (&'a Path, bool, Vec<GroupSetting>);
+
+fn legacy<'a>(
+    limits: &Limits,
+    memory: Option<&'a Path>,
+    cpu: Option<&'a Path>,
+    pids: Option<&'a Path>,
+) -> Result<Vec<Planned<'a>>> {
+    let missing = |what: &str| {
+        let text =
+            format!("no control group of the {what} controller is mounted, so that {what} can't be limited");
+        Error::new(Code::Host, text)
+    };
+    let mut plans = Vec::new();
+    if let Some(bytes) = limits.memory {
+        let settings = vec![
+            setting("memory.limit_in_bytes", bytes, false),
+            // With swap; not there without accounting of swap.
+            setting("memory.memsw.limit_in_bytes", bytes, true),
+        ];
+        plans.push((memory.ok_or_else(|| missing("memory"))?, false, settings));
+    }
+    if let Some(millicpus) = limits.cpu {
+        let settings = vec![
+            setting("cpu.cfs_period_us", PERIOD, false),
+            setting("cpu.cfs_quota_us", quota(millicpus), false),
+        ];
+        plans.push((cpu.ok_or_else(|| missing("cpu"))?, false, settings));
+    }
+    if let Some(pids) = pids {
+        plans.push((pids, false, vec![setting("pids.max", tasks(limits), false)]));
+    }
+    // Controllers that are mounted together have one directory.
+    let mut together: Vec<Planned<'a>> = Vec::new();
+    for (path, unified, settings) in plans {
+        match together.iter_mut().find(|(other, ..)| *other == path) {
+            Some((.., all)) => all.extend(settings),
+            None => together.push((path, unified, settings)),
+        }
+    }
+    Ok(together)
+}
+
+fn failed(path: &Path, cause: &io::Error) -> Error {
+    Error::system(format!("the control group {}", path.display()), cause).with_code(Code::Host)
+}
+
+#[cfg(test)]
+mod tests;
