@@ -36,12 +36,17 @@ need_python_packages() {
 # need_node_packages: sets node_packages, a directory with node_modules in it.
 need_node_packages() {
     need_packages node:nodejs npm:npm
+    node_prefix=$(node -p 'path.dirname(path.dirname(process.execPath))')
+    need_packages "$node_prefix/include/node/node.h:libnode-dev" make:make c++:g++
     node_packages=$(pwd)/target/packages/node
     fetch_into "$node_packages" "$(node --version)" tests/bindings/node/package-lock.json fetch_node_packages
 }
 
-# No script of a package is run: the back ends come with their binaries.
-fetch_node_packages() {
-    cp tests/bindings/node/package.json tests/bindings/node/package-lock.json "$1" &&
-        (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
-}
+# koffi comes with its binaries; ffi-napi is compiled, with the headers of the Node that is here.
+fetch_node_packages() (
+    cp tests/bindings/node/package.json tests/bindings/node/package-lock.json "$1"
+    cd "$1"
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null || exit 1
+    npm_config_nodedir=$node_prefix npm rebuild --loglevel=error @2060.io/ref-napi @2060.io/ffi-napi >/dev/null &&
+        node -e 'require("@2060.io/ffi-napi")'
+)

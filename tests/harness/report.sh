@@ -59,8 +59,23 @@ record_python() {
         printf '\nexited with %s%s\n' "$2" "$(meaning_of "$2")" >>"$3"
         python_failed=1
     fi
+    if [ -z "$python_ran" ]; then
+        python_failed=1
+    fi
     python_passed=$((${python_ran:-0} - python_failed - python_skipped))
     record $((python_passed > 0 ? python_passed : 0)) "$python_failed" "$python_skipped" "$1" "$3"
+}
+
+# record_node NAME STATUS LOG: Node's test programs, told to say it as TAP, count at their end.
+record_node() {
+    node_counts=$(sed -n 's/^# \(pass\|fail\|cancelled\|skipped\) \([0-9]*\)$/\1 \2/p' "$3" |
+        awk '{ n[$1] = $2 } END { print n["pass"] + 0, n["fail"] + n["cancelled"], n["skipped"] + 0 }')
+    set -- "$1" "$2" "$3" $node_counts
+    if { [ "$2" != 0 ] && [ "$5" = 0 ]; } || [ "$4 $5 $6" = '0 0 0' ]; then
+        printf '\nexited with %s%s\n' "$2" "$(meaning_of "$2")" >>"$3"
+        set -- "$1" "$2" "$3" "$4" 1 "$6"
+    fi
+    record "$4" "$5" "$6" "$1" "$3"
 }
 
 meaning_of() {

@@ -1,0 +1,230 @@
+// A sandbox's life: settings, waiting, ends, errors, events, streams.
+
+import assert from "node:assert/strict";
+import { get } from "node:https";
+import { connect } from "node:net";
+import test from "node:test";
+import { connect as connectTls } from "node:tls";
+import { setTimeout as sleep } from "node:timers/promises";
+import { all, bytes, Sandbox, SbxError } from "./support.js";
+
+const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
+const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
+const refused = (code, part) => (error) => {
+  assert.ok(error instanceof SbxError, error.stack);
+  assert.equal(error.code, code);
+  assert.ok(error.message.includes(part), error.message);
+  return true;
+};
+
+test("how it ends", async (t) => {
+  await t.test("the program's own code", async () => {
+    const sandbox = await shell("exit 3");
+    assert.deepEqual(await sandbox.wait(), { code: 3, reason: "exited" });
+    assert.deepEqual([sandbox.exitCode, sandbox.exitReason], [3, "exited"]);
+  });
+  await t.test("a signal", async () => {
+    const sandbox = await sleeper();
+    assert.equal(sandbox.exitCode, null);
+    sandbox.kill("SIGTERM");
+    assert.deepEqual(await sandbox.wait(), { code: 143, reason: "signalled" });
+    assert.throws(() => sandbox.kill("SIGNONE"), refused("SBX_EINVALID", "SIGNONE"));
+  });
+  await t.test("its lifetime", async () => {
+    const sandbox = await sleeper({ timeoutMs: 500 });
+    assert.deepEqual(await sandbox.wait(), { code: 124, reason: "timedOut" });
+  });
+  await t.test("terminated", async () => {
+    const sandbox = await sleeper();
+    await assert.rejects(sandbox.wait({ timeoutMs: 50 }), refused("SBX_ETIMEDOUT", "50 ms"));
+    const [one, two] = await Promise.all([sandbox.terminate(), sandbox.terminate()]);
+    assert.deepEqual(one, { code: 137, reason: "terminated" });
+    assert.deepEqual(two, one);
+    assert.deepEqual(await sandbox.terminate(), one);
+  });
+  await t.test("disposed of", async () => {
+    const sandbox = await sleeper({ encryptedPorts: [1] });
+    await sandbox[Symbol.asyncDispose]();
+    assert.equal(sandbox.exitCode, 137);
+    assert.throws(() => sandbox.tunnels(), refused("SBX_EHANDLE", ""));
+    assert.throws(() => sandbox.kill(), refused("SBX_EHANDLE", ""));
+    await sandbox[Symbol.asyncDispose]();
+    assert.deepEqual(await sandbox.wait(), { code: 137, reason: "terminated" });
+  });
+  await t.test("a creation that is given up", async () => {
+    for (const patience of [0, 10, 50, 100]) {
+      await assert.rejects(
+        sleeper({ name: "given-up", signal: AbortSignal.timeout(patience) }).then((sandbox) => sandbox.terminate().then(() => {
+          throw new DOMException("it was quicker", "TimeoutError");
+        })),
+        { name: "TimeoutError" },
+      );
+    }
+    for (;;) {
+      try {
+        await (await sleeper({ name: "given-up" })).terminate();
+        break;
+      } catch (error) {
+        refused("SBX_EEXISTS", "given-up")(error);
+        await sleep(20);
+      }
+    }
+  });
+});
+
+test("settings", async (t) => {
+  await t.test("environment, directory, user, mounts", async () => {
+    const sandbox = await shell("echo $A; pwd; id -u; ls /here", {
+      env: { A: "é b" },
+      workdir: "/tmp",
+      user: "1234",
+      mounts: { "/here": import.meta.dirname },
+      stdout: "pipe",
+    });
+    const [value, directory, user, ...files] = (await all(sandbox.stdout)).split("\n");
+    assert.deepEqual([value, directory, user], ["é b", "/tmp", "1234"]);
+    assert.ok(files.includes("sandbox.test.js"));
+    assert.deepEqual([sandbox.stdin, sandbox.stderr], [null, null]);
+    await sandbox.wait();
+  });
+  await t.test("names are taken once", async () => {
+    const sandbox = await sleeper({ name: "one" });
+    assert.equal(sandbox.name, "one");
+    await assert.rejects(sleeper({ name: "one" }), refused("SBX_EEXISTS", "one"));
+    await sandbox.terminate();
+    await (await sleeper({ name: "one" })).terminate();
+  });
+  await t.test("what is refused", async () => {
+    const cases = [
+      [{ blockNetwork: true, encryptedPorts: [80] }, "port"],
+      [{ blockNetwork: true, outboundCidrAllowlist: [] }, "outboundCidrAllowlist"],
+      [{ blockNetwork: true, inboundCidrAllowlist: [] }, "inbound"],
+      [{ outboundCidrAllowlist: ["10.0.0.1/8"] }, "10.0.0.1/8"],
+      [{ workdir: "relative" }, "relative"],
+      [{ timeoutMs: 0 }, "timeoutMs"],
+      [{ timeoutMs: 1.5 }, "timeoutMs"],
+      [{ encryptedPorts: [0] }, "1 to 65535"],
+      [{ encryptedPorts: [2 ** 32 + 80] }, "1 to 65535"],
+      [{ encryptedPorts: ["80"] }, "1 to 65535"],
+      [{ encryptedPorts: [80], h2Ports: [80] }, "80"],
+      [{ env: { "NOT-A-NAME": "x" } }, "NOT-A-NAME"],
+      [{ env: { A: "x\0y" } }, "NUL"],
+      [{ env: { A: "\ud800" } }, "Unicode"],
+      [{ env: { A: 1 } }, "env.A"],
+      [{ stdout: "inherit" }, "stdout"],
+      [{ stdin: "merged" }, ""],
+      [{ colour: "red" }, "colour"],
+    ];
+    for (const [options, part] of cases) await assert.rejects(sleeper(options), refused("SBX_EINVALID", part));
+    await assert.rejects(Sandbox.create("true"), refused("SBX_EINVALID", "array"));
+    await assert.rejects(Sandbox.create(["x".repeat(70000)]), refused("SBX_EINVALID", ""));
+    assert.throws(() => new Sandbox(), TypeError);
+  });
+  await t.test("a program that is not there", async () => {
+    await assert.rejects(Sandbox.create(["no-such-program"]), (error) => {
+      assert.deepEqual([error.code, error.errno, error.osError], ["SBX_EEXEC", -1019, 2]);
+      return refused("SBX_EEXEC", "no-such-program")(error);
+    });
+  });
+});
+
+test("tunnels", async (t) => {
+  const server = `
+import http.server, threading
+for port in (1003, 1002, 1001):
+    listening = http.server.ThreadingHTTPServer(("", port), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=listening.serve_forever).start()
+`;
+  const sandbox = await Sandbox.create(["python3", "-c", server], {
+    encryptedPorts: [1001],
+    h2Ports: [1002],
+    unencryptedPorts: [1003],
+    tlsNames: ["sandbox.test"],
+  });
+  t.after(() => sandbox.terminate());
+  await sandbox.waitUntilReady();
+  const tunnels = sandbox.tunnels();
+  assert.deepEqual(Object.keys(tunnels), ["1001", "1002", "1003"]);
+  assert.equal(tunnels[1001].url, `https://${tunnels[1001].host}:${tunnels[1001].port}`);
+  const status = (options) =>
+    new Promise((resolve, reject) => {
+      const asked = get(tunnels[1001].url, { agent: false, ...options }, (page) => resolve(page.resume().statusCode));
+      asked.on("error", reject);
+    });
+  assert.equal(await status({ ca: tunnels[1001].ca }), 200);
+  await assert.rejects(status({}), /certificate/);
+  const agreed = await new Promise((resolve, reject) => {
+    const { host, port, ca } = tunnels[1002];
+    const socket = connectTls({ host, port, ca, servername: "sandbox.test", ALPNProtocols: ["h2"] });
+    socket.on("error", reject);
+    socket.on("secureConnect", () => (resolve(socket.alpnProtocol), socket.destroy()));
+  });
+  assert.equal(agreed, "h2");
+  assert.equal(tunnels[1003].url, undefined);
+  const plain = connect(tunnels[1003].port, tunnels[1003].host);
+  plain.end("GET / HTTP/1.0\r\n\r\n");
+  assert.match(await all(plain), /^HTTP\/1\.0 200/);
+});
+
+test("readiness", async () => {
+  const never = await sleeper({ readinessProbe: { port: 9 } });
+  await assert.rejects(never.waitUntilReady({ timeoutMs: 200 }), refused("SBX_ETIMEDOUT", "ready"));
+  const waiting = assert.rejects(never.waitUntilReady(), refused("SBX_ESTATE", never.id));
+  await never.terminate();
+  await waiting;
+  const ready = await sleeper({ readinessProbe: { command: ["true"], intervalMs: 20 } });
+  await Promise.all([ready.waitUntilReady(), ready.waitUntilReady()]);
+  await ready.waitUntilReady();
+  await ready.terminate();
+});
+
+test("streams", async (t) => {
+  await t.test("there and back", async () => {
+    const sandbox = await shell("echo one; cat; echo err >&2; exit 4", { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    sandbox.stdin.end("two\n");
+    const [out, err, exit] = await Promise.all([all(sandbox.stdout), all(sandbox.stderr), sandbox.wait()]);
+    assert.deepEqual([out, err, exit.code], ["one\ntwo\n", "err\n", 4]);
+  });
+  await t.test("merged, and as an async iterator", async () => {
+    const sandbox = await shell("echo a; echo b >&2", { stdout: "pipe", stderr: "merged" });
+    let text = "";
+    for await (const chunk of sandbox.stdout) text += chunk;
+    assert.equal(text, "a\nb\n");
+  });
+  await t.test("megabytes with back-pressure, read late", async () => {
+    const sandbox = await shell("head -c 20000000 /dev/zero", { stdout: "pipe" });
+    await sleep(200);
+    assert.equal(sandbox.exitCode, null);
+    assert.equal((await bytes(sandbox.stdout)).length, 20_000_000);
+    assert.equal((await sandbox.wait()).code, 0);
+  });
+  await t.test("ignored output doesn't hold the program up", async () => {
+    const sandbox = await shell("head -c 20000000 /dev/zero; exit 5");
+    assert.equal((await sandbox.wait()).code, 5);
+  });
+});
+
+test("events, to the last", async () => {
+  const sandbox = await sleeper({ readinessProbe: { command: ["true"] } });
+  const kinds = [];
+  const told = (async () => {
+    for await (const event of sandbox.events()) {
+      kinds.push(event.kind);
+      if (event.kind === "ready") sandbox.terminate();
+      if (event.kind === "exited") assert.deepEqual([event.code, event.reason], [137, "terminated"]);
+    }
+  })();
+  await told;
+  assert.equal(kinds.at(-1), "exited");
+  for await (const event of sandbox.events()) assert.fail(event.kind);
+});
+
+test("twenty at once", async () => {
+  const one = async (number) => {
+    const sandbox = await shell(`echo ${number}; exit ${number}`, { stdout: "pipe" });
+    const [out, exit] = await Promise.all([all(sandbox.stdout), sandbox.wait()]);
+    return [out, exit.code];
+  };
+  const numbers = Array.from({ length: 20 }, (_, number) => number);
+  assert.deepEqual(await Promise.all(numbers.map(one)), numbers.map((number) => [`${number}\n`, number]));
+});

@@ -1,0 +1,29 @@
+// What the tests of the Node package share. It is found in examples/node, the library where the system looks.
+
+import { spawn } from "node:child_process";
+import { buffer, text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+
+export * from "../../../examples/node/sbx.js";
+
+export const examples = fileURLToPath(new URL("../../../examples/node/", import.meta.url));
+
+/** Runs another Node; an empty variable is unset. */
+export async function node(parameters, environment = {}) {
+  const env = { ...process.env, ...environment };
+  for (const [name, value] of Object.entries(env)) if (value === "") delete env[name];
+  const child = spawn(process.execPath, parameters, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const ended = new Promise((resolve) => child.on("close", (code, signal) => resolve({ code, signal })));
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { ...(await ended), stdout, stderr };
+}
+
+/** Runs a module of these lines, which has imported Sandbox. */
+export function program(lines, environment) {
+  const start = `import { Sandbox, SbxError } from ${JSON.stringify(`${examples}sbx.js`)};\n`;
+  return node(["--input-type=module", "--eval", start + lines], environment);
+}
+
+/** All that a stream gives. */
+export const all = (stream) => text(stream);
+export const bytes = (stream) => buffer(stream);
