@@ -159,6 +159,12 @@
 // `reason` is 0, `code` the error's number and `detail` its text. Never dropped.
 #define SBX_EVENT_PROCESS_EXITED 5
 
+// Something that the sandbox wanted to reach was denied: `address` (an address or a name), `port`, `protocol` (6 is
+// TCP, 17 UDP), `reason` (SBX_REASON_...), `rule` (the policy's entry, or -1), `detail`. The first denial of a
+// destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
+// `address` counts those beyond the 64 destinations that are told apart within a second.
+#define SBX_EVENT_DENIED 6
+
 // A limit of the library was reached; `detail` says which.
 #define SBX_EVENT_LIMIT 8
 
@@ -357,6 +363,10 @@
 // Denied: reached only as a domain, and the TLS handshake did not begin in time.
 #define SBX_REASON_SILENT -15
 
+// Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or a policy
+// that was changed at that very moment.
+#define SBX_REASON_GATEWAY -16
+
 // An open policy answers every name; an allowlist the names of its domains and no other. The default.
 #define SBX_DNS_AUTO 0
 
@@ -473,7 +483,7 @@ typedef struct sbx_event {
     uint64_t lost;
     // An exit code, or an error's number.
     int32_t code;
-    // SBX_EXIT_..., or 0.
+    // SBX_EXIT_... or SBX_REASON_..., or 0.
     int32_t reason;
     // The rule concerned, or -1.
     int32_t rule;

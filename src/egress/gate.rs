@@ -1,9 +1,11 @@
 //! One sandbox's way out: what it may reach at the moment, and its limits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::counters::Counters;
+use super::udp::Table;
 use crate::policy::Policy;
 use crate::reactor::Key;
 
@@ -36,6 +38,10 @@ pub(super) struct Gate {
     pub(super) counters: Arc<Counters>,
     /// Its listeners, for its end.
     pub(super) listeners: Vec<Key>,
+    /// Its UDP flows.
+    pub(super) udp: Table,
+    /// What tells of its denials.
+    pub(super) teller: Key,
     /// The flows that are open now.
     pub(super) open: usize,
     /// Whether the limit was reported since a flow was let through.
@@ -46,5 +52,19 @@ impl Gate {
     /// Whether another flow may be opened.
     pub(super) fn has_room(&self) -> bool {
         self.open < self.settings.max_flows
+    }
+
+    /// A flow was let through.
+    pub(super) fn opened(&mut self) {
+        self.open += 1;
+        self.reported = false;
+        self.counters.total.fetch_add(1, Ordering::Relaxed);
+        self.counters.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A flow has ended.
+    pub(super) fn closed(&mut self) {
+        self.open = self.open.saturating_sub(1);
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,16 +15,19 @@
 //! | `answered` | which addresses the resolver answered for a policy's domains |
 //! | `hello` | the server's name in a TLS handshake |
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
+//! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
+//! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
 //!
-//! UDP, DNS: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
+//! DNS, say: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 
 #[allow(dead_code, reason = "the relays are going to ask it")]
 mod answered;
 mod counters;
+mod denials;
 #[allow(dead_code, reason = "the relays are going to ask it")]
 mod dns;
 mod gate;
@@ -33,9 +36,14 @@ mod hello;
 mod judge;
 mod listener;
 mod outbound;
+mod replies;
+mod sockets;
 mod tcp;
+mod teller;
+mod udp;
 
 pub(crate) use counters::Counters;
+pub(crate) use denials::Denied;
 pub(crate) use gate::Settings;
-pub(crate) use listener::listen;
 pub(crate) use outbound::{Outbound, is_egress};
+pub(crate) use sockets::Sockets;

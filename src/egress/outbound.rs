@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use mio::net::TcpListener;
-
 use super::counters::Counters;
 use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
+use super::sockets::Sockets;
 use super::tcp::Flow;
+use super::teller::Teller;
+use super::udp::{Table, Udp};
 use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
@@ -20,6 +21,8 @@ use crate::tunnel::{Request, Requests};
 /// The reactor's kinds of source that belong to [`Outbound`].
 pub(super) const LISTENER: Kind = Kind(4);
 pub(super) const TCP: Kind = Kind(5);
+pub(super) const UDP: Kind = Kind(6);
+pub(super) const TELLER: Kind = Kind(8);
 const FIRST: u8 = 4;
 const LAST: u8 = 8;
 
@@ -33,10 +36,12 @@ pub(crate) struct Outbound {
     pub(super) gates: HashMap<u64, Gate>,
     pub(super) listeners: Slab<Listener>,
     pub(super) flows: Slab<Flow>,
+    pub(super) udp: Slab<Udp>,
+    pub(super) tellers: Slab<Teller>,
     pub(super) judge: Judge,
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
-    requests: Requests,
+    pub(super) requests: Requests,
 }
 
 impl std::fmt::Debug for Outbound {
@@ -53,6 +58,8 @@ impl Outbound {
             gates: HashMap::new(),
             listeners: Slab::new(LISTENER),
             flows: Slab::new(TCP),
+            udp: Slab::new(UDP),
+            tellers: Slab::new(TELLER),
             judge: Judge::default(),
             scratch: Scratch::new(),
             budget,
@@ -60,7 +67,7 @@ impl Outbound {
         }
     }
 
-    /// Opens a sandbox's way out: connections to these listeners of its gateway are relayed where `policy`
+    /// Opens a sandbox's way out: what is delivered to these sockets of its gateway is relayed where `policy`
     /// allows.
     pub(crate) fn add_sandbox(
         &mut self,
@@ -68,12 +75,22 @@ impl Outbound {
         sandbox: u64,
         (policy, generation): (Arc<Policy>, u64),
         settings: Settings,
-        listeners: Vec<TcpListener>,
+        sockets: Sockets,
         counters: Arc<Counters>,
     ) {
-        let mut gate =
-            Gate { policy, generation, settings, counters, listeners: vec![], open: 0, reported: false };
-        for socket in listeners {
+        let teller = self.add_teller(reactor, sandbox, sockets.refusals);
+        let mut gate = Gate {
+            policy,
+            generation,
+            settings,
+            counters,
+            listeners: vec![],
+            udp: Table::default(),
+            teller,
+            open: 0,
+            reported: false,
+        };
+        for socket in sockets.listeners {
             let key = self.listeners.insert(Listener::new(socket, sandbox));
             let Some(listener) = self.listeners.get_mut(key) else { continue };
             match reactor.register(listener.as_fd(), key, Lane::Front) {
@@ -86,6 +103,7 @@ impl Outbound {
             }
         }
         self.gates.insert(sandbox, gate);
+        sockets.datagrams.into_iter().for_each(|socket| self.add_udp(reactor, sandbox, socket));
     }
 
     /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
@@ -99,7 +117,10 @@ impl Outbound {
             }
         }
         self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
-        self.gates.remove(&sandbox);
+        self.remove_udp(reactor, sandbox);
+        if let Some(gate) = self.gates.remove(&sandbox) {
+            self.remove_teller(reactor, gate.teller);
+        }
     }
 
     /// Passes a wake-up to whom it is for.
@@ -108,26 +129,36 @@ impl Outbound {
         match key.kind() {
             LISTENER => self.wake_listener(reactor, key, wake),
             TCP => self.wake_flow(reactor, key, wake),
+            UDP => self.wake_udp(reactor, key, wake),
+            TELLER => self.wake_teller(reactor, key, wake),
             _ => {}
         }
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.
     pub(crate) fn discard(&mut self, reactor: &mut Reactor, key: Key) {
-        if key.kind() == TCP {
-            self.cut(reactor, key);
+        match key.kind() {
+            TCP => self.cut(reactor, key),
+            UDP => self.end_udp(reactor, key),
+            _ => {}
         }
     }
 
     /// What the sandbox's policy of the moment says of a destination. Every flow is asked for here, and a
-    /// denial counted.
-    pub(super) fn verdict_on(&mut self, sandbox: u64, to: SocketAddr, protocol: u8) -> Option<Verdict> {
+    /// denial counted and told.
+    pub(super) fn verdict_on(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        to: SocketAddr,
+        protocol: u8,
+    ) -> Option<Verdict> {
         let gate = self.gates.get(&sandbox)?;
         let verdict = self.judge.verdict(&gate.policy, to.ip(), protocol);
         if !verdict.is_allowed() {
-            gate.counters.denied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let generation = gate.generation;
             log::debug!("egress to {to} (protocol {protocol}, policy {generation}): {verdict}");
+            self.denied(reactor, sandbox, to, protocol, &verdict);
         }
         Some(verdict)
     }

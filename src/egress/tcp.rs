@@ -78,7 +78,7 @@ impl Outbound {
         let refuse = |fd: OwnedFd| socket::disconnect(fd.as_fd());
         // It was delivered to us whatever its destination, and has that for its own address.
         let Ok(to) = socket::local_address(fd.as_fd()) else { return refuse(fd) };
-        match self.verdict_on(sandbox, to, TCP) {
+        match self.verdict_on(reactor, sandbox, to, TCP) {
             Some(verdict) if verdict.is_allowed() => {}
             _ => return refuse(fd),
         }
@@ -110,10 +110,7 @@ impl Outbound {
     ) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
         let now = reactor.now();
-        gate.open += 1;
-        gate.reported = false;
-        gate.counters.total.fetch_add(1, Ordering::Relaxed);
-        gate.counters.open.fetch_add(1, Ordering::Relaxed);
+        gate.opened();
         let limit = now + gate.settings.connect;
         let key = self.flows.insert(Flow {
             sandbox,
@@ -250,21 +247,20 @@ impl Outbound {
         reactor.deregister(flow.front.as_fd());
         reactor.deregister(flow.back.as_fd());
         if let Some(gate) = self.gates.get_mut(&flow.sandbox) {
-            gate.open = gate.open.saturating_sub(1);
-            gate.counters.open.fetch_sub(1, Ordering::Relaxed);
+            gate.closed();
         }
         Some(flow)
     }
 
     /// The far end didn't take it.
-    fn failed(&self, sandbox: u64, to: SocketAddr, error: &io::Error) {
+    pub(super) fn failed(&self, sandbox: u64, to: SocketAddr, error: &io::Error) {
         log::debug!("egress to {to}: {error}");
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn limited(&mut self, sandbox: u64, what: &str) {
+    pub(super) fn limited(&mut self, sandbox: u64, what: &str) {
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.limited.fetch_add(1, Ordering::Relaxed);
         }

@@ -91,8 +91,8 @@ pub(crate) enum Command {
         policy: (Arc<Policy>, u64),
         /// Its limits.
         settings: egress::Settings,
-        /// From [`egress::listen`].
-        listeners: Vec<TcpListener>,
+        /// What the rules of its gateway deliver to.
+        sockets: egress::Sockets,
         /// Where its flows are counted.
         counters: Arc<egress::Counters>,
     },
@@ -102,6 +102,15 @@ pub(crate) enum Command {
         key: u64,
         /// Called when the last connection has ended, if the sandbox lives that long.
         reply: Drained,
+    },
+    /// The answer to `Request::NeedDatagrams`.
+    Datagrams {
+        /// The sandbox.
+        key: u64,
+        /// IPv6, else IPv4.
+        ipv6: bool,
+        /// Unbound non-blocking UDP sockets of its gateway namespace; none if there can't be any.
+        sockets: Vec<OwnedFd>,
     },
     /// A sandbox is no more: reset its connections, close every descriptor of it.
     RemoveSandbox {
@@ -124,6 +133,7 @@ impl std::fmt::Debug for Command {
             Self::Attach { .. } => "Attach",
             Self::AddEgress { .. } => "AddEgress",
             Self::Drain { .. } => "Drain",
+            Self::Datagrams { .. } => "Datagrams",
             Self::RemoveSandbox { .. } => "RemoveSandbox",
             Self::Shutdown => "Shutdown",
         })
@@ -279,8 +289,11 @@ impl Loop {
             Command::Stock { key, sockets } => inbound.stock(reactor, key, sockets),
             Command::Loopback { ticket, answer } => inbound.loopback(reactor, ticket, answer),
             Command::Attach { key, port, stream, reply } => inbound.attach(reactor, key, port, stream, reply),
-            Command::AddEgress { key, policy, settings, listeners, counters } => {
-                outbound.add_sandbox(reactor, key, policy, settings, listeners, counters);
+            Command::AddEgress { key, policy, settings, sockets, counters } => {
+                outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
+            }
+            Command::Datagrams { key, ipv6, sockets } => {
+                outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {

@@ -22,6 +22,8 @@ pub enum EventKind {
     /// A program that was executed in the sandbox has ended; `code` and `reason` as in [`crate::Exit`]. If it could
     /// not be started, `reason` is 0 and `code` and `detail` say why.
     ProcessExited = 5,
+    /// Something that the sandbox wanted to reach was denied.
+    Denied = 6,
     /// A limit of the library was reached; `detail` says which.
     Limit = 8,
     /// A program that was executed in the sandbox was started.
@@ -47,7 +49,7 @@ pub struct Event {
     pub lost: u64,
     /// An exit code, or an error's number.
     pub code: i32,
-    /// An [`crate::ExitReason`], or 0.
+    /// An [`crate::ExitReason`], a [`crate::Reason`], or 0.
     pub reason: i32,
     /// The rule concerned, or -1.
     pub rule: i32,

@@ -77,6 +77,11 @@ pub const SBX_EVENT_EXITED: u32 = 4;
 /// A program of sbx_exec_begin or sbx_exec has ended; `code` and `reason` as in sbx_exit. If it could not be started,
 /// `reason` is 0, `code` the error's number and `detail` its text. Never dropped.
 pub const SBX_EVENT_PROCESS_EXITED: u32 = 5;
+/// Something that the sandbox wanted to reach was denied: `address` (an address or a name), `port`, `protocol` (6 is
+/// TCP, 17 UDP), `reason` (SBX_REASON_...), `rule` (the policy's entry, or -1), `detail`. The first denial of a
+/// destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
+/// `address` counts those beyond the 64 destinations that are told apart within a second.
+pub const SBX_EVENT_DENIED: u32 = 6;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
 /// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
@@ -239,6 +244,10 @@ pub const SBX_REASON_NOT_ANSWERED: i32 = -14;
 /// Denied: reached only as a domain, and the TLS handshake did not begin in time.
 pub const SBX_REASON_SILENT: i32 = -15;
 
+/// Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or a policy
+/// that was changed at that very moment.
+pub const SBX_REASON_GATEWAY: i32 = -16;
+
 /// An open policy answers every name; an allowlist the names of its domains and no other. The default.
 pub const SBX_DNS_AUTO: i32 = 0;
 /// Every name is answered.
@@ -291,6 +300,7 @@ mod tests {
             (EventKind::Ready, SBX_EVENT_READY),
             (EventKind::Exited, SBX_EVENT_EXITED),
             (EventKind::ProcessExited, SBX_EVENT_PROCESS_EXITED),
+            (EventKind::Denied, SBX_EVENT_DENIED),
             (EventKind::Limit, SBX_EVENT_LIMIT),
             (EventKind::ProcessStarted, SBX_EVENT_PROCESS_STARTED),
             (EventKind::FileDone, SBX_EVENT_FILE_DONE),
@@ -357,6 +367,7 @@ mod tests {
             (Reason::ServerName, SBX_REASON_SERVER_NAME),
             (Reason::NotAnswered, SBX_REASON_NOT_ANSWERED),
             (Reason::Silent, SBX_REASON_SILENT),
+            (Reason::Gateway, SBX_REASON_GATEWAY),
         ] {
             assert_eq!(reason as i32, number);
         }

@@ -23,7 +23,7 @@ pub struct sbx_event {
     pub lost: u64,
     /// An exit code, or an error's number.
     pub code: i32,
-    /// SBX_EXIT_..., or 0.
+    /// SBX_EXIT_... or SBX_REASON_..., or 0.
     pub reason: i32,
     /// The rule concerned, or -1.
     pub rule: i32,

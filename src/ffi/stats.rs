@@ -3,7 +3,9 @@
 use std::ffi::c_int;
 
 use super::call::on;
-use super::codes::{SBX_STATS_CPU, SBX_STATS_MEMORY, SBX_STATS_MEMORY_PEAK, SBX_STATS_PROCESSES};
+use super::codes::{
+    SBX_STATS_CPU, SBX_STATS_EGRESS, SBX_STATS_MEMORY, SBX_STATS_MEMORY_PEAK, SBX_STATS_PROCESSES,
+};
 use super::error::sbx_error;
 use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::structs::{self, Layout};
@@ -67,6 +69,7 @@ impl From<Stats> for sbx_stats {
             (stats.memory.is_some(), SBX_STATS_MEMORY),
             (stats.memory_peak.is_some(), SBX_STATS_MEMORY_PEAK),
             (stats.processes.is_some(), SBX_STATS_PROCESSES),
+            (true, SBX_STATS_EGRESS),
         ];
         Self {
             size: 0,
@@ -80,12 +83,12 @@ impl From<Stats> for sbx_stats {
             tunnel_connections_total: stats.tunnel_connections_total,
             tunnel_bytes_in: stats.tunnel_bytes_in,
             tunnel_bytes_out: stats.tunnel_bytes_out,
-            egress_flows: 0,
+            egress_flows: stats.egress_flows,
             reserved: 0,
-            egress_flows_total: 0,
-            egress_bytes_in: 0,
-            egress_bytes_out: 0,
-            egress_denied: 0,
+            egress_flows_total: stats.egress_flows_total,
+            egress_bytes_in: stats.egress_bytes_in,
+            egress_bytes_out: stats.egress_bytes_out,
+            egress_denied: stats.egress_denied,
             dns_queries: 0,
             dns_refused: 0,
         }

@@ -103,7 +103,7 @@ impl Sandbox {
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
         let (reply, fds) = next(&mut keeper);
         assert!(matches!(reply, Reply::Namespaces { .. }), "{reply:?}");
-        assert_eq!(fds.len(), if network { 4 } else { 0 });
+        assert_eq!(fds.len(), if network { 5 } else { 0 });
         assert_eq!(next(&mut keeper).0, Reply::Prepared);
         let (ours, theirs) = channel::pair().unwrap();
         let network = if network { "--network=sandbox" } else { "--network=none" };

@@ -9,7 +9,6 @@ mod lookup;
 mod message;
 mod netlink;
 pub(crate) mod nft;
-#[cfg_attr(not(test), allow(dead_code, reason = "heard when egress is opened"))]
 pub(crate) mod refusals;
 mod route;
 pub(crate) mod sysctl;

@@ -56,6 +56,9 @@ pub enum Reason {
     NotAnswered = -14,
     /// Denied: reached only as a domain, and the TLS handshake did not begin in time.
     Silent = -15,
+    /// Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or
+    /// a policy that was changed at that very moment.
+    Gateway = -16,
 }
 
 /// What a policy says of an address.
@@ -106,6 +109,7 @@ impl fmt::Display for Verdict {
             Reason::NotAnswered => {
                 "denied: the sandbox's resolver did not answer this address for that server"
             }
+            Reason::Gateway => "denied: the policy allows it, but the gateway doesn't let it through",
             Reason::Silent => "denied: allowed only as a domain, and the TLS handshake did not begin in time",
         };
         out.write_str(text)?;

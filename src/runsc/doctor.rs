@@ -34,6 +34,7 @@ pub(crate) struct LiveProbe {
     pub(crate) veth: Option<Result<(), i32>>,
     pub(crate) nf_tables: Option<Result<(), i32>>,
     pub(crate) tproxy: Option<Result<(), i32>>,
+    pub(crate) refusals: Option<Result<(), i32>>,
     pub(crate) memfd_exec: Option<Result<(), i32>>,
     pub(crate) proc_sys_writable: Option<Result<(), i32>>,
 }
@@ -130,6 +131,7 @@ fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -
         module("veth", "veth", host, live.veth),
         module("nf_tables", "nf_tables", host, live.nf_tables),
         module("tproxy", "nft_tproxy", host, live.tproxy),
+        refusals(live),
         memfd(host, live),
         proc_sys(host, live),
         engine(runsc),
@@ -233,6 +235,20 @@ fn module(name: &'static str, module: &'static str, host: &Host, tried: Option<R
         None if host.modules.contains(&module) => Finding::ok(name, format!("{module} is there (not tried)")),
         // A kernel without modules shows none of what is built in.
         None => Finding::limited(name, format!("no trace of {module} (not tried)"), remedy),
+    }
+}
+
+fn refusals(live: &LiveProbe) -> Finding {
+    const NAME: &str = "refusals";
+    match live.refusals {
+        Some(Ok(())) => Finding::ok(NAME, "what a gateway refuses is told"),
+        Some(Err(error)) => Finding::limited(
+            NAME,
+            format!("{}: what a gateway refuses is counted, but is no event", refused(error)),
+            "sudo modprobe nfnetlink_log nft_log && \
+             printf 'nfnetlink_log\\nnft_log\\n' | sudo tee -a /etc/modules-load.d/sbx.conf",
+        ),
+        None => Finding::ok(NAME, "not tried"),
     }
 }
 

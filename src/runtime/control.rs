@@ -235,6 +235,12 @@ impl Loop {
                     let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
                 }
             }
+            Command::Engine(tunnel::Request::NeedDatagrams { key, ipv6, count }) => {
+                self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
+            }
+            Command::Engine(tunnel::Request::Denied { key, denied, count }) => {
+                self.by_number(key, |life, _| life.denied(&denied, count));
+            }
             Command::Engine(tunnel::Request::Limit { key, what }) => {
                 self.by_number(key, |life, _| life.limit(what));
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Program};
+use crate::net::refusals::Refusals;
 use crate::net::topology;
 use crate::runsc::doctor::LiveProbe;
 use crate::sys::wait::readable;
@@ -63,7 +64,7 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
         }
         other => return Err(Error::new(Code::Internal, format!("the keeper said {other:?}"))),
     }
-    let [route_g, filter_g, route_s, ns_s] = <[OwnedFd; 4]>::try_from(fds)
+    let [route_g, filter_g, log_g, route_s, ns_s] = <[OwnedFd; 5]>::try_from(fds)
         .map_err(|_| Error::new(Code::Internal, "the keeper sent other descriptors than expected"))?;
     let plan = topology::Plan { mtu: 1500, ipv6: false };
     let links = topology::configure_links(topology::Sockets { route_g, route_s, ns_s }, &plan);
@@ -72,6 +73,10 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
     let rules = topology::load_rules(filter_g, &plan);
     found.nf_tables = Some(outcome(&rules));
     found.tproxy = Some(outcome(&rules));
+    found.refusals = Some(outcome(&Refusals::listen(log_g)).and(match &rules {
+        Ok(rules) if !rules.tell_refusals() => Err(libc::ENOENT),
+        _ => Ok(()),
+    }));
     rules.map(drop)
 }
 

@@ -57,11 +57,11 @@ impl Life {
             log::info!("sandbox {}: /proc/sys/{name} of its gateway can't be written here", self.shared.id);
         }
         let Some(plan) = self.plan.as_ref().filter(|plan| plan.network) else { return Ok(()) };
-        let [route_g, filter_g, route_s, ns_s] = <[OwnedFd; 4]>::try_from(fds)
+        let [route_g, filter_g, log_g, route_s, ns_s] = <[OwnedFd; 5]>::try_from(fds)
             .map_err(|_| Error::new(Code::Engine, "the keeper sent other descriptors than expected"))?;
         let sockets = topology::Sockets { route_g, route_s, ns_s };
         topology::configure_links(sockets, &plan.topology)?;
-        self.gateway.filter = Some(filter_g);
+        self.gateway.filter = Some((filter_g, log_g));
         self.prepared.links = true;
         let ipv6 = plan.topology.ipv6;
         self.ask_for_relays(ipv6)?;

@@ -79,6 +79,7 @@ impl Life {
                 .engine
                 .send(engine::Command::RemoveSandbox { key, reply: Box::new(move || drop(detach)) });
         }
+        self.count_refused();
         self.gateway = Gateway::default();
         if let Some(mut plan) = self.plan.take() {
             plan::wipe(&mut plan.start);

@@ -3,12 +3,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::life::{Bench, Life};
 use super::plan::Plan;
 use crate::egress;
 use crate::engine;
 use crate::error::{Code, Error, Result};
+use crate::event::EventKind;
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::net::nft::{Allowed, Rules};
 use crate::net::topology;
@@ -20,11 +22,13 @@ pub(super) enum Purpose {
     Tunnels = 0,
     /// The relays of what leaves.
     Relays = 1,
+    /// UDP's answers.
+    Answers = 2,
 }
 
 impl Purpose {
     pub(super) fn of(number: u32) -> Option<Self> {
-        [Self::Tunnels, Self::Relays].into_iter().find(|purpose| *purpose as u32 == number)
+        [Self::Tunnels, Self::Relays, Self::Answers].into_iter().find(|purpose| *purpose as u32 == number)
     }
 }
 
@@ -34,8 +38,8 @@ const FIRST: u64 = 0;
 /// What there is of G so far.
 #[derive(Debug, Default)]
 pub(super) struct Gateway {
-    /// NETLINK_NETFILTER of G, until the rules are loaded over it.
-    pub(super) filter: Option<OwnedFd>,
+    /// NETLINK_NETFILTER of G, twice, until the rules are loaded over the one and the other hears what they refuse.
+    pub(super) filter: Option<(OwnedFd, OwnedFd)>,
     /// The rules, once they are loaded.
     pub(super) rules: Option<Rules>,
     /// The relays' sockets.
@@ -47,7 +51,8 @@ pub(super) struct Gateway {
 /// The sockets that egress needs.
 fn wanted(ipv6: bool) -> Vec<SocketKind> {
     let versions = if ipv6 { &[false, true][..] } else { &[false] };
-    versions.iter().map(|ipv6| SocketKind { ipv6: *ipv6, datagram: false }).collect()
+    let kinds = versions.iter().flat_map(|ipv6| [false, true].map(|datagram| (*ipv6, datagram)));
+    kinds.map(|(ipv6, datagram)| SocketKind { ipv6, datagram }).collect()
 }
 
 impl Life {
@@ -85,14 +90,49 @@ impl Life {
                 self.prepared.relays = self.gateway.missing == 0;
                 self.boot(bench)
             }
+            Some(Purpose::Answers) => {
+                let (key, ipv6) = (self.shared.number, kind.ipv6);
+                bench.engine.send(engine::Command::Datagrams { key, ipv6, sockets: fds })
+            }
             _ => Err(Error::new(Code::Engine, "the keeper sent sockets that nobody asked for")),
         }
+    }
+
+    /// The engine wants UDP sockets of G.
+    pub(crate) fn datagrams(&mut self, bench: &mut Bench<'_>, ipv6: bool, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let (kind, purpose) = (SocketKind { ipv6, datagram: true }, Purpose::Answers as u32);
+        self.ask_keeper(bench, &ToKeeper::Sockets { kind, count, purpose }, vec![]);
+    }
+
+    /// Takes note of how much the kernel has refused.
+    pub(super) fn count_refused(&mut self) {
+        match self.gateway.rules.as_mut().map(Rules::refused) {
+            Some(Ok(count)) => self.shared.egress.refused.store(count, Ordering::Relaxed),
+            Some(Err(error)) => log::debug!("sandbox {}: what was refused: {error}", self.shared.id),
+            None => {}
+        }
+    }
+
+    /// Something was denied: the host is told.
+    pub(crate) fn denied(&self, denied: &egress::Denied, count: u32) {
+        self.shared.tell(EventKind::Denied, |event| {
+            event.address = denied.to.as_ref().map(ToString::to_string).unwrap_or_default();
+            event.port = denied.port.into();
+            event.protocol = denied.protocol.into();
+            if let Some((reason, rule)) = denied.verdict {
+                event.reason = reason as i32;
+                event.rule = rule.and_then(|rule| i32::try_from(rule).ok()).unwrap_or(-1);
+            }
+            event.count = count;
+            event.detail.clone_from(&denied.detail);
+        });
     }
 
     /// Loads the rules with the policy's destinations and opens the way out. From here on the sandbox reaches
     /// what its policy allows; nothing runs in it yet.
     pub(super) fn open_gateway(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
-        let Some(filter) = self.gateway.filter.take() else { return Ok(()) };
+        let Some((filter, log)) = self.gateway.filter.take() else { return Ok(()) };
         let mut rules = topology::load_rules(filter, &plan.topology)?;
         let policy = Arc::new(self.shared.config.policy().clone());
         let allowed = Allowed::by(&policy);
@@ -100,17 +140,22 @@ impl Life {
             rules.replace(&allowed, plan.topology.ipv6).map_err(|error| error.context("the policy"))?;
         }
         self.gateway.rules = Some(rules);
-        let mut listeners = Vec::new();
-        for (kind, sockets) in std::mem::take(&mut self.gateway.sockets) {
-            for socket in sockets {
-                listeners.push(egress::listen(socket, kind.ipv6)?);
+        let mut sockets = egress::Sockets::default();
+        sockets.hear_refusals(log);
+        for (kind, socket) in std::mem::take(&mut self.gateway.sockets) {
+            for socket in socket {
+                if kind.datagram {
+                    sockets.hear(socket, kind.ipv6)?;
+                } else {
+                    sockets.listen(socket, kind.ipv6)?;
+                }
             }
         }
         bench.engine.send(engine::Command::AddEgress {
             key: self.shared.number,
             policy: (policy, FIRST),
             settings: egress::Settings::default(),
-            listeners,
+            sockets,
             counters: Arc::clone(&self.shared.egress),
         })?;
         self.attached = true;

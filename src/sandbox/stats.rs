@@ -37,6 +37,16 @@ pub struct Stats {
     pub tunnel_bytes_in: u64,
     /// Bytes from the sandbox to the tunnels' clients.
     pub tunnel_bytes_out: u64,
+    /// Connections and UDP flows to outside that are open now.
+    pub egress_flows: u32,
+    /// Connections and UDP flows to outside since its start.
+    pub egress_flows_total: u64,
+    /// Bytes from outside to the sandbox by those flows.
+    pub egress_bytes_in: u64,
+    /// Bytes from the sandbox to outside by those flows.
+    pub egress_bytes_out: u64,
+    /// What was denied: flows by the library's verdict, packets by the gateway's rules.
+    pub egress_denied: u64,
 }
 
 impl Sandbox {
@@ -57,7 +67,7 @@ impl Sandbox {
             let ended = facts.exit.map(|exit| exit.runtime);
             (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), facts.usage)
         };
-        let counters = &shared.counters;
+        let (counters, egress) = (&shared.counters, &shared.egress);
         Ok(Stats {
             uptime,
             cpu: usage.cpu_us.map(Duration::from_micros),
@@ -68,6 +78,11 @@ impl Sandbox {
             tunnel_connections_total: counters.total.load(Ordering::Relaxed),
             tunnel_bytes_in: counters.bytes_in.load(Ordering::Relaxed),
             tunnel_bytes_out: counters.bytes_out.load(Ordering::Relaxed),
+            egress_flows: u32::try_from(egress.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            egress_flows_total: egress.total.load(Ordering::Relaxed),
+            egress_bytes_in: egress.bytes_in.load(Ordering::Relaxed),
+            egress_bytes_out: egress.bytes_out.load(Ordering::Relaxed),
+            egress_denied: egress.denied.load(Ordering::Relaxed) + egress.refused.load(Ordering::Relaxed),
         })
     }
 }
@@ -80,6 +95,7 @@ impl Life {
         }
         self.curious.push(curious);
         if self.curious.len() == 1 {
+            self.count_refused();
             self.ask_keeper(bench, &Request::Usage, vec![]);
         }
     }

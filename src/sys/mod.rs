@@ -5,6 +5,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod clock;
+pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod fork;
 pub(crate) mod handle_page;

@@ -24,6 +24,8 @@ pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;
 pub(crate) use settings::{Counters, Settings};
 
+use crate::egress::Denied;
+
 /// What the tunnels need of the rest of the runtime. Answered by a command to the engine, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -42,6 +44,24 @@ pub(crate) enum Request {
         port: u16,
         /// To be given back with the answer.
         ticket: u64,
+    },
+    /// That many unbound, non-blocking UDP sockets of the sandbox's gateway namespace.
+    NeedDatagrams {
+        /// The sandbox.
+        key: u64,
+        /// IPv6, else IPv4.
+        ipv6: bool,
+        /// How many; fewer may be given.
+        count: usize,
+    },
+    /// Something of a sandbox's was denied.
+    Denied {
+        /// The sandbox.
+        key: u64,
+        /// What, where to, why.
+        denied: Denied,
+        /// How often.
+        count: u32,
     },
     /// A limit was reached; the connections concerned wait or were refused, as `what` says.
     Limit {

@@ -112,7 +112,7 @@ while IFS='	' read -r name kind command <&5; do
 done 5<"$work/cases"
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default egress"
+internet_cases="allowlist default egress live"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
@@ -139,6 +139,8 @@ for internet_case in $internet_cases; do
                 run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}"
             fi
         done 4<"$work/executables"
+    elif [ "$internet_case" = live ]; then
+        run_case "internet/live" status /usr/bin/python3 tests/harness/internet/live.py "$internet"
     elif [ "$internet_case" = oracle ]; then
         run_case "internet/$internet_case" status sh tests/harness/internet/oracle.sh "$work/c/sandbox" "$internet"
     else

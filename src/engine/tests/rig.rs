@@ -109,6 +109,7 @@ impl Above {
             Request::NeedLoopback { port, ticket, .. } => {
                 Command::Loopback { ticket, answer: (self.init)(port) }
             }
+            Request::NeedDatagrams { .. } | Request::Denied { .. } => return,
             Request::Limit { what, .. } => return self.limits.lock().unwrap().push(what),
         };
         let _ = self.handle.send(command);

@@ -140,7 +140,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The namespaces exist. With the descriptors, if there is a network: NETLINK_ROUTE of G,
-    /// NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the network namespace S.
+    /// NETLINK_NETFILTER of G twice (rules, and what they tell), NETLINK_ROUTE of S, the network namespace S.
     /// `refused` names the optional settings of G that could not be written.
     Namespaces { refused: Vec<Vec<u8>> },
     /// The root file system stands, runsc can be started.

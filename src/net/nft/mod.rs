@@ -127,6 +127,8 @@ pub(crate) struct Rules {
     tried: u64,
     /// Whether the sandbox has an IPv6 address at all.
     ipv6: bool,
+    /// Whether refused packets are told.
+    told: bool,
 }
 
 impl Rules {
@@ -134,15 +136,22 @@ impl Rules {
     /// packets are told to [`super::refusals`] if the kernel can do that; else they are counted only.
     pub(crate) fn load(filter_g: OwnedFd, ipv6: bool) -> Result<Self> {
         let mut netlink = Netlink::new(filter_g)?;
-        match Self::load_all(&mut netlink, ipv6, true) {
+        let told = match Self::load_all(&mut netlink, ipv6, true) {
+            Ok(()) => true,
             // The kernel's word for an expression that it doesn't have.
             Err(error) if error.os_error() == Some(libc::ENOENT) => {
                 Self::load_all(&mut netlink, ipv6, false)?;
                 log::info!("this kernel can't tell which packets were refused: {error}");
+                false
             }
-            done => done?,
-        }
-        Ok(Self { netlink, current: Generation { number: 0, ipv6, tls: false }, tried: 0, ipv6 })
+            Err(error) => return Err(error),
+        };
+        Ok(Self { netlink, current: Generation { number: 0, ipv6, tls: false }, tried: 0, ipv6, told })
+    }
+
+    /// Whether refused packets are told, and not only counted.
+    pub(crate) fn tell_refusals(&self) -> bool {
+        self.told
     }
 
     fn load_all(netlink: &mut Netlink, ipv6: bool, told: bool) -> Result<()> {

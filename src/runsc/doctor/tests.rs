@@ -31,6 +31,7 @@ fn tried() -> LiveProbe {
         veth: fine,
         nf_tables: fine,
         tproxy: fine,
+        refusals: fine,
         memfd_exec: fine,
         proc_sys_writable: fine,
     }
@@ -51,6 +52,12 @@ fn a_healthy_host_is_ok_throughout() {
     let report = judge(&healthy(), Ok("release-x at /y".into()), Some(&tried()));
     assert!(report.usable());
     assert!(report.findings().iter().all(|finding| finding.status == Status::Ok), "{report}");
+}
+
+#[test]
+fn a_kernel_that_cant_tell_what_it_refused_is_limited() {
+    let live = LiveProbe { refusals: Some(Err(libc::EINVAL)), ..tried() };
+    found(&healthy(), Some(&live), "refusals", Status::Limited, "is no event", "modprobe nfnetlink_log");
 }
 
 #[test]
@@ -167,7 +174,7 @@ fn this_host() {
     let missing = Error::new(Code::RunscMissing, "not looked for");
     let report = examine(Err(&missing), None);
     let text = report.to_string();
-    assert_eq!(report.findings().len(), 14);
+    assert_eq!(report.findings().len(), 15);
     for finding in report.findings() {
         assert!(text.contains(finding.name) && !finding.detail.is_empty(), "{finding:?}");
     }

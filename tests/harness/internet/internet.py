@@ -15,7 +15,7 @@ does arrive and is answered. DIRECTORY gets
 What the servers out there do goes by their port, on every address:
 
     53, 80, 443, 853    say "reached" and close
-    7                   send back what comes, and end their half when the client ends the other
+    7                   send back what comes, and end their half when the client ends the other (UDP too)
     9                   read to the end, then say how many bytes it were, and their CRC
     11                  read a byte and reset the connection
     13                  end their half at once and read to the end; how many bytes it were, and their CRC, is written down
@@ -60,6 +60,7 @@ VANISHING, UNREACHABLE = "9.9.9.10", "9.9.9.11"
 TCP_PORTS = (53, 80, 443, 853)
 UDP_PORTS = (9, 53, 123, 443)
 HOST_PORT = 4242
+ECHO_PORT = 7
 
 # Ethernet and IPv6 headers of the kernel's own multicast listener report: from :: to ff02::16, hop by hop.
 REPORT = bytes(16) + socket.inet_pton(socket.AF_INET6, "ff02::16")
@@ -185,6 +186,21 @@ def serve_udp(family, port, contacts):
     threading.Thread(target=run, daemon=True).start()
 
 
+def echo_udp(family):
+    bound = any_address(socket.SOCK_DGRAM, family)
+    bound.bind(("", ECHO_PORT))
+
+    def run():
+        while True:
+            data, control, _, peer = bound.recvmsg(1 << 16, 256)
+            try:
+                bound.sendmsg([data], [source_of_answer(item) for item in control], 0, peer)
+            except OSError:
+                pass
+
+    threading.Thread(target=run, daemon=True).start()
+
+
 def source_of_answer(item):
     """Turns where a datagram was sent to into where its answer comes from."""
     level, kind, value = item
@@ -270,6 +286,8 @@ def internet(directory, laid, go):
     ip("route", "add", "unreachable", UNREACHABLE, "table", "100")
     capture("in0", Lines(os.path.join(directory, "packets")))
     serve((*TCP_PORTS, *BEHAVIOUR), UDP_PORTS, Lines(os.path.join(directory, "answered")))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        echo_udp(family)
     laid.write(b"x")
     signal.pause()
 

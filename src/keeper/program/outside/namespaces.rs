@@ -16,7 +16,7 @@ pub(super) struct Namespaces {
 }
 
 /// Makes and enters them. Returns with them the settings of G that were refused, and the descriptors for the
-/// library: NETLINK_ROUTE of G, NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the namespace S.
+/// library: NETLINK_ROUTE of G, two of NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the namespace S.
 pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<OwnedFd>), Failure> {
     // SAFETY: these take nothing.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
@@ -36,6 +36,7 @@ pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<Owne
     let gateway = current()?;
     let route_g = netlink(libc::NETLINK_ROUTE).step("NETLINK_ROUTE in G")?;
     let filter_g = netlink(libc::NETLINK_NETFILTER).step("NETLINK_NETFILTER in G (nf_tables)")?;
+    let log_g = netlink(libc::NETLINK_NETFILTER).step("NETLINK_NETFILTER in G (nf_tables)")?;
     let refused = write_settings(&setup.sysctls)?;
 
     unshare(network).step("network namespace S")?;
@@ -45,7 +46,7 @@ pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<Owne
     // SAFETY: setns takes numbers.
     system::check(unsafe { libc::setns(gateway.as_raw_fd(), libc::CLONE_NEWNET) }).step("back into G")?;
     let copy = sandbox.try_clone().step("descriptor of S")?;
-    Ok((Namespaces { sandbox: Some(sandbox) }, refused, vec![route_g, filter_g, route_s, copy]))
+    Ok((Namespaces { sandbox: Some(sandbox) }, refused, vec![route_g, filter_g, log_g, route_s, copy]))
 }
 
 fn unshare(what: i32) -> io::Result<()> {

@@ -1,0 +1,169 @@
+//! What was denied, gathered, so that the host is told of each destination and a flood costs it nothing.
+//!
+//! The first denial of a destination is told at once. What follows to the same one, for the same reason, is
+//! counted and told once a second. Only so many destinations are told apart; what is beyond is told by its number
+//! alone.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::policy::{Reason, Verdict};
+
+/// How many destinations of one sandbox are told apart within a second.
+const MOST: usize = 64;
+/// How long denials of one destination are counted before they are told.
+pub(super) const GATHER: Duration = Duration::from_secs(1);
+
+/// Where something was to go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Destination {
+    /// An address.
+    Address(IpAddr),
+    /// A name that was asked for.
+    #[allow(dead_code, reason = "for the relay of DNS")]
+    Name(String),
+}
+
+/// A denial, as the host is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Denied {
+    /// Where it was to go; `None` for those that aren't told apart.
+    pub(crate) to: Option<Destination>,
+    /// The destination's port, or 0.
+    pub(crate) port: u16,
+    /// The IP protocol, or 0.
+    pub(crate) protocol: u8,
+    /// Why, and by which entry.
+    pub(crate) verdict: Option<(Reason, Option<u32>)>,
+    /// For people: the verdict in words, and the destination's name if that is known.
+    pub(crate) detail: String,
+}
+
+impl Denied {
+    /// Traffic of that protocol to an address.
+    pub(crate) fn to(address: IpAddr, port: u16, protocol: u8, verdict: &Verdict) -> Self {
+        Self {
+            to: Some(Destination::Address(address)),
+            port,
+            protocol,
+            verdict: Some((verdict.reason, verdict.rule)),
+            detail: verdict.to_string(),
+        }
+    }
+
+    fn others() -> Self {
+        Self {
+            to: None,
+            port: 0,
+            protocol: 0,
+            verdict: None,
+            detail: format!(
+                "denied: further destinations, beyond the {MOST} that are told apart within a second"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(out, "{address}"),
+            Self::Name(name) => out.write_str(name),
+        }
+    }
+}
+
+/// One sandbox's denials of the last moment.
+#[derive(Debug, Default)]
+pub(super) struct Denials {
+    /// How often each was denied since it was told.
+    recent: HashMap<Denied, u32>,
+    others: u32,
+    /// When the counted ones are told.
+    until: Option<Instant>,
+}
+
+impl Denials {
+    /// Takes note of a denial. True if it is to be told now; else it is counted, and [`Denials::due`] has to be
+    /// called when [`Denials::until`] says.
+    pub(super) fn note(&mut self, denied: &Denied, now: Instant) -> bool {
+        self.until.get_or_insert(now + GATHER);
+        if let Some(count) = self.recent.get_mut(denied) {
+            *count = count.saturating_add(1);
+            return false;
+        }
+        if self.recent.len() >= MOST {
+            self.others = self.others.saturating_add(1);
+            return false;
+        }
+        self.recent.insert(denied.clone(), 0);
+        true
+    }
+
+    /// When counted ones are to be told, or forgotten.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// The counted ones of the second that is over, each with its number. Those that went on are counted on.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(Denied, u32)> {
+        if self.until.is_none_or(|until| now < until) {
+            return Vec::new();
+        }
+        self.recent.retain(|_, count| *count > 0);
+        let mut due: Vec<_> = self.recent.iter().map(|(denied, count)| (denied.clone(), *count)).collect();
+        self.recent.values_mut().for_each(|count| *count = 0);
+        let others = std::mem::take(&mut self.others);
+        if others > 0 {
+            due.push((Denied::others(), others));
+        }
+        self.until = (!due.is_empty()).then_some(now + GATHER);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+
+    fn denied(address: [u8; 4], port: u16) -> Denied {
+        let verdict = Policy::allowlist().verdict(address.into(), |_| false);
+        Denied::to(address.into(), port, 6, &verdict)
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_rest_by_its_number() {
+        let (mut denials, start) = (Denials::default(), Instant::now());
+        let (one, other) = (denied([203, 0, 113, 1], 443), denied([203, 0, 113, 1], 80));
+        assert!(denials.note(&one, start));
+        assert!(denials.note(&other, start));
+        for _ in 0..1000 {
+            assert!(!denials.note(&one, start));
+        }
+        assert_eq!(denials.due(start), [], "the second isn't over");
+        let until = denials.until().unwrap();
+        assert_eq!(denials.due(until), [(one.clone(), 1000)]);
+        // It went on and is counted on; the other is told at once again.
+        assert!(!denials.note(&one, until));
+        assert!(denials.note(&other, until));
+        assert_eq!(denials.due(until + GATHER), [(one.clone(), 1)]);
+        assert_eq!(denials.due(until + 2 * GATHER), []);
+        assert_eq!(denials.until(), None, "nothing is left to look after");
+        assert!(denials.note(&one, until + 3 * GATHER));
+    }
+
+    #[test]
+    fn a_flood_is_bounded_and_nothing_of_it_is_uncounted() {
+        let (mut denials, start) = (Denials::default(), Instant::now());
+        let mut told = 0;
+        for index in 0..100_000_u32 {
+            told += u32::from(denials.note(&denied(index.to_be_bytes(), 9), start));
+        }
+        assert_eq!(told, u32::try_from(MOST).unwrap());
+        let due = denials.due(start + GATHER);
+        assert_eq!(due, [(Denied::others(), 100_000 - told)]);
+    }
+}
