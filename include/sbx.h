@@ -1051,8 +1051,8 @@ int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
 // How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
 // with code 124 and SBX_EXIT_IDLE.
 //
-// It is idle while no program of sbx_exec runs or is being started, no byte goes through a tunnel or sbx_connect, and
-// nothing is written to the standard input of its program. What that program does by itself doesn't count, nor
+// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no byte
+// goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that program does by itself doesn't count, nor
 // does a connection on which nothing is sent.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -20,8 +20,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::files::{after, content, idle, plain, temporary};
-use common::{PATIENCE, config, eventually, runtime};
-use sbx::{Code, EventKind, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
+use common::{PATIENCE, eventually, runtime};
+use sbx::{Code, Config, EventKind, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
 
 /// The stream of an operation, waiting for what it is asked.
 fn stream(operation: &FileOperation) -> UnixStream {
@@ -49,7 +49,7 @@ fn next(queue: &Queue, kind: EventKind) -> sbx::Event {
 fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
     let Some(runtime) = runtime() else { return };
     let queue = Queue::new(64).unwrap();
-    let mut config = config(&["sleep", "600"]);
+    let mut config = Config::new();
     config.set_queue(&queue, 1).unwrap();
     let sandbox = runtime.create(&config).unwrap();
     let write = FileRequest::Write("/tmp/a".into(), b"content".to_vec());
@@ -127,7 +127,7 @@ fn a_huge_file_ends_at_the_limit() {
 fn a_large_directory_is_listed_up_to_the_limit() {
     let Some(runtime) = runtime() else { return };
     let make =
-        "mkdir /tmp/many; python3 -c 'for n in range(100001): open(\"/tmp/many/%d\" % n, \"w\").close()'";
+        "mkdir /tmp/many; python3 -c 'import os\nfor n in range(100001): os.mknod(\"/tmp/many/%d\" % n)'";
     let sandbox = after(&runtime, make);
     let error = sandbox.list_directory("/tmp/many", &plain()).unwrap_err();
     assert_eq!((error.code(), error.os_error()), (Code::Limit, Some(libc::EFBIG)), "{error}");
@@ -143,7 +143,7 @@ fn a_large_directory_is_listed_up_to_the_limit() {
 #[test]
 fn a_full_disk_is_an_error_however_the_bytes_came() {
     let Some(runtime) = runtime() else { return };
-    let mut config = config(&["sleep", "600"]);
+    let mut config = Config::new();
     config.set_disk(8 << 20).unwrap();
     let sandbox = runtime.create(&config).unwrap();
     let (_scratch, mut file) = temporary("full");
@@ -222,6 +222,24 @@ fn an_operation_ends_when_asked_late_or_dropped() {
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
     drop(watch);
     eventually("no helper is left", || helpers() == before);
+}
+
+#[test]
+fn a_sandbox_is_not_idle_while_an_operation_goes_on() {
+    let Some(runtime) = runtime() else { return };
+    let mut config = Config::new();
+    config.set_idle_timeout(Duration::from_millis(300)).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    let watch = begin(&sandbox, FileRequest::Watch("/tmp".into()));
+    let upload = begin(&sandbox, FileRequest::Upload("/tmp/slow".into()));
+    let mut up = stream(&upload);
+    assert_eq!(sandbox.wait(Some(Duration::from_millis(900))).unwrap_err().code(), Code::TimedOut);
+    up.write_all(b"x").unwrap();
+    drop(up);
+    upload.wait(PATIENCE).unwrap();
+    // A watch only waits for what others do.
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, sbx::ExitReason::Idle);
+    assert_eq!(watch.wait(PATIENCE).unwrap_err().code(), Code::State);
 }
 
 #[test]

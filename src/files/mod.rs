@@ -24,4 +24,4 @@ pub use entry::{DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, 
 pub use operation::FileOperation;
 pub use request::{FileOptions, FileRequest};
 pub(crate) use running::Running;
-pub(crate) use table::{Stray, Table};
+pub(crate) use table::{Ended, Table};

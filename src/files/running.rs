@@ -37,6 +37,7 @@ pub(crate) struct Running {
     order: Option<Order>,
     /// Whether the answer is what a path is.
     asks_what_it_is: bool,
+    is_use: bool,
     timeout: Option<Duration>,
     channel: Channel,
     pump: Option<Pump>,
@@ -74,6 +75,7 @@ impl Running {
             _ => None,
         };
         let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;
+        let is_use = !matches!(task.job, Job::Watch { .. });
         let mut fds = vec![theirs];
         let mut stream = None;
         if purpose != Use::None {
@@ -91,6 +93,7 @@ impl Running {
             shared: Arc::clone(shared),
             order: Some(Order { task, fds }),
             asks_what_it_is,
+            is_use,
             timeout: options.timeout,
             channel: Channel::with_limit(ours, LONGEST),
             pump,
@@ -124,6 +127,11 @@ impl Running {
     /// When to give up.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Whether it is use of the sandbox: a watch only waits for what others do.
+    pub(crate) fn is_use(&self) -> bool {
+        self.is_use
     }
 
     /// Whether its helper may still run.

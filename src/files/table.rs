@@ -22,13 +22,17 @@ struct Place {
     _permit: Permit,
 }
 
-/// An operation that has ended here but whose helper may still be at it.
+/// An operation that has ended here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stray {
+pub(crate) struct Ended {
     /// The number of its sandbox.
     pub(crate) sandbox: u64,
     /// Init's number for it.
     pub(crate) ticket: u32,
+    /// Whether its helper may still be at it.
+    pub(crate) helper_may_run: bool,
+    /// Whether it was use of the sandbox.
+    pub(crate) was_use: bool,
 }
 
 /// The operations of all sandboxes.
@@ -45,47 +49,50 @@ impl Table {
     }
 
     /// Begins an operation: `ask` sends init what it needs and returns init's number for it.
+    /// It is returned if it has ended already, after init was asked.
     pub(crate) fn start(
         &mut self,
         reactor: &mut Reactor,
         budget: &Budget,
         mut running: Running,
         ask: impl FnOnce(&mut Running, &mut Reactor) -> Option<u32>,
-    ) {
+    ) -> Option<Ended> {
         let sandbox = running.sandbox();
         let busy = self.places.iter().filter(|(_, place)| place.running.sandbox() == sandbox).count();
         let title = running.progress().title.clone();
         if busy >= MOST {
             let message = format!("{title}: {MOST} operations go on in this sandbox; wait for some to end");
-            return running.finish(Err(Error::new(Code::Limit, message)));
+            running.finish(Err(Error::new(Code::Limit, message)));
+            return None;
         }
         let Some(permit) = budget.acquire(DESCRIPTORS) else {
             let message = format!(
                 "{title}: the process has no descriptors left for it: raise the limit (ulimit -n) or wait"
             );
-            return running.finish(Err(Error::new(Code::Limit, message)));
+            running.finish(Err(Error::new(Code::Limit, message)));
+            return None;
         };
         let Some(ticket) = ask(&mut running, reactor) else {
             let error = running.ended();
-            return running.finish(Err(error));
+            running.finish(Err(error));
+            return None;
         };
         let at = running.timeout().and_then(|timeout| reactor.now().checked_add(timeout));
         let number = running.number();
         let key = self.places.insert(Place { running, ticket, timer: None, _permit: permit });
         self.keys.insert(number, key);
-        let Some(place) = self.places.get_mut(key) else { return };
+        let place = self.places.get_mut(key)?;
         place.timer = at.map(|at| reactor.schedule(at, key));
         let (channel, stream) = place.running.descriptors();
         let watched = reactor
             .register(channel, key, Lane::Front)
             .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, Lane::Back)));
-        if let Err(error) = watched {
-            self.end(reactor, key, Err(Error::system(format!("{title}: watching it"), &error)));
-        }
+        let error = watched.err()?;
+        self.end(reactor, key, Err(Error::system(format!("{title}: watching it"), &error)))
     }
 
-    /// An operation can go on. Its helper is to be ended if it is returned.
-    pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<Stray> {
+    /// An operation can go on; it is returned if that was its end.
+    pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
         match self.places.get_mut(key)?.running.go_on() {
             Next::Wait => None,
             Next::Again => {
@@ -97,13 +104,13 @@ impl Table {
     }
 
     /// An operation's time has run out.
-    pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<Stray> {
+    pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
         let error = self.places.get_mut(key)?.running.late();
         self.end(reactor, key, Err(error))
     }
 
     /// The host doesn't want an operation any more.
-    pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<Stray> {
+    pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<Ended> {
         let key = *self.keys.get(&number)?;
         let error = self.places.get_mut(key)?.running.cancelled();
         self.end(reactor, key, Err(error))
@@ -128,12 +135,12 @@ impl Table {
     }
 
     /// Forgets an operation after a bug.
-    pub(crate) fn abandon(&mut self, reactor: &mut Reactor, key: Key) -> Option<Stray> {
+    pub(crate) fn abandon(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
         let error = Error::new(Code::Panic, "the control thread panicked: a bug of the library");
         self.end(reactor, key, Err(error))
     }
 
-    fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<Stray> {
+    fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<Ended> {
         let Place { running, ticket, timer, _permit: permit } = self.places.remove(key)?;
         self.keys.remove(&running.number());
         if let Some(timer) = timer {
@@ -144,10 +151,14 @@ impl Table {
         if let Some(stream) = stream {
             reactor.deregister(stream.as_fd());
         }
-        let stray = Stray { sandbox: running.sandbox(), ticket };
-        let may_run = running.helper_may_run();
+        let ended = Ended {
+            sandbox: running.sandbox(),
+            ticket,
+            helper_may_run: running.helper_may_run(),
+            was_use: running.is_use(),
+        };
         drop(permit);
         running.finish(result);
-        may_run.then_some(stray)
+        Some(ended)
     }
 }

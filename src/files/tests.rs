@@ -11,7 +11,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use proptest::prelude::*;
 
 use super::operation::{Answer, CHANGES, Progress};
-use super::table::{Stray, Table};
+use super::table::{Ended, Table};
 use super::{FileOptions, FileRequest, Running};
 use crate::config::Config;
 use crate::error::{Code, Result};
@@ -30,7 +30,7 @@ struct Rig {
     progress: Arc<Progress>,
     helper: Option<OwnedFd>,
     stream: Option<UnixStream>,
-    stray: Option<Stray>,
+    ended: Option<Ended>,
 }
 
 impl Rig {
@@ -46,7 +46,7 @@ impl Rig {
         });
         let mut fds = fds.into_iter();
         let (helper, stream) = (fds.next(), fds.next().map(UnixStream::from));
-        Self { reactor, table, progress, helper, stream, stray: None }
+        Self { reactor, table, progress, helper, stream, ended: None }
     }
 
     /// What the control thread does in one turn.
@@ -55,11 +55,11 @@ impl Rig {
         self.reactor.turn(Some(Duration::from_millis(1)), &mut wakes).unwrap();
         for wake in wakes {
             let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
-            let stray = match wake {
+            let ended = match wake {
                 Wake::Timer(_) => self.table.late(&mut self.reactor, key),
                 _ => self.table.go_on(&mut self.reactor, key),
             };
-            self.stray = self.stray.or(stray);
+            self.ended = self.ended.or(ended);
         }
     }
 
@@ -117,7 +117,7 @@ fn an_honest_helper_is_believed() {
     assert!(rig.progress.result().is_none(), "the stream has not ended");
     rig.stream = None;
     assert_eq!(rig.result().unwrap().bytes, b"content");
-    assert!(rig.stray.is_none());
+    assert!(rig.ended.is_some_and(|ended| !ended.helper_may_run));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn more_than_was_allowed_is_not_kept() {
     let mut rig = read();
     rig.write(&[1; 101]);
     assert_eq!(rig.failure(), Code::Limit);
-    assert!(rig.stray.is_some_and(|stray| stray.ticket == 7), "its helper is ended");
+    assert!(rig.ended.is_some_and(|ended| ended.ticket == 7 && ended.helper_may_run), "its helper is ended");
     let mut rig = list(2);
     let entry = Entry { name: b"a".to_vec(), ..Entry::default() };
     rig.write(&entry.record().repeat(3));

@@ -3,6 +3,7 @@
 mod hostile;
 mod inside;
 mod life;
+mod tar;
 mod wire;
 
 use std::fs;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::host::Host;
 use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Context, Error, Result};
-use crate::files::{Running, Stray, Table};
+use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::{Bench, Command, Control, Creation, Executed, Input, Life};
@@ -158,12 +158,12 @@ impl Loop {
                 }
             }
             (FILE, Wake::Timer(_)) => {
-                let stray = self.files.late(&mut self.reactor, key);
-                self.end_stray(stray);
+                let ended = self.files.late(&mut self.reactor, key);
+                self.file_ended(ended);
             }
             (FILE, _) => {
-                let stray = self.files.go_on(&mut self.reactor, key);
-                self.end_stray(stray);
+                let ended = self.files.go_on(&mut self.reactor, key);
+                self.file_ended(ended);
             }
             (_, Wake::Ready(_, lane, _)) => self.with(key, |life, bench| life.ready(bench, lane)),
             (_, Wake::Timer(_)) => self.with(key, |life, bench| life.timer(bench)),
@@ -220,8 +220,8 @@ impl Loop {
             Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
             Command::File(running) => self.start_file(*running),
             Command::EndFile(number) => {
-                let stray = self.files.cancel(&mut self.reactor, number);
-                self.end_stray(stray);
+                let ended = self.files.cancel(&mut self.reactor, number);
+                self.file_ended(ended);
             }
             Command::ReadFile(number) => self.files.room(&mut self.reactor, number),
             Command::Engine(tunnel::Request::NeedSockets { key, count }) => {
@@ -286,16 +286,16 @@ impl Loop {
         let life = self.numbers.get(&running.sandbox()).and_then(|key| self.lives.get_mut(*key));
         let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
-        self.files.start(&mut self.reactor, budget, running, |running, reactor| {
+        let ended = self.files.start(&mut self.reactor, budget, running, |running, reactor| {
             let mut bench = Bench { reactor, engine, control, budget, processes, inputs };
             life?.start_file(&mut bench, running)
         });
+        self.file_ended(ended);
     }
 
-    /// A helper that nobody waits for any more is ended.
-    fn end_stray(&mut self, stray: Option<Stray>) {
-        if let Some(Stray { sandbox, ticket }) = stray {
-            self.by_number(sandbox, |life, bench| life.end_file(bench, ticket));
+    fn file_ended(&mut self, ended: Option<Ended>) {
+        if let Some(ended) = ended {
+            self.by_number(ended.sandbox, |life, bench| life.file_ended(bench, ended));
         }
     }
 
@@ -343,8 +343,8 @@ impl Loop {
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
             FILE => {
-                let stray = self.files.abandon(&mut self.reactor, key);
-                return self.end_stray(stray);
+                let ended = self.files.abandon(&mut self.reactor, key);
+                return self.file_ended(ended);
             }
             PROCESS | INPUT => {
                 let process = self.processes.get_mut(key).map(|running| running.sandbox);

@@ -1,7 +1,7 @@
 //! The end of a sandbox that nobody uses.
 //!
-//! What counts as use: a program of the host's that runs or is being started, a byte through a tunnel or a
-//! connection, something written to the standard input. The timer is set for the earliest moment at which it could
+//! What counts as use: a program of the host's that runs or is being started, an operation on files (but not a
+//! watch), a byte through a tunnel or a connection, something written to the standard input. The timer is set for the earliest moment at which it could
 //! be idle for long enough, and looks then at what has happened since.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,8 +47,8 @@ impl Life {
         let (Some(limit), Some(active)) = (self.shared.config.idle_timeout(), self.idle.active) else {
             return;
         };
-        // The last program's end is noted, and is when this is asked again.
-        if !self.is_running() || !self.execs.is_empty() {
+        // The last one's end is noted, and is when this is asked again.
+        if !self.is_running() || !self.execs.is_empty() || self.files > 0 {
             return;
         }
         let active = active.max(self.shared.counters.last_active());

@@ -28,7 +28,7 @@ use crate::cgroup::Groups;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
-use crate::files::Running;
+use crate::files::{Ended, Running};
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::keeper::{Keeper, Program};
@@ -131,6 +131,8 @@ pub(crate) struct Life {
     pub(super) curious: Vec<SyncSender<()>>,
     pub(super) execs: Execs,
     pub(super) idle: Idle,
+    /// Operations on files that go on, and are use of the sandbox.
+    pub(super) files: usize,
     pub(super) stopping: Option<Stopping>,
     /// Init was lost, and the keeper has not said why yet.
     pub(super) doubt: Option<Error>,
@@ -182,6 +184,7 @@ impl Life {
             curious: Vec::new(),
             execs: Execs::default(),
             idle: Idle::default(),
+            files: 0,
             stopping: None,
             doubt: None,
             started: None,
@@ -260,13 +263,18 @@ impl Life {
         let order = running.order()?;
         let ticket = self.ticket();
         self.ask_init(bench, &ToInit::File { ticket, task: Box::new(order.task) }, order.fds);
+        self.files += usize::from(running.is_use());
         Some(ticket)
     }
 
-    /// Has init end an operation's helper.
-    pub(crate) fn end_file(&mut self, bench: &mut Bench<'_>, ticket: u32) {
-        if self.is_running() {
-            self.ask_init(bench, &ToInit::EndFile { ticket }, vec![]);
+    /// An operation on files has ended. A helper that nobody waits for any more is ended too.
+    pub(crate) fn file_ended(&mut self, bench: &mut Bench<'_>, ended: Ended) {
+        if ended.helper_may_run && self.is_running() {
+            self.ask_init(bench, &ToInit::EndFile { ticket: ended.ticket }, vec![]);
+        }
+        if ended.was_use {
+            self.files = self.files.saturating_sub(1);
+            self.note_activity(bench);
         }
     }
 

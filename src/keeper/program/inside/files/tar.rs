@@ -151,7 +151,8 @@ fn octal(block: &mut [u8; BLOCK], field: (usize, usize), value: u64) -> bool {
 /// A pax record: its own length in decimal, a space, the key, `=`, the value, a newline.
 fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
-    let length = (1..=20).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length);
+    let length =
+        (1..=20).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length);
     records.extend_from_slice(length.unwrap_or(rest).to_string().as_bytes());
     [b" ", key, b"=", value, b"\n"].iter().for_each(|part| records.extend_from_slice(part));
 }
@@ -189,7 +190,9 @@ fn number(bytes: &[u8]) -> Result<u64, Malformed> {
         _ => {
             let digits = text(bytes).trim_ascii();
             digits.iter().try_fold(0_u64, |value, byte| match byte {
-                b'0'..=b'7' => value.checked_mul(8).map(|value| value + u64::from(byte - b'0')).ok_or(Malformed),
+                b'0'..=b'7' => {
+                    value.checked_mul(8).map(|value| value + u64::from(byte - b'0')).ok_or(Malformed)
+                }
                 _ => Err(Malformed),
             })
         }
@@ -292,9 +295,10 @@ impl Overrides {
             let space = content.iter().position(|byte| *byte == b' ').ok_or(Malformed)?;
             let length: usize = decimal(content.get(..space).unwrap_or_default())?;
             let (whole, rest) = content.split_at_checked(length).ok_or(Malformed)?;
-            let record = whole.get(space + 1..).and_then(|record| record.strip_suffix(b"\n")).ok_or(Malformed)?;
-            let equals = record.iter().position(|byte| *byte == b'=').ok_or(Malformed)?;
-            let (key, value) = (&record[..equals], &record[equals + 1..]);
+            let record =
+                whole.get(space + 1..).and_then(|record| record.strip_suffix(b"\n")).ok_or(Malformed)?;
+            let mut sides = record.splitn(2, |byte| *byte == b'=');
+            let (key, value) = sides.next().zip(sides.next()).ok_or(Malformed)?;
             match key {
                 b"path" | b"linkpath" if value.contains(&0) => return Err(Malformed),
                 b"path" => self.path = Some(value.to_vec()),
