@@ -1139,6 +1139,20 @@ int sbx_config_bind_port(struct sbx_config *config,
                          const char *address,
                          uint32_t host_port);
 
+// Has the sandbox's resolver ask this server instead of those that the host's /etc/resolv.conf names: an address
+// ("192.0.2.53", "2001:db8::53"), or an address and a port ("127.0.0.1:5353", "[2001:db8::53]:5353"). Servers that
+// are added later are asked when earlier ones don't answer; there may be 8.
+//
+// It is asked from the host: it may be at any address that the host reaches, also at one that the sandbox doesn't.
+// The text is copied.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `address` must be a terminated text or NULL.
+int sbx_config_add_nameserver(struct sbx_config *config,
+                              const char *address);
+
 // Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
 // A count of 0 lets nobody in; without this call everybody who reaches the address may.
 //

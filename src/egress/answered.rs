@@ -90,8 +90,14 @@ impl Answered {
     }
 
     /// Forgets the names that `keep` doesn't want, and says which addresses are left without any.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the live change of a policy"))]
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Vec<IpAddr> {
         self.drop_names(|named| keep(&named.name))
+    }
+
+    /// Forgets addresses whatever they were answered for.
+    pub(crate) fn forget(&mut self, addresses: &[IpAddr]) {
+        self.addresses.retain(|address, _| !addresses.contains(address));
     }
 
     fn sweep(&mut self, now: Instant) -> Vec<IpAddr> {

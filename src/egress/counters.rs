@@ -15,6 +15,10 @@ pub(crate) struct Counters {
     pub(crate) total: AtomicU64,
     /// Flows that the library's verdict has denied. (What the kernel's sets refused isn't counted here.)
     pub(crate) denied: AtomicU64,
+    /// Questions for names.
+    pub(crate) questions: AtomicU64,
+    /// Those of them that the policy didn't let be asked.
+    pub(crate) refused_names: AtomicU64,
     /// Packets that the kernel's sets have refused, as last read.
     pub(crate) refused: AtomicU64,
     /// Flows that were allowed and not taken at the far end: refused, unreachable, no answer.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::counters::Counters;
+use super::dns::Names;
 use super::udp::Table;
 use crate::policy::Policy;
 use crate::reactor::Key;
@@ -40,6 +41,8 @@ pub(super) struct Gate {
     pub(super) listeners: Vec<Key>,
     /// Its UDP flows.
     pub(super) udp: Table,
+    /// Its resolver.
+    pub(super) names: Names,
     /// What tells of its denials.
     pub(super) teller: Key,
     /// The flows that are open now.

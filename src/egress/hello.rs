@@ -60,6 +60,11 @@ impl Hello {
         MOST.saturating_sub(self.bytes.len())
     }
 
+    /// Whether nothing has come yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// All that has come.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes

@@ -13,25 +13,23 @@
 //! | `listener` | the sockets of G |
 //! | `dns` | the resolver: questions under policy, answers filtered |
 //! | `answered` | which addresses the resolver answered for a policy's domains |
-//! | `hello` | the server's name in a TLS handshake |
+//! | `greeting`, `hello` | connections to domains, and the server's name in a TLS handshake |
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
 //!
-//! DNS, say: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
+//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 
-#[allow(dead_code, reason = "the relays are going to ask it")]
 mod answered;
 mod counters;
 mod denials;
-#[allow(dead_code, reason = "the relays are going to ask it")]
 mod dns;
 mod gate;
-#[allow(dead_code, reason = "the relays are going to ask it")]
+mod greeting;
 mod hello;
 mod judge;
 mod listener;
@@ -44,6 +42,7 @@ mod udp;
 
 pub(crate) use counters::Counters;
 pub(crate) use denials::Denied;
+pub(crate) use dns::Resolver;
 pub(crate) use gate::Settings;
 pub(crate) use outbound::{Outbound, is_egress};
 pub(crate) use sockets::Sockets;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::counters::Counters;
+use super::dns::{Dns, Names, OfHost};
 use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
@@ -22,6 +23,7 @@ use crate::tunnel::{Request, Requests};
 pub(super) const LISTENER: Kind = Kind(4);
 pub(super) const TCP: Kind = Kind(5);
 pub(super) const UDP: Kind = Kind(6);
+pub(super) const DNS: Kind = Kind(7);
 pub(super) const TELLER: Kind = Kind(8);
 const FIRST: u8 = 4;
 const LAST: u8 = 8;
@@ -37,6 +39,8 @@ pub(crate) struct Outbound {
     pub(super) listeners: Slab<Listener>,
     pub(super) flows: Slab<Flow>,
     pub(super) udp: Slab<Udp>,
+    pub(super) dns: Slab<Dns>,
+    pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
     pub(super) judge: Judge,
     pub(super) scratch: Scratch,
@@ -59,6 +63,8 @@ impl Outbound {
             listeners: Slab::new(LISTENER),
             flows: Slab::new(TCP),
             udp: Slab::new(UDP),
+            dns: Slab::new(DNS),
+            nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
             judge: Judge::default(),
             scratch: Scratch::new(),
@@ -86,6 +92,7 @@ impl Outbound {
             counters,
             listeners: vec![],
             udp: Table::default(),
+            names: Names::default(),
             teller,
             open: 0,
             reported: false,
@@ -104,6 +111,7 @@ impl Outbound {
         }
         self.gates.insert(sandbox, gate);
         sockets.datagrams.into_iter().for_each(|socket| self.add_udp(reactor, sandbox, socket));
+        self.add_dns(reactor, sandbox, sockets.resolver);
     }
 
     /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
@@ -118,6 +126,7 @@ impl Outbound {
         }
         self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
         self.remove_udp(reactor, sandbox);
+        self.remove_dns(reactor, sandbox);
         if let Some(gate) = self.gates.remove(&sandbox) {
             self.remove_teller(reactor, gate.teller);
         }
@@ -130,6 +139,7 @@ impl Outbound {
             LISTENER => self.wake_listener(reactor, key, wake),
             TCP => self.wake_flow(reactor, key, wake),
             UDP => self.wake_udp(reactor, key, wake),
+            DNS => self.wake_dns(reactor, key, wake),
             TELLER => self.wake_teller(reactor, key, wake),
             _ => {}
         }
@@ -140,6 +150,7 @@ impl Outbound {
         match key.kind() {
             TCP => self.cut(reactor, key),
             UDP => self.end_udp(reactor, key),
+            DNS => self.discard_dns(reactor, key),
             _ => {}
         }
     }

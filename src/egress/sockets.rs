@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use mio::net::TcpListener;
 
+use super::dns::Resolver;
 use super::listener;
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
@@ -17,9 +18,15 @@ pub(crate) struct Sockets {
     pub(super) listeners: Vec<TcpListener>,
     pub(super) datagrams: Vec<OwnedFd>,
     pub(super) refusals: Option<Refusals>,
+    pub(super) resolver: Resolver,
 }
 
 impl Sockets {
+    /// The sandbox's names are answered by this resolver.
+    pub(crate) fn answer_by(&mut self, resolver: Resolver) {
+        self.resolver = resolver;
+    }
+
     /// A TCP socket takes connections from now on.
     pub(crate) fn listen(&mut self, socket: OwnedFd, ipv6: bool) -> Result<()> {
         self.listeners.push(listener::listen(socket, ipv6)?);

@@ -16,7 +16,7 @@ use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
 /// IP's number for TCP.
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
@@ -30,6 +30,9 @@ pub(super) struct Flow {
     pub(super) sandbox: u64,
     /// Where it goes: what the policy is asked about.
     pub(super) to: SocketAddr,
+    /// The domain by which it was let through, if no range allows it.
+    #[allow(dead_code, reason = "for the live change of a policy")]
+    pub(super) domain: Option<Box<str>>,
     front: End,
     back: End,
     /// Whether the far end has taken it. What the sandbox sends before that waits in the kernel.
@@ -78,9 +81,9 @@ impl Outbound {
         let refuse = |fd: OwnedFd| socket::disconnect(fd.as_fd());
         // It was delivered to us whatever its destination, and has that for its own address.
         let Ok(to) = socket::local_address(fd.as_fd()) else { return refuse(fd) };
-        match self.verdict_on(reactor, sandbox, to, TCP) {
-            Some(verdict) if verdict.is_allowed() => {}
-            _ => return refuse(fd),
+        let domain = self.may_be_domain(reactor, sandbox, to);
+        if !domain && self.verdict_on(reactor, sandbox, to, TCP).is_none_or(|verdict| !verdict.is_allowed()) {
+            return refuse(fd);
         }
         if self.gates.get(&sandbox).is_none_or(|gate| !gate.has_room()) || self.flows.is_full() {
             refuse(fd);
@@ -90,10 +93,26 @@ impl Outbound {
             refuse(fd);
             return self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
         };
+        if domain {
+            return self.greet(reactor, sandbox, to, fd, permit);
+        }
+        self.open_flow(reactor, sandbox, to, Socket::new(fd, Family::Tcp), permit, None);
+    }
+
+    /// Begins a flow that was let through. One to a domain comes with what was read of it.
+    pub(super) fn open_flow(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        to: SocketAddr,
+        front: Socket,
+        permit: Permit,
+        domain: Option<(Box<str>, Vec<u8>)>,
+    ) {
         match begin(to) {
-            Ok(back) => self.insert(reactor, sandbox, to, fd, back, permit),
+            Ok(back) => self.insert(reactor, sandbox, to, (front, back), permit, domain),
             Err(error) => {
-                refuse(fd);
+                front.reset();
                 self.failed(sandbox, to, &error);
             }
         }
@@ -104,19 +123,26 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         to: SocketAddr,
-        fd: OwnedFd,
-        back: Socket,
+        (front, back): (Socket, Socket),
         permit: Permit,
+        domain: Option<(Box<str>, Vec<u8>)>,
     ) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
         let now = reactor.now();
         gate.opened();
         let limit = now + gate.settings.connect;
+        let mut back = End::plain(back);
+        let domain = domain.map(|(name, early)| {
+            gate.counters.bytes_out.fetch_add(early.len() as u64, Ordering::Relaxed);
+            back.enqueue(early, &mut self.scratch);
+            name
+        });
         let key = self.flows.insert(Flow {
             sandbox,
             to,
-            front: End::plain(Socket::new(fd, Family::Tcp)),
-            back: End::plain(back),
+            domain,
+            front: End::plain(front),
+            back,
             connected: false,
             exchange: Exchange::default(),
             timer: None,

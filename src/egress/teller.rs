@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::denials::{Denials, Denied};
 use super::outbound::Outbound;
+use super::tcp::TCP;
 use crate::net::refusals::{Refusals, Refused, Told};
 use crate::policy::{Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, TimerId, Wake};
@@ -110,6 +111,25 @@ impl Outbound {
             gate.counters.denied.fetch_add(1, Ordering::Relaxed);
         }
         self.deny(reactor, sandbox, Denied::to(to.ip(), to.port(), protocol, verdict));
+    }
+
+    /// What a connection to a domain began with has denied it.
+    pub(super) fn denied_by_name(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        to: SocketAddr,
+        verdict: &Verdict,
+        name: Option<&str>,
+    ) {
+        if let Some(gate) = self.gates.get(&sandbox) {
+            gate.counters.denied.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut denied = Denied::to(to.ip(), to.port(), TCP, verdict);
+        if let Some(name) = name {
+            denied.detail = format!("{}: {name}", denied.detail);
+        }
+        self.deny(reactor, sandbox, denied);
     }
 
     /// Tells the host of a denial, now or counted with others.

@@ -112,6 +112,15 @@ pub(crate) enum Command {
         /// Unbound non-blocking UDP sockets of its gateway namespace; none if there can't be any.
         sockets: Vec<OwnedFd>,
     },
+    /// The answer to `Request::Answered`.
+    Answered {
+        /// The sandbox.
+        key: u64,
+        /// From the request.
+        ticket: u64,
+        /// Whether the rules follow.
+        done: bool,
+    },
     /// A sandbox is no more: reset its connections, close every descriptor of it.
     RemoveSandbox {
         /// The sandbox.
@@ -132,6 +141,7 @@ impl std::fmt::Debug for Command {
             Self::Loopback { .. } => "Loopback",
             Self::Attach { .. } => "Attach",
             Self::AddEgress { .. } => "AddEgress",
+            Self::Answered { .. } => "Answered",
             Self::Drain { .. } => "Drain",
             Self::Datagrams { .. } => "Datagrams",
             Self::RemoveSandbox { .. } => "RemoveSandbox",
@@ -295,6 +305,7 @@ impl Loop {
             Command::Datagrams { key, ipv6, sockets } => {
                 outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }
+            Command::Answered { key, ticket, done } => outbound.answered(reactor, key, ticket, done),
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
                 outbound.remove_sandbox(reactor, key);

@@ -70,6 +70,23 @@ pub unsafe extern "C" fn sbx_config_bind_port(
     }
 }
 
+/// Has the sandbox's resolver ask this server instead of those that the host's /etc/resolv.conf names: an address
+/// ("192.0.2.53", "2001:db8::53"), or an address and a port ("127.0.0.1:5353", "[2001:db8::53]:5353"). Servers that
+/// are added later are asked when earlier ones don't answer; there may be 8.
+///
+/// It is asked from the host: it may be at any address that the host reaches, also at one that the sandbox doesn't.
+/// The text is copied.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `address` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_nameserver(config: *mut sbx_config, address: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { set(config, |config| config.add_nameserver(input::text("name server", address)?).map(drop)) }
+}
+
 /// Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
 /// A count of 0 lets nobody in; without this call everybody who reaches the address may.
 ///

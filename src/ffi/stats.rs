@@ -89,8 +89,8 @@ impl From<Stats> for sbx_stats {
             egress_bytes_in: stats.egress_bytes_in,
             egress_bytes_out: stats.egress_bytes_out,
             egress_denied: stats.egress_denied,
-            dns_queries: 0,
-            dns_refused: 0,
+            dns_queries: stats.dns_queries,
+            dns_refused: stats.dns_refused,
         }
     }
 }

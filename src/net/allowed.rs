@@ -17,7 +17,7 @@ impl Allowed {
             Some(first..=last)
         });
         let v6 = v6.iter().map(|(first, last)| Ipv6Addr::from_bits(first)..=Ipv6Addr::from_bits(last));
-        Self { v4: v4.collect(), v6: v6.collect(), tls: Vec::new() }
+        Self { v4: v4.collect(), v6: v6.collect(), tls: policy.tls_ports() }
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 pub use domain::Domain;
 pub use entry::Entry;
+pub(crate) use names::Asking;
 pub use names::Dns;
 pub use verdict::{Reason, Verdict};
 
@@ -121,15 +122,6 @@ impl Policy {
             None => self.check_names(),
             Some(Refusal(code, message)) => Err(Error::new(*code, message.clone())),
         }
-    }
-
-    /// Refuses what can't be enforced yet: names. The one place that says so.
-    pub(crate) fn refuse_unenforced(&self) -> Result<()> {
-        if self.has_domains() {
-            let text = "an allowlist with domains can't be enforced by this version; name CIDR ranges";
-            return Err(Error::new(Code::Unsupported, text));
-        }
-        Ok(())
     }
 
     /// The rule for what no entry is about.

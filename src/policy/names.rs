@@ -21,7 +21,6 @@ pub enum Dns {
 
 /// Whether a name may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "asked by the DNS relay"))]
 pub(crate) enum Asking {
     /// By an entry for its domain; what is answered may be reached.
     Domain(u32),
@@ -93,7 +92,6 @@ impl Policy {
 }
 
 /// What the relays ask.
-#[cfg_attr(not(test), allow(dead_code, reason = "asked by the DNS relay and the TCP relay"))]
 impl Policy {
     /// Whether the resolver may ask for a name, given in lower case and without a trailing dot.
     pub(crate) fn asking(&self, name: &str) -> Asking {
@@ -108,6 +106,11 @@ impl Policy {
     /// The entry by which a name may be reached by TLS.
     pub(crate) fn domain_of(&self, name: &str) -> Option<u32> {
         self.domains.find(name)
+    }
+
+    /// Whether domains may be reached on that port.
+    pub(crate) fn is_tls_port(&self, port: u16) -> bool {
+        self.has_domains() && (port == HTTPS || self.tls_ports.contains(&port))
     }
 
     /// The ports on which domains may be reached, in order; none if there are no domains.
@@ -178,6 +181,8 @@ mod tests {
         assert_eq!(policy.tls_ports(), [443]);
         policy.add_tls_port(8443).unwrap().add_tls_port(443).unwrap().add_tls_port(8443).unwrap();
         assert_eq!(policy.tls_ports(), [443, 8443]);
+        assert!(policy.is_tls_port(443) && policy.is_tls_port(8443) && !policy.is_tls_port(80));
+        assert!(!Policy::allowlist().is_tls_port(443));
         assert_eq!(policy.domain_of("a.example.com"), Some(1));
         assert_eq!(policy.domain_of("example.com"), None);
     }

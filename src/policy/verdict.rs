@@ -82,6 +82,11 @@ impl Verdict {
         Self { reason, rule: None, range: None }
     }
 
+    /// One that another reason than an address's place has decided.
+    pub(crate) fn of(reason: Reason) -> Self {
+        Self::new(reason)
+    }
+
     fn by(reason: Reason, rule: u32) -> Self {
         Self { rule: Some(rule), ..Self::new(reason) }
     }

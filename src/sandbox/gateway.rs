@@ -1,13 +1,14 @@
 //! A sandbox's gateway namespace G, as the control thread has it in hand: its rules, and the sockets in it that
 //! egress needs before anything runs inside.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::life::{Bench, Life};
 use super::plan::Plan;
-use crate::egress;
+use crate::egress::{self, Resolver};
 use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
@@ -55,13 +56,18 @@ fn wanted(ipv6: bool) -> Vec<SocketKind> {
     kinds.map(|(ipv6, datagram)| SocketKind { ipv6, datagram }).collect()
 }
 
+/// How many of them: one for the relay, and over IPv4 one for the resolver.
+fn count(kind: SocketKind) -> u32 {
+    if kind.ipv6 { 1 } else { 2 }
+}
+
 impl Life {
     /// Asks for the relays' sockets, which the keeper makes while it prepares the rest.
     pub(super) fn ask_for_relays(&mut self, ipv6: bool) -> Result<()> {
         for kind in wanted(ipv6) {
             self.gateway.missing += 1;
-            self.keeper
-                .ask(&ToKeeper::Sockets { kind, count: 1, purpose: Purpose::Relays as u32 }, vec![])?;
+            let (count, purpose) = (count(kind), Purpose::Relays as u32);
+            self.keeper.ask(&ToKeeper::Sockets { kind, count, purpose }, vec![])?;
         }
         Ok(())
     }
@@ -80,7 +86,7 @@ impl Life {
                 bench.engine.send(engine::Command::Stock { key, sockets: fds })
             }
             Some(Purpose::Relays) if self.gateway.missing > 0 => {
-                if fds.is_empty() {
+                if u32::try_from(fds.len()) != Ok(count(kind)) {
                     let text =
                         "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
                     return Err(Error::new(Code::Limit, text));
@@ -114,6 +120,23 @@ impl Life {
         }
     }
 
+    /// The resolver is about to answer addresses of the policy's domains: the rules let them through first.
+    pub(crate) fn let_answers_through(
+        &mut self,
+        bench: &Bench<'_>,
+        ticket: u64,
+        added: &[IpAddr],
+        removed: &[IpAddr],
+    ) {
+        let Some(rules) = self.gateway.rules.as_mut() else { return };
+        let outcome = rules.answer(added, removed);
+        if let Err(error) = &outcome {
+            log::error!("sandbox {}: {error}", self.shared.id);
+        }
+        let (key, done) = (self.shared.number, outcome.is_ok());
+        let _ = bench.engine.send(engine::Command::Answered { key, ticket, done });
+    }
+
     /// Something was denied: the host is told.
     pub(crate) fn denied(&self, denied: &egress::Denied, count: u32) {
         self.shared.tell(EventKind::Denied, |event| {
@@ -142,15 +165,18 @@ impl Life {
         self.gateway.rules = Some(rules);
         let mut sockets = egress::Sockets::default();
         sockets.hear_refusals(log);
-        for (kind, socket) in std::mem::take(&mut self.gateway.sockets) {
-            for socket in socket {
-                if kind.datagram {
-                    sockets.hear(socket, kind.ipv6)?;
-                } else {
-                    sockets.listen(socket, kind.ipv6)?;
+        let mut resolver = Resolver::new(self.shared.config.nameservers().to_vec());
+        for (kind, fds) in std::mem::take(&mut self.gateway.sockets) {
+            for (index, socket) in fds.into_iter().enumerate() {
+                match (index, kind.datagram) {
+                    (0, true) => sockets.hear(socket, kind.ipv6)?,
+                    (0, false) => sockets.listen(socket, kind.ipv6)?,
+                    (_, true) => resolver.hear(socket)?,
+                    (_, false) => resolver.listen(socket)?,
                 }
             }
         }
+        sockets.answer_by(resolver);
         bench.engine.send(engine::Command::AddEgress {
             key: self.shared.number,
             policy: (policy, FIRST),

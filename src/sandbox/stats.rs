@@ -47,6 +47,10 @@ pub struct Stats {
     pub egress_bytes_out: u64,
     /// What was denied: flows by the library's verdict, packets by the gateway's rules.
     pub egress_denied: u64,
+    /// Questions to its resolver.
+    pub dns_queries: u64,
+    /// Those of them that the policy didn't let be asked.
+    pub dns_refused: u64,
 }
 
 impl Sandbox {
@@ -83,6 +87,8 @@ impl Sandbox {
             egress_bytes_in: egress.bytes_in.load(Ordering::Relaxed),
             egress_bytes_out: egress.bytes_out.load(Ordering::Relaxed),
             egress_denied: egress.denied.load(Ordering::Relaxed) + egress.refused.load(Ordering::Relaxed),
+            dns_queries: egress.questions.load(Ordering::Relaxed),
+            dns_refused: egress.refused_names.load(Ordering::Relaxed),
         })
     }
 }

@@ -126,6 +126,24 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<u
     retry(|| socket::recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
 }
 
+/// The next datagram of an unconnected socket, and who sent it.
+pub(crate) fn receive_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let (length, from) = retry(|| {
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT)
+            .map(|message| (message.bytes, message.address.as_ref().and_then(address)))
+    })?;
+    let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a datagram of nobody"))?;
+    Ok((length, from))
+}
+
+/// Sends a datagram from an unconnected socket.
+pub(crate) fn send_to(socket: BorrowedFd<'_>, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let to = SockaddrStorage::from(to);
+    retry(|| socket::sendto(socket.as_raw_fd(), bytes, &to, flags).map(drop))
+}
+
 fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
     loop {
         match call() {

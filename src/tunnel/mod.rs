@@ -24,6 +24,8 @@ pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;
 pub(crate) use settings::{Counters, Settings};
 
+use std::net::IpAddr;
+
 use crate::egress::Denied;
 
 /// What the tunnels need of the rest of the runtime. Answered by a command to the engine, in any order.
@@ -53,6 +55,18 @@ pub(crate) enum Request {
         ipv6: bool,
         /// How many; fewer may be given.
         count: usize,
+    },
+    /// The sandbox's resolver is about to answer the `added` addresses for a domain of its policy; the `removed`
+    /// ones have run out. The rules have to follow.
+    Answered {
+        /// The sandbox.
+        key: u64,
+        /// To be given back when that is done.
+        ticket: u64,
+        /// To be let through from now on.
+        added: Vec<IpAddr>,
+        /// Not any more.
+        removed: Vec<IpAddr>,
     },
     /// Something of a sandbox's was denied.
     Denied {

@@ -54,6 +54,11 @@ impl Internet {
         self.lines("answered")
     }
 
+    /// What the name server was asked: transport, name, type.
+    pub(crate) fn questions(&self) -> Vec<String> {
+        self.lines("questions")
+    }
+
     /// Who reached a socket of the host itself.
     pub(crate) fn contacts(&self) -> usize {
         self.lines("contacts").len()

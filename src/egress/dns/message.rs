@@ -81,6 +81,11 @@ pub(crate) enum Asked {
 }
 
 impl Query {
+    /// Whether the asker checks signatures itself, and wants to see what doesn't pass.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.flags & flags::CHECKING_DISABLED != 0
+    }
+
     /// Reads what the sandbox sent.
     pub(crate) fn read(message: &[u8]) -> Asked {
         let Some(header) = Header::read(message) else { return Asked::Nothing };

@@ -1,12 +1,38 @@
 //! The sandbox's resolver: questions under policy, answers filtered.
+//!
+//! It listens at the gateway's address, where the sandbox's `/etc/resolv.conf` points, and asks the servers that the
+//! host itself asks, from the host's namespace. What the policy doesn't want asked is refused at once, and nothing of
+//! it leaves the machine.
+//!
+//! | file | |
+//! |---|---|
+//! | `relay` | questions come in, answers go out |
+//! | `client` | questions by TCP |
+//! | `lookup`, `course` | a question that is open upstream, and which server is asked next |
+//! | `upstreams` | the servers of the host |
+//! | `filter` | what of an answer the sandbox is told |
+//! | `cache` | answers, remembered |
+//! | `names` | what one sandbox's resolver knows |
+//! | `message`, `record`, `name`, `write` | the form of messages |
 
 mod cache;
+mod client;
+mod course;
 mod filter;
+mod lookup;
 mod message;
 mod name;
+mod names;
 mod record;
+mod relay;
+mod resolver;
 mod upstreams;
 mod write;
+
+pub(super) use names::Names;
+pub(super) use relay::Dns;
+pub(crate) use resolver::Resolver;
+pub(super) use upstreams::OfHost;
 
 #[cfg(test)]
 mod tests;

@@ -109,7 +109,7 @@ impl Above {
             Request::NeedLoopback { port, ticket, .. } => {
                 Command::Loopback { ticket, answer: (self.init)(port) }
             }
-            Request::NeedDatagrams { .. } | Request::Denied { .. } => return,
+            Request::NeedDatagrams { .. } | Request::Denied { .. } | Request::Answered { .. } => return,
             Request::Limit { what, .. } => return self.limits.lock().unwrap().push(what),
         };
         let _ = self.handle.send(command);

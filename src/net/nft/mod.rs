@@ -9,6 +9,7 @@ mod expression;
 pub(crate) mod rules;
 mod set;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
@@ -129,6 +130,8 @@ pub(crate) struct Rules {
     ipv6: bool,
     /// Whether refused packets are told.
     told: bool,
+    /// The addresses of [`Rules::answer`] that are there now.
+    answered: HashSet<IpAddr>,
 }
 
 impl Rules {
@@ -146,7 +149,14 @@ impl Rules {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { netlink, current: Generation { number: 0, ipv6, tls: false }, tried: 0, ipv6, told })
+        Ok(Self {
+            netlink,
+            current: Generation { number: 0, ipv6, tls: false },
+            tried: 0,
+            ipv6,
+            told,
+            answered: HashSet::new(),
+        })
     }
 
     /// Whether refused packets are told, and not only counted.
@@ -207,25 +217,30 @@ impl Rules {
     }
 
     /// The resolver has answered the `added` addresses for a domain of the policy, and what it answered of the
-    /// `removed` ones has run out. The former must not be there yet, the latter must. All of it, or nothing.
+    /// `removed` ones has run out. All of it is done, or nothing.
     ///
     /// (Not by time-outs of the kernel's: before Linux 6.12 that of an element that is there can't be renewed.)
     pub(crate) fn answer(&mut self, added: &[IpAddr], removed: &[IpAddr]) -> Result<()> {
+        let offered = |address: &&IpAddr| address.is_ipv4() || self.ipv6;
+        let there = |address: &&IpAddr| self.answered.contains(*address);
+        let added: HashSet<IpAddr> =
+            added.iter().filter(offered).filter(|new| !there(new)).copied().collect();
+        let removed: HashSet<IpAddr> = removed.iter().filter(there).copied().collect();
         let mut changes = Vec::new();
         for (name, ipv6) in [(set::ANSWERED4, false), (set::ANSWERED6, true)] {
-            if ipv6 && !self.ipv6 {
-                continue;
-            }
-            let of_version = |addresses: &[IpAddr]| -> Vec<Vec<u8>> {
+            let of_version = |addresses: &HashSet<IpAddr>| -> Vec<Vec<u8>> {
                 addresses.iter().filter(|address| address.is_ipv6() == ipv6).map(bytes).collect()
             };
-            changes.extend(set::remove_values(name, of_version(removed)));
-            changes.extend(set::add_values(name, of_version(added)));
+            changes.extend(set::remove_values(name, of_version(&removed)));
+            changes.extend(set::add_values(name, of_version(&added)));
         }
         if changes.is_empty() {
             return Ok(());
         }
-        self.netlink.request(transaction(changes)).context("addresses that the resolver answered")
+        self.netlink.request(transaction(changes)).context("addresses that the resolver answered")?;
+        self.answered.retain(|address| !removed.contains(address));
+        self.answered.extend(added);
+        Ok(())
     }
 
     /// Reads back from the kernel what is in force.

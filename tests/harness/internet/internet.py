@@ -11,6 +11,7 @@ does arrive and is answered. DIRECTORY gets
     answered    a line for each connection or datagram that a server out there got, and for each connection that
                 was reset by the other end
     contacts    a line for each one that a socket of the host itself got (port 4242)
+    questions   a line for each question that the name server (port 5300 of every address, names.py) got
 
 What the servers out there do goes by their port, on every address:
 
@@ -288,8 +289,16 @@ def internet(directory, laid, go):
     serve((*TCP_PORTS, *BEHAVIOUR), UDP_PORTS, Lines(os.path.join(directory, "answered")))
     for family in (socket.AF_INET, socket.AF_INET6):
         echo_udp(family)
-    laid.write(b"x")
-    signal.pause()
+    names = os.path.join(os.path.dirname(os.path.abspath(__file__)), "names.py")
+    with subprocess.Popen(
+        (sys.executable, "-I", names, directory),
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+    ) as served:
+        if not served.stdout.readline():
+            raise SystemExit("internet.py: there is no name server")
+        laid.write(b"x")
+        signal.pause()
 
 
 def host(directory, child, laid, go):

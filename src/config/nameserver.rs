@@ -1,0 +1,69 @@
+//! Whom the sandbox's resolver asks.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Config;
+use crate::error::{Error, Result};
+
+/// The port of servers for which none is given.
+const PORT: u16 = 53;
+/// More than anybody needs: each takes its share of the time that a question may take.
+const MOST: usize = 8;
+
+impl Config {
+    /// Has the sandbox's resolver ask this server instead of those that the host's `/etc/resolv.conf` names:
+    /// an address (`192.0.2.53`, `2001:db8::53`), or an address and a port (`127.0.0.1:5353`,
+    /// `[2001:db8::53]:5353`). Servers that are added later are asked when earlier ones don't answer.
+    ///
+    /// It is asked from the host, with the host's rights: it may be at any address that the host reaches, also at
+    /// one that the sandbox doesn't.
+    pub fn add_nameserver(&mut self, address: &str) -> Result<&mut Self> {
+        self.sticky(|config| {
+            let refuse = |why: &str| Error::invalid(format!("name server {address:?}: {why}"));
+            let parsed = match address.parse::<IpAddr>() {
+                Ok(address) => Ok(SocketAddr::new(address, PORT)),
+                Err(_) => address.parse::<SocketAddr>(),
+            };
+            let server =
+                parsed.map_err(|_| refuse("must be an IP address, or one and a port (127.0.0.1:5353)"))?;
+            if server.port() == 0 {
+                return Err(refuse("port 0 can't be asked"));
+            }
+            if config.nameservers.len() >= MOST {
+                return Err(refuse("there are 8 of them already, the most there may be"));
+            }
+            config.nameservers.push(server);
+            Ok(())
+        })
+    }
+
+    /// Empty: those of the host.
+    pub(crate) fn nameservers(&self) -> &[SocketAddr] {
+        &self.nameservers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_with_and_without_a_port() {
+        let mut config = Config::new();
+        for text in ["192.0.2.53", "127.0.0.1:5353", "2001:db8::53", "[2001:db8::53]:5353"] {
+            config.add_nameserver(text).unwrap();
+        }
+        let texts: Vec<String> = config.nameservers().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["192.0.2.53:53", "127.0.0.1:5353", "[2001:db8::53]:53", "[2001:db8::53]:5353"]);
+        for bad in
+            ["", "localhost", "192.0.2.53:", "192.0.2.53:0", "192.0.2.53:65536", "192.0.2.053", " 192.0.2.53"]
+        {
+            let error = config.clone().add_nameserver(bad).map(drop).expect_err(bad);
+            assert!(error.message().contains("name server"), "{error}");
+        }
+        for _ in 0..4 {
+            config.add_nameserver("192.0.2.53").unwrap();
+        }
+        assert!(config.add_nameserver("192.0.2.53").unwrap_err().message().contains('8'));
+    }
+}

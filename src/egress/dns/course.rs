@@ -1,0 +1,92 @@
+//! Which upstream server is asked next, and for how long. Pure.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::upstreams::Upstreams;
+
+/// The longest that a question takes in all. Most programs ask again after 5 s, and give up after 10.
+const PATIENCE: Duration = Duration::from_secs(9);
+/// The longest for one attempt, whatever the host's configuration says: others are to have a chance.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// One question's way through the servers.
+#[derive(Debug)]
+pub(super) struct Course {
+    upstreams: Arc<Upstreams>,
+    /// The server that is asked first.
+    first: usize,
+    attempts: usize,
+    until: Instant,
+}
+
+impl Course {
+    pub(super) fn new(upstreams: Arc<Upstreams>, first: usize, now: Instant) -> Self {
+        Self { upstreams, first, attempts: 0, until: now + PATIENCE }
+    }
+
+    /// The next server, and when to give it up; none if all were asked as often as they may.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(SocketAddr, Instant)> {
+        let count = self.upstreams.servers.len();
+        let most = count * usize::try_from(self.upstreams.attempts).unwrap_or(1);
+        if self.attempts >= most || now >= self.until {
+            return None;
+        }
+        self.attempts += 1;
+        let server = self.upstreams.servers.get(self.current())?;
+        Some((*server, self.limit(now)))
+    }
+
+    /// When to give the current server up, if it is asked once more now.
+    pub(super) fn limit(&self, now: Instant) -> Instant {
+        (now + self.upstreams.timeout.min(ATTEMPT)).min(self.until)
+    }
+
+    /// The place of the current server.
+    pub(super) fn current(&self) -> usize {
+        let count = self.upstreams.servers.len().max(1);
+        (self.first + self.attempts.saturating_sub(1)) % count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_take_turns_from_the_first_on_until_all_had_their_attempts() {
+        let servers: Vec<SocketAddr> =
+            ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"].map(|text| text.parse().unwrap()).into();
+        let upstreams =
+            Arc::new(Upstreams { timeout: Duration::from_secs(1), ..Upstreams::of(servers.clone()) });
+        let now = Instant::now();
+        let mut course = Course::new(upstreams, 4, now);
+        let mut asked = Vec::new();
+        while let Some((server, until)) = course.next(now) {
+            assert_eq!(servers[course.current()], server);
+            assert_eq!(until, now + Duration::from_secs(1));
+            asked.push(server.ip().to_string());
+        }
+        let round = ["192.0.2.2", "192.0.2.3", "192.0.2.1"];
+        assert_eq!(asked, [round, round].concat());
+    }
+
+    #[test]
+    fn no_question_takes_longer_than_it_may() {
+        let upstreams = Arc::new(Upstreams {
+            timeout: Duration::from_secs(30),
+            attempts: 5,
+            ..Upstreams::of(vec!["192.0.2.1:53".parse().unwrap()])
+        });
+        let start = Instant::now();
+        let mut course = Course::new(upstreams, 0, start);
+        let mut now = start;
+        while let Some((_, until)) = course.next(now) {
+            assert!(until - now <= ATTEMPT);
+            now = until;
+        }
+        assert_eq!(now, start + PATIENCE);
+        assert!(Course::new(Arc::new(Upstreams::of(Vec::new())), 0, now).next(now).is_none());
+    }
+}

@@ -1,0 +1,59 @@
+//! What one sandbox's resolver knows.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::cache::{Cache, Subject};
+use super::message::Query;
+use super::upstreams::Upstreams;
+use super::write::Answer;
+use crate::egress::answered::Answered;
+use crate::reactor::Key;
+
+/// Who has asked a question, and so where its answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// By UDP, over this socket of ours.
+    Datagram(Key, SocketAddr),
+    /// By TCP.
+    Stream(Key),
+}
+
+/// An answer that waits until the rules let its addresses through.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) asker: Asker,
+    pub(super) query: Query,
+    pub(super) answer: Answer,
+    pub(super) age: u32,
+    /// What the rules were told to let through.
+    pub(super) added: Vec<std::net::IpAddr>,
+}
+
+/// One sandbox's resolver.
+#[derive(Debug, Default)]
+pub(in crate::egress) struct Names {
+    /// What was answered for the policy's domains.
+    pub(in crate::egress) answered: Answered,
+    /// The servers that were named for it; else the host's own are asked.
+    pub(super) upstreams: Option<Arc<Upstreams>>,
+    /// The place of the server that answered last.
+    pub(super) preferred: usize,
+    pub(super) cache: Cache,
+    /// The questions that are open upstream.
+    pub(super) lookups: HashMap<Subject, Key>,
+    /// By the number that the control thread gives back.
+    pub(super) waiting: HashMap<u64, Waiting>,
+    pub(super) last_ticket: u64,
+    /// The connections that are open.
+    pub(super) clients: usize,
+}
+
+impl Names {
+    /// Asks these servers; the host's own if there are none.
+    pub(in crate::egress) fn new(servers: Vec<SocketAddr>) -> Self {
+        let upstreams = (!servers.is_empty()).then(|| Arc::new(Upstreams::of(servers)));
+        Self { upstreams, ..Self::default() }
+    }
+}

@@ -1,0 +1,321 @@
+//! Questions come in, answers go out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mio::net::TcpListener;
+
+use super::cache::Subject;
+use super::client::Client;
+use super::filter::filter;
+use super::lookup::Lookup;
+use super::message::{Asked, Code, Query, Question, Response};
+use super::names::{Asker, Names, Waiting};
+use super::record::{IN, kind};
+use super::resolver::Resolver;
+use super::write::{Answer, Why, udp_limit};
+use crate::egress::answered::Change;
+use crate::egress::denials::{Denied, Destination};
+use crate::egress::greeting::Greeting;
+use crate::egress::outbound::Outbound;
+use crate::policy::{Asking, Reason, Verdict};
+use crate::reactor::{Key, Lane, Reactor, Wake};
+use crate::sys::datagram;
+use crate::tunnel::Request;
+
+/// IP's numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// The resolver's port.
+const PORT: u16 = 53;
+/// How many questions of one socket are taken before others get a turn.
+pub(super) const QUESTIONS: usize = 16;
+/// The longest question that is looked at.
+pub(super) const LONGEST_QUESTION: usize = 4096;
+/// The longest answer by TCP.
+const LONGEST: usize = 65_535;
+/// The most addresses of one answer; each costs a look at the host's routes. What is beyond isn't told.
+const MOST_ADDRESSES: usize = 64;
+
+/// What the resolver's kind of key names.
+#[derive(Debug)]
+pub(in crate::egress) enum Dns {
+    /// Hears questions by UDP.
+    Socket(u64, OwnedFd),
+    /// Takes connections.
+    Listener(u64, TcpListener),
+    /// A connection of the sandbox's.
+    Client(Client),
+    /// A question that is open upstream.
+    Lookup(Lookup),
+    /// A connection to a domain whose server isn't known yet.
+    Greeting(Greeting),
+}
+
+impl Dns {
+    fn sandbox(&self) -> u64 {
+        match self {
+            Self::Socket(sandbox, _) | Self::Listener(sandbox, _) => *sandbox,
+            Self::Client(client) => client.sandbox,
+            Self::Lookup(lookup) => lookup.sandbox,
+            Self::Greeting(greeting) => greeting.sandbox,
+        }
+    }
+}
+
+impl Outbound {
+    /// Answers a sandbox's questions, which come over its sockets.
+    pub(in crate::egress) fn add_dns(&mut self, reactor: &mut Reactor, sandbox: u64, resolver: Resolver) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        gate.names = Names::new(resolver.servers);
+        let datagrams = resolver.datagrams.map(|fd| Dns::Socket(sandbox, fd));
+        let listener = resolver.listener.map(|socket| Dns::Listener(sandbox, socket));
+        for object in datagrams.into_iter().chain(listener) {
+            let key = self.dns.insert(object);
+            let watched = match self.dns.get_mut(key) {
+                Some(Dns::Socket(_, fd)) => reactor.register(fd.as_fd(), key, Lane::Front),
+                Some(Dns::Listener(_, socket)) => reactor.register(socket.as_fd(), key, Lane::Front),
+                _ => Ok(()),
+            };
+            if let Err(error) = watched {
+                self.dns.remove(key);
+                self.report(sandbox, format!("the resolver can't be watched ({error}) and is closed"));
+            }
+        }
+    }
+
+    /// Ends all of a sandbox's names.
+    pub(in crate::egress) fn remove_dns(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        let found = self.dns.iter().filter(|(_, object)| object.sandbox() == sandbox).map(|(key, _)| key);
+        for key in found.collect::<Vec<_>>() {
+            self.discard_dns(reactor, key);
+        }
+    }
+
+    /// Ends what that key names.
+    pub(in crate::egress) fn discard_dns(&mut self, reactor: &mut Reactor, key: Key) {
+        match self.dns.get_mut(key) {
+            Some(Dns::Client(_)) => self.cut_client(reactor, key),
+            Some(Dns::Lookup(_)) => drop(self.take_lookup(reactor, key)),
+            Some(Dns::Greeting(_)) => self.cut_greeting(reactor, key),
+            Some(Dns::Socket(_, fd)) => {
+                reactor.deregister(fd.as_fd());
+                self.dns.remove(key);
+            }
+            Some(Dns::Listener(_, socket)) => {
+                reactor.deregister(socket.as_fd());
+                self.dns.remove(key);
+            }
+            None => {}
+        }
+    }
+
+    pub(in crate::egress) fn wake_dns(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
+        match self.dns.get_mut(key) {
+            Some(Dns::Socket(..)) => self.hear_questions(reactor, key),
+            Some(Dns::Listener(..)) => self.accept_clients(reactor, key),
+            Some(Dns::Client(_)) => self.wake_client(reactor, key, wake),
+            Some(Dns::Lookup(_)) => self.wake_lookup(reactor, key, wake),
+            Some(Dns::Greeting(_)) => self.wake_greeting(reactor, key, wake),
+            None => {}
+        }
+    }
+
+    fn hear_questions(&mut self, reactor: &mut Reactor, key: Key) {
+        for _ in 0..QUESTIONS {
+            let Some(Dns::Socket(sandbox, fd)) = self.dns.get_mut(key) else { return };
+            let mut buffer = [0_u8; LONGEST_QUESTION];
+            match datagram::receive_from(fd.as_fd(), &mut buffer) {
+                Ok((length, from)) => {
+                    let (sandbox, asker) = (*sandbox, Asker::Datagram(key, from));
+                    self.asked(reactor, sandbox, asker, buffer.get(..length).unwrap_or_default());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {}
+            }
+        }
+        reactor.again(key);
+    }
+
+    /// The sandbox has asked something. False if it wasn't even a question.
+    pub(super) fn asked(&mut self, reactor: &mut Reactor, sandbox: u64, asker: Asker, bytes: &[u8]) -> bool {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return false };
+        let (query, question) = match Query::read(bytes) {
+            Asked::Ask(query, question) => (query, question),
+            Asked::Answer(query, code) => {
+                self.respond(reactor, asker, &query, &Answer::bare(code, None), 0);
+                return true;
+            }
+            Asked::Nothing => return false,
+        };
+        gate.counters.questions.fetch_add(1, Ordering::Relaxed);
+        // Transfers, "everything", other worlds than the Internet.
+        let odd = question.kind == 0 || (kind::FIRST_META..=kind::LAST_META).contains(&question.kind);
+        if question.class != IN || odd || question.kind == kind::OPT {
+            self.respond(reactor, asker, &query, &Answer::bare(Code::REFUSED, None), 0);
+            return true;
+        }
+        let text = question.name.text();
+        if gate.policy.asking(&text) == Asking::Refused {
+            self.refuse(reactor, sandbox, asker, &query, text);
+            return true;
+        }
+        let signatures = query.edns.is_some_and(|edns| edns.signatures);
+        let subject = Subject::new(&question, signatures, query.is_unchecked());
+        match gate.names.cache.get(&subject, reactor.now()) {
+            Some((message, age)) => self.finish(reactor, sandbox, asker, query, &question, &message, age),
+            None => self.look_up(reactor, sandbox, subject, (asker, query), &question),
+        }
+        true
+    }
+
+    /// Says that the policy doesn't let a name be asked for.
+    fn refuse(&mut self, reactor: &mut Reactor, sandbox: u64, asker: Asker, query: &Query, name: String) {
+        if let Some(gate) = self.gates.get(&sandbox) {
+            gate.counters.refused_names.fetch_add(1, Ordering::Relaxed);
+        }
+        let verdict = Verdict::of(Reason::Name);
+        let detail = format!("{verdict}: {name}");
+        self.deny(
+            reactor,
+            sandbox,
+            Denied {
+                to: Some(Destination::Name(name)),
+                port: PORT,
+                protocol: if matches!(asker, Asker::Stream(_)) { TCP } else { UDP },
+                verdict: Some((verdict.reason, None)),
+                detail,
+            },
+        );
+        self.respond(reactor, asker, query, &Answer::bare(Code::REFUSED, Some(Why::Blocked)), 0);
+    }
+
+    /// Answers with what an upstream server has said, which is `age` seconds old: as far as the policy of this
+    /// moment allows.
+    #[allow(clippy::too_many_arguments, reason = "a question, who asked it, and its answer")]
+    pub(super) fn finish(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        asker: Asker,
+        query: Query,
+        question: &Question,
+        message: &[u8],
+        age: u32,
+    ) {
+        let Some(gate) = self.gates.get(&sandbox) else { return };
+        let Some(response) = Response::read(message) else { return };
+        let (policy, name) = (Arc::clone(&gate.policy), question.name.text());
+        let asking = policy.asking(&name);
+        if asking == Asking::Refused {
+            return self.refuse(reactor, sandbox, asker, &query, name);
+        }
+        let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
+        let signatures = query.edns.is_some_and(|edns| edns.signatures);
+        let filtered = filter(&response, question, signatures, |address| {
+            looks += 1;
+            if looks > MOST_ADDRESSES {
+                return false;
+            }
+            let reason = judge.verdict(&policy, address, TCP).reason;
+            if matches!(reason, Reason::NotListed | Reason::Listed) {
+                reachable.push(address);
+            }
+            !is_protected(reason)
+        });
+        for address in filtered.removed.into_iter().take(MOST_ADDRESSES) {
+            self.rebound(reactor, sandbox, address, &name);
+        }
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        let mut change = Change::default();
+        if matches!(asking, Asking::Domain(_)) && !reachable.is_empty() {
+            let ttl = filtered.ttl.unwrap_or(0).saturating_sub(age);
+            change = gate.names.answered.learn(&name, &reachable, ttl, reactor.now());
+        } else if gate.names.waiting.is_empty() {
+            return self.respond(reactor, asker, &query, &filtered.answer, age);
+        }
+        // What is known already may still be on its way to the rules for an earlier answer: behind those.
+        if change == Change::default() && gate.names.waiting.is_empty() {
+            return self.respond(reactor, asker, &query, &filtered.answer, age);
+        }
+        gate.names.last_ticket += 1;
+        let ticket = gate.names.last_ticket;
+        let added = change.added.clone();
+        gate.names.waiting.insert(ticket, Waiting { asker, query, answer: filtered.answer, age, added });
+        let Change { added, removed } = change;
+        (self.requests)(Request::Answered { key: sandbox, ticket, added, removed });
+    }
+
+    /// The rules let through what an answer has in it, or can't be made to.
+    pub(crate) fn answered(&mut self, reactor: &mut Reactor, sandbox: u64, ticket: u64, done: bool) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        let Some(waiting) = gate.names.waiting.remove(&ticket) else { return };
+        let Waiting { asker, query, answer, age, added } = waiting;
+        if done {
+            return self.respond(reactor, asker, &query, &answer, age);
+        }
+        gate.names.answered.forget(&added);
+        self.respond(reactor, asker, &query, &Answer::bare(Code::SERVER_FAILURE, Some(Why::Other)), 0);
+    }
+
+    /// The policy has changed: what was answered for domains that it no longer has is forgotten.
+    #[allow(dead_code, reason = "for the live change of a policy")]
+    pub(in crate::egress) fn names_changed(&mut self, sandbox: u64) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        let policy = Arc::clone(&gate.policy);
+        let removed = gate.names.answered.retain(|name| policy.domain_of(name).is_some());
+        if !removed.is_empty() {
+            gate.names.last_ticket += 1;
+            let ticket = gate.names.last_ticket;
+            (self.requests)(Request::Answered { key: sandbox, ticket, added: Vec::new(), removed });
+        }
+    }
+
+    fn rebound(&mut self, reactor: &mut Reactor, sandbox: u64, address: IpAddr, name: &str) {
+        let verdict = Verdict::of(Reason::Rebinding);
+        let detail = format!("{verdict}: {name}");
+        self.deny(
+            reactor,
+            sandbox,
+            Denied {
+                to: Some(Destination::Address(address)),
+                port: PORT,
+                protocol: UDP,
+                verdict: Some((verdict.reason, None)),
+                detail,
+            },
+        );
+    }
+
+    /// Sends an answer to who has asked, if that one is still there.
+    pub(super) fn respond(
+        &mut self,
+        reactor: &mut Reactor,
+        asker: Asker,
+        query: &Query,
+        answer: &Answer,
+        age: u32,
+    ) {
+        match asker {
+            Asker::Datagram(key, to) => {
+                self.respond_by_datagram(key, to, &answer.write(query, udp_limit(query), age))
+            }
+            Asker::Stream(key) => self.respond_by_stream(reactor, key, &answer.write(query, LONGEST, age)),
+        }
+    }
+
+    /// One that finds no room is lost, as datagrams are; the question will come again.
+    fn respond_by_datagram(&mut self, key: Key, to: SocketAddr, bytes: &[u8]) {
+        if let Some(Dns::Socket(_, fd)) = self.dns.get_mut(key) {
+            let _ = datagram::send_to(fd.as_fd(), to, bytes);
+        }
+    }
+}
+
+/// Whether the sandbox isn't even told of an address: what it could do with it is harm.
+fn is_protected(reason: Reason) -> bool {
+    matches!(reason, Reason::Protected | Reason::Metadata | Reason::Host | Reason::Never | Reason::Blocked)
+}

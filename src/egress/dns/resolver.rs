@@ -1,0 +1,58 @@
+//! What a sandbox's resolver begins with.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use mio::net::TcpListener;
+use nix::sys::socket::{self, Backlog, SockaddrStorage, sockopt};
+
+use crate::error::{Context, Result};
+use crate::net::topology::GATEWAY;
+use crate::sys::socket::set_no_delay;
+
+/// Where it listens.
+const PORT: u16 = 53;
+/// Of connections that nobody has accepted yet.
+const BACKLOG: i32 = 128;
+
+/// Sockets of G that hear questions, and whom to ask.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    /// Empty: the servers of the host.
+    pub(super) servers: Vec<SocketAddr>,
+    pub(super) datagrams: Option<OwnedFd>,
+    pub(super) listener: Option<TcpListener>,
+}
+
+impl Resolver {
+    /// Asks these servers, or those of the host if there are none.
+    pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
+        Self { servers, datagrams: None, listener: None }
+    }
+
+    /// A UDP socket hears questions from now on. Needs the links to be laid.
+    pub(crate) fn hear(&mut self, socket: OwnedFd) -> Result<()> {
+        bind(&socket)?;
+        self.datagrams = Some(socket);
+        Ok(())
+    }
+
+    /// A TCP socket takes connections from now on. Needs the links to be laid.
+    pub(crate) fn listen(&mut self, socket: OwnedFd) -> Result<()> {
+        socket::setsockopt(&socket, sockopt::ReuseAddr, &true).context(what())?;
+        bind(&socket)?;
+        set_no_delay(socket.as_fd()).context(what())?;
+        socket::listen(&socket, Backlog::new(BACKLOG).context(what())?).context(what())?;
+        self.listener = Some(TcpListener::from(socket));
+        Ok(())
+    }
+}
+
+fn what() -> String {
+    format!("the resolver at {GATEWAY} in the gateway's network")
+}
+
+fn bind(socket: &OwnedFd) -> Result<()> {
+    let address = SocketAddr::new(GATEWAY.into(), PORT);
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).context(what())
+}
