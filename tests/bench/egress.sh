@@ -6,7 +6,7 @@
 #
 # Every side is runsc with the same root file system and the same load client in it, and reaches the same server in a
 # network namespace of its own. They differ in what is between: the library's relay; the kernel's NAT, as a bridge of
-# docker's has it (a veth pair, ip_forward, nftables' masquerade); pasta.
+# docker's has it (a veth pair, ip_forward, nftables' masquerade); slirp4netns.
 set -eu
 here=$1
 work=$2
@@ -64,8 +64,20 @@ lay_egress() {
     in_natted ip link set eth0 up
     in_natted ip route add default via 10.99.0.1
     echo 1 >/proc/sys/net/ipv4/ip_forward
-    nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "up0" masquerade; } }
-        table ip filter { chain forward { type filter hook forward priority filter; ct state established,related accept; } }'
+    nft -f - <<'END'
+table ip nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat
+        oifname "up0" masquerade
+    }
+}
+table ip filter {
+    chain forward {
+        type filter hook forward priority filter
+        ct state established,related accept
+    }
+}
+END
 }
 
 # side_command SIDE: runs the load client in runsc, its streams joined with ours.
@@ -75,8 +87,11 @@ side_command() {
     ours) as_user "$bin/host" outbound "$work/egress-root" ;;
     nat) exec nsenter "--net=/proc/$natted/ns/net" $runsc_command "--root=$work/nat-state" \
         run "--bundle=$work/egress-bundle" egress-nat ;;
-    pasta) as_user pasta --config-net --quiet -t none -u none -T none -U none -- \
-        $runsc_command "--root=$work/state/pasta" run "--bundle=$work/egress-bundle" egress-pasta ;;
+    slirp) as_user unshare --user --map-root-user --net --mount sh -c '
+        echo $$ >"$0.pid"
+        until ip route | grep -q default; do sleep 0.05; done
+        exec "$@"' "$work/state/slirp" \
+        $runsc_command "--root=$work/state/slirp-state" run "--bundle=$work/egress-bundle" egress-slirp ;;
     esac
 }
 
@@ -88,7 +103,13 @@ start_side() {
     case $1 in
     ours) exec 3>"$work/$1.in" 4<"$work/$1.out" ;;
     nat) exec 5>"$work/$1.in" 6<"$work/$1.out" ;;
-    pasta) exec 7>"$work/$1.in" 8<"$work/$1.out" ;;
+    slirp)
+        exec 7>"$work/$1.in" 8<"$work/$1.out"
+        until [ -s "$work/state/slirp.pid" ]; do sleep 0.05; done
+        (as_user slirp4netns --configure --mtu=65520 --disable-host-loopback "$(cat "$work/state/slirp.pid")" tap0 \
+            </dev/null >"$work/slirp4netns.log" 2>&1) &
+        started="$started $!"
+        ;;
     esac
 }
 
@@ -99,7 +120,7 @@ ask() {
     case $asked in
     ours) echo "$*" >&3; read -r value <&4 || value= ;;
     nat) echo "$*" >&5; read -r value <&6 || value= ;;
-    pasta) echo "$*" >&7; read -r value <&8 || value= ;;
+    slirp) echo "$*" >&7; read -r value <&8 || value= ;;
     esac
     case $value in
     '' | *[!0-9.]*) cat "$work/$asked.err" >&2; give_up "$asked: $*: ${value:-no answer}" ;;
@@ -146,7 +167,7 @@ reversed() {
 }
 
 egress_main() {
-    sides="ours nat pasta"
+    sides="ours nat slirp"
     mkdir -p "$work/egress-root/proc" "$work/egress-root/dev" "$work/egress-root/sys" "$work/egress-root/tmp" \
         "$work/egress-root/etc" "$work/egress-bundle" "$work/nat-state"
     cp "$bin/load-static" "$work/egress-root/load"
@@ -154,6 +175,9 @@ egress_main() {
         -e 's|"namespaces": \[|&{ "type": "network", "path": "/proc/self/ns/net" }, |' \
         "$here/bundle.json" >"$work/egress-bundle/config.json"
     lay_egress
+    # slirp4netns opens it as an ordinary user, which some machines don't allow; here, for this mount namespace only.
+    mknod -m 666 "$work/tun" c 10 200
+    mount --bind "$work/tun" /dev/net/tun
     for side in $sides; do
         start_side "$side"
     done

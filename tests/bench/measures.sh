@@ -256,13 +256,13 @@ measure_egress() {
 report_egress() {
     for name in up up-4 down down-4; do
         figure "egress-$name" nat Gbit/s ">=0.8"
-        figure "egress-$name" pasta Gbit/s ">=1"
+        figure "egress-$name" slirp Gbit/s ">=1"
     done
     figure egress-rtt nat us
-    figure egress-rtt pasta us "<=1"
+    figure egress-rtt slirp us "<=1"
     for name in connects connects-8; do
         figure "egress-$name" nat conn/s
-        figure "egress-$name" pasta conn/s ">=1"
+        figure "egress-$name" slirp conn/s ">=1"
     done
     for name in denied-by-sets denied-by-verdict rtt99-quiet rtt99-loading create-1 create-10000 create-100000; do
         printf '%-26s %10s us\n' "egress-$name" "$(median "$work/runs.egress-$name.ours")"

@@ -15,9 +15,10 @@
 #   BENCH_MS         milliseconds of each throughput run (1000)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
-# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress pasta and nft, from Debian's packages; root
-# installs what is missing. Without root the peers join the sandbox's gateway as its owner. 10,000 connections need
-# a limit of 21,000 descriptors, which is raised where that is allowed; else they are as many as fit.
+# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
+# Debian's packages; root installs what is missing. Without root the peers join the sandbox's gateway as its owner, and
+# egress is left out. 10,000 connections need a limit of 21,000 descriptors, which is raised where that is allowed; else
+# they are as many as fit.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -49,7 +50,7 @@ install_peers() {
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing nginx-light libnginx-mod-stream"
     case " $* " in
     *" egress "*)
-        command -v pasta >/dev/null || missing="$missing passt"
+        command -v slirp4netns >/dev/null || missing="$missing slirp4netns"
         command -v nft >/dev/null || missing="$missing nftables"
         ;;
     esac

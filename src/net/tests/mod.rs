@@ -5,6 +5,7 @@
 
 mod links;
 mod packets;
+mod policies;
 mod refusals;
 mod rules;
 mod sets;
