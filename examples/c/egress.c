@@ -1,0 +1,110 @@
+/*
+ * Egress: what a sandbox may reach under each kind of policy, and how the host learns what it tried.
+ *
+ *   cc -std=c99 -Iinclude examples/c/egress.c -Ltarget/release -lsbx -Wl,-rpath,"$PWD/target/release" -o egress
+ *   ./egress [ADDRESS]
+ *
+ * The address is a public one, with a server at port 443 (default 1.1.1.1). The sandbox connects to it, to a cloud's
+ * metadata service, and to a private address. Whether the public one answers depends on your network; that the
+ * others are never reached does not.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <poll.h>
+#include <sbx.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static sbx_error error = SBX_ERROR_INIT;
+
+static void fail(void) {
+    fprintf(stderr, "error %d: %s\n", error.code, error.message);
+    exit(1);
+}
+
+static const char attempts[] = "import socket, sys\n"
+                               "for address in sys.argv[1:]:\n"
+                               "  s = socket.socket()\n"
+                               "  s.settimeout(5)\n"
+                               "  try:\n"
+                               "    s.connect((address, 443))\n"
+                               "    s.settimeout(0.5)\n"
+                               "    s.recv(1)\n"
+                               "  except TimeoutError: pass\n"
+                               "  except OSError as e:\n"
+                               "    print(f'  inside:  {address}: {e.strerror}')\n"
+                               "    continue\n"
+                               "  print(f'  inside:  {address}: connected')\n";
+
+/* Prints what was denied until the sandbox ends. Returns how many destinations that were. */
+static int denials(sbx_queue *queue) {
+    int denied = 0, descriptor = sbx_queue_open_fd(queue, &error);
+    if (descriptor < 0)
+        fail();
+    for (int ended = 0; !ended;) {
+        sbx_event event = {0};
+        int got = sbx_queue_next(queue, &event, &error);
+        if (got < 0)
+            fail();
+        if (got == 0) {
+            struct pollfd ready = {descriptor, POLLIN, 0};
+            poll(&ready, 1, -1);
+        } else if (event.kind == SBX_EVENT_DENIED && event.address[0] != '\0') {
+            printf("  outside: %s port %u: %s\n", event.address, event.port, event.detail);
+            denied++;
+        } else if (event.kind == SBX_EVENT_EXITED) {
+            ended = 1;
+        }
+    }
+    close(descriptor);
+    return denied;
+}
+
+/* Runs the attempts under a policy, which it frees. */
+static int try(const char *what, sbx_policy *policy, const char *public_address) {
+    const char *command[] = {"python3", "-c", attempts, public_address, "169.254.169.254", "10.1.2.3"};
+    sbx_queue *queue = NULL;
+    sbx_config *config = sbx_config_new();
+    sbx_sandbox *sandbox = NULL;
+    sbx_captured *captured = NULL;
+    size_t size = 0;
+    if (sbx_queue_new(64, &queue, &error) < 0)
+        fail();
+    sbx_config_set_command(config, command, 6);
+    sbx_config_set_policy(config, policy);
+    sbx_config_set_queue(config, queue, 0);
+    sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
+    if (sbx_create(NULL, config, &sandbox, &error) < 0)
+        fail();
+    printf("%s\n", what);
+    int denied = denials(queue);
+    if (sbx_sandbox_captured(sandbox, SBX_STDOUT, &captured, &error) < 0)
+        fail();
+    const void *text = sbx_captured_head(captured, &size);
+    printf("%.*s", (int)size, (const char *)text);
+    sbx_captured_free(captured);
+    sbx_sandbox_free(sandbox);
+    sbx_queue_free(queue);
+    sbx_config_free(config);
+    sbx_policy_free(policy);
+    return denied;
+}
+
+int main(int argc, char **argv) {
+    const char *public_address = argc > 1 ? argv[1] : "1.1.1.1";
+
+    /* Any public address, and nothing of the host or its networks. Without a policy it is this one. */
+    int open = try("open", sbx_policy_new_open(), public_address);
+
+    /* Only what is named. A private range is opened by an entry that lies in it; one entry is denied again. */
+    sbx_policy *policy = sbx_policy_new_allowlist();
+    sbx_policy_allow_cidr(policy, "10.1.0.0/16");
+    sbx_policy_deny_cidr(policy, "10.1.2.0/24");
+    int listed = try("allowlist", policy, public_address);
+
+    /* No network at all: there is nothing that could be denied. */
+    int blocked = try("blocked", sbx_policy_new_blocked(), public_address);
+    return open == 2 && listed == 3 && blocked == 0 ? 0 : 1;
+}
