@@ -1,0 +1,220 @@
+//! The other ways in which a sandbox's time is over: idle, and stopped in good order.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, config, eventually, output, runtime, script, servers};
+use sbx::{Code, Config, Exec, ExitReason, PortKind, Sandbox, Stdio, Stream};
+
+const IDLE: Duration = Duration::from_millis(300);
+
+fn exec(command: &[&str]) -> Exec {
+    let mut exec = Exec::new();
+    exec.set_command(command).unwrap();
+    exec
+}
+
+fn is_running(sandbox: &Sandbox) -> bool {
+    sandbox.wait(Some(Duration::ZERO)).is_err_and(|error| error.code() == Code::TimedOut)
+}
+
+fn ends_idle(sandbox: &Sandbox) {
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Idle, 124));
+}
+
+/// Uses it again and again, at shorter intervals than it may be idle, for longer than that.
+fn keeps_alive(sandbox: &Sandbox, mut action: impl FnMut()) {
+    let begin = Instant::now();
+    let mut last = begin;
+    while begin.elapsed() < IDLE * 3 {
+        action();
+        // Where the machine stood still for that long, it may have ended.
+        if last.elapsed() < IDLE {
+            assert!(is_running(sandbox));
+        }
+        last = Instant::now();
+        std::thread::sleep(IDLE / 10);
+    }
+}
+
+#[test]
+fn a_sandbox_that_nobody_uses_ends() {
+    let Some(runtime) = runtime() else { return };
+    let mut idle = Config::new();
+    idle.set_idle_timeout(IDLE).unwrap();
+    ends_idle(&runtime.create(&idle).unwrap());
+    // What its own program does is not use of it.
+    let mut busy = script("while :; do echo; done >/dev/null");
+    busy.set_idle_timeout(IDLE).unwrap();
+    ends_idle(&runtime.create(&busy).unwrap());
+}
+
+#[test]
+fn a_program_that_runs_is_use() {
+    let Some(runtime) = runtime() else { return };
+    let mut idle = Config::new();
+    idle.set_idle_timeout(Duration::from_millis(50)).unwrap();
+    let sandbox = runtime.create(&idle).unwrap();
+    let exit = sandbox.exec(&exec(&["sleep", "0.4"])).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!(exit.reason, ExitReason::Exited, "nothing ended it before its time");
+    ends_idle(&sandbox);
+}
+
+#[test]
+fn bytes_through_a_connection_are_use() {
+    let Some(runtime) = runtime() else { return };
+    let mut server = servers(&["echo 7"]);
+    server.set_idle_timeout(IDLE).unwrap();
+    server.add_port(7, PortKind::Unencrypted).unwrap();
+    let sandbox = runtime.create(&server).unwrap();
+    let tunnels = sandbox.tunnels(PATIENCE).unwrap();
+    let tunnel = tunnels.iter().next().unwrap();
+    let mut client = TcpStream::connect((tunnel.host(), tunnel.port())).unwrap();
+    client.set_read_timeout(PATIENCE).unwrap();
+    keeps_alive(&sandbox, || {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    });
+    // A connection on which nothing is sent is none.
+    ends_idle(&sandbox);
+}
+
+#[test]
+fn standard_input_is_use_although_the_program_reads_it_at_once() {
+    let Some(runtime) = runtime() else { return };
+    let mut cat = config(&["cat"]);
+    cat.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap().set_idle_timeout(IDLE).unwrap();
+    let sandbox = runtime.create(&cat).unwrap();
+    let mut stdin = UnixStream::from(sandbox.open_stream(Stream::Stdin).unwrap());
+    keeps_alive(&sandbox, || stdin.write_all(b"x").unwrap());
+    ends_idle(&sandbox);
+    assert!(output(&sandbox).starts_with("xxx"));
+    assert!(stdin.write_all(b"late").is_err(), "nothing of the library holds the other end");
+}
+
+#[test]
+fn a_stop_lets_the_program_end_by_itself() {
+    let Some(runtime) = runtime() else { return };
+    let text = "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+    let sandbox = runtime.create(&script(text)).unwrap();
+    eventually("it is ready", || !sandbox.captured(Stream::Stdout).unwrap().head.is_empty());
+    sandbox.stop(15, PATIENCE.unwrap()).unwrap();
+    sandbox.stop(15, PATIENCE.unwrap()).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 9));
+    assert_eq!(output(&sandbox), "ready\nbye\n");
+    sandbox.stop(15, Duration::ZERO).unwrap();
+    assert_eq!(sandbox.wait(PATIENCE).unwrap(), exit, "it stays as it ended");
+}
+
+#[test]
+fn what_does_not_end_in_its_time_is_killed() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = runtime.create(&script("trap '' TERM; echo ready; while :; do sleep 0.01; done")).unwrap();
+    eventually("it is ready", || !sandbox.captured(Stream::Stdout).unwrap().head.is_empty());
+    assert_eq!(sandbox.stop(0, Duration::ZERO).unwrap_err().code(), Code::Invalid);
+    sandbox.stop(15, Duration::from_secs(3600)).unwrap();
+    assert!(sandbox.wait(Some(Duration::from_millis(100))).is_err());
+    // No program is started any more.
+    assert_eq!(sandbox.exec(&exec(&["true"])).unwrap_err().code(), Code::State);
+    sandbox.stop(15, Duration::from_millis(10)).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Terminated, 137));
+}
+
+#[test]
+fn a_sandbox_without_a_program_stops_with_what_was_executed_in_it() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    let process = sandbox.exec(&exec(&["sleep", "1000"])).unwrap();
+    sandbox.stop(15, PATIENCE.unwrap()).unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap().signal, 15);
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Terminated, 137));
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    sandbox.stop(15, PATIENCE.unwrap()).unwrap();
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+}
+
+/// Answers every connection with so many bytes, slowly read by the client, and ends at SIGTERM after the last.
+const SERVER: &str = r#"
+import signal, socket, threading
+server = socket.socket()
+server.bind(("0.0.0.0", 80))
+server.listen(4096)
+threads = []
+def serve(client):
+    client.recv(1)
+    client.sendall(b"y" * 200000)
+    client.close()
+def stop(*_):
+    raise SystemExit
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+try:
+    while True:
+        client, _ = server.accept()
+        thread = threading.Thread(target=serve, args=(client,))
+        thread.start()
+        threads.append(thread)
+finally:
+    server.close()
+    print("finishing", flush=True)
+"#;
+
+#[test]
+fn connections_under_way_are_finished_and_no_other_is_accepted() {
+    let Some(runtime) = runtime() else { return };
+    let streams = if std::env::var_os("SBX_LONG").is_some() { 300 } else { 60 };
+    let mut server = config(&["python3", "-c", SERVER]);
+    server.add_port(80, PortKind::Unencrypted).unwrap();
+    let sandbox = runtime.create(&server).unwrap();
+    let tunnels = sandbox.tunnels(PATIENCE).unwrap();
+    let tunnel = tunnels.iter().next().unwrap();
+    sandbox.wait_ready(PATIENCE).unwrap();
+    let mut clients: Vec<TcpStream> =
+        (0..streams).map(|_| TcpStream::connect((tunnel.host(), tunnel.port())).unwrap()).collect();
+    for client in &mut clients {
+        client.set_read_timeout(PATIENCE).unwrap();
+        client.write_all(b"x").unwrap();
+        // It is being answered.
+        client.read_exact(&mut [0]).unwrap();
+    }
+    sandbox.stop(15, PATIENCE.unwrap()).unwrap();
+    eventually("the tunnel is closed", || TcpStream::connect((tunnel.host(), tunnel.port())).is_err());
+    assert_eq!(sandbox.connect(80).unwrap_err().code(), Code::State);
+    for client in &mut clients {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), 199_999);
+    }
+    drop(clients);
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 0));
+    assert!(output(&sandbox).ends_with("finishing\n"));
+}
+
+#[test]
+fn connections_that_stay_are_cut_when_the_time_is_over() {
+    let Some(runtime) = runtime() else { return };
+    let mut server = servers(&["echo 7"]);
+    server.add_port(7, PortKind::Unencrypted).unwrap();
+    let sandbox = runtime.create(&server).unwrap();
+    let tunnels = sandbox.tunnels(PATIENCE).unwrap();
+    let tunnel = tunnels.iter().next().unwrap();
+    let mut client = TcpStream::connect((tunnel.host(), tunnel.port())).unwrap();
+    client.set_read_timeout(PATIENCE).unwrap();
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    sandbox.stop(18, Duration::from_millis(100)).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Terminated, 137));
+    assert!(!matches!(client.read(&mut [0]), Ok(1)));
+}

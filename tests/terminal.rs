@@ -1,0 +1,192 @@
+//! Programs on a terminal: an interactive shell, its size, its foreground, its end.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::{PATIENCE, eventually, runtime};
+use sbx::{Code, Config, Exec, ExitReason, Process, Runtime, Sandbox, Stdio, Stream};
+
+fn idle() -> Option<(Runtime, Sandbox)> {
+    let runtime = runtime()?;
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    Some((runtime, sandbox))
+}
+
+/// What a person at the terminal sees and types.
+struct Screen {
+    stream: UnixStream,
+    seen: String,
+}
+
+impl Screen {
+    fn of(process: &Process) -> Self {
+        let stream = UnixStream::from(process.open_terminal().unwrap());
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(PATIENCE).unwrap();
+        Self { stream, seen: String::new() }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads until the text appears, or to the end for `None`; what was read up to then is taken off.
+    fn see(&mut self, text: Option<&str>) -> String {
+        let mut buffer = [0; 1024];
+        loop {
+            if let Some(end) = text.and_then(|text| Some(self.seen.find(text)? + text.len())) {
+                return self.seen.drain(..end).collect();
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) if text.is_none() => return std::mem::take(&mut self.seen),
+                Ok(0) => panic!("the terminal ended before {text:?}: {:?}", self.seen),
+                Ok(length) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..length])),
+                Err(error) => panic!("{error} while waiting for {text:?}: {:?}", self.seen),
+            }
+        }
+    }
+}
+
+fn on_terminal(sandbox: &Sandbox, command: &[&str]) -> (Process, Screen) {
+    let mut exec = Exec::new();
+    exec.set_command(command).unwrap();
+    exec.set_env("PS1", "ready> ").unwrap().set_pty(24, 80).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    let screen = Screen::of(&process);
+    (process, screen)
+}
+
+#[test]
+fn a_shell_can_be_worked_with() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let (process, mut screen) =
+        on_terminal(&sandbox, &["bash", "--norc", "--noprofile", "--noediting", "-i"]);
+    let greeting = screen.see(Some("ready> "));
+    assert!(!greeting.contains("job control"), "{greeting}");
+    screen.type_in("echo $((6 * 7)) $TERM\n");
+    assert!(screen.see(Some("\n42 xterm\r\nready> ")).contains("echo $((6 * 7))"), "what is typed is shown");
+    screen.type_in("stty size\n");
+    screen.see(Some("\n24 80\r\n"));
+    process.resize(50, 132).unwrap();
+    screen.type_in("stty size; echo $LINES $COLUMNS\n");
+    screen.see(Some("\n50 132\r\n50 132\r\nready> "));
+    // Ctrl-C ends the job in the foreground, and the shell lives.
+    screen.type_in("echo st''arted; sleep 1000\n");
+    screen.see(Some("started\r\n"));
+    eventually("the sleeper runs", || {
+        let mut look = Exec::new();
+        look.set_command(["sh", "-c", "grep -l '^sleep' /proc/[0-9]*/cmdline"]).unwrap();
+        sandbox.exec(&look).unwrap().wait(PATIENCE).unwrap().code == 0
+    });
+    screen.type_in("\x03");
+    screen.see(Some("ready> "));
+    screen.type_in("echo $?\n");
+    screen.see(Some("\n130\r\nready> "));
+    screen.type_in("exit 5\n");
+    let exit = process.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 5));
+    screen.see(None);
+}
+
+#[test]
+fn the_program_owns_its_terminal_whoever_it_runs_as() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let mut exec = Exec::new();
+    exec.set_command(["sh", "-c", "id -u; test -t 0 && test -t 2 && echo to tty > /dev/tty; echo end"])
+        .unwrap();
+    exec.set_user("1234").unwrap().set_pty(24, 80).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    assert_eq!(Screen::of(&process).see(None), "1234\r\nto tty\r\nend\r\n");
+    assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+}
+
+#[test]
+fn all_output_arrives_before_the_end_however_slow_the_reader() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let (process, mut screen) = on_terminal(&sandbox, &["seq", "1", "100000"]);
+    assert_eq!(process.wait(Some(Duration::from_millis(200))).unwrap_err().code(), Code::TimedOut);
+    let all = screen.see(None);
+    assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+    let wanted: String = (1..=100_000).map(|number| format!("{number}\r\n")).collect();
+    assert!(all == wanted, "{} bytes instead of {}", all.len(), wanted.len());
+}
+
+#[test]
+fn what_is_typed_faster_than_it_is_read_arrives() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let (process, mut screen) =
+        on_terminal(&sandbox, &["sh", "-c", "stty raw -echo; echo ready; head -c 300000 | wc -c"]);
+    screen.see(Some("ready"));
+    let mut writer = screen.stream.try_clone().unwrap();
+    let typing = std::thread::spawn(move || writer.write_all(&vec![b'x'; 300_000]).unwrap());
+    assert_eq!(screen.see(None).trim(), "300000");
+    typing.join().unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+}
+
+#[test]
+fn closing_the_terminal_hangs_up() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let (process, screen) = on_terminal(&sandbox, &["sleep", "1000"]);
+    drop(screen);
+    let exit = process.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.signal), (ExitReason::Signalled, 1));
+    // One that was never opened is closed with the handle.
+    let mut exec = Exec::new();
+    exec.set_command([
+        "sh",
+        "-c",
+        "trap 'touch /tmp/hung-up; exit' HUP; touch /tmp/ready; while :; do sleep 0.01; done",
+    ])
+    .unwrap();
+    exec.set_pty(24, 80).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    let wait_for = |file: &str| {
+        let mut check = Exec::new();
+        check.set_command(["sh", "-c", &format!("until [ -e {file} ]; do sleep 0.01; done")]).unwrap();
+        check.set_timeout(PATIENCE.unwrap()).unwrap();
+        assert_eq!(sandbox.exec(&check).unwrap().wait(PATIENCE).unwrap().code, 0);
+    };
+    wait_for("/tmp/ready");
+    drop(process);
+    wait_for("/tmp/hung-up");
+}
+
+#[test]
+fn a_time_out_ends_a_program_on_a_terminal_too() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let mut exec = Exec::new();
+    exec.set_command(["sh", "-c", "trap '' HUP; sleep 1000"]).unwrap();
+    exec.set_pty(24, 80).unwrap().set_timeout(Duration::from_millis(50)).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap().reason, ExitReason::TimedOut);
+    Screen::of(&process).see(None);
+}
+
+#[test]
+fn what_has_no_terminal_says_so() {
+    let Some((_runtime, sandbox)) = idle() else { return };
+    let mut exec = Exec::new();
+    exec.set_command(["cat"]).unwrap();
+    exec.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    assert_eq!(process.resize(1, 1).unwrap_err().code(), Code::NotFound);
+    assert_eq!(process.resize(0, 1).unwrap_err().code(), Code::Invalid);
+    assert_eq!(process.open_terminal().unwrap_err().code(), Code::NotFound);
+    let (terminal, screen) = on_terminal(&sandbox, &["cat"]);
+    let error = terminal.open_stream(Stream::Stdout).unwrap_err();
+    assert!(error.message().contains("it has a terminal instead"), "{error}");
+    assert_eq!(terminal.open_terminal().unwrap_err().code(), Code::State, "it is given once");
+    drop(screen);
+}
