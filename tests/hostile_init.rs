@@ -1,0 +1,136 @@
+//! An init that says about programs what it likes: a program in the place of runsc, which speaks on init's channel.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{PATIENCE, Scratch, eventually};
+use sbx::{Code, Config, EventKind, Exec, ExitReason, Queue, Runtime, RuntimeConfig, Sandbox, State};
+
+/// A static program, as runsc has to be: the real one for every question, a hostile init when it is to run a
+/// sandbox. Each message has a byte before it that says that it is whole.
+const PROGRAM: &str = r#"
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+static unsigned char message[70000];
+static void say(unsigned char kind, uint32_t id, int32_t status, int length) {
+    unsigned char bytes[16] = {0, kind};
+    memcpy(bytes + 2, &id, 4);
+    if (kind == 2) { bytes[6] = 4; memcpy(bytes + 7, &status, 4); } else memcpy(bytes + 6, &status, 4);
+    while (write(3, bytes, length) < 0) usleep(100);
+}
+#define STARTED(id) say(1, id, 0, 6)
+#define NOT_STARTED(id) say(2, id, 2, 11)
+#define EXITED(id, status) say(3, id, status, 10)
+int main(int argc, char **argv) {
+    int run = 0, bundle = 0;
+    for (int i = 1; i < argc; i++) {
+        run |= !strcmp(argv[i], "run");
+        bundle |= !strncmp(argv[i], "--bundle", 8) || !strncmp(argv[i], "-bundle", 7);
+    }
+    if (!run || !bundle) { execv(REAL, argv); return 127; }
+    write(3, "\0\0", 2);
+    for (;;) {
+        uint32_t id;
+        ssize_t length = read(3, message, sizeof message);
+        if (length == 0) return 0;
+        if (length < 6) { usleep(1000); continue; }
+        memcpy(&id, message + 2, 4);
+        if (message[1] == 0) { ACT; }
+    }
+}
+"#;
+
+/// A sandbox without a command whose init does this when it is to start a program.
+fn sandbox(scratch: &Scratch, act: &str) -> Option<(Runtime, Sandbox)> {
+    let real = std::env::var("SBX_RUNSC").ok();
+    assert!(real.is_some() || std::env::var_os("CI").is_none(), "SBX_RUNSC is not set");
+    let (source, path) = (scratch.file("runsc.c", PROGRAM), scratch.path("runsc"));
+    let built = Command::new("cc")
+        .args(["-static", "-o", &path, &format!("-DACT={act}"), &format!("-DREAL={:?}", real?), &source])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let runtime = Runtime::new(&config).unwrap();
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    Some((runtime, sandbox))
+}
+
+fn exec() -> Exec {
+    let mut exec = Exec::new();
+    exec.set_command(["true"]).unwrap();
+    exec
+}
+
+#[test]
+fn one_that_says_nothing_keeps_no_time_out() {
+    let scratch = Scratch::new("says-nothing");
+    let Some((_runtime, sandbox)) = sandbox(&scratch, "STARTED(id)") else { return };
+    let mut short = exec();
+    short.set_timeout(Duration::from_millis(20)).unwrap();
+    let exit = sandbox.exec(&short).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+}
+
+#[test]
+fn one_that_does_not_answer_holds_nobody_beyond_the_sandbox() {
+    let scratch = Scratch::new("no-answer");
+    let Some((_runtime, sandbox)) = sandbox(&scratch, "id = 0") else { return };
+    let begun: Vec<_> = (0..100).map(|_| sandbox.exec_begin(&exec()).unwrap()).collect();
+    for process in &begun {
+        process.signal(9).unwrap();
+        assert_eq!(process.wait_started(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut);
+    }
+    sandbox.terminate().unwrap();
+    for process in &begun {
+        assert_eq!(process.wait(PATIENCE).unwrap_err().code(), Code::State);
+    }
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+}
+
+#[test]
+fn the_first_word_on_an_end_counts_and_there_is_one_event() {
+    let scratch = Scratch::new("many-words");
+    let act = "STARTED(id); STARTED(id); EXITED(id, 7 << 8); EXITED(id, 0); NOT_STARTED(id); STARTED(id)";
+    let Some((_runtime, sandbox)) = sandbox(&scratch, act) else { return };
+    let queue = Queue::new(64).unwrap();
+    for cookie in 0..50 {
+        let mut exec = exec();
+        exec.set_queue(&queue, cookie).unwrap();
+        assert_eq!(sandbox.exec(&exec).unwrap().wait(PATIENCE).unwrap().code, 7);
+    }
+    let mut events = Vec::new();
+    eventually("all ends are told", || {
+        events.extend(std::iter::from_fn(|| queue.next()));
+        events.len() >= 100
+    });
+    assert_eq!(events.len(), 100);
+    assert!(events.iter().all(|event| event.kind == EventKind::ProcessStarted || event.code == 7));
+    assert_eq!(sandbox.state(), State::Running);
+}
+
+#[test]
+fn an_end_before_the_start_is_an_end() {
+    let scratch = Scratch::new("early-end");
+    let Some((_runtime, sandbox)) = sandbox(&scratch, "EXITED(id, 9)") else { return };
+    let exit = sandbox.exec(&exec()).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.code, exit.signal), (ExitReason::Signalled, 137, 9));
+}
+
+#[test]
+fn words_on_programs_that_nobody_asked_for_mean_nothing() {
+    let scratch = Scratch::new("strangers");
+    let act = "for (uint32_t at = 1000; at < 9000; at++) { STARTED(at); EXITED(at * 77777u | 1024, 0); NOT_STARTED(~at); } \
+               STARTED(id); EXITED(id, 0)";
+    let Some((_runtime, sandbox)) = sandbox(&scratch, act) else { return };
+    for _ in 0..5 {
+        assert_eq!(sandbox.exec(&exec()).unwrap().wait(PATIENCE).unwrap().code, 0);
+    }
+    assert_eq!(sandbox.state(), State::Running);
+}
