@@ -142,7 +142,7 @@ for directory in include tests examples; do
     fi
 done
 cp "$SBX_RUNSC" "$work/runsc"
-for program in http_server plain_tunnel egress limits files doctor; do
+for program in http_server plain_tunnel egress limits files exec doctor; do
     check "c/$program compiles" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude "examples/c/$program.c" \
         "-L$work/target/debug/deps" -lsbx -o "$work/c/$program"
 done

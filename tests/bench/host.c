@@ -3,6 +3,8 @@
  *
  *   host lifecycle RUNS ROOTFS|- SERVER RAW...   RUNS times: a sandbox whose program writes one byte, against
  *                                                one run of the program RAW... (client/raw.c), in turns
+ *   host exec RUNS ROOTFS PROGRAM RAW...         RUNS times: PROGRAM executed in a running sandbox to its end,
+ *                                                against the same by RAW... (client/raw.c), in turns
  *   host serve SERVER [CHAIN KEY]                a sandbox with the server and a tunnel to each of its ports,
  *                                                until standard input ends; CHAIN and KEY are PEM files
  *   host outbound ROOTFS                         a sandbox with /load --lines of that root, its standard streams
@@ -152,6 +154,53 @@ static int lifecycle(int argc, char **argv)
     fclose(to_raw);
     fclose(from_raw);
     waitpid(raw, NULL, 0);
+    return 0;
+}
+
+static int exec_in_turns(int argc, char **argv)
+{
+    if (argc < 6)
+        return -1;
+    long runs = number(argv[2], 1, 100000);
+    const char *const server[] = {"/server", "byte"};
+    const char *const program[] = {argv[4]};
+    start_raw(argv + 5);
+    sbx_config *config = config_of(server, 2, argv[3], NULL);
+    sbx_sandbox *sandbox = NULL;
+    must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+    sbx_config_free(config);
+    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_exec_config_set_command(exec, program, 1);
+    /* The first is slower on both sides: it is not counted. */
+    for (long run = 0; run <= runs; run++) {
+        sbx_process *process = NULL;
+        sbx_exit ended = SBX_EXIT_INIT;
+        long long theirs;
+        int64_t before = now_ns();
+        must(sbx_exec(sandbox, exec, &process, &error), "sbx_exec");
+        int64_t started = now_ns();
+        must(sbx_process_wait(process, 10000, &ended, &error), "sbx_process_wait");
+        int64_t over = now_ns();
+        sbx_process_free(process);
+        if (ended.code != 0) {
+            fprintf(stderr, "%s ended with %d\n", argv[4], ended.code);
+            exit(1);
+        }
+        fprintf(to_raw, "%s\n", argv[4]);
+        fflush(to_raw);
+        if (fscanf(from_raw, "%lld", &theirs) != 1)
+            die("the peer gave no figure");
+        if (run > 0)
+            printf("started ours %lld\nexec ours %lld\nexec theirs %lld\n", (long long)(started - before) / 1000,
+                   (long long)(over - before) / 1000, theirs);
+    }
+    sbx_exec_config_free(exec);
+    fclose(to_raw);
+    fclose(from_raw);
+    waitpid(raw, NULL, 0);
+    must(sbx_terminate(sandbox, &error), "sbx_terminate");
+    must(sbx_wait(sandbox, 10000, NULL, &error), "sbx_wait");
+    sbx_sandbox_free(sandbox);
     return 0;
 }
 
@@ -328,6 +377,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "lifecycle") == 0)
         result = lifecycle(argc, argv);
+    else if (argc > 1 && strcmp(argv[1], "exec") == 0)
+        result = exec_in_turns(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "serve") == 0)
         result = serve(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "outbound") == 0)
@@ -336,7 +387,7 @@ int main(int argc, char **argv)
         result = policies(argc, argv);
     if (result < 0) {
         fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER RAW... | host serve SERVER [CHAIN KEY]\n"
-                        "       host outbound ROOTFS | host policies ROOTFS RUNS COUNT...\n");
+                        "       host exec RUNS ROOTFS PROGRAM RAW... | host outbound ROOTFS | host policies ROOTFS RUNS COUNT...\n");
         return 2;
     }
     return result;

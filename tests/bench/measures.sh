@@ -51,6 +51,72 @@ report_terminate() {
     figure terminate-default-root runsc us
 }
 
+# --- exec in a running sandbox -----------------------------------------------------------------------------
+
+# The root file system of start, with two programs that do nothing: a static one, and the system's own with the
+# libraries that it names.
+exec_rootfs() {
+    rootfs=$work/exec-rootfs
+    mkdir -p "$rootfs/proc" "$rootfs/dev" "$rootfs/sys" "$rootfs/tmp" "$rootfs/etc" "$rootfs/bin" "$work/exec-bundle"
+    cp "$bin/server" "$rootfs/server"
+    echo 'int main(void) { return 0; }' >"$work/nothing.c"
+    cc -O2 -static "$work/nothing.c" -o "$rootfs/bin/static-true"
+    cp "$(command -v /usr/bin/true || command -v /bin/true)" "$rootfs/bin/true"
+    ldd "$rootfs/bin/true" | awk '{ for (i = 1; i <= NF; i++) if (substr($i, 1, 1) == "/") print $i }' |
+        while read -r library; do
+            mkdir -p "$rootfs${library%/*}"
+            cp -L "$library" "$rootfs$library"
+        done
+    sed "s|@ROOT@|$rootfs|" "$here/bundle.json" >"$work/exec-bundle/config.json"
+}
+
+# exec_in_turns NAME PROGRAM PEER COMMAND...: the library's side and a peer's, run by run.
+exec_in_turns() {
+    name=$1 program=$2 peer=$3
+    shift 3
+    (as_user "$bin/host" exec "$((starts * 4))" "$rootfs" "$program" "$@") >"$work/exec" ||
+        give_up "exec against $peer failed"
+    while read -r what side microseconds; do
+        case $what/$side in
+        exec/ours) record "$name" ours "$microseconds" ;;
+        exec/theirs) record "$name" "$peer" "$microseconds" ;;
+        started/ours) record "$name-started" ours "$microseconds" ;;
+        esac
+    done <"$work/exec"
+}
+
+measure_exec() {
+    exec_rootfs
+    for program in /bin/true /bin/static-true; do
+        name=exec
+        [ "$program" = /bin/true ] || name=exec-static
+        state=$work/state/$name
+        mkdir "$state"
+        [ "$(id -u)" != 0 ] || chown "$user" "$state"
+        exec_in_turns "$name" "$program" runsc "$bin/raw" "$bin/runsc" "$work/exec-bundle" "$state" exec
+    done
+    figure exec runsc us "<=0.45"
+    printf '%-22s %10s us         of it\n' "  sbx_exec" "$(median "$work/runs.exec-started.ours")"
+    figure exec-static runsc us "<=0.25"
+    printf '%-22s %10s us         of it\n' "  sbx_exec" "$(median "$work/runs.exec-static-started.ours")"
+    measure_docker_exec
+}
+
+# Only as who may use docker, which is as good as root; with an image made here, so that nothing is fetched.
+measure_docker_exec() {
+    if ! timeout 10 docker info >/dev/null 2>&1; then
+        echo "exec: docker is left out, no daemon answers here"
+        return 0
+    fi
+    image=$(tar -C "$rootfs" -c . | docker import - 2>/dev/null) || give_up "docker import failed"
+    container=$(docker run -d --rm --network none "$image" /server byte) || give_up "docker run failed"
+    user=$(id -un)
+    exec_in_turns exec-docker /bin/true docker "$bin/raw" time docker exec "$container"
+    docker kill "$container" >/dev/null
+    docker rmi -f "$image" >/dev/null
+    figure exec-docker docker us "<=0.45"
+}
+
 # --- a sandbox that serves ---------------------------------------------------------------------------------
 
 # start_host [CHAIN KEY]: sets host and keeper, and tunnel_to works.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|tunnel|tls|memory|egress]...     without a word: all of them
+#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress]...     without a word: all of them
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -11,7 +11,7 @@
 #   SBX_RUNSC        the runsc to use (default: the one in PATH)
 #   BENCH_USER       as root: the ordinary user that the library and plain runsc run as (default nobody)
 #   BENCH_RUNS       runs of each figure of tunnel and tls (5), and of memory (5)
-#   BENCH_STARTS     runs of start and terminate (15)
+#   BENCH_STARTS     runs of start and terminate (15), and a quarter of those of exec
 #   BENCH_MS         milliseconds of each throughput run (1000)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
@@ -98,11 +98,11 @@ clean_up() {
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate tunnel tls memory egress
+[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress
 for what in "$@"; do
     case $what in
-    start | terminate | tunnel | tls | memory | egress) ;;
-    *) give_up "\"$what\" is none of start, terminate, tunnel, tls, memory, egress" ;;
+    start | terminate | exec | tunnel | tls | memory | egress) ;;
+    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}

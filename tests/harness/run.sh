@@ -91,7 +91,7 @@ while IFS='	' read -r name path once <&4; do
     run_case "$name" rust "$work/target/debug/deps/${path##*/}" "$@"
 done 4<"$work/executables"
 
-for program in http_server plain_tunnel egress limits files doctor; do
+for program in http_server plain_tunnel egress limits files exec doctor; do
     case "c/$program" in
         *"$filter"*) ;;
         *) continue ;;

@@ -1,5 +1,6 @@
 /*
- * raw RUNSC BUNDLE STATE
+ * raw RUNSC BUNDLE STATE [exec]
+ * raw time COMMAND...
  *
  * The other side of start and terminate: plain "runsc run" of the same program by the same user. This process
  * stands once for all in a user, mount and network namespace with only a loopback in it, so that what it
@@ -8,6 +9,10 @@
  *
  *   from fork to the first byte of the program's output
  *   from SIGKILL of "runsc run" until it, the sentry, the gofer and everything under them are gone
+ *
+ * With "exec" it runs one container for all lines, and "runsc exec" in it of the program that a line names; it
+ * answers with the microseconds from fork to the end. With "time" it does so for COMMAND... and that program,
+ * wherever that runs it, in no namespaces of its own.
  */
 #include <fcntl.h>
 #include <net/if.h>
@@ -95,15 +100,79 @@ static void measure(const char *runsc, const char *bundle, const char *state, un
     fflush(stdout);
 }
 
+/* Runs a command to its end, which has to be a good one. */
+static void time_one(char *const *command)
+{
+    int status = 0;
+    int64_t before = now_ns();
+    pid_t child = fork();
+    if (child < 0)
+        die("fork");
+    if (child == 0) {
+        int null = open("/dev/null", O_RDWR);
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+            die("set-up of the child for %s", command[0]);
+        execvp(command[0], command);
+        die("%s can't be executed", command[0]);
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (status != 0)
+        die("%s ended with status %d", command[0], status);
+    printf("%lld\n", (long long)(now_ns() - before) / 1000);
+    fflush(stdout);
+}
+
+/* For every line the command with the line's program behind it. */
+static void time_all(char *const *command, int length)
+{
+    char line[4096];
+    char *whole[64] = {0};
+    if (length > 60)
+        die("too many arguments");
+    memcpy(whole, command, sizeof(char *) * (size_t)length);
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        whole[length] = line;
+        time_one(whole);
+    }
+}
+
+static void exec_all(char *runsc, const char *bundle, const char *state)
+{
+    int output[2];
+    char byte, root[4096];
+    if (pipe2(output, O_CLOEXEC) < 0)
+        die("pipe");
+    pid_t child = start(runsc, bundle, state, 1, output[1]);
+    close(output[1]);
+    if (read(output[0], &byte, 1) != 1)
+        die("the program under plain runsc wrote nothing");
+    snprintf(root, sizeof root, "--root=%s/1", state);
+    char *command[] = {runsc, root, "--network=sandbox", "--ignore-cgroups", "exec", "bench-1"};
+    time_all(command, sizeof command / sizeof *command);
+    kill(child, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE\n");
+    if (argc > 2 && strcmp(argv[1], "time") == 0) {
+        time_all(argv + 2, argc - 2);
+        return 0;
+    }
+    if (argc != 4 && (argc != 5 || strcmp(argv[4], "exec") != 0)) {
+        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE [exec] | raw time COMMAND...\n");
         return 2;
     }
     enter_namespaces();
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         die("prctl");
+    if (argc == 5) {
+        exec_all(argv[1], argv[2], argv[3]);
+        return 0;
+    }
     char line[16];
     for (unsigned run = 1; fgets(line, sizeof line, stdin) != NULL; run++)
         measure(argv[1], argv[2], argv[3], run);
