@@ -70,6 +70,7 @@ impl Keeper {
             arguments: &arguments,
             environment: &[],
             descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
+            dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut || Ok(()),
         })
         .context("starting the keeper")?;

@@ -93,6 +93,7 @@ fn spawn_settled(
             environment,
             descriptors,
             // A group of its own, so that what it starts can be killed with it.
+            dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut || nix::unistd::setsid().map(drop).map_err(|error| error as i32),
         });
         match child {

@@ -8,6 +8,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
@@ -30,6 +31,8 @@ pub(crate) struct Command<'a> {
     pub(crate) environment: &'a [CString],
     /// Its descriptors: the first becomes 0, the second 1, and so on. There are no others.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// The signals whose dispositions are set back to the default: [`EVERY_SIGNAL`], unless less is known to do.
+    pub(crate) dispositions: RangeInclusive<i32>,
     /// Runs in the child before the descriptors are placed. It may only make system calls, must not
     /// allocate or panic, and returns an `errno`.
     pub(crate) prepare: &'a mut dyn FnMut() -> Result<(), i32>,
@@ -43,6 +46,10 @@ pub(crate) struct Child {
     /// Readable once it has ended.
     pub(crate) pidfd: OwnedFd,
 }
+
+/// A host may ignore any.
+#[allow(dead_code, reason = "init knows what it ignores itself")]
+pub(crate) const EVERY_SIGNAL: RangeInclusive<i32> = 1..=64;
 
 /// Two of the largest pages there are (64 KiB, on some arm64 kernels), so that the first can be the guard.
 const STACK: usize = 2 * GUARD;
@@ -172,7 +179,7 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
 }
 
 fn become_program(plan: &mut Plan<'_, '_>) -> Result<std::convert::Infallible, i32> {
-    default_dispositions();
+    default_dispositions(&plan.command.dispositions);
     unlimit_files();
     (plan.command.prepare)()?;
     let executable = match plan.command.executable {
@@ -223,10 +230,10 @@ fn errno() -> i32 {
 
 /// Ignored signals stay ignored across execve, so all of them are set back. The table is the child's own:
 /// CLONE_SIGHAND is not given. The raw call, since libc's refuses to touch the two signals it uses itself.
-fn default_dispositions() {
+fn default_dispositions(signals: &RangeInclusive<i32>) {
     // The kernel's struct sigaction; all zeroes is SIG_DFL without flags.
     let default = [0_u64; 4];
-    for signal in 1..=64 {
+    for signal in signals.clone() {
         // SAFETY: `default` is as long as the kernel's struct, and the size of a signal set is 8 bytes.
         // SIGKILL and SIGSTOP are refused, which is fine.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8) };
@@ -304,6 +311,7 @@ mod tests {
             arguments: &arguments,
             environment: &[c"ONLY=this".into()],
             descriptors: &descriptors,
+            dispositions: EVERY_SIGNAL,
             prepare: &mut || Ok(()),
         })
         .unwrap();
@@ -344,6 +352,7 @@ mod tests {
             arguments: &[c"echo".into(), c"hi".into()],
             environment: &[],
             descriptors: &[write.as_fd(), write.as_fd(), write.as_fd()],
+            dispositions: EVERY_SIGNAL,
             prepare: &mut || Ok(()),
         })
         .unwrap();
@@ -363,6 +372,7 @@ mod tests {
                 arguments: &[c"x".into()],
                 environment: &[],
                 descriptors: &[null.as_fd()],
+                dispositions: EVERY_SIGNAL,
                 prepare: &mut || if failure == 0 { Ok(()) } else { Err(failure) },
             })
             .unwrap_err()

@@ -183,6 +183,7 @@ fn real(program: &str, arguments: &[CString]) -> (OwnedFd, Child) {
         arguments,
         environment: &[],
         descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
+        dispositions: spawn::EVERY_SIGNAL,
         prepare: &mut || Ok(()),
     })
     .unwrap();

@@ -79,6 +79,7 @@ fn start() -> io::Result<Init> {
 impl Init {
     fn live(&mut self) -> io::Result<()> {
         self.say(Reply::Hello)?;
+        let mut interest = Interest::READ;
         loop {
             for (token, ready) in self.events.wait()? {
                 match token {
@@ -107,8 +108,11 @@ impl Init {
             }
             self.relays.sweep();
             self.terminals.sweep();
-            let write = if self.channel.wants_write() { Interest::READ_WRITE } else { Interest::READ };
-            self.events.change(self.channel.as_raw_fd(), Token::Channel, write)?;
+            let wanted = if self.channel.wants_write() { Interest::READ_WRITE } else { Interest::READ };
+            if wanted != interest {
+                interest = wanted;
+                self.events.change(self.channel.as_raw_fd(), Token::Channel, wanted)?;
+            }
         }
     }
 

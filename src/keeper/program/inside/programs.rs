@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::users::{self, Identity};
+use super::users::{Accounts, Identity};
 use crate::spawn::{self, Command, Executable};
 use crate::system;
 use crate::wire::init::{Reply, Source, Start, Step};
@@ -25,12 +25,13 @@ pub(super) struct Programs {
     numbers: HashMap<i32, u32>,
     /// The limit of descriptors that a program starts with; init's own is higher.
     descriptors: libc::rlimit,
+    accounts: Accounts,
 }
 
 impl Programs {
     /// None yet.
     pub(super) fn new(descriptors: libc::rlimit) -> Self {
-        Self { running: HashMap::new(), numbers: HashMap::new(), descriptors }
+        Self { running: HashMap::new(), numbers: HashMap::new(), descriptors, accounts: Accounts::default() }
     }
 
     /// Starts a program, on a terminal if there is one.
@@ -38,7 +39,7 @@ impl Programs {
         if self.running.contains_key(&start.id) {
             return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
         }
-        match run(start, streams, terminal, &self.descriptors) {
+        match run(start, streams, terminal, &self.descriptors, &mut self.accounts) {
             Ok(pid) => {
                 self.running.insert(start.id, pid);
                 self.numbers.insert(pid, start.id);
@@ -70,20 +71,24 @@ fn run(
     streams: &[OwnedFd],
     terminal: Option<&OwnedFd>,
     descriptors: &libc::rlimit,
+    accounts: &mut Accounts,
 ) -> Result<i32, (Step, i32)> {
     let malformed = (Step::Message, libc::EINVAL);
     let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>, _> {
         list.iter().map(|text| CString::new(text.as_slice()).map_err(|_| malformed)).collect()
     };
     let name = start.arguments.first().ok_or(malformed)?;
-    let null = system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?;
+    let null = match start.streams.contains(&Source::Null) && terminal.is_none() {
+        true => Some(system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?),
+        false => None,
+    };
     let streams = match terminal {
         Some(terminal) => [terminal.as_fd(); 3],
-        None => place(&start.streams, streams, &null).ok_or(malformed)?,
+        None => place(&start.streams, streams, null.as_ref()).ok_or(malformed)?,
     };
     let arguments = strings(&start.arguments)?;
     let mut environment = strings(&start.environment)?;
-    let identity = users::look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
+    let identity = accounts.look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
     if variable(&start.environment, b"HOME").is_none() {
         environment.push(CString::new([b"HOME=", identity.home.as_slice()].concat()).map_err(|_| malformed)?);
     }
@@ -132,16 +137,18 @@ fn run(
         arguments: &arguments,
         environment: &environment,
         descriptors: &streams,
+        // The standard library ignores it before `main`; the rest is as the sentry starts init.
+        dispositions: libc::SIGPIPE..=libc::SIGPIPE,
         prepare: &mut prepare,
     });
     child.map(|child| child.pid).map_err(|error| (step.get(), number(&error)))
 }
 
 /// The three streams, from what came with the message.
-fn place<'a>(sources: &[Source; 3], given: &'a [OwnedFd], null: &'a OwnedFd) -> Option<[BorrowedFd<'a>; 3]> {
+fn place<'a>(sources: &[Source; 3], given: &'a [OwnedFd], null: Option<&'a OwnedFd>) -> Option<[BorrowedFd<'a>; 3]> {
     let mut given = given.iter();
     let mut next = |source: Source, stdout: Option<BorrowedFd<'a>>| match source {
-        Source::Null => Some(null.as_fd()),
+        Source::Null => null.map(AsFd::as_fd),
         Source::Given => given.next().map(AsFd::as_fd),
         Source::Stdout => stdout,
     };

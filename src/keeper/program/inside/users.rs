@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 
 use crate::wire::init::User;
 
@@ -19,17 +20,46 @@ pub(super) struct Identity {
     pub(super) home: Vec<u8>,
 }
 
-/// Looks a user up. Numbers need no entry; a name that is nowhere is `None`.
-pub(super) fn look_up(user: &User) -> Option<Identity> {
-    find(user, &read("/etc/passwd"), &read("/etc/group"))
+/// The two files as they were when they were last read; they are read again when they have changed.
+#[derive(Debug)]
+pub(super) struct Accounts([Cached; 2]);
+
+#[derive(Debug)]
+struct Cached {
+    path: &'static str,
+    /// Device, inode, size, and time of the last change of anything.
+    version: Option<(u64, u64, u64, i64, i64)>,
+    text: Vec<u8>,
 }
 
-fn read(path: &str) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Ok(file) = File::open(path) {
-        let _ = file.take(LONGEST).read_to_end(&mut text);
+impl Default for Accounts {
+    fn default() -> Self {
+        Self(["/etc/passwd", "/etc/group"].map(|path| Cached { path, version: None, text: Vec::new() }))
     }
-    text
+}
+
+impl Accounts {
+    /// Looks a user up. Numbers need no entry; a name that is nowhere is `None`.
+    pub(super) fn look_up(&mut self, user: &User) -> Option<Identity> {
+        let [passwd, groups] = &mut self.0;
+        find(user, passwd.current(), groups.current())
+    }
+}
+
+impl Cached {
+    fn current(&mut self) -> &[u8] {
+        let version = std::fs::metadata(self.path).ok();
+        let version =
+            version.map(|data| (data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()));
+        if version.is_none() || version != self.version {
+            self.text.clear();
+            if let Ok(file) = File::open(self.path) {
+                let _ = file.take(LONGEST).read_to_end(&mut self.text);
+            }
+            self.version = version;
+        }
+        &self.text
+    }
 }
 
 fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {

@@ -67,6 +67,7 @@ impl Engine {
             // (GVISOR_…) or the Go runtime (GODEBUG).
             environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into()],
             descriptors: &descriptors,
+            dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut prepare,
         });
         Ok(Self { child: child.step("starting runsc")?, output: Some(output), kept: Vec::new(), meter: Meter::default() })

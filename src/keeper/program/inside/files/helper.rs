@@ -75,7 +75,7 @@ fn prepare(task: &Task, socket: &OwnedFd, stream: Option<&OwnedFd>) -> Result<()
     }
     // A tree's directories are open from its top to where the walk is.
     raise_limit();
-    let identity = users::look_up(&task.user).ok_or(Failure::of(Step::User, libc::ENOENT))?;
+    let identity = users::Accounts::default().look_up(&task.user).ok_or(Failure::of(Step::User, libc::ENOENT))?;
     become_user(&identity).map_err(|errno| Failure::of(Step::User, errno))
 }
 
