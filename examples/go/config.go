@@ -1,8 +1,6 @@
 package sbx
 
-/*
-#include <sbx.h>
-*/
+// #include <sbx.h>
 import "C"
 
 import (
@@ -11,18 +9,27 @@ import (
 	"time"
 )
 
-// A Config is what a sandbox is asked to be. The zero value of everything but Command is a good default. It is
-// only read, so one makes any number of sandboxes, also at the same time.
+// A Config is what a sandbox is asked to be. The zero value of every field is a good default; without a Command
+// the sandbox is idle and runs what [Sandbox.Exec] gives it. A Config is only read: one makes any number of
+// sandboxes, also at the same time.
 type Config struct {
-	Command  []string          // the program and its arguments
-	Env      map[string]string // never logged, never written to a file
-	Dir      string            // where it starts (default "/")
-	User     string            // "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root)
-	Hostname string
-	Name     string        // no two live sandboxes of a runtime have the same
-	Rootfs   string        // a directory of the host (default: a curated view of the host's programs)
-	Mounts   []Mount       // files and directories of the host
-	Timeout  time.Duration // how long it may live (default 300 s)
+	Command     []string          // the program and its arguments
+	Env         map[string]string // never logged, never written to a file
+	Secrets     map[string]string // the same, forgotten as soon as they are passed on
+	Dir         string            // where it starts (default "/")
+	User        string            // "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root)
+	Hostname    string
+	Name        string // no two live sandboxes have the same
+	Rootfs      string // a directory of the host (default: a curated view of the host's programs)
+	Mounts      []Mount
+	Timeout     time.Duration // how long it may live (default 300 s)
+	IdleTimeout time.Duration // how long it may be idle (default: as long as it lives)
+
+	Memory                     uint64  // bytes, gVisor's own 20 MB included
+	CPUs                       float64 // processors
+	MaxProcesses, MaxOpenFiles int
+	Disk                       uint64 // bytes that may be written
+	Watchdog                   bool   // where the kernel can't hold Memory, it is watched, instead of an error
 
 	EncryptedPorts   []uint16                  // tunnels on which the library ends TLS
 	H2Ports          []uint16                  // the same, also offering HTTP/2
@@ -32,20 +39,17 @@ type Config struct {
 	InboundCIDRAllowlist []netip.Prefix
 	TLSNames             []string // further names and addresses for the library's certificate
 	CertPEM, KeyPEM      string   // a certificate of the host's own instead
-	Policy               *Policy  // what it may reach
+	Policy               *Policy  // what it may reach (default: any public address)
 	MTU                  int      // from 1280 to 9000 (default 1500)
 
 	// Stdin is copied to the program until it ends; Stdout and Stderr get what the program writes, and
 	// [Sandbox.Wait] waits until they have it. nil is /dev/null. If Stdout and Stderr are the same they get both.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Pipes are the streams that the host reads or writes itself: [Sandbox].Stdin, Stdout and Stderr.
-	Pipes Stream
+	Pipes          Pipe // the streams that the host reads or writes itself: [Streams]
 
-	Probe Probe // how to see that the server inside is ready (default: a connection to the first port)
-
-	// Events gets what happens to the sandbox. The package doesn't wait for room in it: make it large enough.
-	Events chan<- Event
+	Probe  Probe        // how to see that the server inside is ready (default: a connection to the first port)
+	Events chan<- Event // gets what happens. Nobody waits for room in it: make it large enough
 }
 
 // A Mount shows a file or directory of the host inside. Both paths are absolute.
@@ -62,171 +66,219 @@ type Probe struct {
 	Interval time.Duration // default 100 ms
 }
 
-// A Stream is one of the program's standard streams; add them up where several are meant.
-type Stream int
-
-// The streams.
-const (
-	PipeStdin Stream = 1 << iota
-	PipeStdout
-	PipeStderr
-)
-
-// building is a library's config in the making. Its setters are sticky: the first bad value is kept, and said
-// by finish.
-type building struct {
+// setting is a config of the library's in the making. Its setters are sticky: the first bad value is kept, and
+// said at the end.
+type setting struct {
 	texts
-	config *C.sbx_config
-	code   C.int
+	code C.int
 }
 
-func (b *building) set(code C.int) {
-	if b.code == 0 {
-		b.code = code
+func (s *setting) set(code C.int) {
+	if s.code == 0 {
+		s.code = code
 	}
 }
 
-// c makes the library's config, with events under this cookie. The caller frees it.
-func (c *Config) c(cookie uint64) (*C.sbx_config, error) {
-	b := building{config: C.sbx_config_new()}
-	defer b.free()
-	if b.config == nil {
-		return nil, &Error{Op: "config", Code: ErrLimit, Message: "no handle is left"}
+func (s *setting) text1(value string, set func(*C.char) C.int) {
+	if value != "" {
+		s.set(set(s.text(value)))
 	}
-	if c.Command != nil {
-		b.set(C.sbx_config_set_command(b.config, b.list(c.Command), C.size_t(len(c.Command))))
+}
+
+func (s *setting) pairs(all map[string]string, set func(name, value *C.char) C.int) {
+	for name, value := range all {
+		s.set(set(s.text(name), s.text(value)))
 	}
-	for name, value := range c.Env {
-		b.set(C.sbx_config_set_env(b.config, b.text(name), b.text(value)))
+}
+
+func (s *setting) ports(all []uint16, set func(C.uint32_t) C.int) {
+	for _, port := range all {
+		s.set(set(C.uint32_t(port)))
 	}
-	for _, one := range []struct {
-		value string
-		set   func(*C.char) C.int
-	}{
-		{c.Dir, func(v *C.char) C.int { return C.sbx_config_set_workdir(b.config, v) }},
-		{c.User, func(v *C.char) C.int { return C.sbx_config_set_user(b.config, v) }},
-		{c.Hostname, func(v *C.char) C.int { return C.sbx_config_set_hostname(b.config, v) }},
-		{c.Name, func(v *C.char) C.int { return C.sbx_config_set_name(b.config, v) }},
-		{c.Rootfs, func(v *C.char) C.int { return C.sbx_config_set_rootfs(b.config, v) }},
-	} {
-		if one.value != "" {
-			b.set(one.set(b.text(one.value)))
-		}
+}
+
+func (s *setting) when(asked bool, set func() C.int) {
+	if asked {
+		s.set(set())
 	}
+}
+
+// finish says what is wrong, asking the config for its own words.
+func (s *setting) finish(op string, check func(*C.sbx_error) C.int) error {
+	if s.bad != nil {
+		return s.bad
+	}
+	failure := newFailure()
+	if err := result(op, check(failure), failure); err != nil {
+		return err
+	}
+	return result(op, s.code, nil)
+}
+
+// build makes the library's config, with events under this cookie. The caller frees it, whatever happens.
+func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
+	b := C.sbx_config_new()
+	if b == nil {
+		return nil, failed("config", ErrLimit, "no handle is left")
+	}
+	var s setting
+	defer s.free()
+	s.when(len(c.Command) > 0, func() C.int { return C.sbx_config_set_command(b, s.list(c.Command), C.size_t(len(c.Command))) })
+	s.pairs(c.Env, func(n, v *C.char) C.int { return C.sbx_config_set_env(b, n, v) })
+	s.pairs(c.Secrets, func(n, v *C.char) C.int { return C.sbx_config_set_secret(b, n, v) })
+	s.text1(c.Dir, func(v *C.char) C.int { return C.sbx_config_set_workdir(b, v) })
+	s.text1(c.User, func(v *C.char) C.int { return C.sbx_config_set_user(b, v) })
+	s.text1(c.Hostname, func(v *C.char) C.int { return C.sbx_config_set_hostname(b, v) })
+	s.text1(c.Name, func(v *C.char) C.int { return C.sbx_config_set_name(b, v) })
+	s.text1(c.Rootfs, func(v *C.char) C.int { return C.sbx_config_set_rootfs(b, v) })
 	for _, mount := range c.Mounts {
-		if mount.Writable {
-			b.set(C.sbx_config_mount_writable(b.config, b.text(mount.Source), b.text(mount.Target)))
-		} else {
-			b.set(C.sbx_config_mount_read_only(b.config, b.text(mount.Source), b.text(mount.Target)))
-		}
+		source, target := s.text(mount.Source), s.text(mount.Target)
+		s.when(mount.Writable, func() C.int { return C.sbx_config_mount_writable(b, source, target) })
+		s.when(!mount.Writable, func() C.int { return C.sbx_config_mount_read_only(b, source, target) })
 	}
-	if c.Timeout != 0 {
-		b.set(C.sbx_config_set_timeout_ms(b.config, milliseconds(c.Timeout)))
-	}
-	b.set(C.sbx_config_set_queue(b.config, events.handle, C.uint64_t(cookie)))
-	b.streams(c)
-	b.probe(&c.Probe)
-	if err := b.network(c); err != nil {
-		C.sbx_config_free(b.config)
-		return nil, err
-	}
-	return b.finish()
-}
+	s.when(c.Timeout != 0, func() C.int { return C.sbx_config_set_timeout_ms(b, milliseconds(c.Timeout)) })
+	s.when(c.IdleTimeout != 0, func() C.int { return C.sbx_config_set_idle_timeout_ms(b, milliseconds(c.IdleTimeout)) })
 
-func (b *building) streams(c *Config) {
-	for _, one := range []struct {
-		piped  bool
-		stream C.int32_t
-	}{
-		{c.Stdin != nil || c.Pipes&PipeStdin != 0, C.SBX_STDIN},
-		{c.Stdout != nil || c.Pipes&PipeStdout != 0, C.SBX_STDOUT},
-		{!c.merged() && (c.Stderr != nil || c.Pipes&PipeStderr != 0), C.SBX_STDERR},
-	} {
-		if one.piped {
-			b.set(C.sbx_config_set_stream(b.config, one.stream, C.SBX_STREAM_DESCRIPTOR))
-		}
-	}
-	if c.merged() {
-		b.set(C.sbx_config_set_stream(b.config, C.SBX_STDERR, C.SBX_STREAM_MERGED))
-	}
-}
+	s.when(c.Memory != 0, func() C.int { return C.sbx_config_set_memory(b, C.uint64_t(c.Memory)) })
+	s.when(c.CPUs != 0, func() C.int { return C.sbx_config_set_cpu(b, C.uint32_t(max(0, c.CPUs*1000))) })
+	s.when(c.MaxProcesses != 0, func() C.int { return C.sbx_config_set_max_processes(b, C.uint32_t(c.MaxProcesses)) })
+	s.when(c.MaxOpenFiles != 0, func() C.int { return C.sbx_config_set_max_open_files(b, C.uint32_t(c.MaxOpenFiles)) })
+	s.when(c.Disk != 0, func() C.int { return C.sbx_config_set_disk(b, C.uint64_t(c.Disk)) })
+	s.when(c.Watchdog, func() C.int { return C.sbx_config_set_limit_mode(b, C.SBX_LIMITS_WATCHDOG) })
 
-// merged is whether one writer gets both outputs. Writers that can't be compared are different ones.
-func (c *Config) merged() (same bool) {
-	defer func() { _ = recover() }()
-	return c.Stdout != nil && c.Stdout == c.Stderr
-}
-
-func (b *building) probe(p *Probe) {
-	interval := p.Interval
-	if interval == 0 {
-		interval = 100 * time.Millisecond
-	}
-	if p.Command != nil {
-		b.set(C.sbx_config_set_exec_probe(b.config, b.list(p.Command), C.size_t(len(p.Command)), milliseconds(interval)))
-	}
-	if p.Port != 0 {
-		b.set(C.sbx_config_set_tcp_probe(b.config, C.uint32_t(p.Port), milliseconds(interval)))
-	}
-}
-
-func (b *building) network(c *Config) error {
-	for _, port := range c.EncryptedPorts {
-		b.set(C.sbx_config_add_encrypted_port(b.config, C.uint32_t(port)))
-	}
-	for _, port := range c.H2Ports {
-		b.set(C.sbx_config_add_h2_port(b.config, C.uint32_t(port)))
-	}
-	for _, port := range c.UnencryptedPorts {
-		b.set(C.sbx_config_add_unencrypted_port(b.config, C.uint32_t(port)))
-	}
+	s.ports(c.EncryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_encrypted_port(b, p) })
+	s.ports(c.H2Ports, func(p C.uint32_t) C.int { return C.sbx_config_add_h2_port(b, p) })
+	s.ports(c.UnencryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_unencrypted_port(b, p) })
 	for port, at := range c.Bind {
-		b.set(C.sbx_config_bind_port(b.config, C.uint32_t(port), b.text(at.Addr().String()), C.uint32_t(at.Port())))
+		s.set(C.sbx_config_bind_port(b, C.uint32_t(port), s.text(at.Addr().String()), C.uint32_t(at.Port())))
 	}
-	if c.InboundCIDRAllowlist != nil {
+	s.when(c.InboundCIDRAllowlist != nil, func() C.int {
 		ranges := make([]string, len(c.InboundCIDRAllowlist))
 		for i, cidr := range c.InboundCIDRAllowlist {
 			ranges[i] = cidr.String()
 		}
-		b.set(C.sbx_config_set_inbound_cidr_allowlist(b.config, b.list(ranges), C.size_t(len(ranges))))
-	}
+		return C.sbx_config_set_inbound_cidr_allowlist(b, s.list(ranges), C.size_t(len(ranges)))
+	})
 	for _, name := range c.TLSNames {
-		b.set(C.sbx_config_add_tls_name(b.config, b.text(name)))
+		s.set(C.sbx_config_add_tls_name(b, s.text(name)))
 	}
-	if c.CertPEM != "" || c.KeyPEM != "" {
-		b.set(C.sbx_config_set_tls_certificate(b.config, b.text(c.CertPEM), b.text(c.KeyPEM)))
-	}
-	if c.MTU != 0 {
-		b.set(C.sbx_config_set_mtu(b.config, C.uint32_t(c.MTU)))
-	}
+	s.when(c.CertPEM != "" || c.KeyPEM != "", func() C.int {
+		return C.sbx_config_set_tls_certificate(b, s.text(c.CertPEM), s.text(c.KeyPEM))
+	})
+	s.when(c.MTU != 0, func() C.int { return C.sbx_config_set_mtu(b, C.uint32_t(c.MTU)) })
 	if c.Policy != nil {
-		policy, err := c.Policy.c(&b.texts)
+		policy, err := c.Policy.build(&s.texts)
 		if err != nil {
-			return err
+			return b, err
 		}
 		defer C.sbx_policy_free(policy)
-		b.set(C.sbx_config_set_policy(b.config, policy))
+		s.set(C.sbx_config_set_policy(b, policy))
 	}
-	return nil
-}
 
-func (b *building) finish() (*C.sbx_config, error) {
-	err := b.bad
-	if err == nil {
-		failure := newFailure()
-		err = result("config", C.sbx_config_check(b.config, failure), failure)
+	streams{c.Stdin, c.Stdout, c.Stderr, c.Pipes}.each(func(stream, mode C.int32_t) { s.set(C.sbx_config_set_stream(b, stream, mode)) })
+	interval := milliseconds(c.Probe.Interval)
+	if interval == 0 {
+		interval = 100
 	}
-	if err == nil {
-		err = result("config", b.code, nil)
-	}
-	if err != nil {
-		C.sbx_config_free(b.config)
-		return nil, err
-	}
-	return b.config, nil
+	s.when(c.Probe.Command != nil, func() C.int {
+		return C.sbx_config_set_exec_probe(b, s.list(c.Probe.Command), C.size_t(len(c.Probe.Command)), interval)
+	})
+	s.when(c.Probe.Port != 0, func() C.int { return C.sbx_config_set_tcp_probe(b, C.uint32_t(c.Probe.Port), interval) })
+	s.set(C.sbx_config_set_queue(b, events.handle, C.uint64_t(cookie)))
+	return b, s.finish("config", func(failure *C.sbx_error) C.int { return C.sbx_config_check(b, failure) })
 }
 
 // milliseconds rounds up: a short time is not none.
 func milliseconds(d time.Duration) C.int64_t {
 	return C.int64_t((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+// A Mode is what a policy starts from. It has no default, so that nothing empty can mean "everything".
+type Mode int
+
+// The modes.
+const (
+	Open      Mode = iota + 1 // any public address, save what is denied
+	Allowlist                 // only what is allowed; without entries, nothing
+	Blocked                   // no network at all, and no tunnels
+)
+
+// A Policy is what a sandbox may reach.
+type Policy struct {
+	Mode         Mode
+	AllowCIDRs   []netip.Prefix // of an allowlist
+	AllowDomains []string       // of an allowlist: "example.com", "*.example.com", by TLS
+	TLSPorts     []uint16       // on which domains are reached, beside 443
+	DenyCIDRs    []netip.Prefix // win over everything that allows
+	DNS          DNS
+}
+
+// DNS is which names a sandbox's resolver answers.
+type DNS int
+
+// The ways.
+const (
+	DNSAuto DNS = C.SBX_DNS_AUTO // an open policy's: every name; an allowlist's: those of its domains
+	DNSOn   DNS = C.SBX_DNS_ON   // every name
+	DNSOff  DNS = C.SBX_DNS_OFF  // none
+)
+
+// A Verdict is what a policy says of an address.
+type Verdict struct {
+	Allowed bool
+	Reason  int    // one of the C header's SBX_REASON_...
+	Rule    int    // the entry that decided, from 0, in the order of Policy's fields; -1 if none did
+	Detail  string // the same for people
+}
+
+// Check says what the policy says of an address, and why, without any sandbox and without sending anything.
+// The protocol is an IP protocol's number: 6 is TCP, 17 UDP.
+func (p *Policy) Check(address netip.AddrPort, protocol int) (Verdict, error) {
+	var texts texts
+	defer texts.free()
+	policy, err := p.build(&texts)
+	if err != nil {
+		return Verdict{}, err
+	}
+	defer C.sbx_policy_free(policy)
+	verdict := C.sbx_verdict{size: C.sizeof_sbx_verdict}
+	failure := newFailure()
+	code := C.sbx_policy_check(policy, texts.text(address.Addr().String()), C.uint32_t(address.Port()),
+		C.uint32_t(protocol), &verdict, failure)
+	if err := result("check policy", code, failure); err != nil {
+		return Verdict{}, err
+	}
+	return Verdict{verdict.allowed == 1, int(verdict.reason), int(verdict.rule), C.GoString(&verdict.detail[0])}, nil
+}
+
+// build makes the library's policy. What is wrong with an entry the library keeps, and says where it is used.
+func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
+	var policy *C.sbx_policy
+	switch p.Mode {
+	case Open:
+		policy = C.sbx_policy_new_open()
+	case Allowlist:
+		policy = C.sbx_policy_new_allowlist()
+	case Blocked:
+		policy = C.sbx_policy_new_blocked()
+	default:
+		return nil, failed("policy", ErrInvalid, "a policy's Mode must be Open, Allowlist or Blocked")
+	}
+	if policy == nil {
+		return nil, failed("policy", ErrLimit, "no handle is left")
+	}
+	for _, cidr := range p.AllowCIDRs {
+		C.sbx_policy_allow_cidr(policy, texts.text(cidr.String()))
+	}
+	for _, domain := range p.AllowDomains {
+		C.sbx_policy_allow_domain(policy, texts.text(domain))
+	}
+	for _, port := range p.TLSPorts {
+		C.sbx_policy_add_tls_port(policy, C.uint32_t(port))
+	}
+	C.sbx_policy_set_dns(policy, C.int(p.DNS))
+	for _, cidr := range p.DenyCIDRs {
+		C.sbx_policy_deny_cidr(policy, texts.text(cidr.String()))
+	}
+	return policy, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +25,14 @@ import (
 // Hosts that do what hosts do: this same program, started again with SBX_TEST_HOST. Who looks at what they leave
 // is the test.
 var hosts = map[string]func(context.Context) int{
+	"no-runsc": func(ctx context.Context) int {
+		_, err := Create(ctx, script("true"))
+		fmt.Println(err)
+		if errors.Is(err, ErrRunscMissing) {
+			return 7
+		}
+		return 1
+	},
 	"children": func(ctx context.Context) int {
 		sandbox := hosted(ctx, script("sleep 0.3; exit 7"))
 		for i := range 20 {
@@ -165,6 +174,17 @@ func TestHostsThatEndLeaveNothing(t *testing.T) {
 	}
 }
 
+func TestAMissingRunscIsNamedWithWhatToDo(t *testing.T) {
+	patience(t)
+	t.Setenv("SBX_RUNSC", "/no/such/runsc")
+	command, output := start(t, "no-runsc")
+	text, err := io.ReadAll(output)
+	must(t, err)
+	if _ = command.Wait(); command.ProcessState.ExitCode() != 7 || !strings.Contains(string(text), "/no/such/runsc") {
+		t.Errorf("%s: %s", command.ProcessState, text)
+	}
+}
+
 func TestAKilledHostLeavesNothing(t *testing.T) {
 	patience(t)
 	for i := range 10 {
@@ -295,14 +315,11 @@ func TestTheCollectorIsASafetyNet(t *testing.T) {
 	}()
 	eventually(t, "it was ended", func() bool {
 		runtime.GC()
-		all, err := (*Runtime)(nil).Sandboxes()
-		must(t, err)
-		for _, one := range all {
-			if one.Name == "dropped" {
-				return false
-			}
+		another, err := Create(ctx, &Config{Name: "dropped"})
+		if err == nil {
+			another.Close()
 		}
-		return true
+		return err == nil
 	})
 	// One that somebody waits for is not dropped.
 	sandbox, err := Create(ctx, script("sleep 0.5; exit 3"))

@@ -1,8 +1,6 @@
 package sbx
 
-/*
-#include <sbx.h>
-*/
+// #include <sbx.h>
 import "C"
 
 import (
@@ -40,62 +38,37 @@ type Event struct {
 }
 
 // queue is the one queue of this process: a goroutine waits for its descriptor in Go's own poller and tells
-// whoever has the event's cookie.
+// the subject that has the event's cookie.
 type queue struct {
 	start    sync.Once
 	err      error
 	handle   *C.sbx_queue
 	doorbell *os.File
 
-	mutex     sync.Mutex
-	last      uint64
-	listeners map[uint64]listener
-}
-
-// listener is told of its events, one at a time. settle makes it look for itself: events may have been lost,
-// or its runtime is gone.
-type listener interface {
-	happened(kind EventKind, event Event)
-	settle()
+	mutex    sync.Mutex
+	last     uint64
+	subjects map[uint64]*subject
 }
 
 var events queue
 
-// capacity is how many droppable events may wait; started, failed and exited are never dropped.
-const capacity = 4096
-
 func (q *queue) begin() error {
 	q.start.Do(func() {
 		failure := newFailure()
-		if q.err = result("event queue", C.sbx_queue_new(capacity, &q.handle, failure), failure); q.err != nil {
+		// So many events may wait; those that somebody waits for are never dropped.
+		if q.err = result("event queue", C.sbx_queue_new(4096, &q.handle, failure), failure); q.err != nil {
 			return
 		}
 		fd := C.sbx_queue_open_fd(q.handle, failure)
 		if q.err = result("event queue", fd, failure); q.err != nil {
-			C.sbx_queue_free(q.handle)
 			return
 		}
-		q.listeners = map[uint64]listener{}
+		q.subjects = map[uint64]*subject{}
 		// It is non-blocking, so os.NewFile hands it to the poller: Read parks the goroutine, not a thread.
 		q.doorbell = os.NewFile(uintptr(fd), "sbx events")
 		go q.run()
 	})
 	return q.err
-}
-
-// listen gives a cookie to who wants events.
-func (q *queue) listen(who listener) uint64 {
-	q.mutex.Lock()
-	defer q.mutex.Unlock()
-	q.last++
-	q.listeners[q.last] = who
-	return q.last
-}
-
-func (q *queue) forget(cookie uint64) {
-	q.mutex.Lock()
-	defer q.mutex.Unlock()
-	delete(q.listeners, cookie)
 }
 
 func (q *queue) run() {
@@ -113,16 +86,18 @@ func (q *queue) run() {
 }
 
 func (q *queue) tell(event *C.sbx_event) {
-	if event.lost > 0 {
-		q.settle()
-	}
 	q.mutex.Lock()
-	who := q.listeners[uint64(event.cookie)]
+	subject := q.subjects[uint64(event.cookie)]
+	if event.lost > 0 { // what somebody waits for may be among them
+		for _, each := range q.subjects {
+			go each.settle()
+		}
+	}
 	q.mutex.Unlock()
-	if who == nil {
+	if subject == nil {
 		return
 	}
-	who.happened(EventKind(event.kind), Event{
+	subject.happened(Event{
 		Kind:     EventKind(event.kind),
 		Time:     time.Duration(event.time_ms) * time.Millisecond,
 		Lost:     uint64(event.lost),
@@ -135,17 +110,4 @@ func (q *queue) tell(event *C.sbx_event) {
 		Address:  C.GoString(&event.address[0]),
 		Detail:   C.GoString(&event.detail[0]),
 	})
-}
-
-// settle makes every listener look for itself.
-func (q *queue) settle() {
-	q.mutex.Lock()
-	all := make([]listener, 0, len(q.listeners))
-	for _, who := range q.listeners {
-		all = append(all, who)
-	}
-	q.mutex.Unlock()
-	for _, who := range all {
-		who.settle()
-	}
 }

@@ -16,169 +16,99 @@
 // A [Sandbox] ends with its Close, with the process, or, as a safety net only, with the garbage collector.
 package sbx
 
-/*
-#include <stdlib.h>
-#include <sbx.h>
-*/
+// #include <stdlib.h>
+// #include <sbx.h>
 import "C"
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
-	"runtime"
+	"strings"
+	"syscall"
 	"unsafe"
 )
 
 // Version is the version of the library that is running, such as "0.1.0".
 func Version() string { return C.GoString(C.sbx_version()) }
 
-// LogTo sends the library's log lines to a file: 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing.
-// A nil file ends that. No secret is logged at any level.
+// LogTo sends the library's log lines to a file: 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing;
+// 0 ends that. No secret is logged at any level.
 func LogTo(file *os.File, level int) error {
-	descriptor := -1
-	if file == nil {
-		return result("log", C.sbx_log_set_fd(-1, 0), nil)
-	}
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var code C.int
-	err = raw.Control(func(fd uintptr) {
-		descriptor = int(fd)
-		code = C.sbx_log_set_fd(C.int(descriptor), C.int(level))
-	})
-	if err != nil {
+	if err := raw.Control(func(fd uintptr) { code = C.sbx_log_set_fd(C.int(fd), C.int(level)) }); err != nil {
 		return err
 	}
 	return result("log", code, nil)
 }
 
-// RuntimeOptions are what a [Runtime] is made with. The zero value suits nearly everybody.
-type RuntimeOptions struct {
-	Runsc           string // the runsc to use; "": SBX_RUNSC, PATH, and the well-known places
-	Keeper          string // an installed copy of the keeper instead of the embedded one
-	NoUserNamespace bool   // only for a host with CAP_SYS_ADMIN and CAP_NET_ADMIN without user namespaces
+// A Code says what kind of error it was. Codes are errors themselves, for errors.Is:
+//
+//	if errors.Is(err, sbx.ErrRunscMissing) { ... }
+type Code int
+
+// The codes that a program tells apart. The C header has them all, and a sentence on each.
+const (
+	ErrInvalid       Code = C.SBX_EINVALID        // a value that is not allowed; the message names it and the rule
+	ErrHandle        Code = C.SBX_EHANDLE         // closed before, or not what it should be
+	ErrTimedOut      Code = C.SBX_ETIMEDOUT       // the time given ran out
+	ErrClosed        Code = C.SBX_ECLOSED         // closed while the call waited
+	ErrState         Code = C.SBX_ESTATE          // not possible in the state it is in
+	ErrExists        Code = C.SBX_EEXISTS         // the name is taken
+	ErrNotFound      Code = C.SBX_ENOTFOUND       // there is no such thing
+	ErrUnsupported   Code = C.SBX_EUNSUPPORTED    // the combination or operation is not supported
+	ErrLimit         Code = C.SBX_ELIMIT          // a limit of the library or the process is reached
+	ErrHost          Code = C.SBX_EHOST           // the host lacks something; the message says how to get it
+	ErrRunscMissing  Code = C.SBX_ERUNSC_MISSING  // no runsc was found
+	ErrRunscUnusable Code = C.SBX_ERUNSC_UNUSABLE // the runsc that was found can't be used
+	ErrEngine        Code = C.SBX_EENGINE         // keeper or runsc failed to start or were lost
+	ErrSystem        Code = C.SBX_ESYSTEM         // a system call failed
+	ErrRefused       Code = C.SBX_EREFUSED        // nothing inside accepts connections there
+	ErrExec          Code = C.SBX_EEXEC           // the program could not be started in the sandbox
+)
+
+// Error is the number; an [Error] has the text.
+func (c Code) Error() string { return fmt.Sprintf("libsbx: error %d", int(c)) }
+
+// Is makes codes answer to Go's own names for the same.
+func (c Code) Is(target error) bool {
+	return target == fs.ErrNotExist && c == ErrNotFound ||
+		target == fs.ErrExist && c == ErrExists ||
+		target == fs.ErrClosed && (c == ErrHandle || c == ErrClosed)
 }
 
-func (o *RuntimeOptions) c(texts *texts) *C.sbx_runtime_config {
-	config := (*C.sbx_runtime_config)(texts.zeroed(C.sizeof_sbx_runtime_config))
-	config.size = C.sizeof_sbx_runtime_config
-	if o.Runsc != "" {
-		config.runsc = texts.text(o.Runsc)
-	}
-	if o.Keeper != "" {
-		config.keeper = texts.text(o.Keeper)
-	}
-	if o.NoUserNamespace {
-		config.flags = C.SBX_RUNTIME_NO_USER_NAMESPACE
-	}
-	return config
+// An Error of the library. It unwraps to its code and to the errno of the system call that failed.
+type Error struct {
+	Op      string
+	Code    Code
+	Errno   syscall.Errno // or 0
+	Message string        // the value or call, the rule, what to do
 }
 
-// A Runtime is two threads of the library's, however many sandboxes it has. The package's own functions use a
-// default one, which is made when it is first needed and lives as long as the process.
-type Runtime struct {
-	handle  *C.sbx_runtime
-	cleanup runtime.Cleanup
+func (e *Error) Error() string { return fmt.Sprintf("sbx: %s: %s", e.Op, e.Message) }
+
+func (e *Error) Unwrap() []error { return []error{e.Code, e.Errno} }
+
+// failed makes an error that the library doesn't know of.
+func failed(op string, code Code, format string, arguments ...any) error {
+	return &Error{Op: op, Code: code, Message: fmt.Sprintf(format, arguments...)}
 }
 
-// NewRuntime makes a runtime. It is one of the few calls that hold a thread, for some milliseconds.
-func NewRuntime(options RuntimeOptions) (*Runtime, error) {
-	var texts texts
-	defer texts.free()
-	config := options.c(&texts)
-	if texts.bad != nil {
-		return nil, texts.bad
-	}
-	r := &Runtime{}
-	failure := newFailure()
-	if err := result("new runtime", C.sbx_runtime_new(config, &r.handle, failure), failure); err != nil {
-		return nil, err
-	}
-	r.cleanup = runtime.AddCleanup(r, func(handle *C.sbx_runtime) { C.sbx_runtime_free(handle) }, r.handle)
-	return r, nil
-}
+func newFailure() *C.sbx_error { return &C.sbx_error{size: C.sizeof_sbx_error} }
 
-// Close ends the runtime and all its sandboxes, and waits for that, holding a thread (bounded).
-func (r *Runtime) Close() error {
-	if r.handle == nil {
-		return &Error{Op: "close runtime", Code: ErrHandle, Message: "the runtime was closed before"}
-	}
-	r.cleanup.Stop()
-	C.sbx_runtime_free(r.handle)
-	r.handle = nil
-	events.settle()
-	return nil
-}
-
-// Info is one line of a list of sandboxes.
-type Info struct {
-	ID, Name string
-	State    State
-}
-
-// Sandboxes lists the sandboxes that have not ended. A nil runtime is the default one.
-func (r *Runtime) Sandboxes() ([]Info, error) {
-	var list *C.sbx_sandbox_list
-	failure := newFailure()
-	if err := result("list", C.sbx_runtime_sandboxes(r.c(), &list, failure), failure); err != nil {
-		return nil, err
-	}
-	defer C.sbx_sandbox_list_free(list)
-	infos := make([]Info, max(0, C.sbx_sandbox_list_count(list)))
-	for i := range infos {
-		at := C.size_t(i)
-		infos[i] = Info{
-			ID:    C.GoString(C.sbx_sandbox_list_id(list, at)),
-			Name:  C.GoString(C.sbx_sandbox_list_name(list, at)),
-			State: State(C.sbx_sandbox_list_state(list, at)),
-		}
-	}
-	return infos, nil
-}
-
-func (r *Runtime) c() *C.sbx_runtime {
-	if r == nil {
+// result makes a Go error of what a call returned, or nil if it succeeded.
+func result(op string, code C.int, failure *C.sbx_error) error {
+	if code >= 0 {
 		return nil
 	}
-	return r.handle
-}
-
-// A Finding of the doctor: something that sandboxes need of this machine.
-type Finding struct {
-	Name, Detail, Remedy string
-	Missing              bool // sandboxes can't be created before the remedy was applied
-	Limited              bool // it works, but less well
-}
-
-// Check asks the doctor what this machine lacks for sandboxes, and what to do about it. It holds a thread for
-// some hundred milliseconds, since it runs runsc.
-func Check(options RuntimeOptions) ([]Finding, error) {
-	var texts texts
-	defer texts.free()
-	config := options.c(&texts)
-	if texts.bad != nil {
-		return nil, texts.bad
+	if failure == nil || failure.code != C.int32_t(code) {
+		return failed(op, Code(code), "%s", Code(code))
 	}
-	var report *C.sbx_report
-	failure := newFailure()
-	if err := result("check", C.sbx_runtime_check(config, &report, failure), failure); err != nil {
-		return nil, err
-	}
-	defer C.sbx_report_free(report)
-	findings := make([]Finding, max(0, C.sbx_report_count(report)))
-	for i := range findings {
-		at := C.size_t(i)
-		status := C.sbx_report_status(report, at)
-		findings[i] = Finding{
-			Name:    C.GoString(C.sbx_report_name(report, at)),
-			Detail:  C.GoString(C.sbx_report_detail(report, at)),
-			Remedy:  C.GoString(C.sbx_report_remedy(report, at)),
-			Missing: status == C.SBX_FINDING_MISSING,
-			Limited: status == C.SBX_FINDING_LIMITED,
-		}
-	}
-	return findings, nil
+	return &Error{op, Code(code), syscall.Errno(failure.os_error), C.GoString(&failure.message[0])}
 }
 
 // texts are C copies of Go values, freed together.
@@ -193,8 +123,21 @@ func (t *texts) free() {
 	}
 }
 
-func (t *texts) zeroed(size C.size_t) unsafe.Pointer {
-	pointer := C.calloc(1, size)
-	t.owned = append(t.owned, pointer)
+// text copies a string; one with a zero byte in it would be cut short in C, so it is an error.
+func (t *texts) text(s string) *C.char {
+	if strings.IndexByte(s, 0) >= 0 && t.bad == nil {
+		t.bad = failed("config", ErrInvalid, "text %q: must not have a zero byte", s)
+	}
+	pointer := C.CString(s)
+	t.owned = append(t.owned, unsafe.Pointer(pointer))
 	return pointer
+}
+
+func (t *texts) list(all []string) **C.char {
+	first := C.calloc(C.size_t(len(all)+1), C.size_t(unsafe.Sizeof((*C.char)(nil))))
+	t.owned = append(t.owned, first)
+	for i, place := 0, unsafe.Slice((**C.char)(first), len(all)); i < len(all); i++ {
+		place[i] = t.text(all[i])
+	}
+	return (**C.char)(first)
 }

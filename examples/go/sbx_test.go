@@ -154,10 +154,8 @@ func TestErrorsAreTypedAndSayWhatToDo(t *testing.T) {
 	wants(t, err, ErrInvalid, "Mode")
 	_, err = Create(ctx, &Config{Command: []string{"true"}, EncryptedPorts: []uint16{1}, Policy: &Policy{Mode: Blocked}})
 	wants(t, err, ErrInvalid, "")
-	_, err = NewRuntime(RuntimeOptions{Runsc: "/no/such/runsc"})
-	wants(t, err, ErrRunscMissing, "/no/such/runsc")
 	var typed *Error
-	if !errors.As(err, &typed) || typed.Code != ErrRunscMissing || typed.Op != "new runtime" {
+	if !errors.As(err, &typed) || typed.Code != ErrInvalid || typed.Op != "config" {
 		t.Errorf("%#v", err)
 	}
 	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, Name: "taken"})
@@ -175,7 +173,7 @@ func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 	wants(t, sandbox.Close(), ErrHandle, "")
 	wants(t, sandbox.Terminate(), fs.ErrClosed, "")
 	wants(t, sandbox.Signal(syscall.SIGTERM), ErrHandle, "")
-	_, err := sandbox.State()
+	_, err := sandbox.Stats()
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Tunnels()
 	wants(t, err, ErrHandle, "")
@@ -188,7 +186,7 @@ func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 
 func TestAWrongKindOfHandleIsAnError(t *testing.T) {
 	sandbox := create(t, &Config{Command: []string{"sleep", "100"}})
-	other := &Sandbox{life: &life{id: "other", closed: make(chan struct{})}}
+	other := &Sandbox{}
 	// What the type system forbids: a queue in the place of a sandbox.
 	*(*unsafe.Pointer)(unsafe.Pointer(&other.handle)) = *(*unsafe.Pointer)(unsafe.Pointer(&events.handle))
 	wants(t, other.Terminate(), ErrHandle, "queue")
@@ -231,10 +229,13 @@ func TestACreationThatIsGivenUpLeavesNothing(t *testing.T) {
 		}
 		wants(t, err, context.DeadlineExceeded, "")
 	}
+	// The name is free again.
 	eventually(t, "the sandboxes are gone", func() bool {
-		all, err := (*Runtime)(nil).Sandboxes()
-		must(t, err)
-		return len(all) == 0
+		sandbox, err := Create(patience(t), &Config{Name: "given-up"})
+		if err == nil {
+			sandbox.Close()
+		}
+		return err == nil
 	})
 }
 
@@ -276,44 +277,6 @@ func TestAPolicyExplainsItself(t *testing.T) {
 	wants(t, err, ErrInvalid, "198.51.100.7/8")
 }
 
-func TestARuntimeOfOnesOwnEndsItsSandboxes(t *testing.T) {
-	ctx := patience(t)
-	own, err := NewRuntime(RuntimeOptions{})
-	must(t, err)
-	sandbox, err := own.Create(ctx, &Config{Command: []string{"sleep", "100"}, Name: "own"})
-	must(t, err)
-	all, err := own.Sandboxes()
-	must(t, err)
-	if len(all) != 1 || all[0].Name != "own" || all[0].State != Running || all[0].ID != sandbox.ID() {
-		t.Errorf("%+v", all)
-	}
-	must(t, own.Close())
-	if _, err = sandbox.Wait(ctx); errors.Is(err, context.DeadlineExceeded) {
-		t.Error("nobody told who waits")
-	}
-	wants(t, own.Close(), ErrHandle, "closed before")
-	must(t, sandbox.Close())
-}
-
-func TestTheDoctorFindsThisMachineUsable(t *testing.T) {
-	patience(t)
-	findings, err := Check(RuntimeOptions{})
-	must(t, err)
-	for _, finding := range findings {
-		if finding.Missing || finding.Name == "" {
-			t.Errorf("%+v", finding)
-		}
-	}
-	findings, err = Check(RuntimeOptions{Runsc: "/no/such/runsc"})
-	must(t, err)
-	for _, finding := range findings {
-		if finding.Missing && finding.Remedy != "" {
-			return
-		}
-	}
-	t.Errorf("no remedy in %+v", findings)
-}
-
 // eventually looks again and again until something holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
@@ -324,5 +287,80 @@ func eventually(t *testing.T, what string, holds func() bool) {
 			t.Fatal(what)
 		case <-time.After(5 * time.Millisecond):
 		}
+	}
+}
+
+func TestProgramsRunInARunningSandbox(t *testing.T) {
+	ctx := patience(t)
+	sandbox := create(t, &Config{Env: map[string]string{"A": "outer", "B": "outer"}})
+	var out, err bytes.Buffer
+	process, failure := sandbox.Exec(ctx, &Cmd{
+		Command: []string{"sh", "-c", `cat; echo "$A $B $C $PWD" >&2; exit 9`}, Env: map[string]string{"A": "inner"},
+		Secrets: map[string]string{"C": "secret"}, Dir: "/tmp", Stdin: strings.NewReader("typed"), Stdout: &out, Stderr: &err,
+	})
+	must(t, failure)
+	exit, failure := process.Wait(ctx)
+	must(t, failure)
+	if exit.Code != 9 || out.String() != "typed" || err.String() != "inner outer secret /tmp\n" {
+		t.Errorf("%+v %q %q", exit, out.String(), err.String())
+	}
+	must(t, process.Close())
+	wants(t, process.Close(), ErrHandle, "")
+	_, failure = sandbox.Exec(ctx, &Cmd{Command: []string{"/no/such/program"}})
+	wants(t, failure, ErrExec, "/no/such/program")
+	_, failure = sandbox.Exec(ctx, &Cmd{})
+	wants(t, failure, ErrInvalid, "")
+	process, failure = sandbox.Exec(ctx, &Cmd{Command: []string{"sleep", "100"}})
+	must(t, failure)
+	must(t, process.Signal(syscall.SIGTERM))
+	if exit, failure = process.Wait(ctx); failure != nil || exit.Code != 128+15 || exit.Reason != Signalled {
+		t.Error(exit, failure)
+	}
+	process, failure = sandbox.Exec(ctx, &Cmd{Command: []string{"sleep", "100"}, Timeout: 100 * time.Millisecond})
+	must(t, failure)
+	if exit, failure = process.Wait(ctx); failure != nil || exit.Code != 124 || exit.Reason != TimedOut {
+		t.Error(exit, failure)
+	}
+	must(t, sandbox.Stop(syscall.SIGTERM, time.Second))
+	ended(t, sandbox)
+	_, failure = sandbox.Exec(ctx, &Cmd{Command: []string{"true"}})
+	wants(t, failure, ErrState, "")
+}
+
+func TestATerminalIsAReaderAndWriter(t *testing.T) {
+	ctx := patience(t)
+	sandbox := create(t, &Config{})
+	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"sh"}, Terminal: &Size{Rows: 11, Columns: 22}})
+	must(t, err)
+	must(t, process.Resize(Size{Rows: 33, Columns: 44}))
+	_, err = io.WriteString(process.Terminal, "stty size; exit 5\n")
+	must(t, err)
+	shown, _ := io.ReadAll(process.Terminal)
+	if !strings.Contains(string(shown), "33 44") {
+		t.Errorf("%q", shown)
+	}
+	if exit, err := process.Wait(ctx); err != nil || exit.Code != 5 {
+		t.Error(exit, err)
+	}
+}
+
+func TestLimitsAndStatistics(t *testing.T) {
+	sandbox := create(t, &Config{
+		Command: []string{"sleep", "100"}, MaxProcesses: 50, MaxOpenFiles: 64, Disk: 1 << 20, IdleTimeout: time.Hour,
+		UnencryptedPorts: []uint16{80},
+	})
+	stats, err := sandbox.Stats()
+	must(t, err)
+	if stats.UptimeMillis < 0 || stats.TunnelConnectionsTotal != 0 || stats.UptimeMillis > 60_000 {
+		t.Errorf("%+v", stats)
+	}
+	if unsafe.Sizeof(stats) != 128 {
+		t.Errorf("sbx_stats has %d bytes here", unsafe.Sizeof(stats))
+	}
+	var out bytes.Buffer
+	process, err := sandbox.Exec(patience(t), &Cmd{Command: []string{"sh", "-c", "ulimit -n"}, Stdout: &out})
+	must(t, err)
+	if _, err := process.Wait(patience(t)); err != nil || out.String() != "64\n" {
+		t.Errorf("%q, %v", out.String(), err)
 	}
 }

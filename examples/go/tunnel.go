@@ -1,14 +1,11 @@
 package sbx
 
-/*
-#include <sbx.h>
-*/
+// #include <sbx.h>
 import "C"
 
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -44,11 +41,8 @@ func (t Tunnel) Client() *http.Client {
 	return &http.Client{
 		Transport: transport,
 		CheckRedirect: func(request *http.Request, via []*http.Request) error {
-			if request.URL.Host != t.Addr() {
-				return fmt.Errorf("sbx: a redirect out of the tunnel, to %s", request.URL.Host)
-			}
-			if len(via) >= 10 {
-				return fmt.Errorf("sbx: stopped after 10 redirects")
+			if request.URL.Host != t.Addr() || len(via) > 9 {
+				return http.ErrUseLastResponse
 			}
 			return nil
 		},
@@ -88,7 +82,7 @@ func (s *Sandbox) Tunnel(port uint16) (Tunnel, error) {
 	}
 	tunnel, listed := tunnels[port]
 	if !listed {
-		return Tunnel{}, &Error{Op: "tunnel", Code: ErrNotFound, Message: fmt.Sprintf("port %d isn't listed in the config", port)}
+		return Tunnel{}, failed("tunnel", ErrNotFound, "port %d isn't listed in the config", port)
 	}
 	return tunnel, nil
 }

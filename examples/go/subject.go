@@ -1,0 +1,203 @@
+package sbx
+
+// #include <sbx.h>
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A Reason is why a sandbox or a program ended.
+type Reason int
+
+// The reasons.
+const (
+	Exited      Reason = C.SBX_EXIT_EXITED        // by itself
+	Signalled   Reason = C.SBX_EXIT_SIGNALLED     // by a signal; the code is 128 + its number
+	TimedOut    Reason = C.SBX_EXIT_TIMED_OUT     // its lifetime ran out; the code is 124
+	Idle        Reason = C.SBX_EXIT_IDLE          // it was idle for longer than it may be; the code is 124
+	Terminated  Reason = C.SBX_EXIT_TERMINATED    // by the host; the code is 137
+	OutOfMemory Reason = C.SBX_EXIT_OUT_OF_MEMORY // it needed more than it was given; the code is 137
+	EngineLost  Reason = C.SBX_EXIT_ENGINE_LOST   // keeper or gVisor died unasked; the code is 137
+)
+
+// An Exit is how a sandbox or a program ended.
+type Exit struct {
+	Code    int
+	Reason  Reason
+	Signal  syscall.Signal // or 0
+	Runtime time.Duration  // from the program's start to its end
+}
+
+// subject is what events are about: a sandbox, a program in one, an operation on files. It doesn't point to the
+// object that the caller has, so that the collector sees when nobody has that any more.
+type subject struct {
+	name   string // for errors
+	cookie uint64
+	look   func(*C.sbx_exit, *C.sbx_error) C.int // how it ended, without waiting
+	probe  func() bool                           // whether the server inside answers; a sandbox's only
+	free   func()
+	told   chan<- Event
+
+	started, ready, ended, closed moment         // when it ends it is also started and as ready as it ever will be
+	copied                        sync.WaitGroup // what is copied from it
+
+	mutex    sync.Mutex // held until the handle is there, and for what follows
+	answered bool
+	failure  error // why it didn't start, or why its end can't be known
+	exit     Exit
+}
+
+// beginning bounds the threads that are in the library at once, however many goroutines begin something.
+var beginning = make(chan struct{}, 4)
+
+// begun begins something whose events it will get. They may come before begin returns.
+func begun(name string, begin func(s *subject) error) (*subject, error) {
+	if err := events.begin(); err != nil {
+		return nil, err
+	}
+	beginning <- struct{}{}
+	defer func() { <-beginning }()
+	s := &subject{name: name, started: newMoment(), ready: newMoment(), ended: newMoment(), closed: newMoment()}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	events.mutex.Lock()
+	events.last++
+	s.cookie = events.last
+	events.subjects[s.cookie] = s
+	events.mutex.Unlock()
+	if err := begin(s); err != nil {
+		s.forget()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *subject) forget() {
+	events.mutex.Lock()
+	defer events.mutex.Unlock()
+	delete(events.subjects, s.cookie)
+}
+
+// happened is told by the queue.
+func (s *subject) happened(event Event) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	switch event.Kind {
+	case EventStarted, C.SBX_EVENT_PROCESS_STARTED:
+		s.started.comes()
+	case EventReady:
+		s.answered = true
+		s.ready.comes()
+	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED, C.SBX_EVENT_FILE_DONE:
+		s.settleLocked()
+	}
+	if s.told != nil {
+		event.Sandbox = s.name
+		select {
+		case s.told <- event:
+		default:
+		}
+	}
+}
+
+func (s *subject) settle() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.settleLocked()
+}
+
+// settleLocked looks whether it has ended or, a sandbox, is ready.
+func (s *subject) settleLocked() {
+	if s.closed.Err() != nil {
+		return
+	}
+	end, failure := C.sbx_exit{size: C.sizeof_sbx_exit}, newFailure()
+	code := s.look(&end, failure)
+	if code == C.SBX_ETIMEDOUT {
+		if s.probe != nil && s.probe() {
+			s.answered = true
+			s.ready.comes()
+		}
+		return
+	}
+	s.failure = result("wait", code, failure)
+	s.exit = Exit{int(end.code), Reason(end.reason), syscall.Signal(end.signal), time.Duration(end.runtime_ms) * time.Millisecond}
+	s.ended.comes()
+	s.started.comes()
+	s.ready.comes()
+	s.forget()
+}
+
+// await waits for something to be closed, for the object's Close, and for the context.
+func (s *subject) await(ctx context.Context, done context.Context, what string) error {
+	if done.Err() != nil { // before a context that has ended too
+		return nil
+	}
+	select {
+	case <-done.Done():
+		return nil
+	case <-s.closed.Done():
+		return failed("wait", ErrClosed, "%s was closed", s.name)
+	case <-ctx.Done():
+		return s.gaveUp(ctx, what)
+	}
+}
+
+func (s *subject) gaveUp(ctx context.Context, what string) error {
+	return fmt.Errorf("sbx: %s %s: %w", s.name, what, ctx.Err())
+}
+
+// wait waits for the end, and for the writers that get the output.
+func (s *subject) wait(ctx context.Context) (Exit, error) {
+	if err := s.await(ctx, s.ended, "did not end"); err != nil {
+		return Exit{}, err
+	}
+	copied := newMoment()
+	go func() {
+		s.copied.Wait()
+		copied.comes()
+	}()
+	if err := s.await(ctx, copied, "has output that nobody took"); err != nil {
+		return Exit{}, err
+	}
+	return s.exit, s.failure
+}
+
+// begins waits until it was started, which it may not have been.
+func (s *subject) begins(ctx context.Context) error {
+	if err := s.await(ctx, s.started, "was not started"); err != nil {
+		return err
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.failure
+}
+
+// close frees it and says whether it was the first to do so.
+func (s *subject) close() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.closed.Err() != nil {
+		return false
+	}
+	s.closed.comes()
+	s.forget()
+	s.free()
+	return true
+}
+
+// A moment comes once, for all who wait.
+type moment struct {
+	context.Context
+	comes context.CancelFunc
+}
+
+func newMoment() moment {
+	ctx, cancel := context.WithCancel(context.Background())
+	return moment{ctx, cancel}
+}
