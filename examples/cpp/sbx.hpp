@@ -252,6 +252,8 @@ enum class event_kind : std::uint32_t {
     ready = SBX_EVENT_READY,
     exited = SBX_EVENT_EXITED,
     limit = SBX_EVENT_LIMIT,
+    process_started = SBX_EVENT_PROCESS_STARTED,
+    process_exited = SBX_EVENT_PROCESS_EXITED,
 };
 
 // Something that happened. Skip kinds you don't know: later libraries have more.
@@ -306,6 +308,18 @@ public:
 
     policy &allow_cidr(const std::string &cidr) { return set(sbx_policy_allow_cidr(get(), cidr.c_str())); }
     policy &deny_cidr(const std::string &cidr) { return set(sbx_policy_deny_cidr(get(), cidr.c_str())); }
+    policy &allow_domain(const std::string &name) { return set(sbx_policy_allow_domain(get(), name.c_str())); }
+    policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_tls_port(get(), port)); }
+    policy &dns(int mode) { return set(sbx_policy_set_dns(get(), mode)); } // SBX_DNS_...
+
+    int mode() const { return detail::checked(sbx_policy_mode(get())); } // SBX_POLICY_...
+    std::vector<std::string> entries() const {
+        std::vector<std::string> all;
+        const auto count = static_cast<std::size_t>(detail::checked(sbx_policy_entry_count(get())));
+        for (std::size_t i = 0; i < count; ++i)
+            all.push_back(detail::text(sbx_policy_entry(get(), i)));
+        return all;
+    }
 
     // What it says of an address, and why; nothing is sent. Protocol 6 is TCP, 17 UDP.
     verdict check(const std::string &address, std::uint16_t port, std::uint32_t protocol = 6) const {
@@ -331,7 +345,7 @@ private:
 
 // ---- Configs ----
 
-enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_STDERR };
+enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_STDERR, terminal = SBX_TERMINAL };
 
 // What a sandbox is asked to be; every setter's comment is that of its C namesake. A setter that throws has
 // spoilt its config. One config makes any number of sandboxes.
@@ -345,6 +359,12 @@ public:
     }
     config &env(const std::string &name, const std::string &value) {
         return set(sbx_config_set_env(get(), name.c_str(), value.c_str()));
+    }
+    config &secret(const std::string &name, const std::string &value) {
+        return set(sbx_config_set_secret(get(), name.c_str(), value.c_str()));
+    }
+    config &tag(const std::string &name, const std::string &value) {
+        return set(sbx_config_set_tag(get(), name.c_str(), value.c_str()));
     }
     config &workdir(const std::string &path) { return set(sbx_config_set_workdir(get(), path.c_str())); }
     config &user(const std::string &user) { return set(sbx_config_set_user(get(), user.c_str())); }
@@ -360,6 +380,16 @@ public:
     template <class Rep, class Period> config &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_config_set_timeout_ms(get(), detail::milliseconds(time)));
     }
+    template <class Rep, class Period> config &idle_timeout(std::chrono::duration<Rep, Period> time) {
+        return set(sbx_config_set_idle_timeout_ms(get(), detail::milliseconds(time)));
+    }
+
+    config &memory(std::uint64_t bytes) { return set(sbx_config_set_memory(get(), bytes)); }
+    config &cpu(std::uint32_t millicpus) { return set(sbx_config_set_cpu(get(), millicpus)); }
+    config &max_processes(std::uint32_t count) { return set(sbx_config_set_max_processes(get(), count)); }
+    config &max_open_files(std::uint32_t count) { return set(sbx_config_set_max_open_files(get(), count)); }
+    config &disk(std::uint64_t bytes) { return set(sbx_config_set_disk(get(), bytes)); }
+    config &limit_mode(std::int32_t mode) { return set(sbx_config_set_limit_mode(get(), mode)); } // SBX_LIMITS_...
 
     config &encrypted_port(std::uint16_t port) { return set(sbx_config_add_encrypted_port(get(), port)); }
     config &h2_port(std::uint16_t port) { return set(sbx_config_add_h2_port(get(), port)); }
@@ -437,6 +467,107 @@ struct captured {
     std::uint64_t dropped; // bytes between them that were not kept
 };
 
+namespace detail {
+inline sbx::captured taken(const owner<sbx_captured, sbx_captured_free> &all) {
+    std::size_t head = 0, tail = 0;
+    const auto *first = reinterpret_cast<const char *>(sbx_captured_head(all.get(), &head));
+    const auto *last = reinterpret_cast<const char *>(sbx_captured_tail(all.get(), &tail));
+    sbx::captured result{std::string(first, head), std::string(last, tail), 0};
+    checked(sbx_captured_dropped(all.get(), &result.dropped));
+    return result;
+}
+
+// Waits with one of the C library's functions; nothing when the time runs out.
+template <class Function, class Handle>
+std::optional<exit_status> wait(Function function, Handle *handle, std::int64_t timeout) {
+    sbx_exit raw = SBX_EXIT_INIT;
+    try {
+        call(function, handle, timeout, &raw);
+    } catch (const timed_out &) {
+        return std::nullopt;
+    }
+    return exit_status{raw.reason, raw.code, raw.signal, std::chrono::milliseconds(raw.runtime_ms)};
+}
+} // namespace detail
+
+// A program to run in a running sandbox. What isn't set is as for the sandbox's own program.
+class command {
+public:
+    explicit command(const std::vector<std::string> &arguments) : handle_(detail::some(sbx_exec_config_new())) {
+        set(sbx_exec_config_set_command(get(), detail::pointers(arguments).data(), arguments.size()));
+    }
+    command &env(const std::string &name, const std::string &value) {
+        return set(sbx_exec_config_set_env(get(), name.c_str(), value.c_str()));
+    }
+    command &secret(const std::string &name, const std::string &value) {
+        return set(sbx_exec_config_set_secret(get(), name.c_str(), value.c_str()));
+    }
+    command &workdir(const std::string &path) { return set(sbx_exec_config_set_workdir(get(), path.c_str())); }
+    command &user(const std::string &user) { return set(sbx_exec_config_set_user(get(), user.c_str())); }
+    command &pipe(stream which) { return mode(which, SBX_STREAM_DESCRIPTOR); } // process::open
+    command &merge_err() { return mode(stream::err, SBX_STREAM_MERGED); }
+    command &capture(stream which, std::size_t head = 65536, std::size_t tail = 65536) {
+        return set(sbx_exec_config_capture_stream(get(), static_cast<std::int32_t>(which), head, tail));
+    }
+    template <class Rep, class Period> command &timeout(std::chrono::duration<Rep, Period> time) {
+        return set(sbx_exec_config_set_timeout_ms(get(), detail::milliseconds(time)));
+    }
+    command &terminal(std::uint16_t rows, std::uint16_t columns) { // process::open(stream::terminal)
+        return set(sbx_exec_config_set_pty(get(), rows, columns));
+    }
+    command &queue(const sbx::queue &queue, std::uint64_t cookie) {
+        return set(sbx_exec_config_set_queue(get(), queue.get(), cookie));
+    }
+    sbx_exec_config *get() const noexcept { return handle_.get(); }
+
+private:
+    command &mode(stream which, std::int32_t mode) {
+        return set(sbx_exec_config_set_stream(get(), static_cast<std::int32_t>(which), mode));
+    }
+    command &set(int result) {
+        if (result < 0) {
+            detail::call(sbx_exec_config_check, handle_.get());
+            detail::checked(result);
+        }
+        return *this;
+    }
+    detail::owner<sbx_exec_config, sbx_exec_config_free> handle_;
+};
+
+// A program that runs in a sandbox, or has. The end of its scope doesn't end it; that of its sandbox does.
+class process {
+public:
+    exit_status wait() const { return *detail::wait(sbx_process_wait, get(), -1); }
+    template <class Rep, class Period>
+    std::optional<exit_status> wait_for(std::chrono::duration<Rep, Period> time) const {
+        return detail::wait(sbx_process_wait, get(), detail::milliseconds(time));
+    }
+    void signal(int number) const { detail::call(sbx_process_signal, get(), number); }
+    void resize(std::uint16_t rows, std::uint16_t columns) const {
+        detail::call(sbx_process_resize, get(), rows, columns);
+    }
+    descriptor open(stream which) const {
+        return descriptor(detail::call(sbx_process_open_fd, get(), static_cast<std::int32_t>(which)));
+    }
+    sbx::captured captured(stream which) const {
+        return detail::taken(detail::owner<sbx_captured, sbx_captured_free>(
+            detail::make<sbx_captured>(sbx_process_captured, get(), static_cast<std::int32_t>(which))));
+    }
+    // Throws why it could not be started, after sandbox::exec_begin().
+    void rethrow_failure() const { detail::call(sbx_process_failure, get()); }
+    sbx_process *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class sandbox;
+    explicit process(sbx_process *handle) : handle_(handle) {}
+    detail::owner<sbx_process, sbx_process_free> handle_;
+};
+
+struct file_entry {
+    std::string name, target; // where a symbolic link leads
+    sbx_file_info info;
+};
+
 class sandbox {
 public:
     // Creates it and waits until its program was started.
@@ -449,8 +580,14 @@ public:
         return sandbox(sbx_create_begin, runtime.get(), config);
     }
 
+    // Another handle to the sandbox of that name; the last one that goes ends it.
+    static sandbox find(const std::string &name) {
+        return sandbox(detail::make<sbx_sandbox>(sbx_sandbox_find, static_cast<sbx_runtime *>(nullptr), name.c_str()));
+    }
+
     std::string id() const { return detail::text(sbx_sandbox_id(handle_.get())); }
     std::string name() const { return detail::text(sbx_sandbox_name(handle_.get())); }
+    std::string tag(const std::string &name) const { return detail::text(sbx_sandbox_tag(get(), name.c_str())); }
     sbx::state state() const {
         return static_cast<sbx::state>(detail::checked(sbx_sandbox_state(handle_.get())));
     }
@@ -470,13 +607,17 @@ public:
     }
 
     // Waits until it has ended and nothing of it is left.
-    exit_status wait() const { return *wait_within(-1); }
+    exit_status wait() const { return *detail::wait(sbx_wait, get(), -1); }
     // Nothing when the time runs out.
     template <class Rep, class Period>
     std::optional<exit_status> wait_for(std::chrono::duration<Rep, Period> time) const {
-        return wait_within(detail::milliseconds(time));
+        return detail::wait(sbx_wait, get(), detail::milliseconds(time));
     }
 
+    // A graceful end: the signal, and after the grace what is left is killed. Doesn't wait; nor does terminate().
+    template <class Rep, class Period> void stop(int number, std::chrono::duration<Rep, Period> grace) const {
+        detail::call(sbx_stop, get(), number, detail::milliseconds(grace));
+    }
     void terminate() const { detail::call(sbx_terminate, handle_.get()); }
     void signal(int number) const { detail::call(sbx_signal, handle_.get(), number); }
 
@@ -490,14 +631,72 @@ public:
     }
     // What config::capture has kept so far.
     sbx::captured captured(stream which) const {
-        const detail::owner<sbx_captured, sbx_captured_free> all(
-            detail::make<sbx_captured>(sbx_sandbox_captured, handle_.get(), static_cast<std::int32_t>(which)));
-        std::size_t head = 0, tail = 0;
-        const auto *first = reinterpret_cast<const char *>(sbx_captured_head(all.get(), &head));
-        const auto *last = reinterpret_cast<const char *>(sbx_captured_tail(all.get(), &tail));
-        sbx::captured result{std::string(first, head), std::string(last, tail), 0};
-        detail::checked(sbx_captured_dropped(all.get(), &result.dropped));
-        return result;
+        return detail::taken(detail::owner<sbx_captured, sbx_captured_free>(
+            detail::make<sbx_captured>(sbx_sandbox_captured, handle_.get(), static_cast<std::int32_t>(which))));
+    }
+
+    // Runs a program in the sandbox and waits until it was started.
+    process exec(const command &command) const {
+        return process(detail::make<sbx_process>(sbx_exec, get(), command.get()));
+    }
+    // Begins to: the command's queue tells the rest.
+    process exec_begin(const command &command) const {
+        return process(detail::make<sbx_process>(sbx_exec_begin, get(), command.get()));
+    }
+
+    // Files in it, with root's rights there. Links in it lead to nothing of the host's.
+    std::string read_file(const std::string &path) const {
+        const auto done = operation(sbx_file_read, path);
+        std::size_t length = 0;
+        const auto *bytes = reinterpret_cast<const char *>(sbx_file_operation_bytes(done.get(), &length));
+        return std::string(bytes, length);
+    }
+    void write_file(const std::string &path, const std::string &bytes, std::uint32_t mode = 0) const {
+        sbx_file_options options = SBX_FILE_OPTIONS_INIT;
+        options.mode = mode;
+        detail::call(sbx_file_write, get(), path.c_str(), reinterpret_cast<const std::uint8_t *>(bytes.data()),
+                     bytes.size(), &options);
+    }
+    std::vector<file_entry> list_directory(const std::string &path) const {
+        const auto done = operation(sbx_file_list, path);
+        std::vector<file_entry> entries;
+        const auto count = static_cast<std::size_t>(detail::checked(sbx_file_operation_count(done.get())));
+        for (std::size_t i = 0; i < count; ++i) {
+            entries.push_back({detail::text(sbx_file_operation_name(done.get(), i)),
+                               detail::text(sbx_file_operation_target(done.get(), i)), SBX_FILE_INFO_INIT});
+            detail::call(sbx_file_operation_info, done.get(), i, &entries.back().info);
+        }
+        return entries;
+    }
+    sbx_file_info stat(const std::string &path) const {
+        sbx_file_info info = SBX_FILE_INFO_INIT;
+        detail::call(sbx_file_stat, get(), path.c_str(), no_options, &info);
+        return info;
+    }
+    void make_directories(const std::string &path) const {
+        const sbx_file_options options = flags(SBX_FILE_PARENTS);
+        detail::call(sbx_file_make_directory, get(), path.c_str(), &options);
+    }
+    void remove(const std::string &path, bool with_everything_below = false) const {
+        const sbx_file_options options = flags(with_everything_below ? SBX_FILE_RECURSIVE : 0);
+        detail::call(sbx_file_remove, get(), path.c_str(), &options);
+    }
+    void rename(const std::string &from, const std::string &to) const {
+        detail::call(sbx_file_rename, get(), from.c_str(), to.c_str(), no_options);
+    }
+    // As a tar archive, read from or written to a descriptor.
+    void copy_in(const std::string &directory, int from) const {
+        detail::call(sbx_file_copy_in, get(), directory.c_str(), from, no_options);
+    }
+    void copy_out(const std::string &path, int to) const {
+        detail::call(sbx_file_copy_out, get(), path.c_str(), to, no_options);
+    }
+
+    // What it uses and has done; of an ended one, what it had used in all.
+    sbx_stats stats() const {
+        sbx_stats stats = SBX_STATS_INIT;
+        detail::call(sbx_sandbox_stats, get(), &stats);
+        return stats;
     }
 
     // Frees it, which ends it if it still runs; calls that wait on it throw closed.
@@ -507,8 +706,22 @@ public:
 private:
     using creator = int (*)(sbx_runtime *, const sbx_config *, sbx_sandbox **, sbx_error *);
     static constexpr creator create = sbx_create;
+    explicit sandbox(sbx_sandbox *handle) : handle_(handle) {}
     sandbox(creator function, sbx_runtime *runtime, const config &config)
         : handle_(detail::make<sbx_sandbox>(function, runtime, config.get())) {}
+
+    static constexpr const sbx_file_options *no_options = nullptr;
+    static sbx_file_options flags(int flags) {
+        sbx_file_options options = SBX_FILE_OPTIONS_INIT;
+        options.flags = static_cast<std::uint32_t>(flags);
+        return options;
+    }
+    template <class Function>
+    detail::owner<sbx_file_operation, sbx_file_operation_free> operation(Function function,
+                                                                         const std::string &path) const {
+        return detail::owner<sbx_file_operation, sbx_file_operation_free>(
+            detail::make<sbx_file_operation>(function, get(), path.c_str(), no_options));
+    }
 
     std::map<std::uint16_t, tunnel> tunnels_within(std::int64_t timeout) const {
         const detail::owner<sbx_tunnel_map, sbx_tunnel_map_free> all(
@@ -527,16 +740,6 @@ private:
                              detail::text(sbx_tunnel_map_spki_sha256(all.get(), port))};
         }
         return tunnels;
-    }
-
-    std::optional<exit_status> wait_within(std::int64_t timeout) const {
-        sbx_exit raw = SBX_EXIT_INIT;
-        try {
-            detail::call(sbx_wait, handle_.get(), timeout, &raw);
-        } catch (const timed_out &) {
-            return std::nullopt;
-        }
-        return exit_status{raw.reason, raw.code, raw.signal, std::chrono::milliseconds(raw.runtime_ms)};
     }
 
     detail::owner<sbx_sandbox, sbx_sandbox_free> handle_;

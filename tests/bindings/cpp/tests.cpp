@@ -173,6 +173,69 @@ TEST(streams_are_descriptors_and_captures) {
     CHECK(captured.head == "prob" && captured.tail == "lem\n" && captured.dropped == 0);
 }
 
+TEST(programs_run_in_a_running_sandbox) {
+    const sbx::sandbox sandbox(sbx::config().env("A", "outer").env("B", "outer").name("idle").tag("kind", "test"));
+    CHECK(sandbox.tag("kind") == "test" && sandbox.tag("other").empty());
+    CHECK(sbx::sandbox::find("idle").id() == sandbox.id());
+    const auto process = sandbox.exec(sbx::command({"sh", "-c", "cat; echo $A $B $C $PWD >&2; exit 9"})
+                                          .env("A", "inner")
+                                          .secret("C", "secret")
+                                          .workdir("/tmp")
+                                          .pipe(sbx::stream::in)
+                                          .pipe(sbx::stream::out)
+                                          .capture(sbx::stream::err));
+    sbx::descriptor in = process.open(sbx::stream::in);
+    CHECK(::send(in.get(), "typed", 5, MSG_NOSIGNAL) == 5);
+    in.reset();
+    CHECK(all_of(process.open(sbx::stream::out)) == "typed");
+    CHECK(process.wait().code == 9 && process.captured(sbx::stream::err).head == "inner outer secret /tmp\n");
+    THROWS(sbx::exec_failed, sbx::code::exec, "/no/such/program", sandbox.exec(sbx::command({"/no/such/program"})));
+    const auto fails = sandbox.exec_begin(sbx::command({"/no/such/program"}));
+    THROWS(sbx::exec_failed, sbx::code::exec, "/no/such/program", fails.wait());
+    THROWS(sbx::exec_failed, sbx::code::exec, "", fails.rethrow_failure());
+    const auto sleeps = sandbox.exec(sbx::command({"sleep", "100"}));
+    CHECK(!sleeps.wait_for(0s));
+    sleeps.signal(15);
+    CHECK(sleeps.wait().code == 128 + 15);
+    CHECK(sandbox.exec(sbx::command({"sleep", "100"}).timeout(100ms)).wait().code == 124);
+    const auto shell = sandbox.exec(sbx::command({"sh"}).terminal(11, 22));
+    shell.resize(33, 44);
+    const sbx::descriptor terminal = shell.open(sbx::stream::terminal);
+    CHECK(::send(terminal.get(), "stty size; exit 5\n", 18, MSG_NOSIGNAL) == 18);
+    CHECK(all_of(terminal).find("33 44") != std::string::npos && shell.wait().code == 5);
+    sandbox.stop(15, 1s);
+    CHECK(sandbox.wait().reason == SBX_EXIT_TERMINATED);
+}
+
+TEST(files_are_read_and_written) {
+    const sbx::sandbox sandbox{sbx::config()};
+    const std::string bytes("one\0two", 7);
+    sandbox.make_directories("/data/below");
+    sandbox.write_file("/data/file", bytes, 0600);
+    CHECK(sandbox.read_file("/data/file") == bytes);
+    CHECK(sandbox.stat("/data/file").bytes == 7 && sandbox.stat("/data/file").mode == 0600);
+    sandbox.rename("/data/file", "/data/other");
+    CHECK(sandbox.list_directory("/data").size() == 2 && sandbox.list_directory("/data/below").empty());
+    THROWS(sbx::error, sbx::code::not_found, "/data/file", sandbox.read_file("/data/file"));
+    const std::unique_ptr<std::FILE, decltype(&std::fclose)> archive(std::tmpfile(), std::fclose);
+    sandbox.copy_out("/data", ::fileno(archive.get()));
+    sandbox.remove("/data", true);
+    THROWS(sbx::error, sbx::code::not_found, "/data", sandbox.stat("/data"));
+    ::lseek(::fileno(archive.get()), 0, SEEK_SET);
+    sandbox.make_directories("/copy");
+    sandbox.copy_in("/copy", ::fileno(archive.get()));
+    const auto entries = sandbox.list_directory("/copy");
+    CHECK(!entries.empty() && entries[0].info.kind != 0);
+}
+
+TEST(limits_and_statistics) {
+    const sbx::sandbox sandbox(
+        script("sleep 100").max_processes(50).max_open_files(64).disk(1 << 20).idle_timeout(1h));
+    CHECK(sandbox.stats().uptime_ms >= 0 && sandbox.stats().tunnel_connections == 0);
+    const auto process = sandbox.exec(sbx::command({"sh", "-c", "ulimit -n"}).capture(sbx::stream::out));
+    CHECK(process.wait().code == 0 && process.captured(sbx::stream::out).head == "64\n");
+}
+
 TEST(a_connection_needs_no_port_on_the_host) {
     const sbx::sandbox sandbox(sbx::config().command({"python3", "-m", "http.server", "8000"}).tcp_probe(8000, 20ms));
     sandbox.wait_ready(60s);
@@ -198,6 +261,8 @@ TEST(a_policy_explains_itself_and_names_its_bad_entry) {
     auto policy = sbx::policy::allowlist();
     policy.allow_cidr("198.51.100.0/24").deny_cidr("198.51.100.7/32");
     CHECK(!policy.check("198.51.100.7", 443).allowed && policy.check("198.51.100.7", 443).rule == 1);
+    policy.allow_domain("*.example.com").tls_port(8443).dns(SBX_DNS_ON);
+    CHECK(policy.mode() == SBX_POLICY_ALLOWLIST && policy.entries().size() == 3);
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", policy.deny_cidr("198.51.100.7/8"));
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", sbx::config().policy(policy));
     THROWS(sbx::invalid, sbx::code::invalid, "",
