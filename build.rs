@@ -59,6 +59,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "config_streams",
         "sandbox",
         "sandbox_state",
+        "sandbox_policy",
         "stats",
         "exec_config",
         "process",

@@ -165,6 +165,11 @@
 // `address` counts those beyond the 64 destinations that are told apart within a second.
 #define SBX_EVENT_DENIED 6
 
+// A change of the policy begun by sbx_set_policy_begin has ended; `cookie` is the one given there. `code` is 0 and
+// `count` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
+// Never dropped.
+#define SBX_EVENT_POLICY_APPLIED 7
+
 // A limit of the library was reached; `detail` says which.
 #define SBX_EVENT_LIMIT 8
 
@@ -1448,6 +1453,59 @@ int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
                          int32_t stream,
                          struct sbx_captured **captured,
                          struct sbx_error *error);
+
+// Puts another policy in the place of the one in force, and waits until that is done.
+//
+// When it returns, connections and UDP flows that the new policy denies have been reset on both sides; those that
+// both policies allow were not disturbed, and at no moment did anything get through that neither allows. What becomes
+// denied is told as SBX_EVENT_DENIED. Where it fails the old policy stays in force. A blocked policy closes the way
+// out and leaves the tunnels; a sandbox that was created blocked has no network, and can't be given one. Changes
+// asked for at the same time are made one after the other.
+//
+// `generation` may be NULL; the first policy has 0 and each change the next number. The policy is copied. Any thread;
+// blocks for some milliseconds, with 100,000 entries for a second. Hosts with an event loop use sbx_set_policy_begin.
+//
+// Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED, SBX_ESTATE (it has
+// ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `generation` must point to a number or be NULL, `error` to an error struct or be NULL.
+int sbx_set_policy(struct sbx_sandbox *sandbox,
+                   const struct sbx_policy *policy,
+                   uint64_t *generation,
+                   struct sbx_error *error);
+
+// Begins to do what sbx_set_policy does, and returns at once.
+//
+// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue nothing
+// tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never blocks.
+//
+// Returns 0; codes as sbx_set_policy, less those of what comes later.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
+                         const struct sbx_policy *policy,
+                         uint64_t cookie,
+                         struct sbx_error *error);
+
+// What is in force: a copy of the policy, with its generation.
+//
+// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
+// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+// moment, and until changes that were asked for before are made.
+//
+// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
+// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
+// SBX_EPANIC.
+//
+// Requires:
+// `copy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
+// struct or be NULL.
+int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
+                       struct sbx_policy **copy,
+                       uint64_t *generation,
+                       struct sbx_error *error);
 
 // What the sandbox uses and has done; of an ended one, what it had used in all.
 //

@@ -90,7 +90,6 @@ impl Answered {
     }
 
     /// Forgets the names that `keep` doesn't want, and says which addresses are left without any.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the live change of a policy"))]
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Vec<IpAddr> {
         self.drop_names(|named| keep(&named.name))
     }

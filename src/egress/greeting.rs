@@ -40,6 +40,15 @@ impl Outbound {
             && self.judge.verdict(&gate.policy, to.ip(), TCP).reason == Reason::NotListed
     }
 
+    /// A sandbox's connections whose server isn't known yet.
+    pub(super) fn greetings(&self, sandbox: u64) -> Vec<(Key, SocketAddr)> {
+        let greeting = |dns: &Dns| match dns {
+            Dns::Greeting(greeting) if greeting.sandbox == sandbox => Some(greeting.to),
+            _ => None,
+        };
+        self.dns.iter().filter_map(|(key, dns)| greeting(dns).map(|to| (key, to))).collect()
+    }
+
     /// Reads what the sandbox sends first.
     pub(super) fn greet(
         &mut self,

@@ -16,6 +16,7 @@
 //! | `greeting`, `hello` | connections to domains, and the server's name in a TLS handshake |
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
+//! | `sweep` | a change of policy: flows are asked about again |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
@@ -36,6 +37,7 @@ mod listener;
 mod outbound;
 mod replies;
 mod sockets;
+mod sweep;
 mod tcp;
 mod teller;
 mod udp;

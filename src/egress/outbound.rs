@@ -1,6 +1,6 @@
 //! All that leaves all sandboxes of a runtime.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
 use super::sockets::Sockets;
+use super::sweep::Sweep;
 use super::tcp::Flow;
 use super::teller::Teller;
 use super::udp::{Table, Udp};
@@ -42,6 +43,7 @@ pub(crate) struct Outbound {
     pub(super) dns: Slab<Dns>,
     pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
+    pub(super) sweeps: VecDeque<Sweep>,
     pub(super) judge: Judge,
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
@@ -66,6 +68,7 @@ impl Outbound {
             dns: Slab::new(DNS),
             nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
+            sweeps: VecDeque::new(),
             judge: Judge::default(),
             scratch: Scratch::new(),
             budget,
@@ -127,6 +130,7 @@ impl Outbound {
         self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
         self.remove_udp(reactor, sandbox);
         self.remove_dns(reactor, sandbox);
+        self.sweeps.retain(|sweep| sweep.sandbox != sandbox);
         if let Some(gate) = self.gates.remove(&sandbox) {
             self.remove_teller(reactor, gate.teller);
         }
@@ -143,6 +147,16 @@ impl Outbound {
             TELLER => self.wake_teller(reactor, key, wake),
             _ => {}
         }
+    }
+
+    /// The rest of a turn: flows that are to be asked about again.
+    pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
+        self.sweep(reactor);
+    }
+
+    /// Whether [`Outbound::end_turn`] has more to do, so that the next turn must not wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.sweeps.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.

@@ -31,8 +31,9 @@ pub(super) struct Flow {
     /// Where it goes: what the policy is asked about.
     pub(super) to: SocketAddr,
     /// The domain by which it was let through, if no range allows it.
-    #[allow(dead_code, reason = "for the live change of a policy")]
     pub(super) domain: Option<Box<str>>,
+    /// The policy that was asked last.
+    pub(super) generation: u64,
     front: End,
     back: End,
     /// Whether the far end has taken it. What the sandbox sends before that waits in the kernel.
@@ -141,6 +142,7 @@ impl Outbound {
             sandbox,
             to,
             domain,
+            generation: gate.generation,
             front: End::plain(front),
             back,
             connected: false,
@@ -198,6 +200,9 @@ impl Outbound {
     /// Moves data.
     fn drive(&mut self, reactor: &mut Reactor, key: Key) {
         let now = reactor.now();
+        if !self.is_still_allowed(reactor, key) {
+            return;
+        }
         let Some(flow) = self.flows.get_mut(key) else { return };
         let Some(gate) = self.gates.get(&flow.sandbox) else { return };
         if !flow.connected {

@@ -57,6 +57,8 @@ pub(super) struct Flow {
     from: SocketAddr,
     /// The far end.
     pub(super) to: SocketAddr,
+    /// The policy that was asked last.
+    pub(super) generation: u64,
     /// In the host's namespace.
     socket: OwnedFd,
     active: Instant,
@@ -94,6 +96,21 @@ impl Table {
 }
 
 impl Outbound {
+    /// A flow, if the key is one's.
+    pub(super) fn udp_flow(&mut self, key: Key) -> Option<&mut Flow> {
+        match self.udp.get_mut(key)? {
+            Udp::Flow(flow) => Some(flow),
+            Udp::Listener(_) => None,
+        }
+    }
+
+    /// That policy was asked about a flow.
+    pub(super) fn udp_was_asked(&mut self, key: Key, generation: u64) {
+        if let Some(flow) = self.udp_flow(key) {
+            flow.generation = generation;
+        }
+    }
+
     /// Hears the datagrams of a sandbox that the rules deliver to this socket.
     pub(super) fn add_udp(&mut self, reactor: &mut Reactor, sandbox: u64, socket: OwnedFd) {
         let key = self.udp.insert(Udp::Listener(Listener { sandbox, socket }));
@@ -175,6 +192,9 @@ impl Outbound {
         let Some(gate) = self.gates.get(&sandbox) else { return };
         let known = gate.udp.flows.get(&ends).copied();
         let Some(key) = known.or_else(|| self.begin_udp(reactor, sandbox, ends)) else { return };
+        if !self.is_still_allowed(reactor, key) {
+            return;
+        }
         let (Some(Udp::Flow(flow)), Some(gate)) = (self.udp.get_mut(key), self.gates.get(&sandbox)) else {
             return;
         };
@@ -216,6 +236,7 @@ impl Outbound {
             sandbox,
             from,
             to,
+            generation: gate.generation,
             socket,
             active: now,
             answered: false,
@@ -276,6 +297,9 @@ impl Outbound {
 
     /// Datagrams of the far end.
     fn answer(&mut self, reactor: &mut Reactor, key: Key) {
+        if !self.is_still_allowed(reactor, key) {
+            return;
+        }
         for _ in 0..DATAGRAMS {
             let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return };
             let Some(gate) = self.gates.get(&flow.sandbox) else { return };

@@ -29,6 +29,7 @@ use crate::egress::{self, Outbound, is_egress};
 use crate::error::{Code, Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Wake};
+use crate::sandbox::Told;
 use crate::tunnel::{Counters, Drained, Inbound, Reply, Requests, Security, Settings};
 
 /// How many commands are obeyed before the sockets are looked at again.
@@ -103,6 +104,15 @@ pub(crate) enum Command {
         /// Called when the last connection has ended, if the sandbox lives that long.
         reply: Drained,
     },
+    /// A sandbox has another policy, which the kernel knows already.
+    SetPolicy {
+        /// The sandbox.
+        key: u64,
+        /// What it may reach, and the number of that policy.
+        policy: (Arc<Policy>, u64),
+        /// Told when what the policy denies is closed.
+        told: Told,
+    },
     /// The answer to `Request::NeedDatagrams`.
     Datagrams {
         /// The sandbox.
@@ -143,6 +153,7 @@ impl std::fmt::Debug for Command {
             Self::AddEgress { .. } => "AddEgress",
             Self::Answered { .. } => "Answered",
             Self::Drain { .. } => "Drain",
+            Self::SetPolicy { .. } => "SetPolicy",
             Self::Datagrams { .. } => "Datagrams",
             Self::RemoveSandbox { .. } => "RemoveSandbox",
             Self::Shutdown => "Shutdown",
@@ -233,7 +244,8 @@ impl Loop {
         let mut wakes = Vec::new();
         let mut busy = false;
         loop {
-            let limit = (busy || self.inbound.is_busy()).then_some(std::time::Duration::ZERO);
+            let limit = (busy || self.inbound.is_busy() || self.outbound.is_busy())
+                .then_some(std::time::Duration::ZERO);
             if let Err(error) = self.reactor.turn(limit, &mut wakes) {
                 // epoll_wait fails for a bad descriptor only. Ending would leave the sandboxes without their tunnels,
                 // and so would going on: say so, without turning the processor hot.
@@ -254,9 +266,12 @@ impl Loop {
                     }
                 }
             }
-            let Self { reactor, inbound, .. } = self;
+            let Self { reactor, inbound, outbound, .. } = self;
             if catch_unwind(AssertUnwindSafe(|| inbound.end_turn(reactor))).is_err() {
                 log::error!("a bug: a TLS handshake has panicked");
+            }
+            if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
+                log::error!("a bug: a change of policy has panicked");
             }
         }
     }
@@ -302,6 +317,7 @@ impl Loop {
             Command::AddEgress { key, policy, settings, sockets, counters } => {
                 outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
             }
+            Command::SetPolicy { key, policy, told } => outbound.set_policy(reactor, key, policy, told),
             Command::Datagrams { key, ipv6, sockets } => {
                 outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }

@@ -24,6 +24,9 @@ pub enum EventKind {
     ProcessExited = 5,
     /// Something that the sandbox wanted to reach was denied.
     Denied = 6,
+    /// A change of the policy has ended: `code` is 0 and `count` the new generation, or `code` is the error's number
+    /// and `detail` its text.
+    PolicyApplied = 7,
     /// A limit of the library was reached; `detail` says which.
     Limit = 8,
     /// A program that was executed in the sandbox was started.

@@ -237,8 +237,8 @@ impl Inner {
 
 /// Whether losing the event would leave the host waiting for ever.
 fn is_kept(kind: EventKind) -> bool {
-    use EventKind::{Exited, Failed, FileDone, ProcessExited, ProcessStarted, Started};
-    matches!(kind, Started | Failed | Exited | ProcessStarted | ProcessExited | FileDone)
+    use EventKind::{Exited, Failed, FileDone, PolicyApplied, ProcessExited, ProcessStarted, Started};
+    matches!(kind, Started | Failed | Exited | PolicyApplied | ProcessStarted | ProcessExited | FileDone)
 }
 
 #[cfg(test)]

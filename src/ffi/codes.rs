@@ -82,6 +82,10 @@ pub const SBX_EVENT_PROCESS_EXITED: u32 = 5;
 /// destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
 /// `address` counts those beyond the 64 destinations that are told apart within a second.
 pub const SBX_EVENT_DENIED: u32 = 6;
+/// A change of the policy begun by sbx_set_policy_begin has ended; `cookie` is the one given there. `code` is 0 and
+/// `count` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
+/// Never dropped.
+pub const SBX_EVENT_POLICY_APPLIED: u32 = 7;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
 /// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
@@ -301,6 +305,7 @@ mod tests {
             (EventKind::Exited, SBX_EVENT_EXITED),
             (EventKind::ProcessExited, SBX_EVENT_PROCESS_EXITED),
             (EventKind::Denied, SBX_EVENT_DENIED),
+            (EventKind::PolicyApplied, SBX_EVENT_POLICY_APPLIED),
             (EventKind::Limit, SBX_EVENT_LIMIT),
             (EventKind::ProcessStarted, SBX_EVENT_PROCESS_STARTED),
             (EventKind::FileDone, SBX_EVENT_FILE_DONE),

@@ -37,6 +37,7 @@ pub(crate) mod queue;
 pub(crate) mod report;
 pub(crate) mod runtime;
 pub(crate) mod sandbox;
+pub(crate) mod sandbox_policy;
 pub(crate) mod sandbox_state;
 pub(crate) mod sink;
 pub(crate) mod stats;

@@ -235,6 +235,12 @@ impl Loop {
                     let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
                 }
             }
+            Command::Rules(number, work) => {
+                self.by_number(number, |life, bench| life.work_on_rules(bench, *work));
+            }
+            Command::RulesReturned(number, job) => {
+                self.by_number(number, |life, bench| life.rules_returned(bench, job));
+            }
             Command::Engine(tunnel::Request::NeedDatagrams { key, ipv6, count }) => {
                 self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
             }

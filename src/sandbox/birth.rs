@@ -87,7 +87,10 @@ impl Life {
 
     pub(super) fn init_says_at_birth(&mut self, bench: &mut Bench<'_>, reply: FromInit) {
         let done = match (self.phase, reply) {
-            (Phase::Booting, FromInit::Hello) => self.start_program(bench),
+            (Phase::Booting, FromInit::Hello) => {
+                self.greeted = true;
+                self.start_program(bench)
+            }
             (Phase::Starting, FromInit::Started { id: PROGRAM }) => self.running(bench),
             (Phase::Starting, FromInit::NotStarted { id: PROGRAM, step, errno }) => {
                 Err(trouble::program(step, errno, &self.shared.config))
@@ -99,7 +102,16 @@ impl Life {
         }
     }
 
+    /// The gateway is open now. Init may have been quicker.
+    pub(super) fn gateway_opened(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        if self.greeted && self.phase == Phase::Booting { self.start_program(bench) } else { Ok(()) }
+    }
+
     fn start_program(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        if self.plan.as_ref().is_some_and(|plan| plan.network) && !self.gateway.is_open {
+            // The first policy is still being loaded: nothing runs before it is in force.
+            return Ok(());
+        }
         let Some(plan) = self.plan.as_mut() else { return Ok(()) };
         if self.shared.config.command().is_empty() {
             return self.running(bench);

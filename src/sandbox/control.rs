@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mio::Waker;
 
+use super::change::{Job, Work};
 use super::exec::{Behind, Launch};
 use super::{Plan, Shared};
 use crate::engine;
@@ -58,6 +59,10 @@ pub(crate) enum Command {
     EndFile(u64),
     /// Go on reading what the operation of that number has to tell: the host has made room.
     ReadFile(u64),
+    /// Do something with the rules of its gateway: change its policy, or read it back.
+    Rules(u64, Box<Work>),
+    /// They come back from the thread that they were lent to; nothing does if that has lost them.
+    RulesReturned(u64, Option<Box<Job>>),
     /// The engine needs something.
     Engine(tunnel::Request),
     /// The engine has closed every descriptor of that sandbox.

@@ -36,7 +36,7 @@ impl Drop for Detach {
 impl Life {
     /// Whether nothing of it is left, here or in the engine.
     pub(crate) fn is_gone(&self) -> bool {
-        self.phase == Phase::Left && self.init.is_none() && !self.attached
+        self.phase == Phase::Left && self.init.is_none() && !self.attached && !self.changes.are_lent()
     }
 
     /// The engine has closed every descriptor of it.
@@ -81,6 +81,7 @@ impl Life {
         }
         self.count_refused();
         self.gateway = Gateway::default();
+        self.changes.clear();
         if let Some(mut plan) = self.plan.take() {
             plan::wipe(&mut plan.start);
         }

@@ -13,8 +13,9 @@ use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
-use crate::net::nft::{Allowed, Rules};
+use crate::net::nft::Rules;
 use crate::net::topology;
+use crate::policy::Policy;
 
 /// What sockets of G are for, in the keeper's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +34,6 @@ impl Purpose {
     }
 }
 
-/// The first policy's number; a live change counts on from there.
-const FIRST: u64 = 0;
-
 /// What there is of G so far.
 #[derive(Debug, Default)]
 pub(super) struct Gateway {
@@ -43,6 +41,14 @@ pub(super) struct Gateway {
     pub(super) filter: Option<(OwnedFd, OwnedFd)>,
     /// The rules, once they are loaded.
     pub(super) rules: Option<Rules>,
+    /// Answers of the resolver that wait for the rules: their numbers, and addresses to let through or not any more.
+    answers: Vec<(u64, Vec<IpAddr>, Vec<IpAddr>)>,
+    /// What hears the rules' refusals, until egress is opened.
+    log: Option<OwnedFd>,
+    /// Whether the first policy is in force, and egress open.
+    pub(super) is_open: bool,
+    /// Whether IPv6 is relayed.
+    pub(super) ipv6: bool,
     /// The relays' sockets.
     sockets: Vec<(SocketKind, Vec<OwnedFd>)>,
     /// The kinds of socket that the relays still wait for.
@@ -128,13 +134,24 @@ impl Life {
         added: &[IpAddr],
         removed: &[IpAddr],
     ) {
-        let Some(rules) = self.gateway.rules.as_mut() else { return };
-        let outcome = rules.answer(added, removed);
+        if self.changes.are_lent() {
+            // The resolver bounds how many answers wait.
+            return self.gateway.answers.push((ticket, added.to_vec(), removed.to_vec()));
+        }
+        let lost = || Err(Error::new(Code::Internal, "the gateway's rules can't be changed any more"));
+        let outcome = self.gateway.rules.as_mut().map_or_else(lost, |rules| rules.answer(added, removed));
         if let Err(error) = &outcome {
             log::error!("sandbox {}: {error}", self.shared.id);
         }
         let (key, done) = (self.shared.number, outcome.is_ok());
         let _ = bench.engine.send(engine::Command::Answered { key, ticket, done });
+    }
+
+    /// Answers that came while the rules were lent.
+    pub(super) fn let_late_answers_through(&mut self, bench: &Bench<'_>) {
+        for (ticket, added, removed) in std::mem::take(&mut self.gateway.answers) {
+            self.let_answers_through(bench, ticket, &added, &removed);
+        }
     }
 
     /// Something was denied: the host is told.
@@ -152,19 +169,24 @@ impl Life {
         });
     }
 
-    /// Loads the rules with the policy's destinations and opens the way out. From here on the sandbox reaches
-    /// what its policy allows; nothing runs in it yet.
+    /// Loads the rules, then the policy's destinations, then opens the way out. Until then nothing leaves, and nothing
+    /// runs in the sandbox yet.
     pub(super) fn open_gateway(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
         let Some((filter, log)) = self.gateway.filter.take() else { return Ok(()) };
-        let mut rules = topology::load_rules(filter, &plan.topology)?;
-        let policy = Arc::new(self.shared.config.policy().clone());
-        let allowed = Allowed::by(&policy);
-        if allowed != Allowed::default() {
-            rules.replace(&allowed, plan.topology.ipv6).map_err(|error| error.context("the policy"))?;
-        }
-        self.gateway.rules = Some(rules);
+        self.gateway.rules = Some(topology::load_rules(filter, &plan.topology)?);
+        self.gateway.ipv6 = plan.topology.ipv6;
+        self.gateway.log = Some(log);
+        self.changes.begin(Arc::new(self.shared.config.policy().clone()));
+        self.next_work(bench);
+        Ok(())
+    }
+
+    /// The policy's destinations are loaded: from here on the sandbox reaches what its policy allows.
+    pub(super) fn open_egress(&mut self, bench: &mut Bench<'_>, policy: (Arc<Policy>, u64)) -> Result<()> {
         let mut sockets = egress::Sockets::default();
-        sockets.hear_refusals(log);
+        if let Some(log) = self.gateway.log.take() {
+            sockets.hear_refusals(log);
+        }
         let mut resolver = Resolver::new(self.shared.config.nameservers().to_vec());
         for (kind, fds) in std::mem::take(&mut self.gateway.sockets) {
             for (index, socket) in fds.into_iter().enumerate() {
@@ -179,12 +201,13 @@ impl Life {
         sockets.answer_by(resolver);
         bench.engine.send(engine::Command::AddEgress {
             key: self.shared.number,
-            policy: (policy, FIRST),
+            policy,
             settings: egress::Settings::default(),
             sockets,
             counters: Arc::clone(&self.shared.egress),
         })?;
         self.attached = true;
-        Ok(())
+        self.gateway.is_open = true;
+        self.gateway_opened(bench)
     }
 }

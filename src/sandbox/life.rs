@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use super::change::Changes;
 use super::exec::{Execs, Executed};
 use super::gateway::{Gateway, Purpose};
 use super::idle::{Idle, Input};
@@ -118,6 +119,9 @@ pub(crate) struct Life {
     pub(super) keeper: Keeper,
     pub(super) init: Option<Init>,
     pub(super) gateway: Gateway,
+    pub(super) changes: Changes,
+    /// Init has said hello before the gateway was open.
+    pub(super) greeted: bool,
     /// Whether the engine holds descriptors of it.
     pub(super) attached: bool,
     deadline: Option<(TimerId, Instant)>,
@@ -175,6 +179,8 @@ impl Life {
             keeper,
             init: None,
             gateway: Gateway::default(),
+            changes: Changes::default(),
+            greeted: false,
             attached: false,
             deadline: None,
             probing: Probing::default(),

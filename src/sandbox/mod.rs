@@ -1,6 +1,7 @@
 //! One sandbox's life: states, exit, timers.
 
 mod birth;
+mod change;
 mod control;
 mod death;
 mod exec;
@@ -10,6 +11,7 @@ mod idle;
 mod life;
 mod loopback;
 mod plan;
+mod policy;
 mod probing;
 mod shared;
 mod stats;
@@ -21,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use change::Told;
 pub(crate) use control::{Command, Control, Creation};
 pub(crate) use exec::Executed;
 pub use exec::Process;

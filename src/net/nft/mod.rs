@@ -248,6 +248,17 @@ impl Rules {
         Ok((self.current.number, self.read(self.current)?))
     }
 
+    /// Whether what the kernel has is what was loaded for these destinations.
+    pub(crate) fn is_in_force(&mut self, wanted: &Allowed) -> Result<bool> {
+        let ipv6 = self.current.ipv6;
+        let mut tls = wanted.tls.clone();
+        tls.sort_unstable();
+        tls.dedup();
+        let v6 = if ipv6 { set::merged(&wanted.v6) } else { Vec::new() };
+        let wanted = Allowed { v4: set::merged(&wanted.v4), v6, tls };
+        Ok(self.read(self.current)? == wanted)
+    }
+
     /// How many packets were refused since the rules were loaded.
     pub(crate) fn refused(&mut self) -> Result<u64> {
         let question = Message::new("to list rules", kind(NFT_MSG_GETRULE), flags::DUMP)

@@ -157,8 +157,8 @@ class Hammer:
                 self.count += 1
             except (OSError, EOFError) as error:
                 self.failures.append(word(error) if isinstance(error, OSError) else "end")
-                if len(self.failures) > 100000:
-                    return
+                # What is refused is refused at once: leave the others their turn.
+                time.sleep(0.005)
 
     def stop(self):
         self.stopped = True

@@ -199,6 +199,17 @@ class Sandbox:
         call("sbx_sandbox_stats", self.handle, ctypes.byref(stats))
         return stats
 
+    def policy(self):
+        """What is in force: the entries, and the generation."""
+        copy, generation = pointer(), ctypes.c_uint64()
+        call("sbx_sandbox_policy", self.handle, ctypes.byref(copy), ctypes.byref(generation))
+        entries = [
+            lib.sbx_policy_entry(copy, ctypes.c_size_t(index)).decode()
+            for index in range(lib.sbx_policy_entry_count(copy))
+        ]
+        lib.sbx_policy_free(copy)
+        return entries, generation.value
+
     def set_policy(self, rules):
         """Changes what it may reach, at once; the generation."""
         generation = ctypes.c_uint64()

@@ -4,7 +4,7 @@ INTERNET is the directory of an internet.py that is ready, in whose host namespa
 them are run. Whatever a case says of "nothing", the capture has to say too.
 """
 
-import itertools
+import ctypes
 import os
 import pathlib
 import sys
@@ -123,6 +123,123 @@ def a_flood_of_denials_is_counted_and_costs_nothing(wire):
         denied = sandbox.stats().egress_denied - before
         assert denied >= 2001, denied
         same([line for line in wire.seen() if ONE not in line], [])
+
+
+def a_change_cuts_what_it_denies_and_nothing_else(wire):
+    both, first, second = f"{THIRD}/32", f"{ONE}/32", f"{OTHER}/32"
+    with Sandbox(policy("allowlist", [both, first])) as sandbox:
+        for name, address in (("both", THIRD), ("first", ONE)):
+            same(sandbox.ask("connect", name, address, ECHO), "connected")
+            same(sandbox.ask("echo", name, 100_000), "same")
+        same(sandbox.ask("udp", ONE, ECHO, [10]), 1)
+        same(sandbox.policy(), (["allow " + both, "allow " + first], 0))
+        same(sandbox.set_policy(policy("allowlist", [both, second])), 1)
+        # The call has returned: whatever the sandbox sends now on the old flow goes nowhere.
+        wire.seen()
+        same(sandbox.ask("fate", "first", 5), "ECONNRESET")
+        same(sandbox.ask("connect", "first", ONE, ECHO), "ECONNREFUSED")
+        same(sandbox.ask("udp_send", ONE, ECHO, 5), 5)
+        same(sandbox.ask("echo", "both", 1 << 20), "same")
+        same(sandbox.ask("connect", "second", OTHER, ECHO), "connected")
+        same(sandbox.ask("echo", "second", 100_000), "same")
+        event = sandbox.wait_for(DENIED, lambda event: event["address"] == ONE.encode())
+        same((event["port"], event["reason"]), (ECHO, NOT_LISTED))
+        same([line for line in wire.seen() if f" {ONE} " in line], [])
+        same(sandbox.policy(), (["allow " + both, "allow " + second], 1))
+        # One that fails leaves everything as it is, and so does one that is refused.
+        bad = pointer(lib.sbx_policy_new_allowlist())
+        lib.sbx_policy_allow_cidr(bad, b"10.0.0.5/8")
+        try:
+            sandbox.set_policy(bad)
+            raise AssertionError("a bad policy was taken")
+        except Failure as failure:
+            assert "10.0.0.5/8" in failure.message, failure
+        same(sandbox.policy()[1], 1)
+        # Blocked closes the way out, and what was open.
+        same(sandbox.set_policy(policy("blocked")), 2)
+        same(sandbox.ask("fate", "both", 5), "ECONNRESET")
+        same(sandbox.ask("fate", "second", 5), "ECONNRESET")
+        same(sandbox.ask("connect", "x", THIRD, ECHO), "ECONNREFUSED")
+        event = sandbox.wait_for(DENIED, lambda event: event["reason"] == BLOCKED)
+        same(sandbox.policy(), ([], 2))
+        same(sandbox.set_policy(policy("open", deny=[first])), 3)
+        same(sandbox.ask("connect", "x", THIRD, ECHO), "connected")
+        same(sandbox.ask("connect", "y", ONE, ECHO), "ECONNREFUSED")
+
+
+def changes_are_made_one_after_the_other(_wire):
+    with Sandbox(policy("allowlist")) as sandbox:
+        policies = [policy("allowlist", [f"{ONE}/32"]), policy("allowlist", [f"{OTHER}/32"])]
+        for index in range(50):
+            call("sbx_set_policy_begin", sandbox.handle, policies[index % 2], ctypes.c_uint64(1000 + index))
+        seen = [sandbox.wait_for(APPLIED) for _ in range(50)]
+        same([(event["cookie"], event["code"], event["count"]) for event in seen],
+             [(1000 + index, 0, index + 1) for index in range(50)])
+        same(sandbox.policy(), ([f"allow {OTHER}/32"], 50))
+        # Many entries take a thread of their own; the sandbox's other matters go on meanwhile, and so does another.
+        many = policy("allowlist", [f"11.{index >> 8 & 255}.{index & 255}.0/25" for index in range(20_000)])
+        call("sbx_set_policy_begin", sandbox.handle, many, ctypes.c_uint64(1))
+        call("sbx_set_policy_begin", sandbox.handle, policies[0], ctypes.c_uint64(2))
+        same([sandbox.wait_for(APPLIED, patience=60)["cookie"] for _ in range(2)], [1, 2])
+        same(sandbox.policy(), ([f"allow {ONE}/32"], 52))
+        same(sandbox.ask("connect", "a", ONE, ECHO), "connected")
+        same(sandbox.ask("echo", "a", 10), "same")
+        same(sandbox.set_policy(many), 53)
+        same((len(sandbox.policy()[0]), sandbox.ask("fate", "a", 5)), (20_000, "ECONNRESET"))
+        for made in policies:
+            lib.sbx_policy_free(made)
+
+
+def many_entries_at_the_start(_wire):
+    entries = [f"11.{index >> 8 & 255}.{index & 255}.0/25" for index in range(20_000)] + [f"{ONE}/32"]
+    with Sandbox(policy("allowlist", entries)) as sandbox:
+        same(len(sandbox.policy()[0]), 20_001)
+        same(sandbox.ask("connect", "a", ONE, ECHO), "connected")
+        same(sandbox.ask("echo", "a", 10_000), "same")
+        same(sandbox.ask("connect", "b", OTHER, ECHO), "ECONNREFUSED")
+
+
+def a_sandbox_without_a_network_gets_none(_wire):
+    with Sandbox(policy("blocked")) as sandbox:
+        for name in ("set_policy", "policy"):
+            try:
+                sandbox.set_policy(policy("open")) if name == "set_policy" else sandbox.policy()
+                raise AssertionError("it has a network now")
+            except Failure as failure:
+                assert "created without any network" in failure.message, failure
+
+
+def changes_under_load(wire):
+    """From A to B and back, again and again: what both allow goes on, what neither allows never leaves."""
+    swaps = 10_000 if os.environ.get("SBX_LONG") else 500
+    a, b = [f"{THIRD}/32", f"{ONE}/32"], [f"{THIRD}/32", f"{OTHER}/32"]
+    neither = "93.184.216.99"
+    with Sandbox(policy("allowlist", a)) as sandbox:
+        same(sandbox.ask("connect", "kept", THIRD, ECHO), "connected")
+        wire.seen()
+        sandbox.ask("hammer_echo", "steady", "kept")
+        sandbox.ask("hammer_connect", "both", THIRD, ECHO)
+        sandbox.ask("hammer_connect", "one", ONE, ECHO)
+        sandbox.ask("hammer_connect", "neither", neither, ECHO)
+        sandbox.ask("hammer_udp", "datagrams", neither, ECHO)
+        made = 0
+        # On a busy machine the changes are quicker than the load: they go on until there was some of it.
+        while made < swaps or min(sandbox.ask("progress", name) for name in ("steady", "both")) < 100:
+            for _ in range(100):
+                made += 1
+                same(sandbox.set_policy(policy("allowlist", a if made % 2 == 0 else b)), made)
+            sandbox.events()
+        steady, both = sandbox.ask("stop", "steady"), sandbox.ask("stop", "both")
+        sandbox.ask("stop", "one")
+        count, failures, _ = sandbox.ask("stop", "neither")
+        sandbox.ask("stop", "datagrams")
+        same((steady[1], both[1]), (0, 0))
+        assert count == 0 and failures > 10, (count, failures)
+        left = wire.seen()
+        same([line for line in left if neither in line], [])
+        assert any(f" {THIRD} " in line for line in left)
+        # The last one is in force, wherever one looks.
+        same(sandbox.policy(), (["allow " + entry for entry in a], made))
 
 
 CASES = {name: case for name, case in list(globals().items()) if getattr(case, "__code__", None)

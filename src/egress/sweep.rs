@@ -1,0 +1,123 @@
+//! After a change of policy: every flow is asked about again, and what is denied now is reset on both sides.
+//!
+//! A sandbox may have thousands of flows, and each costs a look at the host's routing: they are asked in slices, with
+//! the others' data in between. A flow that wakes before its turn is asked first of all, so nothing moves by the
+//! old policy any more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::outbound::{Outbound, TCP, UDP};
+use crate::policy::Policy;
+use crate::reactor::{Key, Reactor, Wake};
+use crate::sandbox::Told;
+use crate::tunnel::Request;
+
+/// How many flows are asked before others get a turn.
+const SLICE: usize = 64;
+
+/// The flows of a sandbox that are still to be asked.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    pub(super) sandbox: u64,
+    generation: u64,
+    flows: Vec<Key>,
+    told: Told,
+}
+
+impl Outbound {
+    /// Another policy is in force from now on. `told` hears of it when no flow is left that it denies.
+    pub(crate) fn set_policy(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        (policy, generation): (Arc<Policy>, u64),
+        told: Told,
+    ) {
+        // Dropped without a word it tells that there is no such sandbox any more.
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        // Addresses of domains that the new policy lacks are domains' no more.
+        let removed = gate.names.answered.retain(|name| policy.domain_of(name).is_some());
+        gate.policy = policy;
+        gate.generation = generation;
+        let (listeners, mut flows) = (gate.listeners.clone(), gate.udp.keys());
+        flows.extend(self.flows.iter().filter(|(_, flow)| flow.sandbox == sandbox).map(|(key, _)| key));
+        if !removed.is_empty() {
+            // Nobody waits for that: no answer has this number.
+            (self.requests)(Request::Answered { key: sandbox, ticket: 0, added: Vec::new(), removed });
+        }
+        self.sweeps.push_back(Sweep { sandbox, generation, flows, told });
+        for (key, to) in self.greetings(sandbox) {
+            if !self.may_be_domain(reactor, sandbox, to) {
+                self.cut_greeting(reactor, key);
+            }
+        }
+        // Connections that wait to be accepted are asked about by that.
+        for key in listeners {
+            self.wake_listener(reactor, key, Wake::Again(key));
+        }
+        self.sweep(reactor);
+    }
+
+    /// Goes on asking.
+    pub(super) fn sweep(&mut self, reactor: &mut Reactor) {
+        let Some(mut sweep) = self.sweeps.pop_front() else { return };
+        let rest = sweep.flows.len().saturating_sub(SLICE);
+        for key in sweep.flows.split_off(rest) {
+            self.is_still_allowed(reactor, key);
+        }
+        if sweep.flows.is_empty() {
+            sweep.told.tell(Ok(sweep.generation));
+        } else {
+            self.sweeps.push_front(sweep);
+        }
+    }
+
+    /// Whether a flow may go on: if the policy was changed since it was asked about, it is asked about now, and
+    /// reset if it is denied.
+    pub(super) fn is_still_allowed(&mut self, reactor: &mut Reactor, key: Key) -> bool {
+        let Some((sandbox, to, protocol, asked)) = self.judged(key) else { return false };
+        let Some(generation) = self.gates.get(&sandbox).map(|gate| gate.generation) else { return false };
+        if asked == generation {
+            return true;
+        }
+        let domain = match key.kind() {
+            TCP => self.flows.get_mut(key).and_then(|flow| flow.domain.clone()),
+            _ => None,
+        };
+        let allowed = match domain {
+            None => {
+                self.verdict_on(reactor, sandbox, to, protocol).is_some_and(|verdict| verdict.is_allowed())
+            }
+            Some(name) => {
+                let verdict = self.standing(sandbox, to, Some(&name));
+                if !verdict.is_allowed() {
+                    self.denied_by_name(reactor, sandbox, to, &verdict, Some(&name));
+                }
+                verdict.is_allowed()
+            }
+        };
+        match (key.kind(), allowed) {
+            (TCP, true) => {
+                if let Some(flow) = self.flows.get_mut(key) {
+                    flow.generation = generation;
+                }
+            }
+            (_, true) => self.udp_was_asked(key, generation),
+            (TCP, false) => self.cut(reactor, key),
+            (_, false) => self.end_udp(reactor, key),
+        }
+        allowed
+    }
+
+    /// A flow's sandbox, destination and protocol, and the policy that was asked last.
+    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, u8, u64)> {
+        match key.kind() {
+            TCP => {
+                self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, super::tcp::TCP, flow.generation))
+            }
+            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, super::udp::UDP, flow.generation)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `sbx_sandbox`: what it may reach, changed while it runs and read back.
+
+use std::ffi::c_int;
+
+use super::call::on;
+use super::error::sbx_error;
+use super::handle;
+use super::input;
+use super::policy::{PolicyObject, sbx_policy};
+use super::sandbox::{SandboxObject, sbx_sandbox};
+
+/// Puts another policy in the place of the one in force, and waits until that is done.
+///
+/// When it returns, connections and UDP flows that the new policy denies have been reset on both sides; those that
+/// both policies allow were not disturbed, and at no moment did anything get through that neither allows. What becomes
+/// denied is told as SBX_EVENT_DENIED. Where it fails the old policy stays in force. A blocked policy closes the way
+/// out and leaves the tunnels; a sandbox that was created blocked has no network, and can't be given one. Changes
+/// asked for at the same time are made one after the other.
+///
+/// `generation` may be NULL; the first policy has 0 and each change the next number. The policy is copied. Any thread;
+/// blocks for some milliseconds, with 100,000 entries for a second. Hosts with an event loop use sbx_set_policy_begin.
+///
+/// Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED, SBX_ESTATE (it has
+/// ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `generation` must point to a number or be NULL, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_set_policy(
+    sandbox: *mut sbx_sandbox,
+    policy: *const sbx_policy,
+    generation: *mut u64,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(sandbox, error, |object: &SandboxObject| {
+            let policy = handle::get::<PolicyObject>(policy)?.copy()?;
+            let applied = object.sandbox.set_policy(&policy)?;
+            if !generation.is_null() {
+                generation.write_unaligned(applied);
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// Begins to do what sbx_set_policy does, and returns at once.
+///
+/// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue nothing
+/// tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never blocks.
+///
+/// Returns 0; codes as sbx_set_policy, less those of what comes later.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_set_policy_begin(
+    sandbox: *mut sbx_sandbox,
+    policy: *const sbx_policy,
+    cookie: u64,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(sandbox, error, |object: &SandboxObject| {
+            let policy = handle::get::<PolicyObject>(policy)?.copy()?;
+            object.sandbox.set_policy_begin(&policy, cookie).map(|()| 0)
+        })
+    }
+}
+
+/// What is in force: a copy of the policy, with its generation.
+///
+/// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
+/// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+/// moment, and until changes that were asked for before are made.
+///
+/// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
+/// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
+/// SBX_EPANIC.
+///
+/// # Safety
+/// `copy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
+/// struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_policy(
+    sandbox: *mut sbx_sandbox,
+    copy: *mut *mut sbx_policy,
+    generation: *mut u64,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(sandbox, error, |object: &SandboxObject| {
+            let (policy, number) = object.sandbox.policy()?;
+            if !copy.is_null() {
+                input::place("policy", copy)?.write(handle::insert(PolicyObject::new(policy))?);
+            }
+            if !generation.is_null() {
+                generation.write_unaligned(number);
+            }
+            Ok(0)
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! What a sandbox may reach: changed while it runs, and read back.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use super::change::{Told, Work};
+use super::{Command, Sandbox, State, over};
+use crate::error::{Code, Error, Result};
+use crate::policy::Policy;
+
+impl Sandbox {
+    /// Puts another policy in the place of the one in force, and returns its generation: the first is 0, each
+    /// change has the next number.
+    ///
+    /// When it returns, flows that the new policy denies have been reset on both sides; those that both allow were
+    /// never disturbed, and at no moment was anything let through that neither allows. On an error the old policy
+    /// stays in force. A blocked policy closes the way out and leaves the tunnels. Changes that are asked for at the
+    /// same time are made one after the other.
+    pub fn set_policy(&self, policy: &Policy) -> Result<u64> {
+        let (told, outcome) = sync_channel(1);
+        self.change_policy(policy, Told::caller(told))?;
+        outcome.recv().map_err(|_| over(self.id()))?
+    }
+
+    /// Begins to do that and returns at once. The end is an event (`PolicyApplied`) with this cookie.
+    pub fn set_policy_begin(&self, policy: &Policy, cookie: u64) -> Result<()> {
+        let sender = match self.shared().config.queue() {
+            Some((queue, _)) => Some(queue.sender_of_one(cookie)?),
+            None => None,
+        };
+        self.change_policy(policy, Told::event(sender))
+    }
+
+    fn change_policy(&self, policy: &Policy, told: Told) -> Result<()> {
+        policy.check()?;
+        self.work_on_rules(Work::Change(Arc::new(policy.clone()), told))
+    }
+
+    /// The policy in force, with its generation. The gateway's rules are read back from the kernel and compared with
+    /// it.
+    pub fn policy(&self) -> Result<(Policy, u64)> {
+        let (told, outcome) = sync_channel(1);
+        self.work_on_rules(Work::Read(told))?;
+        outcome.recv().map_err(|_| over(self.id()))?
+    }
+
+    fn work_on_rules(&self, work: Work) -> Result<()> {
+        match self.state() {
+            State::Starting | State::Running => {
+                self.control().send(Command::Rules(self.shared().number, Box::new(work)))
+            }
+            // What waits in the work is told by its drop, too; this is the better word.
+            _ => Err(Error::new(Code::State, format!("sandbox {} has ended", self.id()))),
+        }
+    }
+}
