@@ -61,6 +61,14 @@ int main(void) {
     CHECK(sbx_policy_mode(NULL) == SBX_EHANDLE && sbx_policy_entry_count(NULL) == SBX_EHANDLE);
     CHECK(sbx_policy_entry(NULL, 0) == NULL);
 
+    /* Without a sandbox there is nothing to change or to read back. */
+    uint64_t generation = 7;
+    sbx_policy *copy = NULL;
+    CHECK(sbx_set_policy(NULL, open, &generation, &error) == SBX_EHANDLE && generation == 7);
+    CHECK(sbx_set_policy((sbx_sandbox *)open, open, NULL, NULL) == SBX_EHANDLE);
+    CHECK(sbx_set_policy_begin(NULL, open, 1, &error) == SBX_EHANDLE);
+    CHECK(sbx_sandbox_policy(NULL, &copy, &generation, &error) == SBX_EHANDLE && copy == NULL && generation == 7);
+
     sbx_policy_free(open);
     sbx_policy_free(list);
     CHECK(sbx_policy_check(open, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EHANDLE);

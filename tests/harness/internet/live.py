@@ -7,10 +7,12 @@ them are run. Whatever a case says of "nothing", the capture has to say too.
 import ctypes
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 from library import (  # noqa: E402
     APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, Failure, Sandbox, call, lib, policy, pointer,
@@ -188,6 +190,28 @@ def changes_are_made_one_after_the_other(_wire):
         same((len(sandbox.policy()[0]), sandbox.ask("fate", "a", 5)), (20_000, "ECONNRESET"))
         for made in policies:
             lib.sbx_policy_free(made)
+
+
+def a_change_that_fails_leaves_the_old_policy(wire):
+    with Sandbox(policy("allowlist", [f"{ONE}/32"])) as sandbox:
+        same(sandbox.ask("connect", "a", ONE, ECHO), "connected")
+        same(sandbox.ask("echo", "a", 10), "same")
+        # Somebody with power over the gateway takes away what the switch needs.
+        keeper = subprocess.run(
+            [sys.executable, "-I", str(HERE / "find.py"), "keeper", str(os.getpid())],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()
+        into = ["nsenter", "--target", keeper, "--user", "--net", "--preserve-credentials"]
+        subprocess.run([*into, "nft", "flush chain inet sbx egress; delete set inet sbx allow4_1"], check=True)
+        for attempt in ("set_policy", "policy"):
+            try:
+                sandbox.set_policy(policy("open")) if attempt == "set_policy" else sandbox.policy()
+                raise AssertionError(f"{attempt} has noticed nothing")
+            except Failure as failure:
+                assert attempt == "policy" or "the old policy stays" in failure.message, failure
+        wire.seen()
+        same(sandbox.ask("connect", "b", OTHER, ECHO), "ECONNREFUSED")
+        same([line for line in wire.seen() if OTHER in line], [])
 
 
 def many_entries_at_the_start(_wire):
