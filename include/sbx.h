@@ -1878,7 +1878,7 @@ int sbx_file_make_directory(struct sbx_sandbox *sandbox,
 
 // Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
 //
-// Links below are removed, not followed. What can't be removed ends it, and what was removed before stays
+// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed ends it, and what was removed before stays
 // removed.
 //
 // Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Any thread; blocks:

@@ -126,6 +126,13 @@ fn handles() {
 }
 
 #[test]
+fn files() {
+    sanitized("files");
+    // In a sandbox, where there is runsc; without sanitizers, for those are not made for what starts it.
+    assert_eq!(run(&mut Command::new(compile("files", &[]))), "");
+}
+
+#[test]
 fn settings() {
     sanitized("settings");
 }

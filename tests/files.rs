@@ -12,6 +12,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 use common::files::{after, idle, plain, says};
@@ -164,4 +165,22 @@ fn directories_are_made_listed_and_removed_with_all_below() {
     assert_eq!(totals.entries, 14);
     assert_eq!(sandbox.stat_file("/tmp/d", &plain()).unwrap_err().code(), Code::NotFound);
     assert_eq!(says(&sandbox, "/tmp/keep/file"), "kept\n", "links are removed, not followed");
+}
+
+#[test]
+fn a_tree_that_is_too_deep_is_an_error_and_not_a_crash() {
+    let Some(runtime) = runtime() else { return };
+    let dig = "import os; os.mkdir('/tmp/deep'); os.chdir('/tmp/deep')\nfor n in range(1200): os.mkdir('d'); os.chdir('d')";
+    let sandbox = after(
+        &runtime,
+        &format!("python3 -c \"{dig}\"; mkdir -p /tmp/fine/$(seq -s / 900); touch /tmp/fine/1/f"),
+    );
+    let recursive = FileOptions { recursive: true, ..plain() };
+    let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+    let error = sandbox.remove_file("/tmp/deep", &recursive).unwrap_err();
+    assert_eq!(error.code(), Code::Limit, "{error}");
+    let error = sandbox.copy_out("/tmp/deep", null.as_fd(), &plain()).unwrap_err();
+    assert_eq!(error.code(), Code::Limit, "{error}");
+    assert_eq!(sandbox.copy_out("/tmp/fine", null.as_fd(), &plain()).unwrap().entries, 901);
+    assert_eq!(sandbox.remove_file("/tmp/fine", &recursive).unwrap().entries, 902);
 }

@@ -339,3 +339,16 @@ report_egress() {
         printf "%-26s %10.3g ms  (budget <=50: %s)\n", "10,000 ranges", ten, ten <= 50 ? "met" : "MISSED"
         printf "%-26s %10.3g ms  (budget <=1000: %s)\n", "100,000 ranges", hundred, hundred <= 1000 ? "met" : "MISSED" }'
 }
+
+# --- files -------------------------------------------------------------------------------------------------
+
+# A large file in and out, and a small one, against cat in the same sandbox.
+measure_files() {
+    (as_user "$bin/files" "$runs" "${BENCH_FILE_MB:-1024}") >"$work/files" || give_up "files failed"
+    while read -r name side value; do
+        record "$name" "$side" "$value"
+    done <"$work/files"
+    figure files-in cat MB/s ">=0.5"
+    figure files-out cat MB/s ">=0.5"
+    figure files-read-4k cat us
+}

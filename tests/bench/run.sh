@@ -1,7 +1,7 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress]...     without a word: all of them
+#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files]...     without a word: all of them
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -13,6 +13,7 @@
 #   BENCH_RUNS       runs of each figure of tunnel and tls (5), and of memory (5)
 #   BENCH_STARTS     runs of start and terminate (15), and a quarter of those of exec
 #   BENCH_MS         milliseconds of each throughput run (1000)
+#   BENCH_FILE_MB    size of the large file of files, in MiB (1024; it lies in the sandbox's memory)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
 # Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
@@ -75,7 +76,9 @@ build() {
     cc $flags "$here/client/into.c" -o "$bin/into"
     cc $flags "$here/client/raw.c" -o "$bin/raw"
     cp "$library"/libsbx.so* "$bin/"
-    cc $flags -I"$top/include" "$here/host.c" -o "$bin/host" -L"$bin" -lsbx -Wl,-rpath,"$bin"
+    for program in host files; do
+        cc $flags -I"$top/include" "$here/$program.c" -o "$bin/$program" -L"$bin" -lsbx -Wl,-rpath,"$bin"
+    done
 }
 
 # An ordinary user's command, in this process: call it in a subshell or in the background.
@@ -98,11 +101,11 @@ clean_up() {
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress
+[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files
 for what in "$@"; do
     case $what in
-    start | terminate | exec | tunnel | tls | memory | egress) ;;
-    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress" ;;
+    start | terminate | exec | tunnel | tls | memory | egress | files) ;;
+    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}
