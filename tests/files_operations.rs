@@ -217,6 +217,9 @@ fn an_operation_ends_when_asked_late_or_dropped() {
     let error = late.wait(PATIENCE).unwrap_err();
     assert_eq!(error.code(), Code::TimedOut, "{error}");
     assert!(late.has_ended());
+    let (quiet, _writer) = std::io::pipe().unwrap();
+    let error = sandbox.upload_file("/tmp/b", quiet.as_fd(), &soon).unwrap_err();
+    assert_eq!(error.code(), Code::TimedOut, "{error}");
     drop(begin(&sandbox, FileRequest::Upload("/tmp/c".into())));
     let watch = begin(&sandbox, FileRequest::Watch("/tmp".into()));
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
@@ -258,10 +261,11 @@ fn an_operation_ends_with_its_sandbox() {
             let error = operation.wait(Some(Duration::ZERO)).unwrap_err();
             assert_eq!(error.code(), Code::State, "{error}");
         }
-        drop(writer);
+        // Nothing came from the pipe, and still nobody waits for it.
         let error = blocked.join().unwrap().unwrap_err();
         assert_eq!(error.code(), Code::State, "{error}");
     });
+    drop(writer);
     let error = sandbox.read_file("/tmp/z", &plain()).unwrap_err();
     assert_eq!(error.code(), Code::State, "{error}");
 }

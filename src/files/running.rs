@@ -1,6 +1,6 @@
 //! An operation in the control thread's hands.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -41,6 +41,9 @@ pub(crate) struct Running {
     timeout: Option<Duration>,
     channel: Channel,
     pump: Option<Pump>,
+    /// Closed when it ends: who moves its bytes in a thread of the host's waits for that, too, whatever the helper
+    /// does with its end of the stream.
+    bell: Option<io::PipeWriter>,
     outcome: Option<Outcome>,
     /// The helper has closed its socket: it has ended.
     left: bool,
@@ -97,11 +100,19 @@ impl Running {
             timeout: options.timeout,
             channel: Channel::with_limit(ours, LONGEST),
             pump,
+            bell: None,
             outcome: None,
             left: false,
             progress: Arc::new(Progress::new(title, host)),
             sender,
         })
+    }
+
+    /// What ends when it does.
+    pub(super) fn bell(&mut self) -> Result<io::PipeReader> {
+        let (reader, writer) = io::pipe().context("a pipe for an operation's end")?;
+        self.bell = Some(writer);
+        Ok(reader)
     }
 
     /// Its own number, never used twice.
@@ -244,7 +255,8 @@ impl Running {
     }
 
     /// It has ended: its descriptors go first, then the host is told.
-    pub(super) fn finish(self, result: Result<Answer>) {
+    pub(super) fn finish(mut self, result: Result<Answer>) {
+        drop(self.bell.take());
         let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
         let mut event = Event::new(EventKind::FileDone);
         if let Err(error) = &result {

@@ -1,6 +1,6 @@
 //! What a sandbox offers to do with its files.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +22,15 @@ impl Sandbox {
         options: &FileOptions,
         cookie: Option<u64>,
     ) -> Result<FileOperation> {
+        self.start_file(self.prepare_file(request, options, cookie)?)
+    }
+
+    fn prepare_file(
+        &self,
+        request: FileRequest,
+        options: &FileOptions,
+        cookie: Option<u64>,
+    ) -> Result<Running> {
         match self.state() {
             State::Running => {}
             State::Starting => {
@@ -32,7 +41,10 @@ impl Sandbox {
                 return Err(Error::new(Code::State, format!("sandbox {} has ended", self.id())));
             }
         }
-        let running = Running::prepare(self.shared(), request, options, cookie)?;
+        Running::prepare(self.shared(), request, options, cookie)
+    }
+
+    fn start_file(&self, running: Running) -> Result<FileOperation> {
         let (number, progress) = (running.number(), Arc::clone(running.progress()));
         self.control().send(Command::File(Box::new(running)))?;
         Ok(FileOperation::new(number, progress, self.control().clone()))
@@ -132,8 +144,11 @@ impl Sandbox {
     }
 
     fn out(&self, request: FileRequest, to: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
-        let operation = self.begin_file(request, options, None)?;
-        let copied = copy::out(operation.open_stream()?, to, options.limit.unwrap_or(u64::MAX));
+        let mut running = self.prepare_file(request, options, None)?;
+        let bell = running.bell()?;
+        let operation = self.start_file(running)?;
+        let limit = options.limit.unwrap_or(u64::MAX);
+        let copied = copy::out(operation.open_stream()?, to, bell.as_fd(), limit);
         match copied {
             Ok(()) => operation.wait(None),
             // Dropping it ends it.
@@ -142,9 +157,11 @@ impl Sandbox {
     }
 
     fn into(&self, request: FileRequest, from: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
-        let operation = self.begin_file(request, options, None)?;
+        let mut running = self.prepare_file(request, options, None)?;
+        let bell = running.bell()?;
+        let operation = self.start_file(running)?;
         let stream = operation.open_stream()?;
-        if let Err(error) = copy::into(from, &stream) {
+        if let Err(error) = copy::into(from, &stream, bell.as_fd()) {
             // Before the stream's end is seen: what was sent so far is not the whole.
             operation.cancel();
             let _ = operation.wait(None);

@@ -10,8 +10,9 @@ use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId};
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
-/// What each needs: both ends of the socket for its outcome and of its stream, until init has taken theirs.
-const DESCRIPTORS: usize = 4;
+/// What each needs: both ends of the socket for its outcome and of its stream, until init has taken theirs, and
+/// a bell.
+const DESCRIPTORS: usize = 5;
 
 #[derive(Debug)]
 struct Place {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::operation::{Answer, CHANGES, Progress};
 use super::table::{Ended, Table};
-use super::{FileOptions, FileRequest, Running};
+use super::{FileOptions, FileRequest, Running, copy};
 use crate::config::Config;
 use crate::error::{Code, Result};
 use crate::keeper::wire::files::{Change, ChangeKind, Entry, Outcome, Stat, Step, Totals};
@@ -31,22 +31,24 @@ struct Rig {
     helper: Option<OwnedFd>,
     stream: Option<UnixStream>,
     ended: Option<Ended>,
+    bell: Option<std::io::PipeReader>,
 }
 
 impl Rig {
     fn new(request: FileRequest, options: &FileOptions) -> Self {
         let shared = Shared::new(1, SandboxId::random().unwrap(), Config::new()).unwrap();
-        let running = Running::prepare(&Arc::new(shared), request, options, None).unwrap();
+        let mut running = Running::prepare(&Arc::new(shared), request, options, None).unwrap();
+        let bell = Some(running.bell().unwrap());
         let progress = Arc::clone(running.progress());
         let (mut reactor, mut table) = (Reactor::new().unwrap(), Table::new(Kind(4)));
         let mut fds = Vec::new();
-        table.start(&mut reactor, &Budget::new(4), running, |running, _| {
+        table.start(&mut reactor, &Budget::new(5), running, |running, _| {
             fds = running.order().unwrap().fds;
             Some(7)
         });
         let mut fds = fds.into_iter();
         let (helper, stream) = (fds.next(), fds.next().map(UnixStream::from));
-        Self { reactor, table, progress, helper, stream, ended: None }
+        Self { reactor, table, progress, helper, stream, ended: None, bell }
     }
 
     /// What the control thread does in one turn.
@@ -288,6 +290,28 @@ fn what_the_host_gets_stays_its_own() {
     let mut text = [0; 6];
     File::from(ours).read_exact(&mut text).unwrap();
     assert_eq!(&text, b"before");
+}
+
+#[test]
+fn a_host_that_waits_for_a_helper_that_does_nothing_waits_no_longer_than_it_wants() {
+    let options = FileOptions { timeout: Some(Duration::from_millis(20)), ..FileOptions::default() };
+    for up in [false, true] {
+        let path = "/a".into();
+        let request = if up { FileRequest::Upload(path) } else { FileRequest::Download(path) };
+        let mut rig = Rig::new(request, &options);
+        let (ours, bell) = (rig.progress.take_stream().unwrap(), rig.bell.take().unwrap());
+        let (quiet, _writer) = std::io::pipe().unwrap();
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        let waiting = std::thread::spawn(move || {
+            if up {
+                copy::into(quiet.as_fd(), &ours, bell.as_fd())
+            } else {
+                copy::out(ours, null.as_fd(), bell.as_fd(), 9)
+            }
+        });
+        assert_eq!(rig.failure(), Code::TimedOut);
+        waiting.join().unwrap().unwrap();
+    }
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
