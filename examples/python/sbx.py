@@ -183,28 +183,36 @@ class _Event(ctypes.Structure):
 # this, and the structs, with the header.
 _FUNCTIONS = {
     ">u": "abi_version",
-    ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new",
-    "h>v": "queue_free policy_free config_free sandbox_free sandbox_list_free tunnel_map_free",
+    ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new exec_config_new",
+    "h>v": "queue_free policy_free config_free sandbox_free sandbox_list_free tunnel_map_free exec_config_free "
+    "process_free",
     "h>s": "sandbox_id",
     "h": "sandbox_state tunnel_map_count",
-    "he": "queue_open_fd config_check terminate sandbox_failure",
-    "hs": "policy_allow_cidr policy_allow_domain config_set_workdir config_set_user config_set_name config_set_rootfs config_add_tls_name",
-    "hss": "config_set_env config_mount_read_only config_mount_writable",
+    "he": "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure",
+    "hs": "policy_allow_cidr policy_allow_domain config_set_workdir config_set_user config_set_name config_set_rootfs "
+    "config_add_tls_name exec_config_set_workdir exec_config_set_user",
+    "hss": "config_set_env config_set_secret config_mount_read_only config_mount_writable exec_config_set_env "
+    "exec_config_set_secret",
     "hh": "config_set_policy",
-    "hhQ": "config_set_queue",
-    "hq": "config_set_timeout_ms",
-    "hu": "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port",
+    "hhQ": "config_set_queue exec_config_set_queue",
+    "hq": "config_set_timeout_ms config_set_idle_timeout_ms exec_config_set_timeout_ms",
+    "hQ": "config_set_memory config_set_disk",
+    "hi": "config_set_limit_mode",
+    "huu": "exec_config_set_pty",
+    "huue": "process_resize",
+    "hu": "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port "
+    "config_set_cpu config_set_max_processes config_set_max_open_files",
     "hu>s": "tunnel_map_host tunnel_map_url tunnel_map_ca_pem tunnel_map_spki_sha256",
     "huq": "config_set_tcp_probe",
     "hue": "connect",
-    "hii": "config_set_stream",
-    "hie": "signal sandbox_open_fd",
+    "hii": "config_set_stream exec_config_set_stream",
+    "hie": "signal sandbox_open_fd process_signal process_open_fd",
     "hz": "tunnel_map_container_port",
-    "h&z": "config_set_command config_set_inbound_cidr_allowlist",
+    "h&z": "config_set_command exec_config_set_command config_set_inbound_cidr_allowlist",
     "h&zq": "config_set_exec_probe",
     "u&e": "queue_new",
     "h&e": "runtime_sandboxes queue_next",
-    "hh&e": "create_begin",
+    "hh&e": "create_begin exec_begin",
     "hqe": "wait_ready",
     "hq&e": "tunnels",
 }
@@ -247,9 +255,9 @@ def _load() -> ctypes.CDLL:
 
 
 _library = _load()
-_STARTED, _FAILED, _READY, _EXITED = 1, 2, 3, 4
+_STARTED, _FAILED, _READY, _EXITED, _PROCESS_EXITED, _PROCESS_STARTED = 1, 2, 3, 4, 5, 10
 _TIMED_OUT_REASON, _ENDED_FROM_OUTSIDE = 3, (4, 5, 6, 7)
-_STREAM_DESCRIPTOR, _STREAM_MERGED = 1, 2
+_STREAM_DESCRIPTOR, _TERMINAL, _LIMITS_WATCHDOG = 1, 3, 1
 
 
 def _call(name: str, *arguments: Any) -> int:
@@ -373,38 +381,38 @@ def _settle(future: Future[Any], result: object = None) -> None:
 
 
 class _Life:
-    """What is known of a sandbox from its events."""
+    """What is known of a sandbox, or of a program executed in one, from its events."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: str = "sandbox_failure") -> None:
+        self.failure = failure
+        self.begun = threading.Lock()  # held while it is being begun: its handle isn't there yet
         self.started, self.ready, self.exited = _future(), _future(), _future()
         self.handle = ctypes.c_void_p()
-        self.id = ""
+        self.what = ""
         self.kept: Sandbox | None = None  # a detached sandbox, until its end
 
     def happened(self, event: _Event) -> bool:
         """Whether that was the last event."""
-        if event.kind == _STARTED:
+        with self.begun:
+            handle = self.handle
+        if event.kind in (_STARTED, _PROCESS_STARTED):
             _settle(self.started)
         elif event.kind == _READY:
             _settle(self.ready)
-        elif event.kind == _FAILED:
+        elif event.kind in (_FAILED, _EXITED, _PROCESS_EXITED):
+            ended: Error = ConflictError(f"{self.what} has ended")
             try:
-                _call("sandbox_failure", self.handle)
-                failure = Error(event.detail.decode("utf-8", "replace"), event.code)
-            except Error as error:
-                failure = error
+                if event.kind == _FAILED or event.code < 0:
+                    _call(self.failure, handle)
+                _settle(self.exited, (event.code, event.reason))
+            except Error as failure:
+                ended = failure
             for future in (self.started, self.ready, self.exited):
-                _settle(future, failure)
-            return True
-        elif event.kind == _EXITED:
-            ended = ConflictError(f"sandbox {self.id} has ended")
-            _settle(self.exited, (event.code, event.reason))
-            _settle(self.started, ended)
-            _settle(self.ready, ended)
+                _settle(future, ended)
             self.kept = None
             return True
         elif event.detail:
-            log.warning("sandbox %s: %s", self.id, event.detail.decode("utf-8", "replace"))
+            log.warning("%s: %s", self.what, event.detail.decode("utf-8", "replace"))
         return False
 
 
@@ -441,14 +449,17 @@ class _Hub:
             threading.Thread(target=make, name="libsbx-python", daemon=True).start()
         return self._runtime
 
-    def listen(self, happened: Callable[[_Event], bool]) -> int:
-        """A number for a config: its events go there until one was the last."""
+    def begin(self, life: _Life, how: str, on: ctypes.c_void_p | None, config: _Made) -> None:
+        """Begins what this config asks for; its events are that life's."""
         cookie = next(self._cookies)
-        self._lives[cookie] = happened
-        return cookie
-
-    def forget(self, cookie: int) -> None:
-        self._lives.pop(cookie, None)
+        self._lives[cookie] = life.happened
+        config.set("set_queue", self.queue, cookie)
+        try:
+            with life.begun:
+                _call(how, on, config.handle, ctypes.byref(life.handle))
+        except BaseException:
+            del self._lives[cookie]
+            raise
 
     def watch(self, fd: int, events: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -480,7 +491,7 @@ class _Hub:
         while _call("queue_next", self.queue, ctypes.byref(event)) == 1:
             happened = self._lives.get(event.cookie)
             if happened is not None and happened(event):
-                self.forget(event.cookie)
+                self._lives.pop(event.cookie, None)
 
 
 _hub: _Hub | None = None
@@ -536,7 +547,10 @@ class StreamReader(Generic[T]):
         self._unread = bytearray()
         self._reading = self._paused = self._eof = False
         self._waiting: list[Future[Any]] = []
-        hub.watch(fd, select.EPOLLIN, self._readable)
+        if fd < 0:
+            self._eof = True
+        else:
+            hub.watch(fd, select.EPOLLIN, self._readable)
 
     @_both
     def read(self) -> _Steps[T]:
@@ -624,8 +638,8 @@ class StreamReader(Generic[T]):
 class StreamWriter:
     """What a program reads: write() and write_eof() collect, drain() sends."""
 
-    def __init__(self, hub: _Hub, fd: int) -> None:
-        self._hub = hub
+    def __init__(self, hub: _Hub, fd: int, terminal: bool = False) -> None:
+        self._hub, self._terminal = hub, terminal
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
         weakref.finalize(self, self._socket.close)
@@ -638,6 +652,8 @@ class StreamWriter:
         self._unsent += data.encode() if isinstance(data, str) else data
 
     def write_eof(self) -> None:
+        if self._terminal and not self._eof:
+            self._unsent += b"\x04"  # Ctrl-D; the end of the stream would hang up
         self._eof = True
 
     @_both
@@ -655,7 +671,7 @@ class StreamWriter:
                     yield writable, None
                 finally:
                     self._hub.unwatch(self._socket.fileno())
-        if self._eof and self._socket.fileno() >= 0:
+        if self._eof and not self._terminal and self._socket.fileno() >= 0:
             # A forked child may have a copy: closing ours alone would not end the stream.
             self._socket.shutdown(socket.SHUT_WR)
             self._socket.close()
@@ -790,9 +806,7 @@ class Probe:
 _NOT_HERE = {
     "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
-    "cpu memory": "this version has no limits: put this process into a cgroup",
-    "idle_timeout": "this version has none: use timeout=",
-    "pty pty_info": "this version has none",
+    "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
     "custom_domain": "tunnels are on 127.0.0.1; tls_names= adds names to their certificate",
     "verbose": 'set the level of the logger "sbx"',
     "gpu cloud region runtime proxy client environment_name include_oidc_identity_token experimental_options "
@@ -800,13 +814,13 @@ _NOT_HERE = {
 }
 
 
-def _refuse_others(function: str, others: Mapping[str, object]) -> None:
+def _refuse_others(others: Mapping[str, object]) -> None:
     reasons = {name: reason for names, reason in _NOT_HERE.items() for name in names.split()}
     for name, value in others.items():
         if name not in reasons:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+            raise TypeError(f"Sandbox.create() got an unexpected keyword argument {name!r}")
         if value:
-            raise UnimplementedError(f"{function}({name}=...) is not supported: {reasons[name]}")
+            raise UnimplementedError(f"Sandbox.create({name}=...) is not supported: {reasons[name]}")
 
 
 def _program(arguments: Sequence[str], rootfs: object = None) -> Sequence[str]:
@@ -819,6 +833,53 @@ def _program(arguments: Sequence[str], rootfs: object = None) -> Sequence[str]:
 
 # ---- sandboxes -------------------------------------------------------------------------------------------------------
 
+
+class ContainerProcess:
+    """A program started by Sandbox.exec(). It runs on if this object is lost."""
+
+    def __init__(self, hub: _Hub, life: _Life, streams: Mapping[int, bool], terminal: bool, text: bool, by_line: bool):
+        self._life = life
+        weakref.finalize(self, _library.sbx_process_free, life.handle)
+        if terminal:
+            shared = _call("process_open_fd", life.handle, _TERMINAL)
+            self.stdin = StreamWriter(hub, os.dup(shared), terminal=True)
+            fds = {1: shared}
+        else:
+            fds = {
+                stream: _call("process_open_fd", life.handle, stream) for stream, wanted in streams.items() if wanted
+            }
+            self.stdin = StreamWriter(hub, fds[0])
+        self.stdout: StreamReader[Any] = StreamReader(hub, fds.get(1, -1), text, by_line)
+        self.stderr: StreamReader[Any] = StreamReader(hub, fds.get(2, -1), text, by_line)
+
+    @_both
+    def wait(self) -> _Steps[int]:
+        """Waits for the program's end and returns its code; -1 if its time ran out."""
+        yield self._life.exited, None
+        return self.returncode
+
+    @_both
+    def poll(self) -> _Steps[int | None]:
+        """The code, or None while the program runs."""
+        return self.returncode if self._life.exited.done() else None
+        yield
+
+    @property
+    def returncode(self) -> int:
+        if not self._life.exited.done():
+            raise InvalidError("You must call wait() before accessing the returncode; poll() tells whether it runs.")
+        code, reason = self._life.exited.result()
+        return -1 if reason == _TIMED_OUT_REASON else code
+
+    def send_signal(self, signal: int) -> None:
+        """Sends the program, and what it has started, a signal."""
+        _call("process_signal", self._life.handle, signal)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Gives the program's terminal another size."""
+        _call("process_resize", self._life.handle, rows, columns)
+
+
 _sandboxes: weakref.WeakValueDictionary[str, Sandbox] = weakref.WeakValueDictionary()
 
 
@@ -830,6 +891,9 @@ def _create(
     env: Mapping[str, str | None] | None = None,
     secrets: Iterable[Secret] | None = None,
     timeout: int = 300,
+    idle_timeout: int | None = None,
+    cpu: float | tuple[float, float] | None = None,
+    memory: int | tuple[int, int] | None = None,
     workdir: str | None = None,
     block_network: bool = False,
     outbound_cidr_allowlist: Sequence[str] | None = None,
@@ -845,14 +909,19 @@ def _create(
     mounts: Mapping[str, str | os.PathLike[str]] | None = None,
     writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None,
     tls_names: Sequence[str] = (),
+    memory_watchdog: bool = False,
+    max_processes: int | None = None,
+    max_open_files: int | None = None,
+    disk: int | None = None,
     **others: Any,
 ) -> _Steps[Sandbox]:
     """Creates a sandbox and returns once its program was started.
 
     The parameters and their defaults are Modal's, and these: `user`, `rootfs` (a directory), `mounts` and
-    `writable_mounts` (place inside -> path on the host), `tls_names` (further names of the certificate).
+    `writable_mounts` (place inside -> path on the host), `tls_names` (further names of the certificate), `memory_watchdog`
+    (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk` (MiB of files).
     """
-    _refuse_others("Sandbox.create", others)
+    _refuse_others(others)
     if cidr_allowlist is not None:
         if outbound_cidr_allowlist is not None:
             raise InvalidError("Cannot specify both `cidr_allowlist` and `outbound_cidr_allowlist`.")
@@ -870,20 +939,25 @@ def _create(
     hub = _the_hub()
     life = _Life()
     with _Made("config", "new") as config:
-        argv = _array(_program(args, rootfs))
-        config.set("set_command", argv, len(argv))
-        variables = {key: value for secret in secrets or () for key, value in secret._values.items()}
-        variables.update({key: value for key, value in (env or {}).items() if value is not None})
-        for key, value in variables.items():
-            config.set("set_env", key, value)
-        for setting, text in (("workdir", workdir), ("user", user), ("name", name), ("rootfs", rootfs)):
-            if text is not None:
-                config.set("set_" + setting, text)
+        _fill(config, _program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)
         for place, source in (mounts or {}).items():
             config.set("mount_read_only", source, place)
         for place, source in (writable_mounts or {}).items():
             config.set("mount_writable", source, place)
         config.set("set_timeout_ms", _milliseconds(timeout))
+        if idle_timeout is not None:
+            config.set("set_idle_timeout_ms", _milliseconds(idle_timeout))
+        for limit, most, unit in (
+            ("cpu", cpu, 1000),
+            ("memory", memory, 1 << 20),
+            ("disk", disk, 1 << 20),
+            ("max_processes", max_processes, 1),
+            ("max_open_files", max_open_files, 1),
+        ):
+            if most is not None:
+                config.set("set_" + limit, _limit(limit, most, unit))
+        if memory_watchdog:
+            config.set("set_limit_mode", _LIMITS_WATCHDOG)
         for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
             for port in ports:
                 config.set(f"add_{kind}_port", _port(port))
@@ -901,23 +975,19 @@ def _create(
             config.set("set_exec_probe", command, len(command), readiness_probe.interval_ms)
         elif readiness_probe is not None:
             config.set("set_tcp_probe", _port(readiness_probe.tcp_port), readiness_probe.interval_ms)
-        for stream in range(3):
+        for stream in range(3 if args else 0):
             config.set("set_stream", stream, _STREAM_DESCRIPTOR)
         _call("config_check", config.handle)
         yield hub.runtime(), None
-        cookie = hub.listen(life.happened)
-        config.set("set_queue", hub.queue, cookie)
-        try:
-            _call("create_begin", None, config.handle, ctypes.byref(life.handle))
-        except BaseException:
-            hub.forget(cookie)
-            raise
-    life.id = _text("sandbox_id", life.handle) or ""
-    sandbox = Sandbox(hub, life, name, tags or {})
+        hub.begin(life, "create_begin", None, config)
+    object_id = _text("sandbox_id", life.handle) or ""
+    life.what = f"sandbox {object_id}"
+    sandbox = Sandbox(hub, life, object_id, name, tags or {})
     try:
         yield life.started, None
-        sandbox._stdout = StreamReader(hub, _call("sandbox_open_fd", life.handle, 1), by_line=True)
-        sandbox._stderr = StreamReader(hub, _call("sandbox_open_fd", life.handle, 2), by_line=True)
+        out, err = [_call("sandbox_open_fd", life.handle, stream) if args else -1 for stream in (1, 2)]
+        sandbox._stdout = StreamReader(hub, out, by_line=True)
+        sandbox._stderr = StreamReader(hub, err, by_line=True)
     except BaseException:
         sandbox._close()
         raise
@@ -929,9 +999,9 @@ class Sandbox:
     """A running sandbox, made by Sandbox.create(). Leaving a `with` block ends it, and so does losing the last reference
     to it, unless it was detached; this process's end does in any case."""
 
-    def __init__(self, hub: _Hub, life: _Life, name: str | None, tags: Mapping[str, str]) -> None:
+    def __init__(self, hub: _Hub, life: _Life, object_id: str, name: str | None, tags: Mapping[str, str]) -> None:
         self._hub, self._life, self.name = hub, life, name
-        self.object_id = life.id
+        self.object_id = object_id
         self._tags = dict(tags)
         self._attached = True
         self._tunnels: dict[int, Tunnel] | None = None
@@ -1094,6 +1164,45 @@ class Sandbox:
         return self._stderr
 
     @_both
+    def exec(
+        self,
+        *args: str,
+        stdout: StreamType = StreamType.PIPE,
+        stderr: StreamType = StreamType.PIPE,
+        timeout: float | None = None,
+        workdir: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        secrets: Iterable[Secret] | None = None,
+        text: bool = True,
+        bufsize: int = -1,
+        pty: bool = False,
+        user: str | None = None,
+    ) -> _Steps[ContainerProcess]:
+        """Starts a program in the sandbox. Streams give text as it comes, lines with bufsize=1, bytes with text=False;
+        with pty=True the program has a terminal of 24 lines and 80 columns in their place."""
+        if StreamType.STDOUT in (stdout, stderr):
+            raise UnimplementedError("StreamType.STDOUT is not supported: read the stream and print it")
+        if bufsize not in (-1, 1) or (bufsize == 1 and not text):
+            raise InvalidError("bufsize must be -1, or 1 for lines of text")
+        handle = self._use()
+        life = _Life("process_failure")
+        streams = {0: True, 1: stdout is StreamType.PIPE, 2: stderr is StreamType.PIPE}
+        with _Made("exec_config", "new") as config:
+            _fill(config, _program(args), env, secrets, workdir=workdir, user=user)
+            if timeout is not None:
+                config.set("set_timeout_ms", _milliseconds(timeout))
+            if pty:
+                config.set("set_pty", 24, 80)
+            for stream, wanted in () if pty else streams.items():
+                config.set("set_stream", stream, _STREAM_DESCRIPTOR if wanted else 0)
+            _call("exec_config_check", config.handle)
+            life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
+            self._hub.begin(life, "exec_begin", handle, config)
+        process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
+        yield life.started, None
+        return process
+
+    @_both
     def get_tags(self) -> _Steps[dict[str, str]]:
         self._use()
         return dict(self._tags)
@@ -1120,6 +1229,36 @@ def _policy(blocked: bool, ranges: Sequence[str] | None, domains: Sequence[str] 
     for domain in domains or ():
         policy.set("allow_domain", domain)
     return policy
+
+
+def _fill(
+    config: _Made,
+    command: Sequence[str],
+    env: Mapping[str, str | None] | None,
+    secrets: Iterable[Secret] | None,
+    **texts: object,
+) -> None:
+    """What a sandbox's program and executed ones have in common. Without a command a sandbox waits for exec()."""
+    if command:
+        argv = _array(command)
+        config.set("set_command", argv, len(argv))
+    for secret in secrets or ():
+        for key, value in secret._values.items():
+            config.set("set_secret", key, value)
+    for key, variable in (env or {}).items():
+        if variable is not None:
+            config.set("set_env", key, variable)
+    for setting, text in texts.items():
+        if text is not None:
+            config.set("set_" + setting, text)
+
+
+def _limit(name: str, value: object, unit: int) -> int:
+    """Of (request, limit) the limit: nobody else is here whom a request could be weighed against."""
+    limit = value[1] if isinstance(value, tuple) and len(value) == 2 else value
+    if not isinstance(limit, (int, float)) or not 0 < limit <= 1 << 20:
+        raise InvalidError(f"{name} must be a number up to {1 << 20}, or a pair (request, limit), got: {value!r}")
+    return round(limit * unit)
 
 
 def _milliseconds(seconds: object) -> int:

@@ -222,6 +222,101 @@ for port in (1003, 1002, 1001):
                 sb.wait_until_ready()
 
 
+class Exec(unittest.TestCase):
+    def setUp(self):
+        self.sb = sbx.Sandbox.create(env={"A": "sandbox", "B": "sandbox"})
+        self.addCleanup(self.sb.close)
+
+    def test_a_sandbox_without_a_command_waits_for_programs(self):
+        self.assertIsNone(self.sb.poll())
+        process = self.sb.exec("sh", "-c", "cat; echo err >&2; exit 3")
+        self.assertIsNone(process.poll())
+        with self.assertRaises(sbx.InvalidError):
+            process.returncode
+        process.stdin.write("in\n")
+        process.stdin.write_eof()
+        process.stdin.drain()
+        self.assertEqual((process.stdout.read(), process.stderr.read(), process.wait()), ("in\n", "err\n", 3))
+        self.assertEqual((process.poll(), process.returncode), (3, 3))
+
+    def test_settings(self):
+        secret = sbx.Secret.from_dict({"B": "secret", "C": "secret"})
+        script = "echo $A $B $C; pwd; id -u"
+        process = self.sb.exec("sh", "-c", script, env={"C": "own"}, secrets=[secret], workdir="/tmp", user="99")
+        self.assertEqual(process.stdout.read(), "sandbox secret own\n/tmp\n99\n")
+
+    def test_pieces_lines_and_bytes(self):
+        script = "printf 'a\\nb'"
+        self.assertEqual(list(self.sb.exec("sh", "-c", script, bufsize=1).stdout), ["a\n", "b"])
+        self.assertEqual(self.sb.exec("sh", "-c", script, text=False).stdout.read(), b"a\nb")
+        self.assertEqual("".join(self.sb.exec("sh", "-c", script).stdout), "a\nb")
+        thrown_away = self.sb.exec("sh", "-c", script, stdout=sbx.StreamType.DEVNULL)
+        self.assertEqual((thrown_away.stdout.read(), thrown_away.wait()), ("", 0))
+        with self.assertRaises(sbx.UnimplementedError):
+            self.sb.exec("true", stdout=sbx.StreamType.STDOUT)
+
+    def test_ends(self):
+        self.assertEqual(self.sb.exec("sleep", "1000", timeout=0.3).wait(), -1)
+        process = self.sb.exec("sleep", "1000")
+        process.send_signal(signal.SIGKILL)
+        self.assertEqual(process.wait(), 137)
+        with self.assertRaises(sbx.ExecutionError) as caught:
+            self.sb.exec("no-such-program")
+        self.assertIn("no-such-program", str(caught.exception))
+        with self.assertRaises(sbx.InvalidError):
+            self.sb.exec()
+        last = self.sb.exec("sleep", "1000")
+        self.sb.terminate(wait=True)
+        self.assertEqual(last.wait(), 137)
+        with self.assertRaises(sbx.ConflictError):
+            self.sb.exec("true")
+
+    def test_a_terminal(self):
+        process = self.sb.exec("sh", "-c", "tty >/dev/null && read line && stty size && echo got $line; cat", pty=True)
+        process.resize(33, 111)
+        process.stdin.write("typed\n")
+        process.stdin.write_eof()
+        process.stdin.drain()
+        shown = process.stdout.read()
+        self.assertIn("33 111", shown)
+        self.assertIn("got typed", shown)
+        self.assertEqual((process.stderr.read(), process.wait()), ("", 0))
+
+    def test_asyncio(self):
+        async def one(number):
+            process = await self.sb.exec.aio("sh", "-c", f"echo {number}; exit {number}")
+            return [piece async for piece in process.stdout], await process.wait.aio()
+
+        async def main():
+            return await asyncio.gather(*map(one, range(20)))
+
+        self.assertEqual(asyncio.run(main()), [([f"{number}\n"], number) for number in range(20)])
+
+
+class Limits(unittest.TestCase):
+    def test_processes_and_files(self):
+        with sbx.Sandbox.create("sh", "-c", "ulimit -n", max_open_files=123, max_processes=50) as sb:
+            self.assertEqual(sb.stdout.read(), "123\n")
+
+    def test_idle(self):
+        sb = sbx.Sandbox.create(idle_timeout=0.5)
+        with self.assertRaises(sbx.SandboxTerminatedError):
+            sb.wait()
+        self.assertEqual(sb.returncode, 124)
+
+    def test_memory(self):
+        # Held by the kernel where that is possible, else by the keeper's own eyes: the sandbox ends in any case.
+        program = "data = []\nwhile True: data.append(bytearray(b'x' * (8 << 20)))"
+        sb = sbx.Sandbox.create("python3", "-c", program, memory=(64, 128), memory_watchdog=True)
+        with self.assertRaises(sbx.SandboxTerminatedError):
+            sb.wait()
+
+    def test_what_is_no_limit(self):
+        for settings in (dict(memory=0), dict(memory="1G"), dict(cpu=-1), dict(cpu=(1, 2, 3)), dict(max_processes=0)):
+            with self.subTest(settings=settings), self.assertRaises(sbx.InvalidError):
+                sleeper(**settings)
+
+
 class Many(unittest.TestCase):
     def test_threads(self):
         codes = [None] * 12
