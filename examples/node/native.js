@@ -35,29 +35,39 @@ export function invalid(message) {
 // s a text, v nothing; the others are integers.
 export const FUNCTIONS = {
   ">u": "abi_version",
-  ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new",
-  "h>v": "queue_free policy_free config_free sandbox_free sandbox_list_free tunnel_map_free",
+  ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new exec_config_new",
+  "h>v":
+    "queue_free policy_free config_free sandbox_free sandbox_list_free tunnel_map_free exec_config_free process_free",
   "h>s": "sandbox_id",
   h: "sandbox_state tunnel_map_count",
-  he: "queue_open_fd config_check terminate sandbox_failure",
+  he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure",
   hs:
     "policy_allow_cidr policy_deny_cidr policy_allow_domain config_set_workdir config_set_user config_set_name " +
-    "config_set_rootfs config_add_tls_name",
-  hss: "config_set_env config_mount_read_only config_mount_writable",
+    "config_set_rootfs config_add_tls_name exec_config_set_workdir exec_config_set_user",
+  hss:
+    "config_set_env config_set_secret config_mount_read_only config_mount_writable exec_config_set_env " +
+    "exec_config_set_secret",
   hh: "config_set_policy",
-  hhQ: "config_set_queue",
-  hq: "config_set_timeout_ms",
-  hu: "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port",
+  hhQ: "config_set_queue exec_config_set_queue",
+  hq: "config_set_timeout_ms config_set_idle_timeout_ms exec_config_set_timeout_ms",
+  hQ: "config_set_memory config_set_disk",
+  hi: "config_set_limit_mode",
+  hu:
+    "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port config_set_cpu " +
+    "config_set_max_processes config_set_max_open_files",
+  huu: "exec_config_set_pty",
+  huue: "process_resize",
   "hu>s": "tunnel_map_host tunnel_map_url tunnel_map_ca_pem tunnel_map_spki_sha256",
   huq: "config_set_tcp_probe",
-  hii: "config_set_stream",
-  hie: "signal sandbox_open_fd",
+  hii: "config_set_stream exec_config_set_stream",
+  hie: "signal sandbox_open_fd process_signal process_open_fd",
+  hiqe: "stop",
   hz: "tunnel_map_container_port",
-  "h&z": "config_set_command config_set_inbound_cidr_allowlist",
+  "h&z": "config_set_command exec_config_set_command config_set_inbound_cidr_allowlist",
   "h&zq": "config_set_exec_probe",
   "u&e": "queue_new",
   "h&e": "runtime_sandboxes queue_next",
-  "hh&e": "create_begin",
+  "hh&e": "create_begin exec_begin",
   hqe: "wait_ready",
   "hq&e": "tunnels",
 };

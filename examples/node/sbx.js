@@ -20,10 +20,14 @@ const EVENTS = {
   7: "policyApplied",
   8: "limit",
   9: "portListening",
+  10: "processStarted",
   11: "fileDone",
+  12: "fileChanged",
 };
 const REASONS = [, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost"];
 const STREAMS = { ignore: 0, pipe: 1, merged: 2 };
+const TERMINAL = 3;
+const LIMITS_WATCHDOG = 1;
 const ETIMEDOUT = -1004;
 const AT_ONCE = 64; // events, before others have their turn
 
@@ -109,7 +113,7 @@ function told(event) {
     time: field("time_ms"),
     lost: field("lost"),
     code: field("code"),
-    reason: kind === "exited" ? REASONS[field("reason")] : field("reason"),
+    reason: kind === "exited" || kind === "processExited" ? REASONS[field("reason")] : field("reason"),
     rule: field("rule"),
     protocol: field("protocol"),
     port: field("port"),
@@ -127,7 +131,7 @@ function deferred() {
   return result;
 }
 
-/** What is known of a sandbox from its events. It doesn't keep the sandbox's object alive. */
+/** What is known of a sandbox, or of a program executed in one, from its events. It doesn't keep the object alive. */
 class Life {
   started = deferred();
   ready = deferred();
@@ -135,34 +139,44 @@ class Life {
   exit = null;
   over = false;
   handle = 0;
-  id = "";
+  what = "";
   listeners = new Set();
+
+  constructor(failure) {
+    this.failure = failure;
+  }
 
   /** Whether that was the last event. */
   happened(event) {
-    if (event.kind === "started") this.started.resolve();
+    if (event.kind === "started" || event.kind === "processStarted") this.started.resolve();
     if (event.kind === "ready") this.ready.resolve();
-    if (event.kind === "exited") {
-      this.exit = { code: event.code, reason: event.reason };
-      this.exited.resolve(this.exit);
-    }
-    if (event.kind === "failed") this.#settle(this.failure(event));
-    if (event.kind === "exited") this.#settle(new SbxError(`sandbox ${this.id} has ended`, -1006));
+    if (["exited", "failed", "processExited"].includes(event.kind)) this.#end(event);
     for (const listener of this.listeners) listener(event);
     return this.over;
   }
 
-  #settle(error) {
+  #end({ code, reason }) {
     this.over = true;
+    let error = new SbxError(`${this.what} has ended`, -1006);
+    try {
+      if (code < 0) call(this.failure, this.handle);
+      this.exit = { code, reason };
+      this.exited.resolve(this.exit);
+    } catch (failure) {
+      error = failure;
+    }
     for (const waited of [this.started, this.ready, this.exited]) waited.reject(error);
   }
 
-  failure(event) {
+  /** Begins what a config asks for; its events come here. */
+  begin(how, on, config, set) {
+    const cookie = hub().listen(this);
+    set("set_queue", hub().queue, cookie);
     try {
-      call("sandbox_failure", this.handle);
-      return new SbxError(event.detail, event.code);
+      this.handle = open(how, on, config);
     } catch (error) {
-      return error;
+      hub().lives.delete(cookie);
+      throw error;
     }
   }
 }
@@ -202,26 +216,55 @@ function whole(value, what, least, most) {
 const port = (value, what) => whole(value, what, 1, 65535);
 const milliseconds = (value, what) => whole(value, what, 1, 2 ** 53 - 1);
 
-const OPTIONS = new Set(
-  (
-    "name env workdir user rootfs mounts writableMounts timeoutMs encryptedPorts h2Ports unencryptedPorts tlsNames " +
-    "inboundCidrAllowlist blockNetwork outboundCidrAllowlist outboundDomainAllowlist outboundCidrDenylist " +
-    "readinessProbe stdin stdout stderr signal"
-  ).split(" "),
-);
+const PROGRAM_OPTIONS = "env secrets workdir user timeoutMs stdin stdout stderr signal".split(" ");
+const EXEC_OPTIONS = [...PROGRAM_OPTIONS, "terminal"];
+const OPTIONS = [
+  ...PROGRAM_OPTIONS,
+  ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
+  ..."diskMiB encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist blockNetwork".split(" "),
+  ..."outboundCidrAllowlist outboundDomainAllowlist outboundCidrDenylist readinessProbe".split(" "),
+];
 
-/** Writes options into a config. */
-function configure(config, set, command, options) {
-  for (const name of Object.keys(options)) if (!OPTIONS.has(name)) throw invalid(`there is no option "${name}"`);
-  set("set_command", texts(command, "command"), command.length);
-  for (const [name, value] of Object.entries(options.env ?? {})) set("set_env", text(name, "env"), text(value, `env.${name}`));
-  for (const name of ["name", "workdir", "user", "rootfs"]) {
-    if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+/** Writes into a config what a sandbox's own program and executed ones have in common. */
+function describe(set, command, options, known) {
+  for (const name of Object.keys(options)) if (!known.includes(name)) throw invalid(`there is no option "${name}"`);
+  // Without a command a sandbox waits for exec().
+  if (command !== undefined) set("set_command", texts(command, "command"), command.length);
+  for (const [option, how] of [["secrets", "set_secret"], ["env", "set_env"]]) {
+    for (const [name, value] of Object.entries(options[option] ?? {})) {
+      set(how, text(name, option), text(value, `${option}.${name}`));
+    }
   }
+  for (const name of ["workdir", "user"]) if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+  if (options.timeoutMs !== undefined) set("set_timeout_ms", milliseconds(options.timeoutMs, "timeoutMs"));
+  for (const [stream, name] of ["stdin", "stdout", "stderr"].entries()) {
+    const mode = STREAMS[options[name] ?? "ignore"];
+    if (mode === undefined) throw invalid(`${name} must be one of ${Object.keys(STREAMS).join(", ")}`);
+    if (mode !== STREAMS.ignore) set("set_stream", stream, mode);
+  }
+}
+
+/** Writes options into a sandbox's config. */
+function configure(config, set, command, options) {
+  describe(set, command, options, OPTIONS);
+  for (const name of ["name", "rootfs"]) if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+  if (options.idleTimeoutMs !== undefined) set("set_idle_timeout_ms", milliseconds(options.idleTimeoutMs, "idleTimeoutMs"));
+  for (const [option, limit, unit] of [
+    ["cpu", "cpu", 1000],
+    ["memoryMiB", "memory", 2 ** 20],
+    ["diskMiB", "disk", 2 ** 20],
+    ["maxProcesses", "max_processes", 1],
+    ["maxOpenFiles", "max_open_files", 1],
+  ]) {
+    const value = options[option];
+    if (value === undefined) continue;
+    if (typeof value !== "number" || !(value > 0 && value <= 2 ** 20)) throw invalid(`${option} must be a number up to ${2 ** 20}, not ${value}`);
+    set(`set_${limit}`, Math.round(value * unit));
+  }
+  if (options.memoryWatchdog) set("set_limit_mode", LIMITS_WATCHDOG);
   for (const [option, how] of [["mounts", "mount_read_only"], ["writableMounts", "mount_writable"]]) {
     for (const [place, source] of Object.entries(options[option] ?? {})) set(how, text(source, option), text(place, option));
   }
-  if (options.timeoutMs !== undefined) set("set_timeout_ms", milliseconds(options.timeoutMs, "timeoutMs"));
   for (const kind of ["encrypted", "h2", "unencrypted"]) {
     for (const number of options[`${kind}Ports`] ?? []) set(`add_${kind}_port`, port(number, `${kind}Ports`));
   }
@@ -238,11 +281,6 @@ function configure(config, set, command, options) {
   } else if (probe) {
     const interval = milliseconds(probe.intervalMs ?? 100, "readinessProbe.intervalMs");
     set("set_tcp_probe", port(probe.port, "readinessProbe.port"), interval);
-  }
-  for (const [stream, name] of ["stdin", "stdout", "stderr"].entries()) {
-    const mode = STREAMS[options[name] ?? "ignore"];
-    if (mode === undefined) throw invalid(`${name} must be one of ${Object.keys(STREAMS).join(", ")}`);
-    set("set_stream", stream, mode);
   }
 }
 
@@ -265,21 +303,123 @@ function restrict(config, { blockNetwork, outboundCidrAllowlist, outboundDomainA
   });
 }
 
-/** A sandbox that nobody refers to any more is ended and freed. */
-const lost = new FinalizationRegistry((handle) => native.sandbox_free(handle));
+/** What nobody refers to any more is freed, and a sandbox ended by that. */
+const lost = new FinalizationRegistry(([free, handle]) => native[free](handle));
 
-export class Sandbox {
-  #life;
+/** What a sandbox's own program and executed ones have in common. */
+class Program {
+  #kind;
   #options;
+  #streams = {};
+
+  constructor(kind, life, options, key) {
+    if (key !== lost) throw new TypeError("a sandbox is made by Sandbox.create(), a process by exec()");
+    this.#kind = kind;
+    this.#options = options;
+    Object.defineProperty(this, "_life", { value: life });
+    lost.register(this, [`${kind}_free`, life.handle], this);
+  }
+
+  get exitCode() {
+    return this._life.exit?.code ?? null;
+  }
+
+  get exitReason() {
+    return this._life.exit?.reason ?? null;
+  }
+
+  get stdin() {
+    return this.#options.stdin === "pipe" ? this._stream(0) : null;
+  }
+
+  get stdout() {
+    return this.#options.stdout === "pipe" ? this._stream(1) : null;
+  }
+
+  get stderr() {
+    return this.#options.stderr === "pipe" ? this._stream(2) : null;
+  }
+
+  /** Opened when it is asked for: what is idle has nothing on the event loop. */
+  _stream(number) {
+    return (this.#streams[number] ??= new Socket({
+      fd: call(`${this.#kind}_open_fd`, this._life.handle, number),
+      readable: number > 0,
+      writable: number === 0 || number === TERMINAL,
+    }));
+  }
+
+  async wait({ timeoutMs } = {}) {
+    return hub().during(within(this._life.exited.promise, timeoutMs, `${this._life.what} did not end`));
+  }
+
+  /** Waits until it was started, or gives it up. */
+  async _start(signal) {
+    const aborted = deferred();
+    const abort = () => aborted.reject(signal.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      await hub().during(Promise.race([this._life.started.promise, aborted.promise]));
+      return this;
+    } catch (error) {
+      this._giveUp?.();
+      this._free();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  _free() {
+    lost.unregister(this);
+    native[`${this.#kind}_free`](this._life.handle);
+    this.#streams[0]?.destroy();
+  }
+}
+
+/** The number of a signal. */
+function signalNumber(signal) {
+  return whole(typeof signal === "string" ? constants.signals[signal] : signal, `signal ${signal}`, 1, 64);
+}
+
+/** A program that was executed in a sandbox. */
+export class Process extends Program {
+  #terminal;
+
+  constructor(life, options, key) {
+    super("process", life, options, key);
+    this.#terminal = options.terminal;
+  }
+
+  get terminal() {
+    return this.#terminal ? this._stream(TERMINAL) : null;
+  }
+
+  kill(signal = "SIGTERM") {
+    call("process_signal", this._life.handle, signalNumber(signal));
+  }
+
+  /** A sandbox is ended by being freed; a process isn't. */
+  _giveUp() {
+    this.kill("SIGKILL");
+  }
+
+  resize(rows, columns) {
+    call("process_resize", this._life.handle, port(rows, "rows"), port(columns, "columns"));
+  }
+}
+
+export class Sandbox extends Program {
+  #id;
+  #name;
   #tunnels;
-  #streams = [];
   #held = false;
 
   constructor(life, options, key) {
-    if (key !== lost) throw new TypeError("a sandbox is made by Sandbox.create()");
-    this.#life = life;
-    this.#options = options;
-    lost.register(this, life.handle, this);
+    super("sandbox", life, options, key);
+    this.#id = native.sandbox_id(life.handle);
+    this.#name = options.name;
+    life.what = `sandbox ${this.#id}`;
   }
 
   static async create(command, options = {}) {
@@ -287,62 +427,40 @@ export class Sandbox {
     signal?.throwIfAborted();
     await hub().during(hub().runtime());
     signal?.throwIfAborted();
-    const sandbox = new Sandbox(begin(command, options), options, lost);
-    const aborted = deferred();
-    const abort = () => aborted.reject(signal.reason);
-    signal?.addEventListener("abort", abort);
-    try {
-      await hub().during(Promise.race([sandbox.#life.started.promise, aborted.promise]));
-      return sandbox;
-    } catch (error) {
-      sandbox.#free();
-      throw error;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
+    const life = new Life("sandbox_failure");
+    making("config", "new", (config, set) => {
+      configure(config, set, command, options);
+      call("config_check", config);
+      life.begin("create_begin", 0, config, set);
+    });
+    return new Sandbox(life, options, lost)._start(signal);
+  }
+
+  async exec(command, options = {}) {
+    const { signal, terminal } = options;
+    signal?.throwIfAborted();
+    const life = new Life("process_failure");
+    making("exec_config", "new", (config, set) => {
+      describe(set, command, options, EXEC_OPTIONS);
+      if (terminal) set("set_pty", port(terminal.rows, "terminal.rows"), port(terminal.columns, "terminal.columns"));
+      call("exec_config_check", config);
+      life.what = `${command[0]} in sandbox ${this.id}`;
+      life.begin("exec_begin", this._life.handle, config, set);
+    });
+    return new Process(life, options, lost)._start(signal);
   }
 
   get id() {
-    return this.#life.id;
+    return this.#id;
   }
 
   get name() {
-    return this.#options.name;
-  }
-
-  get exitCode() {
-    return this.#life.exit?.code ?? null;
-  }
-
-  get exitReason() {
-    return this.#life.exit?.reason ?? null;
-  }
-
-  get stdin() {
-    return this.#stream(0, "stdin");
-  }
-
-  get stdout() {
-    return this.#stream(1, "stdout");
-  }
-
-  get stderr() {
-    return this.#stream(2, "stderr");
-  }
-
-  /** Opened when it is asked for: an idle sandbox has nothing on the event loop. */
-  #stream(number, name) {
-    if (this.#options[name] !== "pipe") return null;
-    return (this.#streams[number] ??= new Socket({
-      fd: call("sandbox_open_fd", this.#life.handle, number),
-      readable: number > 0,
-      writable: number === 0,
-    }));
+    return this.#name;
   }
 
   tunnels() {
     if (!this.#tunnels) {
-      const map = open("tunnels", this.#life.handle, 0);
+      const map = open("tunnels", this._life.handle, 0);
       try {
         this.#tunnels = readTunnels(map);
       } finally {
@@ -355,30 +473,30 @@ export class Sandbox {
   async waitUntilReady({ timeoutMs = 300_000 } = {}) {
     milliseconds(timeoutMs, "timeoutMs");
     try {
-      call("wait_ready", this.#life.handle, 0); // looks, and begins to ask
+      call("wait_ready", this._life.handle, 0); // looks, and begins to ask
     } catch (error) {
       if (error.errno !== ETIMEDOUT) throw error;
-      await hub().during(within(this.#life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`));
+      await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`));
     }
   }
 
-  async wait({ timeoutMs } = {}) {
-    return hub().during(within(this.#life.exited.promise, timeoutMs, `sandbox ${this.id} did not end`));
+  async terminate() {
+    if (!this._life.over) call("terminate", this._life.handle);
+    return this.wait();
   }
 
-  async terminate() {
-    if (!this.#life.over) call("terminate", this.#life.handle);
+  async stop({ signal = "SIGTERM", graceMs = 10_000 } = {}) {
+    if (!this._life.over) call("stop", this._life.handle, signalNumber(signal), whole(graceMs, "graceMs", 0, 2 ** 31));
     return this.wait();
   }
 
   kill(signal = "SIGTERM") {
-    const number = typeof signal === "string" ? constants.signals[signal] : signal;
-    call("signal", this.#life.handle, whole(number, `signal ${signal}`, 1, 64));
+    call("signal", this._life.handle, signalNumber(signal));
   }
 
   /** The events from now on, to the last. */
   events() {
-    const life = this.#life;
+    const life = this._life;
     const waiting = [];
     let wake = () => {};
     const listener = (event) => {
@@ -392,21 +510,21 @@ export class Sandbox {
 
   async *#iterate(waiting, more, listener) {
     try {
-      while (waiting.length > 0 || !this.#life.over) {
+      while (waiting.length > 0 || !this._life.over) {
         if (waiting.length > 0) yield waiting.shift();
         else await more();
       }
     } finally {
-      this.#life.listeners.delete(listener);
+      this._life.listeners.delete(listener);
     }
   }
 
   /** Keeps the process alive until the sandbox has ended. */
   ref() {
-    if (!this.#held && !this.#life.over) {
+    if (!this.#held && !this._life.over) {
       this.#held = true;
       hub().hold();
-      this.#life.exited.promise.catch(() => {}).then(() => this.unref());
+      this._life.exited.promise.catch(() => {}).then(() => this.unref());
     }
     return this;
   }
@@ -419,38 +537,13 @@ export class Sandbox {
     return this;
   }
 
-  #free() {
-    lost.unregister(this);
-    native.sandbox_free(this.#life.handle);
-  }
-
   async [Symbol.asyncDispose]() {
     try {
-      if (!this.#life.over) await this.terminate();
+      if (!this._life.over) await this.terminate();
     } finally {
-      this.#streams[0]?.destroy();
-      this.#free();
+      this._free();
     }
   }
-}
-
-/** Begins to create a sandbox. */
-function begin(command, options) {
-  const life = new Life();
-  making("config", "new", (config, set) => {
-    configure(config, set, command, options);
-    call("config_check", config);
-    const cookie = hub().listen(life);
-    set("set_queue", hub().queue, cookie);
-    try {
-      life.handle = open("create_begin", 0, config);
-    } catch (error) {
-      hub().lives.delete(cookie);
-      throw error;
-    }
-  });
-  life.id = native.sandbox_id(life.handle);
-  return life;
 }
 
 function readTunnels(map) {

@@ -55,7 +55,8 @@ test("the codes are the header's", () => {
   assert.equal(CODES.length, header.match(/#define SBX_E[A-Z_]+ -\d+\n/g).length);
 });
 
-test("it has less than a thousand lines", () => {
-  const lines = ["native.js", "sbx.js", "sbx.d.ts"].map((name) => file(`examples/node/${name}`).split("\n").length - 1);
+test("it has less than a thousand lines of code", () => {
+  const code = (name) => file(`examples/node/${name}`).split("\n").filter((line) => !/^\s*($|\/\/|\/\*\*|\*)/.test(line));
+  const lines = ["native.js", "sbx.js", "sbx.d.ts"].map((name) => code(name).length);
   assert.ok(lines.reduce((sum, more) => sum + more) < 1000, `${lines}`);
 });

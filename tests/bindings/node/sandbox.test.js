@@ -1,6 +1,7 @@
 // A sandbox's life: settings, waiting, ends, errors, events, streams.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { get } from "node:https";
 import { connect } from "node:net";
 import test from "node:test";
@@ -202,6 +203,87 @@ test("streams", async (t) => {
     const sandbox = await shell("head -c 20000000 /dev/zero; exit 5");
     assert.equal((await sandbox.wait()).code, 5);
   });
+});
+
+test("executed programs", async (t) => {
+  const sandbox = await Sandbox.create(undefined, { env: { A: "sandbox", B: "sandbox" } });
+  t.after(() => sandbox[Symbol.asyncDispose]());
+  const run = async (script, options) => {
+    const process = await sandbox.exec(["sh", "-c", script], { stdout: "pipe", ...options });
+    return [await all(process.stdout), (await process.wait()).code];
+  };
+  await t.test("their streams and codes", async () => {
+    const process = await sandbox.exec(["sh", "-c", "cat; echo err >&2; exit 3"], {
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    assert.equal(process.exitCode, null);
+    process.stdin.end("in\n");
+    assert.deepEqual([await all(process.stdout), await all(process.stderr)], ["in\n", "err\n"]);
+    assert.deepEqual(await process.wait(), { code: 3, reason: "exited" });
+    assert.equal(process.exitCode, 3);
+  });
+  await t.test("their settings", async () => {
+    const options = { env: { C: "own" }, secrets: { B: "secret", C: "secret" }, workdir: "/tmp", user: "99" };
+    assert.deepEqual(await run("echo $A $B $C; pwd; id -u", options), ["sandbox secret own\n/tmp\n99\n", 0]);
+  });
+  await t.test("their ends", async () => {
+    assert.deepEqual(await (await sandbox.exec(["sleep", "1000"], { timeoutMs: 300 })).wait(), { code: 124, reason: "timedOut" });
+    const killed = await sandbox.exec(["sleep", "1000"]);
+    killed.kill("SIGKILL");
+    assert.deepEqual(await killed.wait(), { code: 137, reason: "signalled" });
+    await assert.rejects(sandbox.exec(["no-such-program"]), refused("SBX_EEXEC", "no-such-program"));
+    await assert.rejects(sandbox.exec([]), refused("SBX_EINVALID", ""));
+    await assert.rejects(sandbox.exec(["true"], { name: "x" }), refused("SBX_EINVALID", "name"));
+    await assert.rejects(sandbox.exec(["true"], { signal: AbortSignal.abort() }), { name: "AbortError" });
+  });
+  await t.test("a terminal", async () => {
+    const process = await sandbox.exec(["sh", "-c", "read line; stty size; echo got $line"], { terminal: { rows: 24, columns: 80 } });
+    process.resize(33, 111);
+    process.terminal.write("typed\n");
+    const shown = await all(process.terminal);
+    assert.match(shown, /33 111/);
+    assert.match(shown, /got typed/);
+    assert.equal((await process.wait()).code, 0);
+    assert.equal(process.stdout, null);
+  });
+  await t.test("twenty at once", async () => {
+    const numbers = Array.from({ length: 20 }, (_, number) => number);
+    const ends = await Promise.all(numbers.map((number) => run(`echo ${number}; exit ${number}`)));
+    assert.deepEqual(ends, numbers.map((number) => [`${number}\n`, number]));
+  });
+  await t.test("with the sandbox", async () => {
+    const last = await sandbox.exec(["sleep", "1000"]);
+    await sandbox.terminate();
+    assert.equal((await last.wait()).code, 137);
+    await assert.rejects(sandbox.exec(["true"]), refused("SBX_ESTATE", ""));
+  });
+});
+
+test("limits", async () => {
+  const limited = await shell("ulimit -n", { stdout: "pipe", maxOpenFiles: 123, maxProcesses: 50 });
+  assert.equal(await all(limited.stdout), "123\n");
+  const idle = await Sandbox.create(undefined, { idleTimeoutMs: 300 });
+  assert.deepEqual(await idle.wait(), { code: 124, reason: "idle" });
+  const fat = await Sandbox.create(["python3", "-c", "data = []\nwhile True: data.append(bytearray(b'x' * (8 << 20)))"], {
+    memoryMiB: 128,
+    memoryWatchdog: true,
+  });
+  assert.equal((await fat.wait()).reason, "outOfMemory");
+  for (const options of [{ memoryMiB: 0 }, { cpu: "1" }, { maxProcesses: 2 ** 32 + 1 }]) {
+    await assert.rejects(sleeper(options), refused("SBX_EINVALID", Object.keys(options)[0]));
+  }
+});
+
+test("a gentle end", async () => {
+  const ready = async (script) => {
+    const sandbox = await shell(`${script}; echo ready; while :; do sleep 0.1; done`, { stdout: "pipe" });
+    await once(sandbox.stdout, "data");
+    return sandbox;
+  };
+  assert.deepEqual(await (await ready("trap 'exit 9' TERM")).stop({ graceMs: 60_000 }), { code: 9, reason: "exited" });
+  assert.deepEqual(await (await ready("trap '' TERM")).stop({ graceMs: 100 }), { code: 137, reason: "terminated" });
 });
 
 test("events, to the last", async () => {

@@ -13,6 +13,9 @@ export async function example(): Promise<number> {
   if (tunnel?.url) get(tunnel.url, { ca: tunnel.ca });
   for await (const chunk of sandbox.stdout!) process.stdout.write(chunk as Buffer);
   for await (const event of sandbox.events()) if (event.kind === "denied") console.log(event.address, event.detail);
+  const process_ = await sandbox.exec(["sh"], { terminal: { rows: 24, columns: 80 } });
+  process_.resize(30, 100);
+  process_.terminal?.write("exit\n");
   const exit: Exit = await sandbox.wait({ timeoutMs: 1000 });
   return exit.code;
 }
