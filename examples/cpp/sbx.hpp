@@ -251,6 +251,7 @@ enum class event_kind : std::uint32_t {
     failed = SBX_EVENT_FAILED,
     ready = SBX_EVENT_READY,
     exited = SBX_EVENT_EXITED,
+    denied = SBX_EVENT_DENIED,
     limit = SBX_EVENT_LIMIT,
     process_started = SBX_EVENT_PROCESS_STARTED,
     process_exited = SBX_EVENT_PROCESS_EXITED,

@@ -40,7 +40,6 @@ type Config struct {
 	TLSNames             []string // further names and addresses for the library's certificate
 	CertPEM, KeyPEM      string   // a certificate of the host's own instead
 	Policy               *Policy  // what it may reach (default: any public address)
-	MTU                  int      // from 1280 to 9000 (default 1500)
 
 	// Stdin is copied to the program until it ends; Stdout and Stderr get what the program writes, and
 	// [Sandbox.Wait] waits until they have it. nil is /dev/null. If Stdout and Stderr are the same they get both.
@@ -70,14 +69,10 @@ type Probe struct {
 // said at the end.
 type setting struct {
 	texts
-	code C.int
+	code C.int // not the first, but one that says that there is something
 }
 
-func (s *setting) set(code C.int) {
-	if s.code == 0 {
-		s.code = code
-	}
-}
+func (s *setting) set(code C.int) { s.code = min(s.code, code) }
 
 func (s *setting) text1(value string, set func(*C.char) C.int) {
 	if value != "" {
@@ -165,7 +160,6 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	s.when(c.CertPEM != "" || c.KeyPEM != "", func() C.int {
 		return C.sbx_config_set_tls_certificate(b, s.text(c.CertPEM), s.text(c.KeyPEM))
 	})
-	s.when(c.MTU != 0, func() C.int { return C.sbx_config_set_mtu(b, C.uint32_t(c.MTU)) })
 	if c.Policy != nil {
 		policy, err := c.Policy.build(&s.texts)
 		if err != nil {

@@ -40,11 +40,8 @@ type Process struct {
 // afterwards it has no meaning for it.
 func (s *Sandbox) Exec(ctx context.Context, cmd *Cmd) (*Process, error) {
 	defer runtime.KeepAlive(s)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	var handle *C.sbx_process
-	subject, err := begun("program in "+s.ID(), func(it *subject) error {
+	subject, err := begun(ctx, "program in "+s.ID(), func(it *subject) error {
 		c, err := cmd.build(it.cookie)
 		defer C.sbx_exec_config_free(c)
 		if err != nil {

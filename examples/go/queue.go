@@ -6,7 +6,6 @@ import "C"
 import (
 	"os"
 	"sync"
-	"time"
 )
 
 // An EventKind says what happened. Later libraries have more: skip what you don't know.
@@ -18,30 +17,28 @@ const (
 	EventFailed  EventKind = C.SBX_EVENT_FAILED  // it could not be created
 	EventReady   EventKind = C.SBX_EVENT_READY   // the readiness probe succeeded
 	EventExited  EventKind = C.SBX_EVENT_EXITED  // it has ended, and nothing of it is left
+	EventDenied  EventKind = C.SBX_EVENT_DENIED  // it tried to reach what its policy doesn't allow
 	EventLimit   EventKind = C.SBX_EVENT_LIMIT   // a limit of the library was reached
 )
 
 // An Event is something that happened to a sandbox: see [Config].Events.
 type Event struct {
 	Kind     EventKind
-	Sandbox  string        // its id
-	Time     time.Duration // of CLOCK_MONOTONIC
-	Lost     uint64        // how many events of all sandboxes were dropped just before this one
-	Code     int           // an exit code, or an error's number
-	Reason   Reason        // why it ended, or 0
-	Rule     int           // the policy's rule concerned, or -1
-	Protocol int           // an IP protocol, or 0
-	Port     int           // or 0
-	Count    int           // how many times it happened, where events are gathered
-	Address  string        // an address or a name, or ""
-	Detail   string        // a text for people, or ""
+	Sandbox  string // its id
+	Lost     uint64 // how many events of all sandboxes were dropped just before this one
+	Code     int    // an exit code, or an error's number
+	Reason   Reason // why it ended, or 0
+	Rule     int    // the policy's rule concerned, or -1
+	Protocol int    // an IP protocol, or 0
+	Port     int    // or 0
+	Count    int    // how many times it happened, where events are gathered
+	Address  string // an address or a name, or ""
+	Detail   string // a text for people, or ""
 }
 
 // queue is the one queue of this process: a goroutine waits for its descriptor in Go's own poller and tells
 // the subject that has the event's cookie.
 type queue struct {
-	start    sync.Once
-	err      error
 	handle   *C.sbx_queue
 	doorbell *os.File
 
@@ -52,24 +49,23 @@ type queue struct {
 
 var events queue
 
-func (q *queue) begin() error {
-	q.start.Do(func() {
-		failure := newFailure()
-		// So many events may wait; those that somebody waits for are never dropped.
-		if q.err = result("event queue", C.sbx_queue_new(4096, &q.handle, failure), failure); q.err != nil {
-			return
-		}
-		fd := C.sbx_queue_open_fd(q.handle, failure)
-		if q.err = result("event queue", fd, failure); q.err != nil {
-			return
-		}
-		q.subjects = map[uint64]*subject{}
-		// It is non-blocking, so os.NewFile hands it to the poller: Read parks the goroutine, not a thread.
-		q.doorbell = os.NewFile(uintptr(fd), "sbx events")
-		go q.run()
-	})
-	return q.err
-}
+// begin makes the queue when it is first needed.
+var begin = sync.OnceValue(func() error {
+	failure := newFailure()
+	// So many events may wait; those that somebody waits for are never dropped.
+	if err := result("event queue", C.sbx_queue_new(4096, &events.handle, failure), failure); err != nil {
+		return err
+	}
+	fd := C.sbx_queue_open_fd(events.handle, failure)
+	if err := result("event queue", fd, failure); err != nil {
+		return err
+	}
+	events.subjects = map[uint64]*subject{}
+	// It is non-blocking, so os.NewFile hands it to the poller: Read parks the goroutine, not a thread.
+	events.doorbell = os.NewFile(uintptr(fd), "sbx events")
+	go events.run()
+	return nil
+})
 
 func (q *queue) run() {
 	rings := make([]byte, 256)
@@ -99,7 +95,6 @@ func (q *queue) tell(event *C.sbx_event) {
 	}
 	subject.happened(Event{
 		Kind:     EventKind(event.kind),
-		Time:     time.Duration(event.time_ms) * time.Millisecond,
 		Lost:     uint64(event.lost),
 		Code:     int(event.code),
 		Reason:   Reason(event.reason),

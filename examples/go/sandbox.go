@@ -24,11 +24,8 @@ type Sandbox struct {
 // Create creates a sandbox and waits until its program was started. A context that ends before ends the
 // sandbox; afterwards it has no meaning for it.
 func Create(ctx context.Context, config *Config) (*Sandbox, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	var handle *C.sbx_sandbox
-	subject, err := begun("sandbox", func(s *subject) error {
+	subject, err := begun(ctx, "sandbox", func(s *subject) error {
 		c, err := config.build(s.cookie)
 		defer C.sbx_config_free(c)
 		if err != nil {

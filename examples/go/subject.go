@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -55,9 +56,9 @@ type subject struct {
 // beginning bounds the threads that are in the library at once, however many goroutines begin something.
 var beginning = make(chan struct{}, 4)
 
-// begun begins something whose events it will get. They may come before begin returns.
-func begun(name string, begin func(s *subject) error) (*subject, error) {
-	if err := events.begin(); err != nil {
+// begun begins something whose events it will get. They may come before start returns.
+func begun(ctx context.Context, name string, start func(s *subject) error) (*subject, error) {
+	if err := errors.Join(ctx.Err(), begin()); err != nil {
 		return nil, err
 	}
 	beginning <- struct{}{}
@@ -70,7 +71,7 @@ func begun(name string, begin func(s *subject) error) (*subject, error) {
 	s.cookie = events.last
 	events.subjects[s.cookie] = s
 	events.mutex.Unlock()
-	if err := begin(s); err != nil {
+	if err := start(s); err != nil {
 		s.forget()
 		return nil, err
 	}

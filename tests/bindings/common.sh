@@ -45,3 +45,10 @@ make_plugin() {
 if wanted_any cpp/tests cpp/sanitized go/two-copies && ! make_plugin >"$logs/plugin.log" 2>&1; then
     record_status "plugin compiles" 1 "$logs/plugin.log"
 fi
+
+# below_1000_lines FILE...: a package is to be read as a whole. Blank lines and comments don't count.
+below_1000_lines() {
+    lines=$(cat "$@" | grep -cvE '^[[:space:]]*(//.*)?$')
+    printf '%s lines\n' "$lines"
+    [ "$lines" -lt 1000 ]
+}

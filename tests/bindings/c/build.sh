@@ -2,8 +2,10 @@
 
 # What the archive needs beside itself is what Rust says that it needs: in sbx.pc, and so in every README.
 native_static_libs() {
-    native_seen=$(cargo rustc --locked --all-features --lib --crate-type staticlib -- --print native-static-libs 2>&1 |
-        sed -n 's/.*native-static-libs: *//p')
+    # Into a file, since cargo doesn't say it again when there is nothing to do.
+    cargo rustc --locked --all-features --lib --crate-type staticlib -- \
+        --print "native-static-libs=$bindings/native-static-libs" || return 1
+    native_seen=$(cat "$bindings/native-static-libs")
     native_noted=$(sed -n 's/^Libs.private: *//p' examples/pkgconfig/sbx.pc)
     printf 'Rust says:   %s\nsbx.pc says: %s\n' "$native_seen" "$native_noted"
     [ -n "$native_seen" ] && [ "$native_seen" = "$native_noted" ]

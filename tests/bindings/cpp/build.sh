@@ -9,6 +9,7 @@ cpp_with_cmake() {
         -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON && cmake --build "$work/cpp/cmake"
 }
 
+check "cpp/size" below_1000_lines examples/cpp/sbx.hpp
 if wanted_any cpp/http_server cpp/tests cpp/sanitized cpp/cmake; then
     need_packages cmake:cmake make:make
     if ! pkg-config --exists libcurl; then
