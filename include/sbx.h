@@ -1194,6 +1194,20 @@ int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
 int sbx_config_set_policy(struct sbx_config *config,
                           const struct sbx_policy *policy);
 
+// Budgets of what leaves the sandbox; 0 is the default or none.
+//
+// Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
+// within a second: one more is reset at once, or its datagram dropped. Beyond `bytes_per_second`, both directions
+// together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
+// flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+int sbx_config_set_egress_limits(struct sbx_config *config,
+                                 uint32_t max_flows,
+                                 uint32_t new_flows_per_second,
+                                 uint64_t bytes_per_second,
+                                 uint64_t total_bytes);
+
 // The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

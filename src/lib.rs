@@ -26,7 +26,7 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
-pub use config::{Config, Exec, LimitMode, Mount, Port, PortKind, Probe, Stdio};
+pub use config::{Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, Stdio};
 pub use error::{Code, Error, Result};
 pub use event::{Event, EventKind, Queue};
 pub use files::{

@@ -5,7 +5,8 @@
 //! A refused value changes nothing else. Rules that concern several settings are checked by `check`.
 
 mod certificate;
-pub(crate) mod environment;
+pub(crate) mod egress;
+mod environment;
 pub(crate) mod exec;
 mod limits;
 mod mount;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 
 pub(crate) use certificate::Certificate;
+pub use egress::EgressLimits;
 use environment::Environment;
 pub use exec::Exec;
 pub use limits::LimitMode;
@@ -65,6 +67,7 @@ pub struct Config {
     certificate: Option<Certificate>,
     tls_names: Vec<String>,
     policy: Policy,
+    egress_limits: EgressLimits,
     nameservers: Vec<SocketAddr>,
     mtu: u32,
     limits: Limits,
@@ -95,6 +98,7 @@ impl Default for Config {
             certificate: None,
             tls_names: Vec::new(),
             policy: Policy::open(),
+            egress_limits: EgressLimits::default(),
             nameservers: Vec::new(),
             mtu: MTU,
             limits: Limits::default(),
@@ -127,6 +131,20 @@ impl Config {
     pub fn set_queue(&mut self, queue: &Queue, cookie: u64) -> Result<&mut Self> {
         self.queue = Some((queue.clone(), cookie));
         Ok(self)
+    }
+
+    /// Budgets of what leaves the sandbox.
+    ///
+    /// A flow beyond the most that may be open, or that may begin within a second, is reset at once (a datagram of
+    /// one dropped); beyond the bytes a second nothing more is read until there is room, which slows the sender
+    /// down; when the bytes in all are used up every flow is reset and no other is let through. Each is an event
+    /// (`Limit`), every ten seconds at most.
+    pub fn set_egress_limits(&mut self, limits: EgressLimits) -> Result<&mut Self> {
+        self.sticky(|config| {
+            limits.check()?;
+            config.egress_limits = limits;
+            Ok(())
+        })
     }
 
     /// The largest packet of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
@@ -255,6 +273,11 @@ impl Config {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Budgets of what leaves.
+    pub(crate) fn egress_limits(&self) -> EgressLimits {
+        self.egress_limits
     }
 
     pub(crate) fn mtu(&self) -> u32 {

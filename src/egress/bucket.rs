@@ -61,7 +61,11 @@ mod tests {
         assert_eq!(bucket.wait(1, start), Duration::from_millis(501));
         let later = start + Duration::from_millis(501);
         assert_eq!(bucket.available(later), 1);
-        assert_eq!(bucket.wait(5000, later), Duration::from_millis(999), "more than a second's is never there");
+        assert_eq!(
+            bucket.wait(5000, later),
+            Duration::from_millis(999),
+            "more than a second's is never there"
+        );
         assert_eq!(bucket.available(later + Duration::from_secs(3600)), 1000);
     }
 

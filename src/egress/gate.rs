@@ -1,12 +1,15 @@
 //! One sandbox's way out: what it may reach at the moment, and its limits.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use super::dns::Names;
+use super::pace::Pace;
 use super::udp::Table;
+use crate::config::EgressLimits;
 use crate::policy::Policy;
 use crate::reactor::Key;
 
@@ -15,6 +18,12 @@ use crate::reactor::Key;
 pub(crate) struct Settings {
     /// The most flows that may be open at once; further ones are reset at once.
     pub(crate) max_flows: usize,
+    /// How many flows may begin within a second.
+    pub(crate) new_flows_per_second: Option<u32>,
+    /// How many bytes may pass in a second, both directions together.
+    pub(crate) bytes_per_second: Option<u64>,
+    /// How many bytes may pass in all.
+    pub(crate) total_bytes: Option<u64>,
     /// How long a connection may take to be accepted at the far end. Until then the sandbox believes that it
     /// is connected; then it is reset.
     pub(crate) connect: Duration,
@@ -25,7 +34,29 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_flows: 16_384, connect: Duration::from_secs(30), half_closed: Duration::from_secs(3600) }
+        Self {
+            max_flows: 16_384,
+            new_flows_per_second: None,
+            bytes_per_second: None,
+            total_bytes: None,
+            connect: Duration::from_secs(30),
+            half_closed: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Settings {
+    /// By a sandbox's budgets.
+    pub(crate) fn of(limits: EgressLimits) -> Self {
+        let default = Self::default();
+        let flows = limits.max_flows.and_then(|flows| usize::try_from(flows).ok());
+        Self {
+            max_flows: flows.unwrap_or(default.max_flows),
+            new_flows_per_second: limits.new_flows_per_second,
+            bytes_per_second: limits.bytes_per_second,
+            total_bytes: limits.total_bytes,
+            ..default
+        }
     }
 }
 
@@ -47,8 +78,10 @@ pub(super) struct Gate {
     pub(super) teller: Key,
     /// The flows that are open now.
     pub(super) open: usize,
-    /// Whether the limit was reported since a flow was let through.
-    pub(super) reported: bool,
+    /// Its budgets.
+    pub(super) pace: Pace,
+    /// The limits that were told, and when.
+    pub(super) reported: HashMap<String, Instant>,
 }
 
 impl Gate {
@@ -60,7 +93,6 @@ impl Gate {
     /// A flow was let through.
     pub(super) fn opened(&mut self) {
         self.open += 1;
-        self.reported = false;
         self.counters.total.fetch_add(1, Ordering::Relaxed);
         self.counters.open.fetch_add(1, Ordering::Relaxed);
     }

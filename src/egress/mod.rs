@@ -16,6 +16,7 @@
 //! | `greeting`, `hello` | connections to domains, and the server's name in a TLS handshake |
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
+//! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
 //! | `sweep` | a change of policy: flows are asked about again |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
@@ -26,6 +27,7 @@
 //! leaves asks `Outbound::verdict_on`.
 
 mod answered;
+mod bucket;
 mod counters;
 mod denials;
 mod dns;
@@ -35,6 +37,7 @@ mod hello;
 mod judge;
 mod listener;
 mod outbound;
+mod pace;
 mod replies;
 mod sockets;
 mod sweep;

@@ -10,6 +10,7 @@ use super::dns::{Dns, Names, OfHost};
 use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
+use super::pace::Pace;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
@@ -44,6 +45,8 @@ pub(crate) struct Outbound {
     pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
+    /// Sandboxes that had their share of this turn.
+    pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
@@ -69,6 +72,7 @@ impl Outbound {
             nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
+            crowded: Vec::new(),
             judge: Judge::default(),
             scratch: Scratch::new(),
             budget,
@@ -98,7 +102,8 @@ impl Outbound {
             names: Names::default(),
             teller,
             open: 0,
-            reported: false,
+            reported: HashMap::new(),
+            pace: Pace::new(&settings, reactor.now()),
         };
         for socket in sockets.listeners {
             let key = self.listeners.insert(Listener::new(socket, sandbox));
@@ -130,6 +135,7 @@ impl Outbound {
         self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
         self.remove_udp(reactor, sandbox);
         self.remove_dns(reactor, sandbox);
+        self.forget_pace(reactor, sandbox);
         self.sweeps.retain(|sweep| sweep.sandbox != sandbox);
         if let Some(gate) = self.gates.remove(&sandbox) {
             self.remove_teller(reactor, gate.teller);
@@ -151,6 +157,7 @@ impl Outbound {
 
     /// The rest of a turn: flows that are to be asked about again.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
+        self.line_up(reactor);
         self.sweep(reactor);
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::listener::REST;
 use super::outbound::Outbound;
@@ -20,6 +20,11 @@ pub(super) const TCP: u8 = 6;
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
+
+/// How often the host is told of the same limit.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// How many different limits it is told of: there are not as many.
+const MOST_LIMITS: usize = 64;
 
 /// A flow uses two descriptors.
 const DESCRIPTORS: usize = 2;
@@ -86,11 +91,17 @@ impl Outbound {
         if !domain && self.verdict_on(reactor, sandbox, to, TCP).is_none_or(|verdict| !verdict.is_allowed()) {
             return refuse(fd);
         }
+        let now = reactor.now();
+        if let Some(Err(why)) = self.gates.get_mut(&sandbox).map(|gate| gate.pace.begin(now)) {
+            refuse(fd);
+            return self.limited(sandbox, why);
+        }
         if self.gates.get(&sandbox).is_none_or(|gate| !gate.has_room()) || self.flows.is_full() {
             refuse(fd);
             return self.limited(sandbox, "are refused: as many are open as may be");
         }
-        let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+        let held = self.gates.get(&sandbox).map_or(0, |gate| gate.open * DESCRIPTORS);
+        let Some(permit) = self.budget.acquire_share(DESCRIPTORS, held) else {
             refuse(fd);
             return self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
         };
@@ -204,23 +215,28 @@ impl Outbound {
             return;
         }
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let Some(gate) = self.gates.get(&flow.sandbox) else { return };
         if !flow.connected {
             return;
         }
+        let sandbox = flow.sandbox;
+        let Some(budget) = self.allowance(reactor, sandbox, key) else { return };
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(gate) = self.gates.get(&sandbox) else { return };
         let mut moved = Moved::default();
-        let turn = flow.exchange.run(&mut flow.front, &mut flow.back, &mut self.scratch, &mut moved);
+        let turn =
+            flow.exchange.run_at_most(&mut flow.front, &mut flow.back, &mut self.scratch, budget, &mut moved);
         if moved.up + moved.down > 0 {
             gate.counters.bytes_out.fetch_add(moved.up, Ordering::Relaxed);
             gate.counters.bytes_in.fetch_add(moved.down, Ordering::Relaxed);
             flow.active = now;
         }
+        let mut again = false;
         match turn {
             Turn::Wait if flow.exchange.is_half_closed() && flow.timer.is_none() => {
                 flow.timer = Some(reactor.schedule(now + gate.settings.half_closed, key));
             }
             Turn::Wait => {}
-            Turn::Again => reactor.again(key),
+            Turn::Again => again = true,
             Turn::Closed => {
                 let Some(flow) = self.take_out(reactor, key) else { return };
                 flow.front.close(&mut self.scratch);
@@ -232,6 +248,10 @@ impl Outbound {
                 }
             }
             Turn::Drain | Turn::Cut => self.cut(reactor, key),
+        }
+        self.spend(reactor, sandbox, moved.up + moved.down);
+        if again {
+            self.later(reactor, sandbox, key);
         }
     }
 
@@ -298,10 +318,13 @@ impl Outbound {
         self.report_once(sandbox, what);
     }
 
-    /// Once, until a flow is let through again.
-    fn report_once(&mut self, sandbox: u64, what: &str) {
+    /// Each limit once in a while.
+    pub(super) fn report_once(&mut self, sandbox: u64, what: &str) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        if !std::mem::replace(&mut gate.reported, true) {
+        let now = Instant::now();
+        let recently = |at: &Instant| now.saturating_duration_since(*at) < TELL_AGAIN;
+        if !gate.reported.get(what).is_some_and(recently) && gate.reported.len() < MOST_LIMITS {
+            gate.reported.insert(what.to_owned(), now);
             self.report(sandbox, format!("egress: further connections {what}"));
         }
     }

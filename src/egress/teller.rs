@@ -65,7 +65,7 @@ impl Outbound {
 
     pub(super) fn wake_teller(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
         if let Wake::Timer(_) = wake {
-            return self.tell_counted(reactor, key);
+            return self.timers(reactor, key);
         }
         for _ in 0..MESSAGES {
             let Some(teller) = self.tellers.get_mut(key) else { return };
@@ -143,6 +143,17 @@ impl Outbound {
         if teller.timer.is_none() {
             teller.timer = teller.denials.until().map(|until| reactor.schedule(until, key));
         }
+    }
+
+    /// The sandbox's timers: counted denials are to be told, or flows go on that waited for a rate.
+    fn timers(&mut self, reactor: &mut Reactor, key: Key) {
+        let now = reactor.now();
+        let Some(teller) = self.tellers.get_mut(key) else { return };
+        let sandbox = teller.sandbox;
+        if teller.timer.is_some_and(|timer| timer.at() <= now) {
+            self.tell_counted(reactor, key);
+        }
+        self.resume(reactor, sandbox);
     }
 
     fn tell_counted(&mut self, reactor: &mut Reactor, key: Key) {

@@ -176,6 +176,10 @@ impl Outbound {
         for _ in 0..DATAGRAMS {
             let Some(Udp::Listener(listener)) = self.udp.get_mut(key) else { return };
             let sandbox = listener.sandbox;
+            if self.allowance(reactor, sandbox, key).is_none() {
+                return;
+            }
+            let Some(Udp::Listener(listener)) = self.udp.get_mut(key) else { return };
             match datagram::receive_delivered(listener.socket.as_fd(), &mut self.scratch.plain) {
                 Ok(Some(delivered)) => self.pass(reactor, sandbox, delivered),
                 Ok(None) => {}
@@ -202,7 +206,9 @@ impl Outbound {
         match datagram::send(flow.socket.as_fd(), bytes) {
             Ok(()) => {
                 flow.active = reactor.now();
-                gate.counters.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let count = bytes.len() as u64;
+                gate.counters.bytes_out.fetch_add(count, Ordering::Relaxed);
+                self.spend(reactor, sandbox, count);
             }
             Err(error) if is_passing(&error) => {}
             Err(error) => self.udp_failed(reactor, key, &error),
@@ -217,6 +223,11 @@ impl Outbound {
         (from, to): (SocketAddr, SocketAddr),
     ) -> Option<Key> {
         if !self.verdict_on(reactor, sandbox, to, UDP)?.is_allowed() {
+            return None;
+        }
+        let now = reactor.now();
+        if let Err(why) = self.gates.get_mut(&sandbox)?.pace.begin(now) {
+            self.limited(sandbox, why);
             return None;
         }
         let Some((permit, answer)) = self.room_for_udp(reactor, sandbox, Far::of(to)) else {
@@ -276,8 +287,8 @@ impl Outbound {
             let gate = self.gates.get_mut(&sandbox)?;
             let known = gate.udp.replies.knows(far);
             if gate.has_room() && !self.udp.is_full() {
-                let permit = self.budget.acquire(1);
-                let answer = if known { None } else { self.budget.acquire(1) };
+                let permit = self.budget.acquire_share(1, gate.open);
+                let answer = if known { None } else { self.budget.acquire_share(1, gate.open) };
                 match (permit, answer) {
                     (Some(permit), None) if known => return Some((permit, None)),
                     (Some(permit), Some(answer)) => return Some((permit, Some(answer))),
@@ -301,6 +312,10 @@ impl Outbound {
             return;
         }
         for _ in 0..DATAGRAMS {
+            let Some(sandbox) = self.udp_flow(key).map(|flow| flow.sandbox) else { return };
+            if self.allowance(reactor, sandbox, key).is_none() {
+                return;
+            }
             let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return };
             let Some(gate) = self.gates.get(&flow.sandbox) else { return };
             // Without a socket to answer from they wait in the kernel.
@@ -314,6 +329,7 @@ impl Outbound {
                         Ok(()) => drop(gate.counters.bytes_in.fetch_add(length as u64, Ordering::Relaxed)),
                         Err(error) => log::trace!("an answer from {} was dropped: {error}", flow.to),
                     }
+                    self.spend(reactor, sandbox, length as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return self.udp_failed(reactor, key, &error),

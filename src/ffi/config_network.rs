@@ -6,7 +6,7 @@ use super::call::with;
 use super::config::{sbx_config, set};
 use super::input;
 use super::policy::{PolicyObject, sbx_policy};
-use crate::config::PortKind;
+use crate::config::{EgressLimits, PortKind};
 
 /// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
 /// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
@@ -157,6 +157,29 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: *const sbx_policy) -> c_int {
     set(config, |config| config.set_policy(&with(policy, PolicyObject::copy)?).map(drop))
+}
+
+/// Budgets of what leaves the sandbox; 0 is the default or none.
+///
+/// Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
+/// within a second: one more is reset at once, or its datagram dropped. Beyond `bytes_per_second`, both directions
+/// together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
+/// flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_egress_limits(
+    config: *mut sbx_config,
+    max_flows: u32,
+    new_flows_per_second: u32,
+    bytes_per_second: u64,
+    total_bytes: u64,
+) -> c_int {
+    let limits = EgressLimits::of_numbers(max_flows, new_flows_per_second, bytes_per_second, total_bytes);
+    set(config, |config| config.set_egress_limits(limits).map(drop))
 }
 
 /// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).

@@ -88,6 +88,18 @@ impl Exchange {
         scratch: &mut Scratch,
         moved: &mut Moved,
     ) -> Turn {
+        self.run_at_most(front, back, scratch, BUDGET, moved)
+    }
+
+    /// Moves data, but no more than so many bytes in each direction.
+    pub(crate) fn run_at_most(
+        &mut self,
+        front: &mut End,
+        back: &mut End,
+        scratch: &mut Scratch,
+        budget: usize,
+        moved: &mut Moved,
+    ) -> Turn {
         if let Some(side) = self.failed {
             let delivered = match side {
                 Lane::Front => flow::drain(front, back, scratch, &mut moved.up),
@@ -95,16 +107,16 @@ impl Exchange {
             };
             return if let Ok(false) = delivered { Turn::Drain } else { Turn::Cut };
         }
-        let up = match self.up.run(front, back, scratch, BUDGET, &mut moved.up) {
+        let up = match self.up.run(front, back, scratch, budget, &mut moved.up) {
             // Nothing can be lost any more that the server waits for: see the module's documentation.
             Err(Failure::Truncated) if self.down.is_done() => {
                 self.up.end();
-                self.up.run(front, back, scratch, BUDGET, &mut moved.up)
+                self.up.run(front, back, scratch, budget, &mut moved.up)
             }
             other => other,
         };
         let down = match &up {
-            Ok(_) => self.down.run(back, front, scratch, BUDGET, &mut moved.down),
+            Ok(_) => self.down.run(back, front, scratch, budget, &mut moved.down),
             Err(_) => Ok(Progress::Wait),
         };
         let failed = match (up, down) {
@@ -115,6 +127,6 @@ impl Exchange {
             (Err(Failure::Writing(_)), _) | (_, Err(Failure::Reading(_) | Failure::Truncated)) => Lane::Back,
         };
         self.failed = Some(failed);
-        self.run(front, back, scratch, moved)
+        self.run_at_most(front, back, scratch, budget, moved)
     }
 }

@@ -151,7 +151,7 @@ impl Flow {
             if left == 0 {
                 return Ok(Progress::Again);
             }
-            let limit = scratch.limit();
+            let limit = scratch.limit().min(left);
             match from.receive(scratch, limit).map_err(Failure::Reading)? {
                 Received::Data(length) => {
                     // TLS records without data cost work too: a flood of them must not hold the loop.

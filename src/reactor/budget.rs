@@ -39,6 +39,13 @@ impl Budget {
         Some(Permit { budget: self.clone(), count })
     }
 
+    /// The same for one of many users, who has taken `mine` of them already: nobody gets more than what is left for
+    /// all others, so that one who takes what he can leaves room for the next.
+    pub(crate) fn acquire_share(&self, count: usize, mine: usize) -> Option<Permit> {
+        let free = self.0.limit.load(Ordering::Relaxed).saturating_sub(self.0.used.load(Ordering::Relaxed));
+        if mine.saturating_add(count) > free { None } else { self.acquire(count) }
+    }
+
     /// How many are taken now.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
@@ -55,6 +62,24 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_takes_more_than_is_left_to_the_others() {
+        let budget = Budget::new(120);
+        let take = |mine: usize| {
+            let mut taken = Vec::new();
+            while let Some(permit) = budget.acquire_share(1, mine + taken.len()) {
+                taken.push(permit);
+            }
+            taken
+        };
+        let first = take(0);
+        assert_eq!(first.len(), 60);
+        let second = take(0);
+        assert_eq!(second.len(), 30);
+        assert!(budget.acquire_share(1, first.len()).is_none());
+        assert!(budget.acquire(20).is_some());
+    }
 
     #[test]
     fn what_is_dropped_can_be_taken_again_and_no_more() {

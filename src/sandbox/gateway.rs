@@ -202,7 +202,7 @@ impl Life {
         bench.engine.send(engine::Command::AddEgress {
             key: self.shared.number,
             policy,
-            settings: egress::Settings::default(),
+            settings: egress::Settings::of(self.shared.config.egress_limits()),
             sockets,
             counters: Arc::clone(&self.shared.egress),
         })?;

@@ -266,6 +266,72 @@ def changes_under_load(wire):
         same(sandbox.policy(), (["allow " + entry for entry in a], made))
 
 
+def limited(rules, flows=0, begun=0, rate=0, total=0):
+    def prepare(config):
+        numbers = (ctypes.c_uint32(flows), ctypes.c_uint32(begun), ctypes.c_uint64(rate), ctypes.c_uint64(total))
+        same(lib.sbx_config_set_egress_limits(config, *numbers), 0)
+
+    return Sandbox(rules, prepare)
+
+
+def each_budget_has_its_end(_wire):
+    with limited(policy("open"), flows=20) as sandbox:
+        same(sandbox.ask("hold_many", "held", ONE, ECHO, 30), 20)
+        event = sandbox.wait_for(LIMIT)
+        assert b"as many are open as may be" in event["detail"], event
+        same(sandbox.ask("close", "held0"), "closed")
+        same(sandbox.ask("pause", 0.2), "paused")
+        same(sandbox.ask("hold_many", "again", ONE, ECHO, 1), 1)
+        same(sandbox.stats().egress_flows, 20)
+    with limited(policy("open"), begun=5) as sandbox:
+        opened = sandbox.ask("hold_many", "held", ONE, ECHO, 60)
+        assert opened < 60, opened
+        assert b"within a second" in sandbox.wait_for(LIMIT)["detail"]
+        same(sandbox.ask("pause", 1.5), "paused")
+        same(sandbox.ask("hold_many", "again", ONE, ECHO, 1), 1)
+    with limited(policy("open"), total=300_000) as sandbox:
+        same(sandbox.ask("connect", "a", ONE, ECHO), "connected")
+        same(sandbox.ask("echo", "a", 1 << 16), "same")
+        same(sandbox.ask("connect", "b", ONE, ECHO), "connected")
+        came = sandbox.ask("echo", "a", 1 << 20)
+        assert came in ("ECONNRESET", "EPIPE"), came
+        same(sandbox.ask("fate", "b", 5), "ECONNRESET")
+        assert b"used up" in sandbox.wait_for(LIMIT)["detail"]
+        same(sandbox.ask("hold_many", "again", ONE, ECHO, 3), 0)
+        stats = sandbox.stats()
+        assert 300_000 <= stats.egress_bytes_in + stats.egress_bytes_out < 900_000, stats.egress_bytes_out
+
+
+def a_rate_slows_the_sender_and_loses_nothing(_wire):
+    rate = 400_000
+    with limited(policy("open"), rate=rate) as sandbox:
+        same(sandbox.ask("connect", "a", ONE, ECHO), "connected")
+        begun = time.monotonic()
+        same(sandbox.ask("echo", "a", 1 << 20), "same")
+        # Two megabytes have passed, of which a second's worth at once: it can't have been quicker than this.
+        stats = sandbox.stats()
+        passed = stats.egress_bytes_in + stats.egress_bytes_out
+        assert passed <= rate * (2 + time.monotonic() - begun), (passed, time.monotonic() - begun)
+        same(passed, 2 << 20)
+
+
+def one_sandboxs_flood_is_its_own(_wire):
+    """While one opens flows and moves data as fast as it can, another's go on, and nothing of it is refused."""
+    with Sandbox(policy("open")) as flooding, Sandbox(policy("open")) as victim:
+        same(victim.ask("connect", "a", THIRD, ECHO), "connected")
+        for index in range(4):
+            same(flooding.ask("connect", f"f{index}", ONE, ECHO), "connected")
+            flooding.ask("hammer_echo", f"h{index}", f"f{index}")
+        flooding.ask("hammer_udp", "datagrams", OTHER, 9)
+        flooding.ask("hammer_connect", "connects", ONE, ECHO)
+        for _ in range(20):
+            same(victim.ask("echo", "a", 1 << 16), "same")
+            same(victim.ask("udp", THIRD, ECHO, [100]), 1)
+            same(victim.ask("hold_many", "more", THIRD, ECHO, 1), 1)
+        assert flooding.ask("stop", "datagrams")[0] > 100
+        same([event for event in victim.events() if event["kind"] == LIMIT], [])
+
+
 CASES = {name: case for name, case in list(globals().items()) if getattr(case, "__code__", None)
          and case.__code__.co_varnames[:1] in (("wire",), ("_wire",)) and case.__code__.co_argcount == 1}
 

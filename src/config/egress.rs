@@ -1,0 +1,51 @@
+//! Budgets of what leaves a sandbox.
+
+use crate::error::{Error, Result};
+
+/// The most flows that may be asked for: far beyond what a process has descriptors for.
+const MOST_FLOWS: u32 = 1 << 20;
+
+/// How much may leave a sandbox. `None` is no limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EgressLimits {
+    /// Connections and UDP flows that may be open at once; `None` is the default, 16,384.
+    pub max_flows: Option<u32>,
+    /// Connections and UDP flows that may begin within a second.
+    pub new_flows_per_second: Option<u32>,
+    /// Bytes that may pass in a second, both directions together.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes that may pass in all, both directions together.
+    pub total_bytes: Option<u64>,
+}
+
+impl EgressLimits {
+    /// From numbers of which 0 stands for none.
+    pub(crate) fn of_numbers(max_flows: u32, new_flows: u32, bytes: u64, total: u64) -> Self {
+        Self {
+            max_flows: Some(max_flows).filter(|number| *number > 0),
+            new_flows_per_second: Some(new_flows).filter(|number| *number > 0),
+            bytes_per_second: Some(bytes).filter(|number| *number > 0),
+            total_bytes: Some(total).filter(|number| *number > 0),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.max_flows.is_some_and(|flows| flows == 0 || flows > MOST_FLOWS) {
+            let flows = self.max_flows.unwrap_or(0);
+            return Err(Error::invalid(format!(
+                "egress max_flows {flows}: must be from 1 to {MOST_FLOWS}; to let nothing out, set a policy"
+            )));
+        }
+        let nothing = [
+            ("new_flows_per_second", self.new_flows_per_second.map(u64::from)),
+            ("bytes_per_second", self.bytes_per_second),
+            ("total_bytes", self.total_bytes),
+        ];
+        match nothing.iter().find(|(_, number)| *number == Some(0)) {
+            Some((name, _)) => Err(Error::invalid(format!(
+                "egress {name} 0: must be at least 1; to let nothing out, set a policy"
+            ))),
+            None => Ok(()),
+        }
+    }
+}

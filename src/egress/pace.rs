@@ -1,0 +1,226 @@
+//! How much of a sandbox may leave: at once, a second, and in all; and how much of the engine's time it gets.
+//!
+//! - New flows beyond the rate are accepted and reset (datagrams of new UDP flows dropped).
+//! - Bytes beyond the rate wait: nothing more is read until there is room, so the sender is slowed down.
+//! - When the total is used up every flow is reset and no other is let through.
+//! - Within a turn of the engine one sandbox's flows move so many bytes together; the rest of them wait for the next
+//!   turn, with the others' in between. So a flood of flows slows its own sandbox.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::bucket::Bucket;
+use super::gate::Settings;
+use super::outbound::Outbound;
+use crate::reactor::{Key, Reactor, TimerId};
+
+/// The bytes that all flows of one sandbox move in a turn before the other sandboxes get theirs.
+const SHARE: u64 = 4 << 20;
+/// The bytes that one flow moves in a turn in each direction, as in a tunnel.
+const FLOW: usize = 512 * 1024;
+/// How long flows wait at least for a rate: so many are resumed together.
+const STEP: Duration = Duration::from_millis(10);
+
+/// What a flow may do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allowance {
+    /// Move so many bytes in each direction.
+    Go(usize),
+    /// Wait for the next turn.
+    Later,
+    /// Wait until the rate has room.
+    Park,
+    /// Nothing any more.
+    Exhausted,
+}
+
+/// One sandbox's budgets.
+#[derive(Debug)]
+pub(super) struct Pace {
+    flows: Option<Bucket>,
+    bytes: Option<Bucket>,
+    left: Option<u64>,
+    parked: HashSet<Key>,
+    timer: Option<TimerId>,
+    turn: Instant,
+    moved: u64,
+    /// Flows that had their part of this turn and have more: behind those that had none.
+    late: Vec<Key>,
+}
+
+impl Pace {
+    pub(super) fn new(settings: &Settings, now: Instant) -> Self {
+        let bucket = |rate: Option<u64>| rate.map(|rate| Bucket::new(rate, now));
+        Self {
+            flows: bucket(settings.new_flows_per_second.map(u64::from)),
+            bytes: bucket(settings.bytes_per_second),
+            left: settings.total_bytes,
+            parked: HashSet::new(),
+            timer: None,
+            turn: now,
+            moved: 0,
+            late: Vec::new(),
+        }
+    }
+
+    /// Why another flow may not begin, if it may not; if it may, it is counted.
+    pub(super) fn begin(&mut self, now: Instant) -> Result<(), &'static str> {
+        if self.left == Some(0) {
+            return Err("are refused: the bytes that may pass in all are used up");
+        }
+        if let Some(flows) = &mut self.flows {
+            if flows.available(now) == 0 {
+                return Err("are refused: as many began within a second as may");
+            }
+            flows.take(1);
+        }
+        Ok(())
+    }
+
+    /// What a flow may do now.
+    pub(super) fn allowance(&mut self, now: Instant) -> Allowance {
+        if self.turn != now {
+            (self.turn, self.moved) = (now, 0);
+        }
+        let room = self.bytes.as_mut().map_or(u64::MAX, |bytes| bytes.available(now));
+        match self.left.unwrap_or(u64::MAX).min(room) {
+            _ if self.left == Some(0) => Allowance::Exhausted,
+            0 => Allowance::Park,
+            _ if self.moved >= SHARE => Allowance::Later,
+            room => Allowance::Go(usize::try_from(room).unwrap_or(FLOW).min(FLOW)),
+        }
+    }
+
+    /// So many bytes have passed. True if these were the last.
+    pub(super) fn spend(&mut self, count: u64) -> bool {
+        self.moved = self.moved.saturating_add(count);
+        if let Some(bytes) = &mut self.bytes {
+            bytes.take(count);
+        }
+        match &mut self.left {
+            Some(left) if count > 0 => {
+                *left = left.saturating_sub(count);
+                *left == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Outbound {
+    /// What a flow or a UDP listener of that sandbox may do now. If it is to wait, it is woken when that is over.
+    pub(super) fn allowance(&mut self, reactor: &mut Reactor, sandbox: u64, key: Key) -> Option<usize> {
+        let now = reactor.now();
+        let gate = self.gates.get_mut(&sandbox)?;
+        match gate.pace.allowance(now) {
+            Allowance::Go(budget) => return Some(budget),
+            Allowance::Later => reactor.again(key),
+            Allowance::Park => {
+                gate.pace.parked.insert(key);
+                if gate.pace.timer.is_none() {
+                    let wait = gate.pace.bytes.as_mut().map_or(STEP, |bytes| bytes.wait(1, now)).max(STEP);
+                    gate.pace.timer = Some(reactor.schedule(now + wait, gate.teller));
+                }
+            }
+            Allowance::Exhausted => {}
+        }
+        None
+    }
+
+    /// Bytes of a flow of that sandbox have passed. If they were the last that may, everything is cut.
+    pub(super) fn spend(&mut self, reactor: &mut Reactor, sandbox: u64, count: u64) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        if !gate.pace.spend(count) {
+            return;
+        }
+        let datagrams = gate.udp.keys();
+        self.report_once(
+            sandbox,
+            "and those that are open are reset: the bytes that may pass in all are used up",
+        );
+        self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
+        datagrams.into_iter().for_each(|key| self.end_udp(reactor, key));
+    }
+
+    /// A flow has had its part of this turn and has more to move.
+    pub(super) fn later(&mut self, reactor: &mut Reactor, sandbox: u64, key: Key) {
+        match self.gates.get_mut(&sandbox) {
+            Some(gate) if gate.pace.moved >= SHARE => {
+                if gate.pace.late.is_empty() {
+                    self.crowded.push(sandbox);
+                }
+                gate.pace.late.push(key);
+            }
+            _ => reactor.again(key),
+        }
+    }
+
+    /// Those that had a part of this turn get the next behind those that had none.
+    pub(super) fn line_up(&mut self, reactor: &mut Reactor) {
+        for sandbox in std::mem::take(&mut self.crowded) {
+            let Some(gate) = self.gates.get_mut(&sandbox) else { continue };
+            gate.pace.late.drain(..).for_each(|key| reactor.again(key));
+        }
+    }
+
+    /// Flows that waited for a rate go on.
+    pub(super) fn resume(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        let now = reactor.now();
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        if gate.pace.timer.is_some_and(|timer| timer.at() <= now) {
+            gate.pace.timer = None;
+            gate.pace.parked.drain().for_each(|key| reactor.again(key));
+        }
+    }
+
+    /// The sandbox is no more.
+    pub(super) fn forget_pace(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        if let Some(timer) = self.gates.get_mut(&sandbox).and_then(|gate| gate.pace.timer.take()) {
+            reactor.cancel(timer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            new_flows_per_second: Some(2),
+            bytes_per_second: Some(1000),
+            total_bytes: Some(3000),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn each_budget_has_its_own_end() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&settings(), start);
+        assert!(pace.begin(start).is_ok() && pace.begin(start).is_ok());
+        assert!(pace.begin(start).unwrap_err().contains("within a second"));
+        assert!(pace.begin(start + Duration::from_millis(500)).is_ok());
+        assert_eq!(pace.allowance(start), Allowance::Go(1000));
+        assert!(!pace.spend(1000));
+        assert_eq!(pace.allowance(start), Allowance::Park);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(pace.allowance(later), Allowance::Go(1000));
+        assert!(pace.spend(2000), "these are the last");
+        assert_eq!(pace.allowance(later + Duration::from_secs(9)), Allowance::Exhausted);
+        assert!(pace.begin(later).unwrap_err().contains("in all"));
+    }
+
+    #[test]
+    fn without_budgets_a_turn_has_its_share() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&Settings::default(), start);
+        let mut moved = 0;
+        while let Allowance::Go(budget) = pace.allowance(start) {
+            moved += budget as u64;
+            assert!(!pace.spend(budget as u64));
+        }
+        assert_eq!((pace.allowance(start), moved), (Allowance::Later, SHARE));
+        assert_eq!(pace.allowance(start + Duration::from_nanos(1)), Allowance::Go(FLOW));
+    }
+}
