@@ -1208,6 +1208,19 @@ int sbx_config_set_egress_limits(struct sbx_config *config,
                                  uint64_t bytes_per_second,
                                  uint64_t total_bytes);
 
+// Gives the sandbox one TCP port of its gateway's address, 192.0.0.1, which leads to an address that the host names,
+// such as "127.0.0.1:8080" or "[::1]:8080": a proxy of the host's for models, say. Nothing else of that address is
+// reached by it; a policy neither opens nor closes it, the egress limits hold for it too. Port 53 is refused: it is
+// the sandbox's resolver. At most 16.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `address` must be a terminated text or NULL.
+int sbx_config_add_host_service(struct sbx_config *config,
+                                uint32_t port,
+                                const char *address);
+
 // The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -15,6 +15,7 @@ mod port;
 mod probe;
 mod program;
 mod rules;
+mod service;
 mod stdio;
 pub(crate) mod user;
 
@@ -35,6 +36,7 @@ pub(crate) use limits::Limits;
 pub use mount::Mount;
 pub use port::{Port, PortKind};
 pub use probe::Probe;
+pub(crate) use service::HostService;
 pub use stdio::Stdio;
 use user::User;
 
@@ -68,6 +70,7 @@ pub struct Config {
     tls_names: Vec<String>,
     policy: Policy,
     egress_limits: EgressLimits,
+    host_services: Vec<HostService>,
     nameservers: Vec<SocketAddr>,
     mtu: u32,
     limits: Limits,
@@ -99,6 +102,7 @@ impl Default for Config {
             tls_names: Vec::new(),
             policy: Policy::open(),
             egress_limits: EgressLimits::default(),
+            host_services: Vec::new(),
             nameservers: Vec::new(),
             mtu: MTU,
             limits: Limits::default(),
@@ -175,6 +179,12 @@ impl Config {
                 return Err(Error::invalid(format!(
                     "port {}: Cannot specify open ports when the policy is blocked",
                     port.container_port()
+                )));
+            }
+            if let Some(service) = self.host_services.first() {
+                return Err(Error::invalid(format!(
+                    "host service {}: there can be none when the policy is blocked, for there is no network",
+                    service.port
                 )));
             }
             if self.inbound.is_some() {

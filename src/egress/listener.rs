@@ -10,6 +10,7 @@ use nix::sys::socket::{self, Backlog, SockaddrStorage, sockopt};
 
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
+use crate::net::topology::GATEWAY;
 use crate::reactor::TimerId;
 use crate::sys::socket::{set_keep_alive, set_no_delay, set_transparent};
 
@@ -37,18 +38,33 @@ pub(crate) fn listen(fd: OwnedFd, ipv6: bool) -> Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
+/// Makes an unbound TCP socket of G listen on a port of the gateway's own address.
+pub(crate) fn serve(fd: OwnedFd, port: u16) -> Result<TcpListener> {
+    let address = SocketAddr::from((GATEWAY, port));
+    let what = || format!("the service at {address} in the gateway's network");
+    socket::setsockopt(&fd, sockopt::ReuseAddr, &true).context(what())?;
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address)).context(what())?;
+    set_no_delay(fd.as_fd()).context(what())?;
+    set_keep_alive(fd.as_fd()).context(what())?;
+    let backlog = Backlog::new(BACKLOG).context(what())?;
+    socket::listen(&fd, backlog).context(what())?;
+    Ok(TcpListener::from(fd))
+}
+
 /// A listener of a sandbox's.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
     pub(super) sandbox: u64,
+    /// The service of the host that its connections go to, and nowhere else; else they go where they were sent.
+    pub(super) service: Option<SocketAddr>,
     /// Runs while it rests.
     pub(super) rest: Option<TimerId>,
 }
 
 impl Listener {
-    pub(super) fn new(socket: TcpListener, sandbox: u64) -> Self {
-        Self { socket, sandbox, rest: None }
+    pub(super) fn new(socket: TcpListener, sandbox: u64, service: Option<SocketAddr>) -> Self {
+        Self { socket, sandbox, service, rest: None }
     }
 
     /// The next connection.

@@ -105,8 +105,8 @@ impl Outbound {
             reported: HashMap::new(),
             pace: Pace::new(&settings, reactor.now()),
         };
-        for socket in sockets.listeners {
-            let key = self.listeners.insert(Listener::new(socket, sandbox));
+        for (socket, service) in sockets.listeners {
+            let key = self.listeners.insert(Listener::new(socket, sandbox, service));
             let Some(listener) = self.listeners.get_mut(key) else { continue };
             match reactor.register(listener.as_fd(), key, Lane::Front) {
                 Ok(()) => gate.listeners.push(key),

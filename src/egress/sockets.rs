@@ -7,6 +7,7 @@ use mio::net::TcpListener;
 
 use super::dns::Resolver;
 use super::listener;
+use crate::config::HostService;
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
 use crate::net::refusals::Refusals;
@@ -15,7 +16,8 @@ use crate::sys::datagram;
 /// What the rules deliver to, and what they tell.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pub(super) listeners: Vec<TcpListener>,
+    /// Each with the host's service that it leads to, if it leads to one.
+    pub(super) listeners: Vec<(TcpListener, Option<SocketAddr>)>,
     pub(super) datagrams: Vec<OwnedFd>,
     pub(super) refusals: Option<Refusals>,
     pub(super) resolver: Resolver,
@@ -29,7 +31,13 @@ impl Sockets {
 
     /// A TCP socket takes connections from now on.
     pub(crate) fn listen(&mut self, socket: OwnedFd, ipv6: bool) -> Result<()> {
-        self.listeners.push(listener::listen(socket, ipv6)?);
+        self.listeners.push((listener::listen(socket, ipv6)?, None));
+        Ok(())
+    }
+
+    /// Connections to a port of the gateway's address go to a service of the host from now on.
+    pub(crate) fn serve(&mut self, socket: OwnedFd, service: HostService) -> Result<()> {
+        self.listeners.push((listener::serve(socket, service.port)?, Some(service.to)));
         Ok(())
     }
 

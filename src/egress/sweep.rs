@@ -78,7 +78,9 @@ impl Outbound {
     pub(super) fn is_still_allowed(&mut self, reactor: &mut Reactor, key: Key) -> bool {
         let Some((sandbox, to, protocol, asked)) = self.judged(key) else { return false };
         let Some(generation) = self.gates.get(&sandbox).map(|gate| gate.generation) else { return false };
-        if asked == generation {
+        if asked == generation
+            || (key.kind() == TCP && self.flows.get_mut(key).is_some_and(|flow| flow.to_service))
+        {
             return true;
         }
         let domain = match key.kind() {

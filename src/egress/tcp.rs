@@ -37,6 +37,8 @@ pub(super) struct Flow {
     pub(super) to: SocketAddr,
     /// The domain by which it was let through, if no range allows it.
     pub(super) domain: Option<Box<str>>,
+    /// Whether it goes to a service of the host's, about which no policy is asked.
+    pub(super) to_service: bool,
     /// The policy that was asked last.
     pub(super) generation: u64,
     front: End,
@@ -66,9 +68,9 @@ impl Outbound {
     fn accept(&mut self, reactor: &mut Reactor, key: Key) {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get_mut(key) else { return };
-            let sandbox = listener.sandbox;
+            let (sandbox, service) = (listener.sandbox, listener.service);
             match listener.accept() {
-                Ok(fd) => self.admit(reactor, sandbox, fd),
+                Ok(fd) => self.admit(reactor, sandbox, fd, service),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // There is nothing to take a connection with: they wait in the queue.
                 Err(error) if is_shortage(&error) => {
@@ -83,12 +85,16 @@ impl Outbound {
     }
 
     /// A connection of the sandbox's. Whatever stands against it, it is told at once by a reset.
-    fn admit(&mut self, reactor: &mut Reactor, sandbox: u64, fd: OwnedFd) {
+    fn admit(&mut self, reactor: &mut Reactor, sandbox: u64, fd: OwnedFd, service: Option<SocketAddr>) {
         let refuse = |fd: OwnedFd| socket::disconnect(fd.as_fd());
         // It was delivered to us whatever its destination, and has that for its own address.
-        let Ok(to) = socket::local_address(fd.as_fd()) else { return refuse(fd) };
-        let domain = self.may_be_domain(reactor, sandbox, to);
-        if !domain && self.verdict_on(reactor, sandbox, to, TCP).is_none_or(|verdict| !verdict.is_allowed()) {
+        let Ok(to) = service.map_or_else(|| socket::local_address(fd.as_fd()), Ok) else { return refuse(fd) };
+        let domain = service.is_none() && self.may_be_domain(reactor, sandbox, to);
+        // What leads to a service leads nowhere else: that is for no policy to decide.
+        if !domain
+            && service.is_none()
+            && self.verdict_on(reactor, sandbox, to, TCP).is_none_or(|verdict| !verdict.is_allowed())
+        {
             return refuse(fd);
         }
         let now = reactor.now();
@@ -108,7 +114,11 @@ impl Outbound {
         if domain {
             return self.greet(reactor, sandbox, to, fd, permit);
         }
-        self.open_flow(reactor, sandbox, to, Socket::new(fd, Family::Tcp), permit, None);
+        let front = Socket::new(fd, Family::Tcp);
+        let opened = self.open_flow(reactor, sandbox, to, front, permit, None);
+        if let Some(flow) = opened.and_then(|key| self.flows.get_mut(key)) {
+            flow.to_service = service.is_some();
+        }
     }
 
     /// Begins a flow that was let through. One to a domain comes with what was read of it.
@@ -120,12 +130,13 @@ impl Outbound {
         front: Socket,
         permit: Permit,
         domain: Option<(Box<str>, Vec<u8>)>,
-    ) {
+    ) -> Option<Key> {
         match begin(to) {
             Ok(back) => self.insert(reactor, sandbox, to, (front, back), permit, domain),
             Err(error) => {
                 front.reset();
                 self.failed(sandbox, to, &error);
+                None
             }
         }
     }
@@ -138,8 +149,8 @@ impl Outbound {
         (front, back): (Socket, Socket),
         permit: Permit,
         domain: Option<(Box<str>, Vec<u8>)>,
-    ) {
-        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+    ) -> Option<Key> {
+        let gate = self.gates.get_mut(&sandbox)?;
         let now = reactor.now();
         gate.opened();
         let limit = now + gate.settings.connect;
@@ -153,6 +164,7 @@ impl Outbound {
             sandbox,
             to,
             domain,
+            to_service: false,
             generation: gate.generation,
             front: End::plain(front),
             back,
@@ -163,7 +175,7 @@ impl Outbound {
             drained_by: None,
             _permit: permit,
         });
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        let flow = self.flows.get_mut(key)?;
         flow.timer = Some(reactor.schedule(limit, key));
         let watched = reactor
             .register(flow.front.as_fd(), key, Lane::Front)
@@ -171,7 +183,9 @@ impl Outbound {
         if let Err(error) = watched {
             self.failed(sandbox, to, &error);
             self.cut(reactor, key);
+            return None;
         }
+        Some(key)
     }
 
     pub(super) fn wake_flow(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {

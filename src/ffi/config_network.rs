@@ -182,6 +182,29 @@ pub unsafe extern "C" fn sbx_config_set_egress_limits(
     set(config, |config| config.set_egress_limits(limits).map(drop))
 }
 
+/// Gives the sandbox one TCP port of its gateway's address, 192.0.0.1, which leads to an address that the host names,
+/// such as "127.0.0.1:8080" or "[::1]:8080": a proxy of the host's for models, say. Nothing else of that address is
+/// reached by it; a policy neither opens nor closes it, the egress limits hold for it too. Port 53 is refused: it is
+/// the sandbox's resolver. At most 16.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `address` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_host_service(
+    config: *mut sbx_config,
+    port: u32,
+    address: *const c_char,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        set(config, |config| {
+            config.add_host_service(input::port(port)?, input::text("host service", address)?).map(drop)
+        })
+    }
+}
+
 /// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -26,11 +26,14 @@ pub(super) enum Purpose {
     Relays = 1,
     /// UDP's answers.
     Answers = 2,
+    /// Services of the host.
+    Services = 3,
 }
 
 impl Purpose {
     pub(super) fn of(number: u32) -> Option<Self> {
-        [Self::Tunnels, Self::Relays, Self::Answers].into_iter().find(|purpose| *purpose as u32 == number)
+        let all = [Self::Tunnels, Self::Relays, Self::Answers, Self::Services];
+        all.into_iter().find(|purpose| *purpose as u32 == number)
     }
 }
 
@@ -51,6 +54,8 @@ pub(super) struct Gateway {
     pub(super) ipv6: bool,
     /// The relays' sockets.
     sockets: Vec<(SocketKind, Vec<OwnedFd>)>,
+    /// The sockets of the host's services.
+    services: Vec<OwnedFd>,
     /// The kinds of socket that the relays still wait for.
     missing: usize,
 }
@@ -74,6 +79,12 @@ impl Life {
             self.gateway.missing += 1;
             let (count, purpose) = (count(kind), Purpose::Relays as u32);
             self.keeper.ask(&ToKeeper::Sockets { kind, count, purpose }, vec![])?;
+        }
+        let services = u32::try_from(self.shared.config.host_services().len()).unwrap_or(0);
+        if services > 0 {
+            self.gateway.missing += 1;
+            let (kind, purpose) = (SocketKind::default(), Purpose::Services as u32);
+            self.keeper.ask(&ToKeeper::Sockets { kind, count: services, purpose }, vec![])?;
         }
         Ok(())
     }
@@ -99,6 +110,17 @@ impl Life {
                 }
                 self.gateway.missing -= 1;
                 self.gateway.sockets.push((kind, fds));
+                self.prepared.relays = self.gateway.missing == 0;
+                self.boot(bench)
+            }
+            Some(Purpose::Services) if self.gateway.missing > 0 => {
+                if fds.len() != self.shared.config.host_services().len() {
+                    let text =
+                        "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
+                    return Err(Error::new(Code::Limit, text));
+                }
+                self.gateway.missing -= 1;
+                self.gateway.services = fds;
                 self.prepared.relays = self.gateway.missing == 0;
                 self.boot(bench)
             }
@@ -199,6 +221,13 @@ impl Life {
             }
         }
         sockets.answer_by(resolver);
+        let services = self.shared.config.host_services();
+        for (socket, service) in std::mem::take(&mut self.gateway.services).into_iter().zip(services) {
+            sockets.serve(socket, *service)?;
+        }
+        if let Some(rules) = &mut self.gateway.rules {
+            rules.add_services(&services.iter().map(|service| service.port).collect::<Vec<_>>())?;
+        }
         bench.engine.send(engine::Command::AddEgress {
             key: self.shared.number,
             policy,

@@ -7,8 +7,10 @@ them are run. Whatever a case says of "nothing", the capture has to say too.
 import ctypes
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -330,6 +332,36 @@ def one_sandboxs_flood_is_its_own(_wire):
             same(victim.ask("hold_many", "more", THIRD, ECHO, 1), 1)
         assert flooding.ask("stop", "datagrams")[0] > 100
         same([event for event in victim.events() if event["kind"] == LIMIT], [])
+
+
+def a_service_of_the_host_is_one_port_and_no_other(wire):
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    connection.sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+    def prepare(config):
+        same(lib.sbx_config_add_host_service(config, 8080, f"127.0.0.1:{port}".encode()), 0)
+
+    with Sandbox(policy("allowlist"), prepare) as sandbox:
+        wire.seen()
+        same(sandbox.ask("connect", "a", "192.0.0.1", 8080), "connected")
+        same(sandbox.ask("echo", "a", 1 << 20), "same")
+        # No change of policy concerns it.
+        same(sandbox.set_policy(policy("blocked")), 1)
+        same(sandbox.ask("echo", "a", 1000), "same")
+        same(sandbox.ask("close", "a"), "closed")
+        for address, other in (("192.0.0.1", port), ("192.0.0.3", 8080), ("192.0.0.1", 8081), (OWN, 8080)):
+            same(sandbox.ask("connect", "b", address, other), "ECONNREFUSED")
+        same(sandbox.ask("udp_send", "192.0.0.1", 8080, 1), 1)
+        same(wire.seen(), [])
 
 
 CASES = {name: case for name, case in list(globals().items()) if getattr(case, "__code__", None)
