@@ -10,6 +10,7 @@ work=$3
 . "$work/checkout/tests/harness/leftovers.sh"
 . "$work/checkout/tests/harness/identity.sh"
 . "$work/checkout/tests/harness/internet/lay.sh"
+. "$work/checkout/tests/harness/internet/neighbours.sh"
 . "$work/checkout/tests/harness/contain.sh"
 results=$work/results
 logs=$work/logs/$run
@@ -132,6 +133,8 @@ for internet_case in $internet_cases; do
             internet=
             break
         fi
+        lay_neighbours
+        host_network "$work/host-network.before"
     fi
     if [ "$internet_case" = egress ]; then
         while IFS='	' read -r name path once <&4; do
@@ -149,6 +152,10 @@ for internet_case in $internet_cases; do
     fi
 done
 if [ -n "$internet" ]; then
+    host_network "$work/host-network.after"
+    status=0
+    diff "$work/host-network.before" "$work/host-network.after" >"$logs/host-network.log" || status=$?
+    record_status "$run: internet: the host's network is as it was" "$status" "$logs/host-network.log"
     lift_internet
 fi
 
