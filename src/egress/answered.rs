@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(30);
 const MOST: Duration = Duration::from_secs(24 * 3600);
 /// Addresses, and names of one address, that are kept. Of more, those that run out soonest give way.
 const MOST_ADDRESSES: usize = 2048;
-const MOST_NAMES: usize = 64;
+const MOST_NAMES: usize = 32;
 /// Addresses of one answer, the first ones, that may be reached.
 const MOST_OF_ONE: usize = 64;
 

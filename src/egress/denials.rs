@@ -22,7 +22,6 @@ pub(crate) enum Destination {
     /// An address.
     Address(IpAddr),
     /// A name that was asked for.
-    #[allow(dead_code, reason = "for the relay of DNS")]
     Name(String),
 }
 

@@ -11,7 +11,6 @@ use super::outbound::{Outbound, TCP, UDP};
 use crate::policy::Policy;
 use crate::reactor::{Key, Reactor, Wake};
 use crate::sandbox::Told;
-use crate::tunnel::Request;
 
 /// How many flows are asked before others get a turn.
 const SLICE: usize = 64;
@@ -36,16 +35,11 @@ impl Outbound {
     ) {
         // Dropped without a word it tells that there is no such sandbox any more.
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        // Addresses of domains that the new policy lacks are domains' no more.
-        let removed = gate.names.answered.retain(|name| policy.domain_of(name).is_some());
         gate.policy = policy;
         gate.generation = generation;
         let (listeners, mut flows) = (gate.listeners.clone(), gate.udp.keys());
         flows.extend(self.flows.iter().filter(|(_, flow)| flow.sandbox == sandbox).map(|(key, _)| key));
-        if !removed.is_empty() {
-            // Nobody waits for that: no answer has this number.
-            (self.requests)(Request::Answered { key: sandbox, ticket: 0, added: Vec::new(), removed });
-        }
+        self.names_changed(sandbox);
         self.sweeps.push_back(Sweep { sandbox, generation, flows, told });
         for (key, to) in self.greetings(sandbox) {
             if !self.may_be_domain(reactor, sandbox, to) {

@@ -126,8 +126,6 @@ pub(crate) enum Command {
     Answered {
         /// The sandbox.
         key: u64,
-        /// From the request.
-        ticket: u64,
         /// Whether the rules follow.
         done: bool,
     },
@@ -321,7 +319,7 @@ impl Loop {
             Command::Datagrams { key, ipv6, sockets } => {
                 outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }
-            Command::Answered { key, ticket, done } => outbound.answered(reactor, key, ticket, done),
+            Command::Answered { key, done } => outbound.answered(reactor, key, done),
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
                 outbound.remove_sandbox(reactor, key);

@@ -244,8 +244,8 @@ impl Loop {
             Command::Engine(tunnel::Request::NeedDatagrams { key, ipv6, count }) => {
                 self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
             }
-            Command::Engine(tunnel::Request::Answered { key, ticket, added, removed }) => {
-                self.by_number(key, |life, bench| life.let_answers_through(bench, ticket, &added, &removed));
+            Command::Engine(tunnel::Request::Answered { key, added, removed }) => {
+                self.by_number(key, |life, bench| life.let_answers_through(bench, &added, &removed));
             }
             Command::Engine(tunnel::Request::Denied { key, denied, count }) => {
                 self.by_number(key, |life, _| life.denied(&denied, count));

@@ -44,8 +44,8 @@ pub(super) struct Gateway {
     pub(super) filter: Option<(OwnedFd, OwnedFd)>,
     /// The rules, once they are loaded.
     pub(super) rules: Option<Rules>,
-    /// Answers of the resolver that wait for the rules: their numbers, and addresses to let through or not any more.
-    answers: Vec<(u64, Vec<IpAddr>, Vec<IpAddr>)>,
+    /// What the resolver is about to answer while the rules are lent: addresses to let through, or not any more.
+    answers: Option<(Vec<IpAddr>, Vec<IpAddr>)>,
     /// What hears the rules' refusals, until egress is opened.
     log: Option<OwnedFd>,
     /// Whether the first policy is in force, and egress open.
@@ -149,16 +149,11 @@ impl Life {
     }
 
     /// The resolver is about to answer addresses of the policy's domains: the rules let them through first.
-    pub(crate) fn let_answers_through(
-        &mut self,
-        bench: &Bench<'_>,
-        ticket: u64,
-        added: &[IpAddr],
-        removed: &[IpAddr],
-    ) {
+    pub(crate) fn let_answers_through(&mut self, bench: &Bench<'_>, added: &[IpAddr], removed: &[IpAddr]) {
         if self.changes.are_lent() {
-            // The resolver bounds how many answers wait.
-            return self.gateway.answers.push((ticket, added.to_vec(), removed.to_vec()));
+            // The resolver waits for this before it says more.
+            self.gateway.answers = Some((added.to_vec(), removed.to_vec()));
+            return;
         }
         let lost = || Err(Error::new(Code::Internal, "the gateway's rules can't be changed any more"));
         let outcome = self.gateway.rules.as_mut().map_or_else(lost, |rules| rules.answer(added, removed));
@@ -166,13 +161,13 @@ impl Life {
             log::error!("sandbox {}: {error}", self.shared.id);
         }
         let (key, done) = (self.shared.number, outcome.is_ok());
-        let _ = bench.engine.send(engine::Command::Answered { key, ticket, done });
+        let _ = bench.engine.send(engine::Command::Answered { key, done });
     }
 
     /// Answers that came while the rules were lent.
     pub(super) fn let_late_answers_through(&mut self, bench: &Bench<'_>) {
-        for (ticket, added, removed) in std::mem::take(&mut self.gateway.answers) {
-            self.let_answers_through(bench, ticket, &added, &removed);
+        if let Some((added, removed)) = self.gateway.answers.take() {
+            self.let_answers_through(bench, &added, &removed);
         }
     }
 

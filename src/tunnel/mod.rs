@@ -61,8 +61,6 @@ pub(crate) enum Request {
     Answered {
         /// The sandbox.
         key: u64,
-        /// To be given back when that is done.
-        ticket: u64,
         /// To be let through from now on.
         added: Vec<IpAddr>,
         /// Not any more.

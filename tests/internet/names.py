@@ -8,8 +8,10 @@ hello NAME ADDRESS PORT SIZE    the beginning of one, in pieces of SIZE; whether
 plain ADDRESS PORT              the beginning of HTTP; whether the server says "reached"
 quiet ADDRESS PORT              nothing, then what comes of it
 udp ADDRESS PORT                a datagram; whether the server says "reached"
+crowd NAME COUNT                so many names below it, each looked up and reached by TLS at once
 """
 
+import concurrent.futures
 import errno
 import socket
 import ssl
@@ -123,6 +125,17 @@ def udp(address, port):
         bound.connect((address, int(port)))
         bound.send(b"probe")
         return bound.recv(64).decode().strip()
+
+
+def crowd(name, count):
+    def one(index):
+        label = f"n{index}.{name}"
+        found = find(label).split()
+        return tls(label, found[0], 8443) == f"says {label} hello" if found else None
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        came = list(pool.map(one, range(int(count))))
+    return f"{len(came) - came.count(None)} found, {came.count(True)} reached"
 
 
 def main():

@@ -318,3 +318,10 @@ fn domains_and_ranges_add_up() {
     );
     assert_eq!(internet.packets_to("26.3.0.4"), 0);
 }
+
+#[test]
+fn two_hundred_names_at_once_are_all_answered_and_can_be_reached() {
+    let Some(internet) = internet() else { return };
+    let policy = domains(&["*.many.example"]);
+    check(&internet, &policy, &[("crowd many.example 200", "200 found, 200 reached")]);
+}

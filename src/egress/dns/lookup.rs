@@ -22,7 +22,7 @@ use crate::sys::socket::{self, Family, Socket};
 use crate::sys::{datagram, random};
 
 /// The most questions of one sandbox that are open upstream, and of those who wait for the same answer.
-const MOST_LOOKUPS: usize = 64;
+const MOST_LOOKUPS: usize = 256;
 const MOST_ASKERS: usize = 32;
 /// How many wrong answers are read before others get a turn.
 const WRONG: usize = 16;

@@ -12,9 +12,11 @@
 //! | `upstreams` | the servers of the host |
 //! | `filter` | what of an answer the sandbox is told |
 //! | `cache` | answers, remembered |
+//! | `batches` | answers that wait for the rules |
 //! | `names` | what one sandbox's resolver knows |
 //! | `message`, `record`, `name`, `write` | the form of messages |
 
+mod batches;
 mod cache;
 mod client;
 mod course;

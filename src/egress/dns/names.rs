@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::batches::Batches;
 use super::cache::{Cache, Subject};
-use super::message::Query;
 use super::upstreams::Upstreams;
-use super::write::Answer;
 use crate::egress::answered::Answered;
 use crate::reactor::Key;
 
@@ -18,17 +17,6 @@ pub(super) enum Asker {
     Datagram(Key, SocketAddr),
     /// By TCP.
     Stream(Key),
-}
-
-/// An answer that waits until the rules let its addresses through.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) asker: Asker,
-    pub(super) query: Query,
-    pub(super) answer: Answer,
-    pub(super) age: u32,
-    /// What the rules were told to let through.
-    pub(super) added: Vec<std::net::IpAddr>,
 }
 
 /// One sandbox's resolver.
@@ -43,9 +31,8 @@ pub(in crate::egress) struct Names {
     pub(super) cache: Cache,
     /// The questions that are open upstream.
     pub(super) lookups: HashMap<Subject, Key>,
-    /// By the number that the control thread gives back.
-    pub(super) waiting: HashMap<u64, Waiting>,
-    pub(super) last_ticket: u64,
+    /// The answers that wait for the rules.
+    pub(super) batches: Batches,
     /// The connections that are open.
     pub(super) clients: usize,
 }

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpListener;
 
+use super::batches::{Batch, Waiting};
 use super::cache::Subject;
 use super::client::Client;
 use super::filter::filter;
 use super::lookup::Lookup;
 use super::message::{Asked, Code, Query, Question, Response};
-use super::names::{Asker, Names, Waiting};
+use super::names::{Asker, Names};
 use super::record::{IN, kind};
 use super::resolver::Resolver;
 use super::write::{Answer, Why, udp_limit};
@@ -32,13 +33,15 @@ const UDP: u8 = 17;
 /// The resolver's port.
 const PORT: u16 = 53;
 /// How many questions of one socket are taken before others get a turn.
-pub(super) const QUESTIONS: usize = 16;
+pub(super) const QUESTIONS: usize = 8;
 /// The longest question that is looked at.
 pub(super) const LONGEST_QUESTION: usize = 4096;
 /// The longest answer by TCP.
 const LONGEST: usize = 65_535;
 /// The most addresses of one answer; each costs a look at the host's routes. What is beyond isn't told.
 const MOST_ADDRESSES: usize = 64;
+/// The most answers of one sandbox that wait for the rules.
+const MOST_WAITING: usize = 1024;
 
 /// What the resolver's kind of key names.
 #[derive(Debug)]
@@ -230,48 +233,56 @@ impl Outbound {
             self.rebound(reactor, sandbox, address, &name);
         }
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        let mut change = Change::default();
-        if matches!(asking, Asking::Domain(_)) && !reachable.is_empty() {
-            let ttl = filtered.ttl.unwrap_or(0).saturating_sub(age);
-            change = gate.names.answered.learn(&name, &reachable, ttl, reactor.now());
-        } else if gate.names.waiting.is_empty() {
+        if !matches!(asking, Asking::Domain(_)) || reachable.is_empty() {
             return self.respond(reactor, asker, &query, &filtered.answer, age);
         }
+        if gate.names.batches.waiting() >= MOST_WAITING {
+            let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
+            return self.respond(reactor, asker, &query, &busy, 0);
+        }
+        let ttl = filtered.ttl.unwrap_or(0).saturating_sub(age);
+        let change = gate.names.answered.learn(&name, &reachable, ttl, reactor.now());
         // What is known already may still be on its way to the rules for an earlier answer: behind those.
-        if change == Change::default() && gate.names.waiting.is_empty() {
+        if change == Change::default() && gate.names.batches.are_empty() {
             return self.respond(reactor, asker, &query, &filtered.answer, age);
         }
-        gate.names.last_ticket += 1;
-        let ticket = gate.names.last_ticket;
-        let added = change.added.clone();
-        gate.names.waiting.insert(ticket, Waiting { asker, query, answer: filtered.answer, age, added });
-        let Change { added, removed } = change;
-        (self.requests)(Request::Answered { key: sandbox, ticket, added, removed });
+        gate.names.batches.add(change, Some(Waiting { asker, query, answer: filtered.answer, age }));
+        self.let_through(sandbox);
     }
 
-    /// The rules let through what an answer has in it, or can't be made to.
-    pub(crate) fn answered(&mut self, reactor: &mut Reactor, sandbox: u64, ticket: u64, done: bool) {
+    /// Has the rules follow what was learned, if they are not about to already.
+    fn let_through(&mut self, sandbox: u64) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        let Some(waiting) = gate.names.waiting.remove(&ticket) else { return };
-        let Waiting { asker, query, answer, age, added } = waiting;
-        if done {
-            return self.respond(reactor, asker, &query, &answer, age);
+        if let Some(Change { added, removed }) = gate.names.batches.send() {
+            (self.requests)(Request::Answered { key: sandbox, added, removed });
         }
-        gate.names.answered.forget(&added);
-        self.respond(reactor, asker, &query, &Answer::bare(Code::SERVER_FAILURE, Some(Why::Other)), 0);
+    }
+
+    /// The rules let through what was sent to them, or can't be made to.
+    pub(crate) fn answered(&mut self, reactor: &mut Reactor, sandbox: u64, done: bool) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        let Batch { change, waiting } = gate.names.batches.done();
+        if !done {
+            gate.names.answered.forget(&change.added);
+        }
+        for Waiting { asker, query, answer, age } in waiting {
+            if done {
+                self.respond(reactor, asker, &query, &answer, age);
+            } else {
+                let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
+                self.respond(reactor, asker, &query, &failure, 0);
+            }
+        }
+        self.let_through(sandbox);
     }
 
     /// The policy has changed: what was answered for domains that it no longer has is forgotten.
-    #[allow(dead_code, reason = "for the live change of a policy")]
     pub(in crate::egress) fn names_changed(&mut self, sandbox: u64) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
         let policy = Arc::clone(&gate.policy);
         let removed = gate.names.answered.retain(|name| policy.domain_of(name).is_some());
-        if !removed.is_empty() {
-            gate.names.last_ticket += 1;
-            let ticket = gate.names.last_ticket;
-            (self.requests)(Request::Answered { key: sandbox, ticket, added: Vec::new(), removed });
-        }
+        gate.names.batches.add(Change { added: Vec::new(), removed }, None);
+        self.let_through(sandbox);
     }
 
     fn rebound(&mut self, reactor: &mut Reactor, sandbox: u64, address: IpAddr, name: &str) {
