@@ -31,8 +31,8 @@ static sbx_sandbox *start(const char *program) {
     sbx_config *config = sbx_config_new();
     sbx_config_set_command(config, command, 3);
     sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
-    sbx_config_set_memory(config, 128 * MIB);
-    sbx_config_set_max_processes(config, 50);
+    sbx_config_set_memory(config, 256 * MIB);
+    sbx_config_set_max_processes(config, 30);
     sbx_config_set_disk(config, 16 * MIB);
     sbx_config_set_max_open_files(config, 256);
     sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG);

@@ -43,12 +43,12 @@ impl Host {
     }
 
     /// Whether a group can be made there.
-    pub(super) fn writable(self, group: &Path) -> Result<()> {
+    pub(super) fn writable(self, group: &Path, remedy: &str) -> Result<()> {
         let files = [group.to_owned(), group.join("cgroup.procs")];
         for file in files {
             access(&file, AccessFlags::W_OK).map_err(|cause| {
                 let text =
-                    format!("the control group {} can't be written to ({cause}): {REMEDY}", group.display());
+                    format!("the control group {} can't be written to ({cause}): {remedy}", group.display());
                 Error::new(Code::Host, text)
             })?;
         }
@@ -78,7 +78,7 @@ pub(super) fn base(own: &Path, host: &Host) -> Result<PathBuf> {
         Some(parent) if own.ends_with(HOST) || ((host.marked)(parent) && !(host.marked)(own)) => parent,
         _ => own,
     };
-    host.writable(base)?;
+    host.writable(base, REMEDY)?;
     // The tree's root can't be delegated, and is nobody's part.
     let is_root = !base.join("cgroup.type").exists();
     if host.systemd && !is_root && !(host.marked)(base) {

@@ -25,6 +25,9 @@ use layout::Layout;
 pub(crate) const REMEDY: &str = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM (as root \
                                  without --user), or give its service Delegate=yes";
 
+const REMEDY_OF_VERSION_1: &str = "groups of version 1 are root's: run as root, or boot with \
+                                   systemd.unified_cgroup_hierarchy=1 and use Delegate=yes";
+
 /// How many tasks on the host one inside may need at most, and how many gVisor has of its own: a second wall
 /// behind the limit that gVisor holds itself.
 const TASKS: (u64, u64) = (4, 512);
@@ -69,6 +72,53 @@ pub(crate) fn find() -> Result<Place> {
     place(&layout, &Host::read())
 }
 
+/// What limits this process can have held, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Possible {
+    /// Where.
+    pub(crate) place: String,
+    /// "memory" and "cpu", or one of them.
+    pub(crate) held: Vec<&'static str>,
+    /// Why none is.
+    pub(crate) refusal: Option<String>,
+    /// What to do about that.
+    pub(crate) remedy: &'static str,
+}
+
+impl Possible {
+    /// For this process, now.
+    pub(crate) fn read() -> Self {
+        let known = ["memory", "cpu"];
+        match find() {
+            Ok(Place::Unified(base)) => {
+                let there = delegated::controllers(&base);
+                let held = known.into_iter().filter(|name| there.contains(*name)).collect();
+                Self { place: format!("version 2, in {}", base.display()), held, refusal: None, remedy: "" }
+            }
+            Ok(Place::Legacy { memory, cpu, .. }) => {
+                let places = known.into_iter().zip([memory, cpu]);
+                let there: Vec<_> = places.filter_map(|(name, place)| Some((name, place?))).collect();
+                let shown: Vec<_> = there.iter().map(|(_, place)| place.display().to_string()).collect();
+                let held = there.iter().map(|(name, _)| *name).collect();
+                Self {
+                    place: format!("version 1, in {}", shown.join(" and ")),
+                    held,
+                    refusal: None,
+                    remedy: "",
+                }
+            }
+            Err(error) => {
+                let known = [REMEDY, REMEDY_OF_VERSION_1].into_iter();
+                let ends = known.map(|remedy| (remedy, error.message().strip_suffix(remedy)));
+                let found =
+                    ends.filter_map(|(remedy, rest)| Some((remedy, rest?.trim_end_matches(": ")))).next();
+                let (remedy, why) = found.unwrap_or(("", error.message()));
+                Self { refusal: Some(why.to_owned()), remedy, ..Self::default() }
+            }
+        }
+    }
+}
+
 fn place(layout: &Layout, host: &Host) -> Result<Place> {
     if let Some(own) = layout.unified.as_deref().filter(|own| delegated::controllers(own).contains("memory"))
     {
@@ -83,9 +133,9 @@ fn place(layout: &Layout, host: &Host) -> Result<Place> {
         return Err(Error::new(Code::Host, text));
     }
     for own in [memory, cpu].into_iter().flatten() {
-        host.writable(own)?;
+        host.writable(own, REMEDY_OF_VERSION_1)?;
     }
-    let pids = pids.filter(|own| host.writable(own).is_ok());
+    let pids = pids.filter(|own| host.writable(own, "").is_ok());
     let owned = |path: Option<&Path>| path.map(Path::to_owned);
     Ok(Place::Legacy { memory: owned(memory), cpu: owned(cpu), pids: owned(pids) })
 }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::probe::{Runsc, parse_kernel};
 use super::report::{Finding, Report};
+use crate::cgroup::Possible;
 use crate::error::{Code, Error};
 
 /// The oldest kernel this is tested on.
@@ -52,9 +53,7 @@ struct Host {
     /// Modules that are loaded or can be, among those asked for.
     modules: Vec<&'static str>,
     self_mounts: String,
-    self_cgroup: String,
-    cgroup_v2: bool,
-    cgroup_writable: bool,
+    limits: Possible,
     ipv6_routes: Option<String>,
     nofile: (u64, u64),
 }
@@ -65,9 +64,6 @@ impl Host {
     fn read() -> Self {
         let read = |path: &str| fs::read_to_string(path).ok();
         let release = read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-        let self_cgroup = read("/proc/self/cgroup").unwrap_or_default();
-        let own = self_cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-        let directory = format!("/sys/fs/cgroup{own}");
         Self {
             max_user_namespaces: read("/proc/sys/user/max_user_namespaces"),
             unprivileged_userns_clone: read("/proc/sys/kernel/unprivileged_userns_clone"),
@@ -77,11 +73,9 @@ impl Host {
             memfd_noexec: read("/proc/sys/vm/memfd_noexec"),
             modules: modules(&release),
             self_mounts: read("/proc/self/mounts").unwrap_or_default(),
-            cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-            cgroup_writable: nix::unistd::access(directory.as_str(), nix::unistd::AccessFlags::W_OK).is_ok(),
+            limits: Possible::read(),
             ipv6_routes: read("/proc/net/ipv6_route"),
             nofile: nofile(&read("/proc/self/limits").unwrap_or_default()),
-            self_cgroup,
             release,
         }
     }
@@ -135,7 +129,7 @@ fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -
         memfd(host, live),
         proc_sys(host, live),
         engine(runsc),
-        cgroups(host),
+        cgroups(&host.limits),
         ipv6(host.ipv6_routes.as_deref()),
         descriptors(host.nofile),
     ])
@@ -299,18 +293,21 @@ fn engine(runsc: Result<String, &Error>) -> Finding {
 }
 
 /// Sandboxes work without; memory and processor limits need one.
-fn cgroups(host: &Host) -> Finding {
+fn cgroups(limits: &Possible) -> Finding {
     const NAME: &str = "cgroups";
-    let own = host.self_cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("none");
-    if !host.cgroup_v2 {
-        let remedy = "boot with systemd.unified_cgroup_hierarchy=1";
-        return Finding::limited(NAME, "version 1 only: limits of memory and processor can't be set", remedy);
+    match &limits.refusal {
+        None if limits.held == ["memory", "cpu"] => {
+            Finding::ok(NAME, format!("limits of memory and cpu are held by {}", limits.place))
+        }
+        None => {
+            let held = limits.held.join(" and ");
+            let detail = format!("{} holds limits of {held} only", limits.place);
+            Finding::limited(NAME, detail, crate::cgroup::REMEDY)
+        }
+        Some(why) => {
+            Finding::limited(NAME, format!("limits of memory and cpu can't be held: {why}"), limits.remedy)
+        }
     }
-    if host.cgroup_writable {
-        return Finding::ok(NAME, format!("version 2, {own} is writable"));
-    }
-    let remedy = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM";
-    Finding::limited(NAME, format!("version 2, but {own} is not delegated: limits can't be set"), remedy)
 }
 
 /// A default route: destination of length 0, through a device that isn't lo, not a rejecting one.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sbx::{Config, Runtime, Sandbox, Stdio, Stream};
+use sbx::{Config, Policy, Runtime, Sandbox, Stdio, Stream};
 
 use super::PATIENCE;
 
@@ -21,6 +21,8 @@ impl Peer {
     pub fn new(runtime: &Runtime) -> Self {
         let mut config = Config::new();
         config.set_command(["cat"]).unwrap();
+        // It needs none, and runs where none can be had.
+        config.set_policy(&Policy::blocked()).unwrap();
         config.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
         config.set_stdio(Stream::Stdout, Stdio::Descriptor).unwrap();
         let sandbox = runtime.create(&config).unwrap();

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,21 @@ pub fn bury() {
     }
 }
 
+/// The control groups below a directory that have a sandbox's id for a name.
+fn groups(directory: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut found = BTreeSet::new();
+    for entry in directories {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.len() == 19 && name.starts_with("sb-")) {
+            found.insert(entry.path());
+        }
+        found.extend(groups(&entry.path()));
+    }
+    found
+}
+
 /// What a sandbox consists of, as far as this process can see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
@@ -97,6 +112,8 @@ pub struct Census {
     pub own: Option<(usize, usize)>,
     /// What lies in the directory for temporary files.
     pub files: BTreeSet<String>,
+    /// Control groups of sandboxes.
+    pub groups: BTreeSet<PathBuf>,
 }
 
 impl Census {
@@ -136,6 +153,7 @@ impl Census {
             mounts: mounts.lines().filter(ours).map(str::to_owned).collect(),
             own: None,
             files: names(temporary),
+            groups: groups(Path::new("/sys/fs/cgroup")),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sbx::{Code, Config, ExitReason, PortKind, Runtime, RuntimeConfig, Sandbox};
+use sbx::{Code, Config, ExitReason, LimitMode, PortKind, Runtime, RuntimeConfig, Sandbox};
 
 use crate::census::{self, Census, Process};
 use crate::host::{Scratch, has_runsc};
@@ -52,6 +52,9 @@ fn runtime() -> Runtime {
 fn sandbox(runtime: &Runtime) -> (Sandbox, (std::net::IpAddr, u16)) {
     let mut config = Config::new();
     config.set_command(["sleep", "1000"]).unwrap();
+    // With control groups where they can be had.
+    config.set_memory(512 << 20).unwrap();
+    config.set_limit_mode(LimitMode::Watchdog);
     config.add_port(8000, PortKind::Unencrypted).unwrap();
     let sandbox = runtime.create(&config).unwrap();
     let tunnels = sandbox.tunnels(Some(PATIENCE)).unwrap();

@@ -51,6 +51,9 @@ int main(int argc, char **argv) {
     sbx_config_set_command(config, server, 4);
     sbx_config_add_unencrypted_port(config, 12345);
     sbx_config_add_encrypted_port(config, 12346);
+    /* With control groups where they can be had. */
+    sbx_config_set_memory(config, 512u << 20);
+    sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG);
     sbx_sandbox *sandbox = NULL;
     OK(sbx_create(NULL, config, &sandbox, &error));
     sbx_tunnel_map *tunnels = NULL;

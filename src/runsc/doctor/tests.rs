@@ -10,9 +10,11 @@ fn healthy() -> Host {
         memfd_noexec: Some("0\n".into()),
         modules: MODULES.to_vec(),
         self_mounts: "proc /proc proc rw,nosuid 0 0\n".into(),
-        self_cgroup: "0::/user.slice\n".into(),
-        cgroup_v2: true,
-        cgroup_writable: true,
+        limits: Possible {
+            place: "/sys/fs/cgroup/x".into(),
+            held: vec!["memory", "cpu"],
+            ..Possible::default()
+        },
         ipv6_routes: Some(format!(
             "{z} 00 {z} 00 {z} 00000400 00000001 00000000 00000003     eth0\n",
             z = "0".repeat(32)
@@ -114,8 +116,8 @@ fn settings_are_found_with_their_remedy() {
             "read-only",
             "systempaths=unconfined",
         ),
-        (|host| host.cgroup_v2 = false, "cgroups", Limited, "version 1", "unified"),
-        (|host| host.cgroup_writable = false, "cgroups", Limited, "/user.slice", "Delegate=yes"),
+        (|host| host.limits.held = vec!["memory"], "cgroups", Limited, "of memory only", "Delegate=yes"),
+        (|host| host.limits.refusal = Some("/x is not yours".into()), "cgroups", Limited, "/x is not", ""),
         (|host| host.ipv6_routes = None, "ipv6", Limited, "switched off", ""),
         (|host| host.ipv6_routes = Some(String::new()), "ipv6", Limited, "no default route", ""),
         (|host| host.nofile = (1024, 524288), "descriptors", Limited, "24 sandboxes", "ulimit -n 65536"),
