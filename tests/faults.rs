@@ -13,6 +13,8 @@
     reason = "tests: helpers fail the test, and a distribution is worth a line"
 )]
 
+#[path = "faults/calls.rs"]
+mod calls;
 #[path = "faults/census.rs"]
 mod census;
 #[path = "faults/engine_lost.rs"]
@@ -23,3 +25,5 @@ mod host;
 mod kill;
 #[path = "faults/load.rs"]
 mod load;
+#[path = "faults/missing.rs"]
+mod missing;

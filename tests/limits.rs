@@ -111,3 +111,16 @@ fn descriptors_inside_are_none_of_the_hosts() {
     assert_eq!(output(&bomb), "100000\n");
     assert!(std::fs::read_dir("/proc/self/fd").unwrap().count() < before + 64);
 }
+
+#[test]
+fn a_read_only_mount_is_erofs_inside() {
+    let Some(runtime) = common::runtime() else { return };
+    let scratch = common::Scratch::new("mounts");
+    let mut config = script("echo x >/out/file && cat /out/file; echo x >/in/file || echo refused");
+    config.mount_writable(&scratch.path(""), "/out").unwrap();
+    config.mount_read_only(&scratch.path(""), "/in").unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    sandbox.wait(PATIENCE).unwrap();
+    assert_eq!(output(&sandbox), "x\nrefused\n");
+    assert_eq!(std::fs::read_to_string(scratch.path("file")).unwrap(), "x\n");
+}

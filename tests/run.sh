@@ -159,6 +159,11 @@ for language in tests/bindings/[a-z]*/build.sh; do
 done
 chmod -R a+rX "$work"
 
+if [ -n "${SBX_LONG:-}" ] && [ "$contained" = true ]; then
+    check "cgroup v2 in a virtual machine" sh tests/vm/cgroups.sh \
+        "$(awk -F '\t' '$1 == "limits_of_memory" { print $2 }' "$logs/executables")" "$SBX_RUNSC"
+fi
+
 if wanted "quickstart"; then
     # Crates are fetched before; the quickstart itself is shown to need nothing from outside.
     cargo build --release --locked --quiet >"$logs/release.log" 2>&1 || :

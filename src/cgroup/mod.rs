@@ -44,15 +44,30 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Removes what a keeper that was killed has left. The rest has been removed by the keeper.
-    pub(crate) fn remove_what_is_left(&self) {
-        for path in &self.paths {
-            match fs::remove_dir(path) {
-                Ok(()) => log::info!("the control group {} was left by its keeper; removed", path.display()),
-                // Its processes are still ending: the next sandbox looks again.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => stale::look_again(),
-                Err(_) => {}
+    /// Removes what a keeper that was killed has left; the rest has been removed by the keeper. Says whether all
+    /// are gone: a group can't be removed while processes are still ending in it.
+    pub(crate) fn remove(&mut self) -> bool {
+        self.paths.retain(|path| match fs::remove_dir(path) {
+            Ok(()) => {
+                log::info!("the control group {} was left by its keeper; removed", path.display());
+                false
             }
+            Err(error) => error.raw_os_error() == Some(libc::EBUSY),
+        });
+        self.paths.is_empty()
+    }
+
+    /// Whether there are none to remove.
+    pub(crate) fn are_gone(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Leaves them to the next sandbox that is made beside them.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(path) = self.paths.first() {
+            log::error!("the control group {} can't be removed: something hangs in it", path.display());
+            stale::look_again();
+            self.paths.clear();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::{getresgid, getresuid};
@@ -29,6 +29,10 @@ pub(crate) struct Host {
 impl Host {
     /// Finds what is needed; an unusable runsc is an error here already.
     pub(super) fn new(config: &RuntimeConfig) -> Result<Self> {
+        // Nearly everything goes by it, and what fails without it names something else.
+        if !Path::new("/proc/self/fd").exists() {
+            return Err(Error::new(Code::Host, "/proc is not mounted here: mount -t proc proc /proc"));
+        }
         let locator = locator(config);
         locator.locate()?;
         let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from));

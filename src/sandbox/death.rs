@@ -19,6 +19,9 @@ use crate::reactor::Lane;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the keeper's word on a lost init is waited for.
 const DOUBT: Duration = Duration::from_secs(1);
+/// The pause between two attempts to remove a control group, and how many there are.
+const MOMENT: Duration = Duration::from_millis(5);
+const REMOVALS: u32 = 2000;
 /// How often a keeper is killed before it is given up: one that hangs in the kernel can't be ended by anybody.
 const KILLS: u32 = 6;
 
@@ -36,7 +39,8 @@ impl Drop for Detach {
 impl Life {
     /// Whether nothing of it is left, here or in the engine.
     pub(crate) fn is_gone(&self) -> bool {
-        self.phase == Phase::Left && self.init.is_none() && !self.attached && !self.changes.are_lent()
+        let lent = self.attached || self.changes.are_lent();
+        self.phase == Phase::Left && self.init.is_none() && !lent && self.groups.are_gone()
     }
 
     /// The engine has closed every descriptor of it.
@@ -195,9 +199,25 @@ impl Life {
         self.keeper.reap();
         self.phase = Phase::Left;
         self.set_deadline(bench, GRACE);
+        self.remove_groups(bench);
         self.hear_init(bench);
         if self.is_gone() {
             self.clear_deadline(bench);
+        }
+    }
+
+    /// Removes what the keeper left of the control groups, if it was killed. What it held ends by itself, so this
+    /// is tried until it has.
+    pub(super) fn remove_groups(&mut self, bench: &mut Bench<'_>) {
+        if self.phase != Phase::Left || self.groups.remove() {
+            return;
+        }
+        match (self.key, bench.reactor.now().checked_add(MOMENT)) {
+            (Some(key), Some(at)) if self.removals < REMOVALS => {
+                self.removals += 1;
+                bench.reactor.schedule(at, key);
+            }
+            _ => self.groups.give_up(),
         }
     }
 
@@ -241,7 +261,10 @@ impl Life {
             permit,
             ..
         } = self;
-        groups.remove_what_is_left();
+        let mut groups = groups;
+        if !groups.remove() {
+            groups.give_up();
+        }
         drop((keeper, init, gateway, loopbacks, captures, permit));
         let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),

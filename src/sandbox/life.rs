@@ -129,8 +129,9 @@ pub(crate) struct Life {
     /// The last number given to a request to init; the program has the first.
     tickets: u32,
     pub(super) loopbacks: Loopbacks,
-    /// Its control groups.
+    /// Its control groups, and how often it was tried to remove them.
     pub(super) groups: Groups,
+    pub(super) removals: u32,
     /// Who waits for what the keeper says of its usage.
     pub(super) curious: Vec<SyncSender<()>>,
     pub(super) execs: Execs,
@@ -187,6 +188,7 @@ impl Life {
             tickets: PROGRAM,
             loopbacks: Loopbacks::default(),
             groups,
+            removals: 0,
             curious: Vec::new(),
             execs: Execs::default(),
             idle: Idle::default(),
@@ -244,6 +246,7 @@ impl Life {
             self.deadline = None;
             self.late(bench);
         }
+        self.remove_groups(bench);
         self.probe_again(bench);
         self.mind_stop(bench);
         self.mind_idleness(bench);

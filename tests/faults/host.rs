@@ -74,7 +74,8 @@ pub fn compile(directory: &str, name: &str, linked: bool) -> Program {
         .arg(&program);
     if linked {
         command.arg(format!("-L{}", library.display())).arg("-lsbx");
-        command.arg(format!("-Wl,-rpath,{}", library.display()));
+        // An old one: it goes before LD_LIBRARY_PATH, in which cargo puts a directory where an older library may lie.
+        command.arg(format!("-Wl,--disable-new-dtags,-rpath,{}", library.display()));
     }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 program=$1
 runsc=$2
 store=$(pwd)/target/vm
-need_packages qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg strip:binutils
+need_packages qemu-system-x86_64:qemu-system-x86 stdbuf:coreutils dpkg-deb:dpkg strip:binutils
 mkdir -p "$store"
 
 # unpack PACKAGE: downloads a package of Debian's, once, and unpacks it.
@@ -70,7 +70,7 @@ chmod 755 "$root/init"
 status=0
 timeout 1800 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nographic -no-reboot \
     -kernel "$kernel" -initrd "$work/initramfs" -append "console=ttyS0 panic=-1 loglevel=1" </dev/null |
-    tr -d '\r' | tee "$work/log" || status=$?
+    stdbuf -o0 tr -d '\r' | tee "$work/log" || status=$?
 [ "$status" = 0 ] || give_up "the virtual machine ended with $status" "see what it said above"
 [ "$(grep -c '^cgroups: ' "$work/log")" = 5 ] || give_up "the virtual machine did not get to its end" "see above"
 if grep '^cgroups: ' "$work/log" | grep -v ' 0$'; then

@@ -1,0 +1,101 @@
+//! F7 and F10: what the host lacks is one precise error each, and what isn't needed isn't missed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::census::{self, Census};
+use crate::host::{Scratch, compile, has_runsc};
+
+const HOST: i32 = -1011;
+
+/// Runs a host where these commands were given first, as root of a user and mount namespace of its own: what it
+/// said. The directory `$D` is its own.
+fn host_after(commands: &str, argument: &str) -> Option<String> {
+    let namespaces = ["--user", "--map-root-user", "--mount"];
+    // Uid 0 without CAP_SETFCAP may not have them, and neither has it sandboxes.
+    let possible = Command::new("unshare").args(namespaces).arg("true").output().unwrap().status.success();
+    if !has_runsc() || !possible {
+        return None;
+    }
+    let _turn = census::turn();
+    let program = compile("hosts", "once", true);
+    let scratch = Scratch::new();
+    let before = Census::take(&scratch.0, &[]);
+    let output = Command::new("unshare")
+        .args(namespaces)
+        .args(["sh", "-ec"])
+        .arg(format!("{commands}\nexec \"$1\" {argument}"))
+        .arg("-")
+        .arg(&program)
+        .env("D", &scratch.0)
+        .env("TMPDIR", &scratch.0)
+        .env("XDG_RUNTIME_DIR", &scratch.0)
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{commands}: {}: {out}{err}", output.status);
+    before.again(&scratch.0, &[], Duration::from_secs(20)).unwrap();
+    println!("{commands}: {out}");
+    Some(out.into_owned())
+}
+
+#[track_caller]
+fn refused(commands: &str, argument: &str, code: i32, texts: &[&str]) {
+    let Some(said) = host_after(commands, argument) else { return };
+    assert!(said.starts_with(&format!("{code} ")), "{said}");
+    for text in texts {
+        assert!(said.contains(text), "{said} lacks {text:?}");
+    }
+}
+
+#[track_caller]
+fn created(commands: &str) {
+    let Some(said) = host_after(commands, "") else { return };
+    assert_eq!(said, "created\n");
+}
+
+#[test]
+fn without_user_namespaces_the_setting_is_named() {
+    let texts = ["user namespace", "No space left", "sysctl user.max_user_namespaces"];
+    refused("echo 0 >/proc/sys/user/max_user_namespaces", "", HOST, &texts);
+}
+
+#[test]
+fn without_network_namespaces_the_step_is_named() {
+    refused("echo 0 >/proc/sys/user/max_net_namespaces", "", HOST, &["network namespace G", "No space left"]);
+}
+
+#[test]
+fn without_mount_namespaces_the_step_is_named() {
+    refused(
+        "echo 0 >/proc/sys/user/max_mnt_namespaces",
+        "",
+        HOST,
+        &["mount and ipc namespaces", "No space left"],
+    );
+}
+
+#[test]
+fn a_filter_that_refuses_unshare_is_named_with_the_doctor() {
+    refused("", "no-unshare", HOST, &["user namespace", "not permitted", "sbx_runtime_check"]);
+}
+
+#[test]
+fn full_directories_for_temporary_files_are_not_missed() {
+    created("mount -t tmpfs -o size=4k,nr_inodes=3 full \"$D\"; cat /dev/zero >\"$D/fill\" 2>/dev/null || :");
+}
+
+#[test]
+fn read_only_directories_for_temporary_files_are_not_missed() {
+    created("mount -t tmpfs -o ro empty \"$D\"; mount -t tmpfs -o ro empty /dev/shm");
+}
+
+#[test]
+fn directories_for_temporary_files_that_are_not_there_are_not_missed() {
+    created("export TMPDIR=/nowhere XDG_RUNTIME_DIR=/nowhere");
+}
+
+#[test]
+fn without_proc_that_is_said() {
+    refused("mount -t tmpfs -o ro empty /proc", "", HOST, &["/proc is not mounted"]);
+}

@@ -1,0 +1,46 @@
+/*
+ * once [FILTER]: creates one sandbox, says how that went, and counts what is left. With "no-unshare" its own kernel
+ * refuses unshare(2), as docker's default profile does.
+ */
+#include "self.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+
+static void refuse(unsigned call) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "no-unshare") == 0)
+        refuse(SYS_unshare);
+    sbx_config *config = script("echo said >/tmp/file && cat /tmp/file");
+    sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_sandbox *sandbox = NULL;
+    sbx_runtime *runtime = NULL;
+    int made = sbx_runtime_new(NULL, &runtime, &error);
+    if (made == 0)
+        made = sbx_create(runtime, config, &sandbox, &error);
+    if (made < 0) {
+        CHECK(made == error.code && sandbox == NULL);
+        printf("%d %s\n", made, error.message);
+    } else {
+        sbx_exit result = ended(sandbox);
+        CHECK(result.reason == SBX_EXIT_EXITED && result.code == 0);
+        printf("created\n");
+    }
+    sbx_sandbox_free(sandbox);
+    sbx_runtime_free(runtime);
+    CHECK(childless());
+    return 0;
+}
