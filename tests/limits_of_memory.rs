@@ -122,7 +122,7 @@ fn processor_time_is_given_out_by_the_limit() {
         return;
     }
     let mut config = script("while :; do :; done");
-    config.set_cpu(100).unwrap();
+    config.set_cpu(300).unwrap();
     let sandbox = runtime.create(&config).unwrap();
     // Two clocks are compared, and a busy machine makes it less, never more.
     eventually("it has had some time", || sandbox.stats().unwrap().uptime > Duration::from_secs(2));
@@ -130,7 +130,7 @@ fn processor_time_is_given_out_by_the_limit() {
     eventually("it has run on", || sandbox.stats().unwrap().uptime > begin.uptime + Duration::from_secs(2));
     let end = sandbox.stats().unwrap();
     let (used, passed) = (end.cpu.unwrap() - begin.cpu.unwrap(), end.uptime - begin.uptime);
-    assert!(used < passed / 4, "{used:?} of {passed:?}");
+    assert!(used < passed / 2, "{used:?} of {passed:?}");
 }
 
 #[test]
