@@ -207,7 +207,7 @@ export function call(name, ...parameters) {
   return result;
 }
 
-/** The same on a thread of libuv's pool, for the one call that has no other form. */
+/** The same on a thread of libuv's pool. Whatever is passed must last until then. */
 export function callElsewhere(name, ...parameters) {
   const error = make("error");
   return new Promise((resolve, reject) => {

@@ -1,7 +1,7 @@
 // gVisor sandboxes inside your own process. sbx.d.ts says what there is; README.md how to use it.
 //
 // Nothing here waits in the library: what takes time is begun and ends as an event. One queue takes the events of all
-// sandboxes, and its doorbell is a socket of the event loop.
+// sandboxes, and its doorbell is a socket of the event loop. Only creating is begun on a thread of libuv's.
 
 import { Socket } from "node:net";
 import { constants } from "node:os";
@@ -141,6 +141,7 @@ class Life {
   handle = 0;
   what = "";
   listeners = new Set();
+  early = [];
 
   constructor(failure) {
     this.failure = failure;
@@ -148,6 +149,10 @@ class Life {
 
   /** Whether that was the last event. */
   happened(event) {
+    if (this.handle === 0) {
+      this.early.push(event); // it was quicker than the call that began it
+      return false;
+    }
     if (event.kind === "started" || event.kind === "processStarted") this.started.resolve();
     if (event.kind === "ready") this.ready.resolve();
     if (["exited", "failed", "processExited"].includes(event.kind)) this.#end(event);
@@ -168,16 +173,22 @@ class Life {
     for (const waited of [this.started, this.ready, this.exited]) waited.reject(error);
   }
 
-  /** Begins what a config asks for; its events come here. */
-  begin(how, on, config, set) {
+  /**
+   * Begins what a config asks for; its events come here. A sandbox is planned in that call, which looks at files and
+   * takes longer than the event loop should wait where processors are scarce: that is done `elsewhere`.
+   */
+  async begin(how, elsewhere, on, config, set) {
     const cookie = hub().listen(this);
     set("set_queue", hub().queue, cookie);
+    const place = Buffer.alloc(8);
     try {
-      this.handle = open(how, on, config);
+      await hub().during((elsewhere ? callElsewhere : call)(how, on, config, place));
+      this.handle = Number(place.readBigUInt64LE());
     } catch (error) {
       hub().lives.delete(cookie);
       throw error;
     }
+    for (const event of this.early.splice(0)) if (this.happened(event)) hub().lives.delete(cookie);
   }
 }
 
@@ -199,10 +210,15 @@ async function within(promise, timeoutMs, what) {
 function making(kind, how, use) {
   const handle = Number(native[`${kind}_${how}`]());
   if (!handle) call("config_check", 0); // says why: a forked child, or no handles left
+  const free = () => native[`${kind}_free`](handle);
   try {
-    return use(handle, (what, ...values) => native[`${kind}_${what}`](handle, ...values));
-  } finally {
-    native[`${kind}_free`](handle);
+    const made = use(handle, (what, ...values) => native[`${kind}_${what}`](handle, ...values));
+    if (made instanceof Promise) return made.finally(free);
+    free();
+    return made;
+  } catch (error) {
+    free();
+    throw error;
   }
 }
 
@@ -428,10 +444,10 @@ export class Sandbox extends Program {
     await hub().during(hub().runtime());
     signal?.throwIfAborted();
     const life = new Life("sandbox_failure");
-    making("config", "new", (config, set) => {
+    await making("config", "new", (config, set) => {
       configure(config, set, command, options);
       call("config_check", config);
-      life.begin("create_begin", 0, config, set);
+      return life.begin("create_begin", true, 0, config, set);
     });
     return new Sandbox(life, options, lost)._start(signal);
   }
@@ -440,12 +456,12 @@ export class Sandbox extends Program {
     const { signal, terminal } = options;
     signal?.throwIfAborted();
     const life = new Life("process_failure");
-    making("exec_config", "new", (config, set) => {
+    await making("exec_config", "new", (config, set) => {
       describe(set, command, options, EXEC_OPTIONS);
       if (terminal) set("set_pty", port(terminal.rows, "terminal.rows"), port(terminal.columns, "terminal.columns"));
       call("exec_config_check", config);
       life.what = `${command[0]} in sandbox ${this.id}`;
-      life.begin("exec_begin", this._life.handle, config, set);
+      return life.begin("exec_begin", false, this._life.handle, config, set);
     });
     return new Process(life, options, lost)._start(signal);
   }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files]...     without a word: all of them
+#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node]...     without a word: all of them
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -12,6 +12,7 @@
 #   BENCH_USER       as root: the ordinary user that the library and plain runsc run as (default nobody)
 #   BENCH_RUNS       runs of each figure of tunnel and tls (5), and of memory (5)
 #   BENCH_STARTS     runs of start and terminate (15), and a quarter of those of exec
+#   BENCH_NODE_SANDBOXES  how many sandboxes node starts (50)
 #   BENCH_MS         milliseconds of each throughput run (1000)
 #   BENCH_FILE_MB    size of the large file of files, in MiB (1024; it lies in the sandbox's memory)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
@@ -40,6 +41,7 @@ give_up() {
 . "$here/figures.sh"
 . "$here/peers.sh"
 . "$here/measures.sh"
+. "$here/node.sh"
 
 install_peers() {
     missing=
@@ -101,11 +103,11 @@ clean_up() {
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files
+[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node
 for what in "$@"; do
     case $what in
-    start | terminate | exec | tunnel | tls | memory | egress | files) ;;
-    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files" ;;
+    start | terminate | exec | tunnel | tls | memory | egress | files | node) ;;
+    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files, node" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}
