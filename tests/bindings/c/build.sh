@@ -20,7 +20,8 @@ c_static() {
 # As who installs the library sees it: header, pkg-config file, both libraries, no program; and a C program with it.
 installed() {
     rm -rf "$bindings/prefix" &&
-        cargo cinstall --locked --debug --prefix "$bindings/prefix" --target-dir "$bindings/capi" &&
+        cargo cinstall --locked --debug --prefix "$bindings/prefix" --libdir "$bindings/prefix/lib" \
+            --target-dir "$bindings/capi" &&
         (cd "$bindings/prefix" && find . ! -type d | sort) >"$bindings/installed" &&
         diff tests/bindings/c/installed.txt "$bindings/installed" &&
         cc -std=c99 -Wall -Wextra -Wpedantic -Werror examples/c/http_server.c \

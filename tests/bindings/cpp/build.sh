@@ -10,7 +10,7 @@ cpp_with_cmake() {
 }
 
 check "cpp/size" below_1000_lines examples/cpp/sbx.hpp
-if wanted_any cpp/http_server cpp/tests cpp/sanitized cpp/cmake; then
+if wanted_any cpp/http_server cpp/no-library cpp/tests cpp/sanitized cpp/cmake; then
     need_packages cmake:cmake make:make
     if ! pkg-config --exists libcurl; then
         need_packages "/usr/include/$(cc -dumpmachine)/curl/curl.h:libcurl4-openssl-dev"
@@ -19,6 +19,7 @@ if wanted_any cpp/http_server cpp/tests cpp/sanitized cpp/cmake; then
     cpp_flags=$(PKG_CONFIG_PATH=$bindings/shared pkg-config --cflags --libs sbx libcurl)
     check "cpp/http_server compiles" cpp_compile examples/cpp/http_server.cpp $cpp_flags -o "$work/cpp/http_server"
     add_case cpp/http_server status "$work/cpp/http_server"
+    add_case cpp/no-library status "env LD_LIBRARY_PATH= $work/cpp/http_server 2>&1 | grep 'libsbx.so.0: cannot open'"
 
     check "cpp/cmake builds" cpp_with_cmake
     add_case cpp/cmake status "$work/cpp/cmake/http_server"

@@ -22,13 +22,14 @@ go_static() {
 }
 
 check "go/size" below_1000_lines $(find examples/go -maxdepth 1 -name '*.go' ! -name '*_test.go')
-if wanted_any go/format go/vet go/http_server go/race go/cgocheck2 go/static go/two-copies; then
+if wanted_any go/format go/vet go/http_server go/no-library go/race go/cgocheck2 go/static go/two-copies; then
     need_go
     mkdir -p "$work/go"
     check "go/format" go_formatted
     check "go/vet" in_go examples/go go vet ./...
     check "go/http_server builds" in_go examples/go go build -o "$work/go/http_server" ./cmd/http_server
     add_case go/http_server status "$work/go/http_server"
+    add_case go/no-library status "env LD_LIBRARY_PATH= $work/go/http_server 2>&1 | grep 'libsbx.so.0: cannot open'"
     check "go/race builds" in_go examples/go go test -c -race -o "$work/go/race" .
     add_case go/race go "$work/go/race -test.v"
     check "go/cgocheck2 builds" in_go examples/go env GOEXPERIMENT=cgocheck2 go test -c -o "$work/go/cgocheck2" .
