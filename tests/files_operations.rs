@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use common::files::{after, content, idle, plain, temporary};
+use common::files::{after, content, idle, plain, run, temporary};
 use common::{PATIENCE, eventually, runtime};
 use sbx::{Code, Config, EventKind, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
 
@@ -253,6 +253,8 @@ fn an_operation_ends_with_its_sandbox() {
     let held: Vec<_> =
         (0..20).map(|n| begin(&sandbox, FileRequest::Upload(format!("/tmp/{n}").into()))).collect();
     std::thread::scope(|scope| {
+        // Ours to close whatever happens, for then the thread ends.
+        let writer = writer;
         let blocked = scope.spawn(|| sandbox.upload_file("/tmp/z", reader.as_fd(), &plain()));
         eventually("it has begun", || sandbox.stat_file("/tmp/z", &plain()).is_ok());
         sandbox.terminate().unwrap();
@@ -264,8 +266,8 @@ fn an_operation_ends_with_its_sandbox() {
         // Nothing came from the pipe, and still nobody waits for it.
         let error = blocked.join().unwrap().unwrap_err();
         assert_eq!(error.code(), Code::State, "{error}");
+        drop(writer);
     });
-    drop(writer);
     let error = sandbox.read_file("/tmp/z", &plain()).unwrap_err();
     assert_eq!(error.code(), Code::State, "{error}");
 }
@@ -344,18 +346,16 @@ fn changes_in_a_directory_are_told() {
 fn changes_wait_for_a_host_that_is_slow_to_take_them() {
     let Some(runtime) = runtime() else { return };
     let queue = Queue::new(64).unwrap();
-    let script = "mkdir /tmp/w; until [ -e /tmp/go ]; do sleep 0.05; done; python3 -c 'for n in range(6000): \
-                  open(\"/tmp/w/%d\" % n, \"w\").close()'; echo > /tmp/w/last; exec sleep 600";
-    let mut config = common::script(script);
+    let mut config = Config::new();
     config.set_queue(&queue, 1).unwrap();
     let sandbox = runtime.create(&config).unwrap();
-    eventually("the directory is there", || sandbox.stat_file("/tmp/w", &plain()).is_ok());
+    sandbox.make_directory("/tmp/w", &plain()).unwrap();
     let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &plain(), Some(5)).unwrap();
     assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
     assert_eq!(watch.next_change(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut);
-    sandbox.write_file("/tmp/go", b"", &plain()).unwrap();
-    eventually("all are made", || sandbox.stat_file("/tmp/w/last", &plain()).is_ok());
+    let make = "python3 -c 'import os\nfor n in range(6000): os.mknod(\"/tmp/w/%d\" % n)'; mkdir /tmp/w/last";
+    run(&sandbox, make);
     // Told once, however many there are, until the host has found none.
     assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
     assert!(queue.next().is_none());

@@ -22,14 +22,19 @@ pub fn says(sandbox: &Sandbox, path: &str) -> String {
     String::from_utf8(sandbox.read_file(path, &plain()).unwrap()).unwrap()
 }
 
-/// A sandbox in which a script has been run; it goes on after.
-pub fn after(runtime: &Runtime, script: &str) -> Sandbox {
-    let sandbox = runtime.create(&Config::new()).unwrap();
+/// Runs a script in a sandbox to its end.
+pub fn run(sandbox: &Sandbox, script: &str) {
     let mut exec = Exec::new();
     exec.set_command(["sh", "-ec", script]).unwrap();
     let process = sandbox.exec(&exec).unwrap();
     // Making a hundred thousand files may take its time on a machine that is busy.
-    assert_eq!(process.wait(Some(Duration::from_secs(120))).unwrap().code, 0, "{script}");
+    assert_eq!(process.wait(Some(Duration::from_secs(240))).unwrap().code, 0, "{script}");
+}
+
+/// A sandbox in which a script has been run.
+pub fn after(runtime: &Runtime, script: &str) -> Sandbox {
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    run(&sandbox, script);
     sandbox
 }
 
