@@ -8,6 +8,8 @@ hello NAME ADDRESS PORT SIZE    the beginning of one, in pieces of SIZE; whether
 plain ADDRESS PORT              the beginning of HTTP; whether the server says "reached"
 quiet ADDRESS PORT              nothing, then what comes of it
 udp ADDRESS PORT                a datagram; whether the server says "reached"
+hold STAYS GOES                 connections by TLS to both, "holding"; after a line on standard input what each says, and
+                                what comes of another to the second
 crowd NAME COUNT                so many names below it, each looked up and reached by TLS at once
 """
 
@@ -125,6 +127,26 @@ def udp(address, port):
         bound.connect((address, int(port)))
         bound.send(b"probe")
         return bound.recv(64).decode().strip()
+
+
+def hold(stays, goes):
+    addresses = {name: find(name).split()[0] for name in (stays, goes)}
+    streams = [context().wrap_socket(connect(addresses[name], 8443), server_hostname=name) for name in (stays, goes)]
+    print("holding", flush=True)
+    sys.stdin.readline()
+    came = []
+    for stream in streams:
+        try:
+            stream.sendall(b"hello")
+            came.append("says " + stream.recv(64).decode().strip())
+        except OSError:
+            # After a reset, Python's TLS sees an end where it must not be, or the error itself.
+            came.append("cut")
+    try:
+        connect(addresses[goes], 8443).close()
+    except ConnectionRefusedError:
+        came.append("then ECONNREFUSED")
+    return ", ".join(came)
 
 
 def crowd(name, count):

@@ -325,3 +325,23 @@ fn two_hundred_names_at_once_are_all_answered_and_can_be_reached() {
     let policy = domains(&["*.many.example"]);
     check(&internet, &policy, &[("crowd many.example 200", "200 found, 200 reached")]);
 }
+
+#[test]
+fn a_change_of_policy_keeps_the_domains_that_stay_and_cuts_those_that_go() {
+    use std::io::Write;
+    let Some(internet) = internet() else { return };
+    let names = domains(&["allowed.example", "www.wild.example"]);
+    let mut config = trying(&names, &[SERVER], &["hold allowed.example www.wild.example"]);
+    config.set_stdio(sbx::Stream::Stdin, sbx::Stdio::Descriptor).unwrap();
+    let sandbox = internet.runtime.create(&config).unwrap();
+    let mut input = std::fs::File::from(sandbox.open_stream(sbx::Stream::Stdin).unwrap());
+    crate::common::eventually("it doesn't connect", || {
+        let captured = sandbox.captured(sbx::Stream::Stdout).unwrap();
+        String::from_utf8_lossy(&captured.head).contains("holding")
+    });
+    sandbox.set_policy(&domains(&["allowed.example"])).unwrap();
+    input.write_all(b"go\n").unwrap();
+    let lines = internet.finish(&sandbox);
+    let came = "hold allowed.example www.wild.example -> says allowed.example hello, cut, then ECONNREFUSED";
+    assert_eq!(lines, ["holding", came]);
+}
