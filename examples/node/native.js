@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { isMainThread } from "node:worker_threads";
 
 const require = createRequire(import.meta.url);
 const ABI_VERSION = 0x000100;
@@ -123,6 +124,7 @@ const BACK_ENDS = {
     return {
       bind: (name, result, parameters) => library.func(name, types[result], parameters.map((kind) => types[kind])),
       address: (buffer) => koffi.address(buffer),
+      elsewhere: true,
     };
   },
   "@2060.io/ffi-napi"(path) {
@@ -135,6 +137,8 @@ const BACK_ENDS = {
       bind: (name, result, parameters) =>
         ffi.ForeignFunction(library.get(name), types[result], parameters.map((kind) => types[kind])),
       address: (buffer) => BigInt(ref.address(buffer)),
+      // A call that is under way when its worker is stopped aborts the whole process: "Napi::Error".
+      elsewhere: isMainThread,
     };
   },
 };
@@ -207,8 +211,9 @@ export function call(name, ...parameters) {
   return result;
 }
 
-/** The same on a thread of libuv's pool. Whatever is passed must last until then. */
-export function callElsewhere(name, ...parameters) {
+/** The same on a thread of libuv's pool, where the back end can. Whatever is passed must last until then. */
+export async function callElsewhere(name, ...parameters) {
+  if (!library.elsewhere) return call(name, ...parameters);
   const error = make("error");
   return new Promise((resolve, reject) => {
     native[name].async(...parameters, error, (failed, result) => {

@@ -69,6 +69,20 @@ test("workers have their own", async () => {
   assert.equal(done.code, 0);
 });
 
+test("workers can be stopped at any moment", async () => {
+  const done = await program(`${WORKERS}
+    for (let moment = 0; moment < 16; moment++) {
+      const worker = start({ workerData: { more: true } });
+      if (moment >= 8) await message(worker);
+      await new Promise((resolve) => setTimeout(resolve, 10 * moment));
+      await worker.terminate();
+    }
+    const sandbox = await Sandbox.create(["sleep", "1000"]);
+    console.log((await sandbox.terminate()).code);
+  `);
+  assert.deepEqual([done.code, done.stdout], [0, "137\n"], done.stderr);
+});
+
 test("what a worker leaves behind ends with it", async () => {
   const done = await program(`${WORKERS}
     const { readdirSync } = await import("node:fs");
