@@ -333,10 +333,11 @@ func TestATerminalIsAReaderAndWriter(t *testing.T) {
 	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"sh"}, Terminal: &Size{Rows: 11, Columns: 22}})
 	must(t, err)
 	must(t, process.Resize(Size{Rows: 33, Columns: 44}))
-	_, err = io.WriteString(process.Terminal, "stty size; exit 5\n")
+	// What is typed may overtake the size, which goes another way.
+	_, err = io.WriteString(process.Terminal, "until stty size | grep -x '33 44'; do sleep 0.05; done; exit 5\n")
 	must(t, err)
 	shown, _ := io.ReadAll(process.Terminal)
-	if !strings.Contains(string(shown), "33 44") {
+	if !strings.Contains(string(shown), "\n33 44\r\n") {
 		t.Errorf("%q", shown)
 	}
 	if exit, err := process.Wait(ctx); err != nil || exit.Code != 5 {
