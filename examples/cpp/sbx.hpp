@@ -252,6 +252,7 @@ enum class event_kind : std::uint32_t {
     ready = SBX_EVENT_READY,
     exited = SBX_EVENT_EXITED,
     denied = SBX_EVENT_DENIED,
+    policy_applied = SBX_EVENT_POLICY_APPLIED,
     limit = SBX_EVENT_LIMIT,
     process_started = SBX_EVENT_PROCESS_STARTED,
     process_exited = SBX_EVENT_PROCESS_EXITED,
@@ -331,6 +332,7 @@ public:
     sbx_policy *get() const noexcept { return handle_.get(); }
 
 private:
+    friend class sandbox;
     explicit policy(sbx_policy *handle) : handle_(detail::some(handle)) {}
 
     // What is wrong with an entry is said by what uses the policy.
@@ -406,6 +408,15 @@ public:
     }
     config &tls_name(const std::string &name) { return set(sbx_config_add_tls_name(get(), name.c_str())); }
     config &policy(const sbx::policy &policy) { return set(sbx_config_set_policy(get(), policy.get())); }
+    // A port of the host's, such as "127.0.0.1:8080", reached inside at 192.0.0.1 and this port.
+    config &host_service(std::uint16_t port, const std::string &address) {
+        return set(sbx_config_add_host_service(get(), port, address.c_str()));
+    }
+    config &egress_limits(std::uint32_t flows, std::uint32_t new_flows_per_second, std::uint64_t bytes_per_second = 0,
+                          std::uint64_t total_bytes = 0) { // 0: the default
+        return set(
+            sbx_config_set_egress_limits(get(), flows, new_flows_per_second, bytes_per_second, total_bytes));
+    }
     config &mtu(std::uint32_t bytes) { return set(sbx_config_set_mtu(get(), bytes)); }
 
     config &pipe(stream which) { return mode(which, SBX_STREAM_DESCRIPTOR); } // sandbox::open
@@ -691,6 +702,23 @@ public:
     }
     void copy_out(const std::string &path, int to) const {
         detail::call(sbx_file_copy_out, get(), path.c_str(), to, no_options);
+    }
+
+    // Puts another policy in the place of the one in force; what it denies has been reset then. Its generation.
+    std::uint64_t set_policy(const sbx::policy &policy) const {
+        std::uint64_t generation = 0;
+        detail::call(sbx_set_policy, get(), policy.get(), &generation);
+        return generation;
+    }
+    // Begins to: event_kind::policy_applied with this cookie tells the rest.
+    void set_policy_begin(const sbx::policy &policy, std::uint64_t cookie) const {
+        detail::call(sbx_set_policy_begin, get(), policy.get(), cookie);
+    }
+    // What is in force, read back from the kernel.
+    sbx::policy policy() const {
+        sbx_policy *copy = nullptr;
+        detail::call(sbx_sandbox_policy, get(), &copy, static_cast<std::uint64_t *>(nullptr));
+        return sbx::policy(copy);
     }
 
     // What it uses and has done; of an ended one, what it had used in all.

@@ -217,34 +217,6 @@ const (
 	DNSOff  DNS = C.SBX_DNS_OFF  // none
 )
 
-// A Verdict is what a policy says of an address.
-type Verdict struct {
-	Allowed bool
-	Reason  int    // one of the C header's SBX_REASON_...
-	Rule    int    // the entry that decided, from 0, in the order of Policy's fields; -1 if none did
-	Detail  string // the same for people
-}
-
-// Check says what the policy says of an address, and why, without any sandbox and without sending anything.
-// The protocol is an IP protocol's number: 6 is TCP, 17 UDP.
-func (p *Policy) Check(address netip.AddrPort, protocol int) (Verdict, error) {
-	var texts texts
-	defer texts.free()
-	policy, err := p.build(&texts)
-	if err != nil {
-		return Verdict{}, err
-	}
-	defer C.sbx_policy_free(policy)
-	verdict := C.sbx_verdict{size: C.sizeof_sbx_verdict}
-	failure := newFailure()
-	code := C.sbx_policy_check(policy, texts.text(address.Addr().String()), C.uint32_t(address.Port()),
-		C.uint32_t(protocol), &verdict, failure)
-	if err := result("check policy", code, failure); err != nil {
-		return Verdict{}, err
-	}
-	return Verdict{verdict.allowed == 1, int(verdict.reason), int(verdict.rule), C.GoString(&verdict.detail[0])}, nil
-}
-
 // build makes the library's policy. What is wrong with an entry the library keeps, and says where it is used.
 func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	var policy *C.sbx_policy

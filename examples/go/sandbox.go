@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"runtime"
@@ -103,6 +104,29 @@ func (s *Sandbox) Stop(signal syscall.Signal, grace time.Duration) error {
 func (s *Sandbox) Signal(signal syscall.Signal) error {
 	failure := newFailure()
 	return s.result("signal", C.sbx_signal(s.handle, C.int(signal), failure), failure)
+}
+
+// SetPolicy puts another policy in the place of the one in force, and waits until that is done: what it denies has
+// been reset then. Where it fails the old one stays in force.
+func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
+	applied, err := begun(ctx, "policy of "+s.ID(), func(it *subject) error {
+		it.closed = s.subject.closed
+		it.look = func(*C.sbx_exit, *C.sbx_error) C.int { return C.SBX_ETIMEDOUT } // only the event tells
+		var texts texts
+		defer texts.free()
+		p, err := policy.build(&texts)
+		if err != nil {
+			return err
+		}
+		defer C.sbx_policy_free(p)
+		failure := newFailure()
+		return s.result("set policy", C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), failure), failure)
+	})
+	if err != nil {
+		return err
+	}
+	defer applied.forget()
+	return errors.Join(applied.await(ctx, applied.ended, "was not applied"), applied.why())
 }
 
 // dialling bounds the threads that connections take while they are made, however many goroutines dial.

@@ -264,17 +264,32 @@ func TestReadinessIsSeen(t *testing.T) {
 	wants(t, short.WaitReady(patience(t)), ErrState, "ended")
 }
 
-func TestAPolicyExplainsItself(t *testing.T) {
-	policy := Policy{Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
-	policy.DenyCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.7/32")}
-	verdict, err := policy.Check(netip.MustParseAddrPort("198.51.100.7:443"), 6)
-	must(t, err)
-	if verdict.Allowed || verdict.Rule != 1 {
-		t.Errorf("%+v", verdict)
-	}
-	policy.DenyCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.7/8")}
-	_, err = policy.Check(netip.MustParseAddrPort("198.51.100.7:443"), 6)
+func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
+	ctx := patience(t)
+	told := make(chan Event, 64)
+	sandbox := create(t, &Config{Events: told, Policy: &Policy{Mode: Allowlist}})
+	bad := &Policy{Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.7/8")}}
+	wants(t, sandbox.SetPolicy(ctx, bad), ErrInvalid, "198.51.100.7/8")
+	_, err := Create(ctx, &Config{Policy: bad})
 	wants(t, err, ErrInvalid, "198.51.100.7/8")
+	must(t, sandbox.SetPolicy(ctx, &Policy{
+		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, AllowDomains: []string{"*.example.com"},
+	}))
+	// What is denied is told.
+	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"python3", "-c", "import socket; socket.create_connection(('203.0.113.7', 80), 5)"}})
+	must(t, err)
+	_, err = process.Wait(ctx)
+	must(t, err)
+	for event := range told {
+		if event.Kind == EventDenied {
+			if event.Address != "203.0.113.7" || event.Port != 80 || event.Sandbox != sandbox.ID() {
+				t.Errorf("%+v", event)
+			}
+			break
+		}
+	}
+	must(t, sandbox.Close())
+	wants(t, sandbox.SetPolicy(ctx, &Policy{Mode: Open}), ErrHandle, "")
 }
 
 // eventually looks again and again until something holds.
@@ -337,7 +352,7 @@ func TestATerminalIsAReaderAndWriter(t *testing.T) {
 	_, err = io.WriteString(process.Terminal, "until stty size | grep -x '33 44'; do sleep 0.05; done; exit 5\n")
 	must(t, err)
 	shown, _ := io.ReadAll(process.Terminal)
-	if !strings.Contains(string(shown), "\n33 44\r\n") {
+	if !strings.Contains(string(shown), "33 44\r\n") {
 		t.Errorf("%q", shown)
 	}
 	if exit, err := process.Wait(ctx); err != nil || exit.Code != 5 {

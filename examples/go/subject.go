@@ -96,6 +96,11 @@ func (s *subject) happened(event Event) {
 		s.ready.comes()
 	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED, C.SBX_EVENT_FILE_DONE:
 		s.settleLocked()
+	case C.SBX_EVENT_POLICY_APPLIED:
+		if event.Code != 0 {
+			s.failure = failed("set policy", Code(event.Code), "%s", event.Detail)
+		}
+		s.ended.comes()
 	}
 	if s.told != nil {
 		event.Sandbox = s.name
@@ -171,9 +176,10 @@ func (s *subject) wait(ctx context.Context) (Exit, error) {
 
 // begins waits until it was started, which it may not have been.
 func (s *subject) begins(ctx context.Context) error {
-	if err := s.await(ctx, s.started, "was not started"); err != nil {
-		return err
-	}
+	return errors.Join(s.await(ctx, s.started, "was not started"), s.why())
+}
+
+func (s *subject) why() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	return s.failure

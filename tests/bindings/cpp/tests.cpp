@@ -204,7 +204,7 @@ TEST(programs_run_in_a_running_sandbox) {
     // What is typed may overtake the size, which goes another way.
     const std::string typed = "until stty size | grep -x '33 44'; do sleep 0.05; done; exit 5\n";
     CHECK(::send(terminal.get(), typed.data(), typed.size(), MSG_NOSIGNAL) == ssize_t(typed.size()));
-    CHECK(all_of(terminal).find("\n33 44\r\n") != std::string::npos && shell.wait().code == 5);
+    CHECK(all_of(terminal).find("33 44\r\n") != std::string::npos && shell.wait().code == 5);
     sandbox.stop(15, 1s);
     CHECK(sandbox.wait().reason == SBX_EXIT_TERMINATED);
 }
@@ -269,6 +269,25 @@ TEST(a_policy_explains_itself_and_names_its_bad_entry) {
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", sbx::config().policy(policy));
     THROWS(sbx::invalid, sbx::code::invalid, "",
            sbx::sandbox(script("true").unencrypted_port(80).policy(sbx::policy::blocked())));
+}
+
+TEST(a_policy_is_changed_while_the_sandbox_runs) {
+    const sbx::queue queue;
+    const sbx::sandbox sandbox(
+        sbx::config().policy(sbx::policy::allowlist()).egress_limits(10, 10).queue(queue, 1));
+    auto policy = sbx::policy::allowlist();
+    CHECK(sandbox.set_policy(policy.allow_cidr("198.51.100.0/24")) == 1);
+    CHECK(sandbox.policy().entries() == std::vector<std::string>{"allow 198.51.100.0/24"});
+    CHECK(sandbox.set_policy(sbx::policy::open()) == 2 && sandbox.policy().mode() == SBX_POLICY_OPEN);
+    sandbox.set_policy_begin(policy, 7);
+    for (;;) {
+        const auto event = queue.next();
+        if (event && event->kind == sbx::event_kind::policy_applied && event->cookie == 7) {
+            CHECK(event->code == 0 && event->count == 3);
+            break;
+        }
+        std::this_thread::yield();
+    }
 }
 
 TEST(one_config_makes_sandboxes_on_many_threads) {
