@@ -184,6 +184,10 @@
 // none. `cookie` is the watch's.
 #define SBX_EVENT_FILE_CHANGED 12
 
+// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent for
+// too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
+#define SBX_EVENT_UNREACHABLE 13
+
 // Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 #define SBX_LIMITS_STRICT 0
 

@@ -1,12 +1,14 @@
-//! What was denied, gathered, so that the host is told of each destination and a flood costs it nothing.
+//! What was denied, and what could not be reached, gathered, so that the host is told of each destination and a
+//! flood costs it nothing.
 //!
-//! The first denial of a destination is told at once. What follows to the same one, for the same reason, is
-//! counted and told once a second. Only so many destinations are told apart; what is beyond is told by its number
+//! The first of a destination is told at once. What follows to the same one, for the same reason, is counted and
+//! told once a second. Only so many destinations are told apart; what is beyond is told by its number
 //! alone.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::policy::{Reason, Verdict};
@@ -25,7 +27,18 @@ pub(crate) enum Destination {
     Name(String),
 }
 
-/// A denial, as the host is told of it.
+/// Why something did not get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Why {
+    /// It was denied, for this reason and by this entry.
+    Denied(Reason, Option<u32>),
+    /// It was allowed, and the far end did not take it: the errno.
+    Unreachable(i32),
+    /// It was denied; it is one of those that aren't told apart.
+    Any,
+}
+
+/// A denial or a failure, as the host is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Denied {
     /// Where it was to go; `None` for those that aren't told apart.
@@ -34,9 +47,9 @@ pub(crate) struct Denied {
     pub(crate) port: u16,
     /// The IP protocol, or 0.
     pub(crate) protocol: u8,
-    /// Why, and by which entry.
-    pub(crate) verdict: Option<(Reason, Option<u32>)>,
-    /// For people: the verdict in words, and the destination's name if that is known.
+    /// Why.
+    pub(crate) why: Why,
+    /// For people: the reason in words, and the destination's name if that is known.
     pub(crate) detail: String,
 }
 
@@ -47,8 +60,19 @@ impl Denied {
             to: Some(Destination::Address(address)),
             port,
             protocol,
-            verdict: Some((verdict.reason, verdict.rule)),
+            why: Why::Denied(verdict.reason, verdict.rule),
             detail: verdict.to_string(),
+        }
+    }
+
+    /// Traffic of that protocol that was allowed and that the far end did not take.
+    pub(crate) fn unreachable(to: SocketAddr, protocol: u8, error: &io::Error) -> Self {
+        Self {
+            to: Some(Destination::Address(to.ip())),
+            port: to.port(),
+            protocol,
+            why: Why::Unreachable(error.raw_os_error().unwrap_or(libc::EIO)),
+            detail: format!("not reached: {error}"),
         }
     }
 
@@ -57,9 +81,9 @@ impl Denied {
             to: None,
             port: 0,
             protocol: 0,
-            verdict: None,
+            why: Why::Any,
             detail: format!(
-                "denied: further destinations, beyond the {MOST} that are told apart within a second"
+                "denied or not reached: further destinations, beyond the {MOST} that are told apart within a second"
             ),
         }
     }

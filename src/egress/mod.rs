@@ -46,7 +46,7 @@ mod teller;
 mod udp;
 
 pub(crate) use counters::Counters;
-pub(crate) use denials::Denied;
+pub(crate) use denials::{Denied, Why};
 pub(crate) use dns::Resolver;
 pub(crate) use gate::Settings;
 pub(crate) use outbound::{Outbound, is_egress};

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
@@ -135,7 +136,7 @@ impl Outbound {
             Ok(back) => self.insert(reactor, sandbox, to, (front, back), permit, domain),
             Err(error) => {
                 front.reset();
-                self.failed(sandbox, to, &error);
+                self.failed(reactor, sandbox, to, TCP, &error);
                 None
             }
         }
@@ -181,7 +182,7 @@ impl Outbound {
             .register(flow.front.as_fd(), key, Lane::Front)
             .and_then(|()| reactor.register(flow.back.as_fd(), key, Lane::Back));
         if let Err(error) = watched {
-            self.failed(sandbox, to, &error);
+            self.failed(reactor, sandbox, to, TCP, &error);
             self.cut(reactor, key);
             return None;
         }
@@ -212,7 +213,7 @@ impl Outbound {
         if let Err(error) = flow.back.pending_error() {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(reactor, key);
-            return self.failed(sandbox, to, &error);
+            return self.failed(reactor, sandbox, to, TCP, &error);
         }
         flow.connected = true;
         flow.active = reactor.now();
@@ -276,7 +277,7 @@ impl Outbound {
         if !flow.connected {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(reactor, key);
-            return self.failed(sandbox, to, &io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            return self.failed(reactor, sandbox, to, TCP, &io::Error::from_raw_os_error(libc::ETIMEDOUT));
         }
         if flow.exchange.is_failing() {
             return self.drive(reactor, key);
@@ -318,11 +319,19 @@ impl Outbound {
     }
 
     /// The far end didn't take it.
-    pub(super) fn failed(&self, sandbox: u64, to: SocketAddr, error: &io::Error) {
-        log::debug!("egress to {to}: {error}");
+    pub(super) fn failed(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        to: SocketAddr,
+        protocol: u8,
+        error: &io::Error,
+    ) {
+        log::debug!("egress to {to} (protocol {protocol}): {error}");
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
+        self.deny(reactor, sandbox, Denied::unreachable(to, protocol, error));
     }
 
     pub(super) fn limited(&mut self, sandbox: u64, what: &str) {

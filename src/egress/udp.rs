@@ -237,7 +237,7 @@ impl Outbound {
         let socket = match datagram::connected(to) {
             Ok(socket) => socket,
             Err(error) => {
-                self.failed(sandbox, to, &error);
+                self.failed(reactor, sandbox, to, UDP, &error);
                 return None;
             }
         };
@@ -259,7 +259,7 @@ impl Outbound {
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return None };
         if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
             self.udp.remove(key);
-            self.failed(sandbox, to, &error);
+            self.failed(reactor, sandbox, to, UDP, &error);
             return None;
         }
         flow.turn = gate.udp.next_turn(key);
@@ -354,7 +354,7 @@ impl Outbound {
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return };
         let (sandbox, to) = (flow.sandbox, flow.to);
         self.end_udp(reactor, key);
-        self.failed(sandbox, to, error);
+        self.failed(reactor, sandbox, to, UDP, error);
     }
 
     /// Ends a flow.

@@ -35,6 +35,9 @@ pub enum EventKind {
     FileDone = 11,
     /// In a directory that is watched there are changes to be taken.
     FileChanged = 12,
+    /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent.
+    /// `code` is the errno.
+    Unreachable = 13,
 }
 
 /// One event of one sandbox.

@@ -96,6 +96,9 @@ pub const SBX_EVENT_FILE_DONE: u32 = 11;
 /// In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
 /// none. `cookie` is the watch's.
 pub const SBX_EVENT_FILE_CHANGED: u32 = 12;
+/// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent for
+/// too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
+pub const SBX_EVENT_UNREACHABLE: u32 = 13;
 
 /// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -310,6 +313,7 @@ mod tests {
             (EventKind::ProcessStarted, SBX_EVENT_PROCESS_STARTED),
             (EventKind::FileDone, SBX_EVENT_FILE_DONE),
             (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
+            (EventKind::Unreachable, SBX_EVENT_UNREACHABLE),
         ] {
             assert_eq!(kind as u32, number);
         }

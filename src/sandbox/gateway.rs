@@ -171,15 +171,23 @@ impl Life {
         }
     }
 
-    /// Something was denied: the host is told.
+    /// Something was denied, or allowed and not reached: the host is told.
     pub(crate) fn denied(&self, denied: &egress::Denied, count: u32) {
-        self.shared.tell(EventKind::Denied, |event| {
+        let kind = match denied.why {
+            egress::Why::Unreachable(_) => EventKind::Unreachable,
+            egress::Why::Denied(..) | egress::Why::Any => EventKind::Denied,
+        };
+        self.shared.tell(kind, |event| {
             event.address = denied.to.as_ref().map(ToString::to_string).unwrap_or_default();
             event.port = denied.port.into();
             event.protocol = denied.protocol.into();
-            if let Some((reason, rule)) = denied.verdict {
-                event.reason = reason as i32;
-                event.rule = rule.and_then(|rule| i32::try_from(rule).ok()).unwrap_or(-1);
+            match denied.why {
+                egress::Why::Denied(reason, rule) => {
+                    event.reason = reason as i32;
+                    event.rule = rule.and_then(|rule| i32::try_from(rule).ok()).unwrap_or(-1);
+                }
+                egress::Why::Unreachable(errno) => event.code = errno,
+                egress::Why::Any => {}
             }
             event.count = count;
             event.detail.clone_from(&denied.detail);

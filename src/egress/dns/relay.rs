@@ -19,7 +19,7 @@ use super::record::{IN, kind};
 use super::resolver::Resolver;
 use super::write::{Answer, Why, udp_limit};
 use crate::egress::answered::Change;
-use crate::egress::denials::{Denied, Destination};
+use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
 use crate::egress::outbound::Outbound;
 use crate::policy::{Asking, Reason, Verdict};
@@ -189,7 +189,7 @@ impl Outbound {
                 to: Some(Destination::Name(name)),
                 port: PORT,
                 protocol: if matches!(asker, Asker::Stream(_)) { TCP } else { UDP },
-                verdict: Some((verdict.reason, None)),
+                why: Cause::Denied(verdict.reason, None),
                 detail,
             },
         );
@@ -295,7 +295,7 @@ impl Outbound {
                 to: Some(Destination::Address(address)),
                 port: PORT,
                 protocol: UDP,
-                verdict: Some((verdict.reason, None)),
+                why: Cause::Denied(verdict.reason, None),
                 detail,
             },
         );

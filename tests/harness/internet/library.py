@@ -65,7 +65,7 @@ class Stats(ctypes.Structure):
     ]
 
 
-FAILED, EXITED, DENIED, APPLIED, LIMIT = 2, 4, 6, 7, 8
+FAILED, EXITED, DENIED, APPLIED, LIMIT, UNREACHABLE = 2, 4, 6, 7, 8, 13
 OPEN, LISTED, BLOCKED, DENY, NOT_LISTED, PROTECTED, METADATA, HOST = 1, 2, -1, -2, -3, -4, -5, -6
 
 for name, result in {

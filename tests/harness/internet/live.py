@@ -5,6 +5,7 @@ them are run. Whatever a case says of "nothing", the capture has to say too.
 """
 
 import ctypes
+import errno
 import os
 import pathlib
 import socket
@@ -17,7 +18,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from library import (  # noqa: E402
-    APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, Failure, Sandbox, call, lib, policy, pointer,
+    APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, UNREACHABLE, Failure, Sandbox, call, lib, policy, pointer,
 )
 
 ONE, OTHER, THIRD = "93.184.216.34", "8.8.8.8", "1.1.1.1"
@@ -71,7 +72,15 @@ def udp_over_ipv6(_wire):
 
 def a_far_end_without_a_server_ends_the_flow(_wire):
     with Sandbox(policy("open")) as sandbox:
+        # What is allowed and isn't there shows as a reset, and the host is told why.
+        came = sandbox.ask("connect", "a", REFUSING, 9999)
+        same(sandbox.ask("fate", "a", 10) if came == "connected" else came, "ECONNRESET")
+        event = sandbox.wait_for(UNREACHABLE)
+        same((event["address"], event["port"], event["protocol"]), (REFUSING.encode(), 9999, 6))
+        same((event["code"], event["reason"], event["count"]), (errno.ECONNREFUSED, 0, 1))
         same(sandbox.ask("udp_send", REFUSING, 9999, 1), 1)
+        event = sandbox.wait_for(UNREACHABLE)
+        same((event["protocol"], event["code"]), (17, errno.ECONNREFUSED))
         until = time.monotonic() + 10
         while sandbox.stats().egress_flows:
             assert time.monotonic() < until, "the flow is still there"
