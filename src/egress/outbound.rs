@@ -137,9 +137,11 @@ impl Outbound {
         self.remove_dns(reactor, sandbox);
         self.forget_pace(reactor, sandbox);
         self.sweeps.retain(|sweep| sweep.sandbox != sandbox);
-        if let Some(gate) = self.gates.remove(&sandbox) {
-            self.remove_teller(reactor, gate.teller);
+        // Before its policy is forgotten, which says why the last ones were refused.
+        if let Some(teller) = self.gates.get(&sandbox).map(|gate| gate.teller) {
+            self.remove_teller(reactor, teller);
         }
+        self.gates.remove(&sandbox);
     }
 
     /// Passes a wake-up to whom it is for.

@@ -14,6 +14,8 @@ use crate::tunnel::Request;
 
 /// How many messages of the kernel's are heard before others get a turn.
 const MESSAGES: usize = 8;
+/// How many are heard when a sandbox ends; what is beyond is in the counter.
+const LAST: usize = 1024;
 
 /// One sandbox's denials on their way to the host.
 #[derive(Debug)]
@@ -45,8 +47,13 @@ impl Outbound {
         key
     }
 
-    /// What is still counted is told before it ends.
+    /// What the kernel has told already and what is still counted is told before it ends.
     pub(super) fn remove_teller(&mut self, reactor: &mut Reactor, key: Key) {
+        for _ in 0..LAST {
+            if !self.hear_refusals(reactor, key) {
+                break;
+            }
+        }
         let Some(teller) = self.tellers.get_mut(key) else { return };
         if let Some(until) = teller.denials.until() {
             let sandbox = teller.sandbox;
@@ -68,24 +75,30 @@ impl Outbound {
             return self.timers(reactor, key);
         }
         for _ in 0..MESSAGES {
-            let Some(teller) = self.tellers.get_mut(key) else { return };
-            let (sandbox, Some(refusals)) = (teller.sandbox, &mut teller.refusals) else { return };
-            let mut refused = Vec::new();
-            match refusals.read(|packet| refused.push(packet)) {
-                Ok(Told::More | Told::Lost) => {}
-                Ok(Told::Nothing) => return,
-                Err(error) => {
-                    reactor.deregister(refusals.as_fd());
-                    teller.refusals = None;
-                    return self.report(
-                        sandbox,
-                        format!("egress: what the gateway refuses can't be told ({error})"),
-                    );
-                }
+            if !self.hear_refusals(reactor, key) {
+                return;
             }
-            refused.into_iter().for_each(|packet| self.refused(reactor, sandbox, packet));
         }
         reactor.again(key);
+    }
+
+    /// Takes one message of the kernel's; false when there is none.
+    fn hear_refusals(&mut self, reactor: &mut Reactor, key: Key) -> bool {
+        let Some(teller) = self.tellers.get_mut(key) else { return false };
+        let (sandbox, Some(refusals)) = (teller.sandbox, &mut teller.refusals) else { return false };
+        let mut refused = Vec::new();
+        match refusals.read(|packet| refused.push(packet)) {
+            Ok(Told::More | Told::Lost) => {}
+            Ok(Told::Nothing) => return false,
+            Err(error) => {
+                reactor.deregister(refusals.as_fd());
+                teller.refusals = None;
+                self.report(sandbox, format!("egress: what the gateway refuses can't be told ({error})"));
+                return false;
+            }
+        }
+        refused.into_iter().for_each(|packet| self.refused(reactor, sandbox, packet));
+        true
     }
 
     /// The rules have refused a packet. Why, the policy knows.

@@ -19,8 +19,9 @@ use crate::error::{Context, Result};
 pub(super) const GROUP: u16 = 1;
 /// How much of a packet is told: the headers, with room for a few extensions.
 pub(super) const SNAP: u32 = 128;
-/// How many packets the kernel gathers, at most, before it tells of them.
-pub(super) const TOGETHER: u16 = 16;
+/// How many packets the kernel gathers, at most, before it tells of them: none waits, or the last ones of a sandbox
+/// that ends would be lost.
+pub(super) const TOGETHER: u16 = 1;
 /// How long it gathers them, in hundredths of a second.
 const GATHER: u32 = 1;
 /// The size of the kernel's buffer for gathered packets, and so of the longest datagram.
