@@ -74,7 +74,7 @@ impl Outbound {
                 Ok(fd) => self.admit(reactor, sandbox, fd, service),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // There is nothing to take a connection with: they wait in the queue.
-                Err(error) if is_shortage(&error) => {
+                Err(error) if socket::is_shortage(&error) => {
                     listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
                     return self.report_once(sandbox, &format!("can't be accepted ({error}) and wait"));
                 }
@@ -364,11 +364,6 @@ impl Flow {
             self.exchange.note(lane, readiness);
         }
     }
-}
-
-/// Whether the process or the machine is out of something.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Begins to connect to the far end, from the host's own namespace.

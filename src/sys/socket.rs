@@ -14,6 +14,11 @@ use nix::sys::socket::{
     sockopt,
 };
 
+/// Whether accept(2) or the like has failed because the process or the machine is out of something.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 /// Where the descriptor's bytes go; the two differ only in how a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {

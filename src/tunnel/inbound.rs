@@ -19,7 +19,7 @@ use super::{Request, Requests};
 use crate::error::{Code, Error};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Wake};
-use crate::sys::socket::{Family, Socket, disconnect};
+use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
 
 /// The reactor's kinds of source that belong to [`Inbound`].
 const LISTENER: Kind = Kind(1);
@@ -282,13 +282,11 @@ impl Inbound {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        return self.rest(reactor, key, &format!("a connection can't be accepted ({error})"));
-                    }
-                    // The errors of a connection that was over before it was accepted: see accept(2).
-                    _ => continue,
-                },
+                Err(error) if is_shortage(&error) => {
+                    return self.rest(reactor, key, &format!("a connection can't be accepted ({error})"));
+                }
+                // The errors of a connection that was over before it was accepted: see accept(2).
+                Err(_) => continue,
             };
             listener.reported = false;
             let front = match &listener.security {
