@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use super::call::on;
 use super::error::sbx_error;
@@ -10,7 +11,8 @@ use super::file_structs::{read_options, sbx_file_info, sbx_file_options};
 use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::{handle, input, structs};
 use crate::error::{Error, Result};
-use crate::files::FileRequest;
+use crate::files::{FileOptions, FileRequest, FileTotals};
+use crate::sandbox::Sandbox;
 
 /// A descriptor of the host's, for the length of a call.
 unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
@@ -19,6 +21,64 @@ unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
     }
     // SAFETY: not negative; the caller keeps it open. One that isn't is EBADF when it is used.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Does what is asked, and waits for its end.
+unsafe fn perform(
+    sandbox: *mut sbx_sandbox,
+    options: *const sbx_file_options,
+    error: *mut sbx_error,
+    request: impl FnOnce() -> Result<FileRequest>,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            object.sandbox.begin_file(request()?, &read_options(options)?, None)?.wait(None)?;
+            Ok(0)
+        })
+    }
+}
+
+/// The same, and hands the operation out, which holds what was found.
+unsafe fn fetch(
+    sandbox: *mut sbx_sandbox,
+    path: *const c_char,
+    options: *const sbx_file_options,
+    operation: *mut *mut sbx_file_operation,
+    error: *mut sbx_error,
+    request: fn(PathBuf) -> FileRequest,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            let place = input::place("operation", operation)?;
+            let request = request(input::path("path", path)?);
+            let operation = object.sandbox.begin_file(request, &read_options(options)?, None)?;
+            operation.wait(None)?;
+            place.write(handle::insert(OperationObject::new(operation))?);
+            Ok(0)
+        })
+    }
+}
+
+/// Moves all between a path and a descriptor, with one of the sandbox's methods for that.
+unsafe fn stream(
+    sandbox: *mut sbx_sandbox,
+    path: *const c_char,
+    fd: c_int,
+    options: *const sbx_file_options,
+    error: *mut sbx_error,
+    transfer: impl FnOnce(&Sandbox, PathBuf, BorrowedFd<'_>, &FileOptions) -> Result<FileTotals>,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<SandboxObject>(sandbox, error, |object| {
+            let path = input::path("path", path)?;
+            let options = read_options(options)?;
+            transfer(&object.sandbox, path, descriptor(fd)?, &options)?;
+            Ok(0)
+        })
+    }
 }
 
 /// Files of a sandbox. All is done inside it with the rights of the user in the options, root by default: no
@@ -49,17 +109,7 @@ pub unsafe extern "C" fn sbx_file_read(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::place("operation", operation)?;
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            let operation = object.sandbox.begin_file(FileRequest::Read(path), &options, None)?;
-            operation.wait(None)?;
-            place.write(handle::insert(OperationObject::new(operation))?);
-            Ok(0)
-        })
-    }
+    unsafe { fetch(sandbox, path, options, operation, error, FileRequest::Read) }
 }
 
 /// Writes a file whole, in place of what is there.
@@ -87,12 +137,10 @@ pub unsafe extern "C" fn sbx_file_write(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        perform(sandbox, options, error, || {
             let path = input::path("path", path)?;
             let content = input::bytes("bytes", bytes, length)?.to_vec();
-            let options = read_options(options)?;
-            object.sandbox.begin_file(FileRequest::Write(path, content), &options, None)?.wait(None)?;
-            Ok(0)
+            Ok(FileRequest::Write(path, content))
         })
     }
 }
@@ -120,17 +168,7 @@ pub unsafe extern "C" fn sbx_file_list(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::place("operation", operation)?;
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            let operation = object.sandbox.begin_file(FileRequest::List(path), &options, None)?;
-            operation.wait(None)?;
-            place.write(handle::insert(OperationObject::new(operation))?);
-            Ok(0)
-        })
-    }
+    unsafe { fetch(sandbox, path, options, operation, error, FileRequest::List) }
 }
 
 /// Says what a path is.
@@ -187,14 +225,7 @@ pub unsafe extern "C" fn sbx_file_make_directory(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            object.sandbox.begin_file(FileRequest::MakeDirectory(path), &options, None)?.wait(None)?;
-            Ok(0)
-        })
-    }
+    unsafe { perform(sandbox, options, error, || Ok(FileRequest::MakeDirectory(input::path("path", path)?))) }
 }
 
 /// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
@@ -219,14 +250,7 @@ pub unsafe extern "C" fn sbx_file_remove(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            object.sandbox.begin_file(FileRequest::Remove(path), &options, None)?.wait(None)?;
-            Ok(0)
-        })
-    }
+    unsafe { perform(sandbox, options, error, || Ok(FileRequest::Remove(input::path("path", path)?))) }
 }
 
 /// Gives a file or directory another name on the same file system, over what is there.
@@ -250,12 +274,8 @@ pub unsafe extern "C" fn sbx_file_rename(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let from = input::path("from", from)?;
-            let to = input::path("to", to)?;
-            let options = read_options(options)?;
-            object.sandbox.begin_file(FileRequest::Rename(from, to), &options, None)?.wait(None)?;
-            Ok(0)
+        perform(sandbox, options, error, || {
+            Ok(FileRequest::Rename(input::path("from", from)?, input::path("to", to)?))
         })
     }
 }
@@ -284,14 +304,7 @@ pub unsafe extern "C" fn sbx_file_download(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            object.sandbox.download_file(path, descriptor(fd)?, &options)?;
-            Ok(0)
-        })
-    }
+    unsafe { stream(sandbox, path, fd, options, error, Sandbox::download_file) }
 }
 
 /// Writes a file with all that a descriptor gives, in place of what is there.
@@ -318,14 +331,7 @@ pub unsafe extern "C" fn sbx_file_upload(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            object.sandbox.upload_file(path, descriptor(fd)?, &options)?;
-            Ok(0)
-        })
-    }
+    unsafe { stream(sandbox, path, fd, options, error, Sandbox::upload_file) }
 }
 
 /// Packs a file or a tree into a tar archive (ustar with pax headers).
@@ -356,14 +362,7 @@ pub unsafe extern "C" fn sbx_file_copy_out(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            object.sandbox.copy_out(path, descriptor(fd)?, &options)?;
-            Ok(0)
-        })
-    }
+    unsafe { stream(sandbox, path, fd, options, error, Sandbox::copy_out) }
 }
 
 /// Unpacks a tar archive (ustar, pax, GNU) into a directory.
@@ -393,12 +392,5 @@ pub unsafe extern "C" fn sbx_file_copy_in(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let path = input::path("path", path)?;
-            let options = read_options(options)?;
-            object.sandbox.copy_in(path, descriptor(fd)?, &options)?;
-            Ok(0)
-        })
-    }
+    unsafe { stream(sandbox, path, fd, options, error, Sandbox::copy_in) }
 }

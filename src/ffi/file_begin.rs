@@ -1,6 +1,7 @@
 //! Files of a sandbox: the functions that return at once.
 
 use std::ffi::{c_char, c_int};
+use std::path::PathBuf;
 
 use super::call::on;
 use super::error::sbx_error;
@@ -30,6 +31,20 @@ unsafe fn begin(
     }
 }
 
+/// The same where a path is all that is said.
+unsafe fn begin_at(
+    sandbox: *mut sbx_sandbox,
+    path: *const c_char,
+    options: *const sbx_file_options,
+    cookie: u64,
+    operation: *mut *mut sbx_file_operation,
+    error: *mut sbx_error,
+    request: fn(PathBuf) -> FileRequest,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { begin(sandbox, options, cookie, operation, error, || Ok(request(input::path("path", path)?))) }
+}
+
 /// The forms that return at once: sbx_file_..._begin. The operation goes on by itself and ends with
 /// SBX_EVENT_FILE_DONE with `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells
 /// too. Free it with sbx_file_operation_free, which also ends it. Any thread, never blocks.
@@ -52,12 +67,7 @@ pub unsafe extern "C" fn sbx_file_read_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::Read(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::Read) }
 }
 
 /// Begins what sbx_file_write does, and returns at once.
@@ -99,12 +109,7 @@ pub unsafe extern "C" fn sbx_file_list_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::List(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::List) }
 }
 
 /// Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
@@ -122,12 +127,7 @@ pub unsafe extern "C" fn sbx_file_stat_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::Stat(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::Stat) }
 }
 
 /// Begins what sbx_file_make_directory does, and returns at once.
@@ -144,12 +144,7 @@ pub unsafe extern "C" fn sbx_file_make_directory_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::MakeDirectory(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::MakeDirectory) }
 }
 
 /// Begins what sbx_file_remove does, and returns at once.
@@ -166,12 +161,7 @@ pub unsafe extern "C" fn sbx_file_remove_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::Remove(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::Remove) }
 }
 
 /// Begins what sbx_file_rename does, and returns at once.
@@ -212,12 +202,7 @@ pub unsafe extern "C" fn sbx_file_download_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::Download(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::Download) }
 }
 
 /// Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
@@ -234,12 +219,7 @@ pub unsafe extern "C" fn sbx_file_upload_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::Upload(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::Upload) }
 }
 
 /// Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
@@ -256,12 +236,7 @@ pub unsafe extern "C" fn sbx_file_copy_out_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::CopyOut(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::CopyOut) }
 }
 
 /// Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
@@ -278,12 +253,7 @@ pub unsafe extern "C" fn sbx_file_copy_in_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::CopyIn(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::CopyIn) }
 }
 
 /// Tells what changes in a directory; with SBX_FILE_RECURSIVE also below.
@@ -310,10 +280,5 @@ pub unsafe extern "C" fn sbx_file_watch_begin(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        begin(sandbox, options, cookie, operation, error, || {
-            let path = input::path("path", path)?;
-            Ok(FileRequest::Watch(path))
-        })
-    }
+    unsafe { begin_at(sandbox, path, options, cookie, operation, error, FileRequest::Watch) }
 }

@@ -19,16 +19,8 @@ const LONGEST_LIST: usize = 1 << 16;
 /// # Safety
 /// `at` must be NULL or point to a NUL-terminated text that stays as it is for `'a`.
 pub(super) unsafe fn text<'a>(what: &str, at: *const c_char) -> Result<&'a str> {
-    if at.is_null() {
-        return Err(Error::invalid(format!("{what}: is NULL")));
-    }
-    // SAFETY: not NULL, and reads no further than the NUL or the limit.
-    let length = unsafe { libc::strnlen(at, LONGEST_TEXT + 1) };
-    if length > LONGEST_TEXT {
-        return Err(Error::invalid(format!("{what}: is longer than {LONGEST_TEXT} bytes")));
-    }
-    // SAFETY: that many bytes lie before the NUL.
-    let bytes = unsafe { slice::from_raw_parts(at.cast::<u8>(), length) };
+    // SAFETY: as the caller promises.
+    let bytes = unsafe { terminated(what, at)? };
     std::str::from_utf8(bytes)
         .map_err(|error| Error::invalid(format!("{what}: is not UTF-8 from byte {} on", error.valid_up_to())))
 }
@@ -38,6 +30,16 @@ pub(super) unsafe fn text<'a>(what: &str, at: *const c_char) -> Result<&'a str> 
 /// # Safety
 /// As for [`text`].
 pub(super) unsafe fn path(what: &str, at: *const c_char) -> Result<PathBuf> {
+    // SAFETY: as the caller promises.
+    let bytes = unsafe { terminated(what, at)? };
+    Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// The bytes before a NUL.
+///
+/// # Safety
+/// As for [`text`].
+unsafe fn terminated<'a>(what: &str, at: *const c_char) -> Result<&'a [u8]> {
     if at.is_null() {
         return Err(Error::invalid(format!("{what}: is NULL")));
     }
@@ -47,8 +49,7 @@ pub(super) unsafe fn path(what: &str, at: *const c_char) -> Result<PathBuf> {
         return Err(Error::invalid(format!("{what}: is longer than {LONGEST_TEXT} bytes")));
     }
     // SAFETY: that many bytes lie before the NUL.
-    let bytes = unsafe { slice::from_raw_parts(at.cast::<u8>(), length) };
-    Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+    Ok(unsafe { slice::from_raw_parts(at.cast::<u8>(), length) })
 }
 
 /// Bytes of the host's. NULL is allowed if there are none.
