@@ -6,6 +6,8 @@ use std::time::Duration;
 
 pub use queue::Queue;
 
+use crate::error::Error;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -89,5 +91,10 @@ impl Event {
             address: String::new(),
             detail: String::new(),
         }
+    }
+
+    /// Of something that has failed: the error's number and text.
+    pub(crate) fn set_failure(&mut self, error: &Error) {
+        (self.code, self.detail) = (error.code().number(), error.message().to_owned());
     }
 }

@@ -169,6 +169,13 @@ impl Queue {
 }
 
 impl Sender {
+    /// Tells the host of something, from any thread; `fill` says more than its kind.
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event::new(kind);
+        fill(&mut event);
+        self.push(event);
+    }
+
     /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and losses.
     pub(crate) fn push(&self, event: Event) {
         let kept = is_kept(event.kind) && self.take_seat();

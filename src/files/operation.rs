@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::entry::{DirectoryEntry, FileChange, FileInfo, FileTotals};
 use crate::error::{Code, Error, Result};
-use crate::sandbox::{Command, Control};
+use crate::sandbox::{Command, Control, wait_on};
 
 /// The most changes that wait for the host; further ones wait in the sandbox.
 pub(super) const CHANGES: usize = 4096;
@@ -89,25 +89,8 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    fn wait<T>(&self, timeout: Option<Duration>, mut look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
-        // A timeout beyond what the clock can say is as good as none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut state = self.state();
-        loop {
-            if let Some(found) = look(&mut state) {
-                return Some(found);
-            }
-            state = match deadline {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+    fn wait<T>(&self, timeout: Option<Duration>, look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        wait_on(&self.state, &self.changed, timeout, look)
     }
 }
 

@@ -13,7 +13,7 @@ use super::pump::{Left, Pump};
 use super::request::{FileOptions, FileRequest, Use};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
-use crate::event::{Event, EventKind, queue};
+use crate::event::{EventKind, queue};
 use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
@@ -171,7 +171,7 @@ impl Running {
         let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
         let tell = || {
             if let Some(sender) = sender {
-                sender.push(Event::new(EventKind::FileChanged));
+                sender.tell(EventKind::FileChanged, |_| ());
             }
         };
         let titled = |error: Error| error.context(&progress.title);
@@ -257,14 +257,19 @@ impl Running {
     /// It has ended: its descriptors go first, then the host is told.
     pub(super) fn finish(mut self, result: Result<Answer>) {
         drop(self.bell.take());
-        let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
-        let mut event = Event::new(EventKind::FileDone);
-        if let Err(error) = &result {
-            (event.code, event.detail) = (error.code().number(), error.message().to_owned());
-        }
-        progress.finish(result, || {
-            if let Some(sender) = sender {
-                sender.push(event);
+        self.over(result);
+    }
+
+    /// The host is told of the end; the first word counts.
+    fn over(&self, result: Result<Answer>) {
+        let failure = result.as_ref().err().cloned();
+        self.progress.finish(result, || {
+            if let Some(sender) = &self.sender {
+                sender.tell(EventKind::FileDone, |event| {
+                    if let Some(error) = &failure {
+                        event.set_failure(error);
+                    }
+                });
             }
         });
     }
@@ -272,14 +277,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let error = Error::new(Code::Closed, format!("{}: the runtime was shut down", self.progress.title));
-        let mut event = Event::new(EventKind::FileDone);
-        (event.code, event.detail) = (error.code().number(), error.message().to_owned());
-        let sender = self.sender.take();
-        self.progress.finish(Err(error), || {
-            if let Some(sender) = &sender {
-                sender.push(event);
-            }
-        });
+        let message = format!("{}: the runtime was shut down", self.progress.title);
+        self.over(Err(Error::new(Code::Closed, message)));
     }
 }

@@ -18,7 +18,7 @@ use super::control::{Command, Control};
 use super::life::{Bench, Cause, Life, Phase};
 use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Error, Result};
-use crate::event::{Event, EventKind, queue};
+use crate::event::{EventKind, queue};
 use crate::net::nft::{Allowed, Rules};
 use crate::policy::{Mode, Policy};
 
@@ -63,15 +63,13 @@ impl Told {
             // Who has stopped waiting doesn't mind.
             Some(Listener::Caller(answer)) => drop(answer.try_send(outcome)),
             Some(Listener::Event(Some(sender))) => {
-                let mut event = Event::new(EventKind::PolicyApplied);
-                match outcome {
+                sender.tell(EventKind::PolicyApplied, |event| match outcome {
                     Ok(generation) => event.count = u32::try_from(generation).unwrap_or(u32::MAX),
                     Err(error) => {
-                        (event.code, event.detail) = (error.code().number(), error.message().to_owned());
+                        event.set_failure(&error);
                         event.count = 0;
                     }
-                }
-                sender.push(event);
+                });
             }
             Some(Listener::Event(None)) | None => {}
         }

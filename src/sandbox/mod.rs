@@ -31,7 +31,7 @@ pub use exit::{Exit, ExitReason};
 pub(crate) use idle::Input;
 pub(crate) use life::{Bench, Life};
 pub(crate) use plan::Plan;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 
 use crate::config::Stdio;

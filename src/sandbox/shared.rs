@@ -134,12 +134,12 @@ impl Shared {
 
     /// It can't be created, or not go on.
     pub(crate) fn fail(&self, error: Error) {
-        let (code, detail) = (error.code().number(), error.message().to_owned());
+        let failure = error.clone();
         let ended = |facts: &mut Facts| {
             facts.state = State::Ended;
             facts.failure = Some(error);
         };
-        self.update_and_tell(ended, EventKind::Failed, |event| (event.code, event.detail) = (code, detail));
+        self.update_and_tell(ended, EventKind::Failed, |event| event.set_failure(&failure));
     }
 
     /// It has ended.
@@ -158,15 +158,13 @@ impl Shared {
     /// Tells the host, if it wants to be told.
     pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         if let Some(sender) = &self.events {
-            let mut event = Event::new(kind);
-            fill(&mut event);
-            sender.push(event);
+            sender.tell(kind, fill);
         }
     }
 }
 
 /// Waits until `look` finds what it looks for; `None` if the time has run out before.
-pub(super) fn wait_on<F, T>(
+pub(crate) fn wait_on<F, T>(
     facts: &Mutex<F>,
     changed: &Condvar,
     timeout: Option<Duration>,

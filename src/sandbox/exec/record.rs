@@ -91,7 +91,7 @@ impl Record {
         facts.state = State::Ended;
         self.tell(EventKind::ProcessExited, |event| match &end {
             Ok(exit) => (event.code, event.reason) = (exit.code, exit.reason as i32),
-            Err(error) => (event.code, event.detail) = (error.code().number(), error.message().to_owned()),
+            Err(error) => event.set_failure(error),
         });
         facts.end = Some(end);
         drop(facts);
@@ -155,9 +155,7 @@ impl Record {
 
     fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         if let Some(sender) = &self.events {
-            let mut event = Event::new(kind);
-            fill(&mut event);
-            sender.push(event);
+            sender.tell(kind, fill);
         }
     }
 }
