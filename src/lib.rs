@@ -5,6 +5,7 @@
 //! `include/sbx.h` is a thin layer over what is public here.
 
 mod error;
+mod sticky;
 
 mod cgroup;
 pub mod config;

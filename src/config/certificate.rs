@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use super::Config;
 use super::rules::{is_rfc1123, refuse};
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// The most names beside the usual ones.
 const NAMES: usize = 64;

@@ -10,6 +10,7 @@ use super::user::User;
 use crate::error::{Error, Result};
 use crate::event::Queue;
 use crate::process::Stream;
+use crate::sticky::Sticky;
 
 /// What a program in a running sandbox is asked to be. What isn't set is as in the sandbox's own [`super::Config`]:
 /// environment, directory and user.
@@ -123,19 +124,10 @@ impl Exec {
         }
         Ok(())
     }
+}
 
-    fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {
-        match set(self) {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                self.spoil(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Keeps a bad value that was found before it got here (a text that is not UTF-8, a bad handle).
-    pub(crate) fn spoil(&mut self, error: &Error) {
+impl Sticky for Exec {
+    fn spoil(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
     }
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Config;
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// Processes and threads inside, for each user, unless said otherwise.
 const PROCESSES: u32 = 4096;

@@ -44,6 +44,7 @@ use crate::error::{Error, Result};
 use crate::event::Queue;
 use crate::policy::{Mode, Policy};
 use crate::process::Stream;
+use crate::sticky::Sticky;
 
 /// How long a sandbox lives unless said otherwise, as in Modal.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -200,19 +201,10 @@ impl Config {
         }
         Ok(())
     }
+}
 
-    fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {
-        match set(self) {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                self.spoil(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Keeps a bad value that was found before it got here (a text that is not UTF-8, a bad handle).
-    pub(crate) fn spoil(&mut self, error: &Error) {
+impl Sticky for Config {
+    fn spoil(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::rules::{absolute_path, refuse};
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// The most mounts of one sandbox.
 const MOUNTS: usize = 128;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// The port of servers for which none is given.
 const PORT: u16 = 53;

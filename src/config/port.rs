@@ -8,6 +8,7 @@ use super::Config;
 use super::rules::refuse;
 use crate::error::{Error, Result};
 use crate::policy::cidr;
+use crate::sticky::Sticky;
 
 /// The most ranges in an inbound allowlist.
 const INBOUND_RANGES: usize = 4096;

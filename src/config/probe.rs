@@ -6,6 +6,7 @@ use super::Config;
 use super::port::port_number;
 use super::program::{arguments, milliseconds};
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// How often a probe asks unless said otherwise.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@ use super::Config;
 use super::rules::{absolute_path, hostname, no_nul, plain_name, refuse};
 use super::user::User;
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// The most bytes that a command's arguments may have together, as in Modal.
 pub(super) const ARGUMENT_BYTES: usize = 1 << 16;

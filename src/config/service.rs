@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Config;
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// The port of the gateway's address that belongs to the resolver.
 const DNS: u16 = 53;

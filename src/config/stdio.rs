@@ -3,6 +3,7 @@
 use super::Config;
 use crate::error::{Error, Result};
 use crate::process::Stream;
+use crate::sticky::Sticky;
 
 /// The most bytes that one end of a capture keeps.
 const CAPTURE_BYTES: usize = 16 << 20;

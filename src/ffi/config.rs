@@ -2,9 +2,9 @@
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 use super::call::{on, or};
+use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
@@ -21,36 +21,16 @@ pub struct sbx_config {
     _private: [u8; 0],
 }
 
-#[derive(Debug, Default)]
-pub(super) struct ConfigObject(Mutex<Config>);
+pub(super) type ConfigObject = Draft<Config>;
 
 impl Object for ConfigObject {
     type Opaque = sbx_config;
     const KIND: &'static str = "config";
 }
 
-impl ConfigObject {
-    /// A copy of what was set.
-    pub(super) fn copy(&self) -> Config {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Runs a setter. What was wrong before it got to the config (no text, a bad handle) is kept as well.
+/// Runs a setter.
 pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> Result<()>) -> c_int {
-    // SAFETY: NULL is allowed for the error.
-    unsafe {
-        on::<ConfigObject>(config, ptr::null_mut::<sbx_error>(), |object| {
-            let mut config = object.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match setter(&mut config) {
-                Ok(()) => Ok(0),
-                Err(error) => {
-                    config.spoil(&error);
-                    Err(error)
-                }
-            }
-        })
-    }
+    draft::set(config, setter)
 }
 
 /// Makes a config of defaults: no command, the curated view of the host's programs as root file system,

@@ -2,10 +2,10 @@
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 use super::call::{on, or, with};
 use super::config_streams::mode_of;
+use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
@@ -25,36 +25,16 @@ pub struct sbx_exec_config {
     _private: [u8; 0],
 }
 
-#[derive(Debug, Default)]
-pub(super) struct ExecObject(Mutex<Exec>);
+pub(super) type ExecObject = Draft<Exec>;
 
 impl Object for ExecObject {
     type Opaque = sbx_exec_config;
     const KIND: &'static str = "exec config";
 }
 
-impl ExecObject {
-    /// A copy of what was set.
-    pub(super) fn copy(&self) -> Exec {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Runs a setter. What was wrong before it got to the config (no text, a bad handle) is kept as well.
+/// Runs a setter.
 fn set(config: *mut sbx_exec_config, setter: impl FnOnce(&mut Exec) -> Result<()>) -> c_int {
-    // SAFETY: NULL is allowed for the error.
-    unsafe {
-        on::<ExecObject>(config, ptr::null_mut::<sbx_error>(), |object| {
-            let mut exec = object.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match setter(&mut exec) {
-                Ok(()) => Ok(0),
-                Err(error) => {
-                    exec.spoil(&error);
-                    Err(error)
-                }
-            }
-        })
-    }
+    draft::set(config, setter)
 }
 
 /// Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.

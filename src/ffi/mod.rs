@@ -18,6 +18,7 @@ pub(crate) mod config;
 pub(crate) mod config_limits;
 pub(crate) mod config_network;
 pub(crate) mod config_streams;
+pub(crate) mod draft;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod exec_config;

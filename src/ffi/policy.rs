@@ -14,6 +14,7 @@ use super::structs::{self, c_text};
 use super::verdict::sbx_verdict;
 use crate::error::{Error, Result};
 use crate::policy::{Dns, Policy};
+use crate::sticky::Sticky;
 
 /// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 ///
@@ -64,14 +65,7 @@ impl PolicyObject {
     }
 
     fn set<T>(&self, value: Result<T>, add: impl FnOnce(&mut Policy, T) -> Result<()>) -> Result<c_int> {
-        let mut policy = self.policy();
-        match value {
-            Ok(value) => add(&mut policy, value).map(|()| 0),
-            Err(error) => {
-                policy.spoil(&error);
-                Err(error)
-            }
-        }
+        self.policy().sticky(|policy| add(policy, value?)).map(|_| 0)
     }
 }
 

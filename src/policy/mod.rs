@@ -20,6 +20,7 @@ pub use names::Dns;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};
+use crate::sticky::Sticky;
 use domain::Domains;
 use rules::Rules;
 
@@ -148,19 +149,10 @@ impl Policy {
         self.entries.push(entry);
         Ok(())
     }
+}
 
-    fn sticky(&mut self, set: impl FnOnce(&mut Self) -> Result<()>) -> Result<&mut Self> {
-        match set(self) {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                self.spoil(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Keeps a bad entry that was found before it got here (a text that is not UTF-8).
-    pub(crate) fn spoil(&mut self, error: &Error) {
+impl Sticky for Policy {
+    fn spoil(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| Refusal(error.code(), error.message().to_owned()));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Entry, Mode, Policy, domain};
 use crate::error::{Error, Result};
+use crate::sticky::Sticky;
 
 /// The port on which a domain may be reached whatever else is listed.
 const HTTPS: u16 = 443;
