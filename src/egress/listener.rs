@@ -29,13 +29,7 @@ pub(crate) fn listen(fd: OwnedFd, ipv6: bool) -> Result<TcpListener> {
     if ipv6 {
         socket::setsockopt(&fd, sockopt::Ipv6V6Only, &true).context(what())?;
     }
-    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address)).context(what())?;
-    // The connections inherit both.
-    set_no_delay(fd.as_fd()).context(what())?;
-    set_keep_alive(fd.as_fd()).context(what())?;
-    let backlog = Backlog::new(BACKLOG).context(what())?;
-    socket::listen(&fd, backlog).context(what())?;
-    Ok(TcpListener::from(fd))
+    listen_at(fd, address, what)
 }
 
 /// Makes an unbound TCP socket of G listen on a port of the gateway's own address.
@@ -43,7 +37,12 @@ pub(crate) fn serve(fd: OwnedFd, port: u16) -> Result<TcpListener> {
     let address = SocketAddr::from((GATEWAY, port));
     let what = || format!("the service at {address} in the gateway's network");
     socket::setsockopt(&fd, sockopt::ReuseAddr, &true).context(what())?;
+    listen_at(fd, address, what)
+}
+
+fn listen_at(fd: OwnedFd, address: SocketAddr, what: impl Fn() -> String) -> Result<TcpListener> {
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address)).context(what())?;
+    // The connections inherit both.
     set_no_delay(fd.as_fd()).context(what())?;
     set_keep_alive(fd.as_fd()).context(what())?;
     let backlog = Backlog::new(BACKLOG).context(what())?;

@@ -39,7 +39,10 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     fill(&file, bytes)?;
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // Not F_SEAL_WRITE: with it the kernel first waits until nobody holds a page of the file, and gives up with EBUSY
+    // on a busy machine, whose page lists hold some for a while (mm/memfd.c, memfd_wait_for_pins). What that guards
+    // against, a mapping from before that can be written, isn't there.
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE;
     // SAFETY: F_ADD_SEALS takes a number.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
         return Err(io::Error::last_os_error());
@@ -88,5 +91,24 @@ mod tests {
             assert_eq!(text, b"\x7fELF");
             assert!(File::from(fd).write_all(b"x").is_err());
         }
+    }
+
+    #[test]
+    fn a_page_that_somebody_holds_does_not_keep_it_from_being_sealed() {
+        // SAFETY: the name is a NUL-terminated literal.
+        let fd = unsafe { libc::memfd_create(c"held".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+        assert!(fd >= 0);
+        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+        let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        file.write_all(&[1; 4096]).unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut offset = 0;
+        // SAFETY: both descriptors are open, and the offset is written to while the call lasts.
+        let spliced = unsafe {
+            libc::splice(file.as_raw_fd(), &raw mut offset, writer.as_raw_fd(), std::ptr::null_mut(), 4096, 0)
+        };
+        assert_eq!(spliced, 4096);
+        seal(&file).unwrap();
+        assert!(file.write_all(b"x").is_err());
     }
 }

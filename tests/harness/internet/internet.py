@@ -42,12 +42,13 @@ import sys
 import threading
 import zlib
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from anywhere import Lines, any_address  # noqa: E402
+
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
 PACKET_OUTGOING = 4
-IP_TRANSPARENT = 19
-IP_PKTINFO = 8
-IPV6_TRANSPARENT = 75
 PR_SET_PDEATHSIG = 1
 
 # They look like any address of the Internet: only a look at the host's routes tells that 5.5.5.2 is its own.
@@ -71,30 +72,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def ip(*words):
     subprocess.run(("ip", *words), check=True, stdin=subprocess.DEVNULL)
-
-
-class Lines:
-    """A file of lines, each there as a whole at once."""
-
-    def __init__(self, path):
-        self.fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-    def add(self, line):
-        os.write(self.fd, (line + "\n").encode())
-
-
-def any_address(kind, family):
-    """A socket that takes what was sent to any address, and answers from that address."""
-    bound = socket.socket(family, kind)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    else:
-        bound.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
-        bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-    return bound
 
 
 def say_reached(connection):

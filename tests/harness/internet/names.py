@@ -23,8 +23,11 @@ import sys
 import tempfile
 import threading
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from anywhere import IP_PKTINFO, Lines, any_address  # noqa: E402
+
 PORT, TLS_PORT = 5300, 8443
-IP_TRANSPARENT, IP_PKTINFO, IPV6_TRANSPARENT = 19, 8, 75
 A, NS, CNAME, SOA, AAAA, HTTPS = 1, 2, 5, 6, 28, 65
 TYPES = {A: "A", NS: "NS", CNAME: "CNAME", SOA: "SOA", AAAA: "AAAA", HTTPS: "HTTPS", 16: "TXT"}
 
@@ -139,28 +142,6 @@ def answer(message, transport, questions):
         address = b"\xc0\x0c" + struct.pack("!HHIH", A, 1, 30, 4) + packed("26.66.66.66")
         return [bytes([whole[0] ^ 1]) + whole[1:], other + address, whole]
     return [whole]
-
-
-class Lines:
-    """A file of lines, each there as a whole at once."""
-
-    def __init__(self, path):
-        self.fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-    def add(self, line):
-        os.write(self.fd, (line + "\n").encode())
-
-
-def any_address(kind, family):
-    bound = socket.socket(family, kind)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-    else:
-        bound.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
-        bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-    return bound
 
 
 def serve_udp(questions):
