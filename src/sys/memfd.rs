@@ -39,15 +39,22 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     fill(&file, bytes)?;
-    // Not F_SEAL_WRITE: with it the kernel first waits until nobody holds a page of the file, and gives up with EBUSY
-    // on a busy machine, whose page lists hold some for a while (mm/memfd.c, memfd_wait_for_pins). What that guards
-    // against, a mapping from before that can be written, isn't there.
+    seal(&file)?;
+    Ok(file.into())
+}
+
+/// Nothing of the file can be changed any more.
+///
+/// With F_SEAL_WRITE the kernel would wait until nobody holds a page of the file, and on a busy machine give up with
+/// EBUSY (memfd_wait_for_pins in mm/memfd.c). What that guards against, a writable mapping from before, isn't there:
+/// so F_SEAL_FUTURE_WRITE (Linux 5.1) forbids as much.
+fn seal(file: &File) -> io::Result<()> {
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE;
     // SAFETY: F_ADD_SEALS takes a number.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
-        return Err(io::Error::last_os_error());
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(file.into())
 }
 
 /// The file has no name at any time (O_TMPFILE), so nothing is left behind whatever happens.
