@@ -82,12 +82,12 @@ impl Life {
         self.phase = Phase::Booting;
         self.open_gateway(bench, &plan)?;
         self.plan = Some(plan);
-        Ok(())
+        self.start_program(bench)
     }
 
     pub(super) fn init_says_at_birth(&mut self, bench: &mut Bench<'_>, reply: FromInit) {
         let done = match (self.phase, reply) {
-            (Phase::Booting, FromInit::Hello) => {
+            (Phase::Booting | Phase::Starting, FromInit::Hello) => {
                 self.greeted = true;
                 self.start_program(bench)
             }
@@ -102,19 +102,15 @@ impl Life {
         }
     }
 
-    /// The gateway is open now. Init may have been quicker.
-    pub(super) fn gateway_opened(&mut self, bench: &mut Bench<'_>) -> Result<()> {
-        if self.greeted && self.phase == Phase::Booting { self.start_program(bench) } else { Ok(()) }
-    }
-
-    fn start_program(&mut self, bench: &mut Bench<'_>) -> Result<()> {
-        if self.plan.as_ref().is_some_and(|plan| plan.network) && !self.gateway.is_open {
-            // The first policy is still being loaded: nothing runs before it is in force.
+    /// Asks init to start the program, once the gateway is open: nothing runs before the first policy is in force.
+    /// Init may not be there yet; then it finds the request when it is.
+    pub(super) fn start_program(&mut self, bench: &mut Bench<'_>) -> Result<()> {
+        let Some(plan) = self.plan.as_mut() else { return Ok(()) };
+        if self.phase != Phase::Booting || (plan.network && !self.gateway.is_open) {
             return Ok(());
         }
-        let Some(plan) = self.plan.as_mut() else { return Ok(()) };
         if self.shared.config.command().is_empty() {
-            return self.running(bench);
+            return if self.greeted { self.running(bench) } else { Ok(()) };
         }
         let streams = Streams::open(plan.stdio)?;
         let start = Start { id: PROGRAM, streams: streams.sources, ..mem::take(&mut plan.start) };

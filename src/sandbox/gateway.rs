@@ -240,6 +240,6 @@ impl Life {
         })?;
         self.attached = true;
         self.gateway.is_open = true;
-        self.gateway_opened(bench)
+        self.start_program(bench)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Preparing ── keeper has made namespaces and root, the links are laid ──► Booting
-//! Booting ──── init says hello ──► Starting ──── the program was started ──► Running
+//! Booting ──── the gateway is open ──► Starting ──── init has started the program ──► Running
 //! any ──────── the program ended, time ran out, the host asked, something failed ──► Ending
 //! Ending ───── the keeper's channel is at its end ──► Leaving ── its process has ended ──► Left
 //! ```
@@ -120,7 +120,7 @@ pub(crate) struct Life {
     pub(super) init: Option<Init>,
     pub(super) gateway: Gateway,
     pub(super) changes: Changes,
-    /// Init has said hello before the gateway was open.
+    /// Init has said hello.
     pub(super) greeted: bool,
     /// Whether the engine holds descriptors of it.
     pub(super) attached: bool,

@@ -79,6 +79,10 @@ fn start() -> io::Result<Init> {
 impl Init {
     fn live(&mut self) -> io::Result<()> {
         self.say(Reply::Hello)?;
+        // The program's start is waiting already, most often.
+        if !self.listen()? {
+            return Ok(());
+        }
         let mut interest = Interest::READ;
         loop {
             for (token, ready) in self.events.wait()? {
