@@ -2,15 +2,20 @@
 #
 # A line is: passed, failed, ignored, name, log; separated by tabs.
 
-# record PASSED FAILED IGNORED NAME LOG
+recorded=$(date +%s)
+
+# record PASSED FAILED IGNORED NAME LOG: said with the seconds since the last one.
 record() {
     printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" >>"$results"
     if [ "$1 $2" = '0 0' ]; then
         return 0 # nothing in it that the filter named
-    elif [ "$2" = 0 ]; then
-        printf 'ok      %-44s %s passed\n' "$4" "$1"
+    fi
+    before=$recorded
+    recorded=$(date +%s)
+    if [ "$2" = 0 ]; then
+        printf 'ok      %-44s %5s s  %s passed\n' "$4" $((recorded - before)) "$1"
     else
-        printf 'FAILED  %-44s %s passed, %s failed\n' "$4" "$1" "$2"
+        printf 'FAILED  %-44s %5s s  %s passed, %s failed\n' "$4" $((recorded - before)) "$1" "$2"
     fi
 }
 
