@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use super::flow::{CHUNK, Endpoint, Received, Scratch};
 use super::tls::Tls;
 use crate::reactor::Readiness;
-use crate::sys::socket::Socket;
+use crate::sys::socket::{Family, Socket};
 
 /// A socket with its readiness and its queue.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct End {
     written: usize,
     readable: bool,
     writable: bool,
+    /// Whether only EWOULDBLOCK tells that nothing is left to be read.
+    reads_to_the_end: bool,
     closing: bool,
     finished: bool,
 }
@@ -28,6 +30,8 @@ pub(crate) struct End {
 impl End {
     /// A bare end. Both directions are tried before the first readiness arrives.
     pub(crate) fn plain(socket: Socket) -> Self {
+        // A read of an AF_UNIX stream also stops where the sender's credentials change.
+        let reads_to_the_end = socket.family() == Family::Unix;
         Self {
             socket,
             tls: None,
@@ -35,6 +39,7 @@ impl End {
             written: 0,
             readable: true,
             writable: true,
+            reads_to_the_end,
             closing: false,
             finished: false,
         }
@@ -49,6 +54,15 @@ impl End {
     pub(crate) fn note(&mut self, readiness: Readiness) {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
+        self.reads_to_the_end |= readiness.more_follows;
+    }
+
+    /// A read has brought `count` of the `room` bytes that it could have. A TCP stream that had less to give has been
+    /// emptied, and its next byte is a new edge (epoll(7)).
+    fn note_read(&mut self, count: usize, room: usize) {
+        if count < room && !self.reads_to_the_end {
+            self.readable = false;
+        }
     }
 
     /// The error that waits on the socket, if one does: for a connect that has just ended.
@@ -76,7 +90,9 @@ impl End {
     /// Ends the connection in order, after what is queued was tried once more (an alert, most often).
     pub(crate) fn close(mut self, scratch: &mut Scratch) {
         let _ = self.flush(scratch);
-        let _ = self.socket.finish();
+        if !self.finished {
+            let _ = self.socket.finish();
+        }
         scratch.held = scratch.held.saturating_sub(self.queued());
     }
 
@@ -123,6 +139,8 @@ impl End {
         if count == 0 {
             return Ok(Received::Truncated);
         }
+        self.note_read(count, end - kept);
+        let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
         let filled = scratch.sealed.get_mut(..kept + count).unwrap_or_default();
         let mut talk = Vec::new();
         let taken = tls.take(filled, &mut scratch.plain, &mut talk);
@@ -152,7 +170,10 @@ impl Endpoint for End {
         let room = scratch.plain.get_mut(..limit).unwrap_or_default();
         match self.socket.receive(room) {
             Ok(0) => Ok(Received::End),
-            Ok(count) => Ok(Received::Data(count)),
+            Ok(count) => {
+                self.note_read(count, limit);
+                Ok(Received::Data(count))
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
                 Ok(Received::Blocked)

@@ -59,6 +59,9 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The descriptor has failed (EPOLLERR), for a TCP socket most often a reset.
     pub(crate) failed: bool,
+    /// Something follows the data that is there: the stream's end, or urgent data. A read that brings less than it
+    /// could have taken was not the last one, then.
+    pub(crate) more_follows: bool,
 }
 
 /// The poll loop. A plain struct: whoever owns it calls [`Reactor::turn`].
@@ -101,7 +104,7 @@ impl Reactor {
     ///
     /// The first wake-up comes at once if it is ready already.
     pub(crate) fn register(&self, fd: BorrowedFd<'_>, key: Key, lane: Lane) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(key.token(lane)), interest)
     }
 
@@ -144,6 +147,7 @@ impl Reactor {
                 readable: event.is_readable() || event.is_read_closed() || event.is_error(),
                 writable: event.is_writable() || event.is_write_closed() || event.is_error(),
                 failed: event.is_error(),
+                more_follows: event.is_read_closed() || event.is_error() || event.is_priority(),
             };
             wakes.push(Wake::Ready(key, lane, readiness));
         }

@@ -41,6 +41,11 @@ impl Socket {
         Self { fd, family }
     }
 
+    /// Where its bytes go.
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
     /// Takes a descriptor from outside and makes it non-blocking.
     pub(crate) fn adopt(fd: OwnedFd, family: Family) -> io::Result<Self> {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};

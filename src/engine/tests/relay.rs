@@ -2,10 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, send};
 
 use super::super::Command;
 use super::rig::{
@@ -72,6 +75,25 @@ fn a_reset_is_passed_on_from_either_side() {
         reset(first);
         assert_eq!(second.read(&mut buffer).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
+    rig.finish();
+}
+
+#[test]
+fn what_follows_urgent_data_is_not_left_lying() {
+    let rig = Rig::new(on_loopback());
+    let (listener, address) = server();
+    let mut client = connect(rig.plain(address));
+    let mut backend = accept(&listener);
+    for _ in 0..50 {
+        // A read stops in front of the urgent byte (tcp(7)), which is no part of the stream.
+        client.write_all(b"before").unwrap();
+        send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
+        client.write_all(b"behind").unwrap();
+        let mut buffer = [0; 12];
+        backend.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"beforebehind");
+    }
+    drop((client, backend));
     rig.finish();
 }
 
