@@ -4,6 +4,7 @@ What is left over is looked for by whoever runs this: processes, mounts, namespa
 """
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import shutil
@@ -14,6 +15,8 @@ import tempfile
 import time
 import urllib.request
 from support import examples, python, sbx, unittest
+
+from sbx import native
 
 
 def sleeper(**settings):
@@ -40,7 +43,11 @@ class Forks(unittest.TestCase):
             if child == 0:
                 try:
                     refused = 0
-                    calls = (sleeper, sb.tunnels, sb.wait, sb.terminate, sb.close, sb.stdout.read, lambda: sb.stdin)
+                    read = functools.partial(sb.filesystem.read_bytes, "/etc/passwd")
+                    calls = (
+                        sleeper, sb.tunnels, sb.wait, sb.terminate, sb.close, sb.stdout.read, lambda: sb.stdin, read,
+                        sb.stats, sb.get_network_policy, sb.set_network_policy, sb.stop,
+                    )  # fmt: skip
                     for call in calls:
                         try:
                             call()
@@ -187,44 +194,45 @@ assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 class Handles(unittest.TestCase):
     def test_freed_wrong_and_null_handles_are_errors(self):
-        library = sbx._library
+        library = native.library
         queue = ctypes.c_void_p()
-        sbx._call("queue_new", 1, ctypes.byref(queue))
+        native.call("queue_new", 1, ctypes.byref(queue))
         for handle in (None, queue, ctypes.c_void_p(12345)):
             for function, *more in (("terminate",), ("signal", 9), ("sandbox_open_fd", 1)):
                 with self.assertRaises(sbx.InvalidError) as caught:
-                    sbx._call(function, handle, *more)
+                    native.call(function, handle, *more)
                 self.assertEqual(caught.exception.code, -1002)
         for free in (library.sbx_queue_free, library.sbx_sandbox_free, library.sbx_config_free):
             free(queue)
             free(queue)
         with self.assertRaises(sbx.InvalidError):
-            sbx._call("queue_open_fd", queue)
+            native.call("queue_open_fd", queue)
         with sleeper() as sb:
             handle = ctypes.c_void_p(sb._life.handle.value)
             library.sbx_queue_free(handle)
             self.assertIsNone(sb.poll())
         library.sbx_sandbox_free(handle)
         with self.assertRaises(sbx.InvalidError):
-            sbx._call("terminate", handle)
+            native.call("terminate", handle)
 
     def test_two_copies_of_the_library(self):
         program = """
 import ctypes, importlib.util, os, shutil, sys, sbx
+from sbx import native
 spec = importlib.util.spec_from_file_location("other", sbx.__file__)
 os.environ["SBX_LIBRARY"] = sys.argv[1]
 other = sys.modules["other"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(other)
-assert other._library._handle != sbx._library._handle
+assert other.native.library._handle != native.library._handle
 with sbx.Sandbox.create("sh", "-c", "exit 1") as one, other.Sandbox.create("sh", "-c", "exit 2") as two:
     one.wait(), two.wait()
     try:
-        other._call("terminate", one._life.handle)
+        other.native.call("terminate", one._life.handle)
     except other.InvalidError as error:
         print(one.returncode, two.returncode, error.code)
 """
         with tempfile.TemporaryDirectory() as directory:
-            copy = shutil.copy(sbx._library._name if "/" in sbx._library._name else loaded_from(), directory)
+            copy = shutil.copy(native.library._name if "/" in native.library._name else loaded_from(), directory)
             done = python("-c", program, copy)
             self.assertEqual(done.stdout.strip(), "1 2 -1002", done.stderr)
 
@@ -241,14 +249,14 @@ class Missing(unittest.TestCase):
         self.assertIn("SBX_LIBRARY", done.stderr)
         self.assertIn("/nonexistent/libsbx.so", done.stderr)
         with tempfile.TemporaryDirectory() as directory:
-            shutil.copy(examples / "sbx.py", directory)
+            shutil.copytree(examples / "sbx", os.path.join(directory, "sbx"))
             alone = ("-c", f"import sys; sys.path.insert(0, {directory!r}); import sbx; print(sbx.__file__)")
             done = python(*alone, LD_LIBRARY_PATH="", SBX_LIBRARY="")
             self.assertIn("libsbx.so.0: ", done.stderr)
-            # Beside the module it is found.
+            # Beside the package it is found.
             shutil.copy(loaded_from(), os.path.join(directory, "libsbx.so"))
             done = python(*alone, LD_LIBRARY_PATH="", SBX_LIBRARY="")
-            self.assertEqual(done.stdout.strip(), os.path.join(directory, "sbx.py"), done.stderr)
+            self.assertEqual(done.stdout.strip(), os.path.join(directory, "sbx", "__init__.py"), done.stderr)
 
     def test_no_runsc(self):
         program = """

@@ -167,6 +167,13 @@ class Settings(unittest.TestCase):
         self.assertIn("no-such-program", error.message)
 
 
+    def test_errors_are_imported_as_modals_are(self):
+        from sbx.exception import SandboxTimeoutError
+
+        self.assertIs(SandboxTimeoutError, sbx.exception.SandboxTimeoutError)
+        self.assertIs(SandboxTimeoutError, sbx.SandboxTimeoutError)
+
+
 class Tunnels(unittest.TestCase):
     def test_each_kind(self):
         # The port that is asked for readiness comes last.

@@ -3,6 +3,8 @@
 import asyncio
 from support import sbx, unittest
 
+from sbx.streams import MOST_UNREAD
+
 
 def shell(script, **settings):
     return sbx.Sandbox.create("sh", "-c", script, **settings)
@@ -35,12 +37,12 @@ class Streams(unittest.TestCase):
                 sb.stdin.drain()
 
     def test_a_program_whose_output_nobody_reads_goes_on(self):
-        size = sbx._MOST_UNREAD + 5_000_000
+        size = MOST_UNREAD + 5_000_000
         with shell(f"head -c {size} /dev/zero; exit 7") as sb:
             sb.wait()
             self.assertEqual(sb.returncode, 7)
             kept = sb.stdout.read()
-            self.assertEqual((len(kept) + sb.stdout.lost, len(kept) <= sbx._MOST_UNREAD), (size, True))
+            self.assertEqual((len(kept) + sb.stdout.lost, len(kept) <= MOST_UNREAD), (size, True))
 
     def test_a_slow_reader_gets_everything(self):
         with shell("echo begin; seq 1 4000000") as sb:

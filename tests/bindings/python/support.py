@@ -1,4 +1,4 @@
-"""What the tests of the Python module share. It is found in examples/python, the library where the system looks."""
+"""What the tests of the Python package share. It is found in examples/python, the library where the system looks."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ __all__ = ["examples", "python", "sbx", "serve", "top", "unittest"]
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Another Python, which finds the module; an empty variable is unset."""
+    """Another Python, which finds the package; an empty variable is unset."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(examples), os.environ.get("PYTHONPATH", "")])}
     variables.update(environment)
     variables = {name: value for name, value in variables.items() if value}

@@ -1,0 +1,122 @@
+"""What sandboxes and programs are asked to be: Modal's small things, and how a config is filled in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Sequence
+
+from .exception import InvalidError, UnimplementedError
+from .native import Draft, array
+
+
+@dataclass(frozen=True)
+class App:
+    """A name, and nothing else: there is no account that sandboxes belong to."""
+
+    name: str | None = None
+
+    @staticmethod
+    def lookup(name: str, **_: object) -> App:
+        return App(name)
+
+
+class Secret:
+    """Environment variables that are not to be shown."""
+
+    def __init__(self, values: Mapping[str, str | None]) -> None:
+        self._values = {name: value for name, value in values.items() if value is not None}
+
+    @staticmethod
+    def from_dict(env_dict: Mapping[str, str | None]) -> Secret:
+        return Secret(env_dict)
+
+    @staticmethod
+    def from_local_environ(env_keys: Sequence[str]) -> Secret:
+        return Secret({name: os.environ[name] for name in env_keys})
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to find out that the server inside is ready."""
+
+    tcp_port: int | None = None
+    exec_argv: tuple[str, ...] | None = None
+    interval_ms: int = 100
+
+    @classmethod
+    def with_tcp(cls, port: int, *, interval_ms: int = 100) -> Probe:
+        return cls(tcp_port=port, interval_ms=interval_ms)
+
+    @classmethod
+    def with_exec(cls, *argv: str, interval_ms: int = 100) -> Probe:
+        return cls(exec_argv=argv, interval_ms=interval_ms)
+
+
+# Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted.
+_NOT_HERE = {
+    "image": "a directory of the host can be the root file system: rootfs=",
+    "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
+    "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
+    "custom_domain": "tunnels are on 127.0.0.1; tls_names= adds names to their certificate",
+    "verbose": 'set the level of the logger "sbx"',
+    "gpu cloud region runtime proxy client environment_name include_oidc_identity_token experimental_options "
+    "_experimental_outbound_policy _experimental_enable_snapshot _experimental_persistent": "there is no such thing",
+}
+
+
+def refuse_others(others: Mapping[str, object]) -> None:
+    reasons = {name: reason for names, reason in _NOT_HERE.items() for name in names.split()}
+    for name, value in others.items():
+        if name not in reasons:
+            raise TypeError(f"Sandbox.create() got an unexpected keyword argument {name!r}")
+        if value:
+            raise UnimplementedError(f"Sandbox.create({name}=...) is not supported: {reasons[name]}")
+
+
+def program(arguments: Sequence[str], rootfs: object = None) -> Sequence[str]:
+    """Modal's default image has a `python`; a distribution's /usr, which is ours, often has `python3` only."""
+    if rootfs is None and arguments[:1] == ("python",):
+        if not any(os.path.exists(f"/usr/{place}/python") for place in ("local/sbin", "local/bin", "sbin", "bin")):
+            return ("python3", *arguments[1:])
+    return arguments
+
+
+def fill(
+    config: Draft, command: Sequence[str], env: Mapping[str, str | None] | None, secrets: Iterable[Secret] | None,
+    **texts: object,
+) -> None:  # fmt: skip
+    """What a sandbox's program and executed ones have in common. Without a command a sandbox waits for exec()."""
+    if command:
+        argv = array(command)
+        config.set("set_command", argv, len(argv))
+    for secret in secrets or ():
+        for key, value in secret._values.items():
+            config.set("set_secret", key, value)
+    for key, variable in (env or {}).items():
+        if variable is not None:
+            config.set("set_env", key, variable)
+    for setting, text in texts.items():
+        if text is not None:
+            config.set("set_" + setting, text)
+
+
+def limit(name: str, value: object, unit: int) -> int:
+    """Of (request, limit) the limit: nobody else is here whom a request could be weighed against."""
+    most = value[1] if isinstance(value, tuple) and len(value) == 2 else value
+    if not isinstance(most, (int, float)) or not 0 < most <= 1 << 20:
+        raise InvalidError(f"{name} must be a number up to {1 << 20}, or a pair (request, limit), got: {value!r}")
+    return round(most * unit)
+
+
+def milliseconds(seconds: object) -> int:
+    if not isinstance(seconds, (int, float)) or not 0 < seconds < 1 << 53:
+        raise InvalidError(f"timeout must be a positive number of seconds, got: {seconds!r}")
+    return max(1, round(seconds * 1000))
+
+
+def port(number: object) -> int:
+    # ctypes would cut it down to 32 bits.
+    if not isinstance(number, int) or not 0 < number < 65536:
+        raise InvalidError(f"a port must be an integer from 1 to 65535, got: {number!r}")
+    return number

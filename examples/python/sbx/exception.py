@@ -1,0 +1,111 @@
+"""Errors: Modal's names, with the library's numbers."""
+
+from __future__ import annotations
+
+import errno as _errno
+
+
+class Error(Exception):
+    """What every error of this package is. `code` is the library's number (SBX_E...) and `os_error` an errno; or 0."""
+
+    # The kinds of errors by the library's numbers and, for what files answer, by the sandbox's errnos.
+    _kinds: dict[int, type[Error]] = {}
+
+    def __init__(self, message: str = "", code: int = 0, os_error: int = 0) -> None:
+        super().__init__(message)
+        self.message, self.code, self.os_error = message, code, os_error
+
+    def __init_subclass__(cls, of: tuple[int, ...] = ()) -> None:
+        Error._kinds.update(dict.fromkeys(of, cls))
+
+
+class InvalidError(Error, of=(-1001, -1002, -1003)):  # EINVALID, EHANDLE, ESIZE
+    """An argument, a setting or a handle that is not allowed; the message names it and the rule."""
+
+
+class UnimplementedError(Error, of=(-1009,)):  # EUNSUPPORTED
+    """Something of Modal's that is not here, or a combination that the library doesn't support."""
+
+
+class AlreadyExistsError(Error, of=(-1007,)):
+    """The name is taken by another live sandbox of this process."""
+
+
+class NotFoundError(Error, of=(-1008,)):
+    """There is no such thing."""
+
+
+class ConflictError(InvalidError, of=(-1006,)):  # ESTATE
+    """Not possible in the state that the sandbox is in."""
+
+
+class ResourceExhaustedError(Error, of=(-1010,)):  # ELIMIT
+    """A limit of the library or of the process is reached."""
+
+
+class ExecutionError(Error, of=(-1019,)):  # EEXEC
+    """The program could not be started in the sandbox."""
+
+
+class ConnectionError(Error, of=(-1018,)):  # EREFUSED
+    """Nothing in the sandbox accepts connections there."""
+
+
+class HostError(Error, of=(-1011, -1012, -1013, -1017)):  # EHOST, ERUNSC_MISSING, ERUNSC_UNUSABLE, ESYSTEM
+    """This machine lacks something, for example runsc; the message says what and how to get it."""
+
+
+class InternalError(Error, of=(-1014, -1016, -1020)):  # EENGINE, EPANIC, EINTERNAL
+    """The sandbox's engine was lost, or a bug of the library."""
+
+
+class ForkedError(Error, of=(-1015,)):
+    """Called in a child of fork: only the process that first created a sandbox can use the library."""
+
+
+class ClientClosed(Error, of=(-1005,)):  # ECLOSED
+    """The object was closed or detached."""
+
+
+class TimeoutError(Error, of=(-1004,)):
+    """The time given ran out."""
+
+
+class SandboxTimeoutError(TimeoutError):
+    """The sandbox lived for as long as it may, or was not there in time."""
+
+
+class SandboxTerminatedError(Error):
+    """The sandbox was ended from outside."""
+
+
+class SandboxFilesystemError(Error):
+    """What the sandbox's file systems answered; `os_error` is the number."""
+
+
+class SandboxFilesystemNotFoundError(SandboxFilesystemError, of=(_errno.ENOENT,)):
+    """There is no such file or directory in the sandbox."""
+
+
+class SandboxFilesystemPathAlreadyExistsError(SandboxFilesystemError, of=(_errno.EEXIST,)):
+    """Something of that name is there."""
+
+
+class SandboxFilesystemIsADirectoryError(SandboxFilesystemError, of=(_errno.EISDIR,)):
+    """It is a directory."""
+
+
+class SandboxFilesystemNotADirectoryError(SandboxFilesystemError, of=(_errno.ENOTDIR,)):
+    """It, or something on the way to it, is no directory."""
+
+
+class SandboxFilesystemDirectoryNotEmptyError(SandboxFilesystemError, of=(_errno.ENOTEMPTY,)):
+    """The directory has something in it: remove(recursive=True)."""
+
+
+class SandboxFilesystemPermissionError(SandboxFilesystemError, of=(_errno.EACCES, _errno.EPERM, _errno.EROFS)):
+    """The sandbox doesn't allow it."""
+
+
+class SandboxFilesystemFileTooLargeError(SandboxFilesystemError, of=(_errno.EFBIG,)):
+    """It is more than is read or listed at once."""

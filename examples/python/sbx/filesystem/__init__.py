@@ -1,0 +1,4 @@
+"""Files of a sandbox."""
+
+from .files import FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
+from .watching import FileWatchEvent as FileWatchEvent, FileWatchEventType as FileWatchEventType, Watch as Watch

@@ -1,0 +1,199 @@
+"""Files of a sandbox: Sandbox.filesystem."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Collection
+
+from . import copying
+from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
+from .operation import Operation
+from ..waiting import both, in_thread, until
+from .watching import FileWatchEventType, Watch, Watching
+
+if TYPE_CHECKING:
+    from ..sandbox import Sandbox
+
+_MOST_READ, _MOST_WRITTEN = 100 << 20, 1 << 30
+
+
+class FileType(enum.Enum):
+    """In the order of the library's SBX_FILE_KIND_..., from 1."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    FIFO = "fifo"
+    SOCKET = "socket"
+    DEVICE = "device"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a file is, as the sandbox says. `mode` is its permissions, owner and group are numbers, as text."""
+
+    name: str
+    path: str
+    type: FileType
+    size: int
+    mode: int
+    permissions: str
+    owner: str
+    group: str
+    modified_time: float
+    symlink_target: str | None
+
+    def is_file(self) -> bool:
+        return self.type is FileType.FILE
+
+    def is_dir(self) -> bool:
+        return self.type is FileType.DIRECTORY
+
+    def is_symlink(self) -> bool:
+        return self.type is FileType.SYMLINK
+
+
+def _info(operation: Operation, index: int, path: str) -> FileInfo:
+    found = new("file_info")
+    call("file_operation_info", operation.handle, index, ctypes.byref(found))
+    return FileInfo(
+        os.path.basename(path.rstrip("/")), path, list(FileType)[found.kind - 1], found.bytes, found.mode,
+        stat.filemode(found.mode)[1:], str(found.user), str(found.group), found.modified_ns / 1e9,
+        text("file_operation_target", operation.handle, index),
+    )  # fmt: skip
+
+
+class Filesystem:
+    """The sandbox's files, with the rights of its root. Paths are absolute; links lead where they lead inside."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def _begin(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
+        handle = self._sandbox._use()
+        return Operation(self._sandbox._hub, handle, what, coded(remote_path), *arguments, **options)
+
+    async def _do(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
+        operation = self._begin(what, remote_path, *arguments, **options)
+        await operation.end()
+        return operation
+
+    async def _copy(self, what: str, remote_path: str, work: Callable[[Operation], None], flags: int = 0) -> None:
+        operation = self._begin(what, remote_path, flags=flags)
+        try:
+            await until(in_thread(work, operation, daemon=False))
+        except BaseException:
+            operation.cancel()
+            raise
+
+    @both
+    async def read_bytes(self, remote_path: str) -> bytes:
+        """Up to 100 MiB; copy_to_local() has no limit."""
+        operation, length = await self._do("read", remote_path, limit=_MOST_READ), ctypes.c_size_t()
+        found = library.sbx_file_operation_bytes(operation.handle, ctypes.byref(length))
+        return ctypes.string_at(found, length.value)
+
+    @both
+    async def read_text(self, remote_path: str) -> str:
+        """The same, as UTF-8."""
+        return (await self.read_bytes.aio(remote_path)).decode()
+
+    @both
+    async def write_bytes(self, data: bytes | bytearray | memoryview, remote_path: str) -> None:
+        """In place of what is there; the directories above are made. Up to 1 GiB; copy_from_local() has no limit."""
+        copy = memoryview(data).tobytes()
+        await self._do("write", remote_path, copy, len(copy), flags=FILE_PARENTS, limit=_MOST_WRITTEN)
+
+    @both
+    async def write_text(self, data: str, remote_path: str) -> None:
+        """The same, as UTF-8."""
+        await self.write_bytes.aio(str.encode(data), remote_path)
+
+    @both
+    async def list_files(self, remote_path: str) -> list[FileInfo]:
+        """What is in a directory, in no order."""
+        operation = await self._do("list", remote_path)
+        count = library.sbx_file_operation_count(operation.handle)
+        names = [text("file_operation_name", operation.handle, index) or "" for index in range(count)]
+        return [_info(operation, index, os.path.join(remote_path, name)) for index, name in enumerate(names)]
+
+    @both
+    async def stat(self, remote_path: str) -> FileInfo:
+        """What a path is; of a symbolic link, the link itself."""
+        return _info(await self._do("stat", remote_path, flags=FILE_NO_FOLLOW), 0, remote_path)
+
+    @both
+    async def make_directory(self, remote_path: str, *, create_parents: bool = True) -> None:
+        """With those above; that it is there is no error then."""
+        await self._do("make_directory", remote_path, flags=FILE_PARENTS if create_parents else 0)
+
+    @both
+    async def remove(self, remote_path: str, *, recursive: bool = False) -> None:
+        """A file, a link, an empty directory; with all that is below if told so."""
+        await self._do("remove", remote_path, flags=FILE_RECURSIVE if recursive else 0)
+
+    @both
+    async def rename(self, remote_path: str, new_path: str) -> None:
+        """Over what is there, on the same file system."""
+        await self._do("rename", remote_path, coded(new_path))
+
+    @both
+    async def copy_from_local(self, local_path: str | os.PathLike[str], remote_path: str) -> None:
+        """A file of any size, in place of what is there; the directories above are made."""
+        with open(local_path, "rb") as file:
+
+            def work(operation: Operation) -> None:
+                with operation.stream() as stream:
+                    copying.send(file, stream)
+
+            await self._copy("upload", remote_path, work, FILE_PARENTS)
+
+    @both
+    async def copy_to_local(self, remote_path: str, local_path: str | os.PathLike[str]) -> None:
+        """A file of any size. It gets there whole or not at all, in place of what is there."""
+
+        def work(operation: Operation) -> None:
+            with copying.beside(Path(local_path)) as whole, open(whole, "wb") as file, operation.stream() as stream:
+                copying.receive(stream, file)
+
+        await self._copy("download", remote_path, work)
+
+    @both
+    async def copy_tree_from_local(self, local_path: str | os.PathLike[str], remote_path: str) -> None:
+        """What is below a directory, into one that is made if it isn't there. Everything belongs to root then."""
+        names = os.listdir(local_path)
+
+        def work(operation: Operation) -> None:
+            with operation.stream() as stream:
+                copying.pack(Path(local_path), names, stream)
+
+        await self._copy("copy_in", remote_path, work, FILE_PARENTS)
+
+    @both
+    async def copy_tree_to_local(self, remote_path: str, local_path: str | os.PathLike[str]) -> None:
+        """What is below a directory, into a new one, whole or not at all. What the sandbox says is not believed: see
+        copying.unpack for what is refused."""
+
+        def work(operation: Operation) -> None:
+            with copying.beside(Path(local_path)) as whole, operation.stream() as stream:
+                copying.unpack(stream, whole)
+
+        await self._copy("copy_out", remote_path, work)
+
+    @property
+    def watch(self) -> Watching[Any]:
+        """watch(path, *, filter=None, recursive=False, timeout=None): an iterator over what changes in a directory."""
+        return Watching(self._watch)
+
+    def _watch(
+        self, remote_path: str, *, filter: Collection[FileWatchEventType] | None = None, recursive: bool = False,
+        timeout: float | None = None,
+    ) -> Watch:  # fmt: skip
+        operation = self._begin("watch", remote_path, flags=FILE_RECURSIVE if recursive else 0)
+        return Watch(operation, remote_path, filter, timeout)

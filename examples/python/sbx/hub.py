@@ -1,0 +1,149 @@
+"""One queue and one thread for all sandboxes of the process: events, and what their programs write."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import logging
+import os
+import select
+import threading
+from typing import Any, Callable
+
+from . import native
+from .exception import ConflictError, Error
+from .native import call, library
+from .waiting import new_future, settle
+
+log = logging.getLogger("sbx")
+
+
+class Hub:
+    def __init__(self) -> None:
+        self.queue = ctypes.c_void_p()
+        call("queue_new", 65536, ctypes.byref(self.queue))
+        self._cookies = itertools.count(1)
+        self._takers: dict[int, Callable[[Any], bool]] = {}
+        self._lock = threading.Lock()  # held while something is begun: its events wait until its handle is there
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll()
+        self._bell = call("queue_open_fd", self.queue)
+        self.watch(self._bell, select.EPOLLIN, self._ring)
+        threading.Thread(target=self._run, name="libsbx-python", daemon=True).start()
+
+    def begin(self, taker: Callable[[Any], bool], start: Callable[[int], object]) -> None:
+        """Begins something with a cookie. Its events are that function's, until it has said that one was the last."""
+        with self._lock:
+            cookie = next(self._cookies)
+            start(cookie)
+            self._takers[cookie] = taker
+
+    def watch(self, fd: int, events: int, handler: Callable[[], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+        self._handlers.pop(fd, None)
+
+    def check(self) -> None:
+        """Raises in a forked child, whose copy of this has no thread."""
+        if not is_here(self):
+            call("config_check", None)
+
+    def _run(self) -> None:
+        while True:
+            for fd, _ in self._epoll.poll():
+                handler = self._handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler()
+                    except Exception:
+                        log.exception("a descriptor's handler")
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._bell, 4096)
+        event = native.new("event")
+        while call("queue_next", self.queue, ctypes.byref(event)) == 1:
+            with self._lock:
+                taker = self._takers.get(event.cookie)
+            if taker is not None and taker(event):
+                self._takers.pop(event.cookie, None)
+
+
+_hub: Hub | None = None
+_lock = threading.Lock()
+
+
+def the_hub() -> Hub:
+    global _hub
+    with _lock:
+        if _hub is None:
+            _hub = Hub()
+        return _hub
+
+
+def is_here(hub: Hub) -> bool:
+    """Whether its thread is in this process, not in the parent of a fork."""
+    return _hub is hub
+
+
+def _in_child() -> None:
+    """After fork: the parent's thread isn't here, and its lock may have been held. The library refuses every call if
+    the parent has used it; if it hasn't (a server that forks its workers first), the child is free to."""
+    global _hub, _lock
+    _hub, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def make_runtime() -> None:
+    """Makes the library's own runtime if it isn't there. That takes a moment, as runsc is asked what it is."""
+    sandboxes = ctypes.c_void_p()
+    call("runtime_sandboxes", None, ctypes.byref(sandboxes))
+    library.sbx_sandbox_list_free(sandboxes)
+
+
+class Life:
+    """What is known of a sandbox, or of a program executed in one, from its events."""
+
+    def __init__(self, failure: str = "sandbox_failure") -> None:
+        self._failure = failure
+        self.started, self.ready, self.exited = new_future(), new_future(), new_future()
+        self.handle, self.what = ctypes.c_void_p(), ""
+        self.on_denied: Callable[[Any], None] = lambda event: None
+        self.kept: object = None  # a detached sandbox, until its end
+
+    def begin(self, hub: Hub, how: str, on: ctypes.c_void_p | None, config: native.Draft) -> None:
+        """Begins what this config asks for."""
+
+        def start(cookie: int) -> None:
+            config.set("set_queue", hub.queue, cookie)
+            call(how, on, config.handle, ctypes.byref(self.handle))
+
+        hub.begin(self._happened, start)
+
+    def _happened(self, event: Any) -> bool:
+        if event.kind in (native.EVENT_STARTED, native.EVENT_PROCESS_STARTED, native.EVENT_READY):
+            settle(self.ready if event.kind == native.EVENT_READY else self.started)
+        elif event.kind in (native.EVENT_FAILED, native.EVENT_EXITED, native.EVENT_PROCESS_EXITED):
+            ended: Error = ConflictError(f"{self.what} has ended")
+            try:
+                if event.kind == native.EVENT_FAILED or event.code < 0:
+                    call(self._failure, self.handle)
+                settle(self.exited, (event.code, event.reason))
+            except Error as failure:
+                ended = failure
+            for future in (self.started, self.ready, self.exited):
+                settle(future, ended)
+            self.kept = None
+            return True
+        else:
+            if event.kind == native.EVENT_DENIED:
+                self.on_denied(event)
+            if event.detail:
+                log.warning("%s: %s", self.what, event.detail.decode("utf-8", "replace"))
+        return False

@@ -1,0 +1,137 @@
+"""The shared library: where it is found, its functions and structs, and how they are called."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, Iterable
+
+from .exception import Error, InternalError, InvalidError
+
+_HERE = Path(__file__).resolve().parent
+
+# What abi.txt's letters stand for.
+_KINDS: dict[str, Any] = dict.fromkeys("h&e", ctypes.c_void_p)
+_KINDS.update(s=ctypes.c_char_p, i=ctypes.c_int, u=ctypes.c_uint32, q=ctypes.c_int64, Q=ctypes.c_uint64)
+_KINDS.update(z=ctypes.c_size_t, v=None)
+
+
+def _struct(name: str, layout: str) -> Any:
+    words = [field.split() for field in layout.split(",")]
+    fields = [(field, _KINDS[kind] if kind in _KINDS else ctypes.c_char * int(kind)) for kind, field in words]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+STRUCTS: dict[str, Any] = {}
+FUNCTIONS: dict[str, list[str]] = {}
+for _line in (_HERE / "abi.txt").read_text().replace("\n   ", "").splitlines():
+    _kinds, _, _names = _line.partition(":")
+    if _kinds.startswith("struct "):
+        STRUCTS[_kinds[7:]] = _struct(_kinds[7:], _names)
+    elif _names and _kinds[0] != "#":
+        FUNCTIONS[_kinds] = _names.split()
+
+# The header's numbers, by its names.
+ABI_VERSION = 0x000100
+EVENT_STARTED, EVENT_FAILED, EVENT_READY, EVENT_EXITED, EVENT_PROCESS_EXITED, EVENT_DENIED = range(1, 7)
+EVENT_POLICY_APPLIED, EVENT_PROCESS_STARTED, EVENT_FILE_DONE, EVENT_FILE_CHANGED = 7, 10, 11, 12
+EXIT_TIMED_OUT, STREAM_DESCRIPTOR, TERMINAL, LIMITS_STRICT, LIMITS_WATCHDOG = 3, 1, 3, 0, 1
+FILE_RECURSIVE, FILE_PARENTS, FILE_NO_FOLLOW, CHANGE_OVERFLOW = 1, 2, 16, 8
+CHANGE_READY, CHANGE_CREATED, CHANGE_MODIFIED, CHANGE_REMOVED, CHANGE_MOVED_FROM, CHANGE_MOVED_TO = range(1, 7)
+
+
+def _load() -> ctypes.CDLL:
+    """The shared library: SBX_LIBRARY and nothing else if that is set; else in this package or beside it, in the
+    build's directories of this checkout, and where the system looks."""
+    named = os.environ.get("SBX_LIBRARY")
+    build = Path(os.environ.get("CARGO_TARGET_DIR") or _HERE.parents[2] / "target")
+    known = [str(at / "libsbx.so") for at in (_HERE, _HERE.parent, build / "release", build / "debug")]
+    places = [named] if named else [*filter(os.path.exists, known), "libsbx.so.0"]
+    tried = []
+    for place in places:
+        try:
+            library = ctypes.CDLL(place)
+            library.sbx_abi_version.restype = ctypes.c_uint32
+            version = library.sbx_abi_version()
+        except (OSError, AttributeError) as error:
+            tried.append(f"{place}: {error}")
+            continue
+        # While the major number is 0, minor numbers differ as major ones do later.
+        if version < ABI_VERSION or version >> 8 != ABI_VERSION >> 8:
+            tried.append(f"{place}: its ABI is {version:#x}; this package was written for {ABI_VERSION:#x}")
+            continue
+        for kinds, names in FUNCTIONS.items():
+            parameters, _, result = kinds.partition(">")
+            for name in names:
+                function = getattr(library, "sbx_" + name)
+                function.argtypes = [_KINDS[kind] for kind in parameters]
+                function.restype = _KINDS[result or "i"]
+        return library
+    raise ImportError(
+        f"libsbx was not found. Build it (cargo build --release), put libsbx.so into {_HERE.name}/ or beside it, "
+        f"install it, or name it in SBX_LIBRARY. Tried: {'; '.join(tried)}"
+    )
+
+
+library: Any = _load()
+
+
+def new(struct: str, **fields: Any) -> Any:
+    """A struct with its size, and what else it is to begin with."""
+    kind = STRUCTS[struct]
+    return kind(size=ctypes.sizeof(kind), **fields)
+
+
+def call(name: str, *arguments: Any) -> int:
+    """Calls a function whose last parameter is the error, and raises that."""
+    error = new("error")
+    result: int = getattr(library, "sbx_" + name)(*arguments, ctypes.byref(error))
+    if result < 0:
+        message = error.message.decode("utf-8", "replace") or f"sbx_{name} returned {result}"
+        raise Error._kinds.get(result, InternalError)(message, result, error.os_error)
+    return result
+
+
+def coded(text: object) -> bytes:
+    """A text as C takes it. What isn't valid UTF-8 is left to the library, which takes it in paths inside only."""
+    if not isinstance(text, (str, os.PathLike)):
+        raise InvalidError(f"{text!r} is not a string")
+    data: bytes = os.fspath(text).encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise InvalidError(f"{text!r} contains a NUL character")
+    return data
+
+
+def array(texts: Iterable[str]) -> Any:
+    data = [coded(text) for text in texts]
+    return (ctypes.c_char_p * len(data))(*data)
+
+
+def text(name: str, *arguments: Any) -> str | None:
+    found: bytes | None = getattr(library, "sbx_" + name)(*arguments)
+    return None if found is None else found.decode("utf-8", "surrogateescape")
+
+
+class Draft:
+    """A config or a policy while it is being filled in. Its first bad value is what the library reports at the end."""
+
+    def __init__(self, kind: str, how: str = "new") -> None:
+        self._kind = kind
+        self.handle = getattr(library, f"sbx_{kind}_{how}")()
+        if not self.handle:
+            call("config_check", None)  # says why: a forked child, or no handles left
+
+    def set(self, what: str, *arguments: Any) -> None:
+        given = [coded(value) if isinstance(value, (str, os.PathLike)) else value for value in arguments]
+        try:
+            getattr(library, f"sbx_{self._kind}_{what}")(self.handle, *given)
+        except ctypes.ArgumentError:
+            kinds = ", ".join(type(value).__name__ for value in arguments)
+            raise InvalidError(f"{what} doesn't take {kinds}") from None
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        getattr(library, f"sbx_{self._kind}_free")(self.handle)

@@ -1,0 +1,56 @@
+"""Programs in a running sandbox."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any, Mapping
+
+from . import native
+from .exception import InvalidError
+from .hub import Hub, Life
+from .native import call, library
+from .streams import StreamReader, StreamWriter
+from .waiting import both, until
+
+
+class ContainerProcess:
+    """A program started by Sandbox.exec(). It runs on if this object is lost."""
+
+    def __init__(self, hub: Hub, life: Life, streams: Mapping[int, bool], terminal: bool, text: bool, by_line: bool):
+        self._life = life
+        weakref.finalize(self, library.sbx_process_free, life.handle)
+        if terminal:
+            shared = call("process_open_fd", life.handle, native.TERMINAL)
+            fds = {0: os.dup(shared), 1: shared}
+        else:
+            fds = {stream: call("process_open_fd", life.handle, stream) for stream in streams if streams[stream]}
+        self.stdin = StreamWriter(hub, fds[0], terminal)
+        self.stdout: StreamReader[Any] = StreamReader(hub, fds.get(1, -1), text, by_line)
+        self.stderr: StreamReader[Any] = StreamReader(hub, fds.get(2, -1), text, by_line)
+
+    @both
+    async def wait(self) -> int:
+        """Waits for the program's end and returns its code; -1 if its time ran out."""
+        await until(self._life.exited)
+        return self.returncode
+
+    @both
+    async def poll(self) -> int | None:
+        """The code, or None while the program runs."""
+        return self.returncode if self._life.exited.done() else None
+
+    @property
+    def returncode(self) -> int:
+        if not self._life.exited.done():
+            raise InvalidError("You must call wait() before accessing the returncode; poll() tells whether it runs.")
+        code, reason = self._life.exited.result()
+        return -1 if reason == native.EXIT_TIMED_OUT else code
+
+    def send_signal(self, signal: int) -> None:
+        """Sends the program, and what it has started, a signal."""
+        call("process_signal", self._life.handle, signal)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Gives the program's terminal another size."""
+        call("process_resize", self._life.handle, rows, columns)

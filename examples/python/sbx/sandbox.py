@@ -1,0 +1,341 @@
+"""Sandboxes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import warnings
+import weakref
+from typing import Any, Iterable, Mapping, Sequence
+
+from . import hub as hubs, native
+from .config import App, Probe, Secret, fill, limit, milliseconds, port, program, refuse_others
+from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
+from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
+from .filesystem import Filesystem
+from .native import Draft, array, call, library
+from .policy import Denials, NetworkPolicy, Texts, draft_policy, read_policy
+from .process import ContainerProcess
+from .stats import SandboxStats, read_stats
+from .streams import StreamReader, StreamType, StreamWriter
+from .tunnels import Tunnel, read_tunnels
+from .waiting import Method, TimedOut, both, in_thread, new_future, settle, until
+
+_sandboxes: weakref.WeakValueDictionary[str, Sandbox] = weakref.WeakValueDictionary()
+
+
+async def _create(
+    *args: str, app: App | None = None, name: str | None = None, tags: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None, secrets: Iterable[Secret] | None = None, timeout: int = 300,
+    idle_timeout: int | None = None, cpu: float | tuple[float, float] | None = None,
+    memory: int | tuple[int, int] | None = None, workdir: str | None = None, block_network: bool = False,
+    outbound_cidr_allowlist: Texts = None, outbound_domain_allowlist: Texts = None, cidr_allowlist: Texts = None,
+    inbound_cidr_allowlist: Texts = None, encrypted_ports: Sequence[int] = (), h2_ports: Sequence[int] = (),
+    unencrypted_ports: Sequence[int] = (), readiness_probe: Probe | None = None, user: str | None = None,
+    rootfs: str | os.PathLike[str] | None = None, mounts: Mapping[str, str | os.PathLike[str]] | None = None,
+    writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None, outbound_cidr_denylist: Texts = None,
+    tls_names: Sequence[str] = (), memory_watchdog: bool = False, max_processes: int | None = None,
+    max_open_files: int | None = None, disk: int | None = None, **others: Any,
+) -> Sandbox:  # fmt: skip
+    """Creates a sandbox and returns once its program was started.
+
+    The parameters and their defaults are Modal's, and these: `user`, `rootfs` (a directory), `mounts` and
+    `writable_mounts` (place inside -> path on the host), `outbound_cidr_denylist`, `tls_names` (further names of the
+    certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
+    (MiB of files).
+    """
+    refuse_others(others)
+    if cidr_allowlist is not None:
+        if outbound_cidr_allowlist is not None:
+            raise InvalidError("Cannot specify both `cidr_allowlist` and `outbound_cidr_allowlist`.")
+        outbound_cidr_allowlist = cidr_allowlist
+    if block_network and (encrypted_ports or h2_ports or unencrypted_ports):
+        raise InvalidError("Cannot specify open ports when `block_network` is enabled")
+    if block_network and inbound_cidr_allowlist is not None:
+        raise InvalidError("`inbound_cidr_allowlist` cannot be used when `block_network` is enabled")
+    hub, life = hubs.the_hub(), hubs.Life()
+    with Draft("config") as config:
+        fill(config, program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)
+        for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
+            for place, source in (places or {}).items():
+                config.set("mount_" + kind, source, place)
+        config.set("set_timeout_ms", milliseconds(timeout))
+        if idle_timeout is not None:
+            config.set("set_idle_timeout_ms", milliseconds(idle_timeout))
+        limits = dict(cpu=cpu, memory=memory, disk=disk, max_processes=max_processes, max_open_files=max_open_files)
+        units = dict(cpu=1000, memory=1 << 20, disk=1 << 20)
+        for setting, most in limits.items():
+            if most is not None:
+                config.set("set_" + setting, limit(setting, most, units.get(setting, 1)))
+        config.set("set_limit_mode", native.LIMITS_WATCHDOG if memory_watchdog else native.LIMITS_STRICT)
+        for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
+            for number in ports:
+                config.set(f"add_{kind}_port", port(number))
+        for tls_name in tls_names:
+            config.set("add_tls_name", tls_name)
+        if inbound_cidr_allowlist is not None:
+            ranges = array(inbound_cidr_allowlist)
+            config.set("set_inbound_cidr_allowlist", ranges, len(ranges))
+        wanted = draft_policy(block_network, outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist)
+        with wanted:
+            config.set("set_policy", wanted.handle)
+        if readiness_probe is not None and readiness_probe.exec_argv is not None:
+            command = array(readiness_probe.exec_argv)
+            config.set("set_exec_probe", command, len(command), readiness_probe.interval_ms)
+        elif readiness_probe is not None:
+            config.set("set_tcp_probe", port(readiness_probe.tcp_port), readiness_probe.interval_ms)
+        for stream in range(3 if args else 0):
+            config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
+        call("config_check", config.handle)
+        await until(in_thread(hubs.make_runtime))
+        life.begin(hub, "create_begin", None, config)
+    sandbox = Sandbox(hub, life, name, tags or {})
+    try:
+        await until(life.started)
+        out, err = [call("sandbox_open_fd", life.handle, stream) if args else -1 for stream in (1, 2)]
+        sandbox.stdout, sandbox.stderr = StreamReader(hub, out, by_line=True), StreamReader(hub, err, by_line=True)
+    except BaseException:
+        sandbox._close()
+        raise
+    _sandboxes[sandbox.object_id] = sandbox
+    return sandbox
+
+
+class Sandbox:
+    """A running sandbox, made by Sandbox.create(). Leaving a `with` block ends it, and so does losing the last
+    reference to it, unless it was detached; this process's end does in any case."""
+
+    stdout: StreamReader[str]
+    stderr: StreamReader[str]
+
+    def __init__(self, hub: hubs.Hub, life: hubs.Life, name: str | None, tags: Mapping[str, str]) -> None:
+        self._hub, self._life, self.name, self._tags = hub, life, name, dict(tags)
+        self.object_id = native.text("sandbox_id", life.handle) or ""
+        life.what = f"sandbox {self.object_id}"
+        #: What the sandbox wanted to reach and was denied: to be iterated over, in either form.
+        self.denials = Denials(life)
+        self._attached = True
+        self._tunnels: dict[int, Tunnel] | None = None
+        self._close = weakref.finalize(self, library.sbx_sandbox_free, life.handle)
+
+    def __repr__(self) -> str:
+        return f"Sandbox({self.object_id!r})"
+
+    create = Method(_create)
+
+    # Other objects for the same sandbox: there is one sandbox a process, so they are the same object.
+
+    @staticmethod
+    def from_id(sandbox_id: str, **_: object) -> Sandbox:
+        """The live sandbox of this process with that id; a detached one can be used again."""
+        sandbox = _sandboxes.get(sandbox_id)
+        if sandbox is None or sandbox.poll() is not None:
+            raise NotFoundError(f"this process has no live sandbox {sandbox_id}")
+        sandbox._attached = True
+        return sandbox
+
+    @staticmethod
+    def from_name(app_name: str, name: str, **_: object) -> Sandbox:
+        """The live sandbox of this process with that name, whatever the app: names are the process's."""
+        named = [sandbox for sandbox in Sandbox.list() if sandbox.name == name]
+        if not named:
+            raise NotFoundError(f"this process has no live sandbox named {name!r}")
+        return Sandbox.from_id(named[0].object_id)
+
+    @staticmethod
+    def list(*, app_id: str | None = None, tags: Mapping[str, str] | None = None, **_: object) -> list[Sandbox]:
+        """The live sandboxes of this process that have these tags."""
+        wanted = (tags or {}).items()
+        return [sb for sb in _sandboxes.copy().values() if sb.poll() is None and wanted <= sb._tags.items()]
+
+    def _use(self) -> ctypes.c_void_p:
+        """The handle, for a call. In a forked child the library refuses it."""
+        if not self._attached or not self._close.alive:
+            raise ClientClosed(f"sandbox {self.object_id} was {'closed' if self._attached else 'detached'}")
+        self._hub.check()
+        return self._life.handle
+
+    @both
+    async def tunnels(self, timeout: float = 50) -> dict[int, Tunnel]:
+        """Where the ports are reached, by container port. That a tunnel exists doesn't mean that the server inside
+        answers: wait_until_ready()."""
+        handle = self._use()
+        if self._tunnels is None:
+            found = ctypes.c_void_p()
+            call("tunnels", handle, 0, ctypes.byref(found))
+            self._tunnels = read_tunnels(found)
+        return dict(self._tunnels)
+
+    @both
+    async def wait_until_ready(self, *, timeout: float = 300) -> None:
+        """Waits until the server inside answers: the readiness probe, or without one a connection to the first port."""
+        if timeout <= 0:
+            raise InvalidError(f"`timeout` must be positive, got: {timeout}")
+        handle = self._use()
+        try:
+            call("wait_ready", handle, 0)  # looks, and begins to ask
+        except TimeoutError:
+            try:
+                await until(self._life.ready, timeout)
+            except TimedOut:
+                raise SandboxTimeoutError(f"sandbox {self.object_id} was not ready within {timeout} s") from None
+
+    @both
+    async def wait(self, raise_on_termination: bool = True) -> None:
+        """Waits until nothing of the sandbox is left. Raises SandboxTimeoutError if its lifetime ran out and, unless
+        told otherwise, SandboxTerminatedError if it was ended from outside."""
+        if not self._life.exited.done():
+            self._hub.check()
+        _, reason = await until(self._life.exited)
+        if reason == native.EXIT_TIMED_OUT:
+            raise SandboxTimeoutError(f"sandbox {self.object_id} reached its timeout")
+        if reason > native.EXIT_TIMED_OUT and raise_on_termination:
+            raise SandboxTerminatedError(f"sandbox {self.object_id} was terminated")
+
+    @both
+    async def poll(self) -> int | None:
+        """The exit code, or None while the sandbox runs."""
+        return self.returncode
+
+    @property
+    def returncode(self) -> int | None:
+        """The program's own; 128 + n for a signal; 124 when its time ran out, 137 when terminated; None while it runs.
+        """
+        ended = self._life.exited
+        return int(ended.result()[0]) if ended.done() and not ended.exception() else None
+
+    @both
+    async def terminate(self, *, wait: bool = False) -> int | None:
+        """Ends the sandbox; if it has ended, does nothing. With `wait` returns the exit code once nothing is left."""
+        return await self._end(wait, "terminate")
+
+    @both
+    async def stop(self, *, grace: float = 10, signal: int = 15, wait: bool = False) -> int | None:
+        """Ends it in good order: sends its program the signal, accepts no further connection, and kills what is left
+        after `grace` seconds. The exit code is the program's own, or 137."""
+        return await self._end(wait, "stop", signal, milliseconds(grace))
+
+    async def _end(self, wait: bool, how: str, *arguments: int) -> int | None:
+        if not self._life.exited.done():
+            call(how, self._use(), *arguments)
+            if wait:
+                await until(self._life.exited)
+        return self.returncode if wait else None
+
+    @both
+    async def detach(self) -> None:
+        """Gives the object up, not the sandbox: that runs on until its timeout, or until this process ends."""
+        if self._attached and not self._life.exited.done():
+            self._life.kept = self
+        self._attached = False
+
+    @both
+    async def close(self) -> None:
+        """Ends the sandbox, waits until nothing of it is left, and frees it; what is known of it stays known."""
+        if self._close.alive:
+            self._hub.check()
+            call("terminate", self._life.handle)
+            await until(self._life.exited)
+            self._close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close.aio()
+
+    def __del__(self) -> None:
+        if self._close.alive and not self._life.exited.done() and hubs.is_here(self._hub):
+            warnings.warn(f"{self!r} was lost and is ended: terminate() or detach() it", ResourceWarning, source=self)
+
+    def send_signal(self, signal: int) -> None:
+        """Sends the sandbox's program a signal."""
+        call("signal", self._use(), signal)
+
+    @functools.cached_property
+    def stdin(self) -> StreamWriter:
+        return StreamWriter(self._hub, call("sandbox_open_fd", self._use(), 0))
+
+    @both
+    async def exec(
+        self, *args: str, stdout: StreamType = StreamType.PIPE, stderr: StreamType = StreamType.PIPE,
+        timeout: float | None = None, workdir: str | None = None, env: Mapping[str, str | None] | None = None,
+        secrets: Iterable[Secret] | None = None, text: bool = True, bufsize: int = -1, pty: bool = False,
+        user: str | None = None,
+    ) -> ContainerProcess:  # fmt: skip
+        """Starts a program in the sandbox. Streams give text as it comes, lines with bufsize=1, bytes with text=False;
+        with pty=True the program has a terminal of 24 lines and 80 columns in their place."""
+        if StreamType.STDOUT in (stdout, stderr):
+            raise UnimplementedError("StreamType.STDOUT is not supported: read the stream and print it")
+        if bufsize not in (-1, 1) or (bufsize == 1 and not text):
+            raise InvalidError("bufsize must be -1, or 1 for lines of text")
+        life = hubs.Life("process_failure")
+        streams = {0: True, 1: stdout is StreamType.PIPE, 2: stderr is StreamType.PIPE}
+        with Draft("exec_config") as config:
+            fill(config, program(args), env, secrets, workdir=workdir, user=user)
+            if timeout is not None:
+                config.set("set_timeout_ms", milliseconds(timeout))
+            if pty:
+                config.set("set_pty", 24, 80)
+            for stream, wanted in () if pty else streams.items():
+                config.set("set_stream", stream, native.STREAM_DESCRIPTOR if wanted else 0)
+            call("exec_config_check", config.handle)
+            life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
+            life.begin(self._hub, "exec_begin", self._use(), config)
+        process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
+        await until(life.started)
+        return process
+
+    @property
+    def filesystem(self) -> Filesystem:
+        """The sandbox's files."""
+        return Filesystem(self)
+
+    @both
+    async def set_network_policy(
+        self, *, block_network: bool = False, outbound_cidr_allowlist: Texts = None,
+        outbound_domain_allowlist: Texts = None, outbound_cidr_denylist: Texts = None,
+    ) -> int:  # fmt: skip
+        """Replaces what the sandbox may reach, with parameters as create()'s, and returns the policy's generation.
+        When it returns, what the new policy denies was cut."""
+        handle, applied = self._use(), new_future()
+
+        def happened(event: Any) -> bool:
+            failure = Error._kinds.get(event.code, Error)(event.detail.decode("utf-8", "replace"), event.code)
+            settle(applied, failure if event.code < 0 else event.count)
+            return True
+
+        wanted = draft_policy(block_network, outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist)
+        with wanted:
+            self._hub.begin(happened, lambda cookie: call("set_policy_begin", handle, wanted.handle, cookie))
+        return int(await until(applied))
+
+    _experimental_set_outbound_network_policy = set_network_policy
+
+    @both
+    async def get_network_policy(self) -> NetworkPolicy:
+        """What is in force, read back from the kernel."""
+        return await until(in_thread(read_policy, self._use()))
+
+    @both
+    async def stats(self) -> SandboxStats:
+        """What the sandbox uses and has done; of an ended one, what it had used in all."""
+        return await until(in_thread(read_stats, self._use()))
+
+    @both
+    async def get_tags(self) -> dict[str, str]:
+        self._use()
+        return dict(self._tags)
+
+    @both
+    async def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Replaces the tags."""
+        self._use()
+        self._tags = dict(tags)

@@ -1,0 +1,60 @@
+"""Where the ports of a sandbox are reached."""
+
+from __future__ import annotations
+
+import ctypes
+import ssl
+from dataclasses import dataclass, field
+
+from .exception import InvalidError
+from .native import library, text
+from .trust import trust
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """Where a port of the sandbox is reached. `ca_pem` is the certificate to trust, `spki_sha256` the key to pin."""
+
+    host: str
+    port: int
+    unencrypted_host: str = ""
+    unencrypted_port: int = 0
+    ca_pem: str | None = field(default=None, repr=False)
+    spki_sha256: str | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return "https://{}:{}".format(*self.tls_socket)
+
+    @property
+    def tls_socket(self) -> tuple[str, int]:
+        if self.unencrypted_host:
+            raise InvalidError("this tunnel is of raw TCP: use tcp_socket, or list the port in encrypted_ports")
+        return (self.host, self.port)
+
+    @property
+    def tcp_socket(self) -> tuple[str, int]:
+        if not self.unencrypted_host:
+            raise InvalidError("this tunnel is encrypted: use tls_socket, or list the port in unencrypted_ports")
+        return (self.unencrypted_host, self.unencrypted_port)
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For clients that take one (urllib, http.client, aiohttp, httpx): trusts this tunnel's authority alone."""
+        return ssl.create_default_context(cadata=self.ca_pem)
+
+
+def read_tunnels(found: ctypes.c_void_p) -> dict[int, Tunnel]:
+    """The tunnels of the library's map, by container port."""
+    tunnels = {}
+    for index in range(library.sbx_tunnel_map_count(found)):
+        container_port = library.sbx_tunnel_map_container_port(found, index)
+        host = text("tunnel_map_host", found, container_port) or ""
+        port = library.sbx_tunnel_map_port(found, container_port)
+        url, authority, pin = (
+            text("tunnel_map_" + what, found, container_port) for what in ("url", "ca_pem", "spki_sha256")
+        )
+        plain = (host, port) if url is None else ("", 0)
+        tunnels[container_port] = Tunnel(host, port, plain[0], plain[1], authority, pin)
+        if authority is not None:
+            trust(authority)
+    return tunnels

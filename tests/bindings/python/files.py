@@ -1,0 +1,383 @@
+"""Files of a sandbox under Modal's names: Sandbox.filesystem."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import stat
+import tempfile
+import threading
+from pathlib import Path
+from support import python, sbx, unittest
+
+from sbx import FileType, FileWatchEventType
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.sb = sbx.Sandbox.create()
+        self.addCleanup(self.sb.close)
+        self.fs = self.sb.filesystem
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.scratch = Path(scratch.name)
+
+    def run_inside(self, script, *arguments):
+        process = self.sb.exec("python3", "-c", script, *arguments)
+        self.assertEqual(process.wait(), 0, process.stderr.read())
+        return process.stdout.read()
+
+
+class One(Files):
+    def test_bytes_and_text_go_in_and_come_out(self):
+        for data in (b"", b"hello\0\xff", bytearray(b"array"), memoryview(b"view"), os.urandom(20 << 20)):
+            self.fs.write_bytes(data, "/tmp/made/above/file")
+            self.assertEqual(self.fs.read_bytes("/tmp/made/above/file"), bytes(data))
+        self.fs.write_text("grüße\n", "/tmp/text")
+        self.assertEqual(self.fs.read_text("/tmp/text"), "grüße\n")
+        self.assertEqual(self.run_inside("print(ascii(open('/tmp/text').read()))"), "'gr\\xfc\\xdfe\\n'\n")
+        for write, data in ((self.fs.write_bytes, "text"), (self.fs.write_bytes, 5), (self.fs.write_text, b"bytes")):
+            with self.assertRaises(TypeError):
+                write(data, "/tmp/text")
+
+    def test_what_files_are(self):
+        self.run_inside(
+            "import os; os.mkdir('/tmp/d'); os.mkfifo('/tmp/d/fifo'); os.symlink('/etc', '/tmp/d/link');"
+            "open('/tmp/d/f', 'w').write('12345'); os.chown('/tmp/d/f', 12, 34); os.chmod('/tmp/d/f', 0o4751);"
+            "os.utime('/tmp/d/f', (1e9, 1e9)); open(b'/tmp/d/\\xff\\n', 'w')"
+        )
+        found = {entry.name: entry for entry in self.fs.list_files("/tmp/d")}
+        self.assertEqual(set(found), {"fifo", "link", "f", "\udcff\n"})
+        file = self.fs.stat("/tmp/d/f")
+        self.assertEqual(found["f"], file)
+        self.assertEqual((file.name, file.path, file.type, file.size), ("f", "/tmp/d/f", FileType.FILE, 5))
+        self.assertEqual((file.mode, file.permissions, file.owner, file.group), (0o4751, "rwsr-x--x", "12", "34"))
+        self.assertEqual((file.modified_time, file.symlink_target), (1e9, None))
+        self.assertTrue(file.is_file() and not file.is_dir() and not file.is_symlink())
+        link = self.fs.stat("/tmp/d/link")
+        self.assertEqual((link.is_symlink(), link.symlink_target), (True, "/etc"))
+        self.assertEqual((found["fifo"].type, self.fs.stat("/tmp/d").is_dir()), (FileType.FIFO, True))
+        self.assertEqual(self.fs.read_bytes("/tmp/d/\udcff\n"), b"")
+
+    def test_directories_and_names(self):
+        self.fs.make_directory("/tmp/a/b")
+        self.fs.make_directory("/tmp/a/b")
+        self.fs.write_text("x", "/tmp/a/b/c")
+        self.fs.rename("/tmp/a/b/c", "/tmp/a/d")
+        self.assertEqual({entry.name for entry in self.fs.list_files("/tmp/a")}, {"b", "d"})
+        self.fs.remove("/tmp/a/b")
+        self.fs.remove("/tmp/a", recursive=True)
+        self.assertEqual(self.fs.list_files("/tmp"), [])
+
+    def test_errors_are_modals(self):
+        error = sbx.exception
+        self.fs.write_text("x", "/tmp/file")
+        self.fs.make_directory("/tmp/full/of/it")
+        self.run_inside("import os; os.mkfifo('/tmp/fifo')")
+        cases = (
+            (error.SandboxFilesystemNotFoundError, self.fs.read_bytes, "/tmp/none"),
+            (error.SandboxFilesystemNotFoundError, self.fs.remove, "/tmp/none"),
+            (error.SandboxFilesystemNotFoundError, self.fs.copy_to_local, "/tmp/none", self.scratch / "none"),
+            (error.SandboxFilesystemNotFoundError, self.fs.copy_tree_to_local, "/tmp/none", self.scratch / "none"),
+            (error.SandboxFilesystemNotFoundError, self.fs.watch, "/tmp/none"),
+            (error.SandboxFilesystemIsADirectoryError, self.fs.read_text, "/tmp/full"),
+            (error.SandboxFilesystemIsADirectoryError, self.fs.write_text, "x", "/tmp/full"),
+            (error.SandboxFilesystemIsADirectoryError, self.fs.copy_from_local, __file__, "/tmp/full"),
+            (error.SandboxFilesystemNotADirectoryError, self.fs.list_files, "/tmp/file"),
+            (error.SandboxFilesystemNotADirectoryError, self.fs.write_text, "x", "/tmp/file/below"),
+            (error.SandboxFilesystemDirectoryNotEmptyError, self.fs.remove, "/tmp/full"),
+            (error.SandboxFilesystemPathAlreadyExistsError, self.fs.make_directory, "/tmp/file"),
+            (error.SandboxFilesystemPermissionError, self.fs.write_text, "x", "/proc/version"),
+            (error.SandboxFilesystemError, self.fs.read_bytes, "/tmp/fifo"),
+            (error.InvalidError, self.fs.read_bytes, "relative"),
+            (error.InvalidError, self.fs.read_bytes, "/tmp/\0"),
+            (FileNotFoundError, self.fs.copy_from_local, self.scratch / "none", "/tmp/none"),
+            (IsADirectoryError, self.fs.copy_from_local, self.scratch, "/tmp/none"),
+            (NotADirectoryError, self.fs.copy_tree_from_local, __file__, "/tmp/none"),
+            (IsADirectoryError, self.fs.copy_to_local, "/tmp/file", self.scratch),
+        )
+        for kind, function, *arguments in cases:
+            with self.subTest(kind=kind, arguments=arguments):
+                with self.assertRaises(kind) as caught:
+                    function(*arguments)
+                if issubclass(kind, error.SandboxFilesystemError):
+                    self.assertIn(self.sb.object_id, caught.exception.message)
+        self.assertEqual(os.listdir(self.scratch), [], "nothing half made is left")
+        self.run_inside("open('/tmp/large', 'w').truncate(200 << 20)")
+        with self.assertRaises(error.SandboxFilesystemFileTooLargeError):
+            self.fs.read_bytes("/tmp/large")
+        self.sb.terminate(wait=True)
+        with self.assertRaises(error.ConflictError):
+            self.fs.read_bytes("/tmp/file")
+
+    def test_large_files_are_streamed(self):
+        size = 64 << 20
+        with open(self.scratch / "large", "wb") as file:
+            for _ in range(size >> 20):
+                file.write(os.urandom(1 << 20))
+        self.fs.copy_from_local(self.scratch / "large", "/tmp/new/large")
+        self.assertEqual(self.fs.stat("/tmp/new/large").size, size)
+        self.fs.copy_to_local("/tmp/new/large", self.scratch / "there" / "again")
+        digests = set()
+        for path in ("large", "there/again"):
+            with open(self.scratch / path, "rb") as file:
+                digest = hashlib.sha256()
+                for piece in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(piece)
+            digests.add(digest.digest())
+        self.assertEqual(len(digests), 1)
+        self.assertEqual(os.listdir(self.scratch / "there"), ["again"])
+
+    def test_an_upload_that_fails_ends_no_host_for_which_sigpipe_does(self):
+        with open(self.scratch / "large", "wb") as file:
+            file.truncate(64 << 20)
+        program = """
+import signal, sys
+import sbx
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+with sbx.Sandbox.create() as sb:
+    for copy, path in ((sb.filesystem.copy_from_local, "large"), (sb.filesystem.copy_tree_from_local, "")):
+        try:
+            copy(sys.argv[1] + "/" + path, "/proc/version")
+        except sbx.exception.SandboxFilesystemError as error:
+            print(type(error).__name__)
+"""
+        done = python("-c", program, str(self.scratch))
+        self.assertEqual(len(done.stdout.splitlines()), 2, (done.returncode, done.stdout, done.stderr))
+
+    def test_asyncio(self):
+        async def one(number):
+            await self.fs.write_text.aio(str(number), f"/tmp/{number}")
+            return await self.fs.read_text.aio(f"/tmp/{number}")
+
+        async def main():
+            texts = await asyncio.gather(*map(one, range(20)))
+            self.assertEqual(texts, [str(number) for number in range(20)])
+            await self.fs.copy_to_local.aio("/tmp/3", self.scratch / "3")
+            await self.fs.copy_tree_to_local.aio("/tmp", self.scratch / "tree")
+            await self.fs.copy_tree_from_local.aio(self.scratch / "tree", "/tmp/tree")
+            with self.assertRaises(sbx.exception.SandboxFilesystemNotFoundError):
+                await self.fs.stat.aio("/tmp/none")
+            return len(await self.fs.list_files.aio("/tmp/tree"))
+
+        self.assertEqual(asyncio.run(main()), 20)
+        self.assertEqual((self.scratch / "3").read_text(), "3")
+
+    def test_a_copy_that_is_cancelled_ends_and_leaves_nothing_here(self):
+        async def main():
+            copy = asyncio.ensure_future(self.fs.copy_to_local.aio("/tmp/large", self.scratch / "large"))
+            while not os.listdir(self.scratch):
+                await asyncio.sleep(0.001)
+            copy.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await copy
+
+        self.run_inside("open('/tmp/large', 'w').truncate(8 << 30)")
+        asyncio.run(main())
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join(60)
+        self.assertEqual(os.listdir(self.scratch), [])
+
+
+class Trees(Files):
+    def make_tree(self, root):
+        (root / "sub" / ("long" * 60)).mkdir(parents=True)
+        (root / "empty").mkdir()
+        (root / "plain").write_text("plain")
+        (root / "program").write_text("#!/bin/sh\n")
+        (root / "program").chmod(0o755)
+        (root / "sub" / ("long" * 60) / "deep").write_bytes(os.urandom(300_000))
+        (root / "link").symlink_to("sub/" + "long" * 60 + "/deep")
+        (root / "sub" / "up").symlink_to("../plain")
+        os.utime(root / "plain", (1e9, 1e9))
+
+    def listed(self, root):
+        found = {}
+        for directory, _, files in os.walk(root):
+            found[os.path.relpath(directory, root)] = "directory"
+            for name in files:
+                path = Path(directory, name)
+                if path.is_symlink():
+                    found[os.path.relpath(path, root)] = os.readlink(path)
+                else:
+                    status = path.stat()
+                    found[os.path.relpath(path, root)] = (path.read_bytes(), status.st_mode & 0o111)
+        return found
+
+    def test_a_tree_goes_in_and_comes_out(self):
+        here, again = self.scratch / "here", self.scratch / "deeper" / "again"
+        self.make_tree(here)
+        self.fs.copy_tree_from_local(here, "/tmp/new/tree")
+        self.assertEqual(self.run_inside("print(open('/tmp/new/tree/plain').read())"), "plain\n")
+        self.fs.copy_tree_to_local("/tmp/new/tree", again)
+        self.assertEqual(self.listed(here), self.listed(again))
+        self.assertEqual((again / "plain").stat().st_mtime, 1e9)
+        self.assertEqual(os.listdir(again.parent), ["again"])
+        with self.assertRaises(OSError):
+            self.fs.copy_tree_to_local("/tmp/new/tree", again)
+        self.assertEqual(self.listed(here), self.listed(again))
+
+    def test_permissions_and_owners_of_the_sandbox_mean_nothing_here(self):
+        self.run_inside(
+            "import os; os.mkdir('/tmp/t'); open('/tmp/t/f', 'w'); os.chown('/tmp/t/f', 1234, 1234);"
+            "os.chmod('/tmp/t/f', 0o6777); os.mkdir('/tmp/t/closed', 0)"
+        )
+        self.fs.copy_tree_to_local("/tmp/t", self.scratch / "t")
+        file = (self.scratch / "t" / "f").stat()
+        self.assertEqual((stat.S_IMODE(file.st_mode), file.st_uid), (0o755, os.geteuid()))
+        self.assertEqual(os.listdir(self.scratch / "t" / "closed"), [])
+
+    def test_links_of_a_tree_that_lead_outside_are_refused(self):
+        for target in ("/etc/passwd", "../../../etc/passwd", "sub/../../outside", "through/../../x"):
+            with self.subTest(target=target):
+                self.run_inside(
+                    "import os, shutil, sys; shutil.rmtree('/tmp/t', True); os.makedirs('/tmp/t/sub/deep');"
+                    "os.symlink('.', '/tmp/t/through'); os.symlink(sys.argv[1], '/tmp/t/link')",
+                    target,
+                )
+                with self.assertRaises(sbx.exception.SandboxFilesystemError) as caught:
+                    self.fs.copy_tree_to_local("/tmp/t", self.scratch / "t")
+                self.assertIn("refused", str(caught.exception))
+                self.assertEqual(os.listdir(self.scratch), [])
+
+    def test_a_tree_that_grows_while_it_is_copied_is_whole_or_not_there(self):
+        grow = """
+import itertools, os
+os.mkdir("/tmp/g")
+for n in itertools.count():
+    open(f"/tmp/g/{n % 500}", "a").write("x" * 999)
+"""
+        process = self.sb.exec("python3", "-c", grow)
+        while not any(entry.name == "g" for entry in self.fs.list_files("/tmp")):
+            pass
+        try:
+            self.fs.copy_tree_to_local("/tmp/g", self.scratch / "g")
+        except sbx.Error:
+            self.assertEqual(os.listdir(self.scratch), [])
+        process.send_signal(signal.SIGKILL)
+
+
+class Unpacking(unittest.TestCase):
+    """What a sandbox can say that no tar program would: its end of the stream is all that the library passes on."""
+
+    PROGRAM = """
+import io, pathlib, socket, sys, tarfile, threading
+from sbx.filesystem import copying
+from sbx.exception import SandboxFilesystemError
+
+def entry(name, kind=tarfile.REGTYPE, target="", data=b"", **more):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, len(data)
+    for key, value in more.items():
+        setattr(info, key, value)
+    return info, data
+
+LINK, DIRECTORY, HARD = tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.LNKTYPE
+cases = {
+    "absolute": [entry("/tmp/evil")],
+    "dot dot": [entry("../evil")],
+    "dot dot within": [entry("a/../../evil")],
+    "hard link": [entry("evil", HARD, "/etc/passwd")],
+    "hard link inside": [entry("a", data=b"x"), entry("b", HARD, "a")],
+    "device": [entry("evil", tarfile.CHRTYPE, devmajor=1, devminor=3)],
+    "fifo": [entry("evil", tarfile.FIFOTYPE)],
+    "through a link": [entry("a", LINK, "/tmp"), entry("a/evil", data=b"x")],
+    "through a link inside": [entry("d", DIRECTORY), entry("a", LINK, "d"), entry("a/evil", data=b"x")],
+    "a link through a link": [entry("a", LINK, ".."), entry("a/evil", LINK, "x")],
+    "over a link": [entry("a", LINK, "b"), entry("a", data=b"x")],
+    "twice": [entry("a", data=b"x"), entry("a", data=b"y")],
+    "a file as a directory": [entry("a", data=b"x"), entry("a/b", data=b"y")],
+    "the root as a file": [entry(".", data=b"x")],
+    "the root as a link": [entry(".", LINK, "/tmp")],
+    "a link up": [entry("a", LINK, "..")],
+    "a link far up": [entry("d/a", LINK, "../../x")],
+    "links that add up": [entry("d/e", DIRECTORY), entry("up", LINK, "d/.."), entry("a", LINK, "up/../x")],
+    "a name guessed": [entry("d", DIRECTORY), entry("a", LINK, "../tree/x")],
+    "an impossible time": [entry("a", mtime=1e300, pax_headers={"mtime": "1e300"})],
+    "no archive": b"x" * 20000,
+}
+root = pathlib.Path(sys.argv[1])
+for name, entries in cases.items():
+    if isinstance(entries, list):
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for info, data in entries:
+                archive.addfile(info, io.BytesIO(data))
+        entries = made.getvalue()
+    ours, theirs = socket.socketpair()
+    def say():
+        with theirs:
+            try:
+                theirs.sendall(entries)
+            except OSError:
+                pass
+    speaker = threading.Thread(target=say)
+    speaker.start()
+    try:
+        with ours, copying.beside(root / "tree") as whole:
+            copying.unpack(ours, whole)
+        print("unpacked:", name)
+    except (SandboxFilesystemError, EOFError) as error:
+        pass
+    speaker.join()
+    left = list(root.iterdir())
+    if left:
+        print("left:", name, left)
+"""
+
+    def test_what_leads_outside_or_is_no_file_is_refused(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            done = python("-c", self.PROGRAM, scratch)
+        self.assertEqual((done.stdout, done.stderr, done.returncode), ("", "", 0))
+
+
+class Watching(Files):
+    def test_changes_are_told(self):
+        with self.assertRaises(StopIteration):
+            next(self.fs.watch("/tmp", timeout=0.2))
+        changes = self.fs.watch("/tmp", recursive=True)
+        self.fs.write_text("x", "/tmp/sub/a")
+        self.fs.rename("/tmp/sub/a", "/tmp/b")
+        self.fs.remove("/tmp/b")
+        told = []
+        for change in changes:
+            told.append((change.type.name, *change.paths))
+            if change.type is FileWatchEventType.Remove:
+                break
+        self.assertIn(("Create", "/tmp/sub"), told)
+        self.assertIn(("Modify", "/tmp/sub/a", "/tmp/b"), told)
+        self.assertEqual(told[-1], ("Remove", "/tmp/b"))
+        changes.close()
+        self.assertEqual(list(changes), [])
+
+    def test_a_filter_and_the_end_of_the_directory(self):
+        self.fs.make_directory("/tmp/w")
+        changes = self.fs.watch("/tmp/w", filter=[FileWatchEventType.Create])
+        for name in "abc":
+            self.fs.write_text(name, "/tmp/w/" + name)
+        self.fs.remove("/tmp/w", recursive=True)
+        self.assertEqual([change.paths for change in changes], [["/tmp/w/a"], ["/tmp/w/b"], ["/tmp/w/c"]])
+
+    def test_asyncio(self):
+        async def main():
+            changes = await self.fs.watch.aio("/tmp")
+            await self.fs.write_text.aio("x", "/tmp/a")
+            async for change in changes:
+                return change.paths
+            self.fail("it ended")
+
+        async def modals():
+            return [change async for change in self.fs.watch.aio("/tmp", timeout=0.2)]
+
+        self.assertEqual(asyncio.run(main()), ["/tmp/a"])
+        self.assertEqual(asyncio.run(modals()), [])
+
+    def test_it_ends_with_the_sandbox(self):
+        changes = self.fs.watch("/tmp")
+        self.sb.terminate()
+        self.assertEqual(list(changes), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
