@@ -113,7 +113,7 @@ while IFS='	' read -r name kind command <&5; do
 done 5<"$work/cases"
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default egress live"
+internet_cases="allowlist default egress example live"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
@@ -136,20 +136,32 @@ for internet_case in $internet_cases; do
         lay_neighbours
         host_network "$work/host-network.before"
     fi
-    if [ "$internet_case" = egress ]; then
-        while IFS='	' read -r name path once <&4; do
-            if [ "$name" = internet ]; then
-                run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}"
-            fi
-        done 4<"$work/executables"
-    elif [ "$internet_case" = live ]; then
-        run_case "internet/live" status /usr/bin/python3 tests/harness/internet/live.py "$internet"
-    elif [ "$internet_case" = oracle ]; then
-        run_case "internet/$internet_case" status sh tests/harness/internet/oracle.sh "$work/c/sandbox" "$internet"
-    else
-        run_case "internet/$internet_case" status \
-            sh tests/harness/internet/nothing_leaves.sh "$work/c/sandbox" "$internet" "$internet_case"
-    fi
+    internet_tests=tests/harness/internet
+    case $internet_case in
+        egress)
+            while IFS='	' read -r name path once <&4; do
+                if [ "$name" = internet ]; then
+                    run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}"
+                fi
+            done 4<"$work/executables"
+            ;;
+        live)
+            run_case "internet/live" status /usr/bin/python3 "$internet_tests/live.py" "$internet"
+            ;;
+        example)
+            # Where the public address answers, the change of policy has a connection to cut.
+            run_case "internet/example" status sh -c \
+                'said=$("$1" 1.1.1.1 7) && printf "%s\n" "$said" && expr "$said" : ".*the same connection: Connection reset"' \
+                - "$work/c/egress"
+            ;;
+        oracle)
+            run_case "internet/oracle" status sh "$internet_tests/oracle.sh" "$work/c/sandbox" "$internet"
+            ;;
+        *)
+            run_case "internet/$internet_case" status \
+                sh "$internet_tests/nothing_leaves.sh" "$work/c/sandbox" "$internet" "$internet_case"
+            ;;
+    esac
 done
 if [ -n "$internet" ]; then
     host_network "$work/host-network.after"
