@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/setup/quic.sh
 . tests/harness/report.sh
 
 filter=
@@ -157,6 +158,9 @@ for source in tests/harness/internet/sandbox.c examples/c/egress.c; do
     compile_c "$source" >"$logs/internet-programs.log" 2>&1 ||
         record_status "${source##*/} compiles" 1 "$logs/internet-programs.log"
 done
+if wanted "internet/quic"; then
+    check "internet/quic builds" build_quic "$work/quic"
+fi
 # Other languages: each builds what it needs and adds its cases to what is run under each identity.
 : >"$work/cases"
 . tests/bindings/common.sh

@@ -113,7 +113,7 @@ while IFS='	' read -r name kind command <&5; do
 done 5<"$work/cases"
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default egress example live"
+internet_cases="allowlist default egress example live quic"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
@@ -127,7 +127,9 @@ for internet_case in $internet_cases; do
     [ "$contained" = true ] || continue
     if [ -z "$internet" ]; then
         internet=$work/internet.$run
-        if ! lay_internet "$internet"; then
+        quic=
+        [ ! -x "$work/quic" ] || quic=$work/quic
+        if ! lay_internet "$internet" ${quic:+"$quic"}; then
             cp "$internet/log" "$logs/internet.log"
             record_status "$run: internet" 1 "$logs/internet.log"
             internet=
@@ -146,7 +148,11 @@ for internet_case in $internet_cases; do
             done 4<"$work/executables"
             ;;
         live)
-            run_case "internet/live" status /usr/bin/python3 "$internet_tests/live.py" "$internet"
+            run_case "internet/$internet_case" status \
+                /usr/bin/python3 "$internet_tests/$internet_case.py" "$internet"
+            ;;
+        quic)
+            run_case "internet/quic" status /usr/bin/python3 "$internet_tests/quic.py" "$internet" "$work/quic"
             ;;
         example)
             # Where the public address answers, the change of policy has a connection to cut.

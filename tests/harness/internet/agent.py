@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -207,6 +208,12 @@ def stop(name):
     return held.pop(name).stop()
 
 
+def run(*words):
+    """A program to its end: its code, and what it said."""
+    ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return [ended.returncode, ended.stdout]
+
+
 def pause(seconds):
     time.sleep(seconds)
     return "paused"
@@ -214,7 +221,7 @@ def pause(seconds):
 
 known = {work.__name__: work for work in (
     connect, echo, fate, close, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect, hammer_udp,
-    progress, stop, pause,
+    progress, stop, run, pause,
 )}
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:

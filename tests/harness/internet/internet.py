@@ -1,6 +1,6 @@
 """An Internet of our own: a network namespace that answers on every address, and writes down what reached it.
 
-    internet.py DIRECTORY
+    internet.py DIRECTORY [QUIC]
 
 Run as root in the network namespace that plays the host, and in no other: it gets the interface up0 with default
 routes. Behind it lies "internet", where every address there is has servers, so that whatever a sandbox can send
@@ -21,6 +21,7 @@ What the servers out there do goes by their port, on every address:
     11                  read a byte and reset the connection
     13                  end their half at once and read to the end; how many bytes it were, and their CRC, is written down
     19                  read a line with a number, send so many MiB, end, and read to the end
+    4433                QUIC, if QUIC is named: quic/main.go, compiled
 
 9.9.9.9 and 2620:fe::9 refuse all other ports; packets to 9.9.9.10 vanish; 9.9.9.11 is said to be unreachable.
 
@@ -63,6 +64,7 @@ TCP_PORTS = (53, 80, 443, 853)
 UDP_PORTS = (9, 53, 123, 443)
 HOST_PORT = 4242
 ECHO_PORT = 7
+QUIC_PORT = 4433
 
 # Ethernet and IPv6 headers of the kernel's own multicast listener report: from :: to ff02::16, hop by hop.
 REPORT = bytes(16) + socket.inet_pton(socket.AF_INET6, "ff02::16")
@@ -240,7 +242,7 @@ def quiet(link, mac):
     ip("link", "set", link, "address", mac, "addrgenmode", "none", "multicast", "off")
 
 
-def internet(directory, laid, go):
+def internet(directory, quic, laid, go):
     """The child: the far side."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if libc.unshare(CLONE_NEWNET) != 0:
@@ -267,15 +269,20 @@ def internet(directory, laid, go):
     for family in (socket.AF_INET, socket.AF_INET6):
         echo_udp(family)
     names = os.path.join(os.path.dirname(os.path.abspath(__file__)), "names.py")
-    with subprocess.Popen(
-        (sys.executable, "-I", names, directory),
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-    ) as served:
-        if not served.stdout.readline():
-            raise SystemExit("internet.py: there is no name server")
-        laid.write(b"x")
-        signal.pause()
+    start((sys.executable, "-I", names, directory))
+    if quic:
+        start((*quic, "serve", str(QUIC_PORT)))
+    laid.write(b"x")
+    signal.pause()
+
+
+def start(command):
+    """Another server of the far side, which ends with it; returns when it says that it is ready."""
+    served = subprocess.Popen(
+        command, stdout=subprocess.PIPE, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    )
+    if not served.stdout.readline():
+        raise SystemExit(f"internet.py: {command} doesn't serve")
 
 
 def host(directory, child, laid, go):
@@ -306,7 +313,7 @@ def host(directory, child, laid, go):
 
 
 def main():
-    (directory,) = sys.argv[1:]
+    directory, *quic = sys.argv[1:]
     os.makedirs(directory, exist_ok=True)
     laid_read, laid_write = os.pipe()
     go_read, go_write = os.pipe()
@@ -314,7 +321,7 @@ def main():
     if child == 0:
         os.close(laid_read)
         os.close(go_write)
-        internet(directory, open(laid_write, "wb", 0), open(go_read, "rb", 0))
+        internet(directory, quic, open(laid_write, "wb", 0), open(go_read, "rb", 0))
         return
     os.close(laid_write)
     os.close(go_read)
