@@ -113,7 +113,7 @@ while IFS='	' read -r name kind command <&5; do
 done 5<"$work/cases"
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default egress example live quic"
+internet_cases="allowlist default egress example live quic flood"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
@@ -147,7 +147,7 @@ for internet_case in $internet_cases; do
                 fi
             done 4<"$work/executables"
             ;;
-        live)
+        live | flood)
             run_case "internet/$internet_case" status \
                 /usr/bin/python3 "$internet_tests/$internet_case.py" "$internet"
             ;;

@@ -66,6 +66,23 @@ def close(name):
     return "closed"
 
 
+def serve(port):
+    """An echo for whoever comes."""
+    listener = socket.create_server(("0.0.0.0", port), backlog=128)
+
+    def one(connection):
+        with connection:
+            while data := connection.recv(1 << 16):
+                connection.sendall(data)
+
+    def run():
+        while True:
+            threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    return "serving"
+
+
 def udp(address, port, sizes):
     """Datagrams of these sizes to an echo, one after the other: how many came back whole, from there."""
     with socket.socket(family_of(address), socket.SOCK_DGRAM) as bound:
@@ -220,7 +237,7 @@ def pause(seconds):
 
 
 known = {work.__name__: work for work in (
-    connect, echo, fate, close, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect, hammer_udp,
+    connect, echo, fate, close, serve, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect, hammer_udp,
     progress, stop, run, pause,
 )}
 print(json.dumps("ready"), flush=True)

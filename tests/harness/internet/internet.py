@@ -25,8 +25,11 @@ What the servers out there do goes by their port, on every address:
 
 9.9.9.9 and 2620:fe::9 refuse all other ports; packets to 9.9.9.10 vanish; 9.9.9.11 is said to be unreachable.
 
-A line "add ADDRESS" or "remove ADDRESS" on standard input gives the host another address, or takes it away; a line in
-DIRECTORY/addresses says when that is done.
+A line on standard input changes something on the host; the same line in DIRECTORY/done says when that is done.
+
+    add ADDRESS, remove ADDRESS     the host has another address, or no longer
+    besiege PORT                    20,000 connections to that port of 127.0.0.1 are begun and never completed
+    relieve PORT                    who began them is there again, and says that they are nobody's
 
 Addresses and neighbours are fixed, nothing is announced or asked: in silence `packets` stays empty, but for the
 multicast listener reports (from :: to ff02::16) with which the host's kernel greets its new interface, and which
@@ -46,6 +49,7 @@ import zlib
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from anywhere import Lines, any_address  # noqa: E402
+from half_open import besiege, relieve  # noqa: E402
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
@@ -285,6 +289,22 @@ def start(command):
         raise SystemExit(f"internet.py: {command} doesn't serve")
 
 
+def add(address):
+    probing = ["nodad"] if ":" in address else []
+    ip("address", "add", prefix(address), "dev", "up0", *probing)
+
+
+def remove(address):
+    ip("address", "delete", prefix(address), "dev", "up0")
+
+
+def prefix(address):
+    return address + ("/128" if ":" in address else "/32")
+
+
+CHANGES = {"add": add, "remove": remove, "besiege": besiege, "relieve": relieve}
+
+
 def host(directory, child, laid, go):
     """The parent: the near side."""
     if not laid.read(1):
@@ -303,13 +323,11 @@ def host(directory, child, laid, go):
     serve((HOST_PORT,), (HOST_PORT,), Lines(os.path.join(directory, "contacts")))
     Lines(os.path.join(directory, "ready")).add("ready")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    addresses = Lines(os.path.join(directory, "addresses"))
+    done = Lines(os.path.join(directory, "done"))
     for line in sys.stdin:
-        verb, address = line.split()
-        prefix = address + ("/128" if ":" in address else "/32")
-        probing = ["nodad"] if ":" in address and verb == "add" else []
-        ip("address", {"add": "add", "remove": "delete"}[verb], prefix, "dev", "up0", *probing)
-        addresses.add(line.strip())
+        verb, subject = line.split()
+        CHANGES[verb](subject)
+        done.add(line.strip())
 
 
 def main():
