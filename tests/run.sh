@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
 . tests/setup/quic.sh
+. tests/setup/docker.sh
 . tests/harness/report.sh
 
 filter=
@@ -160,6 +161,12 @@ for source in tests/harness/internet/sandbox.c examples/c/egress.c; do
 done
 if wanted "internet/quic"; then
     check "internet/quic builds" build_quic "$work/quic"
+fi
+if [ "$contained" = true ] && wanted "internet/docker"; then
+    need_docker
+    printf '%s\n' "$docker_programs" >"$work/docker-programs"
+    check "internet/docker builds" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -static \
+        tests/harness/internet/container.c -o "$work/container"
 fi
 # Other languages: each builds what it needs and adds its cases to what is run under each identity.
 : >"$work/cases"

@@ -11,6 +11,7 @@ work=$3
 . "$work/checkout/tests/harness/identity.sh"
 . "$work/checkout/tests/harness/internet/lay.sh"
 . "$work/checkout/tests/harness/internet/neighbours.sh"
+. "$work/checkout/tests/harness/internet/docker.sh"
 . "$work/checkout/tests/harness/contain.sh"
 results=$work/results
 logs=$work/logs/$run
@@ -112,12 +113,42 @@ while IFS='	' read -r name kind command <&5; do
     esac
 done 5<"$work/cases"
 
+# same_host_network NAME: a case that compares it with what it was.
+same_host_network() {
+    network_log=$logs/$(printf '%s' "$1" | tr ' /' '--').log
+    host_network "$work/host-network.after" 2>"$network_log"
+    network_status=0
+    diff "$work/host-network.before" "$work/host-network.after" >>"$network_log" || network_status=$?
+    record_status "$1" "$network_status" "$network_log"
+}
+
+# The case with a docker of its own: everything of that docker's stays as it is, byte for byte.
+run_docker() {
+    docker_capture=$work/docker-capture.$run
+    mkdir "$docker_capture"
+    if lay_docker "$work/docker" "$(cat "$work/docker-programs")" "$work/container" &&
+        lay_capture docker0 "$docker_capture"; then
+        # nft warns of tables that iptables has made.
+        host_network "$work/host-network.before" 2>/dev/null
+        run_case "internet/docker" status \
+            /usr/bin/python3 tests/harness/internet/docker.py "$internet" "$docker_capture" "$container"
+        same_host_network "$run: internet: docker's network is as it was"
+        lift_capture
+    else
+        cp "$work/docker/log" "$logs/docker.log"
+        record_status "$run: internet/docker" 1 "$logs/docker.log"
+    fi
+    lift_docker
+}
+
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default egress example live quic flood"
+# The one with a docker of its own comes before what looks like docker's.
+internet_cases="docker allowlist default egress example live quic flood"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
 internet=
+neighbours=
 for internet_case in $internet_cases; do
     case "internet/$internet_case" in
         *"$filter"*) ;;
@@ -135,11 +166,17 @@ for internet_case in $internet_cases; do
             internet=
             break
         fi
+    fi
+    if [ -z "$neighbours" ] && [ "$internet_case" != docker ]; then
         lay_neighbours
         host_network "$work/host-network.before"
+        neighbours=laid
     fi
     internet_tests=tests/harness/internet
     case $internet_case in
+        docker)
+            run_docker
+            ;;
         egress)
             while IFS='	' read -r name path once <&4; do
                 if [ "$name" = internet ]; then
@@ -169,11 +206,10 @@ for internet_case in $internet_cases; do
             ;;
     esac
 done
+if [ -n "$neighbours" ]; then
+    same_host_network "$run: internet: the host's network is as it was"
+fi
 if [ -n "$internet" ]; then
-    host_network "$work/host-network.after"
-    status=0
-    diff "$work/host-network.before" "$work/host-network.after" >"$logs/host-network.log" || status=$?
-    record_status "$run: internet: the host's network is as it was" "$status" "$logs/host-network.log"
     lift_internet
 fi
 

@@ -49,11 +49,10 @@ import zlib
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from anywhere import Lines, any_address  # noqa: E402
+from capture import capture  # noqa: E402
 from half_open import besiege, relieve  # noqa: E402
 
 CLONE_NEWNET = 0x40000000
-ETH_P_ALL = 0x0003
-PACKET_OUTGOING = 4
 PR_SET_PDEATHSIG = 1
 
 # They look like any address of the Internet: only a look at the host's routes tells that 5.5.5.2 is its own.
@@ -69,9 +68,6 @@ UDP_PORTS = (9, 53, 123, 443)
 HOST_PORT = 4242
 ECHO_PORT = 7
 QUIC_PORT = 4433
-
-# Ethernet and IPv6 headers of the kernel's own multicast listener report: from :: to ff02::16, hop by hop.
-REPORT = bytes(16) + socket.inet_pton(socket.AF_INET6, "ff02::16")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -203,44 +199,6 @@ def serve(tcp_ports, udp_ports, contacts):
             serve_udp(family, port, contacts)
 
 
-def describe(frame):
-    """One frame as words. Nothing in it is trusted to be whole."""
-    kind = int.from_bytes(frame[12:14], "big")
-    packet = frame[14:]
-    if kind == 0x0800 and len(packet) >= 20:
-        family, transport = socket.AF_INET, packet[9]
-        source, destination = packet[12:16], packet[16:20]
-        body = packet[(packet[0] & 15) * 4 :]
-    elif kind == 0x86DD and len(packet) >= 40:
-        family, transport = socket.AF_INET6, packet[6]
-        source, destination = packet[8:24], packet[24:40]
-        body = packet[40:]
-    else:
-        return f"ethertype {kind:#06x} from {frame[6:12].hex()} to {frame[:6].hex()} length {len(frame)}"
-    name = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp6"}.get(transport, f"protocol-{transport}")
-    ports = struct.unpack("!HH", body[:4]) if transport in (6, 17) and len(body) >= 4 else ("-", "-")
-    text = "".join(chr(byte) if 33 <= byte < 127 else "." for byte in body[8:48]) if transport == 17 else ""
-    return (
-        f"{name} {socket.inet_ntop(family, source)} {ports[0]} "
-        f"{socket.inet_ntop(family, destination)} {ports[1]} length {len(frame)} {text}"
-    ).rstrip()
-
-
-def capture(link, packets):
-    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    wire.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE: nothing is to be missed
-    wire.bind((link, ETH_P_ALL))
-
-    def run():
-        while True:
-            frame, where = wire.recvfrom(65536)
-            report = frame[12:14] == b"\x86\xdd" and frame[20] == 0 and frame[22:54] == REPORT
-            if where[2] != PACKET_OUTGOING and not report:
-                packets.add(describe(frame))
-
-    threading.Thread(target=run, daemon=True).start()
-
-
 def quiet(link, mac):
     """No address by itself, nothing announced."""
     ip("link", "set", link, "address", mac, "addrgenmode", "none", "multicast", "off")
@@ -268,7 +226,7 @@ def internet(directory, quic, laid, go):
         ip("address", "add", refusing, "dev", "lo")
     ip("route", "add", "blackhole", VANISHING, "table", "100")
     ip("route", "add", "unreachable", UNREACHABLE, "table", "100")
-    capture("in0", Lines(os.path.join(directory, "packets")))
+    capture("in0", Lines(os.path.join(directory, "packets")), False)
     serve((*TCP_PORTS, *BEHAVIOUR), UDP_PORTS, Lines(os.path.join(directory, "answered")))
     for family in (socket.AF_INET, socket.AF_INET6):
         echo_udp(family)

@@ -25,3 +25,16 @@ lift_internet() {
     kill "$internet_process" 2>/dev/null || :
     wait "$internet_process" || :
 }
+
+# lay_capture LINK DIRECTORY: writes down what passes it, until lift_capture.
+lay_capture() {
+    mkfifo "$2/ready"
+    /usr/bin/python3 -I "$work/checkout/tests/harness/internet/capture.py" "$1" "$2" >"$2/ready" &
+    capture_process=$!
+    read -r capture_ready <"$2/ready" && [ "$capture_ready" = ready ]
+}
+
+lift_capture() {
+    kill "$capture_process" 2>/dev/null || :
+    wait "$capture_process" || :
+}
