@@ -237,8 +237,8 @@ def pause(seconds):
 
 
 known = {work.__name__: work for work in (
-    connect, echo, fate, close, serve, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect, hammer_udp,
-    progress, stop, run, pause,
+    connect, echo, fate, close, serve, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect,
+    hammer_udp, progress, stop, run, pause,
 )}
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:

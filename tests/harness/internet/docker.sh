@@ -13,12 +13,14 @@ lay_docker() {
     mkdir "$1"
     mount -t tmpfs tmpfs "$1"
     mkdir "$1/etc" "$1/etc.work"
+    printf '{}\n' >"$1/settings"
     # shellcheck disable=SC2016 # for the shell in there
     PATH=$docker_path unshare --mount sh -ec '
         mount -t tmpfs tmpfs /run
         mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/etc.work" overlay /etc
-        exec dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" --host "unix://$1/socket" \
-            --storage-driver vfs --iptables=true --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$2"
+        exec dockerd --config-file "$1/settings" --host "unix://$1/socket" --pidfile "$1/pid" \
+            --data-root "$1/data" --exec-root "$1/exec" --storage-driver vfs --iptables=true \
+            --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$2"
     ' - "$1" "$docker_group" >"$1/log" 2>&1 &
     docker_process=$!
     docker_tries=300
@@ -31,7 +33,7 @@ lay_docker() {
     done
     tar -C "${3%/*}" -c "${3##*/}" | docker_says import - image >/dev/null &&
         docker_says run --detach --name server image "/${3##*/}" >/dev/null &&
-        container=$(docker_says inspect --format '{{.NetworkSettings.IPAddress}}' server) &&
+        container=$(docker_says inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' server) &&
         nft list ruleset 2>/dev/null | grep -q DOCKER || return 1
     # What comes by itself is there before anybody compares.
     until [ -z "$(ip -6 address show tentative)" ]; do
