@@ -30,11 +30,17 @@ fn holds(name: &str, linked: bool, arguments: &[&Path]) {
         return;
     }
     let _turn = census::turn();
-    let program = compile("contract", name, linked);
     let scratch = Scratch::new();
+    run(name, &scratch, linked, arguments, &[]);
+}
+
+/// The same in a directory of the caller's, with more in the environment.
+fn run(name: &str, scratch: &Scratch, linked: bool, arguments: &[&Path], environment: &[(&str, &Path)]) {
+    let program = compile("contract", name, linked);
     let before = Census::take(&scratch.0, &[]);
     let output = Command::new(&program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(&scratch.0)
         .env("TMPDIR", &scratch.0)
         .env("XDG_RUNTIME_DIR", &scratch.0)
@@ -173,4 +179,25 @@ fn several_users_at_once_are_an_error_and_a_change_for_good_works() {
 #[test]
 fn a_clock_that_jumps_changes_no_time() {
     linked("stopped_clock");
+}
+
+/// As `stopped_clock`, with the library that others use for it, and with certificates.
+#[test]
+fn a_host_whose_clock_jumps_a_year_keeps_its_times_and_its_certificates() {
+    let faketime = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    if !has_runsc() || !Path::new(&faketime).exists() {
+        assert!(std::env::var_os("CI").is_none(), "there is no {faketime}");
+        return;
+    }
+    let _turn = census::turn();
+    let (scratch, files) = (Scratch::new(), Scratch::new());
+    let (offset, certificate) = (files.0.join("offset"), files.0.join("ca.pem"));
+    fs::write(&offset, "+0").unwrap();
+    let environment = [
+        ("LD_PRELOAD", Path::new(&faketime)),
+        ("FAKETIME_TIMESTAMP_FILE", &offset),
+        ("FAKETIME_NO_CACHE", Path::new("1")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", Path::new("1")),
+    ];
+    run("jumping_clock", &scratch, true, &[&offset, &certificate], &environment);
 }

@@ -12,6 +12,8 @@ cd "$(dirname "$0")/.."
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/setup/quic.sh
+. tests/setup/docker.sh
 . tests/harness/report.sh
 
 filter=
@@ -143,14 +145,29 @@ for directory in include tests examples; do
     fi
 done
 cp "$SBX_RUNSC" "$work/runsc"
+# compile_c SOURCE: a C program that uses the library, into $work/c.
+compile_c() {
+    compile_name=${1##*/}
+    cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude "$1" \
+        "-L$work/target/debug/deps" -lsbx -o "$work/c/${compile_name%.c}"
+}
 for program in http_server plain_tunnel egress limits files exec doctor; do
-    check "c/$program compiles" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude "examples/c/$program.c" \
-        "-L$work/target/debug/deps" -lsbx -o "$work/c/$program"
+    check "c/$program compiles" compile_c "examples/c/$program.c"
 done
-# Whatever the filter: the cases that use it say so if it isn't there.
-cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude tests/harness/internet/sandbox.c \
-    "-L$work/target/debug/deps" -lsbx -o "$work/c/sandbox" >"$logs/internet-sandbox.log" 2>&1 ||
-    record_status "internet/sandbox compiles" 1 "$logs/internet-sandbox.log"
+# Whatever the filter: the cases that use them say so if they aren't there.
+for source in tests/harness/internet/sandbox.c examples/c/egress.c; do
+    compile_c "$source" >"$logs/internet-programs.log" 2>&1 ||
+        record_status "${source##*/} compiles" 1 "$logs/internet-programs.log"
+done
+if wanted "internet/quic"; then
+    check "internet/quic builds" build_quic "$work/quic"
+fi
+if [ "$contained" = true ] && wanted "internet/docker"; then
+    need_docker
+    printf '%s\n' "$docker_programs" >"$work/docker-programs"
+    check "internet/docker builds" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -static \
+        tests/harness/internet/container.c -o "$work/container"
+fi
 # Other languages: each builds what it needs and adds its cases to what is run under each identity.
 : >"$work/cases"
 . tests/bindings/common.sh

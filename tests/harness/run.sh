@@ -11,6 +11,7 @@ work=$3
 . "$work/checkout/tests/harness/identity.sh"
 . "$work/checkout/tests/harness/internet/lay.sh"
 . "$work/checkout/tests/harness/internet/neighbours.sh"
+. "$work/checkout/tests/harness/internet/docker.sh"
 . "$work/checkout/tests/harness/contain.sh"
 results=$work/results
 logs=$work/logs/$run
@@ -112,12 +113,42 @@ while IFS='	' read -r name kind command <&5; do
     esac
 done 5<"$work/cases"
 
+# same_host_network NAME: a case that compares it with what it was.
+same_host_network() {
+    network_log=$logs/$(printf '%s' "$1" | tr ' /' '--').log
+    host_network "$work/host-network.after" 2>"$network_log"
+    network_status=0
+    diff "$work/host-network.before" "$work/host-network.after" >>"$network_log" || network_status=$?
+    record_status "$1" "$network_status" "$network_log"
+}
+
+# The case with a docker of its own: everything of that docker's stays as it is, byte for byte.
+run_docker() {
+    docker_capture=$work/docker-capture.$run
+    mkdir "$docker_capture"
+    if lay_docker "$work/docker" "$(cat "$work/docker-programs")" "$work/container" &&
+        lay_capture docker0 "$docker_capture"; then
+        # nft warns of tables that iptables has made.
+        host_network "$work/host-network.before" 2>/dev/null
+        run_case "internet/docker" status \
+            /usr/bin/python3 tests/harness/internet/docker.py "$internet" "$docker_capture" "$container"
+        same_host_network "$run: internet: docker's network is as it was"
+        lift_capture
+    else
+        cp "$work/docker/log" "$logs/docker.log"
+        record_status "$run: internet/docker" 1 "$logs/docker.log"
+    fi
+    lift_docker
+}
+
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
-internet_cases="allowlist default egress live"
+# The one with a docker of its own comes before what looks like docker's.
+internet_cases="docker allowlist default egress example live quic flood"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
 fi
 internet=
+neighbours=
 for internet_case in $internet_cases; do
     case "internet/$internet_case" in
         *"$filter"*) ;;
@@ -127,35 +158,58 @@ for internet_case in $internet_cases; do
     [ "$contained" = true ] || continue
     if [ -z "$internet" ]; then
         internet=$work/internet.$run
-        if ! lay_internet "$internet"; then
+        quic=
+        [ ! -x "$work/quic" ] || quic=$work/quic
+        if ! lay_internet "$internet" ${quic:+"$quic"}; then
             cp "$internet/log" "$logs/internet.log"
             record_status "$run: internet" 1 "$logs/internet.log"
             internet=
             break
         fi
+    fi
+    if [ -z "$neighbours" ] && [ "$internet_case" != docker ]; then
         lay_neighbours
         host_network "$work/host-network.before"
+        neighbours=laid
     fi
-    if [ "$internet_case" = egress ]; then
-        while IFS='	' read -r name path once <&4; do
-            if [ "$name" = internet ]; then
-                run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}"
-            fi
-        done 4<"$work/executables"
-    elif [ "$internet_case" = live ]; then
-        run_case "internet/live" status /usr/bin/python3 tests/harness/internet/live.py "$internet"
-    elif [ "$internet_case" = oracle ]; then
-        run_case "internet/$internet_case" status sh tests/harness/internet/oracle.sh "$work/c/sandbox" "$internet"
-    else
-        run_case "internet/$internet_case" status \
-            sh tests/harness/internet/nothing_leaves.sh "$work/c/sandbox" "$internet" "$internet_case"
-    fi
+    internet_tests=tests/harness/internet
+    case $internet_case in
+        docker)
+            run_docker
+            ;;
+        egress)
+            while IFS='	' read -r name path once <&4; do
+                if [ "$name" = internet ]; then
+                    run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}"
+                fi
+            done 4<"$work/executables"
+            ;;
+        live | flood)
+            run_case "internet/$internet_case" status \
+                /usr/bin/python3 "$internet_tests/$internet_case.py" "$internet"
+            ;;
+        quic)
+            run_case "internet/quic" status /usr/bin/python3 "$internet_tests/quic.py" "$internet" "$work/quic"
+            ;;
+        example)
+            # Where the public address answers, the change of policy has a connection to cut.
+            run_case "internet/example" status sh -c \
+                'said=$("$1" 1.1.1.1 7) && printf "%s\n" "$said" && expr "$said" : ".*the same connection: Connection reset"' \
+                - "$work/c/egress"
+            ;;
+        oracle)
+            run_case "internet/oracle" status sh "$internet_tests/oracle.sh" "$work/c/sandbox" "$internet"
+            ;;
+        *)
+            run_case "internet/$internet_case" status \
+                sh "$internet_tests/nothing_leaves.sh" "$work/c/sandbox" "$internet" "$internet_case"
+            ;;
+    esac
 done
+if [ -n "$neighbours" ]; then
+    same_host_network "$run: internet: the host's network is as it was"
+fi
 if [ -n "$internet" ]; then
-    host_network "$work/host-network.after"
-    status=0
-    diff "$work/host-network.before" "$work/host-network.after" >"$logs/host-network.log" || status=$?
-    record_status "$run: internet: the host's network is as it was" "$status" "$logs/host-network.log"
     lift_internet
 fi
 

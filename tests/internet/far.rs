@@ -67,13 +67,13 @@ impl Internet {
     /// Gives the host another address, or takes it away.
     pub(crate) fn change_address(&self, change: &str) {
         let mut hold = fs::OpenOptions::new().write(true).open(self.directory.join("hold")).unwrap();
-        let before = self.addresses();
+        let before = self.changes();
         writeln!(hold, "{change}").unwrap();
-        eventually("the host's addresses don't change", || self.addresses() > before);
+        eventually("the host's addresses don't change", || self.changes() > before);
     }
 
-    fn addresses(&self) -> usize {
-        fs::read_to_string(self.directory.join("addresses")).map_or(0, |text| text.lines().count())
+    fn changes(&self) -> usize {
+        fs::read_to_string(self.directory.join("done")).map_or(0, |text| text.lines().count())
     }
 
     /// Runs `inside.py` with that policy and gives its lines without "done".

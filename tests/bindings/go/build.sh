@@ -8,7 +8,7 @@ in_go() (
 )
 
 go_formatted() {
-    go_badly=$(gofmt -l examples/go tests/bindings/go)
+    go_badly=$(gofmt -l examples/go tests)
     if [ -n "$go_badly" ]; then
         printf 'gofmt: %s\n' "$go_badly"
         return 1

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -63,6 +64,23 @@ def fate(name, patience):
 def close(name):
     held.pop(name).close()
     return "closed"
+
+
+def serve(port):
+    """An echo for whoever comes."""
+    listener = socket.create_server(("0.0.0.0", port), backlog=128)
+
+    def one(connection):
+        with connection:
+            while data := connection.recv(1 << 16):
+                connection.sendall(data)
+
+    def run():
+        while True:
+            threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    return "serving"
 
 
 def udp(address, port, sizes):
@@ -207,14 +225,20 @@ def stop(name):
     return held.pop(name).stop()
 
 
+def run(*words):
+    """A program to its end: its code, and what it said."""
+    ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return [ended.returncode, ended.stdout]
+
+
 def pause(seconds):
     time.sleep(seconds)
     return "paused"
 
 
 known = {work.__name__: work for work in (
-    connect, echo, fate, close, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect, hammer_udp,
-    progress, stop, pause,
+    connect, echo, fate, close, serve, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect,
+    hammer_udp, progress, stop, run, pause,
 )}
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:

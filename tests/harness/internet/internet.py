@@ -1,6 +1,6 @@
 """An Internet of our own: a network namespace that answers on every address, and writes down what reached it.
 
-    internet.py DIRECTORY
+    internet.py DIRECTORY [QUIC]
 
 Run as root in the network namespace that plays the host, and in no other: it gets the interface up0 with default
 routes. Behind it lies "internet", where every address there is has servers, so that whatever a sandbox can send
@@ -21,11 +21,15 @@ What the servers out there do goes by their port, on every address:
     11                  read a byte and reset the connection
     13                  end their half at once and read to the end; how many bytes it were, and their CRC, is written down
     19                  read a line with a number, send so many MiB, end, and read to the end
+    4433                QUIC, if QUIC is named: quic/main.go, compiled
 
 9.9.9.9 and 2620:fe::9 refuse all other ports; packets to 9.9.9.10 vanish; 9.9.9.11 is said to be unreachable.
 
-A line "add ADDRESS" or "remove ADDRESS" on standard input gives the host another address, or takes it away; a line in
-DIRECTORY/addresses says when that is done.
+A line on standard input changes something on the host; the same line in DIRECTORY/done says when that is done.
+
+    add ADDRESS, remove ADDRESS     the host has another address, or no longer
+    besiege PORT                    20,000 connections to that port of 127.0.0.1 are begun and never completed
+    relieve PORT                    who began them is there again, and says that they are nobody's
 
 Addresses and neighbours are fixed, nothing is announced or asked: in silence `packets` stays empty, but for the
 multicast listener reports (from :: to ff02::16) with which the host's kernel greets its new interface, and which
@@ -45,10 +49,10 @@ import zlib
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from anywhere import Lines, any_address  # noqa: E402
+from capture import capture  # noqa: E402
+from half_open import besiege, relieve  # noqa: E402
 
 CLONE_NEWNET = 0x40000000
-ETH_P_ALL = 0x0003
-PACKET_OUTGOING = 4
 PR_SET_PDEATHSIG = 1
 
 # They look like any address of the Internet: only a look at the host's routes tells that 5.5.5.2 is its own.
@@ -63,9 +67,7 @@ TCP_PORTS = (53, 80, 443, 853)
 UDP_PORTS = (9, 53, 123, 443)
 HOST_PORT = 4242
 ECHO_PORT = 7
-
-# Ethernet and IPv6 headers of the kernel's own multicast listener report: from :: to ff02::16, hop by hop.
-REPORT = bytes(16) + socket.inet_pton(socket.AF_INET6, "ff02::16")
+QUIC_PORT = 4433
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -197,50 +199,12 @@ def serve(tcp_ports, udp_ports, contacts):
             serve_udp(family, port, contacts)
 
 
-def describe(frame):
-    """One frame as words. Nothing in it is trusted to be whole."""
-    kind = int.from_bytes(frame[12:14], "big")
-    packet = frame[14:]
-    if kind == 0x0800 and len(packet) >= 20:
-        family, transport = socket.AF_INET, packet[9]
-        source, destination = packet[12:16], packet[16:20]
-        body = packet[(packet[0] & 15) * 4 :]
-    elif kind == 0x86DD and len(packet) >= 40:
-        family, transport = socket.AF_INET6, packet[6]
-        source, destination = packet[8:24], packet[24:40]
-        body = packet[40:]
-    else:
-        return f"ethertype {kind:#06x} from {frame[6:12].hex()} to {frame[:6].hex()} length {len(frame)}"
-    name = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp6"}.get(transport, f"protocol-{transport}")
-    ports = struct.unpack("!HH", body[:4]) if transport in (6, 17) and len(body) >= 4 else ("-", "-")
-    text = "".join(chr(byte) if 33 <= byte < 127 else "." for byte in body[8:48]) if transport == 17 else ""
-    return (
-        f"{name} {socket.inet_ntop(family, source)} {ports[0]} "
-        f"{socket.inet_ntop(family, destination)} {ports[1]} length {len(frame)} {text}"
-    ).rstrip()
-
-
-def capture(link, packets):
-    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    wire.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE: nothing is to be missed
-    wire.bind((link, ETH_P_ALL))
-
-    def run():
-        while True:
-            frame, where = wire.recvfrom(65536)
-            report = frame[12:14] == b"\x86\xdd" and frame[20] == 0 and frame[22:54] == REPORT
-            if where[2] != PACKET_OUTGOING and not report:
-                packets.add(describe(frame))
-
-    threading.Thread(target=run, daemon=True).start()
-
-
 def quiet(link, mac):
     """No address by itself, nothing announced."""
     ip("link", "set", link, "address", mac, "addrgenmode", "none", "multicast", "off")
 
 
-def internet(directory, laid, go):
+def internet(directory, quic, laid, go):
     """The child: the far side."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if libc.unshare(CLONE_NEWNET) != 0:
@@ -262,20 +226,41 @@ def internet(directory, laid, go):
         ip("address", "add", refusing, "dev", "lo")
     ip("route", "add", "blackhole", VANISHING, "table", "100")
     ip("route", "add", "unreachable", UNREACHABLE, "table", "100")
-    capture("in0", Lines(os.path.join(directory, "packets")))
+    capture("in0", Lines(os.path.join(directory, "packets")), False)
     serve((*TCP_PORTS, *BEHAVIOUR), UDP_PORTS, Lines(os.path.join(directory, "answered")))
     for family in (socket.AF_INET, socket.AF_INET6):
         echo_udp(family)
     names = os.path.join(os.path.dirname(os.path.abspath(__file__)), "names.py")
-    with subprocess.Popen(
-        (sys.executable, "-I", names, directory),
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-    ) as served:
-        if not served.stdout.readline():
-            raise SystemExit("internet.py: there is no name server")
-        laid.write(b"x")
-        signal.pause()
+    start((sys.executable, "-I", names, directory))
+    if quic:
+        start((*quic, "serve", str(QUIC_PORT)))
+    laid.write(b"x")
+    signal.pause()
+
+
+def start(command):
+    """Another server of the far side, which ends with it; returns when it says that it is ready."""
+    served = subprocess.Popen(
+        command, stdout=subprocess.PIPE, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    )
+    if not served.stdout.readline():
+        raise SystemExit(f"internet.py: {command} doesn't serve")
+
+
+def add(address):
+    probing = ["nodad"] if ":" in address else []
+    ip("address", "add", prefix(address), "dev", "up0", *probing)
+
+
+def remove(address):
+    ip("address", "delete", prefix(address), "dev", "up0")
+
+
+def prefix(address):
+    return address + ("/128" if ":" in address else "/32")
+
+
+CHANGES = {"add": add, "remove": remove, "besiege": besiege, "relieve": relieve}
 
 
 def host(directory, child, laid, go):
@@ -296,17 +281,15 @@ def host(directory, child, laid, go):
     serve((HOST_PORT,), (HOST_PORT,), Lines(os.path.join(directory, "contacts")))
     Lines(os.path.join(directory, "ready")).add("ready")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    addresses = Lines(os.path.join(directory, "addresses"))
+    done = Lines(os.path.join(directory, "done"))
     for line in sys.stdin:
-        verb, address = line.split()
-        prefix = address + ("/128" if ":" in address else "/32")
-        probing = ["nodad"] if ":" in address and verb == "add" else []
-        ip("address", {"add": "add", "remove": "delete"}[verb], prefix, "dev", "up0", *probing)
-        addresses.add(line.strip())
+        verb, subject = line.split()
+        CHANGES[verb](subject)
+        done.add(line.strip())
 
 
 def main():
-    (directory,) = sys.argv[1:]
+    directory, *quic = sys.argv[1:]
     os.makedirs(directory, exist_ok=True)
     laid_read, laid_write = os.pipe()
     go_read, go_write = os.pipe()
@@ -314,7 +297,7 @@ def main():
     if child == 0:
         os.close(laid_read)
         os.close(go_write)
-        internet(directory, open(laid_write, "wb", 0), open(go_read, "rb", 0))
+        internet(directory, quic, open(laid_write, "wb", 0), open(go_read, "rb", 0))
         return
     os.close(laid_write)
     os.close(go_read)

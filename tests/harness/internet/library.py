@@ -78,6 +78,7 @@ for name, result in {
     "sbx_config_free": None,
     "sbx_sandbox_free": None,
     "sbx_queue_free": None,
+    "sbx_tunnel_map_free": None,
 }.items():
     getattr(lib, name).restype = result
 
@@ -198,6 +199,14 @@ class Sandbox:
         stats = Stats()
         call("sbx_sandbox_stats", self.handle, ctypes.byref(stats))
         return stats
+
+    def tunnel(self, port):
+        """Where that port of the sandbox is reached."""
+        tunnels = pointer()
+        call("sbx_tunnels", self.handle, ctypes.c_int64(30000), ctypes.byref(tunnels))
+        at = lib.sbx_tunnel_map_port(tunnels, ctypes.c_uint32(port))
+        lib.sbx_tunnel_map_free(tunnels)
+        return "127.0.0.1", at
 
     def policy(self):
         """What is in force: the entries, and the generation."""

@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE))
 from library import (  # noqa: E402
     APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, UNREACHABLE, Failure, Sandbox, call, lib, policy, pointer,
 )
+from wire import Wire, same  # noqa: E402
 
 ONE, OTHER, THIRD = "93.184.216.34", "8.8.8.8", "1.1.1.1"
 REFUSING = "9.9.9.9"
@@ -27,28 +28,6 @@ SIX = "2606:4700:4700::1111"
 # The host's own addresses, of which one looks public, and a port on which the host itself listens.
 OWN, OWN_PORT = "5.5.5.2", 4242
 ECHO = 7
-
-
-class Wire:
-    """What the capture has seen since it was last asked."""
-
-    def __init__(self, directory):
-        self.path = os.path.join(directory, "packets")
-        self.at = os.path.getsize(self.path)
-
-    def seen(self):
-        # The capture is a thread of another process: a moment until it has written what it has.
-        time.sleep(0.3)
-        with open(self.path, encoding="ascii") as packets:
-            packets.seek(self.at)
-            text = packets.read()
-        self.at += len(text)
-        return text.splitlines()
-
-
-def same(found, expected):
-    if found != expected:
-        raise AssertionError(f"{found!r} instead of {expected!r}")
 
 
 def udp_goes_there_and_back(wire):

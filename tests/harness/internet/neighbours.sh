@@ -1,7 +1,7 @@
 # Others who care for the host's network: their rules, bridge and settings stay as they are, byte for byte. Sourced.
 #
-# No dockerd and no firewalld is started: these are tables of the kind that they lay, with a policy to drop what is
-# forwarded and a rule that rejects what comes in.
+# No firewalld is started, and dockerd only for a case of its own (docker.sh): these are tables of the kind that they
+# lay, with a policy to drop what is forwarded and a rule that rejects what comes in.
 
 lay_neighbours() {
     echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -60,5 +60,5 @@ host_network() {
         ip -6 route show table all
         # But for what counts by itself.
         sysctl -a 2>/dev/null | grep '^net\.' | grep -v 'nf_conntrack_count\|nr_dentry'
-    } | sed 's/ expires [0-9]*sec//; s/\(gc_timer\|hello_timer\|tcn_timer\|topology_change_timer\) *[0-9.]*//g' >"$1"
+    } | sed 's/ expires [0-9]*sec//; s/\([a-z_]*_timer\) *[0-9.]*//g' >"$1"
 }

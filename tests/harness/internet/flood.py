@@ -1,0 +1,192 @@
+"""Floods of packets that no honest stack sends: flood.py INTERNET CASE...
+
+INTERNET is the directory of an internet.py that is ready, in whose host namespace this runs. Without a CASE all of
+them are run. One sandbox's flood may slow another down, by no more than its share of the machine; it may not stop it,
+fill the host's memory or its queue of events, or get anywhere that the policy denies.
+"""
+
+import ctypes
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from library import LIMIT, Sandbox, lib, policy  # noqa: E402
+from wire import Wire, same  # noqa: E402
+
+ONE, OTHER, THIRD = "93.184.216.34", "8.8.8.8", "1.1.1.1"
+DENIED = (OTHER, "10.1.2.3", "169.254.169.254", "5.5.5.2", "192.0.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255")
+ECHO = 7
+SECONDS = 60 if os.environ.get("SBX_LONG") else 5
+
+
+def find(what, root):
+    command = [sys.executable, "-I", str(HERE / "find.py"), what, str(root)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def memory():
+    """What this process has for itself, in KiB."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+class RawFlood:
+    """Frames from the sandbox's interface, from beginning to end, past gVisor."""
+
+    def __init__(self, keeper, sentry):
+        into = ["nsenter", "--target", str(keeper), "--user", "--preserve-credentials"]
+        into += ["nsenter", f"--net=/proc/{sentry}/ns/net"]
+        self.process = subprocess.Popen(
+            [*into, sys.executable, "-I", str(HERE / "raw_flood.py"), ONE, *DENIED],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        same(self.process.stdout.readline(), "ready\n")
+
+    def end(self):
+        """How many frames went out."""
+        said, _ = self.process.communicate(timeout=30)
+        same(self.process.returncode, 0)
+        return int(said)
+
+
+def visit(sandbox):
+    """All that a sandbox does with the world, once: how long it takes."""
+    begun = time.monotonic()
+    same(sandbox.ask("echo", "kept", 1 << 16), "same")
+    same(sandbox.ask("udp", THIRD, ECHO, [100]), 1)
+    same(sandbox.ask("hold_many", "more", THIRD, ECHO, 1), 1)
+    return time.monotonic() - begun
+
+
+def a_raw_flood_is_its_sandboxs_own(wire):
+    with Sandbox(policy("allowlist", [f"{ONE}/32"])) as flooding:
+        keeper = find("keeper", os.getpid())
+        with Sandbox(policy("allowlist", [f"{THIRD}/32"])) as other:
+            same(other.ask("connect", "kept", THIRD, ECHO), "connected")
+            calm = statistics.median(visit(other) for _ in range(20))
+            wire.seen()
+            flooding.events()
+            before, flood = memory(), RawFlood(keeper, find("sentry", keeper))
+            visits, told, most, until = [], 0, before, time.monotonic() + SECONDS
+            while time.monotonic() < until or len(visits) < 20:
+                visits.append(visit(other))
+                told += len(flooding.events())
+                flooding.seen.clear()
+                most = max(most, memory())
+            sent = flood.end()
+            stormy = statistics.median(visits)
+            print(f"{sent} frames; {len(visits)} visits in {stormy * 1000:.1f} ms, {calm * 1000:.1f} before;",
+                  f"{told} events; {most - before} KiB more")
+            assert sent > 5000 * SECONDS, sent
+            assert stormy < max(20 * calm, 0.5), (stormy, calm)
+            assert told < 200 * (SECONDS + 5), told
+            assert most < before + (32 << 10), (before, most)
+            same([event for event in other.events() if event["kind"] == LIMIT], [])
+            # What the capture has before this it has for certain.
+            same(other.ask("udp", THIRD, ECHO, [1000]), 1)
+            left = wire.seen()
+            assert any(f" {THIRD} {ECHO} length 1042" in line for line in left)
+            same([line for line in left if line.split()[3] not in (ONE, THIRD)], [])
+            # Of what is allowed something came through: the flood was one.
+            assert any(f" {ONE} 9 " in line for line in left)
+        # Its own way out is open again.
+        same(flooding.ask("connect", "a", ONE, ECHO), "connected")
+        same(flooding.ask("echo", "a", 1 << 16), "same")
+
+
+class Siege:
+    """Half-open connections to a port of the host, by internet.py, which is root there."""
+
+    def __init__(self, directory, port):
+        self.hold, self.done, self.port = os.path.join(directory, "hold"), os.path.join(directory, "done"), port
+
+    def change(self, verb):
+        line = f"{verb} {self.port}\n"
+        before = self.count(line)
+        with open(self.hold, "w", encoding="ascii") as hold:
+            hold.write(line)
+        eventually(f"{verb} is not done", lambda: self.count(line) > before)
+
+    def count(self, line):
+        try:
+            with open(self.done, encoding="ascii") as done:
+                return done.readlines().count(line)
+        except FileNotFoundError:
+            return 0
+
+    def half_open(self):
+        """How many connections to the port are neither open nor given up."""
+        with open("/proc/net/tcp", encoding="ascii") as lines:
+            rows = [line.split() for line in lines][1:]
+        return sum(row[3] == "03" and row[1].endswith(f":{self.port:04X}") for row in rows)
+
+
+def eventually(what, holds, patience=60):
+    until = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
+
+
+def cookies():
+    """How many connections were answered without being remembered, as the queue was full (tcp_syncookies)."""
+    with open("/proc/net/netstat", encoding="ascii") as lines:
+        names, values = [line.split() for line in lines if line.startswith("TcpExt:")]
+    return int(values[names.index("TCPReqQFullDoCookies")])
+
+
+def come_in(address):
+    """A client of the tunnel, from its beginning to its end."""
+    with socket.create_connection(address, 10) as connection:
+        connection.sendall(b"hello")
+        same(connection.recv(64), b"hello")
+        connection.shutdown(socket.SHUT_WR)
+        same(connection.recv(64), b"")
+
+
+def half_open_connections_keep_no_client_out(wire):
+    def prepare(config):
+        same(lib.sbx_config_add_unencrypted_port(config, ctypes.c_uint32(7000)), 0)
+
+    with Sandbox(policy("allowlist"), prepare) as sandbox:
+        same(sandbox.ask("serve", 7000), "serving")
+        address = sandbox.tunnel(7000)
+        come_in(address)
+        siege = Siege(os.path.dirname(wire.path), address[1])
+        descriptors, before, unremembered, clients = len(os.listdir("/proc/self/fd")), memory(), cookies(), 1
+        for _ in range(3):
+            siege.change("besiege")
+            assert siege.half_open() > 1000, siege.half_open()
+            for _ in range(50):
+                come_in(address)
+                clients += 1
+        # More came than the listener's queue holds; what is counted as a connection is what was one.
+        assert cookies() > unremembered
+        same(sandbox.stats().tunnel_connections_total, clients)
+        # The library may have a stock of sockets now; half-open connections take none.
+        assert len(os.listdir("/proc/self/fd")) < descriptors + 200
+        assert memory() < before + (8 << 10), (before, memory())
+        siege.change("relieve")
+        eventually("connections stay half open", lambda: siege.half_open() == 0)
+        come_in(address)
+
+
+CASES = {name: case for name, case in list(globals().items())
+         if getattr(case, "__code__", None) and case.__code__.co_varnames[:1] == ("wire",)}
+
+
+def main():
+    internet, *wanted = sys.argv[1:]
+    for name in wanted or CASES:
+        CASES[name](Wire(internet))
+        print("ok", name, flush=True)
+
+
+main()
