@@ -99,7 +99,7 @@ impl Sandbox {
     /// The name is in the command lines of all of runsc's processes.
     fn named(network: bool, name: &str) -> Option<Self> {
         let setup = setup(network, host_view())?;
-        let program = Program::new(None).unwrap();
+        let program = Program::new(&Source::new(None)).unwrap();
         let mut keeper = Keeper::start(&program).unwrap();
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
         let (reply, fds) = next(&mut keeper);

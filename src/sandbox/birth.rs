@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::doors::Doors;
 use super::life::{Bench, Cause, Life, PROGRAM, Phase, register};
-use super::plan::{self, Plan};
+use super::plan;
 use super::shared::Facts;
 use super::{State, trouble};
 use crate::config::PortKind;
@@ -148,8 +149,8 @@ impl Life {
     fn running(&mut self, bench: &mut Bench<'_>) -> Result<()> {
         let Some(mut plan) = self.plan.take() else { return Ok(()) };
         plan::wipe(&mut plan.start);
-        if plan.network {
-            self.attach(bench, *plan)?;
+        if let Some(doors) = self.doors.take().filter(|_| plan.network) {
+            self.attach(bench, doors)?;
         }
         self.phase = Phase::Running;
         let now = Instant::now();
@@ -168,13 +169,13 @@ impl Life {
     }
 
     /// Hands the sandbox and its listeners to the engine.
-    fn attach(&mut self, bench: &mut Bench<'_>, plan: Plan) -> Result<()> {
+    fn attach(&mut self, bench: &mut Bench<'_>, doors: Doors) -> Result<()> {
         let key = self.shared.number;
         let counters = Arc::clone(&self.shared.counters);
         bench.engine.send(engine::Command::AddSandbox { key, settings: Settings::default(), counters })?;
         let allowed = self.shared.config.inbound_cidr_allowlist();
-        for listening in plan.listeners {
-            let security = match (listening.kind, &plan.identity) {
+        for listening in doors.listeners {
+            let security = match (listening.kind, &doors.identity) {
                 (PortKind::Unencrypted, _) => Security::Plain,
                 (kind, Some(identity)) => Security::Tls(identity.server_config(kind == PortKind::H2)?),
                 (_, None) => {

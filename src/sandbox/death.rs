@@ -89,6 +89,7 @@ impl Life {
         if let Some(mut plan) = self.plan.take() {
             plan::wipe(&mut plan.start);
         }
+        self.doors = None;
         self.loopbacks.clear();
         self.set_deadline(bench, GRACE);
         self.stop_probing(bench);

@@ -87,7 +87,7 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
     let Some(whole) = Sandbox::start(true) else { return };
     let longest = begin.elapsed();
     whole.end();
-    let program = Program::new(None).unwrap();
+    let program = Program::new(&Source::new(None)).unwrap();
     let mut random = TestRunner::default();
     for round in 0..100 {
         let name = format!("killed-{}-{round}", std::process::id());
