@@ -14,8 +14,12 @@ use super::structs::{self, Layout};
 use crate::error::{Error, Result};
 use crate::runtime::{Runtime, RuntimeConfig};
 
-/// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
-/// default runtime, which is made on first use and lives as long as the process.
+/// A runtime: two threads, however many sandboxes, and one more for the moments in which some are planned.
+/// (What hangs on the host keeps the thread that looked at it; there are never more than 64 of those.)
+///
+/// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
+/// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
+/// environment anew at each use.
 #[derive(Debug)]
 pub struct sbx_runtime {
     _private: [u8; 0],
@@ -133,7 +137,7 @@ pub unsafe extern "C" fn sbx_runtime_check(
 /// Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 ///
 /// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-/// what sbx_runtime_new returns.
+/// what making a runtime returns, without what is wrong with runsc.
 ///
 /// # Safety
 /// `list` must point to a place for the result, `error` to an error struct or be NULL.
@@ -156,7 +160,8 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
 /// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
 ///
 /// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-/// Any thread but not twice; blocks until everything is gone (bounded).
+/// Any thread but not twice; blocks until everything is gone (bounded). A thread that hangs on the host (a mount)
+/// is left to the kernel.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.

@@ -20,7 +20,7 @@ const BUILD: &str = env!("SBX_BUILD");
 
 /// Where the keeper's program is to be had, by the environment as it was when this was made.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct Origin {
     /// An installed copy: where AppArmor lets only named paths make user namespaces (Ubuntu 24.04), it has such a
     /// path.
     installed: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub(crate) struct Source {
     directories: Vec<PathBuf>,
 }
 
-impl Source {
+impl Origin {
     /// The embedded program, or an installed copy of it.
     pub(crate) fn new(installed: Option<PathBuf>) -> Self {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -45,14 +45,14 @@ pub(crate) struct Program {
 
 impl Program {
     /// Opens the installed copy, or puts the embedded program where it can be executed.
-    pub(crate) fn new(source: &Source) -> Result<Self> {
-        let file = match &source.installed {
+    pub(crate) fn new(origin: &Origin) -> Result<Self> {
+        let file = match &origin.installed {
             Some(path) => {
                 let what = format!("the keeper's program {}", path.display());
                 OwnedFd::from(File::open(path).context(what)?)
             }
             None => {
-                let directories: Vec<&Path> = source.directories.iter().map(PathBuf::as_path).collect();
+                let directories: Vec<&Path> = origin.directories.iter().map(PathBuf::as_path).collect();
                 memfd::program(EMBEDDED, &directories).map_err(|cause| no_place(&cause))?
             }
         };

@@ -110,6 +110,10 @@ impl Candidate {
         Ok(Self { path: path.to_owned(), file, identity })
     }
 
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     fn ask(&self, arguments: &[&str], timeout: Duration) -> Result<Output> {
         let question = arguments.join(" ");
         let output = run_bounded(&self.file, arguments, OUTPUT_LIMIT, timeout).map_err(|cause| {

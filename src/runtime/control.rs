@@ -222,6 +222,9 @@ impl Loop {
             Command::Usage(number, curious) => {
                 self.by_number(number, |life, bench| life.ask_usage(bench, curious));
             }
+            Command::Count(number, curious) => {
+                self.by_number(number, |life, bench| life.count(bench, curious));
+            }
             Command::Execute { sandbox, number, launch } => {
                 self.by_number(sandbox, |life, bench| life.execute(bench, number, *launch));
             }

@@ -14,7 +14,7 @@ use once_cell::sync::OnceCell;
 
 use super::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
-use crate::keeper::{Program, Source};
+use crate::keeper::{Origin, Program};
 use crate::net;
 use crate::runsc::doctor::LiveProbe;
 use crate::runsc::find::{Locator, Search};
@@ -27,7 +27,7 @@ use crate::tunnel::Authority;
 #[derive(Debug)]
 pub(crate) struct Host {
     locator: Locator,
-    keeper: Source,
+    keeper: Origin,
     /// Made with the first runsc that works, and the same for all sandboxes from then on.
     means: OnceCell<Arc<Means>>,
     has_failed: AtomicBool,
@@ -129,8 +129,8 @@ pub(super) fn locator(config: &RuntimeConfig) -> Locator {
 }
 
 /// Where the keeper's program is to be had.
-fn keeper(config: &RuntimeConfig) -> Source {
-    Source::new(config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from)))
+fn keeper(config: &RuntimeConfig) -> Origin {
+    Origin::new(config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from)))
 }
 
 /// A variable that names programs to run. In a setuid program it is the word of whoever started that, and

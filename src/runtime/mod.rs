@@ -1,4 +1,4 @@
-//! One runtime: two threads, however many sandboxes (and one more for the moment in which one is planned), and
+//! One runtime: two threads, however many sandboxes (and one more for the moments in which some are planned), and
 //! the registry of sandboxes.
 
 mod control;

@@ -4,8 +4,8 @@
 //! neither the caller looks nor the control thread, but a thread that lives for the moment in which one sandbox is
 //! planned. There is one of them at a time: planning takes a hundredth of what a sandbox's start takes, so that more
 //! would gain nothing, and a burst of creations must be no burst of threads. But one that has been at it for
-//! [`STUCK`] counts no longer, and the next begins beside it. So what hangs holds up nobody but its own sandbox,
-//! until [`MOST`] hang at the same time.
+//! [`STUCK`] counts no longer, and gives one more the right to plan. So what hangs holds up nobody but its own
+//! sandbox, until [`MOST`] hang at the same time.
 //!
 //! A thread that hangs in the kernel can't be ended. Its sandbox can: nothing that a plan holds is missed by
 //! anybody, so it is told as soon as its thread counts no longer, and the plan is thrown away if it ever comes.
@@ -191,8 +191,7 @@ impl Planners {
 
     /// Begins what is next, if its turn has come.
     fn go_on(&mut self, reactor: &mut Reactor) {
-        let now = reactor.now();
-        while self.at_work.len() + self.left < MOST && self.are_stuck(now) {
+        while self.has_room(reactor.now()) {
             let Some(key) = self.line.pop_front() else { return };
             if let Err(error) = self.start(reactor, key)
                 && let Some(planning) = self.remove(reactor, key)
@@ -202,9 +201,13 @@ impl Planners {
         }
     }
 
-    fn are_stuck(&mut self, now: Instant) -> bool {
+    /// Whether one more may plan.
+    fn has_room(&mut self, now: Instant) -> bool {
         let all = &mut self.all;
-        self.at_work.iter().all(|key| all.get_mut(*key).is_none_or(|planning| planning.is_stuck(now)))
+        let is_stuck = |key: &&Key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now));
+        let threads = self.at_work.len() + self.left;
+        let stuck = self.at_work.iter().filter(is_stuck).count() + self.left;
+        threads < MOST && threads - stuck <= stuck
     }
 
     /// Starts a sandbox's thread, if it hasn't ended.
@@ -256,3 +259,7 @@ impl Planners {
 fn ended() -> Error {
     Error::new(Code::Closed, "it was ended before its program was started")
 }
+
+#[cfg(test)]
+#[path = "planning_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
-use crate::keeper::{Keeper, Program, Source};
+use crate::keeper::{Keeper, Origin, Program};
 use crate::net::refusals::Refusals;
 use crate::net::topology;
 use crate::runsc::doctor::LiveProbe;
@@ -16,7 +16,7 @@ use crate::sys::wait::readable;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries everything in the order in which a sandbox's start does; what comes after a failure is not tried.
-pub(super) fn run(keeper: &Source, user_namespace: bool) -> LiveProbe {
+pub(super) fn run(keeper: &Origin, user_namespace: bool) -> LiveProbe {
     let mut found = LiveProbe::default();
     let program = Program::new(keeper);
     found.memfd_exec = Some(outcome(&program));

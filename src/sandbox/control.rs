@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Signal(u64, i32),
     /// Find out what it uses; the answer goes to whoever waits for it.
     Usage(u64, SyncSender<()>),
+    /// Find out how many processes there are in it; the answer goes to whoever waits for it.
+    Count(u64, SyncSender<Option<u32>>),
     /// Execute a program in it.
     Execute {
         /// The sandbox.

@@ -91,6 +91,7 @@ impl Life {
         }
         self.doors = None;
         self.loopbacks.clear();
+        self.counting = None;
         self.set_deadline(bench, GRACE);
         self.stop_probing(bench);
         self.stop_minding_idleness(bench);

@@ -17,6 +17,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::change::Changes;
+use super::count::Counting;
 use super::doors::Doors;
 use super::exec::{Execs, Executed};
 use super::gateway::{Gateway, Purpose};
@@ -136,6 +137,7 @@ pub(crate) struct Life {
     pub(super) removals: u32,
     /// Who waits for what the keeper says of its usage.
     pub(super) curious: Vec<SyncSender<()>>,
+    pub(super) counting: Option<Counting>,
     pub(super) execs: Execs,
     pub(super) idle: Idle,
     /// Operations on files that go on, and are use of the sandbox.
@@ -188,6 +190,7 @@ impl Life {
             groups,
             removals: 0,
             curious: Vec::new(),
+            counting: None,
             execs: Execs::default(),
             idle: Idle::default(),
             files: 0,
@@ -366,6 +369,7 @@ impl Life {
             (Phase::Running, FromInit::NotStarted { id, .. }) => self.probed(bench, id, false),
             (Phase::Running, FromInit::Probed { ticket, errno }) => self.probed(bench, ticket, errno == 0),
             (Phase::Running, FromInit::Connected { ticket, errno }) => self.connected(bench, ticket, errno),
+            (Phase::Running, FromInit::Counted { ticket, processes }) => self.counted(ticket, processes),
             // Whatever else init says at whatever time means nothing.
             _ => {}
         }

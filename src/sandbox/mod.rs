@@ -3,6 +3,7 @@
 mod birth;
 mod change;
 mod control;
+mod count;
 mod death;
 mod doors;
 mod exec;
