@@ -65,7 +65,7 @@ impl Life {
         self.gateway.filter = Some((filter_g, log_g));
         self.prepared.links = true;
         let ipv6 = plan.topology.ipv6;
-        self.ask_for_relays(ipv6)?;
+        self.ask_for_relays(bench, ipv6);
         self.boot(bench)
     }
 
@@ -74,10 +74,15 @@ impl Life {
         if self.phase != Phase::Preparing || !self.prepared.is_complete() {
             return Ok(());
         }
-        let (Some(plan), Some(key)) = (self.plan.take(), self.key) else { return Ok(()) };
         let (ours, theirs) =
             channel::pair().map_err(|error| Error::system("a socket pair for init", &error))?;
-        self.keeper.ask(&ToKeeper::Run { arguments: plan.arguments.clone() }, vec![theirs])?;
+        let Some(arguments) = self.plan.as_ref().map(|plan| plan.arguments.clone()) else { return Ok(()) };
+        self.ask_keeper(bench, &ToKeeper::Run { arguments }, vec![theirs]);
+        if self.phase != Phase::Preparing {
+            // The keeper has failed meanwhile, and has said why.
+            return Ok(());
+        }
+        let (Some(plan), Some(key)) = (self.plan.take(), self.key) else { return Ok(()) };
         register(bench.reactor, ours.as_fd(), key, Lane::Back)?;
         self.init = Some(Init::new(ours));
         self.phase = Phase::Booting;

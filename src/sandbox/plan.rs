@@ -98,7 +98,7 @@ impl Plan {
             network,
             only_namespaces: false,
             sysctls: if network { gateway_settings() } else { Vec::new() },
-            runsc: runsc.path().as_os_str().as_bytes().to_vec(),
+            runsc: runsc.real_path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
