@@ -188,6 +188,11 @@
 // too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
 #define SBX_EVENT_UNREACHABLE 13
 
+// A check begun by sbx_runtime_check_begin has ended, and its report can be read: `cookie` is the one given there,
+// `count` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
+// dropped.
+#define SBX_EVENT_CHECKED 14
+
 // Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 #define SBX_LIMITS_STRICT 0
 
@@ -427,7 +432,8 @@ typedef struct sbx_process sbx_process;
 // A queue of events. One takes the events of as many sandboxes as the host likes.
 typedef struct sbx_queue sbx_queue;
 
-// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
+// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
+// sbx_runtime_check_begin says nothing before that check's event.
 typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes, and one more for the moments in which some are planned.
@@ -687,6 +693,23 @@ int sbx_runtime_check(const struct sbx_runtime_config *config,
                       struct sbx_report **report,
                       struct sbx_error *error);
 
+// Begins what sbx_runtime_check does, and returns at once.
+//
+// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
+// NULL. The report can be freed at any time; the check goes on to its event. Any thread, never blocks: a thread of
+// its own does the work, so that at most 8 checks go on at the same time.
+//
+// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
+// SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// As for sbx_runtime_check.
+int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_report **report,
+                            struct sbx_error *error);
+
 // Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.
 //
 // Free the list with sbx_sandbox_list_free. Any thread, never blocks.
@@ -711,17 +734,17 @@ void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 1 or 0; SBX_ESTATE (the check still goes on), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count; SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_count(const struct sbx_report *report);
 
 // How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
 //
-// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns that; SBX_ENOTFOUND, SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_status(const struct sbx_report *report, size_t index);
 
 // What the requirement is called. NULL for a bad handle or index.

@@ -9,9 +9,11 @@ use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
 use super::list::{ListObject, sbx_sandbox_list};
+use super::queue::sbx_queue;
 use super::report::{ReportObject, sbx_report};
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
+use crate::event::Queue;
 use crate::runtime::{Runtime, RuntimeConfig};
 
 /// A runtime: two threads, however many sandboxes, and one more for the moments in which some are planned.
@@ -126,7 +128,38 @@ pub unsafe extern "C" fn sbx_runtime_check(
     unsafe {
         call(error, || {
             let place = input::place("report", report)?;
-            place.write(handle::insert(ReportObject::new(&Runtime::check(&read(config)?)))?);
+            place.write(handle::insert(ReportObject::of(&Runtime::check(&read(config)?)))?);
+            Ok(0)
+        })
+    }
+}
+
+/// Begins what sbx_runtime_check does, and returns at once.
+///
+/// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
+/// NULL. The report can be freed at any time; the check goes on to its event. Any thread, never blocks: a thread of
+/// its own does the work, so that at most 8 checks go on at the same time.
+///
+/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
+/// SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// As for sbx_runtime_check.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_check_begin(
+    config: *const sbx_runtime_config,
+    queue: *mut sbx_queue,
+    cookie: u64,
+    report: *mut *mut sbx_report,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("report", report)?;
+            let (config, queue) = (read(config)?, handle::get::<Queue>(queue)?);
+            let checking = Runtime::check_begin(&config, &queue, cookie)?;
+            place.write(handle::insert(ReportObject::when_done(checking))?);
             Ok(0)
         })
     }

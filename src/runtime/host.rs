@@ -129,7 +129,7 @@ pub(super) fn locator(config: &RuntimeConfig) -> Locator {
 }
 
 /// Where the keeper's program is to be had.
-fn keeper(config: &RuntimeConfig) -> Origin {
+pub(super) fn keeper(config: &RuntimeConfig) -> Origin {
     Origin::new(config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from)))
 }
 

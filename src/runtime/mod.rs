@@ -1,6 +1,7 @@
 //! One runtime: two threads, however many sandboxes (and one more for the moments in which some are planned), and
 //! the registry of sandboxes.
 
+mod checking;
 mod control;
 mod host;
 mod planning;
@@ -10,11 +11,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use checking::Checking;
 use once_cell::sync::OnceCell;
 
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
+use crate::event::Queue;
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::{doctor, report::Report};
@@ -115,6 +118,11 @@ impl Runtime {
     pub fn check(config: &RuntimeConfig) -> Report {
         let runsc = host::locator(config).locate();
         doctor::examine(runsc.as_deref(), host::trial(config))
+    }
+
+    /// Begins that check and returns at once; the end of it is an event (`Checked`) with this cookie.
+    pub fn check_begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<Checking> {
+        Checking::begin(config, queue, cookie)
     }
 
     /// Creates a sandbox and waits until its program was started.
