@@ -188,6 +188,11 @@
 // too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
 #define SBX_EVENT_UNREACHABLE 13
 
+// A check begun by sbx_runtime_check_begin has ended, and its report can be read: `cookie` is the one given there,
+// `count` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
+// dropped.
+#define SBX_EVENT_CHECKED 14
+
 // Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 #define SBX_LIMITS_STRICT 0
 
@@ -427,11 +432,16 @@ typedef struct sbx_process sbx_process;
 // A queue of events. One takes the events of as many sandboxes as the host likes.
 typedef struct sbx_queue sbx_queue;
 
-// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
+// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
+// sbx_runtime_check_begin says nothing before that check's event.
 typedef struct sbx_report sbx_report;
 
-// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
-// default runtime, which is made on first use and lives as long as the process.
+// A runtime: two threads, however many sandboxes, and one more for the moments in which some are planned.
+// (What hangs on the host keeps the thread that looked at it; there are never more than 64 of those.)
+//
+// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
+// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
+// environment anew at each use.
 typedef struct sbx_runtime sbx_runtime;
 
 // A sandbox.
@@ -553,7 +563,8 @@ typedef struct sbx_stats {
     uint64_t memory_bytes;
     // The most memory it ever had.
     uint64_t memory_peak_bytes;
-    // Processes inside.
+    // Processes inside, without the library's own. That is the sandbox's word, and at most 65,536: code in it can
+    // make it any number.
     uint32_t processes;
     // Connections through its tunnels that are open now.
     uint32_t tunnel_connections;
@@ -682,12 +693,29 @@ int sbx_runtime_check(const struct sbx_runtime_config *config,
                       struct sbx_report **report,
                       struct sbx_error *error);
 
+// Begins what sbx_runtime_check does, and returns at once.
+//
+// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
+// NULL. The report can be freed at any time; the check goes on to its event. Any thread, never blocks: a thread of
+// its own does the work, so that at most 8 checks go on at the same time.
+//
+// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
+// SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// As for sbx_runtime_check.
+int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_report **report,
+                            struct sbx_error *error);
+
 // Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.
 //
 // Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 //
 // Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-// what sbx_runtime_new returns.
+// what making a runtime returns, without what is wrong with runsc.
 //
 // Requires:
 // `list` must point to a place for the result, `error` to an error struct or be NULL.
@@ -698,24 +726,25 @@ int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
 // Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
 //
 // Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-// Any thread but not twice; blocks until everything is gone (bounded).
+// Any thread but not twice; blocks until everything is gone (bounded). A thread that hangs on the host (a mount)
+// is left to the kernel.
 //
 // A handle that was freed already is ignored.
 void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 1 or 0; SBX_ESTATE (the check still goes on), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count; SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_count(const struct sbx_report *report);
 
 // How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
 //
-// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns that; SBX_ENOTFOUND, SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_status(const struct sbx_report *report, size_t index);
 
 // What the requirement is called. NULL for a bad handle or index.
@@ -1290,10 +1319,14 @@ int sbx_create(struct sbx_runtime *runtime,
 // Begins to create a sandbox and returns at once.
 //
 // It ends with SBX_EVENT_STARTED or SBX_EVENT_FAILED on the config's queue; sbx_sandbox_state and
-// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. What is wrong with
-// the config is returned by this call. Any thread; blocks only for making the default runtime.
+// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. This call returns what
+// is wrong with the config by itself, and that the name is taken. Whatever needs a look at the host (a port,
+// a directory, runsc, limits) comes later, with the code and the text that sbx_create has for it. Any thread,
+// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, for two minutes at most, and
+// can be ended.
 //
-// Returns 0 and sets *sandbox; codes as sbx_create, less those of what comes later.
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
+// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // As for sbx_create.
@@ -1435,7 +1468,7 @@ const char *sbx_sandbox_tag(const struct sbx_sandbox *sandbox, const char *name)
 // last handle is freed. Any thread, never blocks.
 //
 // Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-// NULL also what sbx_runtime_new returns.
+// NULL also what making a runtime returns, without what is wrong with runsc.
 //
 // Requires:
 // `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error

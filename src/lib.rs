@@ -37,6 +37,6 @@ pub use files::{
 pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::{Captured, Stream};
 pub use runsc::report::{Finding, Report, Status};
-pub use runtime::{Runtime, RuntimeConfig};
+pub use runtime::{Checking, Runtime, RuntimeConfig};
 pub use sandbox::{Exit, ExitReason, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

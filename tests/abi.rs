@@ -158,6 +158,12 @@ fn queue() {
 }
 
 #[test]
+fn doctor() {
+    // Without sanitizers, for those are not made for what the check starts.
+    assert_eq!(run(&mut Command::new(compile("doctor", &[]))), "");
+}
+
+#[test]
 fn log() {
     sanitized("log");
 }

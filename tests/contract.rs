@@ -101,6 +101,16 @@ fn there_are_two_threads_however_many_sandboxes() {
 }
 
 #[test]
+fn a_runsc_that_hangs_holds_up_nobody() {
+    linked("hanging_runsc");
+}
+
+#[test]
+fn a_runsc_that_comes_late_is_found() {
+    linked("late_runsc");
+}
+
+#[test]
 fn a_forked_child_can_neither_use_nor_harm() {
     linked("forked");
 }

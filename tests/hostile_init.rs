@@ -24,6 +24,12 @@ static void say(unsigned char kind, uint32_t id, int32_t status, int length) {
     if (kind == 2) { bytes[6] = 4; memcpy(bytes + 7, &status, 4); } else memcpy(bytes + 6, &status, 4);
     while (write(3, bytes, length) < 0) usleep(100);
 }
+static void counted(uint32_t ticket, uint64_t count) {
+    unsigned char bytes[15] = {0, 6, 0, 0, 0, 0, 1};
+    memcpy(bytes + 2, &ticket, 4);
+    memcpy(bytes + 7, &count, 8);
+    while (write(3, bytes, sizeof bytes) < 0) usleep(100);
+}
 #define STARTED(id) say(1, id, 0, 6)
 #define NOT_STARTED(id) say(2, id, 2, 11)
 #define EXITED(id, status) say(3, id, status, 10)
@@ -42,6 +48,7 @@ int main(int argc, char **argv) {
         if (length < 6) { usleep(1000); continue; }
         memcpy(&id, message + 2, 4);
         if (message[1] == 0) { ACT; }
+        if (message[1] == 5) { counted(id + 1, 5); counted(id, 65537); counted(id, 5); }
     }
 }
 "#;
@@ -131,6 +138,16 @@ fn words_on_programs_that_nobody_asked_for_mean_nothing() {
     let Some((_runtime, sandbox)) = sandbox(&scratch, act) else { return };
     for _ in 0..5 {
         assert_eq!(sandbox.exec(&exec()).unwrap().wait(PATIENCE).unwrap().code, 0);
+    }
+    assert_eq!(sandbox.state(), State::Running);
+}
+
+#[test]
+fn more_processes_than_there_can_be_are_not_believed() {
+    let scratch = Scratch::new("many-processes");
+    let Some((_runtime, sandbox)) = sandbox(&scratch, "STARTED(id)") else { return };
+    for _ in 0..5 {
+        assert_eq!(sandbox.stats().unwrap().processes, None);
     }
     assert_eq!(sandbox.state(), State::Running);
 }

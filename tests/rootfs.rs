@@ -196,3 +196,21 @@ fn a_mount_leaves_no_trace_in_the_root_directory() {
     assert_eq!(run(&runtime, &config), "mounted\n");
     assert_eq!(listing(&root), before);
 }
+
+#[test]
+fn what_root_may_read_and_its_keeper_may_not_is_said_in_the_keepers_words() {
+    let Some(runtime) = runtime() else { return };
+    let scratch = Scratch::new("anothers");
+    let closed = scratch.path("closed");
+    fs::create_dir_all(scratch.path("closed/data")).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    // Only root can give it away, and, with CAP_DAC_OVERRIDE, still look at it.
+    if std::os::unix::fs::chown(&closed, Some(12345), None).is_err() || fs::read_dir(&closed).is_err() {
+        return;
+    }
+    let mut config = config(&["true"]);
+    config.mount_read_only(&scratch.path("closed/data"), "/data").unwrap();
+    let error = runtime.create(&config).unwrap_err();
+    assert_eq!(error.code(), Code::Host, "{error}");
+    assert!(error.message().contains("mounting") && error.message().contains("Permission denied"), "{error}");
+}

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{PATIENCE, eventually, script};
-use sbx::{Sandbox, Stats};
+use sbx::{Exec, Sandbox, Stats};
 
 fn stats(sandbox: &Sandbox) -> Stats {
     sandbox.stats().unwrap()
@@ -28,6 +28,24 @@ fn memory_and_processor_time_are_those_of_the_programs() {
     assert!((HELD..HELD * 2).contains(&large), "{large} bytes");
     assert!(busy.cpu.unwrap() > Duration::ZERO);
     assert!(busy.uptime > Duration::ZERO);
+}
+
+#[test]
+fn the_processes_are_counted() {
+    let Some(runtime) = common::runtime() else { return };
+    let sandbox = runtime.create(&script("for i in $(seq 20); do sleep 1000 & done; wait")).unwrap();
+    // The shell and its children.
+    eventually("21 processes are seen", || stats(&sandbox).processes == Some(21));
+    let mut exec = Exec::new();
+    exec.set_command(["sleep", "1000"]).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    eventually("the executed one, too", || stats(&sandbox).processes == Some(22));
+    process.signal(9).unwrap();
+    process.wait(PATIENCE).unwrap();
+    assert_eq!(stats(&sandbox).processes, Some(21));
+    sandbox.terminate().unwrap();
+    sandbox.wait(PATIENCE).unwrap();
+    assert_eq!(stats(&sandbox).processes, None, "an ended sandbox has no processes");
 }
 
 #[test]
@@ -69,7 +87,8 @@ fn many_may_ask_at_once() {
         for _ in 0..16 {
             scope.spawn(|| {
                 for _ in 0..20 {
-                    assert!(stats(&sandbox).memory.is_some());
+                    let stats = stats(&sandbox);
+                    assert!(stats.memory.is_some() && stats.processes.is_some(), "{stats:?}");
                 }
             });
         }

@@ -131,7 +131,11 @@ func (s *subject) settleLocked() {
 		}
 		return
 	}
-	s.failure = result("wait", code, failure)
+	op := "wait"
+	if s.started.Err() == nil {
+		op = "start"
+	}
+	s.failure = result(op, code, failure)
 	s.exit = Exit{int(end.code), Reason(end.reason), syscall.Signal(end.signal), time.Duration(end.runtime_ms) * time.Millisecond}
 	s.ended.comes()
 	s.started.comes()

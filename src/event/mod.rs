@@ -40,6 +40,8 @@ pub enum EventKind {
     /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent.
     /// `code` is the errno.
     Unreachable = 13,
+    /// A check of this machine has ended; `count` is 1 if sandboxes can be created.
+    Checked = 14,
 }
 
 /// One event of one sandbox.

@@ -244,8 +244,13 @@ impl Inner {
 
 /// Whether losing the event would leave the host waiting for ever.
 fn is_kept(kind: EventKind) -> bool {
-    use EventKind::{Exited, Failed, FileDone, PolicyApplied, ProcessExited, ProcessStarted, Started};
-    matches!(kind, Started | Failed | Exited | PolicyApplied | ProcessStarted | ProcessExited | FileDone)
+    use EventKind::{
+        Checked, Exited, Failed, FileDone, PolicyApplied, ProcessExited, ProcessStarted, Started,
+    };
+    matches!(
+        kind,
+        Started | Failed | Exited | PolicyApplied | ProcessStarted | ProcessExited | FileDone | Checked
+    )
 }
 
 #[cfg(test)]

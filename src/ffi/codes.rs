@@ -99,6 +99,10 @@ pub const SBX_EVENT_FILE_CHANGED: u32 = 12;
 /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent for
 /// too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
 pub const SBX_EVENT_UNREACHABLE: u32 = 13;
+/// A check begun by sbx_runtime_check_begin has ended, and its report can be read: `cookie` is the one given there,
+/// `count` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
+/// dropped.
+pub const SBX_EVENT_CHECKED: u32 = 14;
 
 /// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -314,6 +318,7 @@ mod tests {
             (EventKind::FileDone, SBX_EVENT_FILE_DONE),
             (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
             (EventKind::Unreachable, SBX_EVENT_UNREACHABLE),
+            (EventKind::Checked, SBX_EVENT_CHECKED),
         ] {
             assert_eq!(kind as u32, number);
         }

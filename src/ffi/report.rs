@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
+use std::sync::OnceLock;
 
 use super::call::{on, or, with};
 use super::codes::{SBX_FINDING_LIMITED, SBX_FINDING_MISSING, SBX_FINDING_OK};
@@ -10,8 +11,10 @@ use super::handle::{self, Object};
 use super::structs::c_text;
 use crate::error::{Code, Error, Result};
 use crate::runsc::report::{Report, Status};
+use crate::runtime::Checking;
 
-/// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
+/// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
+/// sbx_runtime_check_begin says nothing before that check's event.
 #[derive(Debug)]
 pub struct sbx_report {
     _private: [u8; 0],
@@ -19,6 +22,13 @@ pub struct sbx_report {
 
 #[derive(Debug)]
 pub(super) struct ReportObject {
+    /// Made when the check has ended and somebody looks.
+    texts: OnceLock<Texts>,
+    checking: Option<Checking>,
+}
+
+#[derive(Debug)]
+struct Texts {
     usable: bool,
     findings: Vec<FindingTexts>,
 }
@@ -37,7 +47,29 @@ impl Object for ReportObject {
 }
 
 impl ReportObject {
-    pub(super) fn new(report: &Report) -> Self {
+    /// Of a check that is done.
+    pub(super) fn of(report: &Report) -> Self {
+        Self { texts: OnceLock::from(Texts::new(report)), checking: None }
+    }
+
+    /// Of a check that goes on.
+    pub(super) fn when_done(checking: Checking) -> Self {
+        Self { texts: OnceLock::new(), checking: Some(checking) }
+    }
+
+    fn texts(&self) -> Result<&Texts> {
+        match (self.texts.get(), &self.checking) {
+            (None, Some(checking)) => {
+                let report = checking.report()?;
+                Ok(self.texts.get_or_init(|| Texts::new(report)))
+            }
+            (texts, _) => texts.ok_or_else(|| Error::new(Code::Internal, "a report without a check")),
+        }
+    }
+}
+
+impl Texts {
+    fn new(report: &Report) -> Self {
         let findings = report.findings().iter().map(|finding| FindingTexts {
             status: match finding.status {
                 Status::Ok => SBX_FINDING_OK,
@@ -63,12 +95,14 @@ fn text(
     index: usize,
     field: impl FnOnce(&FindingTexts) -> &CString,
 ) -> *const c_char {
-    or(ptr::null(), || with(report, |report: &ReportObject| Ok(field(report.finding(index)?).as_ptr())))
+    or(ptr::null(), || {
+        with(report, |report: &ReportObject| Ok(field(report.texts()?.finding(index)?).as_ptr()))
+    })
 }
 
 /// Whether sandboxes can be created: nothing is missing.
 ///
-/// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 1 or 0; SBX_ESTATE (the check still goes on), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -76,13 +110,15 @@ fn text(
 pub unsafe extern "C" fn sbx_report_usable(report: *const sbx_report) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| Ok(c_int::from(report.usable)))
+        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
+            Ok(c_int::from(report.texts()?.usable))
+        })
     }
 }
 
 /// How many findings there are.
 ///
-/// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns the count; SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -91,14 +127,14 @@ pub unsafe extern "C" fn sbx_report_count(report: *const sbx_report) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
         on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
-            Ok(c_int::try_from(report.findings.len()).unwrap_or(c_int::MAX))
+            Ok(c_int::try_from(report.texts()?.findings.len()).unwrap_or(c_int::MAX))
         })
     }
 }
 
 /// How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
 ///
-/// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns that; SBX_ENOTFOUND, SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -106,7 +142,9 @@ pub unsafe extern "C" fn sbx_report_count(report: *const sbx_report) -> c_int {
 pub unsafe extern "C" fn sbx_report_status(report: *const sbx_report, index: usize) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| Ok(report.finding(index)?.status))
+        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
+            Ok(report.texts()?.finding(index)?.status)
+        })
     }
 }
 

@@ -9,13 +9,19 @@ use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
 use super::list::{ListObject, sbx_sandbox_list};
+use super::queue::sbx_queue;
 use super::report::{ReportObject, sbx_report};
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
+use crate::event::Queue;
 use crate::runtime::{Runtime, RuntimeConfig};
 
-/// A runtime: two threads, however many sandboxes. Where a call takes one, NULL stands for the process's
-/// default runtime, which is made on first use and lives as long as the process.
+/// A runtime: two threads, however many sandboxes, and one more for the moments in which some are planned.
+/// (What hangs on the host keeps the thread that looked at it; there are never more than 64 of those.)
+///
+/// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
+/// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
+/// environment anew at each use.
 #[derive(Debug)]
 pub struct sbx_runtime {
     _private: [u8; 0],
@@ -122,7 +128,38 @@ pub unsafe extern "C" fn sbx_runtime_check(
     unsafe {
         call(error, || {
             let place = input::place("report", report)?;
-            place.write(handle::insert(ReportObject::new(&Runtime::check(&read(config)?)))?);
+            place.write(handle::insert(ReportObject::of(&Runtime::check(&read(config)?)))?);
+            Ok(0)
+        })
+    }
+}
+
+/// Begins what sbx_runtime_check does, and returns at once.
+///
+/// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
+/// NULL. The report can be freed at any time; the check goes on to its event. Any thread, never blocks: a thread of
+/// its own does the work, so that at most 8 checks go on at the same time.
+///
+/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
+/// SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// As for sbx_runtime_check.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_check_begin(
+    config: *const sbx_runtime_config,
+    queue: *mut sbx_queue,
+    cookie: u64,
+    report: *mut *mut sbx_report,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let place = input::place("report", report)?;
+            let (config, queue) = (read(config)?, handle::get::<Queue>(queue)?);
+            let checking = Runtime::check_begin(&config, &queue, cookie)?;
+            place.write(handle::insert(ReportObject::when_done(checking))?);
             Ok(0)
         })
     }
@@ -133,7 +170,7 @@ pub unsafe extern "C" fn sbx_runtime_check(
 /// Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 ///
 /// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-/// what sbx_runtime_new returns.
+/// what making a runtime returns, without what is wrong with runsc.
 ///
 /// # Safety
 /// `list` must point to a place for the result, `error` to an error struct or be NULL.
@@ -156,7 +193,8 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
 /// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
 ///
 /// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-/// Any thread but not twice; blocks until everything is gone (bounded).
+/// Any thread but not twice; blocks until everything is gone (bounded). A thread that hangs on the host (a mount)
+/// is left to the kernel.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.

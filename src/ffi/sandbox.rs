@@ -104,10 +104,14 @@ pub unsafe extern "C" fn sbx_create(
 /// Begins to create a sandbox and returns at once.
 ///
 /// It ends with SBX_EVENT_STARTED or SBX_EVENT_FAILED on the config's queue; sbx_sandbox_state and
-/// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. What is wrong with
-/// the config is returned by this call. Any thread; blocks only for making the default runtime.
+/// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. This call returns what
+/// is wrong with the config by itself, and that the name is taken. Whatever needs a look at the host (a port,
+/// a directory, runsc, limits) comes later, with the code and the text that sbx_create has for it. Any thread,
+/// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, for two minutes at most, and
+/// can be ended.
 ///
-/// Returns 0 and sets *sandbox; codes as sbx_create, less those of what comes later.
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
+/// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// As for sbx_create.

@@ -28,7 +28,8 @@ pub struct sbx_stats {
     pub memory_bytes: u64,
     /// The most memory it ever had.
     pub memory_peak_bytes: u64,
-    /// Processes inside.
+    /// Processes inside, without the library's own. That is the sandbox's word, and at most 65,536: code in it can
+    /// make it any number.
     pub processes: u32,
     /// Connections through its tunnels that are open now.
     pub tunnel_connections: u32,

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::wire::keeper::{Reply, Request};
@@ -18,6 +18,25 @@ pub(super) const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
 /// Names the sources of the program; the keeper compares it with its own.
 const BUILD: &str = env!("SBX_BUILD");
 
+/// Where the keeper's program is to be had, by the environment as it was when this was made.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// An installed copy: where AppArmor lets only named paths make user namespaces (Ubuntu 24.04), it has such a
+    /// path.
+    installed: Option<PathBuf>,
+    /// Where the embedded program is put if a memfd may not be executed.
+    directories: Vec<PathBuf>,
+}
+
+impl Origin {
+    /// The embedded program, or an installed copy of it.
+    pub(crate) fn new(installed: Option<PathBuf>) -> Self {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let last = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+        Self { installed, directories: runtime.into_iter().chain(last).collect() }
+    }
+}
+
 /// The keeper's program, ready to be started any number of times.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -25,22 +44,15 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The embedded program, or an installed copy of it: where AppArmor lets only named paths make user
-    /// namespaces (Ubuntu 24.04), the copy has such a path.
-    pub(crate) fn new(installed: Option<&Path>) -> Result<Self> {
-        let file = match installed {
+    /// Opens the installed copy, or puts the embedded program where it can be executed.
+    pub(crate) fn new(origin: &Origin) -> Result<Self> {
+        let file = match &origin.installed {
             Some(path) => {
                 let what = format!("the keeper's program {}", path.display());
                 OwnedFd::from(File::open(path).context(what)?)
             }
             None => {
-                let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-                let temporary = std::env::temp_dir();
-                let directories: Vec<&Path> = runtime
-                    .iter()
-                    .map(Path::new)
-                    .chain([temporary.as_path(), Path::new("/dev/shm")])
-                    .collect();
+                let directories: Vec<&Path> = origin.directories.iter().map(PathBuf::as_path).collect();
                 memfd::program(EMBEDDED, &directories).map_err(|cause| no_place(&cause))?
             }
         };

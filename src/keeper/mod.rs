@@ -8,7 +8,7 @@ mod client;
 #[allow(dead_code, reason = "each side uses half of the format: the other half is the program's")]
 pub(crate) mod wire;
 
-pub(crate) use client::{Keeper, Program};
+pub(crate) use client::{Keeper, Origin, Program};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{SockType, SockaddrIn, SockaddrIn6, connect, getsockopt, sockopt};
 
-use super::{Keeper, Program};
+use super::{Keeper, Origin, Program};
 use crate::keeper::wire::init::{self, Source, Start, Step};
 use crate::keeper::wire::keeper::{Bind, Entry, Reply, Request, Setup, SocketKind};
 use crate::sys::channel::{self, Channel};
@@ -99,7 +99,7 @@ impl Sandbox {
     /// The name is in the command lines of all of runsc's processes.
     fn named(network: bool, name: &str) -> Option<Self> {
         let setup = setup(network, host_view())?;
-        let program = Program::new(None).unwrap();
+        let program = Program::new(&Origin::new(None)).unwrap();
         let mut keeper = Keeper::start(&program).unwrap();
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
         let (reply, fds) = next(&mut keeper);

@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::sys::pidfd;
@@ -92,9 +94,13 @@ fn spawn_settled(
             arguments: argv,
             environment,
             descriptors,
-            // A group of its own, so that what it starts can be killed with it.
             dispositions: spawn::EVERY_SIGNAL,
-            prepare: &mut || nix::unistd::setsid().map(drop).map_err(|error| error as i32),
+            prepare: &mut || {
+                // A group of its own, so that what it starts can be killed with it; and a host that ends meanwhile
+                // takes it along.
+                let own = nix::unistd::setsid().and_then(|_| set_pdeathsig(Signal::SIGKILL));
+                own.map_err(|error| error as i32)
+            },
         });
         match child {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < patience => {

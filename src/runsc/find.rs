@@ -5,8 +5,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use super::probe::{self, Candidate, INSTALL, Runsc};
+use super::probe::{self, Candidate, INSTALL, Identity, Runsc};
 use crate::error::{Code, Error, Result};
 
 /// Where runsc is looked for after `PATH`, which services often have cut short.
@@ -36,12 +37,28 @@ pub(crate) struct Locator {
     search: Search,
     /// Empty in tests that must not find an installed one.
     well_known: &'static [&'static str],
-    last: Mutex<Option<Arc<Runsc>>>,
+    last: Mutex<Last>,
+}
+
+/// What probing gave.
+#[derive(Debug, Default)]
+struct Last {
+    good: Option<Arc<Runsc>>,
+    bad: Option<Refused>,
+}
+
+/// A file that won't do.
+#[derive(Debug)]
+struct Refused {
+    path: PathBuf,
+    identity: Identity,
+    error: Error,
+    at: Instant,
 }
 
 impl Locator {
     pub(crate) fn new(search: Search) -> Self {
-        Self { search, well_known: WELL_KNOWN, last: Mutex::new(None) }
+        Self { search, well_known: WELL_KNOWN, last: Mutex::default() }
     }
 
     /// The runsc to use now. Cheap when it has not changed since the last call; a replaced one is probed again.
@@ -86,13 +103,28 @@ impl Locator {
     fn probe(&self, path: &Path, source: &str) -> Result<Arc<Runsc>> {
         let describe = |error: Error| if source.is_empty() { error } else { error.context(source) };
         let candidate = Candidate::open(path).map_err(describe)?;
+        let (asked, identity) = (Instant::now(), candidate.identity());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = last.as_ref().filter(|known| known.is(&candidate)) {
+        if let Some(known) = last.good.as_ref().filter(|known| known.is(&candidate)) {
             return Ok(Arc::clone(known));
         }
-        let runsc = Arc::new(probe::probe(candidate).map_err(describe)?);
-        *last = Some(Arc::clone(&runsc));
-        Ok(runsc)
+        // Who has waited while the same file was asked needn't ask it too: one that hangs hangs for long.
+        let same = |bad: &&Refused| bad.at >= asked && bad.identity == identity && bad.path == path;
+        if let Some(bad) = last.bad.as_ref().filter(same) {
+            return Err(describe(bad.error.clone()));
+        }
+        match probe::probe(candidate) {
+            Ok(runsc) => {
+                let runsc = Arc::new(runsc);
+                last.good = Some(Arc::clone(&runsc));
+                Ok(runsc)
+            }
+            Err(error) => {
+                let (path, at) = (path.to_owned(), Instant::now());
+                last.bad = Some(Refused { path, identity, error: error.clone(), at });
+                Err(describe(error))
+            }
+        }
     }
 }
 
@@ -229,6 +261,23 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
         // What was found first still refers to the file it was, not to what the path says now.
         assert_ne!(first.identity(), second.identity());
+    }
+
+    #[test]
+    fn those_who_wait_for_one_that_fails_do_not_ask_it_again() {
+        let directory = Directory::new();
+        let note = directory.path().join("note");
+        let path = directory.script("runsc", &format!("echo \"$*\" >> {}; sleep 1", note.display()));
+        let locator = named(&path);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| fails(&locator, Code::RunscUnusable, "not runsc"));
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&note).unwrap().lines().count(), 2);
+        // Who comes later does.
+        fails(&locator, Code::RunscUnusable, "not runsc");
+        assert_eq!(std::fs::read_to_string(&note).unwrap().lines().count(), 4);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Runsc {
     path: PathBuf,
+    real: PathBuf,
     _file: File,
     identity: Identity,
     version: String,
@@ -48,6 +49,11 @@ impl Runsc {
     /// Where it was found.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where that leads: the keeper follows no link.
+    pub(crate) fn real_path(&self) -> &Path {
+        &self.real
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -110,6 +116,10 @@ impl Candidate {
         Ok(Self { path: path.to_owned(), file, identity })
     }
 
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     fn ask(&self, arguments: &[&str], timeout: Duration) -> Result<Output> {
         let question = arguments.join(" ");
         let output = run_bounded(&self.file, arguments, OUTPUT_LIMIT, timeout).map_err(|cause| {
@@ -153,8 +163,9 @@ fn probe_within(candidate: Candidate, timeout: Duration, kernel: (u32, u32)) -> 
         Error::new(error.code(), format!("{}. Get a newer one: {INSTALL}", error.message()))
     })?;
     let Candidate { path, file, identity } = candidate;
-    let sidecars = sidecars(&path);
-    Ok(Runsc { path, _file: file, identity, version, features, sidecars })
+    let real = path.canonicalize().map_err(|cause| unopened(&path, &cause))?;
+    let sidecars = sidecars(&real);
+    Ok(Runsc { path, real, _file: file, identity, version, features, sidecars })
 }
 
 /// `runsc version release-20260817.0` and the OCI version on a second line.
@@ -166,8 +177,7 @@ fn version(text: &str) -> String {
 }
 
 /// They are looked for beside the real file, as runsc itself does by /proc/self/exe.
-fn sidecars(path: &Path) -> Option<PathBuf> {
-    let real = path.canonicalize().ok()?;
+fn sidecars(real: &Path) -> Option<PathBuf> {
     let directory = real.parent()?.join("gvisor-bin");
     directory.is_dir().then_some(directory)
 }

@@ -11,13 +11,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::host::Host;
+use super::host::Known;
+use super::planning::Planners;
 use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::{Bench, Command, Control, Creation, Executed, Input, Life};
+use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Shared};
 use crate::tunnel;
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -28,6 +29,8 @@ const CAPTURE: Kind = Kind(2);
 const FILE: Kind = Kind(4);
 /// The executed programs' kind of key.
 const PROCESS: Kind = Kind(3);
+/// The kind of key of sandboxes that are being planned.
+const PLANNING: Kind = Kind(5);
 /// The watched standard inputs' kind of key.
 const INPUT: Kind = Kind(6);
 /// How many commands are obeyed before the descriptors are looked at again.
@@ -46,16 +49,22 @@ impl Thread {
         reactor: Reactor,
         commands: (Sender<Command>, Receiver<Command>),
         engine: engine::Handle,
-        host: Arc<Host>,
+        host: Arc<Known>,
         budget: Budget,
     ) -> Result<Self> {
         let control = Control::new(commands.0, reactor.waker(), engine.clone(), budget.clone());
+        let way = control.clone();
+        let tell = move |number, plan| {
+            // A control thread that is gone has ended the sandbox.
+            let _ = way.send(Command::Planned(number, Box::new(plan)));
+        };
+        let plan = move |shared: &Shared| host.get().plan(shared);
         let mut body = Loop {
             reactor,
             commands: commands.1,
             engine,
             control: control.clone(),
-            host,
+            planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(tell)),
             budget,
             lives: Slab::new(LIFE),
             captures: Slab::new(CAPTURE),
@@ -108,7 +117,7 @@ struct Loop {
     commands: Receiver<Command>,
     engine: engine::Handle,
     control: Control,
-    host: Arc<Host>,
+    planners: Planners,
     budget: Budget,
     lives: Slab<Life>,
     captures: Slab<CaptureReader>,
@@ -123,7 +132,7 @@ impl Loop {
     fn run(&mut self) {
         let mut wakes = Vec::new();
         let mut busy = false;
-        while !(self.ending && self.numbers.is_empty()) {
+        while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
             if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO), &mut wakes) {
                 log::error!("the control thread's poll failed: {error}");
                 std::thread::sleep(Duration::from_millis(100));
@@ -152,6 +161,7 @@ impl Loop {
         match (key.kind(), wake) {
             (CAPTURE, _) => self.read_capture(key),
             (PROCESS, wake) => self.process(key, wake),
+            (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
             (INPUT, _) => {
                 if let Some(sandbox) = self.inputs.get_mut(key).map(|input| input.sandbox) {
                     self.by_number(sandbox, Life::note_activity);
@@ -198,13 +208,22 @@ impl Loop {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Create(creation) => self.create(*creation),
-            Command::Terminate(number) => self.by_number(number, Life::terminate),
+            Command::Create(creation) if self.ending => creation.fail_as_its_own(shut_down()),
+            Command::Create(creation) => self.planners.begin(&mut self.reactor, *creation),
+            Command::Planned(number, plan) => self.planned(number, *plan),
+            Command::Terminate(number) => {
+                if !self.planners.end(&mut self.reactor, number) {
+                    self.by_number(number, Life::terminate);
+                }
+            }
             Command::Signal(number, signal) => {
                 self.by_number(number, |life, bench| life.signal(bench, signal));
             }
             Command::Usage(number, curious) => {
                 self.by_number(number, |life, bench| life.ask_usage(bench, curious));
+            }
+            Command::Count(number, curious) => {
+                self.by_number(number, |life, bench| life.count(bench, curious));
             }
             Command::Execute { sandbox, number, launch } => {
                 self.by_number(sandbox, |life, bench| life.execute(bench, number, *launch));
@@ -213,10 +232,18 @@ impl Loop {
                 self.by_number(sandbox, |life, bench| life.ask_program(bench, number, what));
             }
             Command::Stop(number, signal, grace) => {
+                // One that is being created has nothing that could end by itself.
+                if self.planners.end(&mut self.reactor, number) {
+                    return;
+                }
                 self.by_number(number, |life, bench| life.stop(bench, signal, grace));
             }
             Command::Drained(number) => self.by_number(number, Life::drained),
-            Command::Probe(number) => self.by_number(number, Life::start_probing),
+            Command::Probe(number) => {
+                if self.planners.keep(number, command).is_some() {
+                    self.by_number(number, Life::start_probing);
+                }
+            }
             Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
             Command::File(running) => self.start_file(*running),
             Command::EndFile(number) => {
@@ -236,7 +263,10 @@ impl Loop {
                 }
             }
             Command::Rules(number, work) => {
-                self.by_number(number, |life, bench| life.work_on_rules(bench, *work));
+                let command = Command::Rules(number, work);
+                if let Some(Command::Rules(_, work)) = self.planners.keep(number, command) {
+                    self.by_number(number, |life, bench| life.work_on_rules(bench, *work));
+                }
             }
             Command::RulesReturned(number, job) => {
                 self.by_number(number, |life, bench| life.rules_returned(bench, job));
@@ -255,6 +285,7 @@ impl Loop {
             }
             Command::Shutdown => {
                 self.ending = true;
+                self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
                 all.into_iter().for_each(|number| self.by_number(number, Life::terminate));
             }
@@ -267,12 +298,17 @@ impl Loop {
         }
     }
 
-    fn create(&mut self, creation: Creation) {
-        let (ending, budget, program) = (self.ending, &self.budget, self.host.program());
-        let begun = creation.begin(|shared, plan| {
-            if ending {
-                return Err(Error::new(Code::Closed, "the runtime was shut down"));
-            }
+    /// A sandbox has been planned: its listeners are opened and its life begins.
+    fn planned(&mut self, number: u64, plan: Result<Plan>) {
+        let Some((creation, meanwhile)) = self.planners.returned(&mut self.reactor, number) else { return };
+        let Some(shared) = creation.shared() else { return };
+        let opened = |plan: Plan| Ok((Doors::open(&shared.config, &plan.means.authority)?, plan));
+        let (doors, plan) = match plan.and_then(opened) {
+            Ok(opened) => opened,
+            Err(error) => return creation.fail(error),
+        };
+        let budget = &self.budget;
+        let begun = creation.begin(|shared| {
             let count = Life::DESCRIPTORS + shared.config.ports().len();
             let permit = budget.acquire(count).ok_or_else(|| {
                 Error::new(
@@ -281,14 +317,13 @@ impl Loop {
                      others",
                 )
             })?;
-            Life::begin(program, Arc::clone(shared), plan, permit)
+            Life::begin(Arc::clone(shared), plan, doors, permit)
         });
-        if let Some(life) = begun {
-            let number = life.shared().number;
-            let key = self.lives.insert(life);
-            self.numbers.insert(number, key);
-            self.with(key, |life, bench| life.watch(bench, key));
-        }
+        let Some(life) = begun else { return };
+        let key = self.lives.insert(life);
+        self.numbers.insert(number, key);
+        self.with(key, |life, bench| life.watch(bench, key));
+        meanwhile.into_iter().for_each(|command| self.obey(command));
     }
 
     fn start_file(&mut self, running: Running) {
@@ -351,6 +386,7 @@ impl Loop {
         let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
+            PLANNING => return self.planners.abandon(&mut self.reactor, key),
             FILE => {
                 let ended = self.files.abandon(&mut self.reactor, key);
                 return self.file_ended(ended);
@@ -371,4 +407,8 @@ impl Loop {
             life.abandon();
         }
     }
+}
+
+fn shut_down() -> Error {
+    Error::new(Code::Closed, "the runtime was shut down")
 }

@@ -1,60 +1,103 @@
 //! What a runtime has of its host: runsc, the keeper's program, the certificate authority.
+//!
+//! Who reads the environment is the caller, at once; who looks at files and asks runsc is whoever plans a sandbox,
+//! since both may hang.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::{getresgid, getresuid};
+use once_cell::sync::OnceCell;
 
 use super::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
-use crate::keeper::Program;
+use crate::keeper::{Origin, Program};
 use crate::net;
 use crate::runsc::doctor::LiveProbe;
 use crate::runsc::find::{Locator, Search};
-use crate::sandbox::{Plan, Shared};
+use crate::runsc::probe::Runsc;
+use crate::sandbox::{Means, Plan, Shared};
 use crate::sys::secure;
 use crate::tunnel::Authority;
 
-/// Read from the environment when the runtime is made, and never again.
+/// By the environment as it was when this was made.
 #[derive(Debug)]
 pub(crate) struct Host {
     locator: Locator,
-    program: Program,
-    authority: Authority,
+    keeper: Origin,
+    /// Made with the first runsc that works, and the same for all sandboxes from then on.
+    means: OnceCell<Arc<Means>>,
+    has_failed: AtomicBool,
     user_namespace: bool,
 }
 
 impl Host {
-    /// Finds what is needed; an unusable runsc is an error here already.
+    /// Reads the environment. What can hang is left to [`Host::find`].
     pub(super) fn new(config: &RuntimeConfig) -> Result<Self> {
         // Nearly everything goes by it, and what fails without it names something else.
         if !Path::new("/proc/self/fd").exists() {
             return Err(Error::new(Code::Host, "/proc is not mounted here: mount -t proc proc /proc"));
         }
-        let locator = locator(config);
-        locator.locate()?;
-        let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from));
         Ok(Self {
-            locator,
-            program: Program::new(keeper.as_deref())?,
-            authority: Authority::new()?,
+            locator: locator(config),
+            keeper: keeper(config),
+            means: OnceCell::new(),
+            has_failed: AtomicBool::new(false),
             user_namespace: config.user_namespace,
         })
     }
 
-    /// The keeper's program.
-    pub(super) fn program(&self) -> &Program {
-        &self.program
+    /// Finds what is needed. runsc is looked at anew each time, so a replaced one is probed again.
+    pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<Means>)> {
+        let means = || {
+            let (program, authority) = (Program::new(&self.keeper)?, Authority::new()?);
+            Ok(Arc::new(Means { program, authority }))
+        };
+        let found = self.locator.locate().and_then(|runsc| Ok((runsc, self.means.get_or_try_init(means)?)));
+        self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
+        found.map(|(runsc, means)| (runsc, Arc::clone(means)))
     }
 
-    /// Plans a sandbox. runsc is looked at anew, so a replaced one is probed again.
-    pub(super) fn plan(&self, shared: &Arc<Shared>) -> Result<Plan> {
+    /// Whether something was missing, and never yet was everything there.
+    fn is_in_vain(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed) && self.means.get().is_none()
+    }
+
+    /// Plans a sandbox.
+    pub(super) fn plan(&self, shared: &Shared) -> Result<Plan> {
         one_user()?;
-        let runsc = self.locator.locate()?;
+        let (runsc, means) = self.find()?;
         let ipv6 = net::host_has_ipv6_route();
-        Plan::new(&shared.id, &shared.config, &runsc, &self.authority, self.user_namespace, ipv6)
+        Plan::new(&shared.id, &shared.config, &runsc, means, self.user_namespace, ipv6)
+    }
+}
+
+/// The host as a runtime knows it now.
+#[derive(Debug)]
+pub(super) struct Known(Mutex<Arc<Host>>);
+
+impl Known {
+    /// This one.
+    pub(super) fn new(host: Host) -> Self {
+        Self(Mutex::new(Arc::new(host)))
+    }
+
+    /// The host, for whoever plans.
+    pub(super) fn get(&self) -> Arc<Host> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the environment again if what it said so far was of no use: who was told that runsc is missing may have
+    /// set a variable since.
+    pub(super) fn renew(&self, config: &RuntimeConfig) -> Result<()> {
+        let mut host = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if host.is_in_vain() {
+            *host = Arc::new(Host::new(config)?);
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +128,11 @@ pub(super) fn locator(config: &RuntimeConfig) -> Locator {
     })
 }
 
+/// Where the keeper's program is to be had.
+pub(super) fn keeper(config: &RuntimeConfig) -> Origin {
+    Origin::new(config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from)))
+}
+
 /// A variable that names programs to run. In a setuid program it is the word of whoever started that, and
 /// counts for nothing (secure_getenv(3)).
 fn environment(name: &str) -> Option<OsString> {
@@ -96,6 +144,5 @@ fn environment(name: &str) -> Option<OsString> {
 
 /// What a keeper can do here: tried by having one make its namespaces, and laying links and rules in them.
 pub(super) fn trial(config: &RuntimeConfig) -> Option<LiveProbe> {
-    let keeper = config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from));
-    Some(super::trial::run(keeper.as_deref(), config.user_namespace))
+    Some(super::trial::run(&keeper(config), config.user_namespace))
 }

@@ -1,23 +1,27 @@
-//! One runtime: two threads, however many sandboxes (and one more for the moment in which one is planned), and
+//! One runtime: two threads, however many sandboxes (and one more for the moments in which some are planned), and
 //! the registry of sandboxes.
 
+mod checking;
 mod control;
 mod host;
+mod planning;
 mod trial;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use checking::Checking;
 use once_cell::sync::OnceCell;
 
 use crate::config::Config;
-use crate::engine::{self, with_signals_blocked};
+use crate::engine;
 use crate::error::{Code, Context, Error, Result};
+use crate::event::Queue;
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::{doctor, report::Report};
-use crate::sandbox::{Command, Control, Creation, Plan, Sandbox, Shared, State, WeakSandbox};
+use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
 use crate::sys::limits;
 
 /// Descriptors that are left to the host, whatever its limit.
@@ -54,7 +58,7 @@ struct Inner {
     control: Mutex<Option<control::Thread>>,
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
-    host: Arc<host::Host>,
+    host: Arc<host::Known>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -79,7 +83,13 @@ static DEFAULT: OnceCell<Runtime> = OnceCell::new();
 impl Runtime {
     /// Makes a runtime: finds runsc, starts the two threads.
     pub fn new(config: &RuntimeConfig) -> Result<Self> {
-        let host = Arc::new(host::Host::new(config)?);
+        let host = host::Host::new(config)?;
+        host.find()?;
+        Self::start(host)
+    }
+
+    fn start(host: host::Host) -> Result<Self> {
+        let host = Arc::new(host::Known::new(host));
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
@@ -95,15 +105,24 @@ impl Runtime {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The process's default runtime, made on first use and never ended.
+    /// The process's default runtime, made on first use and never ended. Doesn't wait for runsc to be found: what is
+    /// wrong with that is told by each sandbox that is created, until it is put right.
     pub fn shared() -> Result<Self> {
-        DEFAULT.get_or_try_init(|| Self::new(&RuntimeConfig::default())).cloned()
+        let config = RuntimeConfig::default();
+        let runtime = DEFAULT.get_or_try_init(|| Self::start(host::Host::new(&config)?))?;
+        runtime.inner.host.renew(&config)?;
+        Ok(runtime.clone())
     }
 
     /// Checks everything the library needs of this host. Needs no runtime.
     pub fn check(config: &RuntimeConfig) -> Report {
         let runsc = host::locator(config).locate();
         doctor::examine(runsc.as_deref(), host::trial(config))
+    }
+
+    /// Begins that check and returns at once; the end of it is an event (`Checked`) with this cookie.
+    pub fn check_begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<Checking> {
+        Checking::begin(config, queue, cookie)
     }
 
     /// Creates a sandbox and waits until its program was started.
@@ -113,29 +132,16 @@ impl Runtime {
         Ok(sandbox)
     }
 
-    /// Begins to create a sandbox; the end of it is an event (`Started` or `Failed`).
+    /// Begins to create a sandbox and returns at once; the end of it is an event (`Started` or `Failed`). Errors of
+    /// this call are what needs no look at the host: a bad config, a name that is taken.
     pub fn create_begin(&self, config: &Config) -> Result<Sandbox> {
         config.check()?;
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
         let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
         self.register(&sandbox)?;
-        let plan = self.plan(&shared)?;
-        self.inner.way.send(Command::Create(Box::new(Creation::new(shared, plan))))?;
+        self.inner.way.send(Command::Create(Box::new(Creation::new(shared))))?;
         Ok(sandbox)
-    }
-
-    /// Plans a sandbox: not in the control thread, since a mount that hangs must hang its own creator only, and
-    /// not on the caller's stack, which may be small.
-    fn plan(&self, shared: &Arc<Shared>) -> Result<Plan> {
-        std::thread::scope(|scope| {
-            let work = || self.inner.host.plan(shared);
-            let planner = with_signals_blocked(|| {
-                std::thread::Builder::new().name("sbx-plan".to_owned()).spawn_scoped(scope, work)
-            })?;
-            let planner = planner.context("start a thread to plan the sandbox")?;
-            planner.join().map_err(|_| Error::new(Code::Panic, "planning the sandbox panicked: a bug"))?
-        })
     }
 
     /// Puts a sandbox on the list, if its name is free.

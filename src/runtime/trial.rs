@@ -2,12 +2,11 @@
 //! started, and all of it is gone with the keeper.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
-use crate::keeper::{Keeper, Program};
+use crate::keeper::{Keeper, Origin, Program};
 use crate::net::refusals::Refusals;
 use crate::net::topology;
 use crate::runsc::doctor::LiveProbe;
@@ -17,7 +16,7 @@ use crate::sys::wait::readable;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries everything in the order in which a sandbox's start does; what comes after a failure is not tried.
-pub(super) fn run(keeper: Option<&Path>, user_namespace: bool) -> LiveProbe {
+pub(super) fn run(keeper: &Origin, user_namespace: bool) -> LiveProbe {
     let mut found = LiveProbe::default();
     let program = Program::new(keeper);
     found.memfd_exec = Some(outcome(&program));

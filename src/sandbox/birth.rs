@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::doors::Doors;
 use super::life::{Bench, Cause, Life, PROGRAM, Phase, register};
-use super::plan::{self, Plan};
+use super::plan;
 use super::shared::Facts;
 use super::{State, trouble};
 use crate::config::PortKind;
@@ -64,7 +65,7 @@ impl Life {
         self.gateway.filter = Some((filter_g, log_g));
         self.prepared.links = true;
         let ipv6 = plan.topology.ipv6;
-        self.ask_for_relays(ipv6)?;
+        self.ask_for_relays(bench, ipv6);
         self.boot(bench)
     }
 
@@ -73,10 +74,15 @@ impl Life {
         if self.phase != Phase::Preparing || !self.prepared.is_complete() {
             return Ok(());
         }
-        let (Some(plan), Some(key)) = (self.plan.take(), self.key) else { return Ok(()) };
         let (ours, theirs) =
             channel::pair().map_err(|error| Error::system("a socket pair for init", &error))?;
-        self.keeper.ask(&ToKeeper::Run { arguments: plan.arguments.clone() }, vec![theirs])?;
+        let Some(arguments) = self.plan.as_ref().map(|plan| plan.arguments.clone()) else { return Ok(()) };
+        self.ask_keeper(bench, &ToKeeper::Run { arguments }, vec![theirs]);
+        if self.phase != Phase::Preparing {
+            // The keeper has failed meanwhile, and has said why.
+            return Ok(());
+        }
+        let (Some(plan), Some(key)) = (self.plan.take(), self.key) else { return Ok(()) };
         register(bench.reactor, ours.as_fd(), key, Lane::Back)?;
         self.init = Some(Init::new(ours));
         self.phase = Phase::Booting;
@@ -144,8 +150,8 @@ impl Life {
     fn running(&mut self, bench: &mut Bench<'_>) -> Result<()> {
         let Some(mut plan) = self.plan.take() else { return Ok(()) };
         plan::wipe(&mut plan.start);
-        if plan.network {
-            self.attach(bench, *plan)?;
+        if let Some(doors) = self.doors.take().filter(|_| plan.network) {
+            self.attach(bench, doors)?;
         }
         self.phase = Phase::Running;
         let now = Instant::now();
@@ -164,13 +170,13 @@ impl Life {
     }
 
     /// Hands the sandbox and its listeners to the engine.
-    fn attach(&mut self, bench: &mut Bench<'_>, plan: Plan) -> Result<()> {
+    fn attach(&mut self, bench: &mut Bench<'_>, doors: Doors) -> Result<()> {
         let key = self.shared.number;
         let counters = Arc::clone(&self.shared.counters);
         bench.engine.send(engine::Command::AddSandbox { key, settings: Settings::default(), counters })?;
         let allowed = self.shared.config.inbound_cidr_allowlist();
-        for listening in plan.listeners {
-            let security = match (listening.kind, &plan.identity) {
+        for listening in doors.listeners {
+            let security = match (listening.kind, &doors.identity) {
                 (PortKind::Unencrypted, _) => Security::Plain,
                 (kind, Some(identity)) => Security::Tls(identity.server_config(kind == PortKind::H2)?),
                 (_, None) => {

@@ -22,12 +22,16 @@ use crate::tunnel;
 pub(crate) enum Command {
     /// Create a sandbox.
     Create(Box<Creation>),
+    /// The sandbox of that number has been planned, or can't be.
+    Planned(u64, Box<Result<Plan>>),
     /// End the sandbox of that number, if it has not ended.
     Terminate(u64),
     /// Send its program a signal.
     Signal(u64, i32),
     /// Find out what it uses; the answer goes to whoever waits for it.
     Usage(u64, SyncSender<()>),
+    /// Find out how many processes there are in it; the answer goes to whoever waits for it.
+    Count(u64, SyncSender<Option<u32>>),
     /// Execute a program in it.
     Execute {
         /// The sandbox.
@@ -74,37 +78,51 @@ pub(crate) enum Command {
 /// A sandbox to be created. Whoever drops it before that was begun (a control thread that ends, a channel whose
 /// receiver is gone, a panic) has told its waiters by that: no creation is ever lost.
 #[derive(Debug)]
-pub(crate) struct Creation {
-    shared: Option<Arc<Shared>>,
-    plan: Option<Plan>,
-}
+pub(crate) struct Creation(Option<Arc<Shared>>);
 
 impl Creation {
-    /// Of this sandbox, by this plan.
-    pub(crate) fn new(shared: Arc<Shared>, plan: Plan) -> Self {
-        Self { shared: Some(shared), plan: Some(plan) }
+    /// Of this sandbox.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(Some(shared))
+    }
+
+    /// The sandbox, as long as it is neither begun nor given up.
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.0.as_ref()
     }
 
     /// Begins it with `begin`. A failure is told.
-    pub(crate) fn begin<T>(mut self, begin: impl FnOnce(&Arc<Shared>, Plan) -> Result<T>) -> Option<T> {
-        let (shared, plan) = self.shared.clone().zip(self.plan.take())?;
-        match begin(&shared, plan) {
+    pub(crate) fn begin<T>(mut self, begin: impl FnOnce(&Arc<Shared>) -> Result<T>) -> Option<T> {
+        match begin(self.0.as_ref()?) {
             Ok(begun) => {
-                self.shared = None;
+                self.0 = None;
                 Some(begun)
             }
             Err(error) => {
-                self.shared = None;
-                shared.fail(error.context(format!("sandbox {}", shared.id)));
+                self.fail_as_its_own(error);
                 None
             }
+        }
+    }
+
+    /// It can't be: that is told, in the words of whoever found it.
+    pub(crate) fn fail(mut self, error: Error) {
+        if let Some(shared) = self.0.take() {
+            shared.fail(error);
+        }
+    }
+
+    /// It can't be: that is told, with the sandbox's name.
+    pub(crate) fn fail_as_its_own(mut self, error: Error) {
+        if let Some(shared) = self.0.take() {
+            shared.fail(error.context(format!("sandbox {}", shared.id)));
         }
     }
 }
 
 impl Drop for Creation {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
+        if let Some(shared) = self.0.take() {
             shared
                 .fail(Error::new(Code::Closed, format!("sandbox {}: the runtime was shut down", shared.id)));
         }

@@ -89,7 +89,9 @@ impl Life {
         if let Some(mut plan) = self.plan.take() {
             plan::wipe(&mut plan.start);
         }
+        self.doors = None;
         self.loopbacks.clear();
+        self.counting = None;
         self.set_deadline(bench, GRACE);
         self.stop_probing(bench);
         self.stop_minding_idleness(bench);

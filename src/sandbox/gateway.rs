@@ -74,19 +74,18 @@ fn count(kind: SocketKind) -> u32 {
 
 impl Life {
     /// Asks for the relays' sockets, which the keeper makes while it prepares the rest.
-    pub(super) fn ask_for_relays(&mut self, ipv6: bool) -> Result<()> {
+    pub(super) fn ask_for_relays(&mut self, bench: &mut Bench<'_>, ipv6: bool) {
         for kind in wanted(ipv6) {
             self.gateway.missing += 1;
             let (count, purpose) = (count(kind), Purpose::Relays as u32);
-            self.keeper.ask(&ToKeeper::Sockets { kind, count, purpose }, vec![])?;
+            self.ask_keeper(bench, &ToKeeper::Sockets { kind, count, purpose }, vec![]);
         }
         let services = u32::try_from(self.shared.config.host_services().len()).unwrap_or(0);
         if services > 0 {
             self.gateway.missing += 1;
             let (kind, purpose) = (SocketKind::default(), Purpose::Services as u32);
-            self.keeper.ask(&ToKeeper::Sockets { kind, count: services, purpose }, vec![])?;
+            self.ask_keeper(bench, &ToKeeper::Sockets { kind, count: services, purpose }, vec![]);
         }
-        Ok(())
     }
 
     /// Sockets of G have come from the keeper.

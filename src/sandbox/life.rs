@@ -17,6 +17,8 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::change::Changes;
+use super::count::Counting;
+use super::doors::Doors;
 use super::exec::{Execs, Executed};
 use super::gateway::{Gateway, Purpose};
 use super::idle::{Idle, Input};
@@ -30,9 +32,9 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
 use crate::files::{Ended, Running};
+use crate::keeper::Keeper;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
-use crate::keeper::{Keeper, Program};
 use crate::process::{CaptureReader, Init};
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, Slab, TimerId};
 
@@ -113,6 +115,7 @@ pub(crate) struct Life {
     pub(super) key: Option<Key>,
     pub(super) shared: Arc<Shared>,
     pub(super) plan: Option<Box<Plan>>,
+    pub(super) doors: Option<Doors>,
     pub(super) phase: Phase,
     pub(super) prepared: Prepared,
     pub(super) cause: Option<Cause>,
@@ -134,6 +137,7 @@ pub(crate) struct Life {
     pub(super) removals: u32,
     /// Who waits for what the keeper says of its usage.
     pub(super) curious: Vec<SyncSender<()>>,
+    pub(super) counting: Option<Counting>,
     pub(super) execs: Execs,
     pub(super) idle: Idle,
     /// Operations on files that go on, and are use of the sandbox.
@@ -155,13 +159,8 @@ impl Life {
     pub(crate) const DESCRIPTORS: usize = 18;
 
     /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
-    pub(crate) fn begin(
-        program: &Program,
-        shared: Arc<Shared>,
-        mut plan: Plan,
-        permit: Permit,
-    ) -> Result<Self> {
-        let mut keeper = Keeper::start(program)?;
+    pub(crate) fn begin(shared: Arc<Shared>, mut plan: Plan, doors: Doors, permit: Permit) -> Result<Self> {
+        let mut keeper = Keeper::start(&plan.means.program)?;
         let setup = mem::take(&mut plan.setup);
         let mut groups = mem::take(&mut plan.groups);
         let parents = mem::take(&mut groups.parents);
@@ -169,12 +168,13 @@ impl Life {
             // It is ending already, and its channel tells why.
             log::debug!("sandbox {}: {error}", shared.id);
         }
-        shared.update(|facts| facts.tunnels = Some(plan.tunnels.clone()));
+        shared.update(|facts| facts.tunnels = Some(doors.tunnels.clone()));
         Ok(Self {
             key: None,
             phase: Phase::Preparing,
             prepared: Prepared { links: !plan.network, files: false, relays: !plan.network },
             plan: Some(Box::new(plan)),
+            doors: Some(doors),
             shared,
             cause: None,
             keeper,
@@ -190,6 +190,7 @@ impl Life {
             groups,
             removals: 0,
             curious: Vec::new(),
+            counting: None,
             execs: Execs::default(),
             idle: Idle::default(),
             files: 0,
@@ -368,6 +369,7 @@ impl Life {
             (Phase::Running, FromInit::NotStarted { id, .. }) => self.probed(bench, id, false),
             (Phase::Running, FromInit::Probed { ticket, errno }) => self.probed(bench, ticket, errno == 0),
             (Phase::Running, FromInit::Connected { ticket, errno }) => self.connected(bench, ticket, errno),
+            (Phase::Running, FromInit::Counted { ticket, processes }) => self.counted(ticket, processes),
             // Whatever else init says at whatever time means nothing.
             _ => {}
         }

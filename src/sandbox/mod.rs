@@ -3,7 +3,9 @@
 mod birth;
 mod change;
 mod control;
+mod count;
 mod death;
+mod doors;
 mod exec;
 mod exit;
 mod gateway;
@@ -25,12 +27,13 @@ use std::time::Duration;
 
 pub(crate) use change::Told;
 pub(crate) use control::{Command, Control, Creation};
+pub(crate) use doors::Doors;
 pub(crate) use exec::Executed;
 pub use exec::Process;
 pub use exit::{Exit, ExitReason};
 pub(crate) use idle::Input;
 pub(crate) use life::{Bench, Life};
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Means, Plan};
 pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 

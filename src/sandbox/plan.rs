@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::TcpListener;
-
 use crate::cgroup::{self, Groups};
-use crate::config::{self, Config, LimitMode, Mount, Port, PortKind, Probe, Stdio};
+use crate::config::{self, Config, LimitMode, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
+use crate::keeper::Program;
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{sysctl, topology};
@@ -20,7 +20,7 @@ use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
 use crate::runsc::rootfs;
 use crate::sys::channel::wipe as wipe_bytes;
-use crate::tunnel::{Authority, Identity, Tunnel, TunnelMap, listen};
+use crate::tunnel::Authority;
 
 /// The pause between two questions if no probe is configured.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -44,32 +44,27 @@ pub(crate) struct Plan {
     pub(crate) start: Start,
     /// The program's streams.
     pub(crate) stdio: [Stdio; 3],
-    /// The tunnels' listeners, open already: a taken port is an error before anything is started.
-    pub(crate) listeners: Vec<Listening>,
-    /// What encrypted tunnels prove themselves with.
-    pub(crate) identity: Option<Identity>,
-    /// What the host is told of the tunnels.
-    pub(crate) tunnels: TunnelMap,
+    /// What the runtime starts it with.
+    pub(crate) means: Arc<Means>,
 }
 
-/// A listener and what it is for.
+/// What a runtime starts its sandboxes with.
 #[derive(Debug)]
-pub(crate) struct Listening {
-    /// The port inside.
-    pub(crate) container_port: u16,
-    /// With or without TLS.
-    pub(crate) kind: PortKind,
-    /// Bound and listening.
-    pub(crate) listener: TcpListener,
+pub(crate) struct Means {
+    /// The keeper's program.
+    pub(crate) program: Program,
+    /// What vouches for encrypted tunnels.
+    pub(crate) authority: Authority,
 }
 
 impl Plan {
-    /// Plans a sandbox. Opens its listeners and looks at the host's files; starts nothing.
+    /// Plans a sandbox. Looks at the host's files, which may hang; opens nothing that another could miss, and starts
+    /// nothing.
     pub(crate) fn new(
         id: &SandboxId,
         config: &Config,
         runsc: &Runsc,
-        authority: &Authority,
+        means: Arc<Means>,
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
@@ -103,7 +98,7 @@ impl Plan {
             network,
             only_namespaces: false,
             sysctls: if network { gateway_settings() } else { Vec::new() },
-            runsc: runsc.path().as_os_str().as_bytes().to_vec(),
+            runsc: runsc.real_path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
@@ -112,9 +107,6 @@ impl Plan {
             watched_memory: 0,
         };
         let groups = limits(id, config, &mut setup)?;
-        let listeners = open_listeners(config)?;
-        let identity = tls_identity(config, authority)?;
-        let tunnels = tunnel_map(&listeners, identity.as_ref())?;
         Ok(Self {
             network,
             setup,
@@ -123,9 +115,7 @@ impl Plan {
             topology: topology::Plan { mtu: config.mtu(), ipv6 },
             start: start(config),
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
-            listeners,
-            identity,
-            tunnels,
+            means,
         })
     }
 }
@@ -249,38 +239,4 @@ fn check_mounts(config: &Config, entries: &[rootfs::Entry]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn open_listeners(config: &Config) -> Result<Vec<Listening>> {
-    let open = |port: &Port| {
-        let container_port = port.container_port();
-        let listener = listen(port.listen()).map_err(|error| {
-            error.context(format!("the tunnel of port {container_port} at {}", port.listen()))
-        })?;
-        Ok(Listening { container_port, kind: port.kind(), listener })
-    };
-    config.ports().iter().map(open).collect()
-}
-
-fn tls_identity(config: &Config, authority: &Authority) -> Result<Option<Identity>> {
-    if config.ports().iter().all(|port| port.kind() == PortKind::Unencrypted) {
-        return Ok(None);
-    }
-    match config.certificate() {
-        Some(certificate) => Identity::of_host(certificate.key(), certificate.chain_pem()).map(Some),
-        None => authority.issue(config.tls_names()).map(Some),
-    }
-}
-
-fn tunnel_map(listeners: &[Listening], identity: Option<&Identity>) -> Result<TunnelMap> {
-    let tunnel = |listening: &Listening| {
-        let address = listening
-            .listener
-            .local_addr()
-            .map_err(|cause| Error::system("the address of a tunnel's listener", &cause))?;
-        Ok(Tunnel::new(listening.container_port, listening.kind, address, None))
-    };
-    let tunnels = listeners.iter().map(tunnel).collect::<Result<Vec<_>>>()?;
-    let ca = identity.map(|identity| identity.ca_pem().to_owned());
-    Ok(TunnelMap::new(tunnels, ca, identity.map(|identity| identity.pin().to_owned())))
 }

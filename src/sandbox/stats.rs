@@ -4,14 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::count::PATIENCE;
 use super::life::{Bench, Life};
 use super::{Command, Sandbox, State};
 use crate::error::Result;
 use crate::keeper::wire::keeper::{Request, Usage};
 
-/// How long the keeper's answer is waited for. It takes a tenth of a millisecond where nothing is wrong; a
-/// caller that asked for numbers is better off without them than held up.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// The most callers that wait for one answer.
 const CURIOUS: usize = 1024;
 
@@ -27,7 +25,7 @@ pub struct Stats {
     pub memory: Option<u64>,
     /// The most memory it ever had.
     pub memory_peak: Option<u64>,
-    /// Processes inside.
+    /// Processes inside, without the library's own. The sandbox's word: init counts them.
     pub processes: Option<u32>,
     /// Connections through its tunnels that are open now.
     pub tunnel_connections: u32,
@@ -56,14 +54,7 @@ pub struct Stats {
 impl Sandbox {
     /// What it uses and has done; of an ended one, what it had used. The kernel is asked anew each time.
     pub fn stats(&self) -> Result<Stats> {
-        if self.state() == State::Running {
-            let (told, answer) = sync_channel(1);
-            let asked = self.handle.control.send(Command::Usage(self.shared().number, told));
-            // Whoever can't be asked or doesn't answer is ending: what is known already has to do.
-            if asked.is_ok() {
-                let _ = answer.recv_timeout(PATIENCE);
-            }
-        }
+        let processes = if self.state() == State::Running { self.ask() } else { None };
         let shared = self.shared();
         let (uptime, usage) = {
             let facts = shared.facts();
@@ -77,7 +68,7 @@ impl Sandbox {
             cpu: usage.cpu_us.map(Duration::from_micros),
             memory: usage.memory,
             memory_peak: usage.memory_peak,
-            processes: None,
+            processes,
             tunnel_connections: u32::try_from(counters.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
             tunnel_connections_total: counters.total.load(Ordering::Relaxed),
             tunnel_bytes_in: counters.bytes_in.load(Ordering::Relaxed),
@@ -90,6 +81,19 @@ impl Sandbox {
             dns_queries: egress.questions.load(Ordering::Relaxed),
             dns_refused: egress.refused_names.load(Ordering::Relaxed),
         })
+    }
+
+    /// Has the keeper say what the sandbox uses, and init how many processes there are. Both take a fraction of a
+    /// millisecond where nothing is wrong; a caller that asked for numbers is better off without them than held up.
+    fn ask(&self) -> Option<u32> {
+        let until = Instant::now() + PATIENCE;
+        let ((used, usage), (counted, count)) = (sync_channel(1), sync_channel(1));
+        let number = self.shared().number;
+        // Who can't be asked or doesn't answer is ending: what is known already has to do.
+        self.handle.control.send(Command::Usage(number, used)).ok()?;
+        self.handle.control.send(Command::Count(number, counted)).ok()?;
+        let _ = usage.recv_timeout(PATIENCE);
+        count.recv_timeout(until.saturating_duration_since(Instant::now())).ok().flatten()
     }
 }
 

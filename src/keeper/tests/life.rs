@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::{Keeper, PATIENCE, Program, Request, Sandbox, host_view, runsc, setup};
+use super::{Keeper, Origin, PATIENCE, Program, Request, Sandbox, host_view, runsc, setup};
 use crate::sys::channel;
 
 /// Set for the program that plays the host.
@@ -87,7 +87,7 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
     let Some(whole) = Sandbox::start(true) else { return };
     let longest = begin.elapsed();
     whole.end();
-    let program = Program::new(None).unwrap();
+    let program = Program::new(&Origin::new(None)).unwrap();
     let mut random = TestRunner::default();
     for round in 0..100 {
         let name = format!("killed-{}-{round}", std::process::id());

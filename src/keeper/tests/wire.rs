@@ -67,7 +67,7 @@ fn file_task() -> impl Strategy<Value = files::Task> {
 }
 
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
-    use init::Request::{Connect, EndFile, File, Probe, Resize, Signal, Start};
+    use init::Request::{Connect, Count, EndFile, File, Probe, Resize, Signal, Start};
     prop_oneof![
         start().prop_map(|start| Start(Box::new(start))),
         any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
@@ -76,11 +76,12 @@ pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
         (any::<u32>(), window()).prop_map(|(id, window)| Resize { id, window }),
         (any::<u32>(), file_task()).prop_map(|(ticket, task)| File { ticket, task: Box::new(task) }),
         any::<u32>().prop_map(|ticket| EndFile { ticket }),
+        any::<u32>().prop_map(|ticket| Count { ticket }),
     ]
 }
 
 fn from_init() -> impl Strategy<Value = init::Reply> {
-    use init::Reply::{Connected, Exited, Hello, NotStarted, Probed, Started};
+    use init::Reply::{Connected, Counted, Exited, Hello, NotStarted, Probed, Started};
     prop_oneof![
         Just(Hello),
         any::<u32>().prop_map(|id| Started { id }),
@@ -88,6 +89,7 @@ fn from_init() -> impl Strategy<Value = init::Reply> {
         any::<(u32, i32)>().prop_map(|(id, status)| Exited { id, status }),
         any::<(u32, i32)>().prop_map(|(ticket, errno)| Connected { ticket, errno }),
         any::<(u32, i32)>().prop_map(|(ticket, errno)| Probed { ticket, errno }),
+        any::<(u32, Option<u64>)>().prop_map(|(ticket, processes)| Counted { ticket, processes }),
     ]
 }
 

@@ -124,6 +124,8 @@ pub(crate) enum Request {
     /// Does anything accept connections on this port, on 127.0.0.1 or the sandbox's address?
     /// Answered by `Probed`.
     Probe { ticket: u32, port: u16 },
+    /// How many processes are there? Answered by `Counted`.
+    Count { ticket: u32 },
     /// A program's terminal has another size now; its foreground processes are told (SIGWINCH).
     Resize { id: u32, window: Window },
     /// Have a helper do something to files. With the helper's end of the socket for the outcome, and of the
@@ -148,6 +150,8 @@ pub(crate) enum Reply {
     Connected { ticket: u32, errno: i32 },
     /// The answer to `Probe`: 0, or the reason against it.
     Probed { ticket: u32, errno: i32 },
+    /// The answer to `Count`, if there is one.
+    Counted { ticket: u32, processes: Option<u64> },
 }
 
 impl Request {
@@ -176,6 +180,7 @@ impl Request {
             Self::Connect { ticket, port } => Writer::of(2).number(*ticket).number(u32::from(*port)).done(),
             Self::Probe { ticket, port } => Writer::of(3).number(*ticket).number(u32::from(*port)).done(),
             Self::Resize { id, window } => window.put(Writer::of(4).number(*id)).done(),
+            Self::Count { ticket } => Writer::of(5).number(*ticket).done(),
             Self::File { ticket, task } => task.put(Writer::of(16).number(*ticket)).done(),
             Self::EndFile { ticket } => Writer::of(17).number(*ticket).done(),
         }
@@ -204,6 +209,7 @@ impl Request {
             2 => Self::Connect { ticket: reader.number()?, port: short(&mut reader)? },
             3 => Self::Probe { ticket: reader.number()?, port: short(&mut reader)? },
             4 => Self::Resize { id: reader.number()?, window: Window::get(&mut reader)? },
+            5 => Self::Count { ticket: reader.number()? },
             16 => Self::File { ticket: reader.number()?, task: Box::new(files::Task::take(&mut reader)?) },
             17 => Self::EndFile { ticket: reader.number()? },
             _ => return Err(Malformed),
@@ -238,6 +244,7 @@ impl Reply {
             Self::Exited { id, status } => Writer::of(3).number(*id).signed(*status).done(),
             Self::Connected { ticket, errno } => Writer::of(4).number(*ticket).signed(*errno).done(),
             Self::Probed { ticket, errno } => Writer::of(5).number(*ticket).signed(*errno).done(),
+            Self::Counted { ticket, processes } => Writer::of(6).number(*ticket).maybe(*processes).done(),
         }
     }
 
@@ -255,6 +262,7 @@ impl Reply {
             3 => Self::Exited { id: reader.number()?, status: reader.signed()? },
             4 => Self::Connected { ticket: reader.number()?, errno: reader.signed()? },
             5 => Self::Probed { ticket: reader.number()?, errno: reader.signed()? },
+            6 => Self::Counted { ticket: reader.number()?, processes: reader.maybe()? },
             _ => return Err(Malformed),
         };
         reader.end(reply)

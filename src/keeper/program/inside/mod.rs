@@ -2,9 +2,10 @@
 //!
 //! It is started by runsc with its channel to the library as descriptor 3, starts programs with the standard
 //! streams that come with the request or on a terminal of their own, reaps, forwards signals, reports statuses,
-//! probes ports, and relays to servers that listen on 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can
+//! counts processes, probes ports, and relays to servers that listen on 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can
 //! harm its own sandbox only.
 
+mod count;
 mod events;
 mod files;
 mod probe;
@@ -152,6 +153,7 @@ impl Init {
             }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
+            Request::Count { ticket } => Some(Reply::Counted { ticket, processes: count::processes() }),
             Request::Resize { id, window } => {
                 self.terminals.resize(id, window);
                 None

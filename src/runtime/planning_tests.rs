@@ -1,0 +1,207 @@
+//! Sandboxes whose planning hangs, fails, or is no longer wanted.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Condvar, Mutex};
+
+use super::*;
+use crate::config::Config;
+use crate::reactor::Wake;
+use crate::runsc::command::SandboxId;
+use crate::sandbox::State;
+
+/// What hangs waits here.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    /// How many plan now, and the most that ever did.
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Gate {
+    /// Plans as the sandbox's name says; each is a failure in the end, since nothing is to be started here.
+    fn plan(&self, shared: &Shared) -> Result<Plan> {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        match shared.config.name() {
+            Some("hangs") => {
+                drop(self.opened.wait_while(self.is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+            }
+            Some("panics") => panic!("as it was asked to"),
+            _ => {}
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        Err(Error::invalid("it was planned"))
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+/// A control thread that only plans.
+struct Rig {
+    reactor: Reactor,
+    planners: Planners,
+    told: Receiver<(u64, Result<Plan>)>,
+    gate: Arc<Gate>,
+    next: u64,
+    /// What came back with sandboxes that were planned.
+    kept: Vec<Command>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let reactor = Reactor::new().unwrap();
+        let (gate, (sender, told)) = (Arc::new(Gate::default()), channel());
+        let (planning, waker) = (Arc::clone(&gate), reactor.waker());
+        let tell = move |number, plan| {
+            let _ = sender.send((number, plan));
+            waker.wake().unwrap();
+        };
+        let plan = Arc::new(move |shared: &Shared| planning.plan(shared));
+        let planners = Planners::new(Kind(1), plan, Arc::new(tell));
+        Self { reactor, planners, told, gate, next: 0, kept: Vec::new() }
+    }
+
+    fn begin(&mut self, name: &str) -> Arc<Shared> {
+        let mut config = Config::new();
+        config.set_name(name).unwrap();
+        self.next += 1;
+        let shared = Arc::new(Shared::new(self.next, SandboxId::random().unwrap(), config).unwrap());
+        self.planners.begin(&mut self.reactor, Creation::new(Arc::clone(&shared)));
+        shared
+    }
+
+    fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let begin = Instant::now();
+        let mut wakes = Vec::new();
+        while !holds(self) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            self.reactor.turn(Some(Duration::from_millis(100)), &mut wakes).unwrap();
+            for wake in wakes.drain(..) {
+                if let Wake::Timer(key) = wake {
+                    self.planners.timer(&mut self.reactor, key);
+                }
+            }
+            while let Ok((number, plan)) = self.told.try_recv() {
+                if let Some((creation, kept)) = self.planners.returned(&mut self.reactor, number) {
+                    creation.fail(plan.unwrap_err());
+                    self.kept.extend(kept);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, shared: &Shared) {
+        assert!(self.planners.end(&mut self.reactor, shared.number));
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.gate.open();
+    }
+}
+
+fn has_ended(shared: &Arc<Shared>) -> bool {
+    shared.facts().state == State::Ended
+}
+
+fn failure(shared: &Shared) -> (Code, String) {
+    let failure = shared.facts().failure.clone().unwrap();
+    (failure.code(), failure.message().to_owned())
+}
+
+#[test]
+fn a_burst_of_creations_is_no_burst_of_threads() {
+    let mut rig = Rig::new();
+    let all: Vec<_> = (0..200).map(|_| rig.begin("good")).collect();
+    rig.until("all are planned", |_| all.iter().all(has_ended));
+    // In the words of whoever planned, as if that had been the call itself.
+    assert!(all.iter().all(|shared| failure(shared) == (Code::Invalid, "it was planned".to_owned())));
+    assert!(rig.planners.are_idle());
+    // One; but on a machine that is busy a thread may be late.
+    assert!(rig.gate.most.load(Ordering::SeqCst) < 10);
+}
+
+#[test]
+fn one_that_hangs_holds_up_no_other() {
+    let mut rig = Rig::new();
+    let hung = rig.begin("hangs");
+    let all: Vec<_> = (0..20).map(|_| rig.begin("good")).collect();
+    rig.until("the others are planned", |_| all.iter().all(has_ended));
+    assert_eq!(hung.facts().state, State::Starting);
+    rig.gate.open();
+    rig.until("it is planned at last", |_| has_ended(&hung));
+    assert_eq!(failure(&hung).0, Code::Invalid);
+}
+
+#[test]
+fn there_is_a_bound_to_those_that_hang() {
+    let mut rig = Rig::new();
+    let all: Vec<_> = (0..MOST * 2).map(|_| rig.begin("hangs")).collect();
+    rig.until("as many as may hang do", |rig| rig.gate.inside.load(Ordering::SeqCst) == MOST);
+    // All are ended: those without a thread and those whose thread is stuck. The threads stay, and no other begins.
+    all.iter().for_each(|shared| rig.end(shared));
+    rig.until("all have ended", |_| all.iter().all(has_ended));
+    let late = rig.begin("good");
+    rig.until("the last is stuck", |rig| rig.planners.left == MOST);
+    assert_eq!(late.facts().state, State::Starting);
+    rig.gate.open();
+    rig.until("there is room again", |_| has_ended(&late));
+    assert_eq!(rig.gate.most.load(Ordering::SeqCst), MOST);
+    rig.until("no thread is left", |rig| rig.planners.left == 0);
+}
+
+#[test]
+fn one_that_is_not_wanted_any_more_is_told_at_once_and_its_plan_thrown_away() {
+    let mut rig = Rig::new();
+    let (hung, waits) = (rig.begin("hangs"), rig.begin("good"));
+    rig.end(&waits);
+    assert!(has_ended(&waits), "it had no thread yet");
+    rig.end(&hung);
+    rig.until("its thread is stuck", |_| has_ended(&hung));
+    let (code, text) = failure(&hung);
+    assert_eq!(code, Code::Closed);
+    assert!(
+        text.contains(hung.id.as_str()) && text.contains("ended before its program was started"),
+        "{text}"
+    );
+    assert!(rig.planners.are_idle());
+    rig.gate.open();
+    rig.until("its thread has come back", |rig| rig.planners.left == 0);
+    assert_eq!(failure(&hung), (code, text));
+}
+
+#[test]
+fn a_thread_that_panics_is_an_error() {
+    let mut rig = Rig::new();
+    let shared = rig.begin("panics");
+    rig.until("it is told", |_| has_ended(&shared));
+    assert_eq!(failure(&shared).0, Code::Panic);
+}
+
+#[test]
+fn what_is_asked_of_it_meanwhile_is_kept() {
+    let mut rig = Rig::new();
+    let (hung, good) = (rig.begin("hangs"), rig.begin("good"));
+    for shared in [&hung, &good] {
+        assert!(rig.planners.keep(shared.number, Command::Probe(shared.number)).is_none());
+    }
+    assert!(rig.planners.keep(77, Command::Probe(77)).is_some());
+    rig.until("one is planned", |_| has_ended(&good));
+    assert!(matches!(rig.kept[..], [Command::Probe(number)] if number == good.number));
+}
+
+#[test]
+fn who_drops_it_tells_everybody() {
+    let mut rig = Rig::new();
+    let all = [rig.begin("hangs"), rig.begin("good")];
+    rig.gate.open();
+    drop(rig);
+    assert!(all.iter().all(has_ended));
+}

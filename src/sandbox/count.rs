@@ -1,0 +1,53 @@
+//! How many processes there are in a sandbox: init is asked. What it says is the sandbox's word.
+
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use super::life::{Bench, Life};
+use crate::keeper::wire::init::Request;
+
+/// How long an answer is waited for; then the question is asked anew.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// The most callers that wait for one answer.
+const CURIOUS: usize = 1024;
+/// More than gVisor lets there be: who says so has not counted.
+const MOST: u64 = 1 << 16;
+
+/// The question that is open, and who asked.
+#[derive(Debug)]
+pub(super) struct Counting {
+    ticket: u32,
+    asked: Instant,
+    curious: Vec<SyncSender<Option<u32>>>,
+}
+
+impl Life {
+    /// Somebody wants to know. One question to init answers all who ask meanwhile.
+    pub(crate) fn count(&mut self, bench: &mut Bench<'_>, curious: SyncSender<Option<u32>>) {
+        if !self.is_running() {
+            return;
+        }
+        let now = Instant::now();
+        // Nobody waits any more for an answer that hasn't come by now.
+        let open = |counting: &&mut Counting| now.saturating_duration_since(counting.asked) < PATIENCE;
+        if let Some(counting) = self.counting.as_mut().filter(open) {
+            if counting.curious.len() < CURIOUS {
+                counting.curious.push(curious);
+            }
+            return;
+        }
+        let ticket = self.ticket();
+        self.counting = Some(Counting { ticket, asked: now, curious: vec![curious] });
+        self.ask_init(bench, &Request::Count { ticket }, vec![]);
+    }
+
+    /// Init's answer, if it is one to the question that is open.
+    pub(super) fn counted(&mut self, ticket: u32, processes: Option<u64>) {
+        let Some(counting) = self.counting.take_if(|counting| counting.ticket == ticket) else { return };
+        let processes = processes.filter(|count| *count <= MOST).and_then(|count| u32::try_from(count).ok());
+        for curious in counting.curious {
+            // Who has stopped waiting doesn't mind.
+            let _ = curious.try_send(processes);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+/* The doctor for hosts that must not block: begun, told by an event, read afterwards. */
+#include "check.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void next(sbx_queue *queue, int bell, sbx_event *event) {
+    char bytes[64];
+    struct pollfd wait = {.fd = bell, .events = POLLIN};
+    while (sbx_queue_next(queue, event, NULL) == 0) {
+        int ready = poll(&wait, 1, 60000);
+        CHECK(ready == 1 || (ready == -1 && errno == EINTR));
+        if (ready == 1)
+            CHECK(read(bell, bytes, sizeof bytes) > 0);
+    }
+}
+
+int main(void) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_event event = SBX_EVENT_INIT;
+    sbx_queue *queue = NULL;
+    sbx_report *report = NULL, *waited = NULL, *many[64];
+    CHECK(sbx_queue_new(16, &queue, &error) == 0);
+    int bell = sbx_queue_open_fd(queue, &error);
+    CHECK(bell >= 0);
+
+    CHECK(sbx_runtime_check_begin(NULL, NULL, 1, &report, &error) == SBX_EHANDLE && report == NULL);
+    CHECK(sbx_runtime_check_begin(NULL, queue, 1, NULL, &error) == SBX_EINVALID);
+
+    CHECK(sbx_runtime_check_begin(NULL, queue, 71, &report, &error) == 0 && report != NULL);
+    next(queue, bell, &event);
+    CHECK(event.kind == SBX_EVENT_CHECKED && event.cookie == 71 && event.code == 0);
+    CHECK(sbx_queue_next(queue, &event, NULL) == 0);
+    /* The same as from the form that waits. */
+    CHECK(sbx_runtime_check(NULL, &waited, &error) == 0);
+    CHECK(sbx_report_count(report) > 5 && sbx_report_count(report) == sbx_report_count(waited));
+    CHECK(sbx_report_usable(report) == sbx_report_usable(waited));
+    CHECK(event.count == (uint32_t)sbx_report_usable(report));
+    for (int i = 0; i < sbx_report_count(report); i++) {
+        CHECK(strcmp(sbx_report_name(report, i), sbx_report_name(waited, i)) == 0);
+        CHECK(sbx_report_status(report, i) == sbx_report_status(waited, i));
+        CHECK(sbx_report_detail(report, i) != NULL && sbx_report_remedy(report, i) != NULL);
+    }
+    sbx_report_free(waited);
+    sbx_report_free(report);
+
+    /* A burst is bounded; one that is freed meanwhile is told all the same. */
+    int begun = 0, code = 0;
+    while (begun < 64 && (code = sbx_runtime_check_begin(NULL, queue, begun, &many[begun], &error)) == 0)
+        begun++;
+    CHECK(begun >= 8 && (begun == 64 || code == SBX_ELIMIT));
+    for (int i = 0; i < begun; i++) {
+        int usable = sbx_report_usable(many[i]);
+        CHECK(usable == SBX_ESTATE || usable == 0 || usable == 1);
+        if (usable == SBX_ESTATE && i % 2 == 0)
+            CHECK(sbx_report_name(many[i], 1000) == NULL);
+        sbx_report_free(many[i]);
+    }
+    unsigned long long seen = 0;
+    for (int i = 0; i < begun; i++) {
+        next(queue, bell, &event);
+        CHECK(event.kind == SBX_EVENT_CHECKED && event.cookie < 64 && !(seen >> event.cookie & 1));
+        seen |= 1ULL << event.cookie;
+    }
+    sbx_queue_free(queue);
+    CHECK(sbx_runtime_check_begin(NULL, queue, 1, &report, &error) == SBX_EHANDLE);
+    CHECK(close(bell) == 0);
+    return 0;
+}
