@@ -1,8 +1,10 @@
 // What the tests of the Node package share. It is found in examples/node, the library where the system looks.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { buffer, text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { SbxError } from "../../../examples/node/sbx.js";
 
 export * from "../../../examples/node/sbx.js";
 
@@ -27,3 +29,11 @@ export function program(lines, environment) {
 /** All that a stream gives. */
 export const all = (stream) => text(stream);
 export const bytes = (stream) => buffer(stream);
+
+/** For assert.rejects: an error of the library with that code, and that in its text. */
+export const refused = (code, part) => (error) => {
+  assert.ok(error instanceof SbxError, error.stack);
+  assert.equal(error.code, code);
+  assert.ok(error.message.includes(part), error.message);
+  return true;
+};
