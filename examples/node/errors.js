@@ -17,7 +17,7 @@ export class SbxError extends Error {
   }
 }
 
-/** What a file's error is in Node: `code` is `"ENOENT"` ..., as the sandbox says, or the library's name without that. */
+/** A file's error as Node has it: `code` is `"ENOENT"` ..., as the sandbox says, or else the library's name. */
 export class FileError extends SbxError {
   constructor({ message, errno, osError }, path) {
     super(message, errno, osError);

@@ -10,7 +10,7 @@ const FLAGS = { recursive: 1, parents: 2, exclusive: 4, keepOwner: 32, force: 64
 const WRITING = { w: 0, wx: 4, a: 8, ax: 12 };
 export const NO_FOLLOW = 16;
 
-// The options of each operation, beside user, signal and timeoutMs.
+// The options of each operation, beside user and signal, and timeoutMs of those that end by themselves.
 const OPTIONS = {
   read: ["encoding", "offset", "limit"],
   write: ["encoding", "mode", "flag", "parents", "limit"],
@@ -39,7 +39,7 @@ function flags(what, options) {
 
 /** Options as C takes them. Their memory lasts as long as the user's name does, which comes along. */
 export function describe(what, options, more) {
-  onlyKnown(options, [...OPTIONS[what], "user", "signal", "timeoutMs"]);
+  onlyKnown(options, [...OPTIONS[what], "user", "signal", ...(what === "watch" ? [] : ["timeoutMs"])]);
   const memory = make("file_options");
   const set = (name, value) => write("file_options", memory, name, value);
   set("flags", flags(what, options) | more);
@@ -53,7 +53,7 @@ export function describe(what, options, more) {
   return Object.assign(memory, { user });
 }
 
-/** Options, for which an encoding alone can stand, and what makes text of bytes; bytes stay bytes without an encoding. */
+/** Options, for which an encoding alone can stand, and what decodes bytes: without an encoding they stay bytes. */
 export function withEncoding(options, usual) {
   const described = typeof options === "string" ? { encoding: options } : { ...options };
   const encoding = described.encoding ?? usual;

@@ -41,11 +41,8 @@ const overOperation = (Base, directions) =>
 
 /** What a sandbox gives: a download or an archive. */
 export class FileReader extends overOperation(Readable, { readable: true, writable: false }) {
-  #flows = false;
-
   _read() {
-    if (this.#flows) return this._socket.resume();
-    this.#flows = true;
+    if (this._socket.listenerCount("data") > 0) return this._socket.resume();
     this._socket.on("data", (chunk) => this.push(chunk) || this._socket.pause());
     this._socket.on("end", () => this._end().then(() => this.push(null), () => {}));
   }

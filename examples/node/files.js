@@ -42,8 +42,9 @@ export class Files {
 
   async writeFile(path, data, options) {
     const [described] = withEncoding(options, "utf8");
-    if (!ArrayBuffer.isView(data) && typeof data !== "string") throw invalid("data must be a string or a view of bytes");
-    const bytes = ArrayBuffer.isView(data)
+    const isView = ArrayBuffer.isView(data);
+    if (!isView && typeof data !== "string") throw invalid("data must be a string or a view of bytes");
+    const bytes = isView
       ? Buffer.from(data.buffer, data.byteOffset, data.byteLength)
       : Buffer.from(data, described.encoding ?? "utf8");
     await this.#run("write", path, described, [bytes, bytes.length]);

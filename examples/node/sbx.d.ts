@@ -159,7 +159,7 @@ export interface Stats {
 export type Path = string | Uint8Array;
 
 export interface FileOptions {
-  /** Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. Root if nothing is said. */
+  /** Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. Root by default. */
   user?: string;
   timeoutMs?: number;
   /** Gives it up; what was done so far stays done. */
@@ -170,6 +170,11 @@ export interface ReadOptions extends FileOptions {
   /** Where reading begins. */
   offset?: number;
   /** The most bytes; more is an error. readFile: 16 MiB if nothing is said, up to 1 GiB. */
+  limit?: number;
+}
+
+export interface ListOptions extends FileOptions {
+  /** The most entries; more is an error. */
   limit?: number;
 }
 
@@ -246,8 +251,8 @@ export interface Files {
     options?: BufferEncoding | (WriteOptions & { encoding?: BufferEncoding; limit?: number }),
   ): Promise<void>;
   /** In no order. Up to 100 000 entries, or `limit`, of up to a million. With "buffer", names are bytes. */
-  list(path: Path, options: "buffer" | (FileOptions & { limit?: number; encoding: "buffer" })): Promise<Entry<Buffer>[]>;
-  list(path: Path, options?: BufferEncoding | (FileOptions & { limit?: number; encoding?: BufferEncoding })): Promise<Entry[]>;
+  list(path: Path, options: "buffer" | (ListOptions & { encoding: "buffer" })): Promise<Entry<Buffer>[]>;
+  list(path: Path, options?: BufferEncoding | (ListOptions & { encoding?: BufferEncoding })): Promise<Entry[]>;
   stat(path: Path, options?: FileOptions): Promise<FileInfo>;
   /** Of a symbolic link itself, with its `target`. */
   lstat(path: Path, options?: FileOptions): Promise<FileInfo & { readonly target?: string }>;
@@ -268,7 +273,10 @@ export interface Files {
 
   /** What changes in a directory, and with `recursive` below; ends when the directory is gone, or the sandbox. */
   watch(path: Path, options: "buffer" | (WatchOptions & { encoding: "buffer" })): AsyncIterableIterator<Change<Buffer>>;
-  watch(path: Path, options?: BufferEncoding | (WatchOptions & { encoding?: BufferEncoding })): AsyncIterableIterator<Change>;
+  watch(
+    path: Path,
+    options?: BufferEncoding | (WatchOptions & { encoding?: BufferEncoding }),
+  ): AsyncIterableIterator<Change>;
 }
 
 export interface WatchOptions {
@@ -365,7 +373,7 @@ export class SbxError extends Error {
 
 /** An operation on files that failed. */
 export class FileError extends SbxError {
-  /** "ENOENT", "EACCES", "ENOSPC" …, as the sandbox says; the name in sbx.h, which is `sbxCode`, where it says nothing. */
+  /** "ENOENT", "EACCES", "ENOSPC" …, as the sandbox says; where it says nothing, the name in sbx.h, as `sbxCode`. */
   readonly code: string;
   readonly path: Path;
 }

@@ -10,15 +10,18 @@ export * from "../../../examples/node/sbx.js";
 
 export const examples = fileURLToPath(new URL("../../../examples/node/", import.meta.url));
 
-/** Runs another Node; an empty variable is unset. */
-export async function node(parameters, environment = {}) {
+/** Runs another program; an empty variable is unset. */
+export async function run([command, ...parameters], environment = {}) {
   const env = { ...process.env, ...environment };
   for (const [name, value] of Object.entries(env)) if (value === "") delete env[name];
-  const child = spawn(process.execPath, parameters, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(command, parameters, { env, stdio: ["ignore", "pipe", "pipe"] });
   const ended = new Promise((resolve) => child.on("close", (code, signal) => resolve({ code, signal })));
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   return { ...(await ended), stdout, stderr };
 }
+
+/** Runs another Node. */
+export const node = (parameters, environment) => run([process.execPath, ...parameters], environment);
 
 /** Runs a module of these lines, which has imported Sandbox. */
 export function program(lines, environment) {
