@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import test, { after } from "node:test";
-import { all, bytes, FileError, program, refused, Sandbox } from "./support.js";
+import { all, bytes, examples, FileError, node, refused, Sandbox } from "./support.js";
 
 const sandbox = await Sandbox.create();
 const { files } = sandbox;
@@ -259,11 +259,16 @@ test("a sandbox that ends takes its operations along", async () => {
 });
 
 test("what is pending keeps the process alive and the sandbox from being garbage", async () => {
-  const done = await program(`
-    const files = (await Sandbox.create()).files;
-    const written = files.writeFile("/tmp/x", "kept").then(() => files.readFile("/tmp/x", "utf8"));
-    written.then((text) => console.log(text));
-    files.createReadStream("/etc/passwd").on("data", () => {}).on("end", () => console.log("ended"));
-  `);
-  assert.deepEqual([done.code, done.stdout.split("\n").sort().join(" "), done.stderr], [0, " ended kept", ""]);
+  const lines = `
+    import { Sandbox } from ${JSON.stringify(`${examples}sbx.js`)};
+    const files = () => Sandbox.create().then(({ files }) => files);
+    setInterval(gc, 1).unref();
+    (await files()).writeFile("/tmp/x", "kept").then(() => console.log("written"));
+    (await files()).createReadStream("/usr/bin/python3").on("data", () => {}).on("end", () => console.log("read"));
+    (await files()).createWriteStream("/tmp/x").on("finish", () => console.log("sent")).end("x");
+    for await (const { kind } of (await files()).watch("/tmp", { signal: AbortSignal.timeout(300) })) console.log(kind);
+  `;
+  const done = await node(["--expose-gc", "--input-type=module", "--eval", lines]);
+  assert.equal(done.stdout.split("\n").sort().join(" "), " read ready sent written", done.stderr);
+  assert.match(done.stderr, /TimeoutError/);
 });
