@@ -35,6 +35,7 @@ export const CODES = NAMES.split(" ").map((name) => `SBX_${name}`);
 
 export const EINVALID = -1001;
 export const ETIMEDOUT = -1004;
+export const ECLOSED = -1005;
 export const ESTATE = -1006;
 
 /** What is wrong with an argument before the library sees it. */

@@ -1,6 +1,6 @@
 // An operation on files: begun here, it goes on by itself and ends as an event.
 
-import { ETIMEDOUT, FileError, SbxError } from "./errors.js";
+import { ECLOSED, ETIMEDOUT, FileError, SbxError } from "./errors.js";
 import { hub } from "./hub.js";
 import { call, native, open } from "./native.js";
 import { deferred } from "./waiting.js";
@@ -58,8 +58,9 @@ export class Operation {
     }
   }
 
-  /** Ends it if it still goes on. */
+  /** Ends it if it still goes on; nobody waits for it in vain. */
   free() {
+    this.done.reject(new FileError({ message: "the operation was given up", errno: ECLOSED }, this.#path));
     hub().forget(this);
     native.file_operation_free(this.handle);
   }

@@ -57,8 +57,7 @@ export class Sandbox extends Program {
     onlyKnown(options, POLICY_OPTIONS);
     const applied = deferred();
     const happened = ({ code, count, detail }) => {
-      if (code < 0) applied.reject(new SbxError(detail, code));
-      else applied.resolve(count);
+      code < 0 ? applied.reject(new SbxError(detail, code)) : applied.resolve(count);
       return true;
     };
     hub().begin({ happened }, (cookie) =>
