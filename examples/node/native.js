@@ -4,123 +4,22 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { isMainThread } from "node:worker_threads";
+import { FUNCTIONS, make, read } from "./abi.js";
+import { invalid, SbxError } from "./errors.js";
 
 const require = createRequire(import.meta.url);
 const ABI_VERSION = 0x000100;
 
-/** An error of the library. `code` is its name (`"SBX_EINVALID"` ...), `errno` its number, `osError` an errno or 0. */
-export class SbxError extends Error {
-  constructor(message, errno, osError = 0) {
-    super(message);
-    this.name = "SbxError";
-    this.code = CODES[-1001 - errno] ?? "SBX_EINTERNAL";
-    this.errno = errno;
-    this.osError = osError;
-  }
-}
+// What both back ends call the kinds of parameters and results. Handles are passed as integers: they are addresses, but
+// nothing of ours to look into.
+const TYPES = { h: "uint64", i: "int", u: "uint32", q: "int64", Q: "uint64", z: "size_t", s: "string", v: "void" };
 
-export const CODES = (
-  "EINVALID EHANDLE ESIZE ETIMEDOUT ECLOSED ESTATE EEXISTS ENOTFOUND EUNSUPPORTED ELIMIT EHOST ERUNSC_MISSING " +
-  "ERUNSC_UNUSABLE EENGINE EFORKED EPANIC ESYSTEM EREFUSED EEXEC EINTERNAL"
-)
-  .split(" ")
-  .map((name) => `SBX_${name}`);
-
-/** What is wrong with an argument before the library sees it. */
-export function invalid(message) {
-  return new SbxError(message, -1001);
-}
-
-// The functions by what they take, a letter a parameter, and what they return if that isn't an int. The tests compare
-// this, and the structs, with the header. h is a handle, & the address of a result, a struct or an array, e the error,
-// s a text, v nothing; the others are integers.
-export const FUNCTIONS = {
-  ">u": "abi_version",
-  ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new exec_config_new",
-  "h>v":
-    "queue_free policy_free config_free sandbox_free sandbox_list_free tunnel_map_free exec_config_free process_free",
-  "h>s": "sandbox_id",
-  h: "sandbox_state tunnel_map_count",
-  he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure",
-  hs:
-    "policy_allow_cidr policy_deny_cidr policy_allow_domain config_set_workdir config_set_user config_set_name " +
-    "config_set_rootfs config_add_tls_name exec_config_set_workdir exec_config_set_user",
-  hss:
-    "config_set_env config_set_secret config_mount_read_only config_mount_writable exec_config_set_env " +
-    "exec_config_set_secret",
-  hh: "config_set_policy",
-  hhQ: "config_set_queue exec_config_set_queue",
-  hq: "config_set_timeout_ms config_set_idle_timeout_ms exec_config_set_timeout_ms",
-  hQ: "config_set_memory config_set_disk",
-  hi: "config_set_limit_mode",
-  hu:
-    "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port config_set_cpu " +
-    "config_set_max_processes config_set_max_open_files",
-  huu: "exec_config_set_pty",
-  huue: "process_resize",
-  "hu>s": "tunnel_map_host tunnel_map_url tunnel_map_ca_pem tunnel_map_spki_sha256",
-  huq: "config_set_tcp_probe",
-  hii: "config_set_stream exec_config_set_stream",
-  hie: "signal sandbox_open_fd process_signal process_open_fd",
-  hiqe: "stop",
-  hz: "tunnel_map_container_port",
-  "h&z": "config_set_command exec_config_set_command config_set_inbound_cidr_allowlist",
-  "h&zq": "config_set_exec_probe",
-  "u&e": "queue_new",
-  "h&e": "runtime_sandboxes queue_next",
-  "hh&e": "create_begin exec_begin",
-  hqe: "wait_ready",
-  "hq&e": "tunnels",
-};
-
-// The structs, as their fields' kinds and names; a number is an array of that many bytes.
-export const STRUCTS = {
-  error: "u size, i code, i os_error, u reserved, 496 message",
-  event:
-    "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i rule, u protocol, u port, u count, " +
-    "64 address, 280 detail",
-};
-
-/** The places of a struct's fields: kind, offset and size by name, and the size of it all. */
-export function layout(struct) {
-  const fields = {};
-  let size = 0;
-  for (const [kind, name] of STRUCTS[struct].split(", ").map((field) => field.split(" "))) {
-    const bytes = { u: 4, i: 4, q: 8, Q: 8 }[kind] ?? Number(kind);
-    fields[name] = { kind, offset: size, bytes };
-    size += bytes;
-  }
-  return { fields, size };
-}
-
-const LAYOUTS = Object.fromEntries(Object.keys(STRUCTS).map((struct) => [struct, layout(struct)]));
-
-/** A struct of zeroes that knows its size. */
-export function make(struct) {
-  const memory = Buffer.alloc(LAYOUTS[struct].size);
-  memory.writeUInt32LE(memory.length, 0);
-  return memory;
-}
-
-/** A field of a struct. Numbers fit a double: they are counts, times and our own cookies. */
-export function read(struct, memory, name) {
-  const { kind, offset, bytes } = LAYOUTS[struct].fields[name];
-  if (kind === "u") return memory.readUInt32LE(offset);
-  if (kind === "i") return memory.readInt32LE(offset);
-  if (kind === "q") return Number(memory.readBigInt64LE(offset));
-  if (kind === "Q") return Number(memory.readBigUInt64LE(offset));
-  const text = memory.subarray(offset, offset + bytes);
-  return text.toString("utf8", 0, text.indexOf(0));
-}
-
-// Each back end opens a library and gives a function for a name, and the address of a buffer. Handles are passed as
-// integers: they are addresses, but nothing of ours to look into.
+// Each back end opens a library and gives a function for a name, and the address of a buffer.
 const BACK_ENDS = {
   koffi(path) {
     const koffi = require("koffi");
     const library = koffi.load(path);
-    const types = { h: "uint64_t", "&": "void *", e: "void *", s: "const char *", i: "int", u: "uint32_t" };
-    Object.assign(types, { q: "int64_t", Q: "uint64_t", z: "size_t", v: "void" });
+    const types = { ...TYPES, "&": "void *", e: "void *" };
     return {
       bind: (name, result, parameters) => library.func(name, types[result], parameters.map((kind) => types[kind])),
       address: (buffer) => koffi.address(buffer),
@@ -131,8 +30,7 @@ const BACK_ENDS = {
     const ffi = require("@2060.io/ffi-napi");
     const ref = require("@2060.io/ref-napi");
     const library = ffi.DynamicLibrary(path, ffi.DynamicLibrary.FLAGS.RTLD_NOW);
-    const types = { h: "uint64", "&": "pointer", e: "pointer", s: "string", i: "int", u: "uint32" };
-    Object.assign(types, { q: "int64", Q: "uint64", z: "size_t", v: "void" });
+    const types = { ...TYPES, "&": "pointer", e: "pointer" };
     return {
       bind: (name, result, parameters) =>
         ffi.ForeignFunction(library.get(name), types[result], parameters.map((kind) => types[kind])),
@@ -183,19 +81,35 @@ function load() {
     if (version >= ABI_VERSION && version >> 8 === ABI_VERSION >> 8) return library;
     tried.push(`${place}: its ABI is ${version}; this package was written for ${ABI_VERSION}`);
   }
-  throw new Error(
-    "libsbx was not found. Build it (cargo build --release), put libsbx.so beside native.js, install it, or name it " +
-      `in SBX_LIBRARY. Tried: ${tried.join("; ")}`,
-  );
+  const remedy = "Build it (cargo build --release), put libsbx.so beside native.js, install it, or name it in";
+  throw new Error(`libsbx was not found. ${remedy} SBX_LIBRARY. Tried: ${tried.join("; ")}`);
 }
 
 const library = load();
 
-/** The library's functions, without `sbx_`. */
+// The C library's own, which are found through what the library is linked with: they turn an address into bytes in one
+// way over both back ends.
+const strlen = library.bind("strlen", "z", ["h"]);
+const memcpy = library.bind("memcpy", "v", ["&", "h", "z"]);
+
+/** A copy of what the library holds at an address. */
+export function bytesAt(address, length) {
+  const copy = Buffer.alloc(length);
+  if (length > 0) memcpy(copy, address, length);
+  return copy;
+}
+
+/** A copy of a text of the library's, as bytes: names of files need not be UTF-8. */
+const textAt = (address) => (address === 0 ? null : bytesAt(address, Number(strlen(address))));
+
+/** The library's functions, without `sbx_`. What returns a text gives its bytes, or null if there is none. */
 export const native = {};
 for (const [kinds, names] of Object.entries(FUNCTIONS)) {
   const [parameters, result = "i"] = kinds.split(">");
-  for (const name of names.split(" ")) native[name] = library.bind(`sbx_${name}`, result, [...parameters]);
+  for (const name of names.split(" ")) {
+    const bound = library.bind(`sbx_${name}`, "sb".includes(result) ? "h" : result, [...parameters]);
+    native[name] = result === "s" ? (...values) => textAt(Number(bound(...values))) : bound;
+  }
 }
 
 function failure(name, result, error) {
@@ -239,11 +153,41 @@ export function text(value, what) {
   return value;
 }
 
+/** A path in a sandbox as C takes it: a text, or bytes, which need not be UTF-8. */
+export function path(value, what) {
+  if (!(value instanceof Uint8Array)) return Buffer.from(`${text(value, what)}\0`);
+  if (value.includes(0)) throw invalid(`${what} contains a NUL character`);
+  return Buffer.concat([value, Buffer.alloc(1)]);
+}
+
+/** A buffer's address. It lasts as long as the buffer. */
+export const addressOf = (buffer) => library.address(buffer);
+
 /** An array of texts as C takes it. Its memory lasts as long as the texts do, which come along. */
 export function texts(values, what) {
   if (!Array.isArray(values)) throw invalid(`${what} must be an array of strings`);
   const kept = values.map((value) => Buffer.from(`${text(value, what)}\0`));
   const array = Buffer.alloc(8 * Math.max(1, kept.length));
-  kept.forEach((buffer, index) => array.writeBigUInt64LE(library.address(buffer), 8 * index));
+  kept.forEach((buffer, index) => array.writeBigUInt64LE(addressOf(buffer), 8 * index));
   return Object.assign(array, { kept });
+}
+
+/** Uses something of the library's, which is freed after that. */
+export function freeing(kind, handle, use) {
+  const free = () => native[`${kind}_free`](handle);
+  let used;
+  try {
+    return (used = use(handle));
+  } finally {
+    if (used instanceof Promise) used.then(free, free);
+    else free();
+  }
+}
+
+/** Something of the library's that is made, filled in and freed here. A bad value is what its check says at the end. */
+export function making(kind, how, use) {
+  const made = Number(native[`${kind}_${how}`]());
+  if (!made) call("config_check", 0); // says why: a forked child, or no handles left
+  const set = (what, ...values) => native[`${kind}_${what}`](made, ...values);
+  return freeing(kind, made, () => use(made, set));
 }

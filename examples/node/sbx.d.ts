@@ -1,6 +1,7 @@
 // gVisor sandboxes inside your own process.
 
 import type { Socket } from "node:net";
+import type { Readable, Writable } from "node:stream";
 
 export interface ProgramOptions {
   env?: Record<string, string>;
@@ -25,7 +26,30 @@ export interface ExecOptions extends ProgramOptions {
   terminal?: { rows: number; columns: number };
 }
 
-export interface Options extends ProgramOptions {
+/** What a sandbox may reach. Without any of these, every public address. */
+export interface PolicyOptions {
+  /** No network at all. Not with ports or lists. */
+  blockNetwork?: boolean;
+  /** What alone may be reached, with outboundDomainAllowlist; [] allows nothing. */
+  outboundCidrAllowlist?: readonly string[];
+  /** Names that may be reached over TLS, "*." in front for all below one. */
+  outboundDomainAllowlist?: readonly string[];
+  /** What may not be reached, whatever is allowed. */
+  outboundCidrDenylist?: readonly string[];
+}
+
+/** A policy as it is in force. */
+export interface Policy {
+  /** 0 for the one that the sandbox was created with, then counted. */
+  readonly generation: number;
+  readonly mode: "open" | "allowlist" | "blocked";
+  /** "allow 192.0.2.0/24", "domain *.example.com", "deny 2001:db8::/32" …: the `rule` of an event is a place in it. */
+  readonly entries: readonly string[];
+  /** What asks for the same. */
+  readonly options: PolicyOptions;
+}
+
+export interface Options extends ProgramOptions, PolicyOptions {
   /** Unique among the live sandboxes of this process. */
   name?: string;
   /** How long it may be idle: nothing executed, nothing on the tunnels. Then it ends with 124. */
@@ -53,14 +77,6 @@ export interface Options extends ProgramOptions {
   tlsNames?: readonly string[];
   /** Who may connect to the tunnels; [] lets nobody in. */
   inboundCidrAllowlist?: readonly string[];
-  /** No network at all. Not with ports or lists. */
-  blockNetwork?: boolean;
-  /** What alone may be reached, with outboundDomainAllowlist; [] allows nothing. */
-  outboundCidrAllowlist?: readonly string[];
-  /** Names that may be reached over TLS, "*." in front for all below one. */
-  outboundDomainAllowlist?: readonly string[];
-  /** What may not be reached, whatever is allowed. */
-  outboundCidrDenylist?: readonly string[];
   /** How waitUntilReady() finds out; without it, by connecting to the first port. */
   readinessProbe?: { port: number; intervalMs?: number } | { command: readonly string[]; intervalMs?: number };
 }
@@ -100,11 +116,9 @@ export interface SandboxEvent {
     | "processStarted"
     | "processExited"
     | "denied"
-    | "policyApplied"
     | "limit"
     | "portListening"
-    | "fileDone"
-    | "fileChanged"
+    | "unreachable"
     | "unknown";
   /** Milliseconds of the monotonic clock. */
   readonly time: number;
@@ -118,6 +132,157 @@ export interface SandboxEvent {
   readonly count: number;
   readonly address: string;
   readonly detail: string;
+}
+
+/** What a sandbox uses and has done; undefined is what the kernel doesn't tell. */
+export interface Stats {
+  readonly uptimeMs: number;
+  /** Processor time of all its processes on the host, gVisor's own included, in microseconds. */
+  readonly cpuUs?: number;
+  readonly memoryBytes?: number;
+  readonly memoryPeakBytes?: number;
+  readonly processes?: number;
+  readonly tunnelConnections: number;
+  readonly tunnelConnectionsTotal: number;
+  readonly tunnelBytesIn: number;
+  readonly tunnelBytesOut: number;
+  readonly egressFlows?: number;
+  readonly egressFlowsTotal?: number;
+  readonly egressBytesIn?: number;
+  readonly egressBytesOut?: number;
+  readonly egressDenied?: number;
+  readonly dnsQueries?: number;
+  readonly dnsRefused?: number;
+}
+
+/** A path in a sandbox: absolute, and not always UTF-8. */
+export type Path = string | Uint8Array;
+
+export interface FileOptions {
+  /** Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. Root by default. */
+  user?: string;
+  timeoutMs?: number;
+  /** Gives it up; what was done so far stays done. */
+  signal?: AbortSignal;
+}
+
+export interface ReadOptions extends FileOptions {
+  /** Where reading begins. */
+  offset?: number;
+  /** The most bytes; more is an error. readFile: 16 MiB if nothing is said, up to 1 GiB. */
+  limit?: number;
+}
+
+export interface ListOptions extends FileOptions {
+  /** The most entries; more is an error. */
+  limit?: number;
+}
+
+export interface WriteOptions extends FileOptions {
+  /** The permissions of the file; 0o644 for a new one if nothing is said. */
+  mode?: number;
+  /** As node:fs has it: "x" fails if there is something, "a" is at the end of what is there. "w" if nothing is said. */
+  flag?: "w" | "wx" | "a" | "ax";
+  /** Makes the directories above that aren't there. */
+  parents?: boolean;
+}
+
+export interface FileInfo {
+  readonly kind: "file" | "directory" | "symlink" | "fifo" | "socket" | "device" | "other";
+  /** Permissions, from 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly nlink: number;
+  readonly size: number;
+  readonly mtime: Date;
+  readonly mtimeMs: number;
+}
+
+export interface Entry<Name = string> extends FileInfo {
+  readonly name: Name;
+  /** Where a symbolic link leads. */
+  readonly target?: Name;
+}
+
+export interface Change<Name = string> {
+  /** First "ready": what changes from now on is told. "overflow": some changes were lost, look for yourself. */
+  readonly kind:
+    | "ready"
+    | "created"
+    | "modified"
+    | "removed"
+    | "movedFrom"
+    | "movedTo"
+    | "attributes"
+    | "overflow"
+    | "unknown";
+  /** Relative to the directory. */
+  readonly path: Name;
+}
+
+export interface Totals {
+  readonly bytes: number;
+  readonly entries: number;
+  /** Entries that were left out: sockets and devices are not copied. */
+  readonly skipped: number;
+}
+
+/** Ends once the sandbox has said that this was all; else it is destroyed with the error. */
+export interface FileReader extends Readable {
+  /** null until it has ended. */
+  readonly totals: Totals | null;
+}
+
+/** Finishes once the sandbox has said that all was written; else it is destroyed with the error. */
+export interface FileWriter extends Writable {
+  /** null until it has finished. */
+  readonly totals: Totals | null;
+}
+
+/** The files of a sandbox, in the manner of node:fs/promises. Links in it lead to nothing of the host's. */
+export interface Files {
+  readFile(path: Path, options: BufferEncoding | (ReadOptions & { encoding: BufferEncoding })): Promise<string>;
+  readFile(path: Path, options?: ReadOptions & { encoding?: "buffer" | null }): Promise<Buffer>;
+  /** In place of what is there. Up to 16 MiB, or `limit`, of up to 1 GiB. */
+  writeFile(
+    path: Path,
+    data: string | NodeJS.ArrayBufferView,
+    options?: BufferEncoding | (WriteOptions & { encoding?: BufferEncoding; limit?: number }),
+  ): Promise<void>;
+  /** In no order. Up to 100 000 entries, or `limit`, of up to a million. With "buffer", names are bytes. */
+  list(path: Path, options: "buffer" | (ListOptions & { encoding: "buffer" })): Promise<Entry<Buffer>[]>;
+  list(path: Path, options?: BufferEncoding | (ListOptions & { encoding?: BufferEncoding })): Promise<Entry[]>;
+  stat(path: Path, options?: FileOptions): Promise<FileInfo>;
+  /** Of a symbolic link itself, with its `target`. */
+  lstat(path: Path, options?: FileOptions): Promise<FileInfo & { readonly target?: string }>;
+  /** `recursive` makes those above, too, and what is there is no error then. */
+  makeDirectory(path: Path, options?: FileOptions & { mode?: number; recursive?: boolean }): Promise<void>;
+  /** A file, link or empty directory; `recursive` also all below. With `force` nothing there is no error. */
+  remove(path: Path, options?: FileOptions & { recursive?: boolean; force?: boolean }): Promise<void>;
+  /** Over what is there, unless `exclusive`. */
+  rename(from: Path, to: Path, options?: FileOptions & { exclusive?: boolean }): Promise<void>;
+
+  /** Files of any size. */
+  createReadStream(path: Path, options?: ReadOptions): FileReader;
+  createWriteStream(path: Path, options?: WriteOptions): FileWriter;
+  /** A file or tree as a tar archive. It is the sandbox's word: unpack it as you would a stranger's. */
+  copyOut(path: Path, options?: FileOptions & { limit?: number }): FileReader;
+  /** Unpacks a tar archive into a directory. */
+  copyIn(path: Path, options?: FileOptions & { limit?: number; parents?: boolean; keepOwner?: boolean }): FileWriter;
+
+  /** What changes in a directory, and with `recursive` below; ends when the directory is gone, or the sandbox. */
+  watch(path: Path, options: "buffer" | (WatchOptions & { encoding: "buffer" })): AsyncIterableIterator<Change<Buffer>>;
+  watch(
+    path: Path,
+    options?: BufferEncoding | (WatchOptions & { encoding?: BufferEncoding }),
+  ): AsyncIterableIterator<Change>;
+}
+
+export interface WatchOptions {
+  recursive?: boolean;
+  user?: string;
+  signal?: AbortSignal;
 }
 
 declare abstract class Program {
@@ -155,12 +320,25 @@ export class Sandbox extends Program implements AsyncDisposable {
 
   readonly id: string;
   readonly name: string | undefined;
+  readonly files: Files;
 
   /** Executes a program; resolves once it was started. */
   exec(command: readonly string[], options?: ExecOptions): Promise<Process>;
 
   /** Where the ports are reached, by port inside. That a tunnel exists doesn't mean that the server inside answers. */
   tunnels(): Readonly<Record<number, Tunnel>>;
+
+  /**
+   * Puts another policy in the place of the one in force; resolves to its generation. What it denies has been cut by
+   * then, what both allow was not disturbed.
+   */
+  setPolicy(options: PolicyOptions): Promise<number>;
+
+  /** The policy in force, read back from the kernel. */
+  policy(): Promise<Policy>;
+
+  /** What it uses and has done; of an ended one, what it had in all. */
+  stats(): Promise<Stats>;
 
   /** Resolves once the server inside answers. 300 000 ms if nothing is said. */
   waitUntilReady(options?: { timeoutMs?: number }): Promise<void>;
@@ -186,8 +364,16 @@ export class Sandbox extends Program implements AsyncDisposable {
 export class SbxError extends Error {
   /** "SBX_EINVALID", "SBX_EEXISTS" … : the names of sbx.h. */
   readonly code: string;
+  readonly sbxCode: string;
   /** The same as a number. */
   readonly errno: number;
   /** The errno of the system call that failed, or 0. */
   readonly osError: number;
+}
+
+/** An operation on files that failed. */
+export class FileError extends SbxError {
+  /** "ENOENT", "EACCES", "ENOSPC" …, as the sandbox says; where it says nothing, the name in sbx.h, as `sbxCode`. */
+  readonly code: string;
+  readonly path: Path;
 }

@@ -1,9 +1,11 @@
 // The package against the header: structs, functions, codes, and its size.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import test from "node:test";
-import { CODES, FUNCTIONS, layout, STRUCTS } from "../../../examples/node/native.js";
+import { FUNCTIONS, layout, STRUCTS } from "../../../examples/node/abi.js";
+import { CODES } from "../../../examples/node/errors.js";
+import { examples } from "./support.js";
 
 const file = (path) => readFileSync(new URL(`../../../${path}`, import.meta.url), "utf8");
 const header = file("include/sbx.h").replace(/\/\*[^]*?\*\/|\/\/.*/g, "");
@@ -13,7 +15,7 @@ function kind(parameter) {
   if (parameter === "" || parameter === "void") return "";
   if (/^(struct )?sbx_error \*/.test(parameter)) return "e";
   if (/^const char \*(?!const)\w/.test(parameter)) return "s";
-  if (/^(const )?(struct )?sbx_(exit|event|verdict|stats|runtime_config) \*/.test(parameter)) return "&";
+  if (/^(const )?(struct )?sbx_(exit|event|verdict|stats|file_options|file_info|runtime_config) \*/.test(parameter)) return "&";
   if (parameter.split("*").length === 2 && parameter.includes("sbx_")) return "h";
   if (parameter.includes("*")) return "&";
   const kinds = { int: "i", int32_t: "i", uint32_t: "u", int64_t: "q", uint64_t: "Q", size_t: "z" };
@@ -22,18 +24,19 @@ function kind(parameter) {
 
 function result(declared) {
   if (declared === "const char *") return ">s";
+  if (declared === "const uint8_t *") return ">b";
   return { int: "", uint32_t: ">u", void: ">v" }[declared] ?? ">h";
 }
 
 test("the structs are the header's", () => {
-  const kinds = { uint32_t: "u", int32_t: "i", uint64_t: "Q", int64_t: "q" };
+  const kinds = { uint32_t: "u", int32_t: "i", uint64_t: "Q", int64_t: "q", "const char *": "s" };
   for (const struct of Object.keys(STRUCTS)) {
     const body = header.match(new RegExp(`typedef struct sbx_${struct} \\{([^}]*)\\}`))[1];
-    const members = [...body.matchAll(/(\w+) (\w+)(?:\[(\d+)\])?;/g)];
+    const members = [...body.matchAll(/(\w+|const char \*) ?(\w+)(?:\[(\d+)\])?;/g)];
     assert.equal(STRUCTS[struct], members.map(([, type, name, length]) => `${length ?? kinds[type]} ${name}`).join(", "));
     const { fields, size } = layout(struct);
     for (const { offset, bytes, kind } of Object.values(fields)) {
-      assert.equal(offset % (kind in { u: 0, i: 0, q: 0, Q: 0 } ? bytes : 1), 0, "there is no padding");
+      assert.equal(offset % (kind in { u: 0, i: 0, q: 0, Q: 0, s: 0 } ? bytes : 1), 0, "there is no padding");
     }
     assert.equal(size % 8, 0);
   }
@@ -55,8 +58,9 @@ test("the codes are the header's", () => {
   assert.equal(CODES.length, header.match(/#define SBX_E[A-Z_]+ -\d+\n/g).length);
 });
 
-test("it has less than a thousand lines of code", () => {
-  const code = (name) => file(`examples/node/${name}`).split("\n").filter((line) => !/^\s*($|\/\/|\/\*\*|\*)/.test(line));
-  const lines = ["native.js", "sbx.js", "sbx.d.ts"].map((name) => code(name).length);
+test("the package has less than a thousand lines of code", () => {
+  const modules = readdirSync(examples).filter((name) => name.endsWith(".js") && name !== "http_server.js");
+  const isCode = (line) => !/^\s*($|\/\/|\/\*\*|\*)/.test(line);
+  const lines = modules.map((name) => file(`examples/node/${name}`).split("\n").filter(isCode).length);
   assert.ok(lines.reduce((sum, more) => sum + more) < 1000, `${lines}`);
 });

@@ -27,6 +27,7 @@ test("one that is waited for does", async () => {
     assert.equal(done.stdout, "0\n");
   }
   const done = await program(`${short} sandbox.ref(); process.on("exit", () => console.log(sandbox.exitCode));`);
+  ok(done);
   assert.equal(done.stdout, "0\n");
 });
 
@@ -41,9 +42,10 @@ test("sudden ends", async () => {
     ["for (let i = 0; i < 4; i++) Sandbox.create(['true']); setTimeout(() => process.exit(6), 30)", 6, null],
   ]) {
     const done = await program(START + end);
-    assert.deepEqual([done.code, done.signal], [code, signal], end + done.stderr);
+    assert.deepEqual([done.code, done.signal], [code, signal], `${end}: ${done.code} ${done.signal} ${done.stderr}`);
   }
-  assert.equal((await program("Sandbox.create(['true']).finally(() => {}); process.exit(7)")).code, 7);
+  const done = await program("Sandbox.create(['true']).finally(() => {}); process.exit(7)");
+  assert.deepEqual([done.code, done.signal], [7, null], done.stderr);
 });
 
 const WORKERS = `
@@ -65,8 +67,8 @@ test("workers have their own", async () => {
     await stopped.terminate();
     console.log((await sandbox.terminate()).code);
   `);
-  assert.equal(done.stdout, "[[5,0],[5,0],[5,0]] null\n137\n", done.stderr);
-  assert.equal(done.code, 0);
+  assert.equal(done.stdout, "[[5,0],[5,0],[5,0]] null\n137\n", `${done.code} ${done.signal} ${done.stderr}`);
+  assert.equal(done.code, 0, done.stderr);
 });
 
 test("workers can be stopped at any moment", async () => {
@@ -80,7 +82,7 @@ test("workers can be stopped at any moment", async () => {
     const sandbox = await Sandbox.create(["sleep", "1000"]);
     console.log((await sandbox.terminate()).code);
   `);
-  assert.deepEqual([done.code, done.stdout], [0, "137\n"], done.stderr);
+  assert.deepEqual([done.code, done.signal, done.stdout], [0, null, "137\n"], `${done.code} ${done.signal} ${done.stderr}`);
 });
 
 test("what a worker leaves behind ends with it", async () => {

@@ -7,16 +7,10 @@ import { connect } from "node:net";
 import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
-import { all, bytes, Sandbox, SbxError } from "./support.js";
+import { all, bytes, refused, Sandbox } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
 const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
-const refused = (code, part) => (error) => {
-  assert.ok(error instanceof SbxError, error.stack);
-  assert.equal(error.code, code);
-  assert.ok(error.message.includes(part), error.message);
-  return true;
-};
 
 test("how it ends", async (t) => {
   await t.test("the program's own code", async () => {

@@ -1,7 +1,8 @@
 // Compiled, not run: the types hold what the README shows.
 
 import { get } from "node:https";
-import { Sandbox, SbxError, type Exit, type Tunnel } from "../../../examples/node/sbx.js";
+import { pipeline } from "node:stream/promises";
+import { FileError, Sandbox, SbxError, type Exit, type Policy, type Tunnel } from "../../../examples/node/sbx.js";
 
 export async function example(): Promise<number> {
   await using sandbox = await Sandbox.create(["python3", "-m", "http.server", "12345"], {
@@ -20,7 +21,28 @@ export async function example(): Promise<number> {
   return exit.code;
 }
 
+export async function files({ files }: Sandbox): Promise<number | undefined> {
+  await files.writeFile("/tmp/a/b", new Uint8Array(3), { parents: true, flag: "ax", mode: 0o600 });
+  const text: string = await files.readFile("/tmp/a/b", "utf8");
+  const bytes: Buffer = await files.readFile(Buffer.from("/tmp/a/b"), { offset: text.length });
+  for (const { name, kind, mtime, target } of await files.list("/tmp")) console.log(name.trim(), kind, mtime, target);
+  for (const { name } of await files.list("/tmp", "buffer")) console.log(name.readUInt8(bytes.length));
+  const from = files.createReadStream("/tmp/a/b", { user: "nobody", signal: AbortSignal.timeout(1000) });
+  await pipeline(from, files.createWriteStream("/tmp/c"));
+  await pipeline(files.copyOut("/tmp/a"), files.copyIn("/tmp/d", { parents: true, keepOwner: true }));
+  for await (const { kind, path } of files.watch("/tmp", { recursive: true })) if (kind === "overflow") return path.length;
+  return from.totals?.bytes;
+}
+
+export async function change(sandbox: Sandbox): Promise<number> {
+  const { options, generation }: Policy = await sandbox.policy();
+  const next: number = await sandbox.setPolicy({ ...options, outboundCidrDenylist: ["198.51.100.0/24"] });
+  const { memoryBytes, uptimeMs } = await sandbox.stats();
+  return next - generation + uptimeMs + (memoryBytes ?? 0);
+}
+
 export function explain(error: unknown): string {
+  if (error instanceof FileError) return `${error.code} (${error.sbxCode}) ${error.path}`;
   return error instanceof SbxError ? `${error.code} ${error.errno} ${error.osError} ${error.message}` : String(error);
 }
 
@@ -30,3 +52,5 @@ void Sandbox.create(["true"], { colour: "red" });
 void new Sandbox();
 // @ts-expect-error: a probe has a port or a command
 void Sandbox.create(["true"], { readinessProbe: { intervalMs: 5 } });
+// @ts-expect-error: a policy has no ports
+export const ports = (sandbox: Sandbox) => sandbox.setPolicy({ encryptedPorts: [80] });

@@ -1,0 +1,74 @@
+// Options of programs and sandboxes, written into the library's configs.
+
+import { milliseconds, onlyKnown, port } from "./arguments.js";
+import { invalid } from "./errors.js";
+import { native, text, texts } from "./native.js";
+import { makePolicy, POLICY_OPTIONS } from "./policy.js";
+
+const STREAMS = { ignore: 0, pipe: 1, merged: 2 };
+const LIMITS = { cpu: ["cpu", 1000], memoryMiB: ["memory", 2 ** 20], diskMiB: ["disk", 2 ** 20] };
+Object.assign(LIMITS, { maxProcesses: ["max_processes", 1], maxOpenFiles: ["max_open_files", 1] });
+const MOST = 2 ** 20;
+const LIMITS_WATCHDOG = 1;
+
+const PROGRAM_OPTIONS = "env secrets workdir user timeoutMs stdin stdout stderr signal".split(" ");
+export const EXEC_OPTIONS = [...PROGRAM_OPTIONS, "terminal"];
+const OPTIONS = [
+  ...PROGRAM_OPTIONS,
+  ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
+  ..."diskMiB encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
+  ...POLICY_OPTIONS,
+];
+
+/** Writes into a config what a sandbox's own program and executed ones have in common. */
+export function describe(set, command, options, known) {
+  onlyKnown(options, known);
+  // Without a command a sandbox waits for exec().
+  if (command !== undefined) set("set_command", texts(command, "command"), command.length);
+  for (const [option, how] of [["secrets", "set_secret"], ["env", "set_env"]]) {
+    for (const [name, value] of Object.entries(options[option] ?? {})) {
+      set(how, text(name, option), text(value, `${option}.${name}`));
+    }
+  }
+  for (const name of ["workdir", "user"]) if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+  if (options.timeoutMs !== undefined) set("set_timeout_ms", milliseconds(options.timeoutMs, "timeoutMs"));
+  for (const [stream, name] of ["stdin", "stdout", "stderr"].entries()) {
+    const mode = STREAMS[options[name] ?? "ignore"];
+    if (mode === undefined) throw invalid(`${name} must be one of ${Object.keys(STREAMS).join(", ")}`);
+    if (mode !== STREAMS.ignore) set("set_stream", stream, mode);
+  }
+}
+
+/** Writes options into a sandbox's config. */
+export function configure(config, set, command, options) {
+  describe(set, command, options, OPTIONS);
+  for (const name of ["name", "rootfs"]) if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+  if (options.idleTimeoutMs !== undefined) set("set_idle_timeout_ms", milliseconds(options.idleTimeoutMs, "idleTimeoutMs"));
+  for (const [option, [limit, unit]] of Object.entries(LIMITS)) {
+    const value = options[option];
+    if (value === undefined) continue;
+    const fits = typeof value === "number" && value > 0 && value <= MOST;
+    if (!fits) throw invalid(`${option} must be a number up to ${MOST}, not ${value}`);
+    set(`set_${limit}`, Math.round(value * unit));
+  }
+  if (options.memoryWatchdog) set("set_limit_mode", LIMITS_WATCHDOG);
+  for (const [option, how] of [["mounts", "mount_read_only"], ["writableMounts", "mount_writable"]]) {
+    for (const [place, source] of Object.entries(options[option] ?? {})) set(how, text(source, option), text(place, option));
+  }
+  for (const kind of ["encrypted", "h2", "unencrypted"]) {
+    for (const number of options[`${kind}Ports`] ?? []) set(`add_${kind}_port`, port(number, `${kind}Ports`));
+  }
+  for (const name of options.tlsNames ?? []) set("add_tls_name", text(name, "tlsNames"));
+  if (options.inboundCidrAllowlist) {
+    const ranges = options.inboundCidrAllowlist;
+    set("set_inbound_cidr_allowlist", texts(ranges, "inboundCidrAllowlist"), ranges.length);
+  }
+  makePolicy(options, (policy) => native.config_set_policy(config, policy));
+  const probe = options.readinessProbe;
+  const interval = milliseconds(probe?.intervalMs ?? 100, "readinessProbe.intervalMs");
+  if (probe?.command) {
+    set("set_exec_probe", texts(probe.command, "readinessProbe.command"), probe.command.length, interval);
+  } else if (probe) {
+    set("set_tcp_probe", port(probe.port, "readinessProbe.port"), interval);
+  }
+}

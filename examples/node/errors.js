@@ -1,0 +1,43 @@
+// What goes wrong.
+
+import { getSystemErrorName } from "node:util";
+
+/**
+ * An error of the library. `code` and `sbxCode` are its name (`"SBX_EINVALID"` ...), `errno` its number, `osError` an
+ * errno or 0.
+ */
+export class SbxError extends Error {
+  constructor(message, errno, osError = 0) {
+    super(message);
+    this.name = "SbxError";
+    this.code = CODES[-1001 - errno] ?? "SBX_EINTERNAL";
+    this.sbxCode = this.code;
+    this.errno = errno;
+    this.osError = osError;
+  }
+}
+
+/** A file's error as Node has it: `code` is `"ENOENT"` ..., as the sandbox says, or else the library's name. */
+export class FileError extends SbxError {
+  constructor({ message, errno, osError }, path) {
+    super(message, errno, osError);
+    this.name = "FileError";
+    this.path = path;
+    const known = osError > 0 && getSystemErrorName(-osError);
+    if (known && /^E\w+$/.test(known)) this.code = known; // the sandbox can say any number
+  }
+}
+
+const NAMES =
+  "EINVALID EHANDLE ESIZE ETIMEDOUT ECLOSED ESTATE EEXISTS ENOTFOUND EUNSUPPORTED ELIMIT EHOST ERUNSC_MISSING " +
+  "ERUNSC_UNUSABLE EENGINE EFORKED EPANIC ESYSTEM EREFUSED EEXEC EINTERNAL";
+export const CODES = NAMES.split(" ").map((name) => `SBX_${name}`);
+
+export const EINVALID = -1001;
+export const ETIMEDOUT = -1004;
+export const ECLOSED = -1005;
+export const ESTATE = -1006;
+
+/** What is wrong with an argument before the library sees it. */
+export const invalid = (message) => new SbxError(message, EINVALID);
+

@@ -1,0 +1,90 @@
+// The queue, its doorbell, and who gets which events.
+
+import { Socket } from "node:net";
+import { isMainThread } from "node:worker_threads";
+import { make, readAll } from "./abi.js";
+import { call, callElsewhere, native, open } from "./native.js";
+
+const EVENTS = "unknown started failed ready exited processExited denied policyApplied limit portListening".split(" ");
+EVENTS.push("processStarted", "fileDone", "fileChanged", "unreachable");
+const REASONS = [, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost"];
+const AT_ONCE = 64; // events, before others have their turn
+
+class Hub {
+  #listeners = new Map();
+  #cookies = 0;
+  #holds = 0;
+  #runtime;
+  #event = make("event");
+
+  constructor() {
+    this.queue = open("queue_new", 65536);
+    this.bell = new Socket({ fd: call("queue_open_fd", this.queue), readable: true, writable: false });
+    this.bell.on("data", () => this.drain());
+    this.bell.on("error", () => {});
+    this.bell.unref();
+    // A worker's sandboxes end with it; the process's own do anyway.
+    if (!isMainThread) process.once("exit", () => this.#listeners.forEach((listener) => listener.free?.()));
+  }
+
+  /**
+   * The library's own runtime. Making it takes a moment, as runsc is asked what it is, and has no `_begin` form: the
+   * first time it is done on a thread of libuv's. Once that failed, it is tried again.
+   */
+  runtime() {
+    const list = Buffer.alloc(8);
+    this.#runtime ??= callElsewhere("runtime_sandboxes", 0, list).then(
+      () => native.sandbox_list_free(Number(list.readBigUInt64LE())),
+      (error) => {
+        this.#runtime = undefined;
+        throw error;
+      },
+    );
+    return this.#runtime;
+  }
+
+  /** Begins what tells its events to `listener.happened`, by a cookie, until that says that it was the last. */
+  begin(listener, begin) {
+    listener.cookie = ++this.#cookies;
+    this.#listeners.set(listener.cookie, listener);
+    try {
+      return begin(listener.cookie);
+    } catch (error) {
+      this.forget(listener);
+      throw error;
+    }
+  }
+
+  forget({ cookie }) {
+    this.#listeners.delete(cookie);
+  }
+
+  drain() {
+    for (let taken = 0; taken < AT_ONCE; taken++) {
+      if (call("queue_next", this.queue, this.#event) === 0) return;
+      const { cookie, sequence, kind: number, reason: why, timeMs: time, ...more } = readAll("event", this.#event);
+      const kind = EVENTS[number] ?? "unknown";
+      const reason = kind === "exited" || kind === "processExited" ? REASONS[why] : why;
+      const listener = this.#listeners.get(cookie);
+      if (listener?.happened({ kind, time, reason, ...more })) this.forget(listener);
+    }
+    setImmediate(() => this.drain());
+  }
+
+  hold() {
+    if (this.#holds++ === 0) this.bell.ref();
+  }
+
+  release() {
+    if (--this.#holds === 0) this.bell.unref();
+  }
+
+  /** Waits for that, and keeps the process alive meanwhile. */
+  during(promise) {
+    this.hold();
+    return Promise.resolve(promise).finally(() => this.release());
+  }
+}
+
+let theHub;
+export const hub = () => (theHub ??= new Hub());

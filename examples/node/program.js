@@ -1,0 +1,87 @@
+// Programs in a sandbox: their streams and ends.
+
+import { Socket } from "node:net";
+import { port, signalNumber } from "./arguments.js";
+import { hub } from "./hub.js";
+import { call } from "./native.js";
+import { unlessAborted, within } from "./waiting.js";
+
+const TERMINAL = 3;
+
+/** What nobody refers to any more is freed, and a sandbox ended by that. */
+export const lost = new FinalizationRegistry((life) => life.free());
+
+/** What a sandbox's own program and executed ones have in common. */
+export class Program {
+  #streams = {};
+
+  constructor(life, options, key) {
+    if (key !== lost) throw new TypeError("a sandbox is made by Sandbox.create(), a process by exec()");
+    Object.defineProperties(this, { _life: { value: life }, _options: { value: options } });
+    lost.register(this, life, this);
+  }
+
+  get exitCode() {
+    return this._life.exit?.code ?? null;
+  }
+
+  get exitReason() {
+    return this._life.exit?.reason ?? null;
+  }
+
+  get stdin() {
+    return this._options.stdin === "pipe" ? this._stream(0) : null;
+  }
+
+  get stdout() {
+    return this._options.stdout === "pipe" ? this._stream(1) : null;
+  }
+
+  get stderr() {
+    return this._options.stderr === "pipe" ? this._stream(2) : null;
+  }
+
+  /** Opened when it is asked for: what is idle has nothing on the event loop. */
+  _stream(number) {
+    return (this.#streams[number] ??= new Socket({
+      fd: call(`${this._life.kind}_open_fd`, this._life.handle, number),
+      readable: number > 0,
+      writable: number === 0 || number === TERMINAL,
+    }));
+  }
+
+  async wait({ timeoutMs } = {}) {
+    return hub().during(within(this._life.exited.promise, timeoutMs, `${this._life.what} did not end`));
+  }
+
+  /** Waits until it was started, or gives it up. */
+  async _start(signal) {
+    await hub().during(unlessAborted(this._life.started.promise, signal)).catch((error) => {
+      if (this._life.kind === "process") this.kill("SIGKILL"); // a sandbox is ended by being freed
+      this._free();
+      throw error;
+    });
+    return this;
+  }
+
+  _free() {
+    lost.unregister(this);
+    this._life.free();
+    this.#streams[0]?.destroy();
+  }
+}
+
+/** A program that was executed in a sandbox. */
+export class Process extends Program {
+  get terminal() {
+    return this._options.terminal ? this._stream(TERMINAL) : null;
+  }
+
+  kill(signal = "SIGTERM") {
+    call("process_signal", this._life.handle, signalNumber(signal));
+  }
+
+  resize(rows, columns) {
+    call("process_resize", this._life.handle, port(rows, "rows"), port(columns, "columns"));
+  }
+}

@@ -1,0 +1,157 @@
+// Sandboxes.
+
+import { make } from "./abi.js";
+import { milliseconds, onlyKnown, port, signalNumber, whole } from "./arguments.js";
+import { configure, describe, EXEC_OPTIONS } from "./config.js";
+import { ETIMEDOUT, SbxError } from "./errors.js";
+import { Files } from "./files.js";
+import { hub } from "./hub.js";
+import { Life } from "./life.js";
+import { call, callElsewhere, freeing, making, native, open } from "./native.js";
+import { makePolicy, POLICY_OPTIONS, readPolicy } from "./policy.js";
+import { lost, Process, Program } from "./program.js";
+import { readStats, readTunnels } from "./readings.js";
+import { deferred, within } from "./waiting.js";
+
+export class Sandbox extends Program {
+  #tunnels;
+  #held = false;
+
+  constructor(life, options, key) {
+    super(life, options, key);
+    this.id = String(native.sandbox_id(life.handle));
+    this.name = options.name;
+    this.files = new Files(this);
+    life.what = `sandbox ${this.id}`;
+  }
+
+  static async create(command, options = {}) {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    await hub().during(hub().runtime());
+    signal?.throwIfAborted();
+    const life = new Life("sandbox");
+    await making("config", "new", (config, set) => {
+      configure(config, set, command, options);
+      call("config_check", config);
+      return life.begin("create_begin", true, 0, config, set);
+    });
+    return new Sandbox(life, options, lost)._start(signal);
+  }
+
+  async exec(command, options = {}) {
+    const { signal, terminal } = options;
+    signal?.throwIfAborted();
+    const life = new Life("process");
+    await making("exec_config", "new", (config, set) => {
+      describe(set, command, options, EXEC_OPTIONS);
+      if (terminal) set("set_pty", port(terminal.rows, "terminal.rows"), port(terminal.columns, "terminal.columns"));
+      call("exec_config_check", config);
+      life.what = `${command[0]} in sandbox ${this.id}`;
+      return life.begin("exec_begin", false, this._life.handle, config, set);
+    });
+    return new Process(life, options, lost)._start(signal);
+  }
+
+  async setPolicy(options) {
+    onlyKnown(options, POLICY_OPTIONS);
+    const applied = deferred();
+    const happened = ({ code, count, detail }) => {
+      code < 0 ? applied.reject(new SbxError(detail, code)) : applied.resolve(count);
+      return true;
+    };
+    hub().begin({ happened }, (cookie) =>
+      makePolicy(options, (policy) => call("set_policy_begin", this._life.handle, policy, cookie)),
+    );
+    return hub().during(applied.promise);
+  }
+
+  async policy() {
+    const copy = Buffer.alloc(8);
+    const generation = Buffer.alloc(8);
+    await hub().during(callElsewhere("sandbox_policy", this._life.handle, copy, generation));
+    const read = freeing("policy", Number(copy.readBigUInt64LE()), readPolicy);
+    return { generation: Number(generation.readBigUInt64LE()), ...read };
+  }
+
+  async stats() {
+    const stats = make("stats");
+    await hub().during(callElsewhere("sandbox_stats", this._life.handle, stats));
+    return readStats(stats);
+  }
+
+  tunnels() {
+    return (this.#tunnels ??= freeing("tunnel_map", open("tunnels", this._life.handle, 0), readTunnels));
+  }
+
+  async waitUntilReady({ timeoutMs = 300_000 } = {}) {
+    milliseconds(timeoutMs, "timeoutMs");
+    try {
+      call("wait_ready", this._life.handle, 0); // looks, and begins to ask
+    } catch (error) {
+      if (error.errno !== ETIMEDOUT) throw error;
+      await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`));
+    }
+  }
+
+  async terminate() {
+    if (!this._life.over) call("terminate", this._life.handle);
+    return this.wait();
+  }
+
+  async stop({ signal = "SIGTERM", graceMs = 10_000 } = {}) {
+    if (!this._life.over) call("stop", this._life.handle, signalNumber(signal), whole(graceMs, "graceMs", 0, 2 ** 31));
+    return this.wait();
+  }
+
+  kill(signal = "SIGTERM") {
+    call("signal", this._life.handle, signalNumber(signal));
+  }
+
+  /** The events from now on, to the last. */
+  events() {
+    const waiting = [];
+    let told = deferred();
+    const listener = (event) => told.resolve(waiting.push(event));
+    this._life.listeners.add(listener);
+    const next = async () => {
+      await hub().during(told.promise);
+      told = deferred();
+    };
+    return this.#iterate(waiting, next, listener);
+  }
+
+  async *#iterate(waiting, next, listener) {
+    try {
+      while (waiting.length > 0 || !this._life.over) {
+        if (waiting.length > 0) yield waiting.shift();
+        else await next();
+      }
+    } finally {
+      this._life.listeners.delete(listener);
+    }
+  }
+
+  /** Keeps the process alive until the sandbox has ended. */
+  ref() {
+    if (!this.#held && !this._life.over) {
+      this.#held = true;
+      hub().hold();
+      this._life.exited.promise.catch(() => {}).then(() => this.unref());
+    }
+    return this;
+  }
+
+  unref() {
+    if (this.#held) {
+      this.#held = false;
+      hub().release();
+    }
+    return this;
+  }
+
+  async [Symbol.asyncDispose]() {
+    if (!this._life.over) await this.terminate().finally(() => this._free());
+    else this._free();
+  }
+}
