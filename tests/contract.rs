@@ -66,6 +66,11 @@ fn no_handler_is_installed_no_mask_changed_and_own_threads_block_all_signals() {
 }
 
 #[test]
+fn a_host_that_exits_while_a_sandbox_is_made_has_its_own_code() {
+    linked("sudden_exit");
+}
+
+#[test]
 fn no_write_raises_sigpipe() {
     linked("sigpipe");
 }

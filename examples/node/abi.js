@@ -6,7 +6,7 @@
 export const FUNCTIONS = {
   ">u": "abi_version", ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new exec_config_new",
   "h>v":
-    "queue_free policy_free config_free sandbox_free sandbox_list_free tunnel_map_free exec_config_free " +
+    "queue_free policy_free config_free sandbox_free tunnel_map_free exec_config_free " +
     "process_free file_operation_free",
   "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_entry_count file_operation_count",
   he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure file_operation_open_fd",
@@ -27,7 +27,7 @@ export const FUNCTIONS = {
   hii: "config_set_stream exec_config_set_stream", hie: "signal sandbox_open_fd process_signal process_open_fd",
   hiqe: "stop", hz: "tunnel_map_container_port",
   "h&z": "config_set_command exec_config_set_command config_set_inbound_cidr_allowlist",
-  "h&zq": "config_set_exec_probe", "u&e": "queue_new", "h&e": "runtime_sandboxes queue_next sandbox_stats",
+  "h&zq": "config_set_exec_probe", "u&e": "queue_new", "h&e": "queue_next sandbox_stats",
   "hh&e": "create_begin exec_begin", hhQe: "set_policy_begin", hqe: "wait_ready file_operation_wait",
   "hq&e": "tunnels", "hq&ze": "file_operation_next_change", "hz&e": "file_operation_info",
   "hz>s": "policy_entry file_operation_name file_operation_target", "h&>b": "file_operation_bytes",

@@ -3,10 +3,10 @@
 import { Socket } from "node:net";
 import { isMainThread } from "node:worker_threads";
 import { make, readAll } from "./abi.js";
-import { call, callElsewhere, native, open } from "./native.js";
+import { call, open } from "./native.js";
 
 const EVENTS = "unknown started failed ready exited processExited denied policyApplied limit portListening".split(" ");
-EVENTS.push("processStarted", "fileDone", "fileChanged", "unreachable");
+EVENTS.push("processStarted", "fileDone", "fileChanged", "unreachable", "checked");
 const REASONS = [, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost"];
 const AT_ONCE = 64; // events, before others have their turn
 
@@ -14,7 +14,6 @@ class Hub {
   #listeners = new Map();
   #cookies = 0;
   #holds = 0;
-  #runtime;
   #event = make("event");
 
   constructor() {
@@ -25,22 +24,6 @@ class Hub {
     this.bell.unref();
     // A worker's sandboxes end with it; the process's own do anyway.
     if (!isMainThread) process.once("exit", () => this.#listeners.forEach((listener) => listener.free?.()));
-  }
-
-  /**
-   * The library's own runtime. Making it takes a moment, as runsc is asked what it is, and has no `_begin` form: the
-   * first time it is done on a thread of libuv's. Once that failed, it is tried again.
-   */
-  runtime() {
-    const list = Buffer.alloc(8);
-    this.#runtime ??= callElsewhere("runtime_sandboxes", 0, list).then(
-      () => native.sandbox_list_free(Number(list.readBigUInt64LE())),
-      (error) => {
-        this.#runtime = undefined;
-        throw error;
-      },
-    );
-    return this.#runtime;
   }
 
   /** Begins what tells its events to `listener.happened`, by a cookie, until that says that it was the last. */

@@ -174,13 +174,10 @@ export function texts(values, what) {
 
 /** Uses something of the library's, which is freed after that. */
 export function freeing(kind, handle, use) {
-  const free = () => native[`${kind}_free`](handle);
-  let used;
   try {
-    return (used = use(handle));
+    return use(handle);
   } finally {
-    if (used instanceof Promise) used.then(free, free);
-    else free();
+    native[`${kind}_free`](handle);
   }
 }
 

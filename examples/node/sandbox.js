@@ -28,13 +28,11 @@ export class Sandbox extends Program {
   static async create(command, options = {}) {
     const { signal } = options;
     signal?.throwIfAborted();
-    await hub().during(hub().runtime());
-    signal?.throwIfAborted();
     const life = new Life("sandbox");
-    await making("config", "new", (config, set) => {
+    making("config", "new", (config, set) => {
       configure(config, set, command, options);
       call("config_check", config);
-      return life.begin("create_begin", true, 0, config, set);
+      life.begin("create_begin", 0, config, set);
     });
     return new Sandbox(life, options, lost)._start(signal);
   }
@@ -43,12 +41,12 @@ export class Sandbox extends Program {
     const { signal, terminal } = options;
     signal?.throwIfAborted();
     const life = new Life("process");
-    await making("exec_config", "new", (config, set) => {
+    making("exec_config", "new", (config, set) => {
       describe(set, command, options, EXEC_OPTIONS);
       if (terminal) set("set_pty", port(terminal.rows, "terminal.rows"), port(terminal.columns, "terminal.columns"));
       call("exec_config_check", config);
       life.what = `${command[0]} in sandbox ${this.id}`;
-      return life.begin("exec_begin", false, this._life.handle, config, set);
+      life.begin("exec_begin", this._life.handle, config, set);
     });
     return new Process(life, options, lost)._start(signal);
   }

@@ -1,8 +1,8 @@
 // gVisor sandboxes inside your own process. sbx.d.ts says what there is; README.md how to use it.
 //
 // Nothing here waits in the library: what takes time is begun and ends as an event. One queue takes the events of all
-// sandboxes, and its doorbell is a socket of the event loop. What has no form that only begins is called on a thread of
-// libuv's, for a moment: beginning to create, and reading back a policy or statistics.
+// sandboxes, and its doorbell is a socket of the event loop. Only reading back a policy or statistics is called on a
+// thread of libuv's, for a moment.
 
 export { FileError, SbxError } from "./errors.js";
 export { Process } from "./program.js";

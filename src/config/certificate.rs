@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -36,7 +36,7 @@ impl Certificate {
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| {
             Error::invalid("tls certificate: the key is not an unencrypted private key in PEM")
         })?;
-        let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|cause| {
+        let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|cause| {
             Error::invalid(format!("tls certificate: chain and key can't be used: {cause}"))
         })?;
         Ok(Self { key: Arc::new(key), chain_pem: chain_pem.to_owned() })

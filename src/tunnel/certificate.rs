@@ -8,7 +8,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -66,7 +66,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &self.issuer).map_err(|error| failed(&error))?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let key = CertifiedKey::from_der(vec![leaf.der().clone()], key, &aws_lc_rs::default_provider())
+        let key = CertifiedKey::from_der(vec![leaf.der().clone()], key, &ring::default_provider())
             .map_err(|error| Error::new(Code::Internal, format!("make a certificate: {error}")))?;
         Identity::new(Arc::new(key), self.issuer.pem())
     }
@@ -85,7 +85,7 @@ impl Identity {
         let parsed = ParsedCertificate::try_from(leaf)
             .map_err(|error| Error::invalid(format!("the first certificate can't be read: {error}")))?;
         let pin = format!("sha256//{}", base64(&sha256(&parsed.subject_public_key_info())?));
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(ring::default_provider());
         Ok(Self { provider, key, ca_pem, pin })
     }
 
@@ -102,7 +102,7 @@ impl Identity {
         config.alpn_protocols.push(b"http/1.1".to_vec());
         // Resumption by tickets only: a cache would grow with the number of clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = aws_lc_rs::Ticketer::new()
+        config.ticketer = ring::Ticketer::new()
             .map_err(|error| Error::new(Code::Internal, format!("TLS tickets: {error}")))?;
         config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
@@ -135,7 +135,7 @@ fn failed(error: &rcgen::Error) -> Error {
 }
 
 fn sha256(bytes: &[u8]) -> Result<Vec<u8>> {
-    let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
     let suite = suite.ok_or_else(|| Error::new(Code::Internal, "the TLS provider has no SHA-256"))?;
     Ok(suite.common.hash_provider.hash(bytes).as_ref().to_vec())
 }

@@ -1,7 +1,8 @@
 # One run: every test program and every example under one identity. sh run.sh RUN CONTAINED WORK
 #
-# RUN is user, root, nocap, or self where we can't become anybody. CONTAINED is true where this shell is process 1
-# of process, mount and network namespaces of the run's own. WORK is the copy that every identity can read.
+# RUN is user, root, nocap, or self where we can't become anybody; or long: what is left out of the others because of
+# the time that it takes, once, as the least of them. CONTAINED is true where this shell is process 1 of process, mount
+# and network namespaces of the run's own. WORK is the copy that every identity can read.
 set -eu
 run=$1
 contained=$2
@@ -30,9 +31,17 @@ else
     foreground=--foreground
 fi
 
+# Whom we become.
+identity=$run
+if [ "$run" = long ]; then
+    identity=self
+    if [ "$contained" = true ]; then
+        identity=user
+    fi
+fi
 # What tests are told which run it is.
-told=$run
-if [ "$run" = self ]; then
+told=$identity
+if [ "$identity" = self ]; then
     told=user
     if [ "$(id -u)" = 0 ]; then
         told=root
@@ -45,8 +54,8 @@ execute() (
     shift
     cd "$work/checkout"
     exec </dev/null >"$log" 2>&1
-    as "$run" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
-        CI="${CI:-}" ${internet:+"SBX_TEST_INTERNET=$internet"} SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${SBX_LONG:+"SBX_LONG=$SBX_LONG"} \
+    as "$identity" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
+        CI="${CI:-}" ${internet:+"SBX_TEST_INTERNET=$internet"} SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${long:+"SBX_LONG=$long"} \
         CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
         timeout $foreground -k 10 "$limit" "$@"
 )
@@ -73,8 +82,10 @@ run_case() {
 }
 
 limit=900
-if [ -n "${SBX_LONG:-}" ]; then
+long=
+if [ "$run" = long ]; then
     limit=14400
+    long=1
 fi
 : >"$logs/leaks.log"
 
@@ -87,13 +98,16 @@ while IFS='	' read -r name path once <&4; do
         *"$filter"*) ;;
         *) set -- "$filter" ;;
     esac
-    if [ -n "${SBX_LONG:-}" ]; then
-        set -- "$@" --include-ignored
-    fi
+    case $long:$name in
+        # These do more of the same when they are told to.
+        1:crowd | 1:lifetime) set -- "$@" --include-ignored ;;
+        1:*) set -- "$@" --ignored ;;
+    esac
     run_case "$name" rust "$work/target/debug/deps/${path##*/}" "$@"
 done 4<"$work/executables"
 
 for program in http_server plain_tunnel egress limits files exec doctor; do
+    [ -z "$long" ] || continue
     case "c/$program" in
         *"$filter"*) ;;
         *) continue ;;
@@ -108,6 +122,7 @@ done
 
 # Programs in other languages, as tests/bindings has built them.
 while IFS='	' read -r name kind command <&5; do
+    [ -z "$long" ] || continue
     case $name in
         *"$filter"*) run_case "$name" "$kind" sh -c "$command" ;;
     esac
@@ -146,6 +161,8 @@ run_docker() {
 internet_cases="docker allowlist default egress example live quic flood"
 if [ "$run" = user ]; then
     internet_cases="$internet_cases oracle"
+elif [ "$run" = long ]; then
+    internet_cases=live
 fi
 internet=
 neighbours=
