@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from . import native
 from .exception import ConflictError, Error
-from .native import call, library
+from .native import call
 from .waiting import new_future, settle
 
 log = logging.getLogger("sbx")
@@ -98,13 +98,6 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
-
-
-def make_runtime() -> None:
-    """Makes the library's own runtime if it isn't there. That takes a moment, as runsc is asked what it is."""
-    sandboxes = ctypes.c_void_p()
-    call("runtime_sandboxes", None, ctypes.byref(sandboxes))
-    library.sbx_sandbox_list_free(sandboxes)
 
 
 class Life:

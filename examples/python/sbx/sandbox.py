@@ -88,7 +88,6 @@ async def _create(
         for stream in range(3 if args else 0):
             config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
         call("config_check", config.handle)
-        await until(in_thread(hubs.make_runtime))
         life.begin(hub, "create_begin", None, config)
     sandbox = Sandbox(hub, life, name, tags or {})
     try:
