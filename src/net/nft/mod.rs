@@ -71,6 +71,21 @@ pub(crate) struct Allowed {
     pub(crate) tls: Vec<u16>,
 }
 
+impl Allowed {
+    /// In order, and what overlaps or touches made one. Without IPv6 where that isn't relayed.
+    fn merged(&self, ipv6: bool) -> Self {
+        let mut tls = self.tls.clone();
+        tls.sort_unstable();
+        tls.dedup();
+        Self { v4: set::merged(&self.v4), v6: if ipv6 { set::merged(&self.v6) } else { Vec::new() }, tls }
+    }
+}
+
+/// The ranges that one set takes. The kernel lists a set in pieces, and for each of them goes through it from its
+/// beginning (nft_rbtree_walk in net/netfilter/nft_set_rbtree.c): a long list is several sets, so that the time in which
+/// it is read back grows with its length only.
+const PART: usize = 16_384;
+
 /// Names the sets that the rules of one moment ask.
 #[derive(Clone, Copy, Debug)]
 struct Generation {
@@ -78,15 +93,24 @@ struct Generation {
     ipv6: bool,
     /// Whether there are ports for addresses that the resolver answered.
     tls: bool,
+    /// How many sets the destinations of each version are in.
+    parts4: usize,
+    parts6: usize,
 }
 
 impl Generation {
-    fn allow4(&self) -> String {
-        format!("allow4_{}", self.number)
+    /// Enough for so many ranges.
+    fn new(number: u64, (v4, v6): (usize, usize), ipv6: bool, tls: bool) -> Self {
+        let parts = |ranges: usize| ranges.div_ceil(PART).max(1);
+        Self { number, ipv6, tls, parts4: parts(v4), parts6: if ipv6 { parts(v6) } else { 0 } }
     }
 
-    fn allow6(&self) -> String {
-        format!("allow6_{}", self.number)
+    fn allow4(&self) -> impl Iterator<Item = String> + use<> {
+        parts("allow4", self.number, self.parts4)
+    }
+
+    fn allow6(&self) -> impl Iterator<Item = String> + use<> {
+        parts("allow6", self.number, self.parts6)
     }
 
     fn tls(&self) -> String {
@@ -95,27 +119,29 @@ impl Generation {
 
     /// The requests that make its sets.
     fn sets(&self) -> Vec<Message> {
-        let mut sets = vec![set::new(&self.allow4(), 1, KeyType::Ipv4, true)];
-        if self.ipv6 {
-            sets.push(set::new(&self.allow6(), 2, KeyType::Ipv6, true));
-        }
-        if self.tls {
-            sets.push(set::new(&self.tls(), 5, KeyType::Port, false));
-        }
-        sets
+        let v4 = self.allow4().map(|name| (name, KeyType::Ipv4, true));
+        let v6 = self.allow6().map(|name| (name, KeyType::Ipv6, true));
+        let tls = self.tls.then(|| (self.tls(), KeyType::Port, false));
+        // The lower ones are those of the sets that no change of policy touches.
+        v4.chain(v6)
+            .chain(tls)
+            .zip(10..)
+            .map(|((name, key, ranges), id)| set::new(&name, id, key, ranges))
+            .collect()
     }
 
     /// The requests that delete them.
     fn delete(&self) -> Vec<Message> {
-        let mut sets = vec![set::delete(&self.allow4())];
-        if self.ipv6 {
-            sets.push(set::delete(&self.allow6()));
-        }
-        if self.tls {
-            sets.push(set::delete(&self.tls()));
-        }
-        sets
+        let tls = self.tls.then(|| self.tls());
+        self.allow4().chain(self.allow6()).chain(tls).map(|name| set::delete(&name)).collect()
     }
+}
+
+fn parts(name: &'static str, number: u64, count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(move |part| match part {
+        0 => format!("{name}_{number}"),
+        _ => format!("{name}_{number}_{part}"),
+    })
 }
 
 /// The rules of one G, loaded.
@@ -151,7 +177,7 @@ impl Rules {
         };
         Ok(Self {
             netlink,
-            current: Generation { number: 0, ipv6, tls: false },
+            current: Generation::new(0, (0, 0), ipv6, false),
             tried: 0,
             ipv6,
             told,
@@ -165,7 +191,7 @@ impl Rules {
     }
 
     fn load_all(netlink: &mut Netlink, ipv6: bool, told: bool) -> Result<()> {
-        let current = Generation { number: 0, ipv6, tls: false };
+        let current = Generation::new(0, (0, 0), ipv6, false);
         let own = SPARE.into_iter().chain([GATEWAY]).map(|address| address.octets().to_vec());
         let table = change("a table", NFT_MSG_NEWTABLE, flags::CREATE | flags::EXCLUSIVE);
         let mut changes = vec![table.put_text(NFTA_TABLE_NAME, TABLE)];
@@ -190,10 +216,12 @@ impl Rules {
     /// no IPv6 address.
     pub(crate) fn replace(&mut self, allowed: &Allowed, ipv6: bool) -> Result<u64> {
         self.tried = self.tried.saturating_add(1);
-        let tls = !allowed.tls.is_empty();
-        let next = Generation { number: self.tried, ipv6: ipv6 && self.ipv6, tls };
+        let ipv6 = ipv6 && self.ipv6;
+        let wanted = allowed.merged(ipv6);
+        let lengths = (wanted.v4.len(), wanted.v6.len());
+        let next = Generation::new(self.tried, lengths, ipv6, !wanted.tls.is_empty());
         self.netlink.request(transaction(next.sets())).context("new sets of destinations")?;
-        if let Err(error) = self.fill(next, allowed).and_then(|()| self.switch(next)) {
+        if let Err(error) = self.fill(next, &wanted).and_then(|()| self.switch(next)) {
             // Nothing names them yet. If even this fails, they only take memory until G ends.
             let _ = self.netlink.request(transaction(next.delete()));
             return Err(error);
@@ -250,13 +278,7 @@ impl Rules {
 
     /// Whether what the kernel has is what was loaded for these destinations.
     pub(crate) fn is_in_force(&mut self, wanted: &Allowed) -> Result<bool> {
-        let ipv6 = self.current.ipv6;
-        let mut tls = wanted.tls.clone();
-        tls.sort_unstable();
-        tls.dedup();
-        let v6 = if ipv6 { set::merged(&wanted.v6) } else { Vec::new() };
-        let wanted = Allowed { v4: set::merged(&wanted.v4), v6, tls };
-        Ok(self.read(self.current)? == wanted)
+        Ok(self.read(self.current)? == wanted.merged(self.current.ipv6))
     }
 
     /// How many packets were refused since the rules were loaded.
@@ -275,11 +297,13 @@ impl Rules {
     }
 
     fn read(&mut self, generation: Generation) -> Result<Allowed> {
-        let v4 = set::read_ranges(&mut self.netlink, &generation.allow4())?;
-        let v6 = match generation.ipv6 {
-            true => set::read_ranges(&mut self.netlink, &generation.allow6())?,
-            false => Vec::new(),
-        };
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for name in generation.allow4() {
+            v4.extend(set::read_ranges(&mut self.netlink, &name)?);
+        }
+        for name in generation.allow6() {
+            v6.extend(set::read_ranges(&mut self.netlink, &name)?);
+        }
         let tls = match generation.tls {
             true => set::read_ports(&mut self.netlink, &generation.tls())?,
             false => Vec::new(),
@@ -287,14 +311,14 @@ impl Rules {
         Ok(Allowed { v4, v6, tls })
     }
 
-    fn fill(&mut self, generation: Generation, allowed: &Allowed) -> Result<()> {
-        let mut wanted = Allowed { v4: set::merged(&allowed.v4), v6: Vec::new(), tls: allowed.tls.clone() };
-        wanted.tls.sort_unstable();
-        wanted.tls.dedup();
-        let mut changes = set::add_ranges(&generation.allow4(), &wanted.v4);
-        if generation.ipv6 {
-            wanted.v6 = set::merged(&allowed.v6);
-            changes.extend(set::add_ranges(&generation.allow6(), &wanted.v6));
+    /// Fills sets with what is merged already, and reads it back.
+    fn fill(&mut self, generation: Generation, wanted: &Allowed) -> Result<()> {
+        let mut changes = Vec::new();
+        for (name, ranges) in generation.allow4().zip(wanted.v4.chunks(PART)) {
+            changes.extend(set::add_ranges(&name, ranges));
+        }
+        for (name, ranges) in generation.allow6().zip(wanted.v6.chunks(PART)) {
+            changes.extend(set::add_ranges(&name, ranges));
         }
         let ports = wanted.tls.iter().map(|port| port.to_be_bytes().to_vec());
         changes.extend(set::add_values(&generation.tls(), ports));
@@ -302,7 +326,7 @@ impl Rules {
         for batch in batches(changes, room) {
             self.netlink.request(transaction(batch)).context("filling a set of destinations")?;
         }
-        if self.read(generation)? != wanted {
+        if self.read(generation)? != *wanted {
             let text = "the kernel's set of destinations is not what was loaded; the old policy stays";
             return Err(Error::new(Code::Internal, text));
         }

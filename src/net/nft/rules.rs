@@ -144,12 +144,10 @@ pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
 /// through on TLS's ports only: the relay looks for the server's name in the handshake.
 pub(super) fn egress(generation: &Generation) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for number in [TCP, UDP] {
-        rules.push(to_relay(V4, number, generation.allow4().into(), None));
-    }
-    if generation.ipv6 {
+    let v4 = generation.allow4().map(|name| (V4, name));
+    for (version, name) in v4.chain(generation.allow6().map(|name| (V6, name))) {
         for number in [TCP, UDP] {
-            rules.push(to_relay(V6, number, generation.allow6().into(), None));
+            rules.push(to_relay(version, number, name.clone().into(), None));
         }
     }
     if generation.tls {

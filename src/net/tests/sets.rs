@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::space::Space;
-use crate::net::nft::{Allowed, Rules};
+use super::space::{Side, Space};
+use crate::net::nft::{Allowed, Rules, rules::RELAY_PORT};
+use crate::net::topology::SANDBOX;
 
 /// So many ranges, none of which touches the next.
 pub(super) fn many(count: u32) -> Allowed {
@@ -25,6 +26,24 @@ fn ten_thousand_ranges_are_loaded_over_an_ordinary_users_socket() {
     let allowed = many(10_000);
     let generation = rules.replace(&allowed, true).unwrap();
     assert_eq!(rules.in_force().unwrap(), (generation, allowed));
+}
+
+#[test]
+fn a_list_longer_than_a_set_is_in_force_from_its_first_to_its_last_range() {
+    let (mut space, mut rules) = Space::with_rules(false);
+    let relay = space.udp(Side::Gateway, (Ipv4Addr::LOCALHOST, RELAY_PORT).into());
+    let allowed = Allowed { v6: Vec::new(), ..many(40_000) };
+    let generation = rules.replace(&allowed, false).unwrap();
+    assert_eq!(rules.in_force().unwrap(), (generation, allowed.clone()));
+    let sender = space.udp(Side::Sandbox, (SANDBOX, 0).into());
+    for index in [0, 16_383, 16_384, 32_768, 39_999] {
+        sender.send_to(b"x", (*allowed.v4[index].end(), 9)).unwrap();
+        assert_eq!(relay.recv(&mut [0; 8]).unwrap(), 1, "{index}");
+    }
+    // All of it goes when it is replaced.
+    rules.replace(&many(1), false).unwrap();
+    let ruleset = space.ruleset();
+    assert_eq!(ruleset.matches("set allow4_").count(), 1, "{ruleset}");
 }
 
 #[test]
