@@ -11,6 +11,18 @@ use super::tls::Tls;
 use crate::reactor::Readiness;
 use crate::sys::socket::{Family, Socket};
 
+/// What a read means that brings less than it could have taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShortReads {
+    /// Nothing, until EWOULDBLOCK was seen once: what the kernel said before this end was there, nobody has noted.
+    Untried,
+    /// That a TCP stream has been emptied: its next byte is a new edge (epoll(7)).
+    Last,
+    /// Nothing: a read also stops in front of urgent data, the end of the stream is no byte, and of an AF_UNIX stream
+    /// it stops where the sender's credentials change.
+    Nothing,
+}
+
 /// A socket with its readiness and its queue.
 #[derive(Debug)]
 pub(crate) struct End {
@@ -21,8 +33,8 @@ pub(crate) struct End {
     written: usize,
     readable: bool,
     writable: bool,
-    /// Whether only EWOULDBLOCK tells that nothing is left to be read.
-    reads_to_the_end: bool,
+    /// Whether a read that brings less than it could have taken was the last one for now.
+    short_reads: ShortReads,
     closing: bool,
     finished: bool,
 }
@@ -30,8 +42,10 @@ pub(crate) struct End {
 impl End {
     /// A bare end. Both directions are tried before the first readiness arrives.
     pub(crate) fn plain(socket: Socket) -> Self {
-        // A read of an AF_UNIX stream also stops where the sender's credentials change.
-        let reads_to_the_end = socket.family() == Family::Unix;
+        let short_reads = match socket.family() {
+            Family::Tcp => ShortReads::Untried,
+            Family::Unix => ShortReads::Nothing,
+        };
         Self {
             socket,
             tls: None,
@@ -39,7 +53,7 @@ impl End {
             written: 0,
             readable: true,
             writable: true,
-            reads_to_the_end,
+            short_reads,
             closing: false,
             finished: false,
         }
@@ -54,14 +68,23 @@ impl End {
     pub(crate) fn note(&mut self, readiness: Readiness) {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
-        self.reads_to_the_end |= readiness.more_follows;
+        if readiness.more_follows {
+            self.short_reads = ShortReads::Nothing;
+        }
     }
 
-    /// A read has brought `count` of the `room` bytes that it could have. A TCP stream that had less to give has been
-    /// emptied, and its next byte is a new edge (epoll(7)).
+    /// A read has brought `count` of the `room` bytes that it could have.
     fn note_read(&mut self, count: usize, room: usize) {
-        if count < room && !self.reads_to_the_end {
+        if count < room && self.short_reads == ShortReads::Last {
             self.readable = false;
+        }
+    }
+
+    /// A read has found nothing.
+    fn note_empty(&mut self) {
+        self.readable = false;
+        if self.short_reads == ShortReads::Untried {
+            self.short_reads = ShortReads::Last;
         }
     }
 
@@ -130,7 +153,7 @@ impl End {
             Err(error) => {
                 tls.keep(scratch.sealed.get(..kept).unwrap_or_default());
                 if error.kind() == io::ErrorKind::WouldBlock {
-                    self.readable = false;
+                    self.note_empty();
                     return Ok(Received::Blocked);
                 }
                 return Err(error);
@@ -139,13 +162,15 @@ impl End {
         if count == 0 {
             return Ok(Received::Truncated);
         }
-        self.note_read(count, end - kept);
-        let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
         let filled = scratch.sealed.get_mut(..kept + count).unwrap_or_default();
         let mut talk = Vec::new();
         let taken = tls.take(filled, &mut scratch.plain, &mut talk);
         if let Ok((used, _)) = taken {
             tls.keep(filled.get(used..).unwrap_or_default());
+        }
+        // The end of the stream may have been in it, and is the next to be received.
+        if !tls.peer_has_closed() {
+            self.note_read(count, end - kept);
         }
         if !talk.is_empty() && !self.closing {
             self.write_through(&talk, &mut scratch.held)?;
@@ -175,7 +200,7 @@ impl Endpoint for End {
                 Ok(Received::Data(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
+                self.note_empty();
                 Ok(Received::Blocked)
             }
             Err(error) => Err(error),

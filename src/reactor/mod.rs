@@ -7,6 +7,9 @@
 //! this wake-up is spent first, calls [`Reactor::again`], which wakes it in the next turn without the
 //! kernel's help. Everybody else gets a turn in between; that is the whole of the fairness here.
 //!
+//! One exception saves a call: a read of a TCP stream that brings less than asked has emptied it, if every readiness
+//! since the last `EWOULDBLOCK` was noted and none said [`Readiness::more_follows`].
+//!
 //! # A new kind of source
 //!
 //! 1. take a number for it ([`Kind`]) and keep its objects in a [`Slab`] of that kind;

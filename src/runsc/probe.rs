@@ -71,7 +71,7 @@ impl Runsc {
     }
 
     pub(super) fn is(&self, candidate: &Candidate) -> bool {
-        self.identity == candidate.identity && self.path == candidate.path
+        (self.identity, &self.path, &self.real) == (candidate.identity, &candidate.path, &candidate.real)
     }
 }
 
@@ -79,6 +79,8 @@ impl Runsc {
 #[derive(Debug)]
 pub(super) struct Candidate {
     path: PathBuf,
+    /// The file itself, where `path` is or goes through a link.
+    real: PathBuf,
     file: File,
     identity: Identity,
 }
@@ -113,7 +115,8 @@ impl Candidate {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
-        Ok(Self { path: path.to_owned(), file, identity })
+        let real = path.canonicalize().map_err(|cause| unopened(path, &cause))?;
+        Ok(Self { path: path.to_owned(), real, file, identity })
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -162,8 +165,7 @@ fn probe_within(candidate: Candidate, timeout: Duration, kernel: (u32, u32)) -> 
         let error = error.context(format!("{shown} ({version})"));
         Error::new(error.code(), format!("{}. Get a newer one: {INSTALL}", error.message()))
     })?;
-    let Candidate { path, file, identity } = candidate;
-    let real = path.canonicalize().map_err(|cause| unopened(&path, &cause))?;
+    let Candidate { path, real, file, identity } = candidate;
     let sidecars = sidecars(&real);
     Ok(Runsc { path, real, _file: file, identity, version, features, sidecars })
 }

@@ -32,7 +32,7 @@ impl Checking {
             (host::locator(config), host::keeper(config), config.user_namespace);
         let found = Found::default();
         let mut told =
-            Told { found: Arc::clone(&found), events: queue.sender_of_one(cookie)?, _place: place };
+            Told { found: Arc::clone(&found), events: queue.sender_of_one(cookie)?, place: Some(place) };
         let run = move || {
             let examine = || {
                 let runsc = locator.locate();
@@ -80,15 +80,16 @@ impl Drop for Place {
 struct Told {
     found: Found,
     events: queue::Sender,
-    _place: Place,
+    place: Option<Place>,
 }
 
 impl Told {
     fn tell(&mut self, report: Result<Report>) {
         let failure = report.as_ref().err().cloned();
         let usable = report.as_ref().is_ok_and(Report::usable);
-        // Before the event: who has it may look.
+        // Before the event: who has it may look, and begin another.
         let _ = self.found.set(report);
+        self.place = None;
         self.events.tell(EventKind::Checked, |event| match failure {
             Some(error) => event.set_failure(&error),
             None => event.count = u32::from(usable),

@@ -30,6 +30,7 @@ pub(crate) struct Host {
     keeper: Origin,
     /// Made with the first runsc that works, and the same for all sandboxes from then on.
     means: OnceCell<Arc<Means>>,
+    is_looked_at: AtomicBool,
     has_failed: AtomicBool,
     user_namespace: bool,
 }
@@ -45,6 +46,7 @@ impl Host {
             locator: locator(config),
             keeper: keeper(config),
             means: OnceCell::new(),
+            is_looked_at: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             user_namespace: config.user_namespace,
         })
@@ -52,6 +54,7 @@ impl Host {
 
     /// Finds what is needed. runsc is looked at anew each time, so a replaced one is probed again.
     pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<Means>)> {
+        self.is_looked_at.store(true, Ordering::Relaxed);
         let means = || {
             let (program, authority) = (Program::new(&self.keeper)?, Authority::new()?);
             Ok(Arc::new(Means { program, authority }))
@@ -61,9 +64,10 @@ impl Host {
         found.map(|(runsc, means)| (runsc, Arc::clone(means)))
     }
 
-    /// Whether something was missing, and never yet was everything there.
-    fn is_in_vain(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed) && self.means.get().is_none()
+    /// Whether nobody has used it yet, or something was missing and never yet was everything there.
+    fn is_of_no_use(&self) -> bool {
+        let is_looked_at = self.is_looked_at.load(Ordering::Relaxed);
+        self.means.get().is_none() && (!is_looked_at || self.has_failed.load(Ordering::Relaxed))
     }
 
     /// Plans a sandbox.
@@ -94,7 +98,7 @@ impl Known {
     /// set a variable since.
     pub(super) fn renew(&self, config: &RuntimeConfig) -> Result<()> {
         let mut host = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if host.is_in_vain() {
+        if host.is_of_no_use() {
             *host = Arc::new(Host::new(config)?);
         }
         Ok(())

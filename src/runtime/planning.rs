@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::engine::with_signals_blocked;
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
-use crate::sandbox::{Command, Creation, Plan, Shared};
+use crate::sandbox::{Command, Creation, Plan, Shared, WAITING, too_many};
 
 /// How long a thread is waited for before the next begins beside it. In health it takes a millisecond, and some tens
 /// when runsc is asked who it is.
@@ -40,7 +40,7 @@ pub(super) struct Planners {
     tell: Tells,
     all: Slab<Planning>,
     keys: HashMap<u64, Key>,
-    /// Those without a thread, in their order; some of them may have ended since.
+    /// Those without a thread, in their order.
     line: VecDeque<Key>,
     /// Those with a thread.
     at_work: Vec<Key>,
@@ -151,15 +151,22 @@ impl Planners {
     }
 
     /// Keeps something that the life of a sandbox is asked until there is one. Gives it back if the sandbox isn't
-    /// being planned.
+    /// being planned; tells so if as much as a life would let wait waits already.
     pub(super) fn keep(&mut self, number: u64, command: Command) -> Option<Command> {
-        match self.keys.get(&number).and_then(|key| self.all.get_mut(*key)) {
-            Some(planning) => {
-                planning.meanwhile.push(command);
-                None
+        let Some(planning) = self.keys.get(&number).and_then(|key| self.all.get_mut(*key)) else {
+            return Some(command);
+        };
+        match command {
+            // Asked once is asked.
+            Command::Probe(_) if planning.meanwhile.iter().any(|kept| matches!(kept, Command::Probe(_))) => {}
+            Command::Rules(_, work) if planning.meanwhile.len() > WAITING => {
+                if let Some(shared) = planning.creation.shared() {
+                    work.refuse(too_many(&shared.id));
+                }
             }
-            None => Some(command),
+            command => planning.meanwhile.push(command),
         }
+        None
     }
 
     /// A timer has run out: a thread is stuck, or the patience with it is over.
@@ -171,9 +178,12 @@ impl Planners {
         if is_ended {
             self.give_up(reactor, key, ended());
         } else if now >= until {
+            let what = match planning.work {
+                Some(_) => "it needs does not answer (its root file system, a mount, or what runsc lies on)",
+                None => "others need does not answer, and it had to wait for them",
+            };
             let text = format!(
-                "it could not be planned within {} s: something of this machine that it needs does not answer (its \
-                 root file system, a mount, or what runsc lies on)",
+                "it could not be planned within {} s: something of this machine that {what}",
                 PATIENCE.as_secs()
             );
             self.give_up(reactor, key, Error::new(Code::Host, text));
@@ -187,6 +197,7 @@ impl Planners {
     pub(super) fn abandon(&mut self, reactor: &mut Reactor, key: Key) {
         let error = Error::new(Code::Panic, "the control thread panicked: a bug of the library");
         self.give_up(reactor, key, error);
+        self.go_on(reactor);
     }
 
     /// Begins what is next, if its turn has come.
@@ -242,6 +253,9 @@ impl Planners {
         let planning = self.all.remove(key)?;
         self.keys.remove(&planning.number);
         self.at_work.retain(|other| *other != key);
+        if planning.work.is_none() {
+            self.line.retain(|other| *other != key);
+        }
         if let Some(timer) = planning.timer {
             reactor.cancel(timer);
         }

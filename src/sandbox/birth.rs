@@ -148,8 +148,7 @@ impl Life {
 
     /// The program runs, or init alone if there is none.
     fn running(&mut self, bench: &mut Bench<'_>) -> Result<()> {
-        let Some(mut plan) = self.plan.take() else { return Ok(()) };
-        plan::wipe(&mut plan.start);
+        let Some(plan) = self.plan.take() else { return Ok(()) };
         if let Some(doors) = self.doors.take().filter(|_| plan.network) {
             self.attach(bench, doors)?;
         }

@@ -21,13 +21,14 @@ use crate::error::{Code, Error, Result};
 use crate::event::{EventKind, queue};
 use crate::net::nft::{Allowed, Rules};
 use crate::policy::{Mode, Policy};
+use crate::runsc::command::SandboxId;
 
 /// A policy of more entries than this is loaded by a thread of its own: beyond, the kernel takes milliseconds.
 const FEW: usize = 256;
 /// The first policy's generation; each change has the next number.
 const FIRST: u64 = 0;
 /// The most changes and questions that wait for one sandbox.
-const WAITING: usize = 4096;
+pub(crate) const WAITING: usize = 4096;
 
 /// Who is told of the end of a change. Dropped without a word it tells of the sandbox's end, so that nobody waits for
 /// ever.
@@ -93,6 +94,22 @@ pub(crate) enum Work {
     Open(Arc<Policy>),
     /// Read back what is in force, and compare.
     Read(SyncSender<Result<(Policy, u64)>>),
+}
+
+impl Work {
+    /// It is not done: whoever asked is told why.
+    pub(crate) fn refuse(self, error: Error) {
+        match self {
+            Self::Change(_, told) => told.tell(Err(error)),
+            Self::Read(answer) => drop(answer.try_send(Err(error))),
+            Self::Open(_) => {}
+        }
+    }
+}
+
+/// Why no more can wait.
+pub(crate) fn too_many(id: &SandboxId) -> Error {
+    Error::new(Code::Limit, format!("sandbox {id}: {WAITING} changes of its policy are waiting already"))
 }
 
 /// What is to be done with the rules, and what is in force.
@@ -168,13 +185,12 @@ impl Life {
             );
             Some(Error::new(Code::Unsupported, text))
         } else if self.changes.waiting.len() >= WAITING {
-            let text = format!("sandbox {id}: {WAITING} changes of its policy are waiting already");
-            Some(Error::new(Code::Limit, text))
+            Some(too_many(id))
         } else {
             None
         };
         match refusal {
-            Some(error) => refuse(work, error),
+            Some(error) => work.refuse(error),
             None => {
                 self.changes.waiting.push_back(work);
                 self.next_work(bench);
@@ -192,7 +208,7 @@ impl Life {
                 // A thread has lost them: what is in force stays.
                 for work in self.changes.waiting.drain(..) {
                     let error = Error::new(Code::Internal, "the gateway's rules can't be changed any more");
-                    refuse(work, error);
+                    work.refuse(error);
                 }
                 return;
             };
@@ -256,14 +272,6 @@ impl Life {
                 let _ = bench.engine.send(command);
             }
         }
-    }
-}
-
-fn refuse(work: Work, error: Error) {
-    match work {
-        Work::Change(_, told) => told.tell(Err(error)),
-        Work::Read(answer) => drop(answer.try_send(Err(error))),
-        Work::Open(_) => {}
     }
 }
 

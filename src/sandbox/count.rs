@@ -1,5 +1,6 @@
 //! How many processes there are in a sandbox: init is asked. What it says is the sandbox's word.
 
+use std::mem;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -28,16 +29,21 @@ impl Life {
             return;
         }
         let now = Instant::now();
-        // Nobody waits any more for an answer that hasn't come by now.
-        let open = |counting: &&mut Counting| now.saturating_duration_since(counting.asked) < PATIENCE;
-        if let Some(counting) = self.counting.as_mut().filter(open) {
+        let mut all = Vec::new();
+        if let Some(counting) = &mut self.counting {
             if counting.curious.len() < CURIOUS {
                 counting.curious.push(curious);
             }
-            return;
+            if now.saturating_duration_since(counting.asked) < PATIENCE {
+                return;
+            }
+            // Who came late to the old question has the new one's answer.
+            all = mem::take(&mut counting.curious);
+        } else {
+            all.push(curious);
         }
         let ticket = self.ticket();
-        self.counting = Some(Counting { ticket, asked: now, curious: vec![curious] });
+        self.counting = Some(Counting { ticket, asked: now, curious: all });
         self.ask_init(bench, &Request::Count { ticket }, vec![]);
     }
 

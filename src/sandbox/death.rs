@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::gateway::Gateway;
 use super::life::{Bench, Cause, Life, Phase, START, register};
-use super::{Command, Control, Exit, ExitReason, State, plan, trouble};
+use super::{Command, Control, Exit, ExitReason, State, trouble};
 use crate::engine;
 use crate::error::{Code, Error};
 use crate::keeper::wire::keeper::{OutOfMemory, Request as ToKeeper};
@@ -86,9 +86,7 @@ impl Life {
         self.count_refused();
         self.gateway = Gateway::default();
         self.changes.clear();
-        if let Some(mut plan) = self.plan.take() {
-            plan::wipe(&mut plan.start);
-        }
+        self.plan = None;
         self.doors = None;
         self.loopbacks.clear();
         self.counting = None;
@@ -105,7 +103,12 @@ impl Life {
             (_, Some(doubt)) => self.end(bench, Cause::Lost(doubt)),
             (Phase::Running, None) => self.end(bench, Cause::TimedOut),
             (phase, None) => {
-                let message = format!("it did not start within {} s (it was {phase:?})", START.as_secs());
+                let what = match phase {
+                    Phase::Starting if self.greeted => "its program was not started",
+                    Phase::Booting | Phase::Starting => "runsc did not bring up its init",
+                    _ => "its namespaces and files were not ready",
+                };
+                let message = format!("it did not start within {} s: {what}", START.as_secs());
                 self.end(bench, Cause::Failed(Error::new(Code::Engine, message)));
             }
         }

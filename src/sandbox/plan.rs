@@ -57,6 +57,12 @@ pub(crate) struct Means {
     pub(crate) authority: Authority,
 }
 
+impl Drop for Plan {
+    fn drop(&mut self) {
+        wipe(&mut self.start);
+    }
+}
+
 impl Plan {
     /// Plans a sandbox. Looks at the host's files, which may hang; opens nothing that another could miss, and starts
     /// nothing.

@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -75,6 +76,38 @@ fn a_reset_is_passed_on_from_either_side() {
         reset(first);
         assert_eq!(second.read(&mut buffer).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
+    rig.finish();
+}
+
+#[test]
+fn a_server_that_speaks_first_and_leaves_is_heard_to_its_end() {
+    let rig = Rig::new(on_loopback());
+    let (listener, address) = server();
+    let tunnel = rig.plain(address);
+    // So that the engine is busy when the server has left already.
+    let (bulk, bulk_address) = server();
+    let mut busy = connect(rig.plain(bulk_address));
+    let mut behind = accept(&bulk);
+    let done = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&done);
+    let sender = std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            busy.write_all(&[1; 1 << 16]).unwrap();
+        }
+    });
+    let reader = std::thread::spawn(move || read_all(&mut behind).len());
+    let server = std::thread::spawn(move || {
+        for _ in 0..500 {
+            accept(&listener).write_all(b"too many connections").unwrap();
+        }
+    });
+    for _ in 0..500 {
+        assert_eq!(read_all(&mut connect(tunnel)), b"too many connections");
+    }
+    done.store(true, Ordering::Relaxed);
+    server.join().unwrap();
+    sender.join().unwrap();
+    assert!(reader.join().unwrap() > 0);
     rig.finish();
 }
 

@@ -153,7 +153,10 @@ impl Init {
             }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
-            Request::Count { ticket } => Some(Reply::Counted { ticket, processes: count::processes() }),
+            Request::Count { ticket } => {
+                let processes = count::processes().map(|all| all.saturating_sub(self.files.count()));
+                Some(Reply::Counted { ticket, processes })
+            }
             Request::Resize { id, window } => {
                 self.terminals.resize(id, window);
                 None

@@ -61,6 +61,11 @@ impl Files {
         }
     }
 
+    /// How many helpers run.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.0.len()).unwrap_or(0)
+    }
+
     /// A child has ended. Whether it was a helper.
     pub(super) fn ended(&mut self, pid: i32) -> bool {
         let before = self.0.len();
