@@ -1313,8 +1313,8 @@ int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uin
 // Creates a sandbox and waits until its program was started.
 //
 // `runtime` NULL is the default runtime. The config stays the caller's. Free the sandbox with
-// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds, where the host hangs for
-// 120 s of planning and 60 s of starting at most. Hosts with an event loop use sbx_create_begin.
+// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
+// 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 //
 // Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
 // SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
