@@ -14,7 +14,8 @@
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
  * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
  *   thread's signal mask, and writes nothing to stdout or stderr. In a child of fork every call is
- *   SBX_EFORKED. The library can't be unloaded: dlclose is safe and does nothing.
+ *   SBX_EFORKED, or NULL where it returns a pointer, but for sbx_version and sbx_abi_version; a ..._free does
+ *   nothing there. The library can't be unloaded: dlclose is safe and does nothing.
  */
 
 #ifndef SBX_H
@@ -149,7 +150,8 @@
 // The sandbox could not be created; `code` is the error's number, `detail` its text. Never dropped.
 #define SBX_EVENT_FAILED 2
 
-// The readiness probe succeeded.
+// The server inside answers, for the first time. It is asked if the config has a probe, or once somebody asks for it:
+// sbx_wait_ready, also with time-out 0. A sandbox with neither probe nor port has no such event.
 #define SBX_EVENT_READY 3
 
 // The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
@@ -306,7 +308,7 @@
 // The stream is empty, or thrown away. The default.
 #define SBX_STREAM_NULL 0
 
-// The host gets a descriptor for the stream: sbx_sandbox_open_fd.
+// The host gets a descriptor for the stream: sbx_sandbox_open_fd, sbx_process_open_fd.
 #define SBX_STREAM_DESCRIPTOR 1
 
 // Standard error goes where standard output goes. For SBX_STDERR only.
@@ -486,13 +488,15 @@ typedef struct sbx_error {
     char message[496];
 } sbx_error;
 
-// Something that happened to a sandbox. The caller owns it; zero it or use SBX_EVENT_INIT.
+// Something that happened: to a sandbox, a program or operation in it, or a check of the host. What the fields say
+// of a kind is told there: SBX_EVENT_.... The caller owns it; zero it or use SBX_EVENT_INIT.
 typedef struct sbx_event {
     // sizeof(sbx_event), or 0.
     uint32_t size;
     // What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
     uint32_t kind;
-    // The number given with the queue: sbx_config_set_queue.
+    // The host's own number for what it happened to: the one given to sbx_config_set_queue,
+    // sbx_exec_config_set_queue, or the ..._begin function.
     uint64_t cookie;
     // Counts the queue's events from 1, the lost ones included.
     uint64_t sequence;
@@ -500,17 +504,18 @@ typedef struct sbx_event {
     int64_t time_ms;
     // How many events were dropped just before this one because the queue was full.
     uint64_t lost;
-    // An exit code, or an error's number.
+    // An exit code, an error's number, the errno of SBX_EVENT_UNREACHABLE, or 0.
     int32_t code;
     // SBX_EXIT_... or SBX_REASON_..., or 0.
     int32_t reason;
-    // The rule concerned, or -1.
+    // The policy's entry concerned, or -1.
     int32_t rule;
     // An IP protocol, or 0.
     uint32_t protocol;
     // A port, or 0.
     uint32_t port;
-    // How many times it happened, where events are gathered; else 1.
+    // How many times it happened, where events are gathered; the generation of SBX_EVENT_POLICY_APPLIED and the
+    // answer of SBX_EVENT_CHECKED; else 1.
     uint32_t count;
     // An address or a name, or empty.
     char address[64];
@@ -610,7 +615,7 @@ typedef struct sbx_file_options {
     // write, 100,000 entries for list, and no limit for others. Read and write allow up to 1 GiB, list up to a
     // million.
     uint64_t limit;
-    // When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never.
+    // When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never. Not for a watch.
     int64_t timeout_ms;
     // Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     const char *user;
@@ -726,8 +731,8 @@ int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
 // Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
 //
 // Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-// Any thread but not twice; blocks until everything is gone (bounded). A thread that hangs on the host (a mount)
-// is left to the kernel.
+// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (a mount) is left to the
+// kernel.
 //
 // A handle that was freed already is ignored.
 void sbx_runtime_free(struct sbx_runtime *runtime);
@@ -786,14 +791,18 @@ void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 
 // Makes a queue in which up to `capacity` events wait, from 1 to 65536.
 //
-// What does not fit is dropped and counted in the next event's `lost`; SBX_EVENT_STARTED, FAILED and
-// EXITED are never dropped. Free it with sbx_queue_free. Any thread, never blocks.
+// What does not fit is dropped and counted in the next event's `lost`. What somebody waits for is never dropped:
+// SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, FILE_DONE and CHECKED.
+// After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
+// the queue with sbx_queue_free. Any thread, never blocks.
 //
 // Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `queue` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_queue_new(uint32_t capacity, struct sbx_queue **queue, struct sbx_error *error);
+int sbx_queue_new(uint32_t capacity,
+                  struct sbx_queue **queue,
+                  struct sbx_error *error);
 
 // Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
 //
@@ -1053,14 +1062,16 @@ int sbx_config_set_name(struct sbx_config *config, const char *name);
 // `name` and `value` must be terminated texts or NULL.
 int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
 
-// A directory of the host that is the root file system, under a memory overlay: the sandbox can't change it.
-// Without it a curated read-only view of the host's /usr, /bin, /lib and a made-up /etc is used.
+// A directory of the host that is the root file system. Without it a curated view of the host's /usr, /bin, /lib and
+// a made-up /etc is used. Either is under a memory overlay: all of it can be written inside, and nothing on the host
+// is changed by that.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `directory` must be a terminated text or NULL.
-int sbx_config_set_rootfs(struct sbx_config *config, const char *directory);
+int sbx_config_set_rootfs(struct sbx_config *config,
+                          const char *directory);
 
 // Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
 // "/", nor in /proc, /dev or /sys, nor used twice.
@@ -1089,9 +1100,9 @@ int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
 // How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
 // with code 124 and SBX_EXIT_IDLE.
 //
-// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no byte
-// goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that program does by itself doesn't count, nor
-// does a connection on which nothing is sent.
+// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no
+// byte goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that
+// program does by itself doesn't count, nor does a connection on which nothing is sent.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
@@ -1302,8 +1313,8 @@ int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uin
 // Creates a sandbox and waits until its program was started.
 //
 // `runtime` NULL is the default runtime. The config stays the caller's. Free the sandbox with
-// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (bounded). Hosts
-// with an event loop use sbx_create_begin.
+// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
+// 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 //
 // Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
 // SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
@@ -1322,8 +1333,8 @@ int sbx_create(struct sbx_runtime *runtime,
 // sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. This call returns what
 // is wrong with the config by itself, and that the name is taken. Whatever needs a look at the host (a port,
 // a directory, runsc, limits) comes later, with the code and the text that sbx_create has for it. Any thread,
-// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, for two minutes at most, and
-// can be ended.
+// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, as long as sbx_create may take
+// at most, and can be ended.
 //
 // Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
 // (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
@@ -1351,16 +1362,19 @@ int sbx_tunnels(struct sbx_sandbox *sandbox,
                 struct sbx_error *error);
 
 // Waits until the server inside answers: the config's probe, or without one a connection to the first port
-// listed. A sandbox with neither is ready once its program was started.
+// listed. A sandbox with neither is ready once its program was started: 0 is returned then, and no event comes.
 //
-// `timeout_ms` as in sbx_tunnels. Any thread; blocks.
+// `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
+// without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
 //
 // Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
-int sbx_wait_ready(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_error *error);
+int sbx_wait_ready(struct sbx_sandbox *sandbox,
+                   int64_t timeout_ms,
+                   struct sbx_error *error);
 
 // Waits until the sandbox has ended and nothing of it is left.
 //
@@ -1406,22 +1420,25 @@ int sbx_stop(struct sbx_sandbox *sandbox,
 
 // Connects to a port inside, without any port on the host. The port need not be listed in the config.
 //
-// The descriptor is a stream socket, close-on-exec, which the caller owns and closes. Any thread; blocks
-// until it is connected (bounded).
+// The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
+// thread; blocks until it is connected or refused, a few seconds at most. There is no form that doesn't: hosts with
+// an event loop call it from another thread, or connect to a tunnel.
 //
 // Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
 // SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
-int sbx_connect(struct sbx_sandbox *sandbox, uint32_t port, struct sbx_error *error);
+int sbx_connect(struct sbx_sandbox *sandbox,
+                uint32_t port,
+                struct sbx_error *error);
 
 // Sends a signal to the sandbox's program, not to its children.
 //
 // Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
+// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED,
+// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
@@ -1495,8 +1512,8 @@ int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *err
 // close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2), clear O_NONBLOCK with
 // fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 //
-// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still starting),
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
+// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
@@ -1541,8 +1558,9 @@ int sbx_set_policy(struct sbx_sandbox *sandbox,
 
 // Begins to do what sbx_set_policy does, and returns at once.
 //
-// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue nothing
-// tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never blocks.
+// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue
+// nothing tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never
+// blocks.
 //
 // Returns 0; codes as sbx_set_policy, less those of what comes later.
 //
@@ -1557,7 +1575,7 @@ int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
 //
 // The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
 // that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-// moment, and until changes that were asked for before are made.
+// moment, and until changes that were asked for before are made. There is no form that doesn't.
 //
 // Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 // (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
@@ -1573,14 +1591,17 @@ int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
 
 // What the sandbox uses and has done; of an ended one, what it had used in all.
 //
-// The kernel is asked anew each time, which takes a fraction of a millisecond. What it doesn't tell within a
-// second is left out of `known`. Any thread, any number of times.
+// The kernel and the sandbox are asked anew each time. What isn't told within a second is left out of `known`. Any
+// thread, any number of times; blocks, for a fraction of a millisecond as a rule and for a second at most. There is no
+// form that doesn't.
 //
 // Returns 0 and fills *stats; SBX_EINVALID (stats is NULL), SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `stats` must point to a stats struct, `error` to an error struct or be NULL.
-int sbx_sandbox_stats(const struct sbx_sandbox *sandbox, struct sbx_stats *stats, struct sbx_error *error);
+int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
+                      struct sbx_stats *stats,
+                      struct sbx_error *error);
 
 // Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
 //
@@ -1724,8 +1745,8 @@ int sbx_exec_begin(struct sbx_sandbox *sandbox,
 // ends as the sandbox does: 137 and SBX_EXIT_TERMINATED also if the sandbox's own program ended by itself. Any thread,
 // any number of times; blocks.
 //
-// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what starting
-// it failed with, if it did.
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what
+// starting it failed with, if it did.
 //
 // Requires:
 // `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
@@ -1839,15 +1860,15 @@ int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
 // None of its bytes may be used after.
 void sbx_captured_free(struct sbx_captured *captured);
 
-// Files of a sandbox. All is done inside it with the rights of the user in the options, root by default: no
-// tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in the
-// sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are
-// SBX_ENOTFOUND, SBX_EEXISTS or SBX_ESYSTEM with os_error. Up to 256 operations go on at once in a sandbox.
-//
 // Reads a file whole.
 //
 // Up to 16 MiB, or options.limit; of a longer one nothing is given: sbx_file_download has no limit. Only
 // regular files are read: a FIFO or device is SBX_EUNSUPPORTED, at once.
+//
+// For all functions on files: all is done inside the sandbox with the rights of the user in the options, root by
+// default. No tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in
+// the sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are
+// SBX_ENOTFOUND, SBX_EEXISTS or SBX_ESYSTEM with os_error. Up to 256 operations go on at once in a sandbox.
 //
 // The bytes are sbx_file_operation_bytes of the operation, which is freed with sbx_file_operation_free.
 // Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_read_begin doesn't.
@@ -1857,7 +1878,8 @@ void sbx_captured_free(struct sbx_captured *captured);
 // SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be options or NULL, `error` an error struct or NULL.
+// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
+// options or NULL, `error` an error struct or NULL.
 int sbx_file_read(struct sbx_sandbox *sandbox,
                   const char *path,
                   const struct sbx_file_options *options,
@@ -1869,15 +1891,16 @@ int sbx_file_read(struct sbx_sandbox *sandbox,
 // `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload has
 // no limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
 //
-// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for
-// none. Any thread; blocks: sbx_file_write_begin doesn't.
+// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none.
+// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_write_begin doesn't.
 //
 // Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 // EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
-// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL, `error` an error struct or NULL.
+// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL,
+// `error` an error struct or NULL.
 int sbx_file_write(struct sbx_sandbox *sandbox,
                    const char *path,
                    const uint8_t *bytes,
@@ -1890,15 +1913,16 @@ int sbx_file_write(struct sbx_sandbox *sandbox,
 // Up to 100,000 entries, or options.limit; of a larger one nothing is given.
 //
 // The entries are sbx_file_operation_count, _name, _target and _info of the operation, which is freed with
-// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Any thread; blocks:
-// sbx_file_list_begin doesn't.
+// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Paths, rights and links as in
+// sbx_file_read. Any thread; blocks: sbx_file_list_begin doesn't.
 //
 // Returns 0 and sets *operation; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
 // ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be options or NULL, `error` an error struct or NULL.
+// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
+// options or NULL, `error` an error struct or NULL.
 int sbx_file_list(struct sbx_sandbox *sandbox,
                   const char *path,
                   const struct sbx_file_options *options,
@@ -1909,15 +1933,16 @@ int sbx_file_list(struct sbx_sandbox *sandbox,
 //
 // Of a symbolic link, what it leads to, unless SBX_FILE_NO_FOLLOW is given.
 //
-// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_stat_begin
-// doesn't.
+// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
+// thread; blocks: sbx_file_stat_begin doesn't.
 //
 // Returns 0 and fills *info; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 // EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
 // SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
-// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL, `error` an error struct or NULL.
+// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL,
+// `error` an error struct or NULL.
 int sbx_file_stat(struct sbx_sandbox *sandbox,
                   const char *path,
                   const struct sbx_file_options *options,
@@ -1926,8 +1951,8 @@ int sbx_file_stat(struct sbx_sandbox *sandbox,
 
 // Makes a directory.
 //
-// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Any thread; blocks:
-// sbx_file_make_directory_begin doesn't.
+// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
+// Any thread; blocks: sbx_file_make_directory_begin doesn't.
 //
 // Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 // EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
@@ -1942,11 +1967,11 @@ int sbx_file_make_directory(struct sbx_sandbox *sandbox,
 
 // Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
 //
-// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed ends it, and what was removed before stays
-// removed.
+// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed
+// ends it, and what was removed before stays removed.
 //
-// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Any thread; blocks:
-// sbx_file_remove_begin doesn't.
+// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Paths, rights and links as in
+// sbx_file_read. Any thread; blocks: sbx_file_remove_begin doesn't.
 //
 // Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
 // SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
@@ -1961,8 +1986,8 @@ int sbx_file_remove(struct sbx_sandbox *sandbox,
 
 // Gives a file or directory another name on the same file system, over what is there.
 //
-// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_rename_begin
-// doesn't.
+// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
+// thread; blocks: sbx_file_rename_begin doesn't.
 //
 // Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 // EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
@@ -1978,12 +2003,11 @@ int sbx_file_rename(struct sbx_sandbox *sandbox,
 
 // Reads a file of any size into a descriptor.
 //
-//
 // `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
 // complete only if this returns 0.
 //
-// Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_download_begin
-// doesn't.
+// Options: offset, limit, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
+// thread; blocks: sbx_file_download_begin doesn't.
 //
 // Returns 0; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
 // ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
@@ -1999,12 +2023,11 @@ int sbx_file_download(struct sbx_sandbox *sandbox,
 
 // Writes a file with all that a descriptor gives, in place of what is there.
 //
-//
 // `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
 // read or written (a full disk) is an error; then what was written is not the whole.
 //
-// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Any
-// thread; blocks: sbx_file_upload_begin doesn't.
+// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Paths,
+// rights and links as in sbx_file_read. Any thread; blocks: sbx_file_upload_begin doesn't.
 //
 // Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 // EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
@@ -2028,8 +2051,8 @@ int sbx_file_upload(struct sbx_sandbox *sandbox,
 // `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
 // complete only if this returns 0.
 //
-// Options: limit (of the archive), user, timeout_ms; NULL for none. Any thread; blocks:
-// sbx_file_copy_out_begin doesn't.
+// Options: limit (of the archive), user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
+// Any thread; blocks: sbx_file_copy_out_begin doesn't.
 //
 // Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
 // SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
@@ -2052,8 +2075,8 @@ int sbx_file_copy_out(struct sbx_sandbox *sandbox,
 // `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
 // read or written (a full disk) is an error; then what was written is not the whole.
 //
-// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for
-// none. Any thread; blocks: sbx_file_copy_in_begin doesn't.
+// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for none.
+// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_copy_in_begin doesn't.
 //
 // Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 // EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
@@ -2067,15 +2090,15 @@ int sbx_file_copy_in(struct sbx_sandbox *sandbox,
                      const struct sbx_file_options *options,
                      struct sbx_error *error);
 
-// The forms that return at once: sbx_file_..._begin. The operation goes on by itself and ends with
-// SBX_EVENT_FILE_DONE with `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells
-// too. Free it with sbx_file_operation_free, which also ends it. Any thread, never blocks.
+// Begins what sbx_file_read does, and returns at once.
+//
+// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_FILE_DONE with
+// `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells too. Free it with
+// sbx_file_operation_free, which also ends it. Any thread, never blocks.
 //
 // Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
 // SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later, as the
 // operation's.
-//
-// Begins what sbx_file_read does, and returns at once.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2087,6 +2110,7 @@ int sbx_file_read_begin(struct sbx_sandbox *sandbox,
                         struct sbx_error *error);
 
 // Begins what sbx_file_write does, and returns at once.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2100,6 +2124,7 @@ int sbx_file_write_begin(struct sbx_sandbox *sandbox,
                          struct sbx_error *error);
 
 // Begins what sbx_file_list does, and returns at once.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2111,7 +2136,7 @@ int sbx_file_list_begin(struct sbx_sandbox *sandbox,
                         struct sbx_error *error);
 
 // Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
-// _target.
+// _target. Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2123,6 +2148,7 @@ int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
                         struct sbx_error *error);
 
 // Begins what sbx_file_make_directory does, and returns at once.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2134,6 +2160,7 @@ int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
                                   struct sbx_error *error);
 
 // Begins what sbx_file_remove does, and returns at once.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2145,6 +2172,7 @@ int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
                           struct sbx_error *error);
 
 // Begins what sbx_file_rename does, and returns at once.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2157,6 +2185,7 @@ int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
                           struct sbx_error *error);
 
 // Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2168,6 +2197,7 @@ int sbx_file_download_begin(struct sbx_sandbox *sandbox,
                             struct sbx_error *error);
 
 // Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2179,6 +2209,7 @@ int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
                           struct sbx_error *error);
 
 // Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2190,6 +2221,7 @@ int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
                             struct sbx_error *error);
 
 // Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
+// Events, errors, threads and ownership as for sbx_file_read_begin.
 //
 // Requires:
 // As for the form that waits; `operation` must point to a place for the result.
@@ -2206,14 +2238,13 @@ int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
 // the sandbox is seen, and not what the host changes in a directory that it has mounted. It goes on until it
 // is cancelled or freed, the directory is gone, or the sandbox ends.
 //
-// Options: SBX_FILE_RECURSIVE, user; NULL for none. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry
-// `cookie`. Any thread, never blocks.
-//
-// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
-// SBX_ELIMIT, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later.
+// Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
+// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for
+// sbx_file_read_begin. There is no form that waits.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
+// options or NULL, `error` an error struct or NULL.
 int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const struct sbx_file_options *options,
@@ -2306,8 +2337,8 @@ int sbx_file_operation_info(const struct sbx_file_operation *operation,
 // What an operation has done, as the sandbox says: bytes of files, entries, and entries that were left out
 // (sockets and devices are not copied). Each place may be NULL.
 //
-// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on), what it failed with,
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on: other than sbx_file_operation_count
+// and _info, this is a wait that only looks), what it failed with, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // The places must point to places for the results or be NULL, `error` to an error struct or be NULL.
@@ -2364,11 +2395,13 @@ const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t conta
 const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
                                uint32_t container_port);
 
-// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a port without a tunnel, and a plain tunnel or one with the host's own certificate.
+// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a
+// port without a tunnel, and a plain tunnel or one with the host's own certificate.
 const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
 
-// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
+// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a
+// port without a tunnel, and a plain tunnel.
 const char *sbx_tunnel_map_spki_sha256(const struct sbx_tunnel_map *map,
                                        uint32_t container_port);
 

@@ -72,7 +72,12 @@ static int denials(sbx_queue *queue) {
             fail();
         if (got == 0) {
             struct pollfd ready = {descriptor, POLLIN, 0};
+            char rings[64];
             poll(&ready, 1, -1);
+            /* Its bytes mean nothing, but while any is unread it stays readable and poll doesn't wait. It is
+             * non-blocking: reading ends when there is none. */
+            while (read(descriptor, rings, sizeof rings) > 0)
+                continue;
         } else if (event.kind == SBX_EVENT_DENIED && event.address[0] != '\0') {
             printf("  outside: %s port %u: %s\n", event.address, event.port, event.detail);
             denied++;

@@ -7,7 +7,8 @@
 //
 // One header over the C library's sbx.h, whose comments are the manual. Handles are move-only and free what they
 // own; using one that was moved from throws like any other bad handle. Every failure throws sbx::error or a class
-// derived from it. Time-outs are std::chrono durations: without one a wait is for ever, a negative one is none.
+// derived from it. Time-outs are std::chrono durations: without one a wait is for ever; zero only looks, and so does a
+// negative one, other than in C.
 // Threads are as in C: anybody may use a sandbox or a queue at any time, one thread at a time a config or policy.
 
 #ifndef SBX_HPP
@@ -256,6 +257,7 @@ enum class event_kind : std::uint32_t {
     limit = SBX_EVENT_LIMIT,
     process_started = SBX_EVENT_PROCESS_STARTED,
     process_exited = SBX_EVENT_PROCESS_EXITED,
+    unreachable = SBX_EVENT_UNREACHABLE,
 };
 
 // Something that happened. Skip kinds you don't know: later libraries have more.

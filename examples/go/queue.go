@@ -13,27 +13,27 @@ type EventKind int
 
 // What happens to sandboxes.
 const (
-	EventStarted EventKind = C.SBX_EVENT_STARTED // the program was started
-	EventFailed  EventKind = C.SBX_EVENT_FAILED  // it could not be created
-	EventReady   EventKind = C.SBX_EVENT_READY   // the readiness probe succeeded
-	EventExited  EventKind = C.SBX_EVENT_EXITED  // it has ended, and nothing of it is left
-	EventDenied  EventKind = C.SBX_EVENT_DENIED  // it tried to reach what its policy doesn't allow
-	EventLimit   EventKind = C.SBX_EVENT_LIMIT   // a limit of the library was reached
+	EventStarted     EventKind = C.SBX_EVENT_STARTED     // the program was started
+	EventFailed      EventKind = C.SBX_EVENT_FAILED      // it could not be created
+	EventReady       EventKind = C.SBX_EVENT_READY       // the server inside answers, for the first time
+	EventExited      EventKind = C.SBX_EVENT_EXITED      // it has ended, and nothing of it is left
+	EventDenied      EventKind = C.SBX_EVENT_DENIED      // it tried to reach what its policy doesn't allow
+	EventLimit       EventKind = C.SBX_EVENT_LIMIT       // a limit of the library was reached
+	EventUnreachable EventKind = C.SBX_EVENT_UNREACHABLE // what it may reach did not take it
 )
 
 // An Event is something that happened to a sandbox: see [Config].Events.
 type Event struct {
-	Kind     EventKind
-	Sandbox  string // its id
-	Lost     uint64 // how many events of all sandboxes were dropped just before this one
-	Code     int    // an exit code, or an error's number
-	Reason   Reason // why it ended, or 0
-	Rule     int    // the policy's rule concerned, or -1
-	Protocol int    // an IP protocol, or 0
-	Port     int    // or 0
-	Count    int    // how many times it happened, where events are gathered
-	Address  string // an address or a name, or ""
-	Detail   string // a text for people, or ""
+	Kind           EventKind
+	Sandbox        string // its id
+	Lost           uint64 // how many events of all sandboxes were dropped just before this one
+	Code           int    // an exit code, an error's number, or why it was unreachable: an errno
+	Reason         Reason // why it ended; of EventDenied one of C's SBX_REASON_...; or 0
+	Rule           int    // the policy's entry concerned, or -1
+	Protocol, Port int    // an IP protocol (6 is TCP) and a port, or 0
+	Count          int    // how many times it happened, where events are gathered
+	Address        string // an address or a name, or ""
+	Detail         string // a text for people, or ""
 }
 
 // queue is the one queue of this process: a goroutine waits for its descriptor in Go's own poller and tells

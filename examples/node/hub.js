@@ -5,7 +5,7 @@ import { isMainThread } from "node:worker_threads";
 import { make, readAll } from "./abi.js";
 import { call, open } from "./native.js";
 
-const EVENTS = "unknown started failed ready exited processExited denied policyApplied limit portListening".split(" ");
+const EVENTS = "unknown started failed ready exited processExited denied policyApplied limit unknown".split(" ");
 EVENTS.push("processStarted", "fileDone", "fileChanged", "unreachable", "checked");
 const REASONS = [, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost"];
 const AT_ONCE = 64; // events, before others have their turn

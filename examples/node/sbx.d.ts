@@ -9,7 +9,7 @@ export interface ProgramOptions {
   secrets?: Record<string, string>;
   /** The directory that the program starts in. */
   workdir?: string;
-  /** "name", "uid", "uid:gid" or "name:group". The sandbox's root if nothing is said. */
+  /** "name", "uid", "uid:gid" or "name:group". If nothing is said, root; of an executed program, the sandbox's user. */
   user?: string;
   /** How long it may run: a sandbox 300 000 if nothing is said. Then it ends with 124. */
   timeoutMs?: number;
@@ -52,7 +52,10 @@ export interface Policy {
 export interface Options extends ProgramOptions, PolicyOptions {
   /** Unique among the live sandboxes of this process. */
   name?: string;
-  /** How long it may be idle: nothing executed, nothing on the tunnels. Then it ends with 124. */
+  /**
+   * How long it may be idle: nothing executed, no file moved, nothing through tunnels or into its standard input. Then
+   * it ends with 124.
+   */
   idleTimeoutMs?: number;
   /** Limits. Those of processors and memory take a cgroup; memoryWatchdog holds memory where there is none. */
   cpu?: number;
@@ -108,29 +111,26 @@ export interface Tunnel {
 }
 
 export interface SandboxEvent {
-  readonly kind:
-    | "started"
-    | "failed"
-    | "ready"
-    | "exited"
-    | "processStarted"
-    | "processExited"
-    | "denied"
-    | "limit"
-    | "portListening"
-    | "unreachable"
-    | "unknown";
+  /** "unknown" is what a later library tells and this package has no name for. */
+  readonly kind: "ready" | "exited" | "denied" | "limit" | "unreachable" | "unknown";
   /** Milliseconds of the monotonic clock. */
   readonly time: number;
   /** How many events were lost just before this one. */
   readonly lost: number;
+  /** The exit code of "exited", the errno of "unreachable". */
   readonly code: number;
+  /** Why it "exited"; why it was "denied": a number, SBX_REASON_… of sbx.h. */
   readonly reason: ExitReason | number;
+  /** The place among the policy's entries of the one that "denied", or -1. */
   readonly rule: number;
+  /** 6 is TCP, 17 UDP. */
   readonly protocol: number;
   readonly port: number;
+  /** How often it happened, where events are gathered. */
   readonly count: number;
+  /** An address or a name. */
   readonly address: string;
+  /** The same for people. */
   readonly detail: string;
 }
 

@@ -1,4 +1,4 @@
-"""The program of Modal's page on networking, but for its first line."""
+"""The program of Modal's page on networking, but for its first line. It needs `pip install requests`."""
 
 import sbx as modal
 

@@ -17,7 +17,7 @@ pub enum EventKind {
     Started = 1,
     /// The sandbox could not be created; `code` and `detail` say why.
     Failed = 2,
-    /// The readiness probe succeeded.
+    /// The server inside answers, for the first time.
     Ready = 3,
     /// The sandbox has ended and nothing of it is left; `code` and `reason` as in [`crate::Exit`].
     Exited = 4,
@@ -44,12 +44,12 @@ pub enum EventKind {
     Checked = 14,
 }
 
-/// One event of one sandbox.
+/// One event: of a sandbox, of a program or operation in it, or of a check of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
-    /// The number the host gave with the queue.
+    /// The host's own number for what it happened to.
     pub cookie: u64,
     /// Counts the queue's events, from 1, the lost ones included.
     pub sequence: u64,
@@ -57,7 +57,7 @@ pub struct Event {
     pub time: Duration,
     /// How many events were dropped just before this one because the queue was full.
     pub lost: u64,
-    /// An exit code, or an error's number.
+    /// An exit code, an error's number, an errno, or 0: as the kind says.
     pub code: i32,
     /// An [`crate::ExitReason`], a [`crate::Reason`], or 0.
     pub reason: i32,
@@ -67,7 +67,7 @@ pub struct Event {
     pub protocol: u32,
     /// A port, or 0.
     pub port: u32,
-    /// How many times it happened, where events are gathered; else 1.
+    /// How many times it happened, where events are gathered, or what the kind says; else 1.
     pub count: u32,
     /// An address or name, or empty.
     pub address: String,

@@ -13,9 +13,9 @@
 //! # What is kept
 //!
 //! Events beyond the capacity are dropped, the newest first, and counted in the next event that gets in.
-//! `Started`, `Failed`, `Exited` and their likes of executed programs are never dropped: each sandbox, and each
-//! program, holds seats for its two of them from the moment its creation begins, and creating fails where there
-//! is none left, so they are bounded too.
+//! Those whose loss would leave the host waiting ([`is_kept`]) are never dropped: each sandbox and each executed
+//! program holds seats for its two of them from the moment its creation begins, and each operation on files, change
+//! of a policy and check a seat for its end. What begins fails where there is no seat left, so they are bounded too.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -59,7 +59,8 @@ struct Inner {
     closed: bool,
 }
 
-/// The way of one sandbox, or one executed program, into a queue. It holds the seats for the events that are never dropped.
+/// The way of one sandbox, executed program or operation into a queue. It holds the seats for the events that are
+/// never dropped.
 #[derive(Debug)]
 pub(crate) struct Sender {
     queue: Queue,

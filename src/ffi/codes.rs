@@ -70,7 +70,8 @@ pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 pub const SBX_EVENT_STARTED: u32 = 1;
 /// The sandbox could not be created; `code` is the error's number, `detail` its text. Never dropped.
 pub const SBX_EVENT_FAILED: u32 = 2;
-/// The readiness probe succeeded.
+/// The server inside answers, for the first time. It is asked if the config has a probe, or once somebody asks for it:
+/// sbx_wait_ready, also with time-out 0. A sandbox with neither probe nor port has no such event.
 pub const SBX_EVENT_READY: u32 = 3;
 /// The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
 pub const SBX_EVENT_EXITED: u32 = 4;
@@ -187,7 +188,7 @@ pub const SBX_TERMINAL: i32 = 3;
 
 /// The stream is empty, or thrown away. The default.
 pub const SBX_STREAM_NULL: i32 = 0;
-/// The host gets a descriptor for the stream: sbx_sandbox_open_fd.
+/// The host gets a descriptor for the stream: sbx_sandbox_open_fd, sbx_process_open_fd.
 pub const SBX_STREAM_DESCRIPTOR: i32 = 1;
 /// Standard error goes where standard output goes. For SBX_STDERR only.
 pub const SBX_STREAM_MERGED: i32 = 2;

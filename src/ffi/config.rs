@@ -206,8 +206,9 @@ pub unsafe extern "C" fn sbx_config_set_tag(
     }
 }
 
-/// A directory of the host that is the root file system, under a memory overlay: the sandbox can't change it.
-/// Without it a curated read-only view of the host's /usr, /bin, /lib and a made-up /etc is used.
+/// A directory of the host that is the root file system. Without it a curated view of the host's /usr, /bin, /lib and
+/// a made-up /etc is used. Either is under a memory overlay: all of it can be written inside, and nothing on the host
+/// is changed by that.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -286,9 +287,9 @@ pub unsafe extern "C" fn sbx_config_set_timeout_ms(config: *mut sbx_config, time
 /// How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
 /// with code 124 and SBX_EXIT_IDLE.
 ///
-/// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no byte
-/// goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that program does by itself doesn't count, nor
-/// does a connection on which nothing is sent.
+/// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no
+/// byte goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that
+/// program does by itself doesn't count, nor does a connection on which nothing is sent.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -5,7 +5,8 @@ use std::ffi::c_char;
 use super::structs::{self, Layout};
 use crate::event::Event;
 
-/// Something that happened to a sandbox. The caller owns it; zero it or use SBX_EVENT_INIT.
+/// Something that happened: to a sandbox, a program or operation in it, or a check of the host. What the fields say
+/// of a kind is told there: SBX_EVENT_.... The caller owns it; zero it or use SBX_EVENT_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_event {
@@ -13,7 +14,8 @@ pub struct sbx_event {
     pub size: u32,
     /// What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
     pub kind: u32,
-    /// The number given with the queue: sbx_config_set_queue.
+    /// The host's own number for what it happened to: the one given to sbx_config_set_queue,
+    /// sbx_exec_config_set_queue, or the ..._begin function.
     pub cookie: u64,
     /// Counts the queue's events from 1, the lost ones included.
     pub sequence: u64,
@@ -21,17 +23,18 @@ pub struct sbx_event {
     pub time_ms: i64,
     /// How many events were dropped just before this one because the queue was full.
     pub lost: u64,
-    /// An exit code, or an error's number.
+    /// An exit code, an error's number, the errno of SBX_EVENT_UNREACHABLE, or 0.
     pub code: i32,
     /// SBX_EXIT_... or SBX_REASON_..., or 0.
     pub reason: i32,
-    /// The rule concerned, or -1.
+    /// The policy's entry concerned, or -1.
     pub rule: i32,
     /// An IP protocol, or 0.
     pub protocol: u32,
     /// A port, or 0.
     pub port: u32,
-    /// How many times it happened, where events are gathered; else 1.
+    /// How many times it happened, where events are gathered; the generation of SBX_EVENT_POLICY_APPLIED and the
+    /// answer of SBX_EVENT_CHECKED; else 1.
     pub count: u32,
     /// An address or a name, or empty.
     pub address: [c_char; 64],

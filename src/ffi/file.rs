@@ -81,15 +81,15 @@ unsafe fn stream(
     }
 }
 
-/// Files of a sandbox. All is done inside it with the rights of the user in the options, root by default: no
-/// tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in the
-/// sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are
-/// SBX_ENOTFOUND, SBX_EEXISTS or SBX_ESYSTEM with os_error. Up to 256 operations go on at once in a sandbox.
-///
 /// Reads a file whole.
 ///
 /// Up to 16 MiB, or options.limit; of a longer one nothing is given: sbx_file_download has no limit. Only
 /// regular files are read: a FIFO or device is SBX_EUNSUPPORTED, at once.
+///
+/// For all functions on files: all is done inside the sandbox with the rights of the user in the options, root by
+/// default. No tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in
+/// the sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are
+/// SBX_ENOTFOUND, SBX_EEXISTS or SBX_ESYSTEM with os_error. Up to 256 operations go on at once in a sandbox.
 ///
 /// The bytes are sbx_file_operation_bytes of the operation, which is freed with sbx_file_operation_free.
 /// Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_read_begin doesn't.
@@ -99,7 +99,8 @@ unsafe fn stream(
 /// SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
-/// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be options or NULL, `error` an error struct or NULL.
+/// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
+/// options or NULL, `error` an error struct or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_read(
     sandbox: *mut sbx_sandbox,
@@ -117,15 +118,16 @@ pub unsafe extern "C" fn sbx_file_read(
 /// `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload has
 /// no limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
 ///
-/// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for
-/// none. Any thread; blocks: sbx_file_write_begin doesn't.
+/// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none.
+/// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_write_begin doesn't.
 ///
 /// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 /// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 /// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
-/// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL, `error` an error struct or NULL.
+/// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL,
+/// `error` an error struct or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_write(
     sandbox: *mut sbx_sandbox,
@@ -150,15 +152,16 @@ pub unsafe extern "C" fn sbx_file_write(
 /// Up to 100,000 entries, or options.limit; of a larger one nothing is given.
 ///
 /// The entries are sbx_file_operation_count, _name, _target and _info of the operation, which is freed with
-/// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Any thread; blocks:
-/// sbx_file_list_begin doesn't.
+/// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Paths, rights and links as in
+/// sbx_file_read. Any thread; blocks: sbx_file_list_begin doesn't.
 ///
 /// Returns 0 and sets *operation; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
 /// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 /// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
-/// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be options or NULL, `error` an error struct or NULL.
+/// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
+/// options or NULL, `error` an error struct or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_list(
     sandbox: *mut sbx_sandbox,
@@ -175,15 +178,16 @@ pub unsafe extern "C" fn sbx_file_list(
 ///
 /// Of a symbolic link, what it leads to, unless SBX_FILE_NO_FOLLOW is given.
 ///
-/// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_stat_begin
-/// doesn't.
+/// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
+/// thread; blocks: sbx_file_stat_begin doesn't.
 ///
 /// Returns 0 and fills *info; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 /// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
 /// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
-/// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL, `error` an error struct or NULL.
+/// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL,
+/// `error` an error struct or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_stat(
     sandbox: *mut sbx_sandbox,
@@ -208,8 +212,8 @@ pub unsafe extern "C" fn sbx_file_stat(
 
 /// Makes a directory.
 ///
-/// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Any thread; blocks:
-/// sbx_file_make_directory_begin doesn't.
+/// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
+/// Any thread; blocks: sbx_file_make_directory_begin doesn't.
 ///
 /// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 /// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
@@ -230,11 +234,11 @@ pub unsafe extern "C" fn sbx_file_make_directory(
 
 /// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
 ///
-/// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed ends it, and what was removed before stays
-/// removed.
+/// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed
+/// ends it, and what was removed before stays removed.
 ///
-/// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Any thread; blocks:
-/// sbx_file_remove_begin doesn't.
+/// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Paths, rights and links as in
+/// sbx_file_read. Any thread; blocks: sbx_file_remove_begin doesn't.
 ///
 /// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
 /// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
@@ -255,8 +259,8 @@ pub unsafe extern "C" fn sbx_file_remove(
 
 /// Gives a file or directory another name on the same file system, over what is there.
 ///
-/// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_rename_begin
-/// doesn't.
+/// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
+/// thread; blocks: sbx_file_rename_begin doesn't.
 ///
 /// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 /// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
@@ -282,12 +286,11 @@ pub unsafe extern "C" fn sbx_file_rename(
 
 /// Reads a file of any size into a descriptor.
 ///
-///
 /// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
 /// complete only if this returns 0.
 ///
-/// Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_download_begin
-/// doesn't.
+/// Options: offset, limit, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
+/// thread; blocks: sbx_file_download_begin doesn't.
 ///
 /// Returns 0; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
 /// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
@@ -309,12 +312,11 @@ pub unsafe extern "C" fn sbx_file_download(
 
 /// Writes a file with all that a descriptor gives, in place of what is there.
 ///
-///
 /// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
 /// read or written (a full disk) is an error; then what was written is not the whole.
 ///
-/// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Any
-/// thread; blocks: sbx_file_upload_begin doesn't.
+/// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Paths,
+/// rights and links as in sbx_file_read. Any thread; blocks: sbx_file_upload_begin doesn't.
 ///
 /// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 /// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
@@ -344,8 +346,8 @@ pub unsafe extern "C" fn sbx_file_upload(
 /// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
 /// complete only if this returns 0.
 ///
-/// Options: limit (of the archive), user, timeout_ms; NULL for none. Any thread; blocks:
-/// sbx_file_copy_out_begin doesn't.
+/// Options: limit (of the archive), user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
+/// Any thread; blocks: sbx_file_copy_out_begin doesn't.
 ///
 /// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
 /// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
@@ -374,8 +376,8 @@ pub unsafe extern "C" fn sbx_file_copy_out(
 /// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
 /// read or written (a full disk) is an error; then what was written is not the whole.
 ///
-/// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for
-/// none. Any thread; blocks: sbx_file_copy_in_begin doesn't.
+/// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for none.
+/// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_copy_in_begin doesn't.
 ///
 /// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 /// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,

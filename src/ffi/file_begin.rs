@@ -45,15 +45,15 @@ unsafe fn begin_at(
     unsafe { begin(sandbox, options, cookie, operation, error, || Ok(request(input::path("path", path)?))) }
 }
 
-/// The forms that return at once: sbx_file_..._begin. The operation goes on by itself and ends with
-/// SBX_EVENT_FILE_DONE with `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells
-/// too. Free it with sbx_file_operation_free, which also ends it. Any thread, never blocks.
+/// Begins what sbx_file_read does, and returns at once.
+///
+/// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_FILE_DONE with
+/// `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells too. Free it with
+/// sbx_file_operation_free, which also ends it. Any thread, never blocks.
 ///
 /// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
 /// SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later, as the
 /// operation's.
-///
-/// Begins what sbx_file_read does, and returns at once.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -71,6 +71,7 @@ pub unsafe extern "C" fn sbx_file_read_begin(
 }
 
 /// Begins what sbx_file_write does, and returns at once.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -96,6 +97,7 @@ pub unsafe extern "C" fn sbx_file_write_begin(
 }
 
 /// Begins what sbx_file_list does, and returns at once.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -113,7 +115,7 @@ pub unsafe extern "C" fn sbx_file_list_begin(
 }
 
 /// Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
-/// _target.
+/// _target. Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -131,6 +133,7 @@ pub unsafe extern "C" fn sbx_file_stat_begin(
 }
 
 /// Begins what sbx_file_make_directory does, and returns at once.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -148,6 +151,7 @@ pub unsafe extern "C" fn sbx_file_make_directory_begin(
 }
 
 /// Begins what sbx_file_remove does, and returns at once.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -165,6 +169,7 @@ pub unsafe extern "C" fn sbx_file_remove_begin(
 }
 
 /// Begins what sbx_file_rename does, and returns at once.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -189,6 +194,7 @@ pub unsafe extern "C" fn sbx_file_rename_begin(
 }
 
 /// Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -206,6 +212,7 @@ pub unsafe extern "C" fn sbx_file_download_begin(
 }
 
 /// Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -223,6 +230,7 @@ pub unsafe extern "C" fn sbx_file_upload_begin(
 }
 
 /// Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -240,6 +248,7 @@ pub unsafe extern "C" fn sbx_file_copy_out_begin(
 }
 
 /// Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
+/// Events, errors, threads and ownership as for sbx_file_read_begin.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -262,14 +271,13 @@ pub unsafe extern "C" fn sbx_file_copy_in_begin(
 /// the sandbox is seen, and not what the host changes in a directory that it has mounted. It goes on until it
 /// is cancelled or freed, the directory is gone, or the sandbox ends.
 ///
-/// Options: SBX_FILE_RECURSIVE, user; NULL for none. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry
-/// `cookie`. Any thread, never blocks.
-///
-/// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
-/// SBX_ELIMIT, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later.
+/// Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
+/// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for
+/// sbx_file_read_begin. There is no form that waits.
 ///
 /// # Safety
-/// As for the form that waits; `operation` must point to a place for the result.
+/// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
+/// options or NULL, `error` an error struct or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_watch_begin(
     sandbox: *mut sbx_sandbox,

@@ -262,8 +262,8 @@ pub unsafe extern "C" fn sbx_file_operation_info(
 /// What an operation has done, as the sandbox says: bytes of files, entries, and entries that were left out
 /// (sockets and devices are not copied). Each place may be NULL.
 ///
-/// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on), what it failed with,
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on: other than sbx_file_operation_count
+/// and _info, this is a wait that only looks), what it failed with, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// The places must point to places for the results or be NULL, `error` to an error struct or be NULL.

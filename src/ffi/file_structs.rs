@@ -32,7 +32,7 @@ pub struct sbx_file_options {
     /// write, 100,000 entries for list, and no limit for others. Read and write allow up to 1 GiB, list up to a
     /// million.
     pub limit: u64,
-    /// When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never.
+    /// When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never. Not for a watch.
     pub timeout_ms: i64,
     /// Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     pub user: *const c_char,

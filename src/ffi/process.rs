@@ -98,8 +98,8 @@ pub unsafe extern "C" fn sbx_exec_begin(
 /// ends as the sandbox does: 137 and SBX_EXIT_TERMINATED also if the sandbox's own program ended by itself. Any thread,
 /// any number of times; blocks.
 ///
-/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what starting
-/// it failed with, if it did.
+/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what
+/// starting it failed with, if it did.
 ///
 /// # Safety
 /// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.

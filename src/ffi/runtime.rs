@@ -193,8 +193,8 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
 /// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
 ///
 /// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-/// Any thread but not twice; blocks until everything is gone (bounded). A thread that hangs on the host (a mount)
-/// is left to the kernel.
+/// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (a mount) is left to the
+/// kernel.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.

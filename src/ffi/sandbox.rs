@@ -81,8 +81,8 @@ unsafe fn create(
 /// Creates a sandbox and waits until its program was started.
 ///
 /// `runtime` NULL is the default runtime. The config stays the caller's. Free the sandbox with
-/// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (bounded). Hosts
-/// with an event loop use sbx_create_begin.
+/// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
+/// 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 ///
 /// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
 /// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
@@ -107,8 +107,8 @@ pub unsafe extern "C" fn sbx_create(
 /// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. This call returns what
 /// is wrong with the config by itself, and that the name is taken. Whatever needs a look at the host (a port,
 /// a directory, runsc, limits) comes later, with the code and the text that sbx_create has for it. Any thread,
-/// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, for two minutes at most, and
-/// can be ended.
+/// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, as long as sbx_create may take
+/// at most, and can be ended.
 ///
 /// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
 /// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
@@ -155,9 +155,10 @@ pub unsafe extern "C" fn sbx_tunnels(
 }
 
 /// Waits until the server inside answers: the config's probe, or without one a connection to the first port
-/// listed. A sandbox with neither is ready once its program was started.
+/// listed. A sandbox with neither is ready once its program was started: 0 is returned then, and no event comes.
 ///
-/// `timeout_ms` as in sbx_tunnels. Any thread; blocks.
+/// `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
+/// without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
 ///
 /// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
 /// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
@@ -254,8 +255,9 @@ pub unsafe extern "C" fn sbx_stop(
 
 /// Connects to a port inside, without any port on the host. The port need not be listed in the config.
 ///
-/// The descriptor is a stream socket, close-on-exec, which the caller owns and closes. Any thread; blocks
-/// until it is connected (bounded).
+/// The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
+/// thread; blocks until it is connected or refused, a few seconds at most. There is no form that doesn't: hosts with
+/// an event loop call it from another thread, or connect to a tunnel.
 ///
 /// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
 /// SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -276,8 +278,8 @@ pub unsafe extern "C" fn sbx_connect(sandbox: *mut sbx_sandbox, port: u32, error
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED, SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED,
+/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.

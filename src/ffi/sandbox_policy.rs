@@ -47,8 +47,9 @@ pub unsafe extern "C" fn sbx_set_policy(
 
 /// Begins to do what sbx_set_policy does, and returns at once.
 ///
-/// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue nothing
-/// tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never blocks.
+/// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue
+/// nothing tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never
+/// blocks.
 ///
 /// Returns 0; codes as sbx_set_policy, less those of what comes later.
 ///
@@ -74,7 +75,7 @@ pub unsafe extern "C" fn sbx_set_policy_begin(
 ///
 /// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
 /// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-/// moment, and until changes that were asked for before are made.
+/// moment, and until changes that were asked for before are made. There is no form that doesn't.
 ///
 /// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 /// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,

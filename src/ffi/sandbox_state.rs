@@ -137,8 +137,8 @@ pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error:
 /// close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2), clear O_NONBLOCK with
 /// fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 ///
-/// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still starting),
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
+/// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.

@@ -98,8 +98,9 @@ impl From<Stats> for sbx_stats {
 
 /// What the sandbox uses and has done; of an ended one, what it had used in all.
 ///
-/// The kernel is asked anew each time, which takes a fraction of a millisecond. What it doesn't tell within a
-/// second is left out of `known`. Any thread, any number of times.
+/// The kernel and the sandbox are asked anew each time. What isn't told within a second is left out of `known`. Any
+/// thread, any number of times; blocks, for a fraction of a millisecond as a rule and for a second at most. There is no
+/// form that doesn't.
 ///
 /// Returns 0 and fills *stats; SBX_EINVALID (stats is NULL), SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

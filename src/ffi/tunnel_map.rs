@@ -143,7 +143,8 @@ pub unsafe extern "C" fn sbx_tunnel_map_url(
     text(map, container_port, |tunnel| tunnel.url.as_ref())
 }
 
-/// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a port without a tunnel, and a plain tunnel or one with the host's own certificate.
+/// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a
+/// port without a tunnel, and a plain tunnel or one with the host's own certificate.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -155,7 +156,8 @@ pub unsafe extern "C" fn sbx_tunnel_map_ca_pem(
     text(map, container_port, |tunnel| tunnel.ca_pem.as_ref())
 }
 
-/// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
+/// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a
+/// port without a tunnel, and a plain tunnel.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -31,7 +31,7 @@ pub struct FileOptions {
     pub offset: u64,
     /// The most bytes (16 MiB where they are handed over whole, else any number) or entries (100,000).
     pub limit: Option<u64>,
-    /// When to give up.
+    /// When to give up. Not for a watch, which has no end of its own.
     pub timeout: Option<Duration>,
     /// Remove and watch: everything below, too.
     pub recursive: bool,
@@ -189,6 +189,7 @@ impl FileRequest {
                 options.limit.is_some(),
                 reads || copies || matches!(self, Self::Write(..) | Self::List(_)),
             ),
+            ("timeout", options.timeout.is_some(), !matches!(self, Self::Watch(_))),
             ("recursive", options.recursive, matches!(self, Self::Remove(_) | Self::Watch(_))),
             ("parents", options.parents, writes || makes || matches!(self, Self::CopyIn(_))),
             ("exclusive", options.exclusive, writes || matches!(self, Self::Rename(..))),
@@ -271,10 +272,11 @@ mod tests {
     #[test]
     fn an_option_that_would_do_nothing_is_refused() {
         type Set = fn(&mut FileOptions);
-        let every: [(&str, Set); 10] = [
+        let every: [(&str, Set); 11] = [
             ("mode", |options| options.mode = Some(0o600)),
             ("offset", |options| options.offset = 1),
             ("limit", |options| options.limit = Some(1)),
+            ("timeout", |options| options.timeout = Some(Duration::from_secs(1))),
             ("recursive", |options| options.recursive = true),
             ("parents", |options| options.parents = true),
             ("exclusive", |options| options.exclusive = true),
@@ -288,6 +290,7 @@ mod tests {
             set(&mut options);
             let request = || match name {
                 "no_follow" => FileRequest::List("/".into()),
+                "timeout" => FileRequest::Watch("/".into()),
                 _ => FileRequest::Stat("/".into()),
             };
             assert!(refusal(request(), &options).contains(name), "{name}");

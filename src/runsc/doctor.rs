@@ -13,14 +13,15 @@ use super::probe::{Runsc, parse_kernel};
 use super::report::{Finding, Report};
 use crate::cgroup::Possible;
 use crate::error::{Code, Error};
+use crate::runtime::RESERVE;
+use crate::sandbox::Life;
+use crate::tunnel::STOCK;
 
 /// The oldest kernel this is tested on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// Descriptors the library leaves to its host, and those one networked sandbox holds (keeper's socket and
-/// pidfd, standard streams, netlink, listeners, a stock of G's sockets), without its connections.
-const HOST_RESERVE: u64 = 256;
-const DESCRIPTORS_A_SANDBOX: u64 = 32;
+/// The descriptors that a sandbox with one port takes, without its connections.
+const DESCRIPTORS_A_SANDBOX: u64 = (Life::DESCRIPTORS + 1 + STOCK) as u64;
 
 /// Fewer sandboxes than this are worth a remark.
 const SANDBOXES_EXPECTED: u64 = 64;
@@ -326,7 +327,7 @@ fn ipv6(routes: Option<&str>) -> Finding {
 }
 
 fn descriptors((soft, hard): (u64, u64)) -> Finding {
-    let fit = soft.saturating_sub(HOST_RESERVE) / DESCRIPTORS_A_SANDBOX;
+    let fit = soft.saturating_sub(RESERVE as u64) / DESCRIPTORS_A_SANDBOX;
     let detail = format!("limit {soft} (hard {hard}): about {fit} sandboxes without connections");
     if fit >= SANDBOXES_EXPECTED {
         return Finding::ok("descriptors", detail);

@@ -25,7 +25,7 @@ use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSan
 use crate::sys::limits;
 
 /// Descriptors that are left to the host, whatever its limit.
-const RESERVE: usize = 256;
+pub(crate) const RESERVE: usize = 256;
 
 /// What a runtime is made with. The default suits nearly everybody.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! The end of a sandbox that nobody uses.
 //!
 //! What counts as use: a program of the host's that runs or is being started, an operation on files (but not a
-//! watch), a byte through a tunnel or a connection, something written to the standard input. The timer is set for the earliest moment at which it could
-//! be idle for long enough, and looks then at what has happened since.
+//! watch), a byte through a tunnel or a connection, something written to the standard input. The timer is set for the
+//! earliest moment at which it could be idle for long enough, and looks then at what has happened since.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;

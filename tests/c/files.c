@@ -51,6 +51,7 @@ static void arguments(sbx_sandbox *sandbox) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_file_options options = SBX_FILE_OPTIONS_INIT;
     sbx_file_info info = SBX_FILE_INFO_INIT;
+    sbx_file_operation *operation = NULL;
     char nothing[64] = {0};
     refused((sbx_sandbox *)(void *)nothing, NULL, SBX_EHANDLE, "not one of this copy");
     options.flags = 1u << 30;
@@ -63,6 +64,9 @@ static void arguments(sbx_sandbox *sandbox) {
     options.size = 0;
     options.timeout_ms = -1;
     refused(sandbox, &options, SBX_EINVALID, "timeout_ms");
+    options.timeout_ms = 1;
+    CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, 0, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "timeout") != NULL && operation == NULL);
     options.timeout_ms = 0;
     options.mode = 010000;
     refused(sandbox, &options, SBX_EINVALID, "mode");

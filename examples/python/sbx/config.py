@@ -74,7 +74,7 @@ def refuse_others(others: Mapping[str, object]) -> None:
             raise UnimplementedError(f"Sandbox.create({name}=...) is not supported: {reasons[name]}")
 
 
-def program(arguments: Sequence[str], rootfs: object = None) -> Sequence[str]:
+def program(arguments: Sequence[str], rootfs: object) -> Sequence[str]:
     """Modal's default image has a `python`; a distribution's /usr, which is ours, often has `python3` only."""
     if rootfs is None and arguments[:1] == ("python",):
         if not any(os.path.exists(f"/usr/{place}/python") for place in ("local/sbin", "local/bin", "sbin", "bin")):

@@ -89,7 +89,7 @@ async def _create(
             config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
         call("config_check", config.handle)
         life.begin(hub, "create_begin", None, config)
-    sandbox = Sandbox(hub, life, name, tags or {})
+    sandbox = Sandbox(hub, life, name, tags or {}, rootfs)
     try:
         await until(life.started)
         out, err = [call("sandbox_open_fd", life.handle, stream) if args else -1 for stream in (1, 2)]
@@ -108,8 +108,8 @@ class Sandbox:
     stdout: StreamReader[str]
     stderr: StreamReader[str]
 
-    def __init__(self, hub: hubs.Hub, life: hubs.Life, name: str | None, tags: Mapping[str, str]) -> None:
-        self._hub, self._life, self.name, self._tags = hub, life, name, dict(tags)
+    def __init__(self, hub: hubs.Hub, life: hubs.Life, name: str | None, tags: Mapping[str, str], rootfs: object):
+        self._hub, self._life, self.name, self._tags, self._rootfs = hub, life, name, dict(tags), rootfs
         self.object_id = native.text("sandbox_id", life.handle) or ""
         life.what = f"sandbox {self.object_id}"
         #: What the sandbox wanted to reach and was denied: to be iterated over, in either form.
@@ -278,7 +278,7 @@ class Sandbox:
         life = hubs.Life("process_failure")
         streams = {0: True, 1: stdout is StreamType.PIPE, 2: stderr is StreamType.PIPE}
         with Draft("exec_config") as config:
-            fill(config, program(args), env, secrets, workdir=workdir, user=user)
+            fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
                 config.set("set_timeout_ms", milliseconds(timeout))
             if pty:

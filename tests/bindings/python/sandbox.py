@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import tempfile
 import threading
 import time
 import warnings
@@ -103,6 +104,22 @@ class Settings(unittest.TestCase):
     def test_mounts(self):
         with sbx.Sandbox.create("ls", "/somewhere", mounts={"/somewhere": os.path.dirname(__file__)}) as sb:
             self.assertIn(os.path.basename(__file__), sb.stdout.read())
+
+    def test_python_in_a_root_directory_is_its_own(self):
+        with tempfile.TemporaryDirectory() as root:
+            os.chmod(root, 0o755)
+            for directory in ("bin", "usr"):
+                os.mkdir(f"{root}/{directory}")
+            for directory in ("lib", "lib64"):
+                os.symlink(f"usr/{directory}", f"{root}/{directory}")
+            with open(f"{root}/bin/python", "w") as program:
+                program.write("#!/usr/bin/sh\necho its own\n")
+            os.chmod(program.name, 0o755)
+            settings = {"rootfs": root, "mounts": {"/usr": "/usr"}, "env": {"PATH": "/bin"}}
+            with sbx.Sandbox.create("python", **settings) as sb:
+                self.assertEqual(sb.stdout.read(), "its own\n")
+            with sbx.Sandbox.create(**settings) as sb:
+                self.assertEqual(sb.exec("python").stdout.read(), "its own\n")
 
     def test_names_are_taken_once(self):
         with sleeper(name="one", tags={"kind": "a", "size": "b"}) as sb:
