@@ -71,6 +71,11 @@ fn a_host_that_exits_while_a_sandbox_is_made_has_its_own_code() {
 }
 
 #[test]
+fn what_too_many_descriptors_on_their_way_keep_back_comes_later() {
+    linked("in_flight");
+}
+
+#[test]
 fn no_write_raises_sigpipe() {
     linked("sigpipe");
 }

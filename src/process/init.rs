@@ -14,12 +14,14 @@ const LONGEST: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Init {
     channel: Channel,
+    /// Something waits because too many descriptors of this user are on their way.
+    is_crowded: bool,
 }
 
 impl Init {
     /// Over the library's end of the pair.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { channel: Channel::with_limit(fd, LONGEST) }
+        Self { channel: Channel::with_limit(fd, LONGEST), is_crowded: false }
     }
 
     /// Asks for something. An init that doesn't read is an error once its backlog is full.
@@ -28,15 +30,30 @@ impl Init {
         let sent = self.channel.send(&bytes, fds);
         // The environment of a program may hold secrets.
         wipe(&mut bytes);
-        sent.map_err(|error| Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
+        self.sent(sent)
     }
 
     /// Goes on sending what init could not take before.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.channel
-            .flush()
-            .map(|_| ())
-            .map_err(|error| Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
+        let sent = self.channel.flush().map(|_| ());
+        self.sent(sent)
+    }
+
+    /// Whether what waits is to be sent again later: no readiness tells that fewer descriptors are on their way.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.is_crowded
+    }
+
+    /// Descriptors on their way are counted by user, those of other processes too, against the limit of open ones
+    /// (unix(7), ETOOMANYREFS). That passes, and what was to be sent is still in the channel.
+    fn sent(&mut self, sent: io::Result<()>) -> Result<()> {
+        self.is_crowded = sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ETOOMANYREFS));
+        match sent {
+            Err(error) if !self.is_crowded => {
+                Err(Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What init said, if it has said something. Descriptors from inside are never wanted: they are closed,

@@ -46,6 +46,8 @@ pub(super) const PROGRAM: u32 = 1;
 /// How many messages of one sandbox are heard before the others get their turn: init may be hostile and
 /// write as fast as it is read.
 const MESSAGES: usize = 32;
+/// How soon it is tried again to send to init what too many descriptors on their way have kept back.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// What the control thread lends to a life.
 #[derive(Debug)]
@@ -121,6 +123,8 @@ pub(crate) struct Life {
     pub(super) cause: Option<Cause>,
     pub(super) keeper: Keeper,
     pub(super) init: Option<Init>,
+    /// When it is tried again to send to init.
+    retry: Option<TimerId>,
     pub(super) gateway: Gateway,
     pub(super) changes: Changes,
     /// Init has said hello.
@@ -179,6 +183,7 @@ impl Life {
             cause: None,
             keeper,
             init: None,
+            retry: None,
             gateway: Gateway::default(),
             changes: Changes::default(),
             greeted: false,
@@ -246,6 +251,9 @@ impl Life {
         if self.deadline.is_some_and(|(_, at)| now >= at) {
             self.deadline = None;
             self.late(bench);
+        }
+        if self.retry.take_if(|timer| timer.at() <= now).is_some() {
+            self.hear_init(bench);
         }
         self.remove_groups(bench);
         self.probe_again(bench);
@@ -332,6 +340,7 @@ impl Life {
     pub(super) fn hear_init(&mut self, bench: &mut Bench<'_>) {
         let Some(init) = &mut self.init else { return };
         let flushed = init.flush();
+        self.mind_crowd(bench);
         for _ in 0..MESSAGES {
             let Some(init) = &mut self.init else { return };
             match init.hear() {
@@ -388,8 +397,19 @@ impl Life {
 
     pub(super) fn ask_init(&mut self, bench: &mut Bench<'_>, request: &ToInit, fds: Vec<OwnedFd>) {
         let Some(init) = &mut self.init else { return };
-        if let Err(error) = init.ask(request, fds) {
-            self.init_lost(bench, error);
+        match init.ask(request, fds) {
+            Ok(()) => self.mind_crowd(bench),
+            Err(error) => self.init_lost(bench, error),
+        }
+    }
+
+    /// What could not be sent to init for now is tried again.
+    fn mind_crowd(&mut self, bench: &mut Bench<'_>) {
+        if self.retry.is_none()
+            && self.init.as_ref().is_some_and(Init::is_crowded)
+            && let Some(key) = self.key
+        {
+            self.retry = Some(bench.reactor.schedule(bench.reactor.now() + RETRY, key));
         }
     }
 
