@@ -128,7 +128,8 @@ static int session(sbx_sandbox *sandbox) {
     show(terminal, "24 80\r\nsandbox$ ");
     if (sbx_process_resize(process, 50, 132, &error) < 0)
         fail(&error);
-    type(terminal, "stty size\n");
+    /* What is typed may overtake the new size. */
+    type(terminal, "until stty size | grep '50 132'; do sleep 0.1; done\n");
     show(terminal, "50 132\r\nsandbox$ ");
     type(terminal, "exit 4\n");
     show(terminal, NULL);
