@@ -1786,7 +1786,7 @@ int sbx_process_signal(struct sbx_process *process,
                        struct sbx_error *error);
 
 // Gives the program's terminal another size, each number from 1 to 65535. The programs in its foreground get
-// SIGWINCH. Any thread, never blocks.
+// SIGWINCH. What is typed goes another way, and may overtake it. Any thread, never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

@@ -79,7 +79,8 @@ fn a_shell_can_be_worked_with() {
     screen.type_in("stty size\n");
     screen.see(Some("\n24 80\r\n"));
     process.resize(50, 132).unwrap();
-    screen.type_in("stty size; echo $LINES $COLUMNS\n");
+    // What is typed may overtake the new size.
+    screen.type_in("until stty size | grep -x '50 132'; do sleep 0.05; done; echo $LINES $COLUMNS\n");
     // (The shell may show its prompt again when it hears of the size.)
     screen.see(Some("50 132\r\n50 132\r\nready> "));
     // Ctrl-C ends the job in the foreground, and the shell lives.

@@ -233,7 +233,9 @@ test("executed programs", async (t) => {
     await assert.rejects(sandbox.exec(["true"], { signal: AbortSignal.abort() }), { name: "AbortError" });
   });
   await t.test("a terminal", async () => {
-    const process = await sandbox.exec(["sh", "-c", "read line; stty size; echo got $line"], { terminal: { rows: 24, columns: 80 } });
+    // What is typed may overtake the new size.
+    const program = "read line; until stty size | grep '33 111'; do sleep 0.05; done; echo got $line";
+    const process = await sandbox.exec(["sh", "-c", program], { terminal: { rows: 24, columns: 80 } });
     process.resize(33, 111);
     process.terminal.write("typed\n");
     const shown = await all(process.terminal);

@@ -296,7 +296,9 @@ class Exec(unittest.TestCase):
             self.sb.exec("true")
 
     def test_a_terminal(self):
-        process = self.sb.exec("sh", "-c", "tty >/dev/null && read line && stty size && echo got $line; cat", pty=True)
+        # What is typed may overtake the new size.
+        resized = "until stty size | grep '33 111'; do sleep 0.05; done"
+        process = self.sb.exec("sh", "-c", f"tty >/dev/null && read line && {resized}; echo got $line; cat", pty=True)
         process.resize(33, 111)
         process.stdin.write("typed\n")
         process.stdin.write_eof()
