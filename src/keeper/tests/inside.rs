@@ -372,13 +372,14 @@ impl Screen {
 fn a_terminal_has_a_size_a_foreground_and_an_end() {
     let Some(mut sandbox) = Sandbox::start(false) else { return };
     let script = "trap 'echo resized; stty size' WINCH; tty; stty size; echo $TERM; sleep 60 & \
-                  wait $!; sleep 60; echo last";
+                  wait $!; sh -c 'echo waiting; exec sleep 60'; echo last";
     let mut screen = sandbox.on_terminal(1, Window { rows: 33, columns: 101 }, &["sh", "-c", script]);
     let before = screen.see(Some("xterm\r\n"));
     assert!(before.starts_with("/dev/pts/") && before.contains("\r\n33 101\r\n"), "{before:?}");
     let window = Window { rows: 7, columns: 9 };
     sandbox.init.send(&Request::Resize { id: 1, window }.encode(), vec![]).unwrap();
     screen.see(Some("resized\r\n7 9\r\n"));
+    screen.see(Some("waiting\r\n"));
     screen.type_in("\x03");
     assert_eq!(sandbox.reply(), Reply::Exited { id: 1, status: libc::SIGINT });
     assert!(!screen.see(None).contains("last"));
