@@ -440,8 +440,8 @@ typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes, and others for moments: one in which sandboxes are planned, one for
 // each large policy that is being loaded and for each check. What hangs on the host (a dead mount, say) keeps the
-// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs in
-// the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
+// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs
+// in the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
 //
 // Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
 // long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
@@ -704,8 +704,8 @@ int sbx_runtime_check(const struct sbx_runtime_config *config,
 //
 // It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
 // NULL. The report can be freed at any time; the check goes on to its event, which comes late or never where what is
-// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at most 8
-// checks go on at the same time.
+// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at
+// most 8 checks go on at the same time.
 //
 // Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
 // SBX_EFORKED, SBX_EPANIC.
@@ -1215,8 +1215,8 @@ int sbx_config_add_nameserver(struct sbx_config *config,
 int sbx_config_set_inbound_cidr_allowlist(struct sbx_config *config, const char *const *ranges, size_t count);
 
 // The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
-// the library makes one under a CA of its own: sbx_tunnel_map_ca_pem. The key is never logged. It can be ECDSA (P-256 or
-// P-384), Ed25519, or RSA of 2048 to 4096 bits.
+// the library makes one under a CA of its own: sbx_tunnel_map_ca_pem. The key is never logged. It can be ECDSA (P-256
+// or P-384), Ed25519, or RSA of 2048 to 4096 bits.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

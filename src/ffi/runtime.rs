@@ -18,8 +18,8 @@ use crate::runtime::{Runtime, RuntimeConfig};
 
 /// A runtime: two threads, however many sandboxes, and others for moments: one in which sandboxes are planned, one for
 /// each large policy that is being loaded and for each check. What hangs on the host (a dead mount, say) keeps the
-/// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs in
-/// the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
+/// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs
+/// in the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
 ///
 /// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
 /// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
@@ -140,8 +140,8 @@ pub unsafe extern "C" fn sbx_runtime_check(
 ///
 /// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
 /// NULL. The report can be freed at any time; the check goes on to its event, which comes late or never where what is
-/// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at most 8
-/// checks go on at the same time.
+/// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at
+/// most 8 checks go on at the same time.
 ///
 /// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
 /// SBX_EFORKED, SBX_EPANIC.

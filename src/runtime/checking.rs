@@ -1,4 +1,4 @@
-//! The doctor's check for hosts that must not block: it is done by a thread of its own.
+//! The doctor's check, and its form for hosts that must not block, in which a thread of its own does it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,32 @@ use super::{RuntimeConfig, host, trial};
 use crate::engine::with_signals_blocked;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, Queue, queue};
-use crate::runsc::{doctor, report::Report};
+use crate::keeper::Origin;
+use crate::runsc::{doctor, find::Locator, report::Report};
+
+/// What is looked at, by the environment as it was when this was made.
+pub(super) struct Examination {
+    locator: Locator,
+    keeper: Origin,
+    user_namespace: bool,
+}
+
+impl Examination {
+    /// Reads the environment. What can hang is left to [`Examination::report`].
+    pub(super) fn new(config: &RuntimeConfig) -> Self {
+        Self {
+            locator: host::locator(config),
+            keeper: host::keeper(config),
+            user_namespace: config.user_namespace,
+        }
+    }
+
+    /// Looks, and has a keeper try what it can do here.
+    pub(super) fn report(&self) -> Report {
+        let runsc = self.locator.locate();
+        doctor::examine(runsc.as_deref(), Some(trial::run(&self.keeper, self.user_namespace)))
+    }
+}
 
 /// The most checks at the same time, of all that the process has begun.
 const MOST: usize = 8;
@@ -28,17 +53,12 @@ impl Checking {
     /// Reads the environment and starts the thread.
     pub(super) fn begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<Self> {
         let place = Place::take()?;
-        let (locator, keeper, user_namespace) =
-            (host::locator(config), host::keeper(config), config.user_namespace);
+        let examination = Examination::new(config);
         let found = Found::default();
         let mut told =
             Told { found: Arc::clone(&found), events: queue.sender_of_one(cookie)?, place: Some(place) };
         let run = move || {
-            let examine = || {
-                let runsc = locator.locate();
-                doctor::examine(runsc.as_deref(), Some(trial::run(&keeper, user_namespace)))
-            };
-            let report = catch_unwind(AssertUnwindSafe(examine));
+            let report = catch_unwind(AssertUnwindSafe(|| examination.report()));
             told.tell(
                 report.map_err(|_| Error::new(Code::Panic, "the check panicked: a bug of the library")),
             );

@@ -16,7 +16,6 @@ use super::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
 use crate::keeper::{Origin, Program};
 use crate::net;
-use crate::runsc::doctor::LiveProbe;
 use crate::runsc::find::{Locator, Search};
 use crate::runsc::probe::Runsc;
 use crate::sandbox::{Means, Plan, Shared};
@@ -144,9 +143,4 @@ fn environment(name: &str) -> Option<OsString> {
         return None;
     }
     env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// What a keeper can do here: tried by having one make its namespaces, and laying links and rules in them.
-pub(super) fn trial(config: &RuntimeConfig) -> Option<LiveProbe> {
-    Some(super::trial::run(&keeper(config), config.user_namespace))
 }

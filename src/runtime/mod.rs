@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use checking::Checking;
+use checking::Examination;
 use once_cell::sync::OnceCell;
 
 use crate::config::Config;
@@ -20,7 +21,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::event::Queue;
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
-use crate::runsc::{doctor, report::Report};
+use crate::runsc::report::Report;
 use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
 use crate::sys::limits;
 
@@ -116,8 +117,7 @@ impl Runtime {
 
     /// Checks everything the library needs of this host. Needs no runtime.
     pub fn check(config: &RuntimeConfig) -> Report {
-        let runsc = host::locator(config).locate();
-        doctor::examine(runsc.as_deref(), host::trial(config))
+        Examination::new(config).report()
     }
 
     /// Begins that check and returns at once; the end of it is an event (`Checked`) with this cookie.

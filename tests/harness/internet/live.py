@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE))
 from library import (  # noqa: E402
     APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, UNREACHABLE, Failure, Sandbox, call, lib, policy, pointer,
 )
-from wire import Wire, same  # noqa: E402
+from wire import run, same  # noqa: E402
 
 ONE, OTHER, THIRD = "93.184.216.34", "8.8.8.8", "1.1.1.1"
 REFUSING = "9.9.9.9"
@@ -353,15 +353,4 @@ def a_service_of_the_host_is_one_port_and_no_other(wire):
         same(wire.seen(), [])
 
 
-CASES = {name: case for name, case in list(globals().items()) if getattr(case, "__code__", None)
-         and case.__code__.co_varnames[:1] in (("wire",), ("_wire",)) and case.__code__.co_argcount == 1}
-
-
-def main():
-    internet, *wanted = sys.argv[1:]
-    for name in wanted or CASES:
-        CASES[name](Wire(internet))
-        print("ok", name, flush=True)
-
-
-main()
+run(globals())

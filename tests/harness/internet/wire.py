@@ -1,6 +1,7 @@
 """What the capture of an internet.py saw, and what was to be seen."""
 
 import os
+import sys
 import time
 
 
@@ -24,3 +25,13 @@ class Wire:
 def same(found, expected):
     if found != expected:
         raise AssertionError(f"{found!r} instead of {expected!r}")
+
+
+def run(module):
+    """Runs a module's cases, its functions of one wire, in their order: INTERNET [CASE...] on the command line."""
+    cases = {name: case for name, case in list(module.items()) if getattr(case, "__code__", None)
+             and case.__code__.co_varnames[:1] in (("wire",), ("_wire",)) and case.__code__.co_argcount == 1}
+    internet, *wanted = sys.argv[1:]
+    for name in wanted or cases:
+        cases[name](Wire(internet))
+        print("ok", name, flush=True)

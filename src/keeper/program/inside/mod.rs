@@ -2,8 +2,8 @@
 //!
 //! It is started by runsc with its channel to the library as descriptor 3, starts programs with the standard
 //! streams that come with the request or on a terminal of their own, reaps, forwards signals, reports statuses,
-//! counts processes, probes ports, and relays to servers that listen on 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can
-//! harm its own sandbox only.
+//! counts processes, probes ports, and relays to servers that listen on 127.0.0.1 inside. Once a program runs,
+//! assume that init does what that wants: it can harm its own sandbox only.
 
 mod count;
 mod events;
