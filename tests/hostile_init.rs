@@ -9,7 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{PATIENCE, Scratch, eventually};
-use sbx::{Code, Config, EventKind, Exec, ExitReason, Queue, Runtime, RuntimeConfig, Sandbox, State};
+use sbx::{
+    Code, Config, EventKind, Exec, ExitReason, FileOptions, LimitMode, Queue, Runtime, RuntimeConfig,
+    Sandbox, State,
+};
 
 /// A static program, as runsc has to be: the real one for every question, a hostile init when it is to run a
 /// sandbox. Each message has a byte before it that says that it is whole.
@@ -99,6 +102,39 @@ fn one_that_does_not_answer_holds_nobody_beyond_the_sandbox() {
         assert_eq!(process.wait(PATIENCE).unwrap_err().code(), Code::State);
     }
     assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+}
+
+#[test]
+fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
+    let scratch = Scratch::new("stops-reading");
+    let Some((_runtime, sandbox)) = sandbox(&scratch, "pause()") else { return };
+    let runtime = common::runtime().unwrap();
+    let other = runtime.create(&Config::new()).unwrap();
+    let _begun = sandbox.exec_begin(&exec()).unwrap();
+    let options = FileOptions { timeout: Some(Duration::from_millis(1)), ..FileOptions::default() };
+    for _ in 0..500 {
+        let code = sandbox.read_file("/x", &options).unwrap_err().code();
+        assert!(matches!(code, Code::TimedOut | Code::Limit), "{code:?}");
+    }
+    assert_eq!(other.exec(&exec()).unwrap().wait(PATIENCE).unwrap().code, 0);
+    other.write_file("/x", b"x", &FileOptions::default()).unwrap();
+}
+
+#[test]
+fn memory_that_can_not_be_watched_ends_the_sandbox() {
+    let scratch = Scratch::new("unwatched");
+    let Some((runtime, _)) = sandbox(&scratch, "STARTED(id)") else { return };
+    let mut config = Config::new();
+    config.set_memory(64 << 20).unwrap();
+    if runtime.create(&config).is_ok() {
+        // A control group holds the limit here.
+        return;
+    }
+    config.set_limit_mode(LimitMode::Watchdog);
+    let sandbox = runtime.create(&config).unwrap();
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::EngineLost);
+    let failure = sandbox.failure().unwrap();
+    assert!(failure.to_string().contains("can't be watched"), "{failure}");
 }
 
 #[test]

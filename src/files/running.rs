@@ -225,8 +225,15 @@ impl Running {
     }
 
     /// Its sandbox has ended.
-    pub(super) fn ended(&self) -> Error {
+    pub(crate) fn ended(&self) -> Error {
         Error::new(Code::State, format!("{}: the sandbox has ended", self.progress.title))
+    }
+
+    /// There are no descriptors for it.
+    pub(crate) fn crowded(&self) -> Error {
+        let title = &self.progress.title;
+        let remedy = "raise the limit (ulimit -n) or wait";
+        Error::new(Code::Limit, format!("{title}: the process has no descriptors left for it: {remedy}"))
     }
 
     /// The host doesn't want it any more.

@@ -10,9 +10,8 @@ use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId};
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
-/// What each needs: both ends of the socket for its outcome and of its stream, until init has taken theirs, and
-/// a bell.
-const DESCRIPTORS: usize = 5;
+/// What each needs: our ends of the socket for its outcome and of its stream, and a bell.
+const DESCRIPTORS: usize = 3;
 
 #[derive(Debug)]
 struct Place {
@@ -56,7 +55,7 @@ impl Table {
         reactor: &mut Reactor,
         budget: &Budget,
         mut running: Running,
-        ask: impl FnOnce(&mut Running, &mut Reactor) -> Option<u32>,
+        ask: impl FnOnce(&mut Running, &mut Reactor) -> Result<u32>,
     ) -> Option<Ended> {
         let sandbox = running.sandbox();
         let busy = self.places.iter().filter(|(_, place)| place.running.sandbox() == sandbox).count();
@@ -67,16 +66,16 @@ impl Table {
             return None;
         }
         let Some(permit) = budget.acquire(DESCRIPTORS) else {
-            let message = format!(
-                "{title}: the process has no descriptors left for it: raise the limit (ulimit -n) or wait"
-            );
-            running.finish(Err(Error::new(Code::Limit, message)));
-            return None;
-        };
-        let Some(ticket) = ask(&mut running, reactor) else {
-            let error = running.ended();
+            let error = running.crowded();
             running.finish(Err(error));
             return None;
+        };
+        let ticket = match ask(&mut running, reactor) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                running.finish(Err(error));
+                return None;
+            }
         };
         let at = running.timeout().and_then(|timeout| reactor.now().checked_add(timeout));
         let number = running.number();

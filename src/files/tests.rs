@@ -44,7 +44,7 @@ impl Rig {
         let mut fds = Vec::new();
         table.start(&mut reactor, &Budget::new(5), running, |running, _| {
             fds = running.order().unwrap().fds;
-            Some(7)
+            Ok(7)
         });
         let mut fds = fds.into_iter();
         let (helper, stream) = (fds.next(), fds.next().map(UnixStream::from));

@@ -1,35 +1,61 @@
 //! The library's side of init, read as one reads an attacker.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
+use crate::reactor::{Budget, Permit};
 use crate::sys::channel::{Channel, wipe};
 
 /// Longer than anything that init has to say.
 const LONGEST: usize = 64;
 
+/// What init may have unread while it is sent descriptors: some thirty small messages. Those on their way count against
+/// a limit of the user's, so that one init that is stopped must not have many.
+const UNREAD: usize = 24 * 1024;
+/// How many looks in a row find an init that reads nothing before it counts as lost. They are [`Init::LOOK`] apart, which
+/// makes half a minute, and are no time on a clock: it doesn't run while everything is frozen.
+const LOOKS: u32 = 3000;
+
 /// The channel to a sandbox's init.
 #[derive(Debug)]
 pub(crate) struct Init {
     channel: Channel,
-    /// Something waits because too many descriptors of this user are on their way.
-    is_crowded: bool,
+    /// The descriptors of messages that are yet to be sent, which are the process's own until then, by the number of
+    /// the message.
+    held: VecDeque<(u64, Permit)>,
+    /// What was sent and was unread at the last look, and how many looks ago that has changed.
+    seen: (u64, usize),
+    looks: u32,
 }
 
 impl Init {
     /// Over the library's end of the pair.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { channel: Channel::with_limit(fd, LONGEST), is_crowded: false }
+        let channel = Channel::with_limit(fd, LONGEST).holding_descriptors_beyond(UNREAD);
+        Self { channel, held: VecDeque::new(), seen: (0, 0), looks: 0 }
     }
 
-    /// Asks for something. An init that doesn't read is an error once its backlog is full.
-    pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<()> {
+    /// How soon it is looked again whether what waits can be sent.
+    pub(crate) const LOOK: Duration = Duration::from_millis(10);
+
+    /// A part of the budget for descriptors that are to be sent. What an init that doesn't read has kept back already
+    /// leaves less of it.
+    pub(crate) fn permit(&self, budget: &Budget, count: usize) -> Option<Permit> {
+        budget.acquire_share(count, self.held.iter().map(|(_, permit)| permit.count()).sum())
+    }
+
+    /// Asks for something. An init that doesn't read is an error once its backlog is full. The permit is that for the
+    /// descriptors, and is kept until they are gone.
+    pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>, permit: Option<Permit>) -> Result<()> {
         let mut bytes = request.encode();
         let sent = self.channel.send(&bytes, fds);
         // The environment of a program may hold secrets.
         wipe(&mut bytes);
+        self.held.extend(permit.map(|permit| (self.channel.queued(), permit)));
         self.sent(sent)
     }
 
@@ -39,17 +65,34 @@ impl Init {
         self.sent(sent)
     }
 
-    /// Whether what waits is to be sent again later: no readiness tells that fewer descriptors are on their way.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.is_crowded
+    /// Whether something is yet to be sent: it is to be looked again, since no readiness tells that fewer descriptors
+    /// are on their way.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.channel.wants_write()
+    }
+
+    /// Looks whether init has read something, while it is behind. One that doesn't for long is stopped, for example by
+    /// a program in it, and is an error.
+    pub(crate) fn look(&mut self) -> Result<()> {
+        let seen = (self.channel.sent(), self.channel.unread());
+        let reads = seen.0 != self.seen.0 || seen.1 < self.seen.1 || seen.1 == 0;
+        (self.seen, self.looks) = (seen, if reads { 0 } else { self.looks + 1 });
+        if self.looks < LOOKS {
+            return Ok(());
+        }
+        let seconds = (Self::LOOK * LOOKS).as_secs();
+        Err(Error::new(Code::Engine, format!("the sandbox's init has read nothing for {seconds} s")))
     }
 
     /// Descriptors on their way are counted by user, those of other processes too, against the limit of open ones
     /// (unix(7), ETOOMANYREFS). That passes, and what was to be sent is still in the channel.
     fn sent(&mut self, sent: io::Result<()>) -> Result<()> {
-        self.is_crowded = sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ETOOMANYREFS));
+        let gone = self.channel.sent();
+        while self.held.front().is_some_and(|(number, _)| *number <= gone) {
+            self.held.pop_front();
+        }
         match sent {
-            Err(error) if !self.is_crowded => {
+            Err(error) if error.raw_os_error() != Some(libc::ETOOMANYREFS) => {
                 Err(Error::system("writing to the sandbox's init", &error).with_code(Code::Engine))
             }
             _ => Ok(()),
@@ -81,5 +124,49 @@ impl Init {
 impl AsFd for Init {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::channel;
+
+    /// What the library asks for with a descriptor.
+    fn ask(init: &mut Init, budget: &Budget, ticket: u32) -> bool {
+        let Some(permit) = init.permit(budget, 1) else { return false };
+        let fd = std::fs::File::open("/dev/null").unwrap().into();
+        init.ask(&Request::Connect { ticket, port: 80 }, vec![fd], Some(permit)).unwrap();
+        true
+    }
+
+    #[test]
+    fn one_that_does_not_read_keeps_few_descriptors_and_is_lost_in_the_end() {
+        let (ours, theirs) = channel::pair().unwrap();
+        let (mut init, mut theirs, budget) = (Init::new(ours), Channel::new(theirs), Budget::new(400));
+        // All count until they are gone, and it gets no more than are left for others.
+        let asked = (0..1000).take_while(|ticket| ask(&mut init, &budget, *ticket)).count();
+        let gone = usize::try_from(init.channel.sent()).unwrap();
+        assert!((2..100).contains(&gone), "{gone}");
+        assert_eq!((budget.used(), asked), (200, 200 + gone));
+        assert!(init.is_behind());
+        for _ in 1..LOOKS {
+            init.flush().unwrap();
+            init.look().unwrap();
+        }
+        // It reads again at the last moment: it was slow.
+        let mut read = 0;
+        while read < asked {
+            match theirs.receive() {
+                Ok(message) => read += message.fds.len(),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            init.look().unwrap();
+            init.flush().unwrap();
+        }
+        assert!(!init.is_behind() && budget.used() == 0);
+        while ask(&mut init, &budget, 0) {}
+        let lost = (0..=LOOKS).find_map(|_| init.look().err()).unwrap();
+        assert!(lost.to_string().contains("has read nothing for 30 s"), "{lost}");
     }
 }

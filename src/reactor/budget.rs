@@ -53,6 +53,13 @@ impl Budget {
     }
 }
 
+impl Permit {
+    /// How many descriptors it is for.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.budget.0.used.fetch_sub(self.count, Ordering::Relaxed);

@@ -332,7 +332,10 @@ impl Loop {
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
         let ended = self.files.start(&mut self.reactor, budget, running, |running, reactor| {
             let mut bench = Bench { reactor, engine, control, budget, processes, inputs };
-            life?.start_file(&mut bench, running)
+            match life {
+                Some(life) => life.start_file(&mut bench, running),
+                None => Err(running.ended()),
+            }
         });
         self.file_ended(ended);
     }

@@ -34,11 +34,11 @@ impl Life {
             FromKeeper::Sockets { kind, purpose } => self.sockets_came(bench, kind, purpose, fds),
             FromKeeper::Failed { step, errno } => Err(trouble::keeper(&step, errno)),
             FromKeeper::Used(usage) => {
-                self.used(usage);
+                self.used(bench, usage);
                 Ok(())
             }
             FromKeeper::Ended { status, log, output, usage, out_of_memory } => {
-                self.used(usage);
+                self.used(bench, usage);
                 match out_of_memory {
                     OutOfMemory::No => self.engine_ended(bench, status, &log, &output),
                     by => self.out_of_memory(bench, by),
@@ -139,7 +139,7 @@ impl Life {
         self.shared.update(|facts| (facts.descriptors, facts.captures) = (descriptors, captures));
         self.phase = Phase::Starting;
         let mut request = ToInit::Start(Box::new(start));
-        self.ask_init(bench, &request, streams.theirs);
+        self.give_init(bench, &request, streams.theirs, None);
         if let ToInit::Start(start) = &mut request {
             plan::wipe(start);
         }
@@ -163,6 +163,9 @@ impl Life {
             facts.ready = nothing_to_ask;
         };
         self.shared.update_and_tell(running, EventKind::Started, |_| ());
+        if self.is_watched {
+            self.ask_keeper(bench, &ToKeeper::Usage, vec![]);
+        }
         self.begin_probing(bench);
         self.note_activity(bench);
         Ok(())

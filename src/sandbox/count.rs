@@ -44,7 +44,7 @@ impl Life {
         }
         let ticket = self.ticket();
         self.counting = Some(Counting { ticket, asked: now, curious: all });
-        self.ask_init(bench, &Request::Count { ticket }, vec![]);
+        self.ask_init(bench, &Request::Count { ticket });
     }
 
     /// Init's answer, if it is one to the question that is open.

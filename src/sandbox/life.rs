@@ -46,8 +46,6 @@ pub(super) const PROGRAM: u32 = 1;
 /// How many messages of one sandbox are heard before the others get their turn: init may be hostile and
 /// write as fast as it is read.
 const MESSAGES: usize = 32;
-/// How soon it is tried again to send to init what too many descriptors on their way have kept back.
-const RETRY: Duration = Duration::from_millis(10);
 
 /// What the control thread lends to a life.
 #[derive(Debug)]
@@ -147,6 +145,8 @@ pub(crate) struct Life {
     /// Operations on files that go on, and are use of the sandbox.
     pub(super) files: usize,
     pub(super) stopping: Option<Stopping>,
+    /// Its limit of memory is held by the keeper's looks at it.
+    pub(super) is_watched: bool,
     /// Init was lost, and the keeper has not said why yet.
     pub(super) doubt: Option<Error>,
     pub(super) started: Option<Instant>,
@@ -166,6 +166,7 @@ impl Life {
     pub(crate) fn begin(shared: Arc<Shared>, mut plan: Plan, doors: Doors, permit: Permit) -> Result<Self> {
         let mut keeper = Keeper::start(&plan.means.program)?;
         let setup = mem::take(&mut plan.setup);
+        let is_watched = setup.watched_memory != 0;
         let mut groups = mem::take(&mut plan.groups);
         let parents = mem::take(&mut groups.parents);
         if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), parents) {
@@ -200,6 +201,7 @@ impl Life {
             idle: Idle::default(),
             files: 0,
             stopping: None,
+            is_watched,
             doubt: None,
             started: None,
             stopped: None,
@@ -253,7 +255,7 @@ impl Life {
             self.late(bench);
         }
         if self.retry.take_if(|timer| timer.at() <= now).is_some() {
-            self.hear_init(bench);
+            self.look_at_init(bench);
         }
         self.remove_groups(bench);
         self.probe_again(bench);
@@ -269,26 +271,26 @@ impl Life {
     /// The host sends the program a signal.
     pub(crate) fn signal(&mut self, bench: &mut Bench<'_>, signal: i32) {
         if self.is_running() {
-            self.ask_init(bench, &ToInit::Signal { id: PROGRAM, signal, group: false }, vec![]);
+            self.ask_init(bench, &ToInit::Signal { id: PROGRAM, signal, group: false });
         }
     }
 
-    /// Has init begin an operation on files; its number there, if it could be asked.
-    pub(crate) fn start_file(&mut self, bench: &mut Bench<'_>, running: &mut Running) -> Option<u32> {
-        if !self.is_running() || self.init.is_none() {
-            return None;
-        }
-        let order = running.order()?;
+    /// Has init begin an operation on files; its number there.
+    pub(crate) fn start_file(&mut self, bench: &mut Bench<'_>, running: &mut Running) -> Result<u32> {
+        let init = self.init.as_ref().filter(|_| self.phase == Phase::Running);
+        let (init, order) = init.zip(running.order()).ok_or_else(|| running.ended())?;
+        let permit = init.permit(bench.budget, order.fds.len()).ok_or_else(|| running.crowded())?;
         let ticket = self.ticket();
-        self.ask_init(bench, &ToInit::File { ticket, task: Box::new(order.task) }, order.fds);
+        let request = ToInit::File { ticket, task: Box::new(order.task) };
+        self.give_init(bench, &request, order.fds, Some(permit));
         self.files += usize::from(running.is_use());
-        Some(ticket)
+        Ok(ticket)
     }
 
     /// An operation on files has ended. A helper that nobody waits for any more is ended too.
     pub(crate) fn file_ended(&mut self, bench: &mut Bench<'_>, ended: Ended) {
         if ended.helper_may_run && self.is_running() {
-            self.ask_init(bench, &ToInit::EndFile { ticket: ended.ticket }, vec![]);
+            self.ask_init(bench, &ToInit::EndFile { ticket: ended.ticket });
         }
         if ended.was_use {
             self.files = self.files.saturating_sub(1);
@@ -340,7 +342,7 @@ impl Life {
     pub(super) fn hear_init(&mut self, bench: &mut Bench<'_>) {
         let Some(init) = &mut self.init else { return };
         let flushed = init.flush();
-        self.mind_crowd(bench);
+        self.mind_backlog(bench);
         for _ in 0..MESSAGES {
             let Some(init) = &mut self.init else { return };
             match init.hear() {
@@ -395,21 +397,39 @@ impl Life {
         }
     }
 
-    pub(super) fn ask_init(&mut self, bench: &mut Bench<'_>, request: &ToInit, fds: Vec<OwnedFd>) {
+    pub(super) fn ask_init(&mut self, bench: &mut Bench<'_>, request: &ToInit) {
+        self.give_init(bench, request, vec![], None);
+    }
+
+    /// Asks init for something that takes descriptors, and a permit for those unless the sandbox's own covers them.
+    pub(super) fn give_init(
+        &mut self,
+        bench: &mut Bench<'_>,
+        request: &ToInit,
+        fds: Vec<OwnedFd>,
+        permit: Option<Permit>,
+    ) {
         let Some(init) = &mut self.init else { return };
-        match init.ask(request, fds) {
-            Ok(()) => self.mind_crowd(bench),
+        match init.ask(request, fds, permit) {
+            Ok(()) => self.mind_backlog(bench),
             Err(error) => self.init_lost(bench, error),
         }
     }
 
     /// What could not be sent to init for now is tried again.
-    fn mind_crowd(&mut self, bench: &mut Bench<'_>) {
+    fn mind_backlog(&mut self, bench: &mut Bench<'_>) {
         if self.retry.is_none()
-            && self.init.as_ref().is_some_and(Init::is_crowded)
+            && self.init.as_ref().is_some_and(Init::is_behind)
             && let Some(key) = self.key
         {
-            self.retry = Some(bench.reactor.schedule(bench.reactor.now() + RETRY, key));
+            self.retry = Some(bench.reactor.schedule(bench.reactor.now() + Init::LOOK, key));
+        }
+    }
+
+    fn look_at_init(&mut self, bench: &mut Bench<'_>) {
+        match self.init.as_mut().map_or(Ok(()), Init::look) {
+            Ok(()) => self.hear_init(bench),
+            Err(error) => self.init_lost(bench, error),
         }
     }
 

@@ -27,7 +27,6 @@ struct Waiting {
     /// The library's end.
     stream: OwnedFd,
     since: Instant,
-    /// Both ends, of which one may be waiting for init to take it.
     _permit: Permit,
 }
 
@@ -42,17 +41,21 @@ impl Life {
     /// The engine wants a stream to a server on the sandbox's own 127.0.0.1; the answer goes back by ticket.
     pub(crate) fn loopback(&mut self, bench: &mut Bench<'_>, port: u16, ticket: u64) {
         match self.prepare_loopback(bench, ticket) {
-            Ok((own, theirs)) => self.ask_init(bench, &Request::Connect { ticket: own, port }, vec![theirs]),
+            Ok((own, theirs, permit)) => {
+                let request = Request::Connect { ticket: own, port };
+                self.give_init(bench, &request, vec![theirs], Some(permit));
+            }
             Err(error) => answer(bench, ticket, Err(error)),
         }
     }
 
-    fn prepare_loopback(&mut self, bench: &mut Bench<'_>, ticket: u64) -> Result<(u32, OwnedFd)> {
+    fn prepare_loopback(&mut self, bench: &mut Bench<'_>, ticket: u64) -> Result<(u32, OwnedFd, Permit)> {
         let now = bench.reactor.now();
         // A hostile init never answers; what the engine has forgotten must not pile up here.
         self.loopbacks.0.retain(|_, waiting| now.saturating_duration_since(waiting.since) < FORGOTTEN);
-        let permit = bench.budget.acquire(2).filter(|_| self.is_running() && self.loopbacks.0.len() < MOST);
-        let permit = permit.ok_or_else(|| {
+        let init = self.init.as_ref().filter(|_| self.is_running() && self.loopbacks.0.len() < MOST);
+        let permits = init.and_then(|init| bench.budget.acquire(1).zip(init.permit(bench.budget, 1)));
+        let (permit, of_theirs) = permits.ok_or_else(|| {
             Error::new(Code::Limit, "too many connections to the sandbox's 127.0.0.1 are under way")
         })?;
         let pair = UnixStream::pair().and_then(|(ours, theirs)| {
@@ -63,7 +66,7 @@ impl Life {
         let own = self.ticket();
         let waiting = Waiting { ticket, stream: ours.into(), since: now, _permit: permit };
         self.loopbacks.0.insert(own, waiting);
-        Ok((own, theirs.into()))
+        Ok((own, theirs.into(), of_theirs))
     }
 
     /// Init has connected, or could not.

@@ -61,7 +61,7 @@ impl Life {
         let by_command = matches!(plan::probe(&self.shared.config), Some((Question::Command(_), _)));
         if current.asked && by_command && self.is_running() {
             let kill = Request::Signal { id: current.ticket, signal: libc::SIGKILL, group: true };
-            self.ask_init(bench, &kill, vec![]);
+            self.ask_init(bench, &kill);
         }
     }
 
@@ -78,7 +78,7 @@ impl Life {
             }
         };
         self.schedule(bench, ticket, PATIENCE, true);
-        self.ask_init(bench, &request, vec![]);
+        self.ask_init(bench, &request);
     }
 
     /// An answer: it is ready, or will be asked again after the interval.

@@ -46,7 +46,7 @@ impl Life {
         if self.shared.config.command().is_empty() {
             self.signal_execs(bench, signal);
         } else {
-            self.ask_init(bench, &Request::Signal { id: PROGRAM, signal, group: false }, vec![]);
+            self.ask_init(bench, &Request::Signal { id: PROGRAM, signal, group: false });
         }
         self.mind_stop(bench);
     }

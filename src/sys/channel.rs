@@ -66,6 +66,10 @@ pub(crate) struct Channel {
     partial: Vec<u8>,
     /// The greatest message that is accepted.
     limit: usize,
+    /// How many bytes the peer may have unread while something with descriptors is sent.
+    unread: usize,
+    queued: u64,
+    sent: u64,
 }
 
 /// The space for the control message of `DESCRIPTORS` descriptors, aligned for a `cmsghdr`.
@@ -109,7 +113,16 @@ impl Channel {
 
     /// A channel that accepts no message longer than this.
     pub(crate) fn with_limit(fd: OwnedFd, limit: usize) -> Self {
-        Self { fd, backlog: VecDeque::new(), waiting: 0, partial: Vec::new(), limit }
+        let (backlog, partial) = (VecDeque::new(), Vec::new());
+        Self { fd, backlog, waiting: 0, partial, limit, unread: usize::MAX, queued: 0, sent: 0 }
+    }
+
+    /// Has descriptors wait while the peer has more than these bytes unread, by the kernel's measure (some 700 a
+    /// message at least). `send` and `flush` then fail as if the kernel itself had found too many on their way,
+    /// with `ETOOMANYREFS`: no readiness tells when they can go on.
+    #[allow(dead_code, reason = "the library's, for an init that may not read")]
+    pub(crate) fn holding_descriptors_beyond(self, unread: usize) -> Self {
+        Self { unread, ..self }
     }
 
     /// Sends a message, or queues what the peer can't take now; `flush` goes on with that.
@@ -137,15 +150,20 @@ impl Channel {
                 break;
             }
         }
+        self.queued += 1;
         self.flush().map(|_| ())
     }
 
     /// Sends what waits; says whether everything is gone.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         while let Some(frame) = self.backlog.front() {
+            if !frame.fds.is_empty() && self.unread != usize::MAX && self.unread() > self.unread {
+                return Err(io::Error::from_raw_os_error(libc::ETOOMANYREFS));
+            }
             match send_frame(self.fd.as_fd(), &frame.bytes, &frame.fds) {
                 Ok(()) => {
                     self.waiting = self.waiting.saturating_sub(frame.bytes.len());
+                    self.sent += u64::from(frame.bytes.first() == Some(&LAST));
                     self.backlog.pop_front();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -156,8 +174,33 @@ impl Channel {
         Ok(true)
     }
 
+    /// How many messages were given to be sent.
+    #[allow(dead_code, reason = "the library's")]
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// How many of those are gone whole, with their descriptors.
+    #[allow(dead_code, reason = "the library's")]
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What the peer has not read yet of what is gone, by the kernel's measure (SIOCOUTQ, unix(7)).
+    pub(crate) fn unread(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes an integer.
+        let done = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+
+    /// Closes the descriptors of all that waits, whose messages then go without.
+    #[allow(dead_code, reason = "the keeper's, for whose sockets none is an answer too")]
+    pub(crate) fn forget_descriptors(&mut self) {
+        self.backlog.iter_mut().for_each(|frame| frame.fds.clear());
+    }
+
     /// Whether something waits for the peer to read (for a level-triggered loop).
-    #[allow(dead_code, reason = "the keeper's program's; the library's loop is edge-triggered")]
     pub(crate) fn wants_write(&self) -> bool {
         !self.backlog.is_empty()
     }

@@ -134,7 +134,7 @@ fn an_init_that_does_not_read_costs_a_bounded_backlog() {
     let mut init = Init::new(ours);
     let arguments = vec![vec![b'x'; 100_000]];
     let start = Request::Start(Box::new(Start { arguments, ..Start::default() }));
-    let error = (0..1000).find_map(|_| init.ask(&start, vec![]).err()).expect("the backlog has an end");
+    let error = (0..1000).find_map(|_| init.ask(&start, vec![], None).err()).expect("the backlog has an end");
     assert_eq!(error.code(), Code::Engine);
 }
 

@@ -36,8 +36,8 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 enum Stage {
     /// Init is yet to be asked; with what is to be asked right behind.
     Waiting(Order, Vec<Behind>),
-    /// Init was asked; the size of the request, and what init has yet to take.
-    Asked(usize, Option<Permit>),
+    /// Init was asked; the size of the request.
+    Asked(usize),
     Running,
     /// It was killed because its time is over.
     Late,
@@ -175,7 +175,7 @@ impl Life {
             Stage::Waiting(_, behind) if behind.len() < BEHIND => behind.push(what),
             Stage::Asked(..) | Stage::Running => {
                 let request = what.request(running.id);
-                self.ask_init(bench, &request, vec![]);
+                self.ask_init(bench, &request);
             }
             Stage::Waiting(..) | Stage::Late | Stage::Ended => {}
         }
@@ -196,20 +196,20 @@ impl Life {
             let size = order.size();
             order.start.id = id;
             running.id = id;
-            running.stage = Stage::Asked(size, order.permit.take());
+            running.stage = Stage::Asked(size);
             running.timer = schedule(bench.reactor, key, START);
             self.execs.ids.insert(id, (number, key));
             self.execs.asked += 1;
             self.execs.asked_bytes += size;
-            let theirs = std::mem::take(&mut order.theirs);
+            let (theirs, permit) = (std::mem::take(&mut order.theirs), order.permit.take());
             let start = std::mem::take(&mut order.start);
             let mut request = Request::Start(start);
-            self.ask_init(bench, &request, theirs);
+            self.give_init(bench, &request, theirs, permit);
             if let Request::Start(start) = &mut request {
                 plan::wipe(start);
             }
             for what in behind {
-                self.ask_init(bench, &what.request(id), vec![]);
+                self.ask_init(bench, &what.request(id));
             }
         }
     }
@@ -218,9 +218,7 @@ impl Life {
     pub(crate) fn exec_started(&mut self, bench: &mut Bench<'_>, id: u32) {
         let Some((_, key)) = self.execs.ids.get(&id).copied() else { return };
         let Some(running) = bench.processes.get_mut(key) else { return };
-        if let Stage::Asked(size, permit) = &mut running.stage {
-            let size = *size;
-            drop(permit.take());
+        if let Stage::Asked(size) = running.stage {
             running.stage = Stage::Running;
             running.began = Some(bench.reactor.now());
             if let Some(timer) = running.timer.take() {
@@ -273,7 +271,7 @@ impl Life {
             Stage::Running => {
                 running.stage = Stage::Late;
                 running.timer = schedule(bench.reactor, key, LAST_WORD);
-                self.ask_init(bench, &Request::Signal { id, signal: libc::SIGKILL, group: true }, vec![]);
+                self.ask_init(bench, &Request::Signal { id, signal: libc::SIGKILL, group: true });
             }
             Stage::Late => {
                 let runtime = running.timeout.unwrap_or_default() + LAST_WORD;
@@ -298,7 +296,7 @@ impl Life {
             if running.is_over() {
                 bench.processes.remove(key);
             }
-            if let Stage::Asked(size, _) = stage {
+            if let Stage::Asked(size) = stage {
                 self.answered(bench, size);
             }
         }

@@ -188,7 +188,7 @@ impl Keeper {
         if host {
             return Ok(Some(End::Asked));
         }
-        if channel && self.channel.flush().is_err() {
+        if channel && self.flush().is_err() {
             return Ok(Some(End::Asked));
         }
         if process {
@@ -265,10 +265,20 @@ impl Keeper {
         let family = if kind.ipv6 { libc::AF_INET6 } else { libc::AF_INET };
         let style = if kind.datagram { libc::SOCK_DGRAM } else { libc::SOCK_STREAM };
         let fds = (0..count).map_while(|_| system::socket(family, style, 0).ok()).collect();
-        let reply = Reply::Sockets { kind, purpose };
-        if self.channel.send(&reply.encode(), fds).is_err() {
-            // Too many descriptors on their way (unix(7), ETOOMANYREFS): none is an answer too.
-            self.say(&reply, vec![]);
+        // What can't be sent now is in the channel.
+        let _ = self.channel.send(&Reply::Sockets { kind, purpose }.encode(), fds);
+        let _ = self.flush();
+    }
+
+    /// Sends what waits. Where too many descriptors are on their way (unix(7), ETOOMANYREFS), it goes without them: no
+    /// sockets is an answer too.
+    fn flush(&mut self) -> io::Result<bool> {
+        match self.channel.flush() {
+            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                self.channel.forget_descriptors();
+                self.channel.flush()
+            }
+            done => done,
         }
     }
 
@@ -278,7 +288,7 @@ impl Keeper {
             let mut set = libc::pollfd { fd: self.channel.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
             // SAFETY: one live struct.
             let ready = unsafe { libc::poll(&raw mut set, 1, 1000) };
-            if ready <= 0 || self.channel.flush().is_err() {
+            if ready <= 0 || self.flush().is_err() {
                 return;
             }
         }
