@@ -7,7 +7,7 @@
 //!   recognised.
 //! - Beside the answers, what says that there are none, and for those who check signatures what that needs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{Code, Question, Response, flags};
@@ -48,11 +48,12 @@ pub(crate) fn filter(
 ) -> Filtered {
     let chain = chain(&response.answers, &question.name);
     let (mut addresses, mut removed) = (Vec::new(), Vec::new());
+    // One record may hold thousands, and its author may be the sandbox's own: nothing here takes longer than they are many.
+    let mut seen = HashSet::new();
     let mut sift = |address: IpAddr| {
         let kept = keep(address);
-        let list = if kept { &mut addresses } else { &mut removed };
-        if !list.contains(&address) {
-            list.push(address);
+        if seen.insert(address) {
+            if kept { &mut addresses } else { &mut removed }.push(address);
         }
         kept
     };
@@ -91,20 +92,20 @@ pub(crate) fn filter(
 
 /// The names that the question's name stands for, itself included. The order of the records doesn't matter.
 fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
-    let mut chain = HashSet::from([name.lower()]);
-    for _ in 0..MOST_ALIASES {
-        let before = chain.len();
-        for record in answers {
-            if record.class == IN
-                && chain.contains(&record.name.lower())
-                && let Some(alias) = record.alias()
-            {
-                chain.insert(alias.lower());
-            }
+    let mut aliases: HashMap<Name, Vec<Name>> = HashMap::new();
+    for record in answers.iter().filter(|record| record.class == IN) {
+        if let Some(alias) = record.alias() {
+            aliases.entry(record.name.lower()).or_default().push(alias.lower());
         }
-        if chain.len() == before {
+    }
+    let mut chain = HashSet::from([name.lower()]);
+    let mut last = vec![name.lower()];
+    for _ in 0..MOST_ALIASES {
+        last = last.iter().filter_map(|name| aliases.remove(name)).flatten().collect();
+        if last.is_empty() {
             break;
         }
+        chain.extend(last.iter().cloned());
     }
     chain
 }
@@ -125,7 +126,7 @@ fn pass(record: &Record, sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Record
 fn service(data: &[u8], sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Vec<u8>> {
     let (_, mut at) = Name::read(data, 2)?;
     let mut kept = data.get(..at)?.to_vec();
-    let mut present = Vec::new();
+    let mut present = HashSet::new();
     let mut mandatory = Vec::new();
     while at < data.len() {
         let [k0, k1, l0, l1] = *data.get(at..)?.first_chunk::<4>()?;
@@ -148,7 +149,7 @@ fn service(data: &[u8], sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Vec<u8>
                 u16::from_be_bytes([key.first().copied().unwrap_or(0), key.get(1).copied().unwrap_or(0)])
             }));
         }
-        present.push(key);
+        present.insert(key);
         kept.extend_from_slice(&key.to_be_bytes());
         kept.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
         kept.extend_from_slice(&value);
