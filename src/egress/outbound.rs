@@ -15,7 +15,7 @@ use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
 use super::teller::Teller;
-use super::udp::{Table, Udp};
+use super::udp::{self, Table, Udp};
 use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
@@ -50,6 +50,8 @@ pub(crate) struct Outbound {
     pub(super) judge: Judge,
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
+    /// Local ports for UDP.
+    pub(super) ports: Budget,
     pub(super) requests: Requests,
 }
 
@@ -76,6 +78,7 @@ impl Outbound {
             judge: Judge::default(),
             scratch: Scratch::new(),
             budget,
+            ports: udp::ports(),
             requests,
         }
     }
@@ -102,6 +105,7 @@ impl Outbound {
             names: Names::default(),
             teller,
             open: 0,
+            greetings: 0,
             reported: HashMap::new(),
             pace: Pace::new(&settings, reactor.now()),
         };

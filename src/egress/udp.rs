@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::replies::{Far, Replies};
-use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Wake};
+use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Wake};
 use crate::sys::datagram::{self, Delivered};
 use crate::tunnel::Request;
 
@@ -32,6 +32,16 @@ const ANSWERED: Duration = Duration::from_secs(180);
 const GIVES_WAY: Duration = Duration::from_secs(1);
 /// How many flows are looked at for one that gives way.
 const LOOKS: usize = 8;
+
+/// The local ports of UDP that the library takes at most, for all sandboxes. A quarter of those that the kernel hands out:
+/// one that is connected is nobody else's, whatever its far end, and the host's own programs need some.
+pub(super) fn ports() -> Budget {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_whitespace().map_while(|end| end.parse::<usize>().ok());
+    // The kernel's own range (ip-sysctl), where it doesn't say.
+    let (first, last) = ends.next().zip(ends.next()).unwrap_or((32_768, 60_999));
+    Budget::new((last.saturating_sub(first) + 1) / 4)
+}
 
 /// What the UDP kind of key names.
 #[derive(Debug)]
@@ -66,7 +76,15 @@ pub(super) struct Flow {
     timer: Option<TimerId>,
     /// Its place in the order in which flows give way.
     turn: u64,
-    _permit: Permit,
+    _room: Room,
+}
+
+/// What a flow takes of what all have together.
+#[derive(Debug)]
+struct Room {
+    _descriptor: Permit,
+    /// A local port of the host's, which nobody else's UDP can have.
+    _port: Permit,
 }
 
 /// One sandbox's UDP flows.
@@ -150,14 +168,11 @@ impl Outbound {
         sockets: Vec<OwnedFd>,
     ) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        let lacking = gate.udp.replies.arrived(ipv6, sockets);
-        let concerned = gate.udp.flows.iter().filter(|((_, to), _)| to.is_ipv6() == ipv6);
-        let (lost, served): (Vec<_>, Vec<_>) =
-            concerned.map(|((_, to), key)| (Far::of(*to), *key)).partition(|(far, _)| lacking.contains(far));
+        let arrival = gate.udp.replies.arrived(ipv6, sockets.into_iter().next());
         // Their answers may have come long ago.
-        served.into_iter().for_each(|(_, key)| reactor.again(key));
-        if !lost.is_empty() {
-            lost.into_iter().for_each(|(_, key)| self.end_udp(reactor, key));
+        arrival.served.into_iter().for_each(|key| reactor.again(key));
+        if !arrival.lost.is_empty() {
+            arrival.lost.into_iter().for_each(|key| self.end_udp(reactor, key));
             self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
         }
     }
@@ -230,7 +245,7 @@ impl Outbound {
             self.limited(sandbox, why);
             return None;
         }
-        let Some((permit, answer)) = self.room_for_udp(reactor, sandbox, Far::of(to)) else {
+        let Some((room, answer)) = self.room_for_udp(reactor, sandbox, Far::of(to)) else {
             self.limited(sandbox, "are refused: as many are open as may be");
             return None;
         };
@@ -253,7 +268,7 @@ impl Outbound {
             answered: false,
             timer: None,
             turn: 0,
-            _permit: permit,
+            _room: room,
         };
         let key = self.udp.insert(Udp::Flow(flow));
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return None };
@@ -271,7 +286,7 @@ impl Outbound {
             gate.udp.replies.expect(far, permit);
             (self.requests)(Request::NeedDatagrams { key: sandbox, ipv6: far.ipv6, count: 1 });
         }
-        gate.udp.replies.join(far);
+        gate.udp.replies.join(far, key);
         Some(key)
     }
 
@@ -282,17 +297,18 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         far: Far,
-    ) -> Option<(Permit, Option<Permit>)> {
+    ) -> Option<(Room, Option<Permit>)> {
         for _ in 0..LOOKS {
             let gate = self.gates.get_mut(&sandbox)?;
             let known = gate.udp.replies.knows(far);
             if gate.has_room() && !self.udp.is_full() {
-                let permit = self.budget.acquire_share(1, gate.open);
+                let descriptor = self.budget.acquire_share(1, gate.open);
                 let answer = if known { None } else { self.budget.acquire_share(1, gate.open) };
-                match (permit, answer) {
-                    (Some(permit), None) if known => return Some((permit, None)),
-                    (Some(permit), Some(answer)) => return Some((permit, Some(answer))),
-                    _ => {}
+                let port = self.ports.acquire_share(1, gate.udp.flows.len());
+                if let Some((descriptor, port)) = descriptor.zip(port)
+                    && (known || answer.is_some())
+                {
+                    return Some((Room { _descriptor: descriptor, _port: port }, answer));
                 }
             }
             let (_, oldest) = gate.udp.turns.pop_first()?;
@@ -380,4 +396,20 @@ impl Outbound {
 fn is_passing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
         || matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn most_local_ports_are_left_to_the_host() {
+        let ports = super::ports();
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let ends: Vec<usize> = range.split_whitespace().map(|end| end.parse().unwrap()).collect();
+        let quarter = (ends[1] - ends[0] + 1) / 4;
+        assert!(ports.acquire(quarter + 1).is_none());
+        // And one sandbox doesn't get all of those.
+        let half = quarter / 2 + 1;
+        let _of_one = ports.acquire(half).unwrap();
+        assert!(ports.acquire_share(1, half).is_none() && ports.acquire_share(1, 0).is_some());
+    }
 }

@@ -128,6 +128,14 @@ def udp_send(address, port, count):
         return sent
 
 
+def udp_ports(address, first, count):
+    """One datagram to each of so many ports, one right after the other."""
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as sender:
+        for port in range(first, first + count):
+            sender.sendto(b"x", (address, port))
+    return count
+
+
 def scan(address, first, count):
     """Connects to so many ports, one after the other: the results with their numbers."""
     results = {}
@@ -237,7 +245,7 @@ def pause(seconds):
 
 
 known = {work.__name__: work for work in (
-    connect, echo, fate, close, serve, udp, udp_many, udp_send, scan, hold_many, hammer_echo, hammer_connect,
+    connect, echo, fate, close, serve, udp, udp_many, udp_send, udp_ports, scan, hold_many, hammer_echo, hammer_connect,
     hammer_udp, progress, stop, run, pause,
 )}
 print(json.dumps("ready"), flush=True)

@@ -49,6 +49,14 @@ def udp_over_ipv6(_wire):
         same(sandbox.ask("udp_many", SIX, ECHO, 50, 5), 250)
 
 
+def many_ports_at_once_are_as_good_as_one(_wire):
+    """Each far port has a socket of its own to answer from, which is asked for when it is first used."""
+    with Sandbox(policy("open")) as sandbox:
+        same(sandbox.ask("udp_ports", ONE, 20000, 100), 100)
+        same(sandbox.ask("udp", ONE, ECHO, [1, 100]), 2)
+        same([event for event in sandbox.events() if event["kind"] == LIMIT], [])
+
+
 def a_far_end_without_a_server_ends_the_flow(_wire):
     with Sandbox(policy("open")) as sandbox:
         # What is allowed and isn't there shows as a reset, and the host is told why.
