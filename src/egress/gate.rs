@@ -78,6 +78,8 @@ pub(super) struct Gate {
     pub(super) teller: Key,
     /// The flows that are open now.
     pub(super) open: usize,
+    /// The memory that its connections take whose server isn't known yet.
+    pub(super) greetings: usize,
     /// Its budgets.
     pub(super) pace: Pace,
     /// The limits that were told, and when.

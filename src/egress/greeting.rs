@@ -18,6 +18,8 @@ use crate::sys::socket::{Family, Socket};
 
 /// How long the handshake's first message may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of one sandbox's unfinished first messages is held. Most come whole, and aren't held at all.
+const MOST_HELD: usize = 4 << 20;
 
 /// A connection of the sandbox's whose server isn't known yet.
 #[derive(Debug)]
@@ -85,19 +87,29 @@ impl Outbound {
         }
         loop {
             let Some(Dns::Greeting(greeting)) = self.dns.get_mut(key) else { return };
-            let room = greeting.hello.room().max(1);
+            let (room, held) = (greeting.hello.room().max(1), greeting.hello.held());
             let buffer = self.scratch.plain.get_mut(..room).unwrap_or_default();
             match greeting.socket.receive(buffer) {
                 // It has gone without a word, or in the middle of one.
                 Ok(0) if greeting.hello.is_empty() => return self.cut_greeting(reactor, key),
                 Ok(0) => return self.refuse_greeting(reactor, key, &Verdict::of(Reason::NotTls), None),
-                Ok(length) => match greeting.hello.push(buffer.get(..length).unwrap_or_default()) {
-                    Found::More => {}
-                    Found::Server(name) => return self.introduced(reactor, key, name),
-                    Found::Refused(reason) => {
-                        return self.refuse_greeting(reactor, key, &Verdict::of(reason), None);
+                Ok(length) => {
+                    let found = greeting.hello.push(buffer.get(..length).unwrap_or_default());
+                    let sandbox = greeting.sandbox;
+                    let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+                    gate.greetings += greeting.hello.held().saturating_sub(held);
+                    match found {
+                        Found::More if gate.greetings > MOST_HELD => {
+                            self.cut_greeting(reactor, key);
+                            return self.limited(sandbox, "are refused: too many wait to name their server");
+                        }
+                        Found::More => {}
+                        Found::Server(name) => return self.introduced(reactor, key, name),
+                        Found::Refused(reason) => {
+                            return self.refuse_greeting(reactor, key, &Verdict::of(reason), None);
+                        }
                     }
-                },
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return self.cut_greeting(reactor, key),
             }
@@ -159,6 +171,7 @@ impl Outbound {
         reactor.deregister(greeting.socket.as_fd());
         if let Some(gate) = self.gates.get_mut(&greeting.sandbox) {
             gate.open = gate.open.saturating_sub(1);
+            gate.greetings = gate.greetings.saturating_sub(greeting.hello.held());
         }
         Some(greeting)
     }

@@ -8,8 +8,9 @@
 
 use crate::policy::Reason;
 
-/// The most that is read before the name must have come. Post-quantum handshakes have some 2 KiB.
-pub(crate) const MOST: usize = 64 * 1024;
+/// The most that is read before the name must have come, as much as others who look for it take (nginx, HAProxy).
+/// Post-quantum handshakes have some 2 KiB.
+pub(crate) const MOST: usize = 16 * 1024;
 
 /// Records (RFC 8446, 5.1).
 const RECORD_HEADER: usize = 5;
@@ -58,6 +59,11 @@ impl Hello {
     /// How much more it takes.
     pub(crate) fn room(&self) -> usize {
         MOST.saturating_sub(self.bytes.len())
+    }
+
+    /// How much memory it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.len() + self.message.len()
     }
 
     /// Whether nothing has come yet.

@@ -156,8 +156,10 @@ impl Outbound {
         gate.opened();
         let limit = now + gate.settings.connect;
         let mut back = End::plain(back);
+        let mut sent = 0;
         let domain = domain.map(|(name, early)| {
-            gate.counters.bytes_out.fetch_add(early.len() as u64, Ordering::Relaxed);
+            sent = early.len() as u64;
+            gate.counters.bytes_out.fetch_add(sent, Ordering::Relaxed);
             back.enqueue(early, &mut self.scratch);
             name
         });
@@ -186,6 +188,7 @@ impl Outbound {
             self.cut(reactor, key);
             return None;
         }
+        self.spend(reactor, sandbox, sent);
         Some(key)
     }
 

@@ -11,6 +11,9 @@ use super::tls::Tls;
 use crate::reactor::Readiness;
 use crate::sys::socket::{Family, Socket};
 
+/// How much of a queue is worth to be moved for.
+const WORTH_IT: usize = 4096;
+
 /// What a read means that brings less than it could have taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShortReads {
@@ -135,6 +138,16 @@ impl End {
         Ok(())
     }
 
+    /// Frees what was written of the queue once that is half of it. A peer that takes it bit by bit and leaves a little
+    /// would have all of it kept, and nobody would count it.
+    fn give_back(&mut self) {
+        if self.written >= WORTH_IT && self.written >= self.queue.len() / 2 {
+            self.queue.drain(..self.written);
+            self.queue.shrink_to_fit();
+            self.written = 0;
+        }
+    }
+
     /// Reads and decrypts.
     fn receive_sealed(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received> {
         let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
@@ -228,6 +241,7 @@ impl Endpoint for End {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable = false;
+                    self.give_back();
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -267,5 +281,31 @@ impl Endpoint for End {
 impl AsFd for End {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_peer_that_leaves_a_little_does_not_have_all_of_it_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reader = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let writer = listener.accept().unwrap().0;
+        writer.set_nonblocking(true).unwrap();
+        let (mut end, mut scratch) = (End::plain(Socket::new(writer.into(), Family::Tcp)), Scratch::new());
+        end.enqueue(vec![7; 32 << 20], &mut scratch);
+        let mut taken = 0;
+        while end.queued() > 0 {
+            end.flush(&mut scratch).unwrap();
+            assert_eq!(scratch.held, end.queued());
+            assert!(end.queue.capacity() <= 2 * end.queued() + WORTH_IT, "{}", end.queue.capacity());
+            taken += reader.read(&mut [0; 1 << 18]).unwrap();
+        }
+        assert!(taken > 0);
+        assert_eq!(end.queue.capacity(), 0);
     }
 }

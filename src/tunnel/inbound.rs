@@ -271,7 +271,7 @@ impl Inbound {
             if known.open >= known.settings.max_connections || self.relays.is_full() {
                 return self.rest(reactor, key, "as many connections are open as may be");
             }
-            let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+            let Some(permit) = self.budget.acquire_share(DESCRIPTORS, known.open * DESCRIPTORS) else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up");
             };
             let socket = match listener.accept() {

@@ -10,11 +10,14 @@ quiet ADDRESS PORT              nothing, then what comes of it
 udp ADDRESS PORT                a datagram; whether the server says "reached"
 hold STAYS GOES                 connections by TLS to both, "holding"; after a line on standard input what each says, and
                                 what comes of another to the second
+half NAME COUNT                 so many connections that begin a handshake and never end it, then "some are cut" once a
+                                quarter is, and what one by TLS gives
 crowd NAME COUNT                so many names below it, each looked up and reached by TLS at once
 """
 
 import concurrent.futures
 import errno
+import select
 import socket
 import ssl
 import struct
@@ -147,6 +150,23 @@ def hold(stays, goes):
     except ConnectionRefusedError:
         came.append("then ECONNREFUSED")
     return ", ".join(came)
+
+
+def half(name, count):
+    address = find(name).split()[0]
+    # A record of 16,000 bytes, of which the last thousand never come.
+    beginning = struct.pack("!BHH", 22, 0x0301, 16_000) + bytes([1, 0, 0x3E, 0x7C]) + bytes(15_000)
+    opened, poll = [], select.poll()
+    for _ in range(int(count)):
+        opened.append(connect(address, 8443))
+        try:
+            opened[-1].sendall(beginning)
+        except ConnectionError:
+            pass
+        poll.register(opened[-1], select.POLLRDHUP)
+    while len(poll.poll()) < len(opened) // 4:
+        pass
+    return "some are cut, " + tls(name, address, 8443)
 
 
 def crowd(name, count):

@@ -296,6 +296,21 @@ fn a_domain_is_reached_by_its_name_at_its_address_by_tls_and_not_otherwise() {
 }
 
 #[test]
+fn handshakes_that_never_end_are_not_all_kept() {
+    let Some(internet) = internet() else { return };
+    let queue = Queue::new(256).unwrap();
+    let mut config = trying(&domains(&["allowed.example"]), &[SERVER], &["half allowed.example 400"]);
+    config.set_queue(&queue, 1).unwrap();
+    let sandbox = internet.runtime.create(&config).unwrap();
+    let expected = "half allowed.example 400 -> some are cut, says allowed.example hello";
+    assert_eq!(internet.finish(&sandbox), [expected]);
+    let told = std::iter::from_fn(|| queue.next()).any(|event| {
+        event.kind == sbx::EventKind::Limit && event.detail.contains("too many wait to name their server")
+    });
+    assert!(told);
+}
+
+#[test]
 fn domains_and_ranges_add_up() {
     let Some(internet) = internet() else { return };
     let mut policy = domains(&["www.wild.example"]);

@@ -166,7 +166,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
 
 #[test]
 fn what_never_ends_is_refused_in_the_end() {
-    let big = with_extensions(&[(21, vec![0; 60_000]), names(&[(0, "a.example")])]);
+    let big = with_extensions(&[(21, vec![0; 12_000]), names(&[(0, "a.example")])]);
     assert_eq!(feed(&big, std::iter::repeat(1000)).0, Found::Server("a.example".to_owned()));
     let endless = [&[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff][..], &[22, 3, 1, 0, 1, 0].repeat(20_000)].concat();
     let (found, used) = feed(&endless, std::iter::repeat(100));
