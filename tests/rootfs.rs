@@ -186,6 +186,46 @@ fn setuid_programs_gain_nothing() {
 }
 
 #[test]
+fn no_file_of_the_hosts_becomes_set_id() {
+    let Some(runtime) = runtime() else { return };
+    let scratch = Scratch::new("set-id");
+    let shared = scratch.path("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    // In a writable mount a program could leave one for others to execute, as the user that the host runs as.
+    let program = r#"
+import errno, os
+def attempt(what, *words):
+    try:
+        what(*words)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+os.umask(0)
+print(attempt(os.close, os.open("/shared/plain", os.O_CREAT | os.O_WRONLY, 0o755)))
+for mode in (0o4755, 0o2755, 0o6755):
+    # gVisor takes the host's word, and passes it on for what is created only.
+    attempt(os.chmod, "/shared/plain", mode)
+    print(os.stat("/shared/plain").st_mode & 0o7000, attempt(os.open, f"/shared/{mode}", os.O_CREAT | os.O_WRONLY, mode))
+print(attempt(os.mkdir, "/shared/directory", 0o2755), attempt(os.mkfifo, "/shared/pipe", 0o4755))
+print(attempt(os.chmod, "/shared/plain", 0o1711), attempt(os.chmod, "/bin/ls", 0o4755), attempt(os.chmod, "/tmp", 0o3777))
+"#;
+    let mut config = config(&["/usr/bin/python3", "-I", "-c", program]);
+    config.mount_writable(&shared, "/shared").unwrap();
+    let said = run(&runtime, &config);
+    for entry in fs::read_dir(&shared).unwrap().map(Result::unwrap) {
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o6000, 0, "{:?} {mode:o}: {said}", entry.file_name());
+    }
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..1], ["done"]);
+    assert_eq!(lines[1..4], ["0 EPERM"; 3]);
+    // The sandbox's own, in memory, are its own business.
+    assert_eq!(lines[5], "done done done");
+    assert_eq!(fs::metadata(format!("{shared}/plain")).unwrap().permissions().mode() & 0o7777, 0o1711);
+}
+
+#[test]
 fn a_mount_leaves_no_trace_in_the_root_directory() {
     let Some(runtime) = runtime() else { return };
     let Some((scratch, root)) = made("trace") else { return };

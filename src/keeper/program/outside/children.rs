@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::cgroups::Groups;
 use super::usage::Meter;
-use super::{Failure, Step};
+use super::{Failure, Step, seccomp};
 use crate::spawn::{self, Child, Command, Executable};
 use crate::system;
 use crate::wire::keeper::{OutOfMemory, Reply, Usage};
@@ -45,6 +45,7 @@ impl Engine {
         descriptors.extend(fds.iter().map(AsFd::as_fd));
         // SAFETY: getpid takes nothing.
         let keeper = unsafe { libc::getpid() };
+        let mut filter = seccomp::no_set_id();
         let mut prepare = || {
             // SAFETY: prctl with this option takes a number.
             let armed = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
@@ -52,13 +53,13 @@ impl Engine {
             if armed != 0 || unsafe { libc::getppid() } != keeper {
                 return Err(libc::ESRCH);
             }
+            let number = |error: io::Error| error.raw_os_error().unwrap_or(libc::EPERM);
             groups.enter()?;
-            let Some(sandbox) = sandbox else { return Ok(()) };
-            // SAFETY: setns takes numbers.
-            match unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EPERM)),
+            if let Some(sandbox) = sandbox {
+                // SAFETY: setns takes numbers.
+                system::check(unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) }).map_err(number)?;
             }
+            filter.apply().map_err(number)
         };
         let child = spawn::spawn(&mut Command {
             executable: Executable::Paths(&[c"/runsc".into()]),

@@ -1,7 +1,10 @@
-//! What the keeper may still ask the kernel for once the sandbox runs (seccomp(2)).
+//! What the keeper, and what runsc and all that it starts, may ask the kernel for (seccomp(2)).
 //!
-//! Nothing of what is left executes a program, makes or enters a namespace, mounts, traces, or opens a
-//! connection. It is a second lock: the keeper talks to nobody but the library.
+//! Once the sandbox runs, nothing of what is left to the keeper executes a program, makes or enters a namespace, mounts,
+//! traces, or opens a connection. It is a second lock: the keeper talks to nobody but the library.
+//!
+//! runsc has filters of its own. Ours, before those, takes one thing that they leave: to make a file of the host's set-id.
+//! In a writable mount a program could leave one that belongs to the host's user, for others to execute by its path there.
 
 use std::io;
 use std::mem::offset_of;
@@ -28,6 +31,7 @@ const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 fn step(code: u16, k: u32, yes: u8, no: u8) -> libc::sock_filter {
@@ -43,15 +47,67 @@ fn argument(index: usize) -> u32 {
     field(offset_of!(libc::seccomp_data, args) + 8 * index)
 }
 
-/// Applies the filter to this process. Children inherit it, so runsc is started before.
+/// The system calls that give a file its mode, and which argument that is. openat2 has it in memory, where no filter can
+/// look; runsc doesn't use that.
+const MODES: &[(libc::c_long, usize)] = &[
+    #[cfg(target_arch = "x86_64")] (libc::SYS_chmod, 1), (libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2),
+    (SYS_FCHMODAT2, 2),
+    #[cfg(target_arch = "x86_64")] (libc::SYS_open, 2), (libc::SYS_openat, 3),
+    #[cfg(target_arch = "x86_64")] (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")] (libc::SYS_mkdir, 1), (libc::SYS_mkdirat, 2),
+    #[cfg(target_arch = "x86_64")] (libc::SYS_mknod, 1), (libc::SYS_mknodat, 2),
+];
+/// Linux 6.6, of one number everywhere.
+const SYS_FCHMODAT2: libc::c_long = 452;
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+
+/// A filter that is yet to be applied.
+#[derive(Debug)]
+pub(super) struct Filter(Vec<libc::sock_filter>);
+
+impl Filter {
+    /// Applies it to this process; children inherit it. Makes a system call and nothing else.
+    pub(super) fn apply(&mut self) -> io::Result<()> {
+        let length = u16::try_from(self.0.len()).unwrap_or(0);
+        let filter = libc::sock_fprog { len: length, filter: self.0.as_mut_ptr() };
+        // SAFETY: the filter points at a live program as long as it says; no_new_privs is set.
+        let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+        system::check(done).map(|_| ())
+    }
+
+    /// Begins with the number of the system call; `others` is for calls of another architecture than this.
+    fn of_calls(others: u32) -> Vec<libc::sock_filter> {
+        vec![
+            step(LOAD, field(offset_of!(libc::seccomp_data, arch)), 0, 0),
+            step(EQUAL, ARCHITECTURE, 1, 0),
+            step(RETURN, others, 0, 0),
+            step(LOAD, field(offset_of!(libc::seccomp_data, nr)), 0, 0),
+        ]
+    }
+}
+
+/// For runsc: no file of the host's becomes set-id (EPERM). Other calls don't notice: the kernel remembers which of them
+/// a filter lets through whatever their arguments. The programs' own calls are the sentry's, whose way to get them (a
+/// trap) comes before what is said here, and those of other architectures are left to it.
+pub(super) fn no_set_id() -> Filter {
+    let mut program = Filter::of_calls(libc::SECCOMP_RET_ALLOW);
+    for &(call, mode) in MODES {
+        program.extend([
+            step(EQUAL, u32::try_from(call).unwrap_or(u32::MAX), 0, 4),
+            step(LOAD, argument(mode), 0, 0),
+            step(ANY_BIT, SET_ID, 0, 1),
+            step(RETURN, REFUSE, 0, 0),
+            step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ]);
+    }
+    program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    Filter(program)
+}
+
+/// Applies the keeper's own filter to this process. runsc is started before.
 pub(super) fn restrict() -> io::Result<()> {
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
-    let mut program = vec![
-        step(LOAD, field(offset_of!(libc::seccomp_data, arch)), 0, 0),
-        step(EQUAL, ARCHITECTURE, 1, 0),
-        step(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
-        step(LOAD, field(offset_of!(libc::seccomp_data, nr)), 0, 0),
-    ];
+    let mut program = Filter::of_calls(libc::SECCOMP_RET_KILL_PROCESS);
     for &call in ALLOWED {
         program.push(step(EQUAL, u32::try_from(call).unwrap_or(u32::MAX), 0, 1));
         program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
@@ -61,20 +117,16 @@ pub(super) fn restrict() -> io::Result<()> {
     let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).cast_unsigned();
     program.extend([
         step(EQUAL, socket, 1, 0),
-        step(RETURN, refuse, 0, 0),
+        step(RETURN, REFUSE, 0, 0),
         step(LOAD, argument(0), 0, 0),
         step(EQUAL, libc::AF_INET.cast_unsigned(), 2, 0),
         step(EQUAL, libc::AF_INET6.cast_unsigned(), 1, 0),
-        step(RETURN, refuse, 0, 0),
+        step(RETURN, REFUSE, 0, 0),
         step(LOAD, argument(1), 0, 0),
         step(EQUAL, libc::SOCK_STREAM.cast_unsigned() | flags, 2, 0),
         step(EQUAL, libc::SOCK_DGRAM.cast_unsigned() | flags, 1, 0),
-        step(RETURN, refuse, 0, 0),
+        step(RETURN, REFUSE, 0, 0),
         step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
     ]);
-    let length = u16::try_from(program.len()).unwrap_or(0);
-    let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
-    // SAFETY: the filter points at a live program as long as it says; no_new_privs is set.
-    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-    system::check(done).map(|_| ())
+    Filter(program).apply()
 }
