@@ -141,7 +141,8 @@
 // It needed more memory than it was given; `code` is 137.
 #define SBX_EXIT_OUT_OF_MEMORY 6
 
-// The keeper or gVisor died without being asked to; `code` is 137.
+// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has read nothing
+// for half a minute; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 
 // The sandbox's program was started. Never dropped.
@@ -1085,14 +1086,17 @@ int sbx_config_set_rootfs(struct sbx_config *config,
 // `source` and `destination` must be terminated texts or NULL.
 int sbx_config_mount_read_only(struct sbx_config *config, const char *source, const char *destination);
 
-// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host.
+// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
+// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
 // Paths as for sbx_config_mount_read_only.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
 // `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_writable(struct sbx_config *config, const char *source, const char *destination);
+int sbx_config_mount_writable(struct sbx_config *config,
+                              const char *source,
+                              const char *destination);
 
 // How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 // 124 and SBX_EXIT_TIMED_OUT.
@@ -1138,7 +1142,8 @@ int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
 
 // The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
 // the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted.
+// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
+// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_disk(struct sbx_config *config,
@@ -1248,6 +1253,10 @@ int sbx_config_set_policy(struct sbx_config *config,
 // within a second: one more is reset at once, or its datagram dropped. Beyond `bytes_per_second`, both directions
 // together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
 // flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+//
+// Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
+// (net.ipv4.ip_local_port_range), and one sandbox half of what the others leave. Without room, flows that have been
+// silent for a second give way.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_egress_limits(struct sbx_config *config,

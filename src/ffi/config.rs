@@ -246,7 +246,8 @@ pub unsafe extern "C" fn sbx_config_mount_read_only(
     }
 }
 
-/// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host.
+/// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
+/// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
 /// Paths as for sbx_config_mount_read_only.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

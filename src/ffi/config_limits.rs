@@ -51,7 +51,8 @@ pub unsafe extern "C" fn sbx_config_set_max_processes(config: *mut sbx_config, c
 
 /// The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
 /// the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-/// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted.
+/// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
+/// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
