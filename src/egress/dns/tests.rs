@@ -162,6 +162,25 @@ fn encrypted_hellos_and_bad_hints_are_taken_out_of_service_records() {
 }
 
 #[test]
+fn thousands_of_hints_and_aliases_are_each_looked_at_once() {
+    let asked = question("a.example", kind::HTTPS);
+    let hints: Vec<u8> = (0_u32..15_000).flat_map(|host| (10 << 24 | (host % 7_500)).to_be_bytes()).collect();
+    let mut looks = 0;
+    let answers = [record("a.example", kind::HTTPS, 30, &service(&[(4, &hints)]))];
+    let response = Response::read(&response(&asked, 0, &answers, &[])).unwrap();
+    let found = filter(&response, &asked, false, |_| {
+        looks += 1;
+        false
+    });
+    assert_eq!((looks, found.removed.len(), found.addresses.len()), (15_000, 7_500, 0));
+    // A chain of aliases that is longer than anybody follows, last things first.
+    let chain: Vec<Record> =
+        (0..1000).rev().map(|at| alias(&format!("n{at}.example"), &format!("n{}.example", at + 1))).collect();
+    let found = filtered(&question("n0.example", kind::A), &chain, &[]);
+    assert_eq!(found.answer.answers.len(), 17);
+}
+
+#[test]
 fn an_absence_is_remembered_as_long_as_it_says() {
     let asked = question("a.example", kind::AAAA);
     let ttl = |answers: &[Record], authority: &[Record]| filtered(&asked, answers, authority).ttl;
