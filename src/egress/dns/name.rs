@@ -6,26 +6,30 @@ use std::fmt;
 const LONGEST: usize = 255;
 /// What marks a pointer to an earlier place in the message.
 const POINTER: u8 = 0xc0;
+/// The most of them in a name: as many as a name can have labels.
+const MOST_POINTERS: usize = 127;
 
 /// A name as it is on the wire, without compression: labels with their lengths, then the root's 0.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Name(Box<[u8]>);
 
 impl Name {
-    /// Reads the name at `at`, and says where what follows it begins. Whatever the message holds, this takes
-    /// no more steps than a name can have bytes: each pointer has to lead further back than all before it.
+    /// Reads the name at `at`, and says where what follows it begins. Each pointer has to lead further back than all
+    /// before it.
     pub(crate) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
         let mut wire = Vec::new();
         let mut place = at;
         let mut limit = at;
         let mut after = None;
+        let mut pointers = 0;
         loop {
             let length = *message.get(place)?;
             if length & POINTER == POINTER {
                 let low = *message.get(place + 1)?;
                 after.get_or_insert(place + 2);
                 place = usize::from(length & !POINTER) << 8 | usize::from(low);
-                if place >= limit {
+                pointers += 1;
+                if place >= limit || pointers > MOST_POINTERS {
                     return None;
                 }
                 limit = place;
@@ -131,6 +135,17 @@ mod tests {
         assert!(Name::read(b"\x01a\xc0\x00", 0).is_none(), "round and round");
         assert!(Name::read(b"\x41a\x00", 0).is_none(), "a label of a kind that isn't used");
         assert!(Name::read(b"\x05ab", 0).is_none(), "cut off");
+    }
+
+    #[test]
+    fn a_chain_of_pointers_has_no_more_than_a_name_could_have_labels() {
+        // The root, then pointers each to the one before.
+        let chain = |count: u16| -> Vec<u8> {
+            let places = (0..count).map(|at| if at == 0 { 0 } else { 2 * at - 1 });
+            std::iter::once(0).chain(places.flat_map(|to| (0xc000 | to).to_be_bytes())).collect()
+        };
+        assert!(Name::read(&chain(127), 2 * 127 - 1).is_some());
+        assert!(Name::read(&chain(128), 2 * 128 - 1).is_none());
     }
 
     #[test]
