@@ -1,4 +1,5 @@
-// gVisor sandboxes inside your own process.
+// gVisor sandboxes inside your own process. In a worker thread importing throws where there is only ffi-napi: it takes
+// koffi.
 
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";

@@ -48,6 +48,8 @@ test("sudden ends", async () => {
   assert.deepEqual([done.code, done.signal], [7, null], done.stderr);
 });
 
+const overFfiNapi = process.env.SBX_FFI === "@2060.io/ffi-napi"; // which is not for workers
+const testWorkers = overFfiNapi ? () => {} : test;
 const WORKERS = `
   import { Worker } from "node:worker_threads";
   const start = (options) => new Worker(new URL(${JSON.stringify(new URL("worker.js", import.meta.url))}), { execArgv: [], ...options });
@@ -55,7 +57,7 @@ const WORKERS = `
   const exit = (worker) => new Promise((resolve) => worker.on("exit", resolve));
 `;
 
-test("workers have their own", async () => {
+testWorkers("workers have their own", async () => {
   const done = await program(`${WORKERS}
     const sandbox = await Sandbox.create(["sleep", "1000"]);
     const run = async (worker) => Promise.all([message(worker), exit(worker)]);
@@ -71,7 +73,7 @@ test("workers have their own", async () => {
   assert.equal(done.code, 0, done.stderr);
 });
 
-test("workers can be stopped at any moment", async () => {
+testWorkers("workers can be stopped at any moment", async () => {
   const done = await program(`${WORKERS}
     for (let moment = 0; moment < 16; moment++) {
       const worker = start({ workerData: { more: true } });
@@ -85,7 +87,25 @@ test("workers can be stopped at any moment", async () => {
   assert.deepEqual([done.code, done.signal, done.stdout], [0, null, "137\n"], `${done.code} ${done.signal} ${done.stderr}`);
 });
 
-test("what a worker leaves behind ends with it", async () => {
+if (overFfiNapi) test("ffi-napi is refused in a worker, and harms nobody", async () => {
+  const done = await program(`${WORKERS}
+    const sandbox = await Sandbox.create(["sleep", "1000"]);
+    const error = await new Promise((resolve) => start().on("error", resolve));
+    console.log(error.message);
+    for (let moment = 0; moment < 16; moment++) {
+      const worker = start().on("error", () => {});
+      await new Promise((resolve) => setTimeout(resolve, 5 * moment));
+      await worker.terminate();
+    }
+    // The main thread's choice need not be the worker's.
+    console.log(await message(start({ env: { ...process.env, SBX_FFI: "" } })), (await sandbox.stats()).uptimeMs >= 0);
+    console.log((await sandbox.terminate()).code);
+  `);
+  assert.deepEqual([done.code, done.signal, done.stderr], [0, null, ""], `${done.code} ${done.signal} ${done.stderr}`);
+  assert.match(done.stdout, /^@2060\.io\/ffi-napi would abort the whole process .* npm install koffi, .* SBX_FFI unset\n5 true\n137\n$/);
+});
+
+testWorkers("what a worker leaves behind ends with it", async () => {
   const done = await program(`${WORKERS}
     const { readdirSync } = await import("node:fs");
     const children = () => readdirSync("/proc/self/task").flatMap((thread) =>
@@ -161,7 +181,7 @@ function loadedFrom() {
   return line.slice(line.indexOf("/"));
 }
 
-test("two copies of the library, in two workers", async (t) => {
+testWorkers("two copies of the library, in two workers", async (t) => {
   const directory = mkdtempSync(join(tmpdir(), "sbx-"));
   t.after(() => rmSync(directory, { recursive: true }));
   copyFileSync(loadedFrom(), join(directory, "other.so"));
