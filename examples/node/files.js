@@ -107,7 +107,7 @@ export class Files {
       for (;;) {
         const change = operation.change();
         if (change) yield { kind: change.kind, path: decode(change.path) };
-        else await hub().during(unlessAborted(operation.told.promise, described.signal));
+        else await hub().during(unlessAborted(operation.told.promise, described.signal), this.#sandbox);
       }
     } catch (error) {
       if (error.errno !== ESTATE) throw error; // else the directory is gone, or the sandbox
@@ -126,7 +126,7 @@ export class Files {
     options.signal?.throwIfAborted();
     const operation = this.#begin(what, path, options, values, flags);
     try {
-      await hub().during(unlessAborted(operation.done.promise, options.signal));
+      await hub().during(unlessAborted(operation.done.promise, options.signal), this.#sandbox);
       return await take?.(operation);
     } finally {
       operation.free();

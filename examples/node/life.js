@@ -31,6 +31,7 @@ export class Life {
 
   #end({ code, reason }) {
     this.over = true;
+    hub().release(this);
     let error = new SbxError(`${this.what} has ended`, ESTATE);
     try {
       if (code < 0) call(`${this.kind}_failure`, this.handle);

@@ -291,7 +291,7 @@ declare abstract class Program {
   readonly exitCode: number | null;
   readonly exitReason: ExitReason | null;
 
-  /** The streams that were asked for as "pipe"; else null. Reading one keeps the process alive. */
+  /** The streams that were asked for as "pipe"; else null. Reading one keeps the process alive, and open ones this. */
   readonly stdin: Socket | null;
   readonly stdout: Socket | null;
   readonly stderr: Socket | null;
@@ -303,7 +303,7 @@ declare abstract class Program {
   kill(signal?: NodeJS.Signals | number): void;
 }
 
-/** A program executed in a sandbox. It runs on if nobody refers to this. */
+/** A program executed in a sandbox, which isn't garbage as long as this isn't. It runs on if nobody refers to this. */
 export class Process extends Program {
   private constructor();
 

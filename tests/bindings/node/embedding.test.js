@@ -132,7 +132,8 @@ test("garbage is ended", async () => {
         return false;
       }
     };
-    let sandbox = await Sandbox.create(["sleep", "1000"]);
+    let sandbox = await Sandbox.create(["sleep", "1000"], { stdin: "pipe" });
+    sandbox.stdin.end();
     const { id } = sandbox;
     const alive = () => readdirSync("/proc").some((pid) => names(pid, id));
     console.log(alive());
@@ -145,6 +146,52 @@ test("garbage is ended", async () => {
     console.log(alive());
   `]);
   assert.equal(done.stdout, "true\nfalse\n", done.stderr);
+});
+
+test("what somebody waits for, has a program of or a stream of is not garbage", async () => {
+  const done = await node(["--expose-gc", "--input-type=module", "--eval", `
+    import { text } from "node:stream/consumers";
+    import { Sandbox } from ${JSON.stringify(`${examples}sbx.js`)};
+    const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
+    const exec = async (script, options) => (await Sandbox.create()).exec(["sh", "-c", script], options);
+    const kinds = async (events) => {
+      for await (const { kind, code } of events) if (kind === "exited") return code;
+    };
+    const late = "sleep 0.5; touch /tmp/up; echo written; sleep 0.5; exit 3";
+    const readinessProbe = { command: ["test", "-e", "/tmp/up"], intervalMs: 20 };
+    setInterval(gc, 1).unref();
+    const program = exec("read line; exit 4", { stdin: "pipe" });
+    console.log(...(await Promise.all([
+      shell(late).then((sandbox) => sandbox.wait()).then(({ code }) => code),
+      shell(late).then((sandbox) => kinds(sandbox.events())),
+      shell(late, { readinessProbe }).then((sandbox) => sandbox.waitUntilReady()).then(() => "ready"),
+      shell(late, { stdout: "pipe" }).then((sandbox) => text(sandbox.stdout)),
+      exec(late).then((process) => process.wait()).then(({ code }) => code),
+      exec(late, { stdout: "pipe" }).then((process) => text(process.stdout)),
+    ])).map(String).map((result) => result.trim()));
+    (await program).stdin.end("\\n");
+    console.log((await (await program).wait()).code);
+  `]);
+  assert.deepEqual([done.stdout, done.stderr], ["3 3 ready written 3 written\n4\n", ""]);
+});
+
+test("an end is seen by what only writes, which is garbage then", async () => {
+  const done = await node(["--expose-gc", "--input-type=module", "--eval", `
+    import { once } from "node:events";
+    import { Sandbox } from ${JSON.stringify(`${examples}sbx.js`)};
+    const end = async () => {
+      const sandbox = await Sandbox.create(["true"], { stdin: "pipe" });
+      await Promise.all([once(sandbox.stdin, "close"), sandbox.wait()]);
+      return new WeakRef(sandbox);
+    };
+    const sandbox = await end();
+    while (sandbox.deref()) {
+      await new Promise(setImmediate);
+      gc();
+    }
+    console.log("garbage");
+  `]);
+  assert.deepEqual([done.stdout, done.stderr], ["garbage\n", ""]);
 });
 
 test("a host with children, without SIGCHLD, and with handlers of its own", async () => {
