@@ -21,7 +21,8 @@ export class Program {
   /** `sandbox` is the one that a process runs in, which ends if it is garbage. */
   constructor(life, options, key, sandbox) {
     if (key !== lost) throw new TypeError("a sandbox is made by Sandbox.create(), a process by exec()");
-    Object.defineProperties(this, { _life: { value: life }, _options: { value: options }, _sandbox: { value: sandbox } });
+    const hidden = { _life: life, _options: options, _sandbox: sandbox };
+    for (const [name, value] of Object.entries(hidden)) Object.defineProperty(this, name, { value });
     lost.register(this, life, this);
   }
 
