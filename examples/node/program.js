@@ -64,7 +64,7 @@ export class Program {
     return socket;
   }
 
-  async wait({ timeoutMs } = {}) {
+  async wait({ timeoutMs = Infinity } = {}) {
     return hub().during(within(this._life.exited.promise, timeoutMs, `${this._life.what} did not end`), this);
   }
 

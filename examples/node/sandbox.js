@@ -1,7 +1,7 @@
 // Sandboxes.
 
 import { make } from "./abi.js";
-import { milliseconds, onlyKnown, port, signalNumber, whole } from "./arguments.js";
+import { onlyKnown, patience, port, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
 import { ETIMEDOUT, SbxError } from "./errors.js";
 import { Files } from "./files.js";
@@ -82,7 +82,7 @@ export class Sandbox extends Program {
   }
 
   async waitUntilReady({ timeoutMs = 300_000 } = {}) {
-    milliseconds(timeoutMs, "timeoutMs");
+    patience(timeoutMs);
     try {
       call("wait_ready", this._life.handle, 0); // looks, and begins to ask
     } catch (error) {

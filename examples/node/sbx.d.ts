@@ -296,7 +296,7 @@ declare abstract class Program {
   readonly stdout: Socket | null;
   readonly stderr: Socket | null;
 
-  /** Resolves once it has ended, and of a sandbox nothing is left. */
+  /** Resolves once it has ended, and of a sandbox nothing is left. As long as it takes if nothing is said. */
   wait(options?: { timeoutMs?: number }): Promise<Exit>;
 
   /** Sends the program a signal, an executed one's group: SIGTERM if nothing is said. */
@@ -341,7 +341,7 @@ export class Sandbox extends Program implements AsyncDisposable {
   /** What it uses and has done; of an ended one, what it had in all. */
   stats(): Promise<Stats>;
 
-  /** Resolves once the server inside answers. 300 000 ms if nothing is said. */
+  /** Resolves once the server inside answers. 300 000 ms if nothing is said, Infinity for as long as it takes. */
   waitUntilReady(options?: { timeoutMs?: number }): Promise<void>;
 
   /** Ends the sandbox at once; resolves once nothing of it is left. */

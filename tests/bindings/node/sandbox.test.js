@@ -7,6 +7,7 @@ import { connect } from "node:net";
 import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
+import { within } from "../../../examples/node/waiting.js";
 import { all, bytes, refused, Sandbox } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
@@ -171,6 +172,33 @@ test("readiness", async () => {
   await Promise.all([ready.waitUntilReady(), ready.waitUntilReady()]);
   await ready.waitUntilReady();
   await ready.terminate();
+});
+
+test("how long is waited", async (t) => {
+  const sandbox = await sleeper({ readinessProbe: { port: 9 } });
+  for (const timeoutMs of [NaN, -1, 1.5, "1", null, 2 ** 53, -Infinity]) {
+    await assert.rejects(sandbox.wait({ timeoutMs }), refused("SBX_EINVALID", "timeoutMs"));
+    await assert.rejects(sandbox.waitUntilReady({ timeoutMs }), refused("SBX_EINVALID", "timeoutMs"));
+  }
+  // No timer of Node's lasts as long as these.
+  const long = [2 ** 31, 2 ** 53 - 1, Infinity].flatMap((timeoutMs) => [
+    sandbox.wait({ timeoutMs }),
+    sandbox.waitUntilReady({ timeoutMs }),
+  ]);
+  await assert.rejects(Promise.race([...long, sandbox.wait({ timeoutMs: 100 })]), refused("SBX_ETIMEDOUT", "100 ms"));
+  await sandbox.terminate();
+  const ends = (await Promise.allSettled(long)).map(({ value, reason }) => value?.code ?? reason.code);
+  assert.deepEqual(ends, [137, "SBX_ESTATE", 137, "SBX_ESTATE", 137, "SBX_ESTATE"]);
+
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let late = null;
+  within(new Promise(() => {}), 2 ** 32, "nothing came").catch((error) => (late = error));
+  for (const step of [2 ** 31 - 1, 2 ** 31 - 1, 1, 1]) {
+    assert.equal(late, null);
+    t.mock.timers.tick(step);
+    await new Promise(setImmediate);
+  }
+  refused("SBX_ETIMEDOUT", `nothing came within ${2 ** 32} ms`)(late);
 });
 
 test("streams", async (t) => {
