@@ -105,24 +105,20 @@ export class Sandbox extends Program {
     call("signal", this._life.handle, signalNumber(signal));
   }
 
-  /** The events from now on, to the last. */
-  events() {
+  /** The events from the moment when the first is asked for, to the last. */
+  async *events() {
     const waiting = [];
     let told = deferred();
     const listener = (event) => told.resolve(waiting.push(event));
     this._life.listeners.add(listener);
-    const next = async () => {
-      await hub().during(told.promise, this);
-      told = deferred();
-    };
-    return this.#iterate(waiting, next, listener);
-  }
-
-  async *#iterate(waiting, next, listener) {
     try {
       while (waiting.length > 0 || !this._life.over) {
-        if (waiting.length > 0) yield waiting.shift();
-        else await next();
+        if (waiting.length > 0) {
+          yield waiting.shift();
+        } else {
+          await hub().during(told.promise, this);
+          told = deferred();
+        }
       }
     } finally {
       this._life.listeners.delete(listener);

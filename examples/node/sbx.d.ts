@@ -350,7 +350,7 @@ export class Sandbox extends Program implements AsyncDisposable {
   /** Ends it gently: SIGTERM if nothing is said; what is left after the time (10 000 ms) is killed. */
   stop(options?: { signal?: NodeJS.Signals | number; graceMs?: number }): Promise<Exit>;
 
-  /** The events from now on; ends after the last. */
+  /** The events from the moment when the first is asked for; ends after the last. */
   events(): AsyncIterableIterator<SandboxEvent>;
 
   /** Keeps the process alive until the sandbox has ended. Without it, a sandbox that nobody waits for doesn't. */

@@ -312,6 +312,9 @@ test("a gentle end", async () => {
 
 test("events, to the last", async () => {
   const sandbox = await sleeper({ readinessProbe: { command: ["true"] } });
+  // What nobody iterates over gathers nothing.
+  const unused = sandbox.events();
+  assert.equal(sandbox._life.listeners.size, 0);
   const kinds = [];
   const told = (async () => {
     for await (const event of sandbox.events()) {
@@ -323,6 +326,8 @@ test("events, to the last", async () => {
   await told;
   assert.equal(kinds.at(-1), "exited");
   for await (const event of sandbox.events()) assert.fail(event.kind);
+  for await (const event of unused) assert.fail(event.kind);
+  assert.equal(sandbox._life.listeners.size, 0);
 });
 
 test("twenty at once", async () => {
