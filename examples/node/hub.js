@@ -50,6 +50,8 @@ class Hub {
       const reason = kind === "exited" || kind === "processExited" ? REASONS[why] : why;
       const listener = this.#listeners.get(cookie);
       if (listener?.happened({ kind, time, reason, ...more })) this.forget(listener);
+      // What says that there is something to see may be among the lost; ends never are.
+      if (more.lost > 0) this.#listeners.forEach((waiting) => waiting.lookAgain?.());
     }
     setImmediate(() => this.drain());
   }

@@ -3,7 +3,7 @@
 import { make } from "./abi.js";
 import { onlyKnown, patience, port, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
-import { ETIMEDOUT, SbxError } from "./errors.js";
+import { SbxError } from "./errors.js";
 import { Files } from "./files.js";
 import { hub } from "./hub.js";
 import { Life } from "./life.js";
@@ -83,12 +83,8 @@ export class Sandbox extends Program {
 
   async waitUntilReady({ timeoutMs = 300_000 } = {}) {
     patience(timeoutMs);
-    try {
-      call("wait_ready", this._life.handle, 0); // looks, and begins to ask
-    } catch (error) {
-      if (error.errno !== ETIMEDOUT) throw error;
-      await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`), this);
-    }
+    await this._life.look();
+    await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`), this);
   }
 
   async terminate() {

@@ -8,7 +8,7 @@ import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
 import { within } from "../../../examples/node/waiting.js";
-import { all, bytes, refused, Sandbox } from "./support.js";
+import { all, bytes, examples, program, refused, Sandbox } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
 const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
@@ -328,6 +328,37 @@ test("events, to the last", async () => {
   for await (const event of sandbox.events()) assert.fail(event.kind);
   for await (const event of unused) assert.fail(event.kind);
   assert.equal(sandbox._life.listeners.size, 0);
+});
+
+test("what is waited for is seen although its event was lost", async () => {
+  const done = await program(`
+    const { call, native } = await import(${JSON.stringify(`${examples}native.js`)});
+    const make = native.queue_new;
+    native.queue_new = (_capacity, ...more) => make(1, ...more);
+    const readinessProbe = { command: ["test", "-e", "/tmp/up"], intervalMs: 10 };
+    const [first, second] = await Promise.all([1, 2].map(() => Sandbox.create(undefined, { readinessProbe })));
+    await second.files.makeDirectory("/tmp/watched");
+    const watching = second.files.watch("/tmp/watched");
+    await watching.next();
+    const pending = Promise.all([
+      watching.next().then(({ value }) => value.kind),
+      ...[first, second].map((sandbox) => sandbox.waitUntilReady({ timeoutMs: 20_000 })),
+    ]);
+    await Promise.all([first.exec(["touch", "/tmp/up"]), second.exec(["sh", "-c", "sleep 0.5; touch /tmp/watched/a /tmp/up"])]);
+    // While nobody takes them, there is room for one of these events.
+    const isReady = ({ _life: { handle } }) => {
+      try {
+        return call("wait_ready", handle, 0) === 0;
+      } catch (error) {
+        if (error.code !== "SBX_ETIMEDOUT") throw error;
+      }
+    };
+    while (![first, second].every(isReady)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    await first.exec(["true"]); // the loss is told with the next event
+    console.log(...(await pending));
+    await Promise.all([first.terminate(), second.terminate()]);
+  `);
+  assert.deepEqual([done.stdout, done.stderr], ["created undefined undefined\n", ""]);
 });
 
 test("twenty at once", async () => {
