@@ -47,8 +47,10 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	Pipes          Pipe // the streams that the host reads or writes itself: [Streams]
 
-	Probe  Probe        // how to see that the server inside is ready (default: a connection to the first port)
-	Events chan<- Event // gets what happens. Nobody waits for room in it: make it large enough
+	Probe Probe // how to see that the server inside is ready (default: a connection to the first port)
+	// Events gets what happens. Nobody waits for room in it: make it large enough. It may be closed once Create has
+	// failed, Wait has told the end, or Close has returned, of each sandbox that has it: nothing is sent after that.
+	Events chan<- Event
 }
 
 // A Mount shows a file or directory of the host inside. Both paths are absolute.

@@ -76,33 +76,32 @@ func (q *queue) run() {
 		}
 		event := C.sbx_event{size: C.sizeof_sbx_event}
 		for C.sbx_queue_next(q.handle, &event, nil) == 1 {
-			q.tell(&event)
+			q.tell(uint64(event.cookie), Event{
+				Kind:     EventKind(event.kind),
+				Lost:     uint64(event.lost),
+				Code:     int(event.code),
+				Reason:   Reason(event.reason),
+				Rule:     int(event.rule),
+				Protocol: int(event.protocol),
+				Port:     int(event.port),
+				Count:    int(event.count),
+				Address:  C.GoString(&event.address[0]),
+				Detail:   C.GoString(&event.detail[0]),
+			})
 		}
 	}
 }
 
-func (q *queue) tell(event *C.sbx_event) {
+func (q *queue) tell(cookie uint64, event Event) {
 	q.mutex.Lock()
-	subject := q.subjects[uint64(event.cookie)]
-	if event.lost > 0 { // what somebody waits for may be among them
+	subject := q.subjects[cookie]
+	if event.Lost > 0 { // that a server answers may be among them; ends never are
 		for _, each := range q.subjects {
-			go each.settle()
+			go each.ask(false)
 		}
 	}
 	q.mutex.Unlock()
-	if subject == nil {
-		return
+	if subject != nil {
+		subject.happened(event)
 	}
-	subject.happened(Event{
-		Kind:     EventKind(event.kind),
-		Lost:     uint64(event.lost),
-		Code:     int(event.code),
-		Reason:   Reason(event.reason),
-		Rule:     int(event.rule),
-		Protocol: int(event.protocol),
-		Port:     int(event.port),
-		Count:    int(event.count),
-		Address:  C.GoString(&event.address[0]),
-		Detail:   C.GoString(&event.detail[0]),
-	})
 }

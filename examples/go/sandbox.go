@@ -69,7 +69,7 @@ func (s *Sandbox) ID() string { return s.subject.name }
 // port listed.
 func (s *Sandbox) WaitReady(ctx context.Context) error {
 	defer runtime.KeepAlive(s)
-	s.subject.settle() // which begins to ask
+	s.subject.ask(true)
 	if err := s.subject.await(ctx, s.subject.ready, "was not ready"); err != nil {
 		return err
 	}
@@ -111,7 +111,6 @@ func (s *Sandbox) Signal(signal syscall.Signal) error {
 func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 	applied, err := begun(ctx, "policy of "+s.ID(), func(it *subject) error {
 		it.closed = s.subject.closed
-		it.look = func(*C.sbx_exit, *C.sbx_error) C.int { return C.SBX_ETIMEDOUT } // only the event tells
 		var texts texts
 		defer texts.free()
 		p, err := policy.build(&texts)

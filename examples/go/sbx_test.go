@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -251,6 +252,91 @@ func TestEventsComeToTheChannel(t *testing.T) {
 			t.Errorf("%+v", event)
 		}
 	}
+}
+
+func TestTheChannelOfEventsMayBeClosedAfterTheEnd(t *testing.T) {
+	told := make(chan Event, 16)
+	config := script("read line")
+	config.Events, config.Pipes = told, PipeStdin
+	sandbox := create(t, config)
+	subject, sent := sandbox.subject, 0
+	subject.mutex.Lock()
+	subject.look = after(subject.look, func() { sent = len(told) })
+	subject.mutex.Unlock()
+	must(t, sandbox.Stdin.Close())
+	ended(t, sandbox)
+	close(told)
+	if sent != 2 {
+		t.Errorf("%d events had been sent when its end was told", sent)
+	}
+	subject.happened(Event{Kind: EventDenied})
+
+	told = make(chan Event, 16)
+	config = &Config{Events: told}
+	sandbox = create(t, config)
+	must(t, sandbox.Close())
+	close(told)
+	sandbox.subject.happened(Event{Kind: EventDenied}) // one that the queue's goroutine had in its hands
+}
+
+// after is a function that does something else first.
+func after[A, B, C any](function func(A, B) C, first func()) func(A, B) C {
+	return func(a A, b B) C {
+		first()
+		return function(a, b)
+	}
+}
+
+func TestALossOfEventsIsMadeGood(t *testing.T) {
+	ctx := patience(t)
+	var unborn *subject
+	_, err := begun(ctx, "nothing", func(s *subject) error {
+		unborn = s
+		events.tell(0, Event{Lost: 1})
+		return ErrState
+	})
+	wants(t, err, ErrState, "")
+	unborn.ask(false) // as that event lets it
+
+	up := Probe{Command: []string{"test", "-e", "/tmp/up"}, Interval: 20 * time.Millisecond}
+	sandbox := create(t, &Config{Probe: up})
+	subject := sandbox.subject
+	subject.forget() // its events are lost
+	ready := make(chan error)
+	go func() { ready <- sandbox.WaitReady(ctx) }()
+	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"touch", "/tmp/up"}})
+	must(t, err)
+	eventually(t, "it is not ready", subject.probe)
+	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"true"}}) // which is told after that
+	must(t, err)
+	events.mutex.Lock()
+	events.subjects[subject.cookie] = subject
+	events.mutex.Unlock()
+	events.tell(0, Event{Lost: 1})
+	must(t, <-ready)
+}
+
+func TestHowItEndedStaysAsItIs(t *testing.T) {
+	ctx := patience(t)
+	sandbox := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
+	exit := ended(t, sandbox)
+	var asking sync.WaitGroup
+	for range 20 {
+		asking.Add(2)
+		go func() {
+			defer asking.Done()
+			if again, err := sandbox.Wait(ctx); err != nil || again != exit {
+				t.Error(again, err)
+			}
+		}()
+		go func() {
+			defer asking.Done()
+			if err := sandbox.WaitReady(ctx); !errors.Is(err, ErrState) {
+				t.Error(err)
+			}
+		}()
+	}
+	asking.Wait()
 }
 
 func TestReadinessIsSeen(t *testing.T) {
