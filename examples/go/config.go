@@ -164,10 +164,10 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	})
 	if c.Policy != nil {
 		policy, err := c.Policy.build(&s.texts)
+		defer C.sbx_policy_free(policy)
 		if err != nil {
 			return b, err
 		}
-		defer C.sbx_policy_free(policy)
 		s.set(C.sbx_config_set_policy(b, policy))
 	}
 
@@ -219,7 +219,8 @@ const (
 	DNSOff  DNS = C.SBX_DNS_OFF  // none
 )
 
-// build makes the library's policy. What is wrong with an entry the library keeps, and says where it is used.
+// build makes the library's policy, which the caller frees, whatever happens. What is wrong with an entry the library
+// keeps, and says where it is used; that a text was cut short it can't know.
 func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	var policy *C.sbx_policy
 	switch p.Mode {
@@ -248,5 +249,5 @@ func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	for _, cidr := range p.DenyCIDRs {
 		C.sbx_policy_deny_cidr(policy, texts.text(cidr.String()))
 	}
-	return policy, nil
+	return policy, texts.bad
 }

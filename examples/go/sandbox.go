@@ -114,10 +114,10 @@ func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 		var texts texts
 		defer texts.free()
 		p, err := policy.build(&texts)
+		defer C.sbx_policy_free(p)
 		if err != nil {
 			return err
 		}
-		defer C.sbx_policy_free(p)
 		failure := newFailure()
 		return s.result("set policy", C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), failure), failure)
 	})

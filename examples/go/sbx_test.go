@@ -358,6 +358,10 @@ func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
 	wants(t, sandbox.SetPolicy(ctx, bad), ErrInvalid, "198.51.100.7/8")
 	_, err := Create(ctx, &Config{Policy: bad})
 	wants(t, err, ErrInvalid, "198.51.100.7/8")
+	cut := &Policy{Mode: Allowlist, AllowDomains: []string{"example.com\x00.example.org"}}
+	wants(t, sandbox.SetPolicy(ctx, cut), ErrInvalid, "zero byte")
+	_, err = Create(ctx, &Config{Policy: cut})
+	wants(t, err, ErrInvalid, "zero byte")
 	must(t, sandbox.SetPolicy(ctx, &Policy{
 		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, AllowDomains: []string{"*.example.com"},
 	}))
