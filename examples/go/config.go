@@ -105,8 +105,7 @@ func (s *setting) finish(op string, check func(*C.sbx_error) C.int) error {
 	if s.bad != nil {
 		return s.bad
 	}
-	failure := newFailure()
-	if err := result(op, check(failure), failure); err != nil {
+	if err := calling(nil, op, check); err != nil {
 		return err
 	}
 	return result(op, s.code, nil)
@@ -181,7 +180,7 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	})
 	s.when(c.Probe.Port != 0, func() C.int { return C.sbx_config_set_tcp_probe(b, C.uint32_t(c.Probe.Port), interval) })
 	s.set(C.sbx_config_set_queue(b, events.handle, C.uint64_t(cookie)))
-	return b, s.finish("config", func(failure *C.sbx_error) C.int { return C.sbx_config_check(b, failure) })
+	return b, s.finish("config", func(e *C.sbx_error) C.int { return C.sbx_config_check(b, e) })
 }
 
 // milliseconds rounds up: a short time is not none.

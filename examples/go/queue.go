@@ -51,18 +51,16 @@ var events queue
 
 // begin makes the queue when it is first needed.
 var begin = sync.OnceValue(func() error {
-	failure := newFailure()
 	// So many events may wait; those that somebody waits for are never dropped.
-	if err := result("event queue", C.sbx_queue_new(4096, &events.handle, failure), failure); err != nil {
+	err := calling(nil, "event queue", func(e *C.sbx_error) C.int { return C.sbx_queue_new(4096, &events.handle, e) })
+	if err != nil {
 		return err
 	}
-	fd := C.sbx_queue_open_fd(events.handle, failure)
-	if err := result("event queue", fd, failure); err != nil {
+	doorbell, err := opened("event queue", func(e *C.sbx_error) C.int { return C.sbx_queue_open_fd(events.handle, e) })
+	if err != nil {
 		return err
 	}
-	events.subjects = map[uint64]*subject{}
-	// It is non-blocking, so os.NewFile hands it to the poller: Read parks the goroutine, not a thread.
-	events.doorbell = os.NewFile(uintptr(fd), "sbx events")
+	events.subjects, events.doorbell = map[uint64]*subject{}, doorbell
 	go events.run()
 	return nil
 })

@@ -32,8 +32,8 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 		if err != nil {
 			return err
 		}
-		failure := newFailure()
-		if err := result("create", C.sbx_create_begin(nil, c, &handle, failure), failure); err != nil {
+		create := func(e *C.sbx_error) C.int { return C.sbx_create_begin(nil, c, &handle, e) }
+		if err := calling(nil, "create", create); err != nil {
 			return err
 		}
 		s.name = C.GoString(C.sbx_sandbox_id(handle))
@@ -51,9 +51,7 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 	err = subject.begins(ctx)
 	if err == nil {
 		err = streams{config.Stdin, config.Stdout, config.Stderr, config.Pipes}.connect(subject, &s.Streams,
-			func(stream C.int32_t, failure *C.sbx_error) C.int {
-				return C.sbx_sandbox_open_fd(handle, stream, failure)
-			})
+			func(stream C.int32_t, e *C.sbx_error) C.int { return C.sbx_sandbox_open_fd(handle, stream, e) })
 	}
 	if err != nil {
 		s.Close()
@@ -90,25 +88,25 @@ func (s *Sandbox) Wait(ctx context.Context) (Exit, error) {
 // Terminate asks for the end, with code 137 and [Terminated]. It doesn't wait, and may be called at any time and
 // any number of times.
 func (s *Sandbox) Terminate() error {
-	failure := newFailure()
-	return s.result("terminate", C.sbx_terminate(s.handle, failure), failure)
+	return calling(s, "terminate", func(e *C.sbx_error) C.int { return C.sbx_terminate(s.handle, e) })
 }
 
 // Stop asks for a graceful end: the signal, and after the grace what is left is killed. It doesn't wait.
 func (s *Sandbox) Stop(signal syscall.Signal, grace time.Duration) error {
-	failure := newFailure()
-	return s.result("stop", C.sbx_stop(s.handle, C.int(signal), milliseconds(grace), failure), failure)
+	return calling(s, "stop", func(e *C.sbx_error) C.int {
+		return C.sbx_stop(s.handle, C.int(signal), milliseconds(grace), e)
+	})
 }
 
 // Signal sends a signal to the program.
 func (s *Sandbox) Signal(signal syscall.Signal) error {
-	failure := newFailure()
-	return s.result("signal", C.sbx_signal(s.handle, C.int(signal), failure), failure)
+	return calling(s, "signal", func(e *C.sbx_error) C.int { return C.sbx_signal(s.handle, C.int(signal), e) })
 }
 
 // SetPolicy puts another policy in the place of the one in force, and waits until that is done: what it denies has
 // been reset then. Where it fails the old one stays in force.
 func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
+	defer runtime.KeepAlive(s)
 	applied, err := begun(ctx, "policy of "+s.ID(), func(it *subject) error {
 		it.closed = s.subject.closed
 		var texts texts
@@ -118,8 +116,9 @@ func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 		if err != nil {
 			return err
 		}
-		failure := newFailure()
-		return s.result("set policy", C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), failure), failure)
+		return calling(s, "set policy", func(e *C.sbx_error) C.int {
+			return C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), e)
+		})
 	})
 	if err != nil {
 		return err
@@ -149,12 +148,12 @@ func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		}
 	})
 	go func() {
+		defer runtime.KeepAlive(s)
 		defer close(done)
 		defer func() { <-dialling }()
-		failure := newFailure()
-		fd := C.sbx_connect(s.handle, C.uint32_t(port), failure)
-		if err = s.result("dial", fd, failure); err == nil {
-			file := os.NewFile(uintptr(fd), "sbx connection")
+		var file *os.File
+		file, err = opened("dial", func(e *C.sbx_error) C.int { return C.sbx_connect(s.handle, C.uint32_t(port), e) })
+		if err == nil {
 			defer file.Close()
 			conn, err = net.FileConn(file)
 		}
@@ -185,8 +184,10 @@ type Stats struct {
 // Stats says what it uses and has done; of an ended one, what it had used in all.
 func (s *Sandbox) Stats() (stats Stats, err error) {
 	stats.size = uint32(unsafe.Sizeof(stats))
-	failure := newFailure()
-	return stats, s.result("stats", C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), failure), failure)
+	err = calling(s, "stats", func(e *C.sbx_error) C.int {
+		return C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), e)
+	})
+	return stats, err
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are
@@ -195,14 +196,7 @@ func (s *Sandbox) Close() error {
 	s.cleanup.Stop()
 	s.Streams.close()
 	if !s.subject.close() {
-		return s.result("close", C.SBX_EHANDLE, nil)
+		return result("close", C.SBX_EHANDLE, nil)
 	}
 	return nil
-}
-
-// result makes an error of what a call on the sandbox returned. It also keeps the sandbox from the collector
-// until the call is over.
-func (s *Sandbox) result(op string, code C.int, failure *C.sbx_error) error {
-	defer runtime.KeepAlive(s)
-	return result(op, code, failure)
 }

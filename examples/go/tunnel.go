@@ -53,9 +53,9 @@ func (t Tunnel) Client() *http.Client {
 // answers already: see [Sandbox.WaitReady].
 func (s *Sandbox) Tunnels() (map[uint16]Tunnel, error) {
 	var all *C.sbx_tunnel_map
-	failure := newFailure()
 	// The listeners exist since the sandbox was created, so this only looks.
-	if err := s.result("tunnels", C.sbx_tunnels(s.handle, 0, &all, failure), failure); err != nil {
+	look := func(e *C.sbx_error) C.int { return C.sbx_tunnels(s.handle, 0, &all, e) }
+	if err := calling(s, "tunnels", look); err != nil {
 		return nil, err
 	}
 	defer C.sbx_tunnel_map_free(all)
