@@ -4,6 +4,7 @@ package sbx
 import "C"
 
 import (
+	"cmp"
 	"io"
 	"net/netip"
 	"time"
@@ -171,10 +172,7 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	}
 
 	streams{c.Stdin, c.Stdout, c.Stderr, c.Pipes}.each(func(stream, mode C.int32_t) { s.set(C.sbx_config_set_stream(b, stream, mode)) })
-	interval := milliseconds(c.Probe.Interval)
-	if interval == 0 {
-		interval = 100
-	}
+	interval := cmp.Or(milliseconds(c.Probe.Interval), 100)
 	s.when(c.Probe.Command != nil, func() C.int {
 		return C.sbx_config_set_exec_probe(b, s.list(c.Probe.Command), C.size_t(len(c.Probe.Command)), interval)
 	})

@@ -116,14 +116,11 @@ func (p *Process) Resize(size Size) error {
 func (p *Process) Close() error {
 	p.cleanup.Stop()
 	p.Streams.close()
-	if !p.subject.close() {
-		return result("close", C.SBX_EHANDLE, nil)
-	}
-	return nil
+	return p.subject.close()
 }
 
 // freed is what the collector does when nobody has an object any more.
-func freed(s *subject) { s.close() }
+func freed(s *subject) { _ = s.close() }
 
 // A Pipe is one of a program's standard streams; add them up where several are meant.
 type Pipe int

@@ -47,22 +47,20 @@ type queue struct {
 	subjects map[uint64]*subject
 }
 
-var events queue
+var events = queue{subjects: map[uint64]*subject{}}
 
 // begin makes the queue when it is first needed.
 var begin = sync.OnceValue(func() error {
 	// So many events may wait; those that somebody waits for are never dropped.
 	err := calling(nil, "event queue", func(e *C.sbx_error) C.int { return C.sbx_queue_new(4096, &events.handle, e) })
-	if err != nil {
-		return err
+	if err == nil {
+		open := func(e *C.sbx_error) C.int { return C.sbx_queue_open_fd(events.handle, e) }
+		events.doorbell, err = opened("event queue", open)
 	}
-	doorbell, err := opened("event queue", func(e *C.sbx_error) C.int { return C.sbx_queue_open_fd(events.handle, e) })
-	if err != nil {
-		return err
+	if err == nil {
+		go events.run()
 	}
-	events.subjects, events.doorbell = map[uint64]*subject{}, doorbell
-	go events.run()
-	return nil
+	return err
 })
 
 func (q *queue) run() {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"runtime"
 	"syscall"
 	"time"
@@ -17,9 +16,10 @@ import (
 // A Sandbox. Any goroutine may call any method at any time.
 type Sandbox struct {
 	Streams
-	handle  *C.sbx_sandbox
-	subject *subject
-	cleanup runtime.Cleanup
+	handle              *C.sbx_sandbox
+	subject             *subject
+	dialling, measuring chan struct{} // slots of blocking calls
+	cleanup             runtime.Cleanup
 }
 
 // Create creates a sandbox and waits until its program was started. A context that ends before ends the
@@ -46,7 +46,7 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{handle: handle, subject: subject}
+	s := &Sandbox{handle: handle, subject: subject, dialling: make(chan struct{}, 4), measuring: make(chan struct{}, 4)}
 	s.cleanup = runtime.AddCleanup(s, freed, subject)
 	err = subject.begins(ctx)
 	if err == nil {
@@ -127,45 +127,63 @@ func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 	return errors.Join(applied.await(ctx, applied.ended, "was not applied"), applied.why())
 }
 
-// dialling bounds the threads that connections take while they are made, however many goroutines dial.
-var dialling = make(chan struct{}, 4)
+// blockingCalls bounds the threads that such calls take, of all sandboxes.
+var blockingCalls = make(chan struct{}, 64)
+
+// blocking makes a call that has no form that doesn't block, on a goroutine of its own, and waits for it or for the
+// context; late undoes what comes after that. The slots are the sandbox's: one that doesn't answer leaves the others
+// theirs.
+func (s *Sandbox) blocking(ctx context.Context, slots chan struct{}, what string, call func() error, late func()) error {
+	if ctx.Err() != nil {
+		return s.subject.gaveUp(ctx, what)
+	}
+	done := make(chan error)
+	go func() {
+		defer runtime.KeepAlive(s)
+		for _, bound := range []chan struct{}{slots, blockingCalls} {
+			select {
+			case bound <- struct{}{}:
+				defer func() { <-bound }()
+			case <-ctx.Done():
+				return
+			}
+		}
+		err := call()
+		select {
+		case done <- err:
+		case <-ctx.Done():
+			if err == nil {
+				late()
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return s.subject.gaveUp(ctx, what)
+	}
+}
 
 // Dial connects to a port inside, without any port on the host; it need not be listed in the config. For an
 // [net/http.Transport]:
 //
 //	DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return sandbox.Dial(ctx, 8080) }
 func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
-	select {
-	case dialling <- struct{}{}:
-	case <-ctx.Done():
-		return nil, s.subject.gaveUp(ctx, "was not connected to")
+	var conn net.Conn
+	err := s.blocking(ctx, s.dialling, "was not connected to", func() error {
+		file, err := opened("dial", func(e *C.sbx_error) C.int { return C.sbx_connect(s.handle, C.uint32_t(port), e) })
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		conn, err = net.FileConn(file)
+		return err
+	}, func() { conn.Close() })
+	if err != nil {
+		return nil, err
 	}
-	conn, err := (net.Conn)(nil), error(nil)
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		if <-done; conn != nil {
-			conn.Close()
-		}
-	})
-	go func() {
-		defer runtime.KeepAlive(s)
-		defer close(done)
-		defer func() { <-dialling }()
-		var file *os.File
-		file, err = opened("dial", func(e *C.sbx_error) C.int { return C.sbx_connect(s.handle, C.uint32_t(port), e) })
-		if err == nil {
-			defer file.Close()
-			conn, err = net.FileConn(file)
-		}
-	}()
-	select {
-	case <-done:
-		if stop() {
-			return conn, err
-		}
-	case <-ctx.Done():
-	}
-	return nil, s.subject.gaveUp(ctx, "was not connected to")
+	return conn, nil
 }
 
 // Stats are what a sandbox uses and has done, as the C header's sbx_stats.
@@ -182,12 +200,17 @@ type Stats struct {
 }
 
 // Stats says what it uses and has done; of an ended one, what it had used in all.
-func (s *Sandbox) Stats() (stats Stats, err error) {
-	stats.size = uint32(unsafe.Sizeof(stats))
-	err = calling(s, "stats", func(e *C.sbx_error) C.int {
-		return C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), e)
-	})
-	return stats, err
+func (s *Sandbox) Stats(ctx context.Context) (Stats, error) {
+	stats := Stats{size: uint32(unsafe.Sizeof(Stats{}))}
+	err := s.blocking(ctx, s.measuring, "did not say what it uses", func() error {
+		return calling(s, "stats", func(e *C.sbx_error) C.int {
+			return C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), e)
+		})
+	}, func() {})
+	if err != nil {
+		return Stats{}, err
+	}
+	return stats, nil
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are
@@ -195,8 +218,5 @@ func (s *Sandbox) Stats() (stats Stats, err error) {
 func (s *Sandbox) Close() error {
 	s.cleanup.Stop()
 	s.Streams.close()
-	if !s.subject.close() {
-		return result("close", C.SBX_EHANDLE, nil)
-	}
-	return nil
+	return s.subject.close()
 }

@@ -174,7 +174,7 @@ func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 	wants(t, sandbox.Close(), ErrHandle, "")
 	wants(t, sandbox.Terminate(), fs.ErrClosed, "")
 	wants(t, sandbox.Signal(syscall.SIGTERM), ErrHandle, "")
-	_, err := sandbox.Stats()
+	_, err := sandbox.Stats(patience(t))
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Tunnels()
 	wants(t, err, ErrHandle, "")
@@ -213,9 +213,55 @@ func TestEveryWaitEndsWithItsContext(t *testing.T) {
 	wants(t, err, context.DeadlineExceeded, sandbox.ID())
 	wants(t, sandbox.WaitReady(ctx), context.DeadlineExceeded, "ready")
 	_, err = sandbox.Dial(ctx, 80)
-	wants(t, err, context.DeadlineExceeded, "")
+	wants(t, err, context.DeadlineExceeded, sandbox.ID())
+	_, err = sandbox.Stats(ctx)
+	wants(t, err, context.DeadlineExceeded, sandbox.ID())
 	_, err = Create(ctx, script("true"))
 	wants(t, err, context.DeadlineExceeded, "")
+}
+
+func TestASandboxThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
+	ctx := patience(t)
+	mute := create(t, &Config{})
+	listening := []string{"python3", "-m", "http.server", "80"}
+	other := create(t, &Config{Command: listening, UnencryptedPorts: []uint16{80}})
+	must(t, other.WaitReady(ctx))
+	// As many calls as are made at once, none of which ends.
+	short, cancel := context.WithCancel(ctx)
+	end := make(chan struct{})
+	var made, late, gaveUp sync.WaitGroup
+	wait := func(call func() error) {
+		gaveUp.Add(1)
+		go func() {
+			defer gaveUp.Done()
+			if err := call(); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}()
+	}
+	for _, slots := range []chan struct{}{mute.dialling, mute.measuring} {
+		for range cap(slots) {
+			made.Add(1)
+			late.Add(1)
+			hang := func() error { made.Done(); <-end; return nil }
+			wait(func() error { return mute.blocking(short, slots, "did not answer", hang, late.Done) })
+		}
+	}
+	made.Wait()
+	conn, err := other.Dial(ctx, 80)
+	must(t, err)
+	must(t, conn.Close())
+	_, err = other.Stats(ctx)
+	must(t, err)
+	// Who waits for one of them or for its slot can give up; what comes then is undone, and leaves its slot.
+	wait(func() error { _, err := mute.Dial(short, 80); return err })
+	wait(func() error { _, err := mute.Stats(short); return err })
+	cancel()
+	gaveUp.Wait()
+	close(end)
+	late.Wait()
+	_, err = mute.Dial(ctx, 80)
+	wants(t, err, ErrRefused, "")
 }
 
 func TestACreationThatIsGivenUpLeavesNothing(t *testing.T) {
@@ -455,7 +501,7 @@ func TestLimitsAndStatistics(t *testing.T) {
 		Command: []string{"sleep", "100"}, MaxProcesses: 50, MaxOpenFiles: 64, Disk: 1 << 20, IdleTimeout: time.Hour,
 		UnencryptedPorts: []uint16{80},
 	})
-	stats, err := sandbox.Stats()
+	stats, err := sandbox.Stats(patience(t))
 	must(t, err)
 	if stats.UptimeMillis < 0 || stats.TunnelConnectionsTotal != 0 || stats.UptimeMillis > 60_000 {
 		t.Errorf("%+v", stats)

@@ -187,17 +187,17 @@ func (s *subject) why() error {
 	return s.failure
 }
 
-// close frees it and says whether it was the first to do so.
-func (s *subject) close() bool {
+// close frees it, unless that was done before.
+func (s *subject) close() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.closed.Err() != nil {
-		return false
+		return result("close", C.SBX_EHANDLE, nil)
 	}
 	s.closed.comes()
 	s.forget()
 	s.free()
-	return true
+	return nil
 }
 
 // A moment comes once, for all who wait.
