@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -168,6 +169,13 @@ func TestErrorsAreTypedAndSayWhatToDo(t *testing.T) {
 	wants(t, err, ErrRefused, "")
 }
 
+func TestAClientForgetsIdleConnections(t *testing.T) {
+	transport := Tunnel{}.Client().Transport.(*http.Transport)
+	if transport.IdleConnTimeout != 30*time.Second {
+		t.Error(transport.IdleConnTimeout)
+	}
+}
+
 func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, EncryptedPorts: []uint16{80}})
 	must(t, sandbox.Close())
@@ -179,6 +187,8 @@ func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 	_, err = sandbox.Tunnels()
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Dial(patience(t), 80)
+	wants(t, err, ErrHandle, "")
+	_, err = sandbox.Exec(patience(t), &Cmd{Command: []string{"true"}})
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Wait(patience(t))
 	wants(t, err, ErrClosed, "closed")
