@@ -1,5 +1,5 @@
-// gVisor sandboxes inside your own process. In a worker thread importing throws where there is only ffi-napi: it takes
-// koffi.
+// gVisor sandboxes inside your own process. In worker threads it takes koffi: importing it there throws where SBX_FFI
+// names ffi-napi, or nothing else is installed.
 
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";

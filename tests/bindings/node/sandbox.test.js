@@ -342,7 +342,7 @@ test("what is waited for is seen although its event was lost", async () => {
     await watching.next();
     const pending = Promise.all([
       watching.next().then(({ value }) => value.kind),
-      ...[first, second].map((sandbox) => sandbox.waitUntilReady({ timeoutMs: 20_000 })),
+      ...[first, second].map((sandbox) => sandbox.waitUntilReady({ timeoutMs: 60_000 })),
     ]);
     await Promise.all([first.exec(["touch", "/tmp/up"]), second.exec(["sh", "-c", "sleep 0.5; touch /tmp/watched/a /tmp/up"])]);
     // While nobody takes them, there is room for one of these events.
