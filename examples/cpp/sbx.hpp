@@ -130,9 +130,14 @@ template <auto Free> struct freer {
 };
 template <class Handle, auto Free> using owner = std::unique_ptr<Handle, freer<Free>>;
 
+// What makes a handle doesn't say why there is none. A forked child is told so by every call.
 template <class Handle> Handle *some(Handle *handle) {
-    if (handle == nullptr)
-        throw error(code::limit, 0, "libsbx: no handle is left, or this is a forked child");
+    if (handle == nullptr) {
+        sbx_error error = SBX_ERROR_INIT;
+        if (sbx_config_check(nullptr, &error) == SBX_EFORKED)
+            fail(SBX_EFORKED, error);
+        throw sbx::error(code::limit, 0, "libsbx: no handle is left");
+    }
     return handle;
 }
 

@@ -4,6 +4,7 @@ package sbx
 import "C"
 
 import (
+	"cmp"
 	"io"
 	"net/netip"
 	"time"
@@ -47,8 +48,10 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	Pipes          Pipe // the streams that the host reads or writes itself: [Streams]
 
-	Probe  Probe        // how to see that the server inside is ready (default: a connection to the first port)
-	Events chan<- Event // gets what happens. Nobody waits for room in it: make it large enough
+	Probe Probe // how to see that the server inside is ready (default: a connection to the first port)
+	// Events gets what happens. Nobody waits for room in it: make it large enough. It may be closed once Create has
+	// failed, Wait has told the end, or Close has returned, of each sandbox that has it: nothing is sent after that.
+	Events chan<- Event
 }
 
 // A Mount shows a file or directory of the host inside. Both paths are absolute.
@@ -103,8 +106,7 @@ func (s *setting) finish(op string, check func(*C.sbx_error) C.int) error {
 	if s.bad != nil {
 		return s.bad
 	}
-	failure := newFailure()
-	if err := result(op, check(failure), failure); err != nil {
+	if err := calling(nil, op, check); err != nil {
 		return err
 	}
 	return result(op, s.code, nil)
@@ -162,24 +164,21 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	})
 	if c.Policy != nil {
 		policy, err := c.Policy.build(&s.texts)
+		defer C.sbx_policy_free(policy)
 		if err != nil {
 			return b, err
 		}
-		defer C.sbx_policy_free(policy)
 		s.set(C.sbx_config_set_policy(b, policy))
 	}
 
 	streams{c.Stdin, c.Stdout, c.Stderr, c.Pipes}.each(func(stream, mode C.int32_t) { s.set(C.sbx_config_set_stream(b, stream, mode)) })
-	interval := milliseconds(c.Probe.Interval)
-	if interval == 0 {
-		interval = 100
-	}
+	interval := cmp.Or(milliseconds(c.Probe.Interval), 100)
 	s.when(c.Probe.Command != nil, func() C.int {
 		return C.sbx_config_set_exec_probe(b, s.list(c.Probe.Command), C.size_t(len(c.Probe.Command)), interval)
 	})
 	s.when(c.Probe.Port != 0, func() C.int { return C.sbx_config_set_tcp_probe(b, C.uint32_t(c.Probe.Port), interval) })
 	s.set(C.sbx_config_set_queue(b, events.handle, C.uint64_t(cookie)))
-	return b, s.finish("config", func(failure *C.sbx_error) C.int { return C.sbx_config_check(b, failure) })
+	return b, s.finish("config", func(e *C.sbx_error) C.int { return C.sbx_config_check(b, e) })
 }
 
 // milliseconds rounds up: a short time is not none.
@@ -217,7 +216,8 @@ const (
 	DNSOff  DNS = C.SBX_DNS_OFF  // none
 )
 
-// build makes the library's policy. What is wrong with an entry the library keeps, and says where it is used.
+// build makes the library's policy, which the caller frees, whatever happens. What is wrong with an entry the library
+// keeps, and says where it is used; that a text was cut short it can't know.
 func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	var policy *C.sbx_policy
 	switch p.Mode {
@@ -246,5 +246,5 @@ func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	for _, cidr := range p.DenyCIDRs {
 		C.sbx_policy_deny_cidr(policy, texts.text(cidr.String()))
 	}
-	return policy, nil
+	return policy, texts.bad
 }

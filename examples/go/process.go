@@ -39,7 +39,6 @@ type Process struct {
 // Exec runs a program in the sandbox and waits until it was started. A context that ends before kills it;
 // afterwards it has no meaning for it.
 func (s *Sandbox) Exec(ctx context.Context, cmd *Cmd) (*Process, error) {
-	defer runtime.KeepAlive(s)
 	var handle *C.sbx_process
 	subject, err := begun(ctx, "program in "+s.ID(), func(it *subject) error {
 		c, err := cmd.build(it.cookie)
@@ -47,25 +46,19 @@ func (s *Sandbox) Exec(ctx context.Context, cmd *Cmd) (*Process, error) {
 		if err != nil {
 			return err
 		}
-		failure := newFailure()
-		if err := result("exec", C.sbx_exec_begin(s.handle, c, &handle, failure), failure); err != nil {
-			return err
-		}
 		it.look = func(end *C.sbx_exit, failure *C.sbx_error) C.int { return C.sbx_process_wait(handle, 0, end, failure) }
 		it.free = func() { C.sbx_process_free(handle) }
-		return nil
+		return calling(s, "exec", func(e *C.sbx_error) C.int { return C.sbx_exec_begin(s.handle, c, &handle, e) })
 	})
 	if err != nil {
 		return nil, err
 	}
 	p := &Process{handle: handle, subject: subject, sandbox: s}
 	p.cleanup = runtime.AddCleanup(p, freed, subject)
-	open := func(stream C.int32_t, failure *C.sbx_error) C.int {
-		return C.sbx_process_open_fd(handle, stream, failure)
-	}
+	open := func(stream C.int32_t, e *C.sbx_error) C.int { return C.sbx_process_open_fd(handle, stream, e) }
 	err = streams{cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Pipes}.connect(subject, &p.Streams, open)
 	if err == nil && cmd.Terminal != nil {
-		p.Terminal, err = opened(C.SBX_TERMINAL, open)
+		p.Terminal, err = opened("open terminal", func(e *C.sbx_error) C.int { return open(C.SBX_TERMINAL, e) })
 	}
 	if err == nil {
 		err = subject.begins(ctx)
@@ -98,7 +91,7 @@ func (c *Cmd) build(cookie uint64) (*C.sbx_exec_config, error) {
 		s.set(C.sbx_exec_config_set_stream(b, stream, mode))
 	})
 	s.set(C.sbx_exec_config_set_queue(b, events.handle, C.uint64_t(cookie)))
-	return b, s.finish("exec", func(failure *C.sbx_error) C.int { return C.sbx_exec_config_check(b, failure) })
+	return b, s.finish("exec", func(e *C.sbx_error) C.int { return C.sbx_exec_config_check(b, e) })
 }
 
 // Wait waits until the program has ended, and the command's writers have all its output.
@@ -109,30 +102,25 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 
 // Signal sends a signal to the program and what it has started.
 func (p *Process) Signal(signal syscall.Signal) error {
-	defer runtime.KeepAlive(p)
-	failure := newFailure()
-	return result("signal", C.sbx_process_signal(p.handle, C.int(signal), failure), failure)
+	return calling(p, "signal", func(e *C.sbx_error) C.int { return C.sbx_process_signal(p.handle, C.int(signal), e) })
 }
 
 // Resize gives the program's terminal another size.
 func (p *Process) Resize(size Size) error {
-	defer runtime.KeepAlive(p)
-	failure := newFailure()
-	return result("resize", C.sbx_process_resize(p.handle, C.uint32_t(size.Rows), C.uint32_t(size.Columns), failure), failure)
+	return calling(p, "resize", func(e *C.sbx_error) C.int {
+		return C.sbx_process_resize(p.handle, C.uint32_t(size.Rows), C.uint32_t(size.Columns), e)
+	})
 }
 
 // Close frees the process and closes its streams; it doesn't end the program.
 func (p *Process) Close() error {
 	p.cleanup.Stop()
 	p.Streams.close()
-	if !p.subject.close() {
-		return result("close", C.SBX_EHANDLE, nil)
-	}
-	return nil
+	return p.subject.close()
 }
 
 // freed is what the collector does when nobody has an object any more.
-func freed(s *subject) { s.close() }
+func freed(s *subject) { _ = s.close() }
 
 // A Pipe is one of a program's standard streams; add them up where several are meant.
 type Pipe int
@@ -194,7 +182,8 @@ func (w streams) connect(s *subject, to *Streams, open func(C.int32_t, *C.sbx_er
 			return
 		}
 		var file *os.File
-		if file, err = opened(stream, open); err != nil {
+		file, err = opened("open stream", func(e *C.sbx_error) C.int { return open(stream, e) })
+		if err != nil {
 			return
 		}
 		switch {
@@ -228,13 +217,4 @@ func (s *subject) copy(to io.Writer, from *os.File) {
 			_, _ = io.Copy(io.Discard, from)
 		}
 	}()
-}
-
-func opened(stream C.int32_t, open func(C.int32_t, *C.sbx_error) C.int) (*os.File, error) {
-	failure := newFailure()
-	fd := open(stream, failure)
-	if err := result("open stream", fd, failure); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "sbx stream"), nil
 }

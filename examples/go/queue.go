@@ -47,24 +47,20 @@ type queue struct {
 	subjects map[uint64]*subject
 }
 
-var events queue
+var events = queue{subjects: map[uint64]*subject{}}
 
 // begin makes the queue when it is first needed.
 var begin = sync.OnceValue(func() error {
-	failure := newFailure()
 	// So many events may wait; those that somebody waits for are never dropped.
-	if err := result("event queue", C.sbx_queue_new(4096, &events.handle, failure), failure); err != nil {
-		return err
+	err := calling(nil, "event queue", func(e *C.sbx_error) C.int { return C.sbx_queue_new(4096, &events.handle, e) })
+	if err == nil {
+		open := func(e *C.sbx_error) C.int { return C.sbx_queue_open_fd(events.handle, e) }
+		events.doorbell, err = opened("event queue", open)
 	}
-	fd := C.sbx_queue_open_fd(events.handle, failure)
-	if err := result("event queue", fd, failure); err != nil {
-		return err
+	if err == nil {
+		go events.run()
 	}
-	events.subjects = map[uint64]*subject{}
-	// It is non-blocking, so os.NewFile hands it to the poller: Read parks the goroutine, not a thread.
-	events.doorbell = os.NewFile(uintptr(fd), "sbx events")
-	go events.run()
-	return nil
+	return err
 })
 
 func (q *queue) run() {
@@ -76,33 +72,32 @@ func (q *queue) run() {
 		}
 		event := C.sbx_event{size: C.sizeof_sbx_event}
 		for C.sbx_queue_next(q.handle, &event, nil) == 1 {
-			q.tell(&event)
+			q.tell(uint64(event.cookie), Event{
+				Kind:     EventKind(event.kind),
+				Lost:     uint64(event.lost),
+				Code:     int(event.code),
+				Reason:   Reason(event.reason),
+				Rule:     int(event.rule),
+				Protocol: int(event.protocol),
+				Port:     int(event.port),
+				Count:    int(event.count),
+				Address:  C.GoString(&event.address[0]),
+				Detail:   C.GoString(&event.detail[0]),
+			})
 		}
 	}
 }
 
-func (q *queue) tell(event *C.sbx_event) {
+func (q *queue) tell(cookie uint64, event Event) {
 	q.mutex.Lock()
-	subject := q.subjects[uint64(event.cookie)]
-	if event.lost > 0 { // what somebody waits for may be among them
+	subject := q.subjects[cookie]
+	if event.Lost > 0 { // that a server answers may be among them; ends never are
 		for _, each := range q.subjects {
-			go each.settle()
+			go each.ask(false)
 		}
 	}
 	q.mutex.Unlock()
-	if subject == nil {
-		return
+	if subject != nil {
+		subject.happened(event)
 	}
-	subject.happened(Event{
-		Kind:     EventKind(event.kind),
-		Lost:     uint64(event.lost),
-		Code:     int(event.code),
-		Reason:   Reason(event.reason),
-		Rule:     int(event.rule),
-		Protocol: int(event.protocol),
-		Port:     int(event.port),
-		Count:    int(event.count),
-		Address:  C.GoString(&event.address[0]),
-		Detail:   C.GoString(&event.detail[0]),
-	})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"runtime"
 	"syscall"
 	"time"
@@ -17,9 +16,10 @@ import (
 // A Sandbox. Any goroutine may call any method at any time.
 type Sandbox struct {
 	Streams
-	handle  *C.sbx_sandbox
-	subject *subject
-	cleanup runtime.Cleanup
+	handle              *C.sbx_sandbox
+	subject             *subject
+	dialling, measuring chan struct{} // slots of blocking calls
+	cleanup             runtime.Cleanup
 }
 
 // Create creates a sandbox and waits until its program was started. A context that ends before ends the
@@ -32,8 +32,8 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 		if err != nil {
 			return err
 		}
-		failure := newFailure()
-		if err := result("create", C.sbx_create_begin(nil, c, &handle, failure), failure); err != nil {
+		create := func(e *C.sbx_error) C.int { return C.sbx_create_begin(nil, c, &handle, e) }
+		if err := calling(nil, "create", create); err != nil {
 			return err
 		}
 		s.name = C.GoString(C.sbx_sandbox_id(handle))
@@ -46,14 +46,12 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{handle: handle, subject: subject}
+	s := &Sandbox{handle: handle, subject: subject, dialling: make(chan struct{}, 4), measuring: make(chan struct{}, 4)}
 	s.cleanup = runtime.AddCleanup(s, freed, subject)
 	err = subject.begins(ctx)
 	if err == nil {
 		err = streams{config.Stdin, config.Stdout, config.Stderr, config.Pipes}.connect(subject, &s.Streams,
-			func(stream C.int32_t, failure *C.sbx_error) C.int {
-				return C.sbx_sandbox_open_fd(handle, stream, failure)
-			})
+			func(stream C.int32_t, e *C.sbx_error) C.int { return C.sbx_sandbox_open_fd(handle, stream, e) })
 	}
 	if err != nil {
 		s.Close()
@@ -69,7 +67,7 @@ func (s *Sandbox) ID() string { return s.subject.name }
 // port listed.
 func (s *Sandbox) WaitReady(ctx context.Context) error {
 	defer runtime.KeepAlive(s)
-	s.subject.settle() // which begins to ask
+	s.subject.ask(true)
 	if err := s.subject.await(ctx, s.subject.ready, "was not ready"); err != nil {
 		return err
 	}
@@ -90,37 +88,37 @@ func (s *Sandbox) Wait(ctx context.Context) (Exit, error) {
 // Terminate asks for the end, with code 137 and [Terminated]. It doesn't wait, and may be called at any time and
 // any number of times.
 func (s *Sandbox) Terminate() error {
-	failure := newFailure()
-	return s.result("terminate", C.sbx_terminate(s.handle, failure), failure)
+	return calling(s, "terminate", func(e *C.sbx_error) C.int { return C.sbx_terminate(s.handle, e) })
 }
 
 // Stop asks for a graceful end: the signal, and after the grace what is left is killed. It doesn't wait.
 func (s *Sandbox) Stop(signal syscall.Signal, grace time.Duration) error {
-	failure := newFailure()
-	return s.result("stop", C.sbx_stop(s.handle, C.int(signal), milliseconds(grace), failure), failure)
+	return calling(s, "stop", func(e *C.sbx_error) C.int {
+		return C.sbx_stop(s.handle, C.int(signal), milliseconds(grace), e)
+	})
 }
 
 // Signal sends a signal to the program.
 func (s *Sandbox) Signal(signal syscall.Signal) error {
-	failure := newFailure()
-	return s.result("signal", C.sbx_signal(s.handle, C.int(signal), failure), failure)
+	return calling(s, "signal", func(e *C.sbx_error) C.int { return C.sbx_signal(s.handle, C.int(signal), e) })
 }
 
 // SetPolicy puts another policy in the place of the one in force, and waits until that is done: what it denies has
 // been reset then. Where it fails the old one stays in force.
 func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
+	defer runtime.KeepAlive(s)
 	applied, err := begun(ctx, "policy of "+s.ID(), func(it *subject) error {
 		it.closed = s.subject.closed
-		it.look = func(*C.sbx_exit, *C.sbx_error) C.int { return C.SBX_ETIMEDOUT } // only the event tells
 		var texts texts
 		defer texts.free()
 		p, err := policy.build(&texts)
+		defer C.sbx_policy_free(p)
 		if err != nil {
 			return err
 		}
-		defer C.sbx_policy_free(p)
-		failure := newFailure()
-		return s.result("set policy", C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), failure), failure)
+		return calling(s, "set policy", func(e *C.sbx_error) C.int {
+			return C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), e)
+		})
 	})
 	if err != nil {
 		return err
@@ -129,45 +127,63 @@ func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 	return errors.Join(applied.await(ctx, applied.ended, "was not applied"), applied.why())
 }
 
-// dialling bounds the threads that connections take while they are made, however many goroutines dial.
-var dialling = make(chan struct{}, 4)
+// blockingCalls bounds the threads that such calls take, of all sandboxes.
+var blockingCalls = make(chan struct{}, 64)
+
+// blocking makes a call that has no form that doesn't block, on a goroutine of its own, and waits for it or for the
+// context; late undoes what comes after that. The slots are the sandbox's: one that doesn't answer leaves the others
+// theirs.
+func (s *Sandbox) blocking(ctx context.Context, slots chan struct{}, what string, call func() error, late func()) error {
+	if ctx.Err() != nil {
+		return s.subject.gaveUp(ctx, what)
+	}
+	done := make(chan error)
+	go func() {
+		defer runtime.KeepAlive(s)
+		for _, bound := range []chan struct{}{slots, blockingCalls} {
+			select {
+			case bound <- struct{}{}:
+				defer func() { <-bound }()
+			case <-ctx.Done():
+				return
+			}
+		}
+		err := call()
+		select {
+		case done <- err:
+		case <-ctx.Done():
+			if err == nil {
+				late()
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return s.subject.gaveUp(ctx, what)
+	}
+}
 
 // Dial connects to a port inside, without any port on the host; it need not be listed in the config. For an
 // [net/http.Transport]:
 //
 //	DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return sandbox.Dial(ctx, 8080) }
 func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
-	select {
-	case dialling <- struct{}{}:
-	case <-ctx.Done():
-		return nil, s.subject.gaveUp(ctx, "was not connected to")
+	var conn net.Conn
+	err := s.blocking(ctx, s.dialling, "was not connected to", func() error {
+		file, err := opened("dial", func(e *C.sbx_error) C.int { return C.sbx_connect(s.handle, C.uint32_t(port), e) })
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		conn, err = net.FileConn(file)
+		return err
+	}, func() { conn.Close() })
+	if err != nil {
+		return nil, err
 	}
-	conn, err := (net.Conn)(nil), error(nil)
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		if <-done; conn != nil {
-			conn.Close()
-		}
-	})
-	go func() {
-		defer close(done)
-		defer func() { <-dialling }()
-		failure := newFailure()
-		fd := C.sbx_connect(s.handle, C.uint32_t(port), failure)
-		if err = s.result("dial", fd, failure); err == nil {
-			file := os.NewFile(uintptr(fd), "sbx connection")
-			defer file.Close()
-			conn, err = net.FileConn(file)
-		}
-	}()
-	select {
-	case <-done:
-		if stop() {
-			return conn, err
-		}
-	case <-ctx.Done():
-	}
-	return nil, s.subject.gaveUp(ctx, "was not connected to")
+	return conn, nil
 }
 
 // Stats are what a sandbox uses and has done, as the C header's sbx_stats.
@@ -184,10 +200,17 @@ type Stats struct {
 }
 
 // Stats says what it uses and has done; of an ended one, what it had used in all.
-func (s *Sandbox) Stats() (stats Stats, err error) {
-	stats.size = uint32(unsafe.Sizeof(stats))
-	failure := newFailure()
-	return stats, s.result("stats", C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), failure), failure)
+func (s *Sandbox) Stats(ctx context.Context) (Stats, error) {
+	stats := Stats{size: uint32(unsafe.Sizeof(Stats{}))}
+	err := s.blocking(ctx, s.measuring, "did not say what it uses", func() error {
+		return calling(s, "stats", func(e *C.sbx_error) C.int {
+			return C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), e)
+		})
+	}, func() {})
+	if err != nil {
+		return Stats{}, err
+	}
+	return stats, nil
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are
@@ -195,15 +218,5 @@ func (s *Sandbox) Stats() (stats Stats, err error) {
 func (s *Sandbox) Close() error {
 	s.cleanup.Stop()
 	s.Streams.close()
-	if !s.subject.close() {
-		return s.result("close", C.SBX_EHANDLE, nil)
-	}
-	return nil
-}
-
-// result makes an error of what a call on the sandbox returned. It also keeps the sandbox from the collector
-// until the call is over.
-func (s *Sandbox) result(op string, code C.int, failure *C.sbx_error) error {
-	defer runtime.KeepAlive(s)
-	return result(op, code, failure)
+	return s.subject.close()
 }

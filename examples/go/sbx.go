@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -99,6 +100,24 @@ func failed(op string, code Code, format string, arguments ...any) error {
 }
 
 func newFailure() *C.sbx_error { return &C.sbx_error{size: C.sizeof_sbx_error} }
+
+// calling makes a call, and a Go error of what it returned. The collector leaves the owner alone until that.
+func calling(owner any, op string, call func(*C.sbx_error) C.int) error {
+	defer runtime.KeepAlive(owner)
+	failure := newFailure()
+	return result(op, call(failure), failure)
+}
+
+// opened makes a file of the descriptor that a call gives. It is non-blocking, so Go's poller watches it: a goroutine
+// that reads is parked, not its thread.
+func opened(op string, open func(*C.sbx_error) C.int) (*os.File, error) {
+	failure := newFailure()
+	fd := open(failure)
+	if err := result(op, fd, failure); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "sbx "+op), nil
+}
 
 // result makes a Go error of what a call returned, or nil if it succeeded.
 func result(op string, code C.int, failure *C.sbx_error) error {

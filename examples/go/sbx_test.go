@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -167,17 +169,26 @@ func TestErrorsAreTypedAndSayWhatToDo(t *testing.T) {
 	wants(t, err, ErrRefused, "")
 }
 
+func TestAClientForgetsIdleConnections(t *testing.T) {
+	transport := Tunnel{}.Client().Transport.(*http.Transport)
+	if transport.IdleConnTimeout != 30*time.Second {
+		t.Error(transport.IdleConnTimeout)
+	}
+}
+
 func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, EncryptedPorts: []uint16{80}})
 	must(t, sandbox.Close())
 	wants(t, sandbox.Close(), ErrHandle, "")
 	wants(t, sandbox.Terminate(), fs.ErrClosed, "")
 	wants(t, sandbox.Signal(syscall.SIGTERM), ErrHandle, "")
-	_, err := sandbox.Stats()
+	_, err := sandbox.Stats(patience(t))
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Tunnels()
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Dial(patience(t), 80)
+	wants(t, err, ErrHandle, "")
+	_, err = sandbox.Exec(patience(t), &Cmd{Command: []string{"true"}})
 	wants(t, err, ErrHandle, "")
 	_, err = sandbox.Wait(patience(t))
 	wants(t, err, ErrClosed, "closed")
@@ -212,9 +223,55 @@ func TestEveryWaitEndsWithItsContext(t *testing.T) {
 	wants(t, err, context.DeadlineExceeded, sandbox.ID())
 	wants(t, sandbox.WaitReady(ctx), context.DeadlineExceeded, "ready")
 	_, err = sandbox.Dial(ctx, 80)
-	wants(t, err, context.DeadlineExceeded, "")
+	wants(t, err, context.DeadlineExceeded, sandbox.ID())
+	_, err = sandbox.Stats(ctx)
+	wants(t, err, context.DeadlineExceeded, sandbox.ID())
 	_, err = Create(ctx, script("true"))
 	wants(t, err, context.DeadlineExceeded, "")
+}
+
+func TestASandboxThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
+	ctx := patience(t)
+	mute := create(t, &Config{})
+	listening := []string{"python3", "-m", "http.server", "80"}
+	other := create(t, &Config{Command: listening, UnencryptedPorts: []uint16{80}})
+	must(t, other.WaitReady(ctx))
+	// As many calls as are made at once, none of which ends.
+	short, cancel := context.WithCancel(ctx)
+	end := make(chan struct{})
+	var made, late, gaveUp sync.WaitGroup
+	wait := func(call func() error) {
+		gaveUp.Add(1)
+		go func() {
+			defer gaveUp.Done()
+			if err := call(); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}()
+	}
+	for _, slots := range []chan struct{}{mute.dialling, mute.measuring} {
+		for range cap(slots) {
+			made.Add(1)
+			late.Add(1)
+			hang := func() error { made.Done(); <-end; return nil }
+			wait(func() error { return mute.blocking(short, slots, "did not answer", hang, late.Done) })
+		}
+	}
+	made.Wait()
+	conn, err := other.Dial(ctx, 80)
+	must(t, err)
+	must(t, conn.Close())
+	_, err = other.Stats(ctx)
+	must(t, err)
+	// Who waits for one of them or for its slot can give up; what comes then is undone, and leaves its slot.
+	wait(func() error { _, err := mute.Dial(short, 80); return err })
+	wait(func() error { _, err := mute.Stats(short); return err })
+	cancel()
+	gaveUp.Wait()
+	close(end)
+	late.Wait()
+	_, err = mute.Dial(ctx, 80)
+	wants(t, err, ErrRefused, "")
 }
 
 func TestACreationThatIsGivenUpLeavesNothing(t *testing.T) {
@@ -253,6 +310,91 @@ func TestEventsComeToTheChannel(t *testing.T) {
 	}
 }
 
+func TestTheChannelOfEventsMayBeClosedAfterTheEnd(t *testing.T) {
+	told := make(chan Event, 16)
+	config := script("read line")
+	config.Events, config.Pipes = told, PipeStdin
+	sandbox := create(t, config)
+	subject, sent := sandbox.subject, 0
+	subject.mutex.Lock()
+	subject.look = after(subject.look, func() { sent = len(told) })
+	subject.mutex.Unlock()
+	must(t, sandbox.Stdin.Close())
+	ended(t, sandbox)
+	close(told)
+	if sent != 2 {
+		t.Errorf("%d events had been sent when its end was told", sent)
+	}
+	subject.happened(Event{Kind: EventDenied})
+
+	told = make(chan Event, 16)
+	config = &Config{Events: told}
+	sandbox = create(t, config)
+	must(t, sandbox.Close())
+	close(told)
+	sandbox.subject.happened(Event{Kind: EventDenied}) // one that the queue's goroutine had in its hands
+}
+
+// after is a function that does something else first.
+func after[A, B, C any](function func(A, B) C, first func()) func(A, B) C {
+	return func(a A, b B) C {
+		first()
+		return function(a, b)
+	}
+}
+
+func TestALossOfEventsIsMadeGood(t *testing.T) {
+	ctx := patience(t)
+	var unborn *subject
+	_, err := begun(ctx, "nothing", func(s *subject) error {
+		unborn = s
+		events.tell(0, Event{Lost: 1})
+		return ErrState
+	})
+	wants(t, err, ErrState, "")
+	unborn.ask(false) // as that event lets it
+
+	up := Probe{Command: []string{"test", "-e", "/tmp/up"}, Interval: 20 * time.Millisecond}
+	sandbox := create(t, &Config{Probe: up})
+	subject := sandbox.subject
+	subject.forget() // its events are lost
+	ready := make(chan error)
+	go func() { ready <- sandbox.WaitReady(ctx) }()
+	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"touch", "/tmp/up"}})
+	must(t, err)
+	eventually(t, "it is not ready", subject.probe)
+	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"true"}}) // which is told after that
+	must(t, err)
+	events.mutex.Lock()
+	events.subjects[subject.cookie] = subject
+	events.mutex.Unlock()
+	events.tell(0, Event{Lost: 1})
+	must(t, <-ready)
+}
+
+func TestHowItEndedStaysAsItIs(t *testing.T) {
+	ctx := patience(t)
+	sandbox := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
+	exit := ended(t, sandbox)
+	var asking sync.WaitGroup
+	for range 20 {
+		asking.Add(2)
+		go func() {
+			defer asking.Done()
+			if again, err := sandbox.Wait(ctx); err != nil || again != exit {
+				t.Error(again, err)
+			}
+		}()
+		go func() {
+			defer asking.Done()
+			if err := sandbox.WaitReady(ctx); !errors.Is(err, ErrState) {
+				t.Error(err)
+			}
+		}()
+	}
+	asking.Wait()
+}
+
 func TestReadinessIsSeen(t *testing.T) {
 	sandbox := create(t, &Config{
 		Command: []string{"sh", "-c", "sleep 0.3; touch /tmp/up; sleep 100"},
@@ -272,6 +414,10 @@ func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
 	wants(t, sandbox.SetPolicy(ctx, bad), ErrInvalid, "198.51.100.7/8")
 	_, err := Create(ctx, &Config{Policy: bad})
 	wants(t, err, ErrInvalid, "198.51.100.7/8")
+	cut := &Policy{Mode: Allowlist, AllowDomains: []string{"example.com\x00.example.org"}}
+	wants(t, sandbox.SetPolicy(ctx, cut), ErrInvalid, "zero byte")
+	_, err = Create(ctx, &Config{Policy: cut})
+	wants(t, err, ErrInvalid, "zero byte")
 	must(t, sandbox.SetPolicy(ctx, &Policy{
 		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, AllowDomains: []string{"*.example.com"},
 	}))
@@ -365,7 +511,7 @@ func TestLimitsAndStatistics(t *testing.T) {
 		Command: []string{"sleep", "100"}, MaxProcesses: 50, MaxOpenFiles: 64, Disk: 1 << 20, IdleTimeout: time.Hour,
 		UnencryptedPorts: []uint16{80},
 	})
-	stats, err := sandbox.Stats()
+	stats, err := sandbox.Stats(patience(t))
 	must(t, err)
 	if stats.UptimeMillis < 0 || stats.TunnelConnectionsTotal != 0 || stats.UptimeMillis > 60_000 {
 		t.Errorf("%+v", stats)

@@ -39,7 +39,7 @@ type Exit struct {
 type subject struct {
 	name   string // for errors
 	cookie uint64
-	look   func(*C.sbx_exit, *C.sbx_error) C.int // how it ended, without waiting
+	look   func(*C.sbx_exit, *C.sbx_error) C.int // how it has ended
 	probe  func() bool                           // whether the server inside answers; a sandbox's only
 	free   func()
 	told   chan<- Event
@@ -47,10 +47,10 @@ type subject struct {
 	started, ready, ended, closed moment         // when it ends it is also started and as ready as it ever will be
 	copied                        sync.WaitGroup // what is copied from it
 
-	mutex    sync.Mutex // held until the handle is there, and for what follows
-	answered bool
-	failure  error // why it didn't start, or why its end can't be known
-	exit     Exit
+	mutex           sync.Mutex // held until the handle is there, and for what follows
+	asked, answered bool       // whether the server inside is waited for, and answers
+	failure         error      // why it didn't start, or why its end can't be known; with exit, as it was when it ended
+	exit            Exit
 }
 
 // beginning bounds the threads that are in the library at once, however many goroutines begin something.
@@ -84,23 +84,12 @@ func (s *subject) forget() {
 	delete(events.subjects, s.cookie)
 }
 
-// happened is told by the queue.
+// happened is told by the queue. The host may close the channel once it knows of the end: nothing is sent after that.
 func (s *subject) happened(event Event) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	switch event.Kind {
-	case EventStarted, C.SBX_EVENT_PROCESS_STARTED:
-		s.started.comes()
-	case EventReady:
-		s.answered = true
-		s.ready.comes()
-	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED, C.SBX_EVENT_FILE_DONE:
-		s.settleLocked()
-	case C.SBX_EVENT_POLICY_APPLIED:
-		if event.Code != 0 {
-			s.failure = failed("set policy", Code(event.Code), "%s", event.Detail)
-		}
-		s.ended.comes()
+	if s.closed.Err() != nil || s.ended.Err() != nil {
+		return
 	}
 	if s.told != nil {
 		event.Sandbox = s.name
@@ -109,28 +98,37 @@ func (s *subject) happened(event Event) {
 		default:
 		}
 	}
+	switch event.Kind {
+	case EventStarted, C.SBX_EVENT_PROCESS_STARTED:
+		s.started.comes()
+	case EventReady:
+		s.answered = true
+		s.ready.comes()
+	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED:
+		s.settleLocked()
+	case C.SBX_EVENT_POLICY_APPLIED:
+		if event.Code != 0 {
+			s.failure = failed("set policy", Code(event.Code), "%s", event.Detail)
+		}
+		s.ended.comes()
+	}
 }
 
-func (s *subject) settle() {
+// ask looks whether the server inside answers, if somebody waits for that; the library asks it from then on.
+func (s *subject) ask(waits bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.settleLocked()
+	s.asked = s.asked || waits
+	if s.asked && s.probe() {
+		s.answered = true
+		s.ready.comes()
+	}
 }
 
-// settleLocked looks whether it has ended or, a sandbox, is ready.
+// settleLocked looks how it has ended. Who waits reads that without the lock.
 func (s *subject) settleLocked() {
-	if s.closed.Err() != nil {
-		return
-	}
 	end, failure := C.sbx_exit{size: C.sizeof_sbx_exit}, newFailure()
 	code := s.look(&end, failure)
-	if code == C.SBX_ETIMEDOUT {
-		if s.probe != nil && s.probe() {
-			s.answered = true
-			s.ready.comes()
-		}
-		return
-	}
 	op := "wait"
 	if s.started.Err() == nil {
 		op = "start"
@@ -189,17 +187,17 @@ func (s *subject) why() error {
 	return s.failure
 }
 
-// close frees it and says whether it was the first to do so.
-func (s *subject) close() bool {
+// close frees it, unless that was done before.
+func (s *subject) close() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.closed.Err() != nil {
-		return false
+		return result("close", C.SBX_EHANDLE, nil)
 	}
 	s.closed.comes()
 	s.forget()
 	s.free()
-	return true
+	return nil
 }
 
 // A moment comes once, for all who wait.

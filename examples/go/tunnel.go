@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // A Tunnel is where a port of a sandbox is reached. It is plain data and outlives its sandbox.
@@ -35,11 +36,11 @@ func (t Tunnel) TLSConfig() *tls.Config {
 }
 
 // Client is an HTTP client with that TLSConfig. It follows the server's redirects only within the tunnel, since
-// what answers is untrusted.
+// what answers is untrusted. Keep it for further requests: each has connections of its own, which are closed when
+// they have been idle for 30 s.
 func (t Tunnel) Client() *http.Client {
-	transport := &http.Transport{TLSClientConfig: t.TLSConfig(), ForceAttemptHTTP2: true}
 	return &http.Client{
-		Transport: transport,
+		Transport: &http.Transport{TLSClientConfig: t.TLSConfig(), ForceAttemptHTTP2: true, IdleConnTimeout: 30 * time.Second},
 		CheckRedirect: func(request *http.Request, via []*http.Request) error {
 			if request.URL.Host != t.Addr() || len(via) > 9 {
 				return http.ErrUseLastResponse
@@ -53,9 +54,9 @@ func (t Tunnel) Client() *http.Client {
 // answers already: see [Sandbox.WaitReady].
 func (s *Sandbox) Tunnels() (map[uint16]Tunnel, error) {
 	var all *C.sbx_tunnel_map
-	failure := newFailure()
 	// The listeners exist since the sandbox was created, so this only looks.
-	if err := s.result("tunnels", C.sbx_tunnels(s.handle, 0, &all, failure), failure); err != nil {
+	look := func(e *C.sbx_error) C.int { return C.sbx_tunnels(s.handle, 0, &all, e) }
+	if err := calling(s, "tunnels", look); err != nil {
 		return nil, err
 	}
 	defer C.sbx_tunnel_map_free(all)

@@ -73,13 +73,12 @@ export function make(struct) {
   return memory;
 }
 
+const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE" };
+
 /** A field of a struct. Numbers fit a double: they are counts, times and our own cookies. */
 export function read(struct, memory, name) {
   const { kind, offset, bytes } = LAYOUTS[struct].fields[name];
-  if (kind === "u") return memory.readUInt32LE(offset);
-  if (kind === "i") return memory.readInt32LE(offset);
-  if (kind === "q") return Number(memory.readBigInt64LE(offset));
-  if (kind === "Q") return Number(memory.readBigUInt64LE(offset));
+  if (kind in READERS) return Number(memory[READERS[kind]](offset));
   const text = memory.subarray(offset, offset + bytes);
   return text.toString("utf8", 0, text.indexOf(0));
 }

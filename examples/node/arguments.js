@@ -18,6 +18,9 @@ export function whole(value, what, least, most) {
 export const port = (value, what) => whole(value, what, 1, 65535);
 export const milliseconds = (value, what) => whole(value, what, 1, 2 ** 53 - 1);
 
+/** How long something is waited for; Infinity for as long as it takes. */
+export const patience = (value) => (value === Infinity ? value : whole(value, "timeoutMs", 0, 2 ** 53 - 1));
+
 /** The number of a signal. */
 export const signalNumber = (signal) =>
   whole(typeof signal === "string" ? constants.signals[signal] : signal, `signal ${signal}`, 1, 64);

@@ -29,7 +29,7 @@ const overOperation = (Base, directions) =>
 
     /** Its operation's end, which knows more than the socket; the process lives until then. */
     _end() {
-      return hub().during(this._operation.done.promise);
+      return hub().during(this._operation.done.promise, this);
     }
 
     _destroy(error, callback) {

@@ -13,7 +13,7 @@ const AT_ONCE = 64; // events, before others have their turn
 class Hub {
   #listeners = new Map();
   #cookies = 0;
-  #holds = 0;
+  #held = new Map();
   #event = make("event");
 
   constructor() {
@@ -50,22 +50,28 @@ class Hub {
       const reason = kind === "exited" || kind === "processExited" ? REASONS[why] : why;
       const listener = this.#listeners.get(cookie);
       if (listener?.happened({ kind, time, reason, ...more })) this.forget(listener);
+      // What says that there is something to see may be among the lost; ends never are.
+      if (more.lost > 0) this.#listeners.forEach((waiting) => waiting.lookAgain?.());
     }
     setImmediate(() => this.drain());
   }
 
-  hold() {
-    if (this.#holds++ === 0) this.bell.ref();
+  /** Until that is released, the process lives, and `owner` is not garbage: what it has would end with it. */
+  hold(reason, owner) {
+    this.#held.set(reason, owner);
+    this.bell.ref();
   }
 
-  release() {
-    if (--this.#holds === 0) this.bell.unref();
+  release(reason) {
+    this.#held.delete(reason);
+    if (this.#held.size === 0) this.bell.unref();
   }
 
-  /** Waits for that, and keeps the process alive meanwhile. */
-  during(promise) {
-    this.hold();
-    return Promise.resolve(promise).finally(() => this.release());
+  /** Waits for that, and holds its owner meanwhile. */
+  during(promise, owner) {
+    const reason = {};
+    this.hold(reason, owner);
+    return Promise.resolve(promise).finally(() => this.release(reason));
   }
 }
 

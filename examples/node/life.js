@@ -1,6 +1,6 @@
 // What is known of a sandbox, or of a program executed in one, from its events. It doesn't keep the object alive.
 
-import { ESTATE, SbxError } from "./errors.js";
+import { ESTATE, ETIMEDOUT, SbxError } from "./errors.js";
 import { hub } from "./hub.js";
 import { call, native, open } from "./native.js";
 import { deferred } from "./waiting.js";
@@ -14,6 +14,7 @@ export class Life {
   handle = 0;
   what = "";
   listeners = new Set();
+  #asked = false;
 
   /** `kind` is what the library's functions begin with: sandbox or process. */
   constructor(kind) {
@@ -31,6 +32,7 @@ export class Life {
 
   #end({ code, reason }) {
     this.over = true;
+    hub().release(this);
     let error = new SbxError(`${this.what} has ended`, ESTATE);
     try {
       if (code < 0) call(`${this.kind}_failure`, this.handle);
@@ -40,6 +42,21 @@ export class Life {
       error = failure;
     }
     for (const waited of [this.started, this.ready, this.exited]) waited.reject(error);
+  }
+
+  /** Looks whether the server inside answers, and begins to ask. */
+  async look() {
+    this.#asked = true;
+    try {
+      call("wait_ready", this.handle, 0);
+      this.ready.resolve();
+    } catch (error) {
+      if (error.errno !== ETIMEDOUT) throw error;
+    }
+  }
+
+  lookAgain() {
+    if (this.#asked) this.look().catch(() => {}); // that it has ended is told by itself
   }
 
   /** Begins what a config asks for; its events come here. */

@@ -14,6 +14,8 @@ const ABI_VERSION = 0x000100;
 // nothing of ours to look into.
 const TYPES = { h: "uint64", i: "int", u: "uint32", q: "int64", Q: "uint64", z: "size_t", s: "string", v: "void" };
 
+const FFI_NAPI = "@2060.io/ffi-napi";
+
 // Each back end opens a library and gives a function for a name, and the address of a buffer.
 const BACK_ENDS = {
   koffi(path) {
@@ -23,11 +25,10 @@ const BACK_ENDS = {
     return {
       bind: (name, result, parameters) => library.func(name, types[result], parameters.map((kind) => types[kind])),
       address: (buffer) => koffi.address(buffer),
-      elsewhere: true,
     };
   },
-  "@2060.io/ffi-napi"(path) {
-    const ffi = require("@2060.io/ffi-napi");
+  [FFI_NAPI](path) {
+    const ffi = require(FFI_NAPI);
     const ref = require("@2060.io/ref-napi");
     const library = ffi.DynamicLibrary(path, ffi.DynamicLibrary.FLAGS.RTLD_NOW);
     const types = { ...TYPES, "&": "pointer", e: "pointer" };
@@ -35,8 +36,6 @@ const BACK_ENDS = {
       bind: (name, result, parameters) =>
         ffi.ForeignFunction(library.get(name), types[result], parameters.map((kind) => types[kind])),
       address: (buffer) => BigInt(ref.address(buffer)),
-      // A call that is under way when its worker is stopped aborts the whole process: "Napi::Error".
-      elsewhere: isMainThread,
     };
   },
 };
@@ -44,15 +43,22 @@ const BACK_ENDS = {
 /** The first back end that is installed, or the one that SBX_FFI names. */
 function backEnd() {
   const names = process.env.SBX_FFI ? [process.env.SBX_FFI] : Object.keys(BACK_ENDS);
-  for (const name of names) {
+  const isInstalled = (name) => {
     try {
-      require.resolve(name);
-      return name;
+      return require.resolve(name);
     } catch {
-      // the next one
+      return false;
     }
+  };
+  const name = names.find(isInstalled);
+  if (!name) throw new Error(`no FFI package: npm install koffi (or ${FFI_NAPI}). Looked for ${names.join(", ")}`);
+  // In a worker that is being stopped, N-API refuses what may run JavaScript, and ffi-napi throws a C++ exception that
+  // nobody catches. It does so in its own callbacks, also while it is loaded: nothing here could prevent it.
+  if (name === FFI_NAPI && !isMainThread) {
+    const reason = `${FFI_NAPI} would abort the whole process if this worker thread were stopped`;
+    throw new Error(`${reason}. Workers need koffi: npm install koffi, and leave SBX_FFI unset`);
   }
-  throw new Error(`no FFI package: npm install koffi (or @2060.io/ffi-napi). Looked for ${names.join(", ")}`);
+  return name;
 }
 
 /**
@@ -125,9 +131,8 @@ export function call(name, ...parameters) {
   return result;
 }
 
-/** The same on a thread of libuv's pool, where the back end can. Whatever is passed must last until then. */
+/** The same on a thread of libuv's pool. Whatever is passed must last until then. */
 export async function callElsewhere(name, ...parameters) {
-  if (!library.elsewhere) return call(name, ...parameters);
   const error = make("error");
   return new Promise((resolve, reject) => {
     native[name].async(...parameters, error, (failed, result) => {

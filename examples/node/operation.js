@@ -23,8 +23,7 @@ export class Operation {
 
   /** Whether that was the last event. */
   happened({ kind }) {
-    this.told.resolve();
-    this.told = deferred();
+    this.lookAgain();
     if (kind !== "fileDone") return false;
     const places = [Buffer.alloc(8), Buffer.alloc(8), Buffer.alloc(8)];
     try {
@@ -35,6 +34,12 @@ export class Operation {
       this.done.reject(error);
     }
     return true;
+  }
+
+  /** Wakes who waits for a change. */
+  lookAgain() {
+    this.told.resolve();
+    this.told = deferred();
   }
 
   /** Calls one of its functions. */

@@ -11,13 +11,18 @@ const TERMINAL = 3;
 /** What nobody refers to any more is freed, and a sandbox ended by that. */
 export const lost = new FinalizationRegistry((life) => life.free());
 
+/** Whose a stream is, which isn't garbage while that is open. */
+const owners = new WeakMap();
+
 /** What a sandbox's own program and executed ones have in common. */
 export class Program {
   #streams = {};
 
-  constructor(life, options, key) {
+  /** `sandbox` is the one that a process runs in, which ends if it is garbage. */
+  constructor(life, options, key, sandbox) {
     if (key !== lost) throw new TypeError("a sandbox is made by Sandbox.create(), a process by exec()");
-    Object.defineProperties(this, { _life: { value: life }, _options: { value: options } });
+    const hidden = { _life: life, _options: options, _sandbox: sandbox };
+    for (const [name, value] of Object.entries(hidden)) Object.defineProperty(this, name, { value });
     lost.register(this, life, this);
   }
 
@@ -43,20 +48,29 @@ export class Program {
 
   /** Opened when it is asked for: what is idle has nothing on the event loop. */
   _stream(number) {
-    return (this.#streams[number] ??= new Socket({
+    return (this.#streams[number] ??= this.#open(number));
+  }
+
+  #open(number) {
+    const socket = new Socket({
       fd: call(`${this._life.kind}_open_fd`, this._life.handle, number),
       readable: number > 0,
       writable: number === 0 || number === TERMINAL,
-    }));
+    });
+    owners.set(socket, this);
+    socket.once("close", () => owners.delete(socket));
+    // Nobody reads from it, so it wouldn't see the end, and Node keeps what is open.
+    if (number === 0) this._life.exited.promise.catch(() => {}).then(() => socket.destroy());
+    return socket;
   }
 
-  async wait({ timeoutMs } = {}) {
-    return hub().during(within(this._life.exited.promise, timeoutMs, `${this._life.what} did not end`));
+  async wait({ timeoutMs = Infinity } = {}) {
+    return hub().during(within(this._life.exited.promise, timeoutMs, `${this._life.what} did not end`), this);
   }
 
   /** Waits until it was started, or gives it up. */
   async _start(signal) {
-    await hub().during(unlessAborted(this._life.started.promise, signal)).catch((error) => {
+    await hub().during(unlessAborted(this._life.started.promise, signal), this).catch((error) => {
       if (this._life.kind === "process") this.kill("SIGKILL"); // a sandbox is ended by being freed
       this._free();
       throw error;

@@ -1,9 +1,9 @@
 // Sandboxes.
 
 import { make } from "./abi.js";
-import { milliseconds, onlyKnown, port, signalNumber, whole } from "./arguments.js";
+import { onlyKnown, patience, port, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
-import { ETIMEDOUT, SbxError } from "./errors.js";
+import { SbxError } from "./errors.js";
 import { Files } from "./files.js";
 import { hub } from "./hub.js";
 import { Life } from "./life.js";
@@ -15,7 +15,6 @@ import { deferred, within } from "./waiting.js";
 
 export class Sandbox extends Program {
   #tunnels;
-  #held = false;
 
   constructor(life, options, key) {
     super(life, options, key);
@@ -48,7 +47,7 @@ export class Sandbox extends Program {
       life.what = `${command[0]} in sandbox ${this.id}`;
       life.begin("exec_begin", this._life.handle, config, set);
     });
-    return new Process(life, options, lost)._start(signal);
+    return new Process(life, options, lost, this)._start(signal);
   }
 
   async setPolicy(options) {
@@ -61,20 +60,20 @@ export class Sandbox extends Program {
     hub().begin({ happened }, (cookie) =>
       makePolicy(options, (policy) => call("set_policy_begin", this._life.handle, policy, cookie)),
     );
-    return hub().during(applied.promise);
+    return hub().during(applied.promise, this);
   }
 
   async policy() {
     const copy = Buffer.alloc(8);
     const generation = Buffer.alloc(8);
-    await hub().during(callElsewhere("sandbox_policy", this._life.handle, copy, generation));
+    await hub().during(callElsewhere("sandbox_policy", this._life.handle, copy, generation), this);
     const read = freeing("policy", Number(copy.readBigUInt64LE()), readPolicy);
     return { generation: Number(generation.readBigUInt64LE()), ...read };
   }
 
   async stats() {
     const stats = make("stats");
-    await hub().during(callElsewhere("sandbox_stats", this._life.handle, stats));
+    await hub().during(callElsewhere("sandbox_stats", this._life.handle, stats), this);
     return readStats(stats);
   }
 
@@ -83,13 +82,9 @@ export class Sandbox extends Program {
   }
 
   async waitUntilReady({ timeoutMs = 300_000 } = {}) {
-    milliseconds(timeoutMs, "timeoutMs");
-    try {
-      call("wait_ready", this._life.handle, 0); // looks, and begins to ask
-    } catch (error) {
-      if (error.errno !== ETIMEDOUT) throw error;
-      await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`));
-    }
+    patience(timeoutMs);
+    await this._life.look();
+    await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`), this);
   }
 
   async terminate() {
@@ -106,24 +101,20 @@ export class Sandbox extends Program {
     call("signal", this._life.handle, signalNumber(signal));
   }
 
-  /** The events from now on, to the last. */
-  events() {
+  /** The events from the moment when the first is asked for, to the last. */
+  async *events() {
     const waiting = [];
     let told = deferred();
     const listener = (event) => told.resolve(waiting.push(event));
     this._life.listeners.add(listener);
-    const next = async () => {
-      await hub().during(told.promise);
-      told = deferred();
-    };
-    return this.#iterate(waiting, next, listener);
-  }
-
-  async *#iterate(waiting, next, listener) {
     try {
       while (waiting.length > 0 || !this._life.over) {
-        if (waiting.length > 0) yield waiting.shift();
-        else await next();
+        if (waiting.length > 0) {
+          yield waiting.shift();
+        } else {
+          await hub().during(told.promise, this);
+          told = deferred();
+        }
       }
     } finally {
       this._life.listeners.delete(listener);
@@ -132,19 +123,12 @@ export class Sandbox extends Program {
 
   /** Keeps the process alive until the sandbox has ended. */
   ref() {
-    if (!this.#held && !this._life.over) {
-      this.#held = true;
-      hub().hold();
-      this._life.exited.promise.catch(() => {}).then(() => this.unref());
-    }
+    if (!this._life.over) hub().hold(this._life, this);
     return this;
   }
 
   unref() {
-    if (this.#held) {
-      this.#held = false;
-      hub().release();
-    }
+    hub().release(this._life);
     return this;
   }
 

@@ -1,4 +1,5 @@
-// gVisor sandboxes inside your own process.
+// gVisor sandboxes inside your own process. In worker threads it takes koffi: importing it there throws where SBX_FFI
+// names ffi-napi, or nothing else is installed.
 
 import type { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
@@ -290,19 +291,19 @@ declare abstract class Program {
   readonly exitCode: number | null;
   readonly exitReason: ExitReason | null;
 
-  /** The streams that were asked for as "pipe"; else null. Reading one keeps the process alive. */
+  /** The streams that were asked for as "pipe"; else null. Reading one keeps the process alive, and open ones this. */
   readonly stdin: Socket | null;
   readonly stdout: Socket | null;
   readonly stderr: Socket | null;
 
-  /** Resolves once it has ended, and of a sandbox nothing is left. */
+  /** Resolves once it has ended, and of a sandbox nothing is left. As long as it takes if nothing is said. */
   wait(options?: { timeoutMs?: number }): Promise<Exit>;
 
   /** Sends the program a signal, an executed one's group: SIGTERM if nothing is said. */
   kill(signal?: NodeJS.Signals | number): void;
 }
 
-/** A program executed in a sandbox. It runs on if nobody refers to this. */
+/** A program executed in a sandbox, which isn't garbage as long as this isn't. It runs on if nobody refers to this. */
 export class Process extends Program {
   private constructor();
 
@@ -340,7 +341,7 @@ export class Sandbox extends Program implements AsyncDisposable {
   /** What it uses and has done; of an ended one, what it had in all. */
   stats(): Promise<Stats>;
 
-  /** Resolves once the server inside answers. 300 000 ms if nothing is said. */
+  /** Resolves once the server inside answers. 300 000 ms if nothing is said, Infinity for as long as it takes. */
   waitUntilReady(options?: { timeoutMs?: number }): Promise<void>;
 
   /** Ends the sandbox at once; resolves once nothing of it is left. */
@@ -349,7 +350,7 @@ export class Sandbox extends Program implements AsyncDisposable {
   /** Ends it gently: SIGTERM if nothing is said; what is left after the time (10 000 ms) is killed. */
   stop(options?: { signal?: NodeJS.Signals | number; graceMs?: number }): Promise<Exit>;
 
-  /** The events from now on; ends after the last. */
+  /** The events from the moment when the first is asked for; ends after the last. */
   events(): AsyncIterableIterator<SandboxEvent>;
 
   /** Keeps the process alive until the sandbox has ended. Without it, a sandbox that nobody waits for doesn't. */

@@ -1,6 +1,9 @@
 // Promises that are settled from elsewhere, and what else can end the wait for one.
 
+import { patience } from "./arguments.js";
 import { ETIMEDOUT, SbxError } from "./errors.js";
+
+const LONGEST_TIMER = 2 ** 31 - 1; // one of more milliseconds fires at once
 
 /** A promise to be settled from elsewhere. That nobody waits for it is no error. */
 export function deferred() {
@@ -12,10 +15,15 @@ export function deferred() {
 
 /** The same promise, or an error after that time. */
 export async function within(promise, timeoutMs, what) {
-  if (timeoutMs === undefined) return promise;
+  if (patience(timeoutMs) === Infinity) return promise;
   const late = deferred();
   const error = new SbxError(`${what} within ${timeoutMs} ms`, ETIMEDOUT);
-  const timer = setTimeout(() => late.reject(error), timeoutMs);
+  let timer;
+  const wait = (left) => {
+    if (left <= LONGEST_TIMER) timer = setTimeout(() => late.reject(error), left);
+    else timer = setTimeout(() => wait(left - LONGEST_TIMER), LONGEST_TIMER);
+  };
+  wait(timeoutMs);
   return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
 }
 

@@ -57,17 +57,24 @@ int every_child_reaped() {
     return sandbox.wait().code;
 }
 
+// Whether it throws that, as all does in a forked child.
+template <class Call> bool throws_forked(Call call) {
+    try {
+        call();
+        return false;
+    } catch (const sbx::error &problem) {
+        return problem.code() == sbx::code::forked;
+    }
+}
+
 int forked() {
     auto *sandbox = new sbx::sandbox(script("sleep 0.5; exit 7"));
     const pid_t child = ::fork();
     if (child == 0) {
-        try {
-            sandbox->terminate();
-            ::_exit(1);
-        } catch (const sbx::error &problem) {
-            delete sandbox; // the child's copy: it must not end the parent's
-            ::_exit(problem.code() == sbx::code::forked ? 0 : 2);
-        }
+        const bool refused = throws_forked([&] { sandbox->terminate(); }) && throws_forked([] { sbx::config(); }) &&
+                             throws_forked([] { sbx::command({"true"}); }) && throws_forked([] { sbx::policy::open(); });
+        delete sandbox; // the child's copy: it must not end the parent's
+        ::_exit(refused ? 0 : 1);
     }
     int status = 0;
     ::waitpid(child, &status, 0);

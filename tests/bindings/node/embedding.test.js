@@ -48,6 +48,8 @@ test("sudden ends", async () => {
   assert.deepEqual([done.code, done.signal], [7, null], done.stderr);
 });
 
+const overFfiNapi = process.env.SBX_FFI === "@2060.io/ffi-napi"; // which is not for workers
+const testWorkers = overFfiNapi ? () => {} : test;
 const WORKERS = `
   import { Worker } from "node:worker_threads";
   const start = (options) => new Worker(new URL(${JSON.stringify(new URL("worker.js", import.meta.url))}), { execArgv: [], ...options });
@@ -55,7 +57,7 @@ const WORKERS = `
   const exit = (worker) => new Promise((resolve) => worker.on("exit", resolve));
 `;
 
-test("workers have their own", async () => {
+testWorkers("workers have their own", async () => {
   const done = await program(`${WORKERS}
     const sandbox = await Sandbox.create(["sleep", "1000"]);
     const run = async (worker) => Promise.all([message(worker), exit(worker)]);
@@ -71,7 +73,7 @@ test("workers have their own", async () => {
   assert.equal(done.code, 0, done.stderr);
 });
 
-test("workers can be stopped at any moment", async () => {
+testWorkers("workers can be stopped at any moment", async () => {
   const done = await program(`${WORKERS}
     for (let moment = 0; moment < 16; moment++) {
       const worker = start({ workerData: { more: true } });
@@ -85,7 +87,25 @@ test("workers can be stopped at any moment", async () => {
   assert.deepEqual([done.code, done.signal, done.stdout], [0, null, "137\n"], `${done.code} ${done.signal} ${done.stderr}`);
 });
 
-test("what a worker leaves behind ends with it", async () => {
+if (overFfiNapi) test("ffi-napi is refused in a worker, and harms nobody", async () => {
+  const done = await program(`${WORKERS}
+    const sandbox = await Sandbox.create(["sleep", "1000"]);
+    const error = await new Promise((resolve) => start().on("error", resolve));
+    console.log(error.message);
+    for (let moment = 0; moment < 16; moment++) {
+      const worker = start().on("error", () => {});
+      await new Promise((resolve) => setTimeout(resolve, 5 * moment));
+      await worker.terminate();
+    }
+    // The main thread's choice need not be the worker's.
+    console.log(await message(start({ env: { ...process.env, SBX_FFI: "" } })), (await sandbox.stats()).uptimeMs >= 0);
+    console.log((await sandbox.terminate()).code);
+  `);
+  assert.deepEqual([done.code, done.signal, done.stderr], [0, null, ""], `${done.code} ${done.signal} ${done.stderr}`);
+  assert.match(done.stdout, /^@2060\.io\/ffi-napi would abort the whole process .* npm install koffi, .* SBX_FFI unset\n5 true\n137\n$/);
+});
+
+testWorkers("what a worker leaves behind ends with it", async () => {
   const done = await program(`${WORKERS}
     const { readdirSync } = await import("node:fs");
     const children = () => readdirSync("/proc/self/task").flatMap((thread) =>
@@ -112,7 +132,8 @@ test("garbage is ended", async () => {
         return false;
       }
     };
-    let sandbox = await Sandbox.create(["sleep", "1000"]);
+    let sandbox = await Sandbox.create(["sleep", "1000"], { stdin: "pipe" });
+    sandbox.stdin.end();
     const { id } = sandbox;
     const alive = () => readdirSync("/proc").some((pid) => names(pid, id));
     console.log(alive());
@@ -125,6 +146,52 @@ test("garbage is ended", async () => {
     console.log(alive());
   `]);
   assert.equal(done.stdout, "true\nfalse\n", done.stderr);
+});
+
+test("what somebody waits for, has a program of or a stream of is not garbage", async () => {
+  const done = await node(["--expose-gc", "--input-type=module", "--eval", `
+    import { text } from "node:stream/consumers";
+    import { Sandbox } from ${JSON.stringify(`${examples}sbx.js`)};
+    const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
+    const exec = async (script, options) => (await Sandbox.create()).exec(["sh", "-c", script], options);
+    const kinds = async (events) => {
+      for await (const { kind, code } of events) if (kind === "exited") return code;
+    };
+    const late = "sleep 0.5; touch /tmp/up; echo written; sleep 0.5; exit 3";
+    const readinessProbe = { command: ["test", "-e", "/tmp/up"], intervalMs: 20 };
+    setInterval(gc, 1).unref();
+    const program = exec("read line; exit 4", { stdin: "pipe" });
+    console.log(...(await Promise.all([
+      shell(late).then((sandbox) => sandbox.wait()).then(({ code }) => code),
+      shell(late).then((sandbox) => kinds(sandbox.events())),
+      shell(late, { readinessProbe }).then((sandbox) => sandbox.waitUntilReady()).then(() => "ready"),
+      shell(late, { stdout: "pipe" }).then((sandbox) => text(sandbox.stdout)),
+      exec(late).then((process) => process.wait()).then(({ code }) => code),
+      exec(late, { stdout: "pipe" }).then((process) => text(process.stdout)),
+    ])).map(String).map((result) => result.trim()));
+    (await program).stdin.end("\\n");
+    console.log((await (await program).wait()).code);
+  `]);
+  assert.deepEqual([done.stdout, done.stderr], ["3 3 ready written 3 written\n4\n", ""]);
+});
+
+test("an end is seen by what only writes, which is garbage then", async () => {
+  const done = await node(["--expose-gc", "--input-type=module", "--eval", `
+    import { once } from "node:events";
+    import { Sandbox } from ${JSON.stringify(`${examples}sbx.js`)};
+    const end = async () => {
+      const sandbox = await Sandbox.create(["true"], { stdin: "pipe" });
+      await Promise.all([once(sandbox.stdin, "close"), sandbox.wait()]);
+      return new WeakRef(sandbox);
+    };
+    const sandbox = await end();
+    while (sandbox.deref()) {
+      await new Promise(setImmediate);
+      gc();
+    }
+    console.log("garbage");
+  `]);
+  assert.deepEqual([done.stdout, done.stderr], ["garbage\n", ""]);
 });
 
 test("a host with children, without SIGCHLD, and with handlers of its own", async () => {
@@ -161,7 +228,7 @@ function loadedFrom() {
   return line.slice(line.indexOf("/"));
 }
 
-test("two copies of the library, in two workers", async (t) => {
+testWorkers("two copies of the library, in two workers", async (t) => {
   const directory = mkdtempSync(join(tmpdir(), "sbx-"));
   t.after(() => rmSync(directory, { recursive: true }));
   copyFileSync(loadedFrom(), join(directory, "other.so"));

@@ -200,6 +200,25 @@ test("watching", async (t) => {
       break;
     }
   });
+  await t.test("a busy directory leaves others their turn, and the signal its say", async () => {
+    await files.makeDirectory("/tmp/busy");
+    const changes = async (taken) => {
+      const abort = new AbortController();
+      const watching = files.watch("/tmp/busy", { signal: abort.signal });
+      await watching.next();
+      const busy = await sandbox.exec(["sh", "-c", "cd /tmp/busy; for i in $(seq 1000); do echo > $i; done"]);
+      await busy.wait();
+      let count = 0;
+      const read = async () => {
+        for await (const _ of watching) taken(++count, abort);
+      };
+      await assert.rejects(read(), { name: "AbortError" });
+      return count;
+    };
+    // A turn of the loop comes before these are read, and nothing is read after the signal.
+    assert.ok((await changes((count, abort) => count === 1 && setImmediate(() => abort.abort()))) <= 128);
+    assert.equal(await changes((count, abort) => count === 5 && abort.abort()), 5);
+  });
   await t.test("what isn't there", async () => {
     const next = files.watch("/nowhere").next();
     await assert.rejects(next, failed("ENOENT", "SBX_ENOTFOUND", "/nowhere"));

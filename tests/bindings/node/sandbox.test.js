@@ -7,7 +7,8 @@ import { connect } from "node:net";
 import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
-import { all, bytes, refused, Sandbox } from "./support.js";
+import { within } from "../../../examples/node/waiting.js";
+import { all, bytes, examples, program, refused, Sandbox } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
 const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
@@ -173,6 +174,33 @@ test("readiness", async () => {
   await ready.terminate();
 });
 
+test("how long is waited", async (t) => {
+  const sandbox = await sleeper({ readinessProbe: { port: 9 } });
+  for (const timeoutMs of [NaN, -1, 1.5, "1", null, 2 ** 53, -Infinity]) {
+    await assert.rejects(sandbox.wait({ timeoutMs }), refused("SBX_EINVALID", "timeoutMs"));
+    await assert.rejects(sandbox.waitUntilReady({ timeoutMs }), refused("SBX_EINVALID", "timeoutMs"));
+  }
+  // No timer of Node's lasts as long as these.
+  const long = [2 ** 31, 2 ** 53 - 1, Infinity].flatMap((timeoutMs) => [
+    sandbox.wait({ timeoutMs }),
+    sandbox.waitUntilReady({ timeoutMs }),
+  ]);
+  await assert.rejects(Promise.race([...long, sandbox.wait({ timeoutMs: 100 })]), refused("SBX_ETIMEDOUT", "100 ms"));
+  await sandbox.terminate();
+  const ends = (await Promise.allSettled(long)).map(({ value, reason }) => value?.code ?? reason.code);
+  assert.deepEqual(ends, [137, "SBX_ESTATE", 137, "SBX_ESTATE", 137, "SBX_ESTATE"]);
+
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let late = null;
+  within(new Promise(() => {}), 2 ** 32, "nothing came").catch((error) => (late = error));
+  for (const step of [2 ** 31 - 1, 2 ** 31 - 1, 1, 1]) {
+    assert.equal(late, null);
+    t.mock.timers.tick(step);
+    await new Promise(setImmediate);
+  }
+  refused("SBX_ETIMEDOUT", `nothing came within ${2 ** 32} ms`)(late);
+});
+
 test("streams", async (t) => {
   await t.test("there and back", async () => {
     const sandbox = await shell("echo one; cat; echo err >&2; exit 4", { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
@@ -284,6 +312,9 @@ test("a gentle end", async () => {
 
 test("events, to the last", async () => {
   const sandbox = await sleeper({ readinessProbe: { command: ["true"] } });
+  // What nobody iterates over gathers nothing.
+  const unused = sandbox.events();
+  assert.equal(sandbox._life.listeners.size, 0);
   const kinds = [];
   const told = (async () => {
     for await (const event of sandbox.events()) {
@@ -295,6 +326,39 @@ test("events, to the last", async () => {
   await told;
   assert.equal(kinds.at(-1), "exited");
   for await (const event of sandbox.events()) assert.fail(event.kind);
+  for await (const event of unused) assert.fail(event.kind);
+  assert.equal(sandbox._life.listeners.size, 0);
+});
+
+test("what is waited for is seen although its event was lost", async () => {
+  const done = await program(`
+    const { call, native } = await import(${JSON.stringify(`${examples}native.js`)});
+    const make = native.queue_new;
+    native.queue_new = (_capacity, ...more) => make(1, ...more);
+    const readinessProbe = { command: ["test", "-e", "/tmp/up"], intervalMs: 10 };
+    const [first, second] = await Promise.all([1, 2].map(() => Sandbox.create(undefined, { readinessProbe })));
+    await second.files.makeDirectory("/tmp/watched");
+    const watching = second.files.watch("/tmp/watched");
+    await watching.next();
+    const pending = Promise.all([
+      watching.next().then(({ value }) => value.kind),
+      ...[first, second].map((sandbox) => sandbox.waitUntilReady({ timeoutMs: 60_000 })),
+    ]);
+    await Promise.all([first.exec(["touch", "/tmp/up"]), second.exec(["sh", "-c", "sleep 0.5; touch /tmp/watched/a /tmp/up"])]);
+    // While nobody takes them, there is room for one of these events.
+    const isReady = ({ _life: { handle } }) => {
+      try {
+        return call("wait_ready", handle, 0) === 0;
+      } catch (error) {
+        if (error.code !== "SBX_ETIMEDOUT") throw error;
+      }
+    };
+    while (![first, second].every(isReady)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    await first.exec(["true"]); // the loss is told with the next event
+    console.log(...(await pending));
+    await Promise.all([first.terminate(), second.terminate()]);
+  `);
+  assert.deepEqual([done.stdout, done.stderr], ["created undefined undefined\n", ""]);
 });
 
 test("twenty at once", async () => {
