@@ -505,7 +505,7 @@ typedef struct sbx_event {
     uint64_t sequence;
     // When, in milliseconds of CLOCK_MONOTONIC.
     int64_t time_ms;
-    // How many events were dropped just before this one because the queue was full.
+    // How many events were dropped just after this one because the queue was full.
     uint64_t lost;
     // An exit code, an error's number, the errno of SBX_EVENT_UNREACHABLE, or 0.
     int32_t code;
@@ -795,7 +795,7 @@ void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 
 // Makes a queue in which up to `capacity` events wait, from 1 to 65536.
 //
-// What does not fit is dropped and counted in the next event's `lost`. What somebody waits for is never dropped:
+// What does not fit is dropped and counted in the last waiting event's `lost`. What is waited for is never dropped:
 // SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, FILE_DONE and CHECKED.
 // After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
 // the queue with sbx_queue_free. Any thread, never blocks.

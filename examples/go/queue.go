@@ -26,7 +26,7 @@ const (
 type Event struct {
 	Kind           EventKind
 	Sandbox        string // its id
-	Lost           uint64 // how many events of all sandboxes were dropped just before this one
+	Lost           uint64 // how many events of all sandboxes were dropped just after this one
 	Code           int    // an exit code, an error's number, or why it was unreachable: an errno
 	Reason         Reason // why it ended; of EventDenied one of C's SBX_REASON_...; or 0
 	Rule           int    // the policy's entry concerned, or -1

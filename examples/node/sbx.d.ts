@@ -116,7 +116,7 @@ export interface SandboxEvent {
   readonly kind: "ready" | "exited" | "denied" | "limit" | "unreachable" | "unknown";
   /** Milliseconds of the monotonic clock. */
   readonly time: number;
-  /** How many events were lost just before this one. */
+  /** How many events were lost just after this one. */
   readonly lost: number;
   /** The exit code of "exited", the errno of "unreachable". */
   readonly code: number;

@@ -55,7 +55,7 @@ pub struct Event {
     pub sequence: u64,
     /// When, on the monotonic clock (CLOCK_MONOTONIC).
     pub time: Duration,
-    /// How many events were dropped just before this one because the queue was full.
+    /// How many events were dropped just after this one because the queue was full.
     pub lost: u64,
     /// An exit code, an error's number, an errno, or 0: as the kind says.
     pub code: i32,

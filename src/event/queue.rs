@@ -12,7 +12,8 @@
 //!
 //! # What is kept
 //!
-//! Events beyond the capacity are dropped, the newest first, and counted in the next event that gets in.
+//! Events beyond the capacity are dropped, the newest first, and counted in the last one that waits, so that a loss is
+//! told although nothing should happen after it.
 //! Those whose loss would leave the host waiting ([`is_kept`]) are never dropped: each sandbox and each executed
 //! program holds seats for its two of them from the moment its creation begins, and each operation on files, change
 //! of a policy and check a seat for its end. What begins fails where there is no seat left, so they are bounded too.
@@ -52,7 +53,6 @@ struct Inner {
     /// Seats held by sandboxes and by their waiting events.
     seats: usize,
     sequence: u64,
-    lost: u64,
     doorbell: Option<OwnedFd>,
     /// The kernel had no memory for the last ring: the next push rings instead.
     owed: bool,
@@ -81,7 +81,6 @@ impl Queue {
             droppable: 0,
             seats: 0,
             sequence: 0,
-            lost: 0,
             doorbell: None,
             owed: false,
             closed: false,
@@ -177,7 +176,7 @@ impl Sender {
         self.push(event);
     }
 
-    /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and losses.
+    /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and, later, losses.
     pub(crate) fn push(&self, event: Event) {
         let kept = is_kept(event.kind) && self.take_seat();
         let mut inner = self.queue.lock();
@@ -187,7 +186,9 @@ impl Sender {
         inner.sequence = inner.sequence.wrapping_add(1);
         if !kept {
             if inner.droppable >= inner.capacity {
-                inner.lost = inner.lost.saturating_add(1);
+                if let Some((last, _)) = inner.events.back_mut() {
+                    last.lost = last.lost.saturating_add(1);
+                }
                 return;
             }
             inner.droppable += 1;
@@ -196,7 +197,7 @@ impl Sender {
             cookie: self.cookie,
             sequence: inner.sequence,
             time: clock::monotonic(),
-            lost: std::mem::take(&mut inner.lost),
+            lost: 0,
             ..event
         };
         let was_empty = inner.events.is_empty();

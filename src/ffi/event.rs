@@ -21,7 +21,7 @@ pub struct sbx_event {
     pub sequence: u64,
     /// When, in milliseconds of CLOCK_MONOTONIC.
     pub time_ms: i64,
-    /// How many events were dropped just before this one because the queue was full.
+    /// How many events were dropped just after this one because the queue was full.
     pub lost: u64,
     /// An exit code, an error's number, the errno of SBX_EVENT_UNREACHABLE, or 0.
     pub code: i32,
