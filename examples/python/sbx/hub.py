@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
+import functools
 import itertools
 import logging
 import os
@@ -19,6 +21,15 @@ from .waiting import new_future, settle
 log = logging.getLogger("sbx")
 
 
+def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What it returns. The hub's thread goes on whatever it raises, and whatever the host's own logging raises."""
+    try:
+        return work(*arguments)
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            log.exception("an error in the thread libsbx-python")
+
+
 class Hub:
     def __init__(self) -> None:
         self.queue = ctypes.c_void_p()
@@ -30,6 +41,9 @@ class Hub:
         self._epoll = select.epoll()
         self._bell = call("queue_open_fd", self.queue)
         self.watch(self._bell, select.EPOLLIN, self._ring)
+        self._asked: collections.deque[Callable[[], None]] = collections.deque()
+        asked, self._asking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(asked, select.EPOLLIN, functools.partial(_empty, asked))
         threading.Thread(target=self._run, name="libsbx-python", daemon=True).start()
 
     def begin(self, taker: Callable[[Any], bool], start: Callable[[int], object]) -> None:
@@ -47,6 +61,14 @@ class Hub:
         self._epoll.unregister(fd)
         self._handlers.pop(fd, None)
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """Has the hub's thread do it. Takes no lock: also for finalizers, which come in the middle of anything. In a
+        forked child, which may have closed the descriptor, nothing is done."""
+        if is_here(self):
+            self._asked.append(work)
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._asking, b"\0")
+
     def check(self) -> None:
         """Raises in a forked child, whose copy of this has no thread."""
         if not is_here(self):
@@ -57,20 +79,23 @@ class Hub:
             for fd, _ in self._epoll.poll():
                 handler = self._handlers.get(fd)
                 if handler is not None:
-                    try:
-                        handler()
-                    except Exception:
-                        log.exception("a descriptor's handler")
+                    guarded(handler)
+            while self._asked:
+                guarded(self._asked.popleft())
 
     def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, 4096)
+        _empty(self._bell)
         event = native.new("event")
         while call("queue_next", self.queue, ctypes.byref(event)) == 1:
             with self._lock:
                 taker = self._takers.get(event.cookie)
-            if taker is not None and taker(event):
+            if taker is not None and guarded(taker, event):
                 self._takers.pop(event.cookie, None)
+
+
+def _empty(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.read(fd, 4096)
 
 
 _hub: Hub | None = None

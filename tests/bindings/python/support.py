@@ -1,8 +1,12 @@
 """What the tests of the Python package share. It is found in examples/python, the library where the system looks."""
 
+import collections
+import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -11,8 +15,9 @@ examples = top / "examples" / "python"
 sys.path.insert(0, str(examples))
 
 import sbx  # noqa: E402
+from sbx.hub import the_hub  # noqa: E402
 
-__all__ = ["examples", "python", "sbx", "serve", "top", "unittest"]
+__all__ = ["eventually", "examples", "held_hub", "python", "sbx", "serve", "top", "unittest"]
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -30,3 +35,28 @@ def serve(**settings: object) -> "sbx.Sandbox":
     sandbox = sbx.Sandbox.create("python3", "-m", "http.server", "8000", **settings)
     sandbox.wait_until_ready()
     return sandbox
+
+
+def eventually(condition: "collections.abc.Callable[[], object]") -> None:
+    """Waits for what another thread or a sandbox brings about."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def held_hub() -> "collections.abc.Iterator[None]":
+    """The package's thread does nothing meanwhile."""
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait()
+
+    the_hub().soon(hold)
+    held.wait()
+    try:
+        yield
+    finally:
+        go_on.set()
