@@ -20,6 +20,8 @@ from .waiting import new_future, settle
 
 log = logging.getLogger("sbx")
 
+MOST_EVENTS = 65536
+
 
 def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
     """What it returns. The hub's thread goes on whatever it raises, and whatever the host's own logging raises."""
@@ -33,9 +35,9 @@ def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
 class Hub:
     def __init__(self) -> None:
         self.queue = ctypes.c_void_p()
-        call("queue_new", 65536, ctypes.byref(self.queue))
+        call("queue_new", MOST_EVENTS, ctypes.byref(self.queue))
         self._cookies = itertools.count(1)
-        self._takers: dict[int, Callable[[Any], bool]] = {}
+        self._takers: dict[int, tuple[Callable[[Any], bool], Callable[[], None]]] = {}
         self._lock = threading.Lock()  # held while something is begun: its events wait until its handle is there
         self._handlers: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
@@ -46,12 +48,15 @@ class Hub:
         self.watch(asked, select.EPOLLIN, functools.partial(_empty, asked))
         threading.Thread(target=self._run, name="libsbx-python", daemon=True).start()
 
-    def begin(self, taker: Callable[[Any], bool], start: Callable[[int], object]) -> None:
-        """Begins something with a cookie. Its events are that function's, until it has said that one was the last."""
+    def begin(
+        self, taker: Callable[[Any], bool], start: Callable[[int], object], look: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begins something with a cookie. Its events are the taker's, until it has said that one was the last. After a
+        loss of events, `look` finds out what they would have told."""
         with self._lock:
             cookie = next(self._cookies)
             start(cookie)
-            self._takers[cookie] = taker
+            self._takers[cookie] = taker, look
 
     def watch(self, fd: int, events: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -85,10 +90,16 @@ class Hub:
 
     def _ring(self) -> None:
         _empty(self._bell)
-        event = native.new("event")
+        event, taken = native.new("event"), 0
         while call("queue_next", self.queue, ctypes.byref(event)) == 1:
+            taken += 1
+            # A loss is told by the event after it, if one comes; so many may have been all that there was room for.
+            lost = event.lost > 0 or taken % MOST_EVENTS == 0
             with self._lock:
-                taker = self._takers.get(event.cookie)
+                taker, _ = self._takers.get(event.cookie, (None, None))
+                looks = [look for _, look in self._takers.values()] if lost else []
+            for look in looks:
+                guarded(look)
             if taker is not None and guarded(taker, event):
                 self._takers.pop(event.cookie, None)
 
@@ -134,6 +145,7 @@ class Life:
         self.handle, self.what = ctypes.c_void_p(), ""
         self.on_denied: Callable[[Any], None] = lambda event: None
         self.kept: object = None  # a detached sandbox, until its end
+        self.asked = False  # whether somebody waits until it is ready
 
     def begin(self, hub: Hub, how: str, on: ctypes.c_void_p | None, config: native.Draft) -> None:
         """Begins what this config asks for."""
@@ -142,7 +154,13 @@ class Life:
             config.set("set_queue", hub.queue, cookie)
             call(how, on, config.handle, ctypes.byref(self.handle))
 
-        hub.begin(self._happened, start)
+        hub.begin(self._happened, start, self._look)
+
+    def _look(self) -> None:
+        if self.asked:
+            with contextlib.suppress(Error):
+                call("wait_ready", self.handle, 0)
+                settle(self.ready)
 
     def _happened(self, event: Any) -> bool:
         if event.kind in (native.EVENT_STARTED, native.EVENT_PROCESS_STARTED, native.EVENT_READY):

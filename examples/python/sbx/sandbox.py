@@ -172,6 +172,7 @@ class Sandbox:
         if timeout <= 0:
             raise InvalidError(f"`timeout` must be positive, got: {timeout}")
         handle = self._use()
+        self._life.asked = True
         try:
             call("wait_ready", handle, 0)  # looks, and begins to ask
         except TimeoutError:
