@@ -8,9 +8,11 @@ import stat
 import tempfile
 import threading
 from pathlib import Path
-from support import python, sbx, unittest
+from unittest import mock
+from support import most_at_once, python, sbx, unittest
 
 from sbx import FileType, FileWatchEventType
+from sbx.filesystem import files
 
 
 class Files(unittest.TestCase):
@@ -178,6 +180,17 @@ with sbx.Sandbox.create() as sb:
             if not thread.daemon and thread is not threading.current_thread():
                 thread.join(60)
         self.assertEqual(os.listdir(self.scratch), [])
+
+    def test_a_long_list_leaves_others_on_the_loop_their_turn(self):
+        turns = []
+
+        async def turn():
+            turns.append(None)
+
+        self.run_inside("import os; os.mkdir('/tmp/many')\nfor n in range(2000): open(f'/tmp/many/{n}', 'w')")
+        with mock.patch.object(files, "turn", turn):
+            self.assertEqual(len(self.fs.list_files("/tmp/many")), 2000)
+        self.assertGreaterEqual(len(turns), 2000 // 256)
 
 
 class Trees(Files):
@@ -372,6 +385,42 @@ class Watching(Files):
 
         self.assertEqual(asyncio.run(main()), ["/tmp/a"])
         self.assertEqual(asyncio.run(modals()), [])
+
+    def test_many_changes_leave_others_on_the_loop_their_turn(self):
+        async def main(**settings):
+            changes = await self.fs.watch.aio("/tmp", recursive=True, **settings)
+            process = await self.sb.exec.aio(
+                "python3", "-c", "for n in range(1500): open(f'/tmp/{n}', 'w')\nimport os; os.mkdir('/tmp/last')"
+            )
+            await process.wait.aio()
+
+            async def until_the_last():
+                async for change in changes:
+                    yield change
+                    if change.paths == ["/tmp/last"] or change.type is FileWatchEventType.Unknown:
+                        break
+
+            most = await most_at_once(until_the_last())
+            await self.fs.remove.aio("/tmp/last")
+            return most
+
+        self.assertLessEqual(asyncio.run(main()), 256)
+
+    def test_changes_that_are_left_out_count_too(self):
+        turns = []
+
+        async def main():
+            changes = self.fs.watch.aio("/tmp", filter=[FileWatchEventType.Remove])
+            await changes
+            self.run_inside("for n in range(1500): open(f'/tmp/{n}', 'w')\nimport os; os.remove('/tmp/0')")
+            with mock.patch.object(sbx.waiting, "turn", turn):
+                return (await changes.__anext__()).paths
+
+        async def turn():
+            turns.append(None)
+
+        self.assertEqual(asyncio.run(main(), debug=False), ["/tmp/0"])
+        self.assertGreaterEqual(len(turns), 1500 // 256)
 
     def test_it_ends_with_the_sandbox(self):
         changes = self.fs.watch("/tmp")

@@ -1,7 +1,8 @@
 """What programs write and read."""
 
 import asyncio
-from support import sbx, unittest
+import contextlib
+from support import most_at_once, sbx, unittest
 
 from sbx.streams import MOST_UNREAD
 
@@ -65,6 +66,42 @@ class Streams(unittest.TestCase):
                 return first, [line async for line in sb.stdout], await sb.stderr.read.aio()
 
         self.assertEqual(asyncio.run(main()), ("line\n", ["end\n"], ""))
+
+    def test_what_comes_all_the_time_leaves_others_on_the_loop_their_turn(self):
+        sizes = []
+
+        async def measured(pieces):
+            async for piece in pieces:
+                sizes.append(len(piece))
+                yield piece
+
+        async def main():
+            async with await sbx.Sandbox.create.aio("yes") as sb:
+                lines = await most_at_once(sb.stdout, 200_000)
+                process = await sb.exec.aio("head", "-c", "4000000", "/dev/zero", text=False)
+                await process.wait.aio()
+                return lines, await most_at_once(measured(process.stdout))
+
+        lines, pieces = asyncio.run(main())
+        self.assertLessEqual(lines, 256)
+        self.assertLessEqual(pieces, 2)
+        self.assertEqual((sum(sizes), max(sizes) <= 65536), (4_000_000, True))
+
+    def test_a_reading_that_is_cancelled_loses_nothing(self):
+        async def main():
+            lines = []
+            async with await sbx.Sandbox.create.aio("seq", "20000") as sb:
+                with contextlib.suppress(StopAsyncIteration):
+                    while True:
+                        attempt = asyncio.ensure_future(sb.stdout.__anext__())
+                        await asyncio.sleep(0)
+                        attempt.cancel()
+                        with contextlib.suppress(asyncio.CancelledError):
+                            lines.append(int(await attempt))
+                        lines.append(int(await sb.stdout.__anext__()))
+            return lines
+
+        self.assertEqual(asyncio.run(main()), list(range(1, 20_001)))
 
 
 if __name__ == "__main__":

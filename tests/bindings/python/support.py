@@ -1,5 +1,6 @@
 """What the tests of the Python package share. It is found in examples/python, the library where the system looks."""
 
+import asyncio
 import collections
 import contextlib
 import os
@@ -17,7 +18,9 @@ sys.path.insert(0, str(examples))
 import sbx  # noqa: E402
 from sbx.hub import the_hub  # noqa: E402
 
-__all__ = ["eventually", "examples", "held_hub", "python", "sbx", "serve", "top", "unittest"]
+__all__ = [
+    "eventually", "examples", "held_hub", "most_at_once", "python", "sbx", "serve", "top", "unittest",
+]  # fmt: skip
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -43,6 +46,27 @@ def eventually(condition: "collections.abc.Callable[[], object]") -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)
+
+
+async def most_at_once(pieces: "collections.abc.AsyncIterator[object]", count: float = float("inf")) -> int:
+    """How many of so many pieces came, at most, without a turn for another task of the event loop."""
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0)
+
+    heart = asyncio.ensure_future(beat())
+    seen: "collections.Counter[int]" = collections.Counter()
+    async for _ in pieces:
+        seen[beats] += 1
+        count -= 1
+        if count <= 0:
+            break
+    heart.cancel()
+    return max(seen.values())
 
 
 @contextlib.contextmanager

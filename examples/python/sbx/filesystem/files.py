@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Collection
 from . import copying
 from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
 from .operation import Operation
-from ..waiting import both, in_thread, until
+from ..waiting import AT_ONCE, both, in_thread, turn, until
 from .watching import FileWatchEventType, Watch, Watching
 
 if TYPE_CHECKING:
@@ -119,9 +119,13 @@ class Filesystem:
     async def list_files(self, remote_path: str) -> list[FileInfo]:
         """What is in a directory, in no order."""
         operation = await self._do("list", remote_path)
-        count = library.sbx_file_operation_count(operation.handle)
-        names = [text("file_operation_name", operation.handle, index) or "" for index in range(count)]
-        return [_info(operation, index, os.path.join(remote_path, name)) for index, name in enumerate(names)]
+        found = []
+        for index in range(library.sbx_file_operation_count(operation.handle)):
+            if index % AT_ONCE == 0:
+                await turn()
+            name = text("file_operation_name", operation.handle, index) or ""
+            found.append(_info(operation, index, os.path.join(remote_path, name)))
+        return found
 
     @both
     async def stat(self, remote_path: str) -> FileInfo:

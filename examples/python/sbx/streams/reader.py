@@ -10,9 +10,9 @@ import threading
 from typing import Any
 
 from ..hub import Hub
-from ..waiting import Bell, Stream, T, both, until
+from ..waiting import Bell, Stream, T, both, turn, until
 
-MOST_UNREAD = 16 << 20
+MOST_UNREAD, MOST_TAKEN = 16 << 20, 64 << 10
 
 
 class StreamReader(Stream[T]):
@@ -57,14 +57,15 @@ class StreamReader(Stream[T]):
         return self._pieces.popleft() if self._pieces else None
 
     async def _some(self) -> bytes:
+        await turn()  # before anything is taken, which would be lost if this were cancelled
         while True:
             self._hub.check()
             with self._lock:
                 self._reading, coming = True, self._more.coming
                 if self._unread or self._eof:
-                    data = bytes(self._unread)
-                    self._unread.clear()
-                    if self._paused:
+                    data = bytes(self._unread[:MOST_TAKEN])
+                    del self._unread[:MOST_TAKEN]
+                    if self._paused and len(self._unread) < MOST_UNREAD // 2:
                         self._paused = False
                         self._hub.watch(self._fd, select.EPOLLIN, self._readable)
                     return data
