@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from support import most_at_once, sbx, unittest
 
-from sbx.streams import MOST_UNREAD
+from sbx.streams import MOST_LINE, MOST_UNREAD
 
 
 def shell(script, **settings):
@@ -50,6 +50,16 @@ class Streams(unittest.TestCase):
             self.assertEqual(next(sb.stdout), "begin\n")
             lines = [int(line) for line in sb.stdout]
             self.assertEqual((len(lines), lines[-1], sb.stdout.lost), (4_000_000, 4_000_000, 0))
+
+    def test_a_line_without_an_end_comes_in_parts(self):
+        size = 3 * MOST_LINE
+        with shell(f"head -c {size} /dev/zero | tr '\\0' x; echo; printf short; sleep 0.1; echo er") as sb:
+            *parts, last = sb.stdout
+        self.assertEqual((last, "".join(parts)), ("shorter\n", "x" * size + "\n"))
+        self.assertLess(max(map(len, parts)), 2 * MOST_LINE)
+        self.assertGreaterEqual(min(map(len, parts[:-1])), MOST_LINE)
+        with shell("yes | tr -d '\\n'") as sb:
+            self.assertGreaterEqual(len(next(sb.stdout)), MOST_LINE)
 
     def test_what_is_not_utf_8_is_replaced(self):
         with shell(r"printf 'a\377b\303'; sleep 0.1; printf '\251\n'") as sb:

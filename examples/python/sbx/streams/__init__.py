@@ -3,7 +3,7 @@
 import enum
 import subprocess
 
-from .reader import MOST_UNREAD as MOST_UNREAD, StreamReader as StreamReader
+from .reader import MOST_LINE as MOST_LINE, MOST_UNREAD as MOST_UNREAD, StreamReader as StreamReader
 from .writer import StreamWriter as StreamWriter
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import io
 import os
 import select
 import threading
@@ -12,12 +13,12 @@ from typing import Any
 from ..hub import Hub
 from ..waiting import Bell, Stream, T, both, turn, until
 
-MOST_UNREAD, MOST_TAKEN = 16 << 20, 64 << 10
+MOST_UNREAD, MOST_TAKEN, MOST_LINE = 16 << 20, 64 << 10, 1 << 20
 
 
 class StreamReader(Stream[T]):
-    """What a program writes. Iterating gives it as it comes (line by line, where that was asked for); read() waits for
-    its end.
+    """What a program writes. Iterating gives it as it comes (line by line, where that was asked for: a line of more
+    than 1 MiB in parts, of which only the last ends in a newline); read() waits for its end.
 
     A program never waits for a reader that isn't there: until somebody begins to read, the last 16 MiB are kept, and
     `lost` counts the bytes before them. From then on nothing is lost, and a program that is too fast waits.
@@ -26,10 +27,10 @@ class StreamReader(Stream[T]):
     def __init__(self, hub: Hub, fd: int, text: bool = True, by_line: bool = False) -> None:
         self.lost = 0
         self._hub, self._fd = hub, fd
-        self._by_line = by_line and text
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if text else None
-        self._rest, self._finished = "", False
+        self._by_line, self._line = by_line and text, io.StringIO()  # of the line that has begun
         self._pieces: collections.deque[Any] = collections.deque()
+        self._finished = False
         # What follows is shared with the hub's thread.
         self._lock, self._more, self._unread = threading.Lock(), Bell(), bytearray()
         self._reading = self._paused = False
@@ -49,10 +50,8 @@ class StreamReader(Stream[T]):
             self._finished = not data
             piece: Any = self._decoder.decode(data, self._finished) if self._decoder else data
             if self._by_line:
-                *lines, self._rest = (self._rest + piece).split("\n")
-                self._pieces.extend(line + "\n" for line in lines)
-                piece, self._rest = (self._rest, "") if self._finished else ("", self._rest)
-            if piece:
+                self._split(piece)
+            elif piece:
                 self._pieces.append(piece)
         return self._pieces.popleft() if self._pieces else None
 
@@ -70,6 +69,18 @@ class StreamReader(Stream[T]):
                         self._hub.watch(self._fd, select.EPOLLIN, self._readable)
                     return data
             await until(coming)
+
+    def _split(self, piece: str) -> None:
+        *ended, rest = piece.split("\n")
+        if ended:
+            self._line.write(ended[0])
+            ended[0] = self._line.getvalue()
+            self._pieces.extend(line + "\n" for line in ended)
+            self._line = io.StringIO()
+        self._line.write(rest)
+        if self._line.tell() >= (1 if self._finished else MOST_LINE):
+            self._pieces.append(self._line.getvalue())
+            self._line = io.StringIO()
 
     def _readable(self) -> None:
         try:
