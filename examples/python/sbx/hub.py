@@ -10,7 +10,9 @@ import itertools
 import logging
 import os
 import select
+import socket
 import threading
+from concurrent.futures import Future
 from typing import Any, Callable
 
 from . import native
@@ -59,12 +61,38 @@ class Hub:
             self._takers[cookie] = taker, look
 
     def watch(self, fd: int, events: int, handler: Callable[[], None]) -> None:
-        self._handlers[fd] = handler
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        self._handlers.pop(fd, None)
+        """Only in the hub's thread, where no event of it can be on its way."""
+        if fd in self._handlers:
+            self._epoll.unregister(fd)
+            del self._handlers[fd]
+
+    def writable(self, fd: int) -> Future[Any]:
+        """What comes when the descriptor takes something. It is watched no longer than that, however late somebody
+        looks."""
+        room = new_future()
+
+        def found() -> None:
+            self.unwatch(fd)
+            settle(room)
+
+        self.watch(fd, select.EPOLLOUT, found)
+        return room
+
+    def close(self, stream: socket.socket) -> None:
+        """Closes what may be watched. A forked child may have a copy: epoll wouldn't forget it by itself."""
+
+        def forget() -> None:
+            self.unwatch(stream.fileno())
+            stream.close()
+
+        if stream.fileno() in self._handlers:
+            self.soon(forget)
+        else:
+            stream.close()
 
     def soon(self, work: Callable[[], None]) -> None:
         """Has the hub's thread do it. Takes no lock: also for finalizers, which come in the middle of anything. In a

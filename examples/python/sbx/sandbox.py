@@ -238,6 +238,8 @@ class Sandbox:
             call("terminate", self._life.handle)
             await until(self._life.exited)
             self._close()
+            if "stdin" in vars(self):
+                self.stdin._drop()
 
     def __enter__(self) -> Sandbox:
         return self

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from support import most_at_once, sbx, unittest
+import threading
+from support import eventually, is_open, most_at_once, opened, sbx, unittest
 
 from sbx.streams import MOST_LINE, MOST_UNREAD
 
@@ -112,6 +113,96 @@ class Streams(unittest.TestCase):
             return lines
 
         self.assertEqual(asyncio.run(main()), list(range(1, 20_001)))
+
+
+class Input(unittest.TestCase):
+    """Of a program that reads when it is told to."""
+
+    def setUp(self):
+        self.sb = shell("until [ -e /tmp/go ]; do sleep 0.05; done; tr -d '\\n' | wc -c")
+        self.addCleanup(self.sb.close)
+        self.stdin = self.sb.stdin
+
+    def go(self):
+        self.sb.filesystem.write_text("", "/tmp/go")
+
+    def is_watched(self):
+        return self.stdin.fileno() in self.sb._hub._handlers
+
+    async def begun(self, drain):
+        """Its task, once it waits."""
+        task = asyncio.ensure_future(drain.aio())
+        while not self.is_watched():
+            await asyncio.sleep(0.001)
+        return task
+
+    def test_several_drain_at_once(self):
+        async def main():
+            self.stdin.write(b"x" * 3_000_000)
+            first = await self.begun(self.stdin.drain)
+            self.stdin.write(b"y" * 1_000_000)
+            others = [asyncio.ensure_future(self.stdin.drain.aio()) for _ in range(3)]
+            await asyncio.sleep(0)
+            others.pop().cancel()  # which isn't the others'
+            await self.sb.filesystem.write_text.aio("", "/tmp/go")
+            await asyncio.wait_for(asyncio.gather(first, *others), 60)
+            self.stdin.write_eof()
+            await asyncio.gather(self.stdin.drain.aio(), self.stdin.drain.aio())
+            return await self.sb.stdout.read.aio()
+
+        self.assertEqual(asyncio.run(main()).strip(), "4000000")
+
+    def test_nothing_is_watched_for_a_loop_that_does_not_look(self):
+        async def main():
+            self.stdin.write(b"x" * 3_000_000)
+            drain = await self.begun(self.stdin.drain)
+            # In its plain form, so that the loop stands still.
+            self.go()
+            eventually(lambda: not self.is_watched())
+            await drain
+
+        asyncio.run(main(), debug=False)
+
+    def test_threads_write_and_drain_at_once(self):
+        self.go()
+
+        def work():
+            for _ in range(100):
+                self.stdin.write(b"x" * 9_999 + b"\n")
+                self.stdin.drain()
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        self.stdin.write_eof()
+        self.stdin.drain()
+        self.assertEqual(self.sb.stdout.read().strip(), str(4 * 100 * 9_999))
+
+    def test_the_end_of_the_sandbox_ends_a_drain(self):
+        async def main():
+            self.stdin.write(b"x" * 3_000_000)
+            drain = await self.begun(self.stdin.drain)
+            stream = opened(self.stdin.fileno())
+            await self.sb.close.aio()
+            for again in (drain, self.stdin.drain.aio()):
+                with self.assertRaises(BrokenPipeError):
+                    await asyncio.wait_for(again, 60)
+            return stream
+
+        stream = asyncio.run(main())
+        eventually(lambda: not is_open(stream))
+
+    def test_who_waits_is_told_that_it_was_closed(self):
+        async def main():
+            self.stdin.write(b"x" * 3_000_000)
+            drain = await self.begun(self.stdin.drain)
+            self.stdin._drop()  # as close() does; the program doesn't see to it that it ends
+            with self.assertRaises(BrokenPipeError):
+                await asyncio.wait_for(drain, 60)
+
+        asyncio.run(main())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import sbx  # noqa: E402
 from sbx.hub import the_hub  # noqa: E402
 
 __all__ = [
-    "eventually", "examples", "held_hub", "most_at_once", "python", "sbx", "serve", "top", "unittest",
+    "eventually", "examples", "held_hub", "is_open", "most_at_once", "opened", "python", "sbx", "serve", "top",
+    "unittest",
 ]  # fmt: skip
 
 
@@ -84,3 +85,16 @@ def held_hub() -> "collections.abc.Iterator[None]":
         yield
     finally:
         go_on.set()
+
+
+def opened(fd: int) -> str:
+    """What a descriptor leads to, whatever its number comes to stand for."""
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def is_open(what: str) -> bool:
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if opened(int(fd)) == what:
+                return True
+    return False
