@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import warnings
 import weakref
+from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
@@ -291,8 +293,13 @@ class Sandbox:
             call("exec_config_check", config.handle)
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)
-        process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
-        await until(life.started)
+        try:
+            process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
+            await until(life.started)
+        except BaseException:
+            with contextlib.suppress(Error):  # nobody gets a handle: it would run for nobody
+                call("process_signal", life.handle, SIGKILL)
+            raise
         return process
 
     @property

@@ -10,7 +10,8 @@ import tempfile
 import threading
 import time
 import warnings
-from support import sbx, serve, unittest
+from unittest import mock
+from support import held_hub, sbx, serve, unittest
 
 
 def sleeper(**settings):
@@ -294,6 +295,27 @@ class Exec(unittest.TestCase):
         self.assertEqual(last.wait(), 137)
         with self.assertRaises(sbx.ConflictError):
             self.sb.exec("true")
+
+    def test_a_start_that_is_cancelled_leaves_no_program(self):
+        lives = []
+
+        class Known(sbx.hub.Life):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                lives.append(self)
+
+        async def main():
+            with held_hub(), mock.patch.object(sbx.hub, "Life", Known):  # nobody hears that it was started
+                start = asyncio.ensure_future(self.sb.exec.aio("sleep", "1000"))
+                while not lives or not lives[0].handle:
+                    await asyncio.sleep(0)
+                start.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await start
+
+        asyncio.run(main())
+        self.assertEqual(lives[0].exited.result(60)[0], 137)
+        self.assertEqual(self.sb.exec("true").wait(), 0)
 
     def test_a_terminal(self):
         # What is typed may overtake the new size.
