@@ -94,8 +94,11 @@ async def _create(
     sandbox = Sandbox(hub, life, name, tags or {}, rootfs)
     try:
         await until(life.started)
-        out, err = [call("sandbox_open_fd", life.handle, stream) if args else -1 for stream in (1, 2)]
-        sandbox.stdout, sandbox.stderr = StreamReader(hub, out, by_line=True), StreamReader(hub, err, by_line=True)
+        # Each has its owner before the next one is opened, which may fail.
+        sandbox.stdout, sandbox.stderr = (
+            StreamReader(hub, call("sandbox_open_fd", life.handle, stream) if args else -1, by_line=True)
+            for stream in (1, 2)
+        )
     except BaseException:
         sandbox._close()
         raise
@@ -240,6 +243,8 @@ class Sandbox:
             call("terminate", self._life.handle)
             await until(self._life.exited)
             self._close()
+            self.stdout._drop()
+            self.stderr._drop()
             if "stdin" in vars(self):
                 self.stdin._drop()
 

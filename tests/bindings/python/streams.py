@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
+import os
 import threading
+from unittest import mock
 from support import eventually, is_open, most_at_once, opened, sbx, unittest
 
 from sbx.streams import MOST_LINE, MOST_UNREAD
@@ -203,6 +206,92 @@ class Input(unittest.TestCase):
                 await asyncio.wait_for(drain, 60)
 
         asyncio.run(main())
+
+
+class Descriptors(unittest.TestCase):
+    """That of a stream is open until its end, or its reader's."""
+
+    LOUD = f"echo begin; head -c {2 * MOST_UNREAD} /dev/zero"
+
+    def begun(self, stream):
+        """What its descriptor leads to, once somebody began to read and stopped, and the program waits for that."""
+        next(stream)
+        eventually(lambda: stream._source._paused)
+        return opened(stream._source._fd)
+
+    def test_a_sandbox_that_is_closed_closes_them(self):
+        with shell(self.LOUD + "; sleep 1000") as sb:
+            stream = self.begun(sb.stdout)
+        eventually(lambda: not is_open(stream))
+        self.assertGreaterEqual(len(sb.stdout.read()), MOST_UNREAD - 65536)
+        self.assertEqual(sb.stdout.lost, 0)
+
+    def test_what_was_written_can_be_read_when_it_is_closed(self):
+        with shell("echo out; echo err >&2") as sb:
+            sb.wait()
+        self.assertEqual((sb.stdout.read(), sb.stderr.read()), ("out\n", "err\n"))
+
+    def test_a_program_whose_reader_was_lost_goes_on(self):
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sh", "-c", self.LOUD + " && touch /tmp/done")
+            stream = self.begun(process.stdout)
+            del process
+            gc.collect()
+            eventually(lambda: [entry.name for entry in sb.filesystem.list_files("/tmp")] == ["done"])
+            eventually(lambda: not is_open(stream))
+
+    def test_a_lost_sandbox_closes_them(self):
+        sb = shell(self.LOUD + "; sleep 1000")
+        stream = self.begun(sb.stdout)
+        with self.assertWarns(ResourceWarning):
+            del sb
+            gc.collect()
+        eventually(lambda: not is_open(stream))
+
+    def test_a_reader_is_lost_in_the_middle_of_anything(self):
+        # The garbage collector runs where it likes: in the thread that reads, with whatever that holds.
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sh", "-c", self.LOUD)
+            source = process.stdout._source
+            stream = opened(source._fd)
+            with source._lock, sb._hub._lock:
+                del process
+                gc.collect()
+            eventually(lambda: not is_open(stream))
+
+    def failing(self, module, name, nth):
+        """The call that opens the nth stream of them fails; what the ones before lead to is in the list."""
+        streams = []
+
+        def call(function, *arguments):
+            if function != name:
+                return sbx.native.call(function, *arguments)
+            if len(streams) == nth - 1:
+                raise sbx.exception.ResourceExhaustedError("no more")
+            fd = sbx.native.call(function, *arguments)
+            streams.append(opened(fd))
+            return fd
+
+        return mock.patch.object(module, "call", call), streams
+
+    def test_what_was_opened_when_the_next_can_not_be_is_closed(self):
+        with sbx.Sandbox.create() as sb:
+            for nth in (1, 2, 3):
+                with self.subTest(nth=nth):
+                    patch, streams = self.failing(sbx.process, "process_open_fd", nth)
+                    with patch, self.assertRaises(sbx.exception.ResourceExhaustedError):
+                        sb.exec("sleep", "1000")
+                    # An output ends with the program, which nobody has.
+                    self.assertEqual(len(streams), nth - 1)
+                    eventually(lambda: not any(map(is_open, streams)))
+            with mock.patch.object(os, "dup", side_effect=OSError(24, "no more")), self.assertRaises(OSError):
+                sb.exec("sleep", "1000", pty=True)
+            self.assertEqual(sb.exec("true").wait(), 0)
+        patch, streams = self.failing(sbx.sandbox, "sandbox_open_fd", 2)
+        with patch, self.assertRaises(sbx.exception.ResourceExhaustedError):
+            shell("sleep 1000")
+        self.assertEqual(len(streams), 1)
+        eventually(lambda: not any(map(is_open, streams)))
 
 
 if __name__ == "__main__":
