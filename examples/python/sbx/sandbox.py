@@ -168,7 +168,10 @@ class Sandbox:
         if self._tunnels is None:
             found = ctypes.c_void_p()
             call("tunnels", handle, 0, ctypes.byref(found))
-            self._tunnels = read_tunnels(found)
+            try:
+                self._tunnels = read_tunnels(found)
+            finally:
+                library.sbx_tunnel_map_free(found)
         return dict(self._tunnels)
 
     @both

@@ -226,6 +226,22 @@ for port in (1003, 1002, 1001):
                 connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 self.assertTrue(connection.recv(100).startswith(b"HTTP/1.0 200"))
 
+    def test_nothing_of_the_library_is_kept_for_them(self):
+        maps = []
+
+        def read(found):
+            maps.append(found)
+            if len(maps) == 1:
+                raise MemoryError
+            return {}
+
+        with sleeper(encrypted_ports=[1]) as sb, mock.patch.object(sbx.sandbox, "read_tunnels", read):
+            with self.assertRaises(MemoryError):
+                sb.tunnels()
+            sb.tunnels()
+        counts = [sbx.native.library.sbx_tunnel_map_count(found) for found in maps]
+        self.assertEqual(counts, [-1002, -1002])  # freed handles
+
     def test_an_empty_inbound_allowlist_lets_nobody_in(self):
         with serve(unencrypted_ports=[8000], inbound_cidr_allowlist=[]) as sb:
             with self.assertRaises(OSError):
