@@ -109,9 +109,9 @@ def limit(name: str, value: object, unit: int) -> int:
     return round(most * unit)
 
 
-def milliseconds(seconds: object) -> int:
+def milliseconds(name: str, seconds: object) -> int:
     if not isinstance(seconds, (int, float)) or not 0 < seconds < 1 << 53:
-        raise InvalidError(f"timeout must be a positive number of seconds, got: {seconds!r}")
+        raise InvalidError(f"{name} must be a positive number of seconds, got: {seconds!r}")
     return max(1, round(seconds * 1000))
 
 

@@ -62,9 +62,9 @@ async def _create(
         for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
             for place, source in (places or {}).items():
                 config.set("mount_" + kind, source, place)
-        config.set("set_timeout_ms", milliseconds(timeout))
+        config.set("set_timeout_ms", milliseconds("timeout", timeout))
         if idle_timeout is not None:
-            config.set("set_idle_timeout_ms", milliseconds(idle_timeout))
+            config.set("set_idle_timeout_ms", milliseconds("idle_timeout", idle_timeout))
         limits = dict(cpu=cpu, memory=memory, disk=disk, max_processes=max_processes, max_open_files=max_open_files)
         units = dict(cpu=1000, memory=1 << 20, disk=1 << 20)
         for setting, most in limits.items():
@@ -221,8 +221,8 @@ class Sandbox:
     @both
     async def stop(self, *, grace: float = 10, signal: int = 15, wait: bool = False) -> int | None:
         """Ends it in good order: sends its program the signal, accepts no further connection, and kills what is left
-        after `grace` seconds. The exit code is the program's own, or 137."""
-        return await self._end(wait, "stop", signal, milliseconds(grace))
+        after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
+        return await self._end(wait, "stop", signal, 0 if grace == 0 else milliseconds("grace", grace))
 
     async def _end(self, wait: bool, how: str, *arguments: int) -> int | None:
         if not self._life.exited.done():
@@ -293,7 +293,7 @@ class Sandbox:
         with Draft("exec_config") as config:
             fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
-                config.set("set_timeout_ms", milliseconds(timeout))
+                config.set("set_timeout_ms", milliseconds("timeout", timeout))
             if pty:
                 config.set("set_pty", 24, 80)
             for stream, wanted in () if pty else streams.items():

@@ -46,6 +46,15 @@ class Ends(unittest.TestCase):
         self.assertEqual(sb.returncode, 137)
         self.assertEqual(sb.terminate(wait=True), 137)
 
+    def test_stopped_at_once(self):
+        with sbx.Sandbox.create("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done") as sb:
+            next(sb.stdout)
+            for grace in (-1, "1", None, float("nan")):
+                with self.assertRaises(sbx.InvalidError) as caught:
+                    sb.stop(grace=grace)
+                self.assertIn("grace must", caught.exception.message)
+            self.assertEqual(sb.stop(grace=0, wait=True), 137)
+
     def test_a_programs_own_137_is_no_termination(self):
         sb = sbx.Sandbox.create("sh", "-c", "exit 137")
         sb.wait()
@@ -150,6 +159,7 @@ class Settings(unittest.TestCase):
             (dict(workdir="relative"), "relative"),
             (dict(timeout=0), "timeout"),
             (dict(timeout=None), "timeout"),
+            (dict(idle_timeout=0), "idle_timeout"),
             (dict(encrypted_ports=[0]), "1 to 65535"),
             (dict(encrypted_ports=[2**32 + 80]), "1 to 65535"),
             (dict(encrypted_ports=[80], h2_ports=[80]), "80"),
