@@ -115,6 +115,13 @@ def milliseconds(name: str, seconds: object) -> int:
     return max(1, round(seconds * 1000))
 
 
+def bounds(most: int | None, seconds: float | None) -> dict[str, int]:
+    """Of a copy, as the library's options: 0 is none."""
+    if most is not None and not (isinstance(most, int) and 0 < most < 1 << 64):
+        raise InvalidError(f"limit must be a positive number of bytes, got: {most!r}")
+    return dict(limit=most or 0, timeout_ms=0 if seconds is None else milliseconds("timeout", seconds))
+
+
 def port(number: object) -> int:
     # ctypes would cut it down to 32 bits.
     if not isinstance(number, int) or not 0 < number < 65536:
