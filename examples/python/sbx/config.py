@@ -109,10 +109,17 @@ def limit(name: str, value: object, unit: int) -> int:
     return round(most * unit)
 
 
-def milliseconds(seconds: object) -> int:
+def milliseconds(name: str, seconds: object) -> int:
     if not isinstance(seconds, (int, float)) or not 0 < seconds < 1 << 53:
-        raise InvalidError(f"timeout must be a positive number of seconds, got: {seconds!r}")
+        raise InvalidError(f"{name} must be a positive number of seconds, got: {seconds!r}")
     return max(1, round(seconds * 1000))
+
+
+def bounds(most: int | None, seconds: float | None) -> dict[str, int]:
+    """Of a copy, as the library's options: 0 is none."""
+    if most is not None and not (isinstance(most, int) and 0 < most < 1 << 64):
+        raise InvalidError(f"limit must be a positive number of bytes, got: {most!r}")
+    return dict(limit=most or 0, timeout_ms=0 if seconds is None else milliseconds("timeout", seconds))
 
 
 def port(number: object) -> int:

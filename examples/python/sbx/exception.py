@@ -108,4 +108,4 @@ class SandboxFilesystemPermissionError(SandboxFilesystemError, of=(_errno.EACCES
 
 
 class SandboxFilesystemFileTooLargeError(SandboxFilesystemError, of=(_errno.EFBIG,)):
-    """It is more than is read or listed at once."""
+    """It is more than is read or listed at once, or than the limit that was given."""

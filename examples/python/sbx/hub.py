@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
+import functools
 import itertools
 import logging
 import os
 import select
+import socket
 import threading
+from concurrent.futures import Future
 from typing import Any, Callable
 
 from . import native
@@ -18,34 +22,85 @@ from .waiting import new_future, settle
 
 log = logging.getLogger("sbx")
 
+MOST_EVENTS = 65536
+
+
+def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What it returns. The hub's thread goes on whatever it raises, and whatever the host's own logging raises."""
+    try:
+        return work(*arguments)
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            log.exception("an error in the thread libsbx-python")
+
 
 class Hub:
     def __init__(self) -> None:
         self.queue = ctypes.c_void_p()
-        call("queue_new", 65536, ctypes.byref(self.queue))
+        call("queue_new", MOST_EVENTS, ctypes.byref(self.queue))
         self._cookies = itertools.count(1)
-        self._takers: dict[int, Callable[[Any], bool]] = {}
+        self._takers: dict[int, tuple[Callable[[Any], bool], Callable[[], None]]] = {}
         self._lock = threading.Lock()  # held while something is begun: its events wait until its handle is there
         self._handlers: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._bell = call("queue_open_fd", self.queue)
         self.watch(self._bell, select.EPOLLIN, self._ring)
+        self._asked: collections.deque[Callable[[], None]] = collections.deque()
+        asked, self._asking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(asked, select.EPOLLIN, functools.partial(_empty, asked))
         threading.Thread(target=self._run, name="libsbx-python", daemon=True).start()
 
-    def begin(self, taker: Callable[[Any], bool], start: Callable[[int], object]) -> None:
-        """Begins something with a cookie. Its events are that function's, until it has said that one was the last."""
+    def begin(
+        self, taker: Callable[[Any], bool], start: Callable[[int], object], look: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begins something with a cookie. Its events are the taker's, until it has said that one was the last. After a
+        loss of events, `look` finds out what they would have told."""
         with self._lock:
             cookie = next(self._cookies)
             start(cookie)
-            self._takers[cookie] = taker
+            self._takers[cookie] = taker, look
 
     def watch(self, fd: int, events: int, handler: Callable[[], None]) -> None:
-        self._handlers[fd] = handler
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        self._handlers.pop(fd, None)
+        """Only in the hub's thread, where no event of it can be on its way."""
+        if fd in self._handlers:
+            self._epoll.unregister(fd)
+            del self._handlers[fd]
+
+    def writable(self, fd: int) -> Future[Any]:
+        """What comes when the descriptor takes something. It is watched no longer than that, however late somebody
+        looks."""
+        room = new_future()
+
+        def found() -> None:
+            self.unwatch(fd)
+            settle(room)
+
+        self.watch(fd, select.EPOLLOUT, found)
+        return room
+
+    def close(self, stream: socket.socket) -> None:
+        """Closes what may be watched. A forked child may have a copy: epoll wouldn't forget it by itself."""
+
+        def forget() -> None:
+            self.unwatch(stream.fileno())
+            stream.close()
+
+        if stream.fileno() in self._handlers:
+            self.soon(forget)
+        else:
+            stream.close()
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Has the hub's thread do it. Takes no lock: also for finalizers, which come in the middle of anything. In a
+        forked child, which may have closed the descriptor, nothing is done."""
+        if is_here(self):
+            self._asked.append(work)
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._asking, b"\0")
 
     def check(self) -> None:
         """Raises in a forked child, whose copy of this has no thread."""
@@ -57,20 +112,29 @@ class Hub:
             for fd, _ in self._epoll.poll():
                 handler = self._handlers.get(fd)
                 if handler is not None:
-                    try:
-                        handler()
-                    except Exception:
-                        log.exception("a descriptor's handler")
+                    guarded(handler)
+            while self._asked:
+                guarded(self._asked.popleft())
 
     def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, 4096)
-        event = native.new("event")
+        _empty(self._bell)
+        event, taken = native.new("event"), 0
         while call("queue_next", self.queue, ctypes.byref(event)) == 1:
+            taken += 1
+            # A loss is told by the event after it, if one comes; so many may have been all that there was room for.
+            lost = event.lost > 0 or taken % MOST_EVENTS == 0
             with self._lock:
-                taker = self._takers.get(event.cookie)
-            if taker is not None and taker(event):
+                taker, _ = self._takers.get(event.cookie, (None, None))
+                looks = [look for _, look in self._takers.values()] if lost else []
+            for look in looks:
+                guarded(look)
+            if taker is not None and guarded(taker, event):
                 self._takers.pop(event.cookie, None)
+
+
+def _empty(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.read(fd, 4096)
 
 
 _hub: Hub | None = None
@@ -109,6 +173,7 @@ class Life:
         self.handle, self.what = ctypes.c_void_p(), ""
         self.on_denied: Callable[[Any], None] = lambda event: None
         self.kept: object = None  # a detached sandbox, until its end
+        self.asked = False  # whether somebody waits until it is ready
 
     def begin(self, hub: Hub, how: str, on: ctypes.c_void_p | None, config: native.Draft) -> None:
         """Begins what this config asks for."""
@@ -117,7 +182,13 @@ class Life:
             config.set("set_queue", hub.queue, cookie)
             call(how, on, config.handle, ctypes.byref(self.handle))
 
-        hub.begin(self._happened, start)
+        hub.begin(self._happened, start, self._look)
+
+    def _look(self) -> None:
+        if self.asked:
+            with contextlib.suppress(Error):
+                call("wait_ready", self.handle, 0)
+                settle(self.ready)
 
     def _happened(self, event: Any) -> bool:
         if event.kind in (native.EVENT_STARTED, native.EVENT_PROCESS_STARTED, native.EVENT_READY):

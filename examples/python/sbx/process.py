@@ -20,14 +20,17 @@ class ContainerProcess:
     def __init__(self, hub: Hub, life: Life, streams: Mapping[int, bool], terminal: bool, text: bool, by_line: bool):
         self._life = life
         weakref.finalize(self, library.sbx_process_free, life.handle)
-        if terminal:
-            shared = call("process_open_fd", life.handle, native.TERMINAL)
-            fds = {0: os.dup(shared), 1: shared}
-        else:
-            fds = {stream: call("process_open_fd", life.handle, stream) for stream in streams if streams[stream]}
-        self.stdin = StreamWriter(hub, fds[0], terminal)
-        self.stdout: StreamReader[Any] = StreamReader(hub, fds.get(1, -1), text, by_line)
-        self.stderr: StreamReader[Any] = StreamReader(hub, fds.get(2, -1), text, by_line)
+
+        def opened(stream: int) -> int:
+            if terminal:
+                return os.dup(self.stdin.fileno()) if stream == 1 else -1
+            return call("process_open_fd", life.handle, stream) if streams[stream] else -1
+
+        # Each has its owner before the next one is opened, which may fail.
+        shared = call("process_open_fd", life.handle, native.TERMINAL if terminal else 0)
+        self.stdin = StreamWriter(hub, shared, terminal)
+        self.stdout: StreamReader[Any] = StreamReader(hub, opened(1), text, by_line)
+        self.stderr: StreamReader[Any] = StreamReader(hub, opened(2), text, by_line)
 
     @both
     async def wait(self) -> int:

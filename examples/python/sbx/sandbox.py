@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import warnings
 import weakref
+from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
@@ -60,9 +62,9 @@ async def _create(
         for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
             for place, source in (places or {}).items():
                 config.set("mount_" + kind, source, place)
-        config.set("set_timeout_ms", milliseconds(timeout))
+        config.set("set_timeout_ms", milliseconds("timeout", timeout))
         if idle_timeout is not None:
-            config.set("set_idle_timeout_ms", milliseconds(idle_timeout))
+            config.set("set_idle_timeout_ms", milliseconds("idle_timeout", idle_timeout))
         limits = dict(cpu=cpu, memory=memory, disk=disk, max_processes=max_processes, max_open_files=max_open_files)
         units = dict(cpu=1000, memory=1 << 20, disk=1 << 20)
         for setting, most in limits.items():
@@ -92,8 +94,11 @@ async def _create(
     sandbox = Sandbox(hub, life, name, tags or {}, rootfs)
     try:
         await until(life.started)
-        out, err = [call("sandbox_open_fd", life.handle, stream) if args else -1 for stream in (1, 2)]
-        sandbox.stdout, sandbox.stderr = StreamReader(hub, out, by_line=True), StreamReader(hub, err, by_line=True)
+        # Each has its owner before the next one is opened, which may fail.
+        sandbox.stdout, sandbox.stderr = (
+            StreamReader(hub, call("sandbox_open_fd", life.handle, stream) if args else -1, by_line=True)
+            for stream in (1, 2)
+        )
     except BaseException:
         sandbox._close()
         raise
@@ -163,7 +168,10 @@ class Sandbox:
         if self._tunnels is None:
             found = ctypes.c_void_p()
             call("tunnels", handle, 0, ctypes.byref(found))
-            self._tunnels = read_tunnels(found)
+            try:
+                self._tunnels = read_tunnels(found)
+            finally:
+                library.sbx_tunnel_map_free(found)
         return dict(self._tunnels)
 
     @both
@@ -172,6 +180,7 @@ class Sandbox:
         if timeout <= 0:
             raise InvalidError(f"`timeout` must be positive, got: {timeout}")
         handle = self._use()
+        self._life.asked = True
         try:
             call("wait_ready", handle, 0)  # looks, and begins to ask
         except TimeoutError:
@@ -212,8 +221,8 @@ class Sandbox:
     @both
     async def stop(self, *, grace: float = 10, signal: int = 15, wait: bool = False) -> int | None:
         """Ends it in good order: sends its program the signal, accepts no further connection, and kills what is left
-        after `grace` seconds. The exit code is the program's own, or 137."""
-        return await self._end(wait, "stop", signal, milliseconds(grace))
+        after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
+        return await self._end(wait, "stop", signal, 0 if grace == 0 else milliseconds("grace", grace))
 
     async def _end(self, wait: bool, how: str, *arguments: int) -> int | None:
         if not self._life.exited.done():
@@ -237,6 +246,10 @@ class Sandbox:
             call("terminate", self._life.handle)
             await until(self._life.exited)
             self._close()
+            self.stdout._drop()
+            self.stderr._drop()
+            if "stdin" in vars(self):
+                self.stdin._drop()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -280,7 +293,7 @@ class Sandbox:
         with Draft("exec_config") as config:
             fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
-                config.set("set_timeout_ms", milliseconds(timeout))
+                config.set("set_timeout_ms", milliseconds("timeout", timeout))
             if pty:
                 config.set("set_pty", 24, 80)
             for stream, wanted in () if pty else streams.items():
@@ -288,8 +301,13 @@ class Sandbox:
             call("exec_config_check", config.handle)
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)
-        process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
-        await until(life.started)
+        try:
+            process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
+            await until(life.started)
+        except BaseException:
+            with contextlib.suppress(Error):  # nobody gets a handle: it would run for nobody
+                call("process_signal", life.handle, SIGKILL)
+            raise
         return process
 
     @property

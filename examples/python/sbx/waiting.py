@@ -22,6 +22,8 @@ else:
     P = TypeVar("P")
 
 TimedOut = _TimeoutError
+#: How many pieces are taken before others on the event loop have their turn.
+AT_ONCE = 256
 _thread = threading.local()
 
 
@@ -33,6 +35,12 @@ async def until(future: Future[T], seconds: float | None = None) -> T:
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
     except asyncio.TimeoutError:
         raise TimedOut from None
+
+
+async def turn() -> None:
+    """Lets others on an event loop have their turn: who finds what it looks for every time would keep it."""
+    if not getattr(_thread, "is_plain", False):
+        await asyncio.sleep(0)
 
 
 class Method(Generic[P, T]):
@@ -67,6 +75,8 @@ class both(Generic[P, T]):
 class Stream(Generic[T]):
     """What comes piece by piece, to be iterated over in either form. None is the end."""
 
+    _looked = 0
+
     async def _next(self) -> T | None:
         raise NotImplementedError
 
@@ -83,10 +93,17 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        await self._turns()
         piece = await self._next()
         if piece is None:
             raise StopAsyncIteration
         return piece
+
+    async def _turns(self) -> None:
+        """For each piece, before it is taken: what is cancelled here takes none."""
+        self._looked += 1
+        if self._looked % AT_ONCE == 0:
+            await turn()
 
 
 def new_future() -> Future[Any]:

@@ -5,6 +5,7 @@ What is left over is looked for by whoever runs this: processes, mounts, namespa
 
 import ctypes
 import functools
+import gc
 import multiprocessing
 import os
 import shutil
@@ -63,6 +64,23 @@ class Forks(unittest.TestCase):
             sb.stdin.write_eof()
             sb.stdin.drain()
             self.assertEqual(sb.stdout.read(), "still here\n")
+
+    def test_what_a_child_loses_is_nobodys(self):
+        with sleeper() as sb:
+            process, hub = sb.exec("cat"), sb._hub
+            child = os.fork()
+            if child == 0:
+                # It may have closed this one, and have something else in its place.
+                os.dup2(os.open("/dev/full", os.O_WRONLY), hub._asking)
+                del process
+                gc.collect()
+                os._exit(len(hub._asked))
+            _, status = os.waitpid(child, 0)
+            self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+            process.stdin.write("on\n")
+            process.stdin.write_eof()
+            process.stdin.drain()
+            self.assertEqual(process.stdout.read(), "on\n")
 
     def test_multiprocessing(self):
         with sleeper() as sb:

@@ -1,16 +1,22 @@
 """Files of a sandbox under Modal's names: Sandbox.filesystem."""
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import os
 import signal
+import socket
 import stat
+import tarfile
 import tempfile
 import threading
 from pathlib import Path
-from support import python, sbx, unittest
+from unittest import mock
+from support import most_at_once, python, sbx, unittest
 
 from sbx import FileType, FileWatchEventType
+from sbx.filesystem import copying, files
 
 
 class Files(unittest.TestCase):
@@ -179,6 +185,64 @@ with sbx.Sandbox.create() as sb:
                 thread.join(60)
         self.assertEqual(os.listdir(self.scratch), [])
 
+    def test_a_long_list_leaves_others_on_the_loop_their_turn(self):
+        turns = []
+
+        async def turn():
+            turns.append(None)
+
+        self.run_inside("import os; os.mkdir('/tmp/many')\nfor n in range(2000): open(f'/tmp/many/{n}', 'w')")
+        with mock.patch.object(files, "turn", turn):
+            self.assertEqual(len(self.fs.list_files("/tmp/many")), 2000)
+        self.assertGreaterEqual(len(turns), 2000 // 256)
+
+    def copies(self, **bounds):
+        """Each way to copy something of the name."""
+        return (
+            lambda name: self.fs.copy_to_local(f"/tmp/{name}/file", self.scratch / "file", **bounds),
+            lambda name: self.fs.copy_tree_to_local(f"/tmp/{name}", self.scratch / "tree", **bounds),
+            lambda name: self.fs.copy_tree_from_local(self.scratch / name, "/tmp/tree", **bounds),
+            lambda name: self.fs.copy_from_local(self.scratch / name / "file", "/tmp/file", **bounds),
+        )
+
+    def make_both(self, name, size):
+        self.run_inside(f"import os; os.mkdir('/tmp/{name}'); open('/tmp/{name}/file', 'w').truncate({size})")
+        (self.scratch / name).mkdir()
+        with open(self.scratch / name / "file", "w") as file:
+            file.truncate(size)
+
+    def test_a_copy_has_a_limit(self):
+        self.make_both("some", 20_000)
+        for copy in self.copies(limit=19_999)[:3]:
+            with self.assertRaises(sbx.exception.SandboxFilesystemFileTooLargeError):
+                copy("some")
+        self.assertEqual(os.listdir(self.scratch), ["some"])
+        self.copies(limit=20_000)[0]("some")
+        self.copies(limit=20_000)[2]("some")
+        self.copies(limit=30_000)[1]("some")  # with its headers
+        self.assertEqual((self.scratch / "tree" / "file").stat().st_size, 20_000)
+        for limit in (0, -1, 1.5, "1", 1 << 64):
+            for copy in self.copies(limit=limit)[:3]:
+                with self.assertRaises(sbx.InvalidError) as caught:
+                    copy("some")
+                self.assertIn("limit", caught.exception.message)
+
+    def test_a_copy_has_a_time(self):
+        # So much is not copied in a tenth of a second anywhere.
+        self.make_both("endless", 8 << 30)
+        for copy in self.copies(timeout=0.1):
+            with self.assertRaises(sbx.TimeoutError):
+                copy("endless")
+        self.assertEqual(os.listdir(self.scratch), ["endless"])
+        for timeout in (0, -1, float("nan"), "1"):
+            for copy in self.copies(timeout=timeout):
+                with self.assertRaises(sbx.InvalidError) as caught:
+                    copy("endless")
+                self.assertIn("timeout", caught.exception.message)
+        self.make_both("little", 5)
+        for copy in self.copies(timeout=60):
+            copy("little")
+
 
 class Trees(Files):
     def make_tree(self, root):
@@ -331,6 +395,125 @@ for name, entries in cases.items():
             done = python("-c", self.PROGRAM, scratch)
         self.assertEqual((done.stdout, done.stderr, done.returncode), ("", "", 0))
 
+    def unpack(self, pieces, **bounds):
+        """What becomes of an archive of these pieces; how many bytes of it were taken."""
+        ours, theirs = socket.socketpair()
+        sent = 0
+
+        def say():
+            nonlocal sent
+            with theirs, contextlib.suppress(OSError):
+                for piece in pieces:
+                    theirs.sendall(piece)
+                    sent += len(piece)
+
+        speaker = threading.Thread(target=say)
+        speaker.start()
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                with ours, copying.beside(Path(scratch, "tree")) as whole:
+                    copying.unpack(ours, whole, **bounds)
+                return {path.name for path in Path(scratch, "tree").iterdir()}
+        except sbx.exception.SandboxFilesystemError as error:
+            return error
+        finally:
+            speaker.join()
+            self.taken = sent
+
+    def entry(self, name, kind=tarfile.REGTYPE, size=0, **more):
+        info = tarfile.TarInfo(name)
+        info.type, info.size = kind, size
+        for key, value in more.items():
+            setattr(info, key, value)
+        return info.tobuf(tarfile.GNU_FORMAT)
+
+    def pax(self, kind, size, text=b"%d comment=%s\n"):
+        """A header of that size, and what it says."""
+        said = text % (size, b"x" * (size - len(text % (size, b""))))
+        return self.entry("header", kind, len(said)) + said + bytes(-len(said) % 512)
+
+    def refused(self, *pieces, **bounds):
+        error = self.unpack(pieces, **bounds)
+        self.assertIsInstance(error, sbx.exception.SandboxFilesystemError)
+        return str(error)
+
+    def test_headers_take_no_memory(self):
+        block, end = bytes(1 << 16), bytes(1024)
+        for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+            with self.subTest(kind=kind):
+                self.assertIn("headers", self.refused(self.entry("header", kind, 8 << 30), *[block] * 256))
+                self.assertLess(self.taken, 2 << 20)  # the rest is what sockets hold
+                if kind in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+                    self.refused(self.pax(kind, 1 << 20), self.entry("a"), end)
+                    self.assertEqual(self.unpack([self.pax(kind, 50_000), self.entry("a"), end]), {"a"})
+        # Not one of them is large.
+        self.refused(*[self.pax(tarfile.XHDTYPE, 512)] * 10_000, self.entry("a"), end)
+        self.refused(*[self.pax(tarfile.XHDTYPE, 60_000)] * 10, self.entry("a"), end)
+        # Maps of sparse files, which go on for as long as they say.
+        extended = bytearray(self.entry("a", tarfile.GNUTYPE_SPARSE))
+        extended[482] = 1
+        extended[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(extended[:512]))[0]
+        more = bytearray((b"%011o\0" % 1) * 42 + bytes(8))
+        more[504] = 1
+        self.assertIn("headers", self.refused(bytes(extended), *[bytes(more) * 128] * 256))
+        self.assertLess(self.taken, 2 << 20)
+        said = b"".join(b"%d GNU.sparse.%s\n" % (15 + len(text), text) for text in (b"major=1", b"minor=0"))
+        sparse = self.entry("header", tarfile.XHDTYPE, len(said)) + said + bytes(-len(said) % 512)
+        numbers = b"9999999999999\n" + b"1\n" * 249
+        self.assertIn("headers", self.refused(sparse + self.entry("a", size=512), numbers, *[b"1\n" * 32768] * 256))
+        self.assertLess(self.taken, 2 << 20)
+
+    def test_no_list_of_what_was_unpacked_is_kept(self):
+        made, kept = tarfile.open, []
+
+        def opened(**settings):
+            archive = made(**settings)
+            step = archive.next
+
+            def counted():
+                kept.append((len(archive.members), len(archive.pax_headers)))
+                return step()
+
+            archive.next = counted
+            return archive
+
+        def pieces():
+            for number in range(1000):
+                text = b"%d " + b"key%d" % number + b"=%s\n"
+                yield self.pax(tarfile.XGLTYPE, 100, text) + self.entry(f"f{number}", size=5) + b"hello" + bytes(507)
+            yield bytes(1024)
+
+        with mock.patch.object(copying.tarfile, "open", opened):
+            self.assertEqual(len(self.unpack(pieces())), 1000)
+        self.assertEqual((len(kept), *map(max, zip(*kept))), (1001, 1, 1))
+
+    def test_entries_links_and_depth_are_bounded(self):
+        end = bytes(1024)
+        files = [self.entry(f"f{number}") for number in range(100)]
+        links = [self.entry(f"l{number}", tarfile.SYMTYPE, linkname="f") for number in range(100)]
+        self.assertEqual(len(self.unpack([*files, *links, end])), 200)
+        with mock.patch.object(copying, "_MOST_ENTRIES", 150):
+            self.assertEqual(len(self.unpack([*links, end])), 100)
+            self.assertIn("too many", self.refused(*files, *links, end))
+        with mock.patch.object(copying, "_MOST_LINKS", 300):
+            self.assertEqual(len(self.unpack([*files, end])), 100)
+            self.assertIn("too many", self.refused(*links, end))
+        steps = [self.entry("d/" * depth, tarfile.DIRTYPE) for depth in range(1, 700)]
+        self.assertIn("too deep", self.refused(*steps, end))
+        self.assertEqual(self.unpack([*steps[:400], end]), {"d"})
+
+    def test_the_limit_is_held_here_too(self):
+        archive = [self.entry("a", size=1 << 20), bytes(1 << 20), bytes(1024)]
+        self.assertEqual(self.unpack(archive, limit=2 << 20), {"a"})
+        self.assertIn("limit", self.refused(*archive, limit=1 << 20))
+        self.assertIn("limit", self.refused(self.entry("a", size=1 << 40), *[bytes(1 << 16)] * 256, limit=1 << 20))
+        self.assertLess(self.taken, 3 << 20)
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b"12345")
+        theirs.close()
+        with ours, self.assertRaises(sbx.exception.SandboxFilesystemFileTooLargeError):
+            copying.receive(ours, io.BytesIO(), 4)
+
 
 class Watching(Files):
     def test_changes_are_told(self):
@@ -372,6 +555,42 @@ class Watching(Files):
 
         self.assertEqual(asyncio.run(main()), ["/tmp/a"])
         self.assertEqual(asyncio.run(modals()), [])
+
+    def test_many_changes_leave_others_on_the_loop_their_turn(self):
+        async def main(**settings):
+            changes = await self.fs.watch.aio("/tmp", recursive=True, **settings)
+            process = await self.sb.exec.aio(
+                "python3", "-c", "for n in range(1500): open(f'/tmp/{n}', 'w')\nimport os; os.mkdir('/tmp/last')"
+            )
+            await process.wait.aio()
+
+            async def until_the_last():
+                async for change in changes:
+                    yield change
+                    if change.paths == ["/tmp/last"] or change.type is FileWatchEventType.Unknown:
+                        break
+
+            most = await most_at_once(until_the_last())
+            await self.fs.remove.aio("/tmp/last")
+            return most
+
+        self.assertLessEqual(asyncio.run(main()), 256)
+
+    def test_changes_that_are_left_out_count_too(self):
+        turns = []
+
+        async def main():
+            changes = self.fs.watch.aio("/tmp", filter=[FileWatchEventType.Remove])
+            await changes
+            self.run_inside("for n in range(1500): open(f'/tmp/{n}', 'w')\nimport os; os.remove('/tmp/0')")
+            with mock.patch.object(sbx.waiting, "turn", turn):
+                return (await changes.__anext__()).paths
+
+        async def turn():
+            turns.append(None)
+
+        self.assertEqual(asyncio.run(main(), debug=False), ["/tmp/0"])
+        self.assertGreaterEqual(len(turns), 1500 // 256)
 
     def test_it_ends_with_the_sandbox(self):
         changes = self.fs.watch("/tmp")

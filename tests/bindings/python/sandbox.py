@@ -10,7 +10,8 @@ import tempfile
 import threading
 import time
 import warnings
-from support import sbx, serve, unittest
+from unittest import mock
+from support import held_hub, sbx, serve, unittest
 
 
 def sleeper(**settings):
@@ -44,6 +45,15 @@ class Ends(unittest.TestCase):
         self.assertIsNone(sb.wait(raise_on_termination=False))
         self.assertEqual(sb.returncode, 137)
         self.assertEqual(sb.terminate(wait=True), 137)
+
+    def test_stopped_at_once(self):
+        with sbx.Sandbox.create("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done") as sb:
+            next(sb.stdout)
+            for grace in (-1, "1", None, float("nan")):
+                with self.assertRaises(sbx.InvalidError) as caught:
+                    sb.stop(grace=grace)
+                self.assertIn("grace must", caught.exception.message)
+            self.assertEqual(sb.stop(grace=0, wait=True), 137)
 
     def test_a_programs_own_137_is_no_termination(self):
         sb = sbx.Sandbox.create("sh", "-c", "exit 137")
@@ -149,6 +159,7 @@ class Settings(unittest.TestCase):
             (dict(workdir="relative"), "relative"),
             (dict(timeout=0), "timeout"),
             (dict(timeout=None), "timeout"),
+            (dict(idle_timeout=0), "idle_timeout"),
             (dict(encrypted_ports=[0]), "1 to 65535"),
             (dict(encrypted_ports=[2**32 + 80]), "1 to 65535"),
             (dict(encrypted_ports=[80], h2_ports=[80]), "80"),
@@ -225,6 +236,22 @@ for port in (1003, 1002, 1001):
                 connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 self.assertTrue(connection.recv(100).startswith(b"HTTP/1.0 200"))
 
+    def test_nothing_of_the_library_is_kept_for_them(self):
+        maps = []
+
+        def read(found):
+            maps.append(found)
+            if len(maps) == 1:
+                raise MemoryError
+            return {}
+
+        with sleeper(encrypted_ports=[1]) as sb, mock.patch.object(sbx.sandbox, "read_tunnels", read):
+            with self.assertRaises(MemoryError):
+                sb.tunnels()
+            sb.tunnels()
+        counts = [sbx.native.library.sbx_tunnel_map_count(found) for found in maps]
+        self.assertEqual(counts, [-1002, -1002])  # freed handles
+
     def test_an_empty_inbound_allowlist_lets_nobody_in(self):
         with serve(unencrypted_ports=[8000], inbound_cidr_allowlist=[]) as sb:
             with self.assertRaises(OSError):
@@ -294,6 +321,27 @@ class Exec(unittest.TestCase):
         self.assertEqual(last.wait(), 137)
         with self.assertRaises(sbx.ConflictError):
             self.sb.exec("true")
+
+    def test_a_start_that_is_cancelled_leaves_no_program(self):
+        lives = []
+
+        class Known(sbx.hub.Life):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                lives.append(self)
+
+        async def main():
+            with held_hub(), mock.patch.object(sbx.hub, "Life", Known):  # nobody hears that it was started
+                start = asyncio.ensure_future(self.sb.exec.aio("sleep", "1000"))
+                while not lives or not lives[0].handle:
+                    await asyncio.sleep(0)
+                start.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await start
+
+        asyncio.run(main())
+        self.assertEqual(lives[0].exited.result(60)[0], 137)
+        self.assertEqual(self.sb.exec("true").wait(), 0)
 
     def test_a_terminal(self):
         # What is typed may overtake the new size.

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Collection
 
 from . import copying
+from ..config import bounds
 from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
 from .operation import Operation
-from ..waiting import both, in_thread, until
+from ..waiting import AT_ONCE, both, in_thread, turn, until
 from .watching import FileWatchEventType, Watch, Watching
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def _info(operation: Operation, index: int, path: str) -> FileInfo:
 
 
 class Filesystem:
-    """The sandbox's files, with the rights of its root. Paths are absolute; links lead where they lead inside."""
+    """The sandbox's files, with the rights of its root. Paths are absolute; links lead where they lead inside. A copy
+    that isn't done after `timeout` seconds is given up, with TimeoutError."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -84,8 +86,11 @@ class Filesystem:
         await operation.end()
         return operation
 
-    async def _copy(self, what: str, remote_path: str, work: Callable[[Operation], None], flags: int = 0) -> None:
-        operation = self._begin(what, remote_path, flags=flags)
+    async def _copy(
+        self, what: str, remote_path: str, work: Callable[[Operation], None], limit: int | None, timeout: float | None,
+        flags: int = 0,
+    ) -> None:  # fmt: skip
+        operation = self._begin(what, remote_path, flags=flags, **bounds(limit, timeout))
         try:
             await until(in_thread(work, operation, daemon=False))
         except BaseException:
@@ -119,9 +124,13 @@ class Filesystem:
     async def list_files(self, remote_path: str) -> list[FileInfo]:
         """What is in a directory, in no order."""
         operation = await self._do("list", remote_path)
-        count = library.sbx_file_operation_count(operation.handle)
-        names = [text("file_operation_name", operation.handle, index) or "" for index in range(count)]
-        return [_info(operation, index, os.path.join(remote_path, name)) for index, name in enumerate(names)]
+        found = []
+        for index in range(library.sbx_file_operation_count(operation.handle)):
+            if index % AT_ONCE == 0:
+                await turn()
+            name = text("file_operation_name", operation.handle, index) or ""
+            found.append(_info(operation, index, os.path.join(remote_path, name)))
+        return found
 
     @both
     async def stat(self, remote_path: str) -> FileInfo:
@@ -144,7 +153,9 @@ class Filesystem:
         await self._do("rename", remote_path, coded(new_path))
 
     @both
-    async def copy_from_local(self, local_path: str | os.PathLike[str], remote_path: str) -> None:
+    async def copy_from_local(
+        self, local_path: str | os.PathLike[str], remote_path: str, *, timeout: float | None = None
+    ) -> None:
         """A file of any size, in place of what is there; the directories above are made."""
         with open(local_path, "rb") as file:
 
@@ -152,39 +163,50 @@ class Filesystem:
                 with operation.stream() as stream:
                     copying.send(file, stream)
 
-            await self._copy("upload", remote_path, work, FILE_PARENTS)
+            await self._copy("upload", remote_path, work, None, timeout, FILE_PARENTS)
 
     @both
-    async def copy_to_local(self, remote_path: str, local_path: str | os.PathLike[str]) -> None:
-        """A file of any size. It gets there whole or not at all, in place of what is there."""
+    async def copy_to_local(
+        self, remote_path: str, local_path: str | os.PathLike[str], *, limit: int | None = None,
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        """A file, of up to `limit` bytes if that is given. It gets there whole or not at all, in place of what is
+        there."""
 
         def work(operation: Operation) -> None:
             with copying.beside(Path(local_path)) as whole, open(whole, "wb") as file, operation.stream() as stream:
-                copying.receive(stream, file)
+                copying.receive(stream, file, limit)
 
-        await self._copy("download", remote_path, work)
+        await self._copy("download", remote_path, work, limit, timeout)
 
     @both
-    async def copy_tree_from_local(self, local_path: str | os.PathLike[str], remote_path: str) -> None:
-        """What is below a directory, into one that is made if it isn't there. Everything belongs to root then."""
+    async def copy_tree_from_local(
+        self, local_path: str | os.PathLike[str], remote_path: str, *, limit: int | None = None,
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        """What is below a directory, into one that is made if it isn't there. Everything belongs to root then. The
+        limit is of the files' bytes."""
         names = os.listdir(local_path)
 
         def work(operation: Operation) -> None:
             with operation.stream() as stream:
                 copying.pack(Path(local_path), names, stream)
 
-        await self._copy("copy_in", remote_path, work, FILE_PARENTS)
+        await self._copy("copy_in", remote_path, work, limit, timeout, FILE_PARENTS)
 
     @both
-    async def copy_tree_to_local(self, remote_path: str, local_path: str | os.PathLike[str]) -> None:
+    async def copy_tree_to_local(
+        self, remote_path: str, local_path: str | os.PathLike[str], *, limit: int | None = None,
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
         """What is below a directory, into a new one, whole or not at all. What the sandbox says is not believed: see
-        copying.unpack for what is refused."""
+        copying.unpack for what is refused. The limit is of the archive's bytes, headers and all."""
 
         def work(operation: Operation) -> None:
             with copying.beside(Path(local_path)) as whole, operation.stream() as stream:
-                copying.unpack(stream, whole)
+                copying.unpack(stream, whole, limit)
 
-        await self._copy("copy_out", remote_path, work)
+        await self._copy("copy_out", remote_path, work, limit, timeout)
 
     @property
     def watch(self) -> Watching[Any]:

@@ -43,7 +43,7 @@ class Operation:
         chosen = ctypes.byref(new("file_options", **options))
         begin, place = f"file_{what}_begin", ctypes.byref(self.handle)
         with modals_errors():
-            hub.begin(happened, lambda cookie: call(begin, sandbox, *arguments, chosen, cookie, place))
+            hub.begin(happened, lambda cookie: call(begin, sandbox, *arguments, chosen, cookie, place), changes.ring)
         weakref.finalize(self, library.sbx_file_operation_free, self.handle)
 
     async def end(self) -> None:

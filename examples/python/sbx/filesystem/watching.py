@@ -69,6 +69,7 @@ class Watch(Stream[FileWatchEvent]):
             type = _TYPES.get(kind, FileWatchEventType.Modify)
             if kind != native.CHANGE_READY and (self._types is None or type in self._types):
                 return FileWatchEvent(paths, type)
+            await self._turns()
 
     async def _change(self) -> tuple[int, str]:
         while True:
