@@ -191,6 +191,7 @@ run_as() {
     in_namespaces env CI="${CI:-}" filter="$filter" \
         sh "$work/checkout/tests/harness/run.sh" "$1" "$contained" "$work" || status=$?
     cat "$work/results" >>"$results"
+    recorded=$(date +%s)
     if [ "$status" != 0 ]; then
         printf 'the run ended with %s\n' "$status" >"$logs/$1.log"
         record_status "$1" "$status" "$logs/$1.log"

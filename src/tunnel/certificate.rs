@@ -130,8 +130,13 @@ fn set_validity(params: &mut CertificateParams) {
     params.not_after = now.checked_add(MARGIN).unwrap_or(now).into();
 }
 
+/// What can go wrong is that the system gives no random numbers, of which ring says no more than that.
 fn failed(error: &rcgen::Error) -> Error {
-    Error::new(Code::Internal, format!("make a certificate: {error}"))
+    let why = match error {
+        rcgen::Error::RingUnspecified => "the system gave no random numbers".to_owned(),
+        other => other.to_string(),
+    };
+    Error::new(Code::System, format!("make a certificate: {why}"))
 }
 
 fn sha256(bytes: &[u8]) -> Result<Vec<u8>> {

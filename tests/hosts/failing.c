@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 static const char *failing;  /* the function whose calls are counted, and fail; NULL for none */
 static long countdown, seen; /* which one fails; how many there were */
@@ -54,12 +55,23 @@ FAILING(int, memfd_create, (const char *n, unsigned f), (n, f), -1)
 FAILING(int, poll, (struct pollfd *s, nfds_t n, int t), (s, n, t), -1)
 FAILING(ssize_t, read, (int fd, void *b, size_t n), (fd, b, n), -1)
 FAILING(ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), -1)
-FAILING(ssize_t, getrandom, (void *b, size_t n, unsigned f), (b, n, f), -1)
 FAILING(void *, mmap, (void *a, size_t n, int p, int f, int fd, off_t o), (a, n, p, f, fd, o), MAP_FAILED)
 FAILING(void *, mmap64, (void *a, size_t n, int p, int f, int fd, off64_t o), (a, n, p, f, fd, o), MAP_FAILED)
 FAILING(int, stat64, (const char *restrict p, struct stat64 *restrict s), (p, s), -1)
 FAILING(int, fstat64, (int fd, struct stat64 *s), (fd, s), -1)
 FAILING(ssize_t, readlink, (const char *restrict p, char *restrict b, size_t n), (p, b, n), -1)
+
+/* Rust's hash tables ask with flags, and take no for an answer only where the kernel gives it: not for want of memory. */
+ssize_t getrandom(void *bytes, size_t length, unsigned flags) {
+    static ssize_t (*next)(void *, size_t, unsigned);
+    if (next == NULL)
+        *(void **)&next = dlsym(RTLD_NEXT, "getrandom");
+    if (flags == 0 && fails("getrandom")) {
+        errno = with;
+        return -1;
+    }
+    return next(bytes, length, flags);
+}
 
 int open64(const char *path, int flags, ...) {
     static int (*next)(const char *, int, ...);
@@ -101,8 +113,9 @@ long syscall(long number, ...) {
     va_end(more);
     if (next == NULL)
         *(void **)&next = dlsym(RTLD_NEXT, "syscall");
-    /* Not futex(2), whose failure is a lock that doesn't lock: the kernel doesn't fail it so. */
-    if (number != 202 && fails("syscall")) {
+    /* Not futex(2), whose failure is a lock that doesn't lock, and not getrandom(2), which works always if it does once:
+     * the kernel doesn't fail them so. */
+    if (number != SYS_futex && number != SYS_getrandom && fails("syscall")) {
         errno = with;
         return -1;
     }
