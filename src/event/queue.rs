@@ -3,10 +3,12 @@
 //! # Why no wake-up is lost
 //!
 //! The host's side is: wait until the descriptor is readable, read its bytes away, then take events until
-//! there is none. Both a push and a take happen under one lock, and a push rings under that lock
-//! whenever it finds the queue empty. Let T be the moment a take found nothing. Every event pushed
+//! there is none. Both a push and a take happen under one lock, and whoever finds the queue empty when he pushes
+//! rings after that. Let T be the moment a take found nothing. Every event pushed
 //! before T has been taken, for the queue was empty at T. The first one pushed after T finds the queue
 //! empty and rings after T, hence after the host read the bytes away, so the descriptor is readable again.
+//! It is rung outside the lock: the thread that it wakes may take the processor from the one that rings, and would
+//! wait for a lock whose holder doesn't run.
 //! A ring that fails for want of room (EAGAIN) fails because unread bytes lie in the socket: it is
 //! readable already. A descriptor opened while events wait is rung at once.
 //!
@@ -53,7 +55,7 @@ struct Inner {
     /// Seats held by sandboxes and by their waiting events.
     seats: usize,
     sequence: u64,
-    doorbell: Option<OwnedFd>,
+    doorbell: Option<Arc<OwnedFd>>,
     /// The kernel had no memory for the last ring: the next push rings instead.
     owed: bool,
     closed: bool,
@@ -113,12 +115,14 @@ impl Queue {
         if inner.closed {
             return Err(Error::new(Code::Closed, "the queue was freed"));
         }
-        let before = inner.doorbell.replace(ours);
-        if !inner.events.is_empty() {
-            inner.ring();
-        }
+        let ours = Arc::new(ours);
+        let before = inner.doorbell.replace(Arc::clone(&ours));
+        let waits = !inner.events.is_empty();
         drop(inner);
         drop(before);
+        if waits {
+            self.ring(&ours);
+        }
         Ok(theirs)
     }
 
@@ -162,6 +166,24 @@ impl Queue {
         drop((events, doorbell));
     }
 
+    /// Rings a doorbell, outside the lock.
+    fn ring(&self, doorbell: &Arc<OwnedFd>) {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let sent = loop {
+            match send(doorbell.as_raw_fd(), &[1], flags) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        match sent {
+            // Full of unread bytes: it is readable already.
+            Ok(_) | Err(Errno::EAGAIN) => {}
+            Err(Errno::ENOBUFS | Errno::ENOMEM) => self.lock().owed = true,
+            // The host closed its end. It may open another.
+            Err(_) => drop(self.lock().doorbell.take_if(|current| Arc::ptr_eq(current, doorbell))),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change below is complete or not begun when something can panic (an allocation).
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -200,10 +222,12 @@ impl Sender {
             lost: 0,
             ..event
         };
-        let was_empty = inner.events.is_empty();
+        let rings = inner.events.is_empty() || std::mem::take(&mut inner.owed);
         inner.events.push_back((event, kept));
-        if was_empty || inner.owed {
-            inner.ring();
+        let doorbell = inner.doorbell.as_ref().filter(|_| rings).cloned();
+        drop(inner);
+        if let Some(doorbell) = doorbell {
+            self.queue.ring(&doorbell);
         }
     }
 
@@ -221,26 +245,6 @@ impl Drop for Sender {
         let unused = *self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.queue.lock();
         inner.seats = inner.seats.saturating_sub(unused);
-    }
-}
-
-impl Inner {
-    fn ring(&mut self) {
-        let Some(doorbell) = &self.doorbell else { return };
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let sent = loop {
-            match send(doorbell.as_raw_fd(), &[1], flags) {
-                Err(Errno::EINTR) => {}
-                other => break other,
-            }
-        };
-        self.owed = matches!(sent, Err(Errno::ENOBUFS | Errno::ENOMEM));
-        match sent {
-            // Full of unread bytes: it is readable already.
-            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => {}
-            // The host closed its end. It may open another.
-            Err(_) => self.doorbell = None,
-        }
     }
 }
 
