@@ -7,8 +7,8 @@
 //! rings after that. Let T be the moment a take found nothing. Every event pushed
 //! before T has been taken, for the queue was empty at T. The first one pushed after T finds the queue
 //! empty and rings after T, hence after the host read the bytes away, so the descriptor is readable again.
-//! It is rung outside the lock: the thread that it wakes may take the processor from the one that rings, and would
-//! wait for a lock whose holder doesn't run.
+//! It is rung outside all locks ([`Ring`]): the thread that it wakes may take the processor from the one that rings, and
+//! would wait for a lock whose holder doesn't run.
 //! A ring that fails for want of room (EAGAIN) fails because unread bytes lie in the socket: it is
 //! readable already. A descriptor opened while events wait is rung at once.
 //!
@@ -120,9 +120,7 @@ impl Queue {
         let waits = !inner.events.is_empty();
         drop(inner);
         drop(before);
-        if waits {
-            self.ring(&ours);
-        }
+        drop(waits.then(|| Ring { queue: self.clone(), doorbell: ours }));
         Ok(theirs)
     }
 
@@ -166,11 +164,24 @@ impl Queue {
         drop((events, doorbell));
     }
 
-    /// Rings a doorbell, outside the lock.
-    fn ring(&self, doorbell: &Arc<OwnedFd>) {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change below is complete or not begun when something can panic (an allocation).
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rings the doorbell when it is dropped, which is to be after whatever lock the event was told under.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    queue: Queue,
+    doorbell: Arc<OwnedFd>,
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         let sent = loop {
-            match send(doorbell.as_raw_fd(), &[1], flags) {
+            match send(self.doorbell.as_raw_fd(), &[1], flags) {
                 Err(Errno::EINTR) => {}
                 other => break other,
             }
@@ -178,32 +189,29 @@ impl Queue {
         match sent {
             // Full of unread bytes: it is readable already.
             Ok(_) | Err(Errno::EAGAIN) => {}
-            Err(Errno::ENOBUFS | Errno::ENOMEM) => self.lock().owed = true,
+            Err(Errno::ENOBUFS | Errno::ENOMEM) => self.queue.lock().owed = true,
             // The host closed its end. It may open another.
-            Err(_) => drop(self.lock().doorbell.take_if(|current| Arc::ptr_eq(current, doorbell))),
+            Err(_) => {
+                self.queue.lock().doorbell.take_if(|current| Arc::ptr_eq(current, &self.doorbell));
+            }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every change below is complete or not begun when something can panic (an allocation).
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Sender {
     /// Tells the host of something, from any thread; `fill` says more than its kind.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
         let mut event = Event::new(kind);
         fill(&mut event);
-        self.push(event);
+        self.push(event)
     }
 
     /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and, later, losses.
-    pub(crate) fn push(&self, event: Event) {
+    pub(crate) fn push(&self, event: Event) -> Option<Ring> {
         let kept = is_kept(event.kind) && self.take_seat();
         let mut inner = self.queue.lock();
         if inner.closed {
-            return;
+            return None;
         }
         inner.sequence = inner.sequence.wrapping_add(1);
         if !kept {
@@ -211,7 +219,7 @@ impl Sender {
                 if let Some((last, _)) = inner.events.back_mut() {
                     last.lost = last.lost.saturating_add(1);
                 }
-                return;
+                return None;
             }
             inner.droppable += 1;
         }
@@ -226,9 +234,7 @@ impl Sender {
         inner.events.push_back((event, kept));
         let doorbell = inner.doorbell.as_ref().filter(|_| rings).cloned();
         drop(inner);
-        if let Some(doorbell) = doorbell {
-            self.queue.ring(&doorbell);
-        }
+        doorbell.map(|doorbell| Ring { queue: self.queue.clone(), doorbell })
     }
 
     /// The seat passes from the sandbox to its event.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::entry::{DirectoryEntry, FileChange, FileInfo, FileTotals};
 use crate::error::{Code, Error, Result};
+use crate::event::queue::Ring;
 use crate::sandbox::{Command, Control, wait_on};
 
 /// The most changes that wait for the host; further ones wait in the sandbox.
@@ -52,14 +53,16 @@ impl Progress {
     }
 
     /// It has ended; `tell` is called as one step with that.
-    pub(super) fn finish(&self, result: Result<Answer>, tell: impl FnOnce()) {
+    pub(super) fn finish(&self, result: Result<Answer>, tell: impl FnOnce() -> Option<Ring>) {
         let mut state = self.state();
+        let mut ring = None;
         if state.result.is_none() {
             state.result = Some(result.map(Arc::new));
-            tell();
+            ring = tell();
         }
         drop(state);
         self.changed.notify_all();
+        drop(ring);
     }
 
     /// How it ended, if it has.
@@ -79,14 +82,13 @@ impl Progress {
     }
 
     /// A change; `tell` is called if the host should look.
-    pub(super) fn add(&self, change: FileChange, tell: impl FnOnce()) {
+    pub(super) fn add(&self, change: FileChange, tell: impl FnOnce() -> Option<Ring>) {
         let mut state = self.state();
         state.changes.push_back(change);
-        if std::mem::take(&mut state.quiet) {
-            tell();
-        }
+        let ring = if std::mem::take(&mut state.quiet) { tell() } else { None };
         drop(state);
         self.changed.notify_all();
+        drop(ring);
     }
 
     fn wait<T>(&self, timeout: Option<Duration>, look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {

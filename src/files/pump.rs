@@ -7,6 +7,7 @@ use super::entry::{DirectoryEntry, FileChange};
 use super::operation::Progress;
 use super::request::Use;
 use crate::error::{Code, Error, Result};
+use crate::event::queue::Ring;
 use crate::keeper::wire::files::{self, Change, Entry};
 use crate::sys::socket::Socket;
 
@@ -67,7 +68,7 @@ impl Pump {
     }
 
     /// Moves what can be moved now.
-    pub(super) fn go_on(&mut self, progress: &Progress, tell: impl Fn()) -> Result<Left> {
+    pub(super) fn go_on(&mut self, progress: &Progress, tell: impl Fn() -> Option<Ring>) -> Result<Left> {
         if self.over {
             return Ok(Left::Over);
         }
@@ -127,7 +128,7 @@ fn read(
     socket: &Socket,
     work: &mut Work,
     progress: &Progress,
-    tell: &impl Fn(),
+    tell: &impl Fn() -> Option<Ring>,
 ) -> Result<std::result::Result<usize, Left>> {
     if matches!(work, Work::Changes { .. }) {
         // What waits from the last time comes first; and what has no room stays with the sender.
@@ -149,7 +150,7 @@ fn read(
 
 impl Work {
     /// Takes what came. False if there was no room for all of it.
-    fn take(&mut self, came: &[u8], progress: &Progress, tell: &impl Fn()) -> Result<bool> {
+    fn take(&mut self, came: &[u8], progress: &Progress, tell: &impl Fn() -> Option<Ring>) -> Result<bool> {
         match self {
             Self::Bytes { limit, bytes } => {
                 if came.len() > *limit - bytes.len() {

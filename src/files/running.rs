@@ -13,7 +13,7 @@ use super::pump::{Left, Pump};
 use super::request::{FileOptions, FileRequest, Use};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
-use crate::event::{EventKind, queue};
+use crate::event::{Event, EventKind, queue};
 use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
@@ -169,11 +169,7 @@ impl Running {
             return Err(trouble::failed(&self.progress.title, *step, *errno, path.clone()));
         }
         let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
-        let tell = || {
-            if let Some(sender) = sender {
-                sender.tell(EventKind::FileChanged, |_| ());
-            }
-        };
+        let tell = || sender.as_ref().and_then(|sender| sender.tell(EventKind::FileChanged, |_| ()));
         let titled = |error: Error| error.context(&progress.title);
         let left = match &mut self.pump {
             Some(pump) => pump.go_on(&progress, tell).map_err(titled)?,
@@ -271,13 +267,8 @@ impl Running {
     fn over(&self, result: Result<Answer>) {
         let failure = result.as_ref().err().cloned();
         self.progress.finish(result, || {
-            if let Some(sender) = &self.sender {
-                sender.tell(EventKind::FileDone, |event| {
-                    if let Some(error) = &failure {
-                        event.set_failure(error);
-                    }
-                });
-            }
+            let fill = |event: &mut Event| failure.iter().for_each(|error| event.set_failure(error));
+            self.sender.as_ref().and_then(|sender| sender.tell(EventKind::FileDone, fill))
         });
     }
 }

@@ -8,7 +8,8 @@ use super::{Exit, State};
 use crate::config::Config;
 use crate::egress;
 use crate::error::{Code, Error, Result};
-use crate::event::{Event, EventKind, queue};
+use crate::event::queue::{self, Ring};
+use crate::event::{Event, EventKind};
 use crate::keeper::wire::keeper::Usage;
 use crate::process::Capture;
 use crate::runsc::command::SandboxId;
@@ -109,9 +110,10 @@ impl Shared {
     ) {
         let mut facts = self.facts();
         change(&mut facts);
-        self.tell(kind, fill);
+        let ring = self.tell(kind, fill);
         drop(facts);
         self.changed.notify_all();
+        drop(ring);
     }
 
     /// Waits until `look` finds what it looks for, the time runs out, or the sandbox is freed.
@@ -156,10 +158,8 @@ impl Shared {
     }
 
     /// Tells the host, if it wants to be told.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        if let Some(sender) = &self.events {
-            sender.tell(kind, fill);
-        }
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
+        self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
     }
 }
 

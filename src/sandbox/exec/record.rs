@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::shared::wait_on;
 use crate::error::{Code, Error, Result};
-use crate::event::{Event, EventKind, queue};
+use crate::event::queue::{self, Ring};
+use crate::event::{Event, EventKind};
 use crate::process::{Capture, Stream};
 use crate::reactor::Permit;
 use crate::sandbox::Exit;
@@ -76,9 +77,10 @@ impl Record {
         let mut facts = self.facts();
         if facts.state == State::Starting {
             facts.state = State::Running;
-            self.tell(EventKind::ProcessStarted, |_| ());
+            let ring = self.tell(EventKind::ProcessStarted, |_| ());
             drop(facts);
             self.changed.notify_all();
+            drop(ring);
         }
     }
 
@@ -89,13 +91,14 @@ impl Record {
             return;
         }
         facts.state = State::Ended;
-        self.tell(EventKind::ProcessExited, |event| match &end {
+        let ring = self.tell(EventKind::ProcessExited, |event| match &end {
             Ok(exit) => (event.code, event.reason) = (exit.code, exit.reason as i32),
             Err(error) => event.set_failure(error),
         });
         facts.end = Some(end);
         drop(facts);
         self.changed.notify_all();
+        drop(ring);
     }
 
     /// The host holds it no longer: what it hasn't taken is closed.
@@ -153,9 +156,7 @@ impl Record {
         }
     }
 
-    fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        if let Some(sender) = &self.events {
-            sender.tell(kind, fill);
-        }
+    fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
+        self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
     }
 }
