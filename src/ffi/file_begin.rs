@@ -194,7 +194,8 @@ pub unsafe extern "C" fn sbx_file_rename_begin(
 }
 
 /// Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
-/// Events, errors, threads and ownership as for sbx_file_read_begin.
+/// Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here,
+/// where a hostile program may have its way: count what you read.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
@@ -230,7 +231,8 @@ pub unsafe extern "C" fn sbx_file_upload_begin(
 }
 
 /// Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
-/// Events, errors, threads and ownership as for sbx_file_read_begin.
+/// Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here
+/// (of the files' bytes), where a hostile program may have its way: count what you read.
 ///
 /// # Safety
 /// As for the form that waits; `operation` must point to a place for the result.
