@@ -118,14 +118,11 @@ class Hub:
 
     def _ring(self) -> None:
         _empty(self._bell)
-        event, taken = native.new("event"), 0
+        event = native.new("event")
         while call("queue_next", self.queue, ctypes.byref(event)) == 1:
-            taken += 1
-            # A loss is told by the event after it, if one comes; so many may have been all that there was room for.
-            lost = event.lost > 0 or taken % MOST_EVENTS == 0
             with self._lock:
                 taker, _ = self._takers.get(event.cookie, (None, None))
-                looks = [look for _, look in self._takers.values()] if lost else []
+                looks = [look for _, look in self._takers.values()] if event.lost > 0 else []
             for look in looks:
                 guarded(look)
             if taker is not None and guarded(taker, event):

@@ -71,15 +71,6 @@ class Lost(unittest.TestCase):
         eventually(lambda: not any(thread.is_alive() for thread in waiting))
         self.assertEqual(self.told, {place: [place + "/0"] for place in self.changes})
 
-    def test_it_comes_when_the_next_event_tells_of_the_loss(self):
-        waiting = self.waiting()
-        with mock.patch.object(hub, "MOST_EVENTS", 65536):
-            with held_hub():
-                self.go()
-                eventually(self.is_ready)
-            eventually(lambda: self.sb.filesystem.stat("/tmp") and not any(thread.is_alive() for thread in waiting))
-        self.assertEqual(self.told, {place: [place + "/0"] for place in self.changes})
-
     def test_nobody_is_asked_who_was_not(self):
         asked = []
 
