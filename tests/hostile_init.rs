@@ -121,7 +121,7 @@ fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
 }
 
 #[test]
-fn memory_that_can_not_be_watched_ends_the_sandbox() {
+fn a_limit_of_memory_that_can_not_be_watched_is_an_error() {
     let scratch = Scratch::new("unwatched");
     let Some((runtime, _)) = sandbox(&scratch, "STARTED(id)") else { return };
     let mut config = Config::new();
@@ -131,10 +131,9 @@ fn memory_that_can_not_be_watched_ends_the_sandbox() {
         return;
     }
     config.set_limit_mode(LimitMode::Watchdog);
-    let sandbox = runtime.create(&config).unwrap();
-    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::EngineLost);
-    let failure = sandbox.failure().unwrap();
-    assert!(failure.to_string().contains("can't be watched"), "{failure}");
+    let refused = runtime.create(&config).unwrap_err();
+    assert_eq!(refused.code(), Code::Host);
+    assert!(refused.to_string().contains("can't be held by watching"), "{refused}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::doors::Doors;
-use super::life::{Bench, Cause, Life, PROGRAM, Phase, register};
+use super::life::{Bench, Cause, Life, PROGRAM, Phase, Watch, register};
 use super::plan;
 use super::shared::Facts;
 use super::{State, trouble};
@@ -34,11 +34,11 @@ impl Life {
             FromKeeper::Sockets { kind, purpose } => self.sockets_came(bench, kind, purpose, fds),
             FromKeeper::Failed { step, errno } => Err(trouble::keeper(&step, errno)),
             FromKeeper::Used(usage) => {
-                self.used(bench, usage);
-                Ok(())
+                self.used(usage);
+                self.watched(bench, usage.memory.is_some())
             }
             FromKeeper::Ended { status, log, output, usage, out_of_memory } => {
-                self.used(bench, usage);
+                self.used(usage);
                 match out_of_memory {
                     OutOfMemory::No => self.engine_ended(bench, status, &log, &output),
                     by => self.out_of_memory(bench, by),
@@ -95,6 +95,9 @@ impl Life {
         let done = match (self.phase, reply) {
             (Phase::Booting | Phase::Starting, FromInit::Hello) => {
                 self.greeted = true;
+                if self.watch == Watch::Unseen {
+                    self.ask_keeper(bench, &ToKeeper::Usage, vec![]);
+                }
                 self.start_program(bench)
             }
             (Phase::Starting, FromInit::Started { id: PROGRAM }) => self.running(bench),
@@ -108,11 +111,26 @@ impl Life {
         }
     }
 
+    /// The keeper has looked for the memory that it is to watch: a limit that can't be held is an error.
+    fn watched(&mut self, bench: &mut Bench<'_>, sees: bool) -> Result<()> {
+        if self.watch != Watch::Unseen || self.phase != Phase::Booting || !self.greeted {
+            return Ok(());
+        }
+        if !sees {
+            let text = "the limit of memory can't be held by watching: this runsc's memory isn't found. Use a control \
+                        group (SBX_LIMITS_STRICT), another release of runsc, or no limit";
+            return Err(Error::new(Code::Host, text));
+        }
+        self.watch = Watch::Seen;
+        self.start_program(bench)
+    }
+
     /// Asks init to start the program, once the gateway is open: nothing runs before the first policy is in force.
     /// Init may not be there yet; then it finds the request when it is.
     pub(super) fn start_program(&mut self, bench: &mut Bench<'_>) -> Result<()> {
         let Some(plan) = self.plan.as_mut() else { return Ok(()) };
-        if self.phase != Phase::Booting || (plan.network && !self.gateway.is_open) {
+        let is_early = plan.network && !self.gateway.is_open || self.watch == Watch::Unseen;
+        if self.phase != Phase::Booting || is_early {
             return Ok(());
         }
         if self.shared.config.command().is_empty() {
@@ -163,9 +181,6 @@ impl Life {
             facts.ready = nothing_to_ask;
         };
         self.shared.update_and_tell(running, EventKind::Started, |_| ());
-        if self.is_watched {
-            self.ask_keeper(bench, &ToKeeper::Usage, vec![]);
-        }
         self.begin_probing(bench);
         self.note_activity(bench);
         Ok(())

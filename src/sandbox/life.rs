@@ -75,6 +75,15 @@ pub(super) enum Phase {
     Left,
 }
 
+/// Whether its limit of memory is held by the keeper's looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    None,
+    /// It is to be, and nothing is started before the keeper has seen its memory.
+    Unseen,
+    Seen,
+}
+
 /// Why it ends; the first reason counts.
 #[derive(Clone, Debug)]
 pub(super) enum Cause {
@@ -145,8 +154,7 @@ pub(crate) struct Life {
     /// Operations on files that go on, and are use of the sandbox.
     pub(super) files: usize,
     pub(super) stopping: Option<Stopping>,
-    /// Its limit of memory is held by the keeper's looks at it.
-    pub(super) is_watched: bool,
+    pub(super) watch: Watch,
     /// Init was lost, and the keeper has not said why yet.
     pub(super) doubt: Option<Error>,
     pub(super) started: Option<Instant>,
@@ -166,7 +174,7 @@ impl Life {
     pub(crate) fn begin(shared: Arc<Shared>, mut plan: Plan, doors: Doors, permit: Permit) -> Result<Self> {
         let mut keeper = Keeper::start(&plan.means.program)?;
         let setup = mem::take(&mut plan.setup);
-        let is_watched = setup.watched_memory != 0;
+        let watch = if setup.watched_memory == 0 { Watch::None } else { Watch::Unseen };
         let mut groups = mem::take(&mut plan.groups);
         let parents = mem::take(&mut groups.parents);
         if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), parents) {
@@ -201,7 +209,7 @@ impl Life {
             idle: Idle::default(),
             files: 0,
             stopping: None,
-            is_watched,
+            watch,
             doubt: None,
             started: None,
             stopped: None,

@@ -5,9 +5,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::count::PATIENCE;
-use super::life::{Bench, Cause, Life};
+use super::life::{Bench, Life};
 use super::{Command, Sandbox, State};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::keeper::wire::keeper::{Request, Usage};
 
 /// The most callers that wait for one answer.
@@ -111,12 +111,7 @@ impl Life {
     }
 
     /// The keeper says what it uses.
-    pub(super) fn used(&mut self, bench: &mut Bench<'_>, usage: Usage) {
-        if self.is_watched && self.is_running() && usage.memory.is_none() {
-            let text =
-                "its memory can't be watched: this runsc's isn't found. Give it a control group, or no limit";
-            self.end(bench, Cause::Lost(Error::new(Code::Host, text)));
-        }
+    pub(super) fn used(&mut self, usage: Usage) {
         self.shared.facts().usage = usage;
         for curious in self.curious.drain(..) {
             // Who has stopped waiting doesn't mind.

@@ -239,6 +239,7 @@ testWorkers("two copies of the library, in two workers", async (t) => {
     const { readFileSync } = await import("node:fs");
     const sandbox = await Sandbox.create(["sleep", "1000"]);
     const worker = start({ env: { ...process.env, SBX_LIBRARY: ${other} }, workerData: { more: true } });
+    await message(worker);
     console.log(await message(worker), readFileSync("/proc/self/maps", "utf8").includes(${other}), sandbox.exitCode);
     await worker.terminate();
     console.log((await sandbox.terminate()).code);
