@@ -42,7 +42,7 @@ pub(super) fn on_loopback() -> Settings {
 
 impl Rig {
     pub(super) fn new(settings: Settings) -> Self {
-        Self::with(settings, 10_000, Box::new(|_| Err(Error::new(Code::Refused, "nobody"))))
+        Self::with(settings, 20_000, Box::new(|_| Err(Error::new(Code::Refused, "nobody"))))
     }
 
     pub(super) fn with(settings: Settings, budget: usize, init: Init) -> Self {
