@@ -67,7 +67,7 @@ pub(crate) struct Channel {
     /// The greatest message that is accepted.
     limit: usize,
     /// How many bytes the peer may have unread while something with descriptors is sent.
-    unread: usize,
+    most_unread: Option<usize>,
     queued: u64,
     sent: u64,
 }
@@ -114,15 +114,15 @@ impl Channel {
     /// A channel that accepts no message longer than this.
     pub(crate) fn with_limit(fd: OwnedFd, limit: usize) -> Self {
         let (backlog, partial) = (VecDeque::new(), Vec::new());
-        Self { fd, backlog, waiting: 0, partial, limit, unread: usize::MAX, queued: 0, sent: 0 }
+        Self { fd, backlog, waiting: 0, partial, limit, most_unread: None, queued: 0, sent: 0 }
     }
 
     /// Has descriptors wait while the peer has more than these bytes unread, by the kernel's measure (some 700 a
     /// message at least). `send` and `flush` then fail as if the kernel itself had found too many on their way,
     /// with `ETOOMANYREFS`: no readiness tells when they can go on.
     #[allow(dead_code, reason = "the library's, for an init that may not read")]
-    pub(crate) fn holding_descriptors_beyond(self, unread: usize) -> Self {
-        Self { unread, ..self }
+    pub(crate) fn holding_descriptors_beyond(self, most: usize) -> Self {
+        Self { most_unread: Some(most), ..self }
     }
 
     /// Sends a message, or queues what the peer can't take now; `flush` goes on with that.
@@ -157,7 +157,7 @@ impl Channel {
     /// Sends what waits; says whether everything is gone.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         while let Some(frame) = self.backlog.front() {
-            if !frame.fds.is_empty() && self.unread != usize::MAX && self.unread() > self.unread {
+            if !frame.fds.is_empty() && self.most_unread.is_some_and(|most| self.unread() > most) {
                 return Err(io::Error::from_raw_os_error(libc::ETOOMANYREFS));
             }
             match send_frame(self.fd.as_fd(), &frame.bytes, &frame.fds) {

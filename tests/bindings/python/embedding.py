@@ -38,6 +38,15 @@ def in_fresh_process(queue):
 
 
 class Forks(unittest.TestCase):
+    def goes_on(self, program, line, child):
+        """Once the child has ended well, the parent's program, which echoes, is none the worse."""
+        _, status = os.waitpid(child, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+        program.stdin.write(line)
+        program.stdin.write_eof()
+        program.stdin.drain()
+        self.assertEqual(program.stdout.read(), line)
+
     def test_a_forked_child_is_refused_and_harms_nothing(self):
         with sbx.Sandbox.create("sh", "-c", "read line; echo $line") as sb:
             child = os.fork()
@@ -58,12 +67,7 @@ class Forks(unittest.TestCase):
                     os._exit(0 if refused == len(calls) else 1)
                 finally:
                     os._exit(2)
-            _, status = os.waitpid(child, 0)
-            self.assertEqual(os.waitstatus_to_exitcode(status), 0)
-            sb.stdin.write("still here\n")
-            sb.stdin.write_eof()
-            sb.stdin.drain()
-            self.assertEqual(sb.stdout.read(), "still here\n")
+            self.goes_on(sb, "still here\n", child)
 
     def test_what_a_child_loses_is_nobodys(self):
         with sleeper() as sb:
@@ -75,12 +79,7 @@ class Forks(unittest.TestCase):
                 del process
                 gc.collect()
                 os._exit(len(hub._asked))
-            _, status = os.waitpid(child, 0)
-            self.assertEqual(os.waitstatus_to_exitcode(status), 0)
-            process.stdin.write("on\n")
-            process.stdin.write_eof()
-            process.stdin.drain()
-            self.assertEqual(process.stdout.read(), "on\n")
+            self.goes_on(process, "on\n", child)
 
     def test_multiprocessing(self):
         with sleeper() as sb:
