@@ -112,6 +112,7 @@ impl Outbound {
         for (socket, service) in sockets.listeners {
             let key = self.listeners.insert(Listener::new(socket, sandbox, service));
             let Some(listener) = self.listeners.get_mut(key) else { continue };
+            reactor.join(key, sandbox);
             match reactor.register(listener.as_fd(), key, Lane::Front) {
                 Ok(()) => gate.listeners.push(key),
                 Err(error) => {

@@ -81,6 +81,9 @@ impl Outbound {
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => {}
             }
+            if reactor.is_over_time() {
+                break;
+            }
         }
         reactor.again(key);
     }
@@ -178,6 +181,7 @@ impl Outbound {
             drained_by: None,
             _permit: permit,
         });
+        reactor.join(key, sandbox);
         let flow = self.flows.get_mut(key)?;
         flow.timer = Some(reactor.schedule(limit, key));
         let watched = reactor

@@ -132,6 +132,7 @@ impl Outbound {
     /// Hears the datagrams of a sandbox that the rules deliver to this socket.
     pub(super) fn add_udp(&mut self, reactor: &mut Reactor, sandbox: u64, socket: OwnedFd) {
         let key = self.udp.insert(Udp::Listener(Listener { sandbox, socket }));
+        reactor.join(key, sandbox);
         let Some(Udp::Listener(listener)) = self.udp.get_mut(key) else { return };
         let watched = reactor.register(listener.socket.as_fd(), key, Lane::Front);
         match (watched, self.gates.get_mut(&sandbox)) {
@@ -200,6 +201,9 @@ impl Outbound {
                 Ok(None) => {}
                 // Nothing more, or no memory at the moment: the next datagram wakes us.
                 Err(_) => return,
+            }
+            if reactor.is_over_time() {
+                break;
             }
         }
         reactor.again(key);
@@ -271,6 +275,7 @@ impl Outbound {
             _room: room,
         };
         let key = self.udp.insert(Udp::Flow(flow));
+        reactor.join(key, sandbox);
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return None };
         if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
             self.udp.remove(key);

@@ -81,6 +81,7 @@ impl Table {
         let number = running.number();
         let key = self.places.insert(Place { running, ticket, timer: None, _permit: permit });
         self.keys.insert(number, key);
+        reactor.join(key, sandbox);
         let place = self.places.get_mut(key)?;
         place.timer = at.map(|at| reactor.schedule(at, key));
         let (channel, stream) = place.running.descriptors();

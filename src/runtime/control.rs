@@ -130,14 +130,13 @@ struct Loop {
 
 impl Loop {
     fn run(&mut self) {
-        let mut wakes = Vec::new();
         let mut busy = false;
         while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
-            if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO), &mut wakes) {
+            if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO)) {
                 log::error!("the control thread's poll failed: {error}");
                 std::thread::sleep(Duration::from_millis(100));
             }
-            for wake in wakes.drain(..) {
+            while let Some(wake) = self.reactor.next() {
                 if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
                     log::error!("a bug: {wake:?} has panicked in the control thread");
                     self.abandon(wake);
@@ -151,6 +150,10 @@ impl Loop {
                 };
                 if catch_unwind(AssertUnwindSafe(|| self.obey(command))).is_err() {
                     log::error!("a bug: a command to the control thread has panicked");
+                }
+                // What takes long leaves the rest to the next turn.
+                if self.reactor.is_over_time() {
+                    break;
                 }
             }
         }
@@ -193,17 +196,16 @@ impl Loop {
             inputs: &mut self.inputs,
         };
         act(life, &mut bench);
-        let captures = life.take_captures();
+        let (captures, number) = (life.take_captures(), life.shared().number);
         if life.is_gone()
             && let Some(mut life) = self.lives.remove(key)
         {
             life.end_execs(&mut self.reactor, &mut self.processes);
-            let number = life.shared().number;
             self.numbers.remove(&number);
             self.files.end_all(&mut self.reactor, number);
             life.tell();
         }
-        captures.into_iter().for_each(|capture| self.watch(capture));
+        captures.into_iter().for_each(|capture| self.watch(capture, number));
     }
 
     fn obey(&mut self, command: Command) {
@@ -321,6 +323,7 @@ impl Loop {
         });
         let Some(life) = begun else { return };
         let key = self.lives.insert(life);
+        self.reactor.join(key, number);
         self.numbers.insert(number, key);
         self.with(key, |life, bench| life.watch(bench, key));
         meanwhile.into_iter().for_each(|command| self.obey(command));
@@ -346,8 +349,9 @@ impl Loop {
         }
     }
 
-    fn watch(&mut self, capture: CaptureReader) {
+    fn watch(&mut self, capture: CaptureReader, sandbox: u64) {
         let key = self.captures.insert(capture);
+        self.reactor.join(key, sandbox);
         if let Some(capture) = self.captures.get_mut(key)
             && let Err(error) = self.reactor.register(std::os::fd::AsFd::as_fd(capture), key, Lane::Front)
         {

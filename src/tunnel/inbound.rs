@@ -129,6 +129,7 @@ impl Inbound {
         }
         let key = self.listeners.insert(Listener::new(socket, sandbox, port, security, allowed));
         let Some(listener) = self.listeners.get_mut(key) else { return };
+        reactor.join(key, sandbox);
         if let Err(error) = reactor.register(listener.as_fd(), key, Lane::Front) {
             self.listeners.remove(key);
             self.report(sandbox, format!("a tunnel's listener can't be watched ({error}); it is closed"));
@@ -235,6 +236,9 @@ impl Inbound {
     /// The rest of a turn: a few handshakes, and listeners that rested for want of descriptors.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
         for _ in 0..HANDSHAKES {
+            if !reactor.has_time_aside() {
+                break;
+            }
             let Some(key) = self.handshakes.pop_front() else { break };
             let Some(relay) = self.relays.get_mut(key) else { continue };
             relay.queued = false;
@@ -322,6 +326,7 @@ impl Inbound {
         known.counters.total.fetch_add(1, Ordering::Relaxed);
         known.counters.open.fetch_add(1, Ordering::Relaxed);
         let key = self.relays.insert(relay);
+        reactor.join(key, sandbox);
         let relay = self.relays.get_mut(key)?;
         relay.timer = Some(reactor.schedule(handshake, key));
         if let Err(error) = reactor.register(relay.front.as_fd(), key, Lane::Front) {

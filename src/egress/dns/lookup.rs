@@ -239,6 +239,7 @@ impl Outbound {
             _permit: permit,
         };
         let key = self.dns.insert(Dns::Lookup(lookup));
+        reactor.join(key, sandbox);
         gate.names.lookups.insert(subject, key);
         self.ask_next(reactor, key);
     }
