@@ -46,6 +46,8 @@ pub(crate) struct Moved {
     pub(crate) up: u64,
     /// From the back to the front.
     pub(crate) down: u64,
+    /// What the turn has cost, in bytes that cost as much: see [`super::Received::Data`].
+    pub(crate) work: usize,
 }
 
 /// The state of both directions.
@@ -91,7 +93,7 @@ impl Exchange {
         self.run_at_most(front, back, scratch, BUDGET, moved)
     }
 
-    /// Moves data, but no more than so many bytes in each direction.
+    /// Moves data, but does no more work than so many bytes cost in each direction.
     pub(crate) fn run_at_most(
         &mut self,
         front: &mut End,
@@ -107,18 +109,20 @@ impl Exchange {
             };
             return if let Ok(false) = delivered { Turn::Drain } else { Turn::Cut };
         }
-        let up = match self.up.run(front, back, scratch, budget, &mut moved.up) {
+        let (mut up_left, mut down_left) = (budget, budget);
+        let up = match self.up.run(front, back, scratch, &mut up_left, &mut moved.up) {
             // Nothing can be lost any more that the server waits for: see the module's documentation.
             Err(Failure::Truncated) if self.down.is_done() => {
                 self.up.end();
-                self.up.run(front, back, scratch, budget, &mut moved.up)
+                self.up.run(front, back, scratch, &mut up_left, &mut moved.up)
             }
             other => other,
         };
         let down = match &up {
-            Ok(_) => self.down.run(back, front, scratch, budget, &mut moved.down),
+            Ok(_) => self.down.run(back, front, scratch, &mut down_left, &mut moved.down),
             Err(_) => Ok(Progress::Wait),
         };
+        moved.work += 2 * budget - up_left - down_left;
         let failed = match (up, down) {
             (Ok(Progress::Done), Ok(Progress::Done)) => return Turn::Closed,
             (Ok(Progress::Again), Ok(_)) | (Ok(_), Ok(Progress::Again)) => return Turn::Again,

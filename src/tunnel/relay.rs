@@ -145,7 +145,7 @@ impl Relay {
                 return Outcome::Wait;
             }
             match self.front.receive(scratch, 16 * 1024) {
-                Ok(Received::Data(length)) => {
+                Ok(Received::Data { length, .. }) => {
                     self.early.extend_from_slice(scratch.plain.get(..length).unwrap_or_default());
                 }
                 Ok(Received::Blocked) => return Outcome::Wait,

@@ -54,7 +54,7 @@ impl Endpoint for Fake {
         if count > 0 {
             scratch.plain[..count].copy_from_slice(&self.source[self.read..self.read + count]);
             self.read += count;
-            return Ok(Received::Data(count));
+            return Ok(Received::Data { length: count, work: count });
         }
         if self.cut {
             return Err(io::ErrorKind::ConnectionReset.into());
@@ -136,8 +136,9 @@ fn whatever_the_order_all_bytes_arrive_and_then_the_end() {
             happen(&mut back, &mut dice);
             let budget = dice.roll(600_000) + 1;
             loop {
-                let up = up.run(&mut front, &mut back, &mut scratch, budget, &mut inward).unwrap();
-                let down = down.run(&mut back, &mut front, &mut scratch, budget, &mut outward).unwrap();
+                let (mut left, mut room) = (budget, budget);
+                let up = up.run(&mut front, &mut back, &mut scratch, &mut left, &mut inward).unwrap();
+                let down = down.run(&mut back, &mut front, &mut scratch, &mut room, &mut outward).unwrap();
                 assert!(front.queued() <= CHUNK && back.queued() <= CHUNK, "seed {seed}: bounded");
                 assert_eq!(scratch.held, front.queued() + back.queued(), "seed {seed}: counted");
                 if up != Progress::Again && down != Progress::Again {
@@ -172,7 +173,8 @@ fn what_was_sent_before_a_cut_is_delivered_before_it_is_passed_on() {
                 }
                 continue;
             }
-            match down.run(&mut back, &mut front, &mut scratch, dice.roll(600_000) + 1, &mut outward) {
+            let mut left = dice.roll(600_000) + 1;
+            match down.run(&mut back, &mut front, &mut scratch, &mut left, &mut outward) {
                 Ok(_) => {}
                 Err(Failure::Reading(_)) => failed = true,
                 Err(other) => panic!("seed {seed}: {other:?}"),
