@@ -182,12 +182,8 @@ impl End {
         if count == 0 {
             return Ok(Received::Truncated);
         }
-        let taken = self.take_records(scratch, kept + count, limit);
-        // The end of the stream may have been in it, and is the next to be received.
-        if self.tls.as_ref().is_some_and(|tls| !tls.peer_has_closed()) {
-            self.note_read(count, end - kept);
-        }
-        taken
+        self.note_read(count, end - kept);
+        self.take_records(scratch, kept + count, limit)
     }
 
     /// Takes in the first `filled` bytes of `scratch.sealed`, but no more records than cost as much as `limit` bytes.
@@ -209,7 +205,8 @@ impl End {
 
 impl Endpoint for End {
     fn can_read(&self) -> bool {
-        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_backlog())
+        // The end of the stream may have been in what was taken in, and is the next to be received.
+        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_backlog() || tls.peer_has_closed())
     }
 
     fn can_write(&self) -> bool {
@@ -393,6 +390,31 @@ mod tests {
         assert!(arrived.iter().zip(0..9_000_u16).all(|(byte, n)| *byte == n.to_be_bytes()[1]));
         front.reset(&mut scratch);
         assert_eq!(scratch.held, 0);
+    }
+
+    #[test]
+    fn an_end_of_the_stream_behind_more_records_than_a_turn_takes_is_seen() {
+        let (mut client, mut front, mut scratch) = encrypted();
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut back = End::plain(Socket::adopt(ours.into(), Family::Unix).unwrap());
+        let mut records = Vec::new();
+        for _ in 0..1000 {
+            client.conn.writer().write_all(b"x").unwrap();
+            client.conn.write_tls(&mut records).unwrap();
+        }
+        client.conn.send_close_notify();
+        client.conn.write_tls(&mut records).unwrap();
+        client.sock.set_nonblocking(false).unwrap();
+        client.sock.write_all(&records).unwrap();
+        let (mut flow, mut moved, mut turns) = (Flow::default(), 0, 0);
+        // There is one edge for all of it, and none for what is kept.
+        front.readable = true;
+        while !flow.has_ended() {
+            flow.run(&mut front, &mut back, &mut scratch, &mut (512 * 1024), &mut moved).unwrap();
+            turns += 1;
+            assert!(turns < 10, "stuck");
+        }
+        assert_eq!(moved, 1000);
     }
 
     #[test]

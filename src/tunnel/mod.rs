@@ -13,6 +13,7 @@ mod map;
 mod reach;
 mod relay;
 mod settings;
+mod share;
 mod stock;
 
 use std::sync::Arc;
