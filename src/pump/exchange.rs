@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::end::End;
-use super::flow::{self, Failure, Flow, Progress, Scratch};
+use super::flow::{self, Drained, Failure, Flow, Progress, Scratch};
 use crate::reactor::{Lane, Readiness};
 
 /// How many bytes are moved in each direction before others get a turn.
@@ -57,6 +57,8 @@ pub(crate) struct Exchange {
     down: Flow,
     /// The side that has cut the connection; what it had sent before is being delivered.
     failed: Option<Lane>,
+    /// The last turn of a drain has spent its budget.
+    more: bool,
 }
 
 impl Exchange {
@@ -82,6 +84,11 @@ impl Exchange {
         self.failed.is_some()
     }
 
+    /// Whether the drain that [`Turn::Drain`] told of can go on in the next turn, without waiting for an end.
+    pub(crate) fn has_more(&self) -> bool {
+        self.more
+    }
+
     /// Moves data.
     pub(crate) fn run(
         &mut self,
@@ -103,11 +110,14 @@ impl Exchange {
         moved: &mut Moved,
     ) -> Turn {
         if let Some(side) = self.failed {
-            let delivered = match side {
-                Lane::Front => flow::drain(front, back, scratch, &mut moved.up),
-                Lane::Back => flow::drain(back, front, scratch, &mut moved.down),
+            let mut left = budget;
+            let drained = match side {
+                Lane::Front => flow::drain(front, back, scratch, &mut left, &mut moved.up),
+                Lane::Back => flow::drain(back, front, scratch, &mut left, &mut moved.down),
             };
-            return if let Ok(false) = delivered { Turn::Drain } else { Turn::Cut };
+            moved.work += budget - left;
+            self.more = matches!(drained, Ok(Drained::Again));
+            return if matches!(drained, Ok(Drained::Whole) | Err(_)) { Turn::Cut } else { Turn::Drain };
         }
         let (mut up_left, mut down_left) = (budget, budget);
         let up = match self.up.run(front, back, scratch, &mut up_left, &mut moved.up) {

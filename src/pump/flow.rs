@@ -173,29 +173,46 @@ impl Flow {
     }
 }
 
-/// Delivers what a failed end had sent before it failed. True when the other end's peer has all of it, so that
-/// a reset can follow the data as it would have without us in between.
+/// How far a drain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// The other end's peer has everything.
+    Whole,
+    /// The other end's peer still has to take some of it.
+    Wait,
+    /// The budget is spent and there may be more.
+    Again,
+}
+
+/// Delivers what a failed end had sent before it failed, until nothing of `left` is left. When the other end's peer
+/// has all of it a reset can follow the data as it would have without us in between.
 pub(crate) fn drain(
     from: &mut impl Endpoint,
     to: &mut impl Endpoint,
     scratch: &mut Scratch,
+    left: &mut usize,
     moved: &mut u64,
-) -> io::Result<bool> {
+) -> io::Result<Drained> {
     loop {
         if to.queued() > 0 {
             if to.can_write() {
                 to.flush(scratch)?;
             }
             if to.queued() > 0 {
-                return Ok(false);
+                return Ok(Drained::Wait);
             }
         }
         if !from.can_read() {
             break;
         }
-        let limit = scratch.limit();
+        // An end that fails in one direction may go on in the other without an end.
+        if *left == 0 {
+            return Ok(Drained::Again);
+        }
+        let limit = scratch.limit().min(*left);
         match from.receive(scratch, limit) {
-            Ok(Received::Data { length, .. }) => {
+            Ok(Received::Data { length, work }) => {
+                *left = left.saturating_sub(work.max(SMALL_CHUNK));
                 if length > 0 {
                     *moved += length as u64;
                     to.send(scratch, length)?;
@@ -205,7 +222,7 @@ pub(crate) fn drain(
             Ok(Received::End | Received::Truncated | Received::Blocked) | Err(_) => break,
         }
     }
-    Ok(to.is_delivered())
+    Ok(if to.is_delivered() { Drained::Whole } else { Drained::Wait })
 }
 
 #[cfg(test)]

@@ -474,6 +474,9 @@ impl Inbound {
                     return self.settle(reactor, key, Outcome::Cut);
                 }
                 set_timer(reactor, relay, key, now + DRAIN_STEP);
+                if relay.exchange.has_more() {
+                    reactor.again(key);
+                }
             }
             Outcome::Cut => self.cut(reactor, key, Error::new(Code::Closed, "the connection was cut")),
         }
