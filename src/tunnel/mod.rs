@@ -18,7 +18,7 @@ mod stock;
 
 use std::sync::Arc;
 
-pub(crate) use certificate::{Authority, Identity};
+pub(crate) use certificate::Identity;
 pub(crate) use inbound::{Drained, Inbound};
 pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};
