@@ -18,9 +18,12 @@ use crate::error::{Code, Error, Result};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Valid for clients whose clock is a year off either way, and still below the 825 days beyond which some
-/// platforms refuse a leaf.
-const MARGIN: Duration = Duration::from_secs(400 * 24 * 3600);
+/// Certificates began to be valid so long ago: for clients whose clock is slow.
+const BEFORE: Duration = DAY;
+
+/// And are so long from now on: a year with the day before, since clients and scanners refuse or report a leaf that
+/// lives longer (browsers beyond 398 days).
+const AFTER: Duration = Duration::from_secs(364 * 24 * 3600);
 
 /// The names that every leaf is for.
 const NAMES: [&str; 3] = ["127.0.0.1", "::1", "localhost"];
@@ -137,8 +140,8 @@ fn new_key() -> Result<KeyPair> {
 
 fn set_validity(params: &mut CertificateParams) {
     let now = SystemTime::now();
-    params.not_before = now.checked_sub(MARGIN).unwrap_or(SystemTime::UNIX_EPOCH + DAY).into();
-    params.not_after = now.checked_add(MARGIN).unwrap_or(now).into();
+    params.not_before = now.checked_sub(BEFORE).unwrap_or(SystemTime::UNIX_EPOCH + DAY).into();
+    params.not_after = now.checked_add(AFTER).unwrap_or(now).into();
 }
 
 /// What can go wrong is that the system gives no random numbers, of which ring says no more than that.
@@ -187,6 +190,10 @@ mod tests {
 
     /// Whether a client that trusts `authority` takes `served` for the server `name` it asked for.
     fn trusts(authority: &Identity, served: &Identity, name: &str) -> bool {
+        trusts_at(authority, served, name, UnixTime::now())
+    }
+
+    fn trusts_at(authority: &Identity, served: &Identity, name: &str, now: UnixTime) -> bool {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(ring::default_provider());
@@ -195,7 +202,7 @@ mod tests {
             .unwrap();
         let name = ServerName::try_from(name).unwrap();
         let leaf = served.key.cert.first().unwrap();
-        verifier.verify_server_cert(leaf, &[], &name, &[], UnixTime::now()).is_ok()
+        verifier.verify_server_cert(leaf, &[], &name, &[], now).is_ok()
     }
 
     #[test]
@@ -233,6 +240,17 @@ mod tests {
             let served = served(name);
             assert_eq!(trusts(&served, &served, name), allowed, "{name}");
         }
+    }
+
+    #[test]
+    fn certificates_live_for_a_year_that_began_yesterday() {
+        let (made, one) = (UnixTime::now().as_secs(), Identity::make(&[]).unwrap());
+        let day = DAY.as_secs();
+        let at = |seconds| {
+            trusts_at(&one, &one, "localhost", UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+        };
+        assert!(at(made - day + 3600) && at(made) && at(made + 364 * day - 3600));
+        assert!(!at(made - day - 3600) && !at(made + 364 * day + 3600));
     }
 
     #[test]
