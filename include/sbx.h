@@ -1220,8 +1220,8 @@ int sbx_config_add_nameserver(struct sbx_config *config,
 int sbx_config_set_inbound_cidr_allowlist(struct sbx_config *config, const char *const *ranges, size_t count);
 
 // The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
-// the library makes one under a CA of its own: sbx_tunnel_map_ca_pem. The key is never logged. It can be ECDSA (P-256
-// or P-384), Ed25519, or RSA of 2048 to 4096 bits.
+// the library makes one under a CA of the sandbox's own: sbx_tunnel_map_ca_pem. The key is never logged. It can be
+// ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -2410,8 +2410,10 @@ const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t conta
 const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
                                uint32_t container_port);
 
-// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a
-// port without a tunnel, and a plain tunnel or one with the host's own certificate.
+// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. It is this sandbox's
+// alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are valid from a day
+// before the sandbox was created until 364 days after. NULL for a bad handle, a port without a tunnel, and a plain
+// tunnel or one with the host's own certificate.
 const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
 

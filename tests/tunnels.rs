@@ -13,9 +13,12 @@ mod common;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use common::client::{self, Half, curl, is_over, tcp, tls, tls_as};
 use common::{PATIENCE, Scratch, config, eventually, output, processes_with, runtime, servers};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use sbx::{Code, Config, PortKind, Probe, Sandbox, Stdio, Stream, TunnelMap};
 
 fn ready(sandbox: &Sandbox) -> TunnelMap {
@@ -125,6 +128,48 @@ fn a_fixed_port_and_a_taken_one() {
     sandbox.wait(PATIENCE).unwrap();
     let again = runtime.create(&config).unwrap();
     assert_eq!(ready(&again).get(7000).unwrap().port(), at.port());
+}
+
+#[test]
+fn a_client_of_a_sandbox_does_not_talk_to_the_next_one_on_its_port() {
+    let Some(runtime) = runtime() else { return };
+    let at = free_port();
+    let mut config = with_ports(servers(&["echo 7000"]), &[(7000, PortKind::Encrypted)]);
+    config.bind_port(7000, at).unwrap();
+    let one = runtime.create(&config).unwrap();
+    let first = ready(&one);
+    // One client for both, with what it remembers of sessions.
+    let settings = client::tls_config(first.ca_pem().unwrap(), &[]);
+    let ask = |map: &TunnelMap| {
+        let mut socket = tcp(map.get(7000).unwrap());
+        let mut tls = ClientConnection::new(Arc::clone(&settings), ServerName::from(at.ip())).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket)?;
+        }
+        client::echo(&mut StreamOwned::new(tls, socket))
+    };
+    assert_eq!(ask(&first).unwrap(), "hello\n");
+    one.terminate().unwrap();
+    one.wait(PATIENCE).unwrap();
+
+    let two = runtime.create(&config).unwrap();
+    let second = ready(&two);
+    assert_eq!(second.get(7000).unwrap().tcp_socket(), first.get(7000).unwrap().tcp_socket());
+    let error = ask(&second).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_ne!(first.spki_pin(), second.spki_pin());
+    assert_eq!(client::echo(&mut tls(&second, 7000)).unwrap(), "hello\n");
+
+    // OpenSSL looks at the authority's name and its constraints, too.
+    let scratch = Scratch::new("authority");
+    let (old, new) =
+        (scratch.file("old.pem", first.ca_pem().unwrap()), scratch.file("new.pem", second.ca_pem().unwrap()));
+    let url = second.get(7000).unwrap().url().unwrap();
+    let curl = |ca: &str| curl(&["--http0.9", "--max-time", "20", "--cacert", ca, url]);
+    assert_eq!(curl(&old).status.code(), Some(60));
+    let got = curl(&new);
+    assert!(String::from_utf8_lossy(&got.stdout).contains("GET /"), "{got:?}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ type Tunnel struct {
 // Addr is the address to dial.
 func (t Tunnel) Addr() string { return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) }
 
-// TLSConfig trusts the tunnel's own authority and no other, or the system's where the certificate is the host's.
+// TLSConfig trusts the sandbox's own authority and no other, or the system's where the certificate is the host's.
 func (t Tunnel) TLSConfig() *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t.CAPEM != "" {

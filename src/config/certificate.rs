@@ -61,7 +61,7 @@ impl fmt::Debug for Certificate {
 
 impl Config {
     /// The host's own certificate for encrypted tunnels: a chain, the leaf first, and its key, both PEM.
-    /// Without it the library makes one under a CA of its own.
+    /// Without it the library makes one under a CA of the sandbox's own.
     pub fn set_tls_certificate(&mut self, chain_pem: &str, key_pem: &str) -> Result<&mut Self> {
         self.sticky(|config| {
             config.certificate = Some(Certificate::new(chain_pem, key_pem)?);

@@ -268,6 +268,7 @@ impl Outbound {
                 if let Some(old) = flow.timer.replace(reactor.schedule(now + DRAIN_STEP, key)) {
                     reactor.cancel(old);
                 }
+                again = flow.exchange.has_more();
             }
             Turn::Drain | Turn::Cut => self.cut(reactor, key),
         }

@@ -109,8 +109,8 @@ pub unsafe extern "C" fn sbx_config_set_inbound_cidr_allowlist(
 }
 
 /// The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
-/// the library makes one under a CA of its own: sbx_tunnel_map_ca_pem. The key is never logged. It can be ECDSA (P-256
-/// or P-384), Ed25519, or RSA of 2048 to 4096 bits.
+/// the library makes one under a CA of the sandbox's own: sbx_tunnel_map_ca_pem. The key is never logged. It can be
+/// ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -143,8 +143,10 @@ pub unsafe extern "C" fn sbx_tunnel_map_url(
     text(map, container_port, |tunnel| tunnel.url.as_ref())
 }
 
-/// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. NULL for a bad handle, a
-/// port without a tunnel, and a plain tunnel or one with the host's own certificate.
+/// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. It is this sandbox's
+/// alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are valid from a day
+/// before the sandbox was created until 364 days after. NULL for a bad handle, a port without a tunnel, and a plain
+/// tunnel or one with the host's own certificate.
 ///
 /// # Safety
 /// None: a bad handle is an error.

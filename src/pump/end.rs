@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use super::flow::{CHUNK, Endpoint, Received, Scratch};
+use super::flow::{CHUNK, Endpoint, Received, SMALL_CHUNK, Scratch};
 use super::tls::Tls;
 use crate::reactor::Readiness;
 use crate::sys::socket::{Family, Socket};
+
+/// What a record of TLS costs, however little is in it: as much as moving so many bytes.
+const RECORD: usize = 1024;
 
 /// What a read means that brings less than it could have taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,8 +110,13 @@ impl End {
 
     /// Cuts the connection with a reset.
     pub(crate) fn reset(self, scratch: &mut Scratch) {
-        scratch.held = scratch.held.saturating_sub(self.queue.len());
+        scratch.held = scratch.held.saturating_sub(self.held());
         self.socket.reset();
+    }
+
+    /// What is held for this end.
+    fn held(&self) -> usize {
+        self.queue.len() + self.tls.as_ref().map_or(0, |tls| tls.kept())
     }
 
     /// Ends the connection in order, after what is queued was tried once more (an alert, most often).
@@ -117,7 +125,7 @@ impl End {
         if !self.finished {
             let _ = self.socket.finish();
         }
-        scratch.held = scratch.held.saturating_sub(self.queue.len());
+        scratch.held = scratch.held.saturating_sub(self.held());
     }
 
     fn write_through(&mut self, bytes: &[u8], held: &mut usize) -> io::Result<()> {
@@ -136,15 +144,26 @@ impl End {
         Ok(())
     }
 
-    /// Reads and decrypts.
+    /// Reads and decrypts; what is kept of it counts as held.
     fn receive_sealed(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received> {
+        scratch.held = scratch.held.saturating_sub(self.tls.as_ref().map_or(0, |tls| tls.kept()));
+        let received = self.receive_records(scratch, limit);
+        scratch.held += self.tls.as_ref().map_or(0, |tls| tls.kept());
+        received
+    }
+
+    fn receive_records(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received> {
         let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
         if tls.peer_has_closed() {
             return Ok(Received::End);
         }
+        let backlog = tls.has_backlog();
         let kept = tls.restore(&mut scratch.sealed)?;
+        if backlog {
+            return self.take_records(scratch, kept, limit);
+        }
         // A record that is longer than the small chunk still has to find room.
-        let end = (kept + limit).min(CHUNK);
+        let end = (kept + tls.ask(limit)).min(CHUNK);
         let room = scratch.sealed.get_mut(kept..end).unwrap_or_default();
         if room.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS message is too long"));
@@ -163,26 +182,31 @@ impl End {
         if count == 0 {
             return Ok(Received::Truncated);
         }
-        let filled = scratch.sealed.get_mut(..kept + count).unwrap_or_default();
+        self.note_read(count, end - kept);
+        self.take_records(scratch, kept + count, limit)
+    }
+
+    /// Takes in the first `filled` bytes of `scratch.sealed`, but no more records than cost as much as `limit` bytes.
+    fn take_records(&mut self, scratch: &mut Scratch, filled: usize, limit: usize) -> io::Result<Received> {
+        let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
+        let filled = scratch.sealed.get_mut(..filled).unwrap_or_default();
+        let most = (limit.max(SMALL_CHUNK) / RECORD).max(1);
         let mut talk = Vec::new();
-        let taken = tls.take(filled, &mut scratch.plain, &mut talk);
-        if let Ok((used, _)) = taken {
+        let taken = tls.take_some(filled, most, &mut scratch.plain, &mut talk);
+        if let Ok((used, ..)) = taken {
             tls.keep(filled.get(used..).unwrap_or_default());
-        }
-        // The end of the stream may have been in it, and is the next to be received.
-        if !tls.peer_has_closed() {
-            self.note_read(count, end - kept);
         }
         if !talk.is_empty() && !self.closing {
             self.write_through(&talk, &mut scratch.held)?;
         }
-        taken.map(|(_, length)| Received::Data(length))
+        taken.map(|(used, length, records)| Received::Data { length, work: used + records * RECORD })
     }
 }
 
 impl Endpoint for End {
     fn can_read(&self) -> bool {
-        self.readable
+        // The end of the stream may have been in what was taken in, and is the next to be received.
+        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_backlog() || tls.peer_has_closed())
     }
 
     fn can_write(&self) -> bool {
@@ -198,7 +222,7 @@ impl Endpoint for End {
             Ok(0) => Ok(Received::End),
             Ok(count) => {
                 self.note_read(count, limit);
-                Ok(Received::Data(count))
+                Ok(Received::Data { length: count, work: count })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.note_empty();
@@ -273,9 +297,13 @@ impl AsFd for End {
 
 #[cfg(test)]
 mod tests {
+    use super::super::flow::Flow;
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
     #[test]
     fn what_is_kept_for_a_peer_that_leaves_a_little_counts() {
@@ -296,5 +324,112 @@ mod tests {
         }
         assert!(taken > 0);
         assert_eq!((scratch.held, end.queue.capacity()), (0, 0));
+    }
+
+    /// A TLS connection to an end of ours, after its handshake.
+    fn encrypted() -> (StreamOwned<ClientConnection, TcpStream>, End, Scratch) {
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client =
+            StreamOwned::new(client, TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let socket = listener.accept().unwrap().0;
+        socket.set_nonblocking(true).unwrap();
+        client.sock.set_nonblocking(true).unwrap();
+        let mut end = End::encrypted(Socket::new(socket.into(), Family::Tcp), Arc::new(config)).unwrap();
+        let mut scratch = Scratch::new();
+        while !end.is_established() || client.conn.is_handshaking() {
+            let _ = client.conn.complete_io(&mut client.sock);
+            end.readable = true;
+            end.receive(&mut scratch, CHUNK).unwrap();
+        }
+        (client, end, scratch)
+    }
+
+    #[test]
+    fn a_flood_of_tiny_records_is_bounded_a_turn_and_loses_nothing() {
+        let (mut client, mut front, mut scratch) = encrypted();
+        // Where the data goes: a stream that takes all.
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut back = End::plain(Socket::adopt(ours.into(), Family::Unix).unwrap());
+        let mut records = Vec::new();
+        for n in 0..9_000_u16 {
+            client.conn.writer().write_all(&n.to_be_bytes()[1..]).unwrap();
+            client.conn.write_tls(&mut records).unwrap();
+        }
+        let (mut sent, mut total, mut arrived, mut turns, mut flow) = (0, 0, Vec::new(), 0, Flow::default());
+        while arrived.len() < 9_000 {
+            sent += client.sock.write(&records[sent..]).unwrap_or(0);
+            front.readable = true;
+            let (mut left, mut moved) = (512 * 1024, 0);
+            flow.run(&mut front, &mut back, &mut scratch, &mut left, &mut moved).unwrap();
+            assert!(moved <= 512, "{moved} records in one turn");
+            assert_eq!(scratch.held, front.held() + back.held());
+            let mut bytes = vec![0; usize::try_from(moved).unwrap()];
+            theirs.read_exact(&mut bytes).unwrap();
+            arrived.extend(bytes);
+            (total, turns) = (total + moved, turns + 1);
+            assert!(turns < 100_000, "stuck");
+        }
+        assert_eq!(total, 9_000);
+        assert!(arrived.iter().zip(0..9_000_u16).all(|(byte, n)| *byte == n.to_be_bytes()[1]));
+        front.reset(&mut scratch);
+        assert_eq!(scratch.held, 0);
+    }
+
+    #[test]
+    fn an_end_of_the_stream_behind_more_records_than_a_turn_takes_is_seen() {
+        let (mut client, mut front, mut scratch) = encrypted();
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut back = End::plain(Socket::adopt(ours.into(), Family::Unix).unwrap());
+        let mut records = Vec::new();
+        for _ in 0..1000 {
+            client.conn.writer().write_all(b"x").unwrap();
+            client.conn.write_tls(&mut records).unwrap();
+        }
+        client.conn.send_close_notify();
+        client.conn.write_tls(&mut records).unwrap();
+        client.sock.set_nonblocking(false).unwrap();
+        client.sock.write_all(&records).unwrap();
+        let (mut flow, mut moved, mut turns) = (Flow::default(), 0, 0);
+        // There is one edge for all of it, and none for what is kept.
+        front.readable = true;
+        while !flow.has_ended() {
+            flow.run(&mut front, &mut back, &mut scratch, &mut (512 * 1024), &mut moved).unwrap();
+            turns += 1;
+            assert!(turns < 10, "stuck");
+        }
+        assert_eq!(moved, 1000);
+    }
+
+    #[test]
+    fn full_records_use_the_whole_budget() {
+        let (mut client, mut front, mut scratch) = encrypted();
+        client.sock.set_nonblocking(false).unwrap();
+        let writer = std::thread::spawn(move || client.write_all(&[5; 1 << 20]).map(|()| client));
+        let (mut work, mut length) = (0, 0);
+        while length < 1 << 20 {
+            front.readable = true;
+            if let Received::Data { length: more, work: cost } = front.receive(&mut scratch, CHUNK).unwrap() {
+                (work, length) = (work + cost, length + more);
+            }
+        }
+        assert!(work < length + length / 10, "{work} for {length}");
+        writer.join().unwrap().unwrap();
     }
 }

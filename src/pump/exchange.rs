@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::end::End;
-use super::flow::{self, Failure, Flow, Progress, Scratch};
+use super::flow::{self, Drained, Failure, Flow, Progress, Scratch};
 use crate::reactor::{Lane, Readiness};
 
 /// How many bytes are moved in each direction before others get a turn.
@@ -46,6 +46,8 @@ pub(crate) struct Moved {
     pub(crate) up: u64,
     /// From the back to the front.
     pub(crate) down: u64,
+    /// What the turn has cost, in bytes that cost as much: see [`super::Received::Data`].
+    pub(crate) work: usize,
 }
 
 /// The state of both directions.
@@ -55,6 +57,8 @@ pub(crate) struct Exchange {
     down: Flow,
     /// The side that has cut the connection; what it had sent before is being delivered.
     failed: Option<Lane>,
+    /// The last turn of a drain has spent its budget.
+    more: bool,
 }
 
 impl Exchange {
@@ -80,6 +84,11 @@ impl Exchange {
         self.failed.is_some()
     }
 
+    /// Whether the drain that [`Turn::Drain`] told of can go on in the next turn, without waiting for an end.
+    pub(crate) fn has_more(&self) -> bool {
+        self.more
+    }
+
     /// Moves data.
     pub(crate) fn run(
         &mut self,
@@ -91,7 +100,7 @@ impl Exchange {
         self.run_at_most(front, back, scratch, BUDGET, moved)
     }
 
-    /// Moves data, but no more than so many bytes in each direction.
+    /// Moves data, but does no more work than so many bytes cost in each direction.
     pub(crate) fn run_at_most(
         &mut self,
         front: &mut End,
@@ -101,24 +110,29 @@ impl Exchange {
         moved: &mut Moved,
     ) -> Turn {
         if let Some(side) = self.failed {
-            let delivered = match side {
-                Lane::Front => flow::drain(front, back, scratch, &mut moved.up),
-                Lane::Back => flow::drain(back, front, scratch, &mut moved.down),
+            let mut left = budget;
+            let drained = match side {
+                Lane::Front => flow::drain(front, back, scratch, &mut left, &mut moved.up),
+                Lane::Back => flow::drain(back, front, scratch, &mut left, &mut moved.down),
             };
-            return if let Ok(false) = delivered { Turn::Drain } else { Turn::Cut };
+            moved.work += budget - left;
+            self.more = matches!(drained, Ok(Drained::Again));
+            return if matches!(drained, Ok(Drained::Whole) | Err(_)) { Turn::Cut } else { Turn::Drain };
         }
-        let up = match self.up.run(front, back, scratch, budget, &mut moved.up) {
+        let (mut up_left, mut down_left) = (budget, budget);
+        let up = match self.up.run(front, back, scratch, &mut up_left, &mut moved.up) {
             // Nothing can be lost any more that the server waits for: see the module's documentation.
             Err(Failure::Truncated) if self.down.is_done() => {
                 self.up.end();
-                self.up.run(front, back, scratch, budget, &mut moved.up)
+                self.up.run(front, back, scratch, &mut up_left, &mut moved.up)
             }
             other => other,
         };
         let down = match &up {
-            Ok(_) => self.down.run(back, front, scratch, budget, &mut moved.down),
+            Ok(_) => self.down.run(back, front, scratch, &mut down_left, &mut moved.down),
             Err(_) => Ok(Progress::Wait),
         };
+        moved.work += 2 * budget - up_left - down_left;
         let failed = match (up, down) {
             (Ok(Progress::Done), Ok(Progress::Done)) => return Turn::Closed,
             (Ok(Progress::Again), Ok(_)) | (Ok(_), Ok(Progress::Again)) => return Turn::Again,

@@ -9,7 +9,7 @@ use std::io;
 pub(crate) const CHUNK: usize = 256 * 1024;
 
 /// The same while the relays together hold more than [`PRESSURE`] bytes.
-const SMALL_CHUNK: usize = 16 * 1024;
+pub(super) const SMALL_CHUNK: usize = 16 * 1024;
 
 /// The bytes that all relays together may hold before each new read is kept small.
 const PRESSURE: usize = 32 * 1024 * 1024;
@@ -43,8 +43,13 @@ impl Scratch {
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// So many bytes, at the front of [`Scratch::plain`]; 0 if there was only TLS's own talk.
-    Data(usize),
+    /// Data, or TLS's own talk.
+    Data {
+        /// So many bytes, at the front of [`Scratch::plain`]; 0 if there was only TLS's own talk.
+        length: usize,
+        /// What the read has cost, as the bytes that cost as much to move: records of TLS count, full or empty.
+        work: usize,
+    },
     /// The peer said that it has nothing more.
     End,
     /// The stream broke off: the end of a TLS stream without close_notify.
@@ -59,7 +64,7 @@ pub(crate) trait Endpoint {
     fn can_read(&self) -> bool;
     /// Whether a write may take something.
     fn can_write(&self) -> bool;
-    /// Reads at most about `limit` bytes into `scratch.plain`.
+    /// Reads at most about `limit` bytes into `scratch.plain`, and of TLS no more records than cost as much.
     fn receive(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received>;
     /// Takes the first `length` bytes of `scratch.plain`, all of them; what the socket won't take is queued.
     fn send(&mut self, scratch: &mut Scratch, length: usize) -> io::Result<()>;
@@ -118,16 +123,16 @@ impl Flow {
         self.ended = true;
     }
 
-    /// Moves data until an end isn't ready, the stream has ended, or `budget` is spent; `moved` counts bytes.
+    /// Moves data until an end isn't ready, the stream has ended, or nothing of `left` is left, from which the work is
+    /// taken; `moved` counts bytes.
     pub(crate) fn run(
         &mut self,
         from: &mut impl Endpoint,
         to: &mut impl Endpoint,
         scratch: &mut Scratch,
-        budget: usize,
+        left: &mut usize,
         moved: &mut u64,
     ) -> Result<Progress, Failure> {
-        let mut left = budget;
         if self.done {
             return Ok(Progress::Done);
         }
@@ -148,14 +153,13 @@ impl Flow {
             if !from.can_read() {
                 return Ok(Progress::Wait);
             }
-            if left == 0 {
+            if *left == 0 {
                 return Ok(Progress::Again);
             }
-            let limit = scratch.limit().min(left);
+            let limit = scratch.limit().min(*left);
             match from.receive(scratch, limit).map_err(Failure::Reading)? {
-                Received::Data(length) => {
-                    // TLS records without data cost work too: a flood of them must not hold the loop.
-                    left = left.saturating_sub(length.max(SMALL_CHUNK));
+                Received::Data { length, work } => {
+                    *left = left.saturating_sub(work.max(SMALL_CHUNK));
                     if length > 0 {
                         *moved += length as u64;
                         to.send(scratch, length).map_err(Failure::Writing)?;
@@ -169,29 +173,46 @@ impl Flow {
     }
 }
 
-/// Delivers what a failed end had sent before it failed. True when the other end's peer has all of it, so that
-/// a reset can follow the data as it would have without us in between.
+/// How far a drain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// The other end's peer has everything.
+    Whole,
+    /// The other end's peer still has to take some of it.
+    Wait,
+    /// The budget is spent and there may be more.
+    Again,
+}
+
+/// Delivers what a failed end had sent before it failed, until nothing of `left` is left. When the other end's peer
+/// has all of it a reset can follow the data as it would have without us in between.
 pub(crate) fn drain(
     from: &mut impl Endpoint,
     to: &mut impl Endpoint,
     scratch: &mut Scratch,
+    left: &mut usize,
     moved: &mut u64,
-) -> io::Result<bool> {
+) -> io::Result<Drained> {
     loop {
         if to.queued() > 0 {
             if to.can_write() {
                 to.flush(scratch)?;
             }
             if to.queued() > 0 {
-                return Ok(false);
+                return Ok(Drained::Wait);
             }
         }
         if !from.can_read() {
             break;
         }
-        let limit = scratch.limit();
+        // An end that fails in one direction may go on in the other without an end.
+        if *left == 0 {
+            return Ok(Drained::Again);
+        }
+        let limit = scratch.limit().min(*left);
         match from.receive(scratch, limit) {
-            Ok(Received::Data(length)) => {
+            Ok(Received::Data { length, work }) => {
+                *left = left.saturating_sub(work.max(SMALL_CHUNK));
                 if length > 0 {
                     *moved += length as u64;
                     to.send(scratch, length)?;
@@ -201,7 +222,7 @@ pub(crate) fn drain(
             Ok(Received::End | Received::Truncated | Received::Blocked) | Err(_) => break,
         }
     }
-    Ok(to.is_delivered())
+    Ok(if to.is_delivered() { Drained::Whole } else { Drained::Wait })
 }
 
 #[cfg(test)]

@@ -10,14 +10,26 @@ use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
+use super::flow::SMALL_CHUNK;
+
 /// How much of rustls's own talk (handshake messages, tickets, key updates) may be waiting to be written.
 const TALK_LIMIT: usize = 256 * 1024;
+
+/// The bytes that a record has before its data: type, version, length.
+const HEADER: usize = 5;
+
+/// The most that a record may have after them: 16 KiB of data and what sealing adds (RFC 5246, 6.2.3).
+const LONGEST: usize = 16 * 1024 + 2048;
 
 /// A TLS connection without its socket.
 pub(crate) struct Tls {
     connection: UnbufferedServerConnection,
-    /// The beginning of a record whose rest has not come yet.
-    partial: Vec<u8>,
+    /// What came and wasn't taken in: the beginning of a record whose rest has not come yet, or a backlog.
+    kept: Vec<u8>,
+    /// Whether records were left for the next turn, since there were so many.
+    backlog: bool,
+    /// Whether the last bytes that came had too many records in them.
+    crowded: bool,
     established: bool,
     peer_closed: bool,
 }
@@ -35,7 +47,14 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     pub(crate) fn new(config: Arc<ServerConfig>) -> io::Result<Self> {
         let connection = UnbufferedServerConnection::new(config).map_err(broken)?;
-        Ok(Self { connection, partial: Vec::new(), established: false, peer_closed: false })
+        Ok(Self {
+            connection,
+            kept: Vec::new(),
+            backlog: false,
+            crowded: false,
+            established: false,
+            peer_closed: false,
+        })
     }
 
     /// Whether the handshake is over.
@@ -48,23 +67,57 @@ impl Tls {
         self.peer_closed
     }
 
-    /// Puts the kept beginning of a record at the front of `sealed`, gives its length, and forgets it.
-    pub(crate) fn restore(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
-        let partial = std::mem::take(&mut self.partial);
-        sealed.get_mut(..partial.len()).ok_or_else(too_long)?.copy_from_slice(&partial);
-        Ok(partial.len())
+    /// Whether there are records that came before and weren't taken in.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog
     }
 
-    /// Keeps what isn't a whole record yet.
+    /// How many bytes are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Puts the kept bytes at the front of `sealed`, gives their number, and forgets them.
+    pub(crate) fn restore(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
+        let kept = std::mem::take(&mut self.kept);
+        sealed.get_mut(..kept.len()).ok_or_else(too_long)?.copy_from_slice(&kept);
+        Ok(kept.len())
+    }
+
+    /// Keeps what isn't taken in yet.
     pub(crate) fn keep(&mut self, sealed: &[u8]) {
-        self.partial = sealed.to_vec();
+        self.kept = sealed.to_vec();
+    }
+
+    /// How much to ask the socket for, if `limit` may be: little after a flood of small records, since all that the
+    /// turn can't take in is kept.
+    pub(crate) fn ask(&mut self, limit: usize) -> usize {
+        if std::mem::take(&mut self.crowded) { limit.min(SMALL_CHUNK) } else { limit }
+    }
+
+    /// As [`Tls::take`], but takes in at most `most` records; the rest is the backlog. Returns how many bytes are done
+    /// with, how many bytes of data came out, and how many records it was.
+    pub(crate) fn take_some(
+        &mut self,
+        sealed: &mut [u8],
+        most: usize,
+        plain: &mut [u8],
+        talk: &mut Vec<u8>,
+    ) -> io::Result<(usize, usize, usize)> {
+        let (end, records) = whole_records(sealed, most);
+        self.backlog = false;
+        let whole = end == sealed.len();
+        let (used, length) = self.take(sealed.get_mut(..end).ok_or_else(too_long)?, plain, talk)?;
+        self.backlog = !whole && !self.peer_closed;
+        self.crowded |= self.backlog;
+        Ok((used, length, records))
     }
 
     /// Takes records in: their data goes to the front of `plain`, what rustls has to say itself to `talk`.
     /// Returns how many bytes of `sealed` are done with and how many bytes of data came out.
     ///
     /// After an error `talk` may have an alert in it that the peer should still get.
-    pub(crate) fn take(
+    fn take(
         &mut self,
         sealed: &mut [u8],
         plain: &mut [u8],
@@ -199,6 +252,23 @@ fn append(
             }
         }
     }
+}
+
+/// Where the first `most` records end, and how many there are. All of `sealed` if it has no more whole ones, and if
+/// it can't be told, which rustls then says.
+fn whole_records(sealed: &[u8], most: usize) -> (usize, usize) {
+    let (mut end, mut records) = (0, 0);
+    while records < most {
+        let Some(&[_, _, _, high, low]) = sealed.get(end..).and_then(<[u8]>::first_chunk::<HEADER>) else {
+            return (sealed.len(), records);
+        };
+        let next = end + HEADER + usize::from(u16::from_be_bytes([high, low]));
+        if next > sealed.len() || next - end > HEADER + LONGEST {
+            return (sealed.len(), records);
+        }
+        (end, records) = (next, records + 1);
+    }
+    (end, records)
 }
 
 fn broken(error: rustls::Error) -> io::Error {

@@ -304,7 +304,7 @@ impl Loop {
     fn planned(&mut self, number: u64, plan: Result<Plan>) {
         let Some((creation, meanwhile)) = self.planners.returned(&mut self.reactor, number) else { return };
         let Some(shared) = creation.shared() else { return };
-        let opened = |plan: Plan| Ok((Doors::open(&shared.config, &plan.means.authority)?, plan));
+        let opened = |plan: Plan| Ok((Doors::open(&shared.config)?, plan));
         let (doors, plan) = match plan.and_then(opened) {
             Ok(opened) => opened,
             Err(error) => return creation.fail(error),

@@ -1,4 +1,4 @@
-//! What a runtime has of its host: runsc, the keeper's program, the certificate authority.
+//! What a runtime has of its host: runsc, the keeper's program.
 //!
 //! Who reads the environment is the caller, at once; who looks at files and asks runsc is whoever plans a sandbox,
 //! since both may hang.
@@ -20,7 +20,6 @@ use crate::runsc::find::{Locator, Search};
 use crate::runsc::probe::Runsc;
 use crate::sandbox::{Means, Plan, Shared};
 use crate::sys::secure;
-use crate::tunnel::Authority;
 
 /// By the environment as it was when this was made.
 #[derive(Debug)]
@@ -54,10 +53,7 @@ impl Host {
     /// Finds what is needed. runsc is looked at anew each time, so a replaced one is probed again.
     pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<Means>)> {
         self.is_looked_at.store(true, Ordering::Relaxed);
-        let means = || {
-            let (program, authority) = (Program::new(&self.keeper)?, Authority::new()?);
-            Ok(Arc::new(Means { program, authority }))
-        };
+        let means = || Ok(Arc::new(Means { program: Program::new(&self.keeper)? }));
         let found = self.locator.locate().and_then(|runsc| Ok((runsc, self.means.get_or_try_init(means)?)));
         self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
         found.map(|(runsc, means)| (runsc, Arc::clone(means)))

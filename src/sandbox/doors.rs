@@ -4,7 +4,7 @@ use mio::net::TcpListener;
 
 use crate::config::{Config, Port, PortKind};
 use crate::error::{Error, Result};
-use crate::tunnel::{Authority, Identity, Tunnel, TunnelMap, listen};
+use crate::tunnel::{Identity, Tunnel, TunnelMap, listen};
 
 /// Open before anything is started, so that a taken port is an error then.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ pub(super) struct Listening {
 
 impl Doors {
     /// Opens the listeners. Nothing of this can hang.
-    pub(crate) fn open(config: &Config, authority: &Authority) -> Result<Self> {
+    pub(crate) fn open(config: &Config) -> Result<Self> {
         let listeners = open_listeners(config)?;
-        let identity = tls_identity(config, authority)?;
+        let identity = tls_identity(config)?;
         let tunnels = tunnel_map(&listeners, identity.as_ref())?;
         Ok(Self { listeners, identity, tunnels })
     }
@@ -49,13 +49,13 @@ fn open_listeners(config: &Config) -> Result<Vec<Listening>> {
     config.ports().iter().map(open).collect()
 }
 
-fn tls_identity(config: &Config, authority: &Authority) -> Result<Option<Identity>> {
+fn tls_identity(config: &Config) -> Result<Option<Identity>> {
     if config.ports().iter().all(|port| port.kind() == PortKind::Unencrypted) {
         return Ok(None);
     }
     match config.certificate() {
         Some(certificate) => Identity::of_host(certificate.key(), certificate.chain_pem()).map(Some),
-        None => authority.issue(config.tls_names()).map(Some),
+        None => Identity::make(config.tls_names()).map(Some),
     }
 }
 

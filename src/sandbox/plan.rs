@@ -20,7 +20,6 @@ use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
 use crate::runsc::rootfs;
 use crate::sys::channel::wipe as wipe_bytes;
-use crate::tunnel::Authority;
 
 /// The pause between two questions if no probe is configured.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -53,8 +52,6 @@ pub(crate) struct Plan {
 pub(crate) struct Means {
     /// The keeper's program.
     pub(crate) program: Program,
-    /// What vouches for encrypted tunnels.
-    pub(crate) authority: Authority,
 }
 
 impl Drop for Plan {

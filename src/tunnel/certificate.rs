@@ -1,11 +1,12 @@
-//! Certificates: one authority a runtime, one leaf a sandbox, or the host's own.
+//! Certificates: one authority and one leaf a sandbox, or the host's own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData,
 };
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
@@ -17,15 +18,15 @@ use crate::error::{Code, Error, Result};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Valid for clients whose clock is a year off either way, and still below the 825 days beyond which some
-/// platforms refuse a leaf.
-const MARGIN: Duration = Duration::from_secs(400 * 24 * 3600);
+/// Certificates began to be valid so long ago: for clients whose clock is slow.
+const BEFORE: Duration = DAY;
 
-/// The certificate authority of one runtime. Its key exists in this process's memory only.
-#[derive(Debug)]
-pub(crate) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
+/// And are so long from now on: a year with the day before, since clients and scanners refuse or report a leaf that
+/// lives longer (browsers beyond 398 days).
+const AFTER: Duration = Duration::from_secs(364 * 24 * 3600);
+
+/// The names that every leaf is for.
+const NAMES: [&str; 3] = ["127.0.0.1", "::1", "localhost"];
 
 /// What a sandbox's encrypted tunnels prove themselves with.
 #[derive(Clone, Debug)]
@@ -36,43 +37,30 @@ pub(crate) struct Identity {
     pin: String,
 }
 
-impl Authority {
-    /// Makes a key and a self-signed certificate for it.
-    pub(crate) fn new() -> Result<Self> {
-        let key = new_key()?;
-        let mut params = CertificateParams::default();
-        set_validity(&mut params);
-        params.distinguished_name.push(DnType::CommonName, "libsbx runtime authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer = CertifiedIssuer::self_signed(params, key).map_err(|error| failed(&error))?;
-        Ok(Self { issuer })
-    }
-
-    /// Makes a leaf for 127.0.0.1, ::1, localhost and further names or addresses.
-    pub(crate) fn issue(&self, names: &[String]) -> Result<Identity> {
-        let mut all: Vec<String> = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).into();
-        all.extend(
-            names.iter().filter(|name| !["127.0.0.1", "::1", "localhost"].contains(&name.as_str())).cloned(),
-        );
-        let key = new_key()?;
-        let mut params = CertificateParams::new(all).map_err(|error| {
+impl Identity {
+    /// Makes an authority and under it a leaf for 127.0.0.1, ::1, localhost and further names or addresses. The
+    /// authority is this sandbox's alone, so that a client which trusts it can't take another sandbox on the same port
+    /// for this one. It may vouch for these names only, and its key is forgotten here.
+    pub(crate) fn make(names: &[String]) -> Result<Self> {
+        let mut all: Vec<String> = NAMES.map(str::to_owned).into();
+        all.extend(names.iter().filter(|name| !NAMES.contains(&name.as_str())).cloned());
+        // This checks the names, which rcgen takes on trust as constraints.
+        let mut params = CertificateParams::new(all.clone()).map_err(|error| {
             Error::invalid(format!("the tunnels' names {names:?} can't stand in a certificate: {error}"))
         })?;
+        let (authority, key) = (authority(&all)?, new_key()?);
         set_validity(&mut params);
         params.distinguished_name.push(DnType::CommonName, "libsbx tunnel");
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let leaf = params.signed_by(&key, &self.issuer).map_err(|error| failed(&error))?;
+        let leaf = params.signed_by(&key, &authority).map_err(|error| failed(&error))?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let key = CertifiedKey::from_der(vec![leaf.der().clone()], key, &ring::default_provider())
             .map_err(|error| Error::new(Code::Internal, format!("make a certificate: {error}")))?;
-        Identity::new(Arc::new(key), self.issuer.pem())
+        Self::new(Arc::new(key), authority.pem())
     }
-}
 
-impl Identity {
     /// The host's own certificate and key. Clients then trust what they trust; the chain's last certificate
     /// is handed out in the place of a CA.
     pub(crate) fn of_host(key: Arc<CertifiedKey>, chain_pem: &str) -> Result<Self> {
@@ -120,14 +108,40 @@ impl Identity {
     }
 }
 
+/// A key and a self-signed certificate for it, which may vouch for these names and addresses.
+fn authority(names: &[String]) -> Result<CertifiedIssuer<'static, KeyPair>> {
+    let key = new_key()?;
+    let digest = sha256(&key.subject_public_key_info())?;
+    let mut params = CertificateParams::default();
+    set_validity(&mut params);
+    // A name of its own: a client that knows many authorities looks for the one of that name.
+    let number: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name.push(DnType::CommonName, format!("libsbx sandbox authority {number}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let permitted_subtrees = names.iter().map(|name| subtree(name)).collect();
+    params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    CertifiedIssuer::self_signed(params, key).map_err(|error| failed(&error))
+}
+
+/// What an authority has to be allowed so that it may vouch for a name.
+fn subtree(name: &str) -> GeneralSubtree {
+    match name.parse::<IpAddr>() {
+        Ok(ip) => {
+            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(ip, if ip.is_ipv4() { 32 } else { 128 }))
+        }
+        Err(_) => GeneralSubtree::DnsName(name.strip_prefix("*.").unwrap_or(name).to_owned()),
+    }
+}
+
 fn new_key() -> Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| failed(&error))
 }
 
 fn set_validity(params: &mut CertificateParams) {
     let now = SystemTime::now();
-    params.not_before = now.checked_sub(MARGIN).unwrap_or(SystemTime::UNIX_EPOCH + DAY).into();
-    params.not_after = now.checked_add(MARGIN).unwrap_or(now).into();
+    params.not_before = now.checked_sub(BEFORE).unwrap_or(SystemTime::UNIX_EPOCH + DAY).into();
+    params.not_after = now.checked_add(AFTER).unwrap_or(now).into();
 }
 
 /// What can go wrong is that the system gives no random numbers, of which ring says no more than that.
@@ -161,6 +175,9 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
     #[test]
     fn base64_is_as_in_rfc_4648() {
@@ -171,14 +188,69 @@ mod tests {
         }
     }
 
+    /// Whether a client that trusts `authority` takes `served` for the server `name` it asked for.
+    fn trusts(authority: &Identity, served: &Identity, name: &str) -> bool {
+        trusts_at(authority, served, name, UnixTime::now())
+    }
+
+    fn trusts_at(authority: &Identity, served: &Identity, name: &str, now: UnixTime) -> bool {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.ca_pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let leaf = served.key.cert.first().unwrap();
+        verifier.verify_server_cert(leaf, &[], &name, &[], now).is_ok()
+    }
+
     #[test]
-    fn a_leaf_has_its_own_key_and_a_bad_name_is_refused() {
-        let authority = Authority::new().unwrap();
-        let (one, two) = (authority.issue(&[]).unwrap(), authority.issue(&["box.example".into()]).unwrap());
+    fn an_authority_vouches_for_one_sandbox_and_a_bad_name_is_refused() {
+        let names = ["box.example", "*.wild.example", "192.0.2.7", "2001:db8::7"].map(str::to_owned);
+        let (one, two) = (Identity::make(&names).unwrap(), Identity::make(&[]).unwrap());
         assert_ne!(one.pin(), two.pin());
-        assert_eq!(one.ca_pem(), two.ca_pem());
         assert!(one.pin().starts_with("sha256//") && one.pin().len() == 8 + 44, "{}", one.pin());
-        assert_eq!(authority.issue(&["\u{fc}mlaut".into()]).unwrap_err().code(), Code::Invalid);
+        for name in
+            ["127.0.0.1", "::1", "localhost", "box.example", "a.wild.example", "192.0.2.7", "2001:db8::7"]
+        {
+            assert!(trusts(&one, &one, name), "{name}");
+            assert!(!trusts(&two, &one, name), "{name} with another's authority");
+        }
+        assert!(trusts(&two, &two, "127.0.0.1") && !trusts(&one, &two, "127.0.0.1"));
+        assert!(!trusts(&two, &two, "box.example"));
+        assert_eq!(Identity::make(&["\u{fc}mlaut".into()]).unwrap_err().code(), Code::Invalid);
+    }
+
+    #[test]
+    fn an_authority_may_vouch_for_its_own_names_only() {
+        let issuer = authority(&["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let served = |name: &str| {
+            let key = new_key().unwrap();
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            let leaf = params.signed_by(&key, &issuer).unwrap();
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            let key = CertifiedKey::from_der(vec![leaf.der().clone()], key, &ring::default_provider());
+            Identity::new(Arc::new(key.unwrap()), issuer.pem()).unwrap()
+        };
+        for (name, allowed) in
+            [("localhost", true), ("127.0.0.1", true), ("example.org", false), ("192.0.2.1", false)]
+        {
+            let served = served(name);
+            assert_eq!(trusts(&served, &served, name), allowed, "{name}");
+        }
+    }
+
+    #[test]
+    fn certificates_live_for_a_year_that_began_yesterday() {
+        let (made, one) = (UnixTime::now().as_secs(), Identity::make(&[]).unwrap());
+        let day = DAY.as_secs();
+        let at = |seconds| {
+            trusts_at(&one, &one, "localhost", UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+        };
+        assert!(at(made - day + 3600) && at(made) && at(made + 364 * day - 3600));
+        assert!(!at(made - day - 3600) && !at(made + 364 * day + 3600));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::attempt::Way;
 use super::listener::{Listener, REST, Security};
 use super::relay::{Outcome, Relay, Reply, Stage, Step};
 use super::settings::{Counters, Settings};
+use super::share::{ACCEPT, HANDSHAKE, Rota, Share, WAKE};
 use super::stock::{QUIET, Stock};
 use super::{Request, Requests};
 use crate::error::{Code, Error};
@@ -47,6 +48,8 @@ pub(super) struct Sandbox {
     /// Which source address is in use: 0 for the kernel's choice, else 1 + index into the settings.
     pub(super) source: usize,
     pub(super) open: usize,
+    /// What its tunnels may do in a turn.
+    share: Share,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
 }
@@ -60,7 +63,11 @@ pub(crate) struct Inbound {
     listeners: Slab<Listener>,
     pub(super) relays: Slab<Relay>,
     resting: Vec<Key>,
-    handshakes: VecDeque<Key>,
+    handshakes: Rota,
+    /// The number of this turn.
+    turn: u64,
+    /// The sandboxes of which somebody waits for the next turn.
+    crowded: Vec<u64>,
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
     pub(super) scratch: Scratch,
@@ -87,7 +94,9 @@ impl Inbound {
             listeners: Slab::new(LISTENER),
             relays: Slab::new(RELAY),
             resting: Vec::new(),
-            handshakes: VecDeque::new(),
+            handshakes: Rota::default(),
+            turn: 0,
+            crowded: Vec::new(),
             tickets: HashMap::new(),
             last_ticket: 0,
             scratch: Scratch::new(),
@@ -109,6 +118,7 @@ impl Inbound {
             ways: HashMap::new(),
             source: 0,
             open: 0,
+            share: Share::default(),
             draining: None,
         };
         self.sandboxes.insert(key, sandbox);
@@ -174,7 +184,7 @@ impl Inbound {
     pub(crate) fn drain(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Drained) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.accept(reactor, key);
+            self.accept(reactor, key, ACCEPTS);
         }
         self.close_listeners(reactor, sandbox);
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return reply() };
@@ -206,6 +216,7 @@ impl Inbound {
             self.cut(reactor, key, Error::new(Code::Closed, "the sandbox has ended"));
         }
         self.sandboxes.remove(&sandbox);
+        self.handshakes.remove(sandbox);
         self.freed = true;
     }
 
@@ -215,7 +226,7 @@ impl Inbound {
             Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key) => key,
         };
         match (key.kind(), wake) {
-            (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key),
+            (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.knock(reactor, key),
             (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key),
             (RELAY, Wake::Timer(_)) => self.time_out(reactor, key),
             (RELAY, Wake::Again(_)) => self.drive(reactor, key),
@@ -233,15 +244,25 @@ impl Inbound {
         }
     }
 
-    /// The rest of a turn: a few handshakes, and listeners that rested for want of descriptors.
+    /// The rest of a turn: what waited for its sandbox's next share, a few handshakes, and listeners that rested for
+    /// want of descriptors.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
-        for _ in 0..HANDSHAKES {
-            if !reactor.has_time_aside() {
-                break;
-            }
-            let Some(key) = self.handshakes.pop_front() else { break };
+        self.turn += 1;
+        for sandbox in std::mem::take(&mut self.crowded) {
+            self.serve(reactor, sandbox);
+        }
+        let mut left = HANDSHAKES;
+        while left > 0
+            && reactor.has_time_aside()
+            && let Some(key) = self.handshakes.pop()
+        {
+            // Those that have ended in the meantime cost nothing, so that they don't pile up.
             let Some(relay) = self.relays.get_mut(key) else { continue };
+            left -= 1;
             relay.queued = false;
+            if let Some(known) = self.sandboxes.get_mut(&relay.sandbox) {
+                known.share.spend(self.turn, HANDSHAKE);
+            }
             let outcome = relay.shake(&mut self.scratch);
             self.settle(reactor, key, outcome);
         }
@@ -254,7 +275,27 @@ impl Inbound {
 
     /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.handshakes.is_empty()
+        !self.handshakes.is_empty() || !self.crowded.is_empty()
+    }
+
+    /// Those of a sandbox that waited go on, as far as its share goes.
+    fn serve(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        loop {
+            let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
+            let Some(key) = known.share.next(self.turn) else {
+                if known.share.is_crowded() && !self.crowded.contains(&sandbox) {
+                    self.crowded.push(sandbox);
+                }
+                return;
+            };
+            if let Some(listener) = self.listeners.get_mut(key) {
+                listener.queued = false;
+                self.welcome(reactor, key);
+            } else if let Some(relay) = self.relays.get_mut(key) {
+                relay.queued = false;
+                self.work(reactor, key);
+            }
+        }
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.
@@ -264,14 +305,39 @@ impl Inbound {
         }
     }
 
-    fn accept(&mut self, reactor: &mut Reactor, key: Key) {
-        for _ in 0..ACCEPTS {
+    /// Somebody may be at a listener.
+    fn knock(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        if listener.queued {
+            return;
+        }
+        let sandbox = listener.sandbox;
+        let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
+        if known.share.is_open(self.turn) {
+            return self.welcome(reactor, key);
+        }
+        listener.queued = true;
+        if known.share.wait(key) {
+            self.crowded.push(sandbox);
+        }
+    }
+
+    /// Accepts as many as the sandbox's share allows.
+    fn welcome(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        let Some(known) = self.sandboxes.get_mut(&listener.sandbox) else { return };
+        let most = known.share.left(self.turn).div_ceil(ACCEPT).min(ACCEPTS);
+        self.accept(reactor, key, most);
+    }
+
+    fn accept(&mut self, reactor: &mut Reactor, key: Key, most: usize) {
+        for _ in 0..most {
             let Some(listener) = self.listeners.get_mut(key) else { return };
             if listener.rest.is_some() {
                 return;
             }
             let (sandbox, port) = (listener.sandbox, listener.port);
-            let Some(known) = self.sandboxes.get(&sandbox) else { return };
+            let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
             if known.open >= known.settings.max_connections || self.relays.is_full() {
                 return self.rest(reactor, key, "as many connections are open as may be");
             }
@@ -281,6 +347,7 @@ impl Inbound {
             let socket = match listener.accept() {
                 Ok((socket, true)) => Socket::new(socket, Family::Tcp),
                 Ok((socket, false)) => {
+                    known.share.spend(self.turn, ACCEPT);
                     known.counters.refused.fetch_add(1, Ordering::Relaxed);
                     disconnect(socket.as_fd());
                     continue;
@@ -292,6 +359,7 @@ impl Inbound {
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => continue,
             };
+            known.share.spend(self.turn, ACCEPT);
             listener.reported = false;
             let front = match &listener.security {
                 Security::Plain => Ok(End::plain(socket)),
@@ -353,7 +421,7 @@ impl Inbound {
         if let Some(timer) = listener.rest.take() {
             reactor.cancel(timer);
         }
-        self.accept(reactor, key);
+        self.knock(reactor, key);
     }
 
     /// Lets a connection go on after a readiness or a turn in the queue.
@@ -363,15 +431,31 @@ impl Inbound {
             Stage::Handshake if relay.queued => {}
             Stage::Handshake => {
                 relay.queued = true;
-                self.handshakes.push_back(key);
+                self.handshakes.push(relay.sandbox, key);
             }
             Stage::Reaching(..) => {}
+            Stage::Open if relay.queued => {}
             Stage::Open => {
-                let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
-                let outcome = relay.work(reactor.now(), &mut self.scratch, &known.counters);
-                self.settle(reactor, key, outcome);
+                let sandbox = relay.sandbox;
+                let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
+                if known.share.is_open(self.turn) {
+                    return self.work(reactor, key);
+                }
+                relay.queued = true;
+                if known.share.wait(key) {
+                    self.crowded.push(sandbox);
+                }
             }
         }
+    }
+
+    /// Moves a connection's data, which its sandbox's share pays for.
+    fn work(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(relay) = self.relays.get_mut(key) else { return };
+        let Some(known) = self.sandboxes.get_mut(&relay.sandbox) else { return };
+        let (outcome, work) = relay.work(reactor.now(), &mut self.scratch, &known.counters);
+        known.share.spend(self.turn, work.max(WAKE));
+        self.settle(reactor, key, outcome);
     }
 
     fn settle(&mut self, reactor: &mut Reactor, key: Key, outcome: Outcome) {
@@ -393,6 +477,9 @@ impl Inbound {
                     return self.settle(reactor, key, Outcome::Cut);
                 }
                 set_timer(reactor, relay, key, now + DRAIN_STEP);
+                if relay.exchange.has_more() {
+                    reactor.again(key);
+                }
             }
             Outcome::Cut => self.cut(reactor, key, Error::new(Code::Closed, "the connection was cut")),
         }

@@ -76,6 +76,8 @@ pub(crate) struct Listener {
     pub(crate) port: u16,
     pub(crate) security: Security,
     allowed: Option<Vec<IpNetwork>>,
+    /// Whether it waits for its sandbox's share of a turn.
+    pub(crate) queued: bool,
     /// Runs while it rests.
     pub(crate) rest: Option<TimerId>,
     /// Whether the limit that made it rest was reported already.
@@ -91,7 +93,7 @@ impl Listener {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
-        Self { socket, sandbox, port, security, allowed, rest: None, reported: false }
+        Self { socket, sandbox, port, security, allowed, queued: false, rest: None, reported: false }
     }
 
     /// The next connection, and whether its source is allowed.

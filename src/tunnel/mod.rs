@@ -13,11 +13,12 @@ mod map;
 mod reach;
 mod relay;
 mod settings;
+mod share;
 mod stock;
 
 use std::sync::Arc;
 
-pub(crate) use certificate::{Authority, Identity};
+pub(crate) use certificate::Identity;
 pub(crate) use inbound::{Drained, Inbound};
 pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};

@@ -17,6 +17,9 @@ use crate::sys::socket::Socket;
 /// Who is told whether a server was reached; for connections that the host itself asked for.
 pub(crate) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
+/// How many reads a handshake has in a turn. A whole one needs two.
+const READS: usize = 4;
+
 /// How far a connection is.
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -70,7 +73,7 @@ pub(crate) struct Relay {
     pub(crate) active: Instant,
     /// When a drain must be over.
     pub(crate) drained_by: Option<Instant>,
-    /// Whether it stands in the queue for TLS handshakes.
+    /// Whether it stands in the queue for TLS handshakes, or in the one for its sandbox's share of a turn.
     pub(crate) queued: bool,
     pub(crate) reply: Option<Reply>,
     pub(crate) front: End,
@@ -135,17 +138,22 @@ impl Relay {
         self.stage = Stage::Open;
     }
 
-    /// Goes on with the handshake.
+    /// Goes on with the handshake, for a few reads.
     pub(crate) fn shake(&mut self, scratch: &mut Scratch) -> Outcome {
         if self.front.can_write() && self.front.queued() > 0 && self.front.flush(scratch).is_err() {
             return Outcome::Cut;
         }
+        let mut reads = 0;
         while !self.front.is_established() {
+            if reads == READS {
+                return Outcome::Again;
+            }
+            reads += 1;
             if !self.front.can_read() {
                 return Outcome::Wait;
             }
             match self.front.receive(scratch, 16 * 1024) {
-                Ok(Received::Data(length)) => {
+                Ok(Received::Data { length, .. }) => {
                     self.early.extend_from_slice(scratch.plain.get(..length).unwrap_or_default());
                 }
                 Ok(Received::Blocked) => return Outcome::Wait,
@@ -157,9 +165,14 @@ impl Relay {
         Outcome::Established
     }
 
-    /// Moves data.
-    pub(crate) fn work(&mut self, now: Instant, scratch: &mut Scratch, counters: &Counters) -> Outcome {
-        let Some(back) = self.back.as_mut() else { return Outcome::Wait };
+    /// Moves data. Tells what it cost, too: see [`Moved::work`].
+    pub(crate) fn work(
+        &mut self,
+        now: Instant,
+        scratch: &mut Scratch,
+        counters: &Counters,
+    ) -> (Outcome, usize) {
+        let Some(back) = self.back.as_mut() else { return (Outcome::Wait, 0) };
         let mut moved = Moved::default();
         let turn = self.exchange.run(&mut self.front, back, scratch, &mut moved);
         if moved.up + moved.down > 0 {
@@ -168,12 +181,13 @@ impl Relay {
             counters.note_activity(now);
             self.active = now;
         }
-        match turn {
+        let outcome = match turn {
             Turn::Wait => Outcome::Wait,
             Turn::Again => Outcome::Again,
             Turn::Closed => Outcome::Closed,
             Turn::Drain => Outcome::Drain,
             Turn::Cut => Outcome::Cut,
-        }
+        };
+        (outcome, moved.work)
     }
 }

@@ -169,7 +169,7 @@ class Sandbox:
             found = ctypes.c_void_p()
             call("tunnels", handle, 0, ctypes.byref(found))
             try:
-                self._tunnels = read_tunnels(found)
+                self._tunnels = read_tunnels(found, self._life.exited)
             finally:
                 library.sbx_tunnel_map_free(found)
         return dict(self._tunnels)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import ssl
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from .exception import InvalidError
 from .native import library, text
@@ -39,12 +41,12 @@ class Tunnel:
         return (self.unencrypted_host, self.unencrypted_port)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """For clients that take one (urllib, http.client, aiohttp, httpx): trusts this tunnel's authority alone."""
+        """For clients that take one (urllib, http.client, aiohttp, httpx): trusts this sandbox's authority alone."""
         return ssl.create_default_context(cadata=self.ca_pem)
 
 
-def read_tunnels(found: ctypes.c_void_p) -> dict[int, Tunnel]:
-    """The tunnels of the library's map, by container port."""
+def read_tunnels(found: ctypes.c_void_p, ended: Future[Any]) -> dict[int, Tunnel]:
+    """The tunnels of the library's map, by container port. Their authority is trusted until `ended`."""
     tunnels = {}
     for index in range(library.sbx_tunnel_map_count(found)):
         container_port = library.sbx_tunnel_map_container_port(found, index)
@@ -56,5 +58,5 @@ def read_tunnels(found: ctypes.c_void_p) -> dict[int, Tunnel]:
         plain = (host, port) if url is None else ("", 0)
         tunnels[container_port] = Tunnel(host, port, plain[0], plain[1], authority, pin)
         if authority is not None:
-            trust(authority)
+            trust(authority, ended)
     return tunnels

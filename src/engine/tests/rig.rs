@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::super::{Command, Engine, Handle};
 use crate::error::{Code, Error, Result};
 use crate::reactor::Budget;
-use crate::tunnel::{Authority, Counters, Identity, Request, Security, Settings, listen};
+use crate::tunnel::{Counters, Identity, Request, Security, Settings, listen};
 
 /// No test waits longer for anything.
 pub(super) const LONG: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ impl Rig {
         std::thread::spawn(move || requests.iter().for_each(|request| above.answer(request)));
         let counters = Arc::new(Counters::default());
         handle.send(Command::AddSandbox { key: KEY, settings, counters: counters.clone() }).unwrap();
-        let identity = Authority::new().unwrap().issue(&[]).unwrap();
+        let identity = Identity::make(&[]).unwrap();
         Self { engine: Some(engine), handle, counters, budget, limits, asked, identity }
     }
 

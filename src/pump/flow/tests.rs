@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::{CHUNK, Endpoint, Failure, Flow, Progress, Received, Scratch, drain};
+use super::{CHUNK, Drained, Endpoint, Failure, Flow, Progress, Received, Scratch, drain};
 
 /// A generator that a seed repeats.
 struct Dice(u64);
@@ -54,7 +54,7 @@ impl Endpoint for Fake {
         if count > 0 {
             scratch.plain[..count].copy_from_slice(&self.source[self.read..self.read + count]);
             self.read += count;
-            return Ok(Received::Data(count));
+            return Ok(Received::Data { length: count, work: count });
         }
         if self.cut {
             return Err(io::ErrorKind::ConnectionReset.into());
@@ -136,8 +136,9 @@ fn whatever_the_order_all_bytes_arrive_and_then_the_end() {
             happen(&mut back, &mut dice);
             let budget = dice.roll(600_000) + 1;
             loop {
-                let up = up.run(&mut front, &mut back, &mut scratch, budget, &mut inward).unwrap();
-                let down = down.run(&mut back, &mut front, &mut scratch, budget, &mut outward).unwrap();
+                let (mut left, mut room) = (budget, budget);
+                let up = up.run(&mut front, &mut back, &mut scratch, &mut left, &mut inward).unwrap();
+                let down = down.run(&mut back, &mut front, &mut scratch, &mut room, &mut outward).unwrap();
                 assert!(front.queued() <= CHUNK && back.queued() <= CHUNK, "seed {seed}: bounded");
                 assert_eq!(scratch.held, front.queued() + back.queued(), "seed {seed}: counted");
                 if up != Progress::Again && down != Progress::Again {
@@ -167,12 +168,16 @@ fn what_was_sent_before_a_cut_is_delivered_before_it_is_passed_on() {
             front.room += dice.roll(400_000) + 1;
             front.writable = true;
             if failed {
-                if drain(&mut back, &mut front, &mut scratch, &mut outward).unwrap() {
+                let mut left = dice.roll(600_000) + 1;
+                if drain(&mut back, &mut front, &mut scratch, &mut left, &mut outward).unwrap()
+                    == Drained::Whole
+                {
                     break;
                 }
                 continue;
             }
-            match down.run(&mut back, &mut front, &mut scratch, dice.roll(600_000) + 1, &mut outward) {
+            let mut left = dice.roll(600_000) + 1;
+            match down.run(&mut back, &mut front, &mut scratch, &mut left, &mut outward) {
                 Ok(_) => {}
                 Err(Failure::Reading(_)) => failed = true,
                 Err(other) => panic!("seed {seed}: {other:?}"),
@@ -180,5 +185,45 @@ fn what_was_sent_before_a_cut_is_delivered_before_it_is_passed_on() {
         }
         assert!(front.taken == back.source && !front.finished, "seed {seed}");
         assert_eq!(scratch.held, 0);
+    }
+}
+
+/// An end that always has more and takes everything.
+struct Endless;
+
+impl Endpoint for Endless {
+    fn can_read(&self) -> bool {
+        true
+    }
+    fn can_write(&self) -> bool {
+        true
+    }
+    fn receive(&mut self, _: &mut Scratch, limit: usize) -> io::Result<Received> {
+        Ok(Received::Data { length: limit, work: limit })
+    }
+    fn send(&mut self, _: &mut Scratch, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn flush(&mut self, _: &mut Scratch) -> io::Result<()> {
+        Ok(())
+    }
+    fn queued(&self) -> usize {
+        0
+    }
+    fn is_delivered(&self) -> bool {
+        true
+    }
+    fn finish(&mut self, _: &mut Scratch) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn a_drain_between_ends_that_never_run_dry_ends_with_its_budget_and_goes_on() {
+    let mut scratch = Scratch::new();
+    for turn in 1..4 {
+        let (mut left, mut moved) = (1 << 20, 0);
+        let drained = drain(&mut Endless, &mut Endless, &mut scratch, &mut left, &mut moved).unwrap();
+        assert_eq!((drained, moved, left), (Drained::Again, 1 << 20, 0), "turn {turn}");
     }
 }

@@ -3,8 +3,10 @@
 import os
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from support import examples, python, sbx, serve, unittest
 
 FETCH = """
@@ -40,6 +42,28 @@ class WithoutRequests(unittest.TestCase):
             tunnel = sb.tunnels()[8000]
             with open(sbx.ca_bundle()) as bundle:
                 self.assertIn(tunnel.ca_pem, bundle.read())
+
+    def test_an_authority_is_one_sandboxs_and_goes_with_it(self):
+        with serve(encrypted_ports=[8000]) as one, serve(encrypted_ports=[8000]) as two:
+            first, second = one.tunnels()[8000], two.tunnels()[8000]
+            self.assertNotEqual(first.ca_pem, second.ca_pem)
+            with self.assertRaises(urllib.error.URLError) as caught:
+                urllib.request.urlopen(second.url, context=first.ssl_context(), timeout=30)
+            self.assertIsInstance(caught.exception.reason, ssl.SSLCertVerificationError)
+            with urllib.request.urlopen(second.url, context=second.ssl_context(), timeout=30) as page:
+                self.assertIn(b"Directory listing", page.read())
+            path = sbx.ca_bundle()
+            one.terminate(wait=True)
+            for _ in range(1000):
+                bundle = Path(path).read_text()
+                if first.ca_pem not in bundle:
+                    break
+                time.sleep(0.01)
+            self.assertNotIn(first.ca_pem, bundle)
+            self.assertIn(second.ca_pem, bundle)
+            everyone = ssl.create_default_context(cafile=path)
+            with urllib.request.urlopen(second.url, context=everyone, timeout=30) as page:
+                self.assertIn(b"Directory listing", page.read())
 
 
 class WithRequests(unittest.TestCase):
