@@ -1255,7 +1255,7 @@ int sbx_config_set_policy(struct sbx_config *config,
 // flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
 //
 // Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
-// (net.ipv4.ip_local_port_range), and one sandbox half of what the others leave. Without room, flows that have been
+// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
 // silent for a second give way.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -108,6 +108,7 @@ impl Outbound {
             greetings: 0,
             reported: HashMap::new(),
             pace: Pace::new(&settings, reactor.now()),
+            _ports: self.ports.admit(sandbox, 0),
         };
         for (socket, service) in sockets.listeners {
             let key = self.listeners.insert(Listener::new(socket, sandbox, service));

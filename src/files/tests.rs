@@ -42,7 +42,7 @@ impl Rig {
         let progress = Arc::clone(running.progress());
         let (mut reactor, mut table) = (Reactor::new().unwrap(), Table::new(Kind(4)));
         let mut fds = Vec::new();
-        table.start(&mut reactor, &Budget::new(5), running, |running, _| {
+        table.start(&mut reactor, &Budget::new(10), running, |running, _| {
             fds = running.order().unwrap().fds;
             Ok(7)
         });

@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-pub(crate) use budget::{Budget, Permit};
+pub(crate) use budget::{Admission, Budget, KEPT, Permit, Use};
 pub(crate) use key::{Key, Kind, Lane};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};

@@ -312,14 +312,14 @@ impl Loop {
         let budget = &self.budget;
         let begun = creation.begin(|shared| {
             let count = Life::DESCRIPTORS + shared.config.ports().len();
-            let permit = budget.acquire(count).ok_or_else(|| {
+            let admission = budget.admit(shared.number, count).ok_or_else(|| {
                 Error::new(
                     Code::Limit,
                     "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end \
                      others",
                 )
             })?;
-            Life::begin(Arc::clone(shared), plan, doors, permit)
+            Life::begin(Arc::clone(shared), plan, doors, admission)
         });
         let Some(life) = begun else { return };
         let key = self.lives.insert(life);

@@ -19,7 +19,7 @@ use super::stock::{QUIET, Stock};
 use super::{Request, Requests};
 use crate::error::{Code, Error};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Scratch};
-use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
 
 /// The reactor's kinds of source that belong to [`Inbound`].
@@ -167,7 +167,7 @@ impl Inbound {
         if known.open >= known.settings.max_connections || self.relays.is_full() {
             return reply(Err(limit("too many connections are open")));
         }
-        let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
             return reply(Err(limit("the library's budget of descriptors is used up")));
         };
         let socket = match Socket::adopt(fd, Family::Unix) {
@@ -341,7 +341,7 @@ impl Inbound {
             if known.open >= known.settings.max_connections || self.relays.is_full() {
                 return self.rest(reactor, key, "as many connections are open as may be");
             }
-            let Some(permit) = self.budget.acquire_share(DESCRIPTORS, known.open * DESCRIPTORS) else {
+            let Some(permit) = self.budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS) else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up");
             };
             let socket = match listener.accept() {

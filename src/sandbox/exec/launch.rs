@@ -5,13 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::plan;
+use super::super::{Shared, plan};
 use super::record::{Have, Record};
 use crate::config::{Config, Exec};
 use crate::error::{Code, Context, Error, Result};
 use crate::keeper::wire::init::{Source, Start, Window};
 use crate::process::{CaptureReader, Ours, Streams};
-use crate::reactor::{Budget, Permit};
+use crate::reactor::{Budget, Permit, Use};
 
 /// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
 /// is gone) has told its waiters by that.
@@ -50,12 +50,13 @@ impl Order {
 
 impl Launch {
     /// Prepares a program of a sandbox.
-    pub(super) fn new(sandbox: &str, config: &Config, exec: &Exec, budget: &Budget) -> Result<Self> {
+    pub(super) fn new(shared: &Shared, exec: &Exec, budget: &Budget) -> Result<Self> {
+        let (sandbox, config) = (&shared.id, &shared.config);
         let name = exec.command().first().map_or("", String::as_str);
         let what = format!("the program {name:?} in sandbox {sandbox}");
         let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
         let budget = |count| {
-            budget.acquire(count).ok_or_else(|| {
+            budget.acquire(shared.number, Use::Host, count).ok_or_else(|| {
                 Error::new(
                     Code::Limit,
                     format!(
