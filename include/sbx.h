@@ -141,7 +141,7 @@
 // It needed more memory than it was given; `code` is 137.
 #define SBX_EXIT_OUT_OF_MEMORY 6
 
-// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has read nothing
+// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
 // for half a minute; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 

@@ -263,8 +263,12 @@ impl Life {
 
     /// The time of one has run out.
     pub(crate) fn exec_late(&mut self, bench: &mut Bench<'_>, key: Key) {
+        let now = bench.reactor.now();
         let Some(running) = bench.processes.get_mut(key) else { return };
-        running.timer = None;
+        // A timer that was taken back may have run out in the same turn as what it was taken back for.
+        if running.timer.take_if(|timer| timer.at() <= now).is_none() {
+            return;
+        }
         let id = running.id;
         let Some((number, _)) = self.execs.ids.get(&id).copied() else { return };
         match running.stage {

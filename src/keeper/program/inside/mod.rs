@@ -157,6 +157,7 @@ impl Init {
                 let processes = count::processes().map(|all| all.saturating_sub(self.files.count()));
                 Some(Reply::Counted { ticket, processes })
             }
+            Request::Ping { ticket } => Some(Reply::Pong { ticket }),
             Request::Resize { id, window } => {
                 self.terminals.resize(id, window);
                 None
