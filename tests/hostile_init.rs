@@ -87,6 +87,8 @@ fn one_that_says_nothing_keeps_no_time_out() {
     short.set_timeout(Duration::from_millis(20)).unwrap();
     let exit = sandbox.exec(&short).unwrap().wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+    // It may go on inside: so the sandbox doesn't.
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::EngineLost);
 }
 
 #[test]
@@ -110,6 +112,11 @@ fn one_that_says_that_it_is_there_and_answers_nothing_else_is_lost() {
     let scratch = Scratch::new("only-there");
     let Some((_runtime, sandbox)) = sandbox(&scratch, "id = 0") else { return };
     let begun = sandbox.exec_begin(&exec()).unwrap();
+    // Nor does one live that was asked to kill a program, and says nothing of its end.
+    let Some((_second, other)) = self::sandbox(&scratch, "STARTED(id)") else { return };
+    let killed = other.exec(&exec()).unwrap();
+    killed.signal(9).unwrap();
+    assert_eq!(killed.wait(PATIENCE.map(|patience| patience * 5)).unwrap().reason, ExitReason::EngineLost);
     // Half a minute, and what a busy machine adds.
     let exit = sandbox.wait(PATIENCE.map(|patience| patience * 5)).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137));

@@ -111,6 +111,33 @@ fn a_sandbox_whose_init_is_stopped_is_lost_after_half_a_minute() {
 }
 
 #[test]
+fn a_time_out_means_that_the_program_runs_no_more() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &[], true);
+    let mut limited = exec(STOPS);
+    limited.set_timeout(Duration::from_secs(1)).unwrap();
+    let exit = sandbox.exec(&limited).unwrap().wait(LONG).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+    // Init can't kill it, so the whole sandbox has ended, before that was told.
+    assert!(processes_with(sandbox.id()).is_empty());
+    is_lost(&sandbox);
+}
+
+#[test]
+fn a_time_out_takes_the_background_along() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &[], false);
+    let script = "set -m; sleep 1000 & (setsid sleep 1000 &) ; (sleep 1000 &); setsid -w sh -c 'sleep 1000; :' & sleep 1000";
+    let mut limited = exec(&["bash", "-c", script]);
+    limited.set_timeout(Duration::from_secs(2)).unwrap();
+    let exit = sandbox.exec(&limited).unwrap().wait(LONG).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+    // All but the one that has left everything that could tell whose it is.
+    eventually("they are gone", || sandbox.stats().unwrap().processes == Some(1));
+    assert_eq!(sandbox.exec(&exec(&["true"])).unwrap().wait(PATIENCE).unwrap().code, 0);
+}
+
+#[test]
 fn one_whose_init_is_stopped_can_be_ended_at_once() {
     let Some(runtime) = runtime() else { return };
     let (ended, stopped) = (create(&runtime, STOPS, true), create(&runtime, STOPS, true));

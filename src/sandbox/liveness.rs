@@ -17,7 +17,7 @@ use crate::keeper::wire::init::{Reply, Request};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 
 /// How long a question may stay unanswered.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 /// How often all are asked, and looked at while nothing is unanswered.
 const OFTEN: Duration = Duration::from_secs(10);
 /// How soon it is looked again while something is.
@@ -29,21 +29,21 @@ const MOST: usize = 256;
 
 /// Time in which the library was there, measured by looks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     next: Option<(Instant, Duration)>,
     counted: Duration,
 }
 
 impl Watched {
     /// When the next look is due. `None` beyond what the clock can say.
-    pub(super) fn look_after(&mut self, now: Instant, pause: Duration) -> Option<Instant> {
+    pub(crate) fn look_after(&mut self, now: Instant, pause: Duration) -> Option<Instant> {
         let at = now.checked_add(pause)?;
         self.next = Some((at, pause));
         Some(at)
     }
 
     /// A look: how much time has been watched by now. One that is early or late adds nothing.
-    pub(super) fn look(&mut self, now: Instant) -> Duration {
+    pub(crate) fn look(&mut self, now: Instant) -> Duration {
         if let Some((_, pause)) = self.next.take_if(|(at, _)| *at <= now).filter(|(at, _)| now - *at <= SLACK)
         {
             self.counted += pause;

@@ -67,7 +67,7 @@ fn file_task() -> impl Strategy<Value = files::Task> {
 }
 
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
-    use init::Request::{Connect, Count, EndFile, File, Ping, Probe, Resize, Signal, Start};
+    use init::Request::{Connect, Count, EndFile, File, KillSession, Ping, Probe, Resize, Signal, Start};
     prop_oneof![
         start().prop_map(|start| Start(Box::new(start))),
         any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
@@ -78,6 +78,7 @@ pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
         any::<u32>().prop_map(|ticket| EndFile { ticket }),
         any::<u32>().prop_map(|ticket| Count { ticket }),
         any::<u32>().prop_map(|ticket| Ping { ticket }),
+        any::<u32>().prop_map(|id| KillSession { id }),
     ]
 }
 

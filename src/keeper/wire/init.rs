@@ -118,6 +118,8 @@ pub(crate) enum Request {
     Start(Box<Start>),
     /// Send a signal to a program, or to its whole process group.
     Signal { id: u32, signal: i32, group: bool },
+    /// Kill a program and all that it has started, as far as that can be found. Answered by its `Exited`.
+    KillSession { id: u32 },
     /// Connect to a port on 127.0.0.1 inside and relay to the descriptor that comes with this.
     /// Answered by `Connected`.
     Connect { ticket: u32, port: u16 },
@@ -186,6 +188,7 @@ impl Request {
             Self::Resize { id, window } => window.put(Writer::of(4).number(*id)).done(),
             Self::Count { ticket } => Writer::of(5).number(*ticket).done(),
             Self::Ping { ticket } => Writer::of(6).number(*ticket).done(),
+            Self::KillSession { id } => Writer::of(7).number(*id).done(),
             Self::File { ticket, task } => task.put(Writer::of(16).number(*ticket)).done(),
             Self::EndFile { ticket } => Writer::of(17).number(*ticket).done(),
         }
@@ -216,6 +219,7 @@ impl Request {
             4 => Self::Resize { id: reader.number()?, window: Window::get(&mut reader)? },
             5 => Self::Count { ticket: reader.number()? },
             6 => Self::Ping { ticket: reader.number()? },
+            7 => Self::KillSession { id: reader.number()? },
             16 => Self::File { ticket: reader.number()?, task: Box::new(files::Task::take(&mut reader)?) },
             17 => Self::EndFile { ticket: reader.number()? },
             _ => return Err(Malformed),

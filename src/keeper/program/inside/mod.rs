@@ -11,6 +11,7 @@ mod files;
 mod probe;
 mod programs;
 mod relay;
+mod session;
 mod terminal;
 mod users;
 
@@ -149,6 +150,10 @@ impl Init {
             Request::Start(start) => Some(self.start_program(&start, fds)),
             Request::Signal { id, signal, group } => {
                 self.programs.signal(id, signal, group);
+                None
+            }
+            Request::KillSession { id } => {
+                self.programs.kill_session(id);
                 None
             }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
