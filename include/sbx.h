@@ -141,7 +141,7 @@
 // It needed more memory than it was given; `code` is 137.
 #define SBX_EXIT_OUT_OF_MEMORY 6
 
-// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has read nothing
+// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
 // for half a minute; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 
@@ -1698,7 +1698,9 @@ int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
                                    size_t tail);
 
 // How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
-// with its process group: code 124 and SBX_EXIT_TIMED_OUT.
+// with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
+// own and whose parents have ended lives on. Told is the end when the program runs no more: if the sandbox's init
+// doesn't tell of it within ten seconds, the sandbox ends too, as SBX_EXIT_ENGINE_LOST.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,

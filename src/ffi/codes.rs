@@ -63,7 +63,7 @@ pub const SBX_EXIT_IDLE: i32 = 4;
 pub const SBX_EXIT_TERMINATED: i32 = 5;
 /// It needed more memory than it was given; `code` is 137.
 pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
-/// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has read nothing
+/// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
 /// for half a minute; `code` is 137.
 pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 

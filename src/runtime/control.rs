@@ -18,7 +18,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Shared};
+use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
 use crate::tunnel;
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -33,6 +33,8 @@ const PROCESS: Kind = Kind(3);
 const PLANNING: Kind = Kind(5);
 /// The watched standard inputs' kind of key.
 const INPUT: Kind = Kind(6);
+/// The kind of key of the looks at all inits.
+const PULSE: Kind = Kind(7);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -71,6 +73,7 @@ impl Thread {
             files: Table::new(FILE),
             processes: Slab::new(PROCESS),
             inputs: Slab::new(INPUT),
+            pulse: Pulse::new(PULSE),
             numbers: HashMap::new(),
             ending: false,
         };
@@ -124,6 +127,7 @@ struct Loop {
     files: Table,
     processes: Slab<Executed>,
     inputs: Slab<Input>,
+    pulse: Pulse,
     numbers: HashMap<u64, Key>,
     ending: bool,
 }
@@ -165,6 +169,7 @@ impl Loop {
             (CAPTURE, _) => self.read_capture(key),
             (PROCESS, wake) => self.process(key, wake),
             (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
+            (PULSE, _) => self.look_at_inits(),
             (INPUT, _) => {
                 if let Some(sandbox) = self.inputs.get_mut(key).map(|input| input.sandbox) {
                     self.by_number(sandbox, Life::note_activity);
@@ -325,8 +330,20 @@ impl Loop {
         let key = self.lives.insert(life);
         self.reactor.join(key, number);
         self.numbers.insert(number, key);
+        self.pulse.start(&mut self.reactor);
         self.with(key, |life, bench| life.watch(bench, key));
         meanwhile.into_iter().for_each(|command| self.obey(command));
+    }
+
+    /// Whether the inits of all sandboxes answer. Looked for again as long as there are any.
+    fn look_at_inits(&mut self) {
+        let watched = self.pulse.look(&mut self.reactor);
+        let mut open = false;
+        let keys: Vec<Key> = self.lives.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.with(key, |life, bench| open |= life.look_for_answers(bench, watched));
+        }
+        self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 
     fn start_file(&mut self, running: Running) {
@@ -394,6 +411,7 @@ impl Loop {
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
+            PULSE => return self.pulse.go_on(&mut self.reactor, true, self.numbers.is_empty()),
             FILE => {
                 let ended = self.files.abandon(&mut self.reactor, key);
                 return self.file_ended(ended);

@@ -22,6 +22,7 @@ use super::doors::Doors;
 use super::exec::{Execs, Executed};
 use super::gateway::{Gateway, Purpose};
 use super::idle::{Idle, Input};
+use super::liveness::Owed;
 use super::loopback::Loopbacks;
 use super::plan::Plan;
 use super::probing::Probing;
@@ -132,6 +133,8 @@ pub(crate) struct Life {
     pub(super) init: Option<Init>,
     /// When it is tried again to send to init.
     retry: Option<TimerId>,
+    /// What init was asked and has not answered.
+    pub(super) owed: Owed,
     pub(super) gateway: Gateway,
     pub(super) changes: Changes,
     /// Init has said hello.
@@ -198,6 +201,7 @@ impl Life {
             keeper,
             init: None,
             retry: None,
+            owed: Owed::default(),
             gateway: Gateway::default(),
             changes: Changes::default(),
             greeted: false,
@@ -380,6 +384,7 @@ impl Life {
     }
 
     fn init_says(&mut self, bench: &mut Bench<'_>, reply: FromInit) {
+        self.owed.heard(reply);
         match (self.phase, reply) {
             (Phase::Booting | Phase::Starting, _) => self.init_says_at_birth(bench, reply),
             (Phase::Running, FromInit::Exited { id: PROGRAM, status }) => self.program_ended(bench, status),
@@ -423,7 +428,11 @@ impl Life {
         fds: Vec<OwnedFd>,
         permit: Option<Permit>,
     ) {
+        let running = self.is_running();
         let Some(init) = &mut self.init else { return };
+        if running {
+            self.owed.asked(request);
+        }
         match init.ask(request, fds, permit) {
             Ok(()) => self.mind_backlog(bench),
             Err(error) => self.init_lost(bench, error),

@@ -292,6 +292,32 @@ fn signals_reach_a_program_or_its_group_and_nobody_else() {
 }
 
 #[test]
+fn a_program_is_killed_with_its_session_and_all_below_it() {
+    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut bystander = sandbox.launch(1, &["sh", "-c", "echo ready; read -r never; sleep 1000; echo on"]);
+    assert_eq!(line(&mut bystander), "ready");
+    // Each holds the output: a group of its own, an orphan, a session of its own, and an orphan of that session, whose
+    // leader lives.
+    let program = "set -m; sleep 1000 & (sleep 1000 &); setsid -w sh -c '(sleep 1000 &); sleep 1000; :' & sleep 0.3; \
+                   echo ready; while :; do sleep 0.01; done";
+    let mut output = sandbox.launch(2, &["bash", "-c", program]);
+    assert_eq!(line(&mut output), "ready");
+    let (_, before) =
+        sandbox.run(3, &["sh", "-c", "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l"], |_| ());
+    assert!(before.trim().parse::<u32>().unwrap() >= 5, "{before}");
+    sandbox.init.send(&Request::KillSession { id: 2 }.encode(), vec![]).unwrap();
+    assert_eq!(sandbox.reply(), Reply::Exited { id: 2, status: libc::SIGKILL });
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    // Of the other program nothing was killed, and numbers that nobody has mean nothing.
+    sandbox.init.send(&Request::KillSession { id: 99 }.encode(), vec![]).unwrap();
+    let (_, after) =
+        sandbox.run(4, &["sh", "-c", "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l"], |_| ());
+    assert_eq!(after.trim(), "1");
+    sandbox.end();
+}
+
+#[test]
 fn users_and_groups_are_those_of_the_sandbox() {
     let Some(mut sandbox) = Sandbox::start(false) else { return };
     for (user, group, wanted) in [

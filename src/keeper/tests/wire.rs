@@ -67,7 +67,7 @@ fn file_task() -> impl Strategy<Value = files::Task> {
 }
 
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
-    use init::Request::{Connect, Count, EndFile, File, Probe, Resize, Signal, Start};
+    use init::Request::{Connect, Count, EndFile, File, KillSession, Ping, Probe, Resize, Signal, Start};
     prop_oneof![
         start().prop_map(|start| Start(Box::new(start))),
         any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
@@ -77,11 +77,13 @@ pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
         (any::<u32>(), file_task()).prop_map(|(ticket, task)| File { ticket, task: Box::new(task) }),
         any::<u32>().prop_map(|ticket| EndFile { ticket }),
         any::<u32>().prop_map(|ticket| Count { ticket }),
+        any::<u32>().prop_map(|ticket| Ping { ticket }),
+        any::<u32>().prop_map(|id| KillSession { id }),
     ]
 }
 
 fn from_init() -> impl Strategy<Value = init::Reply> {
-    use init::Reply::{Connected, Counted, Exited, Hello, NotStarted, Probed, Started};
+    use init::Reply::{Connected, Counted, Exited, Hello, NotStarted, Pong, Probed, Started};
     prop_oneof![
         Just(Hello),
         any::<u32>().prop_map(|id| Started { id }),
@@ -90,6 +92,7 @@ fn from_init() -> impl Strategy<Value = init::Reply> {
         any::<(u32, i32)>().prop_map(|(ticket, errno)| Connected { ticket, errno }),
         any::<(u32, i32)>().prop_map(|(ticket, errno)| Probed { ticket, errno }),
         any::<(u32, Option<u64>)>().prop_map(|(ticket, processes)| Counted { ticket, processes }),
+        any::<u32>().prop_map(|ticket| Pong { ticket }),
     ]
 }
 

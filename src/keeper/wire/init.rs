@@ -118,6 +118,8 @@ pub(crate) enum Request {
     Start(Box<Start>),
     /// Send a signal to a program, or to its whole process group.
     Signal { id: u32, signal: i32, group: bool },
+    /// Kill a program and all that it has started, as far as that can be found. Answered by its `Exited`.
+    KillSession { id: u32 },
     /// Connect to a port on 127.0.0.1 inside and relay to the descriptor that comes with this.
     /// Answered by `Connected`.
     Connect { ticket: u32, port: u16 },
@@ -126,6 +128,8 @@ pub(crate) enum Request {
     Probe { ticket: u32, port: u16 },
     /// How many processes are there? Answered by `Counted`.
     Count { ticket: u32 },
+    /// Is init there? Answered by `Pong`, from the loop that does everything else, too.
+    Ping { ticket: u32 },
     /// A program's terminal has another size now; its foreground processes are told (SIGWINCH).
     Resize { id: u32, window: Window },
     /// Have a helper do something to files. With the helper's end of the socket for the outcome, and of the
@@ -152,6 +156,8 @@ pub(crate) enum Reply {
     Probed { ticket: u32, errno: i32 },
     /// The answer to `Count`, if there is one.
     Counted { ticket: u32, processes: Option<u64> },
+    /// The answer to `Ping`.
+    Pong { ticket: u32 },
 }
 
 impl Request {
@@ -181,6 +187,8 @@ impl Request {
             Self::Probe { ticket, port } => Writer::of(3).number(*ticket).number(u32::from(*port)).done(),
             Self::Resize { id, window } => window.put(Writer::of(4).number(*id)).done(),
             Self::Count { ticket } => Writer::of(5).number(*ticket).done(),
+            Self::Ping { ticket } => Writer::of(6).number(*ticket).done(),
+            Self::KillSession { id } => Writer::of(7).number(*id).done(),
             Self::File { ticket, task } => task.put(Writer::of(16).number(*ticket)).done(),
             Self::EndFile { ticket } => Writer::of(17).number(*ticket).done(),
         }
@@ -210,6 +218,8 @@ impl Request {
             3 => Self::Probe { ticket: reader.number()?, port: short(&mut reader)? },
             4 => Self::Resize { id: reader.number()?, window: Window::get(&mut reader)? },
             5 => Self::Count { ticket: reader.number()? },
+            6 => Self::Ping { ticket: reader.number()? },
+            7 => Self::KillSession { id: reader.number()? },
             16 => Self::File { ticket: reader.number()?, task: Box::new(files::Task::take(&mut reader)?) },
             17 => Self::EndFile { ticket: reader.number()? },
             _ => return Err(Malformed),
@@ -245,6 +255,7 @@ impl Reply {
             Self::Connected { ticket, errno } => Writer::of(4).number(*ticket).signed(*errno).done(),
             Self::Probed { ticket, errno } => Writer::of(5).number(*ticket).signed(*errno).done(),
             Self::Counted { ticket, processes } => Writer::of(6).number(*ticket).maybe(*processes).done(),
+            Self::Pong { ticket } => Writer::of(7).number(*ticket).done(),
         }
     }
 
@@ -263,6 +274,7 @@ impl Reply {
             4 => Self::Connected { ticket: reader.number()?, errno: reader.signed()? },
             5 => Self::Probed { ticket: reader.number()?, errno: reader.signed()? },
             6 => Self::Counted { ticket: reader.number()?, processes: reader.maybe()? },
+            7 => Self::Pong { ticket: reader.number()? },
             _ => return Err(Malformed),
         };
         reader.end(reply)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::life::{Bench, Life};
+use super::super::liveness::{SILENCE, Watched};
 use super::super::{Exit, ExitReason, plan, trouble};
 use super::launch::{Launch, Order};
 use super::record::Record;
@@ -28,8 +29,12 @@ const ASKED_BYTES: usize = 512 * 1024;
 const BEHIND: usize = 64;
 /// How long init may take to start a program. Far beyond what it takes.
 const START: Duration = Duration::from_secs(60);
-/// How long after its end by time-out a program's own word is waited for; a hostile init says nothing.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// For how long, while the library is there to hear it, the end of a program may stay out that was killed because its
+/// time is over. Then init is stopped, or lies, and the program may go on: the sandbox ends. One that the host kills has
+/// as long as any other question.
+const LAST_WORD: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How far one is.
 #[derive(Debug)]
@@ -39,8 +44,11 @@ enum Stage {
     /// Init was asked; the size of the request.
     Asked(usize),
     Running,
-    /// It was killed because its time is over.
-    Late,
+    /// It was killed, because its time is over or by the host, and its end is not known yet.
+    Killed {
+        watched: Watched,
+        late: bool,
+    },
     /// Told; another process may still write into the captures.
     Ended,
 }
@@ -99,6 +107,16 @@ impl Executed {
 
     fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Ended) && self.captures.iter().all(Option::is_none)
+    }
+
+    /// It is being killed, and its end is looked for.
+    fn killed(&mut self, reactor: &mut Reactor, key: Key, late: bool) {
+        if let Some(timer) = self.timer.take() {
+            reactor.cancel(timer);
+        }
+        let mut watched = Watched::default();
+        self.timer = watched.look_after(reactor.now(), LOOK).map(|at| reactor.schedule(at, key));
+        self.stage = Stage::Killed { watched, late };
     }
 
     /// What it has written so far is taken, since what is told next is its end.
@@ -170,15 +188,18 @@ impl Life {
 
     /// The host wants something of a program. One that has ended is nobody any more.
     pub(crate) fn ask_program(&mut self, bench: &mut Bench<'_>, number: u64, what: Behind) {
-        let key = self.execs.numbers.get(&number).copied();
-        let Some(running) = key.and_then(|key| bench.processes.get_mut(key)) else { return };
+        let Some(key) = self.execs.numbers.get(&number).copied() else { return };
+        let Some(running) = bench.processes.get_mut(key) else { return };
         match &mut running.stage {
             Stage::Waiting(_, behind) if behind.len() < BEHIND => behind.push(what),
             Stage::Asked(..) | Stage::Running => {
                 let request = what.request(running.id);
+                if matches!((&running.stage, what), (Stage::Running, Behind::Signal(libc::SIGKILL))) {
+                    running.killed(bench.reactor, key, false);
+                }
                 self.ask_init(bench, &request);
             }
-            Stage::Waiting(..) | Stage::Late | Stage::Ended => {}
+            Stage::Waiting(..) | Stage::Killed { .. } | Stage::Ended => {}
         }
     }
 
@@ -252,7 +273,7 @@ impl Life {
         let runtime = running.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let exit = |reason, code, signal| Exit { reason, code, signal, runtime };
         let exit = match (&running.stage, libc::WIFSIGNALED(status)) {
-            (Stage::Late, true) => exit(ExitReason::TimedOut, 124, 0),
+            (Stage::Killed { late: true, .. }, true) => exit(ExitReason::TimedOut, 124, 0),
             (_, true) => {
                 let signal = libc::WTERMSIG(status);
                 exit(ExitReason::Signalled, 128 + signal, signal)
@@ -264,20 +285,26 @@ impl Life {
 
     /// The time of one has run out.
     pub(crate) fn exec_late(&mut self, bench: &mut Bench<'_>, key: Key) {
+        let now = bench.reactor.now();
         let Some(running) = bench.processes.get_mut(key) else { return };
-        running.timer = None;
+        // A timer that was taken back may have run out in the same turn as what it was taken back for.
+        if running.timer.take_if(|timer| timer.at() <= now).is_none() {
+            return;
+        }
         let id = running.id;
         let Some((number, _)) = self.execs.ids.get(&id).copied() else { return };
-        match running.stage {
+        match &mut running.stage {
             Stage::Running => {
-                running.stage = Stage::Late;
-                running.timer = schedule(bench.reactor, key, LAST_WORD);
-                self.ask_init(bench, &Request::Signal { id, signal: libc::SIGKILL, group: true });
+                running.killed(bench.reactor, key, true);
+                self.ask_init(bench, &Request::KillSession { id });
             }
-            Stage::Late => {
-                let runtime = running.timeout.unwrap_or_default() + LAST_WORD;
-                let exit = Exit { reason: ExitReason::TimedOut, code: 124, signal: 0, runtime };
-                self.conclude(bench, number, key, Ok(exit));
+            Stage::Killed { watched, late } => {
+                if watched.look(now) < if *late { LAST_WORD } else { SILENCE } {
+                    running.timer = watched.look_after(now, LOOK).map(|at| bench.reactor.schedule(at, key));
+                    return;
+                }
+                let text = format!("{} was killed, and init has not told of its end", running.record.what);
+                self.init_lost(bench, Error::new(Code::Engine, text));
             }
             Stage::Asked(..) => {
                 let text = format!("{} did not start within {} s", running.record.what, START.as_secs());
@@ -321,6 +348,9 @@ impl Life {
             let Some(running) = processes.get_mut(key) else { continue };
             let end = match running.began {
                 Some(began) => {
+                    // Its time was over before.
+                    let is_late = matches!(running.stage, Stage::Killed { late: true, .. });
+                    let (reason, code) = if is_late { (ExitReason::TimedOut, 124) } else { (reason, code) };
                     let runtime = reactor.now().saturating_duration_since(began);
                     Ok(Exit { reason, code, signal: 0, runtime })
                 }

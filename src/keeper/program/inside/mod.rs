@@ -11,6 +11,7 @@ mod files;
 mod probe;
 mod programs;
 mod relay;
+mod session;
 mod terminal;
 mod users;
 
@@ -151,12 +152,17 @@ impl Init {
                 self.programs.signal(id, signal, group);
                 None
             }
+            Request::KillSession { id } => {
+                self.programs.kill_session(id);
+                None
+            }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
             Request::Count { ticket } => {
                 let processes = count::processes().map(|all| all.saturating_sub(self.files.count()));
                 Some(Reply::Counted { ticket, processes })
             }
+            Request::Ping { ticket } => Some(Reply::Pong { ticket }),
             Request::Resize { id, window } => {
                 self.terminals.resize(id, window);
                 None

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::session;
 use super::users::{Accounts, Identity};
 use crate::spawn::{self, Command, Executable};
 use crate::system;
@@ -55,6 +56,13 @@ impl Programs {
             // Every program leads a group of its own (setsid).
             // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
             unsafe { libc::kill(if group { -pid } else { *pid }, signal) };
+        }
+    }
+
+    /// Kills a program and all that it has started, as far as that can be found, if it still runs.
+    pub(super) fn kill_session(&self, id: u32) {
+        if let Some(pid) = self.running.get(&id) {
+            session::kill(*pid);
         }
     }
 
