@@ -25,7 +25,9 @@ as_user() {
 }
 . "$here/figures.sh"
 
-far_address=44.1.1.1
+far_gateway=44.1.1.1
+# Behind it: an open policy denies neighbours on the host's own links.
+far_address=44.2.2.1
 
 # A process that holds a network namespace: sets held.
 hold_namespace() {
@@ -47,8 +49,9 @@ lay_egress() {
     ip link add up0 type veth peer name far0 netns "$far"
     ip address add 44.1.1.2/24 dev up0
     ip link set up0 up
-    ip route add default via $far_address
-    in_far ip address add $far_address/24 dev far0
+    ip route add default via $far_gateway
+    in_far ip address add $far_gateway/24 dev far0
+    in_far ip address add $far_address/32 dev lo
     in_far ip link set lo up
     in_far ip link set far0 up
     in_far "$bin/server" sink:7001 source:7002 echo:7003 hold:7004 </dev/null >"$work/far.log" 2>&1 &
