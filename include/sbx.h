@@ -384,6 +384,10 @@
 // that was changed at that very moment.
 #define SBX_REASON_GATEWAY -16
 
+// Denied: a neighbour on a link of the host's own, at a public address, and no entry is for such:
+// sbx_policy_allow_local_cidr in an open policy, a range inside the link's in an allowlist.
+#define SBX_REASON_ON_LINK -17
+
 // An open policy answers every name; an allowlist the names of its domains and no other. The default.
 #define SBX_DNS_AUTO 0
 
@@ -843,17 +847,21 @@ void sbx_queue_free(struct sbx_queue *queue);
 // one of these.
 //
 // Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-// services, and the host's own addresses as its routing knows them at that moment. A cloud's public address of
-// the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it with
-// sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
+// services, the host's own addresses, and its neighbours on its own links, also at public addresses
+// (sbx_policy_allow_local_cidr opens those): as its routing has them at that moment. A neighbour is what the most
+// specific route reaches without a gateway, unless that is a default route (0/0, or the halves 0/1 and 128/1) or
+// leads over a point-to-point link. A cloud's public address of the host that isn't configured on it can't be
+// known: deny it with sbx_policy_deny_cidr. Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when
+// no handle is left or in a forked child.
 struct sbx_policy *sbx_policy_new_open(void);
 
 // A policy by which only what is allowed may be reached; without entries, nothing.
 //
 // An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-// 0.0.0.0/0 does not), and a metadata service or an address of the host only when it is for that very address
-// (/32, /128). Free it with sbx_policy_free. Any thread, never blocks.
-// Returns NULL when no handle is left or in a forked child.
+// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
+// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
+// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
+// child.
 struct sbx_policy *sbx_policy_new_allowlist(void);
 
 // A policy of no network at all: nothing leaves, and there are no tunnels.
@@ -873,6 +881,20 @@ struct sbx_policy *sbx_policy_new_blocked(void);
 // Requires:
 // `cidr` must be a terminated text or NULL.
 int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
+
+// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
+// Only an open policy takes it: it denies them otherwise (SBX_REASON_ON_LINK). Private and special ranges, metadata
+// services and the host's own addresses stay closed. In an allowlist, sbx_policy_allow_cidr with a range inside the
+// link's does that.
+//
+// Forms, ownership and threads as for sbx_policy_allow_cidr.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `cidr` must be a terminated text or NULL.
+int sbx_policy_allow_local_cidr(struct sbx_policy *policy,
+                                const char *cidr);
 
 // Denies a range. It wins over everything that allows. Open policies and allowlists take it.
 //
@@ -928,7 +950,7 @@ int sbx_policy_set_dns(struct sbx_policy *policy,
 //
 // `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
 // checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
-// addresses are known by a look-up in its routing at this moment. Any thread, never blocks.
+// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
 //
 // Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
 // SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
@@ -959,7 +981,8 @@ int sbx_policy_mode(const struct sbx_policy *policy);
 // Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_entry_count(const struct sbx_policy *policy);
 
-// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com".
+// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
+// "local 192.0.2.0/24".
 //
 // `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
 // sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
@@ -1241,7 +1264,7 @@ int sbx_config_set_tls_certificate(struct sbx_config *config,
 int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
 
 // What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
-// a policy it is open: every public address, and nothing of the host or its networks.
+// a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_policy(struct sbx_config *config,

@@ -316,6 +316,8 @@ public:
     static policy blocked() { return policy(sbx_policy_new_blocked()); }
 
     policy &allow_cidr(const std::string &cidr) { return set(sbx_policy_allow_cidr(get(), cidr.c_str())); }
+    // Neighbours on the host's own links at public addresses, which an open policy denies otherwise.
+    policy &allow_local_cidr(const std::string &cidr) { return set(sbx_policy_allow_local_cidr(get(), cidr.c_str())); }
     policy &deny_cidr(const std::string &cidr) { return set(sbx_policy_deny_cidr(get(), cidr.c_str())); }
     policy &allow_domain(const std::string &name) { return set(sbx_policy_allow_domain(get(), name.c_str())); }
     policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_tls_port(get(), port)); }

@@ -203,6 +203,7 @@ type Policy struct {
 	AllowDomains []string       // of an allowlist: "example.com", "*.example.com", by TLS
 	TLSPorts     []uint16       // on which domains are reached, beside 443
 	DenyCIDRs    []netip.Prefix // win over everything that allows
+	LocalCIDRs   []netip.Prefix // of Open: neighbours on the host's own links at public addresses, denied otherwise
 	DNS          DNS
 }
 
@@ -243,6 +244,9 @@ func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 		C.sbx_policy_add_tls_port(policy, C.uint32_t(port))
 	}
 	C.sbx_policy_set_dns(policy, C.int(p.DNS))
+	for _, cidr := range p.LocalCIDRs {
+		C.sbx_policy_allow_local_cidr(policy, texts.text(cidr.String()))
+	}
 	for _, cidr := range p.DenyCIDRs {
 		C.sbx_policy_deny_cidr(policy, texts.text(cidr.String()))
 	}

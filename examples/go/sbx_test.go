@@ -421,6 +421,9 @@ func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
 	must(t, sandbox.SetPolicy(ctx, &Policy{
 		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, AllowDomains: []string{"*.example.com"},
 	}))
+	must(t, sandbox.SetPolicy(ctx, &Policy{Mode: Open, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}))
+	local := &Policy{Mode: Allowlist, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}
+	wants(t, sandbox.SetPolicy(ctx, local), ErrInvalid, "93.184.216.0/24")
 	// What is denied is told.
 	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"python3", "-c", "import socket; socket.create_connection(('203.0.113.7', 80), 5)"}})
 	must(t, err)

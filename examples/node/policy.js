@@ -5,8 +5,11 @@ import { making, native, text } from "./native.js";
 
 const MODES = [, "open", "allowlist", "blocked"];
 // Each list's option by the word that its entries begin with in the library's own text.
-const LISTS = { allow: "outboundCidrAllowlist", domain: "outboundDomainAllowlist", deny: "outboundCidrDenylist" };
-const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr" };
+const LISTS = {
+  allow: "outboundCidrAllowlist", domain: "outboundDomainAllowlist", deny: "outboundCidrDenylist",
+  local: "outboundLocalCidrs",
+};
+const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr", local: "allow_local_cidr" };
 
 export const POLICY_OPTIONS = ["blockNetwork", ...Object.values(LISTS)];
 

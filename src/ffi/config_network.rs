@@ -149,7 +149,7 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 }
 
 /// What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
-/// a policy it is open: every public address, and nothing of the host or its networks.
+/// a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

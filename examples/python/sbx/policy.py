@@ -24,16 +24,18 @@ class NetworkPolicy:
     outbound_cidr_allowlist: tuple[str, ...]
     outbound_domain_allowlist: tuple[str, ...]
     outbound_cidr_denylist: tuple[str, ...]
+    outbound_local_cidrs: tuple[str, ...]
 
 
-def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Texts) -> Draft:
+def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Texts, local: Texts) -> Draft:
     """None is no list. An empty list is one: it allows nothing."""
     for parameter, value in (("outbound_cidr_allowlist", ranges), ("outbound_domain_allowlist", domains)):
         if block_network and value is not None:
             raise InvalidError(f"`{parameter}` cannot be used when `block_network` is enabled")
     listed = ranges is not None or domains is not None
     policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
-    for how, entries in (("allow_cidr", ranges), ("allow_domain", domains), ("deny_cidr", denied)):
+    lists = {"allow_cidr": ranges, "allow_domain": domains, "deny_cidr": denied, "allow_local_cidr": local}
+    for how, entries in lists.items():
         for entry in entries or ():
             policy.set(how, entry)
     return policy
@@ -43,7 +45,7 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
     """What is in force, as the library reads it back from the kernel. Blocks for a moment."""
     copy, generation = ctypes.c_void_p(), ctypes.c_uint64()
     call("sandbox_policy", sandbox, ctypes.byref(copy), ctypes.byref(generation))
-    entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": []}
+    entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": [], "local": []}
     for index in range(library.sbx_policy_entry_count(copy)):
         kind, _, what = (text("policy_entry", copy, index) or "").partition(" ")
         entries[kind].append(what)

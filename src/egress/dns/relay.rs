@@ -332,5 +332,13 @@ impl Outbound {
 
 /// Whether the sandbox isn't even told of an address: what it could do with it is harm.
 fn is_protected(reason: Reason) -> bool {
-    matches!(reason, Reason::Protected | Reason::Metadata | Reason::Host | Reason::Never | Reason::Blocked)
+    matches!(
+        reason,
+        Reason::Protected
+            | Reason::Metadata
+            | Reason::Host
+            | Reason::OnLink
+            | Reason::Never
+            | Reason::Blocked
+    )
 }
