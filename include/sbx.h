@@ -1024,7 +1024,8 @@ int sbx_config_set_secret(struct sbx_config *config,
                           const char *name,
                           const char *value);
 
-// The directory inside that the program starts in, an absolute path (default "/").
+// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
+// there, as those above it, owned by the sandbox's root with mode 0755.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1663,7 +1664,8 @@ int sbx_exec_config_set_env(struct sbx_exec_config *config, const char *name, co
 // `name` and `value` must be terminated texts or NULL.
 int sbx_exec_config_set_secret(struct sbx_exec_config *config, const char *name, const char *value);
 
-// The directory inside that the program starts in, an absolute path.
+// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
+// sandbox's own program.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

@@ -56,6 +56,16 @@ fn made(name: &str) -> Option<(Scratch, String)> {
 }
 
 #[test]
+fn a_working_directory_that_is_not_in_it_is_made_above_it() {
+    let Some(runtime) = runtime() else { return };
+    let Some((_scratch, root)) = made("workdir") else { return };
+    let mut config = config(&["/bin/show", "+here", "/data/new/here"]);
+    config.set_rootfs(&root).unwrap().set_workdir("/data/new").unwrap();
+    assert_eq!(run(&runtime, &config), "+here\nwritten inside\n");
+    assert_eq!(fs::read_dir(format!("{root}/data")).unwrap().count(), 1, "the directory is as it was");
+}
+
+#[test]
 fn a_directory_is_the_root_and_nothing_written_reaches_it() {
     let Some(runtime) = runtime() else { return };
     let Some((_scratch, root)) = made("plain") else { return };

@@ -136,7 +136,8 @@ pub unsafe extern "C" fn sbx_config_set_secret(
     }
 }
 
-/// The directory inside that the program starts in, an absolute path (default "/").
+/// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
+/// there, as those above it, owned by the sandbox's root with mode 0755.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -18,8 +18,8 @@ fn source() -> impl Strategy<Value = init::Source> {
 }
 
 fn step() -> impl Strategy<Value = init::Step> {
-    use init::Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
-    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal])
+    use init::Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
+    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory])
 }
 
 fn window() -> impl Strategy<Value = init::Window> {
