@@ -124,7 +124,7 @@ fn a_mount_among_the_hosts_programs() {
     nested.mount_read_only(&scratch.path("tools"), "/usr/share/in").unwrap();
     assert_eq!(run(&runtime, &nested), "hi\nhello\nin\n");
     // Nothing new can be made in what is the host's and read-only.
-    for place in ["/usr/local/sbx-test", "/bin/sbx-test/deeper", "/usr/bin/env"] {
+    for place in ["/usr/share/sbx-test", "/bin/sbx-test/deeper", "/usr/bin/env"] {
         let mut config = config(&["true"]);
         config.mount_read_only(&scratch.path("tools"), place).unwrap();
         let error = runtime.create(&config).unwrap_err();
