@@ -1047,7 +1047,8 @@ int sbx_config_set_secret(struct sbx_config *config,
                           const char *name,
                           const char *value);
 
-// The directory inside that the program starts in, an absolute path (default "/").
+// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
+// there, as those above it, owned by the sandbox's root with mode 0755.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1089,8 +1090,9 @@ int sbx_config_set_name(struct sbx_config *config, const char *name);
 // `name` and `value` must be terminated texts or NULL.
 int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
 
-// A directory of the host that is the root file system. Without it a curated view of the host's /usr, /bin, /lib and
-// a made-up /etc is used. Either is under a memory overlay: all of it can be written inside, and nothing on the host
+// A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
+// /usr, /bin, /lib that everybody on the host may read, and
+// a made-up /etc. Either is under a memory overlay: all of it can be written inside, and nothing on the host
 // is changed by that.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1686,7 +1688,8 @@ int sbx_exec_config_set_env(struct sbx_exec_config *config, const char *name, co
 // `name` and `value` must be terminated texts or NULL.
 int sbx_exec_config_set_secret(struct sbx_exec_config *config, const char *name, const char *value);
 
-// The directory inside that the program starts in, an absolute path.
+// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
+// sandbox's own program.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

@@ -59,7 +59,7 @@ impl Exec {
         self.sticky(|exec| exec.env.set_secret(name, value))
     }
 
-    /// The directory the program starts in: an absolute path inside.
+    /// The directory the program starts in: an absolute path inside. Made if it isn't there.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.sticky(|exec| {
             exec.workdir = Some(absolute_path("workdir", path)?);

@@ -132,7 +132,8 @@ pub unsafe extern "C" fn sbx_exec_config_set_secret(
     }
 }
 
-/// The directory inside that the program starts in, an absolute path.
+/// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
+/// sandbox's own program.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -207,8 +207,10 @@ fn programs_start_report_and_fail_as_they_should() {
     let failed = |step, errno| init::Reply::NotStarted { id: 3, step, errno };
     assert_eq!(sandbox.run(3, &["nothing"], |_| ()).0, failed(Step::Execute, libc::ENOENT));
     assert_eq!(sandbox.run(3, &["/etc/passwd"], |_| ()).0, failed(Step::Execute, libc::EACCES));
-    let nowhere = |start: &mut Start| start.directory = b"/nowhere".to_vec();
-    assert_eq!(sandbox.run(3, &["true"], nowhere).0, failed(Step::Directory, libc::ENOENT));
+    let file = |start: &mut Start| start.directory = b"/etc/passwd".to_vec();
+    assert_eq!(sandbox.run(3, &["true"], file).0, failed(Step::Directory, libc::ENOTDIR));
+    let below = |start: &mut Start| start.directory = b"/etc/passwd/below".to_vec();
+    assert_eq!(sandbox.run(3, &["true"], below).0, failed(Step::MakeDirectory, libc::ENOTDIR));
     let nobody = |start: &mut Start| start.user.user = "mallory".into();
     assert_eq!(sandbox.run(3, &["true"], nobody).0, failed(Step::User, libc::ENOENT));
     sandbox.end();

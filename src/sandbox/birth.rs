@@ -134,7 +134,14 @@ impl Life {
             return Ok(());
         }
         if self.shared.config.command().is_empty() {
-            return if self.greeted { self.running(bench) } else { Ok(()) };
+            if plan.start.directory == b"/" {
+                return if self.greeted { self.running(bench) } else { Ok(()) };
+            }
+            let directory = mem::take(&mut plan.start.directory);
+            self.phase = Phase::Starting;
+            let start = Start { id: PROGRAM, directory, ..Start::default() };
+            self.give_init(bench, &ToInit::Start(Box::new(start)), vec![], None);
+            return Ok(());
         }
         let streams = Streams::open(plan.stdio)?;
         let start = Start { id: PROGRAM, streams: streams.sources, ..mem::take(&mut plan.start) };

@@ -206,6 +206,7 @@ fn wire_entry(entry: rootfs::Entry) -> Entry {
         rootfs::Entry::Bind { source, path, writable, .. } => {
             Entry::Bind { path: bytes(path), bind: Bind { source: bytes(source), writable } }
         }
+        rootfs::Entry::Cover { path } => Entry::Cover { path: bytes(path) },
     }
 }
 

@@ -18,8 +18,8 @@ fn source() -> impl Strategy<Value = init::Source> {
 }
 
 fn step() -> impl Strategy<Value = init::Step> {
-    use init::Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
-    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal])
+    use init::Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
+    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory])
 }
 
 fn window() -> impl Strategy<Value = init::Window> {
@@ -101,12 +101,13 @@ fn bind() -> impl Strategy<Value = keeper::Bind> {
 }
 
 fn entry() -> impl Strategy<Value = keeper::Entry> {
-    use keeper::Entry::{Bind, Directory, File, Symlink};
+    use keeper::Entry::{Bind, Cover, Directory, File, Symlink};
     prop_oneof![
         (bytes(), any::<u32>()).prop_map(|(path, mode)| Directory { path, mode }),
         (bytes(), bytes()).prop_map(|(path, target)| Symlink { path, target }),
         (bytes(), any::<u32>(), bytes()).prop_map(|(path, mode, content)| File { path, mode, content }),
         (bytes(), bind()).prop_map(|(path, bind)| Bind { path, bind }),
+        bytes().prop_map(|path| Cover { path }),
     ]
 }
 

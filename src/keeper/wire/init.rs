@@ -52,11 +52,11 @@ pub(crate) struct Window {
 pub(crate) struct Start {
     /// The library's number for it.
     pub(crate) id: u32,
-    /// Its arguments, the name first.
+    /// Its arguments, the name first. Without any there is no program: its directory is made, no more.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// Its whole environment, `NAME=value`.
     pub(crate) environment: Vec<Vec<u8>>,
-    /// Its working directory.
+    /// Its working directory, which is made if it isn't there.
     pub(crate) directory: Vec<u8>,
     /// Who it runs as.
     pub(crate) user: User,
@@ -101,12 +101,14 @@ pub(crate) enum Step {
     Process = 5,
     /// Making its terminal.
     Terminal = 6,
+    /// Making the working directory, which isn't there.
+    MakeDirectory = 7,
 }
 
 impl Step {
     fn from(value: u8) -> Result<Self, Malformed> {
-        use Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
-        let all = [Message, User, Identity, Directory, Execute, Process, Terminal];
+        use Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
+        let all = [Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory];
         all.into_iter().find(|step| *step as u8 == value).ok_or(Malformed)
     }
 }

@@ -98,7 +98,8 @@ impl Launch {
             theirs = made.theirs;
         }
         let permit = Some(budget(theirs.len())?);
-        let record = Record::new(what.clone(), events, streams, terminal);
+        let directory = exec.workdir().unwrap_or(config.workdir()).to_owned();
+        let record = Record::new(what.clone(), directory, events, streams, terminal);
         Ok(Self {
             permit: Some(budget(captured)?),
             record: Some(Arc::new(record)),

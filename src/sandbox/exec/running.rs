@@ -261,8 +261,11 @@ impl Life {
     /// Init could not start one.
     pub(crate) fn exec_refused(&mut self, bench: &mut Bench<'_>, id: u32, step: Step, errno: i32) {
         let Some((number, key)) = self.execs.ids.get(&id).copied() else { return };
-        let what = bench.processes.get_mut(key).map(|running| running.record.what.clone());
-        self.conclude(bench, number, key, Err(trouble::exec(step, errno, &what.unwrap_or_default())));
+        let Some(record) = bench.processes.get_mut(key).map(|running| Arc::clone(&running.record)) else {
+            return;
+        };
+        let error = trouble::exec(step, errno, &record.what, &record.directory);
+        self.conclude(bench, number, key, Err(error));
     }
 
     /// One has ended, with this status of waitpid(2).

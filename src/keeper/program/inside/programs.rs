@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::files;
 use super::session;
 use super::users::{Accounts, Identity};
 use crate::spawn::{self, Command, Executable};
@@ -39,6 +40,13 @@ impl Programs {
     pub(super) fn start(&mut self, start: &Start, streams: &[OwnedFd], terminal: Option<&OwnedFd>) -> Reply {
         if self.running.contains_key(&start.id) {
             return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
+        }
+        // By root and for everybody to enter, as docker and runsc do it.
+        if let Err(errno) = files::make_directories(&start.directory) {
+            return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno };
+        }
+        if start.arguments.is_empty() {
+            return Reply::Started { id: start.id };
         }
         match run(start, streams, terminal, &self.descriptors, &mut self.accounts) {
             Ok(pid) => {
