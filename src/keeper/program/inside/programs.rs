@@ -89,6 +89,12 @@ fn run(
     let arguments = strings(&start.arguments)?;
     let mut environment = strings(&start.environment)?;
     let identity = accounts.look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
+    if terminal.is_none() && start.streams[0] == Source::Given && identity.user != 0 {
+        // A pipe of init's own making. Who runs the program may open it by name; one that can't be given away is
+        // read all the same.
+        // SAFETY: fchown takes numbers.
+        unsafe { libc::fchown(streams[0].as_raw_fd(), identity.user, libc::gid_t::MAX) };
+    }
     if variable(&start.environment, b"HOME").is_none() {
         environment.push(CString::new([b"HOME=", identity.home.as_slice()].concat()).map_err(|_| malformed)?);
     }
