@@ -197,7 +197,7 @@ fn programs_start_report_and_fail_as_they_should() {
     let (reply, text) = sandbox.run(2, &["sh", "-c", "id; pwd; echo $HOME; echo $A; kill -9 $$"], |start| {
         start.user.user = "user".into();
         start.directory = b"/tmp".to_vec();
-        start.environment = vec![b"A=b".to_vec()];
+        start.environment = vec![b"A=b".to_vec().into()];
     });
     assert_eq!(reply, init::Reply::Exited { id: 2, status: libc::SIGKILL });
     assert_eq!(

@@ -163,11 +163,7 @@ impl Life {
         }
         self.shared.update(|facts| (facts.descriptors, facts.captures) = (descriptors, captures));
         self.phase = Phase::Starting;
-        let mut request = ToInit::Start(Box::new(start));
-        self.give_init(bench, &request, streams.theirs, None);
-        if let ToInit::Start(start) = &mut request {
-            plan::wipe(start);
-        }
+        self.give_init(bench, &ToInit::Start(Box::new(start)), streams.theirs, None);
         Ok(())
     }
 

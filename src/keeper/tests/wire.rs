@@ -35,7 +35,7 @@ fn start() -> impl Strategy<Value = init::Start> {
         |(id, arguments, environment, directory, user, others, streams, terminal)| init::Start {
             id,
             arguments,
-            environment,
+            environment: environment.into_iter().map(Into::into).collect(),
             directory,
             user,
             setuid_allowed: others.0,
@@ -266,6 +266,14 @@ proptest! {
     #[test]
     fn requests_to_init_come_back(message in to_init()) {
         prop_assert_eq!(init::Request::decode(&message.encode()), Ok(message));
+    }
+
+    /// A buffer that grows leaves copies of secrets behind.
+    #[test]
+    fn a_start_is_put_into_a_buffer_of_its_size(start in start()) {
+        let size = start.size();
+        let message = init::Request::Start(Box::new(start)).encode();
+        prop_assert!(message.len() <= size && message.capacity() == size, "{} of {size}", message.len());
     }
 
     #[test]

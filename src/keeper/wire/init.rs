@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::files;
-use super::{Malformed, Reader, Writer};
+use super::{Malformed, Reader, Secret, Writer};
 
 /// Who a program runs as, as written in the configuration. Names are looked up inside the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -55,7 +55,7 @@ pub(crate) struct Start {
     /// Its arguments, the name first. Without any there is no program: its directory is made, no more.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// Its whole environment, `NAME=value`.
-    pub(crate) environment: Vec<Vec<u8>>,
+    pub(crate) environment: Vec<Secret>,
     /// Its working directory, which is made if it isn't there.
     pub(crate) directory: Vec<u8>,
     /// Who it runs as.
@@ -68,6 +68,16 @@ pub(crate) struct Start {
     pub(crate) streams: [Source; 3],
     /// A terminal of its own in the place of all three.
     pub(crate) terminal: Option<Window>,
+}
+
+impl Start {
+    /// No fewer bytes than the request has.
+    pub(crate) fn size(&self) -> usize {
+        let arguments = self.arguments.iter().map(|argument| 4 + argument.len()).sum::<usize>();
+        let environment = self.environment.iter().map(|entry| 4 + entry.len()).sum::<usize>();
+        let others = self.directory.len() + self.user.user.len() + self.user.group.len();
+        arguments + environment + others + 64
+    }
 }
 
 /// Arguments and environment may be secrets: they are counted only.
@@ -167,7 +177,7 @@ impl Request {
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Start(start) => {
-                let writer = Writer::of(0)
+                let writer = Writer::of_size(0, start.size())
                     .number(start.id)
                     .list(&start.arguments, |w, a| w.bytes(a))
                     .list(&start.environment, |w, a| w.bytes(a))
@@ -203,7 +213,7 @@ impl Request {
             0 => Self::Start(Box::new(Start {
                 id: reader.number()?,
                 arguments: reader.list(Reader::bytes)?,
-                environment: reader.list(Reader::bytes)?,
+                environment: reader.list(|reader| reader.bytes().map(Secret::from))?,
                 directory: reader.bytes()?,
                 user: User { user: reader.text()?, group: reader.text()? },
                 setuid_allowed: reader.flag()?,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::super::life::{Bench, Life};
 use super::super::liveness::{SILENCE, Watched};
-use super::super::{Exit, ExitReason, plan, trouble};
+use super::super::{Exit, ExitReason, trouble};
 use super::launch::{Launch, Order};
 use super::record::Record;
 use crate::error::{Code, Error, Result};
@@ -215,7 +215,7 @@ impl Life {
                 running.stage = stage;
                 continue;
             };
-            let size = order.size();
+            let size = order.start.size();
             order.start.id = id;
             running.id = id;
             running.stage = Stage::Asked(size);
@@ -224,12 +224,7 @@ impl Life {
             self.execs.asked += 1;
             self.execs.asked_bytes += size;
             let (theirs, permit) = (std::mem::take(&mut order.theirs), order.permit.take());
-            let start = std::mem::take(&mut order.start);
-            let mut request = Request::Start(start);
-            self.give_init(bench, &request, theirs, permit);
-            if let Request::Start(start) = &mut request {
-                plan::wipe(start);
-            }
+            self.give_init(bench, &Request::Start(order.start), theirs, permit);
             for what in behind {
                 self.ask_init(bench, &what.request(id));
             }

@@ -10,6 +10,7 @@ use super::session;
 use super::users::{Accounts, Identity};
 use crate::spawn::{self, Command, Executable};
 use crate::system;
+use crate::wire::Secret;
 use crate::wire::init::{Reply, Source, Start, Step};
 
 /// Where programs are looked for if the environment has no PATH.
@@ -90,9 +91,7 @@ fn run(
     accounts: &mut Accounts,
 ) -> Result<i32, (Step, i32)> {
     let malformed = (Step::Message, libc::EINVAL);
-    let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>, _> {
-        list.iter().map(|text| CString::new(text.as_slice()).map_err(|_| malformed)).collect()
-    };
+    let string = |text: &[u8]| CString::new(text).map_err(|_| malformed);
     let name = start.arguments.first().ok_or(malformed)?;
     let null = match start.streams.contains(&Source::Null) && terminal.is_none() {
         true => Some(system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?),
@@ -102,9 +101,15 @@ fn run(
         Some(terminal) => [terminal.as_fd(); 3],
         None => place(&start.streams, streams, null.as_ref()).ok_or(malformed)?,
     };
-    let arguments = strings(&start.arguments)?;
-    let mut environment = strings(&start.environment)?;
+    let arguments = start.arguments.iter().map(|text| string(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut environment = start.environment.iter().map(|text| string(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = accounts.look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
+    if terminal.is_none() && start.streams[0] == Source::Given && identity.user != 0 {
+        // A pipe of init's own making. Who runs the program may open it by name; one that can't be given away is
+        // read all the same.
+        // SAFETY: fchown takes numbers.
+        unsafe { libc::fchown(streams[0].as_raw_fd(), identity.user, libc::gid_t::MAX) };
+    }
     if variable(&start.environment, b"HOME").is_none() {
         environment.push(CString::new([b"HOME=", identity.home.as_slice()].concat()).map_err(|_| malformed)?);
     }
@@ -178,7 +183,7 @@ fn number(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
-fn variable<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'a [u8]> {
+fn variable<'a>(environment: &'a [Secret], name: &[u8]) -> Option<&'a [u8]> {
     environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
 }
 
