@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from . import native
 from .exception import InvalidError
-from .hub import Hub, Life
+from .hub import Life
 from .native import call, library
 from .streams import StreamReader, StreamWriter
 from .waiting import both, until
 
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
+
 
 class ContainerProcess:
-    """A program started by Sandbox.exec(). It runs on if this object is lost."""
+    """A program started by Sandbox.exec(). It runs on if this object is lost. The sandbox isn't lost as long as this
+    object or one of its streams is there."""
 
-    def __init__(self, hub: Hub, life: Life, streams: Mapping[int, bool], terminal: bool, text: bool, by_line: bool):
-        self._life = life
+    def __init__(
+        self, sandbox: Sandbox, life: Life, streams: Mapping[int, bool], terminal: bool, text: bool, by_line: bool
+    ) -> None:  # fmt: skip
+        hub, self._life, self._sandbox = sandbox._hub, life, sandbox
         weakref.finalize(self, library.sbx_process_free, life.handle)
 
         def opened(stream: int) -> int:
@@ -31,6 +37,8 @@ class ContainerProcess:
         self.stdin = StreamWriter(hub, shared, terminal)
         self.stdout: StreamReader[Any] = StreamReader(hub, opened(1), text, by_line)
         self.stderr: StreamReader[Any] = StreamReader(hub, opened(2), text, by_line)
+        for part in (self.stdin, self.stdout, self.stderr):
+            part._whole = sandbox  # which refers to none of them
 
     @both
     async def wait(self) -> int:

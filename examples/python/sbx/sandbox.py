@@ -95,10 +95,9 @@ async def _create(
     try:
         await until(life.started)
         # Each has its owner before the next one is opened, which may fail.
-        sandbox.stdout, sandbox.stderr = (
-            StreamReader(hub, call("sandbox_open_fd", life.handle, stream) if args else -1, by_line=True)
-            for stream in (1, 2)
-        )
+        for stream in (1, 2):
+            fd = call("sandbox_open_fd", life.handle, stream) if args else -1
+            sandbox._outputs.append(StreamReader(hub, fd, by_line=True))
     except BaseException:
         sandbox._close()
         raise
@@ -108,17 +107,13 @@ async def _create(
 
 class Sandbox:
     """A running sandbox, made by Sandbox.create(). Leaving a `with` block ends it, and so does losing the last
-    reference to it, unless it was detached; this process's end does in any case."""
-
-    stdout: StreamReader[str]
-    stderr: StreamReader[str]
+    reference to it, to its streams and to its programs, unless it was detached; this process's end does in any case."""
 
     def __init__(self, hub: hubs.Hub, life: hubs.Life, name: str | None, tags: Mapping[str, str], rootfs: object):
         self._hub, self._life, self.name, self._tags, self._rootfs = hub, life, name, dict(tags), rootfs
         self.object_id = native.text("sandbox_id", life.handle) or ""
         life.what = f"sandbox {self.object_id}"
-        #: What the sandbox wanted to reach and was denied: to be iterated over, in either form.
-        self.denials = Denials(life)
+        self._denials, self._outputs = Denials(life), list[StreamReader[str]]()
         self._attached = True
         self._tunnels: dict[int, Tunnel] | None = None
         self._close = weakref.finalize(self, library.sbx_sandbox_free, life.handle)
@@ -246,10 +241,10 @@ class Sandbox:
             call("terminate", self._life.handle)
             await until(self._life.exited)
             self._close()
-            self.stdout._drop()
-            self.stderr._drop()
-            if "stdin" in vars(self):
-                self.stdin._drop()
+            for output in self._outputs:
+                output._drop()
+            if "_input" in vars(self):
+                self._input._drop()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -272,8 +267,25 @@ class Sandbox:
         call("signal", self._use(), signal)
 
     @functools.cached_property
-    def stdin(self) -> StreamWriter:
+    def _input(self) -> StreamWriter:
         return StreamWriter(self._hub, call("sandbox_open_fd", self._use(), 0))
+
+    @property
+    def stdin(self) -> StreamWriter:
+        return self._input._part_of(self)
+
+    @property
+    def stdout(self) -> StreamReader[str]:
+        return self._outputs[0]._part_of(self)
+
+    @property
+    def stderr(self) -> StreamReader[str]:
+        return self._outputs[1]._part_of(self)
+
+    @property
+    def denials(self) -> Denials:
+        """What the sandbox wanted to reach and was denied: to be iterated over, in either form."""
+        return self._denials._part_of(self)
 
     @both
     async def exec(
@@ -302,7 +314,7 @@ class Sandbox:
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)
         try:
-            process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
+            process = ContainerProcess(self, life, streams, pty, text, bufsize == 1)
             await until(life.started)
         except BaseException:
             with contextlib.suppress(Error):  # nobody gets a handle: it would run for nobody

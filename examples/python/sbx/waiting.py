@@ -72,7 +72,21 @@ class both(Generic[P, T]):
         return Method(functools.partial(self._work, instance))
 
 
-class Stream(Generic[T]):
+class Part:
+    """A part of a sandbox or of a program, that is of no use without it."""
+
+    __slots__ = ("__dict__", "__weakref__", "_whole")
+    _whole: object
+
+    def _part_of(self, whole: object) -> Self:
+        """The same part, as another object that keeps the whole alive. A whole that refers to its parts gives these
+        away: if a part of its own referred to it, only the cyclic garbage collector would find that both are lost."""
+        view = object.__new__(type(self))
+        view.__dict__, view._whole = self.__dict__, whole
+        return view
+
+
+class Stream(Part, Generic[T]):
     """What comes piece by piece, to be iterated over in either form. None is the end."""
 
     _looked = 0

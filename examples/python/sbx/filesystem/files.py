@@ -218,4 +218,6 @@ class Filesystem:
         timeout: float | None = None,
     ) -> Watch:  # fmt: skip
         operation = self._begin("watch", remote_path, flags=FILE_RECURSIVE if recursive else 0)
-        return Watch(operation, remote_path, filter, timeout)
+        watch = Watch(operation, remote_path, filter, timeout)
+        watch._whole = self._sandbox
+        return watch
