@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Mapping
 
 from . import native
+from .arguments import port, signal_number
 from .exception import InvalidError
 from .hub import Life
 from .native import call, library
@@ -60,8 +61,8 @@ class ContainerProcess:
 
     def send_signal(self, signal: int) -> None:
         """Sends the program, and what it has started, a signal."""
-        call("process_signal", self._life.handle, signal)
+        call("process_signal", self._life.handle, signal_number(signal))
 
     def resize(self, rows: int, columns: int) -> None:
         """Gives the program's terminal another size."""
-        call("process_resize", self._life.handle, rows, columns)
+        call("process_resize", self._life.handle, port("rows", rows), port("columns", columns))

@@ -12,7 +12,8 @@ from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
-from .config import App, Probe, Secret, fill, limit, milliseconds, port, program, refuse_others
+from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, signal_number, whole
+from .config import App, Probe, Secret, fill, program, refuse_others
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
 from .filesystem import Filesystem
@@ -56,12 +57,14 @@ async def _create(
         raise InvalidError("Cannot specify open ports when `block_network` is enabled")
     if block_network and inbound_cidr_allowlist is not None:
         raise InvalidError("`inbound_cidr_allowlist` cannot be used when `block_network` is enabled")
+    named = dict(pairs("tags", tags))
     hub, life = hubs.the_hub(), hubs.Life()
     with Draft("config") as config:
         fill(config, program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)
         for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
-            for place, source in (places or {}).items():
-                config.set("mount_" + kind, source, place)
+            parameter, rule = ("mounts", "writable_mounts")[kind == "writable"], "a path on this machine"
+            for place, source in pairs(parameter, places, PATH, rule):
+                config.set("mount_" + kind, source, place, name=parameter)
         config.set("set_timeout_ms", milliseconds("timeout", timeout))
         if idle_timeout is not None:
             config.set("set_idle_timeout_ms", milliseconds("idle_timeout", idle_timeout))
@@ -72,26 +75,30 @@ async def _create(
                 config.set("set_" + setting, limit(setting, most, units.get(setting, 1)))
         config.set("set_limit_mode", native.LIMITS_WATCHDOG if memory_watchdog else native.LIMITS_STRICT)
         for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
-            for number in ports:
-                config.set(f"add_{kind}_port", port(number))
-        for tls_name in tls_names:
-            config.set("add_tls_name", tls_name)
+            for number in items(f"{kind}_ports", ports, int, "integers from 1 to 65535"):
+                config.set(f"add_{kind}_port", port(f"{kind}_ports", number))
+        for tls_name in items("tls_names", tls_names):
+            config.set("add_tls_name", tls_name, name="tls_names")
         if inbound_cidr_allowlist is not None:
-            ranges = array(inbound_cidr_allowlist)
+            ranges = array("inbound_cidr_allowlist", items("inbound_cidr_allowlist", inbound_cidr_allowlist))
             config.set("set_inbound_cidr_allowlist", ranges, len(ranges))
         wanted = draft_policy(block_network, outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist)
         with wanted:
             config.set("set_policy", wanted.handle)
-        if readiness_probe is not None and readiness_probe.exec_argv is not None:
-            command = array(readiness_probe.exec_argv)
-            config.set("set_exec_probe", command, len(command), readiness_probe.interval_ms)
-        elif readiness_probe is not None:
-            config.set("set_tcp_probe", port(readiness_probe.tcp_port), readiness_probe.interval_ms)
+        if readiness_probe is not None:
+            if not isinstance(readiness_probe, Probe):
+                refuse("readiness_probe", "a Probe, such as Probe.with_tcp(8080)", readiness_probe)
+            interval = whole("interval_ms", readiness_probe.interval_ms, 1, 1 << 53)
+            if readiness_probe.exec_argv is not None:
+                command = array("readiness_probe", items("readiness_probe", readiness_probe.exec_argv))
+                config.set("set_exec_probe", command, len(command), interval)
+            else:
+                config.set("set_tcp_probe", port("readiness_probe's port", readiness_probe.tcp_port), interval)
         for stream in range(3 if args else 0):
             config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
         call("config_check", config.handle)
         life.begin(hub, "create_begin", None, config)
-    sandbox = Sandbox(hub, life, name, tags or {}, rootfs)
+    sandbox = Sandbox(hub, life, name, named, rootfs)
     try:
         await until(life.started)
         # Each has its owner before the next one is opened, which may fail.
@@ -145,7 +152,7 @@ class Sandbox:
     @staticmethod
     def list(*, app_id: str | None = None, tags: Mapping[str, str] | None = None, **_: object) -> list[Sandbox]:
         """The live sandboxes of this process that have these tags."""
-        wanted = (tags or {}).items()
+        wanted = dict(pairs("tags", tags)).items()
         return [sb for sb in _sandboxes.copy().values() if sb.poll() is None and wanted <= sb._tags.items()]
 
     def _use(self) -> ctypes.c_void_p:
@@ -217,7 +224,7 @@ class Sandbox:
     async def stop(self, *, grace: float = 10, signal: int = 15, wait: bool = False) -> int | None:
         """Ends it in good order: sends its program the signal, accepts no further connection, and kills what is left
         after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
-        return await self._end(wait, "stop", signal, 0 if grace == 0 else milliseconds("grace", grace))
+        return await self._end(wait, "stop", signal_number(signal), 0 if grace == 0 else milliseconds("grace", grace))
 
     async def _end(self, wait: bool, how: str, *arguments: int) -> int | None:
         if not self._life.exited.done():
@@ -264,7 +271,7 @@ class Sandbox:
 
     def send_signal(self, signal: int) -> None:
         """Sends the sandbox's program a signal."""
-        call("signal", self._use(), signal)
+        call("signal", self._use(), signal_number(signal))
 
     @functools.cached_property
     def _input(self) -> StreamWriter:
@@ -367,4 +374,4 @@ class Sandbox:
     async def set_tags(self, tags: Mapping[str, str]) -> None:
         """Replaces the tags."""
         self._use()
-        self._tags = dict(tags)
+        self._tags = dict(pairs("tags", tags))

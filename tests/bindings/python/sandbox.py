@@ -166,17 +166,76 @@ class Settings(unittest.TestCase):
             (dict(env={"NOT-A-NAME": "x"}), "NOT-A-NAME"),
             (dict(env={"A": "x\0y"}), "NUL"),
             (dict(env={"A": "\udcff"}), "UTF-8"),
-            (dict(env={"A": 1}), "int"),
+            (dict(env={"A": 1}), "env['A'] must be a string, got int"),
+            (dict(env=[("A", "b")]), "env must be a dict"),
+            (dict(env={1: "b"}), "env must be a dict whose keys are strings, got int"),
+            (dict(secrets={"A": "hidden"}), "secrets must be a list of Secrets, as Secret.from_dict() makes them, got dict"),
+            (dict(secrets=[{"A": "hidden"}]), "secrets must be a list of Secrets"),
+            (dict(secrets=sbx.Secret.from_dict({})), "secrets must be a list of Secrets"),
+            (dict(secrets=[sbx.Secret.from_dict({"A": "hidden\0"})]), "secrets['A'] contains a NUL"),
+            (dict(mounts=["/usr"]), "mounts must be a dict"),
+            (dict(mounts={"/usr": 1}), "mounts['/usr'] must be a path on this machine, got int"),
+            (dict(writable_mounts="/usr"), "writable_mounts must be a dict"),
+            (dict(tags=["a"]), "tags must be a dict"),
+            (dict(readiness_probe=8080), "readiness_probe must be a Probe"),
+            (dict(readiness_probe=sbx.Probe.with_tcp("8080")), "readiness_probe's port must be an integer"),
+            (dict(readiness_probe=sbx.Probe.with_tcp(80, interval_ms="1")), "interval_ms must be an integer"),
+            (dict(name=5), "name must be a string, got: 5"),
+            (dict(user=0), "user must be a string, got: 0"),
+            (dict(workdir=b"/tmp"), "workdir must be a string"),
         ]
+        # A string is a list of letters: that is never meant.
+        for name in (
+            "outbound_cidr_allowlist", "outbound_domain_allowlist", "inbound_cidr_allowlist", "outbound_cidr_denylist",
+            "tls_names", "encrypted_ports", "h2_ports", "unencrypted_ports",
+        ):  # fmt: skip
+            for wrong in ("localhost", b"localhost", 8080, {"a": "b"}, [None]):
+                cases.append(({name: wrong}, f"{name} must be a list of "))
+        cases.append((dict(cidr_allowlist="10.0.0.0/8"), "outbound_cidr_allowlist must be a list of strings"))
         for settings, part in cases:
             with self.subTest(settings=settings):
                 with self.assertRaises(sbx.InvalidError) as caught:
                     sleeper(**settings)
                 self.assertIn(part, str(caught.exception))
+                self.assertNotIn("hidden", str(caught.exception))
         with self.assertRaises(sbx.InvalidError):
             sbx.Sandbox.create("x" * 70000)
-        with self.assertRaises(sbx.InvalidError):
-            sbx.Sandbox.create("sleep", 1000)
+        for command in (("sleep", 1000), (["sleep", "1000"],)):
+            with self.assertRaisesRegex(sbx.InvalidError, "command must be a list of strings"):
+                sbx.Sandbox.create(*command)
+        for wrong in ("HOME", {"HOME": "x"}, [1]):
+            with self.assertRaisesRegex(sbx.InvalidError, "env_keys must be a list of strings"):
+                sbx.Secret.from_local_environ(wrong)
+        with self.assertRaisesRegex(sbx.InvalidError, r"env_dict\['A'\] must be a string, got int"):
+            sbx.Secret.from_dict({"A": 1})
+
+    def test_what_calls_on_a_sandbox_refuse(self):
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sleep", "1000")
+            files = sb.filesystem
+            cases = [
+                (lambda: sb.exec("true", env={"A": 1}), "env['A'] must be a string"),
+                (lambda: sb.exec("true", secrets={"A": "b"}), "secrets must be a list of Secrets"),
+                (lambda: sb.exec("true", user=0), "user must be a string"),
+                (lambda: sb.exec("sleep", 1), "command must be a list of strings"),
+                (lambda: sb.send_signal("TERM"), "signal must be a signal's number from 1 to 64"),
+                (lambda: sb.stop(signal="TERM"), "signal must be a signal's number"),
+                (lambda: process.send_signal("TERM"), "signal must be a signal's number"),
+                (lambda: process.send_signal(2**32 + 9), "signal must be a signal's number"),
+                (lambda: process.resize(24, "80"), "columns must be an integer from 1 to 65535"),
+                (lambda: sb.set_tags(["a"]), "tags must be a dict"),
+                (lambda: sb.set_network_policy(outbound_domain_allowlist="localhost"), "must be a list of strings"),
+                (lambda: sb.set_network_policy(outbound_cidr_denylist="10.0.0.0/8"), "must be a list of strings"),
+                (lambda: files.stat(5), "remote_path must be a string, got: 5"),
+                (lambda: files.rename("/tmp", None), "new_path must be a string, got: None"),
+                (lambda: files.watch("/tmp", filter="Create"), "filter must be a list of FileWatchEventType"),
+            ]
+            for call, part in cases:
+                with self.subTest(part=part), self.assertRaises(sbx.InvalidError) as caught:
+                    call()
+                self.assertIn(part, str(caught.exception))
+            self.assertEqual(sb.get_network_policy().mode, "open")
+            self.assertIsNone(process.poll())
 
     def test_what_is_not_here_says_so(self):
         for settings in (dict(gpu="any"), dict(image=object()), dict(volumes={"/v": object()}), dict(region="eu")):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Collection
 
 from . import copying
-from ..config import bounds
+from ..arguments import bounds, items
 from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
 from .operation import Operation
 from ..waiting import AT_ONCE, both, in_thread, turn, until
@@ -79,7 +79,7 @@ class Filesystem:
 
     def _begin(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
         handle = self._sandbox._use()
-        return Operation(self._sandbox._hub, handle, what, coded(remote_path), *arguments, **options)
+        return Operation(self._sandbox._hub, handle, what, coded("remote_path", remote_path), *arguments, **options)
 
     async def _do(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
         operation = self._begin(what, remote_path, *arguments, **options)
@@ -150,7 +150,7 @@ class Filesystem:
     @both
     async def rename(self, remote_path: str, new_path: str) -> None:
         """Over what is there, on the same file system."""
-        await self._do("rename", remote_path, coded(new_path))
+        await self._do("rename", remote_path, coded("new_path", new_path))
 
     @both
     async def copy_from_local(
@@ -217,6 +217,8 @@ class Filesystem:
         self, remote_path: str, *, filter: Collection[FileWatchEventType] | None = None, recursive: bool = False,
         timeout: float | None = None,
     ) -> Watch:  # fmt: skip
+        rule = "FileWatchEventType.Create and the like"
+        filter = None if filter is None else items("filter", filter, FileWatchEventType, rule)
         operation = self._begin("watch", remote_path, flags=FILE_RECURSIVE if recursive else 0)
         watch = Watch(operation, remote_path, filter, timeout)
         watch._whole = self._sandbox
