@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Sequence
 
 from . import native
 from .arguments import port, signal_number
@@ -23,7 +23,7 @@ class ContainerProcess:
     object or one of its streams is there."""
 
     def __init__(
-        self, sandbox: Sandbox, life: Life, streams: Mapping[int, bool], terminal: bool, text: bool, by_line: bool
+        self, sandbox: Sandbox, life: Life, modes: Sequence[int], terminal: bool, text: bool, by_line: bool
     ) -> None:  # fmt: skip
         hub, self._life, self._sandbox = sandbox._hub, life, sandbox
         weakref.finalize(self, library.sbx_process_free, life.handle)
@@ -31,7 +31,7 @@ class ContainerProcess:
         def opened(stream: int) -> int:
             if terminal:
                 return os.dup(self.stdin.fileno()) if stream == 1 else -1
-            return call("process_open_fd", life.handle, stream) if streams[stream] else -1
+            return call("process_open_fd", life.handle, stream) if modes[stream] == native.STREAM_DESCRIPTOR else -1
 
         # Each has its owner before the next one is opened, which may fail.
         shared = call("process_open_fd", life.handle, native.TERMINAL if terminal else 0)

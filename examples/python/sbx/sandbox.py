@@ -25,6 +25,11 @@ from .streams import StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
 from .waiting import Method, TimedOut, both, in_thread, new_future, settle, until
 
+_MODES = {
+    StreamType.PIPE: native.STREAM_DESCRIPTOR,
+    StreamType.DEVNULL: native.STREAM_NULL,
+    StreamType.STDOUT: native.STREAM_MERGED,
+}
 _sandboxes: weakref.WeakValueDictionary[str, Sandbox] = weakref.WeakValueDictionary()
 
 
@@ -296,32 +301,33 @@ class Sandbox:
 
     @both
     async def exec(
-        self, *args: str, stdout: StreamType = StreamType.PIPE, stderr: StreamType = StreamType.PIPE,
+        self, *args: str, stdout: StreamType | int = StreamType.PIPE, stderr: StreamType | int = StreamType.PIPE,
         timeout: float | None = None, workdir: str | None = None, env: Mapping[str, str | None] | None = None,
         secrets: Iterable[Secret] | None = None, text: bool = True, bufsize: int = -1, pty: bool = False,
         user: str | None = None,
     ) -> ContainerProcess:  # fmt: skip
         """Starts a program in the sandbox. Streams give text as it comes, lines with bufsize=1, bytes with text=False;
         with pty=True the program has a terminal of 24 lines and 80 columns in their place."""
-        if StreamType.STDOUT in (stdout, stderr):
-            raise UnimplementedError("StreamType.STDOUT is not supported: read the stream and print it")
+        wanted = {name: StreamType.of(name, value) for name, value in (("stdout", stdout), ("stderr", stderr))}
+        if wanted["stdout"] is StreamType.STDOUT:
+            raise UnimplementedError("stdout=StreamType.STDOUT is not supported: read the stream and print it")
         if bufsize not in (-1, 1) or (bufsize == 1 and not text):
             raise InvalidError("bufsize must be -1, or 1 for lines of text")
         life = hubs.Life("process_failure")
-        streams = {0: True, 1: stdout is StreamType.PIPE, 2: stderr is StreamType.PIPE}
+        modes = [native.STREAM_DESCRIPTOR, *(_MODES[each] for each in wanted.values())]
         with Draft("exec_config") as config:
             fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
                 config.set("set_timeout_ms", milliseconds("timeout", timeout))
             if pty:
                 config.set("set_pty", 24, 80)
-            for stream, wanted in () if pty else streams.items():
-                config.set("set_stream", stream, native.STREAM_DESCRIPTOR if wanted else 0)
+            for stream, mode in () if pty else enumerate(modes):
+                config.set("set_stream", stream, mode)
             call("exec_config_check", config.handle)
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)
         try:
-            process = ContainerProcess(self, life, streams, pty, text, bufsize == 1)
+            process = ContainerProcess(self, life, modes, pty, text, bufsize == 1)
             await until(life.started)
         except BaseException:
             with contextlib.suppress(Error):  # nobody gets a handle: it would run for nobody

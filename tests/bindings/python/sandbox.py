@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -364,6 +366,25 @@ class Exec(unittest.TestCase):
         self.assertEqual((thrown_away.stdout.read(), thrown_away.wait()), ("", 0))
         with self.assertRaises(sbx.UnimplementedError):
             self.sb.exec("true", stdout=sbx.StreamType.STDOUT)
+
+    def test_streams_by_subprocess_s_numbers(self):
+        script = "echo out; echo err >&2"
+        for stdout, stderr, shown in (
+            (subprocess.PIPE, subprocess.PIPE, ("out\n", "err\n")),
+            (subprocess.PIPE, subprocess.DEVNULL, ("out\n", "")),
+            (subprocess.DEVNULL, subprocess.PIPE, ("", "err\n")),
+            (subprocess.PIPE, subprocess.STDOUT, ("out\nerr\n", "")),
+            (sbx.StreamType.PIPE, sbx.StreamType.STDOUT, ("out\nerr\n", "")),
+            (subprocess.DEVNULL, subprocess.STDOUT, ("", "")),
+        ):
+            with self.subTest(stdout=stdout, stderr=stderr):
+                process = self.sb.exec("sh", "-c", script, stdout=stdout, stderr=stderr)
+                self.assertEqual((process.stdout.read(), process.stderr.read(), process.wait()), (*shown, 0))
+        for wrong in (None, "pipe", 1, [], sys.stdout):
+            for name in ("stdout", "stderr"):
+                with self.subTest(wrong=wrong, name=name):
+                    with self.assertRaisesRegex(sbx.InvalidError, f"{name} must be StreamType.PIPE"):
+                        self.sb.exec("true", **{name: wrong})
 
     def test_ends(self):
         self.assertEqual(self.sb.exec("sleep", "1000", timeout=0.3).wait(), -1)
