@@ -74,7 +74,7 @@ func (s *Sandbox) WaitReady(ctx context.Context) error {
 	s.subject.mutex.Lock()
 	defer s.subject.mutex.Unlock()
 	if s.subject.failure == nil && !s.subject.answered {
-		return failed("wait ready", ErrState, "sandbox %s has ended", s.ID())
+		return failed("wait ready", ErrState, "sandbox %s has ended: %v", s.ID(), s.subject.exit.Reason)
 	}
 	return s.subject.failure
 }

@@ -403,7 +403,7 @@ func TestReadinessIsSeen(t *testing.T) {
 	must(t, sandbox.WaitReady(patience(t)))
 	must(t, sandbox.WaitReady(patience(t)))
 	short := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
-	wants(t, short.WaitReady(patience(t)), ErrState, "ended")
+	wants(t, short.WaitReady(patience(t)), ErrState, "has ended: exited")
 }
 
 func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {

@@ -26,6 +26,15 @@ const (
 	EngineLost  Reason = C.SBX_EXIT_ENGINE_LOST   // keeper or gVisor died unasked; the code is 137
 )
 
+// String is the reason in words.
+func (r Reason) String() string {
+	words := [...]string{"unknown", "exited", "signalled", "timed out", "idle", "terminated", "out of memory", "engine lost"}
+	if r < 0 || int(r) >= len(words) {
+		r = 0
+	}
+	return words[r]
+}
+
 // An Exit is how a sandbox or a program ended.
 type Exit struct {
 	Code    int

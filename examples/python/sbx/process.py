@@ -59,6 +59,11 @@ class ContainerProcess:
         code, reason = self._life.exited.result()
         return -1 if reason == native.EXIT_TIMED_OUT else code
 
+    @property
+    def exit_reason(self) -> str | None:
+        """Why the program ended, as Sandbox.exit_reason: "timedOut" is its own time. None while it runs."""
+        return self._life.reason
+
     def send_signal(self, signal: int) -> None:
         """Sends the program, and what it has started, a signal."""
         call("process_signal", self._life.handle, signal_number(signal))

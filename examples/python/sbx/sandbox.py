@@ -206,7 +206,9 @@ class Sandbox:
         if reason == native.EXIT_TIMED_OUT:
             raise SandboxTimeoutError(f"sandbox {self.object_id} reached its timeout")
         if reason > native.EXIT_TIMED_OUT and raise_on_termination:
-            raise SandboxTerminatedError(f"sandbox {self.object_id} was terminated")
+            by_host = self.exit_reason == "terminated"
+            why = "" if by_host else self._life.why()
+            raise SandboxTerminatedError(f"sandbox {self.object_id} was terminated{why}")
 
     @both
     async def poll(self) -> int | None:
@@ -219,6 +221,12 @@ class Sandbox:
         """
         ended = self._life.exited
         return int(ended.result()[0]) if ended.done() and not ended.exception() else None
+
+    @property
+    def exit_reason(self) -> str | None:
+        """Why the sandbox ended: "exited" or "signalled" (its program, by itself), "timedOut", "idle", "terminated",
+        "outOfMemory" or "engineLost"; None while it runs."""
+        return self._life.reason
 
     @both
     async def terminate(self, *, wait: bool = False) -> int | None:

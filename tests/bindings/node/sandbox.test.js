@@ -201,7 +201,7 @@ for port in (1003, 1002, 1001):
 test("readiness", async () => {
   const never = await sleeper({ readinessProbe: { port: 9 } });
   await assert.rejects(never.waitUntilReady({ timeoutMs: 200 }), refused("SBX_ETIMEDOUT", "ready"));
-  const waiting = assert.rejects(never.waitUntilReady(), refused("SBX_ESTATE", never.id));
+  const waiting = assert.rejects(never.waitUntilReady(), refused("SBX_ESTATE", `${never.id} has ended: terminated`));
   await never.terminate();
   await waiting;
   const ready = await sleeper({ readinessProbe: { command: ["true"], intervalMs: 20 } });

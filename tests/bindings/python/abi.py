@@ -88,6 +88,9 @@ class Header(unittest.TestCase):
             self.assertEqual(numbers[name], number, name)
         kinds = [name for name, _ in sorted(numbers.items(), key=lambda item: item[1]) if "FILE_KIND_" in name]
         self.assertEqual([name.removeprefix("FILE_KIND_") for name in kinds], [kind.name for kind in sbx.FileType])
+        reasons = [name for name, _ in sorted(numbers.items(), key=lambda item: item[1]) if name.startswith("EXIT_")]
+        camel = [re.sub("_(.)", lambda found: found[1].upper(), name[5:].lower()) for name in reasons]
+        self.assertEqual([None, *camel], list(native.EXIT_REASONS))
         # Whatever ends a sandbox but its own program and its lifetime is an end from outside.
         own = {"EXIT_EXITED", "EXIT_SIGNALLED", "EXIT_TIMED_OUT"}
         ends = {name: number for name, number in numbers.items() if name.startswith("EXIT_")}

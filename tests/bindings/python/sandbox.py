@@ -24,26 +24,27 @@ class Ends(unittest.TestCase):
     def test_the_programs_own_code(self):
         sb = sbx.Sandbox.create("sh", "-c", "exit 3")
         self.assertIsNone(sb.wait())
-        self.assertEqual((sb.returncode, sb.poll()), (3, 3))
+        self.assertEqual((sb.returncode, sb.poll(), sb.exit_reason), (3, 3, "exited"))
 
     def test_a_signals_code(self):
         sb = sleeper()
         sb.send_signal(signal.SIGTERM)
         sb.wait()
-        self.assertEqual(sb.returncode, 128 + signal.SIGTERM)
+        self.assertEqual((sb.returncode, sb.exit_reason), (128 + signal.SIGTERM, "signalled"))
 
     def test_a_lifetime_that_runs_out(self):
         sb = sleeper(timeout=1)
         with self.assertRaises(sbx.SandboxTimeoutError):
             sb.wait(raise_on_termination=False)
-        self.assertEqual(sb.returncode, 124)
+        self.assertEqual((sb.returncode, sb.exit_reason), (124, "timedOut"))
 
     def test_terminated(self):
         sb = sleeper()
-        self.assertEqual((sb.poll(), sb.returncode), (None, None))
+        self.assertEqual((sb.poll(), sb.returncode, sb.exit_reason), (None, None, None))
         self.assertIsNone(sb.terminate())
-        with self.assertRaises(sbx.SandboxTerminatedError):
+        with self.assertRaisesRegex(sbx.SandboxTerminatedError, f"^sandbox {sb.object_id} was terminated$"):
             sb.wait()
+        self.assertEqual(sb.exit_reason, "terminated")
         self.assertIsNone(sb.wait(raise_on_termination=False))
         self.assertEqual(sb.returncode, 137)
         self.assertEqual(sb.terminate(wait=True), 137)
@@ -330,7 +331,7 @@ for port in (1003, 1002, 1001):
             sb.wait_until_ready()
         with sleeper(readiness_probe=sbx.Probe.with_exec("false")) as sb:
             threading.Timer(0.3, sb.terminate).start()
-            with self.assertRaises(sbx.ConflictError):
+            with self.assertRaisesRegex(sbx.ConflictError, "has ended: terminated$"):
                 sb.wait_until_ready()
 
 
@@ -387,10 +388,12 @@ class Exec(unittest.TestCase):
                         self.sb.exec("true", **{name: wrong})
 
     def test_ends(self):
-        self.assertEqual(self.sb.exec("sleep", "1000", timeout=0.3).wait(), -1)
+        process = self.sb.exec("sleep", "1000", timeout=0.3)
+        self.assertEqual((process.wait(), process.exit_reason), (-1, "timedOut"))
         process = self.sb.exec("sleep", "1000")
+        self.assertIsNone(process.exit_reason)
         process.send_signal(signal.SIGKILL)
-        self.assertEqual(process.wait(), 137)
+        self.assertEqual((process.wait(), process.exit_reason), (137, "signalled"))
         with self.assertRaises(sbx.ExecutionError) as caught:
             self.sb.exec("no-such-program")
         self.assertIn("no-such-program", str(caught.exception))
@@ -454,16 +457,17 @@ class Limits(unittest.TestCase):
 
     def test_idle(self):
         sb = sbx.Sandbox.create(idle_timeout=0.5)
-        with self.assertRaises(sbx.SandboxTerminatedError):
+        with self.assertRaisesRegex(sbx.SandboxTerminatedError, "was terminated: idle$"):
             sb.wait()
-        self.assertEqual(sb.returncode, 124)
+        self.assertEqual((sb.returncode, sb.exit_reason), (124, "idle"))
 
     def test_memory(self):
         # Held by the kernel where that is possible, else by the keeper's own eyes: the sandbox ends in any case.
         program = "data = []\nwhile True: data.append(bytearray(b'x' * (8 << 20)))"
         sb = sbx.Sandbox.create("python3", "-c", program, memory=(64, 128), memory_watchdog=True)
-        with self.assertRaises(sbx.SandboxTerminatedError):
+        with self.assertRaisesRegex(sbx.SandboxTerminatedError, "was terminated: out of memory$"):
             sb.wait()
+        self.assertEqual(sb.exit_reason, "outOfMemory")
 
     def test_what_is_no_limit(self):
         for settings in (dict(memory=0), dict(memory="1G"), dict(cpu=-1), dict(cpu=(1, 2, 3)), dict(max_processes=0)):
