@@ -230,6 +230,16 @@ func TestNegativeSettingsAreRefusedByName(t *testing.T) {
 	wants(t, sandbox.Stop(syscall.SIGTERM, -1), ErrInvalid, "the grace -1ns is negative")
 }
 
+func TestALimitThatCannotBeHeldNamesTheWatchdog(t *testing.T) {
+	sandbox, err := Create(patience(t), &Config{Memory: 512 << 20})
+	if err == nil {
+		sandbox.Close()
+		t.Skip("this user has control groups")
+	}
+	wants(t, err, ErrHost, "Or set Config.Watchdog")
+	create(t, &Config{Memory: 512 << 20, Watchdog: true})
+}
+
 func TestAContextCanEndAProgram(t *testing.T) {
 	sandbox := create(t, &Config{})
 	ctx, cancel := context.WithCancel(patience(t))

@@ -5,6 +5,11 @@ from __future__ import annotations
 import errno as _errno
 
 
+# What the library's text of limits that can't be held doesn't say in Python's words.
+_ABOUT_LIMITS = "the limits of memory and processor"
+_HINTS = {-1011: ". Or give memory_watchdog=True, and no cpu=: memory is watched then, and a sandbox with more is ended"}
+
+
 class Error(Exception):
     """What every error of this package is. `code` is the library's number (SBX_E...) and `os_error` an errno; or 0."""
 
@@ -12,6 +17,7 @@ class Error(Exception):
     _kinds: dict[int, type[Error]] = {}
 
     def __init__(self, message: str = "", code: int = 0, os_error: int = 0) -> None:
+        message += _HINTS.get(code, "") if _ABOUT_LIMITS in message else ""
         super().__init__(message)
         self.message, self.code, self.os_error = message, code, os_error
 

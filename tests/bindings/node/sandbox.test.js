@@ -331,6 +331,11 @@ test("limits", async () => {
     memoryWatchdog: true,
   });
   assert.equal((await fat.wait()).reason, "outOfMemory");
+  // Where this user has no control groups, the error says what there is instead.
+  await sleeper({ memoryMiB: 512 }).then(
+    (sandbox) => sandbox.terminate(),
+    refused("SBX_EHOST", "Or set memoryWatchdog: true"),
+  );
   for (const options of [{ memoryMiB: 0 }, { cpu: "1" }, { maxProcesses: 2 ** 32 + 1 }]) {
     await assert.rejects(sleeper(options), refused("SBX_EINVALID", Object.keys(options)[0]));
   }

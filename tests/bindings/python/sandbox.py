@@ -469,6 +469,16 @@ class Limits(unittest.TestCase):
             sb.wait()
         self.assertEqual(sb.exit_reason, "outOfMemory")
 
+    def test_a_limit_that_can_not_be_held_names_the_watchdog(self):
+        try:
+            with sbx.Sandbox.create("true", memory=512):
+                self.skipTest("this user has control groups")
+        except sbx.HostError as error:
+            self.assertIn("Or give memory_watchdog=True", error.message)
+            self.assertEqual(error.message, str(error))
+        with sbx.Sandbox.create("true", memory=512, memory_watchdog=True) as sb:
+            sb.wait()
+
     def test_what_is_no_limit(self):
         for settings in (dict(memory=0), dict(memory="1G"), dict(cpu=-1), dict(cpu=(1, 2, 3)), dict(max_processes=0)):
             with self.subTest(settings=settings), self.assertRaises(sbx.InvalidError):
