@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import re
+import resource
 import select
 import socket
 import threading
@@ -23,7 +24,7 @@ from .waiting import new_future, settle
 
 log = logging.getLogger("sbx")
 
-MOST_EVENTS = 65536
+MOST_EVENTS, MOST_DESCRIPTORS = 65536, 1 << 20
 
 
 def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -139,10 +140,21 @@ _hub: Hub | None = None
 _lock = threading.Lock()
 
 
+def _raise_descriptor_limit() -> None:
+    """The soft limit of descriptors becomes the hard one, as Node and Go do for themselves: a sandbox takes 18, and the
+    usual 1,024 are those of select(). SBX_RAISE_NOFILE=0 leaves it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(hard if hard != resource.RLIM_INFINITY else MOST_DESCRIPTORS, MOST_DESCRIPTORS)
+    if os.environ.get("SBX_RAISE_NOFILE") != "0" and soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def the_hub() -> Hub:
     global _hub
     with _lock:
         if _hub is None:
+            _raise_descriptor_limit()
             _hub = Hub()
         return _hub
 
