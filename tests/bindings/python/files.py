@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import os
+import pickle
 import signal
 import socket
 import stat
@@ -115,6 +117,26 @@ class One(Files):
         self.sb.terminate(wait=True)
         with self.assertRaises(error.ConflictError):
             self.fs.read_bytes("/tmp/file")
+
+    def test_errors_are_pythons_too(self):
+        self.fs.write_text("x", "/tmp/file")
+        self.fs.make_directory("/tmp/full/of/it")
+        for kind, number, function, *arguments in (
+            (FileNotFoundError, errno.ENOENT, self.fs.read_bytes, "/tmp/none"),
+            (IsADirectoryError, errno.EISDIR, self.fs.read_bytes, "/tmp/full"),
+            (NotADirectoryError, errno.ENOTDIR, self.fs.list_files, "/tmp/file"),
+            (FileExistsError, errno.EEXIST, self.fs.make_directory, "/tmp/file"),
+            (PermissionError, errno.EPERM, self.fs.write_text, "x", "/proc/version"),
+            (OSError, errno.ENOTEMPTY, self.fs.remove, "/tmp/full"),
+        ):
+            with self.subTest(kind=kind), self.assertRaises(kind) as caught:
+                function(*arguments)
+            error = caught.exception
+            self.assertIsInstance(error, sbx.SandboxFilesystemError)
+            self.assertIn(error.errno, (number, errno.EACCES))
+            self.assertEqual((error.errno, error.strerror, str(error)), (error.os_error, error.message, error.message))
+            again = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(again), again.errno, str(again)), (type(error), error.errno, str(error)))
 
     def test_a_users_rights(self):
         self.fs.write_text("root's", "/tmp/secret")
