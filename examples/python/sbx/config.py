@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from . import dotenv
 from .arguments import PATH, items, pairs, refuse
 from .exception import UnimplementedError
 from .native import Draft, array
@@ -36,6 +37,12 @@ class Secret:
     def from_local_environ(env_keys: Sequence[str]) -> Secret:
         return Secret({name: os.environ[name] for name in items("env_keys", env_keys)})
 
+    @staticmethod
+    def from_dotenv(path: str | os.PathLike[str] | None = None, *, filename: str = ".env") -> Secret:
+        """What a file of lines NAME=value says: `filename` in the directory of `path` (without one, in the current
+        one), or in the next one above that has it."""
+        return Secret(dotenv.read(dotenv.find(path, filename)))
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -54,13 +61,13 @@ class Probe:
         return cls(exec_argv=tuple(items("argv", argv)), interval_ms=interval_ms)
 
 
-# Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted.
+# Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
+# and ignored: how much is told is the level of the logger "sbx".
 _NOT_HERE = {
     "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
     "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
     "custom_domain": "tunnels are on 127.0.0.1; tls_names= adds names to their certificate",
-    "verbose": 'set the level of the logger "sbx"',
     "gpu cloud region runtime proxy client environment_name include_oidc_identity_token experimental_options "
     "_experimental_outbound_policy _experimental_enable_snapshot _experimental_persistent": "there is no such thing",
 }
@@ -69,6 +76,8 @@ _NOT_HERE = {
 def refuse_others(others: Mapping[str, object]) -> None:
     reasons = {name: reason for names, reason in _NOT_HERE.items() for name in names.split()}
     for name, value in others.items():
+        if name == "verbose":
+            continue
         if name not in reasons:
             raise TypeError(f"Sandbox.create() got an unexpected keyword argument {name!r}")
         if value:

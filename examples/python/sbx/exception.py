@@ -7,7 +7,7 @@ import errno as _errno
 
 # What the library's text of limits that can't be held doesn't say in Python's words.
 _ABOUT_LIMITS = "the limits of memory and processor"
-_HINTS = {-1011: ". Or give memory_watchdog=True, and no cpu=: memory is watched then, and a sandbox with more is ended"}
+_WATCHDOG = ". Or give memory_watchdog=True, and no cpu=: memory is watched then, and a sandbox with more is ended"
 
 
 class Error(Exception):
@@ -17,7 +17,7 @@ class Error(Exception):
     _kinds: dict[int, type[Error]] = {}
 
     def __init__(self, message: str = "", code: int = 0, os_error: int = 0) -> None:
-        message += _HINTS.get(code, "") if _ABOUT_LIMITS in message else ""
+        message += _WATCHDOG if code == -1011 and _ABOUT_LIMITS in message else ""
         super().__init__(message)
         self.message, self.code, self.os_error = message, code, os_error
 

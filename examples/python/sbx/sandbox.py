@@ -23,7 +23,7 @@ from .process import ContainerProcess
 from .stats import SandboxStats, read_stats
 from .streams import StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
-from .waiting import Method, TimedOut, both, in_thread, new_future, settle, until
+from .waiting import Method, TimedOut, both, in_thread, is_plain, new_future, runs_loop, settle, until
 
 _MODES = {
     StreamType.PIPE: native.STREAM_DESCRIPTOR,
@@ -53,6 +53,9 @@ async def _create(
     certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
     (MiB of files).
     """
+    if is_plain() and runs_loop():
+        text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
+        warnings.warn(text, UserWarning, stacklevel=3)
     refuse_others(others)
     if cidr_allowlist is not None:
         if outbound_cidr_allowlist is not None:
@@ -319,6 +322,7 @@ class Sandbox:
         wanted = {name: StreamType.of(name, value) for name, value in (("stdout", stdout), ("stderr", stderr))}
         if wanted["stdout"] is StreamType.STDOUT:
             raise UnimplementedError("stdout=StreamType.STDOUT is not supported: read the stream and print it")
+        is_plain()
         if bufsize not in (-1, 1) or (bufsize == 1 and not text):
             raise InvalidError("bufsize must be -1, or 1 for lines of text")
         life = hubs.Life("process_failure")

@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as _TimeoutError
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Generic, TypeVar
 
+from .exception import UnimplementedError
+
 T = TypeVar("T")
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec, Self
@@ -27,9 +29,29 @@ AT_ONCE = 256
 _thread = threading.local()
 
 
+def runs_loop() -> bool:
+    """Whether an asyncio event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+        return True
+    except RuntimeError:
+        return False
+
+
+def is_plain() -> bool:
+    """Whether this is the plain form. Else it is asyncio's, and there has to be a loop of asyncio's."""
+    plain: bool = getattr(_thread, "is_plain", False)
+    if not plain and not runs_loop():
+        raise UnimplementedError(
+            ".aio is for asyncio, and no event loop of asyncio's runs in this thread. Under trio, call the plain form "
+            "in a thread: await trio.to_thread.run_sync(sandbox.wait)"
+        )
+    return plain
+
+
 async def until(future: Future[T], seconds: float | None = None) -> T:
     """What the future gives; TimedOut if that takes longer."""
-    if getattr(_thread, "is_plain", False):
+    if is_plain():
         return future.result(seconds)
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
@@ -39,7 +61,7 @@ async def until(future: Future[T], seconds: float | None = None) -> T:
 
 async def turn() -> None:
     """Lets others on an event loop have their turn: who finds what it looks for every time would keep it."""
-    if not getattr(_thread, "is_plain", False):
+    if not is_plain():
         await asyncio.sleep(0)
 
 

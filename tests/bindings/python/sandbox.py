@@ -248,6 +248,51 @@ class Settings(unittest.TestCase):
         with self.assertRaises(TypeError):
             sleeper(colour="red")
         sleeper(gpu=None, volumes={}, verbose=False).terminate(wait=True)
+        sleeper(verbose=True).terminate(wait=True)
+
+    def test_secrets_of_a_file(self):
+        text = """# comment
+PLAIN = value # comment
+export EXPORTED=a#b
+
+QUOTED='single # $HOME \\' \\n'
+DOUBLE="first\\nsecond \\"x\\"
+third" # comment
+EMPTY=
+NOTHING
+'ODD NAME'=x
+REFERS=${PLAIN}-${HOME_OF_NONE:-default}${HOME_OF_NONE}-$PLAIN"""
+        wanted = {
+            "PLAIN": "value", "EXPORTED": "a#b", "QUOTED": "single # $HOME ' \\n",
+            "DOUBLE": 'first\nsecond "x"\nthird', "EMPTY": "", "ODD NAME": "x", "REFERS": "value-default-$PLAIN",
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory() as directory:
+            below = os.path.join(directory, "one", "two")
+            os.makedirs(below)
+            for ending in ("\n", "\r\n"):
+                with open(f"{directory}/.env", "w", newline=ending) as file:
+                    file.write(text)
+                self.assertEqual(sbx.Secret.from_dotenv(below)._values, wanted)
+            with open(f"{directory}/one/other", "w") as file:
+                file.write("TOKEN=hidden")
+            script = "import sbx; print(sbx.Secret.from_dotenv(filename='other')._values)"
+            library = os.path.dirname(os.path.dirname(sbx.__file__))
+            found = subprocess.run(
+                [sys.executable, "-B", "-c", script], cwd=below, env={**os.environ, "PYTHONPATH": library},
+                capture_output=True, text=True,
+            )  # fmt: skip
+            self.assertEqual(found.stdout, "{'TOKEN': 'hidden'}\n", found.stderr)
+            secret = sbx.Secret.from_dotenv(below, filename="other")
+            with sbx.Sandbox.create("sh", "-c", "echo $TOKEN", secrets=[secret]) as sb:
+                self.assertEqual(sb.stdout.read(), "hidden\n")
+            for wrong in ("A=1\nhidden 'x", "A=1\n=hidden", "A=1\nB='hidden"):
+                with open(f"{directory}/wrong", "w") as file:
+                    file.write(wrong)
+                with self.assertRaisesRegex(sbx.InvalidError, "wrong, line 2: must be NAME=value") as caught:
+                    sbx.Secret.from_dotenv(directory, filename="wrong")
+                self.assertNotIn("hidden", str(caught.exception))
+        with self.assertRaisesRegex(sbx.NotFoundError, "there is no no-such.env in "):
+            sbx.Secret.from_dotenv(filename="no-such.env")
 
     def test_a_program_that_is_not_there(self):
         with self.assertRaises(sbx.exception.ExecutionError) as caught:
@@ -512,6 +557,31 @@ class Many(unittest.TestCase):
             return await asyncio.gather(*map(one, range(12)))
 
         self.assertEqual(asyncio.run(main()), [(f"{number}\n", number) for number in range(12)])
+
+    def test_a_loop_that_is_held_up_is_warned_of(self):
+        async def main():
+            sbx.Sandbox.create("true").close()
+
+        with self.assertWarnsRegex(UserWarning, r"use `await Sandbox.create.aio\(...\)`") as caught:
+            asyncio.run(main())
+        self.assertEqual(caught.filename, __file__)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            sbx.Sandbox.create("true").close()
+
+    def test_another_library_s_loop_is_told_what_to_do(self):
+        # As trio runs a coroutine: without a loop of asyncio's.
+        names = {sandbox.object_id for sandbox in sbx.Sandbox.list()}
+        with sbx.Sandbox.create("sleep", "1000") as sb:
+            for begin in (
+                lambda: sbx.Sandbox.create.aio("sleep", "1000"), lambda: sb.exec.aio("sleep", "1000"), sb.wait.aio,
+                sb.stdout.read.aio, sb.stdout.__anext__, sb.denials.__anext__, sb.stats.aio,
+                lambda: sb.filesystem.stat.aio("/"), lambda: sb.filesystem.list_files.aio("/"),
+            ):  # fmt: skip
+                with self.assertRaisesRegex(sbx.exception.UnimplementedError, "trio.to_thread.run_sync"):
+                    begin().send(None)
+            self.assertEqual({each.object_id for each in sbx.Sandbox.list()}, names | {sb.object_id})
+            self.assertEqual(sb.stats().processes or 1, 1)
 
     def test_a_loop_is_not_held_up_while_sandboxes_start(self):
         async def main():
