@@ -82,8 +82,10 @@ namespace detail {
 
 [[noreturn]] inline void fail(int number, const sbx_error &error) {
     const auto what = static_cast<code>(number);
-    const std::string text =
-        error.code == number ? std::string(error.message) : "libsbx: error " + std::to_string(number);
+    std::string text = error.code == number ? std::string(error.message) : "libsbx: error " + std::to_string(number);
+    if (what == code::host && text.find("the limits of memory and processor") != std::string::npos)
+        text += ". Or call limit_mode(SBX_LIMITS_WATCHDOG), and not cpu(): memory is watched then, and a sandbox with "
+                "more is ended";
     switch (what) {
     case code::invalid: throw invalid(what, error.os_error, text);
     case code::timed_out: throw timed_out(what, error.os_error, text);

@@ -7,9 +7,10 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
+from .arguments import items
 from .exception import InvalidError
 from .hub import Life
-from .native import Draft, call, library, text
+from .native import Draft, call, coded, library, text
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
@@ -33,11 +34,15 @@ def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Tex
         if block_network and value is not None:
             raise InvalidError(f"`{parameter}` cannot be used when `block_network` is enabled")
     listed = ranges is not None or domains is not None
+    entries = []
+    for how, name, given in (
+        ("allow_cidr", "outbound_cidr_allowlist", ranges), ("allow_domain", "outbound_domain_allowlist", domains),
+        ("deny_cidr", "outbound_cidr_denylist", denied), ("allow_local_cidr", "outbound_local_cidrs", local),
+    ):  # fmt: skip
+        entries += [(how, coded(name, entry)) for entry in (() if given is None else items(name, given))]
     policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
-    lists = {"allow_cidr": ranges, "allow_domain": domains, "deny_cidr": denied, "allow_local_cidr": local}
-    for how, entries in lists.items():
-        for entry in entries or ():
-            policy.set(how, entry)
+    for how, entry in entries:
+        policy.set(how, entry)
     return policy
 
 

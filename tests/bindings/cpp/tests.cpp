@@ -95,6 +95,17 @@ TEST(errors_are_typed_and_say_what_to_do) {
     THROWS(sbx::timed_out, sbx::code::timed_out, silent.id(), silent.wait_ready(1ms));
 }
 
+TEST(a_limit_that_can_not_be_held_names_the_watchdog) {
+    sbx::config limited;
+    limited.memory(512u << 20);
+    try {
+        const sbx::sandbox held{limited}; // where this user has control groups
+    } catch (const sbx::host_lacks &) {
+        THROWS(sbx::host_lacks, sbx::code::host, "Or call limit_mode(SBX_LIMITS_WATCHDOG)", sbx::sandbox{limited});
+        const sbx::sandbox watched{limited.limit_mode(SBX_LIMITS_WATCHDOG)};
+    }
+}
+
 TEST(a_handle_that_is_gone_is_an_error) {
     sbx::sandbox one(script("sleep 100"));
     const sbx::sandbox two = std::move(one);
