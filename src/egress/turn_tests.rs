@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
 
@@ -22,21 +23,24 @@ const SANDBOX: u64 = 7;
 struct Rig {
     reactor: Reactor,
     outbound: Outbound,
-    #[allow(dead_code, reason = "counted questions are of the next test")]
     counters: Arc<Counters>,
     resolver: SocketAddr,
 }
 
 impl Rig {
     fn new(settings: Settings) -> Self {
+        Self::with(settings, Policy::allowlist(), Vec::new())
+    }
+
+    fn with(settings: Settings, policy: Policy, servers: Vec<SocketAddr>) -> Self {
         let mut reactor = Reactor::new().unwrap();
         let mut outbound = Outbound::new(Budget::new(1000), Arc::new(|_| ()));
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let resolver = listener.local_addr().unwrap();
         let mut sockets = Sockets::default();
-        sockets.answer_by(Resolver::over(listener));
+        sockets.answer_by(Resolver::over(listener, servers));
         let counters = Arc::new(Counters::default());
-        let policy = (Arc::new(Policy::allowlist()), 1);
+        let policy = (Arc::new(policy), 1);
         outbound.add_sandbox(&mut reactor, SANDBOX, policy, settings, sockets, Arc::clone(&counters));
         Self { reactor, outbound, counters, resolver }
     }
@@ -87,14 +91,14 @@ impl Flooder {
     }
 }
 
-/// A question for the addresses of `refused.example`.
-fn question() -> Vec<u8> {
-    b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07refused\x07example\0\0\x01\0\x01".to_vec()
+/// A question for the addresses of a name in `example`.
+fn question(label: &[u8; 7]) -> Vec<u8> {
+    [b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07", &label[..], b"\x07example\0\0\x01\0\x01"].concat()
 }
 
 #[test]
 fn a_flood_of_questions_that_are_answered_at_once_wakes_a_connection_once_a_turn() {
-    for message in [vec![0; 12], [&[0, 1, 0x10, 0][..], &[0; 8]].concat(), question()] {
+    for message in [vec![0; 12], [&[0, 1, 0x10, 0][..], &[0; 8]].concat(), question(b"refused")] {
         let mut rig = Rig::new(Settings::default());
         let mut flooder = Flooder::new(rig.resolver, &message);
         for turn in 0..60 {
@@ -133,4 +137,49 @@ fn a_flow_beyond_its_share_is_woken_once_a_turn_however_often_it_asks() {
         }
         assert!(wakes <= 2, "{wakes}");
     }
+}
+
+#[test]
+fn questions_beyond_the_rate_wait_and_are_answered_later() {
+    let mut rig = Rig::new(Settings::default());
+    let begin = Instant::now();
+    let mut flooders: Vec<_> = (0..4).map(|_| Flooder::new(rig.resolver, &question(b"refused"))).collect();
+    let asked = |rig: &Rig| rig.counters.questions.load(Ordering::Relaxed);
+    for _ in 0..2000 {
+        flooders.iter_mut().for_each(Flooder::go_on);
+        rig.turn();
+        let rate = 1000 + begin.elapsed().as_millis();
+        assert!(u128::from(asked(&rig)) <= rate, "{} of {rate}", asked(&rig));
+    }
+    // They wait, and none is lost.
+    let before = asked(&rig);
+    while asked(&rig) < before + 2000 {
+        flooders.iter_mut().for_each(Flooder::go_on);
+        rig.turn();
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", asked(&rig));
+    }
+}
+
+#[test]
+fn no_question_leaves_when_the_bytes_are_used_up() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let settings = Settings { total_bytes: Some(1), ..Settings::default() };
+    let mut rig = Rig::with(settings, Policy::open(), vec![upstream.local_addr().unwrap()]);
+    let mut client = TcpStream::connect(rig.resolver).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut ask = |rig: &mut Rig, label: &[u8; 7]| {
+        let message = question(label);
+        client.write_all(&[&[0, u8::try_from(message.len()).unwrap()], &message[..]].concat()).unwrap();
+        for _ in 0..10 {
+            rig.turn();
+        }
+        let mut answer = [0; 512];
+        client.read(&mut answer).map(|_| answer[5] & 15)
+    };
+    let mut buffer = [0; 512];
+    assert!(ask(&mut rig, b"a-first").is_err(), "it is being asked");
+    assert!(upstream.recv(&mut buffer).unwrap() > 12);
+    assert_eq!(ask(&mut rig, b"another").unwrap(), 5, "refused");
+    assert!(upstream.recv(&mut buffer).is_err(), "nothing has left");
 }

@@ -21,6 +21,7 @@ use super::write::{Answer, Why, udp_limit};
 use crate::egress::answered::Change;
 use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
+use crate::egress::listener::REST;
 use crate::egress::outbound::Outbound;
 use crate::policy::{Asking, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
@@ -130,21 +131,34 @@ impl Outbound {
 
     fn hear_questions(&mut self, reactor: &mut Reactor, key: Key) {
         for _ in 0..QUESTIONS {
-            let Some(Dns::Socket(sandbox, fd)) = self.dns.get_mut(key) else { return };
+            let Some(Dns::Socket(sandbox, _)) = self.dns.get_mut(key) else { return };
+            let sandbox = *sandbox;
+            if !self.may_ask(reactor, sandbox, key) {
+                return;
+            }
+            let Some(Dns::Socket(_, fd)) = self.dns.get_mut(key) else { return };
             let mut buffer = [0_u8; LONGEST_QUESTION];
             match datagram::receive_from(fd.as_fd(), &mut buffer) {
                 Ok((length, from)) => {
-                    let (sandbox, asker) = (*sandbox, Asker::Datagram(key, from));
+                    self.count_question(sandbox);
+                    let asker = Asker::Datagram(key, from);
                     self.asked(reactor, sandbox, asker, buffer.get(..length).unwrap_or_default());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {}
+                Err(_) => return self.rest_dns(reactor, key),
             }
             if reactor.is_over_time() {
                 break;
             }
         }
         reactor.again(key);
+    }
+
+    /// A socket that fails for want of memory or descriptors is tried again in a while.
+    pub(super) fn rest_dns(&mut self, reactor: &mut Reactor, key: Key) {
+        if let Some(sandbox) = self.dns.get_mut(key).map(|object| object.sandbox()) {
+            self.park(reactor, sandbox, key, REST);
+        }
     }
 
     /// The sandbox has asked something. False if it wasn't even a question.
