@@ -183,3 +183,71 @@ fn no_question_leaves_when_the_bytes_are_used_up() {
     assert_eq!(ask(&mut rig, b"another").unwrap(), 5, "refused");
     assert!(upstream.recv(&mut buffer).is_err(), "nothing has left");
 }
+
+#[test]
+fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let by_stream = std::net::TcpListener::bind(upstream.local_addr().unwrap()).unwrap();
+    by_stream.set_nonblocking(true).unwrap();
+    let mut rig = Rig::with(Settings::default(), Policy::open(), vec![upstream.local_addr().unwrap()]);
+    let mut client = TcpStream::connect(rig.resolver).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let message = question(b"a-crowd");
+    client.write_all(&[&[0, u8::try_from(message.len()).unwrap()], &message[..]].concat()).unwrap();
+    let begin = Instant::now();
+    let until = |rig: &mut Rig, done: &mut dyn FnMut() -> bool| {
+        while !done() {
+            rig.turn();
+            assert!(begin.elapsed() < Duration::from_secs(60));
+        }
+    };
+    upstream.set_nonblocking(true).unwrap();
+    let mut asked = [0; 512];
+    until(&mut rig, &mut || match upstream.recv_from(&mut asked) {
+        Ok((length, from)) => {
+            // It is too long for a datagram.
+            asked[2] |= 0x82;
+            upstream.send_to(&asked[..length], from).unwrap();
+            true
+        }
+        Err(_) => false,
+    });
+    let mut stream = None;
+    until(&mut rig, &mut || {
+        stream = by_stream.accept().ok();
+        stream.is_some()
+    });
+    let (mut stream, _) = stream.unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut asked = Vec::new();
+    until(&mut rig, &mut || {
+        let mut buffer = [0; 512];
+        let read = stream.read(&mut buffer).unwrap_or(0);
+        asked.extend_from_slice(&buffer[..read]);
+        asked.len() > 2 && asked.len() == 2 + usize::from(asked[1])
+    });
+    // The question without its EDNS, then 4,000 addresses of its name.
+    let mut answer = asked[2..2 + message.len()].to_vec();
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0x0f, 0xa0, 0, 0, 0, 0]);
+    for number in 0..4000_u16 {
+        let [high, low] = number.to_be_bytes();
+        answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 9, 9, high, low]);
+    }
+    let length = u16::try_from(answer.len()).unwrap();
+    assert_eq!(length, 64_033);
+    let answer = [&length.to_be_bytes()[..], &answer].concat();
+    let mut sent = 0;
+    until(&mut rig, &mut || {
+        sent += stream.write(&answer[sent..]).unwrap_or(0);
+        sent == answer.len()
+    });
+    let mut told = Vec::new();
+    until(&mut rig, &mut || {
+        let mut buffer = [0; 4096];
+        let read = client.read(&mut buffer).unwrap_or(0);
+        told.extend_from_slice(&buffer[..read]);
+        told.len() > 2 && told.len() == 2 + usize::from(u16::from_be_bytes([told[0], told[1]]))
+    });
+    // No error, and as many addresses as a sandbox is told.
+    assert_eq!((told[5] & 15, u16::from_be_bytes([told[8], told[9]])), (0, 64));
+}

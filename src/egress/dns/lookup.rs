@@ -341,17 +341,19 @@ impl Outbound {
         if let (Some(gate), Some(response)) = (self.gates.get_mut(&lookup.sandbox), Response::read(&message))
         {
             gate.names.preferred = lookup.course.current();
+            gate.names.verdicts.remove(&lookup.subject);
             let ttl = filter(&response, &lookup.question, lookup.signatures, |_| true).ttl;
             gate.names.cache.put(lookup.subject, Arc::clone(&message), ttl.unwrap_or(0), reactor.now());
         }
-        self.tell(reactor, lookup.sandbox, lookup.askers, &lookup.question, &message);
+        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.signatures), &message);
     }
 
     /// None has.
     fn nobody_knows(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
         if let Some(message) = &lookup.failure {
-            return self.tell(reactor, lookup.sandbox, lookup.askers, &lookup.question, message);
+            let asked = (&lookup.question, lookup.signatures);
+            return self.tell(reactor, lookup.sandbox, lookup.askers, asked, message);
         }
         let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Unreachable));
         for (asker, query) in lookup.askers {
@@ -364,11 +366,12 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         askers: Vec<(Asker, Query)>,
-        question: &Question,
+        (question, signatures): (&Question, bool),
         message: &[u8],
     ) {
+        let Some(judged) = self.judge(sandbox, question, signatures, message) else { return };
         for (asker, query) in askers {
-            self.finish(reactor, sandbox, asker, query, question, message, 0);
+            self.finish(reactor, sandbox, asker, query, question, Arc::clone(&judged), 0);
         }
     }
 
