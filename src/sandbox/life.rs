@@ -343,6 +343,9 @@ impl Life {
                 }
                 Err(error) => return self.keeper_ended(bench, error),
             }
+            if bench.reactor.is_over_time() {
+                break;
+            }
         }
         self.go_on(bench);
     }
@@ -362,6 +365,9 @@ impl Life {
                     };
                 }
                 Err(error) => return self.init_lost(bench, error),
+            }
+            if bench.reactor.is_over_time() {
+                break;
             }
         }
         self.go_on(bench);
