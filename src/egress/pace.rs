@@ -181,13 +181,11 @@ impl Outbound {
         if !gate.pace.spend(count) {
             return;
         }
-        let datagrams = gate.udp.keys();
         self.report_once(
             sandbox,
             "and those that are open are reset: the bytes that may pass in all are used up",
         );
-        self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
-        datagrams.into_iter().for_each(|key| self.end_udp(reactor, key));
+        self.end_flows(reactor, sandbox);
     }
 
     /// A flow has had its part of this turn and has more to move.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -16,6 +17,7 @@ use super::outbound::Outbound;
 use super::sockets::Sockets;
 use crate::policy::Policy;
 use crate::reactor::{Budget, Key, Reactor, Wake};
+use crate::sys::socket::{Family, Socket};
 
 const SANDBOX: u64 = 7;
 
@@ -250,4 +252,33 @@ fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
     });
     // No error, and as many addresses as a sandbox is told.
     assert_eq!((told[5] & 15, u16::from_be_bytes([told[8], told[9]])), (0, 64));
+}
+
+#[test]
+fn a_sandbox_with_many_flows_is_removed_in_slices() {
+    let mut rig = Rig::with(Settings::default(), Policy::open(), Vec::new());
+    let far = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = Vec::new();
+    for _ in 0..200 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let front = Socket::adopt(ours.into(), Family::Unix).unwrap();
+        let permit = rig.outbound.budget.acquire(2).unwrap();
+        let to = far.local_addr().unwrap();
+        rig.outbound.open_flow(&mut rig.reactor, SANDBOX, to, front, permit, None).unwrap();
+        near.push(theirs);
+    }
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&gone);
+    let reply = Box::new(move || told.store(true, Ordering::Relaxed));
+    rig.outbound.begin_removal(&mut rig.reactor, SANDBOX, reply);
+    let mut left = rig.counters.open.load(Ordering::Relaxed);
+    assert_eq!(left, 200);
+    while !gone.load(Ordering::Relaxed) {
+        assert!(rig.outbound.is_busy());
+        rig.turn();
+        let now = rig.counters.open.load(Ordering::Relaxed);
+        assert!(now < left && left - now <= 64, "{left}, then {now}");
+        left = now;
+    }
+    assert_eq!((left, rig.outbound.budget.used(), rig.outbound.is_busy()), (0, 0, false));
 }

@@ -61,7 +61,7 @@ pub(in crate::egress) enum Dns {
 }
 
 impl Dns {
-    fn sandbox(&self) -> u64 {
+    pub(in crate::egress) fn sandbox(&self) -> u64 {
         match self {
             Self::Socket(sandbox, _) | Self::Listener(sandbox, _) => *sandbox,
             Self::Client(client) => client.sandbox,
