@@ -17,6 +17,7 @@
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
 //! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
+//! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
@@ -38,6 +39,7 @@ mod judge;
 mod listener;
 mod outbound;
 mod pace;
+mod removal;
 mod replies;
 mod sockets;
 mod sweep;

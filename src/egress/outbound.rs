@@ -11,6 +11,7 @@ use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
+use super::removal::Removal;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
@@ -45,6 +46,7 @@ pub(crate) struct Outbound {
     pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
+    pub(super) removals: VecDeque<Removal>,
     /// Sandboxes that had their share of this turn.
     pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
@@ -74,6 +76,7 @@ impl Outbound {
             nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
+            removals: VecDeque::new(),
             crowded: Vec::new(),
             judge: Judge::default(),
             scratch: Scratch::new(),
@@ -128,8 +131,8 @@ impl Outbound {
         self.add_dns(reactor, sandbox, sockets.resolver);
     }
 
-    /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
-    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+    /// Accepts no further connection of a sandbox's.
+    pub(super) fn close_listeners(&mut self, reactor: &mut Reactor, sandbox: u64) {
         for key in self.gates.get(&sandbox).map(|gate| gate.listeners.clone()).unwrap_or_default() {
             if let Some(listener) = self.listeners.remove(key) {
                 reactor.deregister(listener.as_fd());
@@ -138,6 +141,11 @@ impl Outbound {
                 }
             }
         }
+    }
+
+    /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
+    pub(super) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        self.close_listeners(reactor, sandbox);
         self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
         self.remove_udp(reactor, sandbox);
         self.remove_dns(reactor, sandbox);
@@ -167,11 +175,12 @@ impl Outbound {
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
         self.line_up(reactor);
         self.sweep(reactor);
+        self.go_on_removing(reactor);
     }
 
     /// Whether [`Outbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.sweeps.is_empty()
+        !self.sweeps.is_empty() || !self.removals.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.

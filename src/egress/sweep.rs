@@ -63,7 +63,8 @@ impl Outbound {
         if sweep.flows.is_empty() {
             sweep.told.tell(Ok(sweep.generation));
         } else {
-            self.sweeps.push_front(sweep);
+            // One with many doesn't hold up the next.
+            self.sweeps.push_back(sweep);
         }
     }
 

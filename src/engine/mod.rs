@@ -255,7 +255,7 @@ impl Loop {
             busy = true;
             for _ in 0..COMMANDS {
                 match self.commands.try_recv() {
-                    Ok(Command::Shutdown) => return,
+                    Ok(Command::Shutdown) => return self.outbound.finish_removals(&mut self.reactor),
                     Ok(command) => self.obey(command),
                     Err(_) => {
                         busy = false;
@@ -325,9 +325,8 @@ impl Loop {
             Command::Answered { key, done } => outbound.answered(reactor, key, done),
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
-                outbound.remove_sandbox(reactor, key);
                 inbound.remove_sandbox(reactor, key);
-                reply();
+                outbound.begin_removal(reactor, key, reply);
             }
             Command::Shutdown => {}
         }
