@@ -28,7 +28,10 @@ const RELAY: Kind = Kind(2);
 const UPKEEP: Kind = Kind(3);
 
 /// How many connections one listener accepts before others get a turn.
-const ACCEPTS: usize = 64;
+const ACCEPTS: usize = 16;
+
+/// How many connections that have come already a listener still accepts before it is closed in good order.
+const LAST_ACCEPTS: usize = 64;
 
 /// How many TLS handshakes go on between two looks at the sockets that carry data. One costs some 200 µs.
 const HANDSHAKES: usize = 4;
@@ -183,7 +186,7 @@ impl Inbound {
     pub(crate) fn drain(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Drained) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.accept(reactor, key, ACCEPTS);
+            self.accept(reactor, key, LAST_ACCEPTS);
         }
         self.close_listeners(reactor, sandbox);
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return reply() };
