@@ -16,6 +16,7 @@ use super::relay::{Outcome, Relay, Reply, Stage, Step};
 use super::settings::{Counters, Settings};
 use super::share::{ACCEPT, HANDSHAKE, Rota, Share, WAKE};
 use super::stock::{QUIET, Stock};
+use super::told::Told;
 use super::{Request, Requests};
 use crate::error::{Code, Error};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
@@ -65,6 +66,8 @@ pub(super) struct Sandbox {
     lingering: usize,
     /// What its tunnels may do in a turn.
     share: Share,
+    /// Which limits the host was told of.
+    told: Told,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
 }
@@ -135,6 +138,7 @@ impl Inbound {
             open: 0,
             lingering: 0,
             share: Share::default(),
+            told: Told::default(),
             draining: None,
         };
         self.sandboxes.insert(key, sandbox);
@@ -374,7 +378,6 @@ impl Inbound {
                 Err(_) => continue,
             };
             known.share.spend(self.turn, ACCEPT);
-            listener.reported = false;
             let front = match &listener.security {
                 Security::Plain => Ok(End::plain(socket)),
                 Security::Tls(config) => End::encrypted(socket, Arc::clone(config)),
@@ -421,11 +424,8 @@ impl Inbound {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
         self.resting.push(key);
-        let (sandbox, port, reported) = (listener.sandbox, listener.port, listener.reported);
-        listener.reported = true;
-        if !reported {
-            self.report(sandbox, format!("port {port}: {why}; further connections wait"));
-        }
+        let (sandbox, port) = (listener.sandbox, listener.port);
+        self.report_once(reactor.now(), sandbox, port, &format!("{why}; further connections wait"));
     }
 
     fn end_rest(&mut self, reactor: &mut Reactor, key: Key) {
@@ -617,7 +617,15 @@ impl Inbound {
         Some(relay)
     }
 
-    pub(super) fn report(&self, key: u64, what: String) {
+    /// Tells the host of a limit, unless it was told of the same lately.
+    pub(super) fn report_once(&mut self, now: Instant, sandbox: u64, port: u16, what: &str) {
+        let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
+        if known.told.is_news(what, now) {
+            self.report(sandbox, format!("port {port}: {what}"));
+        }
+    }
+
+    fn report(&self, key: u64, what: String) {
         (self.requests)(Request::Limit { key, what });
     }
 

@@ -80,8 +80,6 @@ pub(crate) struct Listener {
     pub(crate) queued: bool,
     /// Runs while it rests.
     pub(crate) rest: Option<TimerId>,
-    /// Whether the limit that made it rest was reported already.
-    pub(crate) reported: bool,
 }
 
 impl Listener {
@@ -93,7 +91,7 @@ impl Listener {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
-        Self { socket, sandbox, port, security, allowed, queued: false, rest: None, reported: false }
+        Self { socket, sandbox, port, security, allowed, queued: false, rest: None }
     }
 
     /// The next connection, and whether its source is allowed.

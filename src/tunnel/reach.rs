@@ -179,7 +179,7 @@ impl Inbound {
                 let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
                 let (sandbox, port, exhausted) = (relay.sandbox, relay.port, known.source == 0);
                 if exhausted {
-                    self.report(sandbox, format!("port {port}: all source ports are in use; refused"));
+                    self.report_once(reactor.now(), sandbox, port, "all source ports are in use; refused");
                     return self.give_up(reactor, key, Code::Limit, "all source ports are in use");
                 }
                 self.try_way(reactor, key);
