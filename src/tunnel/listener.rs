@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::TimerId;
-use crate::sys::socket::{set_keep_alive, set_no_delay};
+use crate::sys::socket::{set_keep_alive, set_no_delay, set_urgent_inline};
 
 /// How long a listener rests when there is no descriptor or no memory for another connection. The clients
 /// wait in its queue. Descriptors that this library frees end the rest at once, those that the host frees
@@ -35,9 +35,10 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
     }
     let bound = socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(address));
     bound.map_err(|error| explain(address, error))?;
-    // The connections inherit both.
+    // The connections inherit all three.
     set_no_delay(socket.as_fd()).context(what())?;
     set_keep_alive(socket.as_fd()).context(what())?;
+    set_urgent_inline(socket.as_fd()).context(what())?;
     let backlog = Backlog::new(BACKLOG).context(what())?;
     socket::listen(&socket, backlog).map_err(|error| explain(address, error))?;
     Ok(TcpListener::from(socket))
