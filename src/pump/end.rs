@@ -161,7 +161,8 @@ impl End {
             match self.socket.receive(scratch.plain.get_mut(..limit).unwrap_or_default()) {
                 // This is the end of the stream, or nothing more may come.
                 Ok(0) if self.finished || limit == 0 => return Lingering::Over,
-                Ok(0) => self.readable = false,
+                // It is still to be told, as soon as it takes something.
+                Ok(0) => return Lingering::Wait,
                 Ok(count) => *left -= count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(_) => return Lingering::Over,
