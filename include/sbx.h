@@ -1189,21 +1189,23 @@ int sbx_config_set_limit_mode(struct sbx_config *config, int32_t mode);
 
 // Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
 // A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port.
+// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there: a loopback
+// address has no owner. Where that matters, let the server inside ask for a secret.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_encrypted_port(struct sbx_config *config, uint32_t port);
+int sbx_config_add_encrypted_port(struct sbx_config *config,
+                                  uint32_t port);
 
 // Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
 // A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port.
+// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
 
 // Adds a tunnel of raw TCP.
 // A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port.
+// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);

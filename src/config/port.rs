@@ -54,7 +54,8 @@ impl Port {
 impl Config {
     /// Adds a tunnel to a port inside. A port is listed once, of whatever kind.
     ///
-    /// It listens on 127.0.0.1, on a port that the kernel picks; see [`bind_port`](Self::bind_port).
+    /// It listens on 127.0.0.1, on a port that the kernel picks; see [`bind_port`](Self::bind_port). Every user of this
+    /// machine can connect to it there: a loopback address has no owner.
     pub fn add_port(&mut self, container_port: u16, kind: PortKind) -> Result<&mut Self> {
         self.add_any_port(u32::from(container_port), kind)
     }

@@ -10,7 +10,8 @@ use crate::config::{EgressLimits, PortKind};
 
 /// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
 /// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-/// that the kernel picks; see sbx_config_bind_port.
+/// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there: a loopback
+/// address has no owner. Where that matters, let the server inside ask for a secret.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -23,7 +24,7 @@ pub unsafe extern "C" fn sbx_config_add_encrypted_port(config: *mut sbx_config, 
 
 /// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
 /// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-/// that the kernel picks; see sbx_config_bind_port.
+/// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -36,7 +37,7 @@ pub unsafe extern "C" fn sbx_config_add_h2_port(config: *mut sbx_config, port: u
 
 /// Adds a tunnel of raw TCP.
 /// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-/// that the kernel picks; see sbx_config_bind_port.
+/// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

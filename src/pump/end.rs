@@ -14,6 +14,9 @@ use crate::sys::socket::{Family, Socket};
 /// What a record of TLS costs, however little is in it: as much as moving so many bytes.
 const RECORD: usize = 1024;
 
+/// How many reads an end that lingers has in a turn.
+const LINGER_READS: usize = 16;
+
 /// What a read means that brings less than it could have taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShortReads {
@@ -41,6 +44,19 @@ pub(crate) struct End {
     short_reads: ShortReads,
     closing: bool,
     finished: bool,
+    /// The peer was told of a fatal error of TLS.
+    alerted: bool,
+}
+
+/// What becomes of an end that lingers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lingering {
+    /// It goes on when the socket is ready.
+    Wait,
+    /// It has had its turn and there may be more.
+    Again,
+    /// The peer has ended its stream or is gone, or it has sent as much as may be thrown away.
+    Over,
 }
 
 impl End {
@@ -60,6 +76,7 @@ impl End {
             short_reads,
             closing: false,
             finished: false,
+            alerted: false,
         }
     }
 
@@ -117,6 +134,41 @@ impl End {
     /// What is held for this end.
     fn held(&self) -> usize {
         self.queue.len() + self.tls.as_ref().map_or(0, |tls| tls.kept())
+    }
+
+    /// Whether the peer was told of a fatal error of TLS. It gets to know only if the connection lingers.
+    pub(crate) fn has_alerted(&self) -> bool {
+        self.alerted
+    }
+
+    /// Ends our direction behind what is queued, and throws away what the peer still sends, no more than `left` bytes:
+    /// a socket that is closed with unread data is reset, and a reset overtakes what was written last.
+    pub(crate) fn linger(&mut self, scratch: &mut Scratch, left: &mut usize) -> Lingering {
+        if self.writable && self.queued() > 0 && self.flush(scratch).is_err() {
+            return Lingering::Over;
+        }
+        if self.queued() == 0 && !self.finished {
+            if self.socket.finish().is_err() {
+                return Lingering::Over;
+            }
+            self.finished = true;
+        }
+        for _ in 0..LINGER_READS {
+            if !self.readable {
+                return Lingering::Wait;
+            }
+            let limit = SMALL_CHUNK.min(*left);
+            match self.socket.receive(scratch.plain.get_mut(..limit).unwrap_or_default()) {
+                // This is the end of the stream, or nothing more may come.
+                Ok(0) if self.finished || limit == 0 => return Lingering::Over,
+                // It is still to be told, as soon as it takes something.
+                Ok(0) => return Lingering::Wait,
+                Ok(count) => *left -= count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(_) => return Lingering::Over,
+            }
+        }
+        Lingering::Again
     }
 
     /// Ends the connection in order, after what is queued was tried once more (an alert, most often).
@@ -197,6 +249,7 @@ impl End {
             tls.keep(filled.get(used..).unwrap_or_default());
         }
         if !talk.is_empty() && !self.closing {
+            self.alerted |= taken.is_err();
             self.write_through(&talk, &mut scratch.held)?;
         }
         taken.map(|(used, length, records)| Received::Data { length, work: used + records * RECORD })

@@ -8,6 +8,6 @@ mod exchange;
 mod flow;
 mod tls;
 
-pub(crate) use end::End;
+pub(crate) use end::{End, Lingering};
 pub(crate) use exchange::{DRAIN, DRAIN_STEP, Exchange, Moved, Turn};
 pub(crate) use flow::{Endpoint, Received, Scratch};

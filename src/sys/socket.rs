@@ -150,6 +150,11 @@ pub(crate) fn set_no_delay(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(socket::setsockopt(&fd, sockopt::TcpNoDelay, &true)?)
 }
 
+/// Leaves an urgent byte (MSG_OOB) in the stream, where it is passed on like any other; else it is lost.
+pub(crate) fn set_urgent_inline(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(socket::setsockopt(&fd, sockopt::OobInline, &true)?)
+}
+
 /// Has the kernel find out when the other end has vanished without a word.
 pub(crate) fn set_keep_alive(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(socket::setsockopt(&fd, sockopt::KeepAlive, &true)?)

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use mio::net::TcpListener;
@@ -16,9 +16,10 @@ use super::relay::{Outcome, Relay, Reply, Stage, Step};
 use super::settings::{Counters, Settings};
 use super::share::{ACCEPT, HANDSHAKE, Rota, Share, WAKE};
 use super::stock::{QUIET, Stock};
+use super::told::Told;
 use super::{Request, Requests};
 use crate::error::{Code, Error};
-use crate::pump::{DRAIN, DRAIN_STEP, End, Scratch};
+use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
 
@@ -28,10 +29,23 @@ const RELAY: Kind = Kind(2);
 const UPKEEP: Kind = Kind(3);
 
 /// How many connections one listener accepts before others get a turn.
-const ACCEPTS: usize = 64;
+const ACCEPTS: usize = 16;
+
+/// How many connections that have come already a listener still accepts before it is closed in good order.
+const LAST_ACCEPTS: usize = 64;
 
 /// How many TLS handshakes go on between two looks at the sockets that carry data. One costs some 200 µs.
 const HANDSHAKES: usize = 4;
+
+/// How long a client that was told of a fatal error of TLS has for taking note of it.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How much of what it still sends in that time is thrown away at most.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// How many of a sandbox's connections do so at once; further ones are cut at once. They count as open, and as
+/// connections do among the descriptors.
+const MOST_LINGERING: usize = 64;
 
 /// A connection uses two descriptors.
 const DESCRIPTORS: usize = 2;
@@ -48,8 +62,12 @@ pub(super) struct Sandbox {
     /// Which source address is in use: 0 for the kernel's choice, else 1 + index into the settings.
     pub(super) source: usize,
     pub(super) open: usize,
+    /// How many of them linger.
+    lingering: usize,
     /// What its tunnels may do in a turn.
     share: Share,
+    /// Which limits the host was told of.
+    told: Told,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
 }
@@ -118,7 +136,9 @@ impl Inbound {
             ways: HashMap::new(),
             source: 0,
             open: 0,
+            lingering: 0,
             share: Share::default(),
+            told: Told::default(),
             draining: None,
         };
         self.sandboxes.insert(key, sandbox);
@@ -184,7 +204,7 @@ impl Inbound {
     pub(crate) fn drain(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Drained) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.accept(reactor, key, ACCEPTS);
+            self.accept(reactor, key, LAST_ACCEPTS);
         }
         self.close_listeners(reactor, sandbox);
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return reply() };
@@ -360,7 +380,6 @@ impl Inbound {
                 Err(_) => continue,
             };
             known.share.spend(self.turn, ACCEPT);
-            listener.reported = false;
             let front = match &listener.security {
                 Security::Plain => Ok(End::plain(socket)),
                 Security::Tls(config) => End::encrypted(socket, Arc::clone(config)),
@@ -408,11 +427,8 @@ impl Inbound {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
         self.resting.push(key);
-        let (sandbox, port, reported) = (listener.sandbox, listener.port, listener.reported);
-        listener.reported = true;
-        if !reported {
-            self.report(sandbox, format!("port {port}: {why}; further connections wait"));
-        }
+        let (sandbox, port) = (listener.sandbox, listener.port);
+        self.report_once(reactor.now(), sandbox, port, &format!("{why}; further connections wait"));
     }
 
     fn end_rest(&mut self, reactor: &mut Reactor, key: Key) {
@@ -434,8 +450,8 @@ impl Inbound {
                 self.handshakes.push(relay.sandbox, key);
             }
             Stage::Reaching(..) => {}
-            Stage::Open if relay.queued => {}
-            Stage::Open => {
+            Stage::Open | Stage::Lingering(_) if relay.queued => {}
+            Stage::Open | Stage::Lingering(_) => {
                 let sandbox = relay.sandbox;
                 let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
                 if known.share.is_open(self.turn) {
@@ -453,6 +469,16 @@ impl Inbound {
     fn work(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         let Some(known) = self.sandboxes.get_mut(&relay.sandbox) else { return };
+        if let Stage::Lingering(left) = &mut relay.stage {
+            let before = *left;
+            let lingering = relay.front.linger(&mut self.scratch, left);
+            known.share.spend(self.turn, (before - *left).max(WAKE));
+            return match lingering {
+                Lingering::Wait => {}
+                Lingering::Again => reactor.again(key),
+                Lingering::Over => self.close(reactor, key),
+            };
+        }
         let (outcome, work) = relay.work(reactor.now(), &mut self.scratch, &known.counters);
         known.share.spend(self.turn, work.max(WAKE));
         self.settle(reactor, key, outcome);
@@ -463,13 +489,8 @@ impl Inbound {
             Outcome::Wait => self.mind_half_close(reactor, key),
             Outcome::Again => reactor.again(key),
             Outcome::Established => self.reach(reactor, key),
-            Outcome::Closed | Outcome::Refused => {
-                let Some(relay) = self.take_out(reactor, key) else { return };
-                relay.front.close(&mut self.scratch);
-                if let Some(back) = relay.back {
-                    back.close(&mut self.scratch);
-                }
-            }
+            Outcome::Refused | Outcome::Cut if self.begin_to_linger(reactor, key) => self.drive(reactor, key),
+            Outcome::Closed | Outcome::Refused => self.close(reactor, key),
             Outcome::Drain => {
                 let now = reactor.now();
                 let Some(relay) = self.relays.get_mut(key) else { return };
@@ -482,6 +503,34 @@ impl Inbound {
                 }
             }
             Outcome::Cut => self.cut(reactor, key, Error::new(Code::Closed, "the connection was cut")),
+        }
+    }
+
+    /// Keeps a connection whose client was told of a fatal error of TLS until it has taken note. False if there is no
+    /// such client, or if too many linger.
+    fn begin_to_linger(&mut self, reactor: &mut Reactor, key: Key) -> bool {
+        let Some(relay) = self.relays.get_mut(key) else { return false };
+        let Some(known) = self.sandboxes.get_mut(&relay.sandbox) else { return false };
+        if !relay.front.has_alerted() || known.lingering >= MOST_LINGERING {
+            return false;
+        }
+        known.lingering += 1;
+        relay.stage = Stage::Lingering(LINGER_BYTES);
+        if let Some(back) = relay.back.take() {
+            reactor.deregister(back.as_fd());
+            back.reset(&mut self.scratch);
+        }
+        let at = reactor.now() + LINGER;
+        set_timer(reactor, relay, key, at);
+        true
+    }
+
+    /// Ends a connection in order.
+    fn close(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(relay) = self.take_out(reactor, key) else { return };
+        relay.front.close(&mut self.scratch);
+        if let Some(back) = relay.back {
+            back.close(&mut self.scratch);
         }
     }
 
@@ -509,6 +558,7 @@ impl Inbound {
             Stage::Handshake => self.cut(reactor, key, Error::new(Code::TimedOut, "no TLS handshake")),
             Stage::Reaching(..) => self.pause_is_over(reactor, key),
             Stage::Open if relay.exchange.is_failing() => self.drive(reactor, key),
+            Stage::Lingering(_) => self.close(reactor, key),
             Stage::Open => {
                 let limit =
                     if relay.exchange.is_half_closed() { timeouts.half_closed } else { timeouts.idle };
@@ -556,6 +606,9 @@ impl Inbound {
         }
         if let Some(known) = self.sandboxes.get_mut(&relay.sandbox) {
             known.open = known.open.saturating_sub(1);
+            if matches!(relay.stage, Stage::Lingering(_)) {
+                known.lingering = known.lingering.saturating_sub(1);
+            }
             known.counters.open.fetch_sub(1, Ordering::Relaxed);
             if known.open == 0
                 && let Some(reply) = known.draining.as_mut().and_then(Option::take)
@@ -567,7 +620,15 @@ impl Inbound {
         Some(relay)
     }
 
-    pub(super) fn report(&self, key: u64, what: String) {
+    /// Tells the host of a limit, unless it was told of the same lately.
+    pub(super) fn report_once(&mut self, now: Instant, sandbox: u64, port: u16, what: &str) {
+        let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
+        if known.told.is_news(what, now) {
+            self.report(sandbox, format!("port {port}: {what}"));
+        }
+    }
+
+    fn report(&self, key: u64, what: String) {
         (self.requests)(Request::Limit { key, what });
     }
 

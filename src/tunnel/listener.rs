@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::TimerId;
-use crate::sys::socket::{set_keep_alive, set_no_delay};
+use crate::sys::socket::{set_keep_alive, set_no_delay, set_urgent_inline};
 
 /// How long a listener rests when there is no descriptor or no memory for another connection. The clients
 /// wait in its queue. Descriptors that this library frees end the rest at once, those that the host frees
@@ -35,9 +35,10 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
     }
     let bound = socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(address));
     bound.map_err(|error| explain(address, error))?;
-    // The connections inherit both.
+    // The connections inherit all three.
     set_no_delay(socket.as_fd()).context(what())?;
     set_keep_alive(socket.as_fd()).context(what())?;
+    set_urgent_inline(socket.as_fd()).context(what())?;
     let backlog = Backlog::new(BACKLOG).context(what())?;
     socket::listen(&socket, backlog).map_err(|error| explain(address, error))?;
     Ok(TcpListener::from(socket))
@@ -80,8 +81,6 @@ pub(crate) struct Listener {
     pub(crate) queued: bool,
     /// Runs while it rests.
     pub(crate) rest: Option<TimerId>,
-    /// Whether the limit that made it rest was reported already.
-    pub(crate) reported: bool,
 }
 
 impl Listener {
@@ -93,7 +92,7 @@ impl Listener {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
-        Self { socket, sandbox, port, security, allowed, queued: false, rest: None, reported: false }
+        Self { socket, sandbox, port, security, allowed, queued: false, rest: None }
     }
 
     /// The next connection, and whether its source is allowed.

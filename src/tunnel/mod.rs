@@ -15,6 +15,7 @@ mod relay;
 mod settings;
 mod share;
 mod stock;
+mod told;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use super::relay::{Stage, Step};
 use crate::error::{Code, Error, Result};
 use crate::pump::End;
 use crate::reactor::{Key, Lane, Reactor};
-use crate::sys::socket::{Family, Socket, bind_source, connect, set_no_delay};
+use crate::sys::socket::{Family, Socket, bind_source, connect, set_no_delay, set_urgent_inline};
 
 impl Inbound {
     /// Starts to look for the connection's server.
@@ -141,8 +141,9 @@ impl Inbound {
         let Some(known) = self.sandboxes.get_mut(&relay.sandbox) else { return };
         let Stage::Reaching(_, step) = &mut relay.stage else { return };
         let destination = SocketAddr::new(known.settings.destination, relay.port);
-        // No error of these two keeps the connection from being tried.
+        // No error of these keeps the connection from being tried.
         let _ = set_no_delay(fd.as_fd());
+        let _ = set_urgent_inline(fd.as_fd());
         if let Some(source) = known.source.checked_sub(1).and_then(|index| known.settings.sources.get(index))
         {
             let _ = bind_source(fd.as_fd(), *source);
@@ -179,7 +180,7 @@ impl Inbound {
                 let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
                 let (sandbox, port, exhausted) = (relay.sandbox, relay.port, known.source == 0);
                 if exhausted {
-                    self.report(sandbox, format!("port {port}: all source ports are in use; refused"));
+                    self.report_once(reactor.now(), sandbox, port, "all source ports are in use; refused");
                     return self.give_up(reactor, key, Code::Limit, "all source ports are in use");
                 }
                 self.try_way(reactor, key);

@@ -29,6 +29,8 @@ pub(crate) enum Stage {
     Reaching(Attempt, Step),
     /// Data flows, or what was sent before one side cut the connection is being delivered.
     Open,
+    /// The client was told of a fatal error of TLS and still sends; so many bytes are thrown away at most.
+    Lingering(usize),
 }
 
 /// What the way to the server waits for.

@@ -100,6 +100,27 @@ fn connections_over_the_limit_wait_and_get_in_when_others_end() {
     }
 }
 
+/// At the limit every connection that comes when another has gone meets the limit again.
+#[test]
+fn a_churn_of_connections_at_the_limit_is_told_once_in_a_while() {
+    let rig = Rig::new(Settings { max_connections: 1, ..on_loopback() });
+    let tunnel = rig.plain(echo());
+    let start = std::time::Instant::now();
+    let mut before: Option<TcpStream> = None;
+    for _ in 0..60 {
+        let mut client = connect(tunnel);
+        client.write_all(b"x").unwrap();
+        if let Some(mut before) = before.replace(client) {
+            before.read_exact(&mut [0; 1]).unwrap();
+        }
+    }
+    before.unwrap().read_exact(&mut [0; 1]).unwrap();
+    let told = rig.limits.lock().unwrap().len();
+    let most = 1 + start.elapsed().as_secs() / 10;
+    assert!(told >= 1 && told as u64 <= most, "{told} times");
+    rig.finish();
+}
+
 /// The body runs in a process of its own with few descriptors; without the variable the test starts that.
 #[test]
 fn without_descriptors_connections_wait_and_get_in_when_the_host_frees_some() {

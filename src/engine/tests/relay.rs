@@ -112,19 +112,21 @@ fn a_server_that_speaks_first_and_leaves_is_heard_to_its_end() {
 }
 
 #[test]
-fn what_follows_urgent_data_is_not_left_lying() {
+fn urgent_data_stays_in_its_place_and_what_follows_is_not_left_lying() {
     let rig = Rig::new(on_loopback());
     let (listener, address) = server();
-    let mut client = connect(rig.plain(address));
-    let mut backend = accept(&listener);
+    let client = connect(rig.plain(address));
+    let backend = accept(&listener);
     for _ in 0..50 {
-        // A read stops in front of the urgent byte (tcp(7)), which is no part of the stream.
-        client.write_all(b"before").unwrap();
-        send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
-        client.write_all(b"behind").unwrap();
-        let mut buffer = [0; 12];
-        backend.read_exact(&mut buffer).unwrap();
-        assert_eq!(&buffer, b"beforebehind");
+        for (mut from, mut to) in [(&client, &backend), (&backend, &client)] {
+            // A read stops in front of the urgent byte (tcp(7)), which is the last one.
+            from.write_all(b"abc").unwrap();
+            assert_eq!(send(from.as_raw_fd(), b"URG!", MsgFlags::MSG_OOB).unwrap(), 4);
+            from.write_all(b"def").unwrap();
+            let mut buffer = [0; 10];
+            to.read_exact(&mut buffer).unwrap();
+            assert_eq!(&buffer, b"abcURG!def");
+        }
     }
     drop((client, backend));
     rig.finish();

@@ -11,7 +11,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::rig::{
     Rig, accept, client_config, connect, echo, noise, on_loopback, read_all, reset, server, tls_client,
-    write_in_background,
+    wait_until, write_in_background,
 };
 use crate::tunnel::Security;
 
@@ -114,6 +114,63 @@ fn what_is_no_tls_is_refused_without_touching_the_server() {
         assert!(answer.is_empty() || answer[0] == 21, "an alert or nothing");
     }
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    rig.finish();
+}
+
+/// A record that no key has sealed.
+fn forged() -> Vec<u8> {
+    let mut record = vec![23, 3, 3, 0, 100];
+    record.extend(noise(100, 5));
+    record
+}
+
+#[test]
+fn a_fatal_alert_reaches_a_client_that_goes_on_writing() {
+    let rig = Rig::new(on_loopback());
+    let (listener, address) = server();
+    let tunnel = rig.tls(address);
+    // In the handshake, where the alert is readable.
+    let mut client = connect(tunnel);
+    for _ in 0..16 {
+        client.write_all(&[b'x'; 32 * 1024]).unwrap();
+    }
+    let answer = read_all(&mut client);
+    assert!(answer.starts_with(&[21, 3]), "{answer:?}");
+    drop(client);
+    // Later, where it is sealed; the server sees a reset.
+    let mut client = tls_client(&rig, tunnel);
+    let mut backend = accept(&listener);
+    client.sock.write_all(&forged()).unwrap();
+    for _ in 0..16 {
+        client.sock.write_all(&[b'x'; 32 * 1024]).unwrap();
+    }
+    let error = client.read(&mut [0]).unwrap_err();
+    assert!(error.to_string().contains("BadRecordMac"), "{error}");
+    assert_eq!(backend.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    drop(client);
+    rig.finish();
+}
+
+#[test]
+fn how_many_linger_and_how_much_they_send_is_bounded() {
+    let rig = Rig::new(on_loopback());
+    let (_listener, address) = server();
+    let tunnel = rig.tls(address);
+    let clients: Vec<_> = (0..80)
+        .map(|_| {
+            let mut client = connect(tunnel);
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    wait_until("those beyond the bound were cut", || {
+        rig.counters.total.load(Ordering::SeqCst) == 80 && rig.open() <= 64
+    });
+    drop(clients);
+    wait_until("all have gone", || rig.open() == 0);
+    let mut endless = connect(tunnel);
+    let sent = (0..1_000).take_while(|_| endless.write_all(&[b'x'; 64 * 1024]).is_ok()).count();
+    assert!(sent < 1_000, "62 MiB were taken");
     rig.finish();
 }
 
