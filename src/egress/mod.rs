@@ -38,6 +38,7 @@ mod judge;
 mod listener;
 mod outbound;
 mod pace;
+mod ports;
 mod replies;
 mod sockets;
 mod sweep;

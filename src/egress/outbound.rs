@@ -11,6 +11,7 @@ use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
+use super::ports::{self, Ports};
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
@@ -52,6 +53,8 @@ pub(crate) struct Outbound {
     pub(super) budget: Budget,
     /// Local ports for UDP.
     pub(super) ports: Budget,
+    /// Local ports for TCP.
+    pub(super) tcp_ports: Ports,
     pub(super) requests: Requests,
 }
 
@@ -79,6 +82,7 @@ impl Outbound {
             scratch: Scratch::new(),
             budget,
             ports: udp::ports(),
+            tcp_ports: Ports::new(ports::of_host()),
             requests,
         }
     }

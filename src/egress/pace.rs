@@ -18,6 +18,10 @@ use crate::reactor::{Key, Reactor, TimerId};
 const SHARE: u64 = 4 << 20;
 /// The bytes that one flow moves in a turn in each direction, as in a tunnel.
 const FLOW: usize = 512 * 1024;
+/// How many flows may begin in a second over time, and at once after a quiet while, where the host says nothing. Each is
+/// an entry in the tables of the machine (local ports in TIME_WAIT, connection tracking) for up to two minutes.
+const NEW_FLOWS: u64 = 200;
+const NEW_FLOWS_AT_ONCE: u64 = 2000;
 /// How long flows wait at least for a rate: so many are resumed together.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -37,7 +41,7 @@ pub(super) enum Allowance {
 /// One sandbox's budgets.
 #[derive(Debug)]
 pub(super) struct Pace {
-    flows: Option<Bucket>,
+    flows: Bucket,
     bytes: Option<Bucket>,
     left: Option<u64>,
     parked: HashSet<Key>,
@@ -52,7 +56,8 @@ impl Pace {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
         let bucket = |rate: Option<u64>| rate.map(|rate| Bucket::new(rate, now));
         Self {
-            flows: bucket(settings.new_flows_per_second.map(u64::from)),
+            flows: bucket(settings.new_flows_per_second.map(u64::from))
+                .unwrap_or_else(|| Bucket::with_burst(NEW_FLOWS, NEW_FLOWS_AT_ONCE, now)),
             bytes: bucket(settings.bytes_per_second),
             left: settings.total_bytes,
             parked: HashSet::new(),
@@ -68,12 +73,10 @@ impl Pace {
         if self.left == Some(0) {
             return Err("are refused: the bytes that may pass in all are used up");
         }
-        if let Some(flows) = &mut self.flows {
-            if flows.available(now) == 0 {
-                return Err("are refused: as many began within a second as may");
-            }
-            flows.take(1);
+        if self.flows.available(now) == 0 {
+            return Err("are refused: as many began within a second as may");
         }
+        self.flows.take(1);
         Ok(())
     }
 
@@ -209,6 +212,16 @@ mod tests {
         assert!(pace.spend(2000), "these are the last");
         assert_eq!(pace.allowance(later + Duration::from_secs(9)), Allowance::Exhausted);
         assert!(pace.begin(later).unwrap_err().contains("in all"));
+    }
+
+    #[test]
+    fn flows_have_a_rate_by_default() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&Settings::default(), start);
+        let begun = (0..10_000).filter(|_| pace.begin(start).is_ok()).count();
+        let later = start + Duration::from_secs(5);
+        let then = (0..10_000).filter(|_| pace.begin(later).is_ok()).count();
+        assert_eq!((begun, then), (2000, 1000));
     }
 
     #[test]
