@@ -40,6 +40,7 @@ mod listener;
 mod outbound;
 mod pace;
 mod removal;
+mod ports;
 mod replies;
 mod sockets;
 mod sweep;

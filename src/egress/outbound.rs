@@ -12,6 +12,7 @@ use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
 use super::removal::Removal;
+use super::ports::{self, Ports};
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
@@ -54,6 +55,8 @@ pub(crate) struct Outbound {
     pub(super) budget: Budget,
     /// Local ports for UDP.
     pub(super) ports: Budget,
+    /// Local ports for TCP.
+    pub(super) tcp_ports: Ports,
     pub(super) requests: Requests,
 }
 
@@ -82,6 +85,7 @@ impl Outbound {
             scratch: Scratch::new(),
             budget,
             ports: udp::ports(),
+            tcp_ports: Ports::new(ports::of_host()),
             requests,
         }
     }

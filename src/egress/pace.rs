@@ -23,6 +23,10 @@ const FLOW: usize = 512 * 1024;
 /// How many questions a sandbox's resolver takes in a second, and at once after it was silent. Far beyond what programs
 /// ask that do anything with the answers.
 const QUESTIONS: u64 = 1000;
+/// How many flows may begin in a second over time, and at once after a quiet while, where the host says nothing. Each is
+/// an entry in the tables of the machine (local ports in TIME_WAIT, connection tracking) for up to two minutes.
+const NEW_FLOWS: u64 = 200;
+const NEW_FLOWS_AT_ONCE: u64 = 2000;
 /// How long flows wait at least for a rate: so many are resumed together.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -42,7 +46,7 @@ pub(super) enum Allowance {
 /// One sandbox's budgets.
 #[derive(Debug)]
 pub(super) struct Pace {
-    flows: Option<Bucket>,
+    flows: Bucket,
     bytes: Option<Bucket>,
     questions: Bucket,
     left: Option<u64>,
@@ -58,7 +62,8 @@ impl Pace {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
         let bucket = |rate: Option<u64>| rate.map(|rate| Bucket::new(rate, now));
         Self {
-            flows: bucket(settings.new_flows_per_second.map(u64::from)),
+            flows: bucket(settings.new_flows_per_second.map(u64::from))
+                .unwrap_or_else(|| Bucket::with_burst(NEW_FLOWS, NEW_FLOWS_AT_ONCE, now)),
             bytes: bucket(settings.bytes_per_second),
             questions: Bucket::new(QUESTIONS, now),
             left: settings.total_bytes,
@@ -75,12 +80,10 @@ impl Pace {
         if self.left == Some(0) {
             return Err("are refused: the bytes that may pass in all are used up");
         }
-        if let Some(flows) = &mut self.flows {
-            if flows.available(now) == 0 {
-                return Err("are refused: as many began within a second as may");
-            }
-            flows.take(1);
+        if self.flows.available(now) == 0 {
+            return Err("are refused: as many began within a second as may");
         }
+        self.flows.take(1);
         Ok(())
     }
 
@@ -273,6 +276,16 @@ mod tests {
         // When there is nothing left to wait for they are taken, and refused.
         assert!(pace.spend(1000) && pace.is_exhausted());
         assert_eq!(pace.until_asking(later), None);
+    }
+
+    #[test]
+    fn flows_have_a_rate_by_default() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&Settings::default(), start);
+        let begun = (0..10_000).filter(|_| pace.begin(start).is_ok()).count();
+        let later = start + Duration::from_secs(5);
+        let then = (0..10_000).filter(|_| pace.begin(later).is_ok()).count();
+        assert_eq!((begun, then), (2000, 1000));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) struct Flow {
     timer: Option<TimerId>,
     /// When something last moved.
     active: Instant,
+    /// The far end was the first to close, and the port isn't in TIME_WAIT here.
+    far_first: bool,
     /// When a drain must be over.
     drained_by: Option<Instant>,
     _permit: Permit,
@@ -134,10 +136,20 @@ impl Outbound {
         permit: Permit,
         domain: Option<(Box<str>, Vec<u8>)>,
     ) -> Option<Key> {
+        let sandboxes = self.gates.len();
+        if !self.gates.contains_key(&sandbox) || !self.tcp_ports.take(reactor.now(), to, sandbox, sandboxes) {
+            front.reset();
+            self.limited(
+                sandbox,
+                "to a destination are refused: its share of the host's local ports is in use",
+            );
+            return None;
+        }
         match begin(to) {
             Ok(back) => self.insert(reactor, sandbox, to, (front, back), permit, domain),
             Err(error) => {
                 front.reset();
+                self.tcp_ports.give_back(to, sandbox);
                 self.failed(reactor, sandbox, to, TCP, &error);
                 None
             }
@@ -177,6 +189,7 @@ impl Outbound {
             exchange: Exchange::default(),
             timer: None,
             active: now,
+            far_first: false,
             drained_by: None,
             _permit: permit,
         });
@@ -251,6 +264,8 @@ impl Outbound {
             gate.counters.bytes_in.fetch_add(moved.down, Ordering::Relaxed);
             flow.active = now;
         }
+        let (near, far) = (flow.exchange.has_ended(Lane::Front), flow.exchange.has_ended(Lane::Back));
+        flow.far_first |= far && !near;
         let mut again = false;
         match turn {
             Turn::Wait if flow.exchange.is_half_closed() && flow.timer.is_none() => {
@@ -260,6 +275,11 @@ impl Outbound {
             Turn::Again => again = true,
             Turn::Closed => {
                 let Some(flow) = self.take_out(reactor, key) else { return };
+                if flow.far_first {
+                    self.tcp_ports.give_back(flow.to, sandbox);
+                } else {
+                    self.tcp_ports.linger(now, flow.to, sandbox);
+                }
                 flow.front.close(&mut self.scratch);
                 flow.back.close(&mut self.scratch);
             }
@@ -300,6 +320,7 @@ impl Outbound {
     /// Ends a flow with a reset on both sides.
     pub(super) fn cut(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(flow) = self.take_out(reactor, key) else { return };
+        self.tcp_ports.give_back(flow.to, flow.sandbox);
         flow.front.reset(&mut self.scratch);
         flow.back.reset(&mut self.scratch);
     }

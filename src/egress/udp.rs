@@ -40,11 +40,7 @@ const KEPT_PORTS: usize = 4;
 /// quarter of those that the kernel hands out at most, and all a third: one that is connected is nobody else's, whatever
 /// its far end, and the host's own programs need some.
 pub(super) fn ports() -> Budget {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = range.split_whitespace().map_while(|end| end.parse::<usize>().ok());
-    // The kernel's own range (ip-sysctl), where it doesn't say.
-    let (first, last) = ends.next().zip(ends.next()).unwrap_or((32_768, 60_999));
-    Budget::for_egress((last.saturating_sub(first) + 1) / 3, KEPT_PORTS)
+    Budget::for_egress(super::ports::of_host() / 3, KEPT_PORTS)
 }
 
 /// What the UDP kind of key names.
