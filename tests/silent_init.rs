@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, eventually, processes_with, runtime};
-use sbx::{Code, Config, Exec, ExitReason, FileOptions, Policy, Runtime, Sandbox};
+use sbx::{
+    Code, Config, Exec, ExitReason, FileChangeKind, FileOptions, FileRequest, Policy, Runtime, Sandbox,
+};
 
 /// Half a minute, until the next question before that, and what a busy machine adds.
 const LONG: Option<Duration> = Some(Duration::from_secs(150));
@@ -135,6 +137,49 @@ fn a_time_out_takes_the_background_along() {
     // All but the one that has left everything that could tell whose it is.
     eventually("they are gone", || sandbox.stats().unwrap().processes == Some(1));
     assert_eq!(sandbox.exec(&exec(&["true"])).unwrap().wait(PATIENCE).unwrap().code, 0);
+}
+
+/// Stops every process but init and itself, again and again.
+const STOPS_ALL: &str = "
+import os, signal, time
+print('ready', flush=True)
+while True:
+    for name in os.listdir('/proc'):
+        if name.isdigit() and int(name) not in (1, os.getpid()):
+            try: os.kill(int(name), signal.SIGSTOP)
+            except OSError: pass
+";
+
+#[test]
+fn one_whose_other_processes_are_stopped_holds_no_call() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &["python3", "-c", STOPS_ALL], true);
+    sandbox.write_file("/tmp/big", &vec![7; 12 << 20], &FileOptions::default()).ok();
+    // Long enough for a helper to be met, whose end is seen at once, and not at the end of the usual minute.
+    let begin = Instant::now();
+    let refused = (0..2000).find_map(|_| sandbox.read_file("/tmp/big", &FileOptions::default()).err());
+    assert!(matches!(refused.map(|error| error.code()), Some(Code::Engine | Code::NotFound)));
+    assert!(begin.elapsed() < LONG.unwrap());
+    let mut limited = exec(&["sleep", "1000"]);
+    limited.set_timeout(Duration::from_secs(1)).unwrap();
+    match sandbox.exec(&limited) {
+        Ok(process) => assert_eq!(process.wait(LONG).unwrap().reason, ExitReason::TimedOut),
+        // One that is stopped between being made and being executed holds up init.
+        Err(error) => assert_eq!(error.code(), Code::State),
+    }
+}
+
+#[test]
+fn a_helper_that_is_stopped_is_an_error_at_once() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &[], false);
+    // A watch, which has no time-out at all.
+    let watch = sandbox.begin_file(FileRequest::Watch("/tmp".into()), &FileOptions::default(), None).unwrap();
+    assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
+    let stop = "for at in /proc/[0-9]*; do
+        [ $at != /proc/1 ] && cmp -s $at/comm /proc/1/comm && kill -STOP ${at#/proc/} && exit 0; done; exit 9";
+    assert_eq!(sandbox.exec(&exec(&["sh", "-c", stop])).unwrap().wait(PATIENCE).unwrap().code, 0);
+    assert_eq!(watch.wait(PATIENCE).unwrap_err().code(), Code::Engine);
 }
 
 #[test]
