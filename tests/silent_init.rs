@@ -1,9 +1,11 @@
 //! An init that was stopped from inside, by the real runsc: its sandbox ends, and nothing waits for it for ever.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's helpers fail the test")]
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -180,6 +182,51 @@ fn a_helper_that_is_stopped_is_an_error_at_once() {
         [ $at != /proc/1 ] && cmp -s $at/comm /proc/1/comm && kill -STOP ${at#/proc/} && exit 0; done; exit 9";
     assert_eq!(sandbox.exec(&exec(&["sh", "-c", stop])).unwrap().wait(PATIENCE).unwrap().code, 0);
     assert_eq!(watch.wait(PATIENCE).unwrap_err().code(), Code::Engine);
+}
+
+/// Set for the program that plays the host.
+const HOST: &str = "SBX_TEST_HOST";
+
+#[test]
+#[ignore = "the host in another test, which starts and stops it"]
+fn host() {
+    if std::env::var_os(HOST).is_none() {
+        return;
+    }
+    let mut config = common::script("sleep 1000");
+    config.set_timeout(Duration::from_secs(2)).unwrap();
+    let runtime = runtime().unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    println!("\nhost says: {}", sandbox.id());
+    let exit = sandbox.wait(LONG).unwrap();
+    println!("\nhost says: {:?} {}", exit.reason, exit.code);
+}
+
+#[test]
+fn a_host_that_is_stopped_prolongs_no_life() {
+    if std::env::var_os("SBX_RUNSC").is_none() {
+        return;
+    }
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host", "--ignored", "--nocapture"])
+        .env(HOST, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let mut says = || {
+        lines.by_ref().find_map(|line| line.unwrap().strip_prefix("host says: ").map(str::to_owned)).unwrap()
+    };
+    let signal = |name: &str, pid: u32| {
+        assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+    };
+    let id = says();
+    signal("-STOP", host.id());
+    // The keeper ends it, some seconds after its time.
+    eventually("nothing of it runs", || processes_with(&id).is_empty());
+    signal("-CONT", host.id());
+    assert_eq!(says(), "TimedOut 124");
+    assert!(host.wait().unwrap().success());
 }
 
 #[test]
