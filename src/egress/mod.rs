@@ -18,11 +18,12 @@
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
 //! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
 //! | `sweep` | a change of policy: flows are asked about again |
+//! | `routes` | a change of the host's routing: the same |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
 //!
-//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
+//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 9 belong here), which is a field of
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 
@@ -39,6 +40,7 @@ mod listener;
 mod outbound;
 mod pace;
 mod replies;
+mod routes;
 mod sockets;
 mod sweep;
 mod tcp;
