@@ -22,7 +22,7 @@ use crate::egress::answered::Change;
 use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
 use crate::egress::outbound::Outbound;
-use crate::policy::{Asking, Reason, Verdict};
+use crate::policy::{Asking, Policy, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
 use crate::sys::datagram;
 use crate::tunnel::Request;
@@ -162,7 +162,7 @@ impl Outbound {
             return true;
         }
         let text = question.name.text();
-        if gate.policy.asking(&text) == Asking::Refused {
+        if may_ask(&gate.policy, &question, &text) == Asking::Refused {
             self.refuse(reactor, sandbox, asker, &query, text);
             return true;
         }
@@ -212,13 +212,13 @@ impl Outbound {
         let Some(gate) = self.gates.get(&sandbox) else { return };
         let Some(response) = Response::read(message) else { return };
         let (policy, name) = (Arc::clone(&gate.policy), question.name.text());
-        let asking = policy.asking(&name);
+        let asking = may_ask(&policy, question, &name);
         if asking == Asking::Refused {
             return self.refuse(reactor, sandbox, asker, &query, name);
         }
         let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
         let signatures = query.edns.is_some_and(|edns| edns.signatures);
-        let filtered = filter(&response, question, signatures, |address| {
+        let mut filtered = filter(&response, question, signatures, |address| {
             looks += 1;
             if looks > MOST_ADDRESSES {
                 return false;
@@ -229,6 +229,9 @@ impl Outbound {
             }
             !is_protected(reason)
         });
+        if policy.tells_addresses_only() {
+            filtered.answer.keep_addresses(question);
+        }
         for address in filtered.removed.into_iter().take(MOST_ADDRESSES) {
             self.rebound(reactor, sandbox, address, &name);
         }
@@ -324,6 +327,14 @@ impl Outbound {
             let _ = datagram::send_to(fd.as_fd(), to, bytes);
         }
     }
+}
+
+/// Whether that may be asked of a name, which is given as text too.
+fn may_ask(policy: &Policy, question: &Question, name: &str) -> Asking {
+    if policy.tells_addresses_only() && !kind::ADDRESSES.contains(&question.kind) {
+        return Asking::Refused;
+    }
+    policy.asking(name)
 }
 
 /// Whether the sandbox isn't even told of an address: what it could do with it is harm.
