@@ -151,6 +151,9 @@ impl Outbound {
             self.remove_teller(reactor, teller);
         }
         self.gates.remove(&sandbox);
+        if self.gates.is_empty() {
+            self.forget_routes(reactor);
+        }
     }
 
     /// Passes a wake-up to whom it is for.

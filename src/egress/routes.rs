@@ -71,6 +71,19 @@ impl Outbound {
             return log::warn!("every flow is asked about each time it is used: {error}");
         }
         self.routes.key = Some(key);
+        // Changes since earlier verdicts went unheard.
+        self.routes.generation += 1;
+    }
+
+    /// Listens no more.
+    pub(super) fn forget_routes(&mut self, reactor: &mut Reactor) {
+        if let Some(notices) = self.routes.key.take().and_then(|key| self.routes.notices.remove(key)) {
+            reactor.deregister(notices.as_fd());
+        }
+        if let Some(timer) = self.routes.timer.take() {
+            reactor.cancel(timer);
+        }
+        self.routes.waiting.clear();
     }
 
     /// Takes the notices that have come, so that what is asked from now on is asked by the routing of this moment.
@@ -88,6 +101,9 @@ impl Outbound {
     }
 
     pub(super) fn wake_routes(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
+        if self.routes.key != Some(key) {
+            return;
+        }
         if let Wake::Timer(_) = wake {
             self.routes.timer = None;
         }
@@ -104,5 +120,21 @@ impl Outbound {
         self.routes.swept = self.routes.generation;
         self.routes.at = Some(now);
         self.routes.waiting = self.connecting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_heard_of_changes_no_verdict_stands() {
+        let mut routes = Routes::new();
+        assert!(!routes.stands(routes.generation()));
+        routes.key = Some(routes.notices.insert(Notices::open().unwrap()));
+        assert!(routes.stands(routes.generation()));
+        let asked = routes.generation();
+        routes.generation += 1;
+        assert!(!routes.stands(asked) && routes.stands(routes.generation()));
     }
 }
