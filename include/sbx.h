@@ -983,6 +983,12 @@ void sbx_policy_free(struct sbx_policy *policy);
 // SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_mode(const struct sbx_policy *policy);
 
+// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+//
+// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+int sbx_policy_dns(const struct sbx_policy *policy);
+
 // How many entries a policy has. A refused one doesn't count.
 //
 // Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -4,6 +4,7 @@ import { invalid } from "./errors.js";
 import { making, native, text } from "./native.js";
 
 const MODES = [, "open", "allowlist", "blocked"];
+const DNS = ["auto", "on", "off", "addresses"];
 // Each list's option by the word that its entries begin with in the library's own text.
 const LISTS = {
   allow: "outboundCidrAllowlist", domain: "outboundDomainAllowlist", deny: "outboundCidrDenylist",
@@ -11,18 +12,21 @@ const LISTS = {
 };
 const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr", local: "allow_local_cidr" };
 
-export const POLICY_OPTIONS = ["blockNetwork", ...Object.values(LISTS)];
+export const POLICY_OPTIONS = ["blockNetwork", "outboundDns", ...Object.values(LISTS)];
 
 /** Makes the policy that options ask for. Without any it is open; an empty list is a list: it allows nothing. */
 export function makePolicy(options, use) {
   const listed = Object.values(LISTS).filter((option) => options[option] !== undefined);
   if (options.blockNetwork && listed.length > 0) throw invalid(`${listed[0]} can't be used when blockNetwork is on`);
+  const dns = DNS.indexOf(options.outboundDns ?? "auto");
+  if (dns < 0) throw invalid(`outboundDns must be one of ${DNS.join(", ")}`);
   const allowlist = options[LISTS.allow] || options[LISTS.domain];
   const how = options.blockNetwork ? "new_blocked" : allowlist ? "new_allowlist" : "new_open";
   making("policy", how, (policy, set) => {
     for (const [kind, option] of Object.entries(LISTS)) {
       for (const entry of options[option] ?? []) set(SETTERS[kind], text(entry, option));
     }
+    set("set_dns", dns);
     use(policy);
   });
 }
@@ -37,5 +41,6 @@ export function readPolicy(policy) {
     const [kind, value] = entry.split(" ");
     (options[LISTS[kind]] ??= []).push(value);
   }
-  return { mode, entries, options };
+  const dns = native.policy_dns(policy);
+  return { mode, entries, options: dns > 0 ? { ...options, outboundDns: DNS[dns] } : options };
 }

@@ -285,7 +285,7 @@ mod tests {
     use crate::error::Code;
     use crate::event::EventKind;
     use crate::files::{FileChangeKind, FileKind};
-    use crate::policy::{Mode, Reason};
+    use crate::policy::{Dns, Mode, Reason};
     use crate::sandbox::ExitReason;
 
     #[test]
@@ -354,6 +354,14 @@ mod tests {
         ] {
             assert_eq!(kind as i32, number);
         }
+        for (dns, number) in [
+            (Dns::Auto, SBX_DNS_AUTO),
+            (Dns::On, SBX_DNS_ON),
+            (Dns::Off, SBX_DNS_OFF),
+            (Dns::Addresses, SBX_DNS_ADDRESSES),
+        ] {
+            assert_eq!(dns as i32, number);
+        }
         for (reason, number) in [
             (ExitReason::Exited, SBX_EXIT_EXITED),
             (ExitReason::Signalled, SBX_EXIT_SIGNALLED),
@@ -370,6 +378,14 @@ mod tests {
             (Mode::Blocked, SBX_POLICY_BLOCKED),
         ] {
             assert_eq!(mode as i32, number);
+        }
+        for (dns, number) in [
+            (Dns::Auto, SBX_DNS_AUTO),
+            (Dns::On, SBX_DNS_ON),
+            (Dns::Off, SBX_DNS_OFF),
+            (Dns::Addresses, SBX_DNS_ADDRESSES),
+        ] {
+            assert_eq!(dns as i32, number);
         }
         for (reason, number) in [
             (Reason::Open, SBX_REASON_OPEN),

@@ -79,6 +79,11 @@ impl Policy {
         })
     }
 
+    /// Which names the sandbox's resolver answers, as it was set.
+    pub fn dns(&self) -> Dns {
+        self.dns
+    }
+
     /// What no single entry breaks.
     pub(super) fn check_names(&self) -> Result<()> {
         if self.dns == Dns::Off && self.has_domains() {
@@ -157,6 +162,7 @@ mod tests {
         assert_eq!(policy.asking("any.name"), Asking::Answered);
         for dns in [Dns::Auto, Dns::Addresses] {
             policy.set_dns(dns).unwrap();
+            assert_eq!(policy.dns(), dns);
             assert_eq!(policy.asking("a.example.com"), Asking::Domain(1));
             assert_eq!(policy.asking("any.name"), Asking::Refused);
             let mut open = Policy::open();
