@@ -8,7 +8,7 @@ export const FUNCTIONS = {
   "h>v":
     "queue_free policy_free config_free sandbox_free tunnel_map_free exec_config_free " +
     "process_free file_operation_free",
-  "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_entry_count file_operation_count",
+  "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_dns policy_entry_count file_operation_count",
   he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure file_operation_open_fd",
   hs:
     "policy_allow_cidr policy_allow_local_cidr policy_deny_cidr policy_allow_domain config_set_workdir " +
@@ -18,7 +18,7 @@ export const FUNCTIONS = {
     "exec_config_set_secret",
   hh: "config_set_policy", hhQ: "config_set_queue exec_config_set_queue",
   hq: "config_set_timeout_ms config_set_idle_timeout_ms exec_config_set_timeout_ms",
-  hQ: "config_set_memory config_set_disk", hi: "config_set_limit_mode",
+  hQ: "config_set_memory config_set_disk", hi: "config_set_limit_mode policy_set_dns",
   hu:
     "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port config_set_cpu " +
     "config_set_max_processes config_set_max_open_files",

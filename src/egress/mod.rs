@@ -19,11 +19,12 @@
 //! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
 //! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
+//! | `routes` | a change of the host's routing: the same |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
 //!
-//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
+//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 9 belong here), which is a field of
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 
@@ -42,6 +43,7 @@ mod pace;
 mod removal;
 mod ports;
 mod replies;
+mod routes;
 mod sockets;
 mod sweep;
 mod tcp;

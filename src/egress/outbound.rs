@@ -13,6 +13,7 @@ use super::listener::Listener;
 use super::pace::Pace;
 use super::removal::Removal;
 use super::ports::{self, Ports};
+use super::routes::Routes;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
@@ -29,8 +30,9 @@ pub(super) const TCP: Kind = Kind(5);
 pub(super) const UDP: Kind = Kind(6);
 pub(super) const DNS: Kind = Kind(7);
 pub(super) const TELLER: Kind = Kind(8);
+pub(super) const ROUTES: Kind = Kind(9);
 const FIRST: u8 = 4;
-const LAST: u8 = 8;
+const LAST: u8 = 9;
 
 /// Whether that kind of source is egress's.
 pub(crate) fn is_egress(kind: Kind) -> bool {
@@ -48,6 +50,7 @@ pub(crate) struct Outbound {
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
     pub(super) removals: VecDeque<Removal>,
+    pub(super) routes: Routes,
     /// Sandboxes that had their share of this turn.
     pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
@@ -80,6 +83,7 @@ impl Outbound {
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
             removals: VecDeque::new(),
+            routes: Routes::new(),
             crowded: Vec::new(),
             judge: Judge::default(),
             scratch: Scratch::new(),
@@ -101,6 +105,7 @@ impl Outbound {
         sockets: Sockets,
         counters: Arc<Counters>,
     ) {
+        self.watch_routes(reactor);
         let teller = self.add_teller(reactor, sandbox, sockets.refusals);
         let mut gate = Gate {
             policy,
@@ -160,6 +165,9 @@ impl Outbound {
             self.remove_teller(reactor, teller);
         }
         self.gates.remove(&sandbox);
+        if self.gates.is_empty() {
+            self.forget_routes(reactor);
+        }
     }
 
     /// Passes a wake-up to whom it is for.
@@ -171,6 +179,7 @@ impl Outbound {
             UDP => self.wake_udp(reactor, key, wake),
             DNS => self.wake_dns(reactor, key, wake),
             TELLER => self.wake_teller(reactor, key, wake),
+            ROUTES => self.wake_routes(reactor, key, wake),
             _ => {}
         }
     }
@@ -184,7 +193,7 @@ impl Outbound {
 
     /// Whether [`Outbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.sweeps.is_empty() || !self.removals.is_empty()
+        !self.sweeps.is_empty() || !self.removals.is_empty() || !self.routes.waiting.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
+use super::sweep::Asked;
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
@@ -40,8 +41,8 @@ pub(super) struct Flow {
     pub(super) domain: Option<Box<str>>,
     /// Whether it goes to a service of the host's, about which no policy is asked.
     pub(super) to_service: bool,
-    /// The policy that was asked last.
-    pub(super) generation: u64,
+    /// By what it was asked about last.
+    pub(super) asked: Asked,
     front: End,
     back: End,
     /// Whether the far end has taken it. What the sandbox sends before that waits in the kernel.
@@ -182,7 +183,7 @@ impl Outbound {
             to,
             domain,
             to_service: false,
-            generation: gate.generation,
+            asked: Asked { policy: gate.generation, routes: self.routes.generation() },
             front: End::plain(front),
             back,
             connected: false,
@@ -234,6 +235,11 @@ impl Outbound {
             self.cut(reactor, key);
             return self.failed(reactor, sandbox, to, TCP, &error);
         }
+        // The address may be another's than it was: nothing is passed on before that is known.
+        if !self.judge_again(reactor, key) {
+            return;
+        }
+        let Some(flow) = self.flows.get_mut(key) else { return };
         flow.connected = true;
         flow.active = reactor.now();
         if let Some(timer) = flow.timer.take() {
@@ -315,6 +321,11 @@ impl Outbound {
         } else {
             flow.timer = Some(reactor.schedule(at, key));
         }
+    }
+
+    /// The flows that the far end hasn't taken yet.
+    pub(super) fn connecting(&self) -> Vec<Key> {
+        self.flows.iter().filter(|(_, flow)| !flow.connected).map(|(key, _)| key).collect()
     }
 
     /// Ends a flow with a reset on both sides.

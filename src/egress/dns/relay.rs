@@ -24,7 +24,7 @@ use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
 use crate::egress::listener::REST;
 use crate::egress::outbound::Outbound;
-use crate::policy::{Asking, Reason, Verdict};
+use crate::policy::{Asking, Policy, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
 use crate::sys::datagram;
 use crate::tunnel::Request;
@@ -181,7 +181,7 @@ impl Outbound {
             return true;
         }
         let text = question.name.text();
-        if gate.policy.asking(&text) == Asking::Refused {
+        if may_ask(&gate.policy, &question, &text) == Asking::Refused {
             self.refuse(reactor, sandbox, asker, &query, text);
             return true;
         }
@@ -239,7 +239,7 @@ impl Outbound {
         let policy = Arc::clone(&self.gates.get(&sandbox)?.policy);
         let response = Response::read(message)?;
         let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
-        let filtered = filter(&response, question, signatures, |address| {
+        let mut filtered = filter(&response, question, signatures, |address| {
             looks += 1;
             if looks > MOST_ADDRESSES {
                 return false;
@@ -250,6 +250,9 @@ impl Outbound {
             }
             !is_protected(reason)
         });
+        if policy.tells_addresses_only() {
+            filtered.answer.keep_addresses(question);
+        }
         let mut removed = filtered.removed;
         removed.truncate(MOST_ADDRESSES);
         Some(Arc::new(Judged { answer: filtered.answer, ttl: filtered.ttl, reachable, removed }))
@@ -269,7 +272,7 @@ impl Outbound {
     ) {
         let Some(gate) = self.gates.get(&sandbox) else { return };
         let name = question.name.text();
-        let asking = gate.policy.asking(&name);
+        let asking = may_ask(&gate.policy, question, &name);
         if asking == Asking::Refused {
             return self.refuse(reactor, sandbox, asker, &query, name);
         }
@@ -368,6 +371,14 @@ impl Outbound {
             let _ = datagram::send_to(fd.as_fd(), to, bytes);
         }
     }
+}
+
+/// Whether that may be asked of a name, which is given as text too.
+fn may_ask(policy: &Policy, question: &Question, name: &str) -> Asking {
+    if policy.tells_addresses_only() && !kind::ADDRESSES.contains(&question.kind) {
+        return Asking::Refused;
+    }
+    policy.asking(name)
 }
 
 /// Whether the sandbox isn't even told of an address: what it could do with it is harm.
