@@ -14,6 +14,7 @@ use crate::engine;
 use crate::error::{Code, Error};
 use crate::keeper::wire::keeper::{OutOfMemory, Request as ToKeeper};
 use crate::reactor::Lane;
+use crate::runsc::process;
 
 /// How long the keeper may take to end everything before it is killed, which ends everything too.
 const GRACE: Duration = Duration::from_secs(5);
@@ -155,7 +156,10 @@ impl Life {
         let text = trouble::last_words(log, output);
         let error = match self.started {
             Some(_) => format!("gVisor ended unexpectedly (status {status}): {text}"),
-            None => format!("runsc could not start the sandbox: {text}"),
+            None => {
+                let remedy = process::explain(&format!("{text}\n{}", String::from_utf8_lossy(output)));
+                format!("runsc could not start the sandbox: {text}{remedy}")
+            }
         };
         self.end(bench, Cause::Lost(Error::new(Code::Engine, error)));
     }

@@ -268,6 +268,9 @@ impl Keeper {
         self.watchdog = Watchdog::new(setup.watched_memory);
         let (namespaces, refused, fds) = namespaces::enter(setup)?;
         self.namespaces = Some(namespaces);
+        if setup.only_namespaces {
+            namespaces::try_more(setup.network)?;
+        }
         // The library lays the links while the root file system is put together here.
         self.say(&Reply::Namespaces { refused }, fds);
         if setup.only_namespaces {
