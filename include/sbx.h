@@ -988,9 +988,10 @@ int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
 // A handle that was freed already is ignored.
 void sbx_config_free(struct sbx_config *config);
 
-// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
-// PATH of the sandbox's environment unless it has a slash. A sandbox without a command runs nothing by itself and
-// lives until its time is over or it is ended, ready for sbx_exec.
+// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at
+// most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the PATH of the sandbox's
+// environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
+// over or it is ended, ready for sbx_exec.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1001,8 +1002,8 @@ int sbx_config_set_command(struct sbx_config *config,
                            size_t argc);
 
 // Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
-// ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
-// and never written to a file.
+// ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
+// never written to a file.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1637,8 +1638,9 @@ int sbx_exec_config_check(const struct sbx_exec_config *config, struct sbx_error
 // A handle that was freed already is ignored.
 void sbx_exec_config_free(struct sbx_exec_config *config);
 
-// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the PATH of
-// the program's environment unless it has a slash. It must be set.
+// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment, the
+// sandbox's included, at most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the
+// PATH of the program's environment unless it has a slash. It must be set.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

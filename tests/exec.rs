@@ -111,6 +111,36 @@ fn what_cannot_start_says_why() {
 }
 
 #[test]
+fn arguments_may_be_as_long_as_linux_has_them() {
+    let Some((runtime, sandbox)) = idle() else { return };
+    let script = "import sys; print(len(sys.argv), sum(map(len, sys.argv)))";
+    let with = |arguments: &[&str]| exec(&[&["python3", "-c", script], arguments].concat());
+    let text = "x".repeat(131_072);
+    assert_eq!(run(&sandbox, &with(&[&text[..65_536]; 16])), (0, "17 1048578\n".to_owned()));
+    assert_eq!(run(&sandbox, &with(&[&text[..131_071]])), (0, "2 131073\n".to_owned()));
+    let mut long = Exec::new();
+    let error = long.set_command(["true", &text]).unwrap_err();
+    assert!(error.message().contains("argument 1") && error.message().contains("131072"), "{error}");
+    let error = long.set_command(vec!["x".repeat(131_000); 17]).unwrap_err();
+    assert!(error.message().contains("more than 2097152"), "{error}");
+    // Several at once, with what goes before them and comes behind.
+    let most = with(&[&text[..131_071]; 15]);
+    let all: Vec<Process> = (0..8).map(|_| sandbox.exec_begin(&most).unwrap()).collect();
+    assert_eq!(run(&sandbox, &sh("echo small")), (0, "small\n".to_owned()));
+    for process in all {
+        assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+        assert_eq!(said(&process, Stream::Stdout), "16 1966067\n");
+    }
+    // The sandbox's own variables count.
+    let mut config = Config::new();
+    config.set_secret("A", &text[..131_000]).unwrap();
+    let full = runtime.create(&config).unwrap();
+    let error = full.exec(&with(&[&text[..131_071]; 15])).unwrap_err();
+    assert_eq!(error.code(), Code::Invalid);
+    assert!(error.message().contains("more than 2097152"), "{error}");
+}
+
+#[test]
 fn exit_codes_signals_and_time_outs_are_told_apart() {
     let Some((_runtime, sandbox)) = idle() else { return };
     let end = |exec: &Exec| {

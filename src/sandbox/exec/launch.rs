@@ -40,6 +40,7 @@ impl Launch {
     pub(super) fn new(sandbox: &str, config: &Config, exec: &Exec, budget: &Budget) -> Result<Self> {
         let name = exec.command().first().map_or("", String::as_str);
         let what = format!("the program {name:?} in sandbox {sandbox}");
+        exec.fits(config.env())?;
         let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
         let budget = |count| {
             budget.acquire(count).ok_or_else(|| {

@@ -111,6 +111,13 @@ class Settings(unittest.TestCase):
         ) as sb:  # fmt: skip
             self.assertEqual(sb.stdout.read(), "env's hidden none\n/tmp\n1234\n")
 
+    def test_an_executed_program_takes_what_linux_takes(self):
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sh", "-c", 'echo $# "${#16}"', "sh", *["x" * 65536] * 16)
+            self.assertEqual(process.stdout.read(), "16 65536\n")
+            with self.assertRaisesRegex(sbx.InvalidError, "131072"):
+                sb.exec("true", "x" * 131072)
+
     def test_mounts(self):
         with sbx.Sandbox.create("ls", "/somewhere", mounts={"/somewhere": os.path.dirname(__file__)}) as sb:
             self.assertIn(os.path.basename(__file__), sb.stdout.read())
@@ -173,8 +180,8 @@ class Settings(unittest.TestCase):
                 with self.assertRaises(sbx.InvalidError) as caught:
                     sleeper(**settings)
                 self.assertIn(part, str(caught.exception))
-        with self.assertRaises(sbx.InvalidError):
-            sbx.Sandbox.create("x" * 70000)
+        with self.assertRaisesRegex(sbx.InvalidError, "at most 65536"):
+            sbx.Sandbox.create("true", *["x" * 4096] * 16)
         with self.assertRaises(sbx.InvalidError):
             sbx.Sandbox.create("sleep", 1000)
 
