@@ -104,7 +104,9 @@ fn what_cannot_start_says_why() {
     assert!(refused(&nowhere).contains("working directory"));
     let mut nobody = exec(&["true"]);
     nobody.set_user("mallory").unwrap();
-    assert!(refused(&nobody).contains("user or group"));
+    assert!(refused(&nobody).contains("user \"mallory\": the user or group"));
+    nobody.set_user("root:mallory").unwrap();
+    assert!(refused(&nobody).contains("user \"root:mallory\": the user or group"));
     let begun = sandbox.exec_begin(&exec(&["no-such-program"])).unwrap();
     assert_eq!(begun.wait(PATIENCE).unwrap_err().code(), Code::Exec);
     assert_eq!(begun.failure().unwrap().code(), Code::Exec);

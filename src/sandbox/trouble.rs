@@ -48,12 +48,7 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
     let text = match step {
         Step::Execute => format!("the command {command:?} can't be started in the sandbox"),
         Step::Directory => format!("the working directory {directory:?} can't be entered in the sandbox"),
-        Step::User => {
-            let text = format!(
-                "user {user:?}: the user or group is not known in the sandbox's /etc/passwd or /etc/group"
-            );
-            return Error::new(Code::Exec, text);
-        }
+        Step::User => return unknown(&user),
         Step::Identity => format!("the command can't run as user {user:?}"),
         Step::Terminal => format!("the command {command:?} can't have a terminal in the sandbox"),
         Step::Process | Step::Message => format!("the command {command:?} could not be started"),
@@ -62,21 +57,23 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
 }
 
 /// A program can't be executed in a running sandbox.
-pub(super) fn exec(step: Step, errno: i32, what: &str) -> Error {
+pub(super) fn exec(step: Step, errno: i32, what: &str, user: &str) -> Error {
     let cause = io::Error::from_raw_os_error(errno);
     let text = match step {
         Step::Execute => format!("{what} can't be started"),
         Step::Directory => format!("{what}: its working directory can't be entered"),
-        Step::User => {
-            let text =
-                format!("{what}: its user or group is not known in the sandbox's /etc/passwd or /etc/group");
-            return Error::new(Code::Exec, text);
-        }
-        Step::Identity => format!("{what} can't run as its user"),
+        Step::User => return unknown(user).context(what),
+        Step::Identity => format!("{what} can't run as user {user:?}"),
         Step::Terminal => format!("{what} can't have a terminal"),
         Step::Process | Step::Message => format!("{what} could not be started"),
     };
     Error::system(text, &cause).with_code(Code::Exec)
+}
+
+fn unknown(user: &str) -> Error {
+    let text =
+        format!("user {user:?}: the user or group is not known in the sandbox's /etc/passwd or /etc/group");
+    Error::new(Code::Exec, text)
 }
 
 /// The last that runsc said: the last message of its log, else the end of its output.

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::plan;
+use super::super::{Shared, State, plan};
 use super::record::{Have, Record};
 use crate::config::{Config, Exec};
 use crate::error::{Code, Context, Error, Result};
@@ -18,6 +18,7 @@ use crate::reactor::{Budget, Permit};
 /// is gone) has told its waiters by that.
 #[derive(Debug)]
 pub(crate) struct Launch {
+    shared: Arc<Shared>,
     pub(super) record: Option<Arc<Record>>,
     pub(super) order: Option<Order>,
     pub(super) captures: [Option<CaptureReader>; 2],
@@ -37,7 +38,8 @@ pub(super) struct Order {
 
 impl Launch {
     /// Prepares a program of a sandbox.
-    pub(super) fn new(sandbox: &str, config: &Config, exec: &Exec, budget: &Budget) -> Result<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, exec: &Exec, budget: &Budget) -> Result<Self> {
+        let (sandbox, config) = (&shared.id, &shared.config);
         let name = exec.command().first().map_or("", String::as_str);
         let what = format!("the program {name:?} in sandbox {sandbox}");
         exec.fits(config.env())?;
@@ -87,6 +89,7 @@ impl Launch {
         let permit = Some(budget(theirs.len())?);
         let record = Record::new(what.clone(), events, streams, terminal);
         Ok(Self {
+            shared: Arc::clone(shared),
             permit: Some(budget(captured)?),
             record: Some(Arc::new(record)),
             order: Some(Order { start: Box::new(start), theirs, permit }),
@@ -104,8 +107,13 @@ impl Launch {
 impl Drop for Launch {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
-            let text = format!("{}: the sandbox is ending or has ended", record.what);
-            record.end(Err(Error::new(Code::State, text)));
+            let facts = self.shared.facts();
+            let error = match facts.state {
+                State::Ending | State::Ended => facts.ended(&self.shared.id),
+                _ => Error::new(Code::State, "the sandbox is being stopped"),
+            };
+            drop(facts);
+            record.end(Err(error.context(&record.what)));
         }
     }
 }

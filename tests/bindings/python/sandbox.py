@@ -278,6 +278,8 @@ for port in (1003, 1002, 1001):
             threading.Timer(0.3, sb.terminate).start()
             with self.assertRaises(sbx.ConflictError):
                 sb.wait_until_ready()
+        with sleeper() as sb, self.assertRaisesRegex(sbx.InvalidError, "no readiness probe and no port"):
+            sb.wait_until_ready()
 
 
 class Exec(unittest.TestCase):
