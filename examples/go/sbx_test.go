@@ -463,7 +463,7 @@ func TestALossOfEventsIsMadeGood(t *testing.T) {
 	go func() { ready <- sandbox.WaitReady(ctx) }()
 	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"touch", "/tmp/up"}})
 	must(t, err)
-	eventually(t, "it is not ready", subject.probe)
+	eventually(t, "it is not ready", func() bool { return subject.probe() == nil })
 	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"true"}}) // which is told after that
 	must(t, err)
 	events.mutex.Lock()
@@ -505,6 +505,7 @@ func TestReadinessIsSeen(t *testing.T) {
 	must(t, sandbox.WaitReady(patience(t)))
 	short := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
 	wants(t, short.WaitReady(patience(t)), ErrState, "has ended: exited")
+	wants(t, create(t, &Config{}).WaitReady(patience(t)), ErrInvalid, "no readiness probe and no port")
 }
 
 func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {

@@ -68,6 +68,8 @@ async def _create(
     if block_network and inbound_cidr_allowlist is not None:
         raise InvalidError("`inbound_cidr_allowlist` cannot be used when `block_network` is enabled")
     named = dict(pairs("tags", tags))
+    if (total := sum(map(len, map(str, args)))) > 1 << 16:
+        raise InvalidError(f"Total length of CMD arguments must be at most {1 << 16}, as Modal has it. Got {total}.")
     hub, life = hubs.the_hub(), hubs.Life()
     with Draft("config") as config:
         fill(config, program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)

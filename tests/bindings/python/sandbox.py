@@ -114,6 +114,13 @@ class Settings(unittest.TestCase):
         ) as sb:  # fmt: skip
             self.assertEqual(sb.stdout.read(), "env's hidden none\n/tmp\n1234\n")
 
+    def test_an_executed_program_takes_what_linux_takes(self):
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sh", "-c", 'echo $# "${#16}"', "sh", *["x" * 65536] * 16)
+            self.assertEqual(process.stdout.read(), "16 65536\n")
+            with self.assertRaisesRegex(sbx.InvalidError, "131072"):
+                sb.exec("true", "x" * 131072)
+
     def test_mounts(self):
         with sbx.Sandbox.create("ls", "/somewhere", mounts={"/somewhere": os.path.dirname(__file__)}) as sb:
             self.assertIn(os.path.basename(__file__), sb.stdout.read())
@@ -201,8 +208,8 @@ class Settings(unittest.TestCase):
                     sleeper(**settings)
                 self.assertIn(part, str(caught.exception))
                 self.assertNotIn("hidden", str(caught.exception))
-        with self.assertRaises(sbx.InvalidError):
-            sbx.Sandbox.create("x" * 70000)
+        with self.assertRaisesRegex(sbx.InvalidError, "at most 65536"):
+            sbx.Sandbox.create("true", *["x" * 4096] * 16)
         for command in (("sleep", 1000), (["sleep", "1000"],)):
             with self.assertRaisesRegex(sbx.InvalidError, "command must be a list of strings"):
                 sbx.Sandbox.create(*command)
@@ -378,6 +385,8 @@ for port in (1003, 1002, 1001):
             threading.Timer(0.3, sb.terminate).start()
             with self.assertRaisesRegex(sbx.ConflictError, "has ended: terminated$"):
                 sb.wait_until_ready()
+        with sleeper() as sb, self.assertRaisesRegex(sbx.InvalidError, "no readiness probe and no port"):
+            sb.wait_until_ready()
 
 
 class Exec(unittest.TestCase):
