@@ -12,7 +12,7 @@ from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
-from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, signal_number, whole
+from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, services, signal_number, whole
 from .config import App, Probe, Secret, fill, program, refuse_others
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
@@ -44,14 +44,15 @@ async def _create(
     rootfs: str | os.PathLike[str] | None = None, mounts: Mapping[str, str | os.PathLike[str]] | None = None,
     writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None, outbound_cidr_denylist: Texts = None,
     tls_names: Sequence[str] = (), memory_watchdog: bool = False, max_processes: int | None = None,
-    max_open_files: int | None = None, disk: int | None = None, **others: Any,
+    max_open_files: int | None = None, disk: int | None = None, host_services: Mapping[int, str] | None = None,
+    **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
     The parameters and their defaults are Modal's, and these: `user`, `rootfs` (a directory), `mounts` and
     `writable_mounts` (place inside -> path on the host), `outbound_cidr_denylist`, `tls_names` (further names of the
     certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
-    (MiB of files).
+    (MiB of files), `host_services` (port of 192.0.0.1 inside -> address on the host, such as "127.0.0.1:8080").
     """
     if is_plain() and runs_loop():
         text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
@@ -85,6 +86,8 @@ async def _create(
         for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
             for number in items(f"{kind}_ports", ports, int, "integers from 1 to 65535"):
                 config.set(f"add_{kind}_port", port(f"{kind}_ports", number))
+        for number, address in services("host_services", host_services):
+            config.set("add_host_service", number, address, name=f"host_services[{number}]")
         for tls_name in items("tls_names", tls_names):
             config.set("add_tls_name", tls_name, name="tls_names")
         if inbound_cidr_allowlist is not None:
