@@ -21,7 +21,7 @@ from .native import Draft, array, call, library
 from .policy import Denials, NetworkPolicy, Texts, draft_policy, read_policy
 from .process import ContainerProcess
 from .stats import SandboxStats, read_stats
-from .streams import StreamReader, StreamType, StreamWriter
+from .streams import Capture, StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
 from .waiting import Method, TimedOut, both, in_thread, is_plain, new_future, runs_loop, settle, until
 
@@ -315,13 +315,15 @@ class Sandbox:
 
     @both
     async def exec(
-        self, *args: str, stdout: StreamType | int = StreamType.PIPE, stderr: StreamType | int = StreamType.PIPE,
+        self, *args: str, stdout: StreamType | Capture | int = StreamType.PIPE,
+        stderr: StreamType | Capture | int = StreamType.PIPE,
         timeout: float | None = None, workdir: str | None = None, env: Mapping[str, str | None] | None = None,
         secrets: Iterable[Secret] | None = None, text: bool = True, bufsize: int = -1, pty: bool = False,
         user: str | None = None,
     ) -> ContainerProcess:  # fmt: skip
         """Starts a program in the sandbox. Streams give text as it comes, lines with bufsize=1, bytes with text=False;
-        with pty=True the program has a terminal of 24 lines and 80 columns in their place."""
+        with pty=True the program has a terminal of 24 lines and 80 columns in their place. With stderr=STDOUT both
+        outputs come in stdout; with a Capture, both ends of an output are kept, for ContainerProcess.captured()."""
         wanted = {name: StreamType.of(name, value) for name, value in (("stdout", stdout), ("stderr", stderr))}
         if wanted["stdout"] is StreamType.STDOUT:
             raise UnimplementedError("stdout=StreamType.STDOUT is not supported: read the stream and print it")
@@ -329,7 +331,8 @@ class Sandbox:
         if bufsize not in (-1, 1) or (bufsize == 1 and not text):
             raise InvalidError("bufsize must be -1, or 1 for lines of text")
         life = hubs.Life("process_failure")
-        modes = [native.STREAM_DESCRIPTOR, *(_MODES[each] for each in wanted.values())]
+        outputs = list(wanted.values())
+        modes = [native.STREAM_DESCRIPTOR, *(None if isinstance(each, Capture) else _MODES[each] for each in outputs)]
         with Draft("exec_config") as config:
             fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
@@ -337,7 +340,11 @@ class Sandbox:
             if pty:
                 config.set("set_pty", 24, 80)
             for stream, mode in () if pty else enumerate(modes):
-                config.set("set_stream", stream, mode)
+                if mode is not None:
+                    config.set("set_stream", stream, mode)
+            for stream, output in () if pty else enumerate(outputs, 1):
+                if isinstance(output, Capture):
+                    config.set("capture_stream", stream, output.head, output.tail)
             call("exec_config_check", config.handle)
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)

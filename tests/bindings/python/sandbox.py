@@ -432,6 +432,29 @@ class Exec(unittest.TestCase):
                     with self.assertRaisesRegex(sbx.InvalidError, f"{name} must be StreamType.PIPE"):
                         self.sb.exec("true", **{name: wrong})
 
+    def test_both_ends_of_an_output_are_captured(self):
+        script = "printf 'begin '; head -c 1000000 /dev/zero; printf ' end'; echo err >&2"
+        capture = sbx.Capture(head=6, tail=4)
+        process = self.sb.exec("sh", "-c", script, stdout=capture, stderr=sbx.Capture())
+        self.assertEqual(process.wait(), 0)
+        found = process.captured()
+        self.assertEqual((found.head, found.tail, found.dropped), (b"begin ", b" end", 1_000_000))
+        self.assertEqual(found.text, "begin \n[1000000 bytes dropped]\n end")
+        self.assertEqual(process.captured("stderr").text, "err\n")
+        with self.assertRaisesRegex(sbx.InvalidError, "this output is captured"):
+            process.stdout.read()
+        both = self.sb.exec("sh", "-c", "echo a; echo b >&2; echo c", stdout=sbx.Capture(), stderr=subprocess.STDOUT)
+        both.wait()
+        self.assertEqual(both.captured().text, "a\nb\nc\n")
+        self.assertEqual(both.stderr.read(), "")
+        with self.assertRaises(sbx.NotFoundError):
+            both.captured("stderr")
+        with self.assertRaisesRegex(sbx.InvalidError, "stream must be 'stdout' or 'stderr'"):
+            both.captured("stdin")
+        for wrong in (dict(head=-1), dict(head="1"), dict(head=0, tail=0), dict(tail=(16 << 20) + 1)):
+            with self.subTest(wrong=wrong), self.assertRaises(sbx.InvalidError):
+                sbx.Capture(**wrong)
+
     def test_ends(self):
         process = self.sb.exec("sleep", "1000", timeout=0.3)
         self.assertEqual((process.wait(), process.exit_reason), (-1, "timedOut"))
