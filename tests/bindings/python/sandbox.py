@@ -118,6 +118,16 @@ class Settings(unittest.TestCase):
         with sbx.Sandbox.create("ls", "/somewhere", mounts={"/somewhere": os.path.dirname(__file__)}) as sb:
             self.assertIn(os.path.basename(__file__), sb.stdout.read())
 
+    def test_packages_of_a_directory(self):
+        with tempfile.TemporaryDirectory() as packages:
+            os.chmod(packages, 0o755)
+            with open(f"{packages}/ours.py", "w") as module:
+                module.write("word = 'hello'")
+            os.chmod(module.name, 0o644)
+            with sbx.Sandbox.create(mounts={"/opt/pkgs": packages}, env={"PYTHONPATH": "/opt/pkgs"}) as sb:
+                process = sb.exec("python3", "-c", "import ours; print(ours.word)")
+                self.assertEqual((process.stdout.read(), process.stderr.read()), ("hello\n", ""))
+
     def test_python_in_a_root_directory_is_its_own(self):
         with tempfile.TemporaryDirectory() as root:
             os.chmod(root, 0o755)
