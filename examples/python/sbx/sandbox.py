@@ -190,8 +190,7 @@ class Sandbox:
     @both
     async def wait_until_ready(self, *, timeout: float = 300) -> None:
         """Waits until the server inside answers: the readiness probe, or without one a connection to the first port."""
-        if timeout <= 0:
-            raise InvalidError(f"`timeout` must be positive, got: {timeout}")
+        milliseconds("timeout", timeout)
         handle = self._use()
         self._life.asked = True
         try:

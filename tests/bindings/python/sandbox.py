@@ -241,6 +241,8 @@ class Settings(unittest.TestCase):
                 (lambda: sb.set_network_policy(outbound_cidr_denylist="10.0.0.0/8"), "must be a list of strings"),
                 (lambda: files.stat(5), "remote_path must be a string, got: 5"),
                 (lambda: files.rename("/tmp", None), "new_path must be a string, got: None"),
+                (lambda: sb.wait_until_ready(timeout="5"), "timeout must be a positive number of seconds, got: '5'"),
+                (lambda: files.watch("/tmp", timeout="5"), "timeout must be a number of seconds"),
                 (lambda: files.watch("/tmp", filter="Create"), "filter must be a list of FileWatchEventType"),
             ]
             for call, part in cases:
