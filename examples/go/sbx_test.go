@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -238,6 +239,32 @@ func TestALimitThatCannotBeHeldNamesTheWatchdog(t *testing.T) {
 	}
 	wants(t, err, ErrHost, "Or set Config.Watchdog")
 	create(t, &Config{Memory: 512 << 20, Watchdog: true})
+}
+
+func TestAServiceOfTheHostIsReachedWhateverThePolicy(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer server.Close()
+	go func() {
+		if conn, err := server.Accept(); err == nil {
+			_, _ = io.WriteString(conn, "from the host")
+			conn.Close()
+		}
+	}()
+	var out bytes.Buffer
+	client := `import socket; print(socket.create_connection(("192.0.0.1", 8080), 30).recv(100).decode())`
+	sandbox := create(t, &Config{
+		Command:      []string{"python3", "-c", client},
+		HostServices: map[uint16]netip.AddrPort{8080: server.Addr().(*net.TCPAddr).AddrPort()},
+		Policy:       &Policy{Mode: Allowlist},
+		Stdout:       &out,
+	})
+	ended(t, sandbox)
+	if out.String() != "from the host\n" {
+		t.Errorf("%q", out.String())
+	}
+	_, err = Create(patience(t), &Config{HostServices: map[uint16]netip.AddrPort{80: {}}})
+	wants(t, err, ErrInvalid, "")
 }
 
 func TestAContextCanEndAProgram(t *testing.T) {
