@@ -15,7 +15,8 @@ pub struct EgressLimits {
     pub new_flows_per_second: Option<u32>,
     /// Bytes that may pass in a second, both directions together.
     pub bytes_per_second: Option<u64>,
-    /// Bytes that may pass in all, both directions together.
+    /// Bytes that may pass in all, both directions together. As in a second, those that the resolver asks and is
+    /// answered for the sandbox count; when all have passed no question leaves.
     pub total_bytes: Option<u64>,
 }
 

@@ -39,8 +39,10 @@ impl Rig {
         let mut outbound = Outbound::new(Budget::new(1000), Arc::new(|_| ()));
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let resolver = listener.local_addr().unwrap();
+        let datagrams = UdpSocket::bind(resolver).unwrap();
+        datagrams.set_nonblocking(true).unwrap();
         let mut sockets = Sockets::default();
-        sockets.answer_by(Resolver::over(listener, servers));
+        sockets.answer_by(Resolver::over(listener, datagrams.into(), servers));
         let counters = Arc::new(Counters::default());
         let policy = (Arc::new(policy), 1);
         outbound.add_sandbox(&mut reactor, SANDBOX, policy, settings, sockets, Arc::clone(&counters));
@@ -159,6 +161,31 @@ fn questions_beyond_the_rate_wait_and_are_answered_later() {
         flooders.iter_mut().for_each(Flooder::go_on);
         rig.turn();
         assert!(begin.elapsed() < Duration::from_secs(60), "{}", asked(&rig));
+    }
+}
+
+#[test]
+fn datagrams_beyond_the_rate_are_lost_and_later_ones_answered() {
+    let mut rig = Rig::new(Settings::default());
+    let begin = Instant::now();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(rig.resolver).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let asked = |rig: &Rig| rig.counters.questions.load(Ordering::Relaxed);
+    for _ in 0..400 {
+        // What finds no room is lost, as a sandbox's is.
+        (0..50).for_each(|_| drop(client.send(&question(b"refused"))));
+        rig.turn();
+        let rate = 1000 + begin.elapsed().as_millis();
+        assert!(u128::from(asked(&rig)) <= rate, "{} of {rate}", asked(&rig));
+    }
+    let begin = Instant::now();
+    let (mut answer, mut last) = ([0; 512], question(b"refused"));
+    last[0] = 9;
+    while !(client.recv(&mut answer).is_ok() && answer[0] == 9) {
+        let _ = client.send(&last);
+        rig.turn();
+        assert!(begin.elapsed() < Duration::from_secs(60));
     }
 }
 

@@ -12,6 +12,8 @@ use super::{Readiness, Wake};
 
 /// How long one group is served before the others are looked at, in nanoseconds.
 const QUANTUM: u64 = 200_000;
+/// How many of a group that have news come before one of those that had a turn already.
+const BEFORE: usize = 32;
 /// The most that one wake-up costs its group. A host that was stopped or suspended meanwhile is no fault of the
 /// sandbox's.
 const DEAREST: u64 = 50_000_000;
@@ -60,7 +62,37 @@ impl Mark {
 struct Group {
     /// The time that it has used, in nanoseconds; what it missed while it was idle is added.
     used: u64,
-    queue: VecDeque<Key>,
+    /// Those with news come before those that had a turn and want more, which cost more.
+    news: VecDeque<Key>,
+    more: VecDeque<Key>,
+    /// How many came before the first of the others.
+    before: usize,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.news.is_empty() && self.more.is_empty()
+    }
+
+    /// The queue whose first is next.
+    fn queue(&mut self) -> &mut VecDeque<Key> {
+        if self.news.is_empty() || self.before >= BEFORE && !self.more.is_empty() {
+            &mut self.more
+        } else {
+            &mut self.news
+        }
+    }
+
+    fn first(&mut self) -> Option<Key> {
+        self.queue().front().copied()
+    }
+
+    fn pop(&mut self) {
+        let more = self.more.len();
+        self.queue().pop_front();
+        // Where there are no others none waits.
+        self.before = if self.more.len() < more || more == 0 { 0 } else { self.before + 1 };
+    }
 }
 
 /// What waits for its turn.
@@ -95,14 +127,14 @@ impl Turns {
         let Some(mark) = mark(&mut self.marks, key) else { return };
         let place = if lane == Lane::Front { &mut mark.front } else { &mut mark.back };
         *place = Some(place.unwrap_or_default().or(readiness));
-        self.enqueue(key);
+        self.enqueue(key, false);
     }
 
     /// A timer of the key's has run out; false if the key's place is another's by now.
     pub(super) fn expired(&mut self, key: Key) -> bool {
         let Some(mark) = mark(&mut self.marks, key) else { return false };
         mark.timer = true;
-        self.enqueue(key);
+        self.enqueue(key, false);
         true
     }
 
@@ -145,14 +177,14 @@ impl Turns {
             let Some(mark) = mark(&mut self.marks, key) else { continue };
             mark.later = false;
             mark.again = true;
-            self.enqueue(key);
+            self.enqueue(key, true);
         }
         self.later = later;
     }
 
     /// Whether nothing waits, neither for this turn nor for the next.
     pub(super) fn is_idle(&self) -> bool {
-        let current = self.current.as_ref().is_none_or(|(group, ..)| group.queue.is_empty());
+        let current = self.current.as_ref().is_none_or(|(group, ..)| group.is_empty());
         current && self.order.is_empty() && self.later.is_empty()
     }
 
@@ -162,7 +194,7 @@ impl Turns {
             if let Some((group, served, ..)) = &mut self.current
                 && *served < QUANTUM
             {
-                while let Some(key) = group.queue.front().copied() {
+                while let Some(key) = group.first() {
                     // One whose place was taken by another is nobody's any more.
                     let found = mark(&mut self.marks, key);
                     let wake = found.and_then(|mark| {
@@ -173,10 +205,10 @@ impl Turns {
                     match wake {
                         Some((wake, true)) => return Some(wake),
                         Some((wake, false)) => {
-                            group.queue.pop_front();
+                            group.pop();
                             return Some(wake);
                         }
-                        None => drop(group.queue.pop_front()),
+                        None => group.pop(),
                     }
                 }
             }
@@ -201,23 +233,24 @@ impl Turns {
         }
     }
 
-    fn enqueue(&mut self, key: Key) {
+    fn enqueue(&mut self, key: Key, more: bool) {
         let Some(mark) = mark(&mut self.marks, key) else { return };
         if std::mem::replace(&mut mark.queued, true) {
             return;
         }
         let number = mark.group;
-        if let Some((group, _, current, _)) = &mut self.current
-            && *current == number
-        {
-            return group.queue.push_back(key);
-        }
-        let group = self.groups.entry(number).or_default();
-        if group.queue.is_empty() {
-            group.used = group.used.max(self.floor);
-            self.order.insert((group.used, number));
-        }
-        group.queue.push_back(key);
+        let group = match &mut self.current {
+            Some((group, _, current, _)) if *current == number => group,
+            _ => {
+                let group = self.groups.entry(number).or_default();
+                if group.is_empty() {
+                    group.used = group.used.max(self.floor);
+                    self.order.insert((group.used, number));
+                }
+                group
+            }
+        };
+        if more { &mut group.more } else { &mut group.news }.push_back(key);
     }
 
     /// The current group waits behind the others again.
@@ -226,13 +259,13 @@ impl Turns {
         if returns {
             self.returning = Some(self.returning.map_or(group.used, |least| least.min(group.used)));
         }
-        if !group.queue.is_empty() {
+        if !group.is_empty() {
             self.order.insert((group.used, number));
         }
         self.groups.insert(number, group);
         if self.groups.len() > self.prune {
             let floor = self.floor;
-            self.groups.retain(|_, group| !group.queue.is_empty() || group.used > floor);
+            self.groups.retain(|_, group| !group.is_empty() || group.used > floor);
             self.prune = 64.max(2 * self.groups.len());
         }
     }
@@ -318,6 +351,19 @@ mod tests {
         assert!(!turns.is_idle());
         assert_eq!(rest(&mut turns).into_iter().map(key).collect::<Vec<_>>(), [other, one]);
         assert!(turns.next().is_none() && turns.is_idle());
+    }
+
+    #[test]
+    fn news_come_before_those_that_want_more_which_get_their_part() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let many = keys(&mut slab, &mut turns, 7, 100);
+        let [greedy] = keys(&mut slab, &mut turns, 7, 1)[..] else { panic!() };
+        turns.again(greedy);
+        begin(&mut turns);
+        many.iter().for_each(|key| turns.ready(*key, Lane::Front, READABLE));
+        let order: Vec<Key> = rest(&mut turns).into_iter().map(key).collect();
+        assert_eq!(order.len(), 101);
+        assert_eq!(order.iter().position(|key| *key == greedy), Some(BEFORE));
     }
 
     #[test]

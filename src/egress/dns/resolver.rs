@@ -30,10 +30,10 @@ impl Resolver {
         Self { servers, datagrams: None, listener: None }
     }
 
-    /// Over a listener and without a UDP socket.
+    /// Over sockets that are bound already.
     #[cfg(test)]
-    pub(crate) fn over(listener: TcpListener, servers: Vec<SocketAddr>) -> Self {
-        Self { servers, datagrams: None, listener: Some(listener) }
+    pub(crate) fn over(listener: TcpListener, datagrams: OwnedFd, servers: Vec<SocketAddr>) -> Self {
+        Self { servers, datagrams: Some(datagrams), listener: Some(listener) }
     }
 
     /// A UDP socket hears questions from now on. Needs the links to be laid.
