@@ -141,7 +141,7 @@
 // It needed more memory than it was given; `code` is 137.
 #define SBX_EXIT_OUT_OF_MEMORY 6
 
-// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has read nothing
+// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
 // for half a minute; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 
@@ -383,6 +383,10 @@
 // Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or a policy
 // that was changed at that very moment.
 #define SBX_REASON_GATEWAY -16
+
+// Denied: a neighbour on a link of the host's own, at a public address, and no entry is for such:
+// sbx_policy_allow_local_cidr in an open policy, a range inside the link's in an allowlist.
+#define SBX_REASON_ON_LINK -17
 
 // An open policy answers every name; an allowlist the names of its domains and no other. The default.
 #define SBX_DNS_AUTO 0
@@ -843,17 +847,21 @@ void sbx_queue_free(struct sbx_queue *queue);
 // one of these.
 //
 // Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-// services, and the host's own addresses as its routing knows them at that moment. A cloud's public address of
-// the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it with
-// sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
+// services, the host's own addresses, and its neighbours on its own links, also at public addresses
+// (sbx_policy_allow_local_cidr opens those): as its routing has them at that moment. A neighbour is what the most
+// specific route reaches without a gateway, unless that is a default route (0/0, or the halves 0/1 and 128/1) or
+// leads over a point-to-point link. A cloud's public address of the host that isn't configured on it can't be
+// known: deny it with sbx_policy_deny_cidr. Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when
+// no handle is left or in a forked child.
 struct sbx_policy *sbx_policy_new_open(void);
 
 // A policy by which only what is allowed may be reached; without entries, nothing.
 //
 // An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-// 0.0.0.0/0 does not), and a metadata service or an address of the host only when it is for that very address
-// (/32, /128). Free it with sbx_policy_free. Any thread, never blocks.
-// Returns NULL when no handle is left or in a forked child.
+// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
+// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
+// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
+// child.
 struct sbx_policy *sbx_policy_new_allowlist(void);
 
 // A policy of no network at all: nothing leaves, and there are no tunnels.
@@ -873,6 +881,20 @@ struct sbx_policy *sbx_policy_new_blocked(void);
 // Requires:
 // `cidr` must be a terminated text or NULL.
 int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
+
+// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
+// Only an open policy takes it: it denies them otherwise (SBX_REASON_ON_LINK). Private and special ranges, metadata
+// services and the host's own addresses stay closed. In an allowlist, sbx_policy_allow_cidr with a range inside the
+// link's does that.
+//
+// Forms, ownership and threads as for sbx_policy_allow_cidr.
+//
+// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+//
+// Requires:
+// `cidr` must be a terminated text or NULL.
+int sbx_policy_allow_local_cidr(struct sbx_policy *policy,
+                                const char *cidr);
 
 // Denies a range. It wins over everything that allows. Open policies and allowlists take it.
 //
@@ -928,7 +950,7 @@ int sbx_policy_set_dns(struct sbx_policy *policy,
 //
 // `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
 // checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
-// addresses are known by a look-up in its routing at this moment. Any thread, never blocks.
+// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
 //
 // Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
 // SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
@@ -959,7 +981,8 @@ int sbx_policy_mode(const struct sbx_policy *policy);
 // Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_entry_count(const struct sbx_policy *policy);
 
-// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com".
+// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
+// "local 192.0.2.0/24".
 //
 // `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
 // sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
@@ -1024,7 +1047,8 @@ int sbx_config_set_secret(struct sbx_config *config,
                           const char *name,
                           const char *value);
 
-// The directory inside that the program starts in, an absolute path (default "/").
+// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
+// there, as those above it, owned by the sandbox's root with mode 0755.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1066,8 +1090,9 @@ int sbx_config_set_name(struct sbx_config *config, const char *name);
 // `name` and `value` must be terminated texts or NULL.
 int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
 
-// A directory of the host that is the root file system. Without it a curated view of the host's /usr, /bin, /lib and
-// a made-up /etc is used. Either is under a memory overlay: all of it can be written inside, and nothing on the host
+// A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
+// /usr, /bin, /lib that everybody on the host may read, and
+// a made-up /etc. Either is under a memory overlay: all of it can be written inside, and nothing on the host
 // is changed by that.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1243,7 +1268,7 @@ int sbx_config_set_tls_certificate(struct sbx_config *config,
 int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
 
 // What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
-// a policy it is open: every public address, and nothing of the host or its networks.
+// a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_policy(struct sbx_config *config,
@@ -1257,7 +1282,7 @@ int sbx_config_set_policy(struct sbx_config *config,
 // flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
 //
 // Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
-// (net.ipv4.ip_local_port_range), and one sandbox half of what the others leave. Without room, flows that have been
+// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
 // silent for a second give way.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1523,9 +1548,10 @@ int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *err
 
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 //
-// Once each. Standard input is an AF_UNIX stream, the outputs are pipes. The descriptor is non-blocking and
-// close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2), clear O_NONBLOCK with
-// fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
+// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case. Write
+// with send and MSG_NOSIGNAL, since a program that reads no more would be a SIGPIPE for this process. The
+// descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2),
+// clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 //
 // Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
 // starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1665,7 +1691,8 @@ int sbx_exec_config_set_env(struct sbx_exec_config *config, const char *name, co
 // `name` and `value` must be terminated texts or NULL.
 int sbx_exec_config_set_secret(struct sbx_exec_config *config, const char *name, const char *value);
 
-// The directory inside that the program starts in, an absolute path.
+// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
+// sandbox's own program.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1700,7 +1727,9 @@ int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
                                    size_t tail);
 
 // How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
-// with its process group: code 124 and SBX_EXIT_TIMED_OUT.
+// with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
+// own and whose parents have ended lives on. Told is the end when the program runs no more: if the sandbox's init
+// doesn't tell of it within ten seconds, the sandbox ends too, as SBX_EXIT_ENGINE_LOST.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,
@@ -1808,10 +1837,12 @@ int sbx_process_resize(struct sbx_process *process, uint32_t rows, uint32_t colu
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR, or of
 // SBX_TERMINAL.
 //
-// Once each, also before the program was started. Standard input is an AF_UNIX stream, the outputs are pipes. The
-// terminal is an AF_UNIX stream: what is written is typed, what is read is shown, and closing it hangs up, which the
-// program is told by SIGHUP. The terminal ends when its program has; an output when no process inside holds it any
-// more. Descriptors are non-blocking and close-on-exec; the caller owns and closes them. Any thread, never blocks.
+// Once each, also before the program was started. Standard input is an AF_UNIX stream, the outputs are pipes; the
+// program has a pipe in each case. Write with send and MSG_NOSIGNAL, since a program that reads no more would be a
+// SIGPIPE for this process. The terminal is an AF_UNIX stream: what is written is typed, what is read is shown, and
+// closing it hangs up, which the program is told by SIGHUP. The terminal ends when its program has; an output when no
+// process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes them.
+// Any thread, never blocks.
 //
 // Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.

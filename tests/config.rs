@@ -34,6 +34,38 @@ fn environment_directory_and_host_name() {
 }
 
 #[test]
+fn a_working_directory_that_is_not_there_is_made() {
+    let Some(runtime) = runtime() else { return };
+    let scratch = Scratch::new("workdir");
+    fs::create_dir(scratch.path("mounted")).unwrap();
+    let mounted = scratch.path("mounted");
+    let mut own = script("pwd; stat -c '%u:%g %a' .");
+    own.set_workdir("/work/space").unwrap();
+    assert_eq!(run(&runtime, &own), "/work/space\n0:0 755\n");
+    // In a mount that can be written to, it is the host's user's.
+    let mut writable = script("pwd");
+    writable.mount_writable(&mounted, "/mounted").unwrap().set_workdir("/mounted/a/b").unwrap();
+    assert_eq!(run(&runtime, &writable), "/mounted/a/b\n");
+    assert!(fs::metadata(scratch.path("mounted/a/b")).unwrap().is_dir());
+    // In one that can't, it is there or it is an error.
+    let mut read_only = script("pwd");
+    read_only.mount_read_only(&mounted, "/mounted").unwrap().set_workdir("/mounted/a/b").unwrap();
+    assert_eq!(run(&runtime, &read_only), "/mounted/a/b\n");
+    for command in [&["true"][..], &[]] {
+        let mut absent = Config::new();
+        if !command.is_empty() {
+            absent.set_command(command).unwrap();
+        }
+        absent.mount_read_only(&mounted, "/mounted").unwrap().set_workdir("/mounted/a/c").unwrap();
+        let error = runtime.create(&absent).unwrap_err();
+        assert_eq!(error.code(), Code::Exec, "{error}");
+        for part in ["\"/mounted/a/c\"", "can't be made", "Read-only file system"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
 fn users_by_name_and_by_number() {
     let Some(runtime) = runtime() else { return };
     let ids = |user: Option<&str>| {
@@ -92,7 +124,7 @@ fn a_mount_among_the_hosts_programs() {
     nested.mount_read_only(&scratch.path("tools"), "/usr/share/in").unwrap();
     assert_eq!(run(&runtime, &nested), "hi\nhello\nin\n");
     // Nothing new can be made in what is the host's and read-only.
-    for place in ["/usr/local/sbx-test", "/bin/sbx-test/deeper", "/usr/bin/env"] {
+    for place in ["/usr/share/sbx-test", "/bin/sbx-test/deeper", "/usr/bin/env"] {
         let mut config = config(&["true"]);
         config.mount_read_only(&scratch.path("tools"), place).unwrap();
         let error = runtime.create(&config).unwrap_err();

@@ -100,14 +100,41 @@ fn what_cannot_start_says_why() {
     assert!(missing.contains(sandbox.id()), "{missing}");
     assert!(refused(&exec(&["/etc/passwd"])).contains("Permission denied"));
     let mut nowhere = exec(&["true"]);
-    nowhere.set_workdir("/no/where").unwrap();
-    assert!(refused(&nowhere).contains("working directory"));
+    nowhere.set_workdir("/etc/passwd").unwrap();
+    let text = refused(&nowhere);
+    assert!(text.contains("working directory \"/etc/passwd\"") && text.contains("Not a directory"), "{text}");
+    nowhere.set_workdir("/etc/passwd/below").unwrap();
+    let text = refused(&nowhere);
+    assert!(text.contains("\"/etc/passwd/below\" isn't there and can't be made"), "{text}");
     let mut nobody = exec(&["true"]);
     nobody.set_user("mallory").unwrap();
     assert!(refused(&nobody).contains("user or group"));
     let begun = sandbox.exec_begin(&exec(&["no-such-program"])).unwrap();
     assert_eq!(begun.wait(PATIENCE).unwrap_err().code(), Code::Exec);
     assert_eq!(begun.failure().unwrap().code(), Code::Exec);
+}
+
+#[test]
+fn a_working_directory_that_is_not_there_is_made() {
+    let Some(runtime) = runtime() else { return };
+    let mut config = Config::new();
+    config.set_workdir("/workspace/of/mine").unwrap().set_user("nobody").unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    // It is there before anything is executed: for files, for one.
+    let there = sandbox.stat_file("/workspace/of/mine", &sbx::FileOptions::default()).unwrap();
+    assert_eq!(there.kind, sbx::FileKind::Directory);
+    let show = "pwd; stat -c '%u:%g %a %n' /workspace /workspace/of/mine";
+    let made = "/workspace/of/mine\n0:0 755 /workspace\n0:0 755 /workspace/of/mine\n";
+    assert_eq!(run(&sandbox, &sh(show)).1, made);
+    for place in ["/opt/new/deeper", "/usr/share/sbx-new", "/tmp/new"] {
+        let mut other = sh(&format!("pwd; id -u; stat -c '%u %a' {place}"));
+        other.set_workdir(place).unwrap();
+        assert_eq!(run(&sandbox, &other).1, format!("{place}\n65534\n0 755\n"));
+    }
+    let mut terminal = Exec::new();
+    terminal.set_command(["test", "-d", "/run/made"]).unwrap();
+    terminal.set_pty(24, 80).unwrap().set_workdir("/run/made").unwrap();
+    assert_eq!(sandbox.exec(&terminal).unwrap().wait(PATIENCE).unwrap().code, 0);
 }
 
 #[test]

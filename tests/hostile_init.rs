@@ -51,6 +51,7 @@ int main(int argc, char **argv) {
         if (length < 6) { usleep(1000); continue; }
         memcpy(&id, message + 2, 4);
         if (message[1] == 0) { ACT; }
+        if (message[1] == 6) say(7, id, 0, 6);
         if (message[1] == 5) { counted(id + 1, 5); counted(id, 65537); counted(id, 5); }
     }
 }
@@ -86,6 +87,8 @@ fn one_that_says_nothing_keeps_no_time_out() {
     short.set_timeout(Duration::from_millis(20)).unwrap();
     let exit = sandbox.exec(&short).unwrap().wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+    // It may go on inside: so the sandbox doesn't.
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::EngineLost);
 }
 
 #[test]
@@ -102,6 +105,22 @@ fn one_that_does_not_answer_holds_nobody_beyond_the_sandbox() {
         assert_eq!(process.wait(PATIENCE).unwrap_err().code(), Code::State);
     }
     assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+}
+
+#[test]
+fn one_that_says_that_it_is_there_and_answers_nothing_else_is_lost() {
+    let scratch = Scratch::new("only-there");
+    let Some((_runtime, sandbox)) = sandbox(&scratch, "id = 0") else { return };
+    let begun = sandbox.exec_begin(&exec()).unwrap();
+    // Nor does one live that was asked to kill a program, and says nothing of its end.
+    let Some((_second, other)) = self::sandbox(&scratch, "STARTED(id)") else { return };
+    let killed = other.exec(&exec()).unwrap();
+    killed.signal(9).unwrap();
+    assert_eq!(killed.wait(PATIENCE.map(|patience| patience * 5)).unwrap().reason, ExitReason::EngineLost);
+    // Half a minute, and what a busy machine adds.
+    let exit = sandbox.wait(PATIENCE.map(|patience| patience * 5)).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137));
+    assert!(begun.wait(PATIENCE).is_err());
 }
 
 #[test]

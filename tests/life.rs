@@ -54,8 +54,11 @@ fn what_cannot_start_says_why() {
         "{error}"
     );
     let mut nowhere = config(&["true"]);
-    nowhere.set_workdir("/no/where").unwrap();
+    nowhere.set_workdir("/etc/passwd").unwrap();
     let error = runtime.create(&nowhere).unwrap_err();
     assert_eq!(error.code(), Code::Exec);
-    assert!(error.message().contains("/no/where"), "{error}");
+    assert!(
+        error.message().contains("\"/etc/passwd\"") && error.message().contains("Not a directory"),
+        "{error}"
+    );
 }

@@ -56,6 +56,16 @@ fn made(name: &str) -> Option<(Scratch, String)> {
 }
 
 #[test]
+fn a_working_directory_that_is_not_in_it_is_made_above_it() {
+    let Some(runtime) = runtime() else { return };
+    let Some((_scratch, root)) = made("workdir") else { return };
+    let mut config = config(&["/bin/show", "+here", "/data/new/here"]);
+    config.set_rootfs(&root).unwrap().set_workdir("/data/new").unwrap();
+    assert_eq!(run(&runtime, &config), "+here\nwritten inside\n");
+    assert_eq!(fs::read_dir(format!("{root}/data")).unwrap().count(), 1, "the directory is as it was");
+}
+
+#[test]
 fn a_directory_is_the_root_and_nothing_written_reaches_it() {
     let Some(runtime) = runtime() else { return };
     let Some((_scratch, root)) = made("plain") else { return };
@@ -158,6 +168,87 @@ fn the_default_view_hides_what_is_the_hosts_own() {
                   [ -e $f ] && echo $f; done; cat /etc/hostname; grep -c . /etc/passwd >/dev/null && echo passwd";
     let said = run(&runtime, &script(look));
     assert_eq!(said, "sandbox\npasswd\n");
+}
+
+#[test]
+fn the_default_view_has_the_directories_of_programs_and_no_others() {
+    let Some(runtime) = runtime() else { return };
+    let known =
+        ["bin", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "local", "sbin", "share"];
+    let said = run(&runtime, &script("ls /usr; echo; ls /usr/local"));
+    let (usr, local) = said.split_once("\n\n").unwrap();
+    for name in usr.lines() {
+        assert!(known.contains(&name), "/usr/{name}");
+    }
+    for name in local.lines() {
+        assert!(known.contains(&name) || name == "go", "/usr/local/{name}");
+    }
+    assert!(usr.contains("bin\n") && usr.contains("share"), "{said}");
+}
+
+/// Runs another test of this program in a mount namespace of its own, where that may lay files below /usr.
+fn elsewhere(test: &str) {
+    let is_root = std::env::var("SBX_TEST_RUN").as_deref() == Ok("root");
+    let output = Command::new("unshare")
+        .args([if is_root { "-m" } else { "-rm" }, "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("SBX_TEST_ELSEWHERE", "1")
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+}
+
+fn is_elsewhere() -> bool {
+    std::env::var_os("SBX_TEST_ELSEWHERE").is_some()
+}
+
+#[test]
+fn what_not_everybody_may_read_is_not_shown_whoever_runs_the_library() {
+    if !is_elsewhere() {
+        return elsewhere("what_not_everybody_may_read_is_not_shown_whoever_runs_the_library");
+    }
+    let Some(runtime) = runtime() else { return };
+    for directory in ["/usr/local/share", "/usr/src", "/usr/local/etc"] {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "sbx", directory]).status();
+        assert!(mounted.unwrap().success(), "{directory}");
+    }
+    let file = |path: &str, mode: u32| {
+        fs::write(path, "SECRET\n").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("/usr/local/share/public", 0o644);
+    file("/usr/local/share/private", 0o600);
+    file("/usr/local/share/group", 0o640);
+    fs::create_dir_all("/usr/local/share/deep/closed").unwrap();
+    file("/usr/local/share/deep/closed/public", 0o644);
+    fs::set_permissions("/usr/local/share/deep/closed", fs::Permissions::from_mode(0o700)).unwrap();
+    file("/usr/src/.env", 0o644);
+    file("/usr/local/etc/settings", 0o644);
+    // By root inside, and by what root inside can do about it: in memory, and to nothing of the host's.
+    let look = "cat /usr/local/share/public; cd /usr/local/share; chmod 644 private group; chmod 755 deep/closed; \
+                cat private group deep/closed/public /usr/src/.env /usr/local/etc/settings; \
+                cp private /tmp/copy && cat /tmp/copy; mv deep/closed /tmp/moved; cat /tmp/moved/public; \
+                umount private deep/closed; rm -f private; cat private; ls deep/closed; true";
+    assert_eq!(run(&runtime, &script(look)), "SECRET\n");
+    // What is laid there later, in a listed directory.
+    file("/usr/local/share/later", 0o600);
+    let look = "cat /usr/local/share/public /usr/local/share/later /usr/local/share/private; true";
+    assert_eq!(run(&runtime, &script(look)), "SECRET\n");
+    // As many as there are mounts for, and more: their directories are covered whole.
+    fs::create_dir("/usr/local/share/crowd").unwrap();
+    for number in 0..1000 {
+        file(&format!("/usr/local/share/crowd/{number}"), 0o600);
+    }
+    file("/usr/local/share/crowd/public", 0o644);
+    let look = "cat /usr/local/share/public /usr/local/share/crowd/* /usr/local/share/private; true";
+    assert_eq!(run(&runtime, &script(look)), "SECRET\n");
+    for (path, mode) in [("private", 0o600), ("deep/closed", 0o700)] {
+        let there = fs::metadata(format!("/usr/local/share/{path}")).unwrap();
+        assert_eq!(there.permissions().mode() & 0o777, mode);
+    }
 }
 
 #[test]

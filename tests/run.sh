@@ -165,6 +165,7 @@ if wanted "internet/quic"; then
 fi
 if [ "$contained" = true ] && wanted "internet/docker"; then
     need_docker
+    place_docker "$work/docker-bin"
     printf '%s\n' "$docker_programs" >"$work/docker-programs"
     check "internet/docker builds" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -static \
         tests/harness/internet/container.c -o "$work/container"

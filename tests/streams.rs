@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, config, eventually, output, runtime, script, text};
-use sbx::{Code, Config, Sandbox, Stdio, Stream};
+use sbx::{Code, Config, Exec, Process, Sandbox, State, Stdio, Stream};
 
 fn with(mut config: Config, streams: &[(Stream, Stdio)]) -> Config {
     for (stream, stdio) in streams {
@@ -115,4 +115,148 @@ fn odd_bytes_come_as_they_are() {
     sandbox.wait(PATIENCE).unwrap();
     eventually("the capture is complete", || sandbox.captured(Stream::Stdout).unwrap().complete);
     assert_eq!(sandbox.captured(Stream::Stdout).unwrap().head, b"\0\xff\n\r\x1b[2J\xc3\x28");
+}
+
+/// Starts a program of which the host has standard input and output.
+fn exec_with_input(sandbox: &Sandbox, command: &[&str]) -> (Process, UnixStream) {
+    let mut exec = Exec::new();
+    exec.set_command(command).unwrap();
+    exec.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
+    exec.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
+    exec.set_stdio(Stream::Stderr, Stdio::Merged).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    let stdin = UnixStream::from(process.open_stream(Stream::Stdin).unwrap());
+    stdin.set_nonblocking(false).unwrap();
+    (process, stdin)
+}
+
+fn said(process: &Process) -> String {
+    let captured = process.captured(Stream::Stdout).unwrap();
+    String::from_utf8([captured.head, captured.tail].concat()).unwrap()
+}
+
+#[test]
+fn standard_input_can_be_opened_by_name() {
+    let Some(runtime) = runtime() else { return };
+    let node = "command -v node >/dev/null || exec cat; \
+                exec node -e 'process.stdout.write(require(\"fs\").readFileSync(\"/dev/stdin\"))'";
+    for user in ["0", "1000"] {
+        let mut config = Config::new();
+        config.set_user(user).unwrap();
+        let sandbox = runtime.create(&config).unwrap();
+        for (command, wanted) in [
+            (&["cat", "/dev/stdin"][..], "a line\nand more\n"),
+            (&["head", "-c", "3", "/dev/stdin"], "a l"),
+            (&["sh", "-c", "read -r line < /dev/stdin; echo $line"], "a line\n"),
+            (&["python3", "-c", "print(open('/dev/stdin').read(), end='')"], "a line\nand more\n"),
+            (&["sh", "-c", node], "a line\nand more\n"),
+            (&["cat", "/proc/self/fd/0"], "a line\nand more\n"),
+        ] {
+            let (process, mut stdin) = exec_with_input(&sandbox, command);
+            stdin.write_all(b"a line\nand more\n").unwrap();
+            drop(stdin);
+            let code = process.wait(PATIENCE).unwrap().code;
+            assert_eq!((said(&process).as_str(), code), (wanted, 0), "{command:?} as {user}");
+        }
+    }
+}
+
+#[test]
+fn a_hundred_megabytes_come_through_unchanged() {
+    let Some(runtime) = runtime() else { return };
+    let both = [Stream::Stdin, Stream::Stdout].map(|stream| (stream, Stdio::Descriptor));
+    let sandbox = runtime.create(&with(config(&["cat"]), &both)).unwrap();
+    let mut stdin = UnixStream::from(sandbox.open_stream(Stream::Stdin).unwrap());
+    let mut stdout = std::fs::File::from(sandbox.open_stream(Stream::Stdout).unwrap());
+    stdin.set_nonblocking(false).unwrap();
+    let block: Vec<u8> = (0..1_000_003_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let (sent, count) = (block.clone(), 105);
+    let writer = std::thread::spawn(move || (0..count).for_each(|_| stdin.write_all(&sent).unwrap()));
+    let (mut got, mut buffer, begin) = (0_usize, vec![0; 1 << 16], Instant::now());
+    loop {
+        match stdout.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                let wanted = block.iter().cycle().skip(got % block.len()).take(read);
+                assert!(buffer[..read].iter().eq(wanted), "after {got} bytes");
+                got += read;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                assert!(begin.elapsed() < 4 * PATIENCE.unwrap(), "the stream never ended");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    writer.join().unwrap();
+    assert_eq!(got, block.len() * count);
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().code, 0);
+}
+
+#[test]
+fn an_input_that_is_closed_inside_is_broken_outside() {
+    let Some(runtime) = runtime() else { return };
+    // With a time to be idle the library has the stream open too.
+    for idle in [None, Some(Duration::from_secs(1000))] {
+        let mut config =
+            with(script("exec 0<&-; echo closed; sleep 1000"), &[(Stream::Stdin, Stdio::Descriptor)]);
+        if let Some(idle) = idle {
+            config.set_idle_timeout(idle).unwrap();
+        }
+        let sandbox = runtime.create(&config).unwrap();
+        let mut stdin = UnixStream::from(sandbox.open_stream(Stream::Stdin).unwrap());
+        eventually("the writer is told", || {
+            stdin.write(b"x").is_err_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        });
+        assert_eq!(sandbox.state(), State::Running);
+    }
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    let (process, mut stdin) = exec_with_input(&sandbox, &["true"]);
+    process.wait(PATIENCE).unwrap();
+    assert_eq!(stdin.write(b"late").unwrap_err().kind(), ErrorKind::BrokenPipe, "at once");
+}
+
+#[test]
+fn an_input_outlives_its_program_with_who_still_reads_it() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    let behind = "exec 3<&0; { cat; echo end; } <&3 >/tmp/got &";
+    let (process, mut stdin) = exec_with_input(&sandbox, &["sh", "-c", behind]);
+    assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+    stdin.write_all(b"to what is left ").unwrap();
+    drop((stdin, process));
+    let wait = "until grep -q end /tmp/got; do sleep 0.05; done; cat /tmp/got";
+    let (process, _stdin) = exec_with_input(&sandbox, &["sh", "-c", wait]);
+    process.wait(PATIENCE).unwrap();
+    assert_eq!(said(&process), "to what is left end\n");
+}
+
+#[test]
+fn fifty_inputs_at_once_are_kept_apart_and_leave_nothing() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    let count = |sandbox: &Sandbox| {
+        let (process, _stdin) = exec_with_input(sandbox, &["sh", "-c", "ls /proc/1/fd | wc -l"]);
+        process.wait(PATIENCE).unwrap();
+        said(&process).trim().parse::<usize>().unwrap()
+    };
+    let before = count(&sandbox);
+    for round in 0..2 {
+        let all: Vec<_> = (0..50)
+            .map(|number| {
+                let (process, mut stdin) =
+                    exec_with_input(&sandbox, &["sh", "-c", "read -r line; echo $line"]);
+                stdin.write_all(format!("number {number}").as_bytes()).unwrap();
+                (number, process, stdin)
+            })
+            .collect();
+        for (number, process, mut stdin) in all {
+            stdin.write_all(b"\n").unwrap();
+            // Once the host ends it, once the program.
+            let _kept = (round == 0).then_some(stdin);
+            assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+            assert_eq!(said(&process), format!("number {number}\n"));
+        }
+        eventually("init has no descriptor more than before", || count(&sandbox) == before);
+    }
 }

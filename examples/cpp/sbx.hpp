@@ -82,8 +82,10 @@ namespace detail {
 
 [[noreturn]] inline void fail(int number, const sbx_error &error) {
     const auto what = static_cast<code>(number);
-    const std::string text =
-        error.code == number ? std::string(error.message) : "libsbx: error " + std::to_string(number);
+    std::string text = error.code == number ? std::string(error.message) : "libsbx: error " + std::to_string(number);
+    if (what == code::host && text.find("the limits of memory and processor") != std::string::npos)
+        text += ". Or call limit_mode(SBX_LIMITS_WATCHDOG), and not cpu(): memory is watched then, and a sandbox with "
+                "more is ended";
     switch (what) {
     case code::invalid: throw invalid(what, error.os_error, text);
     case code::timed_out: throw timed_out(what, error.os_error, text);
@@ -316,6 +318,8 @@ public:
     static policy blocked() { return policy(sbx_policy_new_blocked()); }
 
     policy &allow_cidr(const std::string &cidr) { return set(sbx_policy_allow_cidr(get(), cidr.c_str())); }
+    // Neighbours on the host's own links at public addresses, which an open policy denies otherwise.
+    policy &allow_local_cidr(const std::string &cidr) { return set(sbx_policy_allow_local_cidr(get(), cidr.c_str())); }
     policy &deny_cidr(const std::string &cidr) { return set(sbx_policy_deny_cidr(get(), cidr.c_str())); }
     policy &allow_domain(const std::string &name) { return set(sbx_policy_allow_domain(get(), name.c_str())); }
     policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_tls_port(get(), port)); }

@@ -4,8 +4,8 @@ package sbx
 import "C"
 
 import (
-	"cmp"
 	"io"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -95,6 +95,22 @@ func (s *setting) ports(all []uint16, set func(C.uint32_t) C.int) {
 	}
 }
 
+// span sets a time; 0 is the default.
+func (s *setting) span(name string, d time.Duration, set func(ms C.int64_t) C.int) {
+	if d < 0 && s.bad == nil {
+		s.bad = failed("config", ErrInvalid, "%s: %v is negative; 0 is the default", name, d)
+	}
+	s.when(d > 0, func() C.int { return set(milliseconds(d)) })
+}
+
+// count sets a number; 0 is the default.
+func (s *setting) count(name string, n int, set func(C.uint32_t) C.int) {
+	if (n < 0 || n > math.MaxUint32) && s.bad == nil {
+		s.bad = failed("config", ErrInvalid, "%s: %d is out of range; 0 is the default", name, n)
+	}
+	s.when(n > 0, func() C.int { return set(C.uint32_t(n)) })
+}
+
 func (s *setting) when(asked bool, set func() C.int) {
 	if asked {
 		s.set(set())
@@ -133,13 +149,16 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 		s.when(mount.Writable, func() C.int { return C.sbx_config_mount_writable(b, source, target) })
 		s.when(!mount.Writable, func() C.int { return C.sbx_config_mount_read_only(b, source, target) })
 	}
-	s.when(c.Timeout != 0, func() C.int { return C.sbx_config_set_timeout_ms(b, milliseconds(c.Timeout)) })
-	s.when(c.IdleTimeout != 0, func() C.int { return C.sbx_config_set_idle_timeout_ms(b, milliseconds(c.IdleTimeout)) })
+	s.span("Timeout", c.Timeout, func(ms C.int64_t) C.int { return C.sbx_config_set_timeout_ms(b, ms) })
+	s.span("IdleTimeout", c.IdleTimeout, func(ms C.int64_t) C.int { return C.sbx_config_set_idle_timeout_ms(b, ms) })
 
 	s.when(c.Memory != 0, func() C.int { return C.sbx_config_set_memory(b, C.uint64_t(c.Memory)) })
-	s.when(c.CPUs != 0, func() C.int { return C.sbx_config_set_cpu(b, C.uint32_t(max(0, c.CPUs*1000))) })
-	s.when(c.MaxProcesses != 0, func() C.int { return C.sbx_config_set_max_processes(b, C.uint32_t(c.MaxProcesses)) })
-	s.when(c.MaxOpenFiles != 0, func() C.int { return C.sbx_config_set_max_open_files(b, C.uint32_t(c.MaxOpenFiles)) })
+	if !(c.CPUs >= 0 && c.CPUs < 1<<20) && s.bad == nil {
+		s.bad = failed("config", ErrInvalid, "CPUs: %v is out of range; 0 is the default", c.CPUs)
+	}
+	s.when(c.CPUs > 0, func() C.int { return C.sbx_config_set_cpu(b, C.uint32_t(min(c.CPUs, 1<<20)*1000)) })
+	s.count("MaxProcesses", c.MaxProcesses, func(n C.uint32_t) C.int { return C.sbx_config_set_max_processes(b, n) })
+	s.count("MaxOpenFiles", c.MaxOpenFiles, func(n C.uint32_t) C.int { return C.sbx_config_set_max_open_files(b, n) })
 	s.when(c.Disk != 0, func() C.int { return C.sbx_config_set_disk(b, C.uint64_t(c.Disk)) })
 	s.when(c.Watchdog, func() C.int { return C.sbx_config_set_limit_mode(b, C.SBX_LIMITS_WATCHDOG) })
 
@@ -172,7 +191,8 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	}
 
 	streams{c.Stdin, c.Stdout, c.Stderr, c.Pipes}.each(func(stream, mode C.int32_t) { s.set(C.sbx_config_set_stream(b, stream, mode)) })
-	interval := cmp.Or(milliseconds(c.Probe.Interval), 100)
+	interval := C.int64_t(100)
+	s.span("Probe.Interval", c.Probe.Interval, func(ms C.int64_t) C.int { interval = ms; return 0 })
 	s.when(c.Probe.Command != nil, func() C.int {
 		return C.sbx_config_set_exec_probe(b, s.list(c.Probe.Command), C.size_t(len(c.Probe.Command)), interval)
 	})
@@ -203,6 +223,7 @@ type Policy struct {
 	AllowDomains []string       // of an allowlist: "example.com", "*.example.com", by TLS
 	TLSPorts     []uint16       // on which domains are reached, beside 443
 	DenyCIDRs    []netip.Prefix // win over everything that allows
+	LocalCIDRs   []netip.Prefix // of Open: neighbours on the host's own links at public addresses, denied otherwise
 	DNS          DNS
 }
 
@@ -243,6 +264,9 @@ func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 		C.sbx_policy_add_tls_port(policy, C.uint32_t(port))
 	}
 	C.sbx_policy_set_dns(policy, C.int(p.DNS))
+	for _, cidr := range p.LocalCIDRs {
+		C.sbx_policy_allow_local_cidr(policy, texts.text(cidr.String()))
+	}
 	for _, cidr := range p.DenyCIDRs {
 		C.sbx_policy_deny_cidr(policy, texts.text(cidr.String()))
 	}

@@ -22,6 +22,9 @@ type Cmd struct {
 	Stdout, Stderr io.Writer
 	Pipes          Pipe
 	Terminal       *Size // a terminal in the place of all streams: [Streams].Terminal
+	// KillOnDone kills the program and what it has started when the context given to [Sandbox.Exec] is done, as
+	// [os/exec.CommandContext] does. It has ended by SIGKILL then: Code 137, [Signalled].
+	KillOnDone bool
 }
 
 // A Size of a terminal.
@@ -37,8 +40,11 @@ type Process struct {
 }
 
 // Exec runs a program in the sandbox and waits until it was started. A context that ends before kills it;
-// afterwards it has no meaning for it.
+// afterwards it has no meaning for it, unless the command says KillOnDone.
 func (s *Sandbox) Exec(ctx context.Context, cmd *Cmd) (*Process, error) {
+	if cmd == nil {
+		return nil, failed("exec", ErrInvalid, "the command is nil: &sbx.Cmd{Command: ...} says what to run")
+	}
 	var handle *C.sbx_process
 	subject, err := begun(ctx, "program in "+s.ID(), func(it *subject) error {
 		c, err := cmd.build(it.cookie)
@@ -53,7 +59,7 @@ func (s *Sandbox) Exec(ctx context.Context, cmd *Cmd) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{handle: handle, subject: subject, sandbox: s}
+	p := &Process{Streams: noStreams, handle: handle, subject: subject, sandbox: s}
 	p.cleanup = runtime.AddCleanup(p, freed, subject)
 	open := func(stream C.int32_t, e *C.sbx_error) C.int { return C.sbx_process_open_fd(handle, stream, e) }
 	err = streams{cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Pipes}.connect(subject, &p.Streams, open)
@@ -68,7 +74,20 @@ func (s *Sandbox) Exec(ctx context.Context, cmd *Cmd) (*Process, error) {
 		p.Close()
 		return nil, err
 	}
+	if cmd.KillOnDone {
+		subject.killOnDone(ctx, handle)
+	}
 	return p, nil
+}
+
+// killOnDone kills the program when the context is done, until it has ended or was closed. Handles are never used
+// again, and it holds nothing of the caller's.
+func (s *subject) killOnDone(ctx context.Context, handle *C.sbx_process) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.ended.Err() == nil && s.closed.Err() == nil {
+		s.watch = context.AfterFunc(ctx, func() { C.sbx_process_signal(handle, C.int(syscall.SIGKILL), nil) })
+	}
 }
 
 func (c *Cmd) build(cookie uint64) (*C.sbx_exec_config, error) {
@@ -83,7 +102,7 @@ func (c *Cmd) build(cookie uint64) (*C.sbx_exec_config, error) {
 	s.pairs(c.Secrets, func(n, v *C.char) C.int { return C.sbx_exec_config_set_secret(b, n, v) })
 	s.text1(c.Dir, func(v *C.char) C.int { return C.sbx_exec_config_set_workdir(b, v) })
 	s.text1(c.User, func(v *C.char) C.int { return C.sbx_exec_config_set_user(b, v) })
-	s.when(c.Timeout != 0, func() C.int { return C.sbx_exec_config_set_timeout_ms(b, milliseconds(c.Timeout)) })
+	s.span("Timeout", c.Timeout, func(ms C.int64_t) C.int { return C.sbx_exec_config_set_timeout_ms(b, ms) })
 	s.when(c.Terminal != nil, func() C.int {
 		return C.sbx_exec_config_set_pty(b, C.uint32_t(c.Terminal.Rows), C.uint32_t(c.Terminal.Columns))
 	})
@@ -132,11 +151,28 @@ const (
 	PipeStderr
 )
 
-// Streams are those that were asked for as pipes. All are watched by Go's poller.
+// Streams are those that were asked for as pipes. All are watched by Go's poller. Using another is an error.
 type Streams struct {
 	Stdin          io.WriteCloser
 	Stdout, Stderr io.ReadCloser
 	Terminal       io.ReadWriteCloser // of a [Cmd] that has one
+}
+
+// A noStream stands where no stream was asked for.
+type noStream string
+
+func (n noStream) fail() (int, error) {
+	return 0, failed("stream", ErrState, "%s", string(n))
+}
+func (n noStream) Read([]byte) (int, error)  { return n.fail() }
+func (n noStream) Write([]byte) (int, error) { return n.fail() }
+func (n noStream) Close() error              { return nil }
+
+var noStreams = Streams{
+	Stdin:    noStream("standard input isn't a pipe: set Pipes to PipeStdin"),
+	Stdout:   noStream("standard output isn't a pipe: set Pipes to PipeStdout"),
+	Stderr:   noStream("standard error isn't a pipe: set Pipes to PipeStderr"),
+	Terminal: noStream("there is no terminal: set the Cmd's Terminal"),
 }
 
 func (s *Streams) close() {

@@ -26,6 +26,9 @@ type Sandbox struct {
 // sandbox; afterwards it has no meaning for it.
 func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 	var handle *C.sbx_sandbox
+	if config == nil {
+		return nil, failed("config", ErrInvalid, "the config is nil: &sbx.Config{} is an idle sandbox's")
+	}
 	subject, err := begun(ctx, "sandbox", func(s *subject) error {
 		c, err := config.build(s.cookie)
 		defer C.sbx_config_free(c)
@@ -46,7 +49,7 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{handle: handle, subject: subject, dialling: make(chan struct{}, 4), measuring: make(chan struct{}, 4)}
+	s := &Sandbox{Streams: noStreams, handle: handle, subject: subject, dialling: make(chan struct{}, 4), measuring: make(chan struct{}, 4)}
 	s.cleanup = runtime.AddCleanup(s, freed, subject)
 	err = subject.begins(ctx)
 	if err == nil {
@@ -67,6 +70,9 @@ func (s *Sandbox) ID() string { return s.subject.name }
 // port listed.
 func (s *Sandbox) WaitReady(ctx context.Context) error {
 	defer runtime.KeepAlive(s)
+	if err := usable(ctx); err != nil {
+		return err
+	}
 	s.subject.ask(true)
 	if err := s.subject.await(ctx, s.subject.ready, "was not ready"); err != nil {
 		return err
@@ -74,7 +80,7 @@ func (s *Sandbox) WaitReady(ctx context.Context) error {
 	s.subject.mutex.Lock()
 	defer s.subject.mutex.Unlock()
 	if s.subject.failure == nil && !s.subject.answered {
-		return failed("wait ready", ErrState, "sandbox %s has ended", s.ID())
+		return failed("wait ready", ErrState, "sandbox %s has ended: %v", s.ID(), s.subject.exit.Reason)
 	}
 	return s.subject.failure
 }
@@ -93,6 +99,9 @@ func (s *Sandbox) Terminate() error {
 
 // Stop asks for a graceful end: the signal, and after the grace what is left is killed. It doesn't wait.
 func (s *Sandbox) Stop(signal syscall.Signal, grace time.Duration) error {
+	if grace < 0 {
+		return failed("stop", ErrInvalid, "the grace %v is negative: 0 kills at once", grace)
+	}
 	return calling(s, "stop", func(e *C.sbx_error) C.int {
 		return C.sbx_stop(s.handle, C.int(signal), milliseconds(grace), e)
 	})
@@ -107,6 +116,9 @@ func (s *Sandbox) Signal(signal syscall.Signal) error {
 // been reset then. Where it fails the old one stays in force.
 func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 	defer runtime.KeepAlive(s)
+	if policy == nil {
+		return failed("policy", ErrInvalid, "the policy is nil: &sbx.Policy{Mode: sbx.Open} is the open one")
+	}
 	applied, err := begun(ctx, "policy of "+s.ID(), func(it *subject) error {
 		it.closed = s.subject.closed
 		var texts texts
@@ -134,6 +146,9 @@ var blockingCalls = make(chan struct{}, 64)
 // context; late undoes what comes after that. The slots are the sandbox's: one that doesn't answer leaves the others
 // theirs.
 func (s *Sandbox) blocking(ctx context.Context, slots chan struct{}, what string, call func() error, late func()) error {
+	if err := usable(ctx); err != nil {
+		return err
+	}
 	if ctx.Err() != nil {
 		return s.subject.gaveUp(ctx, what)
 	}

@@ -127,7 +127,11 @@ func result(op string, code C.int, failure *C.sbx_error) error {
 	if failure == nil || failure.code != C.int32_t(code) {
 		return failed(op, Code(code), "%s", Code(code))
 	}
-	return &Error{op, Code(code), syscall.Errno(failure.os_error), C.GoString(&failure.message[0])}
+	message := C.GoString(&failure.message[0])
+	if Code(code) == ErrHost && strings.Contains(message, "the limits of memory and processor") {
+		message += ". Or set Config.Watchdog, and no CPUs: memory is watched then, and a sandbox with more is ended"
+	}
+	return &Error{op, Code(code), syscall.Errno(failure.os_error), message}
 }
 
 // texts are C copies of Go values, freed together.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"net/netip"
 	"os"
@@ -169,6 +170,106 @@ func TestErrorsAreTypedAndSayWhatToDo(t *testing.T) {
 	wants(t, err, ErrRefused, "")
 }
 
+func TestWhatIsMissingIsAnErrorAndNoPanic(t *testing.T) {
+	ctx := patience(t)
+	var none context.Context
+	_, err := Create(ctx, nil)
+	wants(t, err, ErrInvalid, "the config is nil")
+	_, err = Create(none, &Config{})
+	wants(t, err, ErrInvalid, "the context is nil")
+	sandbox := create(t, &Config{UnencryptedPorts: []uint16{80}})
+	_, err = sandbox.Exec(ctx, nil)
+	wants(t, err, ErrInvalid, "the command is nil")
+	_, err = sandbox.Exec(none, &Cmd{Command: []string{"true"}})
+	wants(t, err, ErrInvalid, "the context is nil")
+	wants(t, sandbox.SetPolicy(ctx, nil), ErrInvalid, "the policy is nil")
+	wants(t, sandbox.SetPolicy(none, &Policy{Mode: Open}), ErrInvalid, "the context is nil")
+	_, err = sandbox.Wait(none)
+	wants(t, err, ErrInvalid, "the context is nil")
+	wants(t, sandbox.WaitReady(none), ErrInvalid, "the context is nil")
+	_, err = sandbox.Dial(none, 80)
+	wants(t, err, ErrInvalid, "the context is nil")
+	_, err = sandbox.Stats(none)
+	wants(t, err, ErrInvalid, "the context is nil")
+
+	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"sleep", "100"}})
+	must(t, err)
+	for name, stream := range map[string]io.Reader{
+		"output": sandbox.Stdout, "error": sandbox.Stderr, "terminal": sandbox.Terminal,
+		"standard output": process.Stdout, "standard error": process.Stderr, "a terminal": nil,
+	} {
+		if stream == nil {
+			stream = process.Terminal
+		}
+		_, err = io.ReadAll(stream)
+		wants(t, err, ErrState, strings.TrimPrefix(name, "a "))
+	}
+	_, err = io.WriteString(sandbox.Stdin, "x")
+	wants(t, err, ErrState, "PipeStdin")
+	must(t, process.Close())
+	wants(t, process.Close(), fs.ErrClosed, "was closed before")
+}
+
+func TestNegativeSettingsAreRefusedByName(t *testing.T) {
+	ctx := patience(t)
+	for text, config := range map[string]*Config{
+		"Timeout: -1ns is negative":        {Timeout: -1},
+		"IdleTimeout: -1s is negative":     {IdleTimeout: -time.Second},
+		"Probe.Interval: -1ns is negative": {Probe: Probe{Port: 1, Interval: -1}},
+		"MaxProcesses: -1 is out of range": {MaxProcesses: -1},
+		"MaxOpenFiles: -1 is out of range": {MaxOpenFiles: -1},
+		"CPUs: -1 is out of range":         {CPUs: -1},
+		"CPUs: NaN is out of range":        {CPUs: math.NaN()},
+	} {
+		_, err := Create(ctx, config)
+		wants(t, err, ErrInvalid, text)
+	}
+	sandbox := create(t, &Config{})
+	_, err := sandbox.Exec(ctx, &Cmd{Command: []string{"true"}, Timeout: -1})
+	wants(t, err, ErrInvalid, "Timeout: -1ns is negative")
+	wants(t, sandbox.Stop(syscall.SIGTERM, -1), ErrInvalid, "the grace -1ns is negative")
+}
+
+func TestALimitThatCannotBeHeldNamesTheWatchdog(t *testing.T) {
+	sandbox, err := Create(patience(t), &Config{Memory: 512 << 20})
+	if err == nil {
+		sandbox.Close()
+		t.Skip("this user has control groups")
+	}
+	wants(t, err, ErrHost, "Or set Config.Watchdog")
+	create(t, &Config{Memory: 512 << 20, Watchdog: true})
+}
+
+func TestAContextCanEndAProgram(t *testing.T) {
+	sandbox := create(t, &Config{})
+	ctx, cancel := context.WithCancel(patience(t))
+	tree := []string{"sh", "-c", "sleep 100 & sleep 100"}
+	killed, err := sandbox.Exec(ctx, &Cmd{Command: tree, KillOnDone: true})
+	must(t, err)
+	other, err := sandbox.Exec(ctx, &Cmd{Command: tree})
+	must(t, err)
+	over, err := sandbox.Exec(ctx, &Cmd{Command: []string{"sh", "-c", "exit 3"}, KillOnDone: true})
+	must(t, err)
+	exit, err := over.Wait(patience(t))
+	must(t, err)
+	cancel()
+	if exit.Code != 3 {
+		t.Errorf("%+v", exit)
+	}
+	exit, err = killed.Wait(patience(t))
+	must(t, err)
+	if exit.Code != 137 || exit.Reason != Signalled {
+		t.Errorf("%+v", exit)
+	}
+	short, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer stop()
+	_, err = other.Wait(short)
+	wants(t, err, context.DeadlineExceeded, "did not end")
+	// One that has ended before kills it at once.
+	_, err = sandbox.Exec(ctx, &Cmd{Command: tree, KillOnDone: true})
+	wants(t, err, context.Canceled, "")
+}
+
 func TestAClientForgetsIdleConnections(t *testing.T) {
 	transport := Tunnel{}.Client().Transport.(*http.Transport)
 	if transport.IdleConnTimeout != 30*time.Second {
@@ -179,7 +280,7 @@ func TestAClientForgetsIdleConnections(t *testing.T) {
 func TestAClosedSandboxIsAnErrorEverywhere(t *testing.T) {
 	sandbox := create(t, &Config{Command: []string{"sleep", "100"}, EncryptedPorts: []uint16{80}})
 	must(t, sandbox.Close())
-	wants(t, sandbox.Close(), ErrHandle, "")
+	wants(t, sandbox.Close(), fs.ErrClosed, "sbx: close: "+sandbox.ID()+" was closed before")
 	wants(t, sandbox.Terminate(), fs.ErrClosed, "")
 	wants(t, sandbox.Signal(syscall.SIGTERM), ErrHandle, "")
 	_, err := sandbox.Stats(patience(t))
@@ -403,7 +504,7 @@ func TestReadinessIsSeen(t *testing.T) {
 	must(t, sandbox.WaitReady(patience(t)))
 	must(t, sandbox.WaitReady(patience(t)))
 	short := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
-	wants(t, short.WaitReady(patience(t)), ErrState, "ended")
+	wants(t, short.WaitReady(patience(t)), ErrState, "has ended: exited")
 }
 
 func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
@@ -421,6 +522,9 @@ func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
 	must(t, sandbox.SetPolicy(ctx, &Policy{
 		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, AllowDomains: []string{"*.example.com"},
 	}))
+	must(t, sandbox.SetPolicy(ctx, &Policy{Mode: Open, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}))
+	local := &Policy{Mode: Allowlist, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}
+	wants(t, sandbox.SetPolicy(ctx, local), ErrInvalid, "93.184.216.0/24")
 	// What is denied is told.
 	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"python3", "-c", "import socket; socket.create_connection(('203.0.113.7', 80), 5)"}})
 	must(t, err)

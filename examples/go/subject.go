@@ -26,6 +26,15 @@ const (
 	EngineLost  Reason = C.SBX_EXIT_ENGINE_LOST   // keeper or gVisor died unasked; the code is 137
 )
 
+// String is the reason in words.
+func (r Reason) String() string {
+	words := [...]string{"unknown", "exited", "signalled", "timed out", "idle", "terminated", "out of memory", "engine lost"}
+	if r < 0 || int(r) >= len(words) {
+		r = 0
+	}
+	return words[r]
+}
+
 // An Exit is how a sandbox or a program ended.
 type Exit struct {
 	Code    int
@@ -43,6 +52,7 @@ type subject struct {
 	probe  func() bool                           // whether the server inside answers; a sandbox's only
 	free   func()
 	told   chan<- Event
+	watch  func() bool // stops to look at a context that ends it, or nil
 
 	started, ready, ended, closed moment         // when it ends it is also started and as ready as it ever will be
 	copied                        sync.WaitGroup // what is copied from it
@@ -56,8 +66,19 @@ type subject struct {
 // beginning bounds the threads that are in the library at once, however many goroutines begin something.
 var beginning = make(chan struct{}, 4)
 
+// usable is an error where there is no context: as a nil pointer it would be a panic.
+func usable(ctx context.Context) error {
+	if ctx == nil {
+		return failed("context", ErrInvalid, "the context is nil: context.Background() is one that never ends")
+	}
+	return nil
+}
+
 // begun begins something whose events it will get. They may come before start returns.
 func begun(ctx context.Context, name string, start func(s *subject) error) (*subject, error) {
+	if err := usable(ctx); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(ctx.Err(), begin()); err != nil {
 		return nil, err
 	}
@@ -139,10 +160,20 @@ func (s *subject) settleLocked() {
 	s.started.comes()
 	s.ready.comes()
 	s.forget()
+	s.unwatchLocked()
+}
+
+func (s *subject) unwatchLocked() {
+	if s.watch != nil {
+		s.watch()
+	}
 }
 
 // await waits for something to be closed, for the object's Close, and for the context.
 func (s *subject) await(ctx context.Context, done context.Context, what string) error {
+	if err := usable(ctx); err != nil {
+		return err
+	}
 	if done.Err() != nil { // before a context that has ended too
 		return nil
 	}
@@ -192,10 +223,11 @@ func (s *subject) close() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.closed.Err() != nil {
-		return result("close", C.SBX_EHANDLE, nil)
+		return failed("close", ErrHandle, "%s was closed before", s.name)
 	}
 	s.closed.comes()
 	s.forget()
+	s.unwatchLocked()
 	s.free()
 	return nil
 }

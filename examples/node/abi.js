@@ -11,8 +11,8 @@ export const FUNCTIONS = {
   "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_entry_count file_operation_count",
   he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure file_operation_open_fd",
   hs:
-    "policy_allow_cidr policy_deny_cidr policy_allow_domain config_set_workdir config_set_user " +
-    "config_set_name config_set_rootfs config_add_tls_name exec_config_set_workdir exec_config_set_user",
+    "policy_allow_cidr policy_allow_local_cidr policy_deny_cidr policy_allow_domain config_set_workdir " +
+    "config_set_user config_set_name config_set_rootfs config_add_tls_name exec_config_set_workdir exec_config_set_user",
   hss:
     "config_set_env config_set_secret config_mount_read_only config_mount_writable exec_config_set_env " +
     "exec_config_set_secret",

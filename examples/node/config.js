@@ -1,6 +1,6 @@
 // Options of programs and sandboxes, written into the library's configs.
 
-import { milliseconds, onlyKnown, port } from "./arguments.js";
+import { list, milliseconds, onlyKnown, port, record } from "./arguments.js";
 import { invalid } from "./errors.js";
 import { native, text, texts } from "./native.js";
 import { makePolicy, POLICY_OPTIONS } from "./policy.js";
@@ -26,7 +26,7 @@ export function describe(set, command, options, known) {
   // Without a command a sandbox waits for exec().
   if (command !== undefined) set("set_command", texts(command, "command"), command.length);
   for (const [option, how] of [["secrets", "set_secret"], ["env", "set_env"]]) {
-    for (const [name, value] of Object.entries(options[option] ?? {})) {
+    for (const [name, value] of Object.entries(record(options[option] ?? {}, option))) {
       set(how, text(name, option), text(value, `${option}.${name}`));
     }
   }
@@ -53,18 +53,21 @@ export function configure(config, set, command, options) {
   }
   if (options.memoryWatchdog) set("set_limit_mode", LIMITS_WATCHDOG);
   for (const [option, how] of [["mounts", "mount_read_only"], ["writableMounts", "mount_writable"]]) {
-    for (const [place, source] of Object.entries(options[option] ?? {})) set(how, text(source, option), text(place, option));
+    for (const [place, source] of Object.entries(record(options[option] ?? {}, option))) {
+      set(how, text(source, `${option}[${JSON.stringify(place)}]`), text(place, option));
+    }
   }
   for (const kind of ["encrypted", "h2", "unencrypted"]) {
-    for (const number of options[`${kind}Ports`] ?? []) set(`add_${kind}_port`, port(number, `${kind}Ports`));
+    for (const number of list(options[`${kind}Ports`], `${kind}Ports`)) set(`add_${kind}_port`, port(number, `${kind}Ports`));
   }
-  for (const name of options.tlsNames ?? []) set("add_tls_name", text(name, "tlsNames"));
-  if (options.inboundCidrAllowlist) {
+  for (const name of list(options.tlsNames, "tlsNames")) set("add_tls_name", text(name, "tlsNames"));
+  if (options.inboundCidrAllowlist !== undefined) {
     const ranges = options.inboundCidrAllowlist;
     set("set_inbound_cidr_allowlist", texts(ranges, "inboundCidrAllowlist"), ranges.length);
   }
   makePolicy(options, (policy) => native.config_set_policy(config, policy));
   const probe = options.readinessProbe;
+  if (probe !== undefined) record(probe, "readinessProbe");
   const interval = milliseconds(probe?.intervalMs ?? 100, "readinessProbe.intervalMs");
   if (probe?.command) {
     set("set_exec_probe", texts(probe.command, "readinessProbe.command"), probe.command.length, interval);

@@ -2,13 +2,19 @@
 
 import { getSystemErrorName } from "node:util";
 
+// What the library's text of limits that can't be held doesn't say in JavaScript's words.
+const EHOST = -1011;
+const ABOUT_LIMITS = "the limits of memory and processor";
+const WATCHDOG =
+  ". Or set memoryWatchdog: true, and no cpu: memory is watched then, and a sandbox with more is ended";
+
 /**
  * An error of the library. `code` and `sbxCode` are its name (`"SBX_EINVALID"` ...), `errno` its number, `osError` an
  * errno or 0.
  */
 export class SbxError extends Error {
   constructor(message, errno, osError = 0) {
-    super(message);
+    super(errno === EHOST && message.includes(ABOUT_LIMITS) ? message + WATCHDOG : message);
     this.name = "SbxError";
     this.code = CODES[-1001 - errno] ?? "SBX_EINTERNAL";
     this.sbxCode = this.code;

@@ -1,7 +1,7 @@
 // Options of operations on files, as the library takes them.
 
 import { make, write } from "./abi.js";
-import { milliseconds, onlyKnown, whole } from "./arguments.js";
+import { milliseconds, onlyKnown, record, whole } from "./arguments.js";
 import { invalid } from "./errors.js";
 import { addressOf, text } from "./native.js";
 
@@ -55,7 +55,7 @@ export function describe(what, options, more) {
 
 /** Options, for which an encoding alone can stand, and what decodes bytes: without an encoding they stay bytes. */
 export function withEncoding(options, usual) {
-  const described = typeof options === "string" ? { encoding: options } : { ...options };
+  const described = typeof options === "string" ? { encoding: options } : { ...record(options ?? {}, "options") };
   const encoding = described.encoding ?? usual;
   const isText = encoding !== null && encoding !== "buffer";
   if (isText && !Buffer.isEncoding(encoding)) throw invalid(`encoding "${encoding}" is unknown`);

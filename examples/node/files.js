@@ -2,6 +2,7 @@
 
 import { setImmediate as turn } from "node:timers/promises";
 import { make, readAll } from "./abi.js";
+import { record } from "./arguments.js";
 import { ESTATE, invalid } from "./errors.js";
 import { describe, NO_FOLLOW, withEncoding } from "./file_options.js";
 import { FileReader, FileWriter } from "./file_streams.js";
@@ -84,19 +85,19 @@ export class Files {
   }
 
   createReadStream(path, options = {}) {
-    return new FileReader(() => this.#begin("download", path, options), options.signal);
+    return new FileReader(() => this.#begin("download", path, options), record(options, "options").signal);
   }
 
   createWriteStream(path, options = {}) {
-    return new FileWriter(() => this.#begin("upload", path, options), options.signal);
+    return new FileWriter(() => this.#begin("upload", path, options), record(options, "options").signal);
   }
 
   copyOut(path, options = {}) {
-    return new FileReader(() => this.#begin("copy_out", path, options), options.signal);
+    return new FileReader(() => this.#begin("copy_out", path, options), record(options, "options").signal);
   }
 
   copyIn(path, options = {}) {
-    return new FileWriter(() => this.#begin("copy_in", path, options), options.signal);
+    return new FileWriter(() => this.#begin("copy_in", path, options), record(options, "options").signal);
   }
 
   async *watch(path, options) {
@@ -126,7 +127,7 @@ export class Files {
 
   /** Runs an operation to its end, and gives what `take` makes of it. */
   async #run(what, path, options, values, take, flags) {
-    options.signal?.throwIfAborted();
+    record(options, "options").signal?.throwIfAborted();
     const operation = this.#begin(what, path, options, values, flags);
     try {
       await hub().during(unlessAborted(operation.done.promise, options.signal), this.#sandbox);

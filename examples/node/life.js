@@ -33,7 +33,8 @@ export class Life {
   #end({ code, reason }) {
     this.over = true;
     hub().release(this);
-    let error = new SbxError(`${this.what} has ended`, ESTATE);
+    const why = String(reason).replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+    let error = new SbxError(`${this.what} has ended: ${why}`, ESTATE);
     try {
       if (code < 0) call(`${this.kind}_failure`, this.handle);
       this.exit = { code, reason };

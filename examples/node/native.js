@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { isMainThread } from "node:worker_threads";
 import { FUNCTIONS, make, read } from "./abi.js";
+import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
 
 const require = createRequire(import.meta.url);
@@ -152,7 +153,7 @@ export function open(name, ...parameters) {
 
 /** A text as C takes it. */
 export function text(value, what) {
-  if (typeof value !== "string") throw invalid(`${what}: ${typeof value} where a string is needed`);
+  if (typeof value !== "string") throw invalid(`${what} must be a string, not ${kindOf(value)}`);
   if (value.includes("\0")) throw invalid(`${what} contains a NUL character`);
   if (!value.isWellFormed()) throw invalid(`${what} is not valid Unicode`);
   return value;
@@ -170,7 +171,7 @@ export const addressOf = (buffer) => library.address(buffer);
 
 /** An array of texts as C takes it. Its memory lasts as long as the texts do, which come along. */
 export function texts(values, what) {
-  if (!Array.isArray(values)) throw invalid(`${what} must be an array of strings`);
+  if (!Array.isArray(values)) throw invalid(`${what} must be an array of strings, not ${kindOf(values)}`);
   const kept = values.map((value) => Buffer.from(`${text(value, what)}\0`));
   const array = Buffer.alloc(8 * Math.max(1, kept.length));
   kept.forEach((buffer, index) => array.writeBigUInt64LE(addressOf(buffer), 8 * index));

@@ -1,12 +1,16 @@
 // What a sandbox may reach: the library's policy as options, and options as its policy.
 
+import { list } from "./arguments.js";
 import { invalid } from "./errors.js";
 import { making, native, text } from "./native.js";
 
 const MODES = [, "open", "allowlist", "blocked"];
 // Each list's option by the word that its entries begin with in the library's own text.
-const LISTS = { allow: "outboundCidrAllowlist", domain: "outboundDomainAllowlist", deny: "outboundCidrDenylist" };
-const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr" };
+const LISTS = {
+  allow: "outboundCidrAllowlist", domain: "outboundDomainAllowlist", deny: "outboundCidrDenylist",
+  local: "outboundLocalCidrs",
+};
+const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr", local: "allow_local_cidr" };
 
 export const POLICY_OPTIONS = ["blockNetwork", ...Object.values(LISTS)];
 
@@ -14,7 +18,8 @@ export const POLICY_OPTIONS = ["blockNetwork", ...Object.values(LISTS)];
 export function makePolicy(options, use) {
   const listed = Object.values(LISTS).filter((option) => options[option] !== undefined);
   if (options.blockNetwork && listed.length > 0) throw invalid(`${listed[0]} can't be used when blockNetwork is on`);
-  const allowlist = options[LISTS.allow] || options[LISTS.domain];
+  for (const option of listed) list(options[option], option);
+  const allowlist = options[LISTS.allow] ?? options[LISTS.domain];
   const how = options.blockNetwork ? "new_blocked" : allowlist ? "new_allowlist" : "new_open";
   making("policy", how, (policy, set) => {
     for (const [kind, option] of Object.entries(LISTS)) {

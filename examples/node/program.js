@@ -1,7 +1,7 @@
 // Programs in a sandbox: their streams and ends.
 
 import { Socket } from "node:net";
-import { port, signalNumber } from "./arguments.js";
+import { port, record, signalNumber } from "./arguments.js";
 import { hub } from "./hub.js";
 import { call } from "./native.js";
 import { unlessAborted, within } from "./waiting.js";
@@ -64,7 +64,8 @@ export class Program {
     return socket;
   }
 
-  async wait({ timeoutMs = Infinity } = {}) {
+  async wait(options = {}) {
+    const { timeoutMs = Infinity } = record(options, "options");
     return hub().during(within(this._life.exited.promise, timeoutMs, `${this._life.what} did not end`), this);
   }
 

@@ -1,7 +1,7 @@
 // Sandboxes.
 
 import { make } from "./abi.js";
-import { onlyKnown, patience, port, signalNumber, whole } from "./arguments.js";
+import { onlyKnown, patience, port, record, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
 import { SbxError } from "./errors.js";
 import { Files } from "./files.js";
@@ -25,7 +25,7 @@ export class Sandbox extends Program {
   }
 
   static async create(command, options = {}) {
-    const { signal } = options;
+    const { signal } = record(options, "options");
     signal?.throwIfAborted();
     const life = new Life("sandbox");
     making("config", "new", (config, set) => {
@@ -37,11 +37,12 @@ export class Sandbox extends Program {
   }
 
   async exec(command, options = {}) {
-    const { signal, terminal } = options;
+    const { signal, terminal } = record(options, "options");
     signal?.throwIfAborted();
     const life = new Life("process");
     making("exec_config", "new", (config, set) => {
       describe(set, command, options, EXEC_OPTIONS);
+      if (terminal) record(terminal, "terminal");
       if (terminal) set("set_pty", port(terminal.rows, "terminal.rows"), port(terminal.columns, "terminal.columns"));
       call("exec_config_check", config);
       life.what = `${command[0]} in sandbox ${this.id}`;
@@ -81,7 +82,8 @@ export class Sandbox extends Program {
     return (this.#tunnels ??= freeing("tunnel_map", open("tunnels", this._life.handle, 0), readTunnels));
   }
 
-  async waitUntilReady({ timeoutMs = 300_000 } = {}) {
+  async waitUntilReady(options = {}) {
+    const { timeoutMs = 300_000 } = record(options, "options");
     patience(timeoutMs);
     await this._life.look();
     await hub().during(within(this._life.ready.promise, timeoutMs, `sandbox ${this.id} was not ready`), this);
@@ -92,7 +94,8 @@ export class Sandbox extends Program {
     return this.wait();
   }
 
-  async stop({ signal = "SIGTERM", graceMs = 10_000 } = {}) {
+  async stop(options = {}) {
+    const { signal = "SIGTERM", graceMs = 10_000 } = record(options, "options");
     if (!this._life.over) call("stop", this._life.handle, signalNumber(signal), whole(graceMs, "graceMs", 0, 2 ** 31));
     return this.wait();
   }

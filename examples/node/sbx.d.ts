@@ -27,7 +27,7 @@ export interface ExecOptions extends ProgramOptions {
   terminal?: { rows: number; columns: number };
 }
 
-/** What a sandbox may reach. Without any of these, every public address. */
+/** What a sandbox may reach. Without any of these, every public address that is not on one of the host's own links. */
 export interface PolicyOptions {
   /** No network at all. Not with ports or lists. */
   blockNetwork?: boolean;
@@ -37,6 +37,8 @@ export interface PolicyOptions {
   outboundDomainAllowlist?: readonly string[];
   /** What may not be reached, whatever is allowed. */
   outboundCidrDenylist?: readonly string[];
+  /** Where neighbours on the host's own links may be reached at public addresses, which are denied otherwise. Not with lists. */
+  outboundLocalCidrs?: readonly string[];
 }
 
 /** A policy as it is in force. */

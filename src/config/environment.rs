@@ -70,6 +70,11 @@ impl Environment {
         plain.or_else(|| self.secret.get(name).map(|secret| secret.0.as_str()))
     }
 
+    /// Whether there is a variable of that name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.plain.contains_key(name) || self.secret.contains_key(name)
+    }
+
     /// All variables.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let plain = self.plain.iter().map(|(name, value)| (name.as_str(), value.as_str()));

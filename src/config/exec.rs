@@ -59,7 +59,7 @@ impl Exec {
         self.sticky(|exec| exec.env.set_secret(name, value))
     }
 
-    /// The directory the program starts in: an absolute path inside.
+    /// The directory the program starts in: an absolute path inside. Made if it isn't there.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.sticky(|exec| {
             exec.workdir = Some(absolute_path("workdir", path)?);
@@ -86,8 +86,9 @@ impl Exec {
         })
     }
 
-    /// How long the program may run (default: as long as the sandbox). Then it is killed, with its process
-    /// group, and its code is 124.
+    /// How long the program may run (default: as long as the sandbox). Then it is killed, with its session and all
+    /// that is below it, and its code is 124. A daemon that has begun a session of its own and whose parents have ended
+    /// lives on. If the sandbox's init doesn't tell of the program's end within ten seconds, the sandbox ends too.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
         self.sticky(|exec| {
             exec.timeout = Some(milliseconds("timeout_ms", timeout)?);

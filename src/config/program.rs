@@ -72,7 +72,8 @@ impl Config {
         self.sticky(|config| config.env.set_secret(name, value))
     }
 
-    /// The directory the program starts in: an absolute path inside (default `/`).
+    /// The directory the program starts in: an absolute path inside (default `/`). Made if it isn't there, as those
+    /// above it, owned by the sandbox's root with mode 0755.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.sticky(|config| {
             config.workdir = absolute_path("workdir", path)?;

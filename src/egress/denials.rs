@@ -150,10 +150,10 @@ impl Denials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Policy;
+    use crate::policy::{Place, Policy};
 
     fn denied(address: [u8; 4], port: u16) -> Denied {
-        let verdict = Policy::allowlist().verdict(address.into(), |_| false);
+        let verdict = Policy::allowlist().verdict(address.into(), |_| Place::Elsewhere);
         Denied::to(address.into(), port, 6, &verdict)
     }
 

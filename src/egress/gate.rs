@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::udp::Table;
 use crate::config::EgressLimits;
 use crate::policy::Policy;
-use crate::reactor::Key;
+use crate::reactor::{Admission, Key};
 
 /// Limits and time-outs of a sandbox's flows.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,8 @@ pub(super) struct Gate {
     pub(super) greetings: usize,
     /// Its budgets.
     pub(super) pace: Pace,
+    /// Its place among those that share the local ports for UDP.
+    pub(super) _ports: Option<Admission>,
     /// The limits that were told, and when.
     pub(super) reported: HashMap<String, Instant>,
 }

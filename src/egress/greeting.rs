@@ -71,6 +71,7 @@ impl Outbound {
             permit,
         };
         let key = self.dns.insert(Dns::Greeting(greeting));
+        reactor.join(key, sandbox);
         let Some(Dns::Greeting(greeting)) = self.dns.get_mut(key) else { return };
         greeting.timer = Some(reactor.schedule(reactor.now() + PATIENCE, key));
         if reactor.register(greeting.socket.as_fd(), key, Lane::Front).is_err() {

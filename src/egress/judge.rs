@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::error::Result;
 use crate::net::{Lookup, RouteKind};
-use crate::policy::{Policy, Verdict};
+use crate::policy::{Place, Policy, Verdict};
 
 /// Asks policies. Its netlink socket is of the namespace that the engine's thread is in: the host's.
 #[derive(Debug, Default)]
@@ -17,12 +17,12 @@ impl Judge {
     /// that fails counts as "the host's own", and so denies.
     pub(super) fn verdict(&mut self, policy: &Policy, address: IpAddr, protocol: u8) -> Verdict {
         policy.verdict_on(address, protocol, |address| match self.route_kind(address) {
-            Ok(kind) => matches!(kind, RouteKind::Local | RouteKind::Broadcast),
+            Ok(kind) => kind.into(),
             Err(error) => {
                 log::error!("{address} is denied: {error}");
                 // The next verdict tries it with a new socket.
                 self.lookup = None;
-                true
+                Place::Host
             }
         })
     }

@@ -43,6 +43,8 @@ mod sockets;
 mod sweep;
 mod tcp;
 mod teller;
+#[cfg(test)]
+mod turn_tests;
 mod udp;
 
 pub(crate) use counters::Counters;

@@ -108,10 +108,12 @@ impl Outbound {
             greetings: 0,
             reported: HashMap::new(),
             pace: Pace::new(&settings, reactor.now()),
+            _ports: self.ports.admit(sandbox, 0),
         };
         for (socket, service) in sockets.listeners {
             let key = self.listeners.insert(Listener::new(socket, sandbox, service));
             let Some(listener) = self.listeners.get_mut(key) else { continue };
+            reactor.join(key, sandbox);
             match reactor.register(listener.as_fd(), key, Lane::Front) {
                 Ok(()) => gate.listeners.push(key),
                 Err(error) => {

@@ -129,7 +129,7 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::{Budget, Kind, Slab};
+    use crate::reactor::{Budget, Kind, Slab, Use};
 
     fn far(port: u16) -> Far {
         Far { ipv6: false, port }
@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn what_comes_is_for_the_port_that_was_asked_for_first() {
-        let (budget, mut flows, mut replies) = (Budget::new(10), Slab::new(Kind(6)), Replies::default());
+        let (budget, mut flows, mut replies) = (Budget::new(20), Slab::new(Kind(6)), Replies::default());
         let mut begin = |replies: &mut Replies, port| {
             let flow = flows.insert(());
             if !replies.knows(far(port)) {
-                replies.expect(far(port), budget.acquire(1).unwrap());
+                replies.expect(far(port), budget.acquire(1, Use::Egress, 1).unwrap());
             }
             replies.join(far(port), flow);
             flow

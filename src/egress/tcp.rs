@@ -13,7 +13,7 @@ use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
-use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Wake};
+use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
 /// IP's number for TCP.
@@ -81,6 +81,9 @@ impl Outbound {
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => {}
             }
+            if reactor.is_over_time() {
+                break;
+            }
         }
         reactor.again(key);
     }
@@ -107,8 +110,7 @@ impl Outbound {
             refuse(fd);
             return self.limited(sandbox, "are refused: as many are open as may be");
         }
-        let held = self.gates.get(&sandbox).map_or(0, |gate| gate.open * DESCRIPTORS);
-        let Some(permit) = self.budget.acquire_share(DESCRIPTORS, held) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Egress, DESCRIPTORS) else {
             refuse(fd);
             return self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
         };
@@ -178,6 +180,7 @@ impl Outbound {
             drained_by: None,
             _permit: permit,
         });
+        reactor.join(key, sandbox);
         let flow = self.flows.get_mut(key)?;
         flow.timer = Some(reactor.schedule(limit, key));
         let watched = reactor

@@ -37,6 +37,7 @@ impl Outbound {
     ) -> Key {
         let teller = Teller { sandbox, refusals, denials: Denials::default(), timer: None };
         let key = self.tellers.insert(teller);
+        reactor.join(key, sandbox);
         if let Some(teller) = self.tellers.get_mut(key)
             && let Some(refusals) = &teller.refusals
             && let Err(error) = reactor.register(refusals.as_fd(), key, Lane::Front)
@@ -77,6 +78,9 @@ impl Outbound {
         for _ in 0..MESSAGES {
             if !self.hear_refusals(reactor, key) {
                 return;
+            }
+            if reactor.is_over_time() {
+                break;
             }
         }
         reactor.again(key);

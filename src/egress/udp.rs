@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::replies::{Far, Replies};
-use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Wake};
+use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
 use crate::tunnel::Request;
 
@@ -33,14 +33,18 @@ const GIVES_WAY: Duration = Duration::from_secs(1);
 /// How many flows are looked at for one that gives way.
 const LOOKS: usize = 8;
 
-/// The local ports of UDP that the library takes at most, for all sandboxes. A quarter of those that the kernel hands out:
-/// one that is connected is nobody else's, whatever its far end, and the host's own programs need some.
+/// The local ports of UDP that are kept for each sandbox.
+const KEPT_PORTS: usize = 4;
+
+/// The local ports of UDP that the library takes, for all sandboxes. Flows beyond what is kept for each sandbox take a
+/// quarter of those that the kernel hands out at most, and all a third: one that is connected is nobody else's, whatever
+/// its far end, and the host's own programs need some.
 pub(super) fn ports() -> Budget {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = range.split_whitespace().map_while(|end| end.parse::<usize>().ok());
     // The kernel's own range (ip-sysctl), where it doesn't say.
     let (first, last) = ends.next().zip(ends.next()).unwrap_or((32_768, 60_999));
-    Budget::new((last.saturating_sub(first) + 1) / 4)
+    Budget::for_egress((last.saturating_sub(first) + 1) / 3, KEPT_PORTS)
 }
 
 /// What the UDP kind of key names.
@@ -132,6 +136,7 @@ impl Outbound {
     /// Hears the datagrams of a sandbox that the rules deliver to this socket.
     pub(super) fn add_udp(&mut self, reactor: &mut Reactor, sandbox: u64, socket: OwnedFd) {
         let key = self.udp.insert(Udp::Listener(Listener { sandbox, socket }));
+        reactor.join(key, sandbox);
         let Some(Udp::Listener(listener)) = self.udp.get_mut(key) else { return };
         let watched = reactor.register(listener.socket.as_fd(), key, Lane::Front);
         match (watched, self.gates.get_mut(&sandbox)) {
@@ -200,6 +205,9 @@ impl Outbound {
                 Ok(None) => {}
                 // Nothing more, or no memory at the moment: the next datagram wakes us.
                 Err(_) => return,
+            }
+            if reactor.is_over_time() {
+                break;
             }
         }
         reactor.again(key);
@@ -271,6 +279,7 @@ impl Outbound {
             _room: room,
         };
         let key = self.udp.insert(Udp::Flow(flow));
+        reactor.join(key, sandbox);
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return None };
         if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
             self.udp.remove(key);
@@ -302,9 +311,9 @@ impl Outbound {
             let gate = self.gates.get_mut(&sandbox)?;
             let known = gate.udp.replies.knows(far);
             if gate.has_room() && !self.udp.is_full() {
-                let descriptor = self.budget.acquire_share(1, gate.open);
-                let answer = if known { None } else { self.budget.acquire_share(1, gate.open) };
-                let port = self.ports.acquire_share(1, gate.udp.flows.len());
+                let descriptor = self.budget.acquire(sandbox, Use::Egress, 1);
+                let answer = if known { None } else { self.budget.acquire(sandbox, Use::Egress, 1) };
+                let port = self.ports.acquire(sandbox, Use::Egress, 1);
                 if let Some((descriptor, port)) = descriptor.zip(port)
                     && (known || answer.is_some())
                 {
@@ -400,16 +409,20 @@ fn is_passing(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::Use;
+
     #[test]
     fn most_local_ports_are_left_to_the_host() {
         let ports = super::ports();
         let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
         let ends: Vec<usize> = range.split_whitespace().map(|end| end.parse().unwrap()).collect();
         let quarter = (ends[1] - ends[0] + 1) / 4;
-        assert!(ports.acquire(quarter + 1).is_none());
+        let _admitted = [1, 2, 3].map(|sandbox| ports.admit(sandbox, 0).unwrap());
         // And one sandbox doesn't get all of those.
-        let half = quarter / 2 + 1;
-        let _of_one = ports.acquire(half).unwrap();
-        assert!(ports.acquire_share(1, half).is_none() && ports.acquire_share(1, 0).is_some());
+        let share = quarter / 4;
+        assert!(ports.acquire(1, Use::Egress, share + 4).is_none());
+        let _of_one = ports.acquire(1, Use::Egress, share / 2 + 4).unwrap();
+        assert!(ports.acquire(1, Use::Egress, share / 2).is_none());
+        assert!(ports.acquire(2, Use::Egress, share / 2).is_some());
     }
 }

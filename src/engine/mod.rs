@@ -4,8 +4,8 @@
 //! of its sources ([`crate::tunnel::Request`]), which it hands to a function given at its start. Neither side
 //! ever waits for the other.
 //!
-//! The thread turns the reactor for ever: wake-ups first, then commands, then what may take longer (TLS
-//! handshakes). It has all signals blocked, so a write to a connection that is gone can't kill the host, and
+//! The thread turns the reactor for ever: wake-ups first, as many as a turn has time for, then commands, then what
+//! may take longer (TLS handshakes). It has all signals blocked, so a write to a connection that is gone can't kill the host, and
 //! no failure of one source ends it.
 //!
 //! # A new kind of source
@@ -239,18 +239,17 @@ struct Loop {
 
 impl Loop {
     fn run(&mut self) {
-        let mut wakes = Vec::new();
         let mut busy = false;
         loop {
             let limit = (busy || self.inbound.is_busy() || self.outbound.is_busy())
                 .then_some(std::time::Duration::ZERO);
-            if let Err(error) = self.reactor.turn(limit, &mut wakes) {
+            if let Err(error) = self.reactor.turn(limit) {
                 // epoll_wait fails for a bad descriptor only. Ending would leave the sandboxes without their tunnels,
                 // and so would going on: say so, without turning the processor hot.
                 log::error!("the engine's poll failed: {error}");
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }
-            for wake in wakes.drain(..) {
+            while let Some(wake) = self.reactor.next() {
                 self.guarded(wake);
             }
             busy = true;
@@ -262,6 +261,10 @@ impl Loop {
                         busy = false;
                         break;
                     }
+                }
+                // What takes long leaves the rest to the next turn.
+                if self.reactor.is_over_time() {
+                    break;
                 }
             }
             let Self { reactor, inbound, outbound, .. } = self;

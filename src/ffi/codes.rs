@@ -63,7 +63,7 @@ pub const SBX_EXIT_IDLE: i32 = 4;
 pub const SBX_EXIT_TERMINATED: i32 = 5;
 /// It needed more memory than it was given; `code` is 137.
 pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
-/// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has read nothing
+/// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
 /// for half a minute; `code` is 137.
 pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 
@@ -261,6 +261,10 @@ pub const SBX_REASON_SILENT: i32 = -15;
 /// that was changed at that very moment.
 pub const SBX_REASON_GATEWAY: i32 = -16;
 
+/// Denied: a neighbour on a link of the host's own, at a public address, and no entry is for such:
+/// sbx_policy_allow_local_cidr in an open policy, a range inside the link's in an allowlist.
+pub const SBX_REASON_ON_LINK: i32 = -17;
+
 /// An open policy answers every name; an allowlist the names of its domains and no other. The default.
 pub const SBX_DNS_AUTO: i32 = 0;
 /// Every name is answered.
@@ -384,6 +388,7 @@ mod tests {
             (Reason::NotAnswered, SBX_REASON_NOT_ANSWERED),
             (Reason::Silent, SBX_REASON_SILENT),
             (Reason::Gateway, SBX_REASON_GATEWAY),
+            (Reason::OnLink, SBX_REASON_ON_LINK),
         ] {
             assert_eq!(reason as i32, number);
         }

@@ -136,7 +136,8 @@ pub unsafe extern "C" fn sbx_config_set_secret(
     }
 }
 
-/// The directory inside that the program starts in, an absolute path (default "/").
+/// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
+/// there, as those above it, owned by the sandbox's root with mode 0755.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -206,8 +207,9 @@ pub unsafe extern "C" fn sbx_config_set_tag(
     }
 }
 
-/// A directory of the host that is the root file system. Without it a curated view of the host's /usr, /bin, /lib and
-/// a made-up /etc is used. Either is under a memory overlay: all of it can be written inside, and nothing on the host
+/// A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
+/// /usr, /bin, /lib that everybody on the host may read, and
+/// a made-up /etc. Either is under a memory overlay: all of it can be written inside, and nothing on the host
 /// is changed by that.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -150,7 +150,7 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 }
 
 /// What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
-/// a policy it is open: every public address, and nothing of the host or its networks.
+/// a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 /// flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
 ///
 /// Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
-/// (net.ipv4.ip_local_port_range), and one sandbox half of what the others leave. Without room, flows that have been
+/// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
 /// silent for a second give way.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -132,7 +132,8 @@ pub unsafe extern "C" fn sbx_exec_config_set_secret(
     }
 }
 
-/// The directory inside that the program starts in, an absolute path.
+/// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
+/// sandbox's own program.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -197,7 +198,9 @@ pub unsafe extern "C" fn sbx_exec_config_capture_stream(
 }
 
 /// How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
-/// with its process group: code 124 and SBX_EXIT_TIMED_OUT.
+/// with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
+/// own and whose parents have ended lives on. Told is the end when the program runs no more: if the sandbox's init
+/// doesn't tell of it within ten seconds, the sandbox ends too, as SBX_EXIT_ENGINE_LOST.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

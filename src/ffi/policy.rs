@@ -77,9 +77,12 @@ fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
 /// one of these.
 ///
 /// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-/// services, and the host's own addresses as its routing knows them at that moment. A cloud's public address of
-/// the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it with
-/// sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
+/// services, the host's own addresses, and its neighbours on its own links, also at public addresses
+/// (sbx_policy_allow_local_cidr opens those): as its routing has them at that moment. A neighbour is what the most
+/// specific route reaches without a gateway, unless that is a default route (0/0, or the halves 0/1 and 128/1) or
+/// leads over a point-to-point link. A cloud's public address of the host that isn't configured on it can't be
+/// known: deny it with sbx_policy_deny_cidr. Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when
+/// no handle is left or in a forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
     new(Policy::open)
@@ -88,9 +91,10 @@ pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
 /// A policy by which only what is allowed may be reached; without entries, nothing.
 ///
 /// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-/// 0.0.0.0/0 does not), and a metadata service or an address of the host only when it is for that very address
-/// (/32, /128). Free it with sbx_policy_free. Any thread, never blocks.
-/// Returns NULL when no handle is left or in a forked child.
+/// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
+/// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
+/// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
+/// child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_policy_new_allowlist() -> *mut sbx_policy {
     new(Policy::allowlist)
@@ -121,6 +125,29 @@ pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *c
     unsafe {
         on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::text("CIDR range", cidr), |policy, range| policy.allow_cidr(range).map(drop))
+        })
+    }
+}
+
+/// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
+/// Only an open policy takes it: it denies them otherwise (SBX_REASON_ON_LINK). Private and special ranges, metadata
+/// services and the host's own addresses stay closed. In an allowlist, sbx_policy_allow_cidr with a range inside the
+/// link's does that.
+///
+/// Forms, ownership and threads as for sbx_policy_allow_cidr.
+///
+/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// `cidr` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+            policy.set(input::text("CIDR range", cidr), |policy, range| {
+                policy.allow_local_cidr(range).map(drop)
+            })
         })
     }
 }
@@ -226,7 +253,7 @@ fn dns(mode: c_int) -> Result<Dns> {
 ///
 /// `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
 /// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
-/// addresses are known by a look-up in its routing at this moment. Any thread, never blocks.
+/// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
 ///
 /// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
 /// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.

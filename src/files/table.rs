@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::operation::Answer;
 use super::running::{Next, Running};
 use crate::error::{Code, Error, Result};
-use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
@@ -65,7 +65,7 @@ impl Table {
             running.finish(Err(Error::new(Code::Limit, message)));
             return None;
         }
-        let Some(permit) = budget.acquire(DESCRIPTORS) else {
+        let Some(permit) = budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
             let error = running.crowded();
             running.finish(Err(error));
             return None;
@@ -81,6 +81,7 @@ impl Table {
         let number = running.number();
         let key = self.places.insert(Place { running, ticket, timer: None, _permit: permit });
         self.keys.insert(number, key);
+        reactor.join(key, sandbox);
         let place = self.places.get_mut(key)?;
         place.timer = at.map(|at| reactor.schedule(at, key));
         let (channel, stream) = place.running.descriptors();

@@ -42,7 +42,7 @@ impl Rig {
         let progress = Arc::clone(running.progress());
         let (mut reactor, mut table) = (Reactor::new().unwrap(), Table::new(Kind(4)));
         let mut fds = Vec::new();
-        table.start(&mut reactor, &Budget::new(5), running, |running, _| {
+        table.start(&mut reactor, &Budget::new(10), running, |running, _| {
             fds = running.order().unwrap().fds;
             Ok(7)
         });
@@ -53,9 +53,8 @@ impl Rig {
 
     /// What the control thread does in one turn.
     fn turn(&mut self) {
-        let mut wakes = Vec::new();
-        self.reactor.turn(Some(Duration::from_millis(1)), &mut wakes).unwrap();
-        for wake in wakes {
+        self.reactor.turn(Some(Duration::from_millis(1))).unwrap();
+        while let Some(wake) = self.reactor.next() {
             let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
             let ended = match wake {
                 Wake::Timer(_) => self.table.late(&mut self.reactor, key),

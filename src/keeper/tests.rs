@@ -197,7 +197,7 @@ fn programs_start_report_and_fail_as_they_should() {
     let (reply, text) = sandbox.run(2, &["sh", "-c", "id; pwd; echo $HOME; echo $A; kill -9 $$"], |start| {
         start.user.user = "user".into();
         start.directory = b"/tmp".to_vec();
-        start.environment = vec![b"A=b".to_vec()];
+        start.environment = vec![b"A=b".to_vec().into()];
     });
     assert_eq!(reply, init::Reply::Exited { id: 2, status: libc::SIGKILL });
     assert_eq!(
@@ -207,8 +207,10 @@ fn programs_start_report_and_fail_as_they_should() {
     let failed = |step, errno| init::Reply::NotStarted { id: 3, step, errno };
     assert_eq!(sandbox.run(3, &["nothing"], |_| ()).0, failed(Step::Execute, libc::ENOENT));
     assert_eq!(sandbox.run(3, &["/etc/passwd"], |_| ()).0, failed(Step::Execute, libc::EACCES));
-    let nowhere = |start: &mut Start| start.directory = b"/nowhere".to_vec();
-    assert_eq!(sandbox.run(3, &["true"], nowhere).0, failed(Step::Directory, libc::ENOENT));
+    let file = |start: &mut Start| start.directory = b"/etc/passwd".to_vec();
+    assert_eq!(sandbox.run(3, &["true"], file).0, failed(Step::Directory, libc::ENOTDIR));
+    let below = |start: &mut Start| start.directory = b"/etc/passwd/below".to_vec();
+    assert_eq!(sandbox.run(3, &["true"], below).0, failed(Step::MakeDirectory, libc::ENOTDIR));
     let nobody = |start: &mut Start| start.user.user = "mallory".into();
     assert_eq!(sandbox.run(3, &["true"], nobody).0, failed(Step::User, libc::ENOENT));
     sandbox.end();

@@ -7,7 +7,7 @@ use crate::policy::Policy;
 
 impl Allowed {
     /// What a policy lets out as far as its entries say. The library's verdict asks about the rest: the host's
-    /// own addresses at that moment.
+    /// own addresses and its neighbours' at that moment.
     pub(crate) fn by(policy: &Policy) -> Self {
         let (v4, v6) = policy.reachable();
         // Whatever doesn't fit 32 bits is no IPv4 address.

@@ -2,23 +2,23 @@
 
 use std::net::IpAddr;
 
-use super::lookup::{Lookup, RouteKind};
+use super::lookup::Lookup;
 use crate::error::Result;
-use crate::policy::{Policy, Verdict};
+use crate::policy::{Place, Policy, Verdict};
 
 impl Policy {
     /// What the policy says of traffic of that IP protocol (6 is TCP, 17 UDP) to an address, and why: without
-    /// any sandbox, and without sending anything. The host's own addresses are known by a look-up in its routing
-    /// (of the network namespace that the calling thread is in).
+    /// any sandbox, and without sending anything. The host's own addresses and its neighbours' are known by a
+    /// look-up in its routing (of the network namespace that the calling thread is in).
     pub fn explain(&self, address: IpAddr, protocol: u8) -> Result<Verdict> {
         self.check()?;
         let mut lookup = Lookup::open()?;
         let mut failure = None;
         let verdict = self.verdict_on(address, protocol, |address| match lookup.route_kind(address) {
-            Ok(kind) => matches!(kind, RouteKind::Local | RouteKind::Broadcast),
+            Ok(kind) => kind.into(),
             Err(error) => {
                 failure = Some(error);
-                true
+                Place::Host
             }
         });
         failure.map_or(Ok(verdict), Err)

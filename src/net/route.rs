@@ -7,13 +7,15 @@ use nix::errno::Errno;
 
 use super::message::{Message, flags};
 
-// linux/if_link.h, linux/veth.h, linux/fib_rules.h: what libc has no name for.
+// linux/if_link.h, linux/veth.h, linux/fib_rules.h, linux/rtnetlink.h: what libc has no name for.
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
 const FRA_FWMARK: u16 = 10;
 const FRA_TABLE: u16 = 15;
 const FR_ACT_TO_TBL: u8 = 1;
+const RTM_F_FIB_MATCH: u32 = 0x2000;
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 
 /// The index that `lo` has in every namespace.
 pub(super) const LOOPBACK: u32 = 1;
@@ -144,11 +146,21 @@ pub(super) fn any(ipv6: bool) -> IpAddr {
     if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
-/// Asks how a packet to this address would go.
-pub(super) fn look_up(address: IpAddr) -> Message {
+/// Asks how a packet to this address would go: by which route of the table, or by which way of it.
+pub(super) fn look_up(address: IpAddr, of_table: bool) -> Message {
     let mut fixed = header(family(address), 0, 0, 0, 0);
     if let Some(length) = fixed.get_mut(1) {
         *length = if address.is_ipv4() { 32 } else { 128 };
     }
+    if of_table && let Some(flags) = fixed.last_chunk_mut::<4>() {
+        *flags = RTM_F_FIB_MATCH.to_ne_bytes();
+    }
     Message::new("a route look-up", libc::RTM_GETROUTE, 0).fixed(&fixed).put(libc::RTA_DST, &octets(address))
+}
+
+/// Asks for the flags of a link.
+pub(super) fn link_flags(index: u32) -> Message {
+    Message::new("the flags of a link", libc::RTM_GETLINK, 0)
+        .fixed(&link(index, false))
+        .put_u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 }

@@ -17,6 +17,7 @@ pub use domain::Domain;
 pub use entry::Entry;
 pub(crate) use names::Asking;
 pub use names::Dns;
+pub(crate) use verdict::Place;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};
@@ -49,6 +50,8 @@ pub struct Policy {
     mode: Mode,
     allowed: Rules,
     denied: Rules,
+    /// Where neighbours on the host's own links may be reached.
+    local: Rules,
     /// As they were added; the place of each is its number.
     entries: Vec<Entry>,
     domains: Domains,
@@ -68,6 +71,7 @@ impl Policy {
             mode,
             allowed: Rules::default(),
             denied: Rules::default(),
+            local: Rules::default(),
             domains: Domains::default(),
             tls_ports: BTreeSet::new(),
             dns: Dns::Auto,
@@ -101,6 +105,21 @@ impl Policy {
             }
             let range = cidr::parse(range)?;
             policy.push(Entry::Allow(range))
+        })
+    }
+
+    /// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
+    /// Only an open policy takes it, which denies them otherwise. Private and special ranges and the host's own
+    /// addresses stay closed. In an allowlist, [`allow_cidr`](Self::allow_cidr) with a range inside the link's does that.
+    pub fn allow_local_cidr(&mut self, range: &str) -> Result<&mut Self> {
+        self.sticky(|policy| {
+            if policy.mode != Mode::Open {
+                return Err(Error::invalid(format!(
+                    "CIDR range {range:?} of neighbours can't be allowed: only an open policy takes such ranges"
+                )));
+            }
+            let range = cidr::parse(range)?;
+            policy.push(Entry::AllowLocal(range))
         })
     }
 
@@ -144,6 +163,7 @@ impl Policy {
         match &entry {
             Entry::Allow(range) => self.allowed.add(*range, number),
             Entry::Deny(range) => self.denied.add(*range, number),
+            Entry::AllowLocal(range) => self.local.add(*range, number),
             Entry::Domain(domain) => self.domains.add(domain.clone(), number),
         }
         self.entries.push(entry);
@@ -190,12 +210,18 @@ mod tests {
             ["allow 192.0.2.0/24", "deny 2001:db8::/32", "allow 192.0.2.0/24", "domain *.example.com"]
         );
         assert_eq!(policy.mode(), Mode::Allowlist);
+        let mut open = Policy::open();
+        open.allow_local_cidr("2001:db8::/64").unwrap().deny_cidr("192.0.2.0/24").unwrap();
+        let texts: Vec<String> = open.entries().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["local 2001:db8::/64", "deny 192.0.2.0/24"]);
     }
 
     #[test]
     fn entries_without_a_meaning_are_refused() {
         assert!(Policy::open().allow_cidr("192.0.2.0/24").is_err());
         assert!(Policy::blocked().allow_cidr("192.0.2.0/24").is_err());
+        assert!(Policy::allowlist().allow_local_cidr("192.0.2.0/24").is_err());
+        assert!(Policy::blocked().allow_local_cidr("192.0.2.0/24").is_err());
         assert!(Policy::blocked().deny_cidr("192.0.2.0/24").is_err());
         let mut open = Policy::open();
         open.deny_cidr("192.0.2.0/24").unwrap();

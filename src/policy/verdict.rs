@@ -59,6 +59,20 @@ pub enum Reason {
     /// Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or
     /// a policy that was changed at that very moment.
     Gateway = -16,
+    /// Denied: on a link of the host's own, though at a public address, and no entry for such neighbours is around it
+    /// ([`Policy::allow_local_cidr`], or an allowed range that lies inside the link's).
+    OnLink = -17,
+}
+
+/// Where the host's own routing says that an address is, at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The host itself, or everybody on a link of its own.
+    Host,
+    /// On a link of the host's own, in a range of that prefix length.
+    OnLink(u8),
+    /// Behind a gateway, or at the other end of a point-to-point link, or nowhere.
+    Elsewhere,
 }
 
 /// What a policy says of an address.
@@ -115,6 +129,7 @@ impl fmt::Display for Verdict {
                 "denied: the sandbox's resolver did not answer this address for that server"
             }
             Reason::Gateway => "denied: the policy allows it, but the gateway doesn't let it through",
+            Reason::OnLink => "denied: a neighbour on the host's own link, and no entry is for such",
             Reason::Silent => "denied: allowed only as a domain, and the TLS handshake did not begin in time",
         };
         out.write_str(text)?;
@@ -127,9 +142,9 @@ impl fmt::Display for Verdict {
 }
 
 impl Policy {
-    /// What the policy says of an address. `is_host` tells the host's own addresses, by a look-up at this
-    /// moment; it is asked only where that decides.
-    pub(crate) fn verdict(&self, address: IpAddr, is_host: impl FnOnce(IpAddr) -> bool) -> Verdict {
+    /// What the policy says of an address. `place` tells where the host has it, by a look-up at this moment; it is
+    /// asked only where that decides.
+    pub(crate) fn verdict(&self, address: IpAddr, place: impl FnOnce(IpAddr) -> Place) -> Verdict {
         let address = address.to_canonical();
         if self.mode == Mode::Blocked {
             return Verdict::new(Reason::Blocked);
@@ -142,15 +157,22 @@ impl Policy {
             return Verdict { range: Some(range.name), ..Verdict::new(Reason::Never) };
         }
         // What an entry must be like to open this address, and what to say if none is.
-        let (narrowest, refusal, range) = match class {
-            Class::Metadata => (whole(address), Reason::Metadata, None),
-            _ if is_host(address) => (whole(address), Reason::Host, None),
-            Class::Protected(range) => (range.prefix, Reason::Protected, Some(range.name)),
+        let found = if class == Class::Metadata { Place::Elsewhere } else { place(address) };
+        let (narrowest, refusal, range) = match (class, found) {
+            (Class::Metadata, _) => (whole(address), Reason::Metadata, None),
+            (_, Place::Host) => (whole(address), Reason::Host, None),
+            (Class::Protected(range), _) => (range.prefix, Reason::Protected, Some(range.name)),
+            (_, Place::OnLink(prefix)) => (prefix, Reason::OnLink, None),
             _ if self.mode == Mode::Open => return Verdict::new(Reason::Open),
             _ => (0, Reason::NotListed, None),
         };
-        let opens = |(entry, rule): (IpNetwork, u32)| (entry.prefix() >= narrowest).then_some(rule);
-        match self.allowed.around(address).find_map(opens) {
+        // What an open policy's entries name are neighbours, and nothing else.
+        let entries =
+            if refusal == Reason::OnLink && self.mode == Mode::Open { &self.local } else { &self.allowed };
+        let opens = |(entry, rule): (IpNetwork, u32)| {
+            (self.mode == Mode::Open || entry.prefix() >= narrowest).then_some(rule)
+        };
+        match entries.around(address).find_map(opens) {
             Some(rule) => Verdict::by(Reason::Listed, rule),
             None => Verdict { range, ..Verdict::new(refusal) },
         }
@@ -161,9 +183,9 @@ impl Policy {
         &self,
         address: IpAddr,
         protocol: u8,
-        is_host: impl FnOnce(IpAddr) -> bool,
+        place: impl FnOnce(IpAddr) -> Place,
     ) -> Verdict {
-        let verdict = self.verdict(address, is_host);
+        let verdict = self.verdict(address, place);
         match protocol {
             TCP | UDP => verdict,
             _ if !verdict.is_allowed() => verdict,
@@ -172,7 +194,7 @@ impl Policy {
     }
 
     /// What may be reached as far as the entries say, for the kernel's sets: IPv4, IPv6. The host's own
-    /// addresses are still in it; the verdict knows those.
+    /// addresses and its neighbours' are still in it; the verdict knows those.
     pub(crate) fn reachable(&self) -> (Intervals, Intervals) {
         (self.reachable_of(false), self.reachable_of(true))
     }
@@ -253,7 +275,66 @@ mod tests {
     }
 
     fn reason(policy: &Policy, address: &str) -> Reason {
-        policy.verdict(address.parse().unwrap(), |address| address == Ipv4Addr::new(8, 8, 4, 4)).reason
+        policy.verdict(address.parse().unwrap(), routed).reason
+    }
+
+    /// A host that has 8.8.4.4, on a link with 5.5.5.0/24, 10.0.0.0/8, 2a05:5:5::/64 and a gateway 6.6.6.1 that its
+    /// provider has put on no network of its own.
+    fn routed(address: IpAddr) -> Place {
+        let links: [(&str, u8); 4] =
+            [("5.5.5.0/24", 24), ("10.0.0.0/8", 8), ("2a05:5:5::/64", 64), ("6.6.6.1/32", 32)];
+        if address == Ipv4Addr::new(8, 8, 4, 4) {
+            return Place::Host;
+        }
+        let on = |(range, _): &&(&str, u8)| range.parse::<IpNetwork>().unwrap().contains(address);
+        links.iter().find(on).map_or(Place::Elsewhere, |(_, prefix)| Place::OnLink(*prefix))
+    }
+
+    #[test]
+    fn neighbours_on_the_hosts_own_links_are_not_the_internet() {
+        let mut open = Policy::open();
+        for address in ["5.5.5.1", "2a05:5:5::1", "6.6.6.1"] {
+            assert_eq!(reason(&open, address), Reason::OnLink, "{address}");
+        }
+        assert_eq!(reason(&open, "10.1.2.3"), Reason::Protected);
+        // Entries for neighbours open them, and nothing that is denied for another reason.
+        open.allow_local_cidr("5.5.5.0/25").unwrap().allow_local_cidr("10.0.0.0/8").unwrap();
+        open.allow_local_cidr("8.8.4.4/32").unwrap().allow_local_cidr("169.254.169.254/32").unwrap();
+        open.deny_cidr("5.5.5.9/32").unwrap();
+        for (address, expected) in [
+            ("5.5.5.1", Reason::Listed),
+            ("5.5.5.200", Reason::OnLink),
+            ("5.5.5.9", Reason::Denied),
+            ("10.1.2.3", Reason::Protected),
+            ("8.8.4.4", Reason::Host),
+            ("169.254.169.254", Reason::Metadata),
+            ("8.8.8.8", Reason::Open),
+        ] {
+            assert_eq!(reason(&open, address), expected, "{address}");
+        }
+        assert_eq!(open.verdict("5.5.5.1".parse().unwrap(), routed).rule, Some(0));
+        // However wide: it is about neighbours.
+        let mut all = Policy::open();
+        all.allow_local_cidr("::/0").unwrap();
+        assert_eq!(reason(&all, "2a05:5:5::1"), Reason::Listed);
+    }
+
+    #[test]
+    fn an_allowlist_opens_neighbours_from_inside_their_range() {
+        for (entry, address, expected) in [
+            ("0.0.0.0/0", "5.5.5.1", Reason::OnLink),
+            ("5.5.0.0/16", "5.5.5.1", Reason::OnLink),
+            ("5.5.5.0/24", "5.5.5.1", Reason::Listed),
+            ("5.5.5.1/32", "5.5.5.1", Reason::Listed),
+            ("5.5.5.2/32", "5.5.5.1", Reason::OnLink),
+            ("6.6.6.0/24", "6.6.6.1", Reason::OnLink),
+            ("6.6.6.1/32", "6.6.6.1", Reason::Listed),
+            ("2a05::/16", "2a05:5:5::1", Reason::OnLink),
+            ("2a05:5:5::/64", "2a05:5:5::1", Reason::Listed),
+            ("10.0.0.0/8", "10.1.2.3", Reason::Listed),
+        ] {
+            assert_eq!(reason(&allowlist(&[entry]), address), expected, "{entry} {address}");
+        }
     }
 
     #[test]
@@ -319,7 +400,7 @@ mod tests {
     fn the_entry_that_decided_is_named() {
         let mut policy = allowlist(&["1.0.0.0/8", "1.2.0.0/16"]);
         policy.deny_cidr("1.2.3.0/24").unwrap();
-        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| false).rule;
+        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| Place::Elsewhere).rule;
         assert_eq!(
             (rule("1.1.1.1"), rule("1.2.1.1"), rule("1.2.3.4"), rule("2.2.2.2")),
             (Some(0), Some(1), Some(2), None)
@@ -379,7 +460,7 @@ mod tests {
                     continue;
                 }
                 let number = match address { IpAddr::V4(a) => a.to_bits().into(), IpAddr::V6(a) => a.to_bits() };
-                let verdict = policy.verdict(address, |_| false);
+                let verdict = policy.verdict(address, |_| Place::Elsewhere);
                 prop_assert_eq!(set.contains(number), verdict.is_allowed(), "{} {:?}", address, verdict);
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
-use crate::reactor::{Budget, Permit};
+use crate::reactor::Permit;
 use crate::sys::channel::{Channel, wipe};
 
 /// Longer than anything that init has to say.
@@ -41,12 +41,6 @@ impl Init {
 
     /// How soon it is looked again whether what waits can be sent.
     pub(crate) const LOOK: Duration = Duration::from_millis(10);
-
-    /// A part of the budget for descriptors that are to be sent. What an init that doesn't read has kept back already
-    /// leaves less of it.
-    pub(crate) fn permit(&self, budget: &Budget, count: usize) -> Option<Permit> {
-        budget.acquire_share(count, self.held.iter().map(|(_, permit)| permit.count()).sum())
-    }
 
     /// Asks for something. An init that doesn't read is an error once its backlog is full. The permit is that for the
     /// descriptors, and is kept until they are gone.
@@ -130,11 +124,12 @@ impl AsFd for Init {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::{Budget, Use};
     use crate::sys::channel;
 
     /// What the library asks for with a descriptor.
     fn ask(init: &mut Init, budget: &Budget, ticket: u32) -> bool {
-        let Some(permit) = init.permit(budget, 1) else { return false };
+        let Some(permit) = budget.acquire(1, Use::Tunnel, 1) else { return false };
         let fd = std::fs::File::open("/dev/null").unwrap().into();
         init.ask(&Request::Connect { ticket, port: 80 }, vec![fd], Some(permit)).unwrap();
         true
@@ -148,7 +143,7 @@ mod tests {
         let asked = (0..1000).take_while(|ticket| ask(&mut init, &budget, *ticket)).count();
         let gone = usize::try_from(init.channel.sent()).unwrap();
         assert!((2..100).contains(&gone), "{gone}");
-        assert_eq!((budget.used(), asked), (200, 200 + gone));
+        assert_eq!((budget.used(), asked), (300, 300 + gone));
         assert!(init.is_behind());
         for _ in 1..LOOKS {
             init.flush().unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Outputs are pipes, since a program that opens `/dev/stdout` can't do that with a socket. Standard input is
 //! an AF_UNIX stream, since a host that writes to a pipe whose reader is gone gets SIGPIPE, and to a socket it
-//! can say MSG_NOSIGNAL. The host's ends are non-blocking and close-on-exec.
+//! can say MSG_NOSIGNAL; init fills a pipe of the program's from it, so `/dev/stdin` can be opened too. The host's
+//! ends are non-blocking and close-on-exec.
 
 use std::io;
 use std::os::fd::OwnedFd;

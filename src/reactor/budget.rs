@@ -1,104 +1,344 @@
 //! How many descriptors the library may hold, counted together for everything in the process.
+//!
+//! A sandbox is admitted with all that it needs itself and with what is kept back for its use ([`KEPT`]): whatever the
+//! others hold, a program can be executed in it, a file read, a connection made. What it uses beyond that comes from a
+//! part that all share, of which one gets no more than its share of the sandboxes that exist and one to come. A quarter
+//! of the whole is for sandboxes alone, so that others can be created while those that exist take all they get.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A number of descriptors that is shared out. Clones are the same budget.
+/// What descriptors are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// What the host asks for: programs' streams, operations on files, connections of its own.
+    Host,
+    /// Connections through tunnels.
+    Tunnel,
+    /// Flows out, and questions of names.
+    Egress,
+    /// What makes something faster and can be done without.
+    Stock,
+}
+
+const USES: usize = 4;
+
+/// What is kept back of each for every sandbox, of descriptors. Of the host's: a program with three streams and an operation on files,
+/// with what both send to init, and a connection. Of tunnels': one that is being made through init, and one that is
+/// open. Of egress: a connection, and two questions of names.
+const KEPT_BY_USE: [usize; USES] = [10, 6, 4, 0];
+
+/// The same for all uses.
+pub(crate) const KEPT: usize = 20;
+
+/// The descriptors of the process, shared out to sandboxes. Clones are the same budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Inner>);
+pub(crate) struct Budget(Arc<Mutex<State>>);
 
 #[derive(Debug)]
-struct Inner {
-    limit: AtomicUsize,
-    used: AtomicUsize,
+struct State {
+    limit: usize,
+    /// What is kept back for each open account, by use.
+    kept: [usize; USES],
+    /// What all accounts are charged.
+    charged: usize,
+    /// The part of it that open ones are charged whatever they use.
+    fixed: usize,
+    /// How many accounts are open.
+    open: usize,
+    accounts: HashMap<u64, Account>,
+}
+
+/// One sandbox's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    /// What it needs itself, while it is open.
+    own: Option<usize>,
+    used: [usize; USES],
+}
+
+impl Account {
+    /// What is charged whatever it uses.
+    fn fixed(&self, kept: [usize; USES]) -> usize {
+        self.own.map_or(0, |own| own + kept.iter().sum::<usize>())
+    }
+
+    /// What it uses beyond what is kept back for it.
+    fn beyond(&self, kept: [usize; USES]) -> usize {
+        let kept = if self.own.is_some() { kept } else { [0; USES] };
+        self.used.iter().zip(kept).map(|(used, kept)| used.saturating_sub(kept)).sum()
+    }
+
+    fn charge(&self, kept: [usize; USES]) -> usize {
+        self.fixed(kept) + self.beyond(kept)
+    }
+}
+
+impl State {
+    /// Changes an account with `change`.
+    fn with(&mut self, sandbox: u64, change: impl FnOnce(&mut Account)) {
+        let (kept, account) = (self.kept, self.accounts.entry(sandbox).or_default());
+        let sums = |account: &Account| {
+            (account.charge(kept), account.fixed(kept), usize::from(account.own.is_some()))
+        };
+        let before = sums(account);
+        change(account);
+        let after = sums(account);
+        if account.own.is_none() && account.used == [0; USES] {
+            self.accounts.remove(&sandbox);
+        }
+        self.charged = self.charged - before.0 + after.0;
+        self.fixed = self.fixed - before.1 + after.1;
+        self.open = self.open - before.2 + after.2;
+    }
+
+    /// What is shared.
+    fn shared(&self) -> usize {
+        (self.limit - self.limit / 4).saturating_sub(self.fixed)
+    }
+
+    /// How much of it one sandbox gets for that use. The host knows what it asks for, and gets twice as much.
+    fn share(&self, purpose: Use) -> usize {
+        let share = self.shared() / (self.open + 1);
+        if purpose == Use::Host { (2 * share).min(self.shared()) } else { share }
+    }
+
+    /// What all use beyond what is kept back for them.
+    fn beyond(&self) -> usize {
+        self.charged - self.fixed
+    }
+}
+
+/// A sandbox's place in a budget; dropping it gives back what is kept for it. What it uses still is counted until
+/// that is dropped too.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    budget: Budget,
+    sandbox: u64,
 }
 
 /// A part of a budget; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Budget,
+    sandbox: u64,
+    purpose: Use,
     count: usize,
 }
 
 impl Budget {
     /// A budget of that many descriptors.
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }))
+        Self::keeping(limit, KEPT_BY_USE)
+    }
+
+    /// The same for something else, of which egress alone takes: so many are kept back for each sandbox.
+    pub(crate) fn for_egress(limit: usize, kept: usize) -> Self {
+        let mut by_use = [0; USES];
+        by_use.iter_mut().skip(Use::Egress as usize).take(1).for_each(|one| *one = kept);
+        Self::keeping(limit, by_use)
+    }
+
+    fn keeping(limit: usize, kept: [usize; USES]) -> Self {
+        let state = State { limit, kept, charged: 0, fixed: 0, open: 0, accounts: HashMap::new() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock leaves it half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes how many there are; what is taken stays taken.
     pub(crate) fn resize(&self, limit: usize) {
-        self.0.limit.store(limit, Ordering::Relaxed);
+        self.state().limit = limit;
     }
 
-    /// Takes `count` descriptors out of the budget, if that many are left.
-    pub(crate) fn acquire(&self, count: usize) -> Option<Permit> {
-        let limit = self.0.limit.load(Ordering::Relaxed);
-        let take = |used: usize| used.checked_add(count).filter(|sum| *sum <= limit);
-        self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Permit { budget: self.clone(), count })
+    /// Admits a sandbox that needs `own` descriptors itself, if there are as many and those that are kept for its use.
+    pub(crate) fn admit(&self, sandbox: u64, own: usize) -> Option<Admission> {
+        let mut state = self.state();
+        let used = state.charged.checked_add(own)?.checked_add(state.kept.iter().sum())?;
+        if used > state.limit || state.accounts.contains_key(&sandbox) {
+            return None;
+        }
+        state.with(sandbox, |account| account.own = Some(own));
+        Some(Admission { budget: self.clone(), sandbox })
     }
 
-    /// The same for one of many users, who has taken `mine` of them already: nobody gets more than what is left for
-    /// all others, so that one who takes what he can leaves room for the next.
-    pub(crate) fn acquire_share(&self, count: usize, mine: usize) -> Option<Permit> {
-        let free = self.0.limit.load(Ordering::Relaxed).saturating_sub(self.0.used.load(Ordering::Relaxed));
-        if mine.saturating_add(count) > free { None } else { self.acquire(count) }
+    /// Takes `count` descriptors for a sandbox: of what is kept back for it, else within its share of what all share.
+    /// One that was never admitted, or whose admission is over, has its share and nothing kept back.
+    pub(crate) fn acquire(&self, sandbox: u64, purpose: Use, count: usize) -> Option<Permit> {
+        let mut state = self.state();
+        let mut account = state.accounts.get(&sandbox).copied().unwrap_or_default();
+        let (kept, before) = (state.kept, account.beyond(state.kept));
+        let used = account.used.get_mut(purpose as usize)?;
+        *used = used.checked_add(count)?;
+        let (used, after) = (account.used, account.beyond(kept));
+        let more = after - before;
+        let fits = after <= state.share(purpose)
+            && state.beyond() + more <= state.shared()
+            && state.charged + more <= state.limit;
+        if more > 0 && !fits {
+            return None;
+        }
+        state.with(sandbox, |account| account.used = used);
+        Some(Permit { budget: self.clone(), sandbox, purpose, count })
     }
 
-    /// How many are taken now.
+    /// How many are in use now, beside what sandboxes need themselves.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
-        self.0.used.load(Ordering::Relaxed)
+        self.state().accounts.values().flat_map(|account| account.used).sum()
     }
 }
 
-impl Permit {
-    /// How many descriptors it is for.
-    pub(crate) fn count(&self) -> usize {
-        self.count
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.budget.state().with(self.sandbox, |account| account.own = None);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.0.used.fetch_sub(self.count, Ordering::Relaxed);
+        let (purpose, count) = (self.purpose as usize, self.count);
+        self.budget.state().with(self.sandbox, |account| {
+            if let Some(used) = account.used.get_mut(purpose) {
+                *used = used.saturating_sub(count);
+            }
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn nobody_takes_more_than_is_left_to_the_others() {
-        let budget = Budget::new(120);
-        let take = |mine: usize| {
-            let mut taken = Vec::new();
-            while let Some(permit) = budget.acquire_share(1, mine + taken.len()) {
-                taken.push(permit);
-            }
-            taken
-        };
-        let first = take(0);
-        assert_eq!(first.len(), 60);
-        let second = take(0);
-        assert_eq!(second.len(), 30);
-        assert!(budget.acquire_share(1, first.len()).is_none());
-        assert!(budget.acquire(20).is_some());
+    /// The budget at the usual limit of 1,024, and what a sandbox needs itself.
+    const USUAL: usize = 768;
+    const OWN: usize = 19;
+
+    /// One descriptor after the other, as long as there is one.
+    fn take_all(budget: &Budget, sandbox: u64, purpose: Use) -> Vec<Permit> {
+        std::iter::from_fn(|| budget.acquire(sandbox, purpose, 1)).collect()
+    }
+
+    fn sums(budget: &Budget) -> (usize, usize) {
+        let state = budget.state();
+        (state.charged, state.open)
     }
 
     #[test]
-    fn what_is_dropped_can_be_taken_again_and_no_more() {
-        let budget = Budget::new(3);
-        let two = budget.acquire(2).unwrap();
-        assert!(budget.acquire(2).is_none());
-        let one = budget.acquire(1).unwrap();
-        assert_eq!(budget.used(), 3);
-        drop(two);
-        assert!(budget.acquire(2).is_some());
-        drop(one);
-        assert_eq!(budget.used(), 0);
-        assert!(budget.acquire(usize::MAX).is_none(), "a sum that overflows is refused");
+    fn the_parts_that_are_kept_back_are_the_whole() {
+        assert_eq!(KEPT_BY_USE.iter().sum::<usize>(), KEPT);
+    }
+
+    #[test]
+    fn greedy_ones_get_equal_shares_and_leave_room_for_others() {
+        let budget = Budget::new(USUAL);
+        let mut admitted: Vec<Admission> =
+            (0..6).map(|sandbox| budget.admit(sandbox, OWN).unwrap()).collect();
+        let mut taken: Vec<Vec<Permit>> =
+            (0..6).map(|sandbox| take_all(&budget, sandbox, Use::Egress)).collect();
+        let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
+        let share = (USUAL * 3 / 4 - 6 * (OWN + KEPT)) / 7;
+        assert_eq!(counts, [share + 4; 6], "what is kept, and a seventh of what is shared");
+        taken.extend((0..6).map(|sandbox| take_all(&budget, sandbox, Use::Tunnel)));
+        // All of them can be used still, and so can those that come, until there is no room for another.
+        for sandbox in 6.. {
+            let Some(admission) = budget.admit(sandbox, OWN) else { break };
+            admitted.push(admission);
+            taken.push(take_all(&budget, sandbox, Use::Egress));
+        }
+        assert!(admitted.len() >= 10, "{}", admitted.len());
+        for sandbox in 0..admitted.len() as u64 {
+            let streams = budget.acquire(sandbox, Use::Host, 3).unwrap();
+            let sent = budget.acquire(sandbox, Use::Host, 3).unwrap();
+            drop(sent);
+            let file = budget.acquire(sandbox, Use::Host, 5).unwrap();
+            taken.push(vec![streams, file]);
+        }
+        drop((taken, admitted));
+        assert_eq!(sums(&budget), (0, 0));
+    }
+
+    #[test]
+    fn one_alone_leaves_half_of_what_is_shared_but_to_the_host() {
+        let budget = Budget::new(USUAL);
+        let _admitted = budget.admit(1, OWN).unwrap();
+        let shared = USUAL * 3 / 4 - OWN - KEPT;
+        let flows = take_all(&budget, 1, Use::Egress);
+        assert_eq!(flows.len(), shared / 2 + 4);
+        assert!(budget.acquire(1, Use::Stock, 1).is_none());
+        let streams = take_all(&budget, 1, Use::Host);
+        assert_eq!(streams.len(), shared - shared / 2 + 10);
+        assert_eq!(take_all(&budget, 1, Use::Tunnel).len(), 6, "what is kept for tunnels");
+    }
+
+    #[test]
+    fn a_share_gets_smaller_with_others_and_what_is_taken_stays() {
+        let budget = Budget::new(USUAL);
+        let _first = budget.admit(1, OWN).unwrap();
+        let mut flows = take_all(&budget, 1, Use::Egress);
+        let _second = budget.admit(2, OWN).unwrap();
+        flows.truncate(flows.len() - 5);
+        assert!(budget.acquire(1, Use::Egress, 1).is_none(), "it has more than its share now");
+        assert!(budget.acquire(2, Use::Egress, 100).is_some());
+    }
+
+    #[test]
+    fn what_outlives_its_sandbox_is_counted_until_it_is_dropped() {
+        let budget = Budget::new(100);
+        let admitted = budget.admit(1, 10).unwrap();
+        let held = budget.acquire(1, Use::Host, 8).unwrap();
+        assert!(budget.admit(1, 10).is_none(), "it is there already");
+        assert_eq!(budget.state().charged, 10 + KEPT);
+        drop(admitted);
+        assert_eq!(sums(&budget), (8, 0));
+        drop(held);
+        assert!(budget.state().accounts.is_empty());
+        assert!(budget.admit(2, usize::MAX).is_none() && budget.acquire(2, Use::Host, usize::MAX).is_none());
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_takes_nothing_away() {
+        let budget = Budget::new(400);
+        let _admitted = budget.admit(1, 10).unwrap();
+        let flows = take_all(&budget, 1, Use::Egress);
+        budget.resize(20);
+        assert!(budget.admit(2, 1).is_none());
+        assert!(budget.acquire(1, Use::Egress, 1).is_none());
+        assert!(budget.acquire(1, Use::Host, 10).is_some(), "what is kept back stays");
+        assert!(flows.len() > 100);
+    }
+
+    proptest! {
+        /// In whatever order it is taken, dropped and admitted: the sum is right, never above the limit, and what is
+        /// kept back can always be had.
+        #[test]
+        fn the_sum_is_right_and_what_is_kept_is_there(
+            steps in prop::collection::vec((0_u64..5, 0_usize..7, 1_usize..40), 1..200),
+        ) {
+            let budget = Budget::new(500);
+            let (mut admitted, mut permits) = (HashMap::new(), Vec::new());
+            for (sandbox, what, count) in steps {
+                let purpose = [Use::Host, Use::Tunnel, Use::Egress, Use::Stock].get(what).copied();
+                match (purpose, what) {
+                    (Some(purpose), _) => permits.extend(budget.acquire(sandbox, purpose, count)),
+                    (None, 4) => drop(budget.admit(sandbox, count).map(|one| admitted.insert(sandbox, one))),
+                    (None, 5) => drop(admitted.remove(&sandbox)),
+                    (None, _) => drop((count < permits.len()).then(|| permits.swap_remove(count))),
+                }
+                let state = budget.state();
+                let sum: usize = state.accounts.values().map(|one| one.charge(state.kept)).sum();
+                prop_assert_eq!((sum, state.open), (state.charged, admitted.len()));
+                prop_assert!(sum <= 500);
+                let used = state.accounts.get(&sandbox).map_or(0, |account| account.used[Use::Host as usize]);
+                drop(state);
+                if admitted.contains_key(&sandbox) && used < KEPT_BY_USE[0] {
+                    prop_assert!(budget.acquire(sandbox, Use::Host, KEPT_BY_USE[0] - used).is_some());
+                }
+            }
+        }
     }
 }

@@ -5,6 +5,8 @@ pub(super) const WAKER: usize = usize::MAX;
 
 const INDEX_BITS: u32 = 24;
 const KIND_BITS: u32 = 4;
+/// How many kinds there can be.
+pub(super) const KINDS: usize = 1 << KIND_BITS;
 const GENERATION_BITS: u32 = 35;
 const _: () = assert!(usize::BITS == 64, "tokens are packed into 64 bits");
 const _: () = assert!(INDEX_BITS + KIND_BITS + GENERATION_BITS + 1 == usize::BITS);
@@ -45,6 +47,11 @@ impl Key {
 
     pub(super) fn index(self) -> u32 {
         self.index
+    }
+
+    /// Whether it is a later object's than `other`, which had the same place.
+    pub(super) fn is_after(self, other: Self) -> bool {
+        self.generation > other.generation
     }
 
     pub(super) fn token(self, lane: Lane) -> usize {

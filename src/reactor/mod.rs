@@ -5,7 +5,15 @@
 //! A descriptor is registered once, for reading and writing, edge-triggered: the kernel tells of a *change*
 //! only. So whoever is woken works until the system call says `EWOULDBLOCK`, or, when its byte budget for
 //! this wake-up is spent first, calls [`Reactor::again`], which wakes it in the next turn without the
-//! kernel's help. Everybody else gets a turn in between; that is the whole of the fairness here.
+//! kernel's help. Everybody else gets a turn in between.
+//!
+//! # Turns
+//!
+//! What the kernel and the timers tell waits here until it is handed out: a key at most once a turn for each reason,
+//! and fairly between the groups that keys [`Reactor::join`] (one a sandbox), by the time that each has used. A turn
+//! is over after a millisecond, whatever is left: then the owner looks at its commands, and the kernel is asked for
+//! news, before the rest goes on. One wake-up isn't interrupted, so a loop within one looks at
+//! [`Reactor::is_over_time`].
 //!
 //! One exception saves a call: a read of a TCP stream that brings less than asked has emptied it, if every readiness
 //! since the last `EWOULDBLOCK` was noted and none said [`Readiness::more_follows`].
@@ -14,7 +22,7 @@
 //!
 //! 1. take a number for it ([`Kind`]) and keep its objects in a [`Slab`] of that kind;
 //! 2. `let key = slab.insert(object)`, then [`Reactor::register`] its descriptors under that key (an object may
-//!    have two, told apart by [`Lane`]) and schedule timers with the same key;
+//!    have two, told apart by [`Lane`]) and schedule timers with the same key; [`Reactor::join`] says whose it is;
 //! 3. where the turn's [`Wake`]s are dispatched, route the kind to the slab's owner.
 //!
 //! Keys carry a generation: a wake-up for an object that is gone finds nothing in the slab and is ignored,
@@ -24,8 +32,9 @@ mod budget;
 mod key;
 mod slab;
 mod timers;
+mod turns;
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -34,13 +43,19 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-pub(crate) use budget::{Budget, Permit};
+pub(crate) use budget::{Admission, Budget, KEPT, Permit, Use};
 pub(crate) use key::{Key, Kind, Lane};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};
+use turns::Turns;
 
 /// How many readiness events one turn takes from the kernel.
 const EVENTS: usize = 512;
+/// How long a turn lasts at most, but for its last wake-up, and how many wake-ups it has at most.
+const TURN: Duration = Duration::from_millis(1);
+const WAKES: usize = 512;
+/// How long one wake-up may take before a loop in it is to make room for others.
+const LONG: Duration = Duration::from_micros(500);
 
 /// Why an object is woken.
 #[derive(Clone, Copy, Debug)]
@@ -67,15 +82,35 @@ pub(crate) struct Readiness {
     pub(crate) more_follows: bool,
 }
 
-/// The poll loop. A plain struct: whoever owns it calls [`Reactor::turn`].
+impl Readiness {
+    /// Both together.
+    fn or(self, other: Self) -> Self {
+        Self {
+            readable: self.readable || other.readable,
+            writable: self.writable || other.writable,
+            failed: self.failed || other.failed,
+            more_follows: self.more_follows || other.more_follows,
+        }
+    }
+}
+
+/// The poll loop. A plain struct: whoever owns it calls [`Reactor::turn`], then [`Reactor::next`] until the turn is over.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     timers: Timers,
-    again: VecDeque<Key>,
+    turns: Turns,
+    /// The timers that have run out and whose keys are yet to be woken.
+    due: HashMap<Key, Vec<TimerId>>,
     waker: Arc<Waker>,
     now: Instant,
+    /// When the last wake-up was handed out, and how many may be in this turn.
+    handed_out: Instant,
+    left: usize,
+    /// The time of wake-ups and of work beside them since both had to be weighed.
+    woken: Duration,
+    aside: Duration,
 }
 
 impl Reactor {
@@ -87,9 +122,14 @@ impl Reactor {
             poll,
             events: Events::with_capacity(EVENTS),
             timers: Timers::default(),
-            again: VecDeque::new(),
+            turns: Turns::default(),
+            due: HashMap::new(),
             waker,
             now: Instant::now(),
+            handed_out: Instant::now(),
+            left: 0,
+            woken: Duration::ZERO,
+            aside: Duration::ZERO,
         })
     }
 
@@ -118,9 +158,14 @@ impl Reactor {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
     }
 
-    /// Wakes `key` in the next turn: for what had to stop although its descriptor was still ready.
+    /// Counts the time that `key` takes as that group's. What has joined none shares one.
+    pub(crate) fn join(&mut self, key: Key, group: u64) {
+        self.turns.join(key, group);
+    }
+
+    /// Wakes `key` in the next turn, once: for what had to stop although its descriptor was still ready.
     pub(crate) fn again(&mut self, key: Key) {
-        self.again.push_back(key);
+        self.turns.again(key);
     }
 
     /// Wakes `key` at `at`, once.
@@ -128,15 +173,31 @@ impl Reactor {
         self.timers.insert(at, key)
     }
 
-    /// Takes a timer back; one that has run out already is no error.
+    /// Takes a timer back; one that has run out already is no error, and wakes nobody if its key is yet to be woken.
     pub(crate) fn cancel(&mut self, timer: TimerId) {
-        self.timers.remove(timer);
+        let key = timer.key();
+        if self.timers.remove(timer) {
+            return;
+        }
+        if let Some(due) = self.due.get_mut(&key) {
+            due.retain(|other| *other != timer);
+            if due.is_empty() {
+                self.due.remove(&key);
+                self.turns.unexpired(key);
+            }
+        }
     }
 
-    /// Waits until something is ready, a timer runs out, the waker is used or `limit` has passed, and appends
-    /// the wake-ups to `wakes`: first the kernel's, then timers, then the objects that asked for another turn.
-    pub(crate) fn turn(&mut self, limit: Option<Duration>, wakes: &mut Vec<Wake>) -> io::Result<()> {
-        let timeout = if self.again.is_empty() { self.until_next_timer(limit) } else { Some(Duration::ZERO) };
+    /// Begins a turn: if nothing is left of the last, waits until something is ready, a timer runs out, the waker is
+    /// used or `limit` has passed.
+    pub(crate) fn turn(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.turns.begin();
+        let timeout = if self.turns.is_idle() {
+            (self.woken, self.aside) = (Duration::ZERO, Duration::ZERO);
+            self.until_next_timer(limit)
+        } else {
+            Some(Duration::ZERO)
+        };
         match self.poll.poll(&mut self.events, timeout) {
             // Our thread blocks all signals, but a debugger's stop shows here too. An early return is harmless:
             // the caller turns again, and the time-outs are computed anew.
@@ -152,13 +213,47 @@ impl Reactor {
                 failed: event.is_error(),
                 more_follows: event.is_read_closed() || event.is_error() || event.is_priority(),
             };
-            wakes.push(Wake::Ready(key, lane, readiness));
+            self.turns.ready(key, lane, readiness);
         }
-        while let Some(key) = self.timers.expired(self.now) {
-            wakes.push(Wake::Timer(key));
+        while let Some(timer) = self.timers.expired(self.now) {
+            self.due.entry(timer.key()).or_default().push(timer);
+            self.turns.expired(timer.key());
         }
-        wakes.extend(self.again.drain(..).map(Wake::Again));
+        self.turns.line_up();
+        (self.handed_out, self.left) = (self.now, WAKES);
         Ok(())
+    }
+
+    /// The next wake-up of this turn; `None` when it is over, though more may wait for the next.
+    pub(crate) fn next(&mut self) -> Option<Wake> {
+        let now = Instant::now();
+        let passed = now.saturating_duration_since(self.handed_out);
+        self.turns.charge(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        self.handed_out = now;
+        self.woken += passed;
+        // At least one, however late it is.
+        if now.saturating_duration_since(self.now) >= TURN && self.left < WAKES {
+            return None;
+        }
+        self.left = self.left.checked_sub(1)?;
+        let wake = self.turns.next();
+        if let Some(Wake::Timer(key)) = wake {
+            self.due.remove(&key);
+        }
+        wake
+    }
+
+    /// Whether there is time for a piece of work that is no wake-up: it gets half, if wake-ups wait.
+    pub(crate) fn has_time_aside(&mut self) -> bool {
+        let now = Instant::now();
+        self.aside += now.saturating_duration_since(self.handed_out);
+        self.handed_out = now;
+        self.aside <= self.woken || self.turns.is_idle()
+    }
+
+    /// Whether this wake-up has taken long: a loop in it does the rest in the next turn.
+    pub(crate) fn is_over_time(&self) -> bool {
+        self.handed_out.elapsed() >= LONG
     }
 
     fn until_next_timer(&self, limit: Option<Duration>) -> Option<Duration> {
@@ -177,6 +272,11 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
+    fn turn(reactor: &mut Reactor, limit: Option<Duration>, wakes: &mut Vec<Wake>) {
+        reactor.turn(limit).unwrap();
+        wakes.extend(std::iter::from_fn(|| reactor.next()));
+    }
+
     fn ready(wakes: &[Wake]) -> Vec<Key> {
         wakes
             .iter()
@@ -192,16 +292,16 @@ mod tests {
         let key = slab.insert(());
         reactor.register(ours.as_fd(), key, Lane::Front).unwrap();
         let mut wakes = Vec::new();
-        reactor.turn(Some(Duration::ZERO), &mut wakes).unwrap();
+        turn(&mut reactor, Some(Duration::ZERO), &mut wakes);
         wakes.clear();
         theirs.write_all(b"x").unwrap();
-        reactor.turn(None, &mut wakes).unwrap();
+        turn(&mut reactor, None, &mut wakes);
         assert_eq!(ready(&wakes), [key]);
         wakes.clear();
-        reactor.turn(Some(Duration::ZERO), &mut wakes).unwrap();
+        turn(&mut reactor, Some(Duration::ZERO), &mut wakes);
         assert!(wakes.is_empty(), "edge-triggered: nothing has changed");
         reactor.again(key);
-        reactor.turn(None, &mut wakes).unwrap();
+        turn(&mut reactor, None, &mut wakes);
         assert!(matches!(wakes[..], [Wake::Again(again)] if again == key));
     }
 
@@ -214,7 +314,7 @@ mod tests {
         reactor.register(ours.as_fd(), old, Lane::Front).unwrap();
         theirs.write_all(b"x").unwrap();
         let mut wakes = Vec::new();
-        reactor.turn(None, &mut wakes).unwrap();
+        turn(&mut reactor, None, &mut wakes);
         slab.remove(old);
         let new = slab.insert("new");
         assert_eq!(old.index(), new.index(), "the place is taken again");
@@ -235,9 +335,61 @@ mod tests {
         reactor.cancel(cancelled);
         let mut wakes = Vec::new();
         while wakes.len() < 2 {
-            reactor.turn(None, &mut wakes).unwrap();
+            turn(&mut reactor, None, &mut wakes);
         }
         assert!(matches!(wakes[..], [Wake::Timer(a), Wake::Timer(b)] if a == keys[2] && b == keys[0]));
+    }
+
+    #[test]
+    fn a_timer_that_is_taken_back_before_its_key_is_woken_wakes_nobody() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut slab = Slab::new(Kind(2));
+        let (one, other) = (slab.insert(()), slab.insert(()));
+        let now = Instant::now();
+        let timers = [one, one, other].map(|key| reactor.schedule(now, key));
+        reactor.turn(None).unwrap();
+        reactor.cancel(timers[0]);
+        reactor.cancel(timers[2]);
+        assert!(matches!(reactor.next(), Some(Wake::Timer(key)) if key == one), "its other one");
+        assert!(reactor.next().is_none());
+        assert!(reactor.due.is_empty());
+    }
+
+    #[test]
+    fn a_turn_is_over_after_a_while_and_nothing_of_its_rest_is_lost() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut slab = Slab::new(Kind(1));
+        let pairs: Vec<_> = (0..600).map(|_| UnixStream::pair().unwrap()).collect();
+        for (ours, _) in &pairs {
+            let key = slab.insert(());
+            reactor.join(key, 1);
+            reactor.register(ours.as_fd(), key, Lane::Front).unwrap();
+        }
+        let mut woken = std::collections::HashSet::new();
+        let mut turns = 0;
+        while woken.len() < pairs.len() {
+            turns += 1;
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            let mut count = 0;
+            while let Some(wake) = reactor.next() {
+                let Wake::Ready(key, ..) = wake else { panic!("{wake:?}") };
+                assert!(woken.insert(key), "each has changed once");
+                count += 1;
+                if turns == 1 && count == 2 {
+                    std::thread::sleep(TURN);
+                }
+            }
+            assert!(count > 0 && (turns > 1 || count == 2));
+            // What comes meanwhile is heard of, although a rest is left.
+            if turns == 1 {
+                let key = slab.insert(());
+                reactor.join(key, 2);
+                reactor.schedule(reactor.now(), key);
+                reactor.turn(Some(Duration::ZERO)).unwrap();
+                assert!(matches!(reactor.next(), Some(Wake::Timer(timer)) if timer == key));
+            }
+        }
+        assert!(turns > 2);
     }
 
     #[test]
@@ -245,7 +397,7 @@ mod tests {
         let mut reactor = Reactor::new().unwrap();
         reactor.waker().wake().unwrap();
         let mut wakes = Vec::new();
-        reactor.turn(None, &mut wakes).unwrap();
+        turn(&mut reactor, None, &mut wakes);
         assert!(wakes.is_empty());
     }
 }

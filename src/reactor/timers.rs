@@ -1,7 +1,7 @@
 //! Timers on the monotonic clock. A cancelled one leaves nothing behind, so that a million short connections
 //! with long time-outs cost no memory.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::key::Key;
@@ -11,6 +11,7 @@ use super::key::Key;
 pub(crate) struct TimerId {
     at: Instant,
     number: u64,
+    key: Key,
 }
 
 impl TimerId {
@@ -18,33 +19,37 @@ impl TimerId {
     pub(crate) fn at(self) -> Instant {
         self.at
     }
+
+    pub(super) fn key(self) -> Key {
+        self.key
+    }
 }
 
 /// Timers by the time at which they run out.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    entries: BTreeMap<TimerId, Key>,
+    entries: BTreeSet<TimerId>,
     count: u64,
 }
 
 impl Timers {
     pub(super) fn insert(&mut self, at: Instant, key: Key) -> TimerId {
         self.count += 1;
-        let id = TimerId { at, number: self.count };
-        self.entries.insert(id, key);
+        let id = TimerId { at, number: self.count, key };
+        self.entries.insert(id);
         id
     }
 
-    pub(super) fn remove(&mut self, id: TimerId) {
-        self.entries.remove(&id);
+    /// Takes it out; false if it isn't there any more.
+    pub(super) fn remove(&mut self, id: TimerId) -> bool {
+        self.entries.remove(&id)
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        self.entries.first_key_value().map(|(id, _)| id.at)
+        self.entries.first().map(|id| id.at)
     }
 
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Key> {
-        let entry = self.entries.first_entry()?;
-        if entry.key().at > now { None } else { Some(entry.remove()) }
+    pub(super) fn expired(&mut self, now: Instant) -> Option<TimerId> {
+        if self.entries.first()?.at > now { None } else { self.entries.pop_first() }
     }
 }

@@ -13,15 +13,15 @@ use super::probe::{Runsc, parse_kernel};
 use super::report::{Finding, Report};
 use crate::cgroup::Possible;
 use crate::error::{Code, Error};
+use crate::reactor::KEPT;
 use crate::runtime::RESERVE;
 use crate::sandbox::Life;
-use crate::tunnel::STOCK;
 
 /// The oldest kernel this is tested on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// The descriptors that a sandbox with one port takes, without its connections.
-const DESCRIPTORS_A_SANDBOX: u64 = (Life::DESCRIPTORS + 1 + STOCK) as u64;
+const DESCRIPTORS_A_SANDBOX: u64 = (Life::DESCRIPTORS + 1 + KEPT) as u64;
 
 /// Fewer sandboxes than this are worth a remark.
 const SANDBOXES_EXPECTED: u64 = 64;

@@ -27,6 +27,11 @@ fn compose(plan: &[Entry], base: &Path, directory: &Directory) -> String {
                 let file = directory.file(&format!("file{index}"), content, *mode);
                 writeln!(script, "cp '{}' '{at}'", file.display())
             }
+            Entry::Cover { .. } => writeln!(
+                script,
+                "if [ -d '{at}' ]; then mount -t tmpfs none '{at}'; else touch '{cover}'; mount --bind '{cover}' '{at}'; fi",
+                cover = directory.path().join("cover").display()
+            ),
             Entry::Bind { source, .. } => {
                 let make = if source.is_dir() { "mkdir" } else { "touch" };
                 writeln!(script, "{make} '{at}'; mount --rbind '{}' '{at}'", source.display())

@@ -18,7 +18,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Shared};
+use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
 use crate::tunnel;
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -33,6 +33,8 @@ const PROCESS: Kind = Kind(3);
 const PLANNING: Kind = Kind(5);
 /// The watched standard inputs' kind of key.
 const INPUT: Kind = Kind(6);
+/// The kind of key of the looks at all inits.
+const PULSE: Kind = Kind(7);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -71,6 +73,7 @@ impl Thread {
             files: Table::new(FILE),
             processes: Slab::new(PROCESS),
             inputs: Slab::new(INPUT),
+            pulse: Pulse::new(PULSE),
             numbers: HashMap::new(),
             ending: false,
         };
@@ -124,20 +127,20 @@ struct Loop {
     files: Table,
     processes: Slab<Executed>,
     inputs: Slab<Input>,
+    pulse: Pulse,
     numbers: HashMap<u64, Key>,
     ending: bool,
 }
 
 impl Loop {
     fn run(&mut self) {
-        let mut wakes = Vec::new();
         let mut busy = false;
         while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
-            if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO), &mut wakes) {
+            if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO)) {
                 log::error!("the control thread's poll failed: {error}");
                 std::thread::sleep(Duration::from_millis(100));
             }
-            for wake in wakes.drain(..) {
+            while let Some(wake) = self.reactor.next() {
                 if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
                     log::error!("a bug: {wake:?} has panicked in the control thread");
                     self.abandon(wake);
@@ -152,6 +155,10 @@ impl Loop {
                 if catch_unwind(AssertUnwindSafe(|| self.obey(command))).is_err() {
                     log::error!("a bug: a command to the control thread has panicked");
                 }
+                // What takes long leaves the rest to the next turn.
+                if self.reactor.is_over_time() {
+                    break;
+                }
             }
         }
     }
@@ -162,6 +169,7 @@ impl Loop {
             (CAPTURE, _) => self.read_capture(key),
             (PROCESS, wake) => self.process(key, wake),
             (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
+            (PULSE, _) => self.look_at_inits(),
             (INPUT, _) => {
                 if let Some(sandbox) = self.inputs.get_mut(key).map(|input| input.sandbox) {
                     self.by_number(sandbox, Life::note_activity);
@@ -193,17 +201,16 @@ impl Loop {
             inputs: &mut self.inputs,
         };
         act(life, &mut bench);
-        let captures = life.take_captures();
+        let (captures, number) = (life.take_captures(), life.shared().number);
         if life.is_gone()
             && let Some(mut life) = self.lives.remove(key)
         {
             life.end_execs(&mut self.reactor, &mut self.processes);
-            let number = life.shared().number;
             self.numbers.remove(&number);
             self.files.end_all(&mut self.reactor, number);
             life.tell();
         }
-        captures.into_iter().for_each(|capture| self.watch(capture));
+        captures.into_iter().for_each(|capture| self.watch(capture, number));
     }
 
     fn obey(&mut self, command: Command) {
@@ -310,20 +317,33 @@ impl Loop {
         let budget = &self.budget;
         let begun = creation.begin(|shared| {
             let count = Life::DESCRIPTORS + shared.config.ports().len();
-            let permit = budget.acquire(count).ok_or_else(|| {
+            let admission = budget.admit(shared.number, count).ok_or_else(|| {
                 Error::new(
                     Code::Limit,
                     "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end \
                      others",
                 )
             })?;
-            Life::begin(Arc::clone(shared), plan, doors, permit)
+            Life::begin(Arc::clone(shared), plan, doors, admission)
         });
         let Some(life) = begun else { return };
         let key = self.lives.insert(life);
+        self.reactor.join(key, number);
         self.numbers.insert(number, key);
+        self.pulse.start(&mut self.reactor);
         self.with(key, |life, bench| life.watch(bench, key));
         meanwhile.into_iter().for_each(|command| self.obey(command));
+    }
+
+    /// Whether the inits of all sandboxes answer. Looked for again as long as there are any.
+    fn look_at_inits(&mut self) {
+        let watched = self.pulse.look(&mut self.reactor);
+        let mut open = false;
+        let keys: Vec<Key> = self.lives.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.with(key, |life, bench| open |= life.look_for_answers(bench, watched));
+        }
+        self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 
     fn start_file(&mut self, running: Running) {
@@ -346,8 +366,9 @@ impl Loop {
         }
     }
 
-    fn watch(&mut self, capture: CaptureReader) {
+    fn watch(&mut self, capture: CaptureReader, sandbox: u64) {
         let key = self.captures.insert(capture);
+        self.reactor.join(key, sandbox);
         if let Some(capture) = self.captures.get_mut(key)
             && let Err(error) = self.reactor.register(std::os::fd::AsFd::as_fd(capture), key, Lane::Front)
         {
@@ -390,6 +411,7 @@ impl Loop {
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
+            PULSE => return self.pulse.go_on(&mut self.reactor, true, self.numbers.is_empty()),
             FILE => {
                 let ended = self.files.abandon(&mut self.reactor, key);
                 return self.file_ended(ended);

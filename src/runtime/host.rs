@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use nix::unistd::{getresgid, getresuid};
 use once_cell::sync::OnceCell;
@@ -18,6 +19,7 @@ use crate::keeper::{Origin, Program};
 use crate::net;
 use crate::runsc::find::{Locator, Search};
 use crate::runsc::probe::Runsc;
+use crate::runsc::rootfs;
 use crate::sandbox::{Means, Plan, Shared};
 use crate::sys::secure;
 
@@ -59,6 +61,18 @@ impl Host {
         found.map(|(runsc, means)| (runsc, Arc::clone(means)))
     }
 
+    /// The first time, the host's programs are looked through while runsc is asked who it is.
+    fn find_while_looking(&self, shared: &Shared) -> Result<(Arc<Runsc>, Arc<Means>)> {
+        if shared.config.rootfs().is_some() || !rootfs::is_unseen() {
+            return self.find();
+        }
+        thread::scope(|scope| {
+            // Without a thread it is done when the file system is planned.
+            let _ = thread::Builder::new().name("sbx-look".to_owned()).spawn_scoped(scope, rootfs::look);
+            self.find()
+        })
+    }
+
     /// Whether nobody has used it yet, or something was missing and never yet was everything there.
     fn is_of_no_use(&self) -> bool {
         let is_looked_at = self.is_looked_at.load(Ordering::Relaxed);
@@ -68,7 +82,7 @@ impl Host {
     /// Plans a sandbox.
     pub(super) fn plan(&self, shared: &Shared) -> Result<Plan> {
         one_user()?;
-        let (runsc, means) = self.find()?;
+        let (runsc, means) = self.find_while_looking(shared)?;
         let ipv6 = net::host_has_ipv6_route();
         Plan::new(&shared.id, &shared.config, &runsc, means, self.user_namespace, ipv6)
     }

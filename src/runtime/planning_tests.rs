@@ -78,11 +78,10 @@ impl Rig {
 
     fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let begin = Instant::now();
-        let mut wakes = Vec::new();
         while !holds(self) {
             assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
-            self.reactor.turn(Some(Duration::from_millis(100)), &mut wakes).unwrap();
-            for wake in wakes.drain(..) {
+            self.reactor.turn(Some(Duration::from_millis(100))).unwrap();
+            while let Some(wake) = self.reactor.next() {
                 if let Wake::Timer(key) = wake {
                     self.planners.timer(&mut self.reactor, key);
                 }

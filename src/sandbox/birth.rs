@@ -134,7 +134,14 @@ impl Life {
             return Ok(());
         }
         if self.shared.config.command().is_empty() {
-            return if self.greeted { self.running(bench) } else { Ok(()) };
+            if plan.start.directory == b"/" {
+                return if self.greeted { self.running(bench) } else { Ok(()) };
+            }
+            let directory = mem::take(&mut plan.start.directory);
+            self.phase = Phase::Starting;
+            let start = Start { id: PROGRAM, directory, ..Start::default() };
+            self.give_init(bench, &ToInit::Start(Box::new(start)), vec![], None);
+            return Ok(());
         }
         let streams = Streams::open(plan.stdio)?;
         let start = Start { id: PROGRAM, streams: streams.sources, ..mem::take(&mut plan.start) };
@@ -156,11 +163,7 @@ impl Life {
         }
         self.shared.update(|facts| (facts.descriptors, facts.captures) = (descriptors, captures));
         self.phase = Phase::Starting;
-        let mut request = ToInit::Start(Box::new(start));
-        self.give_init(bench, &request, streams.theirs, None);
-        if let ToInit::Start(start) = &mut request {
-            plan::wipe(start);
-        }
+        self.give_init(bench, &ToInit::Start(Box::new(start)), streams.theirs, None);
         Ok(())
     }
 

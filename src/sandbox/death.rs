@@ -263,14 +263,14 @@ impl Life {
             gateway,
             loopbacks,
             captures,
-            permit,
+            admission,
             ..
         } = self;
         let mut groups = groups;
         if !groups.remove() {
             groups.give_up();
         }
-        drop((keeper, init, gateway, loopbacks, captures, permit));
+        drop((keeper, init, gateway, loopbacks, captures, admission));
         let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
             _ => Duration::ZERO,

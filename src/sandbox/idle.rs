@@ -65,6 +65,7 @@ impl Life {
         let Some(fd) = theirs.filter(|_| self.shared.config.idle_timeout().is_some()) else { return };
         let watched = fd.try_clone().map_err(|error| error.to_string()).and_then(|fd| {
             let key = bench.inputs.insert(Input { sandbox: self.shared.number, fd });
+            bench.reactor.join(key, self.shared.number);
             let Some(input) = bench.inputs.get_mut(key) else { return Ok(key) };
             match register(bench.reactor, input.fd.as_fd(), key, Lane::Front) {
                 Ok(()) => Ok(key),

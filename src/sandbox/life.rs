@@ -22,6 +22,7 @@ use super::doors::Doors;
 use super::exec::{Execs, Executed};
 use super::gateway::{Gateway, Purpose};
 use super::idle::{Idle, Input};
+use super::liveness::Owed;
 use super::loopback::Loopbacks;
 use super::plan::Plan;
 use super::probing::Probing;
@@ -36,7 +37,7 @@ use crate::keeper::Keeper;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::process::{CaptureReader, Init};
-use crate::reactor::{Budget, Key, Lane, Permit, Reactor, Slab, TimerId};
+use crate::reactor::{Admission, Budget, Key, Lane, Permit, Reactor, Slab, TimerId, Use};
 
 /// How long a sandbox may take to start. Far beyond what it takes (a tenth of a second) even on a host under
 /// heavy load; what hangs for longer won't come.
@@ -132,6 +133,8 @@ pub(crate) struct Life {
     pub(super) init: Option<Init>,
     /// When it is tried again to send to init.
     retry: Option<TimerId>,
+    /// What init was asked and has not answered.
+    pub(super) owed: Owed,
     pub(super) gateway: Gateway,
     pub(super) changes: Changes,
     /// Init has said hello.
@@ -162,7 +165,7 @@ pub(crate) struct Life {
     /// How often the keeper was killed in vain.
     pub(super) kills: u32,
     pub(super) captures: Vec<CaptureReader>,
-    pub(super) permit: Permit,
+    pub(super) admission: Admission,
 }
 
 impl Life {
@@ -171,7 +174,12 @@ impl Life {
     pub(crate) const DESCRIPTORS: usize = 18;
 
     /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
-    pub(crate) fn begin(shared: Arc<Shared>, mut plan: Plan, doors: Doors, permit: Permit) -> Result<Self> {
+    pub(crate) fn begin(
+        shared: Arc<Shared>,
+        mut plan: Plan,
+        doors: Doors,
+        admission: Admission,
+    ) -> Result<Self> {
         let mut keeper = Keeper::start(&plan.means.program)?;
         let setup = mem::take(&mut plan.setup);
         let watch = if setup.watched_memory == 0 { Watch::None } else { Watch::Unseen };
@@ -193,6 +201,7 @@ impl Life {
             keeper,
             init: None,
             retry: None,
+            owed: Owed::default(),
             gateway: Gateway::default(),
             changes: Changes::default(),
             greeted: false,
@@ -215,7 +224,7 @@ impl Life {
             stopped: None,
             kills: 0,
             captures: Vec::new(),
-            permit,
+            admission,
         })
     }
 
@@ -285,9 +294,10 @@ impl Life {
 
     /// Has init begin an operation on files; its number there.
     pub(crate) fn start_file(&mut self, bench: &mut Bench<'_>, running: &mut Running) -> Result<u32> {
-        let init = self.init.as_ref().filter(|_| self.phase == Phase::Running);
-        let (init, order) = init.zip(running.order()).ok_or_else(|| running.ended())?;
-        let permit = init.permit(bench.budget, order.fds.len()).ok_or_else(|| running.crowded())?;
+        let may = self.init.is_some() && self.phase == Phase::Running;
+        let order = running.order().filter(|_| may).ok_or_else(|| running.ended())?;
+        let permit = bench.budget.acquire(self.shared.number, Use::Host, order.fds.len());
+        let permit = permit.ok_or_else(|| running.crowded())?;
         let ticket = self.ticket();
         let request = ToInit::File { ticket, task: Box::new(order.task) };
         self.give_init(bench, &request, order.fds, Some(permit));
@@ -374,6 +384,7 @@ impl Life {
     }
 
     fn init_says(&mut self, bench: &mut Bench<'_>, reply: FromInit) {
+        self.owed.heard(reply);
         match (self.phase, reply) {
             (Phase::Booting | Phase::Starting, _) => self.init_says_at_birth(bench, reply),
             (Phase::Running, FromInit::Exited { id: PROGRAM, status }) => self.program_ended(bench, status),
@@ -417,7 +428,11 @@ impl Life {
         fds: Vec<OwnedFd>,
         permit: Option<Permit>,
     ) {
+        let running = self.is_running();
         let Some(init) = &mut self.init else { return };
+        if running {
+            self.owed.asked(request);
+        }
         match init.ask(request, fds, permit) {
             Ok(()) => self.mind_backlog(bench),
             Err(error) => self.init_lost(bench, error),

@@ -10,6 +10,7 @@ use crate::cgroup::{self, Groups};
 use crate::config::{self, Config, LimitMode, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::Program;
+use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{sysctl, topology};
@@ -19,7 +20,6 @@ use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
 use crate::runsc::rootfs;
-use crate::sys::channel::wipe as wipe_bytes;
 
 /// The pause between two questions if no probe is configured.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -52,12 +52,6 @@ pub(crate) struct Plan {
 pub(crate) struct Means {
     /// The keeper's program.
     pub(crate) program: Program,
-}
-
-impl Drop for Plan {
-    fn drop(&mut self) {
-        wipe(&mut self.start);
-    }
 }
 
 impl Plan {
@@ -143,7 +137,7 @@ fn limits(id: &SandboxId, config: &Config, setup: &mut Setup) -> Result<Groups> 
 /// How programs of this sandbox are started: everything but number, streams, and, for other programs than
 /// the sandbox's own, arguments.
 pub(super) fn start(config: &Config) -> Start {
-    let environment = config.env().iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+    let environment = config.env().iter().map(|(name, value)| Secret::variable(name, value));
     Start {
         arguments: config.command().iter().map(|argument| argument.clone().into_bytes()).collect(),
         environment: environment.collect(),
@@ -152,12 +146,6 @@ pub(super) fn start(config: &Config) -> Start {
         open_files: config.limits().open_files.unwrap_or(0),
         ..Start::default()
     }
-}
-
-/// Overwrites the environment of what init was asked to start: it may hold secrets.
-pub(super) fn wipe(start: &mut Start) {
-    start.environment.iter_mut().for_each(|entry| wipe_bytes(entry));
-    start.environment.clear();
 }
 
 /// A user as init wants it.
@@ -206,6 +194,7 @@ fn wire_entry(entry: rootfs::Entry) -> Entry {
         rootfs::Entry::Bind { source, path, writable, .. } => {
             Entry::Bind { path: bytes(path), bind: Bind { source: bytes(source), writable } }
         }
+        rootfs::Entry::Cover { path } => Entry::Cover { path: bytes(path) },
     }
 }
 

@@ -48,6 +48,9 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
     let text = match step {
         Step::Execute => format!("the command {command:?} can't be started in the sandbox"),
         Step::Directory => format!("the working directory {directory:?} can't be entered in the sandbox"),
+        Step::MakeDirectory => {
+            format!("the working directory {directory:?} isn't there and can't be made in the sandbox")
+        }
         Step::User => {
             let text = format!(
                 "user {user:?}: the user or group is not known in the sandbox's /etc/passwd or /etc/group"
@@ -62,11 +65,14 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
 }
 
 /// A program can't be executed in a running sandbox.
-pub(super) fn exec(step: Step, errno: i32, what: &str) -> Error {
+pub(super) fn exec(step: Step, errno: i32, what: &str, directory: &str) -> Error {
     let cause = io::Error::from_raw_os_error(errno);
     let text = match step {
         Step::Execute => format!("{what} can't be started"),
-        Step::Directory => format!("{what}: its working directory can't be entered"),
+        Step::Directory => format!("{what}: its working directory {directory:?} can't be entered"),
+        Step::MakeDirectory => {
+            format!("{what}: its working directory {directory:?} isn't there and can't be made")
+        }
         Step::User => {
             let text =
                 format!("{what}: its user or group is not known in the sandbox's /etc/passwd or /etc/group");

@@ -20,7 +20,7 @@ use super::told::Told;
 use super::{Request, Requests};
 use crate::error::{Code, Error};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
-use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
 
 /// The reactor's kinds of source that belong to [`Inbound`].
@@ -159,6 +159,7 @@ impl Inbound {
         }
         let key = self.listeners.insert(Listener::new(socket, sandbox, port, security, allowed));
         let Some(listener) = self.listeners.get_mut(key) else { return };
+        reactor.join(key, sandbox);
         if let Err(error) = reactor.register(listener.as_fd(), key, Lane::Front) {
             self.listeners.remove(key);
             self.report(sandbox, format!("a tunnel's listener can't be watched ({error}); it is closed"));
@@ -186,7 +187,7 @@ impl Inbound {
         if known.open >= known.settings.max_connections || self.relays.is_full() {
             return reply(Err(limit("too many connections are open")));
         }
-        let Some(permit) = self.budget.acquire(DESCRIPTORS) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
             return reply(Err(limit("the library's budget of descriptors is used up")));
         };
         let socket = match Socket::adopt(fd, Family::Unix) {
@@ -272,6 +273,7 @@ impl Inbound {
         }
         let mut left = HANDSHAKES;
         while left > 0
+            && reactor.has_time_aside()
             && let Some(key) = self.handshakes.pop()
         {
             // Those that have ended in the meantime cost nothing, so that they don't pile up.
@@ -359,7 +361,7 @@ impl Inbound {
             if known.open >= known.settings.max_connections || self.relays.is_full() {
                 return self.rest(reactor, key, "as many connections are open as may be");
             }
-            let Some(permit) = self.budget.acquire_share(DESCRIPTORS, known.open * DESCRIPTORS) else {
+            let Some(permit) = self.budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS) else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up");
             };
             let socket = match listener.accept() {
@@ -411,6 +413,7 @@ impl Inbound {
         known.counters.total.fetch_add(1, Ordering::Relaxed);
         known.counters.open.fetch_add(1, Ordering::Relaxed);
         let key = self.relays.insert(relay);
+        reactor.join(key, sandbox);
         let relay = self.relays.get_mut(key)?;
         relay.timer = Some(reactor.schedule(handshake, key));
         if let Err(error) = reactor.register(relay.front.as_fd(), key, Lane::Front) {

@@ -25,7 +25,6 @@ pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;
 pub(crate) use settings::{Counters, Settings};
-pub(crate) use stock::SMALLEST as STOCK;
 
 use std::net::IpAddr;
 

@@ -40,7 +40,7 @@ impl Inbound {
         // The stock may give up what it holds, and a listener that rests can use it.
         self.freed = true;
         let none = sockets.is_empty();
-        let ready = known.stock.arrived(sockets, known.waiting.len(), &self.budget);
+        let ready = known.stock.arrived(sockets, known.waiting.len(), (&self.budget, sandbox));
         let grown = known.stock.needs_upkeep();
         let count = if none { known.waiting.len() } else { ready.len() };
         let waiting: Vec<Key> = known.waiting.drain(..count).collect();

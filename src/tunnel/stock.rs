@@ -6,10 +6,10 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::reactor::{Budget, Permit};
+use crate::reactor::{Budget, Permit, Use};
 
 /// The smallest batch, and what a quiet sandbox keeps.
-pub(crate) const SMALLEST: usize = 4;
+const SMALLEST: usize = 4;
 const LARGEST: usize = 64;
 
 /// Two requests closer together than this mean that the batch is too small.
@@ -61,12 +61,17 @@ impl Stock {
     }
 
     /// The answer has come. What is beyond the budget of descriptors is closed.
-    pub(crate) fn arrived(&mut self, sockets: Vec<OwnedFd>, waiting: usize, budget: &Budget) -> Vec<OwnedFd> {
+    pub(crate) fn arrived(
+        &mut self,
+        sockets: Vec<OwnedFd>,
+        waiting: usize,
+        (budget, sandbox): (&Budget, u64),
+    ) -> Vec<OwnedFd> {
         self.asked = 0;
         let mut sockets = sockets.into_iter();
         let needed = sockets.by_ref().take(waiting).collect();
         for socket in sockets {
-            let Some(permit) = budget.acquire(1) else {
+            let Some(permit) = budget.acquire(sandbox, Use::Stock, 1) else {
                 // Without this the stock would hold what connections need, and ask for more for ever.
                 self.starved = true;
                 self.batch = SMALLEST;
@@ -106,12 +111,12 @@ mod tests {
             let count = stock.request(0, start).unwrap();
             assert_eq!(stock.request(5, start), None, "one request at a time");
             asked.push(count);
-            assert!(stock.arrived(sockets(count), 0, &budget).is_empty());
+            assert!(stock.arrived(sockets(count), 0, (&budget, 1)).is_empty());
             while stock.take().is_some() {}
         }
         assert_eq!(asked, [4, 8, 16, 32, 64, 64, 64]);
         let count = stock.request(0, start).unwrap();
-        stock.arrived(sockets(count), 0, &budget);
+        stock.arrived(sockets(count), 0, (&budget, 1));
         assert!(stock.shrink(start));
         assert_eq!(budget.used(), 64);
         assert!(!stock.shrink(start + QUIET));
@@ -121,10 +126,10 @@ mod tests {
 
     #[test]
     fn connections_that_wait_come_first_and_the_budget_bounds_the_rest() {
-        let budget = Budget::new(2);
+        let budget = Budget::new(3);
         let (mut stock, now) = (Stock::new(), Instant::now());
         assert_eq!(stock.request(10, now), Some(10));
-        assert_eq!(stock.arrived(sockets(10), 3, &budget).len(), 3);
+        assert_eq!(stock.arrived(sockets(10), 3, (&budget, 1)).len(), 3);
         assert_eq!(budget.used(), 0, "nothing is hoarded when the budget runs out");
         assert_eq!(stock.request(0, now), None, "nor asked for without need");
         assert_eq!(stock.request(2, now), Some(2));

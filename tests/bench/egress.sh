@@ -24,36 +24,13 @@ as_user() {
     exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
 }
 . "$here/figures.sh"
+. "$here/far.sh"
 
-far_address=44.1.1.1
-
-# A process that holds a network namespace: sets held.
-hold_namespace() {
-    rm -f "$work/held"
-    unshare --net sh -c 'echo $$ >"$0"; exec sleep 100000' "$work/held" &
-    started="$started $!"
-    until [ -s "$work/held" ]; do sleep 0.05; done
-    held=$(cat "$work/held")
-}
-
-# in_far COMMAND...: in the far namespace. in_natted: in the one behind the kernel's NAT.
-in_far() { nsenter "--net=/proc/$far/ns/net" "$@"; }
+# in_natted COMMAND...: in the namespace behind the kernel's NAT.
 in_natted() { nsenter "--net=/proc/$natted/ns/net" "$@"; }
 
 lay_egress() {
-    ip link set lo up
-    hold_namespace
-    far=$held
-    ip link add up0 type veth peer name far0 netns "$far"
-    ip address add 44.1.1.2/24 dev up0
-    ip link set up0 up
-    ip route add default via $far_address
-    in_far ip address add $far_address/24 dev far0
-    in_far ip link set lo up
-    in_far ip link set far0 up
-    in_far "$bin/server" sink:7001 source:7002 echo:7003 hold:7004 </dev/null >"$work/far.log" 2>&1 &
-    started="$started $!"
-
+    lay_far
     hold_namespace
     natted=$held
     ip link add nat0 type veth peer name eth0 netns "$natted"
@@ -191,7 +168,7 @@ egress_main() {
     # What the policy's sets refuse, and what the library's own verdict does (an address of the host's).
     ask ours denied 10.1.2.3:80 1 500
     record egress-denied-by-sets ours "$value"
-    ask ours denied 44.1.1.2:80 1 500
+    ask ours denied "$near_address:80" 1 500
     record egress-denied-by-verdict ours "$value"
     measure_policies
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node]...     without a word: all of them
+#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node|neighbour]...     without a word: all of them
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -15,6 +15,9 @@
 #   BENCH_NODE_SANDBOXES  how many sandboxes node starts (50)
 #   BENCH_MS         milliseconds of each throughput run (1000)
 #   BENCH_FILE_MB    size of the large file of files, in MiB (1024; it lies in the sandbox's memory)
+#   BENCH_ROUNDS     rounds of neighbour (3), each with every attack and its control
+#   BENCH_SAMPLES    samples of each figure in a round of neighbour (700), and a twentieth of it for what is slow
+#   BENCH_ATTACKS    the attacks of neighbour (all; neighbour.c names them)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
 # Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
@@ -41,6 +44,7 @@ give_up() {
 . "$here/figures.sh"
 . "$here/peers.sh"
 . "$here/measures.sh"
+. "$here/neighbours.sh"
 . "$here/node.sh"
 
 install_peers() {
@@ -77,10 +81,14 @@ build() {
     cc $flags -static -pthread -Wl,--no-warnings "$here/client/load.c" -o "$bin/load-static" -lssl -lcrypto
     cc $flags "$here/client/into.c" -o "$bin/into"
     cc $flags "$here/client/raw.c" -o "$bin/raw"
+    cc $flags -static -pthread "$here/client/attack.c" -o "$bin/attack"
+    cc $flags -pthread "$here/client/attack_tls.c" -o "$bin/attack_tls" -lssl -lcrypto
     cp "$library"/libsbx.so* "$bin/"
     for program in host files; do
         cc $flags -I"$top/include" "$here/$program.c" -o "$bin/$program" -L"$bin" -lsbx -Wl,-rpath,"$bin"
     done
+    cc $flags -pthread -I"$top/include" "$here/neighbour.c" -o "$bin/neighbour" -L"$bin" -lsbx -Wl,-rpath,"$bin" \
+        -lssl -lcrypto
 }
 
 # An ordinary user's command, in this process: call it in a subshell or in the background.
@@ -103,11 +111,11 @@ clean_up() {
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node
+[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node neighbour
 for what in "$@"; do
     case $what in
-    start | terminate | exec | tunnel | tls | memory | egress | files | node) ;;
-    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files, node" ;;
+    start | terminate | exec | tunnel | tls | memory | egress | files | node | neighbour) ;;
+    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files, node, neighbour" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}

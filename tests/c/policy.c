@@ -17,6 +17,20 @@ int main(void) {
     CHECK(verdict.reason == SBX_REASON_DENIED && verdict.rule == 1);
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTOCOL);
 
+    /* Neighbours are for open policies to name; a private address stays closed. */
+    sbx_policy *local = sbx_policy_new_open();
+    CHECK(sbx_policy_allow_local_cidr(local, "0.0.0.0/0") == 0);
+    CHECK(strcmp(sbx_policy_entry(local, 0), "local 0.0.0.0/0") == 0);
+    CHECK(sbx_policy_check(local, "10.0.0.1", 443, 6, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTECTED);
+    CHECK(sbx_policy_check(local, "127.0.0.1", 443, 6, &verdict, &error) == 0 && verdict.reason == SBX_REASON_HOST);
+    CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.5/8") == SBX_EINVALID);
+    CHECK(sbx_policy_allow_local_cidr(NULL, "10.0.0.0/8") == SBX_EHANDLE);
+    sbx_policy_free(local);
+    local = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.0/8") == SBX_EINVALID);
+    sbx_policy_free(local);
+    CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0);
+
     /* Bad arguments are named, and the verdict stays as it was. */
     CHECK(sbx_policy_check(list, "example.org", 1, 6, &verdict, &error) == SBX_EINVALID);
     CHECK(strstr(error.message, "example.org") != NULL && verdict.reason == SBX_REASON_PROTOCOL);

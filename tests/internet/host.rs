@@ -1,6 +1,7 @@
 //! The host's own addresses, as its routing knows them at each moment.
 
 use sbx::Policy;
+use sbx::policy::Reason;
 
 use crate::far::{allowlist, internet};
 
@@ -21,6 +22,34 @@ fn an_address_of_the_host_needs_an_entry_of_its_own() {
         // The host's server at that port says "reached".
         let lines = internet.try_from_inside(&allowlist(&[range, exact]), &reach(address, 4242));
         assert_eq!(lines, [format!("reach {address} 4242 reached")]);
+    }
+}
+
+#[test]
+fn neighbours_on_the_hosts_own_link_are_denied_at_public_addresses_too() {
+    let Some(internet) = internet() else { return };
+    for (address, range, everything) in
+        [("5.5.5.9", "5.5.5.0/24", "0.0.0.0/0"), ("2a05:5:5::9", "2a05:5:5::/64", "::/0")]
+    {
+        let before = internet.packets_to(address);
+        for policy in [Policy::open(), allowlist(&[everything])] {
+            let lines = internet.try_from_inside(&policy, &reach(address, 443));
+            assert_eq!(lines, [format!("reach {address} 443 ECONNRESET")]);
+            let verdict = policy.explain(address.parse().unwrap(), 6).unwrap();
+            assert_eq!(verdict.reason, Reason::OnLink, "{address}");
+        }
+        assert_eq!(internet.packets_to(address), before, "{address}");
+        // Named, they are reached; and whatever is said of neighbours, the Internet is.
+        let mut local = Policy::open();
+        local.allow_local_cidr(range).unwrap();
+        for policy in [local, allowlist(&[range])] {
+            let lines = internet.try_from_inside(&policy, &reach(address, 443));
+            assert_eq!(lines, [format!("reach {address} 443 reached")]);
+        }
+    }
+    for address in ["8.8.8.8", "2606:4700:4700::1111"] {
+        let lines = internet.try_from_inside(&Policy::open(), &reach(address, 443));
+        assert_eq!(lines, [format!("reach {address} 443 reached")]);
     }
 }
 

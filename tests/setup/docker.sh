@@ -25,6 +25,13 @@ need_docker() {
     mv "$docker_kept.new" "$docker_kept"
 }
 
+# place_docker DIRECTORY: the programs where every run sees them. target may be below /tmp, which each run has for itself.
+place_docker() {
+    [ "$docker_programs" != /usr/sbin:/usr/bin ] || return 0
+    cp -al "$docker_kept" "$1" 2>/dev/null || cp -a "$docker_kept" "$1"
+    docker_programs=$1/usr/sbin:$1/usr/bin
+}
+
 fetch_docker() (
     cd "$1" || exit 1
     apt-get -qq download docker.io containerd runc >/dev/null ||

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
-from .exception import InvalidError, UnimplementedError
+from . import dotenv
+from .arguments import PATH, items, pairs, refuse
+from .exception import UnimplementedError
 from .native import Draft, array
 
 
@@ -25,7 +27,7 @@ class Secret:
     """Environment variables that are not to be shown."""
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
-        self._values = {name: value for name, value in values.items() if value is not None}
+        self._values = dict(pairs("env_dict", values))
 
     @staticmethod
     def from_dict(env_dict: Mapping[str, str | None]) -> Secret:
@@ -33,7 +35,13 @@ class Secret:
 
     @staticmethod
     def from_local_environ(env_keys: Sequence[str]) -> Secret:
-        return Secret({name: os.environ[name] for name in env_keys})
+        return Secret({name: os.environ[name] for name in items("env_keys", env_keys)})
+
+    @staticmethod
+    def from_dotenv(path: str | os.PathLike[str] | None = None, *, filename: str = ".env") -> Secret:
+        """What a file of lines NAME=value says: `filename` in the directory of `path` (without one, in the current
+        one), or in the next one above that has it."""
+        return Secret(dotenv.read(dotenv.find(path, filename)))
 
 
 @dataclass(frozen=True)
@@ -50,16 +58,16 @@ class Probe:
 
     @classmethod
     def with_exec(cls, *argv: str, interval_ms: int = 100) -> Probe:
-        return cls(exec_argv=argv, interval_ms=interval_ms)
+        return cls(exec_argv=tuple(items("argv", argv)), interval_ms=interval_ms)
 
 
-# Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted.
+# Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
+# and ignored: how much is told is the level of the logger "sbx".
 _NOT_HERE = {
     "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
     "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
     "custom_domain": "tunnels are on 127.0.0.1; tls_names= adds names to their certificate",
-    "verbose": 'set the level of the logger "sbx"',
     "gpu cloud region runtime proxy client environment_name include_oidc_identity_token experimental_options "
     "_experimental_outbound_policy _experimental_enable_snapshot _experimental_persistent": "there is no such thing",
 }
@@ -68,6 +76,8 @@ _NOT_HERE = {
 def refuse_others(others: Mapping[str, object]) -> None:
     reasons = {name: reason for names, reason in _NOT_HERE.items() for name in names.split()}
     for name, value in others.items():
+        if name == "verbose":
+            continue
         if name not in reasons:
             raise TypeError(f"Sandbox.create() got an unexpected keyword argument {name!r}")
         if value:
@@ -83,47 +93,20 @@ def program(arguments: Sequence[str], rootfs: object) -> Sequence[str]:
 
 
 def fill(
-    config: Draft, command: Sequence[str], env: Mapping[str, str | None] | None, secrets: Iterable[Secret] | None,
-    **texts: object,
+    config: Draft, command: Sequence[str], env: Mapping[str, str | None] | None, secrets: Any, **texts: object,
 ) -> None:  # fmt: skip
     """What a sandbox's program and executed ones have in common. Without a command a sandbox waits for exec()."""
     if command:
-        argv = array(command)
+        argv = array("command", items("command", command))
         config.set("set_command", argv, len(argv))
-    for secret in secrets or ():
+    rule = "Secrets, as Secret.from_dict() makes them"
+    for secret in () if secrets is None else items("secrets", secrets, Secret, rule, hidden=True):
         for key, value in secret._values.items():
-            config.set("set_secret", key, value)
-    for key, variable in (env or {}).items():
-        if variable is not None:
-            config.set("set_env", key, variable)
+            config.set("set_secret", key, value, name=f"secrets[{key!r}]")
+    for key, variable in pairs("env", env):
+        config.set("set_env", key, variable, name=f"env[{key!r}]")
     for setting, text in texts.items():
         if text is not None:
-            config.set("set_" + setting, text)
-
-
-def limit(name: str, value: object, unit: int) -> int:
-    """Of (request, limit) the limit: nobody else is here whom a request could be weighed against."""
-    most = value[1] if isinstance(value, tuple) and len(value) == 2 else value
-    if not isinstance(most, (int, float)) or not 0 < most <= 1 << 20:
-        raise InvalidError(f"{name} must be a number up to {1 << 20}, or a pair (request, limit), got: {value!r}")
-    return round(most * unit)
-
-
-def milliseconds(name: str, seconds: object) -> int:
-    if not isinstance(seconds, (int, float)) or not 0 < seconds < 1 << 53:
-        raise InvalidError(f"{name} must be a positive number of seconds, got: {seconds!r}")
-    return max(1, round(seconds * 1000))
-
-
-def bounds(most: int | None, seconds: float | None) -> dict[str, int]:
-    """Of a copy, as the library's options: 0 is none."""
-    if most is not None and not (isinstance(most, int) and 0 < most < 1 << 64):
-        raise InvalidError(f"limit must be a positive number of bytes, got: {most!r}")
-    return dict(limit=most or 0, timeout_ms=0 if seconds is None else milliseconds("timeout", seconds))
-
-
-def port(number: object) -> int:
-    # ctypes would cut it down to 32 bits.
-    if not isinstance(number, int) or not 0 < number < 65536:
-        raise InvalidError(f"a port must be an integer from 1 to 65535, got: {number!r}")
-    return number
+            if not isinstance(text, PATH if setting == "rootfs" else str):
+                refuse(setting, "a string", text)
+            config.set("set_" + setting, text, name=setting)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import errno as _errno
 
 
+# What the library's text of limits that can't be held doesn't say in Python's words.
+_ABOUT_LIMITS = "the limits of memory and processor"
+_WATCHDOG = ". Or give memory_watchdog=True, and no cpu=: memory is watched then, and a sandbox with more is ended"
+
+
 class Error(Exception):
     """What every error of this package is. `code` is the library's number (SBX_E...) and `os_error` an errno; or 0."""
 
@@ -12,8 +17,12 @@ class Error(Exception):
     _kinds: dict[int, type[Error]] = {}
 
     def __init__(self, message: str = "", code: int = 0, os_error: int = 0) -> None:
+        message += _WATCHDOG if code == -1011 and _ABOUT_LIMITS in message else ""
         super().__init__(message)
         self.message, self.code, self.os_error = message, code, os_error
+
+    def __str__(self) -> str:
+        return self.message
 
     def __init_subclass__(cls, of: tuple[int, ...] = ()) -> None:
         Error._kinds.update(dict.fromkeys(of, cls))
@@ -79,23 +88,27 @@ class SandboxTerminatedError(Error):
     """The sandbox was ended from outside."""
 
 
-class SandboxFilesystemError(Error):
-    """What the sandbox's file systems answered; `os_error` is the number."""
+class SandboxFilesystemError(Error, OSError):
+    """What the sandbox's file systems answered; `os_error` and `errno` are the number. Where Python has a class for
+    that, the error is one of that, too: FileNotFoundError, PermissionError, ..."""
+
+    errno = property(lambda self: self.os_error or None)
+    strerror = property(lambda self: self.message)
 
 
-class SandboxFilesystemNotFoundError(SandboxFilesystemError, of=(_errno.ENOENT,)):
+class SandboxFilesystemNotFoundError(SandboxFilesystemError, FileNotFoundError, of=(_errno.ENOENT,)):
     """There is no such file or directory in the sandbox."""
 
 
-class SandboxFilesystemPathAlreadyExistsError(SandboxFilesystemError, of=(_errno.EEXIST,)):
+class SandboxFilesystemPathAlreadyExistsError(SandboxFilesystemError, FileExistsError, of=(_errno.EEXIST,)):
     """Something of that name is there."""
 
 
-class SandboxFilesystemIsADirectoryError(SandboxFilesystemError, of=(_errno.EISDIR,)):
+class SandboxFilesystemIsADirectoryError(SandboxFilesystemError, IsADirectoryError, of=(_errno.EISDIR,)):
     """It is a directory."""
 
 
-class SandboxFilesystemNotADirectoryError(SandboxFilesystemError, of=(_errno.ENOTDIR,)):
+class SandboxFilesystemNotADirectoryError(SandboxFilesystemError, NotADirectoryError, of=(_errno.ENOTDIR,)):
     """It, or something on the way to it, is no directory."""
 
 
@@ -103,7 +116,9 @@ class SandboxFilesystemDirectoryNotEmptyError(SandboxFilesystemError, of=(_errno
     """The directory has something in it: remove(recursive=True)."""
 
 
-class SandboxFilesystemPermissionError(SandboxFilesystemError, of=(_errno.EACCES, _errno.EPERM, _errno.EROFS)):
+class SandboxFilesystemPermissionError(
+    SandboxFilesystemError, PermissionError, of=(_errno.EACCES, _errno.EPERM, _errno.EROFS)
+):
     """The sandbox doesn't allow it."""
 
 

@@ -9,6 +9,8 @@ import functools
 import itertools
 import logging
 import os
+import re
+import resource
 import select
 import socket
 import threading
@@ -22,7 +24,7 @@ from .waiting import new_future, settle
 
 log = logging.getLogger("sbx")
 
-MOST_EVENTS = 65536
+MOST_EVENTS, MOST_DESCRIPTORS = 65536, 1 << 20
 
 
 def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -138,10 +140,21 @@ _hub: Hub | None = None
 _lock = threading.Lock()
 
 
+def _raise_descriptor_limit() -> None:
+    """The soft limit of descriptors becomes the hard one, as Node and Go do for themselves: a sandbox takes 18, and the
+    usual 1,024 are those of select(). SBX_RAISE_NOFILE=0 leaves it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(hard if hard != resource.RLIM_INFINITY else MOST_DESCRIPTORS, MOST_DESCRIPTORS)
+    if os.environ.get("SBX_RAISE_NOFILE") != "0" and soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def the_hub() -> Hub:
     global _hub
     with _lock:
         if _hub is None:
+            _raise_descriptor_limit()
             _hub = Hub()
         return _hub
 
@@ -172,6 +185,18 @@ class Life:
         self.kept: object = None  # a detached sandbox, until its end
         self.asked = False  # whether somebody waits until it is ready
 
+    @property
+    def reason(self) -> str | None:
+        """Why it ended, or None. A later library may know further reasons."""
+        if not self.exited.done() or self.exited.exception():
+            return None
+        reason = self.exited.result()[1]
+        return native.EXIT_REASONS[reason] if reason < len(native.EXIT_REASONS) else "unknown"
+
+    def why(self) -> str:
+        """The same in words, with a colon before them."""
+        return ": " + re.sub("[A-Z]", lambda letter: " " + letter[0].lower(), self.reason) if self.reason else ""
+
     def begin(self, hub: Hub, how: str, on: ctypes.c_void_p | None, config: native.Draft) -> None:
         """Begins what this config asks for."""
 
@@ -191,13 +216,14 @@ class Life:
         if event.kind in (native.EVENT_STARTED, native.EVENT_PROCESS_STARTED, native.EVENT_READY):
             settle(self.ready if event.kind == native.EVENT_READY else self.started)
         elif event.kind in (native.EVENT_FAILED, native.EVENT_EXITED, native.EVENT_PROCESS_EXITED):
-            ended: Error = ConflictError(f"{self.what} has ended")
+            ended: Error | None = None
             try:
                 if event.kind == native.EVENT_FAILED or event.code < 0:
                     call(self._failure, self.handle)
                 settle(self.exited, (event.code, event.reason))
             except Error as failure:
                 ended = failure
+            ended = ended or ConflictError(f"{self.what} has ended{self.why()}")
             for future in (self.started, self.ready, self.exited):
                 settle(future, ended)
             self.kept = None

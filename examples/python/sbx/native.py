@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Iterable
 
+from .arguments import refuse
 from .exception import Error, InternalError, InvalidError
 
 _HERE = Path(__file__).resolve().parent
@@ -36,7 +37,9 @@ for _line in (_HERE / "abi.txt").read_text().replace("\n   ", "").splitlines():
 ABI_VERSION = 0x000100
 EVENT_STARTED, EVENT_FAILED, EVENT_READY, EVENT_EXITED, EVENT_PROCESS_EXITED, EVENT_DENIED = range(1, 7)
 EVENT_POLICY_APPLIED, EVENT_PROCESS_STARTED, EVENT_FILE_DONE, EVENT_FILE_CHANGED = 7, 10, 11, 12
-EXIT_TIMED_OUT, STREAM_DESCRIPTOR, TERMINAL, LIMITS_STRICT, LIMITS_WATCHDOG = 3, 1, 3, 0, 1
+EXIT_TIMED_OUT, TERMINAL, LIMITS_STRICT, LIMITS_WATCHDOG = 3, 3, 0, 1
+STREAM_NULL, STREAM_DESCRIPTOR, STREAM_MERGED = range(3)
+EXIT_REASONS = (None, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost")
 FILE_RECURSIVE, FILE_PARENTS, FILE_NO_FOLLOW, CHANGE_OVERFLOW = 1, 2, 16, 8
 CHANGE_READY, CHANGE_CREATED, CHANGE_MODIFIED, CHANGE_REMOVED, CHANGE_MOVED_FROM, CHANGE_MOVED_TO = range(1, 7)
 
@@ -93,18 +96,19 @@ def call(name: str, *arguments: Any) -> int:
     return result
 
 
-def coded(text: object) -> bytes:
+def coded(name: str, text: Any) -> bytes:
     """A text as C takes it. What isn't valid UTF-8 is left to the library, which takes it in paths inside only."""
     if not isinstance(text, (str, os.PathLike)):
-        raise InvalidError(f"{text!r} is not a string")
-    data: bytes = os.fspath(text).encode("utf-8", "surrogateescape")
+        refuse(name, "a string", text)
+    found = os.fspath(text)
+    data = found if isinstance(found, bytes) else found.encode("utf-8", "surrogateescape")
     if b"\0" in data:
-        raise InvalidError(f"{text!r} contains a NUL character")
+        raise InvalidError(f"{name} contains a NUL character")
     return data
 
 
-def array(texts: Iterable[str]) -> Any:
-    data = [coded(text) for text in texts]
+def array(name: str, texts: Iterable[str]) -> Any:
+    data = [coded(name, text) for text in texts]
     return (ctypes.c_char_p * len(data))(*data)
 
 
@@ -122,13 +126,14 @@ class Draft:
         if not self.handle:
             call("config_check", None)  # says why: a forked child, or no handles left
 
-    def set(self, what: str, *arguments: Any) -> None:
-        given = [coded(value) if isinstance(value, (str, os.PathLike)) else value for value in arguments]
+    def set(self, what: str, *arguments: Any, name: str = "") -> None:
+        name = name or what
+        given = [coded(name, value) if isinstance(value, (str, os.PathLike)) else value for value in arguments]
         try:
             getattr(library, f"sbx_{self._kind}_{what}")(self.handle, *given)
         except ctypes.ArgumentError:
             kinds = ", ".join(type(value).__name__ for value in arguments)
-            raise InvalidError(f"{what} doesn't take {kinds}") from None
+            raise InvalidError(f"{name} doesn't take {kinds}") from None
 
     def __enter__(self) -> Draft:
         return self

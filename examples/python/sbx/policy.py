@@ -7,9 +7,10 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
+from .arguments import items
 from .exception import InvalidError
 from .hub import Life
-from .native import Draft, call, library, text
+from .native import Draft, call, coded, library, text
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
@@ -24,18 +25,24 @@ class NetworkPolicy:
     outbound_cidr_allowlist: tuple[str, ...]
     outbound_domain_allowlist: tuple[str, ...]
     outbound_cidr_denylist: tuple[str, ...]
+    outbound_local_cidrs: tuple[str, ...]
 
 
-def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Texts) -> Draft:
+def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Texts, local: Texts) -> Draft:
     """None is no list. An empty list is one: it allows nothing."""
     for parameter, value in (("outbound_cidr_allowlist", ranges), ("outbound_domain_allowlist", domains)):
         if block_network and value is not None:
             raise InvalidError(f"`{parameter}` cannot be used when `block_network` is enabled")
     listed = ranges is not None or domains is not None
+    entries = []
+    for how, name, given in (
+        ("allow_cidr", "outbound_cidr_allowlist", ranges), ("allow_domain", "outbound_domain_allowlist", domains),
+        ("deny_cidr", "outbound_cidr_denylist", denied), ("allow_local_cidr", "outbound_local_cidrs", local),
+    ):  # fmt: skip
+        entries += [(how, coded(name, entry)) for entry in (() if given is None else items(name, given))]
     policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
-    for how, entries in (("allow_cidr", ranges), ("allow_domain", domains), ("deny_cidr", denied)):
-        for entry in entries or ():
-            policy.set(how, entry)
+    for how, entry in entries:
+        policy.set(how, entry)
     return policy
 
 
@@ -43,7 +50,7 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
     """What is in force, as the library reads it back from the kernel. Blocks for a moment."""
     copy, generation = ctypes.c_void_p(), ctypes.c_uint64()
     call("sandbox_policy", sandbox, ctypes.byref(copy), ctypes.byref(generation))
-    entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": []}
+    entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": [], "local": []}
     for index in range(library.sbx_policy_entry_count(copy)):
         kind, _, what = (text("policy_entry", copy, index) or "").partition(" ")
         entries[kind].append(what)

@@ -12,7 +12,8 @@ from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
-from .config import App, Probe, Secret, fill, limit, milliseconds, port, program, refuse_others
+from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, signal_number, whole
+from .config import App, Probe, Secret, fill, program, refuse_others
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
 from .filesystem import Filesystem
@@ -22,8 +23,13 @@ from .process import ContainerProcess
 from .stats import SandboxStats, read_stats
 from .streams import StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
-from .waiting import Method, TimedOut, both, in_thread, new_future, settle, until
+from .waiting import Method, TimedOut, both, in_thread, is_plain, new_future, runs_loop, settle, until
 
+_MODES = {
+    StreamType.PIPE: native.STREAM_DESCRIPTOR,
+    StreamType.DEVNULL: native.STREAM_NULL,
+    StreamType.STDOUT: native.STREAM_MERGED,
+}
 _sandboxes: weakref.WeakValueDictionary[str, Sandbox] = weakref.WeakValueDictionary()
 
 
@@ -38,15 +44,18 @@ async def _create(
     rootfs: str | os.PathLike[str] | None = None, mounts: Mapping[str, str | os.PathLike[str]] | None = None,
     writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None, outbound_cidr_denylist: Texts = None,
     tls_names: Sequence[str] = (), memory_watchdog: bool = False, max_processes: int | None = None,
-    max_open_files: int | None = None, disk: int | None = None, **others: Any,
+    max_open_files: int | None = None, disk: int | None = None, outbound_local_cidrs: Texts = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
     The parameters and their defaults are Modal's, and these: `user`, `rootfs` (a directory), `mounts` and
     `writable_mounts` (place inside -> path on the host), `outbound_cidr_denylist`, `tls_names` (further names of the
     certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
-    (MiB of files).
+    (MiB of files), `outbound_local_cidrs` (neighbours on the host's own links that are reached at public addresses).
     """
+    if is_plain() and runs_loop():
+        text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
+        warnings.warn(text, UserWarning, stacklevel=3)
     refuse_others(others)
     if cidr_allowlist is not None:
         if outbound_cidr_allowlist is not None:
@@ -56,12 +65,14 @@ async def _create(
         raise InvalidError("Cannot specify open ports when `block_network` is enabled")
     if block_network and inbound_cidr_allowlist is not None:
         raise InvalidError("`inbound_cidr_allowlist` cannot be used when `block_network` is enabled")
+    named = dict(pairs("tags", tags))
     hub, life = hubs.the_hub(), hubs.Life()
     with Draft("config") as config:
         fill(config, program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)
         for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
-            for place, source in (places or {}).items():
-                config.set("mount_" + kind, source, place)
+            parameter, rule = ("mounts", "writable_mounts")[kind == "writable"], "a path on this machine"
+            for place, source in pairs(parameter, places, PATH, rule):
+                config.set("mount_" + kind, source, place, name=parameter)
         config.set("set_timeout_ms", milliseconds("timeout", timeout))
         if idle_timeout is not None:
             config.set("set_idle_timeout_ms", milliseconds("idle_timeout", idle_timeout))
@@ -72,33 +83,37 @@ async def _create(
                 config.set("set_" + setting, limit(setting, most, units.get(setting, 1)))
         config.set("set_limit_mode", native.LIMITS_WATCHDOG if memory_watchdog else native.LIMITS_STRICT)
         for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
-            for number in ports:
-                config.set(f"add_{kind}_port", port(number))
-        for tls_name in tls_names:
-            config.set("add_tls_name", tls_name)
+            for number in items(f"{kind}_ports", ports, int, "integers from 1 to 65535"):
+                config.set(f"add_{kind}_port", port(f"{kind}_ports", number))
+        for tls_name in items("tls_names", tls_names):
+            config.set("add_tls_name", tls_name, name="tls_names")
         if inbound_cidr_allowlist is not None:
-            ranges = array(inbound_cidr_allowlist)
+            ranges = array("inbound_cidr_allowlist", items("inbound_cidr_allowlist", inbound_cidr_allowlist))
             config.set("set_inbound_cidr_allowlist", ranges, len(ranges))
-        wanted = draft_policy(block_network, outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist)
+        lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
+        wanted = draft_policy(block_network, *lists)
         with wanted:
             config.set("set_policy", wanted.handle)
-        if readiness_probe is not None and readiness_probe.exec_argv is not None:
-            command = array(readiness_probe.exec_argv)
-            config.set("set_exec_probe", command, len(command), readiness_probe.interval_ms)
-        elif readiness_probe is not None:
-            config.set("set_tcp_probe", port(readiness_probe.tcp_port), readiness_probe.interval_ms)
+        if readiness_probe is not None:
+            if not isinstance(readiness_probe, Probe):
+                refuse("readiness_probe", "a Probe, such as Probe.with_tcp(8080)", readiness_probe)
+            interval = whole("interval_ms", readiness_probe.interval_ms, 1, 1 << 53)
+            if readiness_probe.exec_argv is not None:
+                command = array("readiness_probe", items("readiness_probe", readiness_probe.exec_argv))
+                config.set("set_exec_probe", command, len(command), interval)
+            else:
+                config.set("set_tcp_probe", port("readiness_probe's port", readiness_probe.tcp_port), interval)
         for stream in range(3 if args else 0):
             config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
         call("config_check", config.handle)
         life.begin(hub, "create_begin", None, config)
-    sandbox = Sandbox(hub, life, name, tags or {}, rootfs)
+    sandbox = Sandbox(hub, life, name, named, rootfs)
     try:
         await until(life.started)
         # Each has its owner before the next one is opened, which may fail.
-        sandbox.stdout, sandbox.stderr = (
-            StreamReader(hub, call("sandbox_open_fd", life.handle, stream) if args else -1, by_line=True)
-            for stream in (1, 2)
-        )
+        for stream in (1, 2):
+            fd = call("sandbox_open_fd", life.handle, stream) if args else -1
+            sandbox._outputs.append(StreamReader(hub, fd, by_line=True))
     except BaseException:
         sandbox._close()
         raise
@@ -108,17 +123,13 @@ async def _create(
 
 class Sandbox:
     """A running sandbox, made by Sandbox.create(). Leaving a `with` block ends it, and so does losing the last
-    reference to it, unless it was detached; this process's end does in any case."""
-
-    stdout: StreamReader[str]
-    stderr: StreamReader[str]
+    reference to it, to its streams and to its programs, unless it was detached; this process's end does in any case."""
 
     def __init__(self, hub: hubs.Hub, life: hubs.Life, name: str | None, tags: Mapping[str, str], rootfs: object):
         self._hub, self._life, self.name, self._tags, self._rootfs = hub, life, name, dict(tags), rootfs
         self.object_id = native.text("sandbox_id", life.handle) or ""
         life.what = f"sandbox {self.object_id}"
-        #: What the sandbox wanted to reach and was denied: to be iterated over, in either form.
-        self.denials = Denials(life)
+        self._denials, self._outputs = Denials(life), list[StreamReader[str]]()
         self._attached = True
         self._tunnels: dict[int, Tunnel] | None = None
         self._close = weakref.finalize(self, library.sbx_sandbox_free, life.handle)
@@ -150,7 +161,7 @@ class Sandbox:
     @staticmethod
     def list(*, app_id: str | None = None, tags: Mapping[str, str] | None = None, **_: object) -> list[Sandbox]:
         """The live sandboxes of this process that have these tags."""
-        wanted = (tags or {}).items()
+        wanted = dict(pairs("tags", tags)).items()
         return [sb for sb in _sandboxes.copy().values() if sb.poll() is None and wanted <= sb._tags.items()]
 
     def _use(self) -> ctypes.c_void_p:
@@ -199,7 +210,9 @@ class Sandbox:
         if reason == native.EXIT_TIMED_OUT:
             raise SandboxTimeoutError(f"sandbox {self.object_id} reached its timeout")
         if reason > native.EXIT_TIMED_OUT and raise_on_termination:
-            raise SandboxTerminatedError(f"sandbox {self.object_id} was terminated")
+            by_host = self.exit_reason == "terminated"
+            why = "" if by_host else self._life.why()
+            raise SandboxTerminatedError(f"sandbox {self.object_id} was terminated{why}")
 
     @both
     async def poll(self) -> int | None:
@@ -213,6 +226,12 @@ class Sandbox:
         ended = self._life.exited
         return int(ended.result()[0]) if ended.done() and not ended.exception() else None
 
+    @property
+    def exit_reason(self) -> str | None:
+        """Why the sandbox ended: "exited" or "signalled" (its program, by itself), "timedOut", "idle", "terminated",
+        "outOfMemory" or "engineLost"; None while it runs."""
+        return self._life.reason
+
     @both
     async def terminate(self, *, wait: bool = False) -> int | None:
         """Ends the sandbox; if it has ended, does nothing. With `wait` returns the exit code once nothing is left."""
@@ -222,7 +241,7 @@ class Sandbox:
     async def stop(self, *, grace: float = 10, signal: int = 15, wait: bool = False) -> int | None:
         """Ends it in good order: sends its program the signal, accepts no further connection, and kills what is left
         after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
-        return await self._end(wait, "stop", signal, 0 if grace == 0 else milliseconds("grace", grace))
+        return await self._end(wait, "stop", signal_number(signal), 0 if grace == 0 else milliseconds("grace", grace))
 
     async def _end(self, wait: bool, how: str, *arguments: int) -> int | None:
         if not self._life.exited.done():
@@ -246,10 +265,10 @@ class Sandbox:
             call("terminate", self._life.handle)
             await until(self._life.exited)
             self._close()
-            self.stdout._drop()
-            self.stderr._drop()
-            if "stdin" in vars(self):
-                self.stdin._drop()
+            for output in self._outputs:
+                output._drop()
+            if "_input" in vars(self):
+                self._input._drop()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -269,40 +288,59 @@ class Sandbox:
 
     def send_signal(self, signal: int) -> None:
         """Sends the sandbox's program a signal."""
-        call("signal", self._use(), signal)
+        call("signal", self._use(), signal_number(signal))
 
     @functools.cached_property
-    def stdin(self) -> StreamWriter:
+    def _input(self) -> StreamWriter:
         return StreamWriter(self._hub, call("sandbox_open_fd", self._use(), 0))
+
+    @property
+    def stdin(self) -> StreamWriter:
+        return self._input._part_of(self)
+
+    @property
+    def stdout(self) -> StreamReader[str]:
+        return self._outputs[0]._part_of(self)
+
+    @property
+    def stderr(self) -> StreamReader[str]:
+        return self._outputs[1]._part_of(self)
+
+    @property
+    def denials(self) -> Denials:
+        """What the sandbox wanted to reach and was denied: to be iterated over, in either form."""
+        return self._denials._part_of(self)
 
     @both
     async def exec(
-        self, *args: str, stdout: StreamType = StreamType.PIPE, stderr: StreamType = StreamType.PIPE,
+        self, *args: str, stdout: StreamType | int = StreamType.PIPE, stderr: StreamType | int = StreamType.PIPE,
         timeout: float | None = None, workdir: str | None = None, env: Mapping[str, str | None] | None = None,
         secrets: Iterable[Secret] | None = None, text: bool = True, bufsize: int = -1, pty: bool = False,
         user: str | None = None,
     ) -> ContainerProcess:  # fmt: skip
         """Starts a program in the sandbox. Streams give text as it comes, lines with bufsize=1, bytes with text=False;
         with pty=True the program has a terminal of 24 lines and 80 columns in their place."""
-        if StreamType.STDOUT in (stdout, stderr):
-            raise UnimplementedError("StreamType.STDOUT is not supported: read the stream and print it")
+        wanted = {name: StreamType.of(name, value) for name, value in (("stdout", stdout), ("stderr", stderr))}
+        if wanted["stdout"] is StreamType.STDOUT:
+            raise UnimplementedError("stdout=StreamType.STDOUT is not supported: read the stream and print it")
+        is_plain()
         if bufsize not in (-1, 1) or (bufsize == 1 and not text):
             raise InvalidError("bufsize must be -1, or 1 for lines of text")
         life = hubs.Life("process_failure")
-        streams = {0: True, 1: stdout is StreamType.PIPE, 2: stderr is StreamType.PIPE}
+        modes = [native.STREAM_DESCRIPTOR, *(_MODES[each] for each in wanted.values())]
         with Draft("exec_config") as config:
             fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
                 config.set("set_timeout_ms", milliseconds("timeout", timeout))
             if pty:
                 config.set("set_pty", 24, 80)
-            for stream, wanted in () if pty else streams.items():
-                config.set("set_stream", stream, native.STREAM_DESCRIPTOR if wanted else 0)
+            for stream, mode in () if pty else enumerate(modes):
+                config.set("set_stream", stream, mode)
             call("exec_config_check", config.handle)
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)
         try:
-            process = ContainerProcess(self._hub, life, streams, pty, text, bufsize == 1)
+            process = ContainerProcess(self, life, modes, pty, text, bufsize == 1)
             await until(life.started)
         except BaseException:
             with contextlib.suppress(Error):  # nobody gets a handle: it would run for nobody
@@ -319,6 +357,7 @@ class Sandbox:
     async def set_network_policy(
         self, *, block_network: bool = False, outbound_cidr_allowlist: Texts = None,
         outbound_domain_allowlist: Texts = None, outbound_cidr_denylist: Texts = None,
+        outbound_local_cidrs: Texts = None,
     ) -> int:  # fmt: skip
         """Replaces what the sandbox may reach, with parameters as create()'s, and returns the policy's generation.
         When it returns, what the new policy denies was cut."""
@@ -329,7 +368,8 @@ class Sandbox:
             settle(applied, failure if event.code < 0 else event.count)
             return True
 
-        wanted = draft_policy(block_network, outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist)
+        lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
+        wanted = draft_policy(block_network, *lists)
         with wanted:
             self._hub.begin(happened, lambda cookie: call("set_policy_begin", handle, wanted.handle, cookie))
         return int(await until(applied))
@@ -355,4 +395,4 @@ class Sandbox:
     async def set_tags(self, tags: Mapping[str, str]) -> None:
         """Replaces the tags."""
         self._use()
-        self._tags = dict(tags)
+        self._tags = dict(pairs("tags", tags))

@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as _TimeoutError
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Generic, TypeVar
 
+from .exception import UnimplementedError
+
 T = TypeVar("T")
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec, Self
@@ -27,9 +29,29 @@ AT_ONCE = 256
 _thread = threading.local()
 
 
+def runs_loop() -> bool:
+    """Whether an asyncio event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+        return True
+    except RuntimeError:
+        return False
+
+
+def is_plain() -> bool:
+    """Whether this is the plain form. Else it is asyncio's, and there has to be a loop of asyncio's."""
+    plain: bool = getattr(_thread, "is_plain", False)
+    if not plain and not runs_loop():
+        raise UnimplementedError(
+            ".aio is for asyncio, and no event loop of asyncio's runs in this thread. Under trio, call the plain form "
+            "in a thread: await trio.to_thread.run_sync(sandbox.wait)"
+        )
+    return plain
+
+
 async def until(future: Future[T], seconds: float | None = None) -> T:
     """What the future gives; TimedOut if that takes longer."""
-    if getattr(_thread, "is_plain", False):
+    if is_plain():
         return future.result(seconds)
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
@@ -39,7 +61,7 @@ async def until(future: Future[T], seconds: float | None = None) -> T:
 
 async def turn() -> None:
     """Lets others on an event loop have their turn: who finds what it looks for every time would keep it."""
-    if not getattr(_thread, "is_plain", False):
+    if not is_plain():
         await asyncio.sleep(0)
 
 
@@ -72,7 +94,21 @@ class both(Generic[P, T]):
         return Method(functools.partial(self._work, instance))
 
 
-class Stream(Generic[T]):
+class Part:
+    """A part of a sandbox or of a program, that is of no use without it."""
+
+    __slots__ = ("__dict__", "__weakref__", "_whole")
+    _whole: object
+
+    def _part_of(self, whole: object) -> Self:
+        """The same part, as another object that keeps the whole alive. A whole that refers to its parts gives these
+        away: if a part of its own referred to it, only the cyclic garbage collector would find that both are lost."""
+        view = object.__new__(type(self))
+        view.__dict__, view._whole = self.__dict__, whole
+        return view
+
+
+class Stream(Part, Generic[T]):
     """What comes piece by piece, to be iterated over in either form. None is the end."""
 
     _looked = 0

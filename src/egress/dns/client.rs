@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::names::Asker;
 use super::relay::{Dns, LONGEST_QUESTION, QUESTIONS};
 use crate::egress::outbound::Outbound;
-use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Wake};
+use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
 /// The most connections of one sandbox's.
@@ -29,6 +29,8 @@ pub(in crate::egress) struct Client {
     open: usize,
     /// The sandbox has nothing more to ask.
     ended: bool,
+    /// Its questions are being taken: what is answered meanwhile is sent by that.
+    serving: bool,
     active: Instant,
     timer: Option<TimerId>,
     _permit: Permit,
@@ -100,7 +102,7 @@ impl Outbound {
     fn admit_client(&mut self, reactor: &mut Reactor, sandbox: u64, fd: OwnedFd) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
         let room = gate.names.clients < MOST_CLIENTS && !self.dns.is_full();
-        let permit = self.budget.acquire(1).filter(|_| room);
+        let permit = self.budget.acquire(sandbox, Use::Egress, 1).filter(|_| room);
         let Some(permit) = permit else { return socket::disconnect(fd.as_fd()) };
         let now = reactor.now();
         let key = self.dns.insert(Dns::Client(Client {
@@ -110,10 +112,12 @@ impl Outbound {
             output: Vec::new(),
             open: 0,
             ended: false,
+            serving: false,
             active: now,
             timer: None,
             _permit: permit,
         }));
+        reactor.join(key, sandbox);
         gate.names.clients += 1;
         let Some(Dns::Client(client)) = self.dns.get_mut(key) else { return };
         client.timer = Some(reactor.schedule(now + IDLE, key));
@@ -134,32 +138,49 @@ impl Outbound {
             return;
         }
         client.active = now;
+        client.serving = true;
+        let waits = self.serve_client(reactor, key);
+        if let Some(Dns::Client(client)) = self.dns.get_mut(key) {
+            client.serving = false;
+            if !waits {
+                reactor.again(key);
+            }
+        }
+    }
+
+    /// Takes a connection's questions; false if there may be more of them.
+    fn serve_client(&mut self, reactor: &mut Reactor, key: Key) -> bool {
         for _ in 0..QUESTIONS {
-            let Some(Dns::Client(client)) = self.dns.get_mut(key) else { return };
+            let Some(Dns::Client(client)) = self.dns.get_mut(key) else { return true };
             match client.step() {
                 Step::Ask(question) => {
                     client.open += 1;
                     let sandbox = client.sandbox;
                     if !self.asked(reactor, sandbox, Asker::Stream(key), &question) {
-                        return self.cut_client(reactor, key);
+                        self.cut_client(reactor, key);
                     }
                 }
-                Step::Wait => return,
-                Step::Close => return self.end_client(reactor, key, false),
-                Step::Cut => return self.cut_client(reactor, key),
+                Step::Wait => return true,
+                Step::Close => self.end_client(reactor, key, false),
+                Step::Cut => self.cut_client(reactor, key),
+            }
+            if reactor.is_over_time() {
+                break;
             }
         }
-        reactor.again(key);
+        false
     }
 
-    /// Puts an answer behind those that wait; it is written in the next turn.
+    /// Puts an answer behind those that wait; unless its connection is being served, it is written in the next turn.
     pub(super) fn respond_by_stream(&mut self, reactor: &mut Reactor, key: Key, bytes: &[u8]) {
         let Some(Dns::Client(client)) = self.dns.get_mut(key) else { return };
         client.open = client.open.saturating_sub(1);
         let Ok(length) = u16::try_from(bytes.len()) else { return };
         client.output.extend_from_slice(&length.to_be_bytes());
         client.output.extend_from_slice(bytes);
-        reactor.again(key);
+        if !client.serving {
+            reactor.again(key);
+        }
     }
 
     pub(super) fn cut_client(&mut self, reactor: &mut Reactor, key: Key) {

@@ -17,7 +17,7 @@ use super::names::Asker;
 use super::relay::Dns;
 use super::write::{self, Answer, Why};
 use crate::egress::outbound::Outbound;
-use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Wake};
+use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
 use crate::sys::{datagram, random};
 
@@ -214,7 +214,7 @@ impl Outbound {
             }
         }
         let room = gate.names.lookups.len() < MOST_LOOKUPS && !gate.names.lookups.contains_key(&subject);
-        let permit = self.budget.acquire(1).filter(|_| room && !self.dns.is_full());
+        let permit = self.budget.acquire(sandbox, Use::Egress, 1).filter(|_| room && !self.dns.is_full());
         let Some(permit) = permit else {
             let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
             return self.respond(reactor, asker.0, &asker.1, &busy, 0);
@@ -239,6 +239,7 @@ impl Outbound {
             _permit: permit,
         };
         let key = self.dns.insert(Dns::Lookup(lookup));
+        reactor.join(key, sandbox);
         gate.names.lookups.insert(subject, key);
         self.ask_next(reactor, key);
     }

@@ -78,6 +78,7 @@ impl Outbound {
         let listener = resolver.listener.map(|socket| Dns::Listener(sandbox, socket));
         for object in datagrams.into_iter().chain(listener) {
             let key = self.dns.insert(object);
+            reactor.join(key, sandbox);
             let watched = match self.dns.get_mut(key) {
                 Some(Dns::Socket(_, fd)) => reactor.register(fd.as_fd(), key, Lane::Front),
                 Some(Dns::Listener(_, socket)) => reactor.register(socket.as_fd(), key, Lane::Front),
@@ -138,6 +139,9 @@ impl Outbound {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {}
+            }
+            if reactor.is_over_time() {
+                break;
             }
         }
         reactor.again(key);
@@ -328,5 +332,13 @@ impl Outbound {
 
 /// Whether the sandbox isn't even told of an address: what it could do with it is harm.
 fn is_protected(reason: Reason) -> bool {
-    matches!(reason, Reason::Protected | Reason::Metadata | Reason::Host | Reason::Never | Reason::Blocked)
+    matches!(
+        reason,
+        Reason::Protected
+            | Reason::Metadata
+            | Reason::Host
+            | Reason::OnLink
+            | Reason::Never
+            | Reason::Blocked
+    )
 }

@@ -30,6 +30,12 @@ impl Resolver {
         Self { servers, datagrams: None, listener: None }
     }
 
+    /// Over a listener and without a UDP socket.
+    #[cfg(test)]
+    pub(crate) fn over(listener: TcpListener) -> Self {
+        Self { servers: Vec::new(), datagrams: None, listener: Some(listener) }
+    }
+
     /// A UDP socket hears questions from now on. Needs the links to be laid.
     pub(crate) fn hear(&mut self, socket: OwnedFd) -> Result<()> {
         bind(&socket)?;

@@ -197,6 +197,55 @@ except ConnectionResetError:
     sandbox.end();
 }
 
+/// An input whose writer is gone while nobody reads: the end is reported for as long as it lasts.
+#[test]
+fn an_input_that_nobody_reads_rests_and_comes_whole_in_the_end() {
+    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let (stdin, mut stream) = UnixStream::pair().unwrap();
+    let (read, write) = std::io::pipe().unwrap();
+    let (go, hold) = UnixStream::pair().unwrap();
+    let start = |id, script: &str, streams| {
+        let start = Start {
+            id,
+            arguments: ["sh", "-c", script].map(|word| word.as_bytes().to_vec()).into(),
+            directory: b"/".to_vec(),
+            streams,
+            ..Start::default()
+        };
+        Request::Start(Box::new(start))
+    };
+    let given = [Source::Given, Source::Given, Source::Stdout];
+    let reader = start(1, "until [ -e /tmp/go ]; do sleep 0.1; done; wc -c", given);
+    assert_eq!(sandbox.ask(&reader, vec![stdin.into(), write.into()]), Reply::Started { id: 1 });
+    stream.set_nonblocking(true).unwrap();
+    let (mut sent, mut full) = (0, 0);
+    while full < 10 {
+        match stream.write(&[7; 10_000]) {
+            Ok(more) => (sent, full) = (sent + more, 0),
+            Err(_) => {
+                full += 1;
+                sandbox.run(2, &["true"], |_| ());
+            }
+        }
+    }
+    drop(stream);
+    let before = ticks(&mut sandbox, 3);
+    sandbox.run(4, &["sleep", "1"], |_| ());
+    let after = ticks(&mut sandbox, 5);
+    assert!(after - before < 30, "{} ticks", after - before);
+    // A helper of init's that lives on has nothing of it.
+    let waiting = start(6, "read -r line", [Source::Given, Source::Null, Source::Null]);
+    assert_eq!(sandbox.ask(&waiting, vec![go.into()]), Reply::Started { id: 6 });
+    sandbox.run(7, &["touch", "/tmp/go"], |_| ());
+    assert_eq!(sandbox.reply(), Reply::Exited { id: 1, status: 0 });
+    let mut text = String::new();
+    File::from(OwnedFd::from(read)).read_to_string(&mut text).unwrap();
+    assert_eq!(text.trim(), sent.to_string());
+    drop(hold);
+    assert_eq!(sandbox.reply(), Reply::Exited { id: 6, status: 256 });
+    sandbox.end();
+}
+
 #[test]
 fn probes_and_connections_tell_whether_a_server_is_there() {
     let Some(mut sandbox) = Sandbox::start(false) else { return };
@@ -288,6 +337,32 @@ fn signals_reach_a_program_or_its_group_and_nobody_else() {
     send(&mut sandbox, 2, libc::SIGKILL, true);
     let (reply, text) = sandbox.run(3, &["echo", "still here"], |_| ());
     assert_eq!((reply, text.as_str()), (Reply::Exited { id: 3, status: 0 }, "still here\n"));
+    sandbox.end();
+}
+
+#[test]
+fn a_program_is_killed_with_its_session_and_all_below_it() {
+    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut bystander = sandbox.launch(1, &["sh", "-c", "echo ready; read -r never; sleep 1000; echo on"]);
+    assert_eq!(line(&mut bystander), "ready");
+    // Each holds the output: a group of its own, an orphan, a session of its own, and an orphan of that session, whose
+    // leader lives.
+    let program = "set -m; sleep 1000 & (sleep 1000 &); setsid -w sh -c '(sleep 1000 &); sleep 1000; :' & sleep 0.3; \
+                   echo ready; while :; do sleep 0.01; done";
+    let mut output = sandbox.launch(2, &["bash", "-c", program]);
+    assert_eq!(line(&mut output), "ready");
+    let (_, before) =
+        sandbox.run(3, &["sh", "-c", "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l"], |_| ());
+    assert!(before.trim().parse::<u32>().unwrap() >= 5, "{before}");
+    sandbox.init.send(&Request::KillSession { id: 2 }.encode(), vec![]).unwrap();
+    assert_eq!(sandbox.reply(), Reply::Exited { id: 2, status: libc::SIGKILL });
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    // Of the other program nothing was killed, and numbers that nobody has mean nothing.
+    sandbox.init.send(&Request::KillSession { id: 99 }.encode(), vec![]).unwrap();
+    let (_, after) =
+        sandbox.run(4, &["sh", "-c", "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l"], |_| ());
+    assert_eq!(after.trim(), "1");
     sandbox.end();
 }
 

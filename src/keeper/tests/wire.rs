@@ -18,8 +18,8 @@ fn source() -> impl Strategy<Value = init::Source> {
 }
 
 fn step() -> impl Strategy<Value = init::Step> {
-    use init::Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
-    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal])
+    use init::Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
+    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory])
 }
 
 fn window() -> impl Strategy<Value = init::Window> {
@@ -35,7 +35,7 @@ fn start() -> impl Strategy<Value = init::Start> {
         |(id, arguments, environment, directory, user, others, streams, terminal)| init::Start {
             id,
             arguments,
-            environment,
+            environment: environment.into_iter().map(Into::into).collect(),
             directory,
             user,
             setuid_allowed: others.0,
@@ -67,7 +67,7 @@ fn file_task() -> impl Strategy<Value = files::Task> {
 }
 
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
-    use init::Request::{Connect, Count, EndFile, File, Probe, Resize, Signal, Start};
+    use init::Request::{Connect, Count, EndFile, File, KillSession, Ping, Probe, Resize, Signal, Start};
     prop_oneof![
         start().prop_map(|start| Start(Box::new(start))),
         any::<(u32, i32, bool)>().prop_map(|(id, signal, group)| Signal { id, signal, group }),
@@ -77,11 +77,13 @@ pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
         (any::<u32>(), file_task()).prop_map(|(ticket, task)| File { ticket, task: Box::new(task) }),
         any::<u32>().prop_map(|ticket| EndFile { ticket }),
         any::<u32>().prop_map(|ticket| Count { ticket }),
+        any::<u32>().prop_map(|ticket| Ping { ticket }),
+        any::<u32>().prop_map(|id| KillSession { id }),
     ]
 }
 
 fn from_init() -> impl Strategy<Value = init::Reply> {
-    use init::Reply::{Connected, Counted, Exited, Hello, NotStarted, Probed, Started};
+    use init::Reply::{Connected, Counted, Exited, Hello, NotStarted, Pong, Probed, Started};
     prop_oneof![
         Just(Hello),
         any::<u32>().prop_map(|id| Started { id }),
@@ -90,6 +92,7 @@ fn from_init() -> impl Strategy<Value = init::Reply> {
         any::<(u32, i32)>().prop_map(|(ticket, errno)| Connected { ticket, errno }),
         any::<(u32, i32)>().prop_map(|(ticket, errno)| Probed { ticket, errno }),
         any::<(u32, Option<u64>)>().prop_map(|(ticket, processes)| Counted { ticket, processes }),
+        any::<u32>().prop_map(|ticket| Pong { ticket }),
     ]
 }
 
@@ -98,12 +101,13 @@ fn bind() -> impl Strategy<Value = keeper::Bind> {
 }
 
 fn entry() -> impl Strategy<Value = keeper::Entry> {
-    use keeper::Entry::{Bind, Directory, File, Symlink};
+    use keeper::Entry::{Bind, Cover, Directory, File, Symlink};
     prop_oneof![
         (bytes(), any::<u32>()).prop_map(|(path, mode)| Directory { path, mode }),
         (bytes(), bytes()).prop_map(|(path, target)| Symlink { path, target }),
         (bytes(), any::<u32>(), bytes()).prop_map(|(path, mode, content)| File { path, mode, content }),
         (bytes(), bind()).prop_map(|(path, bind)| Bind { path, bind }),
+        bytes().prop_map(|path| Cover { path }),
     ]
 }
 
@@ -262,6 +266,14 @@ proptest! {
     #[test]
     fn requests_to_init_come_back(message in to_init()) {
         prop_assert_eq!(init::Request::decode(&message.encode()), Ok(message));
+    }
+
+    /// A buffer that grows leaves copies of secrets behind.
+    #[test]
+    fn a_start_is_put_into_a_buffer_of_its_size(start in start()) {
+        let size = start.size();
+        let message = init::Request::Start(Box::new(start)).encode();
+        prop_assert!(message.len() <= size && message.capacity() == size, "{} of {size}", message.len());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::files;
-use super::{Malformed, Reader, Writer};
+use super::{Malformed, Reader, Secret, Writer};
 
 /// Who a program runs as, as written in the configuration. Names are looked up inside the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -52,11 +52,11 @@ pub(crate) struct Window {
 pub(crate) struct Start {
     /// The library's number for it.
     pub(crate) id: u32,
-    /// Its arguments, the name first.
+    /// Its arguments, the name first. Without any there is no program: its directory is made, no more.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// Its whole environment, `NAME=value`.
-    pub(crate) environment: Vec<Vec<u8>>,
-    /// Its working directory.
+    pub(crate) environment: Vec<Secret>,
+    /// Its working directory, which is made if it isn't there.
     pub(crate) directory: Vec<u8>,
     /// Who it runs as.
     pub(crate) user: User,
@@ -68,6 +68,16 @@ pub(crate) struct Start {
     pub(crate) streams: [Source; 3],
     /// A terminal of its own in the place of all three.
     pub(crate) terminal: Option<Window>,
+}
+
+impl Start {
+    /// No fewer bytes than the request has.
+    pub(crate) fn size(&self) -> usize {
+        let arguments = self.arguments.iter().map(|argument| 4 + argument.len()).sum::<usize>();
+        let environment = self.environment.iter().map(|entry| 4 + entry.len()).sum::<usize>();
+        let others = self.directory.len() + self.user.user.len() + self.user.group.len();
+        arguments + environment + others + 64
+    }
 }
 
 /// Arguments and environment may be secrets: they are counted only.
@@ -101,12 +111,14 @@ pub(crate) enum Step {
     Process = 5,
     /// Making its terminal.
     Terminal = 6,
+    /// Making the working directory, which isn't there.
+    MakeDirectory = 7,
 }
 
 impl Step {
     fn from(value: u8) -> Result<Self, Malformed> {
-        use Step::{Directory, Execute, Identity, Message, Process, Terminal, User};
-        let all = [Message, User, Identity, Directory, Execute, Process, Terminal];
+        use Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
+        let all = [Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory];
         all.into_iter().find(|step| *step as u8 == value).ok_or(Malformed)
     }
 }
@@ -118,6 +130,8 @@ pub(crate) enum Request {
     Start(Box<Start>),
     /// Send a signal to a program, or to its whole process group.
     Signal { id: u32, signal: i32, group: bool },
+    /// Kill a program and all that it has started, as far as that can be found. Answered by its `Exited`.
+    KillSession { id: u32 },
     /// Connect to a port on 127.0.0.1 inside and relay to the descriptor that comes with this.
     /// Answered by `Connected`.
     Connect { ticket: u32, port: u16 },
@@ -126,6 +140,8 @@ pub(crate) enum Request {
     Probe { ticket: u32, port: u16 },
     /// How many processes are there? Answered by `Counted`.
     Count { ticket: u32 },
+    /// Is init there? Answered by `Pong`, from the loop that does everything else, too.
+    Ping { ticket: u32 },
     /// A program's terminal has another size now; its foreground processes are told (SIGWINCH).
     Resize { id: u32, window: Window },
     /// Have a helper do something to files. With the helper's end of the socket for the outcome, and of the
@@ -152,6 +168,8 @@ pub(crate) enum Reply {
     Probed { ticket: u32, errno: i32 },
     /// The answer to `Count`, if there is one.
     Counted { ticket: u32, processes: Option<u64> },
+    /// The answer to `Ping`.
+    Pong { ticket: u32 },
 }
 
 impl Request {
@@ -159,7 +177,7 @@ impl Request {
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Start(start) => {
-                let writer = Writer::of(0)
+                let writer = Writer::of_size(0, start.size())
                     .number(start.id)
                     .list(&start.arguments, |w, a| w.bytes(a))
                     .list(&start.environment, |w, a| w.bytes(a))
@@ -181,6 +199,8 @@ impl Request {
             Self::Probe { ticket, port } => Writer::of(3).number(*ticket).number(u32::from(*port)).done(),
             Self::Resize { id, window } => window.put(Writer::of(4).number(*id)).done(),
             Self::Count { ticket } => Writer::of(5).number(*ticket).done(),
+            Self::Ping { ticket } => Writer::of(6).number(*ticket).done(),
+            Self::KillSession { id } => Writer::of(7).number(*id).done(),
             Self::File { ticket, task } => task.put(Writer::of(16).number(*ticket)).done(),
             Self::EndFile { ticket } => Writer::of(17).number(*ticket).done(),
         }
@@ -193,7 +213,7 @@ impl Request {
             0 => Self::Start(Box::new(Start {
                 id: reader.number()?,
                 arguments: reader.list(Reader::bytes)?,
-                environment: reader.list(Reader::bytes)?,
+                environment: reader.list(|reader| reader.bytes().map(Secret::from))?,
                 directory: reader.bytes()?,
                 user: User { user: reader.text()?, group: reader.text()? },
                 setuid_allowed: reader.flag()?,
@@ -210,6 +230,8 @@ impl Request {
             3 => Self::Probe { ticket: reader.number()?, port: short(&mut reader)? },
             4 => Self::Resize { id: reader.number()?, window: Window::get(&mut reader)? },
             5 => Self::Count { ticket: reader.number()? },
+            6 => Self::Ping { ticket: reader.number()? },
+            7 => Self::KillSession { id: reader.number()? },
             16 => Self::File { ticket: reader.number()?, task: Box::new(files::Task::take(&mut reader)?) },
             17 => Self::EndFile { ticket: reader.number()? },
             _ => return Err(Malformed),
@@ -245,6 +267,7 @@ impl Reply {
             Self::Connected { ticket, errno } => Writer::of(4).number(*ticket).signed(*errno).done(),
             Self::Probed { ticket, errno } => Writer::of(5).number(*ticket).signed(*errno).done(),
             Self::Counted { ticket, processes } => Writer::of(6).number(*ticket).maybe(*processes).done(),
+            Self::Pong { ticket } => Writer::of(7).number(*ticket).done(),
         }
     }
 
@@ -263,6 +286,7 @@ impl Reply {
             4 => Self::Connected { ticket: reader.number()?, errno: reader.signed()? },
             5 => Self::Probed { ticket: reader.number()?, errno: reader.signed()? },
             6 => Self::Counted { ticket: reader.number()?, processes: reader.maybe()? },
+            7 => Self::Pong { ticket: reader.number()? },
             _ => return Err(Malformed),
         };
         reader.end(reply)

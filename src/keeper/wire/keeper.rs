@@ -13,6 +13,8 @@ pub(crate) enum Entry {
     File { path: Vec<u8>, mode: u32, content: Vec<u8> },
     /// Something of the host, on a file or directory that is made for it.
     Bind { path: Vec<u8>, bind: Bind },
+    /// Something empty that nobody may read, over what is there; nothing if nothing is.
+    Cover { path: Vec<u8> },
 }
 
 /// A directory or file of the host, with what is mounted below it.
@@ -165,6 +167,7 @@ impl Entry {
             Self::Symlink { path, target } => writer.byte(1).bytes(path).bytes(target),
             Self::File { path, mode, content } => writer.byte(2).bytes(path).number(*mode).bytes(content),
             Self::Bind { path, bind } => Bind::put(writer.byte(3).bytes(path), bind),
+            Self::Cover { path } => writer.byte(4).bytes(path),
         }
     }
 
@@ -174,6 +177,7 @@ impl Entry {
             1 => Self::Symlink { path: reader.bytes()?, target: reader.bytes()? },
             2 => Self::File { path: reader.bytes()?, mode: reader.number()?, content: reader.bytes()? },
             3 => Self::Bind { path: reader.bytes()?, bind: Bind::get(reader)? },
+            4 => Self::Cover { path: reader.bytes()? },
             _ => return Err(Malformed),
         })
     }

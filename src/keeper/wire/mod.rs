@@ -14,6 +14,50 @@ pub(crate) mod keeper;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
+/// Bytes that may be a secret: shown nowhere, and overwritten when they are no longer needed. As good as it gets
+/// without a promise of the compiler's.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Secret(Vec<u8>);
+
+impl Secret {
+    /// A variable of an environment. Made at once, since a buffer that grows leaves copies behind.
+    #[allow(dead_code, reason = "the library's")]
+    pub(crate) fn variable(name: &str, value: &str) -> Self {
+        let mut bytes = Vec::with_capacity(name.len() + 1 + value.len());
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(b'=');
+        bytes.extend_from_slice(value.as_bytes());
+        Self(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::ops::Deref for Secret {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        std::hint::black_box(&mut self.0);
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} bytes", self.0.len())
+    }
+}
+
 /// Puts values one after another.
 #[derive(Debug, Default)]
 pub(crate) struct Writer(Vec<u8>);
@@ -22,6 +66,13 @@ impl Writer {
     /// A message of the given kind.
     pub(crate) fn of(kind: u8) -> Self {
         Self(vec![kind])
+    }
+
+    /// A message of the given kind that will have about so many bytes: it never grows, so that it leaves no copies.
+    pub(crate) fn of_size(kind: u8, bytes: usize) -> Self {
+        let mut message = Vec::with_capacity(bytes);
+        message.push(kind);
+        Self(message)
     }
 
     /// The finished message.

@@ -4,6 +4,7 @@
 //! by packets.
 
 mod links;
+mod neighbours;
 mod packets;
 mod policies;
 mod refusals;

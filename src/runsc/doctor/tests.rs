@@ -120,8 +120,8 @@ fn settings_are_found_with_their_remedy() {
         (|host| host.limits.refusal = Some("/x is not yours".into()), "cgroups", Limited, "/x is not", ""),
         (|host| host.ipv6_routes = None, "ipv6", Limited, "switched off", ""),
         (|host| host.ipv6_routes = Some(String::new()), "ipv6", Limited, "no default route", ""),
-        (|host| host.nofile = (1024, 524288), "descriptors", Limited, "33 sandboxes", "ulimit -n 65536"),
-        (|host| host.nofile = (1024, 1024), "descriptors", Limited, "33 sandboxes", "limits.conf"),
+        (|host| host.nofile = (1024, 524288), "descriptors", Limited, "19 sandboxes", "ulimit -n 65536"),
+        (|host| host.nofile = (1024, 1024), "descriptors", Limited, "19 sandboxes", "limits.conf"),
         (|host| host.nofile = (256, 256), "descriptors", Missing, "about 0", "limits.conf"),
     ];
     for (change, name, status, detail, remedy) in cases {

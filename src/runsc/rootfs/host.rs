@@ -1,34 +1,16 @@
 //! The default root file system: the host's programs and libraries, and nothing else of the host's.
 //!
-//! Visible: /usr, /bin, /sbin, /lib*; of /etc the linker's files, public certificates, alternatives and the
-//! time zone. Never: home directories, /var, the rest of /etc, /run, /opt, sockets. A whitelist, so that what
-//! a distribution adds stays out.
+//! Visible: what programs are made of in /usr, /usr/local, /bin, /sbin, /lib*; of /etc the linker's files, public
+//! certificates, alternatives and the time zone. Never: home directories, /var, the rest of /etc, /run, /opt, /usr/src,
+//! /usr/local/etc, sockets, and what not everybody may read. A whitelist, so that what a distribution adds stays out.
+//! [`View`] has the list.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::view::{Shown, TOP, View, public_etc};
 use super::{Entry, Names, OURS, Plan, etc};
 use crate::error::{Code, Error, Result};
-
-/// Links into /usr on most systems, directories on others.
-const PROGRAMS: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-
-/// What of /etc programs need and everybody may know. Fedora keeps its certificates below pki; its private
-/// keys in pki/tls/private are not among these.
-const ETC: &[&str] = &[
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "ld-musl-x86_64.path",
-    "alternatives",
-    "ssl/certs",
-    "ssl/cert.pem",
-    "pki/tls/certs",
-    "pki/tls/cert.pem",
-    "pki/ca-trust/extracted",
-    "ca-certificates/extracted",
-];
 
 /// Empty, for programs to write to.
 const EMPTY: &[(&str, u32)] = &[
@@ -52,42 +34,79 @@ pub(super) const MOUNTED: &[(&str, u32)] =
 
 /// The plan for the host that runs this.
 pub(super) fn host(names: &Names<'_>) -> Result<Vec<Entry>> {
-    plan(Path::new("/"), names)
+    let base = Path::new("/");
+    check_layout(base)?;
+    plan(base, names, &View::current())
 }
 
-fn plan(base: &Path, names: &Names<'_>) -> Result<Vec<Entry>> {
+fn plan(base: &Path, names: &Names<'_>, view: &View) -> Result<Vec<Entry>> {
     let mut plan = Plan::default();
-    check_layout(base)?;
+    check_view(view)?;
     for (path, mode) in MOUNTED.iter().chain(EMPTY).chain(&[(OURS, 0o755)]) {
         plan.dir(*path, *mode);
     }
     plan.symlink("/var/run", "/run");
-    plan.bind(real(base, "usr")?, "/usr");
-    for name in PROGRAMS {
-        let here = base.join(name);
-        let path = Path::new("/").join(name);
-        match fs::symlink_metadata(&here) {
-            Ok(metadata) if metadata.is_symlink() => plan.symlink(path, read_link(&here)?),
-            Ok(metadata) if metadata.is_dir() => plan.bind(real(base, name)?, path),
-            _ => {}
-        }
+    for path in ["/usr", "/usr/local", "/etc"] {
+        plan.dir(path, 0o755);
     }
-    plan.dir("/etc", 0o755);
     etc::accounts(&mut plan);
     names.identity(&mut plan);
-    for name in ETC {
-        of_etc(base, name, &mut plan);
+    for shown in &view.shown {
+        show(shown, &mut plan);
     }
     time_zone(base, &mut plan);
     plan.symlink("/etc/mtab", "/proc/mounts");
     plan.finish()
 }
 
+/// One thing of the host's, with the directories above it.
+fn show(shown: &Shown, plan: &mut Plan) {
+    let (Shown::Link { path, .. }
+    | Shown::Directory { path }
+    | Shown::File { path, .. }
+    | Shown::Tree { path, .. }) = shown;
+    let above: Vec<PathBuf> = path.ancestors().skip(1).map(Path::to_owned).collect();
+    for directory in above.into_iter().rev() {
+        if directory.parent().is_some() && !plan.has(&directory) {
+            plan.dir(directory, 0o755);
+        }
+    }
+    match shown {
+        Shown::Link { path, target } => plan.symlink(path, target),
+        Shown::Directory { path } => plan.dir(path, 0o755),
+        Shown::File { path, source } => plan.bind(source, path),
+        Shown::Tree { path, source, covers } => {
+            plan.bind(source, path);
+            for cover in covers {
+                plan.cover(path.join(cover));
+            }
+        }
+    }
+}
+
+/// No program starts without its directory or the libraries', and the error would name something else.
+fn check_view(view: &View) -> Result<()> {
+    let needed = |path: &Path| {
+        let name = path.strip_prefix("/usr").or_else(|_| path.strip_prefix("/")).unwrap_or(path);
+        TOP.iter().any(|top| Path::new(top) == name)
+    };
+    match view.left_out.iter().find(|(path, _)| needed(path)) {
+        None => Ok(()),
+        Some((path, why)) => {
+            let text = format!(
+                "{} of this host can't be shown to a sandbox: {why}; give the sandbox a root file system directory",
+                path.display()
+            );
+            Err(Error::new(Code::Host, text))
+        }
+    }
+}
+
 /// Says so if the host's programs don't live where this plan looks (NixOS and Guix keep theirs in a store).
 fn check_layout(base: &Path) -> Result<()> {
     let shell = base.join("bin/sh");
     let real = shell.canonicalize().unwrap_or_default();
-    let inside = PROGRAMS
+    let inside = TOP
         .iter()
         .chain(&["usr"])
         .any(|name| base.join(name).canonicalize().is_ok_and(|directory| real.starts_with(directory)));
@@ -105,26 +124,6 @@ fn check_layout(base: &Path) -> Result<()> {
     ))
 }
 
-/// One thing of /etc, if it is there, with the links on the way to it resolved now and not by the keeper.
-fn of_etc(base: &Path, name: &str, plan: &mut Plan) {
-    let Ok(source) = base.join("etc").join(name).canonicalize() else { return };
-    // A link to elsewhere than the public parts of the host would show something else.
-    let public = ["usr", "etc"]
-        .iter()
-        .any(|top| base.join(top).canonicalize().is_ok_and(|top| source.starts_with(top)));
-    if !public || !(source.is_dir() || source.is_file()) {
-        return;
-    }
-    let path = Path::new("/etc").join(name);
-    let above: Vec<PathBuf> = path.ancestors().skip(1).map(Path::to_owned).collect();
-    for directory in above.into_iter().rev() {
-        if directory.parent().is_some() && !plan.has(&directory) {
-            plan.dir(directory, 0o755);
-        }
-    }
-    plan.bind(source, path);
-}
-
 /// A link into /usr/share/zoneinfo stays one, as programs read the zone's name from it.
 fn time_zone(base: &Path, plan: &mut Plan) {
     let here = base.join("etc/localtime");
@@ -135,22 +134,13 @@ fn time_zone(base: &Path, plan: &mut Plan) {
                 plan.symlink("/etc/localtime", Path::new("/usr/share/zoneinfo").join(zone));
             }
         }
-        Err(_) if here.is_file() => of_etc(base, "localtime", plan),
+        Err(_) if here.is_file() => {
+            if let Some(source) = public_etc(base, "localtime") {
+                plan.bind(source, "/etc/localtime");
+            }
+        }
         Err(_) => {}
     }
-}
-
-fn real(base: &Path, name: &str) -> Result<PathBuf> {
-    let path = base.join(name);
-    path.canonicalize().map_err(|cause| unreadable(&path, &cause))
-}
-
-fn read_link(path: &Path) -> Result<PathBuf> {
-    fs::read_link(path).map_err(|cause| unreadable(path, &cause))
-}
-
-fn unreadable(path: &Path, cause: &io::Error) -> Error {
-    Error::system(format!("{} of the host's", path.display()), cause).with_code(Code::Host)
 }
 
 #[cfg(test)]
@@ -158,12 +148,18 @@ mod tests {
     use super::*;
     use crate::runsc::fake::Directory;
     use crate::runsc::rootfs::assert_closed;
+    use crate::runsc::rootfs::view::Bounds;
     use std::os::unix::fs::symlink;
 
     const NAMES: Names<'_> = Names { hostname: "box", network: true };
 
     fn find<'a>(plan: &'a [Entry], path: &str) -> Option<&'a Entry> {
         plan.iter().find(|entry| entry.path() == Path::new(path))
+    }
+
+    fn plan(base: &Path, names: &Names<'_>) -> Result<Vec<Entry>> {
+        check_layout(base)?;
+        super::plan(base, names, &View::look(base, Bounds::default()))
     }
 
     fn merged() -> Directory {
@@ -189,7 +185,12 @@ mod tests {
             find(&plan, "/bin"),
             Some(&Entry::Symlink { path: "/bin".into(), target: "usr/bin".into() })
         );
-        assert!(matches!(find(&plan, "/usr"), Some(Entry::Bind { writable: false, recursive: true, .. })));
+        assert!(matches!(find(&plan, "/usr"), Some(Entry::Dir { .. })));
+        for path in ["/usr/bin", "/usr/lib"] {
+            let Some(Entry::Bind { writable: false, recursive: true, .. }) = find(&plan, path) else {
+                panic!("{path}: {plan:?}");
+            };
+        }
         assert!(find(&plan, "/sbin").is_none());
     }
 
@@ -202,6 +203,23 @@ mod tests {
         let plan = plan(host.path(), &NAMES).unwrap();
         assert_closed(&plan);
         assert!(matches!(find(&plan, "/bin"), Some(Entry::Bind { .. })));
+    }
+
+    #[test]
+    fn what_is_private_is_covered_after_it_is_bound() {
+        let host = merged();
+        host.file("usr/lib/secret", b"", 0o600);
+        let plan = plan(host.path(), &NAMES).unwrap();
+        assert_closed(&plan);
+        let at = |path: &str| plan.iter().position(|entry| entry.path() == Path::new(path)).unwrap();
+        assert!(matches!(plan[at("/usr/lib/secret")], Entry::Cover { .. }));
+        assert!(at("/usr/lib") < at("/usr/lib/secret"));
+        host.mode("usr/lib", 0o700);
+        let error = self::plan(host.path(), &NAMES).unwrap_err();
+        assert!(
+            error.message().contains("/usr/lib") && error.message().contains("root file system"),
+            "{error}"
+        );
     }
 
     #[test]

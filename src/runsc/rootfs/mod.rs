@@ -14,6 +14,7 @@ mod etc;
 mod host;
 mod target;
 mod user;
+mod view;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ pub(crate) enum Entry {
     /// Make an empty file or directory, as the source is one, and bind the source there. The source must be
     /// opened without following links in any part of it.
     Bind { source: PathBuf, path: PathBuf, writable: bool, recursive: bool },
+    /// Mount something empty, that nobody may read, over what is there in a part of the host that was bound before.
+    Cover { path: PathBuf },
 }
 
 impl Entry {
@@ -52,7 +55,8 @@ impl Entry {
             Self::Dir { path, .. }
             | Self::Symlink { path, .. }
             | Self::File { path, .. }
-            | Self::Bind { path, .. } => path,
+            | Self::Bind { path, .. }
+            | Self::Cover { path } => path,
         }
     }
 }
@@ -63,6 +67,16 @@ pub(crate) fn plan(directory: Option<&Path>, names: &Names<'_>) -> Result<Vec<En
         Some(directory) => user::user(directory, names),
         None => host::host(names),
     }
+}
+
+/// Looks through the host's programs if that was never done, as [`plan`] would have to. May take a while, or hang.
+pub(crate) fn look() {
+    view::View::current();
+}
+
+/// Whether [`look`] has something to do that is worth a thread.
+pub(crate) fn is_unseen() -> bool {
+    view::View::is_first()
 }
 
 /// A plan in the making.
@@ -93,6 +107,10 @@ impl Plan {
         });
     }
 
+    fn cover(&mut self, path: impl Into<PathBuf>) {
+        self.0.push(Entry::Cover { path: path.into() });
+    }
+
     fn has(&self, path: &Path) -> bool {
         self.0.iter().any(|entry| entry.path() == path)
     }
@@ -120,7 +138,11 @@ fn assert_closed(plan: &[Entry]) {
         let path = entry.path();
         assert!(path.is_absolute() && seen.insert(path), "{entry:?} comes twice");
         assert!(!path.components().any(|part| part == std::path::Component::ParentDir), "{entry:?}");
-        assert!(directories.contains(path.parent().unwrap()), "{entry:?} has no directory of ours above it");
+        let covers = matches!(entry, Entry::Cover { .. });
+        assert!(
+            covers || directories.contains(path.parent().unwrap()),
+            "{entry:?} has no directory of ours above it"
+        );
         if let Entry::Dir { path, .. } = entry {
             directories.insert(path);
         }

@@ -19,7 +19,7 @@ pub(crate) fn check_mount(entries: &[Entry], source: &Path, destination: &Path) 
             Entry::Bind { path: at, .. } | Entry::Symlink { path: at, .. } => {
                 path.strip_prefix(at).ok().map(|rest| (entry, rest.to_owned()))
             }
-            Entry::Dir { .. } | Entry::File { .. } => None,
+            Entry::Dir { .. } | Entry::File { .. } | Entry::Cover { .. } => None,
         }) else {
             return Ok(());
         };
@@ -29,7 +29,7 @@ pub(crate) fn check_mount(entries: &[Entry], source: &Path, destination: &Path) 
                 let there = if rest.as_os_str().is_empty() { bound.clone() } else { bound.join(&rest) };
                 return fits(source, &there).ok_or_else(|| refuse(destination, at, source));
             }
-            Entry::Dir { .. } | Entry::File { .. } => return Ok(()),
+            Entry::Dir { .. } | Entry::File { .. } | Entry::Cover { .. } => return Ok(()),
         }
     }
     Ok(())

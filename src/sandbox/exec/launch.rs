@@ -5,13 +5,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::plan;
+use super::super::{Shared, plan};
 use super::record::{Have, Record};
 use crate::config::{Config, Exec};
 use crate::error::{Code, Context, Error, Result};
+use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Source, Start, Window};
 use crate::process::{CaptureReader, Ours, Streams};
-use crate::reactor::{Budget, Permit};
+use crate::reactor::{Budget, Permit, Use};
 
 /// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
 /// is gone) has told its waiters by that.
@@ -34,28 +35,15 @@ pub(super) struct Order {
     pub(super) permit: Option<Permit>,
 }
 
-impl Drop for Order {
-    fn drop(&mut self) {
-        plan::wipe(&mut self.start);
-    }
-}
-
-impl Order {
-    /// About how many bytes the request to init has.
-    pub(super) fn size(&self) -> usize {
-        let Start { arguments, environment, .. } = &*self.start;
-        arguments.iter().chain(environment).map(|text| text.len() + 4).sum::<usize>() + 64
-    }
-}
-
 impl Launch {
     /// Prepares a program of a sandbox.
-    pub(super) fn new(sandbox: &str, config: &Config, exec: &Exec, budget: &Budget) -> Result<Self> {
+    pub(super) fn new(shared: &Shared, exec: &Exec, budget: &Budget) -> Result<Self> {
+        let (sandbox, config) = (&shared.id, &shared.config);
         let name = exec.command().first().map_or("", String::as_str);
         let what = format!("the program {name:?} in sandbox {sandbox}");
         let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
         let budget = |count| {
-            budget.acquire(count).ok_or_else(|| {
+            budget.acquire(shared.number, Use::Host, count).ok_or_else(|| {
                 Error::new(
                     Code::Limit,
                     format!(
@@ -97,7 +85,8 @@ impl Launch {
             theirs = made.theirs;
         }
         let permit = Some(budget(theirs.len())?);
-        let record = Record::new(what.clone(), events, streams, terminal);
+        let directory = exec.workdir().unwrap_or(config.workdir()).to_owned();
+        let record = Record::new(what.clone(), directory, events, streams, terminal);
         Ok(Self {
             permit: Some(budget(captured)?),
             record: Some(Arc::new(record)),
@@ -126,10 +115,10 @@ impl Drop for Launch {
 fn start(config: &Config, exec: &Exec) -> Start {
     let mut start = plan::start(config);
     start.arguments = exec.command().iter().map(|argument| argument.clone().into_bytes()).collect();
-    for (name, value) in exec.env().iter() {
-        let prefix = format!("{name}=");
-        start.environment.retain(|entry| !entry.starts_with(prefix.as_bytes()));
-        start.environment.push(format!("{prefix}{value}").into_bytes());
+    if exec.env().iter().next().is_some() {
+        let own = config.env().iter().filter(|(name, _)| !exec.env().contains(name));
+        start.environment =
+            own.chain(exec.env().iter()).map(|(name, value)| Secret::variable(name, value)).collect();
     }
     if let Some(directory) = exec.workdir() {
         start.directory = directory.as_bytes().to_vec();
@@ -139,4 +128,28 @@ fn start(config: &Config, exec: &Exec) -> Start {
     }
     start.streams = [Source::Null; 3];
     start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_variable_takes_the_place_of_the_sandboxs() {
+        let (mut config, mut exec) = (Config::new(), Exec::new());
+        config.set_env("A", "1").unwrap().set_env("AB", "2").unwrap().set_secret("C", "3").unwrap();
+        exec.set_command(["true"]).unwrap();
+        let environment = |exec: &Exec| {
+            let mut all: Vec<String> = start(&config, exec)
+                .environment
+                .iter()
+                .map(|one| String::from_utf8_lossy(one).into())
+                .collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(environment(&exec), ["A=1", "AB=2", "C=3"]);
+        exec.set_secret("A", "own").unwrap().set_env("C", "").unwrap().set_env("D", "4").unwrap();
+        assert_eq!(environment(&exec), ["A=own", "AB=2", "C=", "D=4"]);
+    }
 }

@@ -69,7 +69,7 @@ impl Sandbox {
             State::Ending | State::Ended => return Err(over(self.id())),
         }
         let control = self.handle.control.clone();
-        let launch = Launch::new(self.id(), &self.shared().config, exec, control.budget())?;
+        let launch = Launch::new(self.shared(), exec, control.budget())?;
         let Some(record) = launch.record() else { return Err(over(self.id())) };
         let (sandbox, number) = (self.shared().number, NUMBERS.fetch_add(1, Ordering::Relaxed));
         control.send(Command::Execute { sandbox, number, launch: Box::new(launch) })?;

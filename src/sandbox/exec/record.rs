@@ -17,6 +17,8 @@ use crate::sandbox::Exit;
 pub(crate) struct Record {
     /// For messages: its name and its sandbox.
     pub(super) what: String,
+    /// Its working directory, for messages too.
+    pub(super) directory: String,
     events: Option<queue::Sender>,
     facts: Mutex<Facts>,
     changed: Condvar,
@@ -59,12 +61,13 @@ impl Record {
     /// One that is about to be started.
     pub(super) fn new(
         what: String,
+        directory: String,
         events: Option<queue::Sender>,
         streams: [Have; 3],
         terminal: Have,
     ) -> Self {
         let facts = Facts { state: State::Starting, end: None, closed: false, streams, terminal };
-        Self { what, events, facts: Mutex::new(facts), changed: Condvar::new() }
+        Self { what, directory, events, facts: Mutex::new(facts), changed: Condvar::new() }
     }
 
     /// What is known now. Held for moments only.

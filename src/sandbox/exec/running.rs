@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::life::{Bench, Life};
-use super::super::{Exit, ExitReason, plan, trouble};
+use super::super::liveness::{SILENCE, Watched};
+use super::super::{Exit, ExitReason, trouble};
 use super::launch::{Launch, Order};
 use super::record::Record;
 use crate::error::{Code, Error, Result};
@@ -28,8 +29,12 @@ const ASKED_BYTES: usize = 512 * 1024;
 const BEHIND: usize = 64;
 /// How long init may take to start a program. Far beyond what it takes.
 const START: Duration = Duration::from_secs(60);
-/// How long after its end by time-out a program's own word is waited for; a hostile init says nothing.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// For how long, while the library is there to hear it, the end of a program may stay out that was killed because its
+/// time is over. Then init is stopped, or lies, and the program may go on: the sandbox ends. One that the host kills has
+/// as long as any other question.
+const LAST_WORD: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How far one is.
 #[derive(Debug)]
@@ -39,8 +44,11 @@ enum Stage {
     /// Init was asked; the size of the request.
     Asked(usize),
     Running,
-    /// It was killed because its time is over.
-    Late,
+    /// It was killed, because its time is over or by the host, and its end is not known yet.
+    Killed {
+        watched: Watched,
+        late: bool,
+    },
     /// Told; another process may still write into the captures.
     Ended,
 }
@@ -101,6 +109,16 @@ impl Executed {
         matches!(self.stage, Stage::Ended) && self.captures.iter().all(Option::is_none)
     }
 
+    /// It is being killed, and its end is looked for.
+    fn killed(&mut self, reactor: &mut Reactor, key: Key, late: bool) {
+        if let Some(timer) = self.timer.take() {
+            reactor.cancel(timer);
+        }
+        let mut watched = Watched::default();
+        self.timer = watched.look_after(reactor.now(), LOOK).map(|at| reactor.schedule(at, key));
+        self.stage = Stage::Killed { watched, late };
+    }
+
     /// What it has written so far is taken, since what is told next is its end.
     fn take_output(&mut self, reactor: &mut Reactor, key: Key) {
         // A pipe holds 64 KiB unless its maker says otherwise, and one reading takes twice that.
@@ -159,6 +177,7 @@ impl Life {
             _permit: launch.permit.take(),
         };
         let key = bench.processes.insert(running);
+        bench.reactor.join(key, self.shared.number);
         self.execs.numbers.insert(number, key);
         if let Err(error) = watch(bench, key) {
             return self.conclude(bench, number, key, Err(error));
@@ -169,15 +188,18 @@ impl Life {
 
     /// The host wants something of a program. One that has ended is nobody any more.
     pub(crate) fn ask_program(&mut self, bench: &mut Bench<'_>, number: u64, what: Behind) {
-        let key = self.execs.numbers.get(&number).copied();
-        let Some(running) = key.and_then(|key| bench.processes.get_mut(key)) else { return };
+        let Some(key) = self.execs.numbers.get(&number).copied() else { return };
+        let Some(running) = bench.processes.get_mut(key) else { return };
         match &mut running.stage {
             Stage::Waiting(_, behind) if behind.len() < BEHIND => behind.push(what),
             Stage::Asked(..) | Stage::Running => {
                 let request = what.request(running.id);
+                if matches!((&running.stage, what), (Stage::Running, Behind::Signal(libc::SIGKILL))) {
+                    running.killed(bench.reactor, key, false);
+                }
                 self.ask_init(bench, &request);
             }
-            Stage::Waiting(..) | Stage::Late | Stage::Ended => {}
+            Stage::Waiting(..) | Stage::Killed { .. } | Stage::Ended => {}
         }
     }
 
@@ -193,7 +215,7 @@ impl Life {
                 running.stage = stage;
                 continue;
             };
-            let size = order.size();
+            let size = order.start.size();
             order.start.id = id;
             running.id = id;
             running.stage = Stage::Asked(size);
@@ -202,12 +224,7 @@ impl Life {
             self.execs.asked += 1;
             self.execs.asked_bytes += size;
             let (theirs, permit) = (std::mem::take(&mut order.theirs), order.permit.take());
-            let start = std::mem::take(&mut order.start);
-            let mut request = Request::Start(start);
-            self.give_init(bench, &request, theirs, permit);
-            if let Request::Start(start) = &mut request {
-                plan::wipe(start);
-            }
+            self.give_init(bench, &Request::Start(order.start), theirs, permit);
             for what in behind {
                 self.ask_init(bench, &what.request(id));
             }
@@ -239,8 +256,11 @@ impl Life {
     /// Init could not start one.
     pub(crate) fn exec_refused(&mut self, bench: &mut Bench<'_>, id: u32, step: Step, errno: i32) {
         let Some((number, key)) = self.execs.ids.get(&id).copied() else { return };
-        let what = bench.processes.get_mut(key).map(|running| running.record.what.clone());
-        self.conclude(bench, number, key, Err(trouble::exec(step, errno, &what.unwrap_or_default())));
+        let Some(record) = bench.processes.get_mut(key).map(|running| Arc::clone(&running.record)) else {
+            return;
+        };
+        let error = trouble::exec(step, errno, &record.what, &record.directory);
+        self.conclude(bench, number, key, Err(error));
     }
 
     /// One has ended, with this status of waitpid(2).
@@ -251,7 +271,7 @@ impl Life {
         let runtime = running.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let exit = |reason, code, signal| Exit { reason, code, signal, runtime };
         let exit = match (&running.stage, libc::WIFSIGNALED(status)) {
-            (Stage::Late, true) => exit(ExitReason::TimedOut, 124, 0),
+            (Stage::Killed { late: true, .. }, true) => exit(ExitReason::TimedOut, 124, 0),
             (_, true) => {
                 let signal = libc::WTERMSIG(status);
                 exit(ExitReason::Signalled, 128 + signal, signal)
@@ -263,20 +283,26 @@ impl Life {
 
     /// The time of one has run out.
     pub(crate) fn exec_late(&mut self, bench: &mut Bench<'_>, key: Key) {
+        let now = bench.reactor.now();
         let Some(running) = bench.processes.get_mut(key) else { return };
-        running.timer = None;
+        // A timer that was taken back may have run out in the same turn as what it was taken back for.
+        if running.timer.take_if(|timer| timer.at() <= now).is_none() {
+            return;
+        }
         let id = running.id;
         let Some((number, _)) = self.execs.ids.get(&id).copied() else { return };
-        match running.stage {
+        match &mut running.stage {
             Stage::Running => {
-                running.stage = Stage::Late;
-                running.timer = schedule(bench.reactor, key, LAST_WORD);
-                self.ask_init(bench, &Request::Signal { id, signal: libc::SIGKILL, group: true });
+                running.killed(bench.reactor, key, true);
+                self.ask_init(bench, &Request::KillSession { id });
             }
-            Stage::Late => {
-                let runtime = running.timeout.unwrap_or_default() + LAST_WORD;
-                let exit = Exit { reason: ExitReason::TimedOut, code: 124, signal: 0, runtime };
-                self.conclude(bench, number, key, Ok(exit));
+            Stage::Killed { watched, late } => {
+                if watched.look(now) < if *late { LAST_WORD } else { SILENCE } {
+                    running.timer = watched.look_after(now, LOOK).map(|at| bench.reactor.schedule(at, key));
+                    return;
+                }
+                let text = format!("{} was killed, and init has not told of its end", running.record.what);
+                self.init_lost(bench, Error::new(Code::Engine, text));
             }
             Stage::Asked(..) => {
                 let text = format!("{} did not start within {} s", running.record.what, START.as_secs());
@@ -320,6 +346,9 @@ impl Life {
             let Some(running) = processes.get_mut(key) else { continue };
             let end = match running.began {
                 Some(began) => {
+                    // Its time was over before.
+                    let is_late = matches!(running.stage, Stage::Killed { late: true, .. });
+                    let (reason, code) = if is_late { (ExitReason::TimedOut, 124) } else { (reason, code) };
                     let runtime = reactor.now().saturating_duration_since(began);
                     Ok(Exit { reason, code, signal: 0, runtime })
                 }
@@ -358,4 +387,67 @@ fn watch(bench: &mut Bench<'_>, key: Key) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::record::Have;
+    use super::*;
+    use crate::process::Capture;
+    use crate::reactor::{Kind, Wake};
+
+    #[test]
+    fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
+        let (mut reactor, mut processes) = (Reactor::new().unwrap(), Slab::new(Kind(3)));
+        let pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
+        let mut writers = Vec::new();
+        let captures = pairs.map(|(ours, theirs)| {
+            for end in [&ours, &theirs] {
+                end.set_nonblocking(true).unwrap();
+            }
+            writers.push(theirs);
+            Some(CaptureReader::new(OwnedFd::from(ours), Capture::new(16, 16)))
+        });
+        let record = Arc::new(Record::new("flood".to_owned(), None, Default::default(), Have::default()));
+        let key = processes.insert(Executed {
+            sandbox: 7,
+            record,
+            id: 1,
+            stage: Stage::Running,
+            captures,
+            timeout: None,
+            timer: None,
+            began: None,
+            _permit: None,
+        });
+        let running = processes.get_mut(key).unwrap();
+        for (capture, lane) in running.captures.iter().zip([Lane::Front, Lane::Back]) {
+            reactor.register(capture.as_ref().unwrap().as_fd(), key, lane).unwrap();
+        }
+        let fill = |mut writer: &UnixStream| while writer.write(&[0; 4096]).is_ok() {};
+        let mut again = 0;
+        for turn in 0..30 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            let mut wakes = 0;
+            while let Some(wake) = reactor.next() {
+                wakes += 1;
+                let lanes = match wake {
+                    Wake::Ready(_, lane, _) => vec![lane],
+                    _ => vec![Lane::Front, Lane::Back],
+                };
+                for lane in lanes {
+                    writers.iter().for_each(fill);
+                    assert!(!running.read(&mut reactor, key, lane));
+                }
+                again += u32::from(matches!(wake, Wake::Again(_)));
+            }
+            // Either stream's readiness, and its own wish.
+            assert!(wakes <= 3, "{wakes} in turn {turn}");
+        }
+        assert!(again >= 10, "they did run dry: {again}");
+    }
 }

@@ -95,6 +95,17 @@ TEST(errors_are_typed_and_say_what_to_do) {
     THROWS(sbx::timed_out, sbx::code::timed_out, silent.id(), silent.wait_ready(1ms));
 }
 
+TEST(a_limit_that_can_not_be_held_names_the_watchdog) {
+    sbx::config limited;
+    limited.memory(512u << 20);
+    try {
+        const sbx::sandbox held{limited}; // where this user has control groups
+    } catch (const sbx::host_lacks &) {
+        THROWS(sbx::host_lacks, sbx::code::host, "Or call limit_mode(SBX_LIMITS_WATCHDOG)", sbx::sandbox{limited});
+        const sbx::sandbox watched{limited.limit_mode(SBX_LIMITS_WATCHDOG)};
+    }
+}
+
 TEST(a_handle_that_is_gone_is_an_error) {
     sbx::sandbox one(script("sleep 100"));
     const sbx::sandbox two = std::move(one);
@@ -266,6 +277,11 @@ TEST(a_policy_explains_itself_and_names_its_bad_entry) {
     policy.allow_domain("*.example.com").tls_port(8443).dns(SBX_DNS_ON);
     CHECK(policy.mode() == SBX_POLICY_ALLOWLIST && policy.entries().size() == 3);
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", policy.deny_cidr("198.51.100.7/8"));
+    auto open = sbx::policy::open();
+    open.allow_local_cidr("93.184.216.0/24");
+    CHECK(open.entries() == std::vector<std::string>{"local 93.184.216.0/24"});
+    auto listed = sbx::policy::allowlist();
+    THROWS(sbx::invalid, sbx::code::invalid, "93.184.216.0/24", listed.allow_local_cidr("93.184.216.0/24"));
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", sbx::config().policy(policy));
     THROWS(sbx::invalid, sbx::code::invalid, "",
            sbx::sandbox(script("true").unencrypted_port(80).policy(sbx::policy::blocked())));

@@ -26,7 +26,13 @@ test("a policy that is changed and read back", async () => {
   assert.deepEqual(await sandbox.policy(), { generation: 3, mode: "blocked", entries: [], options: { blockNetwork: true } });
   await sandbox.setPolicy({ outboundCidrAllowlist: [] });
   assert.deepEqual((await sandbox.policy()).options, { outboundCidrAllowlist: [] });
+  const local = { outboundLocalCidrs: ["93.184.216.0/24"] };
+  assert.equal(await sandbox.setPolicy(local), 5);
+  const opened = await sandbox.policy();
+  assert.deepEqual([opened.mode, opened.entries, opened.options], ["open", ["local 93.184.216.0/24"], local]);
   for (const [options, part] of [
+    [{ ...local, outboundCidrAllowlist: [] }, "93.184.216.0/24"],
+    [{ ...local, blockNetwork: true }, "outboundLocalCidrs"],
     [{ outboundCidrAllowlist: ["10.0.0.1/8"] }, "10.0.0.1/8"],
     [{ outboundCidrDenylist: [7] }, "outboundCidrDenylist"],
     [{ blockNetwork: true, outboundCidrAllowlist: [] }, "outboundCidrAllowlist"],
@@ -34,7 +40,7 @@ test("a policy that is changed and read back", async () => {
   ]) {
     await assert.rejects(sandbox.setPolicy(options), refused("SBX_EINVALID", part));
   }
-  assert.equal((await sandbox.policy()).generation, 4);
+  assert.equal((await sandbox.policy()).generation, 5);
   await sandbox.terminate();
   await assert.rejects(sandbox.setPolicy({}), refused("SBX_ESTATE", ""));
   await assert.rejects(sandbox.policy(), refused("SBX_ESTATE", ""));

@@ -110,11 +110,47 @@ test("settings", async (t) => {
       [{ stdout: "inherit" }, "stdout"],
       [{ stdin: "merged" }, ""],
       [{ colour: "red" }, "colour"],
+      [{ env: "A=b" }, "env must be an object, not string"],
+      [{ secrets: ["hidden"] }, "secrets must be an object, not an array"],
+      [{ secrets: { A: ["hidden"] } }, "secrets.A must be a string, not an array"],
+      [{ mounts: ["/usr"] }, "mounts must be an object, not an array"],
+      [{ mounts: { "/usr": 1 } }, 'mounts["/usr"] must be a string'],
+      [{ readinessProbe: 8080 }, "readinessProbe must be an object, not number"],
+      [{ readinessProbe: null }, "readinessProbe must be an object, not null"],
+      [{ readinessProbe: { command: "true" } }, "readinessProbe.command must be an array of strings"],
+      [null, "options must be an object, not null"],
+      ["options", "options must be an object, not string"],
     ];
+    // A string is no list of its letters, and null no list at all: it must not come to mean that all is allowed.
+    const lists = ["outboundCidrAllowlist", "outboundDomainAllowlist", "outboundCidrDenylist", "inboundCidrAllowlist"];
+    for (const option of [...lists, "tlsNames", "encryptedPorts", "h2Ports", "unencryptedPorts"]) {
+      for (const wrong of ["localhost", "", 80, {}, null, false]) cases.push([{ [option]: wrong }, `${option} must be an array`]);
+    }
     for (const [options, part] of cases) await assert.rejects(sleeper(options), refused("SBX_EINVALID", part));
-    await assert.rejects(Sandbox.create("true"), refused("SBX_EINVALID", "array"));
+    await assert.rejects(Sandbox.create("true"), refused("SBX_EINVALID", "command must be an array of strings, not string"));
     await assert.rejects(Sandbox.create(["x".repeat(70000)]), refused("SBX_EINVALID", ""));
     assert.throws(() => new Sandbox(), TypeError);
+  });
+  await t.test("what calls refuse", async () => {
+    const sandbox = await Sandbox.create();
+    const names = "options must be an object, not null";
+    await assert.rejects(sandbox.exec(["true"], null), refused("SBX_EINVALID", names));
+    await assert.rejects(sandbox.exec("true"), refused("SBX_EINVALID", "command must be an array of strings"));
+    await assert.rejects(sandbox.exec(["true"], { terminal: true }), refused("SBX_EINVALID", "terminal must be an object"));
+    await assert.rejects(sandbox.wait(null), refused("SBX_EINVALID", names));
+    await assert.rejects(sandbox.waitUntilReady(null), refused("SBX_EINVALID", names));
+    await assert.rejects(sandbox.stop(null), refused("SBX_EINVALID", names));
+    await assert.rejects(sandbox.stop({ signal: "TERM" }), refused("SBX_EINVALID", "signal must be a name"));
+    await assert.rejects(sandbox.setPolicy(null), refused("SBX_EINVALID", names));
+    await assert.rejects(sandbox.setPolicy({ outboundDomainAllowlist: "localhost" }), refused("SBX_EINVALID", "must be an array"));
+    await assert.rejects(sandbox.files.stat("/", null), refused("SBX_EINVALID", names));
+    await assert.rejects(sandbox.files.stat(5), refused("SBX_EINVALID", "path must be a string, not number"));
+    assert.throws(() => sandbox.files.createReadStream("/", null), refused("SBX_EINVALID", names));
+    for (const signal of ["SIGFOO", "TERM", 65, 0, null, {}]) {
+      assert.throws(() => sandbox.kill(signal), refused("SBX_EINVALID", 'signal must be a name such as "SIGTERM"'));
+    }
+    assert.equal(sandbox.exitCode, null);
+    await sandbox.terminate();
   });
   await t.test("a program that is not there", async () => {
     await assert.rejects(Sandbox.create(["no-such-program"]), (error) => {
@@ -165,7 +201,7 @@ for port in (1003, 1002, 1001):
 test("readiness", async () => {
   const never = await sleeper({ readinessProbe: { port: 9 } });
   await assert.rejects(never.waitUntilReady({ timeoutMs: 200 }), refused("SBX_ETIMEDOUT", "ready"));
-  const waiting = assert.rejects(never.waitUntilReady(), refused("SBX_ESTATE", never.id));
+  const waiting = assert.rejects(never.waitUntilReady(), refused("SBX_ESTATE", `${never.id} has ended: terminated`));
   await never.terminate();
   await waiting;
   const ready = await sleeper({ readinessProbe: { command: ["true"], intervalMs: 20 } });
@@ -295,6 +331,11 @@ test("limits", async () => {
     memoryWatchdog: true,
   });
   assert.equal((await fat.wait()).reason, "outOfMemory");
+  // Where this user has no control groups, the error says what there is instead.
+  await sleeper({ memoryMiB: 512 }).then(
+    (sandbox) => sandbox.terminate(),
+    refused("SBX_EHOST", "Or set memoryWatchdog: true"),
+  );
   for (const options of [{ memoryMiB: 0 }, { cpu: "1" }, { maxProcesses: 2 ** 32 + 1 }]) {
     await assert.rejects(sleeper(options), refused("SBX_EINVALID", Object.keys(options)[0]));
   }

@@ -290,5 +290,24 @@ for _ in range(2):
         self.assertEqual(len(done.stdout.splitlines()), 2, done.stderr)
 
 
+class Descriptors(unittest.TestCase):
+    PROGRAM = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 900))
+import sbx
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+sbx.Sandbox.create("true").wait()
+print(before, resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+    def test_the_soft_limit_is_raised_once_the_library_is_used(self):
+        done = python("-c", self.PROGRAM)
+        self.assertEqual(done.stdout, "(300, 900) (900, 900)\n", done.stderr)
+
+    def test_unless_it_is_switched_off(self):
+        done = python("-c", self.PROGRAM, SBX_RAISE_NOFILE="0")
+        self.assertEqual(done.stdout, "(300, 900) (300, 900)\n", done.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import os
+import pickle
 import signal
 import socket
 import stat
@@ -115,6 +117,61 @@ class One(Files):
         self.sb.terminate(wait=True)
         with self.assertRaises(error.ConflictError):
             self.fs.read_bytes("/tmp/file")
+
+    def test_errors_are_pythons_too(self):
+        self.fs.write_text("x", "/tmp/file")
+        self.fs.make_directory("/tmp/full/of/it")
+        for kind, number, function, *arguments in (
+            (FileNotFoundError, errno.ENOENT, self.fs.read_bytes, "/tmp/none"),
+            (IsADirectoryError, errno.EISDIR, self.fs.read_bytes, "/tmp/full"),
+            (NotADirectoryError, errno.ENOTDIR, self.fs.list_files, "/tmp/file"),
+            (FileExistsError, errno.EEXIST, self.fs.make_directory, "/tmp/file"),
+            (PermissionError, errno.EPERM, self.fs.write_text, "x", "/proc/version"),
+            (OSError, errno.ENOTEMPTY, self.fs.remove, "/tmp/full"),
+        ):
+            with self.subTest(kind=kind), self.assertRaises(kind) as caught:
+                function(*arguments)
+            error = caught.exception
+            self.assertIsInstance(error, sbx.SandboxFilesystemError)
+            self.assertIn(error.errno, (number, errno.EACCES))
+            self.assertEqual((error.errno, error.strerror, str(error)), (error.os_error, error.message, error.message))
+            again = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(again), again.errno, str(again)), (type(error), error.errno, str(error)))
+
+    def test_a_users_rights(self):
+        self.fs.write_text("root's", "/tmp/secret")
+        self.run_inside("import os; os.chmod('/tmp/secret', 0o600); os.chmod('/tmp', 0o1777)")
+        mine = {"user": "1234:1234"}
+        for call in (
+            lambda: self.fs.read_bytes("/tmp/secret", **mine), lambda: self.fs.read_text("/tmp/secret", **mine),
+            lambda: self.fs.write_text("", "/tmp/secret", **mine), lambda: self.fs.write_bytes(b"", "/etc/x", **mine),
+            lambda: self.fs.list_files("/root", **mine), lambda: self.fs.remove("/tmp/secret", **mine),
+            lambda: self.fs.make_directory("/etc/x", **mine), lambda: self.fs.rename("/tmp/secret", "/tmp/x", **mine),
+            lambda: self.fs.copy_to_local("/tmp/secret", self.scratch / "x", **mine),
+            lambda: self.fs.copy_from_local(__file__, "/etc/x", **mine),
+        ):  # fmt: skip
+            with self.assertRaises(sbx.SandboxFilesystemPermissionError):
+                call()
+        self.fs.write_text("mine", "/tmp/mine", **mine)
+        found = self.fs.stat("/tmp/mine", **mine)
+        self.assertEqual((found.owner, found.group), ("1234", "1234"))
+        self.assertEqual(self.fs.read_text("/tmp/mine"), "mine")
+        with self.assertRaises(sbx.Error):
+            self.fs.stat("/tmp", user="no such user")
+        with self.assertRaisesRegex(sbx.InvalidError, "user must be a string"):
+            self.fs.stat("/tmp", user=0)
+
+    def test_limits_of_what_is_read(self):
+        self.fs.write_text("12345", "/tmp/five")
+        self.assertEqual(self.fs.read_bytes("/tmp/five", limit=5), b"12345")
+        for read in (self.fs.read_bytes, self.fs.read_text):
+            with self.assertRaises(sbx.SandboxFilesystemFileTooLargeError):
+                read("/tmp/five", limit=4)
+            with self.assertRaisesRegex(sbx.InvalidError, "limit must be"):
+                read("/tmp/five", limit=0)
+        self.assertGreater(len(self.fs.list_files("/", limit=1000)), 3)
+        with self.assertRaises(sbx.SandboxFilesystemFileTooLargeError):
+            self.fs.list_files("/", limit=3)
 
     def test_large_files_are_streamed(self):
         size = 64 << 20
@@ -240,8 +297,68 @@ with sbx.Sandbox.create() as sb:
                     copy("endless")
                 self.assertIn("timeout", caught.exception.message)
         self.make_both("little", 5)
+        everything = [
+            lambda **more: self.fs.read_bytes("/etc/hosts", **more),
+            lambda **more: self.fs.read_text("/etc/hosts", **more),
+            lambda **more: self.fs.write_bytes(b"", "/tmp/new", **more),
+            lambda **more: self.fs.write_text("", "/tmp/new", **more),
+            lambda **more: self.fs.list_files("/", **more),
+            lambda **more: self.fs.stat("/", **more),
+            lambda **more: self.fs.make_directory("/tmp/d", **more),
+            lambda **more: self.fs.rename("/tmp/d", "/tmp/e", **more),
+            lambda **more: self.fs.remove("/tmp/e", **more),
+        ]
+        for call in everything:
+            call(timeout=60)
+            for timeout in (0, -1, float("nan"), "1"):
+                with self.assertRaisesRegex(sbx.InvalidError, "timeout must be a positive number"):
+                    call(timeout=timeout)
         for copy in self.copies(timeout=60):
             copy("little")
+
+
+class Silent(Files):
+    """A sandbox whose init has stopped, so that it answers nothing."""
+
+    def setUp(self):
+        super().setUp()
+        self.sb.exec("sh", "-c", "kill -STOP 1")
+        with contextlib.suppress(sbx.TimeoutError):
+            while True:
+                self.fs.stat("/", timeout=1)
+
+    def test_every_call_has_a_time(self):
+        fs = self.fs
+        (self.scratch / "file").write_text("x")
+        calls = [
+            (fs.read_bytes, "/f"), (fs.read_text, "/f"), (fs.write_bytes, b"", "/f"), (fs.write_text, "", "/f"),
+            (fs.list_files, "/"), (fs.stat, "/"), (fs.make_directory, "/d"), (fs.remove, "/f"), (fs.rename, "/f", "/g"),
+            (fs.copy_from_local, self.scratch / "file", "/f"), (fs.copy_to_local, "/f", self.scratch / "g"),
+            (fs.copy_tree_from_local, self.scratch, "/d"), (fs.copy_tree_to_local, "/d", self.scratch / "d"),
+        ]  # fmt: skip
+        threads, ends = [], {}
+        for call, *arguments in calls:
+
+            def check(call=call, arguments=arguments):
+                try:
+                    call(*arguments, timeout=0.2)
+                    ends[call.aio.func.__name__] = None
+                except sbx.Error as error:
+                    ends[call.aio.func.__name__] = type(error)
+
+            threads.append(threading.Thread(target=check))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(20)
+        self.maxDiff = None
+        self.assertEqual(ends, {call.aio.func.__name__: sbx.TimeoutError for call, *_ in calls})
+
+    def test_in_asyncio_too(self):
+        async def main():
+            with self.assertRaises(sbx.TimeoutError):
+                await asyncio.wait_for(self.fs.list_files.aio("/", timeout=0.2), 20)
+
+        asyncio.run(main())
 
 
 class Trees(Files):

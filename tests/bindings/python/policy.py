@@ -87,6 +87,12 @@ class Policy(unittest.TestCase):
         self.assertEqual(self.sb.get_network_policy().mode, "blocked")
         self.assertEqual(self.sb.set_network_policy(), 4)
         self.assertEqual(self.sb.get_network_policy().mode, "open")
+        self.assertEqual(self.sb.set_network_policy(outbound_local_cidrs=["93.184.216.0/24"]), 5)
+        found = self.sb.get_network_policy()
+        self.assertEqual((found.mode, found.outbound_local_cidrs), ("open", ("93.184.216.0/24",)))
+        for other in (dict(outbound_cidr_allowlist=[]), dict(block_network=True)):
+            with self.assertRaisesRegex(sbx.InvalidError, "93.184.216.0/24"):
+                self.sb.set_network_policy(outbound_local_cidrs=["93.184.216.0/24"], **other)
 
     def test_what_is_wrong_changes_nothing(self):
         for settings in (

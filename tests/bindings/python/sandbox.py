@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,26 +24,27 @@ class Ends(unittest.TestCase):
     def test_the_programs_own_code(self):
         sb = sbx.Sandbox.create("sh", "-c", "exit 3")
         self.assertIsNone(sb.wait())
-        self.assertEqual((sb.returncode, sb.poll()), (3, 3))
+        self.assertEqual((sb.returncode, sb.poll(), sb.exit_reason), (3, 3, "exited"))
 
     def test_a_signals_code(self):
         sb = sleeper()
         sb.send_signal(signal.SIGTERM)
         sb.wait()
-        self.assertEqual(sb.returncode, 128 + signal.SIGTERM)
+        self.assertEqual((sb.returncode, sb.exit_reason), (128 + signal.SIGTERM, "signalled"))
 
     def test_a_lifetime_that_runs_out(self):
         sb = sleeper(timeout=1)
         with self.assertRaises(sbx.SandboxTimeoutError):
             sb.wait(raise_on_termination=False)
-        self.assertEqual(sb.returncode, 124)
+        self.assertEqual((sb.returncode, sb.exit_reason), (124, "timedOut"))
 
     def test_terminated(self):
         sb = sleeper()
-        self.assertEqual((sb.poll(), sb.returncode), (None, None))
+        self.assertEqual((sb.poll(), sb.returncode, sb.exit_reason), (None, None, None))
         self.assertIsNone(sb.terminate())
-        with self.assertRaises(sbx.SandboxTerminatedError):
+        with self.assertRaisesRegex(sbx.SandboxTerminatedError, f"^sandbox {sb.object_id} was terminated$"):
             sb.wait()
+        self.assertEqual(sb.exit_reason, "terminated")
         self.assertIsNone(sb.wait(raise_on_termination=False))
         self.assertEqual(sb.returncode, 137)
         self.assertEqual(sb.terminate(wait=True), 137)
@@ -166,17 +169,76 @@ class Settings(unittest.TestCase):
             (dict(env={"NOT-A-NAME": "x"}), "NOT-A-NAME"),
             (dict(env={"A": "x\0y"}), "NUL"),
             (dict(env={"A": "\udcff"}), "UTF-8"),
-            (dict(env={"A": 1}), "int"),
+            (dict(env={"A": 1}), "env['A'] must be a string, got int"),
+            (dict(env=[("A", "b")]), "env must be a dict"),
+            (dict(env={1: "b"}), "env must be a dict whose keys are strings, got int"),
+            (dict(secrets={"A": "hidden"}), "secrets must be a list of Secrets, as Secret.from_dict() makes them, got dict"),
+            (dict(secrets=[{"A": "hidden"}]), "secrets must be a list of Secrets"),
+            (dict(secrets=sbx.Secret.from_dict({})), "secrets must be a list of Secrets"),
+            (dict(secrets=[sbx.Secret.from_dict({"A": "hidden\0"})]), "secrets['A'] contains a NUL"),
+            (dict(mounts=["/usr"]), "mounts must be a dict"),
+            (dict(mounts={"/usr": 1}), "mounts['/usr'] must be a path on this machine, got int"),
+            (dict(writable_mounts="/usr"), "writable_mounts must be a dict"),
+            (dict(tags=["a"]), "tags must be a dict"),
+            (dict(readiness_probe=8080), "readiness_probe must be a Probe"),
+            (dict(readiness_probe=sbx.Probe.with_tcp("8080")), "readiness_probe's port must be an integer"),
+            (dict(readiness_probe=sbx.Probe.with_tcp(80, interval_ms="1")), "interval_ms must be an integer"),
+            (dict(name=5), "name must be a string, got: 5"),
+            (dict(user=0), "user must be a string, got: 0"),
+            (dict(workdir=b"/tmp"), "workdir must be a string"),
         ]
+        # A string is a list of letters: that is never meant.
+        for name in (
+            "outbound_cidr_allowlist", "outbound_domain_allowlist", "inbound_cidr_allowlist", "outbound_cidr_denylist",
+            "tls_names", "encrypted_ports", "h2_ports", "unencrypted_ports",
+        ):  # fmt: skip
+            for wrong in ("localhost", b"localhost", 8080, {"a": "b"}, [None]):
+                cases.append(({name: wrong}, f"{name} must be a list of "))
+        cases.append((dict(cidr_allowlist="10.0.0.0/8"), "outbound_cidr_allowlist must be a list of strings"))
         for settings, part in cases:
             with self.subTest(settings=settings):
                 with self.assertRaises(sbx.InvalidError) as caught:
                     sleeper(**settings)
                 self.assertIn(part, str(caught.exception))
+                self.assertNotIn("hidden", str(caught.exception))
         with self.assertRaises(sbx.InvalidError):
             sbx.Sandbox.create("x" * 70000)
-        with self.assertRaises(sbx.InvalidError):
-            sbx.Sandbox.create("sleep", 1000)
+        for command in (("sleep", 1000), (["sleep", "1000"],)):
+            with self.assertRaisesRegex(sbx.InvalidError, "command must be a list of strings"):
+                sbx.Sandbox.create(*command)
+        for wrong in ("HOME", {"HOME": "x"}, [1]):
+            with self.assertRaisesRegex(sbx.InvalidError, "env_keys must be a list of strings"):
+                sbx.Secret.from_local_environ(wrong)
+        with self.assertRaisesRegex(sbx.InvalidError, r"env_dict\['A'\] must be a string, got int"):
+            sbx.Secret.from_dict({"A": 1})
+
+    def test_what_calls_on_a_sandbox_refuse(self):
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sleep", "1000")
+            files = sb.filesystem
+            cases = [
+                (lambda: sb.exec("true", env={"A": 1}), "env['A'] must be a string"),
+                (lambda: sb.exec("true", secrets={"A": "b"}), "secrets must be a list of Secrets"),
+                (lambda: sb.exec("true", user=0), "user must be a string"),
+                (lambda: sb.exec("sleep", 1), "command must be a list of strings"),
+                (lambda: sb.send_signal("TERM"), "signal must be a signal's number from 1 to 64"),
+                (lambda: sb.stop(signal="TERM"), "signal must be a signal's number"),
+                (lambda: process.send_signal("TERM"), "signal must be a signal's number"),
+                (lambda: process.send_signal(2**32 + 9), "signal must be a signal's number"),
+                (lambda: process.resize(24, "80"), "columns must be an integer from 1 to 65535"),
+                (lambda: sb.set_tags(["a"]), "tags must be a dict"),
+                (lambda: sb.set_network_policy(outbound_domain_allowlist="localhost"), "must be a list of strings"),
+                (lambda: sb.set_network_policy(outbound_cidr_denylist="10.0.0.0/8"), "must be a list of strings"),
+                (lambda: files.stat(5), "remote_path must be a string, got: 5"),
+                (lambda: files.rename("/tmp", None), "new_path must be a string, got: None"),
+                (lambda: files.watch("/tmp", filter="Create"), "filter must be a list of FileWatchEventType"),
+            ]
+            for call, part in cases:
+                with self.subTest(part=part), self.assertRaises(sbx.InvalidError) as caught:
+                    call()
+                self.assertIn(part, str(caught.exception))
+            self.assertEqual(sb.get_network_policy().mode, "open")
+            self.assertIsNone(process.poll())
 
     def test_what_is_not_here_says_so(self):
         for settings in (dict(gpu="any"), dict(image=object()), dict(volumes={"/v": object()}), dict(region="eu")):
@@ -186,6 +248,51 @@ class Settings(unittest.TestCase):
         with self.assertRaises(TypeError):
             sleeper(colour="red")
         sleeper(gpu=None, volumes={}, verbose=False).terminate(wait=True)
+        sleeper(verbose=True).terminate(wait=True)
+
+    def test_secrets_of_a_file(self):
+        text = """# comment
+PLAIN = value # comment
+export EXPORTED=a#b
+
+QUOTED='single # $HOME \\' \\n'
+DOUBLE="first\\nsecond \\"x\\"
+third" # comment
+EMPTY=
+NOTHING
+'ODD NAME'=x
+REFERS=${PLAIN}-${HOME_OF_NONE:-default}${HOME_OF_NONE}-$PLAIN"""
+        wanted = {
+            "PLAIN": "value", "EXPORTED": "a#b", "QUOTED": "single # $HOME ' \\n",
+            "DOUBLE": 'first\nsecond "x"\nthird', "EMPTY": "", "ODD NAME": "x", "REFERS": "value-default-$PLAIN",
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory() as directory:
+            below = os.path.join(directory, "one", "two")
+            os.makedirs(below)
+            for ending in ("\n", "\r\n"):
+                with open(f"{directory}/.env", "w", newline=ending) as file:
+                    file.write(text)
+                self.assertEqual(sbx.Secret.from_dotenv(below)._values, wanted)
+            with open(f"{directory}/one/other", "w") as file:
+                file.write("TOKEN=hidden")
+            script = "import sbx; print(sbx.Secret.from_dotenv(filename='other')._values)"
+            library = os.path.dirname(os.path.dirname(sbx.__file__))
+            found = subprocess.run(
+                [sys.executable, "-B", "-c", script], cwd=below, env={**os.environ, "PYTHONPATH": library},
+                capture_output=True, text=True,
+            )  # fmt: skip
+            self.assertEqual(found.stdout, "{'TOKEN': 'hidden'}\n", found.stderr)
+            secret = sbx.Secret.from_dotenv(below, filename="other")
+            with sbx.Sandbox.create("sh", "-c", "echo $TOKEN", secrets=[secret]) as sb:
+                self.assertEqual(sb.stdout.read(), "hidden\n")
+            for wrong in ("A=1\nhidden 'x", "A=1\n=hidden", "A=1\nB='hidden"):
+                with open(f"{directory}/wrong", "w") as file:
+                    file.write(wrong)
+                with self.assertRaisesRegex(sbx.InvalidError, "wrong, line 2: must be NAME=value") as caught:
+                    sbx.Secret.from_dotenv(directory, filename="wrong")
+                self.assertNotIn("hidden", str(caught.exception))
+        with self.assertRaisesRegex(sbx.NotFoundError, "there is no no-such.env in "):
+            sbx.Secret.from_dotenv(filename="no-such.env")
 
     def test_a_program_that_is_not_there(self):
         with self.assertRaises(sbx.exception.ExecutionError) as caught:
@@ -269,7 +376,7 @@ for port in (1003, 1002, 1001):
             sb.wait_until_ready()
         with sleeper(readiness_probe=sbx.Probe.with_exec("false")) as sb:
             threading.Timer(0.3, sb.terminate).start()
-            with self.assertRaises(sbx.ConflictError):
+            with self.assertRaisesRegex(sbx.ConflictError, "has ended: terminated$"):
                 sb.wait_until_ready()
 
 
@@ -306,11 +413,32 @@ class Exec(unittest.TestCase):
         with self.assertRaises(sbx.UnimplementedError):
             self.sb.exec("true", stdout=sbx.StreamType.STDOUT)
 
+    def test_streams_by_subprocess_s_numbers(self):
+        script = "echo out; echo err >&2"
+        for stdout, stderr, shown in (
+            (subprocess.PIPE, subprocess.PIPE, ("out\n", "err\n")),
+            (subprocess.PIPE, subprocess.DEVNULL, ("out\n", "")),
+            (subprocess.DEVNULL, subprocess.PIPE, ("", "err\n")),
+            (subprocess.PIPE, subprocess.STDOUT, ("out\nerr\n", "")),
+            (sbx.StreamType.PIPE, sbx.StreamType.STDOUT, ("out\nerr\n", "")),
+            (subprocess.DEVNULL, subprocess.STDOUT, ("", "")),
+        ):
+            with self.subTest(stdout=stdout, stderr=stderr):
+                process = self.sb.exec("sh", "-c", script, stdout=stdout, stderr=stderr)
+                self.assertEqual((process.stdout.read(), process.stderr.read(), process.wait()), (*shown, 0))
+        for wrong in (None, "pipe", 1, [], sys.stdout):
+            for name in ("stdout", "stderr"):
+                with self.subTest(wrong=wrong, name=name):
+                    with self.assertRaisesRegex(sbx.InvalidError, f"{name} must be StreamType.PIPE"):
+                        self.sb.exec("true", **{name: wrong})
+
     def test_ends(self):
-        self.assertEqual(self.sb.exec("sleep", "1000", timeout=0.3).wait(), -1)
+        process = self.sb.exec("sleep", "1000", timeout=0.3)
+        self.assertEqual((process.wait(), process.exit_reason), (-1, "timedOut"))
         process = self.sb.exec("sleep", "1000")
+        self.assertIsNone(process.exit_reason)
         process.send_signal(signal.SIGKILL)
-        self.assertEqual(process.wait(), 137)
+        self.assertEqual((process.wait(), process.exit_reason), (137, "signalled"))
         with self.assertRaises(sbx.ExecutionError) as caught:
             self.sb.exec("no-such-program")
         self.assertIn("no-such-program", str(caught.exception))
@@ -374,15 +502,26 @@ class Limits(unittest.TestCase):
 
     def test_idle(self):
         sb = sbx.Sandbox.create(idle_timeout=0.5)
-        with self.assertRaises(sbx.SandboxTerminatedError):
+        with self.assertRaisesRegex(sbx.SandboxTerminatedError, "was terminated: idle$"):
             sb.wait()
-        self.assertEqual(sb.returncode, 124)
+        self.assertEqual((sb.returncode, sb.exit_reason), (124, "idle"))
 
     def test_memory(self):
         # Held by the kernel where that is possible, else by the keeper's own eyes: the sandbox ends in any case.
         program = "data = []\nwhile True: data.append(bytearray(b'x' * (8 << 20)))"
         sb = sbx.Sandbox.create("python3", "-c", program, memory=(64, 128), memory_watchdog=True)
-        with self.assertRaises(sbx.SandboxTerminatedError):
+        with self.assertRaisesRegex(sbx.SandboxTerminatedError, "was terminated: out of memory$"):
+            sb.wait()
+        self.assertEqual(sb.exit_reason, "outOfMemory")
+
+    def test_a_limit_that_can_not_be_held_names_the_watchdog(self):
+        try:
+            with sbx.Sandbox.create("true", memory=512):
+                self.skipTest("this user has control groups")
+        except sbx.HostError as error:
+            self.assertIn("Or give memory_watchdog=True", error.message)
+            self.assertEqual(error.message, str(error))
+        with sbx.Sandbox.create("true", memory=512, memory_watchdog=True) as sb:
             sb.wait()
 
     def test_what_is_no_limit(self):
@@ -418,6 +557,31 @@ class Many(unittest.TestCase):
             return await asyncio.gather(*map(one, range(12)))
 
         self.assertEqual(asyncio.run(main()), [(f"{number}\n", number) for number in range(12)])
+
+    def test_a_loop_that_is_held_up_is_warned_of(self):
+        async def main():
+            sbx.Sandbox.create("true").close()
+
+        with self.assertWarnsRegex(UserWarning, r"use `await Sandbox.create.aio\(...\)`") as caught:
+            asyncio.run(main())
+        self.assertEqual(caught.filename, __file__)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            sbx.Sandbox.create("true").close()
+
+    def test_another_library_s_loop_is_told_what_to_do(self):
+        # As trio runs a coroutine: without a loop of asyncio's.
+        names = {sandbox.object_id for sandbox in sbx.Sandbox.list()}
+        with sbx.Sandbox.create("sleep", "1000") as sb:
+            for begin in (
+                lambda: sbx.Sandbox.create.aio("sleep", "1000"), lambda: sb.exec.aio("sleep", "1000"), sb.wait.aio,
+                sb.stdout.read.aio, sb.stdout.__anext__, sb.denials.__anext__, sb.stats.aio,
+                lambda: sb.filesystem.stat.aio("/"), lambda: sb.filesystem.list_files.aio("/"),
+            ):  # fmt: skip
+                with self.assertRaisesRegex(sbx.exception.UnimplementedError, "trio.to_thread.run_sync"):
+                    begin().send(None)
+            self.assertEqual({each.object_id for each in sbx.Sandbox.list()}, names | {sb.object_id})
+            self.assertEqual(sb.stats().processes or 1, 1)
 
     def test_a_loop_is_not_held_up_while_sandboxes_start(self):
         async def main():

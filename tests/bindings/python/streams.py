@@ -118,6 +118,64 @@ class Streams(unittest.TestCase):
         self.assertEqual(asyncio.run(main()), list(range(1, 20_001)))
 
 
+class Kept(unittest.TestCase):
+    """A sandbox isn't lost as long as somebody has a part of it."""
+
+    def test_by_its_streams(self):
+        self.assertEqual(sbx.Sandbox.create("sh", "-c", "sleep 0.2; echo hello").stdout.read(), "hello\n")
+        self.assertEqual(list(shell("sleep 0.2; echo one; echo two").stdout), ["one\n", "two\n"])
+        stdin, stdout = (lambda sb: (sb.stdin, sb.stdout))(sbx.Sandbox.create("cat"))
+        gc.collect()
+        stdin.write("typed\n")
+        stdin.write_eof()
+        stdin.drain()
+        self.assertEqual(stdout.read(), "typed\n")
+
+    def test_by_its_streams_in_asyncio(self):
+        async def main():
+            return await (await sbx.Sandbox.create.aio("sh", "-c", "sleep 0.2; echo hello")).stdout.read.aio()
+
+        self.assertEqual(asyncio.run(main()), "hello\n")
+
+    def test_by_its_programs_and_their_streams(self):
+        def start():
+            return sbx.Sandbox.create().exec("sh", "-c", "sleep 0.2; echo hello; exit 3")
+
+        process = start()
+        gc.collect()
+        self.assertEqual((process.wait(), process.stdout.read()), (3, "hello\n"))
+        self.assertEqual(start().stdout.read(), "hello\n")
+
+    def test_by_what_it_tells(self):
+        sb = sbx.Sandbox.create()
+        denials, watch = sb.denials, sb.filesystem.watch("/tmp")
+        life = sb._life
+        del sb
+        gc.collect()
+        self.assertFalse(life.exited.done())
+        del denials
+        gc.collect()
+        watch._whole.filesystem.write_text("", "/tmp/file")
+        self.assertEqual(next(watch).paths, ["/tmp/file"])
+
+    def test_no_longer_than_that(self):
+        # Without the cyclic collector: the last reference ends it.
+        gc.disable()
+        self.addCleanup(gc.enable)
+        sb = sbx.Sandbox.create()
+        life, process = sb._life, sb.exec("sleep", "1000")
+        parts = [sb.stdout, sb.stderr, sb.denials, process.stdout]
+        del sb, process
+        self.assertFalse(life.exited.done())
+        with self.assertWarns(ResourceWarning):
+            parts.clear()
+        self.assertEqual(life.exited.result(60)[0], 137)
+
+    def test_a_stream_is_one_however_often_it_is_asked_for(self):
+        with shell("seq 3") as sb:
+            self.assertEqual((next(sb.stdout), next(sb.stdout), sb.stdout.read()), ("1\n", "2\n", "3\n"))
+
+
 class Input(unittest.TestCase):
     """Of a program that reads when it is told to."""
 

@@ -58,6 +58,8 @@ PR_SET_PDEATHSIG = 1
 # They look like any address of the Internet: only a look at the host's routes tells that 5.5.5.2 is its own.
 HOST, FAR = "5.5.5.2", "5.5.5.1"
 HOST6, FAR6 = "2a05:5:5::2", "2a05:5:5::1"
+# Another machine on the same link.
+BESIDE, BESIDE6 = "5.5.5.9", "2a05:5:5::9"
 HOST_MAC, FAR_MAC = "02:00:00:00:55:02", "02:00:00:00:55:01"
 
 REFUSING, REFUSING6 = "9.9.9.9", "2620:fe::9"
@@ -272,9 +274,10 @@ def host(directory, child, laid, go):
     ip("link", "set", "lo", "up")
     ip("link", "set", "up0", "up")
     go.write(b"x")
-    for family, far, own, length in (("-4", FAR, HOST, "/24"), ("-6", FAR6, HOST6, "/64")):
+    for family, far, own, length, beside in (("-4", FAR, HOST, "/24", BESIDE), ("-6", FAR6, HOST6, "/64", BESIDE6)):
         ip(family, "address", "add", own + length, "dev", "up0", *(["nodad"] if family == "-6" else []))
-        ip(family, "neighbour", "add", far, "lladdr", FAR_MAC, "nud", "permanent", "dev", "up0")
+        for neighbour in (far, beside):
+            ip(family, "neighbour", "add", neighbour, "lladdr", FAR_MAC, "nud", "permanent", "dev", "up0")
         ip(family, "route", "add", "default", "via", far, "dev", "up0")
     if not laid.read(1):
         raise SystemExit("internet.py: the far side could not be laid")

@@ -58,7 +58,7 @@ ZONE = {
     "alias.example": [(CNAME, 30, wire("target.elsewhere.example"))],
     "target.elsewhere.example": a("26.0.0.5"),
     "denied.example": a("26.3.0.4"),
-    "rebind.example": a("10.1.1.1", "169.254.169.254", "127.0.0.1", "5.5.5.2", "192.0.0.1", "26.0.0.7")
+    "rebind.example": a("10.1.1.1", "169.254.169.254", "127.0.0.1", "5.5.5.2", "5.5.5.1", "192.0.0.1", "26.0.0.7")
     + a("::ffff:10.0.0.1", "fd00::1", "64:ff9b::a00:1", "::1", "2a00:26::7"),
     "only-rebind.example": a("10.1.1.1"),
     "service.example": [

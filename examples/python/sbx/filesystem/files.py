@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Collection
 
 from . import copying
-from ..config import bounds
+from ..arguments import bounds, items
 from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
 from .operation import Operation
 from ..waiting import AT_ONCE, both, in_thread, turn, until
@@ -71,26 +71,28 @@ def _info(operation: Operation, index: int, path: str) -> FileInfo:
 
 
 class Filesystem:
-    """The sandbox's files, with the rights of its root. Paths are absolute; links lead where they lead inside. A copy
-    that isn't done after `timeout` seconds is given up, with TimeoutError."""
+    """The sandbox's files, with the rights of its root or of `user` ("name", "uid", "uid:gid" or "name:group"). Paths
+    are absolute; links lead where they lead inside. What isn't done after `timeout` seconds is given up, with
+    TimeoutError."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    def _begin(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
+    def _begin(
+        self, what: str, remote_path: str, *arguments: Any, user: str | None = None, timeout: float | None = None,
+        limit: int | None = None, **options: Any,
+    ) -> Operation:  # fmt: skip
+        options.update(bounds(limit, timeout), user=None if user is None else coded("user", user))
         handle = self._sandbox._use()
-        return Operation(self._sandbox._hub, handle, what, coded(remote_path), *arguments, **options)
+        return Operation(self._sandbox._hub, handle, what, coded("remote_path", remote_path), *arguments, **options)
 
     async def _do(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
         operation = self._begin(what, remote_path, *arguments, **options)
         await operation.end()
         return operation
 
-    async def _copy(
-        self, what: str, remote_path: str, work: Callable[[Operation], None], limit: int | None, timeout: float | None,
-        flags: int = 0,
-    ) -> None:  # fmt: skip
-        operation = self._begin(what, remote_path, flags=flags, **bounds(limit, timeout))
+    async def _copy(self, what: str, remote_path: str, work: Callable[[Operation], None], **options: Any) -> None:
+        operation = self._begin(what, remote_path, **options)
         try:
             await until(in_thread(work, operation, daemon=False))
         except BaseException:
@@ -98,32 +100,45 @@ class Filesystem:
             raise
 
     @both
-    async def read_bytes(self, remote_path: str) -> bytes:
-        """Up to 100 MiB; copy_to_local() has no limit."""
-        operation, length = await self._do("read", remote_path, limit=_MOST_READ), ctypes.c_size_t()
+    async def read_bytes(
+        self, remote_path: str, *, limit: int = _MOST_READ, timeout: float | None = None, user: str | None = None
+    ) -> bytes:
+        """Of up to 100 MiB, or `limit` bytes; a longer file is refused. copy_to_local() has no limit."""
+        operation = await self._do("read", remote_path, limit=limit, timeout=timeout, user=user)
+        length = ctypes.c_size_t()
         found = library.sbx_file_operation_bytes(operation.handle, ctypes.byref(length))
         return ctypes.string_at(found, length.value)
 
     @both
-    async def read_text(self, remote_path: str) -> str:
+    async def read_text(
+        self, remote_path: str, *, limit: int = _MOST_READ, timeout: float | None = None, user: str | None = None
+    ) -> str:
         """The same, as UTF-8."""
-        return (await self.read_bytes.aio(remote_path)).decode()
+        return (await self.read_bytes.aio(remote_path, limit=limit, timeout=timeout, user=user)).decode()
 
     @both
-    async def write_bytes(self, data: bytes | bytearray | memoryview, remote_path: str) -> None:
+    async def write_bytes(
+        self, data: bytes | bytearray | memoryview, remote_path: str, *, timeout: float | None = None,
+        user: str | None = None,
+    ) -> None:  # fmt: skip
         """In place of what is there; the directories above are made. Up to 1 GiB; copy_from_local() has no limit."""
         copy = memoryview(data).tobytes()
-        await self._do("write", remote_path, copy, len(copy), flags=FILE_PARENTS, limit=_MOST_WRITTEN)
+        bounded = dict(limit=_MOST_WRITTEN, timeout=timeout)
+        await self._do("write", remote_path, copy, len(copy), flags=FILE_PARENTS, user=user, **bounded)
 
     @both
-    async def write_text(self, data: str, remote_path: str) -> None:
+    async def write_text(
+        self, data: str, remote_path: str, *, timeout: float | None = None, user: str | None = None
+    ) -> None:
         """The same, as UTF-8."""
-        await self.write_bytes.aio(str.encode(data), remote_path)
+        await self.write_bytes.aio(str.encode(data), remote_path, timeout=timeout, user=user)
 
     @both
-    async def list_files(self, remote_path: str) -> list[FileInfo]:
-        """What is in a directory, in no order."""
-        operation = await self._do("list", remote_path)
+    async def list_files(
+        self, remote_path: str, *, limit: int | None = None, timeout: float | None = None, user: str | None = None
+    ) -> list[FileInfo]:
+        """What is in a directory, in no order: up to 100,000 entries, or `limit`."""
+        operation = await self._do("list", remote_path, limit=limit, timeout=timeout, user=user)
         found = []
         for index in range(library.sbx_file_operation_count(operation.handle)):
             if index % AT_ONCE == 0:
@@ -133,29 +148,38 @@ class Filesystem:
         return found
 
     @both
-    async def stat(self, remote_path: str) -> FileInfo:
+    async def stat(self, remote_path: str, *, timeout: float | None = None, user: str | None = None) -> FileInfo:
         """What a path is; of a symbolic link, the link itself."""
-        return _info(await self._do("stat", remote_path, flags=FILE_NO_FOLLOW), 0, remote_path)
+        operation = await self._do("stat", remote_path, flags=FILE_NO_FOLLOW, timeout=timeout, user=user)
+        return _info(operation, 0, remote_path)
 
     @both
-    async def make_directory(self, remote_path: str, *, create_parents: bool = True) -> None:
+    async def make_directory(
+        self, remote_path: str, *, create_parents: bool = True, timeout: float | None = None, user: str | None = None
+    ) -> None:
         """With those above; that it is there is no error then."""
-        await self._do("make_directory", remote_path, flags=FILE_PARENTS if create_parents else 0)
+        flags = FILE_PARENTS if create_parents else 0
+        await self._do("make_directory", remote_path, flags=flags, timeout=timeout, user=user)
 
     @both
-    async def remove(self, remote_path: str, *, recursive: bool = False) -> None:
+    async def remove(
+        self, remote_path: str, *, recursive: bool = False, timeout: float | None = None, user: str | None = None
+    ) -> None:
         """A file, a link, an empty directory; with all that is below if told so."""
-        await self._do("remove", remote_path, flags=FILE_RECURSIVE if recursive else 0)
+        await self._do("remove", remote_path, flags=FILE_RECURSIVE if recursive else 0, timeout=timeout, user=user)
 
     @both
-    async def rename(self, remote_path: str, new_path: str) -> None:
+    async def rename(
+        self, remote_path: str, new_path: str, *, timeout: float | None = None, user: str | None = None
+    ) -> None:
         """Over what is there, on the same file system."""
-        await self._do("rename", remote_path, coded(new_path))
+        await self._do("rename", remote_path, coded("new_path", new_path), timeout=timeout, user=user)
 
     @both
     async def copy_from_local(
-        self, local_path: str | os.PathLike[str], remote_path: str, *, timeout: float | None = None
-    ) -> None:
+        self, local_path: str | os.PathLike[str], remote_path: str, *, timeout: float | None = None,
+        user: str | None = None,
+    ) -> None:  # fmt: skip
         """A file of any size, in place of what is there; the directories above are made."""
         with open(local_path, "rb") as file:
 
@@ -163,12 +187,12 @@ class Filesystem:
                 with operation.stream() as stream:
                     copying.send(file, stream)
 
-            await self._copy("upload", remote_path, work, None, timeout, FILE_PARENTS)
+            await self._copy("upload", remote_path, work, flags=FILE_PARENTS, timeout=timeout, user=user)
 
     @both
     async def copy_to_local(
         self, remote_path: str, local_path: str | os.PathLike[str], *, limit: int | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, user: str | None = None,
     ) -> None:  # fmt: skip
         """A file, of up to `limit` bytes if that is given. It gets there whole or not at all, in place of what is
         there."""
@@ -177,12 +201,12 @@ class Filesystem:
             with copying.beside(Path(local_path)) as whole, open(whole, "wb") as file, operation.stream() as stream:
                 copying.receive(stream, file, limit)
 
-        await self._copy("download", remote_path, work, limit, timeout)
+        await self._copy("download", remote_path, work, limit=limit, timeout=timeout, user=user)
 
     @both
     async def copy_tree_from_local(
         self, local_path: str | os.PathLike[str], remote_path: str, *, limit: int | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, user: str | None = None,
     ) -> None:  # fmt: skip
         """What is below a directory, into one that is made if it isn't there. Everything belongs to root then. The
         limit is of the files' bytes."""
@@ -192,12 +216,13 @@ class Filesystem:
             with operation.stream() as stream:
                 copying.pack(Path(local_path), names, stream)
 
-        await self._copy("copy_in", remote_path, work, limit, timeout, FILE_PARENTS)
+        bounded = dict(limit=limit, timeout=timeout)
+        await self._copy("copy_in", remote_path, work, flags=FILE_PARENTS, user=user, **bounded)
 
     @both
     async def copy_tree_to_local(
         self, remote_path: str, local_path: str | os.PathLike[str], *, limit: int | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, user: str | None = None,
     ) -> None:  # fmt: skip
         """What is below a directory, into a new one, whole or not at all. What the sandbox says is not believed: see
         copying.unpack for what is refused. The limit is of the archive's bytes, headers and all."""
@@ -206,7 +231,7 @@ class Filesystem:
             with copying.beside(Path(local_path)) as whole, operation.stream() as stream:
                 copying.unpack(stream, whole, limit)
 
-        await self._copy("copy_out", remote_path, work, limit, timeout)
+        await self._copy("copy_out", remote_path, work, limit=limit, timeout=timeout, user=user)
 
     @property
     def watch(self) -> Watching[Any]:
@@ -215,7 +240,11 @@ class Filesystem:
 
     def _watch(
         self, remote_path: str, *, filter: Collection[FileWatchEventType] | None = None, recursive: bool = False,
-        timeout: float | None = None,
+        timeout: float | None = None, user: str | None = None,
     ) -> Watch:  # fmt: skip
-        operation = self._begin("watch", remote_path, flags=FILE_RECURSIVE if recursive else 0)
-        return Watch(operation, remote_path, filter, timeout)
+        rule = "FileWatchEventType.Create and the like"
+        filter = None if filter is None else items("filter", filter, FileWatchEventType, rule)
+        operation = self._begin("watch", remote_path, flags=FILE_RECURSIVE if recursive else 0, user=user)
+        watch = Watch(operation, remote_path, filter, timeout)
+        watch._whole = self._sandbox
+        return watch

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator
 
 from ..exception import Error, SandboxFilesystemError, UnimplementedError
@@ -57,9 +58,20 @@ class Operation:
     @contextmanager
     def stream(self) -> Iterator[socket.socket]:
         """The host's end of its stream; then waits, in this thread, until all was done."""
-        broken = None
+        broken, handle, closing = None, self.handle, threading.Lock()
         with socket.socket(fileno=call("file_operation_open_fd", self.handle)) as stream:
             stream.setblocking(True)
+
+            def cut(_: object) -> None:
+                """If it failed. The other end is the sandbox's, which need not close it."""
+                with closing:
+                    try:
+                        call("file_operation_wait", handle, 0)
+                    except Error:
+                        with suppress(OSError):
+                            stream.shutdown(socket.SHUT_RDWR)
+
+            self._done.add_done_callback(cut)
             try:
                 yield stream
                 # A forked child may have a copy: closing ours alone would not end it.
@@ -69,6 +81,9 @@ class Operation:
             except BaseException:
                 self.cancel()
                 raise
+            finally:
+                with closing:
+                    stream.close()
         with modals_errors():
             call("file_operation_wait", self.handle, -1)
         if broken is not None:

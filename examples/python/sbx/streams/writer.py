@@ -10,10 +10,10 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..hub import Hub
-from ..waiting import both, settle, turn, until
+from ..waiting import Part, both, settle, turn, until
 
 
-class StreamWriter:
+class StreamWriter(Part):
     """What a program reads: write() and write_eof() collect, drain() sends."""
 
     def __init__(self, hub: Hub, fd: int, terminal: bool = False) -> None:

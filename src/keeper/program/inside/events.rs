@@ -13,6 +13,7 @@ pub(super) enum Token {
     Relay { index: u32, side: usize },
     Probe { index: u32 },
     Terminal { index: u32, side: usize },
+    Input { index: u32, side: usize },
 }
 
 impl Token {
@@ -25,6 +26,8 @@ impl Token {
             Self::Probe { index } => 4 | u64::from(index) << 8,
             Self::Terminal { index, side: 0 } => 5 | u64::from(index) << 8,
             Self::Terminal { index, .. } => 6 | u64::from(index) << 8,
+            Self::Input { index, side: 0 } => 7 | u64::from(index) << 8,
+            Self::Input { index, .. } => 8 | u64::from(index) << 8,
         }
     }
 
@@ -38,6 +41,8 @@ impl Token {
             4 => Some(Self::Probe { index }),
             5 => Some(Self::Terminal { index, side: 0 }),
             6 => Some(Self::Terminal { index, side: 1 }),
+            7 => Some(Self::Input { index, side: 0 }),
+            8 => Some(Self::Input { index, side: 1 }),
             _ => None,
         }
     }

@@ -1,16 +1,18 @@
 //! Init: process 1 of the sandbox.
 //!
 //! It is started by runsc with its channel to the library as descriptor 3, starts programs with the standard
-//! streams that come with the request or on a terminal of their own, reaps, forwards signals, reports statuses,
-//! counts processes, probes ports, and relays to servers that listen on 127.0.0.1 inside. Once a program runs,
-//! assume that init does what that wants: it can harm its own sandbox only.
+//! streams that come with the request (standard input through a pipe) or on a terminal of their own, reaps,
+//! forwards signals, reports statuses, counts processes, probes ports, and relays to servers that listen on
+//! 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can harm its own sandbox only.
 
 mod count;
 mod events;
 mod files;
+mod inputs;
 mod probe;
 mod programs;
 mod relay;
+mod session;
 mod terminal;
 mod users;
 
@@ -20,9 +22,10 @@ use std::process::ExitCode;
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::init::{Reply, Request, Start, Step};
+use crate::wire::init::{Reply, Request, Source, Start, Step};
 use events::{Events, Interest, Token};
 use files::Files;
+use inputs::Inputs;
 use probe::Probes;
 use programs::Programs;
 use relay::Relays;
@@ -36,6 +39,7 @@ struct Init {
     signals: OwnedFd,
     events: Events,
     programs: Programs,
+    inputs: Inputs,
     files: Files,
     relays: Relays,
     probes: Probes,
@@ -70,6 +74,7 @@ fn start() -> io::Result<Init> {
         signals,
         events,
         programs: Programs::new(system::raise_descriptors()?),
+        inputs: Inputs::default(),
         files: Files::default(),
         relays: Relays::default(),
         probes: Probes::default(),
@@ -99,6 +104,7 @@ impl Init {
                             self.say(reply)?;
                         }
                     }
+                    Token::Input { index, side } => self.inputs.ready(&self.events, index, side, ready),
                     Token::Probe { index } => {
                         if let Some(reply) = self.probes.ready(&self.events, index) {
                             self.say(reply)?;
@@ -112,6 +118,7 @@ impl Init {
                 }
             }
             self.relays.sweep();
+            self.inputs.sweep();
             self.terminals.sweep();
             let wanted = if self.channel.wants_write() { Interest::READ_WRITE } else { Interest::READ };
             if wanted != interest {
@@ -151,12 +158,17 @@ impl Init {
                 self.programs.signal(id, signal, group);
                 None
             }
+            Request::KillSession { id } => {
+                self.programs.kill_session(id);
+                None
+            }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
             Request::Count { ticket } => {
                 let processes = count::processes().map(|all| all.saturating_sub(self.files.count()));
                 Some(Reply::Counted { ticket, processes })
             }
+            Request::Ping { ticket } => Some(Reply::Pong { ticket }),
             Request::Resize { id, window } => {
                 self.terminals.resize(id, window);
                 None
@@ -173,7 +185,7 @@ impl Init {
     }
 
     fn start_program(&mut self, start: &Start, fds: Vec<OwnedFd>) -> Reply {
-        let Some(window) = start.terminal else { return self.programs.start(start, &fds, None) };
+        let Some(window) = start.terminal else { return self.start_on_streams(start, fds) };
         let refused = |errno| Reply::NotStarted { id: start.id, step: Step::Terminal, errno };
         let Ok([host]) = <[OwnedFd; 1]>::try_from(fds) else { return refused(libc::EINVAL) };
         if !self.terminals.has_room() {
@@ -188,6 +200,26 @@ impl Init {
         {
             // Nobody relays it: as if the host had hung up.
             self.hang_up(start.id);
+        }
+        reply
+    }
+
+    /// With the streams that came along, but for standard input, which is a pipe.
+    fn start_on_streams(&mut self, start: &Start, mut fds: Vec<OwnedFd>) -> Reply {
+        if start.streams[0] != Source::Given || fds.is_empty() {
+            return self.programs.start(start, &fds, None);
+        }
+        match self.inputs.open(&self.events, start.id, fds.remove(0)) {
+            Ok(pipe) => fds.insert(0, pipe),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+                return Reply::NotStarted { id: start.id, step: Step::Message, errno };
+            }
+        }
+        let reply = self.programs.start(start, &fds, None);
+        drop(fds);
+        if !matches!(reply, Reply::Started { .. }) {
+            self.inputs.leave(start.id);
         }
         reply
     }
@@ -210,6 +242,7 @@ impl Init {
             }
             if let Some(id) = self.programs.ended(pid) {
                 self.terminals.leave(&self.events, id);
+                self.inputs.leave(id);
                 self.say(Reply::Exited { id, status })?;
             }
         }

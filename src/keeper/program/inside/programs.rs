@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::files;
+use super::session;
 use super::users::{Accounts, Identity};
 use crate::spawn::{self, Command, Executable};
 use crate::system;
+use crate::wire::Secret;
 use crate::wire::init::{Reply, Source, Start, Step};
 
 /// Where programs are looked for if the environment has no PATH.
@@ -39,6 +42,13 @@ impl Programs {
         if self.running.contains_key(&start.id) {
             return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
         }
+        // By root and for everybody to enter, as docker and runsc do it.
+        if let Err(errno) = files::make_directories(&start.directory) {
+            return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno };
+        }
+        if start.arguments.is_empty() {
+            return Reply::Started { id: start.id };
+        }
         match run(start, streams, terminal, &self.descriptors, &mut self.accounts) {
             Ok(pid) => {
                 self.running.insert(start.id, pid);
@@ -58,6 +68,13 @@ impl Programs {
         }
     }
 
+    /// Kills a program and all that it has started, as far as that can be found, if it still runs.
+    pub(super) fn kill_session(&self, id: u32) {
+        if let Some(pid) = self.running.get(&id) {
+            session::kill(*pid);
+        }
+    }
+
     /// The library's number of a child that has ended; `None` for an orphan.
     pub(super) fn ended(&mut self, pid: i32) -> Option<u32> {
         let id = self.numbers.remove(&pid)?;
@@ -74,9 +91,7 @@ fn run(
     accounts: &mut Accounts,
 ) -> Result<i32, (Step, i32)> {
     let malformed = (Step::Message, libc::EINVAL);
-    let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>, _> {
-        list.iter().map(|text| CString::new(text.as_slice()).map_err(|_| malformed)).collect()
-    };
+    let string = |text: &[u8]| CString::new(text).map_err(|_| malformed);
     let name = start.arguments.first().ok_or(malformed)?;
     let null = match start.streams.contains(&Source::Null) && terminal.is_none() {
         true => Some(system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?),
@@ -86,9 +101,15 @@ fn run(
         Some(terminal) => [terminal.as_fd(); 3],
         None => place(&start.streams, streams, null.as_ref()).ok_or(malformed)?,
     };
-    let arguments = strings(&start.arguments)?;
-    let mut environment = strings(&start.environment)?;
+    let arguments = start.arguments.iter().map(|text| string(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut environment = start.environment.iter().map(|text| string(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = accounts.look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
+    if terminal.is_none() && start.streams[0] == Source::Given && identity.user != 0 {
+        // A pipe of init's own making. Who runs the program may open it by name; one that can't be given away is
+        // read all the same.
+        // SAFETY: fchown takes numbers.
+        unsafe { libc::fchown(streams[0].as_raw_fd(), identity.user, libc::gid_t::MAX) };
+    }
     if variable(&start.environment, b"HOME").is_none() {
         environment.push(CString::new([b"HOME=", identity.home.as_slice()].concat()).map_err(|_| malformed)?);
     }
@@ -162,7 +183,7 @@ fn number(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
-fn variable<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'a [u8]> {
+fn variable<'a>(environment: &'a [Secret], name: &[u8]) -> Option<&'a [u8]> {
     environment.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Every entry lies in a directory of the tmpfs, never in one of the host: what is bound is not written to.
 
-use std::fs::{File, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
 use super::mounts::{self, Access};
 use super::{Failure, Step};
@@ -33,13 +33,17 @@ impl RootFs {
     pub(super) fn add(&self, entry: &Entry) -> Result<(), Failure> {
         let path = match entry {
             Entry::Directory { path, .. } | Entry::Symlink { path, .. } => path,
-            Entry::File { path, .. } | Entry::Bind { path, .. } => path,
+            Entry::File { path, .. } | Entry::Bind { path, .. } | Entry::Cover { path } => path,
         };
+        if let Entry::Cover { path } = entry {
+            return cover(path).step(format!("covering {}", String::from_utf8_lossy(path)));
+        }
         let made = self.place(path).and_then(|place| match entry {
             Entry::Directory { mode, .. } => place.directory(*mode),
             Entry::Symlink { target, .. } => place.symlink(target),
             Entry::File { mode, content, .. } => place.file(*mode, content),
             Entry::Bind { bind, .. } => place.bind(bind),
+            Entry::Cover { .. } => Ok(()),
         });
         made.step(format!("{} in the root file system", String::from_utf8_lossy(path)))
     }
@@ -58,6 +62,26 @@ impl RootFs {
             return Err(io::Error::from_raw_os_error(libc::EXDEV));
         }
         Ok(Place { directory, name: system::c_path(name)? })
+    }
+}
+
+/// Mounts something empty over a file or directory of the host that has been bound.
+fn cover(path: &[u8]) -> io::Result<()> {
+    let target = match mounts::open_below(c"/rootfs", path) {
+        Ok(target) => target,
+        // It has gone since it was found, or lies in what is covered.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (source, made) = if mounts::status(&target)?.is_dir() {
+        (c"/cover-directory", DirBuilder::new().mode(0).create("/cover-directory"))
+    } else {
+        let file = File::options().write(true).create_new(true).mode(0).open("/cover-file");
+        (c"/cover-file", file.map(|_| ()))
+    };
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => mounts::bind(&mounts::target(source)?, &target, Access::ReadOnly),
     }
 }
 

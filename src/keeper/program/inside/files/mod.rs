@@ -74,6 +74,11 @@ impl Files {
     }
 }
 
+/// Makes a directory and those above it, as far as they aren't there.
+pub(super) fn make_directories(path: &[u8]) -> Result<(), i32> {
+    plain::make_all(path).map_err(|failure| failure.errno())
+}
+
 /// Says how it went. A library that doesn't want to know any more is nobody's trouble.
 fn say(socket: OwnedFd, outcome: &Outcome) {
     let _ = Channel::new(socket).send(&outcome.encode(), Vec::new());

@@ -1,0 +1,172 @@
+//! Standard inputs of programs: a pipe for the program, filled from the stream that the library gives.
+//!
+//! A program may open `/dev/stdin`, which doesn't work with a socket. The bytes never come here: splice(2) moves
+//! them from the stream to the pipe, at most one pipe's worth a wake-up, so a program that doesn't read costs
+//! nothing and none holds up the others. The end of the stream closes the pipe; when no process reads the pipe any
+//! more, the stream is closed, so that the host's next write fails. Processes that a program leaves behind keep its
+//! pipe, and so its stream.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::events::{Events, Interest, Ready, Token};
+use crate::system;
+
+/// The most inputs at once. What programs left behind counts too.
+const MOST: usize = 8192;
+/// As much as a pipe holds, and is moved at once: a socket holds about as much. A smaller pipe makes the program and
+/// init take turns for every piece (64 KiB halve the throughput).
+const CHUNK: libc::c_int = 256 * 1024;
+
+/// One input. Side 0 is the library's stream, side 1 the pipe.
+#[derive(Debug)]
+struct Input {
+    /// The library's number of the program.
+    id: u32,
+    stream: OwnedFd,
+    pipe: OwnedFd,
+    /// Waits for room in the pipe, instead of for something in the stream.
+    full: bool,
+    /// The stream isn't in the set: its end is reported for as long as it is, whatever is asked.
+    out: bool,
+}
+
+/// All inputs.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    slots: Vec<Option<Input>>,
+    /// By the program's number.
+    places: HashMap<u32, usize>,
+    /// Slots that came free in this round; events of the old one may still be under way.
+    freed: Vec<usize>,
+    free: Vec<usize>,
+}
+
+impl Inputs {
+    /// Makes the pipe of a program that is about to be started. Returns the program's end.
+    pub(super) fn open(&mut self, events: &Events, id: u32, stream: OwnedFd) -> io::Result<OwnedFd> {
+        let (program, pipe) = pipe()?;
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.slots.len() < MOST => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+            None => return Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        };
+        let input = Input { id, stream, pipe, full: false, out: false };
+        let watched = events
+            .add(input.stream.as_raw_fd(), token(index, 0), Interest::READ)
+            .and_then(|()| events.add(input.pipe.as_raw_fd(), token(index, 1), Interest::default()));
+        if let Err(error) = watched {
+            self.free.push(index);
+            return Err(error);
+        }
+        self.slots[index] = Some(input);
+        self.places.insert(id, index);
+        Ok(program)
+    }
+
+    /// Goes on with an input.
+    pub(super) fn ready(&mut self, events: &Events, index: u32, side: usize, ready: Ready) {
+        let Ok(index) = usize::try_from(index) else { return };
+        let Some(input) = self.slots.get_mut(index).and_then(Option::as_mut) else { return };
+        let gone = side == 1 && ready.broken;
+        if gone || !input.step(events, index, side, ready).unwrap_or(false) {
+            self.close(index);
+        }
+    }
+
+    /// The program has ended, or could not be started. Unless others have its input, that is over.
+    pub(super) fn leave(&mut self, id: u32) {
+        let Some(index) = self.places.remove(&id) else { return };
+        let input = self.slots.get(index).and_then(Option::as_ref);
+        if input.is_some_and(|input| is_unread(&input.pipe)) {
+            self.close(index);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        let Some(input) = self.slots.get_mut(index).and_then(Option::take) else { return };
+        // The library may hold the stream too, to see when it is used.
+        // SAFETY: shutdown takes numbers. It fails for what is no socket, or is closed already.
+        unsafe { libc::shutdown(input.stream.as_raw_fd(), libc::SHUT_RDWR) };
+        if self.places.get(&input.id) == Some(&index) {
+            self.places.remove(&input.id);
+        }
+        self.freed.push(index);
+    }
+
+    /// The round is over: slots that came free in it may be used again.
+    pub(super) fn sweep(&mut self) {
+        self.free.append(&mut self.freed);
+    }
+}
+
+impl Input {
+    /// Moves what can be moved now. False at the end.
+    fn step(&mut self, events: &Events, index: usize, side: usize, ready: Ready) -> io::Result<bool> {
+        if self.full == (side == 0) {
+            // The stream has ended while the pipe is full, or an event is of before that.
+            if side == 0 && ready.broken && !self.out {
+                events.remove(self.stream.as_raw_fd())?;
+                self.out = true;
+            }
+            return Ok(true);
+        }
+        match splice(&self.stream, &self.pipe) {
+            Ok(moved) => return Ok(moved > 0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        // The side that was ready wasn't what is missing: it is the other.
+        self.full = side == 0;
+        let (stream, pipe) = (self.stream.as_raw_fd(), self.pipe.as_raw_fd());
+        if self.full {
+            events.change(stream, token(index, 0), Interest::default())?;
+            events.change(pipe, token(index, 1), Interest::WRITE)?;
+        } else {
+            events.change(pipe, token(index, 1), Interest::default())?;
+            let again = if self.out { Events::add } else { Events::change };
+            again(events, stream, token(index, 0), Interest::READ)?;
+            self.out = false;
+        }
+        Ok(true)
+    }
+}
+
+fn token(index: usize, side: usize) -> Token {
+    Token::Input { index: u32::try_from(index).unwrap_or(u32::MAX), side }
+}
+
+/// A pipe: the end to read from, and the end to write to.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds: [RawFd; 2] = [-1; 2];
+    // SAFETY: pipe2 writes two descriptors into the array of two.
+    system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: the call succeeded, so both are open descriptors that nobody else owns.
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) };
+    // SAFETY: F_SETPIPE_SZ takes a number. A pipe that stays as it is works too.
+    unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, CHUNK) };
+    Ok((read, write))
+}
+
+/// Moves what is there and fits: 0 at the end of the stream.
+fn splice(stream: &OwnedFd, pipe: &OwnedFd) -> io::Result<usize> {
+    let none = std::ptr::null_mut();
+    let (from, to) = (stream.as_raw_fd(), pipe.as_raw_fd());
+    let most = usize::try_from(CHUNK).unwrap_or(0);
+    // SAFETY: no offsets are given; the rest are numbers.
+    let moved = unsafe { libc::splice(from, none, to, none, most, libc::SPLICE_F_NONBLOCK) };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether no process has the end of the pipe that is read from.
+fn is_unread(pipe: &OwnedFd) -> bool {
+    let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: poll gets one live struct, and doesn't wait.
+    unsafe { libc::poll(&raw mut poll, 1, 0) };
+    poll.revents & libc::POLLERR != 0
+}

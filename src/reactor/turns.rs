@@ -1,0 +1,401 @@
+//! Whose turn it is: what waits to be woken, and the order in which it is.
+//!
+//! Each key belongs to a group (a sandbox; what has joined none is in group 0). A key is queued once, however often
+//! and for whatever reasons it was to be woken. The group that has used the least time comes next, and one that was
+//! idle begins level with the others: so none waits for more than the others' shares, whatever one of them has
+//! pending, and a group that has the loop for itself gets all of it.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::key::{KINDS, Key, Lane};
+use super::{Readiness, Wake};
+
+/// How long one group is served before the others are looked at, in nanoseconds.
+const QUANTUM: u64 = 200_000;
+/// The most that one wake-up costs its group. A host that was stopped or suspended meanwhile is no fault of the
+/// sandbox's.
+const DEAREST: u64 = 50_000_000;
+
+/// What a key is to be woken for.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    key: Key,
+    group: u64,
+    front: Option<Readiness>,
+    back: Option<Readiness>,
+    timer: bool,
+    again: bool,
+    /// It is in its group's queue.
+    queued: bool,
+    /// It has asked for the next turn.
+    later: bool,
+}
+
+impl Mark {
+    fn new(key: Key) -> Self {
+        let (group, front, back) = (0, None, None);
+        Self { key, group, front, back, timer: false, again: false, queued: false, later: false }
+    }
+
+    fn has_more(&self) -> bool {
+        self.front.is_some() || self.back.is_some() || self.timer || self.again
+    }
+
+    /// The next thing that it is to be woken for.
+    fn take(&mut self) -> Option<Wake> {
+        if let Some(readiness) = self.front.take() {
+            return Some(Wake::Ready(self.key, Lane::Front, readiness));
+        }
+        if let Some(readiness) = self.back.take() {
+            return Some(Wake::Ready(self.key, Lane::Back, readiness));
+        }
+        if std::mem::take(&mut self.timer) {
+            return Some(Wake::Timer(self.key));
+        }
+        std::mem::take(&mut self.again).then_some(Wake::Again(self.key))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    /// The time that it has used, in nanoseconds; what it missed while it was idle is added.
+    used: u64,
+    queue: VecDeque<Key>,
+}
+
+/// What waits for its turn.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    marks: [Vec<Mark>; KINDS],
+    /// Those that have something queued, and those that have used more than the others.
+    groups: HashMap<u64, Group>,
+    /// The groups that have something queued, but for the current one.
+    order: BTreeSet<(u64, u64)>,
+    /// The group that is served, how long already, its number, and whether it has more for the next turn.
+    current: Option<(Group, u64, u64, bool)>,
+    /// What the group that was chosen last had used, and the most that any has.
+    floor: u64,
+    highest: u64,
+    /// The least that a group has used which had something in this turn and will have in the next.
+    returning: Option<u64>,
+    later: Vec<Key>,
+    prune: usize,
+}
+
+impl Turns {
+    /// The key belongs to that group from now on.
+    pub(super) fn join(&mut self, key: Key, group: u64) {
+        if let Some(mark) = mark(&mut self.marks, key) {
+            mark.group = group;
+        }
+    }
+
+    /// A descriptor of the key's is ready.
+    pub(super) fn ready(&mut self, key: Key, lane: Lane, readiness: Readiness) {
+        let Some(mark) = mark(&mut self.marks, key) else { return };
+        let place = if lane == Lane::Front { &mut mark.front } else { &mut mark.back };
+        *place = Some(place.unwrap_or_default().or(readiness));
+        self.enqueue(key);
+    }
+
+    /// A timer of the key's has run out.
+    pub(super) fn expired(&mut self, key: Key) {
+        let Some(mark) = mark(&mut self.marks, key) else { return };
+        mark.timer = true;
+        self.enqueue(key);
+    }
+
+    /// The timers of the key's that have run out were taken back.
+    pub(super) fn unexpired(&mut self, key: Key) {
+        if let Some(mark) = mark(&mut self.marks, key) {
+            mark.timer = false;
+        }
+    }
+
+    /// The key is to be woken in the next turn.
+    pub(super) fn again(&mut self, key: Key) {
+        if let Some(mark) = mark(&mut self.marks, key)
+            && !std::mem::replace(&mut mark.later, true)
+        {
+            self.later.push(key);
+            if let Some((_, _, number, returns)) = &mut self.current
+                && *number == mark.group
+            {
+                *returns = true;
+            }
+        }
+    }
+
+    /// The next turn begins.
+    pub(super) fn begin(&mut self) {
+        self.put_back();
+        self.returning = None;
+        if self.order.is_empty() && self.later.is_empty() {
+            // All are idle: they begin level.
+            self.floor = self.highest;
+            self.groups.clear();
+        }
+    }
+
+    /// Those that have asked for this turn are queued, behind what is new.
+    pub(super) fn line_up(&mut self) {
+        let mut later = std::mem::take(&mut self.later);
+        for key in later.drain(..) {
+            let Some(mark) = mark(&mut self.marks, key) else { continue };
+            mark.later = false;
+            mark.again = true;
+            self.enqueue(key);
+        }
+        self.later = later;
+    }
+
+    /// Whether nothing waits, neither for this turn nor for the next.
+    pub(super) fn is_idle(&self) -> bool {
+        let current = self.current.as_ref().is_none_or(|(group, ..)| group.queue.is_empty());
+        current && self.order.is_empty() && self.later.is_empty()
+    }
+
+    /// What is to be woken now.
+    pub(super) fn next(&mut self) -> Option<Wake> {
+        loop {
+            if let Some((group, served, ..)) = &mut self.current
+                && *served < QUANTUM
+            {
+                while let Some(key) = group.queue.front().copied() {
+                    // One whose place was taken by another is nobody's any more.
+                    let found = mark(&mut self.marks, key);
+                    let wake = found.and_then(|mark| {
+                        let wake = mark.take();
+                        mark.queued = mark.has_more();
+                        wake.map(|wake| (wake, mark.queued))
+                    });
+                    match wake {
+                        Some((wake, true)) => return Some(wake),
+                        Some((wake, false)) => {
+                            group.queue.pop_front();
+                            return Some(wake);
+                        }
+                        None => drop(group.queue.pop_front()),
+                    }
+                }
+            }
+            self.put_back();
+            let (used, number) = *self.order.first()?;
+            // One that has used more than another waits for that one, which is back in a moment.
+            if self.returning.is_some_and(|least| used > least.saturating_add(QUANTUM)) {
+                return None;
+            }
+            self.order.pop_first();
+            self.floor = self.floor.max(used);
+            self.current = self.groups.remove(&number).map(|group| (group, 0, number, false));
+        }
+    }
+
+    /// So many nanoseconds have passed with what [`Turns::next`] gave last.
+    pub(super) fn charge(&mut self, cost: u64) {
+        if let Some((group, served, ..)) = &mut self.current {
+            *served = served.saturating_add(cost);
+            group.used = group.used.saturating_add(cost.min(DEAREST));
+            self.highest = self.highest.max(group.used);
+        }
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        let Some(mark) = mark(&mut self.marks, key) else { return };
+        if std::mem::replace(&mut mark.queued, true) {
+            return;
+        }
+        let number = mark.group;
+        if let Some((group, _, current, _)) = &mut self.current
+            && *current == number
+        {
+            return group.queue.push_back(key);
+        }
+        let group = self.groups.entry(number).or_default();
+        if group.queue.is_empty() {
+            group.used = group.used.max(self.floor);
+            self.order.insert((group.used, number));
+        }
+        group.queue.push_back(key);
+    }
+
+    /// The current group waits behind the others again.
+    fn put_back(&mut self) {
+        let Some((group, _, number, returns)) = self.current.take() else { return };
+        if returns {
+            self.returning = Some(self.returning.map_or(group.used, |least| least.min(group.used)));
+        }
+        if !group.queue.is_empty() {
+            self.order.insert((group.used, number));
+        }
+        self.groups.insert(number, group);
+        if self.groups.len() > self.prune {
+            let floor = self.floor;
+            self.groups.retain(|_, group| !group.queue.is_empty() || group.used > floor);
+            self.prune = 64.max(2 * self.groups.len());
+        }
+    }
+}
+
+/// The key's place; `None` if that is another's by now.
+fn mark(marks: &mut [Vec<Mark>; KINDS], key: Key) -> Option<&mut Mark> {
+    let marks = marks.get_mut(usize::from(key.kind().0))?;
+    let index = key.index() as usize;
+    while marks.len() <= index {
+        let index = u32::try_from(marks.len()).ok()?;
+        marks.push(Mark::new(Key::new(key.kind(), index, 0)));
+    }
+    let mark = marks.get_mut(index)?;
+    if mark.key != key {
+        if mark.key.is_after(key) {
+            return None;
+        }
+        *mark = Mark::new(key);
+    }
+    Some(mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Slab};
+    use super::*;
+
+    const READABLE: Readiness =
+        Readiness { readable: true, writable: false, failed: false, more_follows: false };
+
+    fn keys(slab: &mut Slab<()>, turns: &mut Turns, group: u64, count: usize) -> Vec<Key> {
+        let keys: Vec<Key> = (0..count).map(|_| slab.insert(())).collect();
+        keys.iter().for_each(|key| turns.join(*key, group));
+        keys
+    }
+
+    fn key(wake: Wake) -> Key {
+        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        key
+    }
+
+    fn begin(turns: &mut Turns) {
+        turns.begin();
+        turns.line_up();
+    }
+
+    fn rest(turns: &mut Turns) -> Vec<Wake> {
+        std::iter::from_fn(|| turns.next()).collect()
+    }
+
+    #[test]
+    fn a_key_is_woken_once_for_each_reason_however_often_it_asks() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let one = slab.insert(());
+        for _ in 0..9 {
+            turns.again(one);
+            turns.expired(one);
+            turns.ready(one, Lane::Back, READABLE);
+            turns.ready(one, Lane::Back, Readiness { more_follows: true, ..Readiness::default() });
+        }
+        begin(&mut turns);
+        let both = Readiness { more_follows: true, ..READABLE };
+        let wakes = rest(&mut turns);
+        assert!(
+            matches!(wakes[..], [Wake::Ready(a, Lane::Back, told), Wake::Timer(b), Wake::Again(c)]
+                if [a, b, c] == [one; 3] && told == both),
+            "{wakes:?}"
+        );
+    }
+
+    #[test]
+    fn who_asks_again_waits_for_the_next_turn_behind_those_of_its_group() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let [one, other] = keys(&mut slab, &mut turns, 7, 2)[..] else { panic!() };
+        turns.ready(one, Lane::Front, READABLE);
+        turns.ready(other, Lane::Front, READABLE);
+        begin(&mut turns);
+        assert_eq!(turns.next().map(key), Some(one));
+        turns.again(one);
+        // The turn is over before the other had its own.
+        begin(&mut turns);
+        assert!(!turns.is_idle());
+        assert_eq!(rest(&mut turns).into_iter().map(key).collect::<Vec<_>>(), [other, one]);
+        assert!(turns.next().is_none() && turns.is_idle());
+    }
+
+    #[test]
+    fn a_group_with_much_to_do_has_its_share_and_no_more() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let floods = keys(&mut slab, &mut turns, 1, 1000);
+        let [quiet] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
+        let mut woken = 0;
+        for _ in 0..100 {
+            floods.iter().for_each(|key| turns.ready(*key, Lane::Front, READABLE));
+            begin(&mut turns);
+            // It has run alone for a while when the other comes.
+            for _ in 0..50 {
+                turns.next().unwrap();
+                turns.charge(20_000);
+            }
+            turns.ready(quiet, Lane::Front, READABLE);
+            let before = (0..).find(|_| {
+                let found = turns.next().map(key) == Some(quiet);
+                turns.charge(20_000);
+                found
+            });
+            assert!(before.unwrap() <= 10, "a quantum is ten of these");
+            woken += 1;
+        }
+        assert_eq!(woken, 100);
+    }
+
+    #[test]
+    fn two_that_always_have_something_to_do_get_the_same_time_whatever_each_wake_costs() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let [dear] = keys(&mut slab, &mut turns, 1, 1)[..] else { panic!() };
+        let [cheap] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
+        let mut used = [0_u64; 2];
+        turns.again(dear);
+        turns.again(cheap);
+        for _ in 0..10_000 {
+            begin(&mut turns);
+            // A turn is over after a millisecond, and the rest of it waits.
+            let mut left = 1_000_000_u64;
+            while left > 0
+                && let Some(wake) = turns.next()
+            {
+                let (place, cost) = if key(wake) == dear { (0, 30_000_000) } else { (1, 10_000) };
+                used[place] += cost;
+                turns.charge(cost);
+                left = left.saturating_sub(cost);
+                turns.again(key(wake));
+            }
+        }
+        let [dear, cheap] = used;
+        assert!(dear.abs_diff(cheap) <= 60_000_000, "{dear} and {cheap}");
+    }
+
+    #[test]
+    fn a_key_whose_place_was_taken_is_nobodys() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let [old] = keys(&mut slab, &mut turns, 1, 1)[..] else { panic!() };
+        turns.ready(old, Lane::Front, READABLE);
+        turns.again(old);
+        slab.remove(old);
+        let [new] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
+        turns.ready(new, Lane::Front, READABLE);
+        turns.ready(old, Lane::Front, READABLE);
+        begin(&mut turns);
+        assert_eq!(rest(&mut turns).into_iter().map(key).collect::<Vec<_>>(), [new]);
+    }
+
+    #[test]
+    fn groups_that_are_gone_are_forgotten() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        for group in 0..10_000 {
+            let [one] = keys(&mut slab, &mut turns, group, 1)[..] else { panic!() };
+            begin(&mut turns);
+            turns.ready(one, Lane::Front, READABLE);
+            assert_eq!(turns.next().map(key), Some(one));
+            turns.charge(1000);
+            slab.remove(one);
+        }
+        assert!(turns.groups.len() < 200, "{}", turns.groups.len());
+    }
+}

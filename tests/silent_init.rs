@@ -1,0 +1,150 @@
+//! An init that was stopped from inside, by the real runsc: its sandbox ends, and nothing waits for it for ever.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, eventually, processes_with, runtime};
+use sbx::{Code, Config, Exec, ExitReason, FileOptions, Policy, Runtime, Sandbox};
+
+/// Half a minute, until the next question before that, and what a busy machine adds.
+const LONG: Option<Duration> = Some(Duration::from_secs(150));
+
+const STOPS: &[&str] = &["sh", "-c", "kill -STOP 1; while :; do :; done"];
+
+fn exec(command: &[&str]) -> Exec {
+    let mut exec = Exec::new();
+    exec.set_command(command).unwrap();
+    exec
+}
+
+/// A long life, with a command or idle, with a network or without.
+fn create(runtime: &Runtime, command: &[&str], network: bool) -> Sandbox {
+    let mut config = Config::new();
+    config.set_timeout(Duration::from_secs(3600)).unwrap();
+    if !command.is_empty() {
+        config.set_command(command.iter().copied()).unwrap();
+    }
+    if !network {
+        config.set_policy(&Policy::blocked()).unwrap();
+    }
+    runtime.create(&config).unwrap()
+}
+
+fn is_lost(sandbox: &Sandbox) {
+    let exit = sandbox.wait(LONG).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137), "{exit:?}");
+    eventually("nothing of it runs", || processes_with(sandbox.id()).is_empty());
+}
+
+/// What is done to a sandbox, and that it is lost by it.
+type Variant = fn(&Runtime);
+
+const VARIANTS: &[(&str, Variant)] = &[
+    ("its command ends", |runtime| {
+        is_lost(&create(runtime, &["sh", "-c", "kill -STOP 1; sleep 1; exit 3"], true));
+    }),
+    ("its command stays", |runtime| is_lost(&create(runtime, STOPS, true))),
+    ("without a network", |runtime| is_lost(&create(runtime, STOPS, false))),
+    ("by a program that was executed", |runtime| {
+        let sandbox = create(runtime, &[], true);
+        let process = sandbox.exec(&exec(STOPS)).unwrap();
+        is_lost(&sandbox);
+        let exit = process.wait(PATIENCE).unwrap();
+        assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137));
+    }),
+    ("another program after it", |runtime| {
+        let sandbox = create(runtime, STOPS, false);
+        thread::sleep(Duration::from_millis(500));
+        let second = sandbox.exec_begin(&exec(&["true"])).unwrap();
+        is_lost(&sandbox);
+        assert!(second.wait(PATIENCE).is_err_and(|error| error.code() == Code::State));
+    }),
+    ("listing and writing after it", |runtime| {
+        let sandbox = Arc::new(create(runtime, &[], true));
+        let _process = sandbox.exec(&exec(STOPS)).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        let lists = thread::spawn({
+            let sandbox = Arc::clone(&sandbox);
+            move || sandbox.list_directory("/", &FileOptions::default()).map(drop)
+        });
+        let writes = thread::spawn({
+            let sandbox = Arc::clone(&sandbox);
+            move || sandbox.write_file("/tmp/x", &vec![7; 8 << 20], &FileOptions::default()).map(drop)
+        });
+        is_lost(&sandbox);
+        for call in [lists, writes] {
+            assert!(call.join().unwrap().is_err());
+        }
+    }),
+    ("numbers, readiness and a signal after it", |runtime| {
+        let sandbox = create(runtime, STOPS, true);
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(sandbox.stats().unwrap().processes, None);
+        sandbox.signal(15).unwrap();
+        is_lost(&sandbox);
+    }),
+];
+
+#[test]
+fn a_sandbox_whose_init_is_stopped_is_lost_after_half_a_minute() {
+    let Some(runtime) = runtime() else { return };
+    // One that is only busy, and one that sleeps, beside them.
+    let busy = create(&runtime, &["sh", "-c", "while :; do :; done"], true);
+    let idle = create(&runtime, &[], false);
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let all: Vec<_> =
+            VARIANTS.iter().map(|(name, variant)| (name, scope.spawn(|| variant(&runtime)))).collect();
+        for (name, variant) in all {
+            assert!(variant.join().is_ok(), "{name}");
+        }
+    });
+    assert!(begin.elapsed() < LONG.unwrap() * 2);
+    for innocent in [busy, idle] {
+        assert_eq!(innocent.exec(&exec(&["true"])).unwrap().wait(PATIENCE).unwrap().code, 0);
+    }
+}
+
+#[test]
+fn a_time_out_means_that_the_program_runs_no_more() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &[], true);
+    let mut limited = exec(STOPS);
+    limited.set_timeout(Duration::from_secs(1)).unwrap();
+    let exit = sandbox.exec(&limited).unwrap().wait(LONG).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+    // Init can't kill it, so the whole sandbox has ended, before that was told.
+    assert!(processes_with(sandbox.id()).is_empty());
+    is_lost(&sandbox);
+}
+
+#[test]
+fn a_time_out_takes_the_background_along() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &[], false);
+    let script = "set -m; sleep 1000 & (setsid sleep 1000 &) ; (sleep 1000 &); setsid -w sh -c 'sleep 1000; :' & sleep 1000";
+    let mut limited = exec(&["bash", "-c", script]);
+    limited.set_timeout(Duration::from_secs(2)).unwrap();
+    let exit = sandbox.exec(&limited).unwrap().wait(LONG).unwrap();
+    assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
+    // All but the one that has left everything that could tell whose it is.
+    eventually("they are gone", || sandbox.stats().unwrap().processes == Some(1));
+    assert_eq!(sandbox.exec(&exec(&["true"])).unwrap().wait(PATIENCE).unwrap().code, 0);
+}
+
+#[test]
+fn one_whose_init_is_stopped_can_be_ended_at_once() {
+    let Some(runtime) = runtime() else { return };
+    let (ended, stopped) = (create(&runtime, STOPS, true), create(&runtime, STOPS, true));
+    thread::sleep(Duration::from_millis(300));
+    ended.terminate().unwrap();
+    stopped.stop(15, Duration::from_millis(100)).unwrap();
+    for sandbox in [ended, stopped] {
+        assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
+    }
+}
