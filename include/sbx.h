@@ -34,7 +34,7 @@
 #define SBX_EVENT_INIT \
   {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-#define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL}
+#define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {static_cast<uint32_t>(sizeof(sbx_file_info)), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
 #else
@@ -43,7 +43,7 @@
 #define SBX_VERDICT_INIT {(uint32_t)sizeof(sbx_verdict), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-#define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL}
+#define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {(uint32_t)sizeof(sbx_file_info), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
 #endif
@@ -357,7 +357,8 @@
 // Denied: neither TCP nor UDP.
 #define SBX_REASON_PROTOCOL -8
 
-// Denied: a name that the policy doesn't let be asked for. It was not asked for.
+// Denied: a name that the policy doesn't let be asked for, or another record of it than its addresses. It was not
+// asked for.
 #define SBX_REASON_NAME -9
 
 // Denied: an address in an answer to a question for a name, which points at something protected. It was taken
@@ -396,6 +397,9 @@
 
 // No name is answered.
 #define SBX_DNS_OFF 2
+
+// The names of SBX_DNS_AUTO, and of each its addresses only: A, AAAA, HTTPS and SVCB records, and no alias.
+#define SBX_DNS_ADDRESSES 3
 
 // For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
@@ -626,6 +630,9 @@ typedef struct sbx_file_options {
     int64_t timeout_ms;
     // Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     const char *user;
+    // When to give up because nothing moves although it is for the sandbox to move it, with SBX_ETIMEDOUT, in
+    // milliseconds: who is inside can stop what works there for the host. 0: a minute; negative: never. Not for a watch.
+    int64_t stall_timeout_ms;
 } sbx_file_options;
 
 // What a file is, as the sandbox says. The caller owns it; zero it or use SBX_FILE_INFO_INIT.
@@ -847,12 +854,12 @@ void sbx_queue_free(struct sbx_queue *queue);
 // one of these.
 //
 // Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-// services, the host's own addresses, and its neighbours on its own links, also at public addresses
-// (sbx_policy_allow_local_cidr opens those): as its routing has them at that moment. A neighbour is what the most
-// specific route reaches without a gateway, unless that is a default route (0/0, or the halves 0/1 and 128/1) or
-// leads over a point-to-point link. A cloud's public address of the host that isn't configured on it can't be
-// known: deny it with sbx_policy_deny_cidr. Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when
-// no handle is left or in a forked child.
+// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
+// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
+// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
+// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
+// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
+// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
 struct sbx_policy *sbx_policy_new_open(void);
 
 // A policy by which only what is allowed may be reached; without entries, nothing.
@@ -932,11 +939,14 @@ int sbx_policy_allow_domain(struct sbx_policy *policy,
 int sbx_policy_add_tls_port(struct sbx_policy *policy,
                             uint32_t port);
 
-// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON or SBX_DNS_OFF.
+// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 //
 // A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
 // it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
-// before; questions themselves can carry data out. SBX_DNS_OFF and domains exclude each other: that is an error
+// before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
+// names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
+// are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
+// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude each other: that is an error
 // when the policy is used. One thread at a time sets; never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -975,6 +985,12 @@ void sbx_policy_free(struct sbx_policy *policy);
 // Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_mode(const struct sbx_policy *policy);
+
+// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+//
+// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
+// SBX_EFORKED, SBX_EPANIC.
+int sbx_policy_dns(const struct sbx_policy *policy);
 
 // How many entries a policy has. A refused one doesn't count.
 //
@@ -1277,9 +1293,19 @@ int sbx_config_set_policy(struct sbx_config *config,
 // Budgets of what leaves the sandbox; 0 is the default or none.
 //
 // Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
-// within a second: one more is reset at once, or its datagram dropped. Beyond `bytes_per_second`, both directions
+// within a second (default: 200, and 2,000 at once after a quiet while): one more is reset at once, or its datagram
+// dropped. Beyond `bytes_per_second`, both directions
 // together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
 // flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+//
+// What the resolver asks for the sandbox and is answered counts as bytes that pass, and waits for room as others do:
+// when `total_bytes` have passed no question leaves, and a name that isn't known already is REFUSED. The resolver takes
+// a thousand questions a second, and a thousand at once after a pause; more of them wait over TCP, and over UDP those
+// are lost that find no room.
+//
+// Each connection takes a local port of the host's towards its destination and, if the sandbox closes it first, keeps
+// it for a minute (TIME_WAIT): towards one destination all sandboxes together get three quarters of those that there
+// are, and one of *n* sandboxes 1/(*n* + 1) of these. One more is reset at once, with SBX_EVENT_LIMIT.
 //
 // Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
 // (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been

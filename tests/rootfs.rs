@@ -186,6 +186,32 @@ fn the_default_view_has_the_directories_of_programs_and_no_others() {
     assert!(usr.contains("bin\n") && usr.contains("share"), "{said}");
 }
 
+#[test]
+fn the_default_view_knows_services_protocols_and_how_to_add_a_user() {
+    let Some(runtime) = runtime() else { return };
+    let said = run(
+        &runtime,
+        &script("getent services http; getent protocols tcp; ls -d /etc/skel; ls -A /etc/skel | wc -l"),
+    );
+    assert!(said.contains("80/tcp") && said.contains("tcp") && said.contains("/etc/skel"), "{said}");
+    if !std::path::Path::new("/usr/sbin/adduser").exists() {
+        return;
+    }
+    let add = "adduser --disabled-password --gecos '' bob >/tmp/said 2>&1 || { cat /tmp/said; exit 1; }; \
+               id -un bob; id -u bob; stat -c %U /home/bob; getent passwd bob | cut -d: -f6";
+    assert_eq!(run(&runtime, &script(add)), "bob\n1000\nbob\n/home/bob\n");
+}
+
+#[test]
+fn python_is_there_where_python3_is() {
+    let Some(runtime) = runtime() else { return };
+    let said = run(
+        &runtime,
+        &script("python3 -c 'print(3)' && python -c 'print(1)' && python -c 'import sys; print(sys.prefix)'"),
+    );
+    assert!(said.starts_with("3\n1\n/usr"), "{said}");
+}
+
 /// Runs another test of this program in a mount namespace of its own, where that may lay files below /usr.
 fn elsewhere(test: &str) {
     let is_root = std::env::var("SBX_TEST_RUN").as_deref() == Ok("root");

@@ -1,15 +1,19 @@
 //! An init that was stopped from inside, by the real runsc: its sandbox ends, and nothing waits for it for ever.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's helpers fail the test")]
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, eventually, processes_with, runtime};
-use sbx::{Code, Config, Exec, ExitReason, FileOptions, Policy, Runtime, Sandbox};
+use sbx::{
+    Code, Config, Exec, ExitReason, FileChangeKind, FileOptions, FileRequest, Policy, Runtime, Sandbox,
+};
 
 /// Half a minute, until the next question before that, and what a busy machine adds.
 const LONG: Option<Duration> = Some(Duration::from_secs(150));
@@ -135,6 +139,94 @@ fn a_time_out_takes_the_background_along() {
     // All but the one that has left everything that could tell whose it is.
     eventually("they are gone", || sandbox.stats().unwrap().processes == Some(1));
     assert_eq!(sandbox.exec(&exec(&["true"])).unwrap().wait(PATIENCE).unwrap().code, 0);
+}
+
+/// Stops every process but init and itself, again and again.
+const STOPS_ALL: &str = "
+import os, signal, time
+print('ready', flush=True)
+while True:
+    for name in os.listdir('/proc'):
+        if name.isdigit() and int(name) not in (1, os.getpid()):
+            try: os.kill(int(name), signal.SIGSTOP)
+            except OSError: pass
+";
+
+#[test]
+fn one_whose_other_processes_are_stopped_holds_no_call() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &["python3", "-c", STOPS_ALL], true);
+    sandbox.write_file("/tmp/big", &vec![7; 12 << 20], &FileOptions::default()).ok();
+    // Long enough for a helper to be met, whose end is seen at once, and not at the end of the usual minute.
+    let begin = Instant::now();
+    let refused = (0..2000).find_map(|_| sandbox.read_file("/tmp/big", &FileOptions::default()).err());
+    assert!(matches!(refused.map(|error| error.code()), Some(Code::Engine | Code::NotFound)));
+    assert!(begin.elapsed() < LONG.unwrap());
+    let mut limited = exec(&["sleep", "1000"]);
+    limited.set_timeout(Duration::from_secs(1)).unwrap();
+    match sandbox.exec(&limited) {
+        Ok(process) => assert_eq!(process.wait(LONG).unwrap().reason, ExitReason::TimedOut),
+        // One that is stopped between being made and being executed holds up init.
+        Err(error) => assert_eq!(error.code(), Code::State),
+    }
+}
+
+#[test]
+fn a_helper_that_is_stopped_is_an_error_at_once() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = create(&runtime, &[], false);
+    // A watch, which has no time-out at all.
+    let watch = sandbox.begin_file(FileRequest::Watch("/tmp".into()), &FileOptions::default(), None).unwrap();
+    assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
+    let stop = "for at in /proc/[0-9]*; do
+        [ $at != /proc/1 ] && cmp -s $at/comm /proc/1/comm && kill -STOP ${at#/proc/} && exit 0; done; exit 9";
+    assert_eq!(sandbox.exec(&exec(&["sh", "-c", stop])).unwrap().wait(PATIENCE).unwrap().code, 0);
+    assert_eq!(watch.wait(PATIENCE).unwrap_err().code(), Code::Engine);
+}
+
+/// Set for the program that plays the host.
+const HOST: &str = "SBX_TEST_HOST";
+
+#[test]
+#[ignore = "the host in another test, which starts and stops it"]
+fn host() {
+    if std::env::var_os(HOST).is_none() {
+        return;
+    }
+    let mut config = common::script("sleep 1000");
+    config.set_timeout(Duration::from_secs(2)).unwrap();
+    let runtime = runtime().unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    println!("\nhost says: {}", sandbox.id());
+    let exit = sandbox.wait(LONG).unwrap();
+    println!("\nhost says: {:?} {}", exit.reason, exit.code);
+}
+
+#[test]
+fn a_host_that_is_stopped_prolongs_no_life() {
+    if std::env::var_os("SBX_RUNSC").is_none() {
+        return;
+    }
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host", "--ignored", "--nocapture"])
+        .env(HOST, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let mut says = || {
+        lines.by_ref().find_map(|line| line.unwrap().strip_prefix("host says: ").map(str::to_owned)).unwrap()
+    };
+    let signal = |name: &str, pid: u32| {
+        assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+    };
+    let id = says();
+    signal("-STOP", host.id());
+    // The keeper ends it, some seconds after its time.
+    eventually("nothing of it runs", || processes_with(&id).is_empty());
+    signal("-CONT", host.id());
+    assert_eq!(says(), "TimedOut 124");
+    assert!(host.wait().unwrap().success());
 }
 
 #[test]

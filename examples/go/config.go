@@ -232,9 +232,10 @@ type DNS int
 
 // The ways.
 const (
-	DNSAuto DNS = C.SBX_DNS_AUTO // an open policy's: every name; an allowlist's: those of its domains
-	DNSOn   DNS = C.SBX_DNS_ON   // every name
-	DNSOff  DNS = C.SBX_DNS_OFF  // none
+	DNSAuto      DNS = C.SBX_DNS_AUTO      // an open policy's: every name; an allowlist's: those of its domains
+	DNSOn        DNS = C.SBX_DNS_ON        // every name
+	DNSOff       DNS = C.SBX_DNS_OFF       // none
+	DNSAddresses DNS = C.SBX_DNS_ADDRESSES // those of DNSAuto, and of each its addresses only
 )
 
 // build makes the library's policy, which the caller frees, whatever happens. What is wrong with an entry the library

@@ -522,7 +522,7 @@ func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
 	must(t, sandbox.SetPolicy(ctx, &Policy{
 		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, AllowDomains: []string{"*.example.com"},
 	}))
-	must(t, sandbox.SetPolicy(ctx, &Policy{Mode: Open, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}))
+	must(t, sandbox.SetPolicy(ctx, &Policy{Mode: Open, DNS: DNSAddresses, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}))
 	local := &Policy{Mode: Allowlist, LocalCIDRs: []netip.Prefix{netip.MustParsePrefix("93.184.216.0/24")}}
 	wants(t, sandbox.SetPolicy(ctx, local), ErrInvalid, "93.184.216.0/24")
 	// What is denied is told.

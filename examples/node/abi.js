@@ -8,7 +8,7 @@ export const FUNCTIONS = {
   "h>v":
     "queue_free policy_free config_free sandbox_free tunnel_map_free exec_config_free " +
     "process_free file_operation_free",
-  "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_entry_count file_operation_count",
+  "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_dns policy_entry_count file_operation_count",
   he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure file_operation_open_fd",
   hs:
     "policy_allow_cidr policy_allow_local_cidr policy_deny_cidr policy_allow_domain config_set_workdir " +
@@ -18,7 +18,7 @@ export const FUNCTIONS = {
     "exec_config_set_secret",
   hh: "config_set_policy", hhQ: "config_set_queue exec_config_set_queue",
   hq: "config_set_timeout_ms config_set_idle_timeout_ms exec_config_set_timeout_ms",
-  hQ: "config_set_memory config_set_disk", hi: "config_set_limit_mode",
+  hQ: "config_set_memory config_set_disk", hi: "config_set_limit_mode policy_set_dns",
   hu:
     "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port config_set_cpu " +
     "config_set_max_processes config_set_max_open_files",
@@ -48,7 +48,7 @@ export const STRUCTS = {
     "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u tunnel_connections, " +
     "Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, u reserved, " +
     "Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q dns_queries, Q dns_refused",
-  file_options: "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user",
+  file_options: "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user, q stall_timeout_ms",
   file_info: "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns",
 };
 

@@ -5,6 +5,7 @@ import { invalid } from "./errors.js";
 import { making, native, text } from "./native.js";
 
 const MODES = [, "open", "allowlist", "blocked"];
+const DNS = ["auto", "on", "off", "addresses"];
 // Each list's option by the word that its entries begin with in the library's own text.
 const LISTS = {
   allow: "outboundCidrAllowlist", domain: "outboundDomainAllowlist", deny: "outboundCidrDenylist",
@@ -12,7 +13,7 @@ const LISTS = {
 };
 const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr", local: "allow_local_cidr" };
 
-export const POLICY_OPTIONS = ["blockNetwork", ...Object.values(LISTS)];
+export const POLICY_OPTIONS = ["blockNetwork", "outboundDns", ...Object.values(LISTS)];
 
 /** Makes the policy that options ask for. Without any it is open; an empty list is a list: it allows nothing. */
 export function makePolicy(options, use) {
@@ -20,11 +21,14 @@ export function makePolicy(options, use) {
   if (options.blockNetwork && listed.length > 0) throw invalid(`${listed[0]} can't be used when blockNetwork is on`);
   for (const option of listed) list(options[option], option);
   const allowlist = options[LISTS.allow] ?? options[LISTS.domain];
+  const dns = DNS.indexOf(options.outboundDns ?? "auto");
+  if (dns < 0) throw invalid(`outboundDns must be one of ${DNS.join(", ")}`);
   const how = options.blockNetwork ? "new_blocked" : allowlist ? "new_allowlist" : "new_open";
   making("policy", how, (policy, set) => {
     for (const [kind, option] of Object.entries(LISTS)) {
       for (const entry of options[option] ?? []) set(SETTERS[kind], text(entry, option));
     }
+    set("set_dns", dns);
     use(policy);
   });
 }
@@ -39,5 +43,6 @@ export function readPolicy(policy) {
     const [kind, value] = entry.split(" ");
     (options[LISTS[kind]] ??= []).push(value);
   }
-  return { mode, entries, options };
+  const dns = native.policy_dns(policy);
+  return { mode, entries, options: dns > 0 ? { ...options, outboundDns: DNS[dns] } : options };
 }

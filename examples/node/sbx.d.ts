@@ -39,6 +39,11 @@ export interface PolicyOptions {
   outboundCidrDenylist?: readonly string[];
   /** Where neighbours on the host's own links may be reached at public addresses, which are denied otherwise. Not with lists. */
   outboundLocalCidrs?: readonly string[];
+  /**
+   * Which names are answered: "auto" for every name, or with lists those of outboundDomainAllowlist; "addresses" for the
+   * addresses of those and nothing else of them; every name or none.
+   */
+  outboundDns?: "auto" | "on" | "off" | "addresses";
 }
 
 /** A policy as it is in force. */

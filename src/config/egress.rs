@@ -10,7 +10,8 @@ const MOST_FLOWS: u32 = 1 << 20;
 pub struct EgressLimits {
     /// Connections and UDP flows that may be open at once; `None` is the default, 16,384.
     pub max_flows: Option<u32>,
-    /// Connections and UDP flows that may begin within a second.
+    /// Connections and UDP flows that may begin within a second; `None` is the default, 200, and 2,000 at once after a
+    /// quiet while.
     pub new_flows_per_second: Option<u32>,
     /// Bytes that may pass in a second, both directions together.
     pub bytes_per_second: Option<u64>,

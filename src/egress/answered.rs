@@ -3,7 +3,7 @@
 //! A domain is reached at these only: a server's name in a handshake proves nothing about who is at the other
 //! end, so without this any address at all could be had by naming an allowed server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,15 @@ const MOST_OF_ONE: usize = 64;
 /// The answers for one sandbox's domains.
 #[derive(Debug, Default)]
 pub(crate) struct Answered {
-    addresses: HashMap<IpAddr, Vec<Named>>,
+    addresses: HashMap<IpAddr, Names>,
+    /// When the last name of each address runs out.
+    order: BTreeSet<(Instant, IpAddr)>,
+}
+
+#[derive(Debug)]
+struct Names {
+    until: Instant,
+    names: Vec<Named>,
 }
 
 #[derive(Debug)]
@@ -44,28 +52,20 @@ impl Answered {
         let until = now + Duration::from_secs(ttl.into()).clamp(LEAST, MOST) + GRACE;
         let mut change = Change { added: Vec::new(), removed: self.sweep(now) };
         for address in addresses.iter().take(MOST_OF_ONE).map(IpAddr::to_canonical) {
-            let names = self.addresses.entry(address).or_insert_with(|| {
+            let entry = self.addresses.entry(address).or_insert_with(|| {
                 change.added.push(address);
-                Vec::new()
+                self.order.insert((until, address));
+                Names { until, names: Vec::new() }
             });
-            match names.iter_mut().find(|named| *named.name == *name) {
-                Some(named) => named.until = named.until.max(until),
-                None => {
-                    if names.len() >= MOST_NAMES
-                        && let Some(soonest) =
-                            (0..names.len()).min_by_key(|index| names.get(*index).map(|named| named.until))
-                    {
-                        names.swap_remove(soonest);
-                    }
-                    names.push(Named { name: name.into(), until });
-                }
+            entry.add(name, until);
+            if until > entry.until {
+                self.order.remove(&(entry.until, address));
+                self.order.insert((until, address));
+                entry.until = until;
             }
         }
         while self.addresses.len() > MOST_ADDRESSES {
-            let last = |names: &[Named]| names.iter().map(|named| named.until).max();
-            let soonest =
-                self.addresses.iter().min_by_key(|(_, names)| last(names)).map(|(address, _)| *address);
-            let Some(address) = soonest else { break };
+            let Some((_, address)) = self.order.pop_first() else { break };
             self.addresses.remove(&address);
             match change.added.iter().position(|added| *added == address) {
                 Some(new) => drop(change.added.swap_remove(new)),
@@ -79,40 +79,74 @@ impl Answered {
 
     /// Whether the address was answered for that name, which is in lower case.
     pub(crate) fn has(&self, address: IpAddr, name: &str, now: Instant) -> bool {
-        let names = self.addresses.get(&address.to_canonical());
-        names.is_some_and(|names| names.iter().any(|named| *named.name == *name && now < named.until))
+        let entry = self.addresses.get(&address.to_canonical());
+        entry.is_some_and(|entry| entry.names.iter().any(|named| *named.name == *name && now < named.until))
     }
 
     /// Whether the address was answered for any name.
     pub(crate) fn has_any(&self, address: IpAddr, now: Instant) -> bool {
-        let names = self.addresses.get(&address.to_canonical());
-        names.is_some_and(|names| names.iter().any(|named| now < named.until))
+        self.addresses.get(&address.to_canonical()).is_some_and(|entry| now < entry.until)
     }
 
     /// Forgets the names that `keep` doesn't want, and says which addresses are left without any.
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Vec<IpAddr> {
-        self.drop_names(|named| keep(&named.name))
+        let mut removed = Vec::new();
+        self.addresses.retain(|address, entry| {
+            entry.names.retain(|named| keep(&named.name));
+            let until = entry.names.iter().map(|named| named.until).max();
+            if until != Some(entry.until) {
+                self.order.remove(&(entry.until, *address));
+            }
+            match until {
+                Some(until) => {
+                    self.order.insert((until, *address));
+                    entry.until = until;
+                }
+                None => removed.push(*address),
+            }
+            until.is_some()
+        });
+        removed
     }
 
     /// Forgets addresses whatever they were answered for.
     pub(crate) fn forget(&mut self, addresses: &[IpAddr]) {
-        self.addresses.retain(|address, _| !addresses.contains(address));
-    }
-
-    fn sweep(&mut self, now: Instant) -> Vec<IpAddr> {
-        self.drop_names(|named| now < named.until)
-    }
-
-    fn drop_names(&mut self, keep: impl Fn(&Named) -> bool) -> Vec<IpAddr> {
-        let mut removed = Vec::new();
-        self.addresses.retain(|address, names| {
-            names.retain(&keep);
-            if names.is_empty() {
-                removed.push(*address);
+        for address in addresses {
+            if let Some(entry) = self.addresses.remove(address) {
+                self.order.remove(&(entry.until, *address));
             }
-            !names.is_empty()
-        });
+        }
+    }
+
+    /// Forgets those that have run out.
+    fn sweep(&mut self, now: Instant) -> Vec<IpAddr> {
+        let mut removed = Vec::new();
+        while let Some((until, address)) = self.order.first().copied()
+            && until <= now
+        {
+            self.order.pop_first();
+            self.addresses.remove(&address);
+            removed.push(address);
+        }
         removed
+    }
+}
+
+impl Names {
+    /// The address was answered for that name. Of too many, the one that runs out soonest gives way.
+    fn add(&mut self, name: &str, until: Instant) {
+        match self.names.iter_mut().find(|named| *named.name == *name) {
+            Some(named) => named.until = named.until.max(until),
+            None => {
+                if self.names.len() >= MOST_NAMES
+                    && let Some(soonest) = (0..self.names.len())
+                        .min_by_key(|index| self.names.get(*index).map(|named| named.until))
+                {
+                    self.names.swap_remove(soonest);
+                }
+                self.names.push(Named { name: name.into(), until });
+            }
+        }
     }
 }
 
@@ -186,6 +220,10 @@ mod tests {
                 prop_assert_eq!(kernel.len(), answered.addresses.len());
                 prop_assert!(answered.addresses.keys().all(|address| kernel.contains(address)));
                 prop_assert!(kernel.len() <= MOST_ADDRESSES);
+                let last = |entry: &Names| entry.names.iter().map(|named| named.until).max();
+                let expected: BTreeSet<_> =
+                    answered.addresses.iter().map(|(address, entry)| (last(entry).unwrap(), *address)).collect();
+                prop_assert_eq!(&answered.order, &expected);
             }
         }
     }

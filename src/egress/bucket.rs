@@ -8,17 +8,25 @@ const NANOS: u128 = 1_000_000_000;
 /// again.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// A second's worth.
+    /// What a second brings.
     rate: u64,
+    /// The most that is there.
+    full: i128,
     /// What is there, in billionths.
     level: i128,
     filled: Instant,
 }
 
 impl Bucket {
-    /// Full.
+    /// Full, with a second's worth.
     pub(super) fn new(rate: u64, now: Instant) -> Self {
-        Self { rate, level: i128::from(rate) * NANOS.cast_signed(), filled: now }
+        Self::with_burst(rate, rate, now)
+    }
+
+    /// Full, with so much.
+    pub(super) fn with_burst(rate: u64, burst: u64, now: Instant) -> Self {
+        let full = i128::from(burst) * NANOS.cast_signed();
+        Self { rate, full, level: full, filled: now }
     }
 
     /// How much may be taken now.
@@ -26,8 +34,7 @@ impl Bucket {
         let passed = now.saturating_duration_since(self.filled).as_nanos();
         self.filled = self.filled.max(now);
         let more = passed.saturating_mul(u128::from(self.rate));
-        let full = i128::from(self.rate) * NANOS.cast_signed();
-        self.level = self.level.saturating_add(i128::try_from(more).unwrap_or(i128::MAX)).min(full);
+        self.level = self.level.saturating_add(i128::try_from(more).unwrap_or(i128::MAX)).min(self.full);
         u64::try_from(self.level / NANOS.cast_signed()).unwrap_or(0)
     }
 
@@ -67,6 +74,16 @@ mod tests {
             "more than a second's is never there"
         );
         assert_eq!(bucket.available(later + Duration::from_secs(3600)), 1000);
+    }
+
+    #[test]
+    fn a_burst_is_there_again_after_a_while() {
+        let start = Instant::now();
+        let mut bucket = Bucket::with_burst(200, 2000, start);
+        bucket.take(2000);
+        assert_eq!(bucket.available(start + Duration::from_secs(1)), 200);
+        assert_eq!(bucket.available(start + Duration::from_secs(10)), 2000);
+        assert_eq!(bucket.available(start + Duration::from_secs(60)), 2000);
     }
 
     proptest! {

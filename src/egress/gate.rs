@@ -18,7 +18,7 @@ use crate::reactor::{Admission, Key};
 pub(crate) struct Settings {
     /// The most flows that may be open at once; further ones are reset at once.
     pub(crate) max_flows: usize,
-    /// How many flows may begin within a second.
+    /// How many flows may begin within a second; `None` is the default ([`super::pace`]).
     pub(crate) new_flows_per_second: Option<u32>,
     /// How many bytes may pass in a second, both directions together.
     pub(crate) bytes_per_second: Option<u64>,

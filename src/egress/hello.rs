@@ -90,7 +90,8 @@ impl Hello {
             }
             let Some([_, _, _, high, low]) = rest.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
             let length = usize::from(u16::from_be_bytes([*high, *low]));
-            if length == 0 || length > LONGEST_RECORD {
+            // An empty one holds nothing to be read in two ways, and some stacks begin with one.
+            if length > LONGEST_RECORD {
                 return Err(Reason::NotTls);
             }
             let Some(record) = rest.get(RECORD_HEADER..RECORD_HEADER + length) else { return Ok(None) };

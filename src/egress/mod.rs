@@ -17,12 +17,14 @@
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
 //! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
+//! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
+//! | `routes` | a change of the host's routing: the same |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
 //!
-//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 8 belong here), which is a field of
+//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 9 belong here), which is a field of
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 
@@ -38,7 +40,10 @@ mod judge;
 mod listener;
 mod outbound;
 mod pace;
+mod removal;
+mod ports;
 mod replies;
+mod routes;
 mod sockets;
 mod sweep;
 mod tcp;

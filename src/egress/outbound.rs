@@ -11,6 +11,9 @@ use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
+use super::removal::Removal;
+use super::ports::{self, Ports};
+use super::routes::Routes;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
@@ -27,8 +30,9 @@ pub(super) const TCP: Kind = Kind(5);
 pub(super) const UDP: Kind = Kind(6);
 pub(super) const DNS: Kind = Kind(7);
 pub(super) const TELLER: Kind = Kind(8);
+pub(super) const ROUTES: Kind = Kind(9);
 const FIRST: u8 = 4;
-const LAST: u8 = 8;
+const LAST: u8 = 9;
 
 /// Whether that kind of source is egress's.
 pub(crate) fn is_egress(kind: Kind) -> bool {
@@ -45,6 +49,8 @@ pub(crate) struct Outbound {
     pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
+    pub(super) removals: VecDeque<Removal>,
+    pub(super) routes: Routes,
     /// Sandboxes that had their share of this turn.
     pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
@@ -52,6 +58,8 @@ pub(crate) struct Outbound {
     pub(super) budget: Budget,
     /// Local ports for UDP.
     pub(super) ports: Budget,
+    /// Local ports for TCP.
+    pub(super) tcp_ports: Ports,
     pub(super) requests: Requests,
 }
 
@@ -74,11 +82,14 @@ impl Outbound {
             nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
+            removals: VecDeque::new(),
+            routes: Routes::new(),
             crowded: Vec::new(),
             judge: Judge::default(),
             scratch: Scratch::new(),
             budget,
             ports: udp::ports(),
+            tcp_ports: Ports::new(ports::of_host()),
             requests,
         }
     }
@@ -94,6 +105,7 @@ impl Outbound {
         sockets: Sockets,
         counters: Arc<Counters>,
     ) {
+        self.watch_routes(reactor);
         let teller = self.add_teller(reactor, sandbox, sockets.refusals);
         let mut gate = Gate {
             policy,
@@ -128,8 +140,8 @@ impl Outbound {
         self.add_dns(reactor, sandbox, sockets.resolver);
     }
 
-    /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
-    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+    /// Accepts no further connection of a sandbox's.
+    pub(super) fn close_listeners(&mut self, reactor: &mut Reactor, sandbox: u64) {
         for key in self.gates.get(&sandbox).map(|gate| gate.listeners.clone()).unwrap_or_default() {
             if let Some(listener) = self.listeners.remove(key) {
                 reactor.deregister(listener.as_fd());
@@ -138,6 +150,11 @@ impl Outbound {
                 }
             }
         }
+    }
+
+    /// Forgets a sandbox: its flows are reset on both sides, its listeners closed.
+    pub(super) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        self.close_listeners(reactor, sandbox);
         self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
         self.remove_udp(reactor, sandbox);
         self.remove_dns(reactor, sandbox);
@@ -148,6 +165,9 @@ impl Outbound {
             self.remove_teller(reactor, teller);
         }
         self.gates.remove(&sandbox);
+        if self.gates.is_empty() {
+            self.forget_routes(reactor);
+        }
     }
 
     /// Passes a wake-up to whom it is for.
@@ -159,6 +179,7 @@ impl Outbound {
             UDP => self.wake_udp(reactor, key, wake),
             DNS => self.wake_dns(reactor, key, wake),
             TELLER => self.wake_teller(reactor, key, wake),
+            ROUTES => self.wake_routes(reactor, key, wake),
             _ => {}
         }
     }
@@ -167,11 +188,12 @@ impl Outbound {
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
         self.line_up(reactor);
         self.sweep(reactor);
+        self.go_on_removing(reactor);
     }
 
     /// Whether [`Outbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.sweeps.is_empty()
+        !self.sweeps.is_empty() || !self.removals.is_empty() || !self.routes.waiting.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.

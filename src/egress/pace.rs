@@ -3,6 +3,8 @@
 //! - New flows beyond the rate are accepted and reset (datagrams of new UDP flows dropped).
 //! - Bytes beyond the rate wait: nothing more is read until there is room, so the sender is slowed down.
 //! - When the total is used up every flow is reset and no other is let through.
+//! - Questions for names have a rate of their own: what is beyond waits in the kernel, which drops datagrams that find
+//!   no room. What is asked upstream counts as bytes that pass.
 //! - Within a turn of the engine one sandbox's flows move so many bytes together; the rest of them wait for the next
 //!   turn, with the others' in between. So a flood of flows slows its own sandbox.
 
@@ -18,6 +20,13 @@ use crate::reactor::{Key, Reactor, TimerId};
 const SHARE: u64 = 4 << 20;
 /// The bytes that one flow moves in a turn in each direction, as in a tunnel.
 const FLOW: usize = 512 * 1024;
+/// How many questions a sandbox's resolver takes in a second, and at once after it was silent. Far beyond what programs
+/// ask that do anything with the answers.
+const QUESTIONS: u64 = 1000;
+/// How many flows may begin in a second over time, and at once after a quiet while, where the host says nothing. Each is
+/// an entry in the tables of the machine (local ports in TIME_WAIT, connection tracking) for up to two minutes.
+const NEW_FLOWS: u64 = 200;
+const NEW_FLOWS_AT_ONCE: u64 = 2000;
 /// How long flows wait at least for a rate: so many are resumed together.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -37,8 +46,9 @@ pub(super) enum Allowance {
 /// One sandbox's budgets.
 #[derive(Debug)]
 pub(super) struct Pace {
-    flows: Option<Bucket>,
+    flows: Bucket,
     bytes: Option<Bucket>,
+    questions: Bucket,
     left: Option<u64>,
     parked: HashSet<Key>,
     timer: Option<TimerId>,
@@ -52,8 +62,10 @@ impl Pace {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
         let bucket = |rate: Option<u64>| rate.map(|rate| Bucket::new(rate, now));
         Self {
-            flows: bucket(settings.new_flows_per_second.map(u64::from)),
+            flows: bucket(settings.new_flows_per_second.map(u64::from))
+                .unwrap_or_else(|| Bucket::with_burst(NEW_FLOWS, NEW_FLOWS_AT_ONCE, now)),
             bytes: bucket(settings.bytes_per_second),
+            questions: Bucket::new(QUESTIONS, now),
             left: settings.total_bytes,
             parked: HashSet::new(),
             timer: None,
@@ -68,12 +80,10 @@ impl Pace {
         if self.left == Some(0) {
             return Err("are refused: the bytes that may pass in all are used up");
         }
-        if let Some(flows) = &mut self.flows {
-            if flows.available(now) == 0 {
-                return Err("are refused: as many began within a second as may");
-            }
-            flows.take(1);
+        if self.flows.available(now) == 0 {
+            return Err("are refused: as many began within a second as may");
         }
+        self.flows.take(1);
         Ok(())
     }
 
@@ -89,6 +99,20 @@ impl Pace {
             _ if self.moved >= SHARE => Allowance::Later,
             room => Allowance::Go(usize::try_from(room).unwrap_or(FLOW).min(FLOW)),
         }
+    }
+
+    /// How long another question has to wait: none if nothing.
+    fn until_asking(&mut self, now: Instant) -> Option<Duration> {
+        if self.questions.available(now) == 0 {
+            return Some(self.questions.wait(1, now));
+        }
+        let bytes = self.bytes.as_mut().filter(|_| self.left != Some(0))?;
+        (bytes.available(now) == 0).then(|| bytes.wait(1, now))
+    }
+
+    /// Whether nothing may pass any more.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.left == Some(0)
     }
 
     /// So many bytes have passed. True if these were the last.
@@ -116,15 +140,42 @@ impl Outbound {
             Allowance::Go(budget) => return Some(budget),
             Allowance::Later => reactor.again(key),
             Allowance::Park => {
-                gate.pace.parked.insert(key);
-                if gate.pace.timer.is_none() {
-                    let wait = gate.pace.bytes.as_mut().map_or(STEP, |bytes| bytes.wait(1, now)).max(STEP);
-                    gate.pace.timer = Some(reactor.schedule(now + wait, gate.teller));
-                }
+                let wait = gate.pace.bytes.as_mut().map_or(STEP, |bytes| bytes.wait(1, now));
+                self.park(reactor, sandbox, key, wait);
             }
             Allowance::Exhausted => {}
         }
         None
+    }
+
+    /// Whether a socket of that sandbox's resolver may take another question now. If not it is woken when it may.
+    pub(super) fn may_ask(&mut self, reactor: &mut Reactor, sandbox: u64, key: Key) -> bool {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return false };
+        let wait = gate.pace.until_asking(reactor.now());
+        if let Some(wait) = wait {
+            self.park(reactor, sandbox, key, wait);
+        }
+        wait.is_none()
+    }
+
+    /// A question was taken.
+    pub(super) fn count_question(&mut self, sandbox: u64) {
+        if let Some(gate) = self.gates.get_mut(&sandbox) {
+            gate.pace.questions.take(1);
+        }
+    }
+
+    /// Wakes a socket or a flow of that sandbox after a while.
+    pub(super) fn park(&mut self, reactor: &mut Reactor, sandbox: u64, key: Key, wait: Duration) {
+        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
+        gate.pace.parked.insert(key);
+        let at = reactor.now() + wait.max(STEP);
+        if gate.pace.timer.is_none_or(|timer| timer.at() > at) {
+            let timer = reactor.schedule(at, gate.teller);
+            if let Some(later) = gate.pace.timer.replace(timer) {
+                reactor.cancel(later);
+            }
+        }
     }
 
     /// Bytes of a flow of that sandbox have passed. If they were the last that may, everything is cut.
@@ -133,13 +184,11 @@ impl Outbound {
         if !gate.pace.spend(count) {
             return;
         }
-        let datagrams = gate.udp.keys();
         self.report_once(
             sandbox,
             "and those that are open are reset: the bytes that may pass in all are used up",
         );
-        self.cut_flows(reactor, |flow| flow.sandbox == sandbox);
-        datagrams.into_iter().for_each(|key| self.end_udp(reactor, key));
+        self.end_flows(reactor, sandbox);
     }
 
     /// A flow has had its part of this turn and has more to move.
@@ -209,6 +258,34 @@ mod tests {
         assert!(pace.spend(2000), "these are the last");
         assert_eq!(pace.allowance(later + Duration::from_secs(9)), Allowance::Exhausted);
         assert!(pace.begin(later).unwrap_err().contains("in all"));
+    }
+
+    #[test]
+    fn questions_have_a_rate_of_their_own_and_wait_for_that_of_bytes() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&settings(), start);
+        for _ in 0..QUESTIONS {
+            assert_eq!(pace.until_asking(start), None);
+            pace.questions.take(1);
+        }
+        assert_eq!(pace.until_asking(start), Some(Duration::from_millis(1)));
+        let later = start + Duration::from_secs(2);
+        assert_eq!(pace.until_asking(later), None);
+        pace.spend(2000);
+        assert_eq!(pace.until_asking(later), Some(Duration::from_millis(1001)));
+        // When there is nothing left to wait for they are taken, and refused.
+        assert!(pace.spend(1000) && pace.is_exhausted());
+        assert_eq!(pace.until_asking(later), None);
+    }
+
+    #[test]
+    fn flows_have_a_rate_by_default() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&Settings::default(), start);
+        let begun = (0..10_000).filter(|_| pace.begin(start).is_ok()).count();
+        let later = start + Duration::from_secs(5);
+        let then = (0..10_000).filter(|_| pace.begin(later).is_ok()).count();
+        assert_eq!((begun, then), (2000, 1000));
     }
 
     #[test]

@@ -24,6 +24,15 @@ pub(super) struct Sweep {
     told: Told,
 }
 
+/// By what a flow was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The number of the policy.
+    pub(super) policy: u64,
+    /// The number of the host's routing.
+    pub(super) routes: u64,
+}
+
 impl Outbound {
     /// Another policy is in force from now on. `told` hears of it when no flow is left that it denies.
     pub(crate) fn set_policy(
@@ -55,7 +64,13 @@ impl Outbound {
 
     /// Goes on asking.
     pub(super) fn sweep(&mut self, reactor: &mut Reactor) {
-        let Some(mut sweep) = self.sweeps.pop_front() else { return };
+        let Some(mut sweep) = self.sweeps.pop_front() else {
+            let rest = self.routes.waiting.len().saturating_sub(SLICE);
+            for key in self.routes.waiting.split_off(rest) {
+                self.is_still_allowed(reactor, key);
+            }
+            return;
+        };
         let rest = sweep.flows.len().saturating_sub(SLICE);
         for key in sweep.flows.split_off(rest) {
             self.is_still_allowed(reactor, key);
@@ -63,20 +78,27 @@ impl Outbound {
         if sweep.flows.is_empty() {
             sweep.told.tell(Ok(sweep.generation));
         } else {
-            self.sweeps.push_front(sweep);
+            // One with many doesn't hold up the next.
+            self.sweeps.push_back(sweep);
         }
     }
 
-    /// Whether a flow may go on: if the policy was changed since it was asked about, it is asked about now, and
-    /// reset if it is denied.
+    /// Whether a flow may go on: if the policy or the host's routing was changed since it was asked about, it is asked
+    /// about now, and reset if it is denied.
     pub(super) fn is_still_allowed(&mut self, reactor: &mut Reactor, key: Key) -> bool {
-        let Some((sandbox, to, protocol, asked)) = self.judged(key) else { return false };
+        let Some((sandbox, _, _, asked)) = self.judged(key) else { return false };
         let Some(generation) = self.gates.get(&sandbox).map(|gate| gate.generation) else { return false };
-        if asked == generation
-            || (key.kind() == TCP && self.flows.get_mut(key).is_some_and(|flow| flow.to_service))
-        {
+        (asked.policy == generation && self.routes.stands(asked.routes)) || self.judge_again(reactor, key)
+    }
+
+    /// The same, asked about in any case.
+    pub(super) fn judge_again(&mut self, reactor: &mut Reactor, key: Key) -> bool {
+        let Some((sandbox, to, protocol, _)) = self.judged(key) else { return false };
+        let Some(generation) = self.gates.get(&sandbox).map(|gate| gate.generation) else { return false };
+        if key.kind() == TCP && self.flows.get_mut(key).is_some_and(|flow| flow.to_service) {
             return true;
         }
+        let asked = Asked { policy: generation, routes: self.routes.generation() };
         let domain = match key.kind() {
             TCP => self.flows.get_mut(key).and_then(|flow| flow.domain.clone()),
             _ => None,
@@ -96,23 +118,21 @@ impl Outbound {
         match (key.kind(), allowed) {
             (TCP, true) => {
                 if let Some(flow) = self.flows.get_mut(key) {
-                    flow.generation = generation;
+                    flow.asked = asked;
                 }
             }
-            (_, true) => self.udp_was_asked(key, generation),
+            (_, true) => self.udp_was_asked(key, asked),
             (TCP, false) => self.cut(reactor, key),
             (_, false) => self.end_udp(reactor, key),
         }
         allowed
     }
 
-    /// A flow's sandbox, destination and protocol, and the policy that was asked last.
-    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, u8, u64)> {
+    /// A flow's sandbox, destination and protocol, and by what it was asked about last.
+    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, u8, Asked)> {
         match key.kind() {
-            TCP => {
-                self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, super::tcp::TCP, flow.generation))
-            }
-            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, super::udp::UDP, flow.generation)),
+            TCP => self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, super::tcp::TCP, flow.asked)),
+            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, super::udp::UDP, flow.asked)),
             _ => None,
         }
     }

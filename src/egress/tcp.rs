@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
+use super::sweep::Asked;
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
@@ -40,8 +41,8 @@ pub(super) struct Flow {
     pub(super) domain: Option<Box<str>>,
     /// Whether it goes to a service of the host's, about which no policy is asked.
     pub(super) to_service: bool,
-    /// The policy that was asked last.
-    pub(super) generation: u64,
+    /// By what it was asked about last.
+    pub(super) asked: Asked,
     front: End,
     back: End,
     /// Whether the far end has taken it. What the sandbox sends before that waits in the kernel.
@@ -50,6 +51,8 @@ pub(super) struct Flow {
     timer: Option<TimerId>,
     /// When something last moved.
     active: Instant,
+    /// The far end was the first to close, and the port isn't in TIME_WAIT here.
+    far_first: bool,
     /// When a drain must be over.
     drained_by: Option<Instant>,
     _permit: Permit,
@@ -134,10 +137,20 @@ impl Outbound {
         permit: Permit,
         domain: Option<(Box<str>, Vec<u8>)>,
     ) -> Option<Key> {
+        let sandboxes = self.gates.len();
+        if !self.gates.contains_key(&sandbox) || !self.tcp_ports.take(reactor.now(), to, sandbox, sandboxes) {
+            front.reset();
+            self.limited(
+                sandbox,
+                "to a destination are refused: its share of the host's local ports is in use",
+            );
+            return None;
+        }
         match begin(to) {
             Ok(back) => self.insert(reactor, sandbox, to, (front, back), permit, domain),
             Err(error) => {
                 front.reset();
+                self.tcp_ports.give_back(to, sandbox);
                 self.failed(reactor, sandbox, to, TCP, &error);
                 None
             }
@@ -170,13 +183,14 @@ impl Outbound {
             to,
             domain,
             to_service: false,
-            generation: gate.generation,
+            asked: Asked { policy: gate.generation, routes: self.routes.generation() },
             front: End::plain(front),
             back,
             connected: false,
             exchange: Exchange::default(),
             timer: None,
             active: now,
+            far_first: false,
             drained_by: None,
             _permit: permit,
         });
@@ -221,6 +235,11 @@ impl Outbound {
             self.cut(reactor, key);
             return self.failed(reactor, sandbox, to, TCP, &error);
         }
+        // The address may be another's than it was: nothing is passed on before that is known.
+        if !self.judge_again(reactor, key) {
+            return;
+        }
+        let Some(flow) = self.flows.get_mut(key) else { return };
         flow.connected = true;
         flow.active = reactor.now();
         if let Some(timer) = flow.timer.take() {
@@ -251,6 +270,8 @@ impl Outbound {
             gate.counters.bytes_in.fetch_add(moved.down, Ordering::Relaxed);
             flow.active = now;
         }
+        let (near, far) = (flow.exchange.has_ended(Lane::Front), flow.exchange.has_ended(Lane::Back));
+        flow.far_first |= far && !near;
         let mut again = false;
         match turn {
             Turn::Wait if flow.exchange.is_half_closed() && flow.timer.is_none() => {
@@ -260,6 +281,11 @@ impl Outbound {
             Turn::Again => again = true,
             Turn::Closed => {
                 let Some(flow) = self.take_out(reactor, key) else { return };
+                if flow.far_first {
+                    self.tcp_ports.give_back(flow.to, sandbox);
+                } else {
+                    self.tcp_ports.linger(now, flow.to, sandbox);
+                }
                 flow.front.close(&mut self.scratch);
                 flow.back.close(&mut self.scratch);
             }
@@ -297,9 +323,15 @@ impl Outbound {
         }
     }
 
+    /// The flows that the far end hasn't taken yet.
+    pub(super) fn connecting(&self) -> Vec<Key> {
+        self.flows.iter().filter(|(_, flow)| !flow.connected).map(|(key, _)| key).collect()
+    }
+
     /// Ends a flow with a reset on both sides.
     pub(super) fn cut(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(flow) = self.take_out(reactor, key) else { return };
+        self.tcp_ports.give_back(flow.to, flow.sandbox);
         flow.front.reset(&mut self.scratch);
         flow.back.reset(&mut self.scratch);
     }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
 
@@ -15,6 +17,7 @@ use super::outbound::Outbound;
 use super::sockets::Sockets;
 use crate::policy::Policy;
 use crate::reactor::{Budget, Key, Reactor, Wake};
+use crate::sys::socket::{Family, Socket};
 
 const SANDBOX: u64 = 7;
 
@@ -22,21 +25,24 @@ const SANDBOX: u64 = 7;
 struct Rig {
     reactor: Reactor,
     outbound: Outbound,
-    #[allow(dead_code, reason = "counted questions are of the next test")]
     counters: Arc<Counters>,
     resolver: SocketAddr,
 }
 
 impl Rig {
     fn new(settings: Settings) -> Self {
+        Self::with(settings, Policy::allowlist(), Vec::new())
+    }
+
+    fn with(settings: Settings, policy: Policy, servers: Vec<SocketAddr>) -> Self {
         let mut reactor = Reactor::new().unwrap();
         let mut outbound = Outbound::new(Budget::new(1000), Arc::new(|_| ()));
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let resolver = listener.local_addr().unwrap();
         let mut sockets = Sockets::default();
-        sockets.answer_by(Resolver::over(listener));
+        sockets.answer_by(Resolver::over(listener, servers));
         let counters = Arc::new(Counters::default());
-        let policy = (Arc::new(Policy::allowlist()), 1);
+        let policy = (Arc::new(policy), 1);
         outbound.add_sandbox(&mut reactor, SANDBOX, policy, settings, sockets, Arc::clone(&counters));
         Self { reactor, outbound, counters, resolver }
     }
@@ -87,14 +93,14 @@ impl Flooder {
     }
 }
 
-/// A question for the addresses of `refused.example`.
-fn question() -> Vec<u8> {
-    b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07refused\x07example\0\0\x01\0\x01".to_vec()
+/// A question for the addresses of a name in `example`.
+fn question(label: &[u8; 7]) -> Vec<u8> {
+    [b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07", &label[..], b"\x07example\0\0\x01\0\x01"].concat()
 }
 
 #[test]
 fn a_flood_of_questions_that_are_answered_at_once_wakes_a_connection_once_a_turn() {
-    for message in [vec![0; 12], [&[0, 1, 0x10, 0][..], &[0; 8]].concat(), question()] {
+    for message in [vec![0; 12], [&[0, 1, 0x10, 0][..], &[0; 8]].concat(), question(b"refused")] {
         let mut rig = Rig::new(Settings::default());
         let mut flooder = Flooder::new(rig.resolver, &message);
         for turn in 0..60 {
@@ -133,4 +139,146 @@ fn a_flow_beyond_its_share_is_woken_once_a_turn_however_often_it_asks() {
         }
         assert!(wakes <= 2, "{wakes}");
     }
+}
+
+#[test]
+fn questions_beyond_the_rate_wait_and_are_answered_later() {
+    let mut rig = Rig::new(Settings::default());
+    let begin = Instant::now();
+    let mut flooders: Vec<_> = (0..4).map(|_| Flooder::new(rig.resolver, &question(b"refused"))).collect();
+    let asked = |rig: &Rig| rig.counters.questions.load(Ordering::Relaxed);
+    for _ in 0..2000 {
+        flooders.iter_mut().for_each(Flooder::go_on);
+        rig.turn();
+        let rate = 1000 + begin.elapsed().as_millis();
+        assert!(u128::from(asked(&rig)) <= rate, "{} of {rate}", asked(&rig));
+    }
+    // They wait, and none is lost.
+    let before = asked(&rig);
+    while asked(&rig) < before + 2000 {
+        flooders.iter_mut().for_each(Flooder::go_on);
+        rig.turn();
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", asked(&rig));
+    }
+}
+
+#[test]
+fn no_question_leaves_when_the_bytes_are_used_up() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let settings = Settings { total_bytes: Some(1), ..Settings::default() };
+    let mut rig = Rig::with(settings, Policy::open(), vec![upstream.local_addr().unwrap()]);
+    let mut client = TcpStream::connect(rig.resolver).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut ask = |rig: &mut Rig, label: &[u8; 7]| {
+        let message = question(label);
+        client.write_all(&[&[0, u8::try_from(message.len()).unwrap()], &message[..]].concat()).unwrap();
+        for _ in 0..10 {
+            rig.turn();
+        }
+        let mut answer = [0; 512];
+        client.read(&mut answer).map(|_| answer[5] & 15)
+    };
+    let mut buffer = [0; 512];
+    assert!(ask(&mut rig, b"a-first").is_err(), "it is being asked");
+    assert!(upstream.recv(&mut buffer).unwrap() > 12);
+    assert_eq!(ask(&mut rig, b"another").unwrap(), 5, "refused");
+    assert!(upstream.recv(&mut buffer).is_err(), "nothing has left");
+}
+
+#[test]
+fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let by_stream = std::net::TcpListener::bind(upstream.local_addr().unwrap()).unwrap();
+    by_stream.set_nonblocking(true).unwrap();
+    let mut rig = Rig::with(Settings::default(), Policy::open(), vec![upstream.local_addr().unwrap()]);
+    let mut client = TcpStream::connect(rig.resolver).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let message = question(b"a-crowd");
+    client.write_all(&[&[0, u8::try_from(message.len()).unwrap()], &message[..]].concat()).unwrap();
+    let begin = Instant::now();
+    let until = |rig: &mut Rig, done: &mut dyn FnMut() -> bool| {
+        while !done() {
+            rig.turn();
+            assert!(begin.elapsed() < Duration::from_secs(60));
+        }
+    };
+    upstream.set_nonblocking(true).unwrap();
+    let mut asked = [0; 512];
+    until(&mut rig, &mut || match upstream.recv_from(&mut asked) {
+        Ok((length, from)) => {
+            // It is too long for a datagram.
+            asked[2] |= 0x82;
+            upstream.send_to(&asked[..length], from).unwrap();
+            true
+        }
+        Err(_) => false,
+    });
+    let mut stream = None;
+    until(&mut rig, &mut || {
+        stream = by_stream.accept().ok();
+        stream.is_some()
+    });
+    let (mut stream, _) = stream.unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut asked = Vec::new();
+    until(&mut rig, &mut || {
+        let mut buffer = [0; 512];
+        let read = stream.read(&mut buffer).unwrap_or(0);
+        asked.extend_from_slice(&buffer[..read]);
+        asked.len() > 2 && asked.len() == 2 + usize::from(asked[1])
+    });
+    // The question without its EDNS, then 4,000 addresses of its name.
+    let mut answer = asked[2..2 + message.len()].to_vec();
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0x0f, 0xa0, 0, 0, 0, 0]);
+    for number in 0..4000_u16 {
+        let [high, low] = number.to_be_bytes();
+        answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 9, 9, high, low]);
+    }
+    let length = u16::try_from(answer.len()).unwrap();
+    assert_eq!(length, 64_033);
+    let answer = [&length.to_be_bytes()[..], &answer].concat();
+    let mut sent = 0;
+    until(&mut rig, &mut || {
+        sent += stream.write(&answer[sent..]).unwrap_or(0);
+        sent == answer.len()
+    });
+    let mut told = Vec::new();
+    until(&mut rig, &mut || {
+        let mut buffer = [0; 4096];
+        let read = client.read(&mut buffer).unwrap_or(0);
+        told.extend_from_slice(&buffer[..read]);
+        told.len() > 2 && told.len() == 2 + usize::from(u16::from_be_bytes([told[0], told[1]]))
+    });
+    // No error, and as many addresses as a sandbox is told.
+    assert_eq!((told[5] & 15, u16::from_be_bytes([told[8], told[9]])), (0, 64));
+}
+
+#[test]
+fn a_sandbox_with_many_flows_is_removed_in_slices() {
+    let mut rig = Rig::with(Settings::default(), Policy::open(), Vec::new());
+    let far = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = Vec::new();
+    for _ in 0..200 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let front = Socket::adopt(ours.into(), Family::Unix).unwrap();
+        let permit = rig.outbound.budget.acquire(2).unwrap();
+        let to = far.local_addr().unwrap();
+        rig.outbound.open_flow(&mut rig.reactor, SANDBOX, to, front, permit, None).unwrap();
+        near.push(theirs);
+    }
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&gone);
+    let reply = Box::new(move || told.store(true, Ordering::Relaxed));
+    rig.outbound.begin_removal(&mut rig.reactor, SANDBOX, reply);
+    let mut left = rig.counters.open.load(Ordering::Relaxed);
+    assert_eq!(left, 200);
+    while !gone.load(Ordering::Relaxed) {
+        assert!(rig.outbound.is_busy());
+        rig.turn();
+        let now = rig.counters.open.load(Ordering::Relaxed);
+        assert!(now < left && left - now <= 64, "{left}, then {now}");
+        left = now;
+    }
+    assert_eq!((left, rig.outbound.budget.used(), rig.outbound.is_busy()), (0, 0, false));
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::replies::{Far, Replies};
+use super::sweep::Asked;
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
 use crate::tunnel::Request;
@@ -40,11 +41,7 @@ const KEPT_PORTS: usize = 4;
 /// quarter of those that the kernel hands out at most, and all a third: one that is connected is nobody else's, whatever
 /// its far end, and the host's own programs need some.
 pub(super) fn ports() -> Budget {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = range.split_whitespace().map_while(|end| end.parse::<usize>().ok());
-    // The kernel's own range (ip-sysctl), where it doesn't say.
-    let (first, last) = ends.next().zip(ends.next()).unwrap_or((32_768, 60_999));
-    Budget::for_egress((last.saturating_sub(first) + 1) / 3, KEPT_PORTS)
+    Budget::for_egress(super::ports::of_host() / 3, KEPT_PORTS)
 }
 
 /// What the UDP kind of key names.
@@ -71,8 +68,8 @@ pub(super) struct Flow {
     from: SocketAddr,
     /// The far end.
     pub(super) to: SocketAddr,
-    /// The policy that was asked last.
-    pub(super) generation: u64,
+    /// By what it was asked about last.
+    pub(super) asked: Asked,
     /// In the host's namespace.
     socket: OwnedFd,
     active: Instant,
@@ -126,10 +123,10 @@ impl Outbound {
         }
     }
 
-    /// That policy was asked about a flow.
-    pub(super) fn udp_was_asked(&mut self, key: Key, generation: u64) {
+    /// A flow was asked about.
+    pub(super) fn udp_was_asked(&mut self, key: Key, asked: Asked) {
         if let Some(flow) = self.udp_flow(key) {
-            flow.generation = generation;
+            flow.asked = asked;
         }
     }
 
@@ -193,6 +190,7 @@ impl Outbound {
 
     /// Datagrams of the sandbox.
     fn hear(&mut self, reactor: &mut Reactor, key: Key) {
+        self.hear_routes(reactor);
         for _ in 0..DATAGRAMS {
             let Some(Udp::Listener(listener)) = self.udp.get_mut(key) else { return };
             let sandbox = listener.sandbox;
@@ -270,7 +268,7 @@ impl Outbound {
             sandbox,
             from,
             to,
-            generation: gate.generation,
+            asked: Asked { policy: gate.generation, routes: self.routes.generation() },
             socket,
             active: now,
             answered: false,

@@ -11,7 +11,7 @@
 //! # A new kind of source
 //!
 //! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to
-//! 3 are taken by [`crate::tunnel::Inbound`], 4 to 8 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
+//! 3 are taken by [`crate::tunnel::Inbound`], 4 to 9 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
 //! [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 use std::os::fd::OwnedFd;
@@ -255,7 +255,7 @@ impl Loop {
             busy = true;
             for _ in 0..COMMANDS {
                 match self.commands.try_recv() {
-                    Ok(Command::Shutdown) => return,
+                    Ok(Command::Shutdown) => return self.outbound.finish_removals(&mut self.reactor),
                     Ok(command) => self.obey(command),
                     Err(_) => {
                         busy = false;
@@ -325,9 +325,8 @@ impl Loop {
             Command::Answered { key, done } => outbound.answered(reactor, key, done),
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
-                outbound.remove_sandbox(reactor, key);
                 inbound.remove_sandbox(reactor, key);
-                reply();
+                outbound.begin_removal(reactor, key, reply);
             }
             Command::Shutdown => {}
         }

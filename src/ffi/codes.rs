@@ -234,7 +234,8 @@ pub const SBX_REASON_NEVER: i32 = -7;
 /// Denied: neither TCP nor UDP.
 pub const SBX_REASON_PROTOCOL: i32 = -8;
 
-/// Denied: a name that the policy doesn't let be asked for. It was not asked for.
+/// Denied: a name that the policy doesn't let be asked for, or another record of it than its addresses. It was not
+/// asked for.
 pub const SBX_REASON_NAME: i32 = -9;
 
 /// Denied: an address in an answer to a question for a name, which points at something protected. It was taken
@@ -271,6 +272,8 @@ pub const SBX_DNS_AUTO: i32 = 0;
 pub const SBX_DNS_ON: i32 = 1;
 /// No name is answered.
 pub const SBX_DNS_OFF: i32 = 2;
+/// The names of SBX_DNS_AUTO, and of each its addresses only: A, AAAA, HTTPS and SVCB records, and no alias.
+pub const SBX_DNS_ADDRESSES: i32 = 3;
 
 /// For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 /// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
@@ -282,7 +285,7 @@ mod tests {
     use crate::error::Code;
     use crate::event::EventKind;
     use crate::files::{FileChangeKind, FileKind};
-    use crate::policy::{Mode, Reason};
+    use crate::policy::{Dns, Mode, Reason};
     use crate::sandbox::ExitReason;
 
     #[test]
@@ -351,6 +354,14 @@ mod tests {
         ] {
             assert_eq!(kind as i32, number);
         }
+        for (dns, number) in [
+            (Dns::Auto, SBX_DNS_AUTO),
+            (Dns::On, SBX_DNS_ON),
+            (Dns::Off, SBX_DNS_OFF),
+            (Dns::Addresses, SBX_DNS_ADDRESSES),
+        ] {
+            assert_eq!(dns as i32, number);
+        }
         for (reason, number) in [
             (ExitReason::Exited, SBX_EXIT_EXITED),
             (ExitReason::Signalled, SBX_EXIT_SIGNALLED),
@@ -367,6 +378,14 @@ mod tests {
             (Mode::Blocked, SBX_POLICY_BLOCKED),
         ] {
             assert_eq!(mode as i32, number);
+        }
+        for (dns, number) in [
+            (Dns::Auto, SBX_DNS_AUTO),
+            (Dns::On, SBX_DNS_ON),
+            (Dns::Off, SBX_DNS_OFF),
+            (Dns::Addresses, SBX_DNS_ADDRESSES),
+        ] {
+            assert_eq!(dns as i32, number);
         }
         for (reason, number) in [
             (Reason::Open, SBX_REASON_OPEN),

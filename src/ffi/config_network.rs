@@ -164,9 +164,19 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 /// Budgets of what leaves the sandbox; 0 is the default or none.
 ///
 /// Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
-/// within a second: one more is reset at once, or its datagram dropped. Beyond `bytes_per_second`, both directions
+/// within a second (default: 200, and 2,000 at once after a quiet while): one more is reset at once, or its datagram
+/// dropped. Beyond `bytes_per_second`, both directions
 /// together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
 /// flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+///
+/// What the resolver asks for the sandbox and is answered counts as bytes that pass, and waits for room as others do:
+/// when `total_bytes` have passed no question leaves, and a name that isn't known already is REFUSED. The resolver takes
+/// a thousand questions a second, and a thousand at once after a pause; more of them wait over TCP, and over UDP those
+/// are lost that find no room.
+///
+/// Each connection takes a local port of the host's towards its destination and, if the sandbox closes it first, keeps
+/// it for a minute (TIME_WAIT): towards one destination all sandboxes together get three quarters of those that there
+/// are, and one of *n* sandboxes 1/(*n* + 1) of these. One more is reset at once, with SBX_EVENT_LIMIT.
 ///
 /// Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
 /// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been

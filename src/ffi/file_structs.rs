@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::ptr;
+use std::time::Duration;
 
 use super::codes::{
     SBX_FILE_APPEND, SBX_FILE_EXCLUSIVE, SBX_FILE_KEEP_OWNER, SBX_FILE_MISSING_OK, SBX_FILE_NO_FOLLOW,
@@ -36,9 +37,13 @@ pub struct sbx_file_options {
     pub timeout_ms: i64,
     /// Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     pub user: *const c_char,
+    /// When to give up because nothing moves although it is for the sandbox to move it, with SBX_ETIMEDOUT, in
+    /// milliseconds: who is inside can stop what works there for the host. 0: a minute; negative: never. Not for a watch.
+    pub stall_timeout_ms: i64,
 }
 
-// SAFETY: repr(C), begins with its size, 48 bytes without padding, integers and raw pointers only.
+// SAFETY: repr(C), begins with its size, 56 bytes without padding (48 in its first layout), integers and raw
+// pointers only.
 unsafe impl Layout for sbx_file_options {
     const NAME: &'static str = "sbx_file_options";
     const FIRST: usize = 48;
@@ -101,6 +106,7 @@ pub(super) unsafe fn read_options(at: *const sbx_file_options) -> Result<FileOpt
         limit: 0,
         timeout_ms: 0,
         user: ptr::null(),
+        stall_timeout_ms: 0,
     };
     // SAFETY: as the caller promises.
     let given = unsafe { structs::read(at, ZERO) }?;
@@ -118,6 +124,10 @@ pub(super) unsafe fn read_options(at: *const sbx_file_options) -> Result<FileOpt
         return Err(Error::invalid(message));
     }
     let timeout = input::duration("timeout_ms", given.timeout_ms)?;
+    let stall_timeout = match given.stall_timeout_ms {
+        0 => None,
+        time => Some(input::timeout(time).unwrap_or(Duration::MAX)),
+    };
     let user = if given.user.is_null() {
         None
     } else {
@@ -131,6 +141,7 @@ pub(super) unsafe fn read_options(at: *const sbx_file_options) -> Result<FileOpt
         offset: given.offset,
         limit: (given.limit != 0).then_some(given.limit),
         timeout: (!timeout.is_zero()).then_some(timeout),
+        stall_timeout,
         recursive: has(SBX_FILE_RECURSIVE),
         parents: has(SBX_FILE_PARENTS),
         exclusive: has(SBX_FILE_EXCLUSIVE),

@@ -1,6 +1,6 @@
 //! Handles: what C holds instead of pointers to our objects.
 //!
-//! A handle is an address in a read-only mapping that is given out once ([`HandlePage`]); the object is
+//! A handle is an address in a read-only mapping that is given out once ([`HandlePages`]); the object is
 //! found in a table. So a NULL, freed, foreign or wrong-kind handle is an error that can be named, and
 //! an object that is freed while another thread uses it lives until that call returns.
 
@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Code, Error, Result};
-use crate::sys::handle_page::HandlePage;
+use crate::sys::handle_page::HandlePages;
 
 /// What can stand behind a handle.
 pub(super) trait Object: Any + Send + Sync {
@@ -28,14 +28,14 @@ struct Slot {
 }
 
 struct Table {
-    page: HandlePage,
+    page: HandlePages,
     slots: Mutex<HashMap<usize, Slot>>,
 }
 
 fn table() -> Result<&'static Table> {
     static TABLE: OnceLock<Result<Table>> = OnceLock::new();
     TABLE
-        .get_or_init(|| Ok(Table { page: HandlePage::new()?, slots: Mutex::new(HashMap::new()) }))
+        .get_or_init(|| Ok(Table { page: HandlePages::new()?, slots: Mutex::new(HashMap::new()) }))
         .as_ref()
         .map_err(Clone::clone)
 }

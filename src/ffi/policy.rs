@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::call::{on, or};
-use super::codes::{SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON};
+use super::codes::{SBX_DNS_ADDRESSES, SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
@@ -77,12 +77,12 @@ fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
 /// one of these.
 ///
 /// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-/// services, the host's own addresses, and its neighbours on its own links, also at public addresses
-/// (sbx_policy_allow_local_cidr opens those): as its routing has them at that moment. A neighbour is what the most
-/// specific route reaches without a gateway, unless that is a default route (0/0, or the halves 0/1 and 128/1) or
-/// leads over a point-to-point link. A cloud's public address of the host that isn't configured on it can't be
-/// known: deny it with sbx_policy_deny_cidr. Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when
-/// no handle is left or in a forked child.
+/// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
+/// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
+/// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
+/// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
+/// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
+/// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
     new(Policy::open)
@@ -213,11 +213,14 @@ pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: 
     }
 }
 
-/// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON or SBX_DNS_OFF.
+/// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 ///
 /// A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
 /// it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
-/// before; questions themselves can carry data out. SBX_DNS_OFF and domains exclude each other: that is an error
+/// before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
+/// names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
+/// are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
+/// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude each other: that is an error
 /// when the policy is used. One thread at a time sets; never blocks.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -239,8 +242,9 @@ fn dns(mode: c_int) -> Result<Dns> {
         SBX_DNS_AUTO => Ok(Dns::Auto),
         SBX_DNS_ON => Ok(Dns::On),
         SBX_DNS_OFF => Ok(Dns::Off),
+        SBX_DNS_ADDRESSES => Ok(Dns::Addresses),
         other => {
-            let rule = "must be SBX_DNS_AUTO, SBX_DNS_ON or SBX_DNS_OFF";
+            let rule = "must be SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES";
             Err(Error::invalid(format!("DNS mode {other}: {rule}")))
         }
     }

@@ -24,6 +24,23 @@ pub unsafe extern "C" fn sbx_policy_mode(policy: *const sbx_policy) -> c_int {
     }
 }
 
+/// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+///
+/// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
+/// SBX_EFORKED, SBX_EPANIC.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_policy_dns(policy: *const sbx_policy) -> c_int {
+    // SAFETY: NULL is allowed for the error.
+    unsafe {
+        on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
+            Ok(object.look(|policy| policy.dns() as c_int))
+        })
+    }
+}
+
 /// How many entries a policy has. A refused one doesn't count.
 ///
 /// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -14,6 +14,7 @@ mod pump;
 mod request;
 mod running;
 mod sandbox;
+mod stall;
 mod table;
 mod trouble;
 

@@ -26,6 +26,8 @@ pub(super) struct Pump {
     work: Work,
     /// Nothing more comes, or is to be sent.
     over: bool,
+    /// How many bytes were moved.
+    moved: u64,
 }
 
 #[derive(Debug)]
@@ -59,12 +61,17 @@ impl Pump {
             Use::Changes => Work::Changes { rest: Vec::new() },
             Use::None | Use::Host => return None,
         };
-        Some(Self { socket, work, over: false })
+        Some(Self { socket, work, over: false, moved: 0 })
     }
 
     /// Whether it must be over before the operation is.
     pub(super) fn brings_the_answer(&self) -> bool {
         !matches!(self.work, Work::Write { .. })
+    }
+
+    /// How many bytes were moved so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Moves what can be moved now.
@@ -79,7 +86,10 @@ impl Pump {
                 work => read(&self.socket, work, progress, &tell)?,
             };
             match left {
-                Ok(count) => moved += count,
+                Ok(count) => {
+                    moved += count;
+                    self.moved += count as u64;
+                }
                 Err(Left::Over) => {
                     self.over = true;
                     return Ok(Left::Over);

@@ -33,6 +33,9 @@ pub struct FileOptions {
     pub limit: Option<u64>,
     /// When to give up. Not for a watch, which has no end of its own.
     pub timeout: Option<Duration>,
+    /// When to give up because nothing moves although it is for the sandbox to move it (a minute): a helper can be
+    /// stopped from inside. `Duration::MAX` is never. Not for a watch.
+    pub stall_timeout: Option<Duration>,
     /// Remove and watch: everything below, too.
     pub recursive: bool,
     /// Make the directories above that aren't there. Making a directory that is there is no error then.
@@ -190,6 +193,7 @@ impl FileRequest {
                 reads || copies || matches!(self, Self::Write(..) | Self::List(_)),
             ),
             ("timeout", options.timeout.is_some(), !matches!(self, Self::Watch(_))),
+            ("stall_timeout", options.stall_timeout.is_some(), !matches!(self, Self::Watch(_))),
             ("recursive", options.recursive, matches!(self, Self::Remove(_) | Self::Watch(_))),
             ("parents", options.parents, writes || makes || matches!(self, Self::CopyIn(_))),
             ("exclusive", options.exclusive, writes || matches!(self, Self::Rename(..))),
@@ -272,11 +276,12 @@ mod tests {
     #[test]
     fn an_option_that_would_do_nothing_is_refused() {
         type Set = fn(&mut FileOptions);
-        let every: [(&str, Set); 11] = [
+        let every: [(&str, Set); 12] = [
             ("mode", |options| options.mode = Some(0o600)),
             ("offset", |options| options.offset = 1),
             ("limit", |options| options.limit = Some(1)),
             ("timeout", |options| options.timeout = Some(Duration::from_secs(1))),
+            ("stall_timeout", |options| options.stall_timeout = Some(Duration::from_secs(1))),
             ("recursive", |options| options.recursive = true),
             ("parents", |options| options.parents = true),
             ("exclusive", |options| options.exclusive = true),
@@ -290,7 +295,7 @@ mod tests {
             set(&mut options);
             let request = || match name {
                 "no_follow" => FileRequest::List("/".into()),
-                "timeout" => FileRequest::Watch("/".into()),
+                "timeout" | "stall_timeout" => FileRequest::Watch("/".into()),
                 _ => FileRequest::Stat("/".into()),
             };
             assert!(refusal(request(), &options).contains(name), "{name}");

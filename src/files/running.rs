@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::entry::{FileInfo, FileTotals};
 use super::operation::{Answer, Progress};
 use super::pump::{Left, Pump};
 use super::request::{FileOptions, FileRequest, Use};
+use super::stall::{Held, Stall, USUAL};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{Event, EventKind, queue};
@@ -21,6 +22,9 @@ use crate::sys::socket::{Family, Socket};
 
 /// Numbers operations, for all runtimes of the process.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// How many messages of a helper are heard before the others get their turn.
+const HEARD: usize = 16;
 
 /// What init is to be sent.
 #[derive(Debug)]
@@ -39,8 +43,13 @@ pub(crate) struct Running {
     asks_what_it_is: bool,
     is_use: bool,
     timeout: Option<Duration>,
+    stall: Option<Stall>,
     channel: Channel,
     pump: Option<Pump>,
+    /// A copy of the sandbox's end of the stream that the host moves itself.
+    held: Option<Held>,
+    /// How often the helper has said that it works.
+    works: u64,
     /// Closed when it ends: who moves its bytes in a thread of the host's waits for that, too, whatever the helper
     /// does with its end of the stream.
     bell: Option<io::PipeWriter>,
@@ -80,10 +89,15 @@ impl Running {
         let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;
         let is_use = !matches!(task.job, Job::Watch { .. });
         let mut fds = vec![theirs];
-        let mut stream = None;
+        let (mut stream, mut held) = (None, None);
+        let comes = matches!(task.job, Job::Read { .. } | Job::Pack { .. });
         if purpose != Use::None {
             let (near, far) = UnixStream::pair().context("a socket pair for an operation's stream")?;
             near.set_nonblocking(true).context("a socket pair for an operation's stream")?;
+            if purpose == Use::Host {
+                let copy = far.try_clone().context("a copy of an operation's stream")?;
+                held = Some(Held::new(Socket::new(copy.into(), Family::Unix), comes));
+            }
             fds.push(far.into());
             stream = Some(OwnedFd::from(near));
         }
@@ -91,6 +105,8 @@ impl Running {
             Use::Host => (None, stream),
             purpose => (stream.and_then(|fd| Pump::new(Socket::new(fd, Family::Unix), purpose)), None),
         };
+        let stall =
+            Some(options.stall_timeout.unwrap_or(USUAL)).filter(|limit| is_use && *limit != Duration::MAX);
         Ok(Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             shared: Arc::clone(shared),
@@ -98,8 +114,11 @@ impl Running {
             asks_what_it_is,
             is_use,
             timeout: options.timeout,
+            stall: stall.map(Stall::new),
             channel: Channel::with_limit(ours, LONGEST),
             pump,
+            held,
+            works: 0,
             bell: None,
             outcome: None,
             left: false,
@@ -140,6 +159,24 @@ impl Running {
         self.timeout
     }
 
+    /// When it is to be looked whether anything moves.
+    pub(super) fn next_look(&mut self, now: Instant) -> Option<Instant> {
+        self.stall.as_mut()?.next(now)
+    }
+
+    /// A look at whether anything moves: the error if nothing has for too long.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Error> {
+        let moved = self.works + self.pump.as_ref().map_or(0, Pump::moved);
+        let host_is_to_move = self.held.as_ref().is_some_and(Held::host_is_to_move);
+        let stall = self.stall.as_mut()?;
+        if !stall.look(now, moved, host_is_to_move) {
+            return None;
+        }
+        let allowed = stall.limit().as_millis();
+        let text = format!("{}: nothing has moved in the sandbox for {allowed} ms", self.progress.title);
+        Some(Error::new(Code::TimedOut, text))
+    }
+
     /// Whether it is use of the sandbox: a watch only waits for what others do.
     pub(crate) fn is_use(&self) -> bool {
         self.is_use
@@ -164,7 +201,7 @@ impl Running {
     }
 
     fn try_to_go_on(&mut self) -> Result<Next> {
-        self.hear()?;
+        let chatters = self.hear()?;
         if let Some(Outcome::Failed { step, errno, path }) = &self.outcome {
             return Err(trouble::failed(&self.progress.title, *step, *errno, path.clone()));
         }
@@ -179,37 +216,45 @@ impl Running {
         match (&self.outcome, left) {
             (None, _) if self.left => Err(self.without_answer()),
             (_, Left::More) => Ok(Next::Again),
+            (None, _) if chatters => Ok(Next::Again),
             (None, _) => Ok(Next::Wait),
             (Some(_), Left::Waiting | Left::Full) if brings => Ok(Next::Wait),
             (Some(outcome), _) => Ok(Next::Over(self.answer(outcome.clone()).map_err(titled))),
         }
     }
 
-    /// What the helper says: one thing, and then it ends.
-    fn hear(&mut self) -> Result<()> {
+    /// What the helper says: one thing, and then it ends. Before that it may say that it works, and whether it says
+    /// that more often than is heard in a turn is returned.
+    fn hear(&mut self) -> Result<bool> {
         let malformed = || {
             let message = format!("{}: the sandbox sent something malformed", self.progress.title);
             Error::new(Code::Engine, message)
         };
-        while !self.left {
+        for _ in 0..HEARD {
+            if self.left {
+                break;
+            }
             match self.channel.receive() {
                 Ok(message) => {
                     let whole = message.fds.is_empty() && !message.truncated && self.outcome.is_none();
                     let fits = |outcome: &Outcome| match outcome {
                         Outcome::Is(_) => self.asks_what_it_is,
                         Outcome::Done(_) => !self.asks_what_it_is,
-                        Outcome::Failed { .. } => true,
+                        Outcome::Failed { .. } | Outcome::Working => true,
                     };
                     let outcome =
                         Outcome::decode(&message.bytes).ok().filter(|outcome| whole && fits(outcome));
-                    self.outcome = Some(outcome.ok_or_else(malformed)?);
+                    match outcome.ok_or_else(malformed)? {
+                        Outcome::Working => self.works += 1,
+                        outcome => self.outcome = Some(outcome),
+                    }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.left = true,
                 Err(_) => return Err(malformed()),
             }
         }
-        Ok(())
+        Ok(!self.left)
     }
 
     fn without_answer(&self) -> Error {
@@ -248,7 +293,7 @@ impl Running {
         match outcome {
             Outcome::Done(totals) => answer.totals = FileTotals::from(totals),
             Outcome::Is(entry) => answer.info = Some(FileInfo::new(&entry.stat, entry.target)),
-            Outcome::Failed { .. } => {}
+            Outcome::Failed { .. } | Outcome::Working => {}
         }
         if let Some(pump) = self.pump.take() {
             pump.check_end()?;
@@ -259,7 +304,7 @@ impl Running {
 
     /// It has ended: its descriptors go first, then the host is told.
     pub(super) fn finish(mut self, result: Result<Answer>) {
-        drop(self.bell.take());
+        drop((self.bell.take(), self.held.take()));
         self.over(result);
     }
 

@@ -10,15 +10,18 @@ use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Us
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
-/// What each needs: our ends of the socket for its outcome and of its stream, and a bell.
-const DESCRIPTORS: usize = 3;
+/// What each needs: our end of the socket for its outcome, the stream (of one that the host moves itself both ends, until
+/// the host takes its own), and a bell.
+const DESCRIPTORS: usize = 4;
 
 #[derive(Debug)]
 struct Place {
     running: Running,
     /// Init's number for it.
     ticket: u32,
+    /// When it is given up, and when it is looked whether anything moves.
     timer: Option<TimerId>,
+    look: Option<TimerId>,
     _permit: Permit,
 }
 
@@ -79,11 +82,13 @@ impl Table {
         };
         let at = running.timeout().and_then(|timeout| reactor.now().checked_add(timeout));
         let number = running.number();
-        let key = self.places.insert(Place { running, ticket, timer: None, _permit: permit });
+        let key = self.places.insert(Place { running, ticket, timer: None, look: None, _permit: permit });
         self.keys.insert(number, key);
         reactor.join(key, sandbox);
         let place = self.places.get_mut(key)?;
         place.timer = at.map(|at| reactor.schedule(at, key));
+        let look = place.running.next_look(reactor.now());
+        place.look = look.map(|at| reactor.schedule(at, key));
         let (channel, stream) = place.running.descriptors();
         let watched = reactor
             .register(channel, key, Lane::Front)
@@ -104,10 +109,20 @@ impl Table {
         }
     }
 
-    /// An operation's time has run out.
+    /// An operation's time has run out, or it is to be looked whether anything moves.
     pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
-        let error = self.places.get_mut(key)?.running.late();
-        self.end(reactor, key, Err(error))
+        let now = reactor.now();
+        let place = self.places.get_mut(key)?;
+        if place.timer.take_if(|timer| timer.at() <= now).is_some() {
+            let error = place.running.late();
+            return self.end(reactor, key, Err(error));
+        }
+        place.look.take_if(|timer| timer.at() <= now)?;
+        if let Some(error) = place.running.look(now) {
+            return self.end(reactor, key, Err(error));
+        }
+        place.look = place.running.next_look(now).map(|at| reactor.schedule(at, key));
+        None
     }
 
     /// The host doesn't want an operation any more.
@@ -142,9 +157,9 @@ impl Table {
     }
 
     fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<Ended> {
-        let Place { running, ticket, timer, _permit: permit } = self.places.remove(key)?;
+        let Place { running, ticket, timer, look, _permit: permit } = self.places.remove(key)?;
         self.keys.remove(&running.number());
-        if let Some(timer) = timer {
+        for timer in timer.into_iter().chain(look) {
             reactor.cancel(timer);
         }
         let (channel, stream) = running.descriptors();

@@ -313,6 +313,67 @@ fn a_host_that_waits_for_a_helper_that_does_nothing_waits_no_longer_than_it_want
     }
 }
 
+#[test]
+fn a_helper_that_does_nothing_is_given_up_and_one_that_works_is_not() {
+    let options = FileOptions { stall_timeout: Some(Duration::from_millis(60)), ..FileOptions::default() };
+    let requests = [
+        FileRequest::Read("/a".into()),
+        FileRequest::Write("/a".into(), vec![7; 8 << 20]),
+        FileRequest::Stat("/a".into()),
+        FileRequest::Download("/a".into()),
+    ];
+    for request in requests {
+        let mut rig = Rig::new(request, &options);
+        assert_eq!(rig.failure(), Code::TimedOut);
+        assert!(rig.ended.is_some_and(|ended| ended.helper_may_run), "it is to be ended");
+    }
+    // What the host doesn't read, and what it hasn't written, is not the sandbox's doing.
+    let mut down = Rig::new(FileRequest::Download("/a".into()), &options);
+    down.write(b"x");
+    let mut up = Rig::new(FileRequest::Upload("/a".into()), &options);
+    // And who says so works, whatever comes of it.
+    let mut remove = Rig::new(FileRequest::Remove("/a".into()), &options);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(300) {
+        remove.say(&Outcome::Working);
+        [&mut down, &mut up, &mut remove].into_iter().for_each(Rig::turn);
+    }
+    for mut rig in [down, up, remove] {
+        assert!(rig.progress.result().is_none());
+        rig.say(&done());
+        rig.result().unwrap();
+    }
+}
+
+#[test]
+fn what_is_said_without_end_is_heard_a_little_at_a_time() {
+    let mut rig = Rig::new(FileRequest::Remove("/a".into()), &FileOptions::default());
+    for _ in 0..100 {
+        rig.say(&Outcome::Working);
+    }
+    rig.say(&done());
+    rig.turn();
+    assert!(rig.progress.result().is_none(), "others have their turn");
+    rig.result().unwrap();
+}
+
+#[test]
+fn the_hosts_end_of_a_stream_ends_with_its_operation_whoever_holds_the_other_end() {
+    let options = FileOptions { timeout: Some(Duration::from_millis(30)), ..FileOptions::default() };
+    for request in [FileRequest::CopyOut("/a".into()), FileRequest::CopyIn("/a".into())] {
+        let mut rig = Rig::new(request, &options);
+        let mut host = UnixStream::from(rig.progress.take_stream().unwrap());
+        host.set_nonblocking(false).unwrap();
+        let blocked = std::thread::spawn(move || {
+            let written = host.write_all(&vec![7; 8 << 20]).map_err(|error| error.kind());
+            (host.read_to_end(&mut Vec::new()).unwrap(), written)
+        });
+        assert_eq!(rig.failure(), Code::TimedOut);
+        assert!(rig.stream.is_some(), "nobody inside has let go of it");
+        assert_eq!(blocked.join().unwrap(), (0, Err(std::io::ErrorKind::BrokenPipe)));
+    }
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let bytes = || prop::collection::vec(1..=255_u8, 0..40);
     prop_oneof![
@@ -328,6 +389,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             }
         ),
         (any::<i32>(), bytes()).prop_map(|(errno, path)| Outcome::Failed { step: Step::Make, errno, path }),
+        Just(Outcome::Working),
     ]
 }
 

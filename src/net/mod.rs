@@ -9,6 +9,7 @@ mod lookup;
 mod message;
 mod netlink;
 pub(crate) mod nft;
+mod notices;
 pub(crate) mod refusals;
 mod route;
 pub(crate) mod sysctl;
@@ -19,3 +20,4 @@ mod tests;
 
 pub(crate) use lookup::{Lookup, RouteKind, host_has_ipv6_route};
 pub(crate) use nft::rules::RELAY_PORT;
+pub(crate) use notices::Notices;

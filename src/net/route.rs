@@ -72,6 +72,15 @@ pub(super) fn no_link_local(index: u32) -> Message {
         .tolerating(Errno::EAFNOSUPPORT)
 }
 
+/// Neither asks on the link who has an address (ARP, NDP) nor hears who says so: the neighbours are known. The table of
+/// those that were heard is one for all namespaces of the machine, and has a limit.
+pub(super) fn without_arp(index: u32) -> Message {
+    let no_arp: u32 = libc::IFF_NOARP.cast_unsigned();
+    let mut bytes = vec![0; 4];
+    bytes.extend([index, no_arp, no_arp].into_iter().flat_map(u32::to_ne_bytes));
+    Message::new("to do without ARP", libc::RTM_NEWLINK, 0).fixed(&bytes)
+}
+
 /// Brings a link up.
 pub(super) fn up(index: u32) -> Message {
     Message::new("to bring a link up", libc::RTM_NEWLINK, 0).fixed(&link(index, true))

@@ -35,6 +35,9 @@ pub(crate) const GATEWAY: &[Setting] = &[
     optional("net/ipv6/conf/default/accept_redirects", "0"),
     optional("net/ipv6/conf/all/accept_ra", "0"),
     optional("net/ipv6/conf/default/accept_ra", "0"),
+    // Nobody but the sandbox is on the link. Without these: packets with other senders that the rules drop.
+    optional("net/ipv4/conf/all/rp_filter", "1"),
+    optional("net/ipv4/conf/default/rp_filter", "1"),
     // A hostile sandbox must not fill the host's log.
     optional("net/ipv4/conf/all/log_martians", "0"),
     optional("net/ipv4/conf/default/log_martians", "0"),

@@ -102,6 +102,7 @@ pub(crate) fn configure_links(sockets: Sockets, plan: &Plan) -> Result<()> {
 fn gateway_requests(ipv6: bool) -> Vec<Message> {
     let mut requests = vec![
         route::no_link_local(INDEX),
+        route::without_arp(INDEX),
         route::up(LOOPBACK),
         route::up(INDEX),
         route::address(INDEX, GATEWAY.into(), PREFIX),
@@ -128,6 +129,8 @@ fn sandbox_requests(ipv6: bool) -> Vec<Message> {
         route::neighbour(INDEX, GATEWAY.into(), GATEWAY_MAC),
         route::default_route(INDEX, GATEWAY.into()),
     ];
+    // The gateway answers no ARP.
+    requests.extend(SPARE.map(|spare| route::neighbour(INDEX, spare.into(), GATEWAY_MAC)));
     if ipv6 {
         requests.push(route::address(INDEX, SANDBOX6.into(), PREFIX6));
         requests.push(route::neighbour(INDEX, GATEWAY6.into(), GATEWAY_MAC));

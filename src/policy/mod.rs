@@ -80,7 +80,7 @@ impl Policy {
         }
     }
 
-    /// Any public address may be reached, but what is denied.
+    /// Any public address may be reached, but what is denied and what is on a link of the host's own.
     pub fn open() -> Self {
         Self::new(Mode::Open)
     }

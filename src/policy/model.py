@@ -12,9 +12,10 @@ import sys
 
 net, addr = ipaddress.ip_network, ipaddress.ip_address
 
-# What an entry may open from inside: IANA's special-purpose registries.
+# What an entry may open from inside: IANA's special-purpose registries, and providers' internal services.
 PROTECTED = """
-10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24
+10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 161.26.0.0/16 166.8.0.0/14 169.254.0.0/16 172.16.0.0/12
+192.0.0.0/24 192.0.2.0/24 192.31.196.0/24
 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24
 ::1/128 2001::/23 2001:db8::/32 2620:4f:8000::/48 3fff::/20 fc00::/7
 """.split()
@@ -26,7 +27,8 @@ fd73:6278:6e65::/64 fe80::/10 fec0::/10 ff00::/8
 """.split()
 METADATA = """
 169.254.169.254 169.254.170.2 169.254.170.23 169.254.169.253 169.254.169.123 168.63.129.16 100.100.100.200
-192.0.0.192 fd00:ec2::254 fd00:ec2::23 fd00:ec2::253 fd20:ce::254
+192.0.0.192 169.254.0.23 169.254.42.42
+fd00:ec2::254 fd00:ec2::23 fd00:ec2::253 fd20:ce::254 fd00:42::42 fd00:c1::a9fe:a9fe fd00:a9fe:a9fe::1
 """.split()
 
 SPECIAL = [(net(text), True) for text in PROTECTED] + [(net(text), False) for text in NEVER]

@@ -18,6 +18,9 @@ pub enum Dns {
     On = 1,
     /// No name.
     Off = 2,
+    /// The names of [`Dns::Auto`], and of each its addresses only (A, AAAA, HTTPS, SVCB): no other record is asked for,
+    /// and no alias is told.
+    Addresses = 3,
 }
 
 /// Whether a name may be asked for.
@@ -68,12 +71,17 @@ impl Policy {
     /// Which names the sandbox's resolver answers.
     pub fn set_dns(&mut self, dns: Dns) -> Result<&mut Self> {
         self.sticky(|policy| {
-            if policy.mode == Mode::Blocked && dns == Dns::On {
+            if policy.mode == Mode::Blocked && matches!(dns, Dns::On | Dns::Addresses) {
                 return Err(Error::invalid("DNS can't be switched on: a blocked policy has no network"));
             }
             policy.dns = dns;
             Ok(())
         })
+    }
+
+    /// Which names the sandbox's resolver answers, as it was set.
+    pub fn dns(&self) -> Dns {
+        self.dns
     }
 
     /// What no single entry breaks.
@@ -98,10 +106,15 @@ impl Policy {
     pub(crate) fn asking(&self, name: &str) -> Asking {
         let all = match (self.mode, self.dns) {
             (Mode::Blocked, _) | (_, Dns::Off) => return Asking::Refused,
-            (Mode::Open, Dns::Auto) | (_, Dns::On) => Asking::Answered,
-            (Mode::Allowlist, Dns::Auto) => Asking::Refused,
+            (Mode::Open, Dns::Auto | Dns::Addresses) | (_, Dns::On) => Asking::Answered,
+            (Mode::Allowlist, Dns::Auto | Dns::Addresses) => Asking::Refused,
         };
         self.domains.find(name).map_or(all, Asking::Domain)
+    }
+
+    /// Whether nothing but addresses may be asked for.
+    pub(crate) fn tells_addresses_only(&self) -> bool {
+        self.dns == Dns::Addresses
     }
 
     /// The entry by which a name may be reached by TLS.
@@ -147,6 +160,16 @@ mod tests {
         policy.set_dns(Dns::On).unwrap();
         assert_eq!(policy.asking("a.example.com"), Asking::Domain(1));
         assert_eq!(policy.asking("any.name"), Asking::Answered);
+        for dns in [Dns::Auto, Dns::Addresses] {
+            policy.set_dns(dns).unwrap();
+            assert_eq!(policy.dns(), dns);
+            assert_eq!(policy.asking("a.example.com"), Asking::Domain(1));
+            assert_eq!(policy.asking("any.name"), Asking::Refused);
+            let mut open = Policy::open();
+            open.set_dns(dns).unwrap();
+            assert_eq!(open.asking("any.name"), Asking::Answered);
+            assert_eq!(open.tells_addresses_only(), dns == Dns::Addresses);
+        }
         let mut quiet = Policy::open();
         quiet.set_dns(Dns::Off).unwrap();
         assert_eq!(quiet.asking("any.name"), Asking::Refused);
@@ -159,6 +182,7 @@ mod tests {
         assert!(Policy::open().add_tls_port(8443).is_err());
         assert!(Policy::allowlist().add_tls_port(0).is_err());
         assert!(Policy::blocked().set_dns(Dns::On).is_err());
+        assert!(Policy::blocked().set_dns(Dns::Addresses).is_err());
         assert!(Policy::blocked().set_dns(Dns::Off).is_ok());
         let mut policy = with_domain();
         policy.set_dns(Dns::Off).unwrap();

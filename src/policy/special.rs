@@ -51,6 +51,9 @@ pub(crate) const RANGES: &[Range] = &[
     v4([10, 0, 0, 0], 8, "private (RFC 1918)"),
     v4([100, 64, 0, 0], 10, "shared, carrier-grade NAT (RFC 6598)"),
     v4([127, 0, 0, 0], 8, "loopback (RFC 1122)"),
+    // Public addresses that lead to the provider's own services, from its machines only.
+    v4([161, 26, 0, 0], 16, "provider-internal (IBM Cloud)"),
+    v4([166, 8, 0, 0], 14, "provider-internal (IBM Cloud)"),
     v4([169, 254, 0, 0], 16, "link-local (RFC 3927)"),
     v4([172, 16, 0, 0], 12, "private (RFC 1918)"),
     v4([192, 0, 0, 0], 24, "IETF protocol assignments (RFC 6890)"),
@@ -98,7 +101,7 @@ pub(crate) const RANGES: &[Range] = &[
 
 /// Where clouds serve metadata and credentials to whoever asks from the machine.
 pub(crate) const METADATA: &[IpAddr] = &[
-    // AWS, Google, Azure, DigitalOcean, Oracle, Hetzner and others
+    // AWS, Google, Azure, DigitalOcean, Oracle, Hetzner, IBM and others
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     // AWS: ECS credentials, EKS pod identity, DNS, time
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
@@ -110,6 +113,13 @@ pub(crate) const METADATA: &[IpAddr] = &[
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253)),
     // Google, IPv6
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Oracle, Akamai (Linode) and Scaleway, IPv6
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
+    // Scaleway, Tencent
+    IpAddr::V4(Ipv4Addr::new(169, 254, 42, 42)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 0, 23)),
     // Azure's host agent, a public address
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     // Alibaba, Oracle (classic)
@@ -165,6 +175,10 @@ mod tests {
             "100.63.255.255",
             "100.128.0.0",
             "126.255.255.255",
+            "161.25.255.255",
+            "161.27.0.0",
+            "166.7.255.255",
+            "166.12.0.0",
             "128.0.0.0",
             "169.253.255.255",
             "172.15.255.255",
@@ -193,6 +207,9 @@ mod tests {
             "10.255.255.255",
             "100.64.0.0",
             "100.127.255.255",
+            "161.26.0.1",
+            "166.8.0.0",
+            "166.11.255.255",
             "127.0.0.1",
             "127.255.255.255",
             "169.254.0.1",

@@ -40,7 +40,8 @@ pub enum Reason {
     Never = -7,
     /// Denied: neither TCP nor UDP, and nothing else leaves.
     Protocol = -8,
-    /// Denied: a name that the policy doesn't let be asked for. It was not asked for.
+    /// Denied: a name that the policy doesn't let be asked for, or another record of it than its addresses. It was not
+    /// asked for.
     Name = -9,
     /// Denied: an address in an answer to a question for a name, which points at something protected. It was
     /// taken out of the answer.
@@ -120,7 +121,7 @@ impl fmt::Display for Verdict {
             Reason::Never => "denied, whatever the entries say",
             Reason::Protocol => "denied: neither TCP nor UDP",
             Reason::Domain => "allowed: TLS to a domain that an entry names",
-            Reason::Name => "denied: the policy doesn't let this name be asked for",
+            Reason::Name => "denied: the policy doesn't let this be asked for",
             Reason::Rebinding => "denied: a name's address points at something protected",
             Reason::NotTls => "denied: allowed only as a domain, by TLS, and this is not TLS",
             Reason::NoServerName => "denied: allowed only as a domain, and the TLS handshake names no server",
@@ -351,6 +352,10 @@ mod tests {
             ("127.0.0.1", Reason::Protected),
             ("169.254.169.254", Reason::Metadata),
             ("168.63.129.16", Reason::Metadata),
+            ("169.254.42.42", Reason::Metadata),
+            ("fd00:c1::a9fe:a9fe", Reason::Metadata),
+            ("161.26.0.10", Reason::Protected),
+            ("166.9.0.1", Reason::Protected),
             ("8.8.4.4", Reason::Host),
             ("0.0.0.0", Reason::Never),
             ("192.0.0.1", Reason::Never),

@@ -77,6 +77,14 @@ impl Exchange {
         self.up.has_ended() || self.down.has_ended()
     }
 
+    /// Whether what comes from a side has ended.
+    pub(crate) fn has_ended(&self, side: Lane) -> bool {
+        match side {
+            Lane::Front => self.up.has_ended(),
+            Lane::Back => self.down.has_ended(),
+        }
+    }
+
     /// Whether a side has cut the connection.
     pub(crate) fn is_failing(&self) -> bool {
         self.failed.is_some()

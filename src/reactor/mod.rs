@@ -216,8 +216,9 @@ impl Reactor {
             self.turns.ready(key, lane, readiness);
         }
         while let Some(timer) = self.timers.expired(self.now) {
-            self.due.entry(timer.key()).or_default().push(timer);
-            self.turns.expired(timer.key());
+            if self.turns.expired(timer.key()) {
+                self.due.entry(timer.key()).or_default().push(timer);
+            }
         }
         self.turns.line_up();
         (self.handed_out, self.left) = (self.now, WAKES);

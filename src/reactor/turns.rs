@@ -98,11 +98,12 @@ impl Turns {
         self.enqueue(key);
     }
 
-    /// A timer of the key's has run out.
-    pub(super) fn expired(&mut self, key: Key) {
-        let Some(mark) = mark(&mut self.marks, key) else { return };
+    /// A timer of the key's has run out; false if the key's place is another's by now.
+    pub(super) fn expired(&mut self, key: Key) -> bool {
+        let Some(mark) = mark(&mut self.marks, key) else { return false };
         mark.timer = true;
         self.enqueue(key);
+        true
     }
 
     /// The timers of the key's that have run out were taken back.

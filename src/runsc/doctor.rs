@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::probe::{Runsc, parse_kernel};
+use super::process;
 use super::report::{Finding, Report};
 use crate::cgroup::Possible;
 use crate::error::{Code, Error};
@@ -28,11 +29,15 @@ const SANDBOXES_EXPECTED: u64 = 64;
 
 /// What the keeper's trial gave: `None` where it was not tried (because an earlier step failed), else success
 /// or the error number.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct LiveProbe {
+    /// Whether the keeper could be started at all.
+    pub(crate) keeper: Option<Result<(), i32>>,
     pub(crate) user_namespace: Option<Result<(), i32>>,
-    pub(crate) network_namespace: Option<Result<(), i32>>,
-    pub(crate) mount_namespace: Option<Result<(), i32>>,
+    /// Its user and group in the user namespace.
+    pub(crate) user_mapping: Option<Result<(), i32>>,
+    /// All others, as many as a sandbox takes; else the one that failed.
+    pub(crate) namespaces: Option<Result<(), (String, i32)>>,
     pub(crate) veth: Option<Result<(), i32>>,
     pub(crate) nf_tables: Option<Result<(), i32>>,
     pub(crate) tproxy: Option<Result<(), i32>>,
@@ -57,6 +62,11 @@ struct Host {
     limits: Possible,
     ipv6_routes: Option<String>,
     nofile: (u64, u64),
+    process: process::Facts,
+    /// How many more processes there may be, and by what.
+    room: Option<(u64, String)>,
+    is_root: bool,
+    is_in_chroot: bool,
 }
 
 const MODULES: &[&str] = &["veth", "nf_tables", "nft_tproxy"];
@@ -77,6 +87,10 @@ impl Host {
             limits: Possible::read(),
             ipv6_routes: read("/proc/net/ipv6_route"),
             nofile: nofile(&read("/proc/self/limits").unwrap_or_default()),
+            process: process::Facts::read(),
+            room: process::room(),
+            is_root: nix::unistd::geteuid().is_root(),
+            is_in_chroot: process::is_in_chroot(),
             release,
         }
     }
@@ -121,7 +135,7 @@ fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -
         kernel_version(&host.release),
         architecture(std::env::consts::ARCH),
         user_namespaces(host, live),
-        seccomp(&host.self_status, live),
+        seccomp(host, live),
         namespaces(live),
         module("veth", "veth", host, live.veth),
         module("nf_tables", "nf_tables", host, live.nf_tables),
@@ -129,10 +143,11 @@ fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -
         refusals(live),
         memfd(host, live),
         proc_sys(host, live),
-        engine(runsc),
+        engine(host, runsc),
         cgroups(&host.limits),
         ipv6(host.ipv6_routes.as_deref()),
         descriptors(host.nofile),
+        process(host, live),
     ])
 }
 
@@ -173,8 +188,34 @@ fn user_namespaces(host: &Host, live: &LiveProbe) -> Finding {
     } else {
         None
     };
+    if !host.process.has_proc {
+        return Finding::missing(NAME, "not tried: /proc is not mounted here", "mount -t proc proc /proc");
+    }
     match (live.user_namespace, cause) {
-        (Some(Ok(())), _) => Finding::ok(NAME, "made one"),
+        (Some(Ok(())), cause) => match (live.user_mapping, cause) {
+            (Some(Err(error)), Some((why, remedy))) => {
+                Finding::missing(NAME, format!("{}; {why}", refused(error)), remedy)
+            }
+            (Some(Err(error)), None) if host.is_root => Finding::missing(
+                NAME,
+                format!("{}; uid 0 needs CAP_SETFCAP to map itself (user_namespaces(7))", refused(error)),
+                "run as an ordinary user, or add that capability (docker: --cap-add SETFCAP)",
+            ),
+            (Some(Err(error)), None) => Finding::missing(
+                NAME,
+                format!("its user can't be mapped: {}", refused(error)),
+                SECCOMP_REMEDY,
+            ),
+            _ => Finding::ok(NAME, "made one"),
+        },
+        (Some(Err(error)), _) if host.is_in_chroot => Finding::missing(
+            NAME,
+            format!(
+                "{}; this process is in a chroot, where there are none (user_namespaces(7))",
+                refused(error)
+            ),
+            "start it outside of the chroot, or change its root by pivot_root",
+        ),
         (Some(Err(error)), Some((why, remedy))) => {
             Finding::missing(NAME, format!("{}; {why}", refused(error)), remedy)
         }
@@ -188,12 +229,15 @@ fn user_namespaces(host: &Host, live: &LiveProbe) -> Finding {
 const SECCOMP_REMEDY: &str = "in docker, add --security-opt seccomp=unconfined (or a profile that allows \
                               unshare, clone, setns, mount and pivot_root); elsewhere, ask who confines this process";
 
-fn seccomp(status: &str, live: &LiveProbe) -> Finding {
+fn seccomp(host: &Host, live: &LiveProbe) -> Finding {
     const NAME: &str = "seccomp";
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    let mode = host.self_status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
     match (mode, live.user_namespace) {
         (None | Some("0"), _) => Finding::ok(NAME, "no filter on this process"),
         (Some(_), Some(Ok(()))) => Finding::ok(NAME, "a filter that allows what is needed"),
+        (Some(_), Some(Err(_))) if host.is_in_chroot => {
+            Finding::limited(NAME, "a filter, and a chroot that forbids user namespaces", "")
+        }
         (Some(_), Some(Err(error))) => {
             Finding::missing(NAME, format!("a filter; {}", refused(error)), SECCOMP_REMEDY)
         }
@@ -207,17 +251,16 @@ fn seccomp(status: &str, live: &LiveProbe) -> Finding {
 
 fn namespaces(live: &LiveProbe) -> Finding {
     const NAME: &str = "namespaces";
-    let tried = [("network", live.network_namespace), ("mount", live.mount_namespace)];
-    if let Some((which, error)) = tried.iter().find_map(|(which, tried)| Some((which, (*tried)?.err()?))) {
-        let remedy = format!(
-            "sudo sysctl -w user.max_{}_namespaces=15000",
-            if *which == "network" { "net" } else { "mnt" }
-        );
-        return Finding::missing(NAME, format!("{which} namespace: {}", refused(error)), remedy);
-    }
-    match tried.iter().all(|(_, tried)| tried.is_some()) {
-        true => Finding::ok(NAME, "made a network and a mount namespace"),
-        false => Finding::limited(NAME, "not tried", ""),
+    match &live.namespaces {
+        Some(Ok(())) => Finding::ok(NAME, "made those of the network, mounts, processes, IPC and names"),
+        Some(Err((step, error))) => {
+            let kinds =
+                [("mount", "mnt"), ("network", "net"), ("pid", "pid"), ("ipc", "ipc"), ("uts", "uts")];
+            let kind = kinds.iter().find(|(name, _)| step.starts_with(name));
+            let remedy = kind.map(|(_, kind)| format!("sudo sysctl -w user.max_{kind}_namespaces=15000"));
+            Finding::missing(NAME, format!("{step}: {}", refused(*error)), remedy.unwrap_or_default())
+        }
+        None => Finding::limited(NAME, "not tried", ""),
     }
 }
 
@@ -277,11 +320,15 @@ fn proc_sys(host: &Host, live: &LiveProbe) -> Finding {
     }
 }
 
-fn engine(runsc: Result<String, &Error>) -> Finding {
+fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
     match runsc {
         Ok(found) => Finding::ok("runsc", found),
         Err(error) => {
             let remedy = match error.code() {
+                // It isn't its fault, most likely.
+                Code::RunscUnusable if host.process.judge().is_some() => {
+                    "mend what stands at `process` first".to_owned()
+                }
                 Code::RunscMissing => format!("install gVisor ({})", super::probe::INSTALL),
                 _ => format!(
                     "replace it by a current release ({}), or name another in SBX_RUNSC",
@@ -308,6 +355,22 @@ fn cgroups(limits: &Possible) -> Finding {
         Some(why) => {
             Finding::limited(NAME, format!("limits of memory and cpu can't be held: {why}"), limits.remedy)
         }
+    }
+}
+
+/// What this process passes on to those that it starts.
+fn process(host: &Host, live: &LiveProbe) -> Finding {
+    const NAME: &str = "process";
+    if let Some(obstacle) = host.process.judge().or_else(|| process::judge_room(host.room.as_ref())) {
+        return Finding::missing(NAME, obstacle.what, obstacle.remedy);
+    }
+    match live.keeper {
+        Some(Err(error)) => Finding::missing(
+            NAME,
+            format!("no process can be started: {}", refused(error)),
+            if error == libc::EAGAIN { process::MORE_PROCESSES } else { "" },
+        ),
+        _ => Finding::ok(NAME, "its devices and limits will do"),
     }
 }
 

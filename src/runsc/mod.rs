@@ -14,6 +14,7 @@ pub(crate) mod doctor;
 mod features;
 pub(crate) mod find;
 pub(crate) mod probe;
+pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod rootfs;
 

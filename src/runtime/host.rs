@@ -19,6 +19,7 @@ use crate::keeper::{Origin, Program};
 use crate::net;
 use crate::runsc::find::{Locator, Search};
 use crate::runsc::probe::Runsc;
+use crate::runsc::process;
 use crate::runsc::rootfs;
 use crate::sandbox::{Means, Plan, Shared};
 use crate::sys::secure;
@@ -56,7 +57,8 @@ impl Host {
     pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<Means>)> {
         self.is_looked_at.store(true, Ordering::Relaxed);
         let means = || Ok(Arc::new(Means { program: Program::new(&self.keeper)? }));
-        let found = self.locator.locate().and_then(|runsc| Ok((runsc, self.means.get_or_try_init(means)?)));
+        let located = process::check().and_then(|()| self.locator.locate());
+        let found = located.and_then(|runsc| Ok((runsc, self.means.get_or_try_init(means)?)));
         self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
         found.map(|(runsc, means)| (runsc, Arc::clone(means)))
     }

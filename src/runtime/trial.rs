@@ -28,7 +28,9 @@ pub(super) fn run(keeper: &Origin, user_namespace: bool) -> LiveProbe {
 }
 
 fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Result<()> {
-    let mut keeper = Keeper::start(program)?;
+    let keeper = Keeper::start(program);
+    found.keeper = Some(outcome(&keeper));
+    let mut keeper = keeper?;
     let result = in_namespaces(&mut keeper, user_namespace, found);
     // Its end is waited for, so that nothing of the trial is left when the report is read.
     keeper.ask(&Request::Kill, vec![]).ok();
@@ -47,18 +49,21 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
     match reply {
         Reply::Namespaces { refused } => {
             found.user_namespace = user_namespace.then_some(Ok(()));
-            found.mount_namespace = Some(Ok(()));
-            found.network_namespace = Some(Ok(()));
+            found.user_mapping = user_namespace.then_some(Ok(()));
+            found.namespaces = Some(Ok(()));
             found.proc_sys_writable = Some(if refused.is_empty() { Ok(()) } else { Err(libc::EROFS) });
         }
         Reply::Failed { step, errno } => {
-            let place = match String::from_utf8_lossy(&step).as_ref() {
-                "mount and ipc namespaces" => &mut found.mount_namespace,
-                "network namespace G" | "network namespace S" => &mut found.network_namespace,
-                "NETLINK_NETFILTER in G (nf_tables)" => &mut found.nf_tables,
-                _ => &mut found.user_namespace,
-            };
-            *place = Some(Err(errno));
+            let step = String::from_utf8_lossy(&step);
+            match step.as_ref() {
+                "user namespace" => found.user_namespace = Some(Err(errno)),
+                step if step.starts_with("/proc/self/") => {
+                    found.user_namespace = Some(Ok(()));
+                    found.user_mapping = Some(Err(errno));
+                }
+                "NETLINK_NETFILTER in G (nf_tables)" => found.nf_tables = Some(Err(errno)),
+                _ => found.namespaces = Some(Err((step.into_owned(), errno))),
+            }
             return Ok(());
         }
         other => return Err(Error::new(Code::Internal, format!("the keeper said {other:?}"))),

@@ -3,10 +3,10 @@
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::doors::Doors;
-use super::life::{Bench, Cause, Life, PROGRAM, Phase, Watch, register};
+use super::life::{Bench, Cause, Life, PROGRAM, Phase, START, Watch, register};
 use super::plan;
 use super::shared::Facts;
 use super::{State, trouble};
@@ -36,6 +36,10 @@ impl Life {
             FromKeeper::Used(usage) => {
                 self.used(usage);
                 self.watched(bench, usage.memory.is_some())
+            }
+            FromKeeper::Expired => {
+                self.expired(bench);
+                Ok(())
             }
             FromKeeper::Ended { status, log, output, usage, out_of_memory } => {
                 self.used(usage);
@@ -78,6 +82,7 @@ impl Life {
             channel::pair().map_err(|error| Error::system("a socket pair for init", &error))?;
         let Some(arguments) = self.plan.as_ref().map(|plan| plan.arguments.clone()) else { return Ok(()) };
         self.ask_keeper(bench, &ToKeeper::Run { arguments }, vec![theirs]);
+        self.have_lifetime_kept(bench, START);
         if self.phase != Phase::Preparing {
             // The keeper has failed meanwhile, and has said why.
             return Ok(());
@@ -177,6 +182,7 @@ impl Life {
         let now = Instant::now();
         self.started = Some(now);
         self.set_deadline(bench, self.shared.config.timeout());
+        self.have_lifetime_kept(bench, Duration::ZERO);
         let nothing_to_ask = plan::probe(&self.shared.config).is_none();
         let running = |facts: &mut Facts| {
             facts.state = State::Running;

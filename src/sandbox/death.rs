@@ -14,6 +14,7 @@ use crate::engine;
 use crate::error::{Code, Error};
 use crate::keeper::wire::keeper::{OutOfMemory, Request as ToKeeper};
 use crate::reactor::Lane;
+use crate::runsc::process;
 
 /// How long the keeper may take to end everything before it is killed, which ends everything too.
 const GRACE: Duration = Duration::from_secs(5);
@@ -114,6 +115,25 @@ impl Life {
         }
     }
 
+    /// Has the keeper end it if its time is over for a while and this hasn't been done here: the host may be stopped, in
+    /// a debugger or frozen by its control group. What it takes to start may come on top.
+    pub(super) fn have_lifetime_kept(&mut self, bench: &mut Bench<'_>, start: Duration) {
+        let time = self.shared.config.timeout().saturating_add(start).saturating_add(GRACE);
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.ask_keeper(bench, &ToKeeper::Lifetime { milliseconds }, vec![]);
+    }
+
+    /// The keeper has ended it for that.
+    pub(super) fn expired(&mut self, bench: &mut Bench<'_>) {
+        // Init may have told of the program's end before.
+        self.hear_init(bench);
+        if self.started.is_some() {
+            return self.end(bench, Cause::TimedOut);
+        }
+        let text = format!("it did not start within {} s, in which the host was stopped", START.as_secs());
+        self.end(bench, Cause::Failed(Error::new(Code::Engine, text)));
+    }
+
     /// It should have ended by now.
     fn overdue(&mut self, bench: &mut Bench<'_>) {
         if self.keeper.has_ended() || self.kills >= KILLS {
@@ -136,7 +156,10 @@ impl Life {
         let text = trouble::last_words(log, output);
         let error = match self.started {
             Some(_) => format!("gVisor ended unexpectedly (status {status}): {text}"),
-            None => format!("runsc could not start the sandbox: {text}"),
+            None => {
+                let remedy = process::explain(&format!("{text}\n{}", String::from_utf8_lossy(output)));
+                format!("runsc could not start the sandbox: {text}{remedy}")
+            }
         };
         self.end(bench, Cause::Lost(Error::new(Code::Engine, error)));
     }

@@ -353,6 +353,9 @@ impl Life {
                 }
                 Err(error) => return self.keeper_ended(bench, error),
             }
+            if bench.reactor.is_over_time() {
+                break;
+            }
         }
         self.go_on(bench);
     }
@@ -372,6 +375,9 @@ impl Life {
                     };
                 }
                 Err(error) => return self.init_lost(bench, error),
+            }
+            if bench.reactor.is_over_time() {
+                break;
             }
         }
         self.go_on(bench);

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::user::User;
 use crate::error::{Code, Error};
 use crate::keeper::wire::init::Step;
+use crate::runsc::process;
 
 /// A step of the keeper that failed.
 pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
@@ -21,6 +22,10 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
         ("user namespace", libc::ENOSPC) => {
             ": no more user namespaces are allowed: sysctl user.max_user_namespaces=15000"
         }
+        ("user namespace", libc::EPERM) if process::is_in_chroot() => {
+            ": this process is in a chroot, where there are none (user_namespaces(7)): start it outside, or change its root \
+             by pivot_root"
+        }
         ("/proc/self/uid_map", libc::EPERM) if nix::unistd::geteuid().is_root() => {
             ": uid 0 needs CAP_SETFCAP to map itself (user_namespaces(7)): run as an ordinary user, or add that \
              capability"
@@ -32,6 +37,15 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
         _ if namespace => {
             ": user namespaces are disabled or restricted here: see sbx_runtime_check for the setting that \
              blocks them and how to change it"
+        }
+        ("mount namespace", libc::ENOSPC) => {
+            ": no more mount namespaces are allowed: sysctl user.max_mnt_namespaces=15000"
+        }
+        ("ipc namespace", libc::ENOSPC) => {
+            ": no more ipc namespaces are allowed: sysctl user.max_ipc_namespaces=15000"
+        }
+        ("network namespace G" | "network namespace S", libc::ENOSPC) => {
+            ": no more network namespaces are allowed: sysctl user.max_net_namespaces=15000"
         }
         ("NETLINK_NETFILTER in G (nf_tables)", _) => ": the kernel has no nf_tables: modprobe nf_tables",
         _ => "",

@@ -86,6 +86,18 @@ impl Socket {
         }
     }
 
+    /// Ends the stream in both directions for everybody who holds this end. What has come can still be read.
+    pub(crate) fn end(&self) {
+        // Without a peer it has ended already.
+        let _ = socket::shutdown(self.fd.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Whether nothing has come that is yet to be read, and more may come.
+    pub(crate) fn waits_for_more(&self) -> bool {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+        matches!(socket::recv(self.fd.as_raw_fd(), &mut [0], flags), Err(nix::Error::EAGAIN))
+    }
+
     /// How many written bytes the peer's kernel hasn't acknowledged yet (0 if that can't be told).
     pub(crate) fn unsent(&self) -> usize {
         let mut count: libc::c_int = 0;

@@ -68,6 +68,15 @@ static void arguments(sbx_sandbox *sandbox) {
     CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, 0, &operation, &error) == SBX_EINVALID);
     CHECK(strstr(error.message, "timeout") != NULL && operation == NULL);
     options.timeout_ms = 0;
+    /* Beyond the first layout, which is what size 0 stands for. */
+    options.size = sizeof options;
+    options.stall_timeout_ms = 1;
+    CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, 0, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "stall_timeout") != NULL && operation == NULL);
+    options.stall_timeout_ms = -1;
+    CHECK(sbx_file_make_directory(sandbox, "/tmp/patient", &options, &error) == 0);
+    options.stall_timeout_ms = 0;
+    options.size = 0;
     options.mode = 010000;
     refused(sandbox, &options, SBX_EINVALID, "mode");
     options.mode = 0;

@@ -28,7 +28,7 @@ int main(void) {
     SIZE(sbx_file_options);
     FIELD(sbx_file_options, size); FIELD(sbx_file_options, flags); FIELD(sbx_file_options, mode);
     FIELD(sbx_file_options, reserved); FIELD(sbx_file_options, offset); FIELD(sbx_file_options, limit);
-    FIELD(sbx_file_options, timeout_ms); FIELD(sbx_file_options, user);
+    FIELD(sbx_file_options, timeout_ms); FIELD(sbx_file_options, user); FIELD(sbx_file_options, stall_timeout_ms);
     SIZE(sbx_file_info);
     FIELD(sbx_file_info, size); FIELD(sbx_file_info, kind); FIELD(sbx_file_info, mode);
     FIELD(sbx_file_info, user); FIELD(sbx_file_info, group); FIELD(sbx_file_info, links);

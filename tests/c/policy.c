@@ -29,6 +29,14 @@ int main(void) {
     local = sbx_policy_new_allowlist();
     CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.0/8") == SBX_EINVALID);
     sbx_policy_free(local);
+    local = sbx_policy_new_open();
+    CHECK(sbx_policy_dns(local) == SBX_DNS_AUTO && sbx_policy_dns(NULL) == SBX_EHANDLE);
+    CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == 0 && sbx_policy_dns(local) == SBX_DNS_ADDRESSES);
+    CHECK(sbx_policy_set_dns(local, 4) == SBX_EINVALID);
+    sbx_policy_free(local);
+    local = sbx_policy_new_blocked();
+    CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == SBX_EINVALID);
+    sbx_policy_free(local);
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0);
 
     /* Bad arguments are named, and the verdict stays as it was. */

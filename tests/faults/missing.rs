@@ -36,6 +36,9 @@ fn host_after(commands: &str, argument: &str) -> Option<String> {
     assert!(output.status.success(), "{commands}: {}: {out}{err}", output.status);
     before.again(&scratch.0, &[], Duration::from_secs(20)).unwrap();
     println!("{commands}: {out}");
+    // The doctor says the same, whatever it is.
+    let (created, usable) = (out.starts_with("created\n"), out.contains("the doctor: usable\n"));
+    assert_eq!(created, usable, "{commands}: {out}");
     Some(out.into_owned())
 }
 
@@ -51,7 +54,7 @@ fn refused(commands: &str, argument: &str, code: i32, texts: &[&str]) {
 #[track_caller]
 fn created(commands: &str) {
     let Some(said) = host_after(commands, "") else { return };
-    assert_eq!(said, "created\n");
+    assert!(said.starts_with("created\n"), "{said}");
 }
 
 #[test]
@@ -62,17 +65,63 @@ fn without_user_namespaces_the_setting_is_named() {
 
 #[test]
 fn without_network_namespaces_the_step_is_named() {
-    refused("echo 0 >/proc/sys/user/max_net_namespaces", "", HOST, &["network namespace G", "No space left"]);
+    let texts = ["network namespace G", "No space left", "max_net_namespaces=15000\n", "namespaces: network"];
+    refused("echo 0 >/proc/sys/user/max_net_namespaces", "", HOST, &texts);
 }
 
 #[test]
 fn without_mount_namespaces_the_step_is_named() {
-    refused(
-        "echo 0 >/proc/sys/user/max_mnt_namespaces",
-        "",
-        HOST,
-        &["mount and ipc namespaces", "No space left"],
-    );
+    let texts = ["mount namespace", "No space left", "max_mnt_namespaces=15000\n", "namespaces: mount"];
+    refused("echo 0 >/proc/sys/user/max_mnt_namespaces", "", HOST, &texts);
+}
+
+#[test]
+fn without_ipc_namespaces_the_step_is_named() {
+    let texts = ["ipc namespace", "No space left", "max_ipc_namespaces=15000\n", "namespaces: ipc"];
+    refused("echo 0 >/proc/sys/user/max_ipc_namespaces", "", HOST, &texts);
+}
+
+#[test]
+fn too_few_namespaces_for_gvisor_are_named_and_the_doctor_knows() {
+    for (kind, counts) in [("pid", 0..4), ("net", 1..4), ("ipc", 1..4), ("uts", 0..4)] {
+        for count in counts {
+            let commands = format!("echo {count} >/proc/sys/user/max_{kind}_namespaces");
+            let Some(said) = host_after(&commands, "") else { return };
+            if !said.starts_with("created\n") {
+                assert!(said.contains(&format!("max_{kind}_namespaces")), "{commands}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_that_gvisor_can_not_live_with_are_named() {
+    refused("ulimit -f 100000", "", HOST, &["RLIMIT_FSIZE", "ulimit -f unlimited", "process: "]);
+    refused("ulimit -f 2000000", "", HOST, &["RLIMIT_FSIZE"]);
+    created("ulimit -f 2097152");
+    refused("ulimit -v 400000", "", HOST, &["RLIMIT_AS", "ulimit -v unlimited"]);
+    created("ulimit -v 8000000");
+}
+
+#[test]
+fn uid_0_that_can_not_map_itself_is_named() {
+    let drop = "exec setpriv --bounding-set=-all --inh-caps=-all \"$1\"";
+    refused(drop, "", HOST, &["CAP_SETFCAP", "ordinary user", "user_namespaces: "]);
+}
+
+#[test]
+fn an_empty_dev_is_named() {
+    refused("mount -t tmpfs empty /dev", "", HOST, &["/dev/null is not there", "process: "]);
+}
+
+#[test]
+fn a_chroot_is_named() {
+    // A directory that is no mount, with the host's file system in it.
+    let chroot = "mount -t tmpfs own \"$D\"; mkdir \"$D/root\"; \
+                  for d in usr bin sbin lib lib64 etc dev proc tmp var; do [ -d /$d ] || continue; \
+                  mkdir \"$D/root/$d\"; mount --rbind /$d \"$D/root/$d\"; done; \
+                  exec chroot \"$D/root\" \"$1\"";
+    refused(chroot, "", HOST, &["chroot", "pivot_root", "user_namespaces: "]);
 }
 
 #[test]

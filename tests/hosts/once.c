@@ -1,5 +1,5 @@
 /*
- * once [FILTER]: creates one sandbox, says how that went, and counts what is left. With "no-unshare" its own kernel
+ * once [FILTER]: creates one sandbox, says how that went, what the doctor says, and counts what is left. With "no-unshare" its own kernel
  * refuses unshare(2), as docker's default profile does.
  */
 #include "self.h"
@@ -41,6 +41,14 @@ int main(int argc, char **argv) {
     }
     sbx_sandbox_free(sandbox);
     sbx_runtime_free(runtime);
+    sbx_report *report = NULL;
+    CHECK(sbx_runtime_check(NULL, &report, &error) == 0);
+    printf("the doctor: %s\n", sbx_report_usable(report) ? "usable" : "not usable");
+    for (size_t i = 0; i < (size_t)sbx_report_count(report); i++)
+        if (sbx_report_status(report, i) == SBX_FINDING_MISSING)
+            printf("%s: %s -> %s\n", sbx_report_name(report, i), sbx_report_detail(report, i),
+                   sbx_report_remedy(report, i));
+    sbx_report_free(report);
     CHECK(childless());
     return 0;
 }

@@ -64,6 +64,11 @@ impl Internet {
         self.lines("contacts").len()
     }
 
+    /// How often that address of the host was.
+    pub(crate) fn contacts_at(&self, address: &str) -> usize {
+        self.lines("contacts").iter().filter(|line| line.split(' ').nth(2) == Some(address)).count()
+    }
+
     /// Gives the host another address, or takes it away.
     pub(crate) fn change_address(&self, change: &str) {
         let mut hold = fs::OpenOptions::new().write(true).open(self.directory.join("hold")).unwrap();

@@ -3,6 +3,7 @@
 use sbx::Policy;
 use sbx::policy::Reason;
 
+use crate::common::eventually;
 use crate::far::{allowlist, internet};
 
 fn reach(address: &str, port: u16) -> Vec<String> {
@@ -89,4 +90,57 @@ for line in sys.stdin:
     ask("ConnectionResetError");
     internet.change_address("remove 25.0.0.1");
     ask("reached");
+}
+
+#[test]
+fn what_is_under_way_to_an_address_that_the_host_gets_never_arrives_there() {
+    let Some(internet) = internet() else { return };
+    // Packets to it vanish, until the host has it: then a server of the host's listens there.
+    let address = "9.9.9.12";
+    let mut config = crate::common::config(&[
+        "/usr/bin/python3",
+        "-I",
+        "-c",
+        r#"
+import socket, sys, threading, time
+to = (sys.argv[1], 4242)
+def datagrams():
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    while True:
+        try:
+            bound.sendto(b"x", to)
+        except OSError:
+            pass
+        time.sleep(0.05)
+threading.Thread(target=datagrams, daemon=True).start()
+connection = socket.create_connection(to)
+print("connected", flush=True)
+try:
+    connection.sendall(b"probe\n")
+    print(connection.recv(64), flush=True)
+except OSError as error:
+    print(type(error).__name__, flush=True)
+threading.Event().wait()
+"#,
+        address,
+    ]);
+    config.set_policy(&Policy::open()).unwrap();
+    let sandbox = internet.runtime.create(&config).unwrap();
+    let said = || {
+        let captured = sandbox.captured(sbx::Stream::Stdout).unwrap();
+        String::from_utf8_lossy(&captured.head).into_owned()
+    };
+    let sent = |protocol: &str| {
+        internet
+            .packets()
+            .iter()
+            .any(|words| words[0] == protocol && words.get(3).is_some_and(|to| to == address))
+    };
+    eventually("nothing is under way", || said().starts_with("connected") && sent("tcp") && sent("udp"));
+    internet.change_address("add 9.9.9.12");
+    let denied = || sandbox.stats().unwrap().egress_denied;
+    eventually("they are still under way", || said().contains("ConnectionResetError") && denied() >= 10);
+    let arrived = internet.contacts_at(address);
+    internet.change_address("remove 9.9.9.12");
+    assert_eq!(arrived, 0, "{}", said());
 }

@@ -25,7 +25,7 @@ import sys
 
 PATIENCE = 30
 RESOLVER = "192.0.0.1"
-TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "TXT": 16, "AAAA": 28, "HTTPS": 65, "AXFR": 252, "ANY": 255}
+TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "PTR": 12, "TXT": 16, "SRV": 33, "AAAA": 28, "HTTPS": 65, "AXFR": 252, "ANY": 255}
 
 
 def connect(address, port):

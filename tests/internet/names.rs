@@ -70,6 +70,33 @@ fn an_open_policy_answers_every_name_as_it_is() {
 }
 
 #[test]
+fn an_open_policy_can_be_made_to_answer_addresses_only() {
+    let Some(internet) = internet() else { return };
+    let mut policy = Policy::open();
+    policy.set_dns(Dns::Addresses).unwrap();
+    let refused = "code 5 extended 15";
+    check(
+        &internet,
+        &policy,
+        &[
+            ("find allowed.example", "26.0.0.1 2a00:26::1"),
+            ("find alias.example", "26.0.0.5"),
+            // The name that it stands for isn't told.
+            ("ask udp alias.example A", "code 0 26.0.0.5"),
+            ("ask tcp wild.example A", "code 0 26.0.0.2"),
+            ("ask edns rebind.example A", "code 0 extended 17 26.0.0.7"),
+            ("ask edns service.example HTTPS", "code 0 extended 17 65:00010000010003026832000400041a000008"),
+            ("ask edns secretly.example TXT", refused),
+            ("ask edns secretly.example SOA", refused),
+            ("ask edns secretly.example CNAME", refused),
+            ("ask edns secretly.example PTR", refused),
+            ("ask edns secretly.example SRV", refused),
+        ],
+    );
+    assert_eq!(asked(&internet, "secretly.example"), 0);
+}
+
+#[test]
 fn what_the_policy_does_not_want_asked_is_refused_and_nobody_hears_of_it() {
     let Some(internet) = internet() else { return };
     // As tools that carry data in names write them.

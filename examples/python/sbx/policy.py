@@ -14,6 +14,7 @@ from .native import Draft, call, coded, library, text
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
+_DNS = ("auto", "on", "off", "addresses")
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,22 @@ class NetworkPolicy:
 
     mode: str
     generation: int
+    outbound_dns: str
     outbound_cidr_allowlist: tuple[str, ...]
     outbound_domain_allowlist: tuple[str, ...]
     outbound_cidr_denylist: tuple[str, ...]
     outbound_local_cidrs: tuple[str, ...]
 
 
-def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Texts, local: Texts) -> Draft:
+def draft_policy(
+    block_network: bool, ranges: Texts, domains: Texts, denied: Texts, local: Texts, dns: str | None
+) -> Draft:  # fmt: skip
     """None is no list. An empty list is one: it allows nothing."""
     for parameter, value in (("outbound_cidr_allowlist", ranges), ("outbound_domain_allowlist", domains)):
         if block_network and value is not None:
             raise InvalidError(f"`{parameter}` cannot be used when `block_network` is enabled")
+    if dns is not None and dns not in _DNS:
+        raise InvalidError(f"`outbound_dns` must be one of {', '.join(_DNS)}")
     listed = ranges is not None or domains is not None
     entries = []
     for how, name, given in (
@@ -43,6 +49,7 @@ def draft_policy(block_network: bool, ranges: Texts, domains: Texts, denied: Tex
     policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
     for how, entry in entries:
         policy.set(how, entry)
+    policy.set("set_dns", _DNS.index(dns or "auto"))
     return policy
 
 
@@ -55,8 +62,9 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
         kind, _, what = (text("policy_entry", copy, index) or "").partition(" ")
         entries[kind].append(what)
     mode = ("open", "allowlist", "blocked")[library.sbx_policy_mode(copy) - 1]
+    dns = _DNS[library.sbx_policy_dns(copy)]
     library.sbx_policy_free(copy)
-    return NetworkPolicy(mode, generation.value, *map(tuple, entries.values()))
+    return NetworkPolicy(mode, generation.value, dns, *map(tuple, entries.values()))
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,16 @@ async def _create(
     rootfs: str | os.PathLike[str] | None = None, mounts: Mapping[str, str | os.PathLike[str]] | None = None,
     writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None, outbound_cidr_denylist: Texts = None,
     tls_names: Sequence[str] = (), memory_watchdog: bool = False, max_processes: int | None = None,
-    max_open_files: int | None = None, disk: int | None = None, outbound_local_cidrs: Texts = None, **others: Any,
+    max_open_files: int | None = None, disk: int | None = None, outbound_local_cidrs: Texts = None,
+    outbound_dns: str | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
     The parameters and their defaults are Modal's, and these: `user`, `rootfs` (a directory), `mounts` and
     `writable_mounts` (place inside -> path on the host), `outbound_cidr_denylist`, `tls_names` (further names of the
     certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
-    (MiB of files), `outbound_local_cidrs` (neighbours on the host's own links that are reached at public addresses).
+    (MiB of files), `outbound_local_cidrs` (neighbours on the host's own links that are reached at public addresses),
+    `outbound_dns` ("on": every name, "off": none, "addresses": of each nothing but its addresses).
     """
     if is_plain() and runs_loop():
         text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
@@ -91,7 +93,7 @@ async def _create(
             ranges = array("inbound_cidr_allowlist", items("inbound_cidr_allowlist", inbound_cidr_allowlist))
             config.set("set_inbound_cidr_allowlist", ranges, len(ranges))
         lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
-        wanted = draft_policy(block_network, *lists)
+        wanted = draft_policy(block_network, *lists, outbound_dns)
         with wanted:
             config.set("set_policy", wanted.handle)
         if readiness_probe is not None:
@@ -357,7 +359,7 @@ class Sandbox:
     async def set_network_policy(
         self, *, block_network: bool = False, outbound_cidr_allowlist: Texts = None,
         outbound_domain_allowlist: Texts = None, outbound_cidr_denylist: Texts = None,
-        outbound_local_cidrs: Texts = None,
+        outbound_local_cidrs: Texts = None, outbound_dns: str | None = None,
     ) -> int:  # fmt: skip
         """Replaces what the sandbox may reach, with parameters as create()'s, and returns the policy's generation.
         When it returns, what the new policy denies was cut."""
@@ -369,7 +371,7 @@ class Sandbox:
             return True
 
         lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
-        wanted = draft_policy(block_network, *lists)
+        wanted = draft_policy(block_network, *lists, outbound_dns)
         with wanted:
             self._hub.begin(happened, lambda cookie: call("set_policy_begin", handle, wanted.handle, cookie))
         return int(await until(applied))

@@ -3,11 +3,13 @@
 //! The control thread is told of one batch at a time, and the next is gathered meanwhile: whatever a sandbox asks
 //! for, it has no more than one change of its rules in that thread's queue.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::judged::Judged;
 use super::message::Query;
 use super::names::Asker;
-use super::write::Answer;
 use crate::egress::answered::Change;
 
 /// An answer, and who waits for it.
@@ -15,7 +17,7 @@ use crate::egress::answered::Change;
 pub(super) struct Waiting {
     pub(super) asker: Asker,
     pub(super) query: Query,
-    pub(super) answer: Answer,
+    pub(super) judged: Arc<Judged>,
     pub(super) age: u32,
 }
 
@@ -30,58 +32,57 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     sent: Option<Batch>,
-    next: Batch,
+    added: HashSet<IpAddr>,
+    removed: HashSet<IpAddr>,
+    waiting: Vec<Waiting>,
 }
 
 impl Batches {
     /// Whether the rules have all there is.
     pub(super) fn are_empty(&self) -> bool {
-        self.sent.is_none() && self.next.is_empty()
+        self.sent.is_none() && self.is_next_empty()
     }
 
     /// How many answers wait.
     pub(super) fn waiting(&self) -> usize {
-        self.sent.as_ref().map_or(0, |batch| batch.waiting.len()) + self.next.waiting.len()
+        self.sent.as_ref().map_or(0, |batch| batch.waiting.len()) + self.waiting.len()
     }
 
     /// Adds a change to the next batch, and who waits for it.
     pub(super) fn add(&mut self, change: Change, waiting: Option<Waiting>) {
-        let Change { added, removed } = &mut self.next.change;
         for address in change.removed {
-            undo_or_add(added, removed, address);
+            undo_or_add(&mut self.added, &mut self.removed, address);
         }
         for address in change.added {
-            undo_or_add(removed, added, address);
+            undo_or_add(&mut self.removed, &mut self.added, address);
         }
-        self.next.waiting.extend(waiting);
+        self.waiting.extend(waiting);
     }
 
     /// The next batch's change, if it is to be sent now.
     pub(super) fn send(&mut self) -> Option<Change> {
-        if self.sent.is_some() || self.next.is_empty() {
+        if self.sent.is_some() || self.is_next_empty() {
             return None;
         }
-        let batch = self.sent.insert(std::mem::take(&mut self.next));
-        Some(batch.change.clone())
+        let change = Change { added: self.added.drain().collect(), removed: self.removed.drain().collect() };
+        self.sent = Some(Batch { change: change.clone(), waiting: std::mem::take(&mut self.waiting) });
+        Some(change)
     }
 
     /// The one that was sent is dealt with.
     pub(super) fn done(&mut self) -> Batch {
         self.sent.take().unwrap_or_default()
     }
-}
 
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.change == Change::default() && self.waiting.is_empty()
+    fn is_next_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.waiting.is_empty()
     }
 }
 
 /// What undoes an earlier change of the same batch leaves neither.
-fn undo_or_add(other: &mut Vec<IpAddr>, list: &mut Vec<IpAddr>, address: IpAddr) {
-    match other.iter().position(|known| *known == address) {
-        Some(place) => drop(other.swap_remove(place)),
-        None => list.push(address),
+fn undo_or_add(other: &mut HashSet<IpAddr>, list: &mut HashSet<IpAddr>, address: IpAddr) {
+    if !other.remove(&address) {
+        list.insert(address);
     }
 }
 
@@ -89,7 +90,6 @@ fn undo_or_add(other: &mut Vec<IpAddr>, list: &mut Vec<IpAddr>, address: IpAddr)
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashSet;
 
     fn addresses(lasts: &[u8]) -> Vec<IpAddr> {
         lasts.iter().map(|last| IpAddr::from([192, 0, 2, *last])).collect()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::names::Asker;
 use super::relay::{Dns, LONGEST_QUESTION, QUESTIONS};
+
 use crate::egress::outbound::Outbound;
 use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
@@ -45,7 +46,8 @@ enum Step {
 }
 
 impl Client {
-    fn step(&mut self) -> Step {
+    /// `ask` says whether a question may be taken.
+    fn step(&mut self, ask: bool) -> Step {
         while !self.output.is_empty() {
             match self.socket.send(&self.output) {
                 Ok(sent) => drop(self.output.drain(..sent)),
@@ -53,7 +55,7 @@ impl Client {
                 Err(_) => return Step::Cut,
             }
         }
-        if self.open >= MOST_OPEN || self.output.len() >= MOST_BYTES {
+        if !ask || self.open >= MOST_OPEN || self.output.len() >= MOST_BYTES {
             return Step::Wait;
         }
         loop {
@@ -90,10 +92,13 @@ impl Outbound {
             match listener.accept() {
                 Ok((stream, _)) => self.admit_client(reactor, sandbox, stream.into()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Of a connection that was over before (accept(2)), or for want of descriptors: then the rest waits
-                // until the next one comes.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => return,
+                // There is nothing to take a connection with: they wait in the queue.
+                Err(error) if socket::is_shortage(&error) => return self.rest_dns(reactor, key),
+                // Of a connection that was over before: see accept(2).
                 Err(_) => {}
+            }
+            if reactor.is_over_time() {
+                break;
             }
         }
         reactor.again(key);
@@ -152,10 +157,13 @@ impl Outbound {
     fn serve_client(&mut self, reactor: &mut Reactor, key: Key) -> bool {
         for _ in 0..QUESTIONS {
             let Some(Dns::Client(client)) = self.dns.get_mut(key) else { return true };
-            match client.step() {
+            let sandbox = client.sandbox;
+            let may_ask = self.may_ask(reactor, sandbox, key);
+            let Some(Dns::Client(client)) = self.dns.get_mut(key) else { return true };
+            match client.step(may_ask) {
                 Step::Ask(question) => {
                     client.open += 1;
-                    let sandbox = client.sandbox;
+                    self.count_question(sandbox);
                     if !self.asked(reactor, sandbox, Asker::Stream(key), &question) {
                         self.cut_client(reactor, key);
                     }

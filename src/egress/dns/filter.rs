@@ -90,6 +90,19 @@ pub(crate) fn filter(
     Filtered { answer, addresses, removed, ttl: ttl.filter(|_| good) }
 }
 
+impl Answer {
+    /// Keeps of an answer what was asked for, and says it of the question's name: neither aliases, nor servers of a zone,
+    /// nor signatures.
+    pub(crate) fn keep_addresses(&mut self, question: &Question) {
+        self.answers.retain(|record| record.kind == question.kind);
+        for record in &mut self.answers {
+            record.name = question.name.lower();
+        }
+        self.authority.clear();
+        self.authentic = false;
+    }
+}
+
 /// The names that the question's name stands for, itself included. The order of the records doesn't matter.
 fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
     let mut aliases: HashMap<Name, Vec<Name>> = HashMap::new();

@@ -48,6 +48,8 @@ pub(in crate::egress) struct Lookup {
     sent: Question,
     edns: bool,
     timer: Option<TimerId>,
+    /// The bytes that were sent and received since they were last counted.
+    passed: usize,
     /// What the last server said that had no answer.
     failure: Option<Vec<u8>>,
     _permit: Permit,
@@ -93,6 +95,7 @@ impl Lookup {
         let bits = cases.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
         self.sent = Question { name: self.question.name.lower().with_case(bits), ..self.question };
         let bytes = write::question(self.id, &self.sent, self.signatures, self.unchecked, self.edns);
+        self.passed += bytes.len();
         self.link = if stream {
             let fd = socket::tcp(server.is_ipv6())?;
             socket::connect(fd.as_fd(), server)?;
@@ -114,10 +117,13 @@ impl Lookup {
         for _ in 0..WRONG {
             let Link::Datagram(fd) = &self.link else { return Outcome::Wait };
             match datagram::receive(fd.as_fd(), scratch) {
-                Ok(length) => match self.judge(scratch.get(..length).unwrap_or_default()) {
-                    Outcome::Wait => {}
-                    outcome => return outcome,
-                },
+                Ok(length) => {
+                    self.passed += length;
+                    match self.judge(scratch.get(..length).unwrap_or_default()) {
+                        Outcome::Wait => {}
+                        outcome => return outcome,
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Wait,
                 // Nobody listens there (ICMP).
                 Err(_) => return Outcome::Next,
@@ -150,7 +156,10 @@ impl Lookup {
             let room = (2 + LONGEST).saturating_sub(input.len()).min(scratch.len());
             match socket.receive(scratch.get_mut(..room).unwrap_or_default()) {
                 Ok(0) => return Outcome::Next,
-                Ok(length) => input.extend_from_slice(scratch.get(..length).unwrap_or_default()),
+                Ok(length) => {
+                    self.passed += length;
+                    input.extend_from_slice(scratch.get(..length).unwrap_or_default());
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Wait,
                 Err(_) => return Outcome::Next,
             }
@@ -213,6 +222,10 @@ impl Outbound {
                 return lookup.askers.push(asker);
             }
         }
+        if gate.pace.is_exhausted() {
+            let refused = Answer::bare(Code::REFUSED, Some(Why::Blocked));
+            return self.respond(reactor, asker.0, &asker.1, &refused, 0);
+        }
         let room = gate.names.lookups.len() < MOST_LOOKUPS && !gate.names.lookups.contains_key(&subject);
         let permit = self.budget.acquire(sandbox, Use::Egress, 1).filter(|_| room && !self.dns.is_full());
         let Some(permit) = permit else {
@@ -235,6 +248,7 @@ impl Outbound {
             sent: question.clone(),
             edns: true,
             timer: None,
+            passed: 0,
             failure: None,
             _permit: permit,
         };
@@ -250,7 +264,10 @@ impl Outbound {
             lookup.timer = None;
             return self.ask_next(reactor, key);
         }
-        match lookup.read(&mut self.scratch.plain) {
+        let outcome = lookup.read(&mut self.scratch.plain);
+        self.count_lookup(reactor, key);
+        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
+        match outcome {
             Outcome::Wait => {}
             Outcome::Again => reactor.again(key),
             Outcome::Stream => self.ask_again(reactor, key, true),
@@ -283,6 +300,15 @@ impl Outbound {
         }
     }
 
+    /// What has passed between a server and us is taken off the sandbox's budgets.
+    fn count_lookup(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
+        let (sandbox, passed) = (lookup.sandbox, std::mem::take(&mut lookup.passed));
+        if passed > 0 {
+            self.spend(reactor, sandbox, passed as u64);
+        }
+    }
+
     /// Asks the current server over a new socket.
     fn ask(&mut self, reactor: &mut Reactor, key: Key, stream: bool) -> io::Result<()> {
         let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return Ok(()) };
@@ -294,7 +320,13 @@ impl Outbound {
             reactor.cancel(timer);
         }
         let Some(server) = lookup.server else { return Ok(()) };
-        lookup.ask(server, stream)?;
+        if self.gates.get(&lookup.sandbox).is_none_or(|gate| gate.pace.is_exhausted()) {
+            return Err(io::Error::other("the bytes that may pass in all are used up"));
+        }
+        let asked = lookup.ask(server, stream);
+        self.count_lookup(reactor, key);
+        asked?;
+        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return Ok(()) };
         if let Some(new) = lookup.link.fd() {
             reactor.register(new, key, Lane::Front)?;
         }
@@ -309,17 +341,19 @@ impl Outbound {
         if let (Some(gate), Some(response)) = (self.gates.get_mut(&lookup.sandbox), Response::read(&message))
         {
             gate.names.preferred = lookup.course.current();
+            gate.names.verdicts.remove(&lookup.subject);
             let ttl = filter(&response, &lookup.question, lookup.signatures, |_| true).ttl;
             gate.names.cache.put(lookup.subject, Arc::clone(&message), ttl.unwrap_or(0), reactor.now());
         }
-        self.tell(reactor, lookup.sandbox, lookup.askers, &lookup.question, &message);
+        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.signatures), &message);
     }
 
     /// None has.
     fn nobody_knows(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
         if let Some(message) = &lookup.failure {
-            return self.tell(reactor, lookup.sandbox, lookup.askers, &lookup.question, message);
+            let asked = (&lookup.question, lookup.signatures);
+            return self.tell(reactor, lookup.sandbox, lookup.askers, asked, message);
         }
         let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Unreachable));
         for (asker, query) in lookup.askers {
@@ -332,11 +366,12 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         askers: Vec<(Asker, Query)>,
-        question: &Question,
+        (question, signatures): (&Question, bool),
         message: &[u8],
     ) {
+        let Some(judged) = self.judge(sandbox, question, signatures, message) else { return };
         for (asker, query) in askers {
-            self.finish(reactor, sandbox, asker, query, question, message, 0);
+            self.finish(reactor, sandbox, asker, query, question, Arc::clone(&judged), 0);
         }
     }
 

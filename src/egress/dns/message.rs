@@ -4,8 +4,8 @@ use super::name::Name;
 use super::record::{Record, kind};
 
 pub(crate) const HEADER: usize = 12;
-/// More records than any answer needs in one section.
-const MOST_RECORDS: u16 = 1000;
+/// As many records as a message has room for: each takes eleven bytes at least.
+const MOST_RECORDS: u16 = 5957;
 
 /// Bits of the header's second word.
 pub(crate) mod flags {

@@ -11,7 +11,7 @@
 //! | `lookup`, `course` | a question that is open upstream, and which server is asked next |
 //! | `upstreams` | the servers of the host |
 //! | `filter` | what of an answer the sandbox is told |
-//! | `cache` | answers, remembered |
+//! | `cache`, `judged` | answers, remembered: as they came, and for a moment as the policy lets them be told |
 //! | `batches` | answers that wait for the rules |
 //! | `names` | what one sandbox's resolver knows |
 //! | `message`, `record`, `name`, `write` | the form of messages |
@@ -21,6 +21,7 @@ mod cache;
 mod client;
 mod course;
 mod filter;
+mod judged;
 mod lookup;
 mod message;
 mod name;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::batches::Batches;
 use super::cache::{Cache, Subject};
+use super::judged::Verdicts;
 use super::upstreams::Upstreams;
 use crate::egress::answered::Answered;
 use crate::reactor::Key;
@@ -29,6 +30,7 @@ pub(in crate::egress) struct Names {
     /// The place of the server that answered last.
     pub(super) preferred: usize,
     pub(super) cache: Cache,
+    pub(super) verdicts: Verdicts,
     /// The questions that are open upstream.
     pub(super) lookups: HashMap<Subject, Key>,
     /// The answers that wait for the rules.

@@ -18,6 +18,8 @@ pub(crate) mod kind {
     pub(crate) const NSEC3: u16 = 50;
     pub(crate) const SVCB: u16 = 64;
     pub(crate) const HTTPS: u16 = 65;
+    /// Where a name's servers are.
+    pub(crate) const ADDRESSES: [u16; 4] = [A, AAAA, SVCB, HTTPS];
     /// From here to 255 are questions that are no types: transfers, everything.
     pub(crate) const FIRST_META: u16 = 128;
     pub(crate) const LAST_META: u16 = 255;

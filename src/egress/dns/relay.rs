@@ -12,6 +12,7 @@ use super::batches::{Batch, Waiting};
 use super::cache::Subject;
 use super::client::Client;
 use super::filter::filter;
+use super::judged::Judged;
 use super::lookup::Lookup;
 use super::message::{Asked, Code, Query, Question, Response};
 use super::names::{Asker, Names};
@@ -21,8 +22,9 @@ use super::write::{Answer, Why, udp_limit};
 use crate::egress::answered::Change;
 use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
+use crate::egress::listener::REST;
 use crate::egress::outbound::Outbound;
-use crate::policy::{Asking, Reason, Verdict};
+use crate::policy::{Asking, Policy, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
 use crate::sys::datagram;
 use crate::tunnel::Request;
@@ -59,7 +61,7 @@ pub(in crate::egress) enum Dns {
 }
 
 impl Dns {
-    fn sandbox(&self) -> u64 {
+    pub(in crate::egress) fn sandbox(&self) -> u64 {
         match self {
             Self::Socket(sandbox, _) | Self::Listener(sandbox, _) => *sandbox,
             Self::Client(client) => client.sandbox,
@@ -130,21 +132,34 @@ impl Outbound {
 
     fn hear_questions(&mut self, reactor: &mut Reactor, key: Key) {
         for _ in 0..QUESTIONS {
-            let Some(Dns::Socket(sandbox, fd)) = self.dns.get_mut(key) else { return };
+            let Some(Dns::Socket(sandbox, _)) = self.dns.get_mut(key) else { return };
+            let sandbox = *sandbox;
+            if !self.may_ask(reactor, sandbox, key) {
+                return;
+            }
+            let Some(Dns::Socket(_, fd)) = self.dns.get_mut(key) else { return };
             let mut buffer = [0_u8; LONGEST_QUESTION];
             match datagram::receive_from(fd.as_fd(), &mut buffer) {
                 Ok((length, from)) => {
-                    let (sandbox, asker) = (*sandbox, Asker::Datagram(key, from));
+                    self.count_question(sandbox);
+                    let asker = Asker::Datagram(key, from);
                     self.asked(reactor, sandbox, asker, buffer.get(..length).unwrap_or_default());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {}
+                Err(_) => return self.rest_dns(reactor, key),
             }
             if reactor.is_over_time() {
                 break;
             }
         }
         reactor.again(key);
+    }
+
+    /// A socket that fails for want of memory or descriptors is tried again in a while.
+    pub(super) fn rest_dns(&mut self, reactor: &mut Reactor, key: Key) {
+        if let Some(sandbox) = self.dns.get_mut(key).map(|object| object.sandbox()) {
+            self.park(reactor, sandbox, key, REST);
+        }
     }
 
     /// The sandbox has asked something. False if it wasn't even a question.
@@ -166,16 +181,29 @@ impl Outbound {
             return true;
         }
         let text = question.name.text();
-        if gate.policy.asking(&text) == Asking::Refused {
+        if may_ask(&gate.policy, &question, &text) == Asking::Refused {
             self.refuse(reactor, sandbox, asker, &query, text);
             return true;
         }
         let signatures = query.edns.is_some_and(|edns| edns.signatures);
         let subject = Subject::new(&question, signatures, query.is_unchecked());
-        match gate.names.cache.get(&subject, reactor.now()) {
-            Some((message, age)) => self.finish(reactor, sandbox, asker, query, &question, &message, age),
-            None => self.look_up(reactor, sandbox, subject, (asker, query), &question),
-        }
+        let (now, generation) = (reactor.now(), gate.generation);
+        let Some((message, age)) = gate.names.cache.get(&subject, now) else {
+            self.look_up(reactor, sandbox, subject, (asker, query), &question);
+            return true;
+        };
+        let known = gate.names.verdicts.get(&subject, generation, now);
+        let judged = match known {
+            Some(judged) => judged,
+            None => {
+                let Some(judged) = self.judge(sandbox, &question, signatures, &message) else { return true };
+                if let Some(gate) = self.gates.get_mut(&sandbox) {
+                    gate.names.verdicts.put(subject, generation, Arc::clone(&judged), now);
+                }
+                judged
+            }
+        };
+        self.finish(reactor, sandbox, asker, query, &question, judged, age);
         true
     }
 
@@ -200,29 +228,18 @@ impl Outbound {
         self.respond(reactor, asker, query, &Answer::bare(Code::REFUSED, Some(Why::Blocked)), 0);
     }
 
-    /// Answers with what an upstream server has said, which is `age` seconds old: as far as the policy of this
-    /// moment allows.
-    #[allow(clippy::too_many_arguments, reason = "a question, who asked it, and its answer")]
-    pub(super) fn finish(
+    /// What an upstream server has said, as far as the policy of this moment allows.
+    pub(super) fn judge(
         &mut self,
-        reactor: &mut Reactor,
         sandbox: u64,
-        asker: Asker,
-        query: Query,
         question: &Question,
+        signatures: bool,
         message: &[u8],
-        age: u32,
-    ) {
-        let Some(gate) = self.gates.get(&sandbox) else { return };
-        let Some(response) = Response::read(message) else { return };
-        let (policy, name) = (Arc::clone(&gate.policy), question.name.text());
-        let asking = policy.asking(&name);
-        if asking == Asking::Refused {
-            return self.refuse(reactor, sandbox, asker, &query, name);
-        }
+    ) -> Option<Arc<Judged>> {
+        let policy = Arc::clone(&self.gates.get(&sandbox)?.policy);
+        let response = Response::read(message)?;
         let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
-        let signatures = query.edns.is_some_and(|edns| edns.signatures);
-        let filtered = filter(&response, question, signatures, |address| {
+        let mut filtered = filter(&response, question, signatures, |address| {
             looks += 1;
             if looks > MOST_ADDRESSES {
                 return false;
@@ -233,24 +250,50 @@ impl Outbound {
             }
             !is_protected(reason)
         });
-        for address in filtered.removed.into_iter().take(MOST_ADDRESSES) {
-            self.rebound(reactor, sandbox, address, &name);
+        if policy.tells_addresses_only() {
+            filtered.answer.keep_addresses(question);
+        }
+        let mut removed = filtered.removed;
+        removed.truncate(MOST_ADDRESSES);
+        Some(Arc::new(Judged { answer: filtered.answer, ttl: filtered.ttl, reachable, removed }))
+    }
+
+    /// Answers with what an upstream server has said, which is `age` seconds old.
+    #[allow(clippy::too_many_arguments, reason = "a question, who asked it, and its answer")]
+    pub(super) fn finish(
+        &mut self,
+        reactor: &mut Reactor,
+        sandbox: u64,
+        asker: Asker,
+        query: Query,
+        question: &Question,
+        judged: Arc<Judged>,
+        age: u32,
+    ) {
+        let Some(gate) = self.gates.get(&sandbox) else { return };
+        let name = question.name.text();
+        let asking = may_ask(&gate.policy, question, &name);
+        if asking == Asking::Refused {
+            return self.refuse(reactor, sandbox, asker, &query, name);
+        }
+        for address in &judged.removed {
+            self.rebound(reactor, sandbox, *address, &name);
         }
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        if !matches!(asking, Asking::Domain(_)) || reachable.is_empty() {
-            return self.respond(reactor, asker, &query, &filtered.answer, age);
+        if !matches!(asking, Asking::Domain(_)) || judged.reachable.is_empty() {
+            return self.respond(reactor, asker, &query, &judged.answer, age);
         }
         if gate.names.batches.waiting() >= MOST_WAITING {
             let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
             return self.respond(reactor, asker, &query, &busy, 0);
         }
-        let ttl = filtered.ttl.unwrap_or(0).saturating_sub(age);
-        let change = gate.names.answered.learn(&name, &reachable, ttl, reactor.now());
+        let ttl = judged.ttl.unwrap_or(0).saturating_sub(age);
+        let change = gate.names.answered.learn(&name, &judged.reachable, ttl, reactor.now());
         // What is known already may still be on its way to the rules for an earlier answer: behind those.
         if change == Change::default() && gate.names.batches.are_empty() {
-            return self.respond(reactor, asker, &query, &filtered.answer, age);
+            return self.respond(reactor, asker, &query, &judged.answer, age);
         }
-        gate.names.batches.add(change, Some(Waiting { asker, query, answer: filtered.answer, age }));
+        gate.names.batches.add(change, Some(Waiting { asker, query, judged, age }));
         self.let_through(sandbox);
     }
 
@@ -269,9 +312,9 @@ impl Outbound {
         if !done {
             gate.names.answered.forget(&change.added);
         }
-        for Waiting { asker, query, answer, age } in waiting {
+        for Waiting { asker, query, judged, age } in waiting {
             if done {
-                self.respond(reactor, asker, &query, &answer, age);
+                self.respond(reactor, asker, &query, &judged.answer, age);
             } else {
                 let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
                 self.respond(reactor, asker, &query, &failure, 0);
@@ -328,6 +371,14 @@ impl Outbound {
             let _ = datagram::send_to(fd.as_fd(), to, bytes);
         }
     }
+}
+
+/// Whether that may be asked of a name, which is given as text too.
+fn may_ask(policy: &Policy, question: &Question, name: &str) -> Asking {
+    if policy.tells_addresses_only() && !kind::ADDRESSES.contains(&question.kind) {
+        return Asking::Refused;
+    }
+    policy.asking(name)
 }
 
 /// Whether the sandbox isn't even told of an address: what it could do with it is harm.

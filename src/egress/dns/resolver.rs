@@ -32,8 +32,8 @@ impl Resolver {
 
     /// Over a listener and without a UDP socket.
     #[cfg(test)]
-    pub(crate) fn over(listener: TcpListener) -> Self {
-        Self { servers: Vec::new(), datagrams: None, listener: Some(listener) }
+    pub(crate) fn over(listener: TcpListener, servers: Vec<SocketAddr>) -> Self {
+        Self { servers, datagrams: None, listener: Some(listener) }
     }
 
     /// A UDP socket hears questions from now on. Needs the links to be laid.

@@ -104,6 +104,21 @@ fn what_is_no_question_is_answered_or_passed_over() {
 }
 
 #[test]
+fn addresses_alone_are_told_without_aliases_and_what_names_a_zone() {
+    let asked = question("Www.example", kind::A);
+    let signature = record("inner.corp.example", kind::RRSIG, 30, &[0; 30]);
+    let address = record("inner.corp.example", kind::A, 30, &[9, 1, 1, 1]);
+    let answers = [alias("www.example", "inner.corp.example"), address, signature];
+    let mut answer = filtered(&asked, &answers, &[]).answer;
+    answer.keep_addresses(&asked);
+    assert_eq!(answer.answers, [record("www.example", kind::A, 30, &[9, 1, 1, 1])]);
+    // That there is none is told without the zone's name.
+    let mut answer = filtered(&asked, &[], &[soa("corp.example", 60, 60)]).answer;
+    answer.keep_addresses(&asked);
+    assert_eq!((answer.answers, answer.authority, answer.authentic), (vec![], vec![], false));
+}
+
+#[test]
 fn protected_addresses_are_taken_out_and_others_stay() {
     let asked = question("a.example", kind::A);
     let [good, bad] = [[9, 1, 1, 1], [10, 1, 1, 1]].map(|data| record("a.example", kind::A, 30, &data));

@@ -88,6 +88,25 @@ fn the_name_is_found_byte_by_byte_at_the_last_byte_and_not_before() {
 }
 
 #[test]
+fn empty_records_are_passed_over() {
+    let empty = b"\x16\x03\x01\x00\x00";
+    let hello = rustls_hello("api.example.com", true);
+    let found = Found::Server("api.example.com".to_owned());
+    let first = [&empty[..], &hello].concat();
+    assert_eq!(feed(&first, std::iter::repeat(1)), (found.clone(), first.len()));
+    let between: Vec<u8> = [in_records(&hello, 100), empty.repeat(3)].concat();
+    let records = in_records(&hello, 100);
+    let (half, rest) = records.split_at(RECORD_HEADER + 100);
+    let amid = [half, &empty.repeat(2), rest].concat();
+    assert_eq!(feed(&amid, std::iter::repeat(3)).0, found);
+    assert_eq!(feed(&between, std::iter::repeat(1)), (found, records.len()));
+    // Nothing but those isn't TLS, once it is too much.
+    let (end, used) = feed(&empty.repeat(MOST), std::iter::repeat(1000));
+    assert_eq!(end, Found::Refused(Reason::NotTls));
+    assert!(used <= MOST + 1000, "{used}");
+}
+
+#[test]
 fn without_a_name_and_without_tls_are_reasons_of_their_own() {
     for bytes in
         [rustls_hello("api.example.com", false), rustls_hello("192.0.2.1", true), openssl_hello(None, true)]
@@ -97,7 +116,6 @@ fn without_a_name_and_without_tls_are_reasons_of_their_own() {
     let sslv2 = b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10";
     let alert = b"\x15\x03\x03\x00\x02\x02\x28";
     let server_hello = b"\x16\x03\x03\x00\x04\x02\x00\x00\x00";
-    let empty_record = b"\x16\x03\x03\x00\x00";
     let long_record = b"\x16\x03\x03\x40\x01";
     let long_message = b"\x16\x03\x03\x00\x04\x01\x01\x00\x01";
     for bytes in [
@@ -108,7 +126,6 @@ fn without_a_name_and_without_tls_are_reasons_of_their_own() {
         sslv2,
         alert,
         server_hello,
-        empty_record,
         long_record,
         long_message,
     ] {

@@ -75,6 +75,17 @@ pub(crate) fn reap() -> io::Result<Option<(i32, i32)>> {
     Ok((pid > 0).then_some((pid, status)))
 }
 
+/// Whether a child was stopped since that was last asked.
+pub(crate) fn has_stopped(pid: i32) -> bool {
+    // SAFETY: siginfo_t is a plain C struct for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = libc::id_t::from(pid.cast_unsigned());
+    // SAFETY: the struct is live.
+    let asked = unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WSTOPPED | libc::WNOHANG) };
+    // Without a child in that state nothing is written.
+    asked == 0 && info.si_signo == libc::SIGCHLD
+}
+
 /// A moment, or until a child has ended: who comes to us as an orphan later sends no signal for having come.
 pub(crate) fn pause() {
     let moment = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };

@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::{Keeper, Origin, PATIENCE, Program, Request, Sandbox, host_view, runsc, setup};
+use super::{Keeper, Origin, PATIENCE, Program, Reply, Request, Sandbox, host_view, runsc, setup};
 use crate::sys::channel;
 
 /// Set for the program that plays the host.
@@ -109,6 +109,32 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
         keeper.kill();
         gone(&family, &name, Some(&keeper));
     }
+}
+
+#[test]
+fn a_keeper_ends_its_sandbox_when_its_time_is_over() {
+    let Some(mut sandbox) = Sandbox::start(true) else { return };
+    let family = family(sandbox.keeper.pid());
+    let mut lifetime = |milliseconds| {
+        sandbox.keeper.ask(&Request::Lifetime { milliseconds }, vec![]).unwrap();
+    };
+    // The last word counts, and a time that never comes is one.
+    lifetime(1);
+    lifetime(u64::MAX);
+    lifetime(3_600_000);
+    lifetime(50);
+    let mut replies = Vec::new();
+    let begin = Instant::now();
+    loop {
+        match sandbox.keeper.hear() {
+            Ok(Some((reply, _))) => replies.push(reply),
+            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) => break,
+        }
+        assert!(begin.elapsed() < PATIENCE, "it lives on: {replies:?}");
+    }
+    assert!(matches!(replies[..], [Reply::Expired, Reply::Ended { .. }]), "{replies:?}");
+    gone(&family, "never-there", Some(&sandbox.keeper));
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn socket_kind() -> impl Strategy<Value = keeper::SocketKind> {
 }
 
 pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
-    use keeper::Request::{Kill, Run, Setup, Sockets, Usage};
+    use keeper::Request::{Kill, Lifetime, Run, Setup, Sockets, Usage};
     prop_oneof![
         setup().prop_map(|setup| Setup(Box::new(setup))),
         list().prop_map(|arguments| Run { arguments }),
@@ -166,6 +166,7 @@ pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
         }),
         Just(Kill),
         Just(Usage),
+        any::<u64>().prop_map(|milliseconds| Lifetime { milliseconds }),
     ]
 }
 
@@ -183,7 +184,7 @@ fn out_of_memory() -> impl Strategy<Value = keeper::OutOfMemory> {
 }
 
 fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
-    use keeper::Reply::{Ended, Failed, Namespaces, Prepared, Running, Sockets, Used};
+    use keeper::Reply::{Ended, Expired, Failed, Namespaces, Prepared, Running, Sockets, Used};
     prop_oneof![
         list().prop_map(|refused| Namespaces { refused }),
         Just(Prepared),
@@ -194,6 +195,7 @@ fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
             |(status, log, output, usage, out_of_memory)| Ended { status, log, output, usage, out_of_memory }
         ),
         usage().prop_map(Used),
+        Just(Expired),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! File operations: what a helper inside the sandbox is asked to do, and what it says of it.
 //!
-//! Each operation has a socket of its own, on which the helper says one [`Outcome`] and then ends; bytes, the
+//! Each operation has a socket of its own, on which the helper says one [`Outcome`] and then ends (and before that, that it works); bytes, the
 //! entries of a directory and changes go over a stream beside it. What comes back is read as an attacker's.
 
 use super::init::User;
@@ -170,6 +170,8 @@ pub(crate) enum Outcome {
     Is(Entry),
     /// It failed, at this path if that is another than the one asked for.
     Failed { step: Step, errno: i32, path: Vec<u8> },
+    /// The helper is still at it, and has made progress: no outcome yet. At most about one a second.
+    Working,
 }
 
 /// Something has changed in a directory.
@@ -391,6 +393,7 @@ impl Outcome {
                 let path = path.get(..LONGEST_PATH).unwrap_or(path);
                 Writer::of(2).byte(*step as u8).signed(*errno).bytes(path).done()
             }
+            Self::Working => Writer::of(3).done(),
         }
     }
 
@@ -407,6 +410,7 @@ impl Outcome {
                 errno: reader.signed()?,
                 path: text(&mut reader, LONGEST_PATH)?,
             },
+            3 => Self::Working,
             _ => return Err(Malformed),
         };
         reader.end(outcome)

@@ -136,6 +136,9 @@ pub(crate) enum Request {
     Kill,
     /// Say what the sandbox uses. Answered by `Used`.
     Usage,
+    /// End everything after so many milliseconds from now, if the library hasn't by then. The last word counts. Then
+    /// `Expired` is said.
+    Lifetime { milliseconds: u64 },
 }
 
 /// From the keeper to the library.
@@ -158,6 +161,8 @@ pub(crate) enum Reply {
     Ended { status: i32, log: Vec<u8>, output: Vec<u8>, usage: Usage, out_of_memory: OutOfMemory },
     /// What the sandbox uses now.
     Used(Usage),
+    /// Its time is over and the library was not there to end it; the keeper ends. `Ended` follows.
+    Expired,
 }
 
 impl Entry {
@@ -274,6 +279,7 @@ impl Request {
             }
             Self::Kill => Writer::of(3).done(),
             Self::Usage => Writer::of(4).done(),
+            Self::Lifetime { milliseconds } => Writer::of(5).long(*milliseconds).done(),
         }
     }
 
@@ -302,6 +308,7 @@ impl Request {
             },
             3 => Self::Kill,
             4 => Self::Usage,
+            5 => Self::Lifetime { milliseconds: reader.long()? },
             _ => return Err(Malformed),
         };
         reader.end(request)
@@ -322,6 +329,7 @@ impl Reply {
                 Usage::put(writer, usage).byte(*out_of_memory as u8).done()
             }
             Self::Used(usage) => Usage::put(Writer::of(6), usage).done(),
+            Self::Expired => Writer::of(7).done(),
         }
     }
 
@@ -342,6 +350,7 @@ impl Reply {
                 out_of_memory: OutOfMemory::from(reader.byte()?)?,
             },
             6 => Self::Used(Usage::get(&mut reader)?),
+            7 => Self::Expired,
             _ => return Err(Malformed),
         };
         reader.end(reply)

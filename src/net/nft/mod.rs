@@ -156,8 +156,9 @@ pub(crate) struct Rules {
     ipv6: bool,
     /// Whether refused packets are told.
     told: bool,
-    /// The addresses of [`Rules::answer`] that are there now.
+    /// The addresses of [`Rules::answer`] that are there now, and those of them that are to be removed.
     answered: HashSet<IpAddr>,
+    overdue: HashSet<IpAddr>,
 }
 
 impl Rules {
@@ -182,6 +183,7 @@ impl Rules {
             ipv6,
             told,
             answered: HashSet::new(),
+            overdue: HashSet::new(),
         })
     }
 
@@ -245,29 +247,48 @@ impl Rules {
     }
 
     /// The resolver has answered the `added` addresses for a domain of the policy, and what it answered of the
-    /// `removed` ones has run out. All of it is done, or nothing.
+    /// `removed` ones has run out. On failure none of those that were added is let through; what could not be removed
+    /// is tried again the next time.
     ///
     /// (Not by time-outs of the kernel's: before Linux 6.12 that of an element that is there can't be renewed.)
     pub(crate) fn answer(&mut self, added: &[IpAddr], removed: &[IpAddr]) -> Result<()> {
         let offered = |address: &&IpAddr| address.is_ipv4() || self.ipv6;
-        let there = |address: &&IpAddr| self.answered.contains(*address);
-        let added: HashSet<IpAddr> =
-            added.iter().filter(offered).filter(|new| !there(new)).copied().collect();
-        let removed: HashSet<IpAddr> = removed.iter().filter(there).copied().collect();
-        let mut changes = Vec::new();
-        for (name, ipv6) in [(set::ANSWERED4, false), (set::ANSWERED6, true)] {
-            let of_version = |addresses: &HashSet<IpAddr>| -> Vec<Vec<u8>> {
-                addresses.iter().filter(|address| address.is_ipv6() == ipv6).map(bytes).collect()
-            };
-            changes.extend(set::remove_values(name, of_version(&removed)));
-            changes.extend(set::add_values(name, of_version(&added)));
+        let added: HashSet<IpAddr> = added.iter().filter(offered).copied().collect();
+        self.overdue.extend(removed);
+        self.overdue.retain(|address| self.answered.contains(address) && !added.contains(address));
+        let added: Vec<IpAddr> =
+            added.into_iter().filter(|address| !self.answered.contains(address)).collect();
+        let done = self.remove_overdue().and_then(|()| self.add_answered(&added));
+        if done.is_err() {
+            self.overdue.extend(added.iter().filter(|address| self.answered.contains(*address)));
+            // What is left is tried again the next time.
+            let _ = self.remove_overdue();
         }
-        if changes.is_empty() {
+        done
+    }
+
+    fn add_answered(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        let most = most_elements(self.netlink.room()?);
+        for part in addresses.chunks(most) {
+            self.netlink.request(transaction(elements(part, set::add_values))).context(ANSWERED)?;
+            self.answered.extend(part);
+        }
+        Ok(())
+    }
+
+    fn remove_overdue(&mut self) -> Result<()> {
+        if self.overdue.is_empty() {
             return Ok(());
         }
-        self.netlink.request(transaction(changes)).context("addresses that the resolver answered")?;
-        self.answered.retain(|address| !removed.contains(address));
-        self.answered.extend(added);
+        let most = most_elements(self.netlink.room()?);
+        let overdue: Vec<IpAddr> = self.overdue.iter().copied().collect();
+        for part in overdue.chunks(most) {
+            self.netlink.request(transaction(elements(part, set::remove_values))).context(ANSWERED)?;
+            for address in part {
+                self.answered.remove(address);
+                self.overdue.remove(address);
+            }
+        }
         Ok(())
     }
 
@@ -339,6 +360,24 @@ impl Rules {
         changes.extend(self.current.delete());
         self.netlink.request(transaction(changes)).context("switching to new destinations")
     }
+}
+
+const ANSWERED: &str = "addresses that the resolver answered";
+
+/// How many addresses one transaction adds or removes: no more than may be sent at once, and than one message has room
+/// for. One takes 28 bytes with what is around it.
+fn most_elements(room: usize) -> usize {
+    (room.saturating_sub(1024) / 32).clamp(1, 1024)
+}
+
+/// The requests that change the sets of answered addresses.
+fn elements(addresses: &[IpAddr], change: fn(&str, Vec<Vec<u8>>) -> Vec<Message>) -> Vec<Message> {
+    let of_version = |ipv6: bool| -> Vec<Vec<u8>> {
+        addresses.iter().filter(|address| address.is_ipv6() == ipv6).map(bytes).collect()
+    };
+    let mut changes = change(set::ANSWERED4, of_version(false));
+    changes.extend(change(set::ANSWERED6, of_version(true)));
+    changes
 }
 
 /// An address as it is in a packet.
@@ -446,6 +485,26 @@ mod tests {
             assert!(batches.len() <= total / (room - 70_000) + 1, "{} for {room}", batches.len());
             for batch in batches {
                 let length: usize = transaction(batch).iter().map(Message::len).sum();
+                assert!(length <= room, "{length} in {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_answered_is_sent_in_parts_that_may_be_sent_at_once() {
+        let addresses: Vec<IpAddr> = (0..4096_u128)
+            .flat_map(|index| [Ipv6Addr::from_bits(index).into(), Ipv4Addr::from_bits(index as u32).into()])
+            .collect();
+        for room in [4608 - 32, 65_536, 212_992 - 32, 1 << 20] {
+            for change in [set::add_values, set::remove_values] as [fn(&str, Vec<Vec<u8>>) -> Vec<Message>; 2]
+            {
+                for part in addresses.chunks(most_elements(room)) {
+                    let length: usize = transaction(elements(part, change)).iter().map(Message::len).sum();
+                    assert!(length <= room, "{length} in {room}");
+                }
+                let six: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+                let part = six.get(..most_elements(room)).unwrap_or(&six);
+                let length: usize = transaction(elements(part, change)).iter().map(Message::len).sum();
                 assert!(length <= room, "{length} in {room}");
             }
         }

@@ -1,10 +1,13 @@
 //! What the kernel has of links, addresses, neighbours, routes and rules.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 
+use super::packets::Wire;
 use super::space::{Side, Space};
 use crate::error::Code;
-use crate::net::topology::{Plan, configure_links};
+use crate::net::topology::{GATEWAY, Plan, configure_links};
 
 fn laid(ipv6: bool) -> Space {
     let mut space = Space::new();
@@ -71,8 +74,8 @@ fn with_ipv6_there_are_the_ones_of_the_plan_and_no_link_local_ones() {
         (&json!("local"), &json!("default"), &json!("lo"))
     );
     let sandbox = neighbours(&mut space, Side::Sandbox);
-    assert_eq!(sandbox.len(), 2, "{sandbox:?}");
-    assert_eq!((&*sandbox[1].0, &*sandbox[1].1), ("fd73:6278:6e65::1", "02:00:00:00:00:01"));
+    assert_eq!(sandbox.len(), 6, "{sandbox:?}");
+    assert_eq!((&*sandbox[5].0, &*sandbox[5].1), ("fd73:6278:6e65::1", "02:00:00:00:00:01"));
     assert_eq!(neighbours(&mut space, Side::Gateway).len(), 2);
 }
 
@@ -106,8 +109,32 @@ fn the_ways_are_the_sandboxs_to_the_gateway_and_the_gateways_nowhere() {
     );
     let permanent = json!(["PERMANENT"]);
     let (mac_g, mac_s) = ("02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned());
-    assert_eq!(neighbours(&mut space, Side::Sandbox), [("192.0.0.1".to_owned(), mac_g, permanent.clone())]);
+    let own = [1, 3, 4, 5, 6].map(|last| (format!("192.0.0.{last}"), mac_g.clone(), permanent.clone()));
+    assert_eq!(neighbours(&mut space, Side::Sandbox), own);
     assert_eq!(neighbours(&mut space, Side::Gateway), [("192.0.0.2".to_owned(), mac_s, permanent)]);
+}
+
+/// The table of neighbours is one for the whole machine (net.ipv4.neigh.default.gc_thresh3).
+#[test]
+fn whoever_asks_by_arp_gets_no_entry_in_the_gateways_table() {
+    let mut space = laid(true);
+    // As on a host where that is the default, which the namespace has where nothing can be set.
+    let script = "for i in all gw0; do echo 0 >/proc/sys/net/ipv4/conf/$i/rp_filter; done 2>/dev/null || :";
+    space.run(Side::Gateway, &["sh", "-c", script]);
+    let index = i32::try_from(space.ip(Side::Sandbox, "link show dev eth0")[0]["ifindex"].as_i64().unwrap());
+    let wire = Wire::open(&mut space, Side::Sandbox, Some(index.unwrap()));
+    for number in 0..200_u8 {
+        for sender in [[10, 1, 2, number], [192, 0, 0, number], [203, 0, 113, number]] {
+            wire.ask_arp(Ipv4Addr::from(sender), GATEWAY);
+        }
+    }
+    let known = space.ip(Side::Gateway, "neighbour show nud all dev gw0");
+    let of_ipv4 = |entry: &&Value| entry["dst"].as_str().unwrap().contains('.');
+    let known: Vec<&Value> = known.as_array().unwrap().iter().filter(of_ipv4).collect();
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert_eq!((&known[0]["dst"], &known[0]["lladdr"]), (&json!("192.0.0.2"), &json!("02:00:00:00:00:02")));
+    let flags = space.ip(Side::Gateway, "link show dev gw0")[0]["flags"].clone();
+    assert!(flags.as_array().unwrap().contains(&json!("NOARP")), "{flags}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod links;
 mod neighbours;
+mod notices;
 mod packets;
 mod policies;
 mod refusals;

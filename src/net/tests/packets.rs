@@ -69,6 +69,17 @@ impl Wire {
         send(self.fd.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
     }
 
+    /// Asks who has an address of the gateway's, in the name of another.
+    pub(super) fn ask_arp(&self, sender: Ipv4Addr, target: Ipv4Addr) {
+        let mut frame = [[0xff; 6], SANDBOX_MAC].concat();
+        frame.extend_from_slice(&[0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+        frame.extend_from_slice(&SANDBOX_MAC);
+        frame.extend_from_slice(&sender.octets());
+        frame.extend_from_slice(&[0; 6]);
+        frame.extend_from_slice(&target.octets());
+        send(self.fd.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
+    }
+
     /// The next IPv4 packet that comes in.
     pub(super) fn next(&self) -> Seen {
         loop {

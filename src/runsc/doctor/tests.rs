@@ -27,9 +27,10 @@ fn healthy() -> Host {
 fn tried() -> LiveProbe {
     let fine = Some(Ok(()));
     LiveProbe {
+        keeper: fine,
         user_namespace: fine,
-        network_namespace: fine,
-        mount_namespace: fine,
+        user_mapping: fine,
+        namespaces: Some(Ok(())),
         veth: fine,
         nf_tables: fine,
         tproxy: fine,
@@ -145,10 +146,17 @@ fn a_trial_decides_over_settings() {
     found(&host, Some(&live), "user_namespaces", Missing, "is 0", "unprivileged_userns_clone=1");
     found(&healthy(), Some(&live), "user_namespaces", Missing, "not permitted", "seccomp=unconfined");
     found(&host, Some(&live), "seccomp", Missing, "not permitted", "seccomp=unconfined");
-    let live = LiveProbe { network_namespace: refused, ..tried() };
-    found(&healthy(), Some(&live), "namespaces", Missing, "network", "max_net_namespaces");
-    let live = LiveProbe { mount_namespace: refused, ..tried() };
-    found(&healthy(), Some(&live), "namespaces", Missing, "mount", "max_mnt_namespaces");
+    for (step, setting) in [
+        ("network namespace S", "max_net_namespaces"),
+        ("mount namespace", "max_mnt_namespaces"),
+        ("ipc namespace", "max_ipc_namespaces"),
+        ("pid namespace", "max_pid_namespaces"),
+        ("uts namespace", "max_uts_namespaces"),
+        ("NETLINK_ROUTE in G", ""),
+    ] {
+        let live = LiveProbe { namespaces: Some(Err((step.into(), libc::ENOSPC))), ..tried() };
+        found(&healthy(), Some(&live), "namespaces", Missing, step, setting);
+    }
     let live = LiveProbe { veth: refused, nf_tables: refused, tproxy: refused, ..tried() };
     found(&healthy(), Some(&live), "veth", Missing, "refused", "modprobe veth");
     found(&healthy(), Some(&live), "nf_tables", Missing, "refused", "modprobe nf_tables");
@@ -157,6 +165,44 @@ fn a_trial_decides_over_settings() {
     found(&healthy(), Some(&live), "memfd", Limited, "from a file", "memfd_noexec");
     found(&healthy(), Some(&live), "proc_sys", Limited, "read-only", "systempaths");
     found(&healthy(), None, "namespaces", Limited, "not tried", "");
+}
+
+#[test]
+fn the_cause_of_a_refused_user_namespace_is_told_apart() {
+    use Status::{Limited, Missing, Ok as Fine};
+    let refused = Some(Err(libc::EPERM));
+    // Uid 0 without CAP_SETFCAP makes one, and can't map itself.
+    let mapping = LiveProbe { user_mapping: refused, namespaces: None, ..tried() };
+    let root = Host { is_root: true, ..healthy() };
+    found(&root, Some(&mapping), "user_namespaces", Missing, "CAP_SETFCAP", "ordinary user");
+    found(&root, Some(&mapping), "seccomp", Fine, "no filter", "");
+    // In a chroot it isn't docker's filter.
+    let live = LiveProbe { user_namespace: refused, ..LiveProbe::default() };
+    let chroot = Host { is_in_chroot: true, self_status: "Seccomp:\t2\n".into(), ..healthy() };
+    found(&chroot, Some(&live), "user_namespaces", Missing, "chroot", "pivot_root");
+    found(&chroot, Some(&live), "seccomp", Limited, "chroot", "");
+    let without = process::Facts { has_proc: false, ..process::Facts::default() };
+    let without = Host { process: without, max_user_namespaces: None, ..healthy() };
+    found(&without, None, "user_namespaces", Missing, "/proc is not mounted", "mount -t proc");
+}
+
+#[test]
+fn what_this_process_can_not_pass_on() {
+    use Status::{Missing, Ok as Fine};
+    let with = |process| Host { process, ..healthy() };
+    found(&healthy(), Some(&tried()), "process", Fine, "will do", "");
+    let small = process::Facts { file_size: 100_000 << 10, ..process::Facts::default() };
+    found(&with(small), Some(&tried()), "process", Missing, "RLIMIT_FSIZE", "ulimit -f");
+    let narrow = process::Facts { address_space: 400_000 << 10, ..process::Facts::default() };
+    found(&with(narrow.clone()), Some(&tried()), "process", Missing, "RLIMIT_AS", "ulimit -v");
+    let crowded = Host { room: Some((7, "the control group /x".into())), ..healthy() };
+    found(&crowded, Some(&tried()), "process", Missing, "/x allows 7", "pids-limit");
+    let live = LiveProbe { keeper: Some(Err(libc::EAGAIN)), ..LiveProbe::default() };
+    found(&healthy(), Some(&live), "process", Missing, "started", "ulimit -u");
+    let unusable = Error::new(Code::RunscUnusable, "is not runsc");
+    let report = judge(&with(narrow), Err(&unusable), None);
+    let finding = report.findings().iter().find(|finding| finding.name == "runsc").unwrap();
+    assert!(finding.remedy.contains("process"), "{finding:?}");
 }
 
 #[test]
@@ -176,7 +222,7 @@ fn this_host() {
     let missing = Error::new(Code::RunscMissing, "not looked for");
     let report = examine(Err(&missing), None);
     let text = report.to_string();
-    assert_eq!(report.findings().len(), 15);
+    assert_eq!(report.findings().len(), 16);
     for finding in report.findings() {
         assert!(text.contains(finding.name) && !finding.detail.is_empty(), "{finding:?}");
     }

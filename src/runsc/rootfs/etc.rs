@@ -1,5 +1,7 @@
 //! The files of /etc that are made up for each sandbox.
 
+use std::path::Path;
+
 use super::Plan;
 
 /// What the made-up files say.
@@ -40,6 +42,49 @@ protocols: files
 services: files
 ";
 
+/// Where the host has none: what programs ask for by name (RFC 6335, RFC 5237).
+const SERVICES: &str = "\
+ftp\t21/tcp
+ssh\t22/tcp
+telnet\t23/tcp
+smtp\t25/tcp\tmail
+domain\t53/tcp
+domain\t53/udp
+http\t80/tcp\twww
+http\t80/udp
+pop3\t110/tcp
+ntp\t123/udp
+imap2\t143/tcp\timap
+ldap\t389/tcp
+https\t443/tcp
+https\t443/udp
+submission\t587/tcp
+ldaps\t636/tcp
+imaps\t993/tcp
+pop3s\t995/tcp
+mysql\t3306/tcp
+postgresql\t5432/tcp
+redis\t6379/tcp
+";
+
+const PROTOCOLS: &str = "\
+ip\t0\tIP
+icmp\t1\tICMP
+tcp\t6\tTCP
+udp\t17\tUDP
+ipv6\t41\tIPv6
+ipv6-icmp\t58\tIPv6-ICMP
+";
+
+/// For programs that ask PAM (chfn, su): root inside may, nobody else gains anything by it.
+const PAM: &str = "\
+auth\tsufficient\tpam_rootok.so
+auth\trequired\tpam_deny.so
+account\trequired\tpam_permit.so
+password\trequired\tpam_unix.so
+session\trequired\tpam_permit.so
+";
+
 /// Made for every sandbox, whatever its root file system.
 pub(super) const IDENTITY: &[&str] = &["hostname", "hosts", "resolv.conf"];
 
@@ -68,4 +113,18 @@ pub(super) fn accounts(plan: &mut Plan) {
     plan.file("/etc/passwd", PASSWD);
     plan.file("/etc/group", GROUP);
     plan.file("/etc/nsswitch.conf", NSSWITCH);
+}
+
+/// Names of ports and protocols, and what new users begin with, as far as the host gives none.
+pub(super) fn fill(plan: &mut Plan) {
+    for (path, content) in [("/etc/services", SERVICES), ("/etc/protocols", PROTOCOLS)] {
+        if !plan.has(Path::new(path)) {
+            plan.file(path, content);
+        }
+    }
+    if !plan.has(Path::new("/etc/skel")) {
+        plan.dir("/etc/skel", 0o755);
+    }
+    plan.dir("/etc/pam.d", 0o755);
+    plan.file("/etc/pam.d/other", PAM);
 }

@@ -1,7 +1,7 @@
 //! The default root file system: the host's programs and libraries, and nothing else of the host's.
 //!
 //! Visible: what programs are made of in /usr, /usr/local, /bin, /sbin, /lib*; of /etc the linker's files, public
-//! certificates, alternatives and the time zone. Never: home directories, /var, the rest of /etc, /run, /opt, /usr/src,
+//! certificates, alternatives, fonts, names of services, what adduser reads, and the time zone. Never: home directories, /var, the rest of /etc, /run, /opt, /usr/src,
 //! /usr/local/etc, sockets, and what not everybody may read. A whitelist, so that what a distribution adds stays out.
 //! [`View`] has the list.
 
@@ -54,6 +54,7 @@ fn plan(base: &Path, names: &Names<'_>, view: &View) -> Result<Vec<Entry>> {
     for shown in &view.shown {
         show(shown, &mut plan);
     }
+    etc::fill(&mut plan);
     time_zone(base, &mut plan);
     plan.symlink("/etc/mtab", "/proc/mounts");
     plan.finish()

@@ -22,8 +22,9 @@ const PARTS: &[&str] =
 /// Of /usr/local only: a toolchain that its makers put there.
 const LOCAL: &[&str] = &["go"];
 
-/// What of /etc programs need and everybody may know. Fedora keeps its certificates below pki; its private keys in
-/// pki/tls/private are not among these.
+/// What of /etc programs need and everybody may know: for the linker, for TLS, for names of ports, for those who draw
+/// text, and for who adds users. Fedora keeps its certificates below pki; its private keys in pki/tls/private are not
+/// among these.
 const ETC: &[&str] = &[
     "ld.so.cache",
     "ld.so.conf",
@@ -36,6 +37,15 @@ const ETC: &[&str] = &[
     "pki/tls/cert.pem",
     "pki/ca-trust/extracted",
     "ca-certificates/extracted",
+    "services",
+    "protocols",
+    "fonts",
+    "adduser.conf",
+    "deluser.conf",
+    "login.defs",
+    "default/useradd",
+    "shells",
+    "skel",
 ];
 
 /// Where programs are looked for, in their order.

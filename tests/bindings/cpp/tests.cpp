@@ -278,8 +278,8 @@ TEST(a_policy_explains_itself_and_names_its_bad_entry) {
     CHECK(policy.mode() == SBX_POLICY_ALLOWLIST && policy.entries().size() == 3);
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", policy.deny_cidr("198.51.100.7/8"));
     auto open = sbx::policy::open();
-    open.allow_local_cidr("93.184.216.0/24");
-    CHECK(open.entries() == std::vector<std::string>{"local 93.184.216.0/24"});
+    open.allow_local_cidr("93.184.216.0/24").dns(SBX_DNS_ADDRESSES);
+    CHECK(open.entries() == std::vector<std::string>{"local 93.184.216.0/24"} && open.dns() == SBX_DNS_ADDRESSES);
     auto listed = sbx::policy::allowlist();
     THROWS(sbx::invalid, sbx::code::invalid, "93.184.216.0/24", listed.allow_local_cidr("93.184.216.0/24"));
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", sbx::config().policy(policy));

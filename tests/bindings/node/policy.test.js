@@ -26,15 +26,17 @@ test("a policy that is changed and read back", async () => {
   assert.deepEqual(await sandbox.policy(), { generation: 3, mode: "blocked", entries: [], options: { blockNetwork: true } });
   await sandbox.setPolicy({ outboundCidrAllowlist: [] });
   assert.deepEqual((await sandbox.policy()).options, { outboundCidrAllowlist: [] });
-  const local = { outboundLocalCidrs: ["93.184.216.0/24"] };
+  const local = { outboundLocalCidrs: ["93.184.216.0/24"], outboundDns: "addresses" };
   assert.equal(await sandbox.setPolicy(local), 5);
   const opened = await sandbox.policy();
   assert.deepEqual([opened.mode, opened.entries, opened.options], ["open", ["local 93.184.216.0/24"], local]);
   for (const [options, part] of [
     [{ ...local, outboundCidrAllowlist: [] }, "93.184.216.0/24"],
     [{ ...local, blockNetwork: true }, "outboundLocalCidrs"],
+    [{ outboundDns: "on", blockNetwork: true }, "DNS"],
     [{ outboundCidrAllowlist: ["10.0.0.1/8"] }, "10.0.0.1/8"],
     [{ outboundCidrDenylist: [7] }, "outboundCidrDenylist"],
+    [{ outboundDns: "none" }, "outboundDns"],
     [{ blockNetwork: true, outboundCidrAllowlist: [] }, "outboundCidrAllowlist"],
     [{ encryptedPorts: [80] }, "encryptedPorts"],
   ]) {

@@ -316,6 +316,15 @@ with sbx.Sandbox.create() as sb:
         for copy in self.copies(timeout=60):
             copy("little")
 
+    def test_a_copy_has_a_time_also_when_init_is_stopped(self):
+        # The thread that copies sees the stream's end, which init holds on to.
+        self.make_both("endless", 8 << 30)
+        self.sb.exec("sh", "-c", "kill -STOP 1")
+        for copy in self.copies(timeout=1):
+            with self.assertRaises(sbx.TimeoutError):
+                copy("endless")
+        self.assertEqual(os.listdir(self.scratch), ["endless"])
+
 
 class Silent(Files):
     """A sandbox whose init has stopped, so that it answers nothing."""

@@ -87,9 +87,13 @@ class Policy(unittest.TestCase):
         self.assertEqual(self.sb.get_network_policy().mode, "blocked")
         self.assertEqual(self.sb.set_network_policy(), 4)
         self.assertEqual(self.sb.get_network_policy().mode, "open")
-        self.assertEqual(self.sb.set_network_policy(outbound_local_cidrs=["93.184.216.0/24"]), 5)
+        changed = self.sb.set_network_policy(outbound_local_cidrs=["93.184.216.0/24"], outbound_dns="addresses")
+        self.assertEqual(changed, 5)
         found = self.sb.get_network_policy()
         self.assertEqual((found.mode, found.outbound_local_cidrs), ("open", ("93.184.216.0/24",)))
+        self.assertEqual(found.outbound_dns, "addresses")
+        with self.assertRaisesRegex(sbx.InvalidError, "outbound_dns"):
+            self.sb.set_network_policy(outbound_dns="none")
         for other in (dict(outbound_cidr_allowlist=[]), dict(block_network=True)):
             with self.assertRaisesRegex(sbx.InvalidError, "93.184.216.0/24"):
                 self.sb.set_network_policy(outbound_local_cidrs=["93.184.216.0/24"], **other)

@@ -151,6 +151,20 @@ def scan(address, first, count):
     return results
 
 
+def churn(address, port, seconds):
+    """Connects and closes, again and again: how often."""
+    count, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        connection = socket.socket(family_of(address))
+        try:
+            connection.connect((address, port))
+        except OSError:
+            pass
+        connection.close()
+        count += 1
+    return count
+
+
 def hold_many(name, address, port, count):
     """Opens so many connections and keeps those that live: how many answer an echo."""
     live = 0
@@ -246,7 +260,7 @@ def pause(seconds):
 
 known = {work.__name__: work for work in (
     connect, echo, fate, close, serve, udp, udp_many, udp_send, udp_ports, scan, hold_many, hammer_echo, hammer_connect,
-    hammer_udp, progress, stop, run, pause,
+    hammer_udp, progress, stop, run, pause, churn,
 )}
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:

@@ -178,4 +178,29 @@ def half_open_connections_keep_no_client_out(wire):
         come_in(address)
 
 
+def time_wait(port):
+    """How many connections to that port of others the host has in TIME_WAIT."""
+    with open("/proc/net/tcp", encoding="ascii") as lines:
+        rows = [line.split() for line in lines][1:]
+    return sum(row[3] == "06" and row[2].endswith(f":{port:04X}") for row in rows)
+
+
+def connections_one_after_the_other_leave_the_host_its_ports(wire):
+    with Sandbox(policy("open")) as sandbox:
+        begun = time.monotonic()
+        count = sandbox.ask("churn", ONE, ECHO, SECONDS)
+        # Those that wait to be accepted are still to be judged.
+        time.sleep(1)
+        left = time_wait(ECHO)
+        # Two thousand at once, and two hundred a second.
+        may = 2000 + 200 * (time.monotonic() - begun)
+        print(f"{count} connections; {left} in TIME_WAIT, of {may:.0f} that may be")
+        assert left <= may + 200, (left, may)
+        if count > may + 200:
+            sandbox.wait_for(LIMIT, lambda event: b"within a second" in event["detail"])
+        # The next is let through again.
+        same(sandbox.ask("connect", "a", ONE, ECHO), "connected")
+        same(sandbox.ask("echo", "a", 1 << 16), "same")
+
+
 run(globals())

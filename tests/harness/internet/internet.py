@@ -23,7 +23,8 @@ What the servers out there do goes by their port, on every address:
     19                  read a line with a number, send so many MiB, end, and read to the end
     4433                QUIC, if QUIC is named: quic/main.go, compiled
 
-9.9.9.9 and 2620:fe::9 refuse all other ports; packets to 9.9.9.10 vanish; 9.9.9.11 is said to be unreachable.
+9.9.9.9 and 2620:fe::9 refuse all other ports; packets to 9.9.9.10 and 9.9.9.12 vanish; 9.9.9.11 is said
+to be unreachable.
 
 A line on standard input changes something on the host; the same line in DIRECTORY/done says when that is done.
 
@@ -63,7 +64,7 @@ BESIDE, BESIDE6 = "5.5.5.9", "2a05:5:5::9"
 HOST_MAC, FAR_MAC = "02:00:00:00:55:02", "02:00:00:00:55:01"
 
 REFUSING, REFUSING6 = "9.9.9.9", "2620:fe::9"
-VANISHING, UNREACHABLE = "9.9.9.10", "9.9.9.11"
+VANISHING, UNREACHABLE = ("9.9.9.10", "9.9.9.12"), "9.9.9.11"
 
 TCP_PORTS = (53, 80, 443, 853)
 UDP_PORTS = (9, 53, 123, 443)
@@ -159,7 +160,7 @@ def serve_udp(family, port, contacts):
     def run():
         while True:
             data, control, _, peer = bound.recvmsg(2048, 256)
-            contacts.add(f"udp {peer[0]} {port}")
+            contacts.add(f"udp {peer[0]} {' '.join(map(sent_to, control))} {port}")
             try:
                 bound.sendmsg([b"reached\n"], [source_of_answer(item) for item in control], 0, peer)
             except OSError:
@@ -181,6 +182,13 @@ def echo_udp(family):
                 pass
 
     threading.Thread(target=run, daemon=True).start()
+
+
+def sent_to(item):
+    level, _, value = item
+    if level == socket.IPPROTO_IP:
+        return socket.inet_ntoa(struct.unpack("=i4s4s", value)[2])
+    return socket.inet_ntop(socket.AF_INET6, struct.unpack("=16si", value)[0])
 
 
 def source_of_answer(item):
@@ -226,7 +234,8 @@ def internet(directory, quic, laid, go):
         ip(family, "route", "add", "local", "default", "dev", "lo", "table", "100")
     for refusing in (REFUSING + "/32", REFUSING6 + "/128"):
         ip("address", "add", refusing, "dev", "lo")
-    ip("route", "add", "blackhole", VANISHING, "table", "100")
+    for vanishing in VANISHING:
+        ip("route", "add", "blackhole", vanishing, "table", "100")
     ip("route", "add", "unreachable", UNREACHABLE, "table", "100")
     capture("in0", Lines(os.path.join(directory, "packets")), False)
     serve((*TCP_PORTS, *BEHAVIOUR), UDP_PORTS, Lines(os.path.join(directory, "answered")))

@@ -18,7 +18,7 @@ from frames import BROADCAST, GATEWAY_MAC, SANDBOX_MAC, packet4, packet6  # noqa
 
 # The sandbox's own address, the gateway's, the host's, a stranger's.
 SOURCES = ("192.0.0.2", "192.0.0.1", "5.5.5.2", "8.8.4.4")
-SOURCES6 = ("fd73:6278:6e65:7400::2", "fd73:6278:6e65:7400::1", "2a05:5:5::2", "2620:fe::fe")
+SOURCES6 = ("fd73:6278:6e65::2", "fd73:6278:6e65::1", "2a05:5:5::2", "2620:fe::fe")
 # TCP, UDP, ICMP and its twin, IGMP, IP in IP, IPv6 in IP, GRE, ESP, SCTP, DCCP, UDP-Lite, and an unassigned one.
 PROTOCOLS = (6, 17, 1, 58, 2, 4, 41, 47, 50, 132, 33, 136, 253)
 

@@ -246,6 +246,7 @@ impl Init {
                 self.say(Reply::Exited { id, status })?;
             }
         }
+        self.files.end_stopped();
         Ok(())
     }
 }

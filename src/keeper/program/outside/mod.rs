@@ -4,6 +4,7 @@
 //! reaches its end, or the thread ends, the sandbox ends. The channel alone would miss a forked child of the host
 //! that keeps it open. The thread ends with the host however that ends, also by execve; before Linux 6.9 the pidfd
 //! is of the host's process and misses execve, so that there a host that does both is missed while the child lives.
+//! It also ends when the sandbox's time is over and the library, stopped or frozen, hasn't ended it.
 //!
 //! Namespaces, sockets made in them on request, children started and reaped: nothing else is its business.
 //! All files it makes lie in a tmpfs of its own mount namespace and vanish with that.
@@ -21,6 +22,7 @@ mod watchdog;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::system;
@@ -59,6 +61,8 @@ enum End {
     Failed(Failure),
     /// runsc ended.
     Engine,
+    /// Its time is over, and the library hasn't ended it.
+    Expired,
     /// There is no memory left for the sandbox.
     OutOfMemory(OutOfMemory),
 }
@@ -70,6 +74,7 @@ struct Keeper {
     engine: Option<Engine>,
     groups: Groups,
     watchdog: Watchdog,
+    deadline: Option<Instant>,
 }
 
 /// The keeper's life.
@@ -81,10 +86,12 @@ pub(crate) fn main() -> ExitCode {
         engine: None,
         groups: Groups::default(),
         watchdog: Watchdog::default(),
+        deadline: None,
     };
     let mut out_of_memory = OutOfMemory::No;
     match keeper.live() {
         End::Asked | End::Engine => {}
+        End::Expired => keeper.say(&Reply::Expired, vec![]),
         End::OutOfMemory(by) => out_of_memory = by,
         End::Failed(failure) => {
             let errno = failure.cause.raw_os_error().unwrap_or(libc::EIO);
@@ -99,6 +106,14 @@ pub(crate) fn main() -> ExitCode {
     keeper.groups.remove();
     keeper.finish();
     ExitCode::SUCCESS
+}
+
+/// What poll(2) waits for, in milliseconds or for ever, but not for longer than this.
+fn sooner(timeout: i32, left: Option<Duration>) -> i32 {
+    let Some(left) = left else { return timeout };
+    // Not too early: a part of a millisecond counts as one.
+    let left = i32::try_from(left.as_millis()).unwrap_or(i32::MAX - 1) + i32::from(!left.is_zero());
+    if timeout < 0 { left } else { timeout.min(left) }
 }
 
 fn out_of_order<T>() -> Result<T, Failure> {
@@ -162,6 +177,11 @@ impl Keeper {
         Ok(())
     }
 
+    /// How much of its time is left.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// Waits until there is something to do.
     fn wait(&mut self) -> io::Result<Option<End>> {
         let channel = libc::POLLIN | if self.channel.wants_write() { libc::POLLOUT } else { 0 };
@@ -178,6 +198,7 @@ impl Keeper {
             libc::pollfd { fd: memory, events: libc::POLLIN, revents: 0 },
         ];
         let timeout = self.engine.as_mut().map_or(-1, |engine| self.watchdog.timeout(engine));
+        let timeout = sooner(timeout, self.left());
         // SAFETY: the array is live and as long as said.
         let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
         if ready < 0 {
@@ -196,6 +217,9 @@ impl Keeper {
         }
         if memory {
             return Ok(Some(End::OutOfMemory(OutOfMemory::Kernel)));
+        }
+        if self.left().is_some_and(|left| left.is_zero()) {
+            return Ok(Some(End::Expired));
         }
         if self.watchdog.has_bitten() {
             return Ok(Some(End::OutOfMemory(OutOfMemory::Watchdog)));
@@ -225,6 +249,10 @@ impl Keeper {
                 self.sockets(kind, count.min(SOCKETS), purpose);
             }
             Request::Kill => return Ok(false),
+            Request::Lifetime { milliseconds } => {
+                // A time beyond what the clock can say never comes.
+                self.deadline = Instant::now().checked_add(Duration::from_millis(milliseconds));
+            }
             Request::Usage => {
                 let used = self.engine.as_mut().map_or_else(Usage::default, |engine| engine.usage(&self.groups));
                 self.say(&Reply::Used(used), vec![]);
@@ -240,6 +268,9 @@ impl Keeper {
         self.watchdog = Watchdog::new(setup.watched_memory);
         let (namespaces, refused, fds) = namespaces::enter(setup)?;
         self.namespaces = Some(namespaces);
+        if setup.only_namespaces {
+            namespaces::try_more(setup.network)?;
+        }
         // The library lays the links while the root file system is put together here.
         self.say(&Reply::Namespaces { refused }, fds);
         if setup.only_namespaces {

@@ -28,7 +28,8 @@ pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<Owne
         fs::write("/proc/self/uid_map", format!("0 {user} 1")).step("/proc/self/uid_map")?;
         fs::write("/proc/self/gid_map", format!("0 {group} 1")).step("/proc/self/gid_map")?;
     }
-    unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC).step("mount and ipc namespaces")?;
+    unshare(libc::CLONE_NEWNS).step("mount namespace")?;
+    unshare(libc::CLONE_NEWIPC).step("ipc namespace")?;
     if network == 0 {
         return Ok((Namespaces { sandbox: None }, Vec::new(), Vec::new()));
     }
@@ -47,6 +48,41 @@ pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<Owne
     system::check(unsafe { libc::setns(gateway.as_raw_fd(), libc::CLONE_NEWNET) }).step("back into G")?;
     let copy = sandbox.try_clone().step("descriptor of S")?;
     Ok((Namespaces { sandbox: Some(sandbox) }, refused, vec![route_g, filter_g, log_g, route_s, copy]))
+}
+
+/// Tries whether there may be as many more as runsc makes for its gofer and its sentry (the doctor's trial).
+pub(super) fn try_more(network: bool) -> Result<(), Failure> {
+    let network = if network { 1 } else { 2 };
+    let kinds = [
+        (libc::CLONE_NEWNS, "mount namespace", c"/proc/self/ns/mnt", 2),
+        (libc::CLONE_NEWIPC, "ipc namespace", c"/proc/self/ns/ipc", 2),
+        (libc::CLONE_NEWUTS, "uts namespace", c"/proc/self/ns/uts", 2),
+        (libc::CLONE_NEWNET, "network namespace", c"/proc/self/ns/net", network),
+    ];
+    // What is held counts.
+    let mut held = Vec::new();
+    for (kind, name, path, count) in kinds {
+        for _ in 0..count {
+            held.push(system::open(path, libc::O_RDONLY).step(name)?);
+            unshare(kind).step(name)?;
+        }
+    }
+    unshare(libc::CLONE_NEWPID).step("pid namespace")?;
+    // The second has to be made by a process that is in the first.
+    // SAFETY: the program has one thread, so its fork may do whatever it may.
+    let child = system::check(unsafe { libc::fork() }).step("a process")?;
+    if child == 0 {
+        let errno = unshare(libc::CLONE_NEWPID).err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        // SAFETY: _exit takes a number.
+        unsafe { libc::_exit(errno) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is written to a live integer.
+    system::check(unsafe { libc::waitpid(child, &raw mut status, 0) }).step("a process")?;
+    match libc::WEXITSTATUS(status) {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)).step("pid namespace"),
+    }
 }
 
 fn unshare(what: i32) -> io::Result<()> {

@@ -1,8 +1,10 @@
 //! A helper's life.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use super::{number, pack, plain, remove, unpack, watch};
 use crate::inside::programs::become_user;
@@ -52,8 +54,28 @@ impl<T> During<T> for io::Result<T> {
     }
 }
 
+/// How often the library is told that something moves.
+const OFTEN: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The socket for the outcome, and when something was last said on it.
+    static TOLD: Cell<Option<(RawFd, Instant)>> = const { Cell::new(None) };
+}
+
+/// There is progress. Said now and then, so that a helper that is slow isn't taken for one that was stopped.
+pub(super) fn moved() {
+    let Some((socket, _)) = TOLD.get().filter(|(_, last)| last.elapsed() >= OFTEN) else { return };
+    TOLD.set(Some((socket, Instant::now())));
+    // As `Channel` sends it: whole in one packet.
+    let packet = [&[0][..], &Outcome::Working.encode()].concat();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the packet is live and as long as said. What can't be said now is said the next time.
+    unsafe { libc::send(socket, packet.as_ptr().cast(), packet.len(), flags) };
+}
+
 /// Does what is asked for and ends.
 pub(super) fn main(task: &Task, socket: OwnedFd, stream: Option<OwnedFd>) -> ! {
+    TOLD.set(Some((socket.as_raw_fd(), Instant::now())));
     let outcome = match prepare(task, &socket, stream.as_ref()).and_then(|()| work(&task.job, stream)) {
         Ok(outcome) => outcome,
         Err(Failure { step, errno, path }) => Outcome::Failed { step, errno, path },

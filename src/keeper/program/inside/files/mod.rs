@@ -61,6 +61,14 @@ impl Files {
         }
     }
 
+    /// Ends the helpers that were stopped: none goes on by itself, and the library waits for them.
+    pub(super) fn end_stopped(&self) {
+        for pid in self.0.values().filter(|pid| system::has_stopped(**pid)) {
+            // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
+            unsafe { libc::kill(*pid, libc::SIGKILL) };
+        }
+    }
+
     /// How many helpers run.
     pub(super) fn count(&self) -> u64 {
         u64::try_from(self.0.len()).unwrap_or(0)

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Failure, Result};
+use super::helper::{During, Failure, Result, moved};
 use super::plain::{self, CHUNK};
 use super::remove::DEEPEST;
 use super::tar::{self, BLOCK, Entry, Kind};
@@ -43,6 +43,7 @@ pub(super) fn pack(path: &[u8], limit: u64, stream: UnixStream) -> Result<Outcom
 
 impl Packer {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        moved();
         self.stream.write_all(bytes).during(Step::Stream)
     }
 
@@ -133,6 +134,7 @@ impl Packer {
                 return Err(Failure::of(Step::Shrank, libc::EIO));
             }
             self.stream.write_all(self.buffer.get(..read).unwrap_or_default()).during(Step::Stream)?;
+            moved();
             left -= read as u64;
         }
         self.totals.bytes += stat.size;

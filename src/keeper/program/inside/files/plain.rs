@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Failure, Result};
+use super::helper::{During, Failure, Result, moved};
 use crate::wire::files::{Entry, NO_MODE, Outcome, Stat, Step, Totals};
 
 /// Bytes moved at once: system calls are dear in gVisor.
@@ -64,6 +64,7 @@ pub(super) fn read(path: &[u8], offset: u64, limit: u64, mut stream: UnixStream)
             return Err(Failure::of(Step::Limit, libc::EFBIG));
         }
         stream.write_all(chunk).during(Step::Stream)?;
+        moved();
         totals.bytes += chunk.len() as u64;
     }
 }
@@ -102,6 +103,7 @@ pub(super) fn write(path: &[u8], how: How, mut stream: UnixStream) -> Result<Out
             return Ok(Outcome::Done(totals));
         }
         file.write_all(chunk).during(Step::Write)?;
+        moved();
         totals.bytes += chunk.len() as u64;
     }
 }
@@ -119,6 +121,7 @@ pub(super) fn list(path: &[u8], limit: u64, stream: UnixStream) -> Result<Outcom
             return Err(Failure::of(Step::Limit, libc::EFBIG));
         }
         stream.write_all(&entry.record()).during(Step::Stream)?;
+        moved();
         totals.entries += 1;
     }
     stream.flush().during(Step::Stream)?;

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::io;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Failure, Result};
+use super::helper::{During, Failure, Result, moved};
 use crate::wire::files::{Outcome, Step, Totals};
 
 /// The deepest tree that is walked: a descriptor is open for each level.
@@ -48,6 +48,7 @@ fn remove_directory(at: In, name: &CStr, depth: usize, totals: &mut Totals, path
     let mut names = Names::of(directory).during(Step::Remove).map_err(here)?;
     for round in 1.. {
         while let Some(entry) = names.next() {
+            moved();
             let entry = entry.during(Step::Remove).map_err(here)?;
             match at::unlink(In::from(&names), &entry, false) {
                 Ok(()) => totals.entries += 1,

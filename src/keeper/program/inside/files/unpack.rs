@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In};
-use super::helper::{During, Failure, Result};
+use super::helper::{During, Failure, Result, moved};
 use super::plain::{self, CHUNK};
 use super::tar::{self, BLOCK, Entry, Header, Kind, Overrides};
 use crate::wire::files::{Outcome, Step, Totals};
@@ -79,6 +79,7 @@ struct Input {
 impl Input {
     /// How many bytes are there, after reading more if there were none; 0 at the end.
     fn more(&mut self) -> Result<usize> {
+        moved();
         while self.from == self.to {
             match self.stream.read(&mut self.buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -222,6 +223,7 @@ impl Tree {
     fn finish(mut self) -> Result<()> {
         // Those below first.
         while let Some(entry) = self.directories.pop() {
+            moved();
             let here = |failure: Failure| failure.at(&entry.path);
             let parts = parts(&entry.path)?;
             let (name, parents) = parts.split_last().ok_or(malformed())?;
