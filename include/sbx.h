@@ -1027,9 +1027,10 @@ int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
 // A handle that was freed already is ignored.
 void sbx_config_free(struct sbx_config *config);
 
-// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
-// PATH of the sandbox's environment unless it has a slash. A sandbox without a command runs nothing by itself and
-// lives until its time is over or it is ended, ready for sbx_exec.
+// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at
+// most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the PATH of the sandbox's
+// environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
+// over or it is ended, ready for sbx_exec.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1040,8 +1041,8 @@ int sbx_config_set_command(struct sbx_config *config,
                            size_t argc);
 
 // Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
-// ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
-// and never written to a file.
+// ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
+// never written to a file.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
@@ -1428,12 +1429,12 @@ int sbx_tunnels(struct sbx_sandbox *sandbox,
                 struct sbx_error *error);
 
 // Waits until the server inside answers: the config's probe, or without one a connection to the first port
-// listed. A sandbox with neither is ready once its program was started: 0 is returned then, and no event comes.
+// listed. With neither there is nothing to ask: SBX_EINVALID.
 //
 // `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
 // without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
 //
-// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
+// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
 //
 // Requires:
@@ -1690,8 +1691,9 @@ int sbx_exec_config_check(const struct sbx_exec_config *config, struct sbx_error
 // A handle that was freed already is ignored.
 void sbx_exec_config_free(struct sbx_exec_config *config);
 
-// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the PATH of
-// the program's environment unless it has a slash. It must be set.
+// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment, the
+// sandbox's included, at most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the
+// PATH of the program's environment unless it has a slash. It must be set.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //

@@ -84,6 +84,12 @@ impl Error {
         Self::new(Code::Invalid, message)
     }
 
+    /// What comes too late: `which` sandbox has ended, and why, as far as that is known.
+    pub(crate) fn sandbox_ended(which: &str, why: Option<&str>) -> Self {
+        let (colon, why) = why.map_or(("", ""), |why| (": ", why));
+        Self::new(Code::State, format!("{which} has ended{colon}{why}"))
+    }
+
     /// A failed system call; `what` says what was being done.
     pub fn system(what: impl AsRef<str>, cause: &io::Error) -> Self {
         let code = match cause.raw_os_error() {

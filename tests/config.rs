@@ -146,13 +146,25 @@ fn a_mount_that_is_not_there() {
 #[test]
 fn huge_arguments_and_environments_arrive_whole() {
     let Some(runtime) = runtime() else { return };
-    // All that is allowed: 64 KiB of arguments, 128 KiB of environment.
+    // All that is allowed: 2 MiB, each text with 9 bytes more.
     let fixed = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}; printf '%s\\n' \"$2\" | od -An -tx1 | head -1", "x"];
     let mut odd = String::from("-rf\t\u{7f}\u{1b}é");
-    let long = "v".repeat(65_536 - fixed.iter().map(|one| one.len()).sum::<usize>() - odd.len());
-    let mut config = config(&[&fixed[..], &[&long, &odd]].concat());
-    config.set_env("A", &"a".repeat(65_000)).unwrap().set_env("B", &"b".repeat(66_000)).unwrap();
-    let expected = format!("2 {} 65000 66000", long.len());
+    let long = "v".repeat(131_071);
+    let fill: Vec<&str> = vec![&long; 11];
+    let mut config = config(&[&fixed[..], &[&long, &odd], &fill].concat());
+    let names = fixed.iter().map(|one| one.len() + 9).sum::<usize>() + odd.len() + 9 + 12 * (long.len() + 9);
+    config
+        .set_env("A", &long[4..])
+        .unwrap()
+        .set_env("B", &long[4..])
+        .unwrap()
+        .set_env("C", &long[4..])
+        .unwrap();
+    let rest = (2 << 20) - names - 3 * (long.len() - 4 + 2 + 9) - 2 - 9;
+    config.set_env("D", &"d".repeat(rest + 1)).unwrap();
+    assert!(config.check().unwrap_err().message().contains("2097152"));
+    config.set_env("D", &"d".repeat(rest)).unwrap();
+    let expected = format!("13 {} 131067 131067", long.len());
     let said = run(&runtime, &config);
     assert_eq!(said.lines().next(), Some(&*expected));
     odd.push('\n');

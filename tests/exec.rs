@@ -108,7 +108,9 @@ fn what_cannot_start_says_why() {
     assert!(text.contains("\"/etc/passwd/below\" isn't there and can't be made"), "{text}");
     let mut nobody = exec(&["true"]);
     nobody.set_user("mallory").unwrap();
-    assert!(refused(&nobody).contains("user or group"));
+    assert!(refused(&nobody).contains("user \"mallory\": the user or group"));
+    nobody.set_user("root:mallory").unwrap();
+    assert!(refused(&nobody).contains("user \"root:mallory\": the user or group"));
     let begun = sandbox.exec_begin(&exec(&["no-such-program"])).unwrap();
     assert_eq!(begun.wait(PATIENCE).unwrap_err().code(), Code::Exec);
     assert_eq!(begun.failure().unwrap().code(), Code::Exec);
@@ -135,6 +137,36 @@ fn a_working_directory_that_is_not_there_is_made() {
     terminal.set_command(["test", "-d", "/run/made"]).unwrap();
     terminal.set_pty(24, 80).unwrap().set_workdir("/run/made").unwrap();
     assert_eq!(sandbox.exec(&terminal).unwrap().wait(PATIENCE).unwrap().code, 0);
+}
+
+#[test]
+fn arguments_may_be_as_long_as_linux_has_them() {
+    let Some((runtime, sandbox)) = idle() else { return };
+    let script = "import sys; print(len(sys.argv), sum(map(len, sys.argv)))";
+    let with = |arguments: &[&str]| exec(&[&["python3", "-c", script], arguments].concat());
+    let text = "x".repeat(131_072);
+    assert_eq!(run(&sandbox, &with(&[&text[..65_536]; 16])), (0, "17 1048578\n".to_owned()));
+    assert_eq!(run(&sandbox, &with(&[&text[..131_071]])), (0, "2 131073\n".to_owned()));
+    let mut long = Exec::new();
+    let error = long.set_command(["true", &text]).unwrap_err();
+    assert!(error.message().contains("argument 1") && error.message().contains("131072"), "{error}");
+    let error = long.set_command(vec!["x".repeat(131_000); 17]).unwrap_err();
+    assert!(error.message().contains("more than 2097152"), "{error}");
+    // Several at once, with what goes before them and comes behind.
+    let most = with(&[&text[..131_071]; 15]);
+    let all: Vec<Process> = (0..8).map(|_| sandbox.exec_begin(&most).unwrap()).collect();
+    assert_eq!(run(&sandbox, &sh("echo small")), (0, "small\n".to_owned()));
+    for process in all {
+        assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+        assert_eq!(said(&process, Stream::Stdout), "16 1966067\n");
+    }
+    // The sandbox's own variables count.
+    let mut config = Config::new();
+    config.set_secret("A", &text[..131_000]).unwrap();
+    let full = runtime.create(&config).unwrap();
+    let error = full.exec(&with(&[&text[..131_071]; 15])).unwrap_err();
+    assert_eq!(error.code(), Code::Invalid);
+    assert!(error.message().contains("more than 2097152"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! An init that says about programs what it likes: a program in the place of runsc, which speaks on init's channel.
+//! And what a program can do to the real one.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use common::{PATIENCE, Scratch, eventually};
 use sbx::{
     Code, Config, EventKind, Exec, ExitReason, FileOptions, LimitMode, Queue, Runtime, RuntimeConfig,
-    Sandbox, State,
+    Sandbox, State, Stdio, Stream,
 };
 
 /// A static program, as runsc has to be: the real one for every question, a hostile init when it is to run a
@@ -204,4 +205,53 @@ fn more_processes_than_there_can_be_are_not_believed() {
         assert_eq!(sandbox.stats().unwrap().processes, None);
     }
     assert_eq!(sandbox.state(), State::Running);
+}
+
+/// Tries every way to another process's descriptors and memory, and prints what worked.
+const REACH: &str = r#"
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    if libc.syscall(*arguments) >= 0: print(name)
+def opened(name, flags=os.O_RDONLY):
+    try: print("opened", name, os.open("/proc/1/" + name, flags))
+    except OSError: pass
+for number in range(64):
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR): opened("fd/%d" % number, flags)
+    try: print(os.readlink("/proc/1/fd/%d" % number))
+    except OSError: pass
+for name in ("mem", "environ", "maps", "auxv", "root/etc/passwd", "cwd/etc/passwd"): opened(name)
+PIDFD_OPEN, PIDFD_GETFD, PTRACE, READ, WRITE = 434, 438, *NUMBERS
+call("attached", PTRACE, 16, 1, 0, 0)
+call("seized", PTRACE, 0x4206, 1, 0, 0)
+pidfd = libc.syscall(PIDFD_OPEN, 1, 0)
+if pidfd >= 0:
+    for number in range(64): call("got %d" % number, PIDFD_GETFD, pidfd, number, 0)
+class Vector(ctypes.Structure): _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+buffer = ctypes.create_string_buffer(8)
+local, remote = Vector(ctypes.addressof(buffer), 8), Vector(0x400000, 8)
+for number in (READ, WRITE): call("moved", number, 1, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+held = [fd for fd in os.listdir("/proc/self/fd") if fd not in ("0", "1", "2", str(pidfd))]
+# The last is of the listing itself.
+print("tried", len(held))
+"#;
+
+#[test]
+fn the_real_init_is_out_of_a_programs_reach() {
+    let Some(runtime) = common::runtime() else { return };
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    // ptrace, process_vm_readv and process_vm_writev.
+    let numbers = if cfg!(target_arch = "aarch64") { "117, 270, 271" } else { "101, 310, 311" };
+    let script = REACH.replace("*NUMBERS", numbers);
+    for user in ["0", "1000"] {
+        let mut exec = Exec::new();
+        exec.set_command(["python3", "-c", &script]).unwrap().set_user(user).unwrap();
+        exec.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
+        exec.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
+        exec.set_stdio(Stream::Stderr, Stdio::Merged).unwrap();
+        let process = sandbox.exec(&exec).unwrap();
+        assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+        let said = String::from_utf8(process.captured(Stream::Stdout).unwrap().head).unwrap();
+        assert_eq!(said, "tried 1\n", "as {user}");
+    }
 }

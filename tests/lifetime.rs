@@ -24,6 +24,90 @@ fn is_running(sandbox: &Sandbox) -> bool {
     sandbox.wait(Some(Duration::ZERO)).is_err_and(|error| error.code() == Code::TimedOut)
 }
 
+/// Everything that can be asked of a sandbox, once it has ended: all say why, with one code.
+fn says_why(sandbox: &Sandbox, why: &str) {
+    let options = sbx::FileOptions::default();
+    let late = [
+        sandbox.exec(&exec(&["true"])).map(drop),
+        sandbox.exec_begin(&exec(&["true"])).map(drop),
+        sandbox.connect(80).map(drop),
+        sandbox.read_file("/etc/passwd", &options).map(drop),
+        sandbox.set_policy(&sbx::Policy::allowlist()).map(drop),
+        sandbox.policy().map(drop),
+        sandbox.tunnels(PATIENCE).map(drop),
+        sandbox.wait_ready(PATIENCE),
+    ];
+    for (index, outcome) in late.into_iter().enumerate() {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.code(), Code::State, "{index}: {error}");
+        assert_eq!(error.message(), format!("sandbox {} has ended: {why}", sandbox.id()), "{index}");
+    }
+}
+
+#[test]
+fn what_comes_after_the_end_is_told_why_it_ended() {
+    let Some(runtime) = runtime() else { return };
+    let ended = |change: &dyn Fn(&mut Config), command: &str, why: &str| {
+        let mut config = script(command);
+        config.add_port(80, PortKind::Unencrypted).unwrap();
+        change(&mut config);
+        let sandbox = runtime.create(&config).unwrap();
+        if why == "terminated" {
+            sandbox.terminate().unwrap();
+        }
+        sandbox.wait(PATIENCE).unwrap();
+        says_why(&sandbox, why);
+        sandbox
+    };
+    let sandbox = ended(&|_| (), "sleep 1000", "terminated");
+    assert_eq!(
+        sandbox.signal(15).unwrap_err().message(),
+        format!("sandbox {} has ended: terminated", sandbox.id())
+    );
+    ended(&|_| (), "exit 3", "its program exited with code 3");
+    ended(&|_| (), "kill -9 $$", "its program was ended by signal 9");
+    let timeout = |config: &mut Config| {
+        config.set_timeout(Duration::from_millis(500)).unwrap();
+    };
+    ended(&timeout, "sleep 1000", "timed out after 0.5 s");
+    let idle = |config: &mut Config| {
+        config.set_idle_timeout(Duration::from_millis(500)).unwrap();
+    };
+    ended(&idle, "sleep 1000", "idle for 0.5 s");
+}
+
+#[test]
+fn what_is_under_way_at_the_end_is_told_why_it_ended() {
+    let Some(runtime) = runtime() else { return };
+    for _ in 0..5 {
+        let sandbox = runtime.create(&script("sleep 1000")).unwrap();
+        let asking = [0, 1, 2].map(|what| {
+            let sandbox = sandbox.clone();
+            std::thread::spawn(move || {
+                loop {
+                    let outcome = match what {
+                        0 => sandbox.connect(80).map(drop),
+                        1 => sandbox.exec(&exec(&["true"])).map(drop),
+                        _ => sandbox.set_policy(&sbx::Policy::allowlist()).map(drop),
+                    };
+                    match outcome {
+                        Err(error) if error.code() == Code::Refused => {}
+                        Err(error) => return error,
+                        Ok(()) => {}
+                    }
+                }
+            })
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        sandbox.terminate().unwrap();
+        for thread in asking {
+            let error = thread.join().unwrap();
+            assert_eq!(error.code(), Code::State, "{error}");
+            assert!(error.message().ends_with(" has ended: terminated"), "{error}");
+        }
+    }
+}
+
 fn ends_idle(sandbox: &Sandbox) {
     let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::Idle, 124));

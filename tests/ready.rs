@@ -26,9 +26,14 @@ fn without_a_probe_the_first_port_is_asked() {
 }
 
 #[test]
-fn with_nothing_to_ask_a_running_program_is_ready() {
+fn with_nothing_to_ask_waiting_is_an_error() {
     let Some(runtime) = runtime() else { return };
-    runtime.create(&config(&["sleep", "100"])).unwrap().wait_ready(PATIENCE).unwrap();
+    let sandbox = runtime.create(&config(&["sleep", "100"])).unwrap();
+    for timeout in [PATIENCE, Some(Duration::ZERO)] {
+        let error = sandbox.wait_ready(timeout).unwrap_err();
+        assert_eq!(error.code(), Code::Invalid, "{error}");
+        assert!(error.message().contains("no readiness probe and no port"), "{error}");
+    }
 }
 
 #[test]

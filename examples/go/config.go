@@ -36,6 +36,8 @@ type Config struct {
 	H2Ports          []uint16                  // the same, also offering HTTP/2
 	UnencryptedPorts []uint16                  // tunnels of raw TCP
 	Bind             map[uint16]netip.AddrPort // where tunnels listen (default 127.0.0.1, a port of the kernel's)
+	// HostServices are ports of 192.0.0.1 inside that lead to addresses of the host, whatever the policy: a proxy, say.
+	HostServices map[uint16]netip.AddrPort
 	// InboundCIDRAllowlist is who may connect to the tunnels. nil is everybody, an empty list nobody.
 	InboundCIDRAllowlist []netip.Prefix
 	TLSNames             []string // further names and addresses for the library's certificate
@@ -167,6 +169,9 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	s.ports(c.UnencryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_unencrypted_port(b, p) })
 	for port, at := range c.Bind {
 		s.set(C.sbx_config_bind_port(b, C.uint32_t(port), s.text(at.Addr().String()), C.uint32_t(at.Port())))
+	}
+	for port, at := range c.HostServices {
+		s.set(C.sbx_config_add_host_service(b, C.uint32_t(port), s.text(at.String())))
 	}
 	s.when(c.InboundCIDRAllowlist != nil, func() C.int {
 		ranges := make([]string, len(c.InboundCIDRAllowlist))

@@ -42,7 +42,9 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 		s.name = C.GoString(C.sbx_sandbox_id(handle))
 		s.told = config.Events
 		s.look = func(end *C.sbx_exit, failure *C.sbx_error) C.int { return C.sbx_wait(handle, 0, end, failure) }
-		s.probe = func() bool { return C.sbx_wait_ready(handle, 0, nil) == 0 }
+		s.probe = func() error {
+			return calling(nil, "wait ready", func(e *C.sbx_error) C.int { return C.sbx_wait_ready(handle, 0, e) })
+		}
 		s.free = func() { C.sbx_sandbox_free(handle) }
 		return nil
 	})
@@ -67,13 +69,15 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 func (s *Sandbox) ID() string { return s.subject.name }
 
 // WaitReady waits until the server inside answers: the config's probe, or without one a connection to the first
-// port listed.
+// port listed. With neither there is nothing to ask: ErrInvalid.
 func (s *Sandbox) WaitReady(ctx context.Context) error {
 	defer runtime.KeepAlive(s)
 	if err := usable(ctx); err != nil {
 		return err
 	}
-	s.subject.ask(true)
+	if err := s.subject.ask(true); errors.Is(err, ErrInvalid) {
+		return err
+	}
 	if err := s.subject.await(ctx, s.subject.ready, "was not ready"); err != nil {
 		return err
 	}

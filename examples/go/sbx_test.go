@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -240,6 +241,32 @@ func TestALimitThatCannotBeHeldNamesTheWatchdog(t *testing.T) {
 	create(t, &Config{Memory: 512 << 20, Watchdog: true})
 }
 
+func TestAServiceOfTheHostIsReachedWhateverThePolicy(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer server.Close()
+	go func() {
+		if conn, err := server.Accept(); err == nil {
+			_, _ = io.WriteString(conn, "from the host")
+			conn.Close()
+		}
+	}()
+	var out bytes.Buffer
+	client := `import socket; print(socket.create_connection(("192.0.0.1", 8080), 30).recv(100).decode())`
+	sandbox := create(t, &Config{
+		Command:      []string{"python3", "-c", client},
+		HostServices: map[uint16]netip.AddrPort{8080: server.Addr().(*net.TCPAddr).AddrPort()},
+		Policy:       &Policy{Mode: Allowlist},
+		Stdout:       &out,
+	})
+	ended(t, sandbox)
+	if out.String() != "from the host\n" {
+		t.Errorf("%q", out.String())
+	}
+	_, err = Create(patience(t), &Config{HostServices: map[uint16]netip.AddrPort{80: {}}})
+	wants(t, err, ErrInvalid, "")
+}
+
 func TestAContextCanEndAProgram(t *testing.T) {
 	sandbox := create(t, &Config{})
 	ctx, cancel := context.WithCancel(patience(t))
@@ -463,7 +490,7 @@ func TestALossOfEventsIsMadeGood(t *testing.T) {
 	go func() { ready <- sandbox.WaitReady(ctx) }()
 	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"touch", "/tmp/up"}})
 	must(t, err)
-	eventually(t, "it is not ready", subject.probe)
+	eventually(t, "it is not ready", func() bool { return subject.probe() == nil })
 	_, err = sandbox.Exec(ctx, &Cmd{Command: []string{"true"}}) // which is told after that
 	must(t, err)
 	events.mutex.Lock()
@@ -505,6 +532,7 @@ func TestReadinessIsSeen(t *testing.T) {
 	must(t, sandbox.WaitReady(patience(t)))
 	short := create(t, &Config{Command: []string{"true"}, UnencryptedPorts: []uint16{80}})
 	wants(t, short.WaitReady(patience(t)), ErrState, "has ended: exited")
+	wants(t, create(t, &Config{}).WaitReady(patience(t)), ErrInvalid, "no readiness probe and no port")
 }
 
 func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {

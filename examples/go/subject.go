@@ -49,7 +49,7 @@ type subject struct {
 	name   string // for errors
 	cookie uint64
 	look   func(*C.sbx_exit, *C.sbx_error) C.int // how it has ended
-	probe  func() bool                           // whether the server inside answers; a sandbox's only
+	probe  func() error                          // why the server inside doesn't answer; a sandbox's only
 	free   func()
 	told   chan<- Event
 	watch  func() bool // stops to look at a context that ends it, or nil
@@ -136,14 +136,19 @@ func (s *subject) happened(event Event) {
 }
 
 // ask looks whether the server inside answers, if somebody waits for that; the library asks it from then on.
-func (s *subject) ask(waits bool) {
+func (s *subject) ask(waits bool) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.asked = s.asked || waits
-	if s.asked && s.probe() {
+	if !s.asked {
+		return nil
+	}
+	err := s.probe()
+	if err == nil {
 		s.answered = true
 		s.ready.comes()
 	}
+	return err
 }
 
 // settleLocked looks how it has ended. Who waits reads that without the lock.

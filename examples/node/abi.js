@@ -24,7 +24,7 @@ export const FUNCTIONS = {
     "config_set_max_processes config_set_max_open_files",
   huu: "exec_config_set_pty", huue: "process_resize",
   "hu>s": "tunnel_map_host tunnel_map_url tunnel_map_ca_pem tunnel_map_spki_sha256", huq: "config_set_tcp_probe",
-  hii: "config_set_stream exec_config_set_stream", hie: "signal sandbox_open_fd process_signal process_open_fd",
+  hus: "config_add_host_service", hii: "config_set_stream exec_config_set_stream", hie: "signal sandbox_open_fd process_signal process_open_fd",
   hiqe: "stop", hz: "tunnel_map_container_port",
   "h&z": "config_set_command exec_config_set_command config_set_inbound_cidr_allowlist",
   "h&zq": "config_set_exec_probe", "u&e": "queue_new", "h&e": "queue_next sandbox_stats",

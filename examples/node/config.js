@@ -16,7 +16,7 @@ export const EXEC_OPTIONS = [...PROGRAM_OPTIONS, "terminal"];
 const OPTIONS = [
   ...PROGRAM_OPTIONS,
   ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
-  ..."diskMiB encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
+  ..."diskMiB hostServices encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
   ...POLICY_OPTIONS,
 ];
 
@@ -59,6 +59,9 @@ export function configure(config, set, command, options) {
   }
   for (const kind of ["encrypted", "h2", "unencrypted"]) {
     for (const number of list(options[`${kind}Ports`], `${kind}Ports`)) set(`add_${kind}_port`, port(number, `${kind}Ports`));
+  }
+  for (const [number, address] of Object.entries(record(options.hostServices ?? {}, "hostServices"))) {
+    set("add_host_service", port(Number(number), "a port of hostServices"), text(address, `hostServices[${number}]`));
   }
   for (const name of list(options.tlsNames, "tlsNames")) set("add_tls_name", text(name, "tlsNames"));
   if (options.inboundCidrAllowlist !== undefined) {

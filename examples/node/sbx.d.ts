@@ -78,6 +78,8 @@ export interface Options extends ProgramOptions, PolicyOptions {
   mounts?: Record<string, string>;
   /** The same, writable: what the sandbox writes there is on the host. */
   writableMounts?: Record<string, string>;
+  /** Ports of 192.0.0.1 inside that lead to addresses of the host: { 8080: "127.0.0.1:8080" }, whatever the policy. */
+  hostServices?: Readonly<Record<number, string>>;
   /** Ports inside that get a tunnel on which TLS ends. */
   encryptedPorts?: readonly number[];
   /** The same, which also offer HTTP/2. */

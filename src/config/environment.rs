@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::program::{STRING_BYTES, counts, fits};
 use super::rules::{environment_name, shown};
 use crate::error::{Error, Result};
 use crate::sys::channel::wipe;
-
-/// The most bytes that names and values may have together.
-const LARGEST: usize = 1 << 17;
 
 /// A value that is shown nowhere, and overwritten when it is no longer needed.
 #[derive(Clone)]
@@ -25,12 +23,14 @@ impl Drop for Secret {
 pub(crate) struct Environment {
     plain: BTreeMap<String, String>,
     secret: BTreeMap<String, Secret>,
+    /// What all count together.
+    bytes: usize,
 }
 
 impl Environment {
     /// Sets a variable whose value may be read again by the host.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        self.check(name, value)?;
+        self.bytes = self.check(name, value)?;
         self.secret.remove(name);
         self.plain.insert(name.to_owned(), value.to_owned());
         Ok(())
@@ -38,34 +38,48 @@ impl Environment {
 
     /// Sets a variable whose value is for the program alone.
     pub(super) fn set_secret(&mut self, name: &str, value: &str) -> Result<()> {
-        self.check(name, value)?;
+        self.bytes = self.check(name, value)?;
         self.plain.remove(name);
         self.secret.insert(name.to_owned(), Secret(value.to_owned()));
         Ok(())
     }
 
-    /// The value never appears in a message: every one may be a secret.
-    fn check(&self, name: &str, value: &str) -> Result<()> {
+    /// What all count with this one. The value never appears in a message: every one may be a secret.
+    fn check(&self, name: &str, value: &str) -> Result<usize> {
         environment_name(name)?;
         if value.contains('\0') {
             return Err(Error::invalid(format!(
                 "environment variable {name:?}: its value must not contain a NUL byte"
             )));
         }
-        let others: usize =
-            self.iter().filter(|(key, _)| *key != name).map(|(key, value)| key.len() + value.len()).sum();
-        if others.saturating_add(name.len()).saturating_add(value.len()) > LARGEST {
+        if name.len().saturating_add(value.len()).saturating_add(1) >= STRING_BYTES {
             return Err(Error::invalid(format!(
-                "environment variable {}: the environment would have more than {LARGEST} bytes, which is the limit",
-                shown(name)
+                "environment variable {}: its value has {} bytes; name and value must be shorter than {} together, \
+                 which is Linux's limit for one variable",
+                shown(name),
+                value.len(),
+                STRING_BYTES - 1
             )));
         }
-        Ok(())
+        let others = self.bytes - self.get(name).map_or(0, |value| variable(name, value));
+        let bytes = others.saturating_add(variable(name, value));
+        fits(&format!("environment variable {}", shown(name)), "the variables", bytes)?;
+        Ok(bytes)
+    }
+
+    /// What all variables count together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same with those of another that have no other value here.
+    pub(super) fn bytes_over(&self, base: &Self) -> usize {
+        let others = base.iter().filter(|(name, _)| !self.contains(name));
+        self.bytes + others.map(|(name, value)| variable(name, value)).sum::<usize>()
     }
 
     /// A variable's value.
-    #[cfg(test)]
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let plain = self.plain.get(name).map(String::as_str);
         plain.or_else(|| self.secret.get(name).map(|secret| secret.0.as_str()))
     }
@@ -80,6 +94,11 @@ impl Environment {
         let plain = self.plain.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         plain.chain(self.secret.iter().map(|(name, secret)| (name.as_str(), secret.0.as_str())))
     }
+}
+
+/// What a variable counts: `NAME=value`.
+fn variable(name: &str, value: &str) -> usize {
+    counts(name.len() + 1 + value.len())
 }
 
 /// Names only.
@@ -108,8 +127,21 @@ mod tests {
         let mut environment = Environment::default();
         let error = environment.set_secret("TOKEN", "hunter2\0").unwrap_err();
         assert!(!error.message().contains("hunter2"), "{error}");
-        environment.set_secret("A", &"x".repeat(LARGEST - 1)).unwrap();
-        assert!(environment.set("B", "").is_err(), "secrets count");
+        let error = environment.set_secret("A", &"x".repeat(STRING_BYTES - 2)).unwrap_err();
+        assert!(error.message().contains("131070 bytes") && error.message().contains("131071"), "{error}");
+        let names: Vec<String> = (0..16).map(|number| format!("A{number}")).collect();
+        let left =
+            names.iter().find(|name| environment.set_secret(name, &"x".repeat(STRING_BYTES - 16)).is_err());
+        assert_eq!(left, None);
+        let error = names.iter().find_map(|name| environment.set(&format!("{name}B"), "x").err()).unwrap();
+        assert!(error.message().contains("2097152"), "secrets count: {error}");
+        // What is replaced doesn't.
+        names.iter().for_each(|name| environment.set(name, "").unwrap());
+        assert_eq!(
+            environment.bytes(),
+            environment.iter().map(|(name, value)| variable(name, value)).sum::<usize>()
+        );
+        let mut environment = Environment::default();
         environment.set_secret("A", "hunter2").unwrap();
         assert_eq!(format!("{environment:?}"), r#"{"A"}"#);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::environment::Environment;
-use super::program::{arguments, milliseconds};
+use super::program::{arguments, fits_with, milliseconds};
 use super::rules::absolute_path;
 use super::stdio::{self, Stdio};
 use super::user::User;
@@ -36,8 +36,9 @@ impl Exec {
         Self::default()
     }
 
-    /// The program and its arguments: at most 65,536 bytes together. The first is looked up in the PATH of the
-    /// program's environment unless it has a slash.
+    /// The program and its arguments: each shorter than 131,072 bytes, and together with the environment, the
+    /// sandbox's included, at most 2,097,152, each counted with 9 more, as Linux has it. The first is looked up in the
+    /// PATH of the program's environment unless it has a slash.
     pub fn set_command<I>(&mut self, argv: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -118,6 +119,7 @@ impl Exec {
         if self.command.is_empty() {
             return Err(Error::invalid("command: is not set; there is nothing to run"));
         }
+        self.fits(&Environment::default())?;
         if self.terminal.is_some() && self.streams.iter().any(|stream| *stream != Stdio::Null) {
             return Err(Error::invalid(
                 "pty: a program on a terminal has no other streams; set a terminal or streams, not both",
@@ -141,6 +143,11 @@ impl Exec {
 
     pub(crate) fn env(&self) -> &Environment {
         &self.env
+    }
+
+    /// Whether arguments and environment are few enough, with what comes from the sandbox's.
+    pub(crate) fn fits(&self, base: &Environment) -> Result<()> {
+        fits_with("command", &self.command, self.env.bytes_over(base))
     }
 
     pub(crate) fn workdir(&self) -> Option<&str> {

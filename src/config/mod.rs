@@ -168,6 +168,10 @@ impl Config {
         if let Some(error) = &self.bad {
             return Err(error.clone());
         }
+        program::fits_with("command", &self.command, self.env.bytes())?;
+        if let Some(Probe::Exec { command, .. }) = &self.probe {
+            program::fits_with("readiness probe: command", command, self.env.bytes())?;
+        }
         let streams = [self.stdin, self.stdout, self.stderr];
         if self.command.is_empty() && streams.iter().any(|stream| *stream != Stdio::Null) {
             return Err(Error::invalid(

@@ -8,10 +8,15 @@ use super::user::User;
 use crate::error::{Error, Result};
 use crate::sticky::Sticky;
 
-/// The most bytes that a command's arguments may have together, as in Modal.
-pub(super) const ARGUMENT_BYTES: usize = 1 << 16;
-/// The most arguments; empty ones have no bytes to be counted by.
-const ARGUMENTS: usize = 1 << 14;
+/// Linux's own limits for execve(2): an argument or variable has fewer bytes than this (`MAX_ARG_STRLEN`),
+pub(super) const STRING_BYTES: usize = 128 * 1024;
+/// and all of a program's together, each with its final NUL and its pointer, have no more than this (a quarter of the
+/// usual limit of the stack).
+const PROGRAM_BYTES: usize = 2 * 1024 * 1024;
+/// What an argument or variable counts beyond its own bytes.
+const EACH: usize = 9;
+/// The most arguments, as many as a list of the C interface has.
+const ARGUMENTS: usize = 1 << 16;
 const TAGS: usize = 64;
 const TAG_VALUE_BYTES: usize = 256;
 
@@ -24,17 +29,19 @@ where
     let mut arguments: Vec<String> = Vec::new();
     let mut bytes = 0_usize;
     for (index, argument) in argv.into_iter().enumerate() {
-        let argument = argument.as_ref();
-        no_nul(&format!("{setting} argument {index}"), argument)?;
+        let (argument, name) = (argument.as_ref(), || format!("{setting} argument {index}"));
+        no_nul(&name(), argument)?;
         if index >= ARGUMENTS {
             return Err(Error::invalid(format!("{setting}: more than {ARGUMENTS} arguments")));
         }
-        bytes = bytes.saturating_add(argument.len());
-        if bytes > ARGUMENT_BYTES {
-            return Err(Error::invalid(format!(
-                "{setting}: the arguments have more than {ARGUMENT_BYTES} bytes together, which is the limit"
-            )));
+        if argument.len() >= STRING_BYTES {
+            let rule = format_args!(
+                "must be shorter than {STRING_BYTES} bytes, which is Linux's limit for one argument"
+            );
+            return Err(refuse(&name(), argument, rule));
         }
+        bytes = bytes.saturating_add(counts(argument.len()));
+        fits(setting, "the arguments", bytes)?;
         arguments.push(argument.to_owned());
     }
     match arguments.first() {
@@ -46,9 +53,36 @@ where
     }
 }
 
+/// What one argument or variable of so many bytes counts.
+pub(super) fn counts(length: usize) -> usize {
+    length.saturating_add(EACH)
+}
+
+/// Whether `what` of a program may count so much together.
+pub(super) fn fits(setting: &str, what: &str, bytes: usize) -> Result<()> {
+    if bytes <= PROGRAM_BYTES {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{setting}: {what} have more than {PROGRAM_BYTES} bytes together, each counted with {EACH} more, which is \
+         Linux's limit for the arguments and environment of a program"
+    )))
+}
+
+/// Whether a program may have these arguments with that environment.
+pub(crate) fn fits_with<'a>(
+    setting: &str,
+    arguments: impl IntoIterator<Item = &'a String>,
+    environment_counts: usize,
+) -> Result<()> {
+    let arguments: usize = arguments.into_iter().map(|argument| counts(argument.len())).sum();
+    fits(setting, "the arguments and the environment", arguments.saturating_add(environment_counts))
+}
+
 impl Config {
-    /// The program and its arguments: at most 65,536 bytes together. A sandbox without a command runs nothing by
-    /// itself and lives until its time is over, ready for [`crate::Sandbox::exec`].
+    /// The program and its arguments: each shorter than 131,072 bytes, and together with the environment at most
+    /// 2,097,152, each counted with 9 more, as Linux has it. A sandbox without a command runs nothing by itself and
+    /// lives until its time is over, ready for [`crate::Sandbox::exec`].
     pub fn set_command<I>(&mut self, argv: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -163,16 +197,47 @@ pub(super) fn milliseconds(setting: &str, time: Duration) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Probe;
     use crate::error::Code;
 
     #[test]
-    fn a_command_is_bounded_as_in_modal() {
+    fn a_command_is_bounded_as_in_linux() {
         let mut config = Config::new();
-        config.set_command(["a", &"b".repeat(ARGUMENT_BYTES - 1)]).unwrap();
-        let error = config.set_command(["ab", &"b".repeat(ARGUMENT_BYTES - 1)]).unwrap_err();
-        assert!(error.message().contains("65536"), "{error}");
+        let longest = "b".repeat(STRING_BYTES - 1);
+        config.set_command(["a", &longest]).unwrap();
+        let error = config.set_command(["a", &format!("{longest}b")]).unwrap_err();
+        let wanted = ["command argument 1 \"bbb", "(131072 bytes)", "shorter than 131072"];
+        assert!(wanted.iter().all(|text| error.message().contains(text)), "{error}");
         assert_eq!(config.command().len(), 2, "a refused value changes nothing");
         assert!(Config::new().set_command(vec![""; ARGUMENTS + 1]).is_err());
+        // 15 whole ones, and one that makes it 2 MiB.
+        let most = || {
+            let last = PROGRAM_BYTES - 15 * counts(longest.len()) - EACH;
+            [vec![longest.clone(); 15], vec!["c".repeat(last)]].concat()
+        };
+        Config::new().set_command(most()).unwrap().check().unwrap();
+        let error = Config::new().set_command([most(), vec![String::new()]].concat()).unwrap_err();
+        assert!(error.message().contains("more than 2097152"), "{error}");
+    }
+
+    #[test]
+    fn arguments_and_environment_count_together() {
+        let text = |length| "x".repeat(length);
+        let half: Vec<String> = vec![text(STRING_BYTES - EACH); 8];
+        let mut config = Config::new();
+        config.set_command(&half).unwrap();
+        // The name and the equals sign count.
+        for name in ["A", "B", "C", "D", "E", "F", "G", "H"] {
+            config.set_secret(name, &text(STRING_BYTES - EACH - 2)).unwrap();
+        }
+        config.check().unwrap();
+        let mut more = config.clone();
+        more.set_env("I", "").unwrap();
+        let error = more.check().unwrap_err();
+        assert!(error.message().contains("environment have more than 2097152"), "{error}");
+        config.set_env("A", "").unwrap().set_env("I", "").unwrap().check().unwrap();
+        config.set_readiness_probe(Probe::exec(vec![text(STRING_BYTES - 1); 9])).unwrap();
+        assert!(config.check().unwrap_err().message().contains("readiness probe"));
     }
 
     #[test]

@@ -65,9 +65,10 @@ pub unsafe extern "C" fn sbx_config_free(config: *mut sbx_config) {
     or((), || handle::take::<ConfigObject>(config).map(drop));
 }
 
-/// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the
-/// PATH of the sandbox's environment unless it has a slash. A sandbox without a command runs nothing by itself and
-/// lives until its time is over or it is ended, ready for sbx_exec.
+/// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at
+/// most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the PATH of the sandbox's
+/// environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
+/// over or it is ended, ready for sbx_exec.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
@@ -86,8 +87,8 @@ pub unsafe extern "C" fn sbx_config_set_command(
 }
 
 /// Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
-/// ^[a-zA-Z_][a-zA-Z0-9_]*$; all names and values have at most 131072 bytes together. Values are never logged
-/// and never written to a file.
+/// ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
+/// never written to a file.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

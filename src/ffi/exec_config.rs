@@ -71,8 +71,9 @@ pub unsafe extern "C" fn sbx_exec_config_free(config: *mut sbx_exec_config) {
     or((), || handle::take::<ExecObject>(config).map(drop));
 }
 
-/// The program and its arguments: `argc` texts, at most 65536 bytes together. The first is looked up in the PATH of
-/// the program's environment unless it has a slash. It must be set.
+/// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment, the
+/// sandbox's included, at most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the
+/// PATH of the program's environment unless it has a slash. It must be set.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -155,12 +155,12 @@ pub unsafe extern "C" fn sbx_tunnels(
 }
 
 /// Waits until the server inside answers: the config's probe, or without one a connection to the first port
-/// listed. A sandbox with neither is ready once its program was started: 0 is returned then, and no event comes.
+/// listed. With neither there is nothing to ask: SBX_EINVALID.
 ///
 /// `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
 /// without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
 ///
-/// Returns 0; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
+/// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
 /// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
 ///
 /// # Safety

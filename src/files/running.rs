@@ -267,7 +267,7 @@ impl Running {
 
     /// Its sandbox has ended.
     pub(crate) fn ended(&self) -> Error {
-        Error::new(Code::State, format!("{}: the sandbox has ended", self.progress.title))
+        self.shared.ended().context(&self.progress.title)
     }
 
     /// There are no descriptors for it.

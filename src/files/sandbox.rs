@@ -38,7 +38,7 @@ impl Sandbox {
                 return Err(Error::new(Code::State, message));
             }
             State::Ending | State::Ended => {
-                return Err(Error::new(Code::State, format!("sandbox {} has ended", self.id())));
+                return Err(self.shared().ended());
             }
         }
         Running::prepare(self.shared(), request, options, cookie)

@@ -265,7 +265,7 @@ impl Loop {
                 if self.numbers.contains_key(&key) {
                     self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
                 } else {
-                    let answer = Err(Error::new(Code::State, "the sandbox has ended"));
+                    let answer = Err(Error::sandbox_ended("the sandbox", None));
                     let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
                 }
             }

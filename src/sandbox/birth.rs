@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::doors::Doors;
 use super::life::{Bench, Cause, Life, PROGRAM, Phase, START, Watch, register};
-use super::plan;
 use super::shared::Facts;
 use super::{State, trouble};
 use crate::config::PortKind;
@@ -183,11 +182,9 @@ impl Life {
         self.started = Some(now);
         self.set_deadline(bench, self.shared.config.timeout());
         self.have_lifetime_kept(bench, Duration::ZERO);
-        let nothing_to_ask = plan::probe(&self.shared.config).is_none();
         let running = |facts: &mut Facts| {
             facts.state = State::Running;
             facts.started = Some(now);
-            facts.ready = nothing_to_ask;
         };
         self.shared.update_and_tell(running, EventKind::Started, |_| ());
         self.begin_probing(bench);

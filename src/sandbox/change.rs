@@ -80,7 +80,8 @@ impl Told {
 impl Drop for Told {
     fn drop(&mut self) {
         if self.0.is_some() {
-            self.say(Err(Error::new(Code::State, "the sandbox has ended; its policy was not changed")));
+            let error = Error::sandbox_ended("the sandbox", None).append("; its policy was not changed");
+            self.say(Err(error));
         }
     }
 }
@@ -177,7 +178,7 @@ impl Life {
     pub(crate) fn work_on_rules(&mut self, bench: &mut Bench<'_>, work: Work) {
         let id = &self.shared.id;
         let refusal = if self.phase >= Phase::Ending {
-            Some(Error::new(Code::State, format!("sandbox {id} has ended")))
+            Some(self.shared.ended())
         } else if self.shared.config.policy().mode() == Mode::Blocked {
             let text = format!(
                 "sandbox {id} was created without any network, and can't be given one; create one with an empty \

@@ -170,7 +170,7 @@ impl Control {
         let reply = Box::new(move |result| drop(told.send(result)));
         let (key, stream) = (shared.number, OwnedFd::from(theirs));
         self.engine.send(engine::Command::Attach { key, port, stream, reply })?;
-        let ended = |_| Error::new(Code::State, format!("sandbox {} has ended", shared.id));
-        outcome.recv().map_err(ended)?.map(|()| ours.into())
+        let outcome = outcome.recv().unwrap_or_else(|_| Err(shared.ended()));
+        shared.unless_ended(outcome).map(|()| ours.into())
     }
 }

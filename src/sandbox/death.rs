@@ -71,10 +71,12 @@ impl Life {
             Cause::Failed(error) => Some(error.clone().context(format!("sandbox {}", self.shared.id))),
             _ => None,
         };
+        let why = cause.text(&self.shared.config);
         self.cause = Some(cause);
         self.shared.update(|facts| {
             facts.state = State::Ending;
             facts.failure = failure;
+            facts.why = Some(why);
         });
         if self.attached {
             let key = self.shared.number;
@@ -294,6 +296,9 @@ impl Life {
             groups.give_up();
         }
         drop((keeper, init, gateway, loopbacks, captures, admission));
+        // It may have turned out to be another since it began to end.
+        let why = cause.as_ref().map(|cause| cause.text(&shared.config));
+        shared.update(|facts| facts.why = why.or(facts.why.take()));
         let runtime = match (started, stopped) {
             (Some(started), Some(stopped)) => stopped.saturating_duration_since(started),
             _ => Duration::ZERO,

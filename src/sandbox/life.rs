@@ -29,6 +29,7 @@ use super::probing::Probing;
 use super::stop::Stopping;
 use super::{Control, Shared};
 use crate::cgroup::Groups;
+use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
@@ -99,6 +100,25 @@ pub(super) enum Cause {
     OutOfMemory(String),
     /// Keeper, runsc or init were lost.
     Lost(Error),
+}
+
+impl Cause {
+    /// In words, for what comes later.
+    pub(super) fn text(&self, config: &Config) -> String {
+        let seconds = |time: Duration| time.as_secs_f64();
+        match self {
+            Self::Failed(error) => format!("it could not be created: {error}"),
+            Self::Program(status) if libc::WIFSIGNALED(*status) => {
+                format!("its program was ended by signal {}", libc::WTERMSIG(*status))
+            }
+            Self::Program(status) => format!("its program exited with code {}", libc::WEXITSTATUS(*status)),
+            Self::TimedOut => format!("timed out after {} s", seconds(config.timeout())),
+            Self::Idle => format!("idle for {} s", seconds(config.idle_timeout().unwrap_or_default())),
+            Self::Terminated => "terminated".to_owned(),
+            Self::OutOfMemory(why) => format!("out of memory: {why}"),
+            Self::Lost(error) => format!("engine lost: {error}"),
+        }
+    }
 }
 
 /// What must be there before runsc is started.

@@ -137,13 +137,13 @@ impl Sandbox {
 
     /// Waits until its program was started, or it could not be. `None` waits for ever.
     pub fn wait_started(&self, timeout: Option<Duration>) -> Result<()> {
-        let id = self.id();
+        let id = &self.shared().id;
         self.shared().wait_for("did not start", timeout, |facts| match (facts.state, &facts.failure) {
             (State::Starting, _) => None,
             // A failure is told once everything of it is gone.
             (State::Ending, Some(_)) => None,
             (State::Ended, Some(failure)) => Some(Err(failure.clone())),
-            (State::Ended, None) => Some(Err(over(id))),
+            (State::Ended, None) => Some(Err(facts.ended(id))),
             _ => Some(Ok(())),
         })
     }
@@ -152,10 +152,10 @@ impl Sandbox {
     ///
     /// "Up" is not "ready": the server inside may still be starting. See [`Sandbox::wait_ready`].
     pub fn tunnels(&self, timeout: Option<Duration>) -> Result<TunnelMap> {
-        let id = self.id();
+        let id = &self.shared().id;
         self.shared().wait_for("did not open its tunnels", timeout, |facts| {
             match (&facts.tunnels, facts.state) {
-                (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
+                (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| facts.ended(id)))),
                 (Some(tunnels), _) => Some(Ok(tunnels.clone())),
                 (None, _) => None,
             }
@@ -165,14 +165,19 @@ impl Sandbox {
     /// Waits until the server inside answers.
     ///
     /// It is asked by the configured readiness probe; without one, by connecting to the first port listed.
-    /// A sandbox with neither is ready once its program was started.
+    /// With neither there is nothing to ask, which is an error.
     pub fn wait_ready(&self, timeout: Option<Duration>) -> Result<()> {
-        let id = self.id();
+        let id = &self.shared().id;
+        if plan::probe(&self.shared().config).is_none() {
+            let text = "has no readiness probe and no port, so nothing can be asked whether it is ready; configure one, \
+                        or wait for its start only";
+            return Err(Error::invalid(format!("sandbox {id} {text}")));
+        }
         self.handle.control.send(Command::Probe(self.shared().number))?;
         self.shared().wait_for("was not ready", timeout, |facts| match (facts.ready, facts.state) {
             (true, State::Running) => Some(Ok(())),
-            (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| over(id)))),
-            (_, State::Ending) if facts.failure.is_none() => Some(Err(over(id))),
+            (_, State::Ended) => Some(Err(facts.failure.clone().unwrap_or_else(|| facts.ended(id)))),
+            (_, State::Ending) if facts.failure.is_none() => Some(Err(facts.ended(id))),
             _ => None,
         })
     }
@@ -215,7 +220,7 @@ impl Sandbox {
                 let message = format!("sandbox {} is still starting: wait for it first", self.id());
                 Err(Error::new(Code::State, message))
             }
-            _ => Err(over(self.id())),
+            _ => Err(self.shared().ended()),
         }
     }
 
@@ -260,7 +265,7 @@ impl Sandbox {
             State::Starting => {
                 Err(Error::new(Code::State, format!("sandbox {} is still starting", self.id())))
             }
-            _ => Err(over(self.id())),
+            _ => Err(self.shared().ended()),
         }
     }
 
@@ -307,9 +312,4 @@ fn check_signal(signal: i32) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("signal {signal}: a signal is 1 to 64")))
-}
-
-/// The sandbox has ended.
-fn over(id: &str) -> Error {
-    Error::new(Code::State, format!("sandbox {id} has ended"))
 }

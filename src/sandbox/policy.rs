@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use super::change::{Told, Work};
-use super::{Command, Sandbox, State, over};
-use crate::error::{Code, Error, Result};
+use super::{Command, Sandbox, State};
+use crate::error::Result;
 use crate::policy::Policy;
 
 impl Sandbox {
@@ -19,7 +19,7 @@ impl Sandbox {
     pub fn set_policy(&self, policy: &Policy) -> Result<u64> {
         let (told, outcome) = sync_channel(1);
         self.change_policy(policy, Told::caller(told))?;
-        outcome.recv().map_err(|_| over(self.id()))?
+        self.shared().unless_ended(outcome.recv().unwrap_or_else(|_| Err(self.shared().ended())))
     }
 
     /// Begins to do that and returns at once. The end is an event (`PolicyApplied`) with this cookie.
@@ -41,7 +41,7 @@ impl Sandbox {
     pub fn policy(&self) -> Result<(Policy, u64)> {
         let (told, outcome) = sync_channel(1);
         self.work_on_rules(Work::Read(told))?;
-        outcome.recv().map_err(|_| over(self.id()))?
+        self.shared().unless_ended(outcome.recv().unwrap_or_else(|_| Err(self.shared().ended())))
     }
 
     fn work_on_rules(&self, work: Work) -> Result<()> {
@@ -50,7 +50,7 @@ impl Sandbox {
                 self.control().send(Command::Rules(self.shared().number, Box::new(work)))
             }
             // What waits in the work is told by its drop, too; this is the better word.
-            _ => Err(Error::new(Code::State, format!("sandbox {} has ended", self.id()))),
+            _ => Err(self.shared().ended()),
         }
     }
 }

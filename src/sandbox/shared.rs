@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) state: State,
     /// Why it could not be created.
     pub(crate) failure: Option<Error>,
+    /// Why it is ending or has ended, in words.
+    pub(crate) why: Option<String>,
     /// Its tunnels, once the listeners exist.
     pub(crate) tunnels: Option<TunnelMap>,
     /// Whether the server inside has answered.
@@ -68,6 +70,7 @@ impl Shared {
         let facts = Facts {
             state: State::Starting,
             failure: None,
+            why: None,
             tunnels: None,
             ready: false,
             exit: None,
@@ -93,6 +96,25 @@ impl Shared {
     /// What is known now. Held for moments only.
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes too late is told why it ended.
+    pub(crate) fn ended(&self) -> Error {
+        self.facts().ended(&self.id)
+    }
+
+    /// The outcome of what was asked for. If the sandbox has ended meanwhile, that and why is the better word than
+    /// what the part said that noticed.
+    pub(crate) fn unless_ended<T>(&self, outcome: Result<T>) -> Result<T> {
+        let facts = self.facts();
+        match outcome {
+            Err(error)
+                if facts.state > State::Running && matches!(error.code(), Code::State | Code::Closed) =>
+            {
+                Err(facts.ended(&self.id))
+            }
+            other => other,
+        }
     }
 
     /// Changes what is known and wakes who waits for it.
@@ -160,6 +182,14 @@ impl Shared {
     /// Tells the host, if it wants to be told.
     pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
         self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
+    }
+}
+
+impl Facts {
+    /// The same, for who has the facts.
+    pub(crate) fn ended(&self, id: &SandboxId) -> Error {
+        let why = self.why.as_deref().or(self.failure.as_ref().map(Error::message));
+        Error::sandbox_ended(&format!("sandbox {id}"), why)
     }
 }
 

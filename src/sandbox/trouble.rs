@@ -65,12 +65,7 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
         Step::MakeDirectory => {
             format!("the working directory {directory:?} isn't there and can't be made in the sandbox")
         }
-        Step::User => {
-            let text = format!(
-                "user {user:?}: the user or group is not known in the sandbox's /etc/passwd or /etc/group"
-            );
-            return Error::new(Code::Exec, text);
-        }
+        Step::User => return unknown(&user),
         Step::Identity => format!("the command can't run as user {user:?}"),
         Step::Terminal => format!("the command {command:?} can't have a terminal in the sandbox"),
         Step::Process | Step::Message => format!("the command {command:?} could not be started"),
@@ -79,7 +74,7 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
 }
 
 /// A program can't be executed in a running sandbox.
-pub(super) fn exec(step: Step, errno: i32, what: &str, directory: &str) -> Error {
+pub(super) fn exec(step: Step, errno: i32, what: &str, directory: &str, user: &str) -> Error {
     let cause = io::Error::from_raw_os_error(errno);
     let text = match step {
         Step::Execute => format!("{what} can't be started"),
@@ -87,16 +82,18 @@ pub(super) fn exec(step: Step, errno: i32, what: &str, directory: &str) -> Error
         Step::MakeDirectory => {
             format!("{what}: its working directory {directory:?} isn't there and can't be made")
         }
-        Step::User => {
-            let text =
-                format!("{what}: its user or group is not known in the sandbox's /etc/passwd or /etc/group");
-            return Error::new(Code::Exec, text);
-        }
-        Step::Identity => format!("{what} can't run as its user"),
+        Step::User => return unknown(user).context(what),
+        Step::Identity => format!("{what} can't run as user {user:?}"),
         Step::Terminal => format!("{what} can't have a terminal"),
         Step::Process | Step::Message => format!("{what} could not be started"),
     };
     Error::system(text, &cause).with_code(Code::Exec)
+}
+
+fn unknown(user: &str) -> Error {
+    let text =
+        format!("user {user:?}: the user or group is not known in the sandbox's /etc/passwd or /etc/group");
+    Error::new(Code::Exec, text)
 }
 
 /// The last that runsc said: the last message of its log, else the end of its output.

@@ -18,8 +18,8 @@ use std::ptr;
 
 /// The greatest payload of one frame.
 const FRAME: usize = 32 * 1024;
-/// The greatest message.
-pub(crate) const MESSAGE: usize = 1024 * 1024;
+/// The greatest message: a program's start with all that Linux lets it have, 2 MiB, and some more.
+pub(crate) const MESSAGE: usize = 2 * 1024 * 1024 + 64 * 1024;
 /// The most descriptors with one message.
 pub(crate) const DESCRIPTORS: usize = 32;
 /// The most bytes that may wait for a peer that doesn't read.

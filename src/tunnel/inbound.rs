@@ -170,7 +170,7 @@ impl Inbound {
     ) {
         let limit = |what: &str| Error::new(Code::Limit, format!("connect to port {port}: {what}"));
         let Some(known) = self.sandboxes.get(&sandbox) else {
-            return reply(Err(Error::new(Code::Closed, "the sandbox has ended")));
+            return reply(Err(Error::sandbox_ended("the sandbox", None)));
         };
         if known.draining.is_some() {
             return reply(Err(Error::new(Code::State, "the sandbox is being stopped")));
@@ -224,7 +224,7 @@ impl Inbound {
         self.close_listeners(reactor, sandbox);
         let relays = self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox);
         for key in relays.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.cut(reactor, key, Error::new(Code::Closed, "the sandbox has ended"));
+            self.cut(reactor, key, Error::sandbox_ended("the sandbox", None));
         }
         self.sandboxes.remove(&sandbox);
         self.handshakes.remove(sandbox);

@@ -20,6 +20,7 @@ from .policy import Denial as Denial, NetworkPolicy as NetworkPolicy
 from .process import ContainerProcess as ContainerProcess
 from .sandbox import Sandbox as Sandbox
 from .stats import SandboxStats as SandboxStats
+from .streams import Capture as Capture, Captured as Captured
 from .streams import StreamReader as StreamReader, StreamType as StreamType, StreamWriter as StreamWriter
 from .trust import ca_bundle as ca_bundle
 from .tunnels import Tunnel as Tunnel

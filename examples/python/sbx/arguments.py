@@ -53,6 +53,15 @@ def port(name: str, value: object) -> int:
     return whole(name, value, 1, 65535)
 
 
+def services(name: str, values: Any) -> Iterator[tuple[int, str]]:
+    if not isinstance(values, (Mapping, type(None))):
+        refuse(name, "a dict of ports inside to addresses, such as {8080: '127.0.0.1:8080'}", values)
+    for number, address in (values or {}).items():
+        if not isinstance(address, str):
+            refuse(f"{name}[{number!r}]", "an address such as '127.0.0.1:8080'", address)
+        yield port(f"a port of {name}", number), address
+
+
 def signal_number(value: object) -> int:
     if not isinstance(value, int) or not 0 < value < 65:
         refuse("signal", "a signal's number from 1 to 64, such as signal.SIGTERM", value)

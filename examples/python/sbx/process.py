@@ -7,11 +7,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, Sequence
 
 from . import native
-from .arguments import port, signal_number
+from .arguments import port, refuse, signal_number
 from .exception import InvalidError
 from .hub import Life
 from .native import call, library
-from .streams import StreamReader, StreamWriter
+from .streams import Captured, StreamReader, StreamWriter, read_captured
 from .waiting import both, until
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class ContainerProcess:
     object or one of its streams is there."""
 
     def __init__(
-        self, sandbox: Sandbox, life: Life, modes: Sequence[int], terminal: bool, text: bool, by_line: bool
+        self, sandbox: Sandbox, life: Life, modes: Sequence[int | None], terminal: bool, text: bool, by_line: bool
     ) -> None:  # fmt: skip
         hub, self._life, self._sandbox = sandbox._hub, life, sandbox
         weakref.finalize(self, library.sbx_process_free, life.handle)
@@ -36,8 +36,10 @@ class ContainerProcess:
         # Each has its owner before the next one is opened, which may fail.
         shared = call("process_open_fd", life.handle, native.TERMINAL if terminal else 0)
         self.stdin = StreamWriter(hub, shared, terminal)
-        self.stdout: StreamReader[Any] = StreamReader(hub, opened(1), text, by_line)
-        self.stderr: StreamReader[Any] = StreamReader(hub, opened(2), text, by_line)
+        refusal = "this output is captured: ContainerProcess.captured() has it"
+        why = ["" if mode is not None or terminal else refusal for mode in modes]
+        self.stdout: StreamReader[Any] = StreamReader(hub, opened(1), text, by_line, why[1])
+        self.stderr: StreamReader[Any] = StreamReader(hub, opened(2), text, by_line, why[2])
         for part in (self.stdin, self.stdout, self.stderr):
             part._whole = sandbox  # which refers to none of them
 
@@ -63,6 +65,12 @@ class ContainerProcess:
     def exit_reason(self) -> str | None:
         """Why the program ended, as Sandbox.exit_reason: "timedOut" is its own time. None while it runs."""
         return self._life.reason
+
+    def captured(self, stream: str = "stdout") -> Captured:
+        """What was captured so far of an output that exec() was given a Capture for; after wait(), all of it."""
+        if stream not in ("stdout", "stderr"):
+            refuse("stream", "'stdout' or 'stderr'", stream)
+        return read_captured(self._life.handle, 1 if stream == "stdout" else 2)
 
     def send_signal(self, signal: int) -> None:
         """Sends the program, and what it has started, a signal."""

@@ -12,7 +12,7 @@ from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
-from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, signal_number, whole
+from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, services, signal_number, whole
 from .config import App, Probe, Secret, fill, program, refuse_others
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
@@ -21,7 +21,7 @@ from .native import Draft, array, call, library
 from .policy import Denials, NetworkPolicy, Texts, draft_policy, read_policy
 from .process import ContainerProcess
 from .stats import SandboxStats, read_stats
-from .streams import StreamReader, StreamType, StreamWriter
+from .streams import Capture, StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
 from .waiting import Method, TimedOut, both, in_thread, is_plain, new_future, runs_loop, settle, until
 
@@ -45,7 +45,7 @@ async def _create(
     writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None, outbound_cidr_denylist: Texts = None,
     tls_names: Sequence[str] = (), memory_watchdog: bool = False, max_processes: int | None = None,
     max_open_files: int | None = None, disk: int | None = None, outbound_local_cidrs: Texts = None,
-    outbound_dns: str | None = None, **others: Any,
+     outbound_dns: str | None = None, host_services: Mapping[int, str] | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
@@ -53,7 +53,8 @@ async def _create(
     `writable_mounts` (place inside -> path on the host), `outbound_cidr_denylist`, `tls_names` (further names of the
     certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
     (MiB of files), `outbound_local_cidrs` (neighbours on the host's own links that are reached at public addresses),
-    `outbound_dns` ("on": every name, "off": none, "addresses": of each nothing but its addresses).
+    `outbound_dns` ("on": every name, "off": none, "addresses": of each nothing but its addresses), `host_services`
+    (port of 192.0.0.1 inside -> address on the host, such as "127.0.0.1:8080").
     """
     if is_plain() and runs_loop():
         text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
@@ -68,6 +69,8 @@ async def _create(
     if block_network and inbound_cidr_allowlist is not None:
         raise InvalidError("`inbound_cidr_allowlist` cannot be used when `block_network` is enabled")
     named = dict(pairs("tags", tags))
+    if (total := sum(map(len, map(str, args)))) > 1 << 16:
+        raise InvalidError(f"Total length of CMD arguments must be at most {1 << 16}, as Modal has it. Got {total}.")
     hub, life = hubs.the_hub(), hubs.Life()
     with Draft("config") as config:
         fill(config, program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)
@@ -87,6 +90,8 @@ async def _create(
         for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
             for number in items(f"{kind}_ports", ports, int, "integers from 1 to 65535"):
                 config.set(f"add_{kind}_port", port(f"{kind}_ports", number))
+        for number, address in services("host_services", host_services):
+            config.set("add_host_service", number, address, name=f"host_services[{number}]")
         for tls_name in items("tls_names", tls_names):
             config.set("add_tls_name", tls_name, name="tls_names")
         if inbound_cidr_allowlist is not None:
@@ -190,8 +195,7 @@ class Sandbox:
     @both
     async def wait_until_ready(self, *, timeout: float = 300) -> None:
         """Waits until the server inside answers: the readiness probe, or without one a connection to the first port."""
-        if timeout <= 0:
-            raise InvalidError(f"`timeout` must be positive, got: {timeout}")
+        milliseconds("timeout", timeout)
         handle = self._use()
         self._life.asked = True
         try:
@@ -315,13 +319,15 @@ class Sandbox:
 
     @both
     async def exec(
-        self, *args: str, stdout: StreamType | int = StreamType.PIPE, stderr: StreamType | int = StreamType.PIPE,
+        self, *args: str, stdout: StreamType | Capture | int = StreamType.PIPE,
+        stderr: StreamType | Capture | int = StreamType.PIPE,
         timeout: float | None = None, workdir: str | None = None, env: Mapping[str, str | None] | None = None,
         secrets: Iterable[Secret] | None = None, text: bool = True, bufsize: int = -1, pty: bool = False,
         user: str | None = None,
     ) -> ContainerProcess:  # fmt: skip
         """Starts a program in the sandbox. Streams give text as it comes, lines with bufsize=1, bytes with text=False;
-        with pty=True the program has a terminal of 24 lines and 80 columns in their place."""
+        with pty=True the program has a terminal of 24 lines and 80 columns in their place. With stderr=STDOUT both
+        outputs come in stdout; with a Capture, both ends of an output are kept, for ContainerProcess.captured()."""
         wanted = {name: StreamType.of(name, value) for name, value in (("stdout", stdout), ("stderr", stderr))}
         if wanted["stdout"] is StreamType.STDOUT:
             raise UnimplementedError("stdout=StreamType.STDOUT is not supported: read the stream and print it")
@@ -329,7 +335,8 @@ class Sandbox:
         if bufsize not in (-1, 1) or (bufsize == 1 and not text):
             raise InvalidError("bufsize must be -1, or 1 for lines of text")
         life = hubs.Life("process_failure")
-        modes = [native.STREAM_DESCRIPTOR, *(_MODES[each] for each in wanted.values())]
+        outputs = list(wanted.values())
+        modes = [native.STREAM_DESCRIPTOR, *(None if isinstance(each, Capture) else _MODES[each] for each in outputs)]
         with Draft("exec_config") as config:
             fill(config, program(args, self._rootfs), env, secrets, workdir=workdir, user=user)
             if timeout is not None:
@@ -337,7 +344,11 @@ class Sandbox:
             if pty:
                 config.set("set_pty", 24, 80)
             for stream, mode in () if pty else enumerate(modes):
-                config.set("set_stream", stream, mode)
+                if mode is not None:
+                    config.set("set_stream", stream, mode)
+            for stream, output in () if pty else enumerate(outputs, 1):
+                if isinstance(output, Capture):
+                    config.set("capture_stream", stream, output.head, output.tail)
             call("exec_config_check", config.handle)
             life.what = f"{args[0]!r} in sandbox {self.object_id}" if args else ""
             life.begin(self._hub, "exec_begin", self._use(), config)

@@ -249,7 +249,7 @@ fn too_long_and_too_many_end_init_and_the_keeper() {
     for which in 0..2 {
         let floods: [Vec<(Vec<u8>, usize)>; 4] = [
             vec![(vec![0; 100_000], 0)],
-            vec![([&[1][..], &[0; 32 * 1024]].concat(), 0); 40],
+            vec![([&[1][..], &[0; 32 * 1024]].concat(), 0); 80],
             vec![(vec![0, 3], 200)],
             vec![(vec![1, 3], 2)],
         ];

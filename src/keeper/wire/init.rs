@@ -17,6 +17,14 @@ pub(crate) struct User {
     pub(crate) group: String,
 }
 
+/// As it was written; nothing for root.
+impl fmt::Display for User {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.group.is_empty() { "" } else { ":" };
+        write!(out, "{}{colon}{}", self.user, self.group)
+    }
+}
+
 /// What a standard stream of a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u8)]

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Shared, plan};
+use super::super::{Shared, State, plan};
 use super::record::{Have, Record};
 use crate::config::{Config, Exec};
 use crate::error::{Code, Context, Error, Result};
@@ -18,6 +18,7 @@ use crate::reactor::{Budget, Permit, Use};
 /// is gone) has told its waiters by that.
 #[derive(Debug)]
 pub(crate) struct Launch {
+    shared: Arc<Shared>,
     pub(super) record: Option<Arc<Record>>,
     pub(super) order: Option<Order>,
     pub(super) captures: [Option<CaptureReader>; 2],
@@ -37,10 +38,11 @@ pub(super) struct Order {
 
 impl Launch {
     /// Prepares a program of a sandbox.
-    pub(super) fn new(shared: &Shared, exec: &Exec, budget: &Budget) -> Result<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, exec: &Exec, budget: &Budget) -> Result<Self> {
         let (sandbox, config) = (&shared.id, &shared.config);
         let name = exec.command().first().map_or("", String::as_str);
         let what = format!("the program {name:?} in sandbox {sandbox}");
+        exec.fits(config.env())?;
         let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
         let budget = |count| {
             budget.acquire(shared.number, Use::Host, count).ok_or_else(|| {
@@ -88,6 +90,7 @@ impl Launch {
         let directory = exec.workdir().unwrap_or(config.workdir()).to_owned();
         let record = Record::new(what.clone(), directory, events, streams, terminal);
         Ok(Self {
+            shared: Arc::clone(shared),
             permit: Some(budget(captured)?),
             record: Some(Arc::new(record)),
             order: Some(Order { start: Box::new(start), theirs, permit }),
@@ -105,8 +108,13 @@ impl Launch {
 impl Drop for Launch {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
-            let text = format!("{}: the sandbox is ending or has ended", record.what);
-            record.end(Err(Error::new(Code::State, text)));
+            let facts = self.shared.facts();
+            let error = match facts.state {
+                State::Ending | State::Ended => facts.ended(&self.shared.id),
+                _ => Error::new(Code::State, "the sandbox is being stopped"),
+            };
+            drop(facts);
+            record.end(Err(error.context(&record.what)));
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Command, Control, Exit, Sandbox, State, check_signal, over};
+use super::{Command, Control, Exit, Sandbox, State, check_signal};
 use crate::config::Exec;
 use crate::config::exec::window;
 use crate::error::{Code, Error, Result};
@@ -66,11 +66,11 @@ impl Sandbox {
                 let message = format!("sandbox {} is still starting: wait for it first", self.id());
                 return Err(Error::new(Code::State, message));
             }
-            State::Ending | State::Ended => return Err(over(self.id())),
+            State::Ending | State::Ended => return Err(self.shared().ended()),
         }
         let control = self.handle.control.clone();
         let launch = Launch::new(self.shared(), exec, control.budget())?;
-        let Some(record) = launch.record() else { return Err(over(self.id())) };
+        let Some(record) = launch.record() else { return Err(self.shared().ended()) };
         let (sandbox, number) = (self.shared().number, NUMBERS.fetch_add(1, Ordering::Relaxed));
         control.send(Command::Execute { sandbox, number, launch: Box::new(launch) })?;
         Ok(Process { handle: Arc::new(Handle { sandbox, number, record, control }) })

@@ -79,6 +79,8 @@ pub(crate) struct Executed {
     record: Arc<Record>,
     /// Init's number for it.
     id: u32,
+    /// Who it runs as, for messages.
+    user: String,
     stage: Stage,
     captures: [Option<CaptureReader>; 2],
     timeout: Option<Duration>,
@@ -169,6 +171,7 @@ impl Life {
             sandbox: self.shared.number,
             record,
             id: 0,
+            user: order.start.user.to_string(),
             stage: Stage::Waiting(order, Vec::new()),
             captures: std::mem::take(&mut launch.captures),
             timeout: launch.timeout,
@@ -256,10 +259,8 @@ impl Life {
     /// Init could not start one.
     pub(crate) fn exec_refused(&mut self, bench: &mut Bench<'_>, id: u32, step: Step, errno: i32) {
         let Some((number, key)) = self.execs.ids.get(&id).copied() else { return };
-        let Some(record) = bench.processes.get_mut(key).map(|running| Arc::clone(&running.record)) else {
-            return;
-        };
-        let error = trouble::exec(step, errno, &record.what, &record.directory);
+        let Some(running) = bench.processes.get_mut(key) else { return };
+        let error = trouble::exec(step, errno, &running.record.what, &running.record.directory, &running.user);
         self.conclude(bench, number, key, Err(error));
     }
 
@@ -352,10 +353,7 @@ impl Life {
                     let runtime = reactor.now().saturating_duration_since(began);
                     Ok(Exit { reason, code, signal: 0, runtime })
                 }
-                None => {
-                    let text = format!("{}: the sandbox ended before it was started", running.record.what);
-                    Err(Error::new(Code::State, text))
-                }
+                None => Err(self.shared.ended().context(&running.record.what)),
             };
             running.stage = Stage::Ended;
             finish(reactor, running, key, end);

@@ -93,6 +93,7 @@ TEST(errors_are_typed_and_say_what_to_do) {
     THROWS(sbx::refused, sbx::code::refused, "", sandbox.connect(80));
     const sbx::sandbox silent(script("sleep 100").unencrypted_port(80));
     THROWS(sbx::timed_out, sbx::code::timed_out, silent.id(), silent.wait_ready(1ms));
+    THROWS(sbx::invalid, sbx::code::invalid, "no readiness probe and no port", sandbox.wait_ready(1ms));
 }
 
 TEST(a_limit_that_can_not_be_held_names_the_watchdog) {

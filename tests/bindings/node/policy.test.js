@@ -1,8 +1,10 @@
 // Policies that change while a sandbox runs, and what it says of itself.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import test from "node:test";
-import { examples, refused, run, Sandbox } from "./support.js";
+import { all, examples, refused, run, Sandbox } from "./support.js";
 
 test("a policy that is changed and read back", async () => {
   const sandbox = await Sandbox.create(undefined, { outboundCidrDenylist: ["198.51.100.0/24"] });
@@ -46,6 +48,34 @@ test("a policy that is changed and read back", async () => {
   await sandbox.terminate();
   await assert.rejects(sandbox.setPolicy({}), refused("SBX_ESTATE", ""));
   await assert.rejects(sandbox.policy(), refused("SBX_ESTATE", ""));
+});
+
+test("a service of the host is reached whatever the policy", async () => {
+  const server = createServer((socket) => socket.end("from the host")).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const client = `
+import socket
+print(socket.create_connection(("192.0.0.1", 8080), 30).recv(100).decode())
+try:
+    socket.create_connection(("192.0.0.1", 8081), 30).recv(1)
+except OSError:
+    print("nothing else")`;
+  const sandbox = await Sandbox.create(["python3", "-c", client], {
+    hostServices: { 8080: `127.0.0.1:${server.address().port}` },
+    outboundCidrAllowlist: [],
+    stdout: "pipe",
+  });
+  assert.equal(await all(sandbox.stdout), "from the host\nnothing else\n");
+  await sandbox.terminate();
+  server.close();
+  for (const [hostServices, part] of [
+    [["127.0.0.1:80"], "hostServices must be an object"],
+    [{ eighty: "127.0.0.1:80" }, "a port of hostServices must be an integer"],
+    [{ 80: 80 }, "hostServices[80] must be a string"],
+    [{ 80: "localhost" }, "localhost"],
+  ]) {
+    await assert.rejects(Sandbox.create(["true"], { hostServices }), refused("SBX_EINVALID", part));
+  }
 });
 
 test("a sandbox without a network can't be given one", async () => {

@@ -128,7 +128,7 @@ test("settings", async (t) => {
     }
     for (const [options, part] of cases) await assert.rejects(sleeper(options), refused("SBX_EINVALID", part));
     await assert.rejects(Sandbox.create("true"), refused("SBX_EINVALID", "command must be an array of strings, not string"));
-    await assert.rejects(Sandbox.create(["x".repeat(70000)]), refused("SBX_EINVALID", ""));
+    await assert.rejects(Sandbox.create(["x".repeat(131072)]), refused("SBX_EINVALID", "131072"));
     assert.throws(() => new Sandbox(), TypeError);
   });
   await t.test("what calls refuse", async () => {
@@ -208,6 +208,9 @@ test("readiness", async () => {
   await Promise.all([ready.waitUntilReady(), ready.waitUntilReady()]);
   await ready.waitUntilReady();
   await ready.terminate();
+  const nothing = await sleeper({});
+  await assert.rejects(nothing.waitUntilReady(), refused("SBX_EINVALID", "no readiness probe and no port"));
+  await nothing.terminate();
 });
 
 test("how long is waited", async (t) => {

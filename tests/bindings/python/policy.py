@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from support import examples, sbx, unittest
 
 from sbx import native
@@ -191,6 +192,44 @@ class Stop(unittest.TestCase):
             with self.assertRaises(sbx.SandboxTerminatedError):
                 sb.wait()
             self.assertEqual(sb.returncode, 137)
+
+
+class HostServices(unittest.TestCase):
+    def test_a_service_of_the_host_is_reached_whatever_the_policy(self):
+        client = """
+import socket, sys
+with socket.create_connection(("192.0.0.1", 8080), 30) as connection:
+    print(connection.recv(100).decode())
+try:
+    socket.create_connection(("192.0.0.1", 8081), 30).recv(1)
+except OSError:
+    print("nothing else")
+"""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def answer():
+                with server.accept()[0] as connection:
+                    connection.sendall(b"from the host")
+
+            threading.Thread(target=answer, daemon=True).start()
+            services = {8080: "127.0.0.1:%d" % server.getsockname()[1]}
+            with sbx.Sandbox.create(
+                "python3", "-c", client, host_services=services, outbound_cidr_allowlist=[]
+            ) as sb:  # fmt: skip
+                self.assertEqual((sb.stdout.read(), sb.stderr.read()), ("from the host\nnothing else\n", ""))
+
+    def test_what_is_refused(self):
+        for services, part in (
+            (["127.0.0.1:80"], "host_services must be a dict of ports inside to addresses"),
+            ("127.0.0.1:80", "host_services must be a dict"),
+            ({"80": "127.0.0.1:80"}, "a port of host_services must be an integer"),
+            ({80: 80}, "host_services[80] must be an address"),
+            ({80: "localhost"}, "localhost"),
+            ({53: "127.0.0.1:53"}, "53"),
+        ):
+            with self.subTest(services=services), self.assertRaises(sbx.InvalidError) as caught:
+                sbx.Sandbox.create("true", host_services=services)
+            self.assertIn(part, str(caught.exception))
 
 
 if __name__ == "__main__":

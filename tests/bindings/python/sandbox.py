@@ -114,9 +114,26 @@ class Settings(unittest.TestCase):
         ) as sb:  # fmt: skip
             self.assertEqual(sb.stdout.read(), "env's hidden none\n/tmp\n1234\n")
 
+    def test_an_executed_program_takes_what_linux_takes(self):
+        with sbx.Sandbox.create() as sb:
+            process = sb.exec("sh", "-c", 'echo $# "${#16}"', "sh", *["x" * 65536] * 16)
+            self.assertEqual(process.stdout.read(), "16 65536\n")
+            with self.assertRaisesRegex(sbx.InvalidError, "131072"):
+                sb.exec("true", "x" * 131072)
+
     def test_mounts(self):
         with sbx.Sandbox.create("ls", "/somewhere", mounts={"/somewhere": os.path.dirname(__file__)}) as sb:
             self.assertIn(os.path.basename(__file__), sb.stdout.read())
+
+    def test_packages_of_a_directory(self):
+        with tempfile.TemporaryDirectory() as packages:
+            os.chmod(packages, 0o755)
+            with open(f"{packages}/ours.py", "w") as module:
+                module.write("word = 'hello'")
+            os.chmod(module.name, 0o644)
+            with sbx.Sandbox.create(mounts={"/opt/pkgs": packages}, env={"PYTHONPATH": "/opt/pkgs"}) as sb:
+                process = sb.exec("python3", "-c", "import ours; print(ours.word)")
+                self.assertEqual((process.stdout.read(), process.stderr.read()), ("hello\n", ""))
 
     def test_python_in_a_root_directory_is_its_own(self):
         with tempfile.TemporaryDirectory() as root:
@@ -201,8 +218,8 @@ class Settings(unittest.TestCase):
                     sleeper(**settings)
                 self.assertIn(part, str(caught.exception))
                 self.assertNotIn("hidden", str(caught.exception))
-        with self.assertRaises(sbx.InvalidError):
-            sbx.Sandbox.create("x" * 70000)
+        with self.assertRaisesRegex(sbx.InvalidError, "at most 65536"):
+            sbx.Sandbox.create("true", *["x" * 4096] * 16)
         for command in (("sleep", 1000), (["sleep", "1000"],)):
             with self.assertRaisesRegex(sbx.InvalidError, "command must be a list of strings"):
                 sbx.Sandbox.create(*command)
@@ -231,6 +248,8 @@ class Settings(unittest.TestCase):
                 (lambda: sb.set_network_policy(outbound_cidr_denylist="10.0.0.0/8"), "must be a list of strings"),
                 (lambda: files.stat(5), "remote_path must be a string, got: 5"),
                 (lambda: files.rename("/tmp", None), "new_path must be a string, got: None"),
+                (lambda: sb.wait_until_ready(timeout="5"), "timeout must be a positive number of seconds, got: '5'"),
+                (lambda: files.watch("/tmp", timeout="5"), "timeout must be a number of seconds"),
                 (lambda: files.watch("/tmp", filter="Create"), "filter must be a list of FileWatchEventType"),
             ]
             for call, part in cases:
@@ -378,6 +397,8 @@ for port in (1003, 1002, 1001):
             threading.Timer(0.3, sb.terminate).start()
             with self.assertRaisesRegex(sbx.ConflictError, "has ended: terminated$"):
                 sb.wait_until_ready()
+        with sleeper() as sb, self.assertRaisesRegex(sbx.InvalidError, "no readiness probe and no port"):
+            sb.wait_until_ready()
 
 
 class Exec(unittest.TestCase):
@@ -431,6 +452,29 @@ class Exec(unittest.TestCase):
                 with self.subTest(wrong=wrong, name=name):
                     with self.assertRaisesRegex(sbx.InvalidError, f"{name} must be StreamType.PIPE"):
                         self.sb.exec("true", **{name: wrong})
+
+    def test_both_ends_of_an_output_are_captured(self):
+        script = "printf 'begin '; head -c 1000000 /dev/zero; printf ' end'; echo err >&2"
+        capture = sbx.Capture(head=6, tail=4)
+        process = self.sb.exec("sh", "-c", script, stdout=capture, stderr=sbx.Capture())
+        self.assertEqual(process.wait(), 0)
+        found = process.captured()
+        self.assertEqual((found.head, found.tail, found.dropped), (b"begin ", b" end", 1_000_000))
+        self.assertEqual(found.text, "begin \n[1000000 bytes dropped]\n end")
+        self.assertEqual(process.captured("stderr").text, "err\n")
+        with self.assertRaisesRegex(sbx.InvalidError, "this output is captured"):
+            process.stdout.read()
+        both = self.sb.exec("sh", "-c", "echo a; echo b >&2; echo c", stdout=sbx.Capture(), stderr=subprocess.STDOUT)
+        both.wait()
+        self.assertEqual(both.captured().text, "a\nb\nc\n")
+        self.assertEqual(both.stderr.read(), "")
+        with self.assertRaises(sbx.NotFoundError):
+            both.captured("stderr")
+        with self.assertRaisesRegex(sbx.InvalidError, "stream must be 'stdout' or 'stderr'"):
+            both.captured("stdin")
+        for wrong in (dict(head=-1), dict(head="1"), dict(head=0, tail=0), dict(tail=(16 << 20) + 1)):
+            with self.subTest(wrong=wrong), self.assertRaises(sbx.InvalidError):
+                sbx.Capture(**wrong)
 
     def test_ends(self):
         process = self.sb.exec("sleep", "1000", timeout=0.3)

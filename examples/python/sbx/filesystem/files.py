@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Collection
 
 from . import copying
-from ..arguments import bounds, items
+from ..arguments import bounds, items, refuse
 from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
 from .operation import Operation
 from ..waiting import AT_ONCE, both, in_thread, turn, until
@@ -242,6 +242,8 @@ class Filesystem:
         self, remote_path: str, *, filter: Collection[FileWatchEventType] | None = None, recursive: bool = False,
         timeout: float | None = None, user: str | None = None,
     ) -> Watch:  # fmt: skip
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            refuse("timeout", "a number of seconds", timeout)
         rule = "FileWatchEventType.Create and the like"
         filter = None if filter is None else items("filter", filter, FileWatchEventType, rule)
         operation = self._begin("watch", remote_path, flags=FILE_RECURSIVE if recursive else 0, user=user)

@@ -6,6 +6,7 @@ import enum
 import subprocess
 
 from ..arguments import refuse
+from .captures import Capture as Capture, Captured as Captured, read_captured as read_captured
 from .reader import MOST_LINE as MOST_LINE, MOST_UNREAD as MOST_UNREAD, StreamReader as StreamReader
 from .writer import StreamWriter as StreamWriter
 
@@ -19,8 +20,10 @@ class StreamType(enum.Enum):
     STDOUT = subprocess.STDOUT
 
     @classmethod
-    def of(cls, name: str, value: object) -> StreamType:
+    def of(cls, name: str, value: object) -> StreamType | Capture:
+        if isinstance(value, Capture):
+            return value
         try:
             return cls(value)
         except ValueError:
-            refuse(name, "StreamType.PIPE or DEVNULL, or for stderr STDOUT", value)
+            refuse(name, "StreamType.PIPE or DEVNULL, a Capture, or for stderr STDOUT", value)

@@ -13,6 +13,7 @@ import weakref
 from concurrent.futures import Future
 from typing import Any
 
+from ..exception import InvalidError
 from ..hub import Hub
 from ..waiting import Bell, Stream, T, both, turn, until
 
@@ -96,7 +97,8 @@ class StreamReader(Stream[T]):
     object is lost, so is what the program writes.
     """
 
-    def __init__(self, hub: Hub, fd: int, text: bool = True, by_line: bool = False) -> None:
+    def __init__(self, hub: Hub, fd: int, text: bool = True, by_line: bool = False, refusal: str = "") -> None:
+        self._refusal = refusal  # why there is nothing to read, if that is an error
         self._hub, self._source = hub, Source(hub, fd)
         weakref.finalize(self, hub.soon, functools.partial(self._source.finish, 0)).atexit = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if text else None
@@ -119,6 +121,8 @@ class StreamReader(Stream[T]):
         self._source.finish(2 * MOST_UNREAD)
 
     async def _next(self) -> T | None:
+        if self._refusal:
+            raise InvalidError(self._refusal)
         while not self._pieces and not self._finished:
             data = await self._some()
             self._finished = not data
