@@ -260,7 +260,8 @@ impl Life {
     pub(crate) fn exec_refused(&mut self, bench: &mut Bench<'_>, id: u32, step: Step, errno: i32) {
         let Some((number, key)) = self.execs.ids.get(&id).copied() else { return };
         let Some(running) = bench.processes.get_mut(key) else { return };
-        let error = trouble::exec(step, errno, &running.record.what, &running.record.directory, &running.user);
+        let error =
+            trouble::exec(step, errno, &running.record.what, &running.record.directory, &running.user);
         self.conclude(bench, number, key, Err(error));
     }
 
