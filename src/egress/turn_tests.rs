@@ -262,7 +262,7 @@ fn a_sandbox_with_many_flows_is_removed_in_slices() {
     for _ in 0..200 {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let front = Socket::adopt(ours.into(), Family::Unix).unwrap();
-        let permit = rig.outbound.budget.acquire(2).unwrap();
+        let permit = rig.outbound.budget.acquire(SANDBOX, crate::reactor::Use::Egress, 2).unwrap();
         let to = far.local_addr().unwrap();
         rig.outbound.open_flow(&mut rig.reactor, SANDBOX, to, front, permit, None).unwrap();
         near.push(theirs);

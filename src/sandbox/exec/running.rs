@@ -411,11 +411,18 @@ mod tests {
             writers.push(theirs);
             Some(CaptureReader::new(OwnedFd::from(ours), Capture::new(16, 16)))
         });
-        let record = Arc::new(Record::new("flood".to_owned(), String::new(), None, Default::default(), Have::default()));
+        let record = Arc::new(Record::new(
+            "flood".to_owned(),
+            "/".to_owned(),
+            None,
+            Default::default(),
+            Have::default(),
+        ));
         let key = processes.insert(Executed {
             sandbox: 7,
             record,
             id: 1,
+            user: String::new(),
             stage: Stage::Running,
             captures,
             timeout: None,
