@@ -295,11 +295,16 @@ impl Inbound {
                 return;
             }
             let (sandbox, port) = (listener.sandbox, listener.port);
-            let Some(known) = self.sandboxes.get(&sandbox) else { return };
+            let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
             if known.open >= known.settings.max_connections || self.relays.is_full() {
                 return self.rest(reactor, key, "as many connections are open as may be");
             }
-            let Some(permit) = self.budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS) else {
+            let budget = &self.budget;
+            let permit = budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS).or_else(|| {
+                known.stock.give_up();
+                budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS)
+            });
+            let Some(permit) = permit else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up");
             };
             let socket = match listener.accept() {
