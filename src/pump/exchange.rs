@@ -46,8 +46,6 @@ pub(crate) struct Moved {
     pub(crate) up: u64,
     /// From the back to the front.
     pub(crate) down: u64,
-    /// What the turn has cost, in bytes that cost as much: see [`super::Received::Data`].
-    pub(crate) work: usize,
 }
 
 /// The state of both directions.
@@ -123,7 +121,6 @@ impl Exchange {
                 Lane::Front => flow::drain(front, back, scratch, &mut left, &mut moved.up),
                 Lane::Back => flow::drain(back, front, scratch, &mut left, &mut moved.down),
             };
-            moved.work += budget - left;
             self.more = matches!(drained, Ok(Drained::Again));
             return if matches!(drained, Ok(Drained::Whole) | Err(_)) { Turn::Cut } else { Turn::Drain };
         }
@@ -140,7 +137,6 @@ impl Exchange {
             Ok(_) => self.down.run(back, front, scratch, &mut down_left, &mut moved.down),
             Err(_) => Ok(Progress::Wait),
         };
-        moved.work += 2 * budget - up_left - down_left;
         let failed = match (up, down) {
             (Ok(Progress::Done), Ok(Progress::Done)) => return Turn::Closed,
             (Ok(Progress::Again), Ok(_)) | (Ok(_), Ok(Progress::Again)) => return Turn::Again,

@@ -13,8 +13,8 @@ use mio::net::TcpListener;
 use super::attempt::Way;
 use super::listener::{Listener, REST, Security};
 use super::relay::{Outcome, Relay, Reply, Stage, Step};
+use super::rota::Rota;
 use super::settings::{Counters, Settings};
-use super::share::{ACCEPT, HANDSHAKE, Rota, Share, WAKE};
 use super::stock::{QUIET, Stock};
 use super::told::Told;
 use super::{Request, Requests};
@@ -64,8 +64,6 @@ pub(super) struct Sandbox {
     pub(super) open: usize,
     /// How many of them linger.
     lingering: usize,
-    /// What its tunnels may do in a turn.
-    share: Share,
     /// Which limits the host was told of.
     told: Told,
     /// No further connection is accepted; told when the last has ended.
@@ -82,10 +80,6 @@ pub(crate) struct Inbound {
     pub(super) relays: Slab<Relay>,
     resting: Vec<Key>,
     handshakes: Rota,
-    /// The number of this turn.
-    turn: u64,
-    /// The sandboxes of which somebody waits for the next turn.
-    crowded: Vec<u64>,
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
     pub(super) scratch: Scratch,
@@ -113,8 +107,6 @@ impl Inbound {
             relays: Slab::new(RELAY),
             resting: Vec::new(),
             handshakes: Rota::default(),
-            turn: 0,
-            crowded: Vec::new(),
             tickets: HashMap::new(),
             last_ticket: 0,
             scratch: Scratch::new(),
@@ -137,7 +129,6 @@ impl Inbound {
             source: 0,
             open: 0,
             lingering: 0,
-            share: Share::default(),
             told: Told::default(),
             draining: None,
         };
@@ -246,7 +237,7 @@ impl Inbound {
             Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key) => key,
         };
         match (key.kind(), wake) {
-            (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.knock(reactor, key),
+            (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key, ACCEPTS),
             (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key),
             (RELAY, Wake::Timer(_)) => self.time_out(reactor, key),
             (RELAY, Wake::Again(_)) => self.drive(reactor, key),
@@ -264,13 +255,8 @@ impl Inbound {
         }
     }
 
-    /// The rest of a turn: what waited for its sandbox's next share, a few handshakes, and listeners that rested for
-    /// want of descriptors.
+    /// The rest of a turn: a few handshakes, and listeners that rested for want of descriptors.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
-        self.turn += 1;
-        for sandbox in std::mem::take(&mut self.crowded) {
-            self.serve(reactor, sandbox);
-        }
         let mut left = HANDSHAKES;
         while left > 0
             && reactor.has_time_aside()
@@ -280,9 +266,6 @@ impl Inbound {
             let Some(relay) = self.relays.get_mut(key) else { continue };
             left -= 1;
             relay.queued = false;
-            if let Some(known) = self.sandboxes.get_mut(&relay.sandbox) {
-                known.share.spend(self.turn, HANDSHAKE);
-            }
             let outcome = relay.shake(&mut self.scratch);
             self.settle(reactor, key, outcome);
         }
@@ -295,27 +278,7 @@ impl Inbound {
 
     /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.handshakes.is_empty() || !self.crowded.is_empty()
-    }
-
-    /// Those of a sandbox that waited go on, as far as its share goes.
-    fn serve(&mut self, reactor: &mut Reactor, sandbox: u64) {
-        loop {
-            let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-            let Some(key) = known.share.next(self.turn) else {
-                if known.share.is_crowded() && !self.crowded.contains(&sandbox) {
-                    self.crowded.push(sandbox);
-                }
-                return;
-            };
-            if let Some(listener) = self.listeners.get_mut(key) {
-                listener.queued = false;
-                self.welcome(reactor, key);
-            } else if let Some(relay) = self.relays.get_mut(key) {
-                relay.queued = false;
-                self.work(reactor, key);
-            }
-        }
+        !self.handshakes.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.
@@ -323,31 +286,6 @@ impl Inbound {
         if key.kind() == RELAY {
             self.cut(reactor, key, Error::new(Code::Internal, "the relay has failed"));
         }
-    }
-
-    /// Somebody may be at a listener.
-    fn knock(&mut self, reactor: &mut Reactor, key: Key) {
-        let Some(listener) = self.listeners.get_mut(key) else { return };
-        if listener.queued {
-            return;
-        }
-        let sandbox = listener.sandbox;
-        let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-        if known.share.is_open(self.turn) {
-            return self.welcome(reactor, key);
-        }
-        listener.queued = true;
-        if known.share.wait(key) {
-            self.crowded.push(sandbox);
-        }
-    }
-
-    /// Accepts as many as the sandbox's share allows.
-    fn welcome(&mut self, reactor: &mut Reactor, key: Key) {
-        let Some(listener) = self.listeners.get_mut(key) else { return };
-        let Some(known) = self.sandboxes.get_mut(&listener.sandbox) else { return };
-        let most = known.share.left(self.turn).div_ceil(ACCEPT).min(ACCEPTS);
-        self.accept(reactor, key, most);
     }
 
     fn accept(&mut self, reactor: &mut Reactor, key: Key, most: usize) {
@@ -361,13 +299,17 @@ impl Inbound {
             if known.open >= known.settings.max_connections || self.relays.is_full() {
                 return self.rest(reactor, key, "as many connections are open as may be");
             }
-            let Some(permit) = self.budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS) else {
+            let budget = &self.budget;
+            let permit = budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS).or_else(|| {
+                known.stock.give_up();
+                budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS)
+            });
+            let Some(permit) = permit else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up");
             };
             let socket = match listener.accept() {
                 Ok((socket, true)) => Socket::new(socket, Family::Tcp),
                 Ok((socket, false)) => {
-                    known.share.spend(self.turn, ACCEPT);
                     known.counters.refused.fetch_add(1, Ordering::Relaxed);
                     disconnect(socket.as_fd());
                     continue;
@@ -379,7 +321,6 @@ impl Inbound {
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => continue,
             };
-            known.share.spend(self.turn, ACCEPT);
             let front = match &listener.security {
                 Security::Plain => Ok(End::plain(socket)),
                 Security::Tls(config) => End::encrypted(socket, Arc::clone(config)),
@@ -437,7 +378,7 @@ impl Inbound {
         if let Some(timer) = listener.rest.take() {
             reactor.cancel(timer);
         }
-        self.knock(reactor, key);
+        self.accept(reactor, key, ACCEPTS);
     }
 
     /// Lets a connection go on after a readiness or a turn in the queue.
@@ -450,38 +391,17 @@ impl Inbound {
                 self.handshakes.push(relay.sandbox, key);
             }
             Stage::Reaching(..) => {}
-            Stage::Open | Stage::Lingering(_) if relay.queued => {}
-            Stage::Open | Stage::Lingering(_) => {
-                let sandbox = relay.sandbox;
-                let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-                if known.share.is_open(self.turn) {
-                    return self.work(reactor, key);
-                }
-                relay.queued = true;
-                if known.share.wait(key) {
-                    self.crowded.push(sandbox);
-                }
+            Stage::Open => {
+                let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
+                let outcome = relay.work(reactor.now(), &mut self.scratch, &known.counters);
+                self.settle(reactor, key, outcome);
             }
-        }
-    }
-
-    /// Moves a connection's data, which its sandbox's share pays for.
-    fn work(&mut self, reactor: &mut Reactor, key: Key) {
-        let Some(relay) = self.relays.get_mut(key) else { return };
-        let Some(known) = self.sandboxes.get_mut(&relay.sandbox) else { return };
-        if let Stage::Lingering(left) = &mut relay.stage {
-            let before = *left;
-            let lingering = relay.front.linger(&mut self.scratch, left);
-            known.share.spend(self.turn, (before - *left).max(WAKE));
-            return match lingering {
+            Stage::Lingering(ref mut left) => match relay.front.linger(&mut self.scratch, left) {
                 Lingering::Wait => {}
                 Lingering::Again => reactor.again(key),
                 Lingering::Over => self.close(reactor, key),
-            };
+            },
         }
-        let (outcome, work) = relay.work(reactor.now(), &mut self.scratch, &known.counters);
-        known.share.spend(self.turn, work.max(WAKE));
-        self.settle(reactor, key, outcome);
     }
 
     fn settle(&mut self, reactor: &mut Reactor, key: Key, outcome: Outcome) {

@@ -77,8 +77,6 @@ pub(crate) struct Listener {
     pub(crate) port: u16,
     pub(crate) security: Security,
     allowed: Option<Vec<IpNetwork>>,
-    /// Whether it waits for its sandbox's share of a turn.
-    pub(crate) queued: bool,
     /// Runs while it rests.
     pub(crate) rest: Option<TimerId>,
 }
@@ -92,7 +90,7 @@ impl Listener {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
-        Self { socket, sandbox, port, security, allowed, queued: false, rest: None }
+        Self { socket, sandbox, port, security, allowed, rest: None }
     }
 
     /// The next connection, and whether its source is allowed.

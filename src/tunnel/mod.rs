@@ -12,8 +12,8 @@ mod listener;
 mod map;
 mod reach;
 mod relay;
+mod rota;
 mod settings;
-mod share;
 mod stock;
 mod told;
 

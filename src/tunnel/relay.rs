@@ -75,7 +75,7 @@ pub(crate) struct Relay {
     pub(crate) active: Instant,
     /// When a drain must be over.
     pub(crate) drained_by: Option<Instant>,
-    /// Whether it stands in the queue for TLS handshakes, or in the one for its sandbox's share of a turn.
+    /// Whether it stands in the queue for TLS handshakes.
     pub(crate) queued: bool,
     pub(crate) reply: Option<Reply>,
     pub(crate) front: End,
@@ -167,14 +167,9 @@ impl Relay {
         Outcome::Established
     }
 
-    /// Moves data. Tells what it cost, too: see [`Moved::work`].
-    pub(crate) fn work(
-        &mut self,
-        now: Instant,
-        scratch: &mut Scratch,
-        counters: &Counters,
-    ) -> (Outcome, usize) {
-        let Some(back) = self.back.as_mut() else { return (Outcome::Wait, 0) };
+    /// Moves data.
+    pub(crate) fn work(&mut self, now: Instant, scratch: &mut Scratch, counters: &Counters) -> Outcome {
+        let Some(back) = self.back.as_mut() else { return Outcome::Wait };
         let mut moved = Moved::default();
         let turn = self.exchange.run(&mut self.front, back, scratch, &mut moved);
         if moved.up + moved.down > 0 {
@@ -183,13 +178,12 @@ impl Relay {
             counters.note_activity(now);
             self.active = now;
         }
-        let outcome = match turn {
+        match turn {
             Turn::Wait => Outcome::Wait,
             Turn::Again => Outcome::Again,
             Turn::Closed => Outcome::Closed,
             Turn::Drain => Outcome::Drain,
             Turn::Cut => Outcome::Cut,
-        };
-        (outcome, moved.work)
+        }
     }
 }

@@ -60,6 +60,13 @@ impl Stock {
         Some(self.asked)
     }
 
+    /// The budget has run out: what is in stock is for the connections that come.
+    pub(crate) fn give_up(&mut self) {
+        self.starved = true;
+        self.batch = SMALLEST;
+        self.sockets.clear();
+    }
+
     /// The answer has come. What is beyond the budget of descriptors is closed.
     pub(crate) fn arrived(
         &mut self,
@@ -73,9 +80,7 @@ impl Stock {
         for socket in sockets {
             let Some(permit) = budget.acquire(sandbox, Use::Stock, 1) else {
                 // Without this the stock would hold what connections need, and ask for more for ever.
-                self.starved = true;
-                self.batch = SMALLEST;
-                self.sockets.clear();
+                self.give_up();
                 break;
             };
             self.sockets.push((socket, permit));
