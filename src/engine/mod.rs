@@ -11,7 +11,7 @@
 //! # A new kind of source
 //!
 //! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to
-//! 3 are taken by [`crate::tunnel::Inbound`], 4 to 8 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
+//! 3 are taken by [`crate::tunnel::Inbound`], 4 to 9 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
 //! [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 use std::os::fd::OwnedFd;
