@@ -200,7 +200,8 @@
 #define SBX_LIMITS_STRICT 0
 
 // Where the kernel can't, the memory is looked at many times a second, and a sandbox that has too much is ended
-// as out of memory. Best effort: a program that is quick can have more for a moment.
+// as out of memory. Best effort: a program that is quick can have more for a moment, what thousands of processes have
+// of their own is known some seconds late, and the kernel's memory for sockets and pipes isn't seen.
 #define SBX_LIMITS_WATCHDOG 1
 
 // `cpu_us` of sbx_stats is known.
@@ -1307,6 +1308,10 @@ int sbx_config_set_policy(struct sbx_config *config,
 // Each connection takes a local port of the host's towards its destination and, if the sandbox closes it first, keeps
 // it for a minute (TIME_WAIT): towards one destination all sandboxes together get three quarters of those that there
 // are, and one of *n* sandboxes 1/(*n* + 1) of these. One more is reset at once, with SBX_EVENT_LIMIT.
+//
+// What the kernel keeps in sockets is the host's memory. When a sandbox's connections together hold more than 256 MiB of
+// it, those with more than their part get small buffers, which makes them slower and cuts none, with SBX_EVENT_LIMIT;
+// the same for the connections of its tunnels.
 //
 // Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
 // (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been

@@ -150,6 +150,46 @@ fn the_watchdog_ends_a_memory_bomb_where_no_group_can() {
     assert_eq!(by_watchdog, !possible(&runtime), "who held it");
 }
 
+/// One page in 2 MiB of a shared file, touched by many processes: hardly any memory, and a page of tables for each.
+const TABLES: &str = "
+import mmap, os, signal
+file = os.open('/dev/shm/wide', os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, 16 << 30)
+wide = mmap.mmap(file, 16 << 30, mmap.MAP_SHARED)
+for at in range(0, 16 << 30, 1 << 21):
+    wide[at] = 1
+print('wide', flush=True)
+for number in range(12):
+    if os.fork() == 0:
+        for at in range(0, 16 << 30, 1 << 21):
+            wide[at]
+        while True:
+            signal.pause()
+print('done', flush=True)
+signal.pause()
+";
+
+#[test]
+fn the_watchdog_sees_page_tables_also_while_it_is_asked_for_usage() {
+    let Some(runtime) = common::runtime() else { return };
+    if possible(&runtime) {
+        return;
+    }
+    let mut config = common::config(&["python3", "-c", TABLES]);
+    config.set_policy(&Policy::blocked()).unwrap();
+    config.set_memory(384 * MIB).unwrap();
+    config.set_limit_mode(LimitMode::Watchdog);
+    let sandbox = runtime.create(&config).unwrap();
+    let mut most = 0;
+    eventually("it has too much", || {
+        most = most.max(sandbox.stats().unwrap().memory.unwrap_or(0));
+        sandbox.exit().is_some()
+    });
+    let exit = sandbox.exit().unwrap();
+    println!("{} MiB were seen", most >> 20);
+    assert_eq!((exit.reason, exit.code), (ExitReason::OutOfMemory, 137));
+}
+
 #[test]
 fn the_watchdog_holds_no_processor_time() {
     let Some(runtime) = common::runtime() else { return };

@@ -21,6 +21,7 @@ use super::teller::Teller;
 use super::udp::{self, Table, Udp};
 use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
+use crate::pump::memory::Walk;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::tunnel::{Request, Requests};
 
@@ -32,7 +33,8 @@ pub(super) const DNS: Kind = Kind(7);
 pub(super) const TELLER: Kind = Kind(8);
 pub(super) const ROUTES: Kind = Kind(9);
 const FIRST: u8 = 4;
-const LAST: u8 = 9;
+const MEMORY: Kind = Kind(10);
+const LAST: u8 = 10;
 
 /// Whether that kind of source is egress's.
 pub(crate) fn is_egress(kind: Kind) -> bool {
@@ -54,6 +56,8 @@ pub(crate) struct Outbound {
     /// Sandboxes that had their share of this turn.
     pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
+    /// Looks at the memory of all flows, under that key.
+    pub(super) memory: (Walk, Key),
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
     /// Local ports for UDP.
@@ -86,6 +90,7 @@ impl Outbound {
             routes: Routes::new(),
             crowded: Vec::new(),
             judge: Judge::default(),
+            memory: (Walk::new(), Slab::new(MEMORY).insert(())),
             scratch: Scratch::new(),
             budget,
             ports: udp::ports(),
@@ -180,6 +185,7 @@ impl Outbound {
             DNS => self.wake_dns(reactor, key, wake),
             TELLER => self.wake_teller(reactor, key, wake),
             ROUTES => self.wake_routes(reactor, key, wake),
+            MEMORY => self.walk(reactor, wake),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
 use super::sweep::Asked;
+use crate::pump::memory::{self, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
@@ -205,8 +206,48 @@ impl Outbound {
             self.cut(reactor, key);
             return None;
         }
+        let open = self.gates.get(&sandbox).map_or(0, |gate| gate.open);
+        if self.memory.0.wants(open) {
+            reactor.schedule(now + Walk::FIRST, self.memory.1);
+        }
         self.spend(reactor, sandbox, sent);
         Some(key)
+    }
+
+    /// Looks at the kernel's memory that flows hold.
+    pub(super) fn walk(&mut self, reactor: &mut Reactor, wake: Wake) {
+        if let Wake::Timer(_) = wake {
+            self.memory.0.begin(self.flows.iter().map(|(key, _)| key));
+        }
+        let mut steps = 0;
+        loop {
+            match self.memory.0.next(&mut steps) {
+                Next::Look(key) => {
+                    if let Some(flow) = self.flows.get_mut(key) {
+                        self.memory.0.looked(flow.sandbox, key, memory::held(flow.ends()));
+                    }
+                    for sandbox in self.memory.0.judge() {
+                        self.report_once(
+                            sandbox,
+                            "and those that are open get small buffers: they hold too much of the host's memory",
+                        );
+                    }
+                }
+                Next::Shrink(key, size) => {
+                    if let Some(flow) = self.flows.get_mut(key) {
+                        memory::shrink(flow.ends(), size);
+                    }
+                }
+                Next::Later => return reactor.again(self.memory.1),
+                Next::Over(pause) => {
+                    let most = self.gates.values().map(|gate| gate.open).max().unwrap_or(0);
+                    if self.memory.0.wants(most) {
+                        reactor.schedule(reactor.now() + pause, self.memory.1);
+                    }
+                    return;
+                }
+            }
+        }
     }
 
     pub(super) fn wake_flow(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
@@ -393,6 +434,10 @@ impl Outbound {
 }
 
 impl Flow {
+    fn ends(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [Some(self.front.as_fd()), Some(self.back.as_fd())]
+    }
+
     fn note(&mut self, lane: Lane, readiness: Readiness) {
         let end = match lane {
             Lane::Front => &mut self.front,

@@ -109,7 +109,8 @@ pub const SBX_EVENT_CHECKED: u32 = 14;
 /// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 pub const SBX_LIMITS_STRICT: i32 = 0;
 /// Where the kernel can't, the memory is looked at many times a second, and a sandbox that has too much is ended
-/// as out of memory. Best effort: a program that is quick can have more for a moment.
+/// as out of memory. Best effort: a program that is quick can have more for a moment, what thousands of processes have
+/// of their own is known some seconds late, and the kernel's memory for sockets and pipes isn't seen.
 pub const SBX_LIMITS_WATCHDOG: i32 = 1;
 
 /// `cpu_us` of sbx_stats is known.

@@ -178,6 +178,10 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 /// it for a minute (TIME_WAIT): towards one destination all sandboxes together get three quarters of those that there
 /// are, and one of *n* sandboxes 1/(*n* + 1) of these. One more is reset at once, with SBX_EVENT_LIMIT.
 ///
+/// What the kernel keeps in sockets is the host's memory. When a sandbox's connections together hold more than 256 MiB of
+/// it, those with more than their part get small buffers, which makes them slower and cuts none, with SBX_EVENT_LIMIT;
+/// the same for the connections of its tunnels.
+///
 /// Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
 /// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
 /// silent for a second give way.

@@ -6,6 +6,7 @@
 mod end;
 mod exchange;
 mod flow;
+pub(crate) mod memory;
 mod tls;
 
 pub(crate) use end::{End, Lingering};

@@ -97,10 +97,15 @@ impl State {
         (self.limit - self.limit / 4).saturating_sub(self.fixed)
     }
 
-    /// How much of it one sandbox gets for that use. The host knows what it asks for, and gets twice as much.
+    /// How much of it one sandbox gets for that use. The host knows what it asks for, and gets twice as much; what can be
+    /// done without leaves most to connections.
     fn share(&self, purpose: Use) -> usize {
-        let share = self.shared() / (self.open + 1);
-        if purpose == Use::Host { (2 * share).min(self.shared()) } else { share }
+        let (shared, parts) = (self.shared(), self.open + 1);
+        match purpose {
+            Use::Host => (2 * shared / parts).min(shared),
+            Use::Tunnel | Use::Egress => shared / parts,
+            Use::Stock => shared / parts / 4,
+        }
     }
 
     /// What all use beyond what is kept back for them.

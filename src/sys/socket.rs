@@ -202,6 +202,39 @@ pub(crate) fn set_transparent(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> 
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// The kernel's memory that waits in a socket: what came and wasn't read, and what was written and isn't acknowledged.
+pub(crate) fn memory(fd: BorrowedFd<'_>) -> usize {
+    // linux/sock_diag.h: the indices of what SO_MEMINFO tells.
+    const RMEM_ALLOC: usize = 0;
+    const WMEM_ALLOC: usize = 2;
+    const WMEM_QUEUED: usize = 5;
+    const COUNT: usize = 9;
+    let mut values = [0_u32; COUNT];
+    #[allow(clippy::cast_possible_truncation, reason = "36 bytes")]
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `values`, which has as many, and the length back; both live
+    // through the call, and the descriptor is open because it is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let value = |index: usize| values.get(index).copied().unwrap_or(0) as usize;
+    // TCP has what it sent in copies too.
+    if result < 0 { 0 } else { value(RMEM_ALLOC) + value(WMEM_QUEUED).max(value(WMEM_ALLOC)) }
+}
+
+/// Bounds what the kernel keeps for a socket, each way; it takes double that for its own needs. What is there stays.
+pub(crate) fn set_buffers(fd: BorrowedFd<'_>, size: usize) {
+    // A socket that has failed needs none.
+    let _ = socket::setsockopt(&fd, sockopt::SndBuf, &size);
+    let _ = socket::setsockopt(&fd, sockopt::RcvBuf, &size);
+}
+
 /// The address that a socket is bound to or, for an accepted connection, was reached at.
 pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;

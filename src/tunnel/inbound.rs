@@ -19,6 +19,7 @@ use super::stock::{QUIET, Stock};
 use super::told::Told;
 use super::{Request, Requests};
 use crate::error::{Code, Error};
+use crate::pump::memory::{self, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
@@ -66,6 +67,8 @@ pub(super) struct Sandbox {
     lingering: usize,
     /// Which limits the host was told of.
     told: Told,
+    /// The host was told that the connections hold much memory.
+    told_of_memory: bool,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
 }
@@ -82,6 +85,8 @@ pub(crate) struct Inbound {
     handshakes: Rota,
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
+    /// Looks at the memory of all connections, under that key.
+    memory: (Walk, Key),
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
     pub(super) requests: Requests,
@@ -100,7 +105,8 @@ impl std::fmt::Debug for Inbound {
 impl Inbound {
     /// No tunnel yet.
     pub(crate) fn new(budget: Budget, requests: Requests) -> Self {
-        let upkeep = Slab::new(UPKEEP).insert(());
+        let mut own = Slab::new(UPKEEP);
+        let (upkeep, memory) = (own.insert(()), own.insert(()));
         Self {
             sandboxes: HashMap::new(),
             listeners: Slab::new(LISTENER),
@@ -109,6 +115,7 @@ impl Inbound {
             handshakes: Rota::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
+            memory: (Walk::new(), memory),
             scratch: Scratch::new(),
             budget,
             requests,
@@ -130,6 +137,7 @@ impl Inbound {
             open: 0,
             lingering: 0,
             told: Told::default(),
+            told_of_memory: false,
             draining: None,
         };
         self.sandboxes.insert(key, sandbox);
@@ -251,6 +259,7 @@ impl Inbound {
                 }
                 self.drive(reactor, key);
             }
+            _ if key == self.memory.1 => self.walk(reactor, wake),
             _ => self.keep_up(reactor),
         }
     }
@@ -353,6 +362,9 @@ impl Inbound {
         known.open += 1;
         known.counters.total.fetch_add(1, Ordering::Relaxed);
         known.counters.open.fetch_add(1, Ordering::Relaxed);
+        if self.memory.0.wants(known.open) {
+            reactor.schedule(now + Walk::FIRST, self.memory.1);
+        }
         let key = self.relays.insert(relay);
         reactor.join(key, sandbox);
         let relay = self.relays.get_mut(key)?;
@@ -362,6 +374,44 @@ impl Inbound {
             return None;
         }
         Some(key)
+    }
+
+    /// Looks at the kernel's memory that connections hold.
+    fn walk(&mut self, reactor: &mut Reactor, wake: Wake) {
+        if let Wake::Timer(_) = wake {
+            self.memory.0.begin(self.relays.iter().map(|(key, _)| key));
+        }
+        let mut steps = 0;
+        loop {
+            match self.memory.0.next(&mut steps) {
+                Next::Look(key) => {
+                    if let Some(relay) = self.relays.get_mut(key) {
+                        self.memory.0.looked(relay.sandbox, key, memory::held(relay.ends()));
+                    }
+                    for sandbox in self.memory.0.judge() {
+                        let what = "its tunnels' connections hold too much of the host's memory and get small buffers";
+                        if let Some(known) = self.sandboxes.get_mut(&sandbox)
+                            && !std::mem::replace(&mut known.told_of_memory, true)
+                        {
+                            self.report(sandbox, what.to_owned());
+                        }
+                    }
+                }
+                Next::Shrink(key, size) => {
+                    if let Some(relay) = self.relays.get_mut(key) {
+                        memory::shrink(relay.ends(), size);
+                    }
+                }
+                Next::Later => return reactor.again(self.memory.1),
+                Next::Over(pause) => {
+                    let most = self.sandboxes.values().map(|known| known.open).max().unwrap_or(0);
+                    if self.memory.0.wants(most) {
+                        reactor.schedule(reactor.now() + pause, self.memory.1);
+                    }
+                    return;
+                }
+            }
+        }
     }
 
     fn rest(&mut self, reactor: &mut Reactor, key: Key, why: &str) {

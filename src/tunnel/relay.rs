@@ -4,6 +4,7 @@
 //! How the ends of a connection are passed on is in [`Exchange`].
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -110,6 +111,11 @@ impl Relay {
             exchange: Exchange::default(),
             _permit: permit,
         }
+    }
+
+    /// Its sockets, as far as there are any.
+    pub(crate) fn ends(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [Some(self.front.as_fd()), self.back.as_ref().map(AsFd::as_fd)]
     }
 
     /// Takes note of a readiness.

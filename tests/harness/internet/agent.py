@@ -165,6 +165,36 @@ def churn(address, port, seconds):
     return count
 
 
+def fill(name, address, port, count):
+    """Opens so many connections, writes to all as long as they take it, and reads nothing: the bytes taken."""
+    mine, taken = [], 0
+    for index in range(count):
+        connection = held[f"{name}{index}"] = socket.create_connection((address, port), PATIENCE)
+        connection.setblocking(False)
+        mine.append(connection)
+    idle_since = time.monotonic()
+    while time.monotonic() < idle_since + 2:
+        for connection in mine:
+            try:
+                taken += connection.send(bytes(1 << 20))
+                idle_since = time.monotonic()
+            except BlockingIOError:
+                pass
+        time.sleep(0.01)
+    return taken
+
+
+def drain(name, count):
+    """Reads what waits on so many connections: how many live and have something."""
+    live = 0
+    for index in range(count):
+        connection = held[f"{name}{index}"]
+        connection.setblocking(True)
+        connection.settimeout(PATIENCE)
+        live += len(connection.recv(1 << 16)) > 0
+    return live
+
+
 def hold_many(name, address, port, count):
     """Opens so many connections and keeps those that live: how many answer an echo."""
     live = 0
@@ -260,7 +290,7 @@ def pause(seconds):
 
 known = {work.__name__: work for work in (
     connect, echo, fate, close, serve, udp, udp_many, udp_send, udp_ports, scan, hold_many, hammer_echo, hammer_connect,
-    hammer_udp, progress, stop, run, pause, churn,
+    hammer_udp, progress, stop, run, pause, churn, fill, drain,
 )}
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:

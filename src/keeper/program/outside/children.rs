@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::cgroups::Groups;
 use super::usage::Meter;
@@ -104,13 +105,27 @@ impl Engine {
         }
     }
 
-    /// What it and everything below it use.
-    pub(super) fn usage(&mut self, groups: &Groups) -> Usage {
+    /// What it and everything below it use, if the groups know that; if not, a walk begins that tells it.
+    pub(super) fn usage(&mut self, groups: &Groups) -> Option<Usage> {
+        let known = groups.cpu_us().is_some() && groups.memory_usage().0.is_some();
+        if !known {
+            self.meter.begin(self.child.pid);
+        }
+        known.then(|| Self::completed(Usage::default(), groups))
+    }
+
+    /// Goes on with the walk; what was seen at its end.
+    pub(super) fn walk(&mut self, groups: &Groups) -> Option<Usage> {
+        self.meter.go_on(self.child.pid).map(|seen| Self::completed(seen, groups))
+    }
+
+    /// How long until a walk that nobody waits for is to go on.
+    pub(super) fn rest(&self) -> Duration {
+        self.meter.rest()
+    }
+
+    fn completed(seen: Usage, groups: &Groups) -> Usage {
         let (memory, memory_peak) = groups.memory_usage();
-        let seen = match (groups.cpu_us(), memory) {
-            (Some(_), Some(_)) => Usage::default(),
-            _ => self.meter.read(self.child.pid),
-        };
         Usage { cpu_us: groups.cpu_us().or(seen.cpu_us), memory: memory.or(seen.memory), memory_peak }
     }
 

@@ -75,6 +75,8 @@ struct Keeper {
     groups: Groups,
     watchdog: Watchdog,
     deadline: Option<Instant>,
+    /// How many times the library has asked for what the sandbox uses and waits for it.
+    asked: u32,
 }
 
 /// The keeper's life.
@@ -87,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         groups: Groups::default(),
         watchdog: Watchdog::default(),
         deadline: None,
+        asked: 0,
     };
     let mut out_of_memory = OutOfMemory::No;
     match keeper.live() {
@@ -182,6 +185,17 @@ impl Keeper {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// Goes on with the walk over the sandbox's processes, for the library or the watchdog.
+    fn walk(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let due = self.asked > 0 || (self.watchdog.is_on() && engine.rest().is_zero());
+        if due && let Some(used) = engine.walk(&self.groups) {
+            for _ in 0..std::mem::take(&mut self.asked) {
+                self.say(&Reply::Used(used), vec![]);
+            }
+        }
+    }
+
     /// Waits until there is something to do.
     fn wait(&mut self) -> io::Result<Option<End>> {
         let channel = libc::POLLIN | if self.channel.wants_write() { libc::POLLOUT } else { 0 };
@@ -197,7 +211,13 @@ impl Keeper {
             libc::pollfd { fd: output, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: memory, events: libc::POLLIN, revents: 0 },
         ];
-        let timeout = self.engine.as_mut().map_or(-1, |engine| self.watchdog.timeout(engine));
+        self.walk();
+        let timeout = self.engine.as_mut().map_or(-1, |engine| match (self.asked, self.watchdog.timeout(engine)) {
+            // The walk goes on as soon as everything else has been looked at.
+            (1.., _) => 0,
+            (0, -1) => -1,
+            (0, look) => look.min(i32::try_from(engine.rest().as_millis()).unwrap_or(look).saturating_add(1)),
+        });
         let timeout = sooner(timeout, self.left());
         // SAFETY: the array is live and as long as said.
         let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
@@ -253,9 +273,14 @@ impl Keeper {
                 // A time beyond what the clock can say never comes.
                 self.deadline = Instant::now().checked_add(Duration::from_millis(milliseconds));
             }
+            // A walk that is under way will tell.
+            Request::Usage if self.asked > 0 => self.asked = self.asked.saturating_add(1),
             Request::Usage => {
-                let used = self.engine.as_mut().map_or_else(Usage::default, |engine| engine.usage(&self.groups));
-                self.say(&Reply::Used(used), vec![]);
+                let used = self.engine.as_mut().map_or(Some(Usage::default()), |engine| engine.usage(&self.groups));
+                match used {
+                    Some(used) => self.say(&Reply::Used(used), vec![]),
+                    None => self.asked = 1,
+                }
             }
             Request::Setup(_) | Request::Sockets { .. } => return out_of_order(),
         }

@@ -1,18 +1,27 @@
 //! What the sandbox's processes use of the host, read from `/proc`.
 //!
 //! The programs' memory, and what they write to the overlay and to a tmpfs, is one memfd of the sentry's; no
-//! process has all of it mapped, so no process's size tells it. What the processes have of their own is added.
+//! process has all of it mapped, so no process's size tells it. What the processes have of their own is added, and their
+//! page tables, which a program can make large without any memory of its own. What can't be seen here is the rest of the
+//! kernel's: buffers of sockets and pipes, above all.
+//!
+//! The programs inside decide how many processes there are. So they are looked at in slices, and the keeper does other
+//! things in between.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use crate::system;
 use crate::wire::keeper::Usage;
 
-/// The most processes that are looked at. The programs inside decide how many there are, and one look must
-/// not become long; with more, nothing is said of them.
+/// The most processes that are looked at; of more, nothing is said.
 const MOST: usize = 8192;
+/// How long a slice of a walk over them takes, about.
+const SLICE: Duration = Duration::from_millis(4);
+/// How much longer than its last slice a walk rests that nobody waits for.
+const REST: u32 = 4;
 /// The same for the last look, which the end waits for.
 const MOST_AT_THE_END: usize = 512;
 /// What a file's blocks are counted in (stat(2)).
@@ -25,18 +34,104 @@ pub(super) struct Meter {
     memory: Vec<OwnedFd>,
     /// Processor time never shrinks, though a process may end between two looks at its family.
     cpu_us: u64,
+    /// The walk that is under way.
+    walk: Option<Walk>,
+    /// What the processes beside runsc, gofer and sentry had of their own when a walk last saw all.
+    others: u64,
+    /// When a walk that nobody waits for goes on.
+    due: Option<Instant>,
+}
+
+/// A walk over a process and everything below it.
+#[derive(Debug)]
+struct Walk {
+    found: Vec<i32>,
+    at: usize,
+    /// How many of the first are runsc and its children.
+    few: usize,
+    ticks: u64,
+    own: u64,
+    /// The part of it that is of others than those few.
+    others: u64,
+}
+
+impl Walk {
+    fn new(of: i32) -> Self {
+        let mut found = vec![of];
+        found.extend(children(of));
+        Self { few: found.len(), found, at: 0, ticks: 0, own: 0, others: 0 }
+    }
+
+    /// Looks at the next ones until then, at one at least. True when none is left, or there are too many.
+    fn go_on(&mut self, until: Instant, most: usize) -> bool {
+        while let Some(pid) = self.found.get(self.at).copied() {
+            if self.found.len() > most {
+                return true;
+            }
+            // Those of the first are there already.
+            if self.at > 0 {
+                self.found.extend(children(pid));
+            }
+            self.ticks += ticks(pid).unwrap_or(0);
+            let own = own_memory(pid).unwrap_or(0);
+            self.own += own;
+            if self.at >= self.few {
+                self.others += own;
+            }
+            self.at += 1;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.at >= self.found.len()
+    }
 }
 
 impl Meter {
-    /// What runsc and everything below it use now.
-    pub(super) fn read(&mut self, runsc: i32) -> Usage {
-        self.look(runsc, MOST)
+    /// Begins to look at runsc and everything below it, for one who waits for it.
+    pub(super) fn begin(&mut self, runsc: i32) {
+        self.walk = Some(Walk::new(runsc));
+    }
+
+    /// How long until a walk that nobody waits for goes on.
+    pub(super) fn rest(&self) -> Duration {
+        self.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Goes on with the walk, or begins one; what was seen when all were looked at.
+    pub(super) fn go_on(&mut self, runsc: i32) -> Option<Usage> {
+        let begun = Instant::now();
+        let walk = self.walk.get_or_insert_with(|| Walk::new(runsc));
+        let done = walk.go_on(begun + SLICE, MOST);
+        self.due = Some(Instant::now() + begun.elapsed() * REST);
+        if !done {
+            return None;
+        }
+        let walk = self.walk.take()?;
+        if walk.found.len() > MOST {
+            // What was seen of them is there for certain.
+            self.others = self.others.max(walk.others);
+            return Some(Usage::default());
+        }
+        self.others = walk.others;
+        Some(self.told(&walk))
+    }
+
+    fn told(&mut self, walk: &Walk) -> Usage {
+        self.cpu_us = self.cpu_us.max(in_microseconds(walk.ticks));
+        let few = walk.found.get(..walk.few).unwrap_or_default();
+        let memory = self.shared(few).map(|shared| shared + walk.own);
+        Usage { cpu_us: Some(self.cpu_us), memory, memory_peak: None }
     }
 
     /// A last look, before the kernel forgets: the time of what dies with its process namespace is in no
     /// parent's account.
     pub(super) fn look_before_the_end(&mut self, runsc: i32) {
-        self.look(runsc, MOST_AT_THE_END);
+        let mut walk = Walk::new(runsc);
+        while !walk.go_on(Instant::now() + SLICE, MOST_AT_THE_END) {}
+        if walk.found.len() <= MOST_AT_THE_END {
+            self.told(&walk);
+        }
     }
 
     /// Processor time when all have ended.
@@ -44,28 +139,22 @@ impl Meter {
         reaped().map(|cpu_us| cpu_us.max(self.cpu_us))
     }
 
-    /// The memory of runsc, gofer and sentry, which is nearly all: what programs have is the sentry's.
+    /// The memory of runsc, gofer and sentry now, which is nearly all: what programs have is the sentry's. And of the
+    /// others, as a walk has last seen it.
     pub(super) fn memory(&mut self, runsc: i32) -> Option<u64> {
         let mut few = children(runsc);
         few.push(runsc);
-        self.sum(runsc, &few)
+        let own: u64 = few.iter().filter_map(|pid| own_memory(*pid)).sum();
+        let others = self.walk.as_ref().map_or(0, |walk| walk.others).max(self.others);
+        self.shared(&few).map(|shared| shared + own + others)
     }
 
-    fn sum(&mut self, runsc: i32, processes: &[i32]) -> Option<u64> {
+    /// What all have together; nothing before the sentry, which is one of those few, has it.
+    fn shared(&mut self, few: &[i32]) -> Option<u64> {
         if self.memory.is_empty() {
-            // The sentry is one of its children.
-            self.memory = children(runsc).into_iter().flat_map(memory_files).collect();
+            self.memory = few.iter().copied().flat_map(memory_files).collect();
         }
-        let own = || processes.iter().filter_map(|pid| own_memory(*pid)).sum::<u64>();
-        let shared = || self.memory.iter().filter_map(allocated).sum::<u64>();
-        (!self.memory.is_empty()).then(|| own() + shared())
-    }
-
-    fn look(&mut self, runsc: i32, most: usize) -> Usage {
-        let Some(family) = family(runsc, most) else { return Usage::default() };
-        let cpu_us = in_microseconds(family.iter().filter_map(|pid| ticks(*pid)).sum());
-        self.cpu_us = self.cpu_us.max(cpu_us);
-        Usage { cpu_us: Some(self.cpu_us), memory: self.sum(runsc, &family), memory_peak: None }
+        (!self.memory.is_empty()).then(|| self.memory.iter().filter_map(allocated).sum())
     }
 }
 
@@ -78,20 +167,6 @@ fn reaped() -> Option<u64> {
     let number = |value: i64| u64::try_from(value).unwrap_or(0);
     let microseconds = |time: libc::timeval| number(time.tv_sec) * 1_000_000 + number(time.tv_usec);
     Some(microseconds(usage.ru_utime) + microseconds(usage.ru_stime))
-}
-
-/// A process and everything below it, unless that is too much.
-fn family(of: i32, most: usize) -> Option<Vec<i32>> {
-    let mut found = vec![of];
-    let mut at = 0;
-    while let Some(parent) = found.get(at).copied() {
-        found.extend(children(parent));
-        if found.len() > most {
-            return None;
-        }
-        at += 1;
-    }
-    Some(found)
 }
 
 /// The children of all threads of a process; none if it has ended.
@@ -116,11 +191,14 @@ fn in_microseconds(ticks: u64) -> u64 {
     ticks * 1_000_000 / a_second
 }
 
-/// The memory that is a process's own: neither files nor what it shares.
+/// The memory that is a process's own: neither files nor what it shares; and its page tables.
 fn own_memory(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+    };
+    Some(field("RssAnon:")? + field("VmPTE:").unwrap_or(0))
 }
 
 /// The memory files of a process, if it is the sentry: they are what its name for them says (gVisor's

@@ -1,7 +1,8 @@
 //! The limit of memory where no control group holds it: looked at again and again.
 //!
 //! The next look comes the sooner, the less is left. A program that is quicker than what is assumed here has more
-//! than it may for a moment, which is why this is second best and must be asked for.
+//! than it may for a moment, which is why this is second best and must be asked for. What many processes have of their
+//! own (page tables, above all) is known from a walk over them, which takes some seconds for thousands.
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,11 @@ impl Watchdog {
             wait
         });
         if self.bitten { 0 } else { i32::try_from(wait.as_millis()).unwrap_or(0).saturating_add(1) }
+    }
+
+    /// Whether there is a limit.
+    pub(super) fn is_on(&self) -> bool {
+        self.limit > 0
     }
 
     /// Whether there was too much.
