@@ -45,6 +45,16 @@ fn is_lost(sandbox: &Sandbox) {
     eventually("nothing of it runs", || processes_with(sandbox.id()).is_empty());
 }
 
+fn pids(wanted: impl Fn(i32) -> bool) -> Vec<i32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| wanted(*pid)).collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 /// What is done to a sandbox, and that it is lost by it.
 type Variant = fn(&Runtime);
 
@@ -84,6 +94,20 @@ const VARIANTS: &[(&str, Variant)] = &[
         for call in [lists, writes] {
             assert!(call.join().unwrap().is_err());
         }
+    }),
+    ("its stubs are killed from outside", |runtime| {
+        let sandbox = create(runtime, &["sleep", "1000"], false);
+        let sentry = pids(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains(sandbox.id()) && line.split('\0').any(|word| word == "boot")
+        });
+        let stubs = pids(|pid| parent(pid).is_some_and(|parent| sentry.contains(&parent)));
+        assert!(!stubs.is_empty(), "gVisor has no processes for those inside");
+        for stub in stubs {
+            let _ = Command::new("kill").args(["-KILL", &stub.to_string()]).status().unwrap();
+        }
+        is_lost(&sandbox);
     }),
     ("numbers, readiness and a signal after it", |runtime| {
         let sandbox = create(runtime, STOPS, true);
@@ -182,6 +206,22 @@ fn a_helper_that_is_stopped_is_an_error_at_once() {
         [ $at != /proc/1 ] && cmp -s $at/comm /proc/1/comm && kill -STOP ${at#/proc/} && exit 0; done; exit 9";
     assert_eq!(sandbox.exec(&exec(&["sh", "-c", stop])).unwrap().wait(PATIENCE).unwrap().code, 0);
     assert_eq!(watch.wait(PATIENCE).unwrap_err().code(), Code::Engine);
+}
+
+#[test]
+fn a_program_that_kills_init_has_an_end_that_says_so() {
+    let Some(runtime) = runtime() else { return };
+    for _ in 0..5 {
+        let sandbox = create(&runtime, &[], false);
+        match sandbox.exec(&exec(&["python3", "-c", "import os\nwhile True: os.kill(1, 9)"])) {
+            Ok(process) => assert_eq!(process.wait(LONG).unwrap().reason, ExitReason::EngineLost),
+            Err(error) => {
+                assert_eq!(error.code(), Code::State);
+                assert!(error.message().contains("the sandbox ended before"), "{error}");
+            }
+        }
+        is_lost(&sandbox);
+    }
 }
 
 /// Set for the program that plays the host.

@@ -64,7 +64,6 @@ impl Life {
                 Cause::Failed(Error::new(Code::Closed, "it was ended before its program was started"))
             }
         };
-        self.stopped = Some(Instant::now());
         self.phase = Phase::Ending;
         let failure = match &cause {
             Cause::Failed(error) => Some(error.clone().context(format!("sandbox {}", self.shared.id))),
@@ -72,6 +71,8 @@ impl Life {
         };
         self.cause = Some(cause);
         self.shared.update(|facts| {
+            facts.stopped = Some(Instant::now());
+            self.stopped = facts.stopped;
             facts.state = State::Ending;
             facts.failure = failure;
         });

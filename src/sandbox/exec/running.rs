@@ -354,7 +354,11 @@ impl Life {
                     Ok(Exit { reason, code, signal: 0, runtime })
                 }
                 None => {
-                    let text = format!("{}: the sandbox ended before it was started", running.record.what);
+                    let when = match running.stage {
+                        Stage::Asked(..) => "init could say that it was started",
+                        _ => "it was started",
+                    };
+                    let text = format!("{}: the sandbox ended before {when}", running.record.what);
                     Err(Error::new(Code::State, text))
                 }
             };
