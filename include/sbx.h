@@ -283,7 +283,8 @@
 // Its permissions, owner or times have changed.
 #define SBX_CHANGE_ATTRIBUTES 7
 
-// Some changes were lost because there were too many at once: look for yourself. The path is empty.
+// Some changes were lost because there were too many at once, or there are directories that are not watched because
+// they are beyond the limits: look for yourself. The path is empty.
 #define SBX_CHANGE_OVERFLOW 8
 
 // Everything that is needed is there.
@@ -2317,7 +2318,8 @@ int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
 //
 // Changes are taken with sbx_file_operation_next_change; the first is SBX_CHANGE_READY. What is done inside
 // the sandbox is seen, and not what the host changes in a directory that it has mounted. It goes on until it
-// is cancelled or freed, the directory is gone, or the sandbox ends.
+// is cancelled or freed, the directory is gone, or the sandbox ends. Up to 8,192 directories are watched, 1,000 deep;
+// when there are more, SBX_CHANGE_OVERFLOW tells it once and the watch goes on with those that it has.
 //
 // Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
 // of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for

@@ -342,6 +342,43 @@ fn changes_in_a_directory_are_told() {
     watch.wait(PATIENCE).unwrap();
 }
 
+/// Takes changes until the path's is there; how often it was told on the way that some were lost.
+fn lost_until(watch: &FileOperation, path: &str) -> usize {
+    let mut lost = 0;
+    loop {
+        let change = watch.next_change(PATIENCE).unwrap();
+        lost += usize::from(change.kind == FileChangeKind::Overflow);
+        if change.path == std::path::Path::new(path) {
+            return lost;
+        }
+    }
+}
+
+#[test]
+fn a_watch_survives_more_directories_than_it_watches() {
+    let Some(runtime) = runtime() else { return };
+    let sandbox = idle(&runtime);
+    sandbox.make_directory("/tmp/w/first", &FileOptions { parents: true, ..plain() }).unwrap();
+    let recursive = FileOptions { recursive: true, ..plain() };
+    let begin = || sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &recursive, None).unwrap();
+    let watch = begin();
+    assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
+    // Too deep, then too many.
+    let deep = "import os\nos.chdir('/tmp/w')\nfor n in range(1100):\n  os.mkdir('d'); os.chdir('d')";
+    run(&sandbox, &format!("python3 -c \"{deep}\""));
+    sandbox.write_file("/tmp/w/first/a", b"x", &plain()).unwrap();
+    assert_eq!(lost_until(&watch, "first/a"), 1);
+    run(&sandbox, "python3 -c 'import os\nfor n in range(8500): os.mkdir(\"/tmp/w/%d\" % n)'");
+    sandbox.write_file("/tmp/w/first/b", b"x", &plain()).unwrap();
+    lost_until(&watch, "first/b");
+    // One that finds them there begins in order, too.
+    let late = begin();
+    assert_eq!(late.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
+    assert_eq!(late.next_change(PATIENCE).unwrap().kind, FileChangeKind::Overflow);
+    sandbox.write_file("/tmp/w/last", b"x", &plain()).unwrap();
+    lost_until(&late, "last");
+}
+
 #[test]
 fn changes_wait_for_a_host_that_is_slow_to_take_them() {
     let Some(runtime) = runtime() else { return };

@@ -18,7 +18,8 @@ use sbx::{
 /// Half a minute, until the next question before that, and what a busy machine adds.
 const LONG: Option<Duration> = Some(Duration::from_secs(150));
 
-const STOPS: &[&str] = &["sh", "-c", "kill -STOP 1; while :; do :; done"];
+/// Not before init has told of its start, which would be a start that fails.
+const STOPS: &[&str] = &["sh", "-c", "sleep 1; kill -STOP 1; while :; do :; done"];
 
 fn exec(command: &[&str]) -> Exec {
     let mut exec = Exec::new();
@@ -39,18 +40,33 @@ fn create(runtime: &Runtime, command: &[&str], network: bool) -> Sandbox {
     runtime.create(&config).unwrap()
 }
 
+/// Waits until init doesn't answer any more.
+fn stopped(sandbox: &Sandbox) {
+    eventually("init is stopped", || sandbox.stats().unwrap().processes.is_none());
+}
+
 fn is_lost(sandbox: &Sandbox) {
     let exit = sandbox.wait(LONG).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137), "{exit:?}");
     eventually("nothing of it runs", || processes_with(sandbox.id()).is_empty());
 }
 
-/// What is done to a sandbox, and that it is lost by it.
+fn pids(wanted: impl Fn(i32) -> bool) -> Vec<i32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| wanted(*pid)).collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// What is done to a sandbox, and what comes of it; each takes most of a minute, side by side.
 type Variant = fn(&Runtime);
 
 const VARIANTS: &[(&str, Variant)] = &[
     ("its command ends", |runtime| {
-        is_lost(&create(runtime, &["sh", "-c", "kill -STOP 1; sleep 1; exit 3"], true));
+        is_lost(&create(runtime, &["sh", "-c", "sleep 1; kill -STOP 1; sleep 1; exit 3"], true));
     }),
     ("its command stays", |runtime| is_lost(&create(runtime, STOPS, true))),
     ("without a network", |runtime| is_lost(&create(runtime, STOPS, false))),
@@ -63,7 +79,7 @@ const VARIANTS: &[(&str, Variant)] = &[
     }),
     ("another program after it", |runtime| {
         let sandbox = create(runtime, STOPS, false);
-        thread::sleep(Duration::from_millis(500));
+        stopped(&sandbox);
         let second = sandbox.exec_begin(&exec(&["true"])).unwrap();
         is_lost(&sandbox);
         assert!(second.wait(PATIENCE).is_err_and(|error| error.code() == Code::State));
@@ -71,7 +87,7 @@ const VARIANTS: &[(&str, Variant)] = &[
     ("listing and writing after it", |runtime| {
         let sandbox = Arc::new(create(runtime, &[], true));
         let _process = sandbox.exec(&exec(STOPS)).unwrap();
-        thread::sleep(Duration::from_millis(500));
+        stopped(&sandbox);
         let lists = thread::spawn({
             let sandbox = Arc::clone(&sandbox);
             move || sandbox.list_directory("/", &FileOptions::default()).map(drop)
@@ -85,9 +101,26 @@ const VARIANTS: &[(&str, Variant)] = &[
             assert!(call.join().unwrap().is_err());
         }
     }),
+    ("its stubs are killed from outside", |runtime| {
+        let sandbox = create(runtime, &["sleep", "1000"], false);
+        let sentry = pids(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains(sandbox.id()) && line.split('\0').any(|word| word == "boot")
+        });
+        let stubs = pids(|pid| parent(pid).is_some_and(|parent| sentry.contains(&parent)));
+        assert!(!stubs.is_empty(), "gVisor has no processes for those inside");
+        for stub in stubs {
+            let _ = Command::new("kill").args(["-KILL", &stub.to_string()]).status().unwrap();
+        }
+        is_lost(&sandbox);
+    }),
+    ("its other processes are stopped", one_whose_other_processes_are_stopped_holds_no_call),
+    ("the host is stopped", a_host_that_is_stopped_loses_no_sandbox),
+    ("it has hardly any processor", one_that_has_hardly_any_processor_lives),
     ("numbers, readiness and a signal after it", |runtime| {
         let sandbox = create(runtime, STOPS, true);
-        thread::sleep(Duration::from_millis(500));
+        stopped(&sandbox);
         assert_eq!(sandbox.stats().unwrap().processes, None);
         sandbox.signal(15).unwrap();
         is_lost(&sandbox);
@@ -95,7 +128,7 @@ const VARIANTS: &[(&str, Variant)] = &[
 ];
 
 #[test]
-fn a_sandbox_whose_init_is_stopped_is_lost_after_half_a_minute() {
+fn a_silent_init_loses_its_sandbox_after_half_a_minute_and_an_innocent_one_does_not() {
     let Some(runtime) = runtime() else { return };
     // One that is only busy, and one that sleeps, beside them.
     let busy = create(&runtime, &["sh", "-c", "while :; do :; done"], true);
@@ -119,7 +152,7 @@ fn a_time_out_means_that_the_program_runs_no_more() {
     let Some(runtime) = runtime() else { return };
     let sandbox = create(&runtime, &[], true);
     let mut limited = exec(STOPS);
-    limited.set_timeout(Duration::from_secs(1)).unwrap();
+    limited.set_timeout(Duration::from_secs(4)).unwrap();
     let exit = sandbox.exec(&limited).unwrap().wait(LONG).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
     // Init can't kill it, so the whole sandbox has ended, before that was told.
@@ -152,10 +185,8 @@ while True:
             except OSError: pass
 ";
 
-#[test]
-fn one_whose_other_processes_are_stopped_holds_no_call() {
-    let Some(runtime) = runtime() else { return };
-    let sandbox = create(&runtime, &["python3", "-c", STOPS_ALL], true);
+fn one_whose_other_processes_are_stopped_holds_no_call(runtime: &Runtime) {
+    let sandbox = create(runtime, &["python3", "-c", STOPS_ALL], true);
     sandbox.write_file("/tmp/big", &vec![7; 12 << 20], &FileOptions::default()).ok();
     // Long enough for a helper to be met, whose end is seen at once, and not at the end of the usual minute.
     let begin = Instant::now();
@@ -184,6 +215,22 @@ fn a_helper_that_is_stopped_is_an_error_at_once() {
     assert_eq!(watch.wait(PATIENCE).unwrap_err().code(), Code::Engine);
 }
 
+#[test]
+fn a_program_that_kills_init_has_an_end_that_says_so() {
+    let Some(runtime) = runtime() else { return };
+    for _ in 0..5 {
+        let sandbox = create(&runtime, &[], false);
+        match sandbox.exec(&exec(&["python3", "-c", "import os\nwhile True: os.kill(1, 9)"])) {
+            Ok(process) => assert_eq!(process.wait(LONG).unwrap().reason, ExitReason::EngineLost),
+            Err(error) => {
+                assert_eq!(error.code(), Code::State);
+                assert!(error.message().contains("the sandbox ended before"), "{error}");
+            }
+        }
+        is_lost(&sandbox);
+    }
+}
+
 /// Set for the program that plays the host.
 const HOST: &str = "SBX_TEST_HOST";
 
@@ -194,22 +241,27 @@ fn host() {
         return;
     }
     let mut config = common::script("sleep 1000");
-    config.set_timeout(Duration::from_secs(2)).unwrap();
+    let seconds = std::env::var(HOST).unwrap().parse().unwrap();
+    config.set_timeout(Duration::from_secs(seconds)).unwrap();
     let runtime = runtime().unwrap();
     let sandbox = runtime.create(&config).unwrap();
     println!("\nhost says: {}", sandbox.id());
+    if seconds > 60 {
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        let exit = sandbox.exec(&exec(&["true"])).unwrap().wait(PATIENCE).unwrap();
+        println!("\nhost says: {:?} {}", exit.reason, exit.code);
+        return;
+    }
     let exit = sandbox.wait(LONG).unwrap();
     println!("\nhost says: {:?} {}", exit.reason, exit.code);
 }
 
-#[test]
-fn a_host_that_is_stopped_prolongs_no_life() {
-    if std::env::var_os("SBX_RUNSC").is_none() {
-        return;
-    }
+/// A host with one sandbox of that lifetime, which is stopped while something is waited for, and what it says then.
+fn stopped_host(seconds: &str, meanwhile: impl Fn(&str)) -> String {
     let mut host = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "host", "--ignored", "--nocapture"])
-        .env(HOST, "1")
+        .env(HOST, seconds)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -222,21 +274,53 @@ fn a_host_that_is_stopped_prolongs_no_life() {
     };
     let id = says();
     signal("-STOP", host.id());
-    // The keeper ends it, some seconds after its time.
-    eventually("nothing of it runs", || processes_with(&id).is_empty());
+    meanwhile(&id);
     signal("-CONT", host.id());
-    assert_eq!(says(), "TimedOut 124");
+    // It may look around a little before it does anything.
+    thread::sleep(Duration::from_secs(2));
+    drop(host.stdin.take());
+    let word = says();
     assert!(host.wait().unwrap().success());
+    word
+}
+
+#[test]
+fn a_host_that_is_stopped_prolongs_no_life() {
+    if std::env::var_os("SBX_RUNSC").is_some() {
+        // The keeper ends it, some seconds after its time.
+        let gone = |id: &str| eventually("nothing of it runs", || processes_with(id).is_empty());
+        assert_eq!(stopped_host("2", gone), "TimedOut 124");
+    }
+}
+
+fn a_host_that_is_stopped_loses_no_sandbox(_: &Runtime) {
+    // Until it is asked, and longer than an answer may take.
+    assert_eq!(stopped_host("3600", |_| thread::sleep(Duration::from_secs(42))), "Exited 0");
+}
+
+fn one_that_has_hardly_any_processor_lives(runtime: &Runtime) {
+    let mut config = common::script("for i in 1 2 3 4; do (while :; do :; done) & done; wait");
+    config.set_timeout(Duration::from_secs(3600)).unwrap().set_cpu(20).unwrap();
+    let Ok(sandbox) = runtime.create(&config) else {
+        // No control group holds the limit here.
+        return;
+    };
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(45) {
+        let process = sandbox.exec(&exec(&["true"])).unwrap();
+        assert_eq!(process.wait(LONG).unwrap().code, 0);
+        thread::sleep(Duration::from_secs(1));
+    }
 }
 
 #[test]
 fn one_whose_init_is_stopped_can_be_ended_at_once() {
     let Some(runtime) = runtime() else { return };
-    let (ended, stopped) = (create(&runtime, STOPS, true), create(&runtime, STOPS, true));
-    thread::sleep(Duration::from_millis(300));
+    let (ended, stays) = (create(&runtime, STOPS, true), create(&runtime, STOPS, true));
+    [&ended, &stays].into_iter().for_each(stopped);
     ended.terminate().unwrap();
-    stopped.stop(15, Duration::from_millis(100)).unwrap();
-    for sandbox in [ended, stopped] {
+    stays.stop(15, Duration::from_millis(100)).unwrap();
+    for sandbox in [ended, stays] {
         assert_eq!(sandbox.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
     }
 }

@@ -49,6 +49,25 @@ fn the_processes_are_counted() {
 }
 
 #[test]
+fn the_time_up_never_goes_back() {
+    let Some(runtime) = common::runtime() else { return };
+    for _ in 0..3 {
+        let sandbox = runtime.create(&script("sleep 0.3")).unwrap();
+        let mut before = Duration::ZERO;
+        loop {
+            let ended = sandbox.exit();
+            let up = stats(&sandbox).uptime;
+            assert!(up >= before, "{before:?}, then {up:?}");
+            before = up;
+            if let Some(exit) = ended {
+                assert_eq!(up, exit.runtime);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn processor_time_of_children_counts_also_when_they_have_ended() {
     let Some(runtime) = common::runtime() else { return };
     // A child that lives for a moment, another one, and so on.

@@ -169,7 +169,8 @@ pub const SBX_CHANGE_MOVED_FROM: i32 = 5;
 pub const SBX_CHANGE_MOVED_TO: i32 = 6;
 /// Its permissions, owner or times have changed.
 pub const SBX_CHANGE_ATTRIBUTES: i32 = 7;
-/// Some changes were lost because there were too many at once: look for yourself. The path is empty.
+/// Some changes were lost because there were too many at once, or there are directories that are not watched because
+/// they are beyond the limits: look for yourself. The path is empty.
 pub const SBX_CHANGE_OVERFLOW: i32 = 8;
 
 /// Everything that is needed is there.

@@ -271,7 +271,8 @@ pub unsafe extern "C" fn sbx_file_copy_in_begin(
 ///
 /// Changes are taken with sbx_file_operation_next_change; the first is SBX_CHANGE_READY. What is done inside
 /// the sandbox is seen, and not what the host changes in a directory that it has mounted. It goes on until it
-/// is cancelled or freed, the directory is gone, or the sandbox ends.
+/// is cancelled or freed, the directory is gone, or the sandbox ends. Up to 8,192 directories are watched, 1,000 deep;
+/// when there are more, SBX_CHANGE_OVERFLOW tells it once and the watch goes on with those that it has.
 ///
 /// Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
 /// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for

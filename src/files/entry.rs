@@ -142,7 +142,8 @@ pub enum FileChangeKind {
     MovedTo = 6,
     /// Its permissions, owner or times have changed.
     Attributes = 7,
-    /// Some changes were lost because there were too many at once: look for yourself. The path is empty.
+    /// Some changes were lost because there were too many at once, or there are directories that are not watched because
+    /// they are beyond the limits (8,192, and 1,000 deep): look for yourself. The path is empty.
     Overflow = 8,
 }
 

@@ -65,7 +65,6 @@ impl Life {
                 Cause::Failed(Error::new(Code::Closed, "it was ended before its program was started"))
             }
         };
-        self.stopped = Some(Instant::now());
         self.phase = Phase::Ending;
         let failure = match &cause {
             Cause::Failed(error) => Some(error.clone().context(format!("sandbox {}", self.shared.id))),
@@ -74,6 +73,8 @@ impl Life {
         let why = cause.text(&self.shared.config);
         self.cause = Some(cause);
         self.shared.update(|facts| {
+            facts.stopped = Some(Instant::now());
+            self.stopped = facts.stopped;
             facts.state = State::Ending;
             facts.failure = failure;
             facts.why = Some(why);

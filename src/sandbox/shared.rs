@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) exit: Option<Exit>,
     /// When its program was started.
     pub(crate) started: Option<Instant>,
+    /// When it began to end, under the lock: nobody who asks sees more time than that in the end.
+    pub(crate) stopped: Option<Instant>,
     /// What it used of the host when that was last asked.
     pub(crate) usage: Usage,
     /// The host has freed it: waiters return.
@@ -75,6 +77,7 @@ impl Shared {
             ready: false,
             exit: None,
             started: None,
+            stopped: None,
             usage: Usage::default(),
             closed: false,
             handles: 0,

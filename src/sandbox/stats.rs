@@ -58,7 +58,8 @@ impl Sandbox {
         let shared = self.shared();
         let (uptime, usage) = {
             let facts = shared.facts();
-            let until = |started: Instant| Instant::now().saturating_duration_since(started);
+            let end = facts.stopped.unwrap_or_else(Instant::now);
+            let until = |started: Instant| end.saturating_duration_since(started);
             let ended = facts.exit.map(|exit| exit.runtime);
             (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), facts.usage)
         };

@@ -354,7 +354,13 @@ impl Life {
                     let runtime = reactor.now().saturating_duration_since(began);
                     Ok(Exit { reason, code, signal: 0, runtime })
                 }
-                None => Err(self.shared.ended().context(&running.record.what)),
+                None => {
+                    let when = match running.stage {
+                        Stage::Asked(..) => "the sandbox ended before init could say that it was started",
+                        _ => "the sandbox ended before it was started",
+                    };
+                    Err(self.shared.ended().context(when).context(&running.record.what))
+                }
             };
             running.stage = Stage::Ended;
             finish(reactor, running, key, end);

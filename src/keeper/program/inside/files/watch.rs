@@ -1,7 +1,8 @@
 //! Changes in a directory, by inotify(7).
 //!
 //! gVisor tells of what is done inside the sandbox; what the host changes in a directory that it has mounted is
-//! not seen.
+//! not seen. Neither are those in directories beyond the limits; that there are some is told as lost changes, and the
+//! watch goes on: who is inside is not to be able to end it.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -10,11 +11,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Failure, Result};
+use super::helper::{During, Result};
 use super::plain;
 use super::remove::DEEPEST;
 use crate::system::{self, check, owned};
-use crate::wire::files::{Change, ChangeKind, Outcome, Step, Totals};
+use crate::wire::files::{Change, ChangeKind, LONGEST_PATH, Outcome, Step, Totals};
 
 /// The most directories that one operation watches.
 const MOST: usize = 8192;
@@ -35,6 +36,10 @@ struct Watcher {
     /// Where each watch is, below the top.
     places: HashMap<i32, Vec<u8>>,
     totals: Totals,
+    /// Watching has begun.
+    ready: bool,
+    /// There are directories that are not watched, and that was told or is to be.
+    incomplete: bool,
 }
 
 /// Goes on until the library closes its end, or the directory itself is gone.
@@ -45,9 +50,14 @@ pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<
     let inotify = owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) });
     let inotify = inotify.during(Step::Start)?;
     let (top, places, totals) = (path.to_vec(), HashMap::new(), Totals::default());
-    let mut watcher = Watcher { inotify, stream, top, recursive, places, totals };
+    let (ready, incomplete) = (false, false);
+    let mut watcher = Watcher { inotify, stream, top, recursive, places, totals, ready, incomplete };
     watcher.add(Vec::new(), false, 0)?;
     watcher.tell(ChangeKind::Ready, Vec::new())?;
+    watcher.ready = true;
+    if watcher.incomplete {
+        watcher.tell(ChangeKind::Overflow, Vec::new())?;
+    }
     while watcher.wait()? {
         if !watcher.read()? {
             break;
@@ -58,6 +68,8 @@ pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<
 
 impl Watcher {
     fn tell(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
+        // Nobody can open what has a longer name.
+        let (kind, path) = if path.len() > LONGEST_PATH { (ChangeKind::Overflow, Vec::new()) } else { (kind, path) };
         if kind != ChangeKind::Ready {
             self.totals.entries += 1;
         }
@@ -66,11 +78,8 @@ impl Watcher {
 
     /// Watches a directory, and if asked to those below. In a new one all that is there already is new.
     fn add(&mut self, place: Vec<u8>, new: bool, depth: usize) -> Result<()> {
-        if depth == DEEPEST {
-            return Err(Failure::of(Step::Depth, libc::ENAMETOOLONG).at(&place));
-        }
-        if self.places.len() == MOST {
-            return Err(Failure::of(Step::Limit, libc::ENOSPC).at(&place));
+        if depth == DEEPEST || self.places.len() == MOST {
+            return self.leave_out();
         }
         let path = if place.is_empty() { self.top.clone() } else { [&self.top[..], b"/", &place].concat() };
         let path = at::name(&path).during(Step::Open)?;
@@ -81,6 +90,7 @@ impl Watcher {
         });
         match watch {
             // Gone meanwhile, which is told too.
+            Err(error) if !place.is_empty() && error.raw_os_error() == Some(libc::ENOSPC) => return self.leave_out(),
             Err(_) if !place.is_empty() => return Ok(()),
             watch => drop(self.places.insert(watch.during(Step::Open)?, place.clone())),
         }
@@ -100,6 +110,14 @@ impl Watcher {
             }
         }
         Ok(())
+    }
+
+    /// There is a directory that can't be watched. Told once, until there is room again.
+    fn leave_out(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.incomplete, true) || !self.ready {
+            return Ok(());
+        }
+        self.tell(ChangeKind::Overflow, Vec::new())
     }
 
     /// Waits for a change. False once the library is gone.
@@ -156,6 +174,7 @@ impl Watcher {
             // One below that was renamed is dealt with where its old name was.
             if mask & libc::IN_MOVE_SELF == 0 {
                 self.places.remove(&watch);
+                self.incomplete &= self.places.len() > MOST / 2;
             }
             return Ok(!place.is_empty());
         }
