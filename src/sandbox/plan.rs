@@ -106,6 +106,7 @@ impl Plan {
             sysctls: if network { gateway_settings() } else { Vec::new() },
             runsc: runsc.real_path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
+            beside: runsc.sidecars().unwrap_or_default(),
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
             bundle: bundle.json()?,
