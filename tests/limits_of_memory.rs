@@ -40,6 +40,7 @@ fn possible(runtime: &Runtime) -> bool {
             assert_ne!(expected.as_deref(), Some("held"), "{error}");
             assert_eq!(error.code(), Code::Host, "{error}");
             assert!(error.message().contains("Delegate=yes"), "{error}");
+            assert!(error.message().contains("SBX_LIMITS_WATCHDOG"), "{error}");
             false
         }
     }

@@ -117,3 +117,20 @@ fn a_script_in_its_place_is_explained() {
     let error = Runtime::new(&config).unwrap().create(&common::config(&["true"])).unwrap_err();
     assert!(error.message().contains("not a script"), "{error}");
 }
+
+#[test]
+fn helpers_that_somebody_else_could_have_put_beside_it_are_not_used() {
+    let scratch = Scratch::new("beside");
+    let Ok(real) = std::env::var("SBX_RUNSC") else { return };
+    let path = scratch.path("runsc");
+    fs::copy(real, &path).unwrap();
+    fs::create_dir(scratch.path("gvisor-bin")).unwrap();
+    fs::set_permissions(scratch.path("gvisor-bin"), fs::Permissions::from_mode(0o777)).unwrap();
+    // A sentry of theirs, which would be started in the place of runsc's own.
+    let helper = scratch.file("gvisor-bin/gvisor-sentry-prewarmer", "#!/bin/sh\nexit 1\n");
+    fs::set_permissions(helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let runtime = Runtime::new(&config).unwrap();
+    let sandbox = runtime.create(&common::config(&["true"])).unwrap();
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().code, 0);
+}

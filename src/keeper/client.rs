@@ -11,7 +11,7 @@ use super::wire::keeper::{Reply, Request};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::channel::{self, Channel};
 use crate::sys::spawn::{self, Child, Command, Executable};
-use crate::sys::{memfd, pidfd};
+use crate::sys::{memfd, pidfd, secure};
 
 /// The program, made by `build.rs`.
 pub(super) const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
@@ -31,9 +31,9 @@ pub(crate) struct Origin {
 impl Origin {
     /// The embedded program, or an installed copy of it.
     pub(crate) fn new(installed: Option<PathBuf>) -> Self {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let last = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
-        Self { installed, directories: runtime.into_iter().chain(last).collect() }
+        let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(secure::variable).map(PathBuf::from);
+        let last = ["/tmp", "/dev/shm"].map(PathBuf::from);
+        Self { installed, directories: named.chain(last).collect() }
     }
 }
 

@@ -62,6 +62,7 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
         sysctls: vec![],
         runsc: runsc.to_str().unwrap().into(),
         runsc_identity: (there.dev(), there.ino()),
+        beside: (0, 0),
         rootfs,
         mounts: vec![],
         bundle: bundle.into(),
@@ -265,4 +266,15 @@ fn the_librarys_end_of_the_channel_is_the_sandboxs_life() {
         assert!(begin.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn the_keepers_own_lock_has_what_the_librarys_has() {
+    let libc = |lock: &str| {
+        let package = lock.split("[[package]]").find(|package| package.contains("name = \"libc\""));
+        package.and_then(|package| package.split_once("\n\n")).map(|(package, _)| package.trim().to_owned())
+    };
+    let ours = libc(include_str!("../../Cargo.lock"));
+    assert!(ours.is_some());
+    assert_eq!(libc(include_str!("program/Cargo.lock")), ours, "copy that package from Cargo.lock");
 }

@@ -1,6 +1,6 @@
 //! Asking a binary whether it is a runsc that will do.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::libc;
+use nix::unistd::geteuid;
 
 use super::bounded::{End, Output, run_bounded};
 use super::features::Features;
@@ -42,7 +43,6 @@ pub(crate) struct Runsc {
     identity: Identity,
     version: String,
     pub(super) features: Features,
-    sidecars: Option<PathBuf>,
 }
 
 impl Runsc {
@@ -65,9 +65,10 @@ impl Runsc {
         &self.version
     }
 
-    /// The directory of helper programs of its release, which newer ones look for next to themselves.
-    pub(crate) fn sidecars(&self) -> Option<&Path> {
-        self.sidecars.as_deref()
+    /// The directory of helper programs of its release, which newer ones look for next to themselves: its device and
+    /// inode, if there is one that only root or this user can have put together.
+    pub(crate) fn sidecars(&self) -> Option<(u64, u64)> {
+        sidecars(&self.real, geteuid().as_raw())
     }
 
     pub(super) fn is(&self, candidate: &Candidate) -> bool {
@@ -166,8 +167,7 @@ fn probe_within(candidate: Candidate, timeout: Duration, kernel: (u32, u32)) -> 
         Error::new(error.code(), format!("{}. Get a newer one: {INSTALL}", error.message()))
     })?;
     let Candidate { path, real, file, identity } = candidate;
-    let sidecars = sidecars(&real);
-    Ok(Runsc { path, real, _file: file, identity, version, features, sidecars })
+    Ok(Runsc { path, real, _file: file, identity, version, features })
 }
 
 /// `runsc version release-20260817.0` and the OCI version on a second line.
@@ -179,9 +179,17 @@ fn version(text: &str) -> String {
 }
 
 /// They are looked for beside the real file, as runsc itself does by /proc/self/exe.
-fn sidecars(real: &Path) -> Option<PathBuf> {
+fn sidecars(real: &Path, user: u32) -> Option<(u64, u64)> {
     let directory = real.parent()?.join("gvisor-bin");
-    directory.is_dir().then_some(directory)
+    let there = fs::symlink_metadata(&directory).ok().filter(Metadata::is_dir)?;
+    let is_trusted = [0, user].contains(&there.uid()) && there.mode() & 0o022 == 0;
+    if !is_trusted {
+        log::warn!(
+            "{} is not used: it must belong to root or to this user, and nobody else may write to it",
+            directory.display()
+        );
+    }
+    is_trusted.then_some((there.dev(), there.ino()))
 }
 
 /// The running kernel's (major, minor); (0, 0) if it has an odd name, so that nothing is refused for that.
@@ -238,6 +246,29 @@ fn not_runsc(path: &Path, output: &Output) -> Error {
 mod tests {
     use super::*;
     use crate::runsc::fake::Directory;
+
+    #[test]
+    fn helpers_beside_it_are_used_only_if_nobody_else_can_have_put_them_there() {
+        let directory = Directory::new();
+        let runsc = directory.path().join("runsc");
+        let us = geteuid().as_raw();
+        assert_eq!(sidecars(&runsc, us), None);
+        fs::create_dir(directory.path().join("gvisor-bin")).unwrap();
+        directory.mode("gvisor-bin", 0o755);
+        let there = fs::metadata(directory.path().join("gvisor-bin")).unwrap();
+        assert_eq!(sidecars(&runsc, us), Some((there.dev(), there.ino())));
+        for mode in [0o775, 0o757, 0o1777] {
+            directory.mode("gvisor-bin", mode);
+            assert_eq!(sidecars(&runsc, us), None, "{mode:o}");
+        }
+        directory.mode("gvisor-bin", 0o755);
+        // Another user's, as who isn't root sees ours.
+        assert_eq!(sidecars(&runsc, us + 1).is_some(), us == 0);
+        // A link in its place leads to who knows what.
+        fs::rename(directory.path().join("gvisor-bin"), directory.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", directory.path().join("gvisor-bin")).unwrap();
+        assert_eq!(sidecars(&runsc, us), None);
+    }
 
     #[test]
     fn one_that_hangs_is_killed_with_what_it_started() {

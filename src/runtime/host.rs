@@ -3,8 +3,6 @@
 //! Who reads the environment is the caller, at once; who looks at files and asks runsc is whoever plans a sandbox,
 //! since both may hang.
 
-use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,21 +136,12 @@ fn one_user() -> Result<()> {
 pub(super) fn locator(config: &RuntimeConfig) -> Locator {
     Locator::new(Search {
         explicit: config.runsc.clone(),
-        variable: environment("SBX_RUNSC"),
-        path: environment("PATH"),
+        variable: secure::variable("SBX_RUNSC"),
+        path: secure::variable("PATH"),
     })
 }
 
 /// Where the keeper's program is to be had.
 pub(super) fn keeper(config: &RuntimeConfig) -> Origin {
-    Origin::new(config.keeper.clone().or_else(|| environment("SBX_KEEPER").map(PathBuf::from)))
-}
-
-/// A variable that names programs to run. In a setuid program it is the word of whoever started that, and
-/// counts for nothing (secure_getenv(3)).
-fn environment(name: &str) -> Option<OsString> {
-    if secure::is_secure() {
-        return None;
-    }
-    env::var_os(name).filter(|value| !value.is_empty())
+    Origin::new(config.keeper.clone().or_else(|| secure::variable("SBX_KEEPER").map(PathBuf::from)))
 }

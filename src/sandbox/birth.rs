@@ -90,9 +90,15 @@ impl Life {
         register(bench.reactor, ours.as_fd(), key, Lane::Back)?;
         self.init = Some(Init::new(ours));
         self.phase = Phase::Booting;
-        self.open_gateway(bench, &plan)?;
+        let opened = self.open_gateway(bench, &plan);
         self.plan = Some(plan);
-        self.start_program(bench)
+        match opened {
+            Ok(()) => self.start_program(bench),
+            Err(error) => {
+                self.doubt(bench, error);
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn init_says_at_birth(&mut self, bench: &mut Bench<'_>, reply: FromInit) {

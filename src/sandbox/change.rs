@@ -15,7 +15,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{Command, Control};
-use super::life::{Bench, Cause, Life, Phase};
+use super::life::{Bench, Life, Phase};
 use crate::engine::{self, with_signals_blocked};
 use crate::error::{Code, Error, Result};
 use crate::event::{EventKind, queue};
@@ -251,11 +251,11 @@ impl Life {
             (Work::Read(answer), done) => {
                 drop(answer.try_send(done.map(|()| ((*policy).clone(), generation))))
             }
-            (Work::Open(_), Err(error)) => self.end(bench, Cause::Failed(error.context("the policy"))),
+            (Work::Open(_), Err(error)) => self.doubt(bench, error.context("the policy")),
             (Work::Open(policy), Ok(())) => {
                 self.changes.current = Some((Arc::clone(&policy), FIRST));
                 if let Err(error) = self.open_egress(bench, (policy, FIRST)) {
-                    self.end(bench, Cause::Failed(error));
+                    self.doubt(bench, error);
                 }
             }
             (Work::Change(_, told), Err(error)) => {

@@ -192,9 +192,15 @@ impl Life {
         self.close_init(bench);
         if self.phase < Phase::Ending {
             log::debug!("sandbox {}: {error}", self.shared.id);
-            self.doubt = Some(error);
-            self.set_deadline(bench, DOUBT);
+            self.doubt(bench, error);
         }
+    }
+
+    /// Something failed as it does when runsc or the keeper ends, whose network goes with it: the keeper's word is waited
+    /// for, and this counts if none comes.
+    pub(super) fn doubt(&mut self, bench: &mut Bench<'_>, error: Error) {
+        self.doubt = Some(error);
+        self.set_deadline(bench, DOUBT);
     }
 
     fn close_init(&mut self, bench: &mut Bench<'_>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::{self, Groups};
-use crate::config::{self, Config, LimitMode, Mount, Probe, Stdio};
+use crate::config::{self, Config, LimitMode, Limits, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::Program;
 use crate::keeper::wire::Secret;
@@ -97,6 +97,7 @@ impl Plan {
             sysctls: if network { gateway_settings() } else { Vec::new() },
             runsc: runsc.real_path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
+            beside: runsc.sidecars().unwrap_or_default(),
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
             bundle: bundle.json()?,
@@ -130,7 +131,18 @@ fn limits(id: &SandboxId, config: &Config, setup: &mut Setup) -> Result<Groups> 
             setup.watched_memory = limits.memory.unwrap_or(0);
             Ok(Groups::default())
         }
-        Err(error) => Err(error.context("the limits of memory and processor")),
+        Err(error) => Err(error.context("the limits of memory and processor").append(way_out(limits))),
+    }
+}
+
+/// What there is without a control group. Other languages put their own word in the place of SBX_LIMITS_WATCHDOG.
+fn way_out(limits: &Limits) -> &'static str {
+    match (limits.memory.is_some(), limits.cpu.is_some()) {
+        (true, false) => "; without a group, SBX_LIMITS_WATCHDOG has memory watched instead",
+        (true, true) => {
+            "; without a group, SBX_LIMITS_WATCHDOG has memory watched instead, and processor time can't be limited"
+        }
+        (false, _) => "; without a group, processor time can't be limited",
     }
 }
 
@@ -231,4 +243,18 @@ fn check_mounts(config: &Config, entries: &[rootfs::Entry]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_can_not_be_held_names_what_there_is_instead() {
+        let limits = |memory, cpu| Limits { memory, cpu, ..Limits::default() };
+        assert!(way_out(&limits(Some(1), None)).contains("SBX_LIMITS_WATCHDOG"));
+        let both = way_out(&limits(Some(1), Some(1)));
+        assert!(both.contains("SBX_LIMITS_WATCHDOG") && both.contains("processor time can't"));
+        assert!(!way_out(&limits(None, Some(1))).contains("SBX_LIMITS_WATCHDOG"));
+    }
 }

@@ -125,12 +125,12 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
         mandatory,
     });
     let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4), vec(group(), 0..3));
-    (any::<[bool; 3]>(), lists, bytes(), any::<(u64, u64, u64)>(), bytes()).prop_map(
+    (any::<[bool; 3]>(), lists, bytes(), any::<([u64; 2], [u64; 2], u64)>(), bytes()).prop_map(
         |(
             [user_namespace, network, only_namespaces],
             (sysctls, rootfs, mounts, groups),
             runsc,
-            (device, inode, watched_memory),
+            ([device, inode], [beside_device, beside_inode], watched_memory),
             bundle,
         )| {
             keeper::Setup {
@@ -140,6 +140,7 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
                 sysctls,
                 runsc,
                 runsc_identity: (device, inode),
+                beside: (beside_device, beside_inode),
                 rootfs,
                 mounts,
                 bundle,

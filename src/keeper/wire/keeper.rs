@@ -98,6 +98,8 @@ pub(crate) struct Setup {
     pub(crate) runsc: Vec<u8>,
     /// See `runsc`.
     pub(crate) runsc_identity: (u64, u64),
+    /// The device and inode of the directory of programs beside runsc; 0 and 0 if there is none to be used.
+    pub(crate) beside: (u64, u64),
     /// The sandbox's root file system.
     pub(crate) rootfs: Vec<Entry>,
     /// What the bundle mounts from `/mounts/0`, `/mounts/1` …
@@ -267,6 +269,8 @@ impl Request {
                 .bytes(&setup.runsc)
                 .long(setup.runsc_identity.0)
                 .long(setup.runsc_identity.1)
+                .long(setup.beside.0)
+                .long(setup.beside.1)
                 .list(&setup.rootfs, Entry::put)
                 .list(&setup.mounts, Bind::put)
                 .bytes(&setup.bundle)
@@ -294,6 +298,7 @@ impl Request {
                 sysctls: reader.list(Sysctl::get)?,
                 runsc: reader.bytes()?,
                 runsc_identity: (reader.long()?, reader.long()?),
+                beside: (reader.long()?, reader.long()?),
                 rootfs: reader.list(Entry::get)?,
                 mounts: reader.list(Bind::get)?,
                 bundle: reader.bytes()?,

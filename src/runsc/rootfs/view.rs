@@ -139,11 +139,11 @@ impl Stamp {
         })
     }
 
-    /// When it last changed, in nanoseconds.
-    fn last(&self) -> i64 {
-        let nanoseconds =
-            |(seconds, rest): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-        nanoseconds(self.changed).max(nanoseconds(self.modified))
+    /// Whether it may have changed in the very step of time that is now. (One of the future has another clock.)
+    fn is_fresh(&self, now: Duration) -> bool {
+        let (seconds, rest) = self.changed;
+        let at = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(rest).unwrap_or(0));
+        (now.saturating_sub(STEP)..=now.saturating_add(STEP)).contains(&at)
     }
 }
 
@@ -172,9 +172,7 @@ impl View {
 
     /// Of the host that is below `base`.
     pub(super) fn look(base: &Path, bounds: Bounds) -> Self {
-        let before =
-            SystemTime::now().checked_sub(STEP).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
-        let before = before.map_or(0, |then| i64::try_from(then.as_nanos()).unwrap_or(i64::MAX));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let stamps: Vec<_> = listed()
             .map(|name| base.join(name))
             .map(|path| {
@@ -182,7 +180,7 @@ impl View {
                 (path, stamp)
             })
             .collect();
-        let is_settled = stamps.iter().filter_map(|(_, stamp)| *stamp).all(|stamp| stamp.last() < before);
+        let is_settled = !stamps.iter().filter_map(|(_, stamp)| *stamp).any(|stamp| stamp.is_fresh(now));
         let mut looking = Looking {
             base: base.canonicalize().unwrap_or_else(|_| base.to_owned()),
             left: bounds.entries,
@@ -558,6 +556,14 @@ mod tests {
         let view = settled(&host);
         fs::create_dir(host.path().join("usr/local/go")).unwrap();
         assert!(!view.is_current());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_no_reason_to_look_each_time() {
+        let stamp = |seconds| Stamp { file: (0, 0), mode: 0, modified: (0, 0), changed: (seconds, 0) };
+        let now = Duration::from_secs(1000);
+        assert!(stamp(1000).is_fresh(now));
+        assert!(!stamp(999).is_fresh(now) && !stamp(2000).is_fresh(now) && !stamp(-1).is_fresh(now));
     }
 
     #[test]

@@ -94,16 +94,22 @@ fn install_runsc(setup: &Setup) -> Result<(), Failure> {
     fs::File::create("/runsc").step("/runsc")?;
     let target = mounts::target(c"/runsc").step("/runsc")?;
     mounts::bind(&source, &target, Access::ReadOnly).step(format!("{path} (runsc)"))?;
-    if let Some((directory, _)) = path.rsplit_once('/') {
-        let beside = Bind { source: format!("{directory}/gvisor-bin").into_bytes(), writable: false };
-        match attach(&beside, "/gvisor-bin", Access::ReadOnly) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
-                return Err(error).step("gvisor-bin beside runsc");
-            }
-            _ => {}
-        }
+    install_beside(setup).step("gvisor-bin beside runsc")
+}
+
+/// The directory that the library has found to be trusted, and no other that is there by now.
+fn install_beside(setup: &Setup) -> io::Result<()> {
+    let Some(at) = setup.runsc.iter().rposition(|byte| *byte == b'/').filter(|_| setup.beside != (0, 0)) else {
+        return Ok(());
+    };
+    let directory = [setup.runsc.get(..at).unwrap_or_default(), b"/gvisor-bin"].concat();
+    let source = mounts::open_below(c"/old", &directory)?;
+    let now = mounts::status(&source)?;
+    if (now.dev(), now.ino()) != setup.beside {
+        return Err(io::Error::from_raw_os_error(libc::ESTALE));
     }
-    Ok(())
+    fs::create_dir("/gvisor-bin")?;
+    mounts::bind(&source, &mounts::target(c"/gvisor-bin")?, Access::ReadOnly)
 }
 
 /// This program, as the sandbox's process 1.
