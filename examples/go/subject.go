@@ -46,13 +46,14 @@ type Exit struct {
 // subject is what events are about: a sandbox, a program in one, an operation on files. It doesn't point to the
 // object that the caller has, so that the collector sees when nobody has that any more.
 type subject struct {
-	name   string // for errors
-	cookie uint64
-	look   func(*C.sbx_exit, *C.sbx_error) C.int // how it has ended
-	probe  func() error                          // why the server inside doesn't answer; a sandbox's only
-	free   func()
-	told   chan<- Event
-	watch  func() bool // stops to look at a context that ends it, or nil
+	name    string // for errors
+	cookie  uint64
+	look    func(*C.sbx_exit, *C.sbx_error) C.int // how it has ended
+	probe   func() error                          // why the server inside doesn't answer; a sandbox's only
+	free    func()
+	told    chan<- Event
+	outcome func() error // how an operation on files has ended
+	watch   func() bool  // stops to look at a context that ends it, or nil
 
 	started, ready, ended, closed moment         // when it ends it is also started and as ready as it ever will be
 	copied                        sync.WaitGroup // what is copied from it
@@ -127,6 +128,9 @@ func (s *subject) happened(event Event) {
 		s.ready.comes()
 	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED:
 		s.settleLocked()
+	case C.SBX_EVENT_FILE_DONE:
+		s.failure = s.outcome()
+		s.ended.comes()
 	case C.SBX_EVENT_POLICY_APPLIED:
 		if event.Code != 0 {
 			s.failure = failed("set policy", Code(event.Code), "%s", event.Detail)
