@@ -85,13 +85,13 @@ fn slow_handshakes_idle_and_half_closed_connections_end() {
 
 #[test]
 fn connections_over_the_limit_wait_and_get_in_when_others_end() {
-    for (budget, max_connections) in [(1000, 2), (6, 100)] {
+    for (budget, max_connections) in [(1000, 2), (24, 100)] {
         let settings = Settings { max_connections, ..on_loopback() };
         let rig = Rig::with(settings, budget, Box::new(|_| Err(crate::error::Error::invalid("none"))));
         let tunnel = rig.plain(echo());
         // What is in stock is no reason to keep a connection out.
         wait_until("the stock is there", || rig.budget.used() == 4);
-        let mut clients: Vec<TcpStream> = (0..5).map(|_| connect(tunnel)).collect();
+        let mut clients: Vec<TcpStream> = (0..12).map(|_| connect(tunnel)).collect();
         clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
         for mut client in clients {
             client.read_exact(&mut [0; 1]).unwrap();
