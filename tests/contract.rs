@@ -111,6 +111,11 @@ fn there_are_two_threads_however_many_sandboxes() {
 }
 
 #[test]
+fn threads_without_a_sandbox_end_and_so_does_a_process_without_others() {
+    linked("idle_threads");
+}
+
+#[test]
 fn a_runsc_that_hangs_holds_up_nobody() {
     linked("hanging_runsc");
 }

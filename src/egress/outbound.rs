@@ -197,6 +197,13 @@ impl Outbound {
         self.go_on_removing(reactor);
     }
 
+    /// Whether there is nothing that anything could happen to.
+    pub(crate) fn is_idle(&self) -> bool {
+        let Self { gates, listeners, flows, udp, dns, tellers, .. } = self;
+        let all = [listeners.len(), flows.len(), udp.len(), dns.len(), tellers.len()];
+        gates.is_empty() && all == [0; 5]
+    }
+
     /// Whether [`Outbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
         !self.sweeps.is_empty() || !self.removals.is_empty() || !self.routes.waiting.is_empty()

@@ -4,8 +4,9 @@
 //! of its sources ([`crate::tunnel::Request`]), which it hands to a function given at its start. Neither side
 //! ever waits for the other.
 //!
-//! The thread turns the reactor for ever: wake-ups first, as many as a turn has time for, then commands, then what
-//! may take longer (TLS handshakes). It has all signals blocked, so a write to a connection that is gone can't kill the host, and
+//! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
+//! commands, then what may take longer (TLS handshakes). It has all signals blocked, so a write to a connection that is
+//! gone can't kill the host, and
 //! no failure of one source ends it.
 //!
 //! # A new kind of source
@@ -14,11 +15,13 @@
 //! 3 are taken by [`crate::tunnel::Inbound`], 4 to 9 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
 //! [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
+mod worker;
+
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use mio::Waker;
@@ -31,6 +34,7 @@ use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Wake};
 use crate::sandbox::Told;
 use crate::tunnel::{Counters, Drained, Inbound, Reply, Requests, Security, Settings};
+pub(crate) use worker::{Body, Idleness, LINGER, Left, Wake as WakeThread, Worker};
 
 /// How many commands are obeyed before the sockets are looked at again.
 const COMMANDS: usize = 128;
@@ -162,6 +166,7 @@ impl std::fmt::Debug for Command {
 /// Sends commands to an engine, from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
+    worker: Worker<Loop>,
     commands: Sender<Command>,
     waker: Arc<Waker>,
 }
@@ -171,7 +176,11 @@ impl Handle {
     /// and its reply is dropped without being called.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
         let closed = || Error::new(Code::Closed, "the runtime was shut down");
-        self.commands.send(command).map_err(|_| closed())?;
+        let (mut command, mut sent) = (Some(command), Ok(()));
+        self.worker.with_thread(&mut || {
+            sent = command.take().map_or(Ok(()), |command| self.commands.send(command).map_err(|_| closed()));
+        })?;
+        sent?;
         self.waker.wake().context("wake the engine")
     }
 }
@@ -180,7 +189,6 @@ impl Handle {
 #[derive(Debug)]
 pub(crate) struct Engine {
     handle: Handle,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -188,18 +196,16 @@ impl Engine {
     pub(crate) fn start(budget: Budget, requests: Requests) -> Result<Self> {
         let reactor = Reactor::new().context("create the engine's poll descriptor")?;
         let (commands, receiver) = channel();
-        let handle = Handle { commands, waker: reactor.waker() };
-        let mut engine = Loop {
+        let handle = Handle { worker: Worker::new("sbx-engine"), commands, waker: reactor.waker() };
+        handle.worker.start(Loop {
             reactor,
             inbound: Inbound::new(budget.clone(), Arc::clone(&requests)),
             outbound: Outbound::new(budget, requests),
             commands: receiver,
-        };
-        let thread = with_signals_blocked(|| {
-            std::thread::Builder::new().name("sbx-engine".to_owned()).spawn(move || engine.run())
-        })?
-        .context("start the engine's thread")?;
-        Ok(Self { handle, thread: Some(thread) })
+            next: None,
+            idleness: Idleness::default(),
+        })?;
+        Ok(Self { handle })
     }
 
     /// What sends commands to it.
@@ -211,11 +217,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.handle.send(Command::Shutdown);
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
+        self.handle.worker.join();
     }
 }
 
@@ -235,14 +237,34 @@ struct Loop {
     inbound: Inbound,
     outbound: Outbound,
     commands: Receiver<Command>,
+    /// Came while the thread was about to end.
+    next: Option<Command>,
+    idleness: Idleness,
+}
+
+impl Body for Loop {
+    fn work(&mut self) -> Left {
+        self.run()
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
+        self.next.is_some()
+    }
 }
 
 impl Loop {
-    fn run(&mut self) {
-        let mut busy = false;
+    fn run(&mut self) -> Left {
+        let mut busy = self.next.is_some();
         loop {
-            let limit = (busy || self.inbound.is_busy() || self.outbound.is_busy())
-                .then_some(std::time::Duration::ZERO);
+            let idle = self.inbound.is_idle() && self.outbound.is_idle();
+            if self.idleness.is_over(idle && !busy, Instant::now()) {
+                return Left::Idle;
+            }
+            let limit = match busy || self.inbound.is_busy() || self.outbound.is_busy() {
+                true => Some(std::time::Duration::ZERO),
+                false => idle.then_some(LINGER),
+            };
             if let Err(error) = self.reactor.turn(limit) {
                 // epoll_wait fails for a bad descriptor only. Ending would leave the sandboxes without their tunnels,
                 // and so would going on: say so, without turning the processor hot.
@@ -254,10 +276,13 @@ impl Loop {
             }
             busy = true;
             for _ in 0..COMMANDS {
-                match self.commands.try_recv() {
-                    Ok(Command::Shutdown) => return self.outbound.finish_removals(&mut self.reactor),
-                    Ok(command) => self.obey(command),
-                    Err(_) => {
+                match self.next.take().or_else(|| self.commands.try_recv().ok()) {
+                    Some(Command::Shutdown) => {
+                        self.outbound.finish_removals(&mut self.reactor);
+                        return Left::Done;
+                    }
+                    Some(command) => self.obey(command),
+                    None => {
                         busy = false;
                         break;
                     }

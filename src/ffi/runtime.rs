@@ -21,6 +21,10 @@ use crate::runtime::{Runtime, RuntimeConfig};
 /// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs
 /// in the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
 ///
+/// The two end some seconds after the last sandbox, and are started again with the next. Until then they keep a process
+/// whose main thread has left by pthread_exit(3), and since they block all signals, SIGTERM doesn't end one that has no
+/// other thread. sbx_runtime_free ends a runtime's own at once.
+///
 /// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
 /// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
 /// environment anew at each use.

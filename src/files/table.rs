@@ -51,6 +51,11 @@ impl Table {
         Self { places: Slab::new(kind), keys: HashMap::new() }
     }
 
+    /// How many operations there are.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// Begins an operation: `ask` sends init what it needs and returns init's number for it.
     /// It is returned if it has ended already, after init was asked.
     pub(crate) fn start(

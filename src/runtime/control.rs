@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::host::Known;
 use super::planning::Planners;
-use crate::engine::{self, with_signals_blocked};
-use crate::error::{Code, Context, Error, Result};
+use crate::engine::{self, Body, Idleness, LINGER, Left, Worker};
+use crate::error::{Code, Error, Result};
 use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
@@ -42,7 +41,7 @@ const COMMANDS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Thread {
     control: Control,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker<Loop>,
 }
 
 impl Thread {
@@ -54,14 +53,21 @@ impl Thread {
         host: Arc<Known>,
         budget: Budget,
     ) -> Result<Self> {
-        let control = Control::new(commands.0, reactor.waker(), engine.clone(), budget.clone());
+        let worker = Worker::new("sbx-control");
+        let control = Control::new(
+            Arc::new(worker.clone()),
+            commands.0,
+            reactor.waker(),
+            engine.clone(),
+            budget.clone(),
+        );
         let way = control.clone();
         let tell = move |number, plan| {
             // A control thread that is gone has ended the sandbox.
             let _ = way.send(Command::Planned(number, Box::new(plan)));
         };
         let plan = move |shared: &Shared| host.get().plan(shared);
-        let mut body = Loop {
+        worker.start(Loop {
             reactor,
             commands: commands.1,
             engine,
@@ -76,12 +82,10 @@ impl Thread {
             pulse: Pulse::new(PULSE),
             numbers: HashMap::new(),
             ending: false,
-        };
-        let thread = with_signals_blocked(|| {
-            std::thread::Builder::new().name("sbx-control".to_owned()).spawn(move || body.run())
-        })?
-        .context("start the control thread")?;
-        Ok(Self { control, thread: Some(thread) })
+            next: None,
+            idleness: Idleness::default(),
+        })?;
+        Ok(Self { control, worker })
     }
 
     /// The way to it.
@@ -93,11 +97,7 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         let _ = self.control.send(Command::Shutdown);
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
+        self.worker.join();
     }
 }
 
@@ -130,13 +130,39 @@ struct Loop {
     pulse: Pulse,
     numbers: HashMap<u64, Key>,
     ending: bool,
+    /// Came while the thread was about to end.
+    next: Option<Command>,
+    idleness: Idleness,
+}
+
+impl Body for Loop {
+    fn work(&mut self) -> Left {
+        self.run()
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
+        self.next.is_some()
+    }
 }
 
 impl Loop {
-    fn run(&mut self) {
-        let mut busy = false;
+    /// Whether there is nothing that anything could happen to.
+    fn is_idle(&self) -> bool {
+        let Self { lives, captures, processes, inputs, .. } = self;
+        let all = [lives.len(), captures.len(), processes.len(), inputs.len(), self.files.len()];
+        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 5]
+    }
+
+    fn run(&mut self) -> Left {
+        let mut busy = self.next.is_some();
         while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
-            if let Err(error) = self.reactor.turn(busy.then_some(Duration::ZERO)) {
+            let idle = self.is_idle() && !busy;
+            if self.idleness.is_over(idle, Instant::now()) {
+                return Left::Idle;
+            }
+            let limit = if busy { Some(Duration::ZERO) } else { idle.then_some(LINGER) };
+            if let Err(error) = self.reactor.turn(limit) {
                 log::error!("the control thread's poll failed: {error}");
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -148,7 +174,7 @@ impl Loop {
             }
             busy = true;
             for _ in 0..COMMANDS {
-                let Ok(command) = self.commands.try_recv() else {
+                let Some(command) = self.next.take().or_else(|| self.commands.try_recv().ok()) else {
                     busy = false;
                     break;
                 };
@@ -161,6 +187,7 @@ impl Loop {
                 }
             }
         }
+        Left::Done
     }
 
     fn dispatch(&mut self, wake: Wake) {

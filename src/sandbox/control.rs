@@ -11,7 +11,7 @@ use mio::Waker;
 use super::change::{Job, Work};
 use super::exec::{Behind, Launch};
 use super::{Plan, Shared};
-use crate::engine;
+use crate::engine::{self, WakeThread};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::Running;
 use crate::reactor::Budget;
@@ -130,23 +130,31 @@ impl Drop for Creation {
 }
 
 /// The way to the control thread, from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Control {
+    thread: Arc<dyn WakeThread>,
     commands: Sender<Command>,
     waker: Arc<Waker>,
     engine: engine::Handle,
     budget: Budget,
 }
 
+impl std::fmt::Debug for Control {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Control").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
 impl Control {
-    /// Over the thread's channel and waker.
+    /// Over the thread, its channel and its waker.
     pub(crate) fn new(
+        thread: Arc<dyn WakeThread>,
         commands: Sender<Command>,
         waker: Arc<Waker>,
         engine: engine::Handle,
         budget: Budget,
     ) -> Self {
-        Self { commands, waker, engine, budget }
+        Self { thread, commands, waker, engine, budget }
     }
 
     /// The process's descriptors.
@@ -156,7 +164,12 @@ impl Control {
 
     /// Tells it something. Fails only when the runtime was shut down.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| Error::new(Code::Closed, "the runtime was shut down"))?;
+        let closed = || Error::new(Code::Closed, "the runtime was shut down");
+        let (mut command, mut sent) = (Some(command), Ok(()));
+        self.thread.with_thread(&mut || {
+            sent = command.take().map_or(Ok(()), |command| self.commands.send(command).map_err(|_| closed()));
+        })?;
+        sent?;
         self.waker.wake().context("waking the control thread")
     }
 

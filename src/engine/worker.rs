@@ -1,0 +1,235 @@
+//! A thread that ends while there is nothing to do, and is started again by who has something.
+//!
+//! A process whose main thread has left by pthread_exit(3) ends with its last thread, and a signal that is for the
+//! whole process ends it only in a thread that doesn't block it. The library's threads block all, so they are there
+//! only as long as they are needed. What a thread works with stays in the meantime, and its channel with it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::with_signals_blocked;
+use crate::error::{Context, Result};
+
+/// How long a thread stays without anything to do. Starting it again takes a tenth of a millisecond.
+pub(crate) const LINGER: Duration = Duration::from_secs(3);
+
+/// Why the body of a thread returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// There is nothing to do for now.
+    Idle,
+    /// There never will be again.
+    Done,
+}
+
+/// What a thread works with.
+pub(crate) trait Body: Send + 'static {
+    /// Works until there is nothing to do.
+    fn work(&mut self) -> Left;
+    /// Whether something has come in the last moment. Nothing more comes while this runs.
+    fn has_work(&mut self) -> bool;
+}
+
+/// Has a thread at work while something is given to it.
+pub(crate) trait Wake: Send + Sync {
+    /// Calls `give` while a thread runs that will see it. Fails if none can be started; then nothing was given.
+    fn with_thread(&self, give: &mut dyn FnMut()) -> Result<()>;
+}
+
+/// A thread and what it works with.
+pub(crate) struct Worker<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    name: &'static str,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// What the thread works with, until it has taken it.
+    parked: Option<T>,
+    /// A thread is about to take it.
+    starting: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T> Clone for Worker<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> std::fmt::Debug for Worker<T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Worker({})", self.0.name)
+    }
+}
+
+impl<T: Body> Worker<T> {
+    /// One without anything to work with, and so without a thread.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self(Arc::new(Inner {
+            name,
+            state: Mutex::new(State { parked: None, starting: false, thread: None }),
+        }))
+    }
+
+    /// Gives it what it works with, and starts the thread.
+    pub(crate) fn start(&self, body: T) -> Result<()> {
+        let mut state = self.state();
+        state.parked = Some(body);
+        let started = self.run(&mut state);
+        if started.is_err() {
+            // It may hold this, by what it is reached with.
+            let body = state.parked.take();
+            drop(state);
+            drop(body);
+        }
+        started
+    }
+
+    /// Waits for the thread, which was told to end. One that can't be started any more, for that, has nothing to do.
+    pub(crate) fn join(&self) {
+        let mut state = self.state();
+        let parked = if state.starting { None } else { state.parked.take() };
+        let thread = state.thread.take();
+        drop(state);
+        drop(parked);
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread, unless one runs.
+    fn run(&self, state: &mut State<T>) -> Result<()> {
+        if state.parked.is_none() || state.starting {
+            return Ok(());
+        }
+        if let Some(before) = state.thread.take() {
+            // It has parked what it had, and returns.
+            let _ = before.join();
+        }
+        let worker = self.clone();
+        let run = move || worker.live();
+        let thread =
+            with_signals_blocked(|| std::thread::Builder::new().name(self.0.name.to_owned()).spawn(run))?;
+        let thread = thread.context(format!("start the thread {}", self.0.name))?;
+        (state.thread, state.starting) = (Some(thread), true);
+        Ok(())
+    }
+
+    fn live(&self) {
+        let mut state = self.state();
+        state.starting = false;
+        let taken = state.parked.take();
+        drop(state);
+        let Some(mut body) = taken else { return };
+        loop {
+            if body.work() == Left::Done {
+                return;
+            }
+            let mut state = self.state();
+            if !body.has_work() {
+                state.parked = Some(body);
+                return;
+            }
+        }
+    }
+}
+
+impl<T: Body> Wake for Worker<T> {
+    fn with_thread(&self, give: &mut dyn FnMut()) -> Result<()> {
+        let mut state = self.state();
+        self.run(&mut state)?;
+        give();
+        Ok(())
+    }
+}
+
+/// For how long there has been nothing to do.
+#[derive(Debug, Default)]
+pub(crate) struct Idleness(Option<Instant>);
+
+impl Idleness {
+    /// Notes whether there is nothing to do; true once that lasted for [`LINGER`].
+    pub(crate) fn is_over(&mut self, idle: bool, now: Instant) -> bool {
+        if !idle {
+            self.0 = None;
+            return false;
+        }
+        now.saturating_duration_since(*self.0.get_or_insert(now)) >= LINGER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// Counts what it is given, and ends at 0.
+    struct Counter {
+        given: Receiver<usize>,
+        next: Option<usize>,
+        sum: Arc<AtomicUsize>,
+        threads: Arc<AtomicUsize>,
+    }
+
+    impl Body for Counter {
+        fn work(&mut self) -> Left {
+            self.threads.fetch_add(1, Ordering::SeqCst);
+            loop {
+                match self.next.take().or_else(|| self.given.try_recv().ok()) {
+                    Some(0) => return Left::Done,
+                    Some(number) => drop(self.sum.fetch_add(number, Ordering::SeqCst)),
+                    // Never waits, so that it parks as often as can be.
+                    None => return Left::Idle,
+                }
+            }
+        }
+
+        fn has_work(&mut self) -> bool {
+            self.next = self.given.try_recv().ok();
+            self.next.is_some()
+        }
+    }
+
+    fn give(worker: &Worker<Counter>, way: &Sender<usize>, number: usize) {
+        worker.with_thread(&mut || way.send(number).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_lost_however_often_the_thread_ends() {
+        const EACH: usize = 2000;
+        let (way, given) = channel();
+        let (sum, threads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let worker = Worker::new("counter");
+        let body = Counter { given, next: None, sum: Arc::clone(&sum), threads: Arc::clone(&threads) };
+        worker.start(body).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..EACH).for_each(|_| give(&worker, &way, 1)));
+            }
+        });
+        give(&worker, &way, 0);
+        worker.join();
+        assert_eq!(sum.load(Ordering::SeqCst), 4 * EACH);
+        assert!(threads.load(Ordering::SeqCst) > 1);
+    }
+
+    #[test]
+    fn idleness_lasts_for_a_while_before_it_counts() {
+        let (mut idleness, begin) = (Idleness::default(), Instant::now());
+        assert!(!idleness.is_over(true, begin));
+        assert!(!idleness.is_over(true, begin + LINGER / 2));
+        assert!(!idleness.is_over(false, begin + LINGER));
+        assert!(!idleness.is_over(true, begin + LINGER));
+        assert!(idleness.is_over(true, begin + LINGER * 2));
+    }
+}
