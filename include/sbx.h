@@ -1114,9 +1114,8 @@ int sbx_config_set_name(struct sbx_config *config, const char *name);
 int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
 
 // A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
-// /usr, /bin, /lib that everybody on the host may read, and
-// a made-up /etc. Either is under a memory overlay: all of it can be written inside, and nothing on the host
-// is changed by that.
+// /usr, /bin, /lib that everybody on the host may read, and a made-up /etc. Either is under a memory overlay: all of
+// it can be written inside, and nothing on the host is changed by that.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 //
