@@ -46,6 +46,7 @@ pub(super) fn ports() -> Budget {
 
 /// What the UDP kind of key names.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are flows")]
 pub(super) enum Udp {
     /// Hears all datagrams of a sandbox.
     Listener(Listener),
