@@ -22,7 +22,7 @@
 #
 # Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
 # Debian's packages; root installs what is missing. Without root the peers join the sandbox's gateway as its owner, and
-# egress is left out. 10,000 connections need a limit of 21,000 descriptors, which is raised where that is allowed; else
+# egress is left out. 10,000 connections need a limit of 54,000 descriptors, which is raised where that is allowed; else
 # they are as many as fit.
 set -eu
 
@@ -128,10 +128,10 @@ echo "$(nproc) processors, load $load before the start$(awk -v load="$load" 'BEG
 
 install_peers "$@"
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
-# A proxy has two descriptors a connection.
-most_idle=$((($(ulimit -n) - 1000) / 2))
+# A connection takes two descriptors, and one sandbox's tunnels get three eighths of what the library has.
+most_idle=$(((($(ulimit -n) - 256) * 3 / 8 - 100) / 2))
 [ "$most_idle" -le 10000 ] || most_idle=10000
-[ "$most_idle" -gt 1000 ] || give_up "$(ulimit -n) descriptors are too few: ulimit -n 21000"
+[ "$most_idle" -gt 1000 ] || give_up "$(ulimit -n) descriptors are too few: ulimit -n 54000"
 mkdir -p "$out"
 # Everything the ordinary user runs or reads is here: it needn't be able to read this repository.
 work=$(mktemp -d "${TMPDIR:-/tmp}/sbx-bench.XXXXXX")
