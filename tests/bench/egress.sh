@@ -14,15 +14,6 @@ bin=$3
 user=$4
 runs=$5
 duration=$6
-started=
-give_up() {
-    echo "bench: $*" >&2
-    exit 1
-}
-as_user() {
-    unset XDG_RUNTIME_DIR
-    exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
-}
 . "$here/figures.sh"
 . "$here/far.sh"
 
@@ -173,16 +164,4 @@ egress_main() {
     measure_policies
 }
 
-clean_up() {
-    status=$?
-    trap - EXIT INT TERM
-    exec 3>&- 5>&- 7>&-
-    for pid in $started; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
-    exit $status
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
 egress_main

@@ -1,5 +1,30 @@
-# A far host, reached through a gateway as the Internet is. Sourced, in a network namespace of the caller's own, which
-# stands for the host; started lists what is to be ended.
+# What measures across a network has in common: a far host, reached through a gateway as the Internet is. Sourced by a
+# script of its own process, in a network namespace of its own, which stands for the host. Sets started, the processes
+# that are ended with the script; streams to them are descriptors 3 to 8.
+
+started=
+give_up() {
+    echo "bench: $*" >&2
+    exit 1
+}
+
+as_user() {
+    unset XDG_RUNTIME_DIR
+    exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
+}
+
+clean_up() {
+    status=$?
+    trap - EXIT INT TERM
+    exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&-
+    for pid in $started; do
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    exit $status
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
 
 far_address=44.1.1.1
 # The host's own address on the link to its gateway.

@@ -12,29 +12,7 @@ rounds=$5
 samples=$6
 slow=$7
 shift 7
-started=
-give_up() {
-    echo "bench: $*" >&2
-    exit 1
-}
-as_user() {
-    unset XDG_RUNTIME_DIR
-    exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --inh-caps=-all "$@"
-}
 . "$here/far.sh"
-
-clean_up() {
-    status=$?
-    trap - EXIT INT TERM
-    exec 3>&- 4<&-
-    for pid in $started; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
-    exit $status
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
 
 # Processor time of a process of ours, in ticks, and the time since the machine's start, in hundredths of a second.
 ticks_of() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | awk '{ print $12 + $13 }'; }
