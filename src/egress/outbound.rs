@@ -201,7 +201,7 @@ impl Outbound {
     pub(crate) fn is_idle(&self) -> bool {
         let Self { gates, listeners, flows, udp, dns, tellers, .. } = self;
         let all = [listeners.len(), flows.len(), udp.len(), dns.len(), tellers.len()];
-        gates.is_empty() && all == [0; 5]
+        gates.is_empty() && all == [0; 5] && !self.is_busy()
     }
 
     /// Whether [`Outbound::end_turn`] has more to do, so that the next turn must not wait.

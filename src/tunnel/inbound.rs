@@ -288,7 +288,7 @@ impl Inbound {
     /// Whether there is nothing that anything could happen to.
     pub(crate) fn is_idle(&self) -> bool {
         let Self { sandboxes, listeners, relays, .. } = self;
-        sandboxes.is_empty() && listeners.len() == 0 && relays.len() == 0
+        sandboxes.is_empty() && listeners.len() == 0 && relays.len() == 0 && !self.is_busy()
     }
 
     /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
