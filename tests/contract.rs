@@ -208,7 +208,7 @@ fn a_clock_that_jumps_changes_no_time() {
 
 /// As `stopped_clock`, with the library that others use for it, and with certificates.
 #[test]
-fn a_host_whose_clock_jumps_a_year_keeps_its_times_and_its_certificates() {
+fn a_host_whose_clock_jumps_half_a_year_keeps_its_times_and_its_certificates() {
     let faketime = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
     if !has_runsc() || !Path::new(&faketime).exists() {
         assert!(std::env::var_os("CI").is_none(), "there is no {faketime}");

@@ -79,9 +79,9 @@ int main(int argc, char **argv) {
     CHECK(argc == 3);
     file = argv[1];
     certificate = argv[2];
-    live("+365d", 365);
+    live("+180d", 180);
     certify();
-    live("-365d", -365);
+    live("-180d", -180);
     certify();
     return 0;
 }
