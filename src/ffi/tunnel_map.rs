@@ -145,8 +145,8 @@ pub unsafe extern "C" fn sbx_tunnel_map_url(
 
 /// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. It is this sandbox's
 /// alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are valid from
-/// half a year before the sandbox was created until half a year after. NULL for a bad handle, a port without a tunnel, or
-/// tunnel or one with the host's own certificate.
+/// half a year before the sandbox was created until half a year after. NULL for a bad handle, a port without a tunnel, a
+/// plain tunnel, and one with the host's own certificate.
 ///
 /// # Safety
 /// None: a bad handle is an error.
