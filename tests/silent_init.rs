@@ -5,21 +5,22 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Command, Stdio as Std};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, eventually, processes_with, runtime};
 use sbx::{
-    Code, Config, Exec, ExitReason, FileChangeKind, FileOptions, FileRequest, Policy, Runtime, Sandbox,
+    Code, Config, Exec, ExitReason, FileChangeKind, FileOptions, FileRequest, Policy, Process, Runtime,
+    Sandbox, Stdio, Stream,
 };
 
 /// Half a minute, until the next question before that, and what a busy machine adds.
 const LONG: Option<Duration> = Some(Duration::from_secs(150));
 
-/// Not before init has told of its start, which would be a start that fails.
-const STOPS: &[&str] = &["sh", "-c", "sleep 1; kill -STOP 1; while :; do :; done"];
+/// Not before its input ends, when init has told of its start: else that would be a start that fails.
+const STOPS: &[&str] = &["sh", "-c", "read -r never; kill -STOP 1; while :; do :; done"];
 
 fn exec(command: &[&str]) -> Exec {
     let mut exec = Exec::new();
@@ -27,17 +28,30 @@ fn exec(command: &[&str]) -> Exec {
     exec
 }
 
-/// A long life, with a command or idle, with a network or without.
+/// Executes what stops init, and lets it.
+fn stop_by(sandbox: &Sandbox, mut exec: Exec) -> Process {
+    exec.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    drop(process.open_stream(Stream::Stdin).unwrap());
+    process
+}
+
+/// A long life, with a command, whose input ends when it has started, or idle, with a network or without.
 fn create(runtime: &Runtime, command: &[&str], network: bool) -> Sandbox {
     let mut config = Config::new();
     config.set_timeout(Duration::from_secs(3600)).unwrap();
     if !command.is_empty() {
         config.set_command(command.iter().copied()).unwrap();
+        config.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();
     }
     if !network {
         config.set_policy(&Policy::blocked()).unwrap();
     }
-    runtime.create(&config).unwrap()
+    let sandbox = runtime.create(&config).unwrap();
+    if !command.is_empty() {
+        drop(sandbox.open_stream(Stream::Stdin).unwrap());
+    }
+    sandbox
 }
 
 /// Waits until init doesn't answer any more.
@@ -66,13 +80,13 @@ type Variant = fn(&Runtime);
 
 const VARIANTS: &[(&str, Variant)] = &[
     ("its command ends", |runtime| {
-        is_lost(&create(runtime, &["sh", "-c", "sleep 1; kill -STOP 1; sleep 1; exit 3"], true));
+        is_lost(&create(runtime, &["sh", "-c", "read -r never; kill -STOP 1; sleep 1; exit 3"], true));
     }),
     ("its command stays", |runtime| is_lost(&create(runtime, STOPS, true))),
     ("without a network", |runtime| is_lost(&create(runtime, STOPS, false))),
     ("by a program that was executed", |runtime| {
         let sandbox = create(runtime, &[], true);
-        let process = sandbox.exec(&exec(STOPS)).unwrap();
+        let process = stop_by(&sandbox, exec(STOPS));
         is_lost(&sandbox);
         let exit = process.wait(PATIENCE).unwrap();
         assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137));
@@ -86,7 +100,7 @@ const VARIANTS: &[(&str, Variant)] = &[
     }),
     ("listing and writing after it", |runtime| {
         let sandbox = Arc::new(create(runtime, &[], true));
-        let _process = sandbox.exec(&exec(STOPS)).unwrap();
+        let _process = stop_by(&sandbox, exec(STOPS));
         stopped(&sandbox);
         let lists = thread::spawn({
             let sandbox = Arc::clone(&sandbox);
@@ -157,7 +171,7 @@ fn a_time_out_means_that_the_program_runs_no_more() {
     let mut limited = exec(STOPS);
     // By then init is stopped, and not yet given up for its silence.
     limited.set_timeout(Duration::from_secs(15)).unwrap();
-    let process = sandbox.exec(&limited).unwrap();
+    let process = stop_by(&sandbox, limited);
     stopped(&sandbox);
     let exit = process.wait(LONG).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, 124));
@@ -270,8 +284,8 @@ fn stopped_host(seconds: &str, meanwhile: impl Fn(&str)) -> String {
     let mut host = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "host", "--ignored", "--nocapture"])
         .env(HOST, seconds)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdin(Std::piped())
+        .stdout(Std::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
