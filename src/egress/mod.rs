@@ -18,10 +18,10 @@
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
 //! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
-//! | `ports` | local ports towards a destination, shared out by sandbox |
 //! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
 //! | `routes` | a change of the host's routing: the same |
+//! | `ports` | local ports towards a destination, shared out by sandbox |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
