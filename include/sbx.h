@@ -449,10 +449,11 @@ typedef struct sbx_queue sbx_queue;
 // sbx_runtime_check_begin says nothing before that check's event.
 typedef struct sbx_report sbx_report;
 
-// A runtime: two threads, however many sandboxes, and others for moments: one in which sandboxes are planned, one for
-// each large policy that is being loaded and for each check. What hangs on the host (a dead mount, say) keeps the
-// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs
-// in the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
+// A runtime: two threads, however many sandboxes, and others for moments: one that looks through the host's programs
+// before the first sandbox, one in which sandboxes are planned, one for each large policy that is being loaded and for
+// each check. What hangs on the host (a dead mount, say) keeps the thread that looked at it, and another takes its
+// place; there are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which
+// glibc has every thread of a process take part in (nptl(7)).
 //
 // The two end some seconds after the last sandbox, and are started again with the next. Until then they keep a process
 // whose main thread has left by pthread_exit(3), and since they block all signals, SIGTERM doesn't end one that has no
@@ -636,8 +637,8 @@ typedef struct sbx_file_options {
     int64_t timeout_ms;
     // Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     const char *user;
-    // When to give up because nothing moves although it is for the sandbox to move it, with SBX_ETIMEDOUT, in
-    // milliseconds: who is inside can stop what works there for the host. 0: a minute; negative: never. Not for a watch.
+    // How long nothing may move while it is the sandbox's turn to move it, in milliseconds; then SBX_ETIMEDOUT. Code
+    // inside can stop the helper that does the work. 0: a minute; negative: no limit. Not for a watch.
     int64_t stall_timeout_ms;
 } sbx_file_options;
 
@@ -952,8 +953,8 @@ int sbx_policy_add_tls_port(struct sbx_policy *policy,
 // before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
 // names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
 // are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
-// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude each other: that is an error
-// when the policy is used. One thread at a time sets; never blocks.
+// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
+// each other: that is an error when the policy is used. One thread at a time sets; never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_set_dns(struct sbx_policy *policy,
@@ -1300,9 +1301,9 @@ int sbx_config_set_policy(struct sbx_config *config,
 //
 // Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
 // within a second (default: 200, and 2,000 at once after a quiet while): one more is reset at once, or its datagram
-// dropped. Beyond `bytes_per_second`, both directions
-// together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
-// flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+// dropped. Beyond `bytes_per_second`, both directions together, nothing more is read until there is room: the sender is
+// slowed down. When `total_bytes` have passed every flow is reset and no other is let through. Each of these but
+// `bytes_per_second` is SBX_EVENT_LIMIT, every ten seconds at most.
 //
 // What the resolver asks for the sandbox and is answered counts as bytes that pass, and waits for room as others do:
 // when `total_bytes` have passed no question leaves, and a name that isn't known already is REFUSED. The resolver takes
@@ -1585,9 +1586,9 @@ int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *err
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 //
 // Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case. Write
-// with send and MSG_NOSIGNAL, since a program that reads no more would be a SIGPIPE for this process. The
-// descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2),
-// clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
+// with send and MSG_NOSIGNAL, because writing to a program that has ended would otherwise raise SIGPIPE in your
+// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking
+// read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 //
 // Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
 // starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1765,8 +1766,8 @@ int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
 
 // How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
 // with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
-// own and whose parents have ended lives on. Told is the end when the program runs no more: if the sandbox's init
-// doesn't tell of it within ten seconds, the sandbox ends too, as SBX_EXIT_ENGINE_LOST.
+// own and whose parents have ended lives on. The end is reported once the program no longer runs. If the sandbox's
+// init hasn't confirmed that within ten seconds, the whole sandbox ends, as SBX_EXIT_ENGINE_LOST.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,
@@ -1875,11 +1876,11 @@ int sbx_process_resize(struct sbx_process *process, uint32_t rows, uint32_t colu
 // SBX_TERMINAL.
 //
 // Once each, also before the program was started. Standard input is an AF_UNIX stream, the outputs are pipes; the
-// program has a pipe in each case. Write with send and MSG_NOSIGNAL, since a program that reads no more would be a
-// SIGPIPE for this process. The terminal is an AF_UNIX stream: what is written is typed, what is read is shown, and
-// closing it hangs up, which the program is told by SIGHUP. The terminal ends when its program has; an output when no
-// process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes them.
-// Any thread, never blocks.
+// program has a pipe in each case. Write with send and MSG_NOSIGNAL, because writing to a program that has ended would
+// otherwise raise SIGPIPE in your process. The terminal is an AF_UNIX stream: what is written is typed, what is read is
+// shown, and closing it hangs up, which the program is told by SIGHUP. The terminal ends when its program has; an output
+// when no process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes
+// them. Any thread, never blocks.
 //
 // Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.

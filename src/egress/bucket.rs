@@ -1,4 +1,4 @@
-//! A rate: so much a second, and as much as a second's at once.
+//! A rate: so much a second, and so much at once: a second's worth unless said otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl Bucket {
         self.level -= i128::from(count) * NANOS.cast_signed();
     }
 
-    /// How long until `count` may be taken; a bucket never holds more than a second's worth.
+    /// How long until `count` may be taken, or a second's worth if that is less.
     pub(super) fn wait(&mut self, count: u64, now: Instant) -> Duration {
         self.available(now);
         let wanted = i128::from(count.min(self.rate)) * NANOS.cast_signed();

@@ -11,6 +11,7 @@
 //! | `gate` | one sandbox: its policy of the moment, its limits, its counters |
 //! | `judge` | the policy together with the host's routing of this moment |
 //! | `listener` | the sockets of G |
+//! | `sockets` | those that a sandbox came with, until they are listened to |
 //! | `dns` | the resolver: questions under policy, answers filtered |
 //! | `answered` | which addresses the resolver answered for a policy's domains |
 //! | `greeting`, `hello` | connections to domains, and the server's name in a TLS handshake |
@@ -20,11 +21,12 @@
 //! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
 //! | `routes` | a change of the host's routing: the same |
+//! | `ports` | local ports towards a destination, shared out by sandbox |
 //! | `teller`, `denials` | what was denied, gathered and told |
 //!
 //! # A new kind of flow
 //!
-//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 9 belong here), which is a field of
+//! Another: a file with its objects in a `Slab` of a kind of its own (4 to 10 belong here), which is a field of
 //! [`Outbound`]; a line in [`Outbound::wake`]; and its part in `remove_sandbox` and `discard`. Everything that
 //! leaves asks `Outbound::verdict_on`.
 

@@ -6,14 +6,13 @@
 //!
 //! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
 //! commands, then what may take longer (TLS handshakes). It has all signals blocked, so a write to a connection that is
-//! gone can't kill the host, and
-//! no failure of one source ends it.
+//! gone can't kill the host, and no failure of one source ends it.
 //!
 //! # A new kind of source
 //!
-//! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to
-//! 3 are taken by [`crate::tunnel::Inbound`], 4 to 9 by [`crate::egress::Outbound`]) and functions for its commands and wake-ups; a field in
-//! [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
+//! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
+//! taken by [`crate::tunnel::Inbound`], 4 to 10 by [`crate::egress::Outbound`]) and functions for its commands and
+//! wake-ups; a field in [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 mod worker;
 

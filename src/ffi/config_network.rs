@@ -165,9 +165,9 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 ///
 /// Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
 /// within a second (default: 200, and 2,000 at once after a quiet while): one more is reset at once, or its datagram
-/// dropped. Beyond `bytes_per_second`, both directions
-/// together, nothing more is read until there is room: the sender is slowed down. When `total_bytes` have passed every
-/// flow is reset and no other is let through. Each of these is SBX_EVENT_LIMIT, every ten seconds at most.
+/// dropped. Beyond `bytes_per_second`, both directions together, nothing more is read until there is room: the sender is
+/// slowed down. When `total_bytes` have passed every flow is reset and no other is let through. Each of these but
+/// `bytes_per_second` is SBX_EVENT_LIMIT, every ten seconds at most.
 ///
 /// What the resolver asks for the sandbox and is answered counts as bytes that pass, and waits for room as others do:
 /// when `total_bytes` have passed no question leaves, and a name that isn't known already is REFUSED. The resolver takes

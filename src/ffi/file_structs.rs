@@ -37,8 +37,8 @@ pub struct sbx_file_options {
     pub timeout_ms: i64,
     /// Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     pub user: *const c_char,
-    /// When to give up because nothing moves although it is for the sandbox to move it, with SBX_ETIMEDOUT, in
-    /// milliseconds: who is inside can stop what works there for the host. 0: a minute; negative: never. Not for a watch.
+    /// How long nothing may move while it is the sandbox's turn to move it, in milliseconds; then SBX_ETIMEDOUT. Code
+    /// inside can stop the helper that does the work. 0: a minute; negative: no limit. Not for a watch.
     pub stall_timeout_ms: i64,
 }
 

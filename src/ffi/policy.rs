@@ -220,8 +220,8 @@ pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: 
 /// before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
 /// names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
 /// are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
-/// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude each other: that is an error
-/// when the policy is used. One thread at a time sets; never blocks.
+/// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
+/// each other: that is an error when the policy is used. One thread at a time sets; never blocks.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

@@ -185,11 +185,11 @@ pub unsafe extern "C" fn sbx_process_resize(
 /// SBX_TERMINAL.
 ///
 /// Once each, also before the program was started. Standard input is an AF_UNIX stream, the outputs are pipes; the
-/// program has a pipe in each case. Write with send and MSG_NOSIGNAL, since a program that reads no more would be a
-/// SIGPIPE for this process. The terminal is an AF_UNIX stream: what is written is typed, what is read is shown, and
-/// closing it hangs up, which the program is told by SIGHUP. The terminal ends when its program has; an output when no
-/// process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes them.
-/// Any thread, never blocks.
+/// program has a pipe in each case. Write with send and MSG_NOSIGNAL, because writing to a program that has ended would
+/// otherwise raise SIGPIPE in your process. The terminal is an AF_UNIX stream: what is written is typed, what is read is
+/// shown, and closing it hangs up, which the program is told by SIGHUP. The terminal ends when its program has; an output
+/// when no process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes
+/// them. Any thread, never blocks.
 ///
 /// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
 /// SBX_EFORKED, SBX_EPANIC.

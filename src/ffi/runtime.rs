@@ -16,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::event::Queue;
 use crate::runtime::{Runtime, RuntimeConfig};
 
-/// A runtime: two threads, however many sandboxes, and others for moments: one in which sandboxes are planned, one for
-/// each large policy that is being loaded and for each check. What hangs on the host (a dead mount, say) keeps the
-/// thread that looked at it, and another takes its place; there are never more than 64 of those. As long as one hangs
-/// in the kernel, so do setuid(2) and its like, which glibc has every thread of a process take part in (nptl(7)).
+/// A runtime: two threads, however many sandboxes, and others for moments: one that looks through the host's programs
+/// before the first sandbox, one in which sandboxes are planned, one for each large policy that is being loaded and for
+/// each check. What hangs on the host (a dead mount, say) keeps the thread that looked at it, and another takes its
+/// place; there are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which
+/// glibc has every thread of a process take part in (nptl(7)).
 ///
 /// The two end some seconds after the last sandbox, and are started again with the next. Until then they keep a process
 /// whose main thread has left by pthread_exit(3), and since they block all signals, SIGTERM doesn't end one that has no

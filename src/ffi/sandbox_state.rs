@@ -134,9 +134,9 @@ pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error:
 /// Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 ///
 /// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case. Write
-/// with send and MSG_NOSIGNAL, since a program that reads no more would be a SIGPIPE for this process. The
-/// descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking read(2),
-/// clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
+/// with send and MSG_NOSIGNAL, because writing to a program that has ended would otherwise raise SIGPIPE in your
+/// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking
+/// read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 ///
 /// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
 /// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -33,8 +33,8 @@ pub struct FileOptions {
     pub limit: Option<u64>,
     /// When to give up. Not for a watch, which has no end of its own.
     pub timeout: Option<Duration>,
-    /// When to give up because nothing moves although it is for the sandbox to move it (a minute): a helper can be
-    /// stopped from inside. `Duration::MAX` is never. Not for a watch.
+    /// How long nothing may move while it is the sandbox's turn to move it (a minute): code inside can stop the helper
+    /// that does the work. `Duration::MAX` is no limit. Not for a watch.
     pub stall_timeout: Option<Duration>,
     /// Remove and watch: everything below, too.
     pub recursive: bool,

@@ -60,7 +60,8 @@ impl Life {
         self.idle.timer = self.key.map(|key| bench.reactor.schedule(due, key));
     }
 
-    /// Has the standard input watched, if that matters. One that can't be watched is not a reason to end it, but the host is to know.
+    /// Has the standard input watched, if that matters. One that can't be watched is not a reason to end it, but the
+    /// host is to know.
     pub(super) fn watch_input(&mut self, bench: &mut Bench<'_>, theirs: Option<&OwnedFd>) {
         let Some(fd) = theirs.filter(|_| self.shared.config.idle_timeout().is_some()) else { return };
         let watched = fd.try_clone().map_err(|error| error.to_string()).and_then(|fd| {

@@ -48,6 +48,12 @@ if [ "$identity" = self ]; then
     fi
 fi
 
+# An ordinary user has no control groups there, so that this run has the tests of what is done without any.
+limits=
+if [ "$contained:$identity" = true:user ]; then
+    limits=refused
+fi
+
 # execute LOG COMMAND...: as the run's identity, with an environment made from scratch.
 execute() (
     log=$1
@@ -56,6 +62,7 @@ execute() (
     exec </dev/null >"$log" 2>&1
     as "$identity" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
         CI="${CI:-}" ${internet:+"SBX_TEST_INTERNET=$internet"} SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${long:+"SBX_LONG=$long"} \
+        ${limits:+"SBX_TEST_LIMITS=$limits"} \
         CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
         timeout $foreground -k 10 "$limit" "$@"
 )

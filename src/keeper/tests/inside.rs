@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use super::{PATIENCE, Sandbox};
 use crate::keeper::wire::init::{Reply, Request, Source, Start, Window};
@@ -347,22 +348,30 @@ fn a_program_is_killed_with_its_session_and_all_below_it() {
     assert_eq!(line(&mut bystander), "ready");
     // Each holds the output: a group of its own, an orphan, a session of its own, and an orphan of that session, whose
     // leader lives.
-    let program = "set -m; sleep 1000 & (sleep 1000 &); setsid -w sh -c '(sleep 1000 &); sleep 1000; :' & sleep 0.3; \
-                   echo ready; while :; do sleep 0.01; done";
+    let program = "set -m; sleep 1000 & (sleep 1000 &); setsid -w sh -c '(sleep 1000 &); sleep 1000; :' & \
+                   echo ready; wait";
     let mut output = sandbox.launch(2, &["bash", "-c", program]);
     assert_eq!(line(&mut output), "ready");
-    let (_, before) =
-        sandbox.run(3, &["sh", "-c", "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l"], |_| ());
-    assert!(before.trim().parse::<u32>().unwrap() >= 5, "{before}");
+    let sleepers = |sandbox: &mut Sandbox, wanted: &str| {
+        let begin = Instant::now();
+        loop {
+            let count = "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l";
+            let (_, found) = sandbox.run(3, &["sh", "-c", count], |_| ());
+            if found.trim() == wanted {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{found} instead of {wanted}");
+        }
+    };
+    // The bystander's too.
+    sleepers(&mut sandbox, "5");
     sandbox.init.send(&Request::KillSession { id: 2 }.encode(), vec![]).unwrap();
     assert_eq!(sandbox.reply(), Reply::Exited { id: 2, status: libc::SIGKILL });
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
     // Of the other program nothing was killed, and numbers that nobody has mean nothing.
     sandbox.init.send(&Request::KillSession { id: 99 }.encode(), vec![]).unwrap();
-    let (_, after) =
-        sandbox.run(4, &["sh", "-c", "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l"], |_| ());
-    assert_eq!(after.trim(), "1");
+    sleepers(&mut sandbox, "1");
     sandbox.end();
 }
 

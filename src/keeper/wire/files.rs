@@ -1,7 +1,8 @@
 //! File operations: what a helper inside the sandbox is asked to do, and what it says of it.
 //!
-//! Each operation has a socket of its own, on which the helper says one [`Outcome`] and then ends (and before that, that it works); bytes, the
-//! entries of a directory and changes go over a stream beside it. What comes back is read as an attacker's.
+//! Each operation has a socket of its own, on which the helper says one [`Outcome`] and then ends (and before that, that
+//! it works); bytes, the entries of a directory and changes go over a stream beside it. What comes back is read as an
+//! attacker's.
 
 use super::init::User;
 use super::{Malformed, Reader, Writer};

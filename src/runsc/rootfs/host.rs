@@ -1,9 +1,9 @@
 //! The default root file system: the host's programs and libraries, and nothing else of the host's.
 //!
 //! Visible: what programs are made of in /usr, /usr/local, /bin, /sbin, /lib*; of /etc the linker's files, public
-//! certificates, alternatives, fonts, names of services, what adduser reads, and the time zone. Never: home directories, /var, the rest of /etc, /run, /opt, /usr/src,
-//! /usr/local/etc, sockets, and what not everybody may read. A whitelist, so that what a distribution adds stays out.
-//! [`View`] has the list.
+//! certificates, alternatives, fonts, names of services, what adduser reads, and the time zone. Never: home directories,
+//! /var, the rest of /etc, /run, /opt, /usr/src, /usr/local/etc, sockets, and what not everybody may read. A whitelist,
+//! so that what a distribution adds stays out. [`View`] has the list.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The keeper: holds one sandbox and ends it with its host.
 //!
-//! It is started with its channel to the library as descriptor 3 and the pidfd of the library's thread as 4. When the channel
-//! reaches its end, or the thread ends, the sandbox ends. The channel alone would miss a forked child of the host
+//! It is started with its channel to the library as descriptor 3 and the pidfd of the library's thread as 4. When the
+//! channel reaches its end, or the thread ends, the sandbox ends. The channel alone would miss a forked child of the host
 //! that keeps it open. The thread ends with the host however that ends, also by execve; before Linux 6.9 the pidfd
 //! is of the host's process and misses execve, so that there a host that does both is missed while the child lives.
 //! It also ends when the sandbox's time is over and the library, stopped or frozen, hasn't ended it.
