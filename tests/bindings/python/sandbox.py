@@ -365,7 +365,7 @@ for port in (1003, 1002, 1001):
     def test_nothing_of_the_library_is_kept_for_them(self):
         maps = []
 
-        def read(found):
+        def read(found, _exited):
             maps.append(found)
             if len(maps) == 1:
                 raise MemoryError
