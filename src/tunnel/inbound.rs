@@ -203,7 +203,8 @@ impl Inbound {
     pub(crate) fn drain(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Drained) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.accept(reactor, key, LAST_ACCEPTS);
+            // One that rests may have room again by now.
+            self.end_rest(reactor, key, LAST_ACCEPTS);
         }
         self.close_listeners(reactor, sandbox);
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return reply() };
@@ -246,7 +247,7 @@ impl Inbound {
         };
         match (key.kind(), wake) {
             (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key, ACCEPTS),
-            (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key),
+            (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key, ACCEPTS),
             (RELAY, Wake::Timer(_)) => self.time_out(reactor, key),
             (RELAY, Wake::Again(_)) => self.drive(reactor, key),
             (RELAY, Wake::Ready(_, lane, readiness)) => {
@@ -280,7 +281,7 @@ impl Inbound {
         }
         if std::mem::take(&mut self.freed) {
             for key in std::mem::take(&mut self.resting) {
-                self.end_rest(reactor, key);
+                self.end_rest(reactor, key, ACCEPTS);
             }
         }
     }
@@ -428,13 +429,13 @@ impl Inbound {
         self.report_once(reactor.now(), sandbox, port, &format!("{why}; further connections wait"));
     }
 
-    fn end_rest(&mut self, reactor: &mut Reactor, key: Key) {
+    fn end_rest(&mut self, reactor: &mut Reactor, key: Key, most: usize) {
         self.resting.retain(|resting| *resting != key);
         let Some(listener) = self.listeners.get_mut(key) else { return };
         if let Some(timer) = listener.rest.take() {
             reactor.cancel(timer);
         }
-        self.accept(reactor, key, ACCEPTS);
+        self.accept(reactor, key, most);
     }
 
     /// Lets a connection go on after a readiness or a turn in the queue.

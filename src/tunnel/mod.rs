@@ -16,6 +16,8 @@ mod rota;
 mod settings;
 mod stock;
 mod told;
+#[cfg(test)]
+mod turn_tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,73 @@
+//! What becomes of connections within a turn, without a sandbox and without a clock.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Counters, Inbound, Security, Settings, listen};
+use crate::reactor::{Budget, Permit, Reactor, Use};
+
+const SANDBOX: u64 = 7;
+const OTHER: u64 = 8;
+
+/// A sandbox with one port on which nobody answers.
+struct Rig {
+    reactor: Reactor,
+    inbound: Inbound,
+    counters: Arc<Counters>,
+    budget: Budget,
+    tunnel: SocketAddr,
+}
+
+impl Rig {
+    fn new(security: Security) -> Self {
+        let mut reactor = Reactor::new().unwrap();
+        let budget = Budget::new(2000);
+        let mut inbound = Inbound::new(budget.clone(), Arc::new(|_| ()));
+        let counters = Arc::new(Counters::default());
+        let settings = Settings {
+            destination: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            sources: Vec::new(),
+            ..Settings::default()
+        };
+        inbound.add_sandbox(SANDBOX, settings, Arc::clone(&counters));
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let tunnel = listener.local_addr().unwrap();
+        inbound.add_listener(&mut reactor, SANDBOX, 80, listener, security, None);
+        Self { reactor, inbound, counters, budget, tunnel }
+    }
+
+    /// What the engine does in a turn.
+    fn turn(&mut self) {
+        self.reactor.turn(Some(Duration::ZERO)).unwrap();
+        while let Some(wake) = self.reactor.next() {
+            self.inbound.wake(&mut self.reactor, wake);
+        }
+        self.inbound.end_turn(&mut self.reactor);
+    }
+
+    fn open(&self) -> u64 {
+        self.counters.open.load(Ordering::Relaxed)
+    }
+
+    /// Takes all that others may.
+    fn hog(&self) -> Vec<Permit> {
+        std::iter::from_fn(|| self.budget.acquire(OTHER, Use::Host, 1)).collect()
+    }
+}
+
+#[test]
+fn what_has_come_to_a_listener_that_rests_is_accepted_when_it_drains() {
+    let mut rig = Rig::new(Security::Plain);
+    let hoard = rig.hog();
+    let _client = TcpStream::connect(rig.tunnel).unwrap();
+    // It finds no descriptors, and rests.
+    (0..5).for_each(|_| rig.turn());
+    assert_eq!(rig.open(), 0);
+    drop(hoard);
+    let over = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&over);
+    rig.inbound.drain(&mut rig.reactor, SANDBOX, Box::new(move || told.store(true, Ordering::Relaxed)));
+    assert_eq!((rig.open(), over.load(Ordering::Relaxed)), (1, false));
+}
