@@ -12,7 +12,6 @@ use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
 use super::ports::{self, Ports};
-use super::removal::Removal;
 use super::routes::Routes;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
@@ -22,7 +21,7 @@ use super::udp::{self, Table, Udp};
 use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
 use crate::pump::memory::Walk;
-use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Removals, Slab, Wake};
 use crate::tunnel::{Request, Requests};
 
 /// The reactor's kinds of source that belong to [`Outbound`].
@@ -51,7 +50,7 @@ pub(crate) struct Outbound {
     pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
-    pub(super) removals: VecDeque<Removal>,
+    pub(super) removals: Removals,
     pub(super) routes: Routes,
     /// Sandboxes that had their share of this turn.
     pub(super) crowded: Vec<u64>,
@@ -86,7 +85,7 @@ impl Outbound {
             nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
-            removals: VecDeque::new(),
+            removals: Removals::default(),
             routes: Routes::new(),
             crowded: Vec::new(),
             judge: Judge::default(),

@@ -297,7 +297,7 @@ impl Loop {
                 log::error!("a bug: a TLS handshake has panicked");
             }
             if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
-                log::error!("a bug: a change of policy has panicked");
+                log::error!("a bug: ending or judging flows has panicked");
             }
         }
     }

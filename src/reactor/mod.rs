@@ -30,6 +30,7 @@
 
 mod budget;
 mod key;
+mod removals;
 mod slab;
 mod timers;
 mod turns;
@@ -45,6 +46,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) use budget::{Admission, Budget, KEPT, Permit, Use};
 pub(crate) use key::{Key, Kind, Lane};
+pub(crate) use removals::{Removals, Removed};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};
 use turns::Turns;
