@@ -52,8 +52,6 @@ pub(crate) struct Outbound {
     pub(super) sweeps: VecDeque<Sweep>,
     pub(super) removals: Removals,
     pub(super) routes: Routes,
-    /// Sandboxes that had their share of this turn.
-    pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
     /// Looks at the memory of all flows, under that key.
     pub(super) memory: (Walk, Key),
@@ -87,7 +85,6 @@ impl Outbound {
             sweeps: VecDeque::new(),
             removals: Removals::default(),
             routes: Routes::new(),
-            crowded: Vec::new(),
             judge: Judge::default(),
             memory: (Walk::new(), Slab::new(MEMORY).insert(())),
             scratch: Scratch::new(),
@@ -191,7 +188,6 @@ impl Outbound {
 
     /// The rest of a turn: flows that are to be asked about again.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
-        self.line_up(reactor);
         self.sweep(reactor);
         self.go_on_removing(reactor);
     }

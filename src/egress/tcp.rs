@@ -340,7 +340,7 @@ impl Outbound {
         }
         self.spend(reactor, sandbox, moved.up + moved.down);
         if again {
-            self.later(reactor, sandbox, key);
+            reactor.again(key);
         }
     }
 

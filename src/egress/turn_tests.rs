@@ -116,34 +116,6 @@ fn a_flood_of_questions_that_are_answered_at_once_wakes_a_connection_once_a_turn
 }
 
 #[test]
-fn a_flow_beyond_its_share_is_woken_once_a_turn_however_often_it_asks() {
-    let mut rig = Rig::new(Settings::default());
-    let _flooder = Flooder::new(rig.resolver, &[0; 12]);
-    let key = loop {
-        if let Some((key, _)) = rig.turn().into_iter().next() {
-            break key;
-        }
-    };
-    for _ in 0..20 {
-        rig.reactor.turn(Some(Duration::ZERO)).unwrap();
-        // Spends the share of this turn.
-        while let Some(budget) = rig.outbound.allowance(&mut rig.reactor, SANDBOX, key) {
-            rig.outbound.spend(&mut rig.reactor, SANDBOX, budget as u64);
-        }
-        for _ in 0..5 {
-            assert!(rig.outbound.allowance(&mut rig.reactor, SANDBOX, key).is_none());
-            rig.outbound.later(&mut rig.reactor, SANDBOX, key);
-        }
-        rig.outbound.line_up(&mut rig.reactor);
-        let mut wakes = 0;
-        while rig.reactor.next().is_some() {
-            wakes += 1;
-        }
-        assert!(wakes <= 2, "{wakes}");
-    }
-}
-
-#[test]
 fn questions_beyond_the_rate_wait_and_are_answered_later() {
     let mut rig = Rig::new(Settings::default());
     let begin = Instant::now();
