@@ -21,7 +21,7 @@ use super::{Request, Requests};
 use crate::error::{Code, Error};
 use crate::pump::memory::{self, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
-use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
 
 /// The reactor's kinds of source that belong to [`Inbound`].
@@ -71,6 +71,8 @@ pub(super) struct Sandbox {
     told_of_memory: bool,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
+    /// It is no more; its connections are being cut.
+    ended: bool,
 }
 
 /// Who is told that the last connection has ended. Called on the engine's thread: it must not block.
@@ -82,6 +84,7 @@ pub(crate) struct Inbound {
     listeners: Slab<Listener>,
     pub(super) relays: Slab<Relay>,
     resting: Vec<Key>,
+    removals: Removals,
     handshakes: Rota,
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
@@ -112,6 +115,7 @@ impl Inbound {
             listeners: Slab::new(LISTENER),
             relays: Slab::new(RELAY),
             resting: Vec::new(),
+            removals: Removals::default(),
             handshakes: Rota::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
@@ -139,6 +143,7 @@ impl Inbound {
             told: Told::default(),
             told_of_memory: false,
             draining: None,
+            ended: false,
         };
         self.sandboxes.insert(key, sandbox);
     }
@@ -153,7 +158,7 @@ impl Inbound {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) {
-        if !self.sandboxes.contains_key(&sandbox) {
+        if self.sandboxes.get(&sandbox).is_none_or(|known| known.ended) {
             return;
         }
         let key = self.listeners.insert(Listener::new(socket, sandbox, port, security, allowed));
@@ -177,7 +182,7 @@ impl Inbound {
         reply: Reply,
     ) {
         let limit = |what: &str| Error::new(Code::Limit, format!("connect to port {port}: {what}"));
-        let Some(known) = self.sandboxes.get(&sandbox) else {
+        let Some(known) = self.sandboxes.get(&sandbox).filter(|known| !known.ended) else {
             return reply(Err(Error::sandbox_ended("the sandbox", None)));
         };
         if known.draining.is_some() {
@@ -228,16 +233,48 @@ impl Inbound {
         }
     }
 
-    /// Forgets a sandbox: its connections are reset, its listeners and sockets closed.
-    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+    /// Forgets a sandbox: its listeners are closed now, its connections reset within the next turns. Then `reply` is
+    /// called.
+    pub(crate) fn begin_removal(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Removed) {
         self.close_listeners(reactor, sandbox);
-        let relays = self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox);
-        for key in relays.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.cut(reactor, key, Error::sandbox_ended("the sandbox", None));
+        if let Some(known) = self.sandboxes.get_mut(&sandbox) {
+            known.ended = true;
         }
+        let keys = self.relays_of(sandbox);
+        self.removals.begin(sandbox, keys, Some(reply));
+    }
+
+    /// Goes on cutting the connections of sandboxes that are no more.
+    fn go_on_removing(&mut self, reactor: &mut Reactor) {
+        let keys = self.removals.slice();
+        self.cut_all(reactor, keys);
+        let Some((sandbox, reply)) = self.removals.over() else { return };
+        // Those that a panic has left.
+        let keys = self.relays_of(sandbox);
+        self.cut_all(reactor, keys);
         self.sandboxes.remove(&sandbox);
         self.handshakes.remove(sandbox);
         self.freed = true;
+        if let Some(reply) = reply {
+            reply();
+        }
+    }
+
+    /// Cuts all that are to be cut, at once.
+    pub(crate) fn finish_removals(&mut self, reactor: &mut Reactor) {
+        while !self.removals.is_empty() {
+            self.go_on_removing(reactor);
+        }
+    }
+
+    fn cut_all(&mut self, reactor: &mut Reactor, keys: Vec<Key>) {
+        for key in keys {
+            self.cut(reactor, key, Error::sandbox_ended("the sandbox", None));
+        }
+    }
+
+    fn relays_of(&self, sandbox: u64) -> Vec<Key> {
+        self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox).map(|(key, _)| key).collect()
     }
 
     /// Passes a wake-up to whom it is for.
@@ -265,7 +302,7 @@ impl Inbound {
         }
     }
 
-    /// The rest of a turn: a few handshakes, and listeners that rested for want of descriptors.
+    /// The rest of a turn: a few handshakes, connections of sandboxes that are no more, and listeners that rested for want of descriptors.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
         let mut left = HANDSHAKES;
         while left > 0
@@ -279,6 +316,7 @@ impl Inbound {
             let outcome = relay.shake(&mut self.scratch);
             self.settle(reactor, key, outcome);
         }
+        self.go_on_removing(reactor);
         if std::mem::take(&mut self.freed) {
             for key in std::mem::take(&mut self.resting) {
                 self.end_rest(reactor, key, ACCEPTS);
@@ -294,7 +332,7 @@ impl Inbound {
 
     /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.handshakes.is_empty()
+        !self.handshakes.is_empty() || !self.removals.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.

@@ -1,11 +1,13 @@
 //! What becomes of connections within a turn, without a sandbox and without a clock.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Counters, Inbound, Security, Settings, listen};
+use crate::error::{Code, Error};
 use crate::reactor::{Budget, Permit, Reactor, Use};
 
 const SANDBOX: u64 = 7;
@@ -47,6 +49,13 @@ impl Rig {
         self.inbound.end_turn(&mut self.reactor);
     }
 
+    /// Turns until so many connections were accepted.
+    fn accept(&mut self, count: u64) {
+        while self.counters.total.load(Ordering::Relaxed) < count {
+            self.turn();
+        }
+    }
+
     fn open(&self) -> u64 {
         self.counters.open.load(Ordering::Relaxed)
     }
@@ -70,4 +79,34 @@ fn what_has_come_to_a_listener_that_rests_is_accepted_when_it_drains() {
     let told = Arc::clone(&over);
     rig.inbound.drain(&mut rig.reactor, SANDBOX, Box::new(move || told.store(true, Ordering::Relaxed)));
     assert_eq!((rig.open(), over.load(Ordering::Relaxed)), (1, false));
+}
+
+#[test]
+fn a_sandbox_with_many_connections_is_removed_in_slices() {
+    let mut rig = Rig::new(Security::Plain);
+    let _clients: Vec<_> = (1..=200)
+        .map(|count| {
+            let client = TcpStream::connect(rig.tunnel).unwrap();
+            rig.accept(count);
+            client
+        })
+        .collect();
+    let mut left = rig.open();
+    assert_eq!(left, 200);
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&gone);
+    let reply = Box::new(move || told.store(true, Ordering::Relaxed));
+    rig.inbound.begin_removal(&mut rig.reactor, SANDBOX, reply);
+    assert!(TcpStream::connect(rig.tunnel).is_err(), "its listener is closed at once");
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let ended = Box::new(|result: Result<(), Error>| assert_eq!(result.unwrap_err().code(), Code::State));
+    rig.inbound.attach(&mut rig.reactor, SANDBOX, 80, ours.into(), ended);
+    while !gone.load(Ordering::Relaxed) {
+        assert!(rig.inbound.is_busy() && !rig.inbound.is_idle());
+        rig.turn();
+        let now = rig.open();
+        assert!(now < left && left - now <= 64, "{left}, then {now}");
+        left = now;
+    }
+    assert_eq!((left, rig.budget.used(), rig.inbound.is_idle()), (0, 0, true));
 }
