@@ -5,9 +5,8 @@
 //! ever waits for the other.
 //!
 //! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
-//! commands, then what may take longer (TLS handshakes). It has all signals blocked, so a write to a connection that is
-//! gone can't kill the host, and
-//! no failure of one source ends it.
+//! commands, then a slice of what is to be ended or judged again. It has all signals blocked, so a write to a connection
+//! that is gone can't kill the host, and no failure of one source ends it.
 //!
 //! # A new kind of source
 //!
@@ -295,7 +294,7 @@ impl Loop {
             }
             let Self { reactor, inbound, outbound, .. } = self;
             if catch_unwind(AssertUnwindSafe(|| inbound.end_turn(reactor))).is_err() {
-                log::error!("a bug: a TLS handshake or ending connections has panicked");
+                log::error!("a bug: ending connections has panicked");
             }
             if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
                 log::error!("a bug: ending or judging flows has panicked");

@@ -13,7 +13,6 @@ use mio::net::TcpListener;
 use super::attempt::Way;
 use super::listener::{Listener, REST, Security};
 use super::relay::{Outcome, Relay, Reply, Stage, Step};
-use super::rota::Rota;
 use super::settings::{Counters, Settings};
 use super::stock::{QUIET, Stock};
 use super::told::Told;
@@ -34,9 +33,6 @@ const ACCEPTS: usize = 16;
 
 /// How many connections that have come already a listener still accepts before it is closed in good order.
 const LAST_ACCEPTS: usize = 64;
-
-/// How many TLS handshakes go on between two looks at the sockets that carry data. One costs some 200 µs.
-const HANDSHAKES: usize = 4;
 
 /// How long a client that was told of a fatal error of TLS has for taking note of it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -85,7 +81,6 @@ pub(crate) struct Inbound {
     pub(super) relays: Slab<Relay>,
     resting: Vec<Key>,
     removals: Removals,
-    handshakes: Rota,
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
     /// Looks at the memory of all connections, under that key.
@@ -116,7 +111,6 @@ impl Inbound {
             relays: Slab::new(RELAY),
             resting: Vec::new(),
             removals: Removals::default(),
-            handshakes: Rota::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             memory: (Walk::new(), memory),
@@ -253,7 +247,6 @@ impl Inbound {
         let keys = self.relays_of(sandbox);
         self.cut_all(reactor, keys);
         self.sandboxes.remove(&sandbox);
-        self.handshakes.remove(sandbox);
         self.freed = true;
         if let Some(reply) = reply {
             reply();
@@ -286,7 +279,7 @@ impl Inbound {
             (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key, ACCEPTS),
             (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key, ACCEPTS),
             (RELAY, Wake::Timer(_)) => self.time_out(reactor, key),
-            (RELAY, Wake::Again(_)) => self.drive(reactor, key),
+            (RELAY, Wake::Again(_)) => self.go_on(reactor, key),
             (RELAY, Wake::Ready(_, lane, readiness)) => {
                 let Some(relay) = self.relays.get_mut(key) else { return };
                 if relay.note(lane, readiness) == Outcome::Cut {
@@ -302,20 +295,8 @@ impl Inbound {
         }
     }
 
-    /// The rest of a turn: a few handshakes, connections of sandboxes that are no more, and listeners that rested for want of descriptors.
+    /// The rest of a turn: connections of sandboxes that are no more, and listeners that rested for want of descriptors.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
-        let mut left = HANDSHAKES;
-        while left > 0
-            && reactor.has_time_aside()
-            && let Some(key) = self.handshakes.pop()
-        {
-            // Those that have ended in the meantime cost nothing, so that they don't pile up.
-            let Some(relay) = self.relays.get_mut(key) else { continue };
-            left -= 1;
-            relay.queued = false;
-            let outcome = relay.shake(&mut self.scratch);
-            self.settle(reactor, key, outcome);
-        }
         self.go_on_removing(reactor);
         if std::mem::take(&mut self.freed) {
             for key in std::mem::take(&mut self.resting) {
@@ -332,7 +313,7 @@ impl Inbound {
 
     /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.handshakes.is_empty() || !self.removals.is_empty()
+        !self.removals.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.
@@ -480,11 +461,8 @@ impl Inbound {
     pub(super) fn drive(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         match relay.stage {
-            Stage::Handshake if relay.queued => {}
-            Stage::Handshake => {
-                relay.queued = true;
-                self.handshakes.push(relay.sandbox, key);
-            }
+            // It costs some 200 µs, so it has a wake-up of its own, behind those with news.
+            Stage::Handshake => reactor.again(key),
             Stage::Reaching(..) => {}
             Stage::Open => {
                 let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
@@ -497,6 +475,16 @@ impl Inbound {
                 Lingering::Over => self.close(reactor, key),
             },
         }
+    }
+
+    /// A wake-up that a connection has asked for.
+    fn go_on(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(relay) = self.relays.get_mut(key) else { return };
+        if matches!(relay.stage, Stage::Handshake) {
+            let outcome = relay.shake(&mut self.scratch);
+            return self.settle(reactor, key, outcome);
+        }
+        self.drive(reactor, key);
     }
 
     fn settle(&mut self, reactor: &mut Reactor, key: Key, outcome: Outcome) {

@@ -12,7 +12,6 @@ mod listener;
 mod map;
 mod reach;
 mod relay;
-mod rota;
 mod settings;
 mod stock;
 mod told;
