@@ -22,7 +22,7 @@ use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
 use crate::pump::memory::Walk;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Removals, Slab, Wake};
-use crate::tunnel::{Request, Requests};
+use crate::tunnel::{Request, Requests, Told};
 
 /// The reactor's kinds of source that belong to [`Outbound`].
 pub(super) const LISTENER: Kind = Kind(4);
@@ -119,7 +119,7 @@ impl Outbound {
             teller,
             open: 0,
             greetings: 0,
-            reported: HashMap::new(),
+            told: Told::default(),
             pace: Pace::new(&settings, reactor.now()),
             _ports: self.ports.admit(sandbox, 0),
         };

@@ -166,10 +166,8 @@ impl Outbound {
         if !gate.pace.spend(count) {
             return;
         }
-        self.report_once(
-            sandbox,
-            "and those that are open are reset: the bytes that may pass in all are used up",
-        );
+        let what = "egress: the bytes that may pass in all are used up; its connections are reset, further ones refused";
+        self.report_once(sandbox, what, || what.to_owned());
         self.end_flows(reactor, sandbox);
     }
 

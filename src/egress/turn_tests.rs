@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -18,6 +18,7 @@ use super::sockets::Sockets;
 use crate::policy::Policy;
 use crate::reactor::{Budget, Key, Reactor, Wake};
 use crate::sys::socket::{Family, Socket};
+use crate::tunnel::Request;
 
 const SANDBOX: u64 = 7;
 
@@ -251,6 +252,29 @@ fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
     });
     // No error, and as many addresses as a sandbox is told.
     assert_eq!((told[5] & 15, u16::from_be_bytes([told[8], told[9]])), (0, 64));
+}
+
+#[test]
+fn each_limit_is_told_once_in_a_sentence_of_its_own_whatever_errors_come_with_it() {
+    let mut rig = Rig::new(Settings { total_bytes: Some(1), ..Settings::default() });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let here = Arc::clone(&told);
+    rig.outbound.requests = Arc::new(move |request| {
+        if let Request::Limit { what, .. } = request {
+            here.lock().unwrap().push(what);
+        }
+    });
+    for number in 0..100 {
+        rig.outbound.report_once(SANDBOX, "accept", || format!("error {number}"));
+        rig.outbound.limited(SANDBOX, "are refused: as many are open as may be");
+        rig.outbound.spend(&mut rig.reactor, SANDBOX, 1);
+    }
+    let expected = [
+        "error 0",
+        "egress: further connections are refused: as many are open as may be",
+        "egress: the bytes that may pass in all are used up; its connections are reset, further ones refused",
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[test]

@@ -63,8 +63,6 @@ pub(super) struct Sandbox {
     lingering: usize,
     /// Which limits the host was told of.
     told: Told,
-    /// The host was told that the connections hold much memory.
-    told_of_memory: bool,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
     /// It is no more; its connections are being cut.
@@ -135,7 +133,6 @@ impl Inbound {
             open: 0,
             lingering: 0,
             told: Told::default(),
-            told_of_memory: false,
             draining: None,
             ended: false,
         };
@@ -332,7 +329,7 @@ impl Inbound {
             let (sandbox, port) = (listener.sandbox, listener.port);
             let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
             if known.open >= known.settings.max_connections || self.relays.is_full() {
-                return self.rest(reactor, key, "as many connections are open as may be");
+                return self.rest(reactor, key, "as many connections are open as may be", None);
             }
             let budget = &self.budget;
             let permit = budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS).or_else(|| {
@@ -340,7 +337,7 @@ impl Inbound {
                 budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS)
             });
             let Some(permit) = permit else {
-                return self.rest(reactor, key, "the library's budget of descriptors is used up");
+                return self.rest(reactor, key, "the library's budget of descriptors is used up", None);
             };
             let socket = match listener.accept() {
                 Ok((socket, true)) => Socket::new(socket, Family::Tcp),
@@ -351,7 +348,7 @@ impl Inbound {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_shortage(&error) => {
-                    return self.rest(reactor, key, &format!("a connection can't be accepted ({error})"));
+                    return self.rest(reactor, key, "a connection can't be accepted", Some(&error));
                 }
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => continue,
@@ -416,11 +413,7 @@ impl Inbound {
                     }
                     for sandbox in self.memory.0.judge() {
                         let what = "its tunnels' connections hold too much of the host's memory and get small buffers";
-                        if let Some(known) = self.sandboxes.get_mut(&sandbox)
-                            && !std::mem::replace(&mut known.told_of_memory, true)
-                        {
-                            self.report(sandbox, what.to_owned());
-                        }
+                        self.report_once(reactor.now(), sandbox, what, || what.to_owned());
                     }
                 }
                 Next::Shrink(key, size) => {
@@ -440,12 +433,15 @@ impl Inbound {
         }
     }
 
-    fn rest(&mut self, reactor: &mut Reactor, key: Key, why: &str) {
+    fn rest(&mut self, reactor: &mut Reactor, key: Key, why: &'static str, error: Option<&io::Error>) {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
         self.resting.push(key);
         let (sandbox, port) = (listener.sandbox, listener.port);
-        self.report_once(reactor.now(), sandbox, port, &format!("{why}; further connections wait"));
+        self.report_once(reactor.now(), sandbox, why, || {
+            let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
+            format!("port {port}: {why}{error}; further connections wait")
+        });
     }
 
     fn end_rest(&mut self, reactor: &mut Reactor, key: Key, most: usize) {
@@ -624,10 +620,16 @@ impl Inbound {
     }
 
     /// Tells the host of a limit, unless it was told of the same lately.
-    pub(super) fn report_once(&mut self, now: Instant, sandbox: u64, port: u16, what: &str) {
+    pub(super) fn report_once(
+        &mut self,
+        now: Instant,
+        sandbox: u64,
+        limit: &'static str,
+        sentence: impl FnOnce() -> String,
+    ) {
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-        if known.told.is_news(what, now) {
-            self.report(sandbox, format!("port {port}: {what}"));
+        if known.told.is_news(limit, now) {
+            self.report(sandbox, sentence());
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;
 pub(crate) use settings::{Counters, Settings};
+pub(crate) use told::Told;
 
 use std::net::IpAddr;
 
