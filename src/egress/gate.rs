@@ -1,9 +1,8 @@
 //! One sandbox's way out: what it may reach at the moment, and its limits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::counters::Counters;
 use super::dns::Names;
@@ -12,6 +11,7 @@ use super::udp::Table;
 use crate::config::EgressLimits;
 use crate::policy::Policy;
 use crate::reactor::{Admission, Key};
+use crate::tunnel::Told;
 
 /// Limits and time-outs of a sandbox's flows.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +84,8 @@ pub(super) struct Gate {
     pub(super) pace: Pace,
     /// Its place among those that share the local ports for UDP.
     pub(super) _ports: Option<Admission>,
-    /// The limits that were told, and when.
-    pub(super) reported: HashMap<String, Instant>,
+    /// Which limits the host was told of.
+    pub(super) told: Told,
 }
 
 impl Gate {

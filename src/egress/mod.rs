@@ -17,7 +17,7 @@
 //! | `greeting`, `hello` | connections to domains, and the server's name in a TLS handshake |
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
-//! | `pace`, `bucket` | a sandbox's budgets, and its share of the engine's time |
+//! | `pace`, `bucket` | a sandbox's budgets |
 //! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
 //! | `routes` | a change of the host's routing: the same |

@@ -12,7 +12,6 @@ use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
 use super::ports::{self, Ports};
-use super::removal::Removal;
 use super::routes::Routes;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
@@ -22,8 +21,8 @@ use super::udp::{self, Table, Udp};
 use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
 use crate::pump::memory::Walk;
-use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::tunnel::{Request, Requests};
+use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Removals, Slab, Wake};
+use crate::tunnel::{Request, Requests, Told};
 
 /// The reactor's kinds of source that belong to [`Outbound`].
 pub(super) const LISTENER: Kind = Kind(4);
@@ -51,10 +50,8 @@ pub(crate) struct Outbound {
     pub(super) nameservers: OfHost,
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
-    pub(super) removals: VecDeque<Removal>,
+    pub(super) removals: Removals,
     pub(super) routes: Routes,
-    /// Sandboxes that had their share of this turn.
-    pub(super) crowded: Vec<u64>,
     pub(super) judge: Judge,
     /// Looks at the memory of all flows, under that key.
     pub(super) memory: (Walk, Key),
@@ -86,9 +83,8 @@ impl Outbound {
             nameservers: OfHost::default(),
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
-            removals: VecDeque::new(),
+            removals: Removals::default(),
             routes: Routes::new(),
-            crowded: Vec::new(),
             judge: Judge::default(),
             memory: (Walk::new(), Slab::new(MEMORY).insert(())),
             scratch: Scratch::new(),
@@ -123,7 +119,7 @@ impl Outbound {
             teller,
             open: 0,
             greetings: 0,
-            reported: HashMap::new(),
+            told: Told::default(),
             pace: Pace::new(&settings, reactor.now()),
             _ports: self.ports.admit(sandbox, 0),
         };
@@ -192,7 +188,6 @@ impl Outbound {
 
     /// The rest of a turn: flows that are to be asked about again.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
-        self.line_up(reactor);
         self.sweep(reactor);
         self.go_on_removing(reactor);
     }

@@ -1,12 +1,12 @@
-//! How much of a sandbox may leave: at once, a second, and in all; and how much of the engine's time it gets.
+//! How much of a sandbox may leave: at once, a second, and in all.
 //!
 //! - New flows beyond the rate are accepted and reset (datagrams of new UDP flows dropped).
 //! - Bytes beyond the rate wait: nothing more is read until there is room, so the sender is slowed down.
 //! - When the total is used up every flow is reset and no other is let through.
 //! - Questions for names have a rate of their own: what is beyond waits in the kernel, which drops datagrams that find
 //!   no room. What is asked upstream counts as bytes that pass.
-//! - Within a turn of the engine one sandbox's flows move so many bytes together; the rest of them wait for the next
-//!   turn, with the others' in between. So a flood of flows slows its own sandbox.
+//!
+//! How much of the engine's time a sandbox gets isn't counted here: the reactor shares that out.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,12 +14,9 @@ use std::time::{Duration, Instant};
 use super::bucket::Bucket;
 use super::gate::Settings;
 use super::outbound::Outbound;
+use crate::pump::BUDGET;
 use crate::reactor::{Key, Reactor, TimerId};
 
-/// The bytes that all flows of one sandbox move in a turn before the other sandboxes get theirs.
-const SHARE: u64 = 4 << 20;
-/// The bytes that one flow moves in a turn in each direction, as in a tunnel.
-const FLOW: usize = 512 * 1024;
 /// How many questions a sandbox's resolver takes in a second, and at once after it was silent. Far beyond what programs
 /// ask that do anything with the answers.
 const QUESTIONS: u64 = 1000;
@@ -35,8 +32,6 @@ const STEP: Duration = Duration::from_millis(10);
 pub(super) enum Allowance {
     /// Move so many bytes in each direction.
     Go(usize),
-    /// Wait for the next turn.
-    Later,
     /// Wait until the rate has room.
     Park,
     /// Nothing any more.
@@ -52,10 +47,6 @@ pub(super) struct Pace {
     left: Option<u64>,
     parked: HashSet<Key>,
     timer: Option<TimerId>,
-    turn: Instant,
-    moved: u64,
-    /// Flows that had their part of this turn and have more: behind those that had none.
-    late: Vec<Key>,
 }
 
 impl Pace {
@@ -69,9 +60,6 @@ impl Pace {
             left: settings.total_bytes,
             parked: HashSet::new(),
             timer: None,
-            turn: now,
-            moved: 0,
-            late: Vec::new(),
         }
     }
 
@@ -89,15 +77,11 @@ impl Pace {
 
     /// What a flow may do now.
     pub(super) fn allowance(&mut self, now: Instant) -> Allowance {
-        if self.turn != now {
-            (self.turn, self.moved) = (now, 0);
-        }
         let room = self.bytes.as_mut().map_or(u64::MAX, |bytes| bytes.available(now));
         match self.left.unwrap_or(u64::MAX).min(room) {
             _ if self.left == Some(0) => Allowance::Exhausted,
             0 => Allowance::Park,
-            _ if self.moved >= SHARE => Allowance::Later,
-            room => Allowance::Go(usize::try_from(room).unwrap_or(FLOW).min(FLOW)),
+            room => Allowance::Go(usize::try_from(room).unwrap_or(BUDGET).min(BUDGET)),
         }
     }
 
@@ -117,7 +101,6 @@ impl Pace {
 
     /// So many bytes have passed. True if these were the last.
     pub(super) fn spend(&mut self, count: u64) -> bool {
-        self.moved = self.moved.saturating_add(count);
         if let Some(bytes) = &mut self.bytes {
             bytes.take(count);
         }
@@ -138,7 +121,6 @@ impl Outbound {
         let gate = self.gates.get_mut(&sandbox)?;
         match gate.pace.allowance(now) {
             Allowance::Go(budget) => return Some(budget),
-            Allowance::Later => reactor.again(key),
             Allowance::Park => {
                 let wait = gate.pace.bytes.as_mut().map_or(STEP, |bytes| bytes.wait(1, now));
                 self.park(reactor, sandbox, key, wait);
@@ -184,32 +166,9 @@ impl Outbound {
         if !gate.pace.spend(count) {
             return;
         }
-        self.report_once(
-            sandbox,
-            "and those that are open are reset: the bytes that may pass in all are used up",
-        );
+        let what = "egress: the bytes that may pass in all are used up; its connections are reset, further ones refused";
+        self.report_once(sandbox, what, || what.to_owned());
         self.end_flows(reactor, sandbox);
-    }
-
-    /// A flow has had its part of this turn and has more to move.
-    pub(super) fn later(&mut self, reactor: &mut Reactor, sandbox: u64, key: Key) {
-        match self.gates.get_mut(&sandbox) {
-            Some(gate) if gate.pace.moved >= SHARE => {
-                if gate.pace.late.is_empty() {
-                    self.crowded.push(sandbox);
-                }
-                gate.pace.late.push(key);
-            }
-            _ => reactor.again(key),
-        }
-    }
-
-    /// Those that had a part of this turn get the next behind those that had none.
-    pub(super) fn line_up(&mut self, reactor: &mut Reactor) {
-        for sandbox in std::mem::take(&mut self.crowded) {
-            let Some(gate) = self.gates.get_mut(&sandbox) else { continue };
-            gate.pace.late.drain(..).for_each(|key| reactor.again(key));
-        }
     }
 
     /// Flows that waited for a rate go on.
@@ -286,18 +245,5 @@ mod tests {
         let later = start + Duration::from_secs(5);
         let then = (0..10_000).filter(|_| pace.begin(later).is_ok()).count();
         assert_eq!((begun, then), (2000, 1000));
-    }
-
-    #[test]
-    fn without_budgets_a_turn_has_its_share() {
-        let start = Instant::now();
-        let mut pace = Pace::new(&Settings::default(), start);
-        let mut moved = 0;
-        while let Allowance::Go(budget) = pace.allowance(start) {
-            moved += budget as u64;
-            assert!(!pace.spend(budget as u64));
-        }
-        assert_eq!((pace.allowance(start), moved), (Allowance::Later, SHARE));
-        assert_eq!(pace.allowance(start + Duration::from_nanos(1)), Allowance::Go(FLOW));
     }
 }

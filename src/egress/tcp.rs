@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::denials::Denied;
 use super::listener::REST;
@@ -23,11 +23,6 @@ pub(super) const TCP: u8 = 6;
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
-
-/// How often the host is told of the same limit.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
-/// How many different limits it is told of: there are not as many.
-const MOST_LIMITS: usize = 64;
 
 /// A flow uses two descriptors.
 const DESCRIPTORS: usize = 2;
@@ -80,7 +75,9 @@ impl Outbound {
                 // There is nothing to take a connection with: they wait in the queue.
                 Err(error) if socket::is_shortage(&error) => {
                     listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
-                    return self.report_once(sandbox, &format!("can't be accepted ({error}) and wait"));
+                    return self.report_once(sandbox, "can't be accepted", || {
+                        format!("egress: further connections can't be accepted ({error}) and wait")
+                    });
                 }
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => {}
@@ -227,10 +224,8 @@ impl Outbound {
                         self.memory.0.looked(flow.sandbox, key, memory::held(flow.ends()));
                     }
                     for sandbox in self.memory.0.judge() {
-                        self.report_once(
-                            sandbox,
-                            "and those that are open get small buffers: they hold too much of the host's memory",
-                        );
+                        let what = "egress: its connections hold too much of the host's memory and get small buffers";
+                        self.report_once(sandbox, what, || what.to_owned());
                     }
                 }
                 Next::Shrink(key, size) => {
@@ -340,7 +335,7 @@ impl Outbound {
         }
         self.spend(reactor, sandbox, moved.up + moved.down);
         if again {
-            self.later(reactor, sandbox, key);
+            reactor.again(key);
         }
     }
 
@@ -414,21 +409,24 @@ impl Outbound {
         self.deny(reactor, sandbox, Denied::unreachable(to, protocol, error));
     }
 
-    pub(super) fn limited(&mut self, sandbox: u64, what: &str) {
+    /// A flow was refused; `what` goes on after "further connections".
+    pub(super) fn limited(&mut self, sandbox: u64, what: &'static str) {
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.limited.fetch_add(1, Ordering::Relaxed);
         }
-        self.report_once(sandbox, what);
+        self.report_once(sandbox, what, || format!("egress: further connections {what}"));
     }
 
-    /// Each limit once in a while.
-    pub(super) fn report_once(&mut self, sandbox: u64, what: &str) {
+    /// Tells the host of a limit, unless it was told of the same lately.
+    pub(super) fn report_once(
+        &mut self,
+        sandbox: u64,
+        limit: &'static str,
+        sentence: impl FnOnce() -> String,
+    ) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        let now = Instant::now();
-        let recently = |at: &Instant| now.saturating_duration_since(*at) < TELL_AGAIN;
-        if !gate.reported.get(what).is_some_and(recently) && gate.reported.len() < MOST_LIMITS {
-            gate.reported.insert(what.to_owned(), now);
-            self.report(sandbox, format!("egress: further connections {what}"));
+        if gate.told.is_news(limit, Instant::now()) {
+            self.report(sandbox, sentence());
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -18,6 +18,7 @@ use super::sockets::Sockets;
 use crate::policy::Policy;
 use crate::reactor::{Budget, Key, Reactor, Wake};
 use crate::sys::socket::{Family, Socket};
+use crate::tunnel::Request;
 
 const SANDBOX: u64 = 7;
 
@@ -112,34 +113,6 @@ fn a_flood_of_questions_that_are_answered_at_once_wakes_a_connection_once_a_turn
             assert!(woken.values().all(|times| *times <= 2), "turn {turn}: {woken:?}");
         }
         assert!(flooder.taken > 60 * 12, "{} bytes of answers", flooder.taken);
-    }
-}
-
-#[test]
-fn a_flow_beyond_its_share_is_woken_once_a_turn_however_often_it_asks() {
-    let mut rig = Rig::new(Settings::default());
-    let _flooder = Flooder::new(rig.resolver, &[0; 12]);
-    let key = loop {
-        if let Some((key, _)) = rig.turn().into_iter().next() {
-            break key;
-        }
-    };
-    for _ in 0..20 {
-        rig.reactor.turn(Some(Duration::ZERO)).unwrap();
-        // Spends the share of this turn.
-        while let Some(budget) = rig.outbound.allowance(&mut rig.reactor, SANDBOX, key) {
-            rig.outbound.spend(&mut rig.reactor, SANDBOX, budget as u64);
-        }
-        for _ in 0..5 {
-            assert!(rig.outbound.allowance(&mut rig.reactor, SANDBOX, key).is_none());
-            rig.outbound.later(&mut rig.reactor, SANDBOX, key);
-        }
-        rig.outbound.line_up(&mut rig.reactor);
-        let mut wakes = 0;
-        while rig.reactor.next().is_some() {
-            wakes += 1;
-        }
-        assert!(wakes <= 2, "{wakes}");
     }
 }
 
@@ -279,6 +252,29 @@ fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
     });
     // No error, and as many addresses as a sandbox is told.
     assert_eq!((told[5] & 15, u16::from_be_bytes([told[8], told[9]])), (0, 64));
+}
+
+#[test]
+fn each_limit_is_told_once_in_a_sentence_of_its_own_whatever_errors_come_with_it() {
+    let mut rig = Rig::new(Settings { total_bytes: Some(1), ..Settings::default() });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let here = Arc::clone(&told);
+    rig.outbound.requests = Arc::new(move |request| {
+        if let Request::Limit { what, .. } = request {
+            here.lock().unwrap().push(what);
+        }
+    });
+    for number in 0..100 {
+        rig.outbound.report_once(SANDBOX, "accept", || format!("error {number}"));
+        rig.outbound.limited(SANDBOX, "are refused: as many are open as may be");
+        rig.outbound.spend(&mut rig.reactor, SANDBOX, 1);
+    }
+    let expected = [
+        "error 0",
+        "egress: further connections are refused: as many are open as may be",
+        "egress: the bytes that may pass in all are used up; its connections are reset, further ones refused",
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[test]

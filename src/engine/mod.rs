@@ -5,8 +5,8 @@
 //! ever waits for the other.
 //!
 //! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
-//! commands, then what may take longer (TLS handshakes). It has all signals blocked, so a write to a connection that is
-//! gone can't kill the host, and no failure of one source ends it.
+//! commands, then a slice of what is to be ended or judged again. It has all signals blocked, so a write to a connection
+//! that is gone can't kill the host, and no failure of one source ends it.
 //!
 //! # A new kind of source
 //!
@@ -18,8 +18,8 @@ mod worker;
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
@@ -30,7 +30,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::egress::{self, Outbound, is_egress};
 use crate::error::{Code, Context, Error, Result};
 use crate::policy::Policy;
-use crate::reactor::{Budget, Reactor, Wake};
+use crate::reactor::{Budget, Reactor, Removed, Wake};
 use crate::sandbox::Told;
 use crate::tunnel::{Counters, Drained, Inbound, Reply, Requests, Security, Settings};
 pub(crate) use worker::{Body, Idleness, LINGER, Left, Wake as WakeThread, Worker};
@@ -277,6 +277,7 @@ impl Loop {
             for _ in 0..COMMANDS {
                 match self.next.take().or_else(|| self.commands.try_recv().ok()) {
                     Some(Command::Shutdown) => {
+                        self.inbound.finish_removals(&mut self.reactor);
                         self.outbound.finish_removals(&mut self.reactor);
                         return Left::Done;
                     }
@@ -293,10 +294,10 @@ impl Loop {
             }
             let Self { reactor, inbound, outbound, .. } = self;
             if catch_unwind(AssertUnwindSafe(|| inbound.end_turn(reactor))).is_err() {
-                log::error!("a bug: a TLS handshake has panicked");
+                log::error!("a bug: ending connections has panicked");
             }
             if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
-                log::error!("a bug: a change of policy has panicked");
+                log::error!("a bug: ending or judging flows has panicked");
             }
         }
     }
@@ -349,12 +350,26 @@ impl Loop {
             Command::Answered { key, done } => outbound.answered(reactor, key, done),
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
-                inbound.remove_sandbox(reactor, key);
-                outbound.begin_removal(reactor, key, reply);
+                let [tunnels, egress] = when_both(reply);
+                inbound.begin_removal(reactor, key, tunnels);
+                outbound.begin_removal(reactor, key, egress);
             }
             Command::Shutdown => {}
         }
     }
+}
+
+/// Has `reply` called when both of what is returned were; one that is dropped is as good as called.
+fn when_both(reply: Removed) -> [Removed; 2] {
+    let shared = Arc::new(Mutex::new(reply));
+    [Arc::clone(&shared), shared].map(|shared| -> Removed {
+        Box::new(move || {
+            // The last one has it for itself.
+            if let Some(Ok(reply)) = Arc::into_inner(shared).map(Mutex::into_inner) {
+                reply();
+            }
+        })
+    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::flow::{self, Drained, Failure, Flow, Progress, Scratch};
 use crate::reactor::{Lane, Readiness};
 
 /// How many bytes are moved in each direction before others get a turn.
-const BUDGET: usize = 512 * 1024;
+pub(crate) const BUDGET: usize = 512 * 1024;
 
 /// How long a reset waits for the data before it to be delivered.
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);

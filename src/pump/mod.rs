@@ -10,5 +10,5 @@ pub(crate) mod memory;
 mod tls;
 
 pub(crate) use end::{End, Lingering};
-pub(crate) use exchange::{DRAIN, DRAIN_STEP, Exchange, Moved, Turn};
+pub(crate) use exchange::{BUDGET, DRAIN, DRAIN_STEP, Exchange, Moved, Turn};
 pub(crate) use flow::{Endpoint, Received, Scratch};

@@ -30,6 +30,7 @@
 
 mod budget;
 mod key;
+mod removals;
 mod slab;
 mod timers;
 mod turns;
@@ -45,6 +46,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) use budget::{Admission, Budget, KEPT, Permit, Use};
 pub(crate) use key::{Key, Kind, Lane};
+pub(crate) use removals::{Removals, Removed};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};
 use turns::Turns;
@@ -108,11 +110,6 @@ pub(crate) struct Reactor {
     /// When the last wake-up was handed out, and how many may be in this turn.
     handed_out: Instant,
     left: usize,
-    /// The time of wake-ups and of work beside them since both had to be weighed.
-    woken: Duration,
-    aside: Duration,
-    /// Since when such work is going on in this turn.
-    aside_since: Option<Instant>,
 }
 
 impl Reactor {
@@ -130,9 +127,6 @@ impl Reactor {
             now: Instant::now(),
             handed_out: Instant::now(),
             left: 0,
-            woken: Duration::ZERO,
-            aside: Duration::ZERO,
-            aside_since: None,
         })
     }
 
@@ -195,13 +189,7 @@ impl Reactor {
     /// used or `limit` has passed.
     pub(crate) fn turn(&mut self, limit: Option<Duration>) -> io::Result<()> {
         self.turns.begin();
-        self.count_aside(None);
-        let timeout = if self.turns.is_idle() {
-            (self.woken, self.aside) = (Duration::ZERO, Duration::ZERO);
-            self.until_next_timer(limit)
-        } else {
-            Some(Duration::ZERO)
-        };
+        let timeout = if self.turns.is_idle() { self.until_next_timer(limit) } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.events, timeout) {
             // Our thread blocks all signals, but a debugger's stop shows here too. An early return is harmless:
             // the caller turns again, and the time-outs are computed anew.
@@ -237,8 +225,6 @@ impl Reactor {
         let passed = now.saturating_duration_since(self.handed_out);
         self.turns.charge(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
         self.handed_out = now;
-        // Not counted is what the thread was kept waiting for a processor.
-        self.woken += passed.min(TURN);
         // At least one, however late it is.
         if now.saturating_duration_since(self.now) >= TURN && self.left < WAKES {
             return None;
@@ -249,18 +235,6 @@ impl Reactor {
             self.due.remove(&key);
         }
         wake
-    }
-
-    /// Whether there is time for a piece of work that is no wake-up: it gets a fifth, if wake-ups wait.
-    pub(crate) fn has_time_aside(&mut self) -> bool {
-        self.count_aside(Some(Instant::now()));
-        4 * self.aside <= self.woken || self.turns.is_idle()
-    }
-
-    fn count_aside(&mut self, next: Option<Instant>) {
-        if let Some(since) = std::mem::replace(&mut self.aside_since, next) {
-            self.aside += next.unwrap_or_else(Instant::now).saturating_duration_since(since);
-        }
     }
 
     /// Whether this wake-up has taken long: a loop in it does the rest in the next turn.
@@ -403,31 +377,6 @@ mod tests {
             }
         }
         assert!(turns > 2);
-    }
-
-    #[test]
-    fn work_beside_wake_ups_leaves_most_of_the_time_to_them() {
-        let mut reactor = Reactor::new().unwrap();
-        let key = Slab::new(Kind(2)).insert(());
-        for _ in 0..3 {
-            reactor.turn(Some(Duration::ZERO)).unwrap();
-            assert!(reactor.has_time_aside(), "there is nothing else");
-        }
-        let (mut turns, mut pieces) = (0, 0);
-        while turns < 40 {
-            reactor.again(key);
-            reactor.turn(Some(Duration::ZERO)).unwrap();
-            while reactor.next().is_some() {
-                std::thread::sleep(TURN);
-            }
-            reactor.again(key);
-            while reactor.has_time_aside() {
-                pieces += 1;
-                std::thread::sleep(TURN);
-            }
-            turns += 1;
-        }
-        assert!((1..=turns / 2).contains(&pieces), "{pieces} pieces in {turns} turns");
     }
 
     #[test]

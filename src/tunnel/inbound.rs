@@ -13,7 +13,6 @@ use mio::net::TcpListener;
 use super::attempt::Way;
 use super::listener::{Listener, REST, Security};
 use super::relay::{Outcome, Relay, Reply, Stage, Step};
-use super::rota::Rota;
 use super::settings::{Counters, Settings};
 use super::stock::{QUIET, Stock};
 use super::told::Told;
@@ -21,7 +20,7 @@ use super::{Request, Requests};
 use crate::error::{Code, Error};
 use crate::pump::memory::{self, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
-use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
+use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
 
 /// The reactor's kinds of source that belong to [`Inbound`].
@@ -34,9 +33,6 @@ const ACCEPTS: usize = 16;
 
 /// How many connections that have come already a listener still accepts before it is closed in good order.
 const LAST_ACCEPTS: usize = 64;
-
-/// How many TLS handshakes go on between two looks at the sockets that carry data. One costs some 200 µs.
-const HANDSHAKES: usize = 4;
 
 /// How long a client that was told of a fatal error of TLS has for taking note of it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -67,10 +63,10 @@ pub(super) struct Sandbox {
     lingering: usize,
     /// Which limits the host was told of.
     told: Told,
-    /// The host was told that the connections hold much memory.
-    told_of_memory: bool,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
+    /// It is no more; its connections are being cut.
+    ended: bool,
 }
 
 /// Who is told that the last connection has ended. Called on the engine's thread: it must not block.
@@ -82,7 +78,7 @@ pub(crate) struct Inbound {
     listeners: Slab<Listener>,
     pub(super) relays: Slab<Relay>,
     resting: Vec<Key>,
-    handshakes: Rota,
+    removals: Removals,
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
     /// Looks at the memory of all connections, under that key.
@@ -112,7 +108,7 @@ impl Inbound {
             listeners: Slab::new(LISTENER),
             relays: Slab::new(RELAY),
             resting: Vec::new(),
-            handshakes: Rota::default(),
+            removals: Removals::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             memory: (Walk::new(), memory),
@@ -137,8 +133,8 @@ impl Inbound {
             open: 0,
             lingering: 0,
             told: Told::default(),
-            told_of_memory: false,
             draining: None,
+            ended: false,
         };
         self.sandboxes.insert(key, sandbox);
     }
@@ -153,7 +149,7 @@ impl Inbound {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) {
-        if !self.sandboxes.contains_key(&sandbox) {
+        if self.sandboxes.get(&sandbox).is_none_or(|known| known.ended) {
             return;
         }
         let key = self.listeners.insert(Listener::new(socket, sandbox, port, security, allowed));
@@ -177,7 +173,7 @@ impl Inbound {
         reply: Reply,
     ) {
         let limit = |what: &str| Error::new(Code::Limit, format!("connect to port {port}: {what}"));
-        let Some(known) = self.sandboxes.get(&sandbox) else {
+        let Some(known) = self.sandboxes.get(&sandbox).filter(|known| !known.ended) else {
             return reply(Err(Error::sandbox_ended("the sandbox", None)));
         };
         if known.draining.is_some() {
@@ -203,7 +199,8 @@ impl Inbound {
     pub(crate) fn drain(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Drained) {
         let listeners = self.listeners.iter().filter(|(_, listener)| listener.sandbox == sandbox);
         for key in listeners.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.accept(reactor, key, LAST_ACCEPTS);
+            // One that rests may have room again by now.
+            self.end_rest(reactor, key, LAST_ACCEPTS);
         }
         self.close_listeners(reactor, sandbox);
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return reply() };
@@ -227,16 +224,47 @@ impl Inbound {
         }
     }
 
-    /// Forgets a sandbox: its connections are reset, its listeners and sockets closed.
-    pub(crate) fn remove_sandbox(&mut self, reactor: &mut Reactor, sandbox: u64) {
+    /// Forgets a sandbox: its listeners are closed now, its connections reset within the next turns. Then `reply` is
+    /// called.
+    pub(crate) fn begin_removal(&mut self, reactor: &mut Reactor, sandbox: u64, reply: Removed) {
         self.close_listeners(reactor, sandbox);
-        let relays = self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox);
-        for key in relays.map(|(key, _)| key).collect::<Vec<_>>() {
+        if let Some(known) = self.sandboxes.get_mut(&sandbox) {
+            known.ended = true;
+        }
+        let keys = self.relays_of(sandbox);
+        self.removals.begin(sandbox, keys, Some(reply));
+    }
+
+    /// Goes on cutting the connections of sandboxes that are no more.
+    fn go_on_removing(&mut self, reactor: &mut Reactor) {
+        let keys = self.removals.slice();
+        self.cut_all(reactor, keys);
+        let Some((sandbox, reply)) = self.removals.over() else { return };
+        // Those that a panic has left.
+        let keys = self.relays_of(sandbox);
+        self.cut_all(reactor, keys);
+        self.sandboxes.remove(&sandbox);
+        self.freed = true;
+        if let Some(reply) = reply {
+            reply();
+        }
+    }
+
+    /// Cuts all that are to be cut, at once.
+    pub(crate) fn finish_removals(&mut self, reactor: &mut Reactor) {
+        while !self.removals.is_empty() {
+            self.go_on_removing(reactor);
+        }
+    }
+
+    fn cut_all(&mut self, reactor: &mut Reactor, keys: Vec<Key>) {
+        for key in keys {
             self.cut(reactor, key, Error::sandbox_ended("the sandbox", None));
         }
-        self.sandboxes.remove(&sandbox);
-        self.handshakes.remove(sandbox);
-        self.freed = true;
+    }
+
+    fn relays_of(&self, sandbox: u64) -> Vec<Key> {
+        self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox).map(|(key, _)| key).collect()
     }
 
     /// Passes a wake-up to whom it is for.
@@ -246,9 +274,9 @@ impl Inbound {
         };
         match (key.kind(), wake) {
             (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key, ACCEPTS),
-            (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key),
+            (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key, ACCEPTS),
             (RELAY, Wake::Timer(_)) => self.time_out(reactor, key),
-            (RELAY, Wake::Again(_)) => self.drive(reactor, key),
+            (RELAY, Wake::Again(_)) => self.go_on(reactor, key),
             (RELAY, Wake::Ready(_, lane, readiness)) => {
                 let Some(relay) = self.relays.get_mut(key) else { return };
                 if relay.note(lane, readiness) == Outcome::Cut {
@@ -264,23 +292,12 @@ impl Inbound {
         }
     }
 
-    /// The rest of a turn: a few handshakes, and listeners that rested for want of descriptors.
+    /// The rest of a turn: connections of sandboxes that are no more, and listeners that rested for want of descriptors.
     pub(crate) fn end_turn(&mut self, reactor: &mut Reactor) {
-        let mut left = HANDSHAKES;
-        while left > 0
-            && reactor.has_time_aside()
-            && let Some(key) = self.handshakes.pop()
-        {
-            // Those that have ended in the meantime cost nothing, so that they don't pile up.
-            let Some(relay) = self.relays.get_mut(key) else { continue };
-            left -= 1;
-            relay.queued = false;
-            let outcome = relay.shake(&mut self.scratch);
-            self.settle(reactor, key, outcome);
-        }
+        self.go_on_removing(reactor);
         if std::mem::take(&mut self.freed) {
             for key in std::mem::take(&mut self.resting) {
-                self.end_rest(reactor, key);
+                self.end_rest(reactor, key, ACCEPTS);
             }
         }
     }
@@ -293,7 +310,7 @@ impl Inbound {
 
     /// Whether [`Inbound::end_turn`] has more to do, so that the next turn must not wait.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.handshakes.is_empty()
+        !self.removals.is_empty()
     }
 
     /// Ends whatever that key names: for the engine, when its code has failed.
@@ -312,7 +329,7 @@ impl Inbound {
             let (sandbox, port) = (listener.sandbox, listener.port);
             let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
             if known.open >= known.settings.max_connections || self.relays.is_full() {
-                return self.rest(reactor, key, "as many connections are open as may be");
+                return self.rest(reactor, key, "as many connections are open as may be", None);
             }
             let budget = &self.budget;
             let permit = budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS).or_else(|| {
@@ -320,7 +337,7 @@ impl Inbound {
                 budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS)
             });
             let Some(permit) = permit else {
-                return self.rest(reactor, key, "the library's budget of descriptors is used up");
+                return self.rest(reactor, key, "the library's budget of descriptors is used up", None);
             };
             let socket = match listener.accept() {
                 Ok((socket, true)) => Socket::new(socket, Family::Tcp),
@@ -331,7 +348,7 @@ impl Inbound {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_shortage(&error) => {
-                    return self.rest(reactor, key, &format!("a connection can't be accepted ({error})"));
+                    return self.rest(reactor, key, "a connection can't be accepted", Some(&error));
                 }
                 // The errors of a connection that was over before it was accepted: see accept(2).
                 Err(_) => continue,
@@ -396,11 +413,7 @@ impl Inbound {
                     }
                     for sandbox in self.memory.0.judge() {
                         let what = "its tunnels' connections hold too much of the host's memory and get small buffers";
-                        if let Some(known) = self.sandboxes.get_mut(&sandbox)
-                            && !std::mem::replace(&mut known.told_of_memory, true)
-                        {
-                            self.report(sandbox, what.to_owned());
-                        }
+                        self.report_once(reactor.now(), sandbox, what, || what.to_owned());
                     }
                 }
                 Next::Shrink(key, size) => {
@@ -420,32 +433,32 @@ impl Inbound {
         }
     }
 
-    fn rest(&mut self, reactor: &mut Reactor, key: Key, why: &str) {
+    fn rest(&mut self, reactor: &mut Reactor, key: Key, why: &'static str, error: Option<&io::Error>) {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         listener.rest = Some(reactor.schedule(reactor.now() + REST, key));
         self.resting.push(key);
         let (sandbox, port) = (listener.sandbox, listener.port);
-        self.report_once(reactor.now(), sandbox, port, &format!("{why}; further connections wait"));
+        self.report_once(reactor.now(), sandbox, why, || {
+            let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
+            format!("port {port}: {why}{error}; further connections wait")
+        });
     }
 
-    fn end_rest(&mut self, reactor: &mut Reactor, key: Key) {
+    fn end_rest(&mut self, reactor: &mut Reactor, key: Key, most: usize) {
         self.resting.retain(|resting| *resting != key);
         let Some(listener) = self.listeners.get_mut(key) else { return };
         if let Some(timer) = listener.rest.take() {
             reactor.cancel(timer);
         }
-        self.accept(reactor, key, ACCEPTS);
+        self.accept(reactor, key, most);
     }
 
     /// Lets a connection go on after a readiness or a turn in the queue.
     pub(super) fn drive(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         match relay.stage {
-            Stage::Handshake if relay.queued => {}
-            Stage::Handshake => {
-                relay.queued = true;
-                self.handshakes.push(relay.sandbox, key);
-            }
+            // It costs some 200 µs, so it has a wake-up of its own, behind those with news.
+            Stage::Handshake => reactor.again(key),
             Stage::Reaching(..) => {}
             Stage::Open => {
                 let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
@@ -458,6 +471,16 @@ impl Inbound {
                 Lingering::Over => self.close(reactor, key),
             },
         }
+    }
+
+    /// A wake-up that a connection has asked for.
+    fn go_on(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(relay) = self.relays.get_mut(key) else { return };
+        if matches!(relay.stage, Stage::Handshake) {
+            let outcome = relay.shake(&mut self.scratch);
+            return self.settle(reactor, key, outcome);
+        }
+        self.drive(reactor, key);
     }
 
     fn settle(&mut self, reactor: &mut Reactor, key: Key, outcome: Outcome) {
@@ -597,10 +620,16 @@ impl Inbound {
     }
 
     /// Tells the host of a limit, unless it was told of the same lately.
-    pub(super) fn report_once(&mut self, now: Instant, sandbox: u64, port: u16, what: &str) {
+    pub(super) fn report_once(
+        &mut self,
+        now: Instant,
+        sandbox: u64,
+        limit: &'static str,
+        sentence: impl FnOnce() -> String,
+    ) {
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-        if known.told.is_news(what, now) {
-            self.report(sandbox, format!("port {port}: {what}"));
+        if known.told.is_news(limit, now) {
+            self.report(sandbox, sentence());
         }
     }
 

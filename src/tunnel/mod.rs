@@ -12,10 +12,11 @@ mod listener;
 mod map;
 mod reach;
 mod relay;
-mod rota;
 mod settings;
 mod stock;
 mod told;
+#[cfg(test)]
+mod turn_tests;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) use listener::{Security, listen};
 pub use map::{Tunnel, TunnelMap};
 pub(crate) use relay::Reply;
 pub(crate) use settings::{Counters, Settings};
+pub(crate) use told::Told;
 
 use std::net::IpAddr;
 

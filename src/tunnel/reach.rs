@@ -180,7 +180,8 @@ impl Inbound {
                 let Some(known) = self.sandboxes.get(&relay.sandbox) else { return };
                 let (sandbox, port, exhausted) = (relay.sandbox, relay.port, known.source == 0);
                 if exhausted {
-                    self.report_once(reactor.now(), sandbox, port, "all source ports are in use; refused");
+                    let limit = "all source ports are in use; refused";
+                    self.report_once(reactor.now(), sandbox, limit, || format!("port {port}: {limit}"));
                     return self.give_up(reactor, key, Code::Limit, "all source ports are in use");
                 }
                 self.try_way(reactor, key);

@@ -18,7 +18,7 @@ use crate::sys::socket::Socket;
 /// Who is told whether a server was reached; for connections that the host itself asked for.
 pub(crate) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
-/// How many reads a handshake has in a turn. A whole one needs two.
+/// How many reads a handshake has in a wake-up. A whole one needs two.
 const READS: usize = 4;
 
 /// How far a connection is.
@@ -76,8 +76,6 @@ pub(crate) struct Relay {
     pub(crate) active: Instant,
     /// When a drain must be over.
     pub(crate) drained_by: Option<Instant>,
-    /// Whether it stands in the queue for TLS handshakes.
-    pub(crate) queued: bool,
     pub(crate) reply: Option<Reply>,
     pub(crate) front: End,
     pub(crate) back: Option<End>,
@@ -103,7 +101,6 @@ impl Relay {
             timer: None,
             active: now,
             drained_by: None,
-            queued: false,
             reply: None,
             front,
             back: None,

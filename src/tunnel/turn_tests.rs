@@ -1,0 +1,161 @@
+//! What becomes of connections within a turn, without a sandbox and without a clock.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::{Counters, Identity, Inbound, Security, Settings, listen};
+use crate::error::{Code, Error};
+use crate::reactor::{Budget, Permit, Reactor, Use};
+
+const SANDBOX: u64 = 7;
+const OTHER: u64 = 8;
+
+/// A sandbox with one port on which nobody answers.
+struct Rig {
+    reactor: Reactor,
+    inbound: Inbound,
+    counters: Arc<Counters>,
+    budget: Budget,
+    tunnel: SocketAddr,
+}
+
+impl Rig {
+    fn new(security: Security) -> Self {
+        let budget = Budget::new(2000);
+        let inbound = Inbound::new(budget.clone(), Arc::new(|_| ()));
+        let (tunnel, counters) = (SocketAddr::from(([0, 0, 0, 0], 0)), Arc::default());
+        let mut rig = Self { reactor: Reactor::new().unwrap(), inbound, counters, budget, tunnel };
+        (rig.tunnel, rig.counters) = rig.add_sandbox(SANDBOX, security);
+        rig
+    }
+
+    fn add_sandbox(&mut self, sandbox: u64, security: Security) -> (SocketAddr, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let settings = Settings { destination, sources: Vec::new(), ..Settings::default() };
+        self.inbound.add_sandbox(sandbox, settings, Arc::clone(&counters));
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        self.inbound.add_listener(&mut self.reactor, sandbox, 80, listener, security, None);
+        (address, counters)
+    }
+
+    /// What the engine does in a turn.
+    fn turn(&mut self) {
+        self.reactor.turn(Some(Duration::ZERO)).unwrap();
+        while let Some(wake) = self.reactor.next() {
+            self.inbound.wake(&mut self.reactor, wake);
+        }
+        self.inbound.end_turn(&mut self.reactor);
+    }
+
+    /// Turns until so many connections were accepted.
+    fn accept(&mut self, count: u64) {
+        while self.counters.total.load(Ordering::Relaxed) < count {
+            self.turn();
+        }
+    }
+
+    fn open(&self) -> u64 {
+        self.counters.open.load(Ordering::Relaxed)
+    }
+
+    /// Takes all that others may.
+    fn hog(&self) -> Vec<Permit> {
+        std::iter::from_fn(|| self.budget.acquire(OTHER, Use::Host, 1)).collect()
+    }
+}
+
+#[test]
+fn what_has_come_to_a_listener_that_rests_is_accepted_when_it_drains() {
+    let mut rig = Rig::new(Security::Plain);
+    let hoard = rig.hog();
+    let _client = TcpStream::connect(rig.tunnel).unwrap();
+    // It finds no descriptors, and rests.
+    (0..5).for_each(|_| rig.turn());
+    assert_eq!(rig.open(), 0);
+    drop(hoard);
+    let over = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&over);
+    rig.inbound.drain(&mut rig.reactor, SANDBOX, Box::new(move || told.store(true, Ordering::Relaxed)));
+    assert_eq!((rig.open(), over.load(Ordering::Relaxed)), (1, false));
+}
+
+#[test]
+fn a_sandbox_with_many_connections_is_removed_in_slices() {
+    let mut rig = Rig::new(Security::Plain);
+    let _clients: Vec<_> = (1..=200)
+        .map(|count| {
+            let client = TcpStream::connect(rig.tunnel).unwrap();
+            rig.accept(count);
+            client
+        })
+        .collect();
+    let mut left = rig.open();
+    assert_eq!(left, 200);
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&gone);
+    let reply = Box::new(move || told.store(true, Ordering::Relaxed));
+    rig.inbound.begin_removal(&mut rig.reactor, SANDBOX, reply);
+    assert!(TcpStream::connect(rig.tunnel).is_err(), "its listener is closed at once");
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let ended = Box::new(|result: Result<(), Error>| assert_eq!(result.unwrap_err().code(), Code::State));
+    rig.inbound.attach(&mut rig.reactor, SANDBOX, 80, ours.into(), ended);
+    while !gone.load(Ordering::Relaxed) {
+        assert!(rig.inbound.is_busy() && !rig.inbound.is_idle());
+        rig.turn();
+        let now = rig.open();
+        assert!(now < left && left - now <= 64, "{left}, then {now}");
+        left = now;
+    }
+    assert_eq!((left, rig.budget.used(), rig.inbound.is_idle()), (0, 0, true));
+}
+
+/// The first message of a TLS handshake.
+fn hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut hello = Vec::new();
+    ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn the_handshakes_of_many_leave_others_their_turns() {
+    let identity = Identity::make(&[]).unwrap();
+    let mut rig = Rig::new(Security::Tls(identity.server_config(false).unwrap()));
+    let (other, counters) = rig.add_sandbox(OTHER, Security::Plain);
+    let hello = hello();
+    let mut clients: Vec<_> = (1..=300)
+        .map(|count| {
+            let client = TcpStream::connect(rig.tunnel).unwrap();
+            rig.accept(count);
+            client
+        })
+        .collect();
+    (0..5).for_each(|_| rig.turn());
+    clients.iter_mut().for_each(|client| client.write_all(&hello).unwrap());
+    let _client = TcpStream::connect(other).unwrap();
+    let answered = |clients: &mut Vec<TcpStream>| {
+        clients.iter_mut().filter(|client| client.peek(&mut [0]).is_ok()).count()
+    };
+    clients.iter().for_each(|client| client.set_nonblocking(true).unwrap());
+    while counters.open.load(Ordering::Relaxed) == 0 {
+        rig.turn();
+    }
+    assert!(answered(&mut clients) < 150, "the other's connection waited for the handshakes");
+    let start = Instant::now();
+    while answered(&mut clients) < clients.len() {
+        rig.turn();
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+}
