@@ -218,6 +218,7 @@ impl End {
         let end = (kept + tls.ask(limit)).min(CHUNK);
         let room = scratch.sealed.get_mut(kept..end).unwrap_or_default();
         if room.is_empty() {
+            tls.keep(scratch.sealed.get(..kept).unwrap_or_default());
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS message is too long"));
         }
         let count = match self.socket.receive(room) {

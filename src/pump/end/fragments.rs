@@ -155,6 +155,22 @@ fn a_message_that_is_too_long_ends_the_connection_in_order() {
     pass(&mut peer, &mut end, &mut scratch, &head, CHUNK).unwrap_err();
 }
 
+#[test]
+fn a_message_in_too_many_records_ends_the_connection_in_order() {
+    let (mut peer, mut end, mut scratch) = waiting();
+    let all = [HEAD.to_vec(), record(0x16, &[0]).repeat(CHUNK / 6 + 1)].concat();
+    let mut failed = false;
+    for bytes in all.chunks(16 * 1024) {
+        failed = pass(&mut peer, &mut end, &mut scratch, bytes, CHUNK).is_err();
+        assert!(end.held() <= CHUNK);
+    }
+    assert!(failed);
+    end.send(&mut scratch, 1).unwrap_err();
+    read(&mut end, &mut scratch, CHUNK).unwrap_err();
+    end.reset(&mut scratch);
+    assert_eq!(scratch.held, 0);
+}
+
 /// What seals a client's records after its handshake.
 struct Sealer {
     encrypter: Box<dyn MessageEncrypter>,
