@@ -218,6 +218,7 @@ impl End {
         let end = (kept + tls.ask(limit)).min(CHUNK);
         let room = scratch.sealed.get_mut(kept..end).unwrap_or_default();
         if room.is_empty() {
+            tls.keep(scratch.sealed.get(..kept).unwrap_or_default());
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS message is too long"));
         }
         let count = match self.socket.receive(room) {
@@ -232,6 +233,7 @@ impl End {
             }
         };
         if count == 0 {
+            tls.keep(scratch.sealed.get(..kept).unwrap_or_default());
             return Ok(Received::Truncated);
         }
         self.note_read(count, end - kept);
@@ -349,6 +351,9 @@ impl AsFd for End {
 }
 
 #[cfg(test)]
+mod fragments;
+
+#[cfg(test)]
 mod tests {
     use super::super::flow::Flow;
     use super::*;
@@ -379,8 +384,8 @@ mod tests {
         assert_eq!((scratch.held, end.queue.capacity()), (0, 0));
     }
 
-    /// A TLS connection to an end of ours, after its handshake.
-    fn encrypted() -> (StreamOwned<ClientConnection, TcpStream>, End, Scratch) {
+    /// What a server and a client that trusts it need.
+    pub(super) fn configs() -> (Arc<ServerConfig>, ClientConfig) {
         let own = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -397,6 +402,13 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        (Arc::new(config), client)
+    }
+
+    /// A TLS connection to an end of ours, after its handshake.
+    pub(super) fn encrypted() -> (StreamOwned<ClientConnection, TcpStream>, End, Scratch) {
+        let (config, mut client) = configs();
+        client.enable_secret_extraction = true;
         let client = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client =
@@ -404,7 +416,7 @@ mod tests {
         let socket = listener.accept().unwrap().0;
         socket.set_nonblocking(true).unwrap();
         client.sock.set_nonblocking(true).unwrap();
-        let mut end = End::encrypted(Socket::new(socket.into(), Family::Tcp), Arc::new(config)).unwrap();
+        let mut end = End::encrypted(Socket::new(socket.into(), Family::Tcp), config).unwrap();
         let mut scratch = Scratch::new();
         while !end.is_established() || client.conn.is_handshaking() {
             let _ = client.conn.complete_io(&mut client.sock);

@@ -26,12 +26,18 @@ pub(crate) struct Tls {
     connection: UnbufferedServerConnection,
     /// What came and wasn't taken in: the beginning of a record whose rest has not come yet, or a backlog.
     kept: Vec<u8>,
+    /// How much of the front of what is kept rustls has seen: whole records that it still needs. While a handshake
+    /// message is incomplete it puts its fragments together in our buffer, over the records' headers, and remembers how
+    /// far it has come. It indexes the buffer with that, so that each call has to bring all of it back.
+    seen: usize,
     /// Whether records were left for the next turn, since there were so many.
     backlog: bool,
     /// Whether the last bytes that came had too many records in them.
     crowded: bool,
     established: bool,
     peer_closed: bool,
+    /// An error has ended the connection, and what rustls had seen is gone.
+    failed: bool,
 }
 
 impl std::fmt::Debug for Tls {
@@ -50,10 +56,12 @@ impl Tls {
         Ok(Self {
             connection,
             kept: Vec::new(),
+            seen: 0,
             backlog: false,
             crowded: false,
             established: false,
             peer_closed: false,
+            failed: false,
         })
     }
 
@@ -104,12 +112,21 @@ impl Tls {
         plain: &mut [u8],
         talk: &mut Vec<u8>,
     ) -> io::Result<(usize, usize, usize)> {
-        let (end, records) = whole_records(sealed, most);
         self.backlog = false;
-        let whole = end == sealed.len();
+        // It stays so unless all goes well.
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(over());
+        }
+        let (length, records) = whole_records(sealed.get(self.seen..).ok_or_else(over)?, most);
+        let whole = self.seen + length;
+        // What comes behind the last record isn't whole, or isn't a record, which rustls then says.
+        let end = if records < most { sealed.len() } else { whole };
+        let complete = end == sealed.len();
         let (used, length) = self.take(sealed.get_mut(..end).ok_or_else(too_long)?, plain, talk)?;
-        self.backlog = !whole && !self.peer_closed;
+        self.seen = whole.saturating_sub(used);
+        self.backlog = !complete && !self.peer_closed;
         self.crowded |= self.backlog;
+        self.failed = false;
         Ok((used, length, records))
     }
 
@@ -130,7 +147,8 @@ impl Tls {
             let mut stop = false;
             match state {
                 Err(error) => {
-                    self.say_last_words(talk);
+                    used += discard;
+                    self.say_last_words(sealed.get_mut(used..).ok_or_else(too_long)?, talk);
                     return Err(broken(error));
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -196,8 +214,13 @@ impl Tls {
             &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
         ) -> io::Result<T>,
     ) -> io::Result<T> {
+        if self.failed {
+            return Err(over());
+        }
         loop {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+            // There is nothing new in what it has seen, and so nothing to discard.
+            let seen = self.kept.get_mut(..self.seen).ok_or_else(over)?;
+            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(seen);
             match state.map_err(broken)? {
                 ConnectionState::WriteTraffic(mut traffic) => return job(&mut traffic),
                 ConnectionState::EncodeTlsData(mut message) => {
@@ -214,19 +237,18 @@ impl Tls {
         }
     }
 
-    /// The alert that tells the peer why the connection ends.
-    fn say_last_words(&mut self, talk: &mut Vec<u8>) {
-        while let Ok(ConnectionState::EncodeTlsData(mut message)) =
-            self.connection.process_tls_records(&mut []).state
+    /// The alert that tells the peer why the connection ends. rustls still indexes `rest`, what wasn't discarded before
+    /// the error. It would also go on reading there once it has nothing to say, so it isn't asked twice.
+    fn say_last_words(&mut self, rest: &mut [u8], talk: &mut Vec<u8>) {
+        if let Ok(ConnectionState::EncodeTlsData(mut message)) =
+            self.connection.process_tls_records(rest).state
         {
-            let said = append(talk, |room| match message.encode(room) {
+            // The connection is over in any case.
+            let _ = append(talk, |room| match message.encode(room) {
                 Ok(written) => Ok(written),
                 Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
                 Err(EncodeError::AlreadyEncoded) => Err(None),
             });
-            if said.is_err() || talk.len() > TALK_LIMIT {
-                return;
-            }
         }
     }
 }
@@ -254,17 +276,17 @@ fn append(
     }
 }
 
-/// Where the first `most` records end, and how many there are. All of `sealed` if it has no more whole ones, and if
-/// it can't be told, which rustls then says.
+/// Where the first `most` whole records end, and how many there are. It ends earlier in front of a record that is too
+/// long.
 fn whole_records(sealed: &[u8], most: usize) -> (usize, usize) {
     let (mut end, mut records) = (0, 0);
     while records < most {
         let Some(&[_, _, _, high, low]) = sealed.get(end..).and_then(<[u8]>::first_chunk::<HEADER>) else {
-            return (sealed.len(), records);
+            break;
         };
         let next = end + HEADER + usize::from(u16::from_be_bytes([high, low]));
         if next > sealed.len() || next - end > HEADER + LONGEST {
-            return (sealed.len(), records);
+            break;
         }
         (end, records) = (next, records + 1);
     }
@@ -273,6 +295,10 @@ fn whole_records(sealed: &[u8], most: usize) -> (usize, usize) {
 
 fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn over() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the TLS connection has failed")
 }
 
 fn exhausted() -> io::Error {
