@@ -1766,7 +1766,7 @@ int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
 // How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
 // with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
 // own and whose parents have ended lives on. Told is the end when the program runs no more: if the sandbox's init
-// doesn't tell of it within ten seconds, the sandbox ends too, as SBX_EXIT_ENGINE_LOST.
+// doesn't tell of it within twenty seconds, the sandbox ends too, as SBX_EXIT_ENGINE_LOST.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,
