@@ -89,7 +89,7 @@ impl Exec {
 
     /// How long the program may run (default: as long as the sandbox). Then it is killed, with its session and all
     /// that is below it, and its code is 124. A daemon that has begun a session of its own and whose parents have ended
-    /// lives on. If the sandbox's init doesn't tell of the program's end within ten seconds, the sandbox ends too.
+    /// lives on. If the sandbox's init doesn't tell of the program's end within twenty seconds, the sandbox ends too.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
         self.sticky(|exec| {
             exec.timeout = Some(milliseconds("timeout_ms", timeout)?);

@@ -201,7 +201,7 @@ pub unsafe extern "C" fn sbx_exec_config_capture_stream(
 /// How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
 /// with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
 /// own and whose parents have ended lives on. The end is reported once the program no longer runs. If the sandbox's
-/// init hasn't confirmed that within ten seconds, the whole sandbox ends, as SBX_EXIT_ENGINE_LOST.
+/// init hasn't confirmed that within twenty seconds, the whole sandbox ends, as SBX_EXIT_ENGINE_LOST.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///

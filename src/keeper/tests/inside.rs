@@ -376,6 +376,43 @@ fn a_program_is_killed_with_its_session_and_all_below_it() {
 }
 
 #[test]
+fn init_answers_while_it_kills_and_kills_many_at_once() {
+    const CHAIN: u32 = 300;
+    const COUNT: u32 = 10;
+    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    // Each is the child of the one before it; the last one says so.
+    let chain = format!(
+        "import os, signal\nfor _ in range({CHAIN}):\n    if os.fork():\n        signal.pause()\nprint('ready', flush=True)\nsignal.pause()"
+    );
+    let mut outputs = vec![sandbox.launch(1, &["/usr/bin/python3", "-c", &chain])];
+    assert_eq!(line(&mut outputs[0]), "ready");
+    let many = "for i in $(seq 10); do sleep 1000 & done; (setsid sleep 1000 &); echo ready; wait";
+    for id in 2..COUNT + 2 {
+        let mut output = sandbox.launch(id, &["sh", "-c", many]);
+        assert_eq!(line(&mut output), "ready");
+        outputs.push(output);
+    }
+    // All at once, and each twice.
+    for id in (1..COUNT + 2).chain(1..COUNT + 2) {
+        sandbox.init.send(&Request::KillSession { id }.encode(), vec![]).unwrap();
+    }
+    assert_eq!(sandbox.ask(&Request::Ping { ticket: 7 }, vec![]), Reply::Pong { ticket: 7 });
+    let mut ended = BTreeMap::new();
+    for _ in 1..COUNT + 2 {
+        let Reply::Exited { id, status } = sandbox.reply() else { panic!("not an end") };
+        assert_eq!(ended.insert(id, status), None, "{id} ended twice");
+    }
+    assert!(ended.values().all(|status| *status == libc::SIGKILL), "{ended:?}");
+    // Everything of the chain held its output. The others' orphans in sessions of their own may live on.
+    let mut rest = String::new();
+    outputs[0].read_to_string(&mut rest).unwrap();
+    // Nothing is left to be done: a program whose number is a new one's is not killed with what was.
+    let (reply, text) = sandbox.run(99, &["sh", "-c", "sleep 1 & wait; echo on"], |_| ());
+    assert_eq!((reply, text.as_str()), (Reply::Exited { id: 99, status: 0 }, "on\n"));
+    sandbox.end();
+}
+
+#[test]
 fn users_and_groups_are_those_of_the_sandbox() {
     let Some(mut sandbox) = Sandbox::start(false) else { return };
     for (user, group, wanted) in [

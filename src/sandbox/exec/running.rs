@@ -31,8 +31,8 @@ const BEHIND: usize = 64;
 const START: Duration = Duration::from_secs(60);
 /// For how long, while the library is there to hear it, the end of a program may stay out that was killed because its
 /// time is over. Then init is stopped, or lies, and the program may go on: the sandbox ends. One that the host kills has
-/// as long as any other question.
-const LAST_WORD: Duration = Duration::from_secs(10);
+/// as long as any other question. Init looks at all processes for two seconds at most before it kills what it has found.
+const LAST_WORD: Duration = Duration::from_secs(20);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 

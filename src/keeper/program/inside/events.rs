@@ -102,11 +102,11 @@ impl Events {
         system::check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) }).map(|_| ())
     }
 
-    /// Waits for something to happen.
-    pub(super) fn wait(&self) -> io::Result<Vec<(Token, Ready)>> {
+    /// Waits for something to happen; if init is busy, what has happened already.
+    pub(super) fn wait(&self, busy: bool) -> io::Result<Vec<(Token, Ready)>> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
         // SAFETY: the array is live and as long as said.
-        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, -1) };
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, if busy { 0 } else { -1 }) };
         let count = match system::check(count) {
             Ok(count) => usize::try_from(count).unwrap_or(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

@@ -91,7 +91,7 @@ impl Init {
         }
         let mut interest = Interest::READ;
         loop {
-            for (token, ready) in self.events.wait()? {
+            for (token, ready) in self.events.wait(self.programs.is_busy())? {
                 match token {
                     Token::Channel => {
                         if !self.listen()? {
@@ -117,6 +117,7 @@ impl Init {
                     }
                 }
             }
+            self.programs.go_on();
             self.relays.sweep();
             self.inputs.sweep();
             self.terminals.sweep();

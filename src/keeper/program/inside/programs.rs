@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::files;
-use super::session;
+use super::session::Kills;
 use super::users::{Accounts, Identity};
 use crate::spawn::{self, Command, Executable};
 use crate::system;
@@ -29,12 +29,14 @@ pub(super) struct Programs {
     /// The limit of descriptors that a program starts with; init's own is higher.
     descriptors: libc::rlimit,
     accounts: Accounts,
+    kills: Kills,
 }
 
 impl Programs {
     /// None yet.
     pub(super) fn new(descriptors: libc::rlimit) -> Self {
-        Self { running: HashMap::new(), numbers: HashMap::new(), descriptors, accounts: Accounts::default() }
+        let (running, numbers) = (HashMap::new(), HashMap::new());
+        Self { running, numbers, descriptors, accounts: Accounts::default(), kills: Kills::default() }
     }
 
     /// Starts a program, on a terminal if there is one.
@@ -68,17 +70,29 @@ impl Programs {
         }
     }
 
-    /// Kills a program and all that it has started, as far as that can be found, if it still runs.
-    pub(super) fn kill_session(&self, id: u32) {
+    /// Kills a program and all that it has started, as far as that can be found, if it still runs. That is done
+    /// by [`Self::go_on`].
+    pub(super) fn kill_session(&mut self, id: u32) {
         if let Some(pid) = self.running.get(&id) {
-            session::kill(*pid);
+            self.kills.add(*pid);
         }
+    }
+
+    /// Whether something is being killed.
+    pub(super) fn is_busy(&self) -> bool {
+        self.kills.is_busy()
+    }
+
+    /// Goes on with killing, for a moment.
+    pub(super) fn go_on(&mut self) {
+        self.kills.turn();
     }
 
     /// The library's number of a child that has ended; `None` for an orphan.
     pub(super) fn ended(&mut self, pid: i32) -> Option<u32> {
         let id = self.numbers.remove(&pid)?;
         self.running.remove(&id);
+        self.kills.reaped(pid);
         Some(id)
     }
 }

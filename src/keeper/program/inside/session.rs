@@ -3,9 +3,11 @@
 //! Looked for in `/proc`: what is below it, and what is of its session or of one that something below it leads. What
 //! has left all of that (a daemon that has begun a session of its own and whose parents have ended) can't be told from
 //! what others have started, and lives on.
+//!
+//! Looking and killing take turns with all else that init does: there may be tens of thousands of processes.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, ReadDir};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
@@ -13,63 +15,170 @@ use std::time::{Duration, Instant};
 /// How often it is looked again for what was started meanwhile.
 const ROUNDS: usize = 8;
 /// For how long init does nothing else than that.
-const LONGEST: Duration = Duration::from_secs(3);
+const TURN: Duration = Duration::from_millis(100);
+/// How long it looks before it kills what it has seen so far.
+const LOOK: Duration = Duration::from_secs(2);
+/// How many are looked at or killed between two looks at the clock.
+const STRIDE: usize = 16;
 /// More than gVisor lets there be.
 const MOST: usize = 1 << 17;
 
 /// What `/proc` says of a process.
+#[derive(Clone, Copy, Debug)]
 struct Process {
+    pid: i32,
     parent: i32,
     session: i32,
 }
 
-/// Kills the leader of a session, a child that has not been reaped, with all that can be found.
-pub(super) fn kill(leader: i32) {
-    let end = Instant::now() + LONGEST;
-    let (mut found, mut sessions) = (HashSet::from([leader]), HashSet::from([leader]));
-    for _ in 0..ROUNDS {
-        // Before it is looked who is below whom: an orphan's parent is init.
-        let all = processes();
-        let before = found.len();
-        while add(&all, &mut found, &mut sessions) {}
-        // SAFETY: kill takes numbers; the leader's number, which is that of its group, is its own until it is reaped.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
-        for pid in all.keys().filter(|pid| found.contains(pid)) {
-            // SAFETY: as above; and the numbers of others are not given away again so soon.
-            unsafe { libc::kill(*pid, libc::SIGKILL) };
+/// The programs that are being killed. One look at `/proc` is for all of them.
+#[derive(Debug, Default)]
+pub(super) struct Kills {
+    /// Their leaders that haven't been reaped; no more than there are programs.
+    leaders: HashSet<i32>,
+    found: HashSet<i32>,
+    sessions: HashSet<i32>,
+    /// The rounds that are left.
+    rounds: usize,
+    /// Whether a leader has come since the round began.
+    joined: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Idle,
+    Looking {
+        names: ReadDir,
+        all: Vec<Process>,
+        until: Instant,
+    },
+    /// What is left to be killed, and whether another round is due.
+    Killing {
+        targets: Vec<i32>,
+        more: bool,
+    },
+}
+
+impl Kills {
+    /// Kills the leader of a session, a child that has not been reaped, with all that can be found, in the turns that
+    /// follow.
+    pub(super) fn add(&mut self, leader: i32) {
+        if self.leaders.insert(leader) {
+            self.found.insert(leader);
+            self.sessions.insert(leader);
+            self.rounds = ROUNDS;
+            self.joined = true;
         }
-        if found.len() == before || Instant::now() >= end {
-            return;
+    }
+
+    /// A child was reaped, and its number is nobody's.
+    pub(super) fn reaped(&mut self, pid: i32) {
+        self.leaders.remove(&pid);
+    }
+
+    /// Whether there is something to be done in the next turn.
+    pub(super) fn is_busy(&self) -> bool {
+        self.rounds > 0 || !matches!(self.stage, Stage::Idle)
+    }
+
+    /// Goes on for a moment.
+    pub(super) fn turn(&mut self) {
+        let end = Instant::now() + TURN;
+        while self.is_busy() && Instant::now() < end {
+            self.stage = match std::mem::take(&mut self.stage) {
+                Stage::Idle => self.begin(),
+                Stage::Looking { mut names, mut all, until } => {
+                    let done = look(&mut names, &mut all);
+                    if done || Instant::now() >= until { self.kill(&all) } else { Stage::Looking { names, all, until } }
+                }
+                Stage::Killing { mut targets, more } => {
+                    let left = targets.len().saturating_sub(STRIDE);
+                    for pid in targets.drain(left..) {
+                        // SAFETY: kill takes numbers; those of others are not given away again so soon.
+                        unsafe { libc::kill(pid, libc::SIGKILL) };
+                    }
+                    if targets.is_empty() { self.finish(more) } else { Stage::Killing { targets, more } }
+                }
+            };
         }
+    }
+
+    /// A round begins with a look, before anything is killed: an orphan's parent is init.
+    fn begin(&mut self) -> Stage {
+        self.rounds = self.rounds.saturating_sub(1);
+        self.joined = false;
+        match fs::read_dir("/proc") {
+            Ok(names) => Stage::Looking { names, all: Vec::new(), until: Instant::now() + LOOK },
+            Err(_) => self.kill(&[]),
+        }
+    }
+
+    fn kill(&mut self, all: &[Process]) -> Stage {
+        let before = self.found.len();
+        reach(all, &mut self.found, &mut self.sessions);
+        for leader in &self.leaders {
+            // SAFETY: kill takes numbers; the leader's number, which is that of its group, is its own until it is reaped.
+            unsafe { libc::kill(-leader, libc::SIGKILL) };
+        }
+        let targets = all.iter().map(|process| process.pid).filter(|pid| self.found.contains(pid)).collect();
+        Stage::Killing { targets, more: self.joined || self.found.len() != before }
+    }
+
+    fn finish(&mut self, more: bool) -> Stage {
+        if !(more || self.joined) || self.rounds == 0 {
+            *self = Self::default();
+        }
+        Stage::Idle
     }
 }
 
-/// Adds what is below those that were found, or of their sessions. Whether that was any.
-fn add(all: &HashMap<i32, Process>, found: &mut HashSet<i32>, sessions: &mut HashSet<i32>) -> bool {
-    let before = found.len();
-    for (pid, process) in all {
-        if *pid > 1 && (found.contains(&process.parent) || sessions.contains(&process.session)) && found.insert(*pid)
-        {
-            sessions.extend((process.session == *pid).then_some(*pid));
+/// Looks at some more. Whether those were all.
+fn look(names: &mut ReadDir, all: &mut Vec<Process>) -> bool {
+    for _ in 0..STRIDE {
+        let Some(Ok(entry)) = names.next() else { return true };
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        all.extend(pid.and_then(process));
+        if all.len() >= MOST {
+            return true;
         }
     }
-    found.len() != before
+    false
 }
 
-fn processes() -> HashMap<i32, Process> {
-    let Ok(names) = fs::read_dir("/proc") else { return HashMap::new() };
-    let pids = names.flatten().take(MOST).filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| Some((pid, process(pid)?))).collect()
+/// Adds what is below those that were found, or of their sessions. Each process is looked at once, whatever the tree is.
+fn reach(all: &[Process], found: &mut HashSet<i32>, sessions: &mut HashSet<i32>) {
+    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+    let mut members: HashMap<i32, Vec<Process>> = HashMap::new();
+    for process in all.iter().filter(|process| process.pid > 1) {
+        children.entry(process.parent).or_default().push(*process);
+        members.entry(process.session).or_default().push(*process);
+        if process.session == process.pid && found.contains(&process.pid) {
+            sessions.insert(process.pid);
+        }
+    }
+    let mut reached: Vec<i32> = found.union(sessions).copied().collect();
+    while let Some(number) = reached.pop() {
+        let below = children.remove(&number).unwrap_or_default();
+        let beside = if sessions.contains(&number) { members.remove(&number) } else { None }.unwrap_or_default();
+        for process in below.into_iter().chain(beside) {
+            if found.insert(process.pid) {
+                sessions.extend((process.session == process.pid).then_some(process.pid));
+                reached.push(process.pid);
+            }
+        }
+    }
 }
 
 /// By proc_pid_stat(5): after the name, which may have anything in it, come state, parent, group and session.
 fn process(pid: i32) -> Option<Process> {
-    let mut text = Vec::new();
+    let mut text = [0_u8; 1024];
     let mut options = OpenOptions::new();
-    let file: File = options.read(true).custom_flags(libc::O_NONBLOCK).open(format!("/proc/{pid}/stat")).ok()?;
-    file.take(4096).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
+    let mut file: File = options.read(true).custom_flags(libc::O_NONBLOCK).open(format!("/proc/{pid}/stat")).ok()?;
+    let length = file.read(&mut text).ok()?;
+    let text = String::from_utf8_lossy(text.get(..length)?);
     let mut words = text.rsplit_once(") ")?.1.split(' ').skip(1);
     let parent = words.next()?.parse().ok()?;
-    Some(Process { parent, session: words.nth(1)?.parse().ok()? })
+    Some(Process { pid, parent, session: words.nth(1)?.parse().ok()? })
 }
