@@ -1314,9 +1314,11 @@ int sbx_config_set_policy(struct sbx_config *config,
 // it for a minute (TIME_WAIT): towards one destination all sandboxes together get three quarters of those that there
 // are, and one of *n* sandboxes 1/(*n* + 1) of these. One more is reset at once, with SBX_EVENT_LIMIT.
 //
-// What the kernel keeps in sockets is the host's memory. When a sandbox's connections together hold more than 256 MiB of
-// it, those with more than their part get small buffers, which makes them slower and cuts none, with SBX_EVENT_LIMIT;
-// the same for the connections of its tunnels.
+// What the kernel keeps in sockets is the host's memory. When the connections of one of *n* sandboxes together hold more
+// than 256 MiB of it, or than 1/(*n* + 1) of half of what net.ipv4.tcp_mem spares from (16 MiB at least), those with more
+// than their part and those that begin get small buffers, which makes them slower and cuts none, with SBX_EVENT_LIMIT.
+// If they go on to hold twice as much, those with more than their part are reset, the longest silent first, until it
+// is less, with another SBX_EVENT_LIMIT. The same for the connections of its tunnels.
 //
 // Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
 // (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been

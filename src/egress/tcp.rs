@@ -13,7 +13,7 @@ use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
 use super::sweep::Asked;
-use crate::pump::memory::{self, Next, Walk};
+use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
@@ -203,6 +203,7 @@ impl Outbound {
             self.cut(reactor, key);
             return None;
         }
+        self.memory.0.begun(sandbox, flow.ends());
         let open = self.gates.get(&sandbox).map_or(0, |gate| gate.open);
         if self.memory.0.wants(open) {
             reactor.schedule(now + Walk::FIRST, self.memory.1);
@@ -214,17 +215,25 @@ impl Outbound {
     /// Looks at the kernel's memory that flows hold.
     pub(super) fn walk(&mut self, reactor: &mut Reactor, wake: Wake) {
         if let Wake::Timer(_) = wake {
-            self.memory.0.begin(self.flows.iter().map(|(key, _)| key));
+            self.memory.0.begin(self.flows.iter().map(|(key, _)| key), self.gates.len());
         }
         let mut steps = 0;
         loop {
             match self.memory.0.next(&mut steps) {
                 Next::Look(key) => {
                     if let Some(flow) = self.flows.get_mut(key) {
-                        self.memory.0.looked(flow.sandbox, key, memory::held(flow.ends()));
+                        self.memory.0.looked(flow.sandbox, key, memory::held(flow.ends()), flow.active);
                     }
-                    for sandbox in self.memory.0.judge() {
-                        let what = "egress: its connections hold too much of the host's memory and get small buffers";
+                    for (sandbox, excess) in self.memory.0.judge() {
+                        let what = match excess {
+                            Excess::Twice => {
+                                "egress: its connections hold twice as much of the host's memory as they may, and some \
+                                 are reset"
+                            }
+                            _ => {
+                                "egress: its connections hold too much of the host's memory and get small buffers"
+                            }
+                        };
                         self.report_once(sandbox, what, || what.to_owned());
                     }
                 }
@@ -233,6 +242,7 @@ impl Outbound {
                         memory::shrink(flow.ends(), size);
                     }
                 }
+                Next::Cut(key) => self.cut(reactor, key),
                 Next::Later => return reactor.again(self.memory.1),
                 Next::Over(pause) => {
                     let most = self.gates.values().map(|gate| gate.open).max().unwrap_or(0);

@@ -4,6 +4,9 @@ mod hostile;
 mod inside;
 mod life;
 mod tar;
+/// The part of the program that needs nothing of it, for its own tests.
+#[path = "program/outside/walk.rs"]
+mod walk;
 mod wire;
 
 use std::fs;

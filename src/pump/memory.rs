@@ -2,20 +2,27 @@
 //!
 //! The kernel lets a connection have some megabytes each way, as fast links over long ways need them, and keeps them for
 //! as long as a peer doesn't read. So while a sandbox has many connections all are looked at in turn; when together they
-//! hold more than the budget, those with more than their part get small buffers for good. That makes them slower and
-//! cuts none.
+//! hold more than the budget, those with more than their part get small buffers for good, and further ones do from
+//! their beginning. That makes them slower and cuts none. But what waits in a buffer already stays there: if they hold
+//! twice the budget all the same, those among the large are cut that haven't moved for longest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::reactor::Key;
 use crate::sys::socket;
 
-/// What the connections of one sandbox may hold together before that.
-const BUDGET: usize = 256 << 20;
+/// What the connections of one sandbox may hold together before that, at most: those of egress, and those of tunnels.
+const MOST: usize = 256 << 20;
+/// However many sandboxes there are and however little memory: so much.
+const LEAST: usize = 16 << 20;
 /// With fewer connections than that there is no look at them: the kernel's own limits do.
 const FEW: usize = 16;
+/// A page, which tcp_mem counts in: gVisor's machines have no other.
+const PAGE: usize = 4096;
 /// How often they are looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How many are looked at before others get a turn.
@@ -29,16 +36,35 @@ struct Seen {
     sandbox: u64,
     key: Key,
     held: usize,
+    /// When something last moved.
+    active: Instant,
+}
+
+/// How much a sandbox's connections hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Excess {
+    /// Their budget at most.
+    #[default]
+    None,
+    /// More: they get small buffers.
+    Over,
+    /// More than twice as much: some are cut.
+    Twice,
 }
 
 /// A walk over all connections, and what comes of it.
 #[derive(Debug)]
 pub(crate) struct Walk {
+    /// From so much on, of all of a machine's connections, the kernel spares memory.
+    pressure: usize,
+    /// One sandbox's.
     budget: usize,
     left: Vec<Key>,
     seen: Vec<Seen>,
-    /// Those that are to get buffers of that size.
-    large: VecDeque<(Key, usize)>,
+    /// What is to be done with those that are large.
+    large: VecDeque<Next>,
+    /// The sandboxes that were over their budget when all were last looked at.
+    over: HashSet<u64>,
     under_way: bool,
 }
 
@@ -49,6 +75,8 @@ pub(crate) enum Next {
     Look(Key),
     /// Give this one such buffers.
     Shrink(Key, usize),
+    /// End this one.
+    Cut(Key),
     /// Go on in the next turn.
     Later,
     /// The walk is over; another begins after that time, if there are as many then.
@@ -58,26 +86,46 @@ pub(crate) enum Next {
 impl Walk {
     /// None is under way.
     pub(crate) fn new() -> Self {
-        Self::within(BUDGET)
+        Self::under(pressure())
     }
 
-    fn within(budget: usize) -> Self {
-        Self { budget, left: Vec::new(), seen: Vec::new(), large: VecDeque::new(), under_way: false }
+    fn under(pressure: usize) -> Self {
+        Self {
+            pressure,
+            budget: budget(pressure, 1),
+            left: Vec::new(),
+            seen: Vec::new(),
+            large: VecDeque::new(),
+            over: HashSet::new(),
+            under_way: false,
+        }
     }
 
     /// Whether one is to begin for a sandbox that has so many connections; it is called that by then.
     pub(crate) fn wants(&mut self, open: usize) -> bool {
         let begins = !self.under_way && open > FEW;
         self.under_way |= begins;
+        if !self.under_way {
+            self.over.clear();
+        }
         begins
+    }
+
+    /// A connection of that sandbox begins, or one of its ends: it has the smallest buffers while the others hold too
+    /// much.
+    pub(crate) fn begun(&self, sandbox: u64, ends: [Option<BorrowedFd<'_>>; 2]) {
+        if self.over.contains(&sandbox) {
+            shrink(ends, SMALLEST);
+        }
     }
 
     /// How long until the first look.
     pub(crate) const FIRST: Duration = INTERVAL;
 
-    /// The next begins, over all of these.
-    pub(crate) fn begin(&mut self, keys: impl Iterator<Item = Key>) {
+    /// The next begins, over all of these, which are of so many sandboxes.
+    pub(crate) fn begin(&mut self, keys: impl Iterator<Item = Key>, sandboxes: usize) {
         if self.left.is_empty() && self.large.is_empty() {
+            self.budget = budget(self.pressure, sandboxes);
             self.seen.clear();
             self.left.extend(keys);
         }
@@ -85,28 +133,26 @@ impl Walk {
 
     /// The next step of so many in this turn.
     pub(crate) fn next(&mut self, steps: &mut usize) -> Next {
-        if *steps >= SLICE {
+        // Unless this turn comes to its end: a walk that a panic has cut short doesn't keep the next from beginning.
+        self.under_way = *steps >= SLICE;
+        if self.under_way {
             return Next::Later;
         }
         *steps += 1;
         if let Some(key) = self.left.pop() {
             return Next::Look(key);
         }
-        if let Some((key, size)) = self.large.pop_front() {
-            return Next::Shrink(key, size);
-        }
-        self.under_way = false;
-        Next::Over(INTERVAL)
+        self.large.pop_front().unwrap_or(Next::Over(INTERVAL))
     }
 
-    /// A connection of that sandbox holds so much.
-    pub(crate) fn looked(&mut self, sandbox: u64, key: Key, held: usize) {
-        self.seen.push(Seen { sandbox, key, held });
+    /// A connection of that sandbox holds so much, and something last moved at that time.
+    pub(crate) fn looked(&mut self, sandbox: u64, key: Key, held: usize, active: Instant) {
+        self.seen.push(Seen { sandbox, key, held, active });
     }
 
     /// The sandboxes that are over their budget, once all were looked at: the connections that hold more than their part
-    /// are shrunk next.
-    pub(crate) fn judge(&mut self) -> Vec<u64> {
+    /// are shrunk next. A sandbox that was over it before and holds twice as much loses some of them.
+    pub(crate) fn judge(&mut self) -> Vec<(u64, Excess)> {
         if !self.left.is_empty() || self.seen.is_empty() {
             return Vec::new();
         }
@@ -116,16 +162,59 @@ impl Walk {
             (*count, *held) = (*count + 1, held.saturating_add(seen.held));
         }
         sums.retain(|_, (_, held)| *held > self.budget);
-        for Seen { sandbox, key, held } in self.seen.drain(..) {
-            let Some((count, _)) = sums.get(&sandbox) else { continue };
-            let part = self.budget / count.max(&1);
-            if held > part {
-                // Each has two sockets, and each of these a buffer each way.
-                self.large.push_back((key, (part / 4).max(SMALLEST)));
+        let before = std::mem::replace(&mut self.over, sums.keys().copied().collect());
+        let twice = self.budget.saturating_mul(2);
+        let mut told: Vec<_> = sums.keys().map(|sandbox| (*sandbox, Excess::Over)).collect();
+        for (sandbox, excess) in &mut told {
+            if before.contains(sandbox) && sums.get(sandbox).is_some_and(|(_, held)| *held > twice) {
+                *excess = Excess::Twice;
             }
         }
-        sums.into_keys().collect()
+        if told.iter().any(|(_, excess)| *excess == Excess::Twice) {
+            self.seen.sort_unstable_by_key(|seen| seen.active);
+        }
+        for Seen { sandbox, key, held, .. } in self.seen.drain(..) {
+            let Some((count, sum)) = sums.get_mut(&sandbox) else { continue };
+            let part = self.budget / (*count).max(1);
+            if held <= part {
+                continue;
+            }
+            if *sum > twice && before.contains(&sandbox) {
+                *sum -= held;
+                self.large.push_back(Next::Cut(key));
+            } else {
+                // Each has two sockets, and each of these a buffer each way.
+                self.large.push_back(Next::Shrink(key, (part / 4).max(SMALLEST)));
+            }
+        }
+        told
     }
+}
+
+/// What one of so many sandboxes may hold where the kernel spares memory from that on: egress and tunnels have half of
+/// it each, and there is a part that is left for others.
+fn budget(pressure: usize, sandboxes: usize) -> usize {
+    (pressure / 2 / sandboxes.saturating_add(1)).clamp(LEAST, MOST)
+}
+
+/// From how much on the kernel spares memory for TCP; read once.
+fn pressure() -> usize {
+    static READ: OnceLock<usize> = OnceLock::new();
+    *READ.get_or_init(|| {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        of_host(&read("/proc/sys/net/ipv4/tcp_mem"), &read("/proc/meminfo"))
+    })
+}
+
+/// The second number of tcp_mem, in pages (tcp(7)). A network namespace that isn't the first has no such file; there it
+/// is what the kernel takes for it by default: a sixteenth of the memory, about.
+fn of_host(tcp_mem: &str, meminfo: &str) -> usize {
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<usize>().ok());
+    let set = number(tcp_mem.split_whitespace().nth(1)).map(|pages| pages.saturating_mul(PAGE));
+    let all = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let default =
+        || number(all?.split_whitespace().next()).map(|kilobytes| kilobytes.saturating_mul(1024) / 16);
+    set.or_else(default).unwrap_or(usize::MAX)
 }
 
 /// What a connection's sockets hold.
@@ -143,17 +232,19 @@ mod tests {
     use super::*;
     use crate::reactor::{Kind, Slab};
 
+    /// Those that were shrunk, the sandboxes over their budgets, and how many turns it took.
     fn walked(walk: &mut Walk, held: impl Fn(Key) -> (u64, usize)) -> (Vec<(Key, usize)>, Vec<u64>, usize) {
         let (mut shrunk, mut over, mut turns) = (Vec::new(), Vec::new(), 1);
-        let mut steps = 0;
+        let (mut steps, now) = (0, Instant::now());
         loop {
             match walk.next(&mut steps) {
                 Next::Look(key) => {
                     let (sandbox, held) = held(key);
-                    walk.looked(sandbox, key, held);
-                    over.extend(walk.judge());
+                    walk.looked(sandbox, key, held, now);
+                    over.extend(walk.judge().into_iter().map(|(sandbox, _)| sandbox));
                 }
                 Next::Shrink(key, size) => shrunk.push((key, size)),
+                Next::Cut(key) => panic!("{key:?} is cut"),
                 Next::Later => (turns, steps) = (turns + 1, 0),
                 Next::Over(_) => return (shrunk, over, turns),
             }
@@ -162,27 +253,113 @@ mod tests {
 
     #[test]
     fn those_with_more_than_their_part_of_what_is_too_much_are_shrunk() {
-        let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::within(4 << 20));
-        let keys: Vec<Key> = (0..1000).map(|number| slab.insert(number)).collect();
+        let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::under(64 << 20));
+        let keys: Vec<Key> = (0..1100).map(|number| slab.insert(number)).collect();
         assert!(!walk.wants(FEW) && walk.wants(FEW + 1) && !walk.wants(1000), "one at a time");
-        walk.begin(keys.iter().copied());
+        walk.begin(keys.iter().copied(), 1);
         // The first sandbox has a hundred, ten of which are large; the second has many small ones.
         let index = |key: Key| keys.iter().position(|one| *one == key).unwrap();
         let of = |key: Key| match index(key) {
-            index @ 0..100 => (1, if index % 10 == 0 { 1 << 20 } else { 100 }),
+            index @ 0..100 => (1, if index % 10 == 0 { 2 << 20 } else { 100 }),
             _ => (2, 4096),
         };
         let (shrunk, over, turns) = walked(&mut walk, of);
         assert_eq!(over, [1]);
         assert_eq!(shrunk.len(), 10);
-        assert!(shrunk.iter().all(|(key, size)| index(*key) % 10 == 0 && *size == (4 << 20) / 400));
-        assert_eq!(turns, 4, "in slices");
+        assert!(shrunk.iter().all(|(key, size)| index(*key) % 10 == 0 && *size == (16 << 20) / 400));
+        assert_eq!(turns, 5, "in slices");
         assert!(walk.wants(1000));
-        walk.begin(keys.iter().copied());
-        assert_eq!(walked(&mut walk, |_| (1, 4 << 10)).0, [], "the budget is that of all together");
-        walk.begin(keys.iter().copied());
+        walk.begin(keys.iter().copied(), 1);
+        assert_eq!(walked(&mut walk, |_| (1, 14 << 10)).0, [], "the budget is that of all together");
+        walk.begin(keys.iter().copied(), 1);
         let (shrunk, ..) = walked(&mut walk, |_| (1, 1 << 20));
-        assert_eq!((shrunk.len(), shrunk[0].1), (1000, SMALLEST));
+        assert_eq!((shrunk.len(), shrunk[0].1), (1100, SMALLEST));
+    }
+
+    #[test]
+    fn what_holds_twice_the_budget_after_that_is_cut_those_first_that_moved_least() {
+        let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::under(64 << 20));
+        let keys: Vec<Key> = (0..200).map(|number| slab.insert(number)).collect();
+        let start = Instant::now();
+        // Ninety of a hundred hold half a MiB each, those with a higher number have moved later; another sandbox's
+        // hold less together.
+        let mut look = || {
+            walk.begin(keys.iter().copied(), 1);
+            let (mut shrunk, mut cut, mut told, mut steps) = (Vec::new(), Vec::new(), Vec::new(), 0);
+            loop {
+                match walk.next(&mut steps) {
+                    Next::Look(key) => {
+                        let index = keys.iter().position(|one| *one == key).unwrap();
+                        let active = start + Duration::from_secs(index as u64);
+                        let (sandbox, held) = match index {
+                            0..90 => (1, 1 << 19),
+                            90..100 => (1, 0),
+                            _ => (2, 100 << 10),
+                        };
+                        walk.looked(sandbox, key, held, active);
+                        told.extend(walk.judge());
+                    }
+                    Next::Shrink(key, _) => shrunk.push(key),
+                    Next::Cut(key) => cut.push(key),
+                    Next::Later => steps = 0,
+                    Next::Over(_) => return (shrunk.len(), cut, told),
+                }
+            }
+        };
+        assert_eq!(look(), (90, Vec::new(), vec![(1, Excess::Over)]), "small buffers come first");
+        // 45 MiB are to be 32.
+        assert_eq!(look(), (64, keys[..26].to_vec(), vec![(1, Excess::Twice)]));
+    }
+
+    #[test]
+    fn one_that_begins_while_the_others_hold_too_much_gets_small_buffers() {
+        use std::os::fd::AsFd;
+        let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::under(64 << 20));
+        let keys: Vec<Key> = (0..20).map(|number| slab.insert(number)).collect();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let has_small = |walk: &Walk, sandbox| {
+            let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            walk.begun(sandbox, [Some(socket.as_fd()), None]);
+            nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::RcvBuf).unwrap() <= 2 * SMALLEST
+        };
+        assert!(walk.wants(20) && !has_small(&walk, 1));
+        walk.begin(keys.iter().copied(), 1);
+        walked(&mut walk, |_| (1, 1 << 20));
+        assert!(has_small(&walk, 1) && !has_small(&walk, 2));
+        assert!(walk.wants(20) && has_small(&walk, 1));
+        walk.begin(keys.iter().copied(), 1);
+        walked(&mut walk, |_| (1, 1 << 10));
+        assert!(!has_small(&walk, 1), "they hold less");
+        walk.begin(keys.iter().copied(), 1);
+        walked(&mut walk, |_| (1, 1 << 20));
+        assert!(has_small(&walk, 1) && !walk.wants(FEW) && !has_small(&walk, 1), "few are not looked at");
+    }
+
+    #[test]
+    fn a_walk_that_was_cut_short_does_not_keep_the_next_from_beginning() {
+        let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::under(64 << 20));
+        let keys: Vec<Key> = (0..2 * SLICE).map(|number| slab.insert(number)).collect();
+        assert!(walk.wants(2 * SLICE));
+        walk.begin(keys.iter().copied(), 1);
+        assert!(matches!(walk.next(&mut 0), Next::Look(_)));
+        // That look has panicked.
+        assert!(walk.wants(2 * SLICE));
+        assert_eq!(walk.next(&mut SLICE.clone()), Next::Later);
+        assert!(!walk.wants(2 * SLICE), "it goes on in the next turn");
+    }
+
+    #[test]
+    fn the_budget_is_a_part_of_what_the_kernel_has_for_tcp() {
+        assert_eq!(budget(usize::MAX, 1), 256 << 20);
+        assert_eq!(budget(1 << 30, 1), 256 << 20);
+        assert_eq!(budget(1 << 30, 3), 128 << 20);
+        assert_eq!(budget(1 << 30, 1000), 16 << 20);
+        assert_eq!(budget(0, 0), 16 << 20);
+        let memory = "MemFree: 7 kB\nMemTotal:       16777216 kB\n";
+        assert_eq!(of_host("10\t262144\t30\n", memory), 1 << 30);
+        assert_eq!(of_host("", memory), 1 << 30);
+        assert_eq!(of_host("odd", "odd"), usize::MAX);
+        assert!(pressure() > 0);
     }
 
     #[test]

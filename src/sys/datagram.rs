@@ -106,11 +106,16 @@ pub(crate) fn send_from(
     }
 }
 
+/// Of what comes to a connected socket, so much waits in the kernel, which takes double that for its own needs: the
+/// longest datagram fits. The default is half as much again; there may be thousands of them, and it is the host's memory.
+const WAITING: usize = 64 << 10;
+
 /// A non-blocking socket of the namespace that the calling thread is in, which talks to that address and no other.
 pub(crate) fn connected(to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(family, SockType::Datagram, flags, None)?;
+    setsockopt(&fd, sockopt::RcvBuf, &WAITING)?;
     socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(fd)
 }

@@ -18,7 +18,7 @@ use super::stock::{QUIET, Stock};
 use super::told::Told;
 use super::{Request, Requests};
 use crate::error::{Code, Error};
-use crate::pump::memory::{self, Next, Walk};
+use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket, disconnect, is_shortage};
@@ -82,7 +82,7 @@ pub(crate) struct Inbound {
     pub(super) tickets: HashMap<u64, Key>,
     pub(super) last_ticket: u64,
     /// Looks at the memory of all connections, under that key.
-    memory: (Walk, Key),
+    pub(super) memory: (Walk, Key),
     pub(super) scratch: Scratch,
     pub(super) budget: Budget,
     pub(super) requests: Requests,
@@ -391,6 +391,7 @@ impl Inbound {
         let key = self.relays.insert(relay);
         reactor.join(key, sandbox);
         let relay = self.relays.get_mut(key)?;
+        self.memory.0.begun(sandbox, relay.ends());
         relay.timer = Some(reactor.schedule(handshake, key));
         if let Err(error) = reactor.register(relay.front.as_fd(), key, Lane::Front) {
             self.cut(reactor, key, Error::system("watch a connection", &error));
@@ -402,17 +403,25 @@ impl Inbound {
     /// Looks at the kernel's memory that connections hold.
     fn walk(&mut self, reactor: &mut Reactor, wake: Wake) {
         if let Wake::Timer(_) = wake {
-            self.memory.0.begin(self.relays.iter().map(|(key, _)| key));
+            self.memory.0.begin(self.relays.iter().map(|(key, _)| key), self.sandboxes.len());
         }
         let mut steps = 0;
         loop {
             match self.memory.0.next(&mut steps) {
                 Next::Look(key) => {
                     if let Some(relay) = self.relays.get_mut(key) {
-                        self.memory.0.looked(relay.sandbox, key, memory::held(relay.ends()));
+                        self.memory.0.looked(relay.sandbox, key, memory::held(relay.ends()), relay.active);
                     }
-                    for sandbox in self.memory.0.judge() {
-                        let what = "its tunnels' connections hold too much of the host's memory and get small buffers";
+                    for (sandbox, excess) in self.memory.0.judge() {
+                        let what = match excess {
+                            Excess::Twice => {
+                                "its tunnels' connections hold twice as much of the host's memory as they may, and \
+                                 some are reset"
+                            }
+                            _ => {
+                                "its tunnels' connections hold too much of the host's memory and get small buffers"
+                            }
+                        };
                         self.report_once(reactor.now(), sandbox, what, || what.to_owned());
                     }
                 }
@@ -420,6 +429,13 @@ impl Inbound {
                     if let Some(relay) = self.relays.get_mut(key) {
                         memory::shrink(relay.ends(), size);
                     }
+                }
+                Next::Cut(key) => {
+                    self.cut(
+                        reactor,
+                        key,
+                        Error::new(Code::Limit, "its sandbox's hold too much of the host's memory"),
+                    );
                 }
                 Next::Later => return reactor.again(self.memory.1),
                 Next::Over(pause) => {

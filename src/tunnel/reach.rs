@@ -211,6 +211,7 @@ impl Inbound {
         let Some(known) = self.sandboxes.get_mut(&relay.sandbox) else { return };
         known.ways.insert(relay.port, way);
         relay.open(End::plain(socket), &mut self.scratch, &known.counters);
+        self.memory.0.begun(relay.sandbox, relay.ends());
         relay.active = now;
         set_timer(reactor, relay, key, now + known.settings.timeouts.idle);
         if let Some(reply) = relay.reply.take() {

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cache::Subject;
+use super::record::Record;
 use super::write::Answer;
 
 /// How long it is good for: so soon the host's routing is asked again.
 const GOOD: Duration = Duration::from_secs(1);
-/// The most records of one sandbox that are remembered so.
-const MOST_RECORDS: usize = 8192;
+/// The most bytes of one sandbox that are remembered so: a sandbox chooses what it asks for, and how long that is.
+const MOST_BYTES: usize = 256 * 1024;
+/// What an entry takes beside its records and addresses, roughly: with it the name that was asked for.
+const OVERHEAD: usize = 512;
 
 /// What a sandbox is told, and what is to be known of it.
 #[derive(Debug)]
@@ -30,8 +33,12 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    fn records(&self) -> usize {
-        1 + self.answer.answers.len() + self.answer.authority.len()
+    /// What it takes, roughly.
+    fn bytes(&self) -> usize {
+        let records = self.answer.answers.iter().chain(&self.answer.authority);
+        let records: usize =
+            records.map(|record| size_of::<Record>() + record.name.wire().len() + record.data.len()).sum();
+        OVERHEAD + records + (self.reachable.len() + self.removed.len()) * size_of::<IpAddr>()
     }
 }
 
@@ -39,7 +46,7 @@ impl Judged {
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     entries: HashMap<Subject, (u64, Instant, Arc<Judged>)>,
-    records: usize,
+    bytes: usize,
 }
 
 impl Verdicts {
@@ -50,15 +57,24 @@ impl Verdicts {
         is_good.then(|| Arc::clone(judged))
     }
 
-    /// Remembers what was found. If that is too much, nothing else is remembered any more.
+    /// Remembers what was found, and forgets what isn't good any more. If that is too much, nothing else is remembered.
     pub(super) fn put(&mut self, subject: Subject, generation: u64, judged: Arc<Judged>, now: Instant) {
         self.remove(&subject);
-        if self.records + judged.records() > MOST_RECORDS {
+        let bytes = &mut self.bytes;
+        self.entries.retain(|_, (policy, at, judged)| {
+            let is_good = *policy == generation && now.saturating_duration_since(*at) < GOOD;
+            if !is_good {
+                *bytes -= judged.bytes();
+            }
+            is_good
+        });
+        let size = judged.bytes();
+        if self.bytes + size > MOST_BYTES {
             self.entries.clear();
-            self.records = 0;
+            self.bytes = 0;
         }
-        if judged.records() <= MOST_RECORDS {
-            self.records += judged.records();
+        if size <= MOST_BYTES {
+            self.bytes += size;
             self.entries.insert(subject, (generation, now, judged));
         }
     }
@@ -66,7 +82,7 @@ impl Verdicts {
     /// There is another answer.
     pub(super) fn remove(&mut self, subject: &Subject) {
         if let Some((.., judged)) = self.entries.remove(subject) {
-            self.records -= judged.records();
+            self.bytes -= judged.bytes();
         }
     }
 }
@@ -75,7 +91,7 @@ impl Verdicts {
 mod tests {
     use super::super::message::{Code, Question};
     use super::super::name::Name;
-    use super::super::record::{IN, Record, kind};
+    use super::super::record::{IN, kind};
     use super::*;
 
     fn subject(name: &str) -> Subject {
@@ -104,13 +120,39 @@ mod tests {
     #[test]
     fn neither_many_nor_long_ones_make_it_grow() {
         let (mut verdicts, now) = (Verdicts::default(), Instant::now());
+        let held =
+            |verdicts: &Verdicts| verdicts.entries.values().map(|(.., judged)| judged.bytes()).sum::<usize>();
         for number in 0..5000 {
             verdicts.put(subject(&format!("n{number}.example")), 0, judged(number % 700), now);
-            let counted: usize = verdicts.entries.values().map(|(.., judged)| judged.records()).sum();
-            assert_eq!(counted, verdicts.records);
-            assert!(counted <= MOST_RECORDS);
+            assert_eq!(held(&verdicts), verdicts.bytes);
+            assert!(verdicts.bytes <= MOST_BYTES);
         }
-        verdicts.put(subject("huge.example"), 0, judged(MOST_RECORDS), now);
+        verdicts.put(subject("huge.example"), 0, judged(MOST_BYTES / 4), now);
         assert!(verdicts.get(&subject("huge.example"), 0, now).is_none());
+    }
+
+    #[test]
+    fn few_records_with_much_in_them_are_counted_as_much() {
+        let (mut verdicts, now) = (Verdicts::default(), Instant::now());
+        for number in 0..100 {
+            let mut long = Arc::try_unwrap(judged(1)).unwrap();
+            long.answer.answers[0].data = vec![7; 60 << 10];
+            verdicts.put(subject(&format!("t{number}.example")), 0, Arc::new(long), now);
+            let data = verdicts.entries.values().flat_map(|(.., judged)| &judged.answer.answers);
+            assert!(data.map(|record| record.data.len()).sum::<usize>() <= MOST_BYTES);
+        }
+        assert!(verdicts.get(&subject("t99.example"), 0, now).is_some());
+    }
+
+    #[test]
+    fn what_is_no_longer_good_goes_with_the_next() {
+        let (mut verdicts, start) = (Verdicts::default(), Instant::now());
+        verdicts.put(subject("old.example"), 0, judged(9), start);
+        verdicts.put(subject("other.example"), 0, judged(9), start + GOOD / 2);
+        verdicts.put(subject("new.example"), 0, judged(9), start + GOOD);
+        assert_eq!(verdicts.entries.len(), 2);
+        verdicts.put(subject("policy.example"), 1, judged(9), start + GOOD);
+        assert_eq!(verdicts.entries.len(), 1);
+        assert_eq!(verdicts.bytes, judged(9).bytes());
     }
 }

@@ -1,6 +1,7 @@
 //! What the host's routing calls a neighbour: never the way to the Internet, however that is laid.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::space::{Side, Space};
 use crate::net::lookup::{Lookup, RouteKind};
@@ -29,6 +30,11 @@ fn lookup(space: &mut Space) -> Lookup {
 fn expect(lookup: &mut Lookup, expected: &[(&str, RouteKind)]) {
     for (address, kind) in expected {
         let address: IpAddr = address.parse().unwrap();
+        // The kernel adds the route of an own IPv6 address when it has time.
+        let begin = Instant::now();
+        while lookup.route_kind(address).unwrap() != *kind && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
         assert_eq!(lookup.route_kind(address).unwrap(), *kind, "{address}");
         // And so an open policy lets the Internet be reached, and no neighbour.
         let reason = Policy::open().verdict(address, |at| lookup.route_kind(at).unwrap().into()).reason;

@@ -3,7 +3,8 @@
 //! Listed directories only, and nothing below them that "other" can't read or enter: a file of mode 0600 and a
 //! directory of mode 0700 are covered, whoever runs the library. For that the directories are looked through, once a
 //! process and again when one of the listed ones has changed; what changes further down in between is not seen.
-//! [`Bounds`] holds it: a directory that is too much for them is left out, with all that is below it.
+//! [`Bounds`] holds it: a directory that is too much for them is left out, with all that is below it; where there was no
+//! time for it, for a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -57,6 +58,9 @@ const COMPOSED: usize = 64;
 /// A directory that changed so shortly before it was looked at may have changed again without another time: what file
 /// systems note moves in steps.
 const STEP: Duration = Duration::from_millis(50);
+
+/// How long a look is good that ran out of time: the next may find a quicker machine, and takes as long if it doesn't.
+const CUT_SHORT: Duration = Duration::from_secs(60);
 
 /// How much may be looked at, and covered.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +120,8 @@ pub(super) struct View {
     pub(super) shown: Vec<Shown>,
     /// Listed directories that are not shown, and why.
     pub(super) left_out: Vec<(PathBuf, String)>,
-    is_complete: bool,
+    /// When it ended, if there was no time for all of it.
+    cut_short: Option<Instant>,
 }
 
 /// By which a change is noticed.
@@ -161,7 +166,7 @@ impl View {
         let begin = Instant::now();
         let view = Arc::new(Self::look(Path::new("/"), Bounds::default()));
         view.log(begin.elapsed());
-        *last = view.is_complete.then(|| Arc::clone(&view));
+        *last = Some(Arc::clone(&view));
         view
     }
 
@@ -186,7 +191,8 @@ impl View {
             left: bounds.entries,
             until: Instant::now() + bounds.time,
             covers: bounds.covers,
-            view: Self { stamps, is_settled, shown: Vec::new(), left_out: Vec::new(), is_complete: true },
+            ran_out: false,
+            view: Self { stamps, is_settled, shown: Vec::new(), left_out: Vec::new(), cut_short: None },
         };
         for name in TOP {
             looking.programs(name);
@@ -205,11 +211,20 @@ impl View {
             looking.of_etc(name);
         }
         looking.python();
+        if looking.ran_out {
+            looking.view.cut_short = Some(Instant::now());
+        }
         looking.view
     }
 
     fn is_current(&self) -> bool {
-        self.is_settled && self.stamps.iter().all(|(path, stamp)| Stamp::of(path) == *stamp)
+        self.is_current_at(Instant::now())
+    }
+
+    fn is_current_at(&self, now: Instant) -> bool {
+        self.is_settled
+            && self.cut_short.is_none_or(|ended| now.saturating_duration_since(ended) < CUT_SHORT)
+            && self.stamps.iter().all(|(path, stamp)| Stamp::of(path) == *stamp)
     }
 
     fn log(&self, time: Duration) {
@@ -253,6 +268,8 @@ struct Looking {
     left: usize,
     until: Instant,
     covers: usize,
+    /// Whether there was no time for something.
+    ran_out: bool,
     view: View,
 }
 
@@ -304,7 +321,7 @@ impl Looking {
             Ok(None) => "it can't be read".to_owned(),
             Err(Stop::Entries) => "it has too many entries to be looked through".to_owned(),
             Err(Stop::Time) => {
-                self.view.is_complete = false;
+                self.ran_out = true;
                 "it could not be looked through in time".to_owned()
             }
         };
@@ -575,9 +592,15 @@ mod tests {
         assert!(
             view.left_out.iter().any(|(path, why)| path == Path::new("/usr/share") && why.contains("many"))
         );
-        assert!(view.is_complete);
+        assert!(view.cut_short.is_none());
+        settled(&host);
         let view = View::look(host.path(), Bounds { time: Duration::ZERO, ..Bounds::default() });
-        assert!(!view.is_complete && !shows(&view, "/usr/bin"), "it is looked at again next time");
+        assert!(!shows(&view, "/usr/bin"), "{view:?}");
+        let ended = view.cut_short.unwrap();
+        assert!(view.is_current_at(ended) && view.is_current_at(ended + CUT_SHORT - STEP));
+        assert!(!view.is_current_at(ended + CUT_SHORT), "it is looked at again in a while");
+        host.file("usr/share/other", b"", 0o644);
+        assert!(!view.is_current_at(ended), "and after a change");
     }
 
     #[test]

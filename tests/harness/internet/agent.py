@@ -180,6 +180,8 @@ def fill(name, address, port, count):
                 idle_since = time.monotonic()
             except BlockingIOError:
                 pass
+            except ConnectionError:
+                mine = [other for other in mine if other is not connection]
         time.sleep(0.01)
     return taken
 

@@ -17,6 +17,7 @@ mod namespaces;
 mod rootfs;
 mod seccomp;
 mod usage;
+mod walk;
 mod watchdog;
 
 use std::io;

@@ -13,10 +13,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use super::walk::{Walk, children, own_memory};
 use crate::system;
 use crate::wire::keeper::Usage;
 
-/// The most processes that are looked at; of more, nothing is said.
+/// The most processes that are looked at. Of more, nothing is said, and the watchdog takes those that were seen for all
+/// of them: others in every walk.
 const MOST: usize = 8192;
 /// How long a slice of a walk over them takes, about.
 const SLICE: Duration = Duration::from_millis(4);
@@ -40,57 +42,19 @@ pub(super) struct Meter {
     others: u64,
     /// When a walk that nobody waits for goes on.
     due: Option<Instant>,
-}
-
-/// A walk over a process and everything below it.
-#[derive(Debug)]
-struct Walk {
-    found: Vec<i32>,
-    at: usize,
-    /// How many of the first are runsc and its children.
-    few: usize,
-    ticks: u64,
-    own: u64,
-    /// The part of it that is of others than those few.
-    others: u64,
-}
-
-impl Walk {
-    fn new(of: i32) -> Self {
-        let mut found = vec![of];
-        found.extend(children(of));
-        Self { few: found.len(), found, at: 0, ticks: 0, own: 0, others: 0 }
-    }
-
-    /// Looks at the next ones until then, at one at least. True when none is left, or there are too many.
-    fn go_on(&mut self, until: Instant, most: usize) -> bool {
-        while let Some(pid) = self.found.get(self.at).copied() {
-            if self.found.len() > most {
-                return true;
-            }
-            // Those of the first are there already.
-            if self.at > 0 {
-                self.found.extend(children(pid));
-            }
-            self.ticks += ticks(pid).unwrap_or(0);
-            let own = own_memory(pid).unwrap_or(0);
-            self.own += own;
-            if self.at >= self.few {
-                self.others += own;
-            }
-            self.at += 1;
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        self.at >= self.found.len()
-    }
+    /// How many walks have begun.
+    walks: usize,
 }
 
 impl Meter {
     /// Begins to look at runsc and everything below it, for one who waits for it.
     pub(super) fn begin(&mut self, runsc: i32) {
-        self.walk = Some(Walk::new(runsc));
+        self.walk = Some(self.new_walk(runsc));
+    }
+
+    fn new_walk(&mut self, runsc: i32) -> Walk {
+        self.walks = self.walks.wrapping_add(1) % MOST;
+        Walk::new(runsc, self.walks)
     }
 
     /// How long until a walk that nobody waits for goes on.
@@ -101,20 +65,15 @@ impl Meter {
     /// Goes on with the walk, or begins one; what was seen when all were looked at.
     pub(super) fn go_on(&mut self, runsc: i32) -> Option<Usage> {
         let begun = Instant::now();
-        let walk = self.walk.get_or_insert_with(|| Walk::new(runsc));
+        let mut walk = self.walk.take().unwrap_or_else(|| self.new_walk(runsc));
         let done = walk.go_on(begun + SLICE, MOST);
         self.due = Some(Instant::now() + begun.elapsed() * REST);
         if !done {
+            self.walk = Some(walk);
             return None;
         }
-        let walk = self.walk.take()?;
-        if walk.found.len() > MOST {
-            // What was seen of them is there for certain.
-            self.others = self.others.max(walk.others);
-            return Some(Usage::default());
-        }
-        self.others = walk.others;
-        Some(self.told(&walk))
+        self.others = walk.all_others();
+        Some(if walk.beyond > 0 { Usage::default() } else { self.told(&walk) })
     }
 
     fn told(&mut self, walk: &Walk) -> Usage {
@@ -127,9 +86,9 @@ impl Meter {
     /// A last look, before the kernel forgets: the time of what dies with its process namespace is in no
     /// parent's account.
     pub(super) fn look_before_the_end(&mut self, runsc: i32) {
-        let mut walk = Walk::new(runsc);
-        while !walk.go_on(Instant::now() + SLICE, MOST_AT_THE_END) {}
-        if walk.found.len() <= MOST_AT_THE_END {
+        let mut walk = Walk::new(runsc, 0);
+        while walk.beyond == 0 && !walk.go_on(Instant::now() + SLICE, MOST_AT_THE_END) {}
+        if walk.beyond == 0 {
             self.told(&walk);
         }
     }
@@ -169,36 +128,10 @@ fn reaped() -> Option<u64> {
     Some(microseconds(usage.ru_utime) + microseconds(usage.ru_stime))
 }
 
-/// The children of all threads of a process; none if it has ended.
-fn children(of: i32) -> Vec<i32> {
-    let threads = fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
-/// The processor time of a process and of those of its children that it has reaped, in clock ticks.
-fn ticks(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "pid (name) state …"; the name may hold anything, the last ')' ends it. utime, stime, cutime and cstime
-    // are the 14th to the 17th field (proc_pid_stat(5)).
-    let (_, rest) = stat.rsplit_once(") ")?;
-    Some(rest.split(' ').skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum())
-}
-
 fn in_microseconds(ticks: u64) -> u64 {
     // SAFETY: sysconf takes a number.
     let a_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
     ticks * 1_000_000 / a_second
-}
-
-/// The memory that is a process's own: neither files nor what it shares; and its page tables.
-fn own_memory(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-    };
-    Some(field("RssAnon:")? + field("VmPTE:").unwrap_or(0))
 }
 
 /// The memory files of a process, if it is the sentry: they are what its name for them says (gVisor's
