@@ -25,5 +25,6 @@ from .streams import StreamReader as StreamReader, StreamType as StreamType, Str
 from .trust import ca_bundle as ca_bundle
 from .tunnels import Tunnel as Tunnel
 
-#: Whether the first encrypted tunnel sets REQUESTS_CA_BUNDLE, unless the environment says already whom to trust.
+#: Whether the first encrypted tunnel sets REQUESTS_CA_BUNDLE, unless the environment says already whom to trust. With it,
+#: requests trusts every live sandbox of this process: tell them apart by verify=tunnel.ca_bundle().
 trust_in_environment = True

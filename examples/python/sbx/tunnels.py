@@ -10,7 +10,7 @@ from typing import Any
 
 from .exception import InvalidError
 from .native import library, text
-from .trust import trust
+from .trust import alone, trust
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ class Tunnel:
     def ssl_context(self) -> ssl.SSLContext:
         """For clients that take one (urllib, http.client, aiohttp, httpx): trusts this sandbox's authority alone."""
         return ssl.create_default_context(cadata=self.ca_pem)
+
+    def ca_bundle(self) -> str:
+        """For clients that take a file, such as requests.get(tunnel.url, verify=tunnel.ca_bundle()): one with this
+        sandbox's authority alone, until the sandbox has ended. It is in memory."""
+        if self.ca_pem is None:
+            raise InvalidError("this tunnel is of raw TCP: there is nothing to verify")
+        return alone(self.ca_pem)
 
 
 def read_tunnels(found: ctypes.c_void_p, ended: Future[Any]) -> dict[int, Tunnel]:

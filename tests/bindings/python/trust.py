@@ -43,6 +43,39 @@ class WithoutRequests(unittest.TestCase):
             with open(sbx.ca_bundle()) as bundle:
                 self.assertIn(tunnel.ca_pem, bundle.read())
 
+    def test_a_tunnels_bundle_has_its_sandboxs_authority_alone_and_goes_with_it(self):
+        with serve(encrypted_ports=[8000]) as one, serve(encrypted_ports=[8000]) as two:
+            first, second = one.tunnels()[8000], two.tunnels()[8000]
+            path = first.ca_bundle()
+            self.assertEqual(path, one.tunnels()[8000].ca_bundle())
+            self.assertEqual(Path(path).read_text(), first.ca_pem)
+            self.assertEqual(Path(second.ca_bundle()).read_text(), second.ca_pem)
+            ours = ssl.create_default_context(cafile=path)
+            with urllib.request.urlopen(first.url, context=ours, timeout=30) as page:
+                self.assertIn(b"Directory listing", page.read())
+            with self.assertRaises(urllib.error.URLError) as caught:
+                urllib.request.urlopen(second.url, context=ours, timeout=30)
+            self.assertIsInstance(caught.exception.reason, ssl.SSLCertVerificationError)
+            one.terminate(wait=True)
+            for _ in range(1000):
+                try:
+                    first.ca_bundle()
+                except sbx.exception.NotFoundError:
+                    break
+                time.sleep(0.01)
+            with self.assertRaises(sbx.exception.NotFoundError):
+                first.ca_bundle()
+            self.assertEqual(Path(path).read_text(), "", "nor is it another's while somebody has its path")
+            self.assertEqual(Path(second.ca_bundle()).read_text(), second.ca_pem)
+            ours = f"{path}"
+            del path
+            named = os.readlink(ours) if os.path.lexists(ours) else ""
+            self.assertNotIn("sbx-ca-bundle", named, "it is closed then")
+
+    def test_a_raw_tunnel_has_no_bundle(self):
+        with serve(unencrypted_ports=[8000]) as sb, self.assertRaises(sbx.exception.InvalidError):
+            sb.tunnels()[8000].ca_bundle()
+
     def test_an_authority_is_one_sandboxs_and_goes_with_it(self):
         with serve(encrypted_ports=[8000]) as one, serve(encrypted_ports=[8000]) as two:
             first, second = one.tunnels()[8000], two.tunnels()[8000]
@@ -90,6 +123,13 @@ class WithRequests(unittest.TestCase):
         self.assertNotIn("Directory listing", done.stdout)
         done = fetch("print(requests.get(tunnel.url, verify=sbx.ca_bundle()).text)", REQUESTS_CA_BUNDLE=certifi.where())
         self.assertIn("Directory listing", done.stdout, done.stderr)
+
+    def test_requests_takes_a_tunnels_own_bundle(self):
+        done = fetch("print(requests.get(tunnel.url, verify=tunnel.ca_bundle(), timeout=30).text)")
+        self.assertIn("Directory listing", done.stdout, done.stderr)
+        with serve(encrypted_ports=[8000]) as other:
+            how = f"requests.get({other.tunnels()[8000].url!r}, verify=tunnel.ca_bundle(), timeout=30)"
+            self.assertIn("SSLError", fetch(how).stderr)
 
     def test_it_can_be_switched_off(self):
         done = fetch("print(os.environ.get('REQUESTS_CA_BUNDLE'))", before="sbx.trust_in_environment = False")
