@@ -124,7 +124,8 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    fn from(value: u8) -> Result<Self, Malformed> {
+    /// By its number.
+    pub(crate) fn from(value: u8) -> Result<Self, Malformed> {
         use Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
         let all = [Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory];
         all.into_iter().find(|step| *step as u8 == value).ok_or(Malformed)
