@@ -52,8 +52,8 @@ impl Watched {
     }
 }
 
-/// What init was asked and has not answered, of that which it answers at once and so in order. What it connects to,
-/// what its helpers do and how a program is started touch files and sockets inside, and are bounded where they are waited for.
+/// What init was asked and has not answered, of that which it answers at once and so in order. What it connects to
+/// and what its helpers do takes the time that it takes inside, and is bounded where it is waited for.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     open: VecDeque<u32>,
@@ -67,6 +67,7 @@ impl Owed {
     /// It was asked.
     pub(super) fn asked(&mut self, request: &Request) {
         let ticket = match request {
+            Request::Start(start) => start.id,
             Request::Count { ticket } | Request::Ping { ticket } => *ticket,
             _ => return,
         };
@@ -78,6 +79,7 @@ impl Owed {
     /// It said something. An answer out of its turn is no sign that those before it will come.
     pub(super) fn heard(&mut self, reply: Reply) {
         let ticket = match reply {
+            Reply::Started { id } | Reply::NotStarted { id, .. } => id,
             Reply::Counted { ticket, .. } | Reply::Pong { ticket } => ticket,
             _ => return,
         };
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_answered_in_order_has_half_a_minute_each() {
-        // Sixteen questions, answered one after another by one that has little of the processor.
+        // Sixteen programs, started one after another by one that has little of the processor.
         let mut world = World::new();
         (0..16).for_each(|_| world.ask());
         for _ in 0..16 {
@@ -261,7 +263,7 @@ mod tests {
                 assert!(!world.look(Duration::ZERO));
             }
             let ticket = world.asked.pop_front().unwrap();
-            world.owed.heard(Reply::Pong { ticket });
+            world.owed.heard(Reply::Started { id: ticket });
         }
     }
 
@@ -291,7 +293,7 @@ mod tests {
             // Whatever else it answers, and whatever it was never asked.
             world.ask();
             world.answer();
-            (0..99).filter(|id| *id != 77).for_each(|id| world.owed.heard(Reply::Pong { ticket: id }));
+            (0..99).filter(|id| *id != 77).for_each(|id| world.owed.heard(Reply::Started { id }));
             lost
         });
         assert!(lost.is_some());

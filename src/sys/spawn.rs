@@ -61,8 +61,6 @@ struct Plan<'a, 'b> {
     environment: Vec<*const libc::c_char>,
     /// Room for the moved descriptors, allocated before the child exists.
     moved: Vec<RawFd>,
-    /// Stays open until a program of a path is executed.
-    kept: Option<RawFd>,
     failure: i32,
 }
 
@@ -76,7 +74,6 @@ pub(crate) fn spawn(command: &mut Command<'_>) -> io::Result<Child> {
         arguments: pointers(command.arguments),
         environment: pointers(command.environment),
         moved: vec![-1; command.descriptors.len()],
-        kept: None,
         failure: 0,
         command,
     };
@@ -103,26 +100,6 @@ pub(crate) fn spawn(command: &mut Command<'_>) -> io::Result<Child> {
     }
     collect(&pidfd);
     Err(io::Error::from_raw_os_error(failure))
-}
-
-/// Executes a program of a path in this process, which fork has made. Returns the error that keeps it from that; `kept`
-/// is still open then, and says where.
-#[allow(dead_code, reason = "the host has threads, and much memory")]
-pub(crate) fn execute(command: &mut Command<'_>, kept: &mut RawFd) -> i32 {
-    let mut plan = Plan {
-        arguments: pointers(command.arguments),
-        environment: pointers(command.environment),
-        moved: vec![-1; command.descriptors.len()],
-        kept: Some(*kept),
-        failure: 0,
-        command,
-    };
-    let failure = match become_program(&mut plan) {
-        Ok(never) => match never {},
-        Err(failure) => failure,
-    };
-    *kept = plan.kept.unwrap_or(*kept);
-    failure
 }
 
 /// Takes a child that could not execute off the kernel's list; a host that reaps everything may have done so.
@@ -207,10 +184,9 @@ fn become_program(plan: &mut Plan<'_, '_>) -> Result<std::convert::Infallible, i
     (plan.command.prepare)()?;
     let executable = match plan.command.executable {
         Executable::Open(fd) => Some(fd.as_raw_fd()),
-        Executable::Paths(_) => plan.kept,
+        Executable::Paths(_) => None,
     };
     let executable = place_descriptors(plan, executable)?;
-    plan.kept = executable;
     // SAFETY: sigset_t is a plain C struct for which all zeroes, the empty set, is a valid value.
     let none: libc::sigset_t = unsafe { std::mem::zeroed() };
     restore_signals(&none);
@@ -276,8 +252,8 @@ fn unlimit_files() {
     }
 }
 
-/// Moves the named descriptors to 0, 1, 2 … and closes everything else. Returns where an open executable, or what is
-/// kept, is now (close-on-exec).
+/// Moves the named descriptors to 0, 1, 2 … and closes everything else. Returns where an open executable
+/// is now (close-on-exec).
 fn place_descriptors(plan: &mut Plan<'_, '_>, executable: Option<RawFd>) -> Result<Option<RawFd>, i32> {
     let count = i32::try_from(plan.command.descriptors.len()).map_err(|_| libc::EINVAL)?;
     // First all of them above the targets, so that none overwrites another …

@@ -124,8 +124,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// By its number.
-    pub(crate) fn from(value: u8) -> Result<Self, Malformed> {
+    fn from(value: u8) -> Result<Self, Malformed> {
         use Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
         let all = [Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory];
         all.into_iter().find(|step| *step as u8 == value).ok_or(Malformed)

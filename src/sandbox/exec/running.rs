@@ -308,8 +308,6 @@ impl Life {
             }
             Stage::Asked(..) => {
                 let text = format!("{} did not start within {} s", running.record.what, START.as_secs());
-                // Should it start after all.
-                self.ask_init(bench, &Request::KillSession { id });
                 self.conclude(bench, number, key, Err(Error::new(Code::Engine, text)));
             }
             Stage::Waiting(..) | Stage::Ended => {}

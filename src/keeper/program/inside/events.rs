@@ -14,7 +14,6 @@ pub(super) enum Token {
     Probe { index: u32 },
     Terminal { index: u32, side: usize },
     Input { index: u32, side: usize },
-    Start { id: u32 },
 }
 
 impl Token {
@@ -29,7 +28,6 @@ impl Token {
             Self::Terminal { index, .. } => 6 | u64::from(index) << 8,
             Self::Input { index, side: 0 } => 7 | u64::from(index) << 8,
             Self::Input { index, .. } => 8 | u64::from(index) << 8,
-            Self::Start { id } => 9 | u64::from(id) << 8,
         }
     }
 
@@ -45,7 +43,6 @@ impl Token {
             6 => Some(Self::Terminal { index, side: 1 }),
             7 => Some(Self::Input { index, side: 0 }),
             8 => Some(Self::Input { index, side: 1 }),
-            9 => Some(Self::Start { id: index }),
             _ => None,
         }
     }

@@ -99,7 +99,6 @@ impl Init {
                         }
                     }
                     Token::Signals => self.reap()?,
-                    Token::Start { id } => self.settle(id)?,
                     Token::Relay { index, side } => {
                         if let Some(reply) = self.relays.ready(&self.events, index, side, ready) {
                             self.say(reply)?;
@@ -155,7 +154,7 @@ impl Init {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
         match request {
-            Request::Start(start) => self.start_program(&start, fds),
+            Request::Start(start) => Some(self.start_program(&start, fds)),
             Request::Signal { id, signal, group } => {
                 self.programs.signal(id, signal, group);
                 None
@@ -186,10 +185,9 @@ impl Init {
         }
     }
 
-    /// Begins to start a program; the answer, if it is known already.
-    fn start_program(&mut self, start: &Start, fds: Vec<OwnedFd>) -> Option<Reply> {
+    fn start_program(&mut self, start: &Start, fds: Vec<OwnedFd>) -> Reply {
         let Some(window) = start.terminal else { return self.start_on_streams(start, fds) };
-        let refused = |errno| Some(Reply::NotStarted { id: start.id, step: Step::Terminal, errno });
+        let refused = |errno| Reply::NotStarted { id: start.id, step: Step::Terminal, errno };
         let Ok([host]) = <[OwnedFd; 1]>::try_from(fds) else { return refused(libc::EINVAL) };
         if !self.terminals.has_room() {
             return refused(libc::EAGAIN);
@@ -198,8 +196,8 @@ impl Init {
             Ok(pair) => pair,
             Err(error) => return refused(error.raw_os_error().unwrap_or(libc::EINVAL)),
         };
-        let reply = self.programs.start(&self.events, start, &[], Some(&pair.program));
-        if reply.is_none() && self.terminals.add(&self.events, start.id, pair, host).is_err()
+        let reply = self.programs.start(start, &[], Some(&pair.program));
+        if matches!(reply, Reply::Started { .. }) && self.terminals.add(&self.events, start.id, pair, host).is_err()
         {
             // Nobody relays it: as if the host had hung up.
             self.hang_up(start.id);
@@ -208,39 +206,29 @@ impl Init {
     }
 
     /// With the streams that came along, but for standard input, which is a pipe.
-    fn start_on_streams(&mut self, start: &Start, mut fds: Vec<OwnedFd>) -> Option<Reply> {
+    fn start_on_streams(&mut self, start: &Start, mut fds: Vec<OwnedFd>) -> Reply {
         if start.streams[0] != Source::Given || fds.is_empty() {
-            return self.programs.start(&self.events, start, &fds, None);
+            return self.programs.start(start, &fds, None);
         }
         match self.inputs.open(&self.events, start.id, fds.remove(0)) {
             Ok(pipe) => fds.insert(0, pipe),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-                return Some(Reply::NotStarted { id: start.id, step: Step::Message, errno });
+                return Reply::NotStarted { id: start.id, step: Step::Message, errno };
             }
         }
-        let reply = self.programs.start(&self.events, start, &fds, None);
+        let reply = self.programs.start(start, &fds, None);
         drop(fds);
-        if reply.is_some() {
+        if !matches!(reply, Reply::Started { .. }) {
             self.inputs.leave(start.id);
         }
         reply
     }
 
     /// A program's terminal is gone. One that is stopped must go on to notice.
-    fn hang_up(&mut self, id: u32) {
+    fn hang_up(&self, id: u32) {
         self.programs.signal(id, libc::SIGHUP, true);
         self.programs.signal(id, libc::SIGCONT, true);
-    }
-
-    /// Says how the start of a program went, if that is known by now and hasn't been said.
-    fn settle(&mut self, id: u32) -> io::Result<()> {
-        let Some(reply) = self.programs.settle(&self.events, id) else { return Ok(()) };
-        if matches!(reply, Reply::NotStarted { .. }) {
-            self.terminals.leave(&self.events, id);
-            self.inputs.leave(id);
-        }
-        self.say(reply)
     }
 
     /// Takes every child that has ended: programs, and orphans that became ours as process 1.
@@ -252,9 +240,6 @@ impl Init {
         while let Ok(Some((pid, status))) = system::reap() {
             if self.files.ended(pid) {
                 continue;
-            }
-            if let Some(id) = self.programs.number(pid) {
-                self.settle(id)?;
             }
             if let Some(id) = self.programs.ended(pid) {
                 self.terminals.leave(&self.events, id);

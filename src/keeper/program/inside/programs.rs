@@ -3,10 +3,8 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::events::{Events, Interest, Token};
 use super::files;
 use super::session::Kills;
 use super::users::{Accounts, Identity};
@@ -21,17 +19,6 @@ const SEARCH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// What a terminal is called if the environment doesn't say.
 const TERMINAL: &[u8] = b"TERM=xterm";
 
-/// A program whose child has not executed it yet: it may be held up by a file system, and by that alone.
-#[derive(Debug)]
-struct Starting {
-    /// The child says here at which step it failed and why; the end of it is that it hasn't.
-    report: PipeReader,
-    /// The signals that are sent to it, and to its group, once it has started.
-    behind: [u64; 2],
-    /// Whether there is one at all, or a directory only.
-    program: bool,
-}
-
 /// Running programs.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -43,103 +30,44 @@ pub(super) struct Programs {
     descriptors: libc::rlimit,
     accounts: Accounts,
     kills: Kills,
-    starting: HashMap<u32, Starting>,
 }
 
 impl Programs {
     /// None yet.
     pub(super) fn new(descriptors: libc::rlimit) -> Self {
         let (running, numbers) = (HashMap::new(), HashMap::new());
-        let (accounts, kills, starting) = (Accounts::default(), Kills::default(), HashMap::new());
-        Self { running, numbers, descriptors, accounts, kills, starting }
+        Self { running, numbers, descriptors, accounts: Accounts::default(), kills: Kills::default() }
     }
 
-    /// Begins to start a program, on a terminal if there is one. The answer comes from [`Self::settle`], unless it is
-    /// known already.
-    pub(super) fn start(
-        &mut self,
-        events: &Events,
-        start: &Start,
-        streams: &[OwnedFd],
-        terminal: Option<&OwnedFd>,
-    ) -> Option<Reply> {
-        let id = start.id;
-        if self.running.contains_key(&id) {
-            return Some(Reply::NotStarted { id, step: Step::Message, errno: libc::EEXIST });
+    /// Starts a program, on a terminal if there is one.
+    pub(super) fn start(&mut self, start: &Start, streams: &[OwnedFd], terminal: Option<&OwnedFd>) -> Reply {
+        if self.running.contains_key(&start.id) {
+            return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
         }
-        let program = !start.arguments.is_empty();
-        let begun = match program {
-            true => run(start, streams, terminal, &self.descriptors, &mut self.accounts),
-            false => fork(&[], |_| match files::make_directories(&start.directory) {
-                // SAFETY: _exit takes a number. Nothing of init's is run or flushed.
-                Ok(()) => unsafe { libc::_exit(0) },
-                Err(errno) => (Step::MakeDirectory, errno),
-            }),
-        };
-        match begun {
-            Ok((pid, report)) => {
-                self.running.insert(id, pid);
-                self.numbers.insert(pid, id);
-                // Without room for it in the set, it is heard when the child has ended.
-                if events.add(report.as_raw_fd(), Token::Start { id }, Interest::READ).is_err() {
-                    // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
-                    unsafe { libc::kill(pid, libc::SIGKILL) };
-                }
-                self.starting.insert(id, Starting { report, behind: [0; 2], program });
-                None
+        // By root and for everybody to enter, as docker and runsc do it.
+        if let Err(errno) = files::make_directories(&start.directory) {
+            return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno };
+        }
+        if start.arguments.is_empty() {
+            return Reply::Started { id: start.id };
+        }
+        match run(start, streams, terminal, &self.descriptors, &mut self.accounts) {
+            Ok(pid) => {
+                self.running.insert(start.id, pid);
+                self.numbers.insert(pid, start.id);
+                Reply::Started { id: start.id }
             }
-            Err((step, errno)) => Some(Reply::NotStarted { id, step, errno }),
-        }
-    }
-
-    /// How a start went that has been begun, if that is to be said.
-    pub(super) fn settle(&mut self, events: &Events, id: u32) -> Option<Reply> {
-        let mut starting = self.starting.remove(&id)?;
-        let _ = events.remove(starting.report.as_raw_fd());
-        let mut said = [0_u8; REPORT];
-        // What is there has come whole, since it is short.
-        let length = starting.report.read(&mut said).unwrap_or(0);
-        let (step, errno) = said.split_at(1);
-        let failed = (length == REPORT).then(|| Some((Step::from(*step.first()?).ok()?, errno.try_into().ok()?)));
-        if let Some(Some((step, errno))) = failed {
-            self.forget(id);
-            return Some(Reply::NotStarted { id, step, errno: i32::from_ne_bytes(errno) });
-        }
-        if !starting.program {
-            self.forget(id);
-        }
-        for (group, signals) in [false, true].into_iter().zip(starting.behind) {
-            for signal in (1..=64).filter(|signal| signals & bit(*signal) != 0) {
-                self.signal(id, signal, group);
-            }
-        }
-        Some(Reply::Started { id })
-    }
-
-    /// Its child is an orphan from now on.
-    fn forget(&mut self, id: u32) {
-        if let Some(pid) = self.running.remove(&id) {
-            self.numbers.remove(&pid);
-            self.kills.reaped(pid);
+            Err((step, errno)) => Reply::NotStarted { id: start.id, step, errno },
         }
     }
 
     /// Sends a signal, if the program still runs.
-    pub(super) fn signal(&mut self, id: u32, signal: i32, group: bool) {
-        let Some(pid) = self.running.get(&id) else { return };
-        if let Some(starting) = self.starting.get_mut(&id) {
-            // It leads no group yet, and what it will do about signals is not to be seen.
-            if signal != libc::SIGKILL {
-                let [one, all] = &mut starting.behind;
-                *(if group { all } else { one }) |= bit(signal);
-                return;
-            }
-            // SAFETY: as below.
-            unsafe { libc::kill(*pid, signal) };
+    pub(super) fn signal(&self, id: u32, signal: i32, group: bool) {
+        if let Some(pid) = self.running.get(&id) {
+            // Every program leads a group of its own (setsid).
+            // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
+            unsafe { libc::kill(if group { -pid } else { *pid }, signal) };
         }
-        // Every program leads a group of its own (setsid).
-        // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
-        unsafe { libc::kill(if group { -pid } else { *pid }, signal) };
     }
 
     /// Kills a program and all that it has started, as far as that can be found, if it still runs. That is done
@@ -160,11 +88,6 @@ impl Programs {
         self.kills.turn();
     }
 
-    /// The library's number of a child, if it has one.
-    pub(super) fn number(&self, pid: i32) -> Option<u32> {
-        self.numbers.get(&pid).copied()
-    }
-
     /// The library's number of a child that has ended; `None` for an orphan.
     pub(super) fn ended(&mut self, pid: i32) -> Option<u32> {
         let id = self.numbers.remove(&pid)?;
@@ -174,49 +97,13 @@ impl Programs {
     }
 }
 
-/// A signal's place in a set of them; nothing for what is none.
-fn bit(signal: i32) -> u64 {
-    u32::try_from(signal - 1).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
-}
-
-/// The length of what a child says: the step and the number.
-const REPORT: usize = 5;
-
-/// Has a child do something that ends it, or fails. It has these descriptors, and the one that it reports on.
-fn fork(
-    descriptors: &[BorrowedFd<'_>],
-    work: impl FnOnce(&mut RawFd) -> (Step, i32),
-) -> Result<(i32, PipeReader), (Step, i32)> {
-    let failed = |error: &io::Error| (Step::Process, number(error));
-    let (report, write) = io::pipe().map_err(|error| failed(&error))?;
-    // SAFETY: init has one thread, so its fork may do whatever init may.
-    let pid = system::check(unsafe { libc::fork() }).map_err(|error| failed(&error))?;
-    if pid > 0 {
-        return Ok((pid, report));
-    }
-    let mut place = write.as_raw_fd();
-    let mut kept: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).chain([place]).collect();
-    kept.sort_unstable();
-    let (step, errno) = match files::close_others(&kept) {
-        Ok(()) => work(&mut place),
-        Err(error) => failed(&error),
-    };
-    let [a, b, c, d] = errno.to_ne_bytes();
-    let said = [step as u8, a, b, c, d];
-    // SAFETY: the bytes are live and as many as said; _exit takes a number. Nothing of init's is run or flushed.
-    unsafe {
-        libc::write(place, said.as_ptr().cast(), said.len());
-        libc::_exit(127)
-    }
-}
-
 fn run(
     start: &Start,
     streams: &[OwnedFd],
     terminal: Option<&OwnedFd>,
     descriptors: &libc::rlimit,
     accounts: &mut Accounts,
-) -> Result<(i32, PipeReader), (Step, i32)> {
+) -> Result<i32, (Step, i32)> {
     let malformed = (Step::Message, libc::EINVAL);
     let string = |text: &[u8]| CString::new(text).map_err(|_| malformed);
     let name = start.arguments.first().ok_or(malformed)?;
@@ -256,11 +143,9 @@ fn run(
         0 => *descriptors,
         most => libc::rlimit { rlim_cur: most, rlim_max: most },
     };
+    // The child shares this memory until it executes, so what it notes here can be read afterwards.
     let step = Cell::new(Step::Process);
     let mut prepare = || {
-        // By root and for everybody to enter, as docker and runsc do it, along whatever links there are inside.
-        step.set(Step::MakeDirectory);
-        files::make_directories(&start.directory)?;
         step.set(Step::Identity);
         // SAFETY: setsid takes nothing.
         unsafe { libc::setsid() };
@@ -282,21 +167,16 @@ fn run(
         step.set(Step::Execute);
         Ok(())
     };
-    // Not as the host does it: a child that borrows init's memory holds init up for as long as a file system does that
-    // to the child.
-    fork(&streams, |report| {
-        let mut command = Command {
-            executable: Executable::Paths(&paths),
-            arguments: &arguments,
-            environment: &environment,
-            descriptors: &streams,
-            // The standard library ignores it before `main`; the rest is as the sentry starts init.
-            dispositions: libc::SIGPIPE..=libc::SIGPIPE,
-            prepare: &mut prepare,
-        };
-        let errno = spawn::execute(&mut command, report);
-        (step.get(), errno)
-    })
+    let child = spawn::spawn(&mut Command {
+        executable: Executable::Paths(&paths),
+        arguments: &arguments,
+        environment: &environment,
+        descriptors: &streams,
+        // The standard library ignores it before `main`; the rest is as the sentry starts init.
+        dispositions: libc::SIGPIPE..=libc::SIGPIPE,
+        prepare: &mut prepare,
+    });
+    child.map(|child| child.pid).map_err(|error| (step.get(), number(&error)))
 }
 
 /// The three streams, from what came with the message.
@@ -313,7 +193,7 @@ fn place<'a>(sources: &[Source; 3], given: &'a [OwnedFd], null: Option<&'a Owned
     given.next().is_none().then_some([stdin, stdout, stderr])
 }
 
-fn number(error: &io::Error) -> i32 {
+fn number(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 

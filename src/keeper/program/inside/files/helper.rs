@@ -102,7 +102,7 @@ fn prepare(task: &Task, socket: &OwnedFd, stream: Option<&OwnedFd>) -> Result<()
 }
 
 /// Closes everything but the standard streams and these, which are in order.
-pub(in crate::inside) fn close_others(kept: &[RawFd]) -> io::Result<()> {
+fn close_others(kept: &[RawFd]) -> io::Result<()> {
     let mut first = 3;
     for fd in kept.iter().copied().filter(|fd| *fd >= 3) {
         if fd > first {

@@ -82,8 +82,6 @@ impl Files {
     }
 }
 
-pub(super) use helper::close_others;
-
 /// Makes a directory and those above it, as far as they aren't there.
 pub(super) fn make_directories(path: &[u8]) -> Result<(), i32> {
     plain::make_all(path).map_err(|failure| failure.errno())
