@@ -142,7 +142,8 @@ static void start_victim(void)
 
 /* --- processor time ---------------------------------------------------------------------------------------- */
 
-static int64_t ticks_of(const char *path, char *name, size_t size, long *parent)
+/* Its own, and with `children` what those had that it has waited for: a thread's file has its process's there. */
+static int64_t ticks_of(const char *path, bool children, char *name, size_t size, long *parent)
 {
     char text[1024];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -159,7 +160,7 @@ static int64_t ticks_of(const char *path, char *name, size_t size, long *parent)
                &user_children, &system_children) != 5)
         return -1;
     snprintf(name, size, "%.*s", (int)(close_at - open_at - 1), open_at + 1);
-    return user + system + user_children + system_children;
+    return user + system + (children ? user_children + system_children : 0);
 }
 
 struct process {
@@ -178,7 +179,7 @@ static size_t all_processes(struct process *list, size_t most)
         struct process *process = &list[count];
         process->pid = strtol(entry->d_name, NULL, 10);
         snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
-        process->ticks = process->pid > 0 ? ticks_of(path, process->name, sizeof process->name, &process->parent) : -1;
+        process->ticks = process->pid > 0 ? ticks_of(path, true, process->name, sizeof process->name, &process->parent) : -1;
         process->counted = false;
         count += process->ticks >= 0;
     }
@@ -208,6 +209,20 @@ static size_t keepers(long *found, size_t most)
     return keeper_count;
 }
 
+/* It runs as /proc/self/exe, so that only its command line tells. */
+static bool is_sentry(long pid)
+{
+    static const char name[] = "runsc-sandbox";
+    char path[64], line[sizeof name] = "";
+    snprintf(path, sizeof path, "/proc/%ld/cmdline", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t got = read(fd, line, sizeof line - 1);
+    close(fd);
+    return got > 0 && strcmp(line, name) == 0;
+}
+
 /* Of the process and all below it; and one of them that is in the sandbox's network namespace. */
 static int64_t ticks_below(long pid, long *inside)
 {
@@ -225,7 +240,7 @@ static int64_t ticks_below(long pid, long *inside)
     for (size_t index = 0; index < count; index++)
         if (processes[index].counted) {
             sum += processes[index].ticks;
-            if (inside != NULL && strncmp(processes[index].name, "runsc-sandbox", 13) == 0)
+            if (inside != NULL && is_sentry(processes[index].pid))
                 *inside = processes[index].pid;
         }
     return sum;
@@ -240,7 +255,7 @@ static int64_t library_ticks(void)
         char path[300], name[32];
         long parent;
         snprintf(path, sizeof path, "/proc/self/task/%s/stat", entry->d_name);
-        int64_t ticks = entry->d_name[0] == '.' ? -1 : ticks_of(path, name, sizeof name, &parent);
+        int64_t ticks = entry->d_name[0] == '.' ? -1 : ticks_of(path, false, name, sizeof name, &parent);
         if (ticks > 0 && strncmp(name, "sbx-", 4) == 0)
             sum += ticks;
     }
