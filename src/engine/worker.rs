@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::with_signals_blocked;
 use crate::error::{Context, Result};
+use crate::sys::slice;
 
 /// How long a thread stays without anything to do. Starting it again takes a tenth of a millisecond.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
@@ -116,7 +117,10 @@ impl<T: Body> Worker<T> {
             let _ = before.join();
         }
         let worker = self.clone();
-        let run = move || worker.live();
+        let run = move || {
+            slice::shorten();
+            worker.live();
+        };
         let thread =
             with_signals_blocked(|| std::thread::Builder::new().name(self.0.name.to_owned()).spawn(run))?;
         let thread = thread.context(format!("start the thread {}", self.0.name))?;

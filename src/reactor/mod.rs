@@ -11,7 +11,7 @@
 //!
 //! What the kernel and the timers tell waits here until it is handed out: a key at most once a turn for each reason,
 //! and fairly between the groups that keys [`Reactor::join`] (one a sandbox), by the time that each has used. A turn
-//! is over after a millisecond, whatever is left: then the owner looks at its commands, and the kernel is asked for
+//! is over after a quarter of a millisecond, whatever is left: then the owner looks at its commands, and the kernel is asked for
 //! news, before the rest goes on. One wake-up isn't interrupted, so a loop within one looks at
 //! [`Reactor::is_over_time`].
 //!
@@ -39,6 +39,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -54,7 +55,7 @@ use turns::Turns;
 /// How many readiness events one turn takes from the kernel.
 const EVENTS: usize = 512;
 /// How long a turn lasts at most, but for its last wake-up, and how many wake-ups it has at most.
-const TURN: Duration = Duration::from_millis(1);
+const TURN: Duration = Duration::from_micros(250);
 const WAKES: usize = 512;
 /// How long one wake-up may take before a loop in it is to make room for others.
 const LONG: Duration = Duration::from_micros(500);
@@ -158,6 +159,11 @@ impl Reactor {
     /// Counts the time that `key` takes as that group's. What has joined none shares one.
     pub(crate) fn join(&mut self, key: Key, group: u64) {
         self.turns.join(key, group);
+    }
+
+    /// Adds the time that the group takes to `meter`, in nanoseconds, as long as others hold that.
+    pub(crate) fn meter(&mut self, group: u64, meter: &Arc<AtomicU64>) {
+        self.turns.meter(group, meter);
     }
 
     /// Wakes `key` in the next turn, once: for what had to stop although its descriptor was still ready.
