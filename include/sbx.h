@@ -33,7 +33,7 @@
 #define SBX_VERDICT_INIT {static_cast<uint32_t>(sizeof(sbx_verdict)), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT \
   {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
-#define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {static_cast<uint32_t>(sizeof(sbx_file_info)), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
@@ -42,7 +42,7 @@
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
 #define SBX_VERDICT_INIT {(uint32_t)sizeof(sbx_verdict), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
-#define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {(uint32_t)sizeof(sbx_file_info), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
@@ -613,6 +613,10 @@ typedef struct sbx_stats {
     uint64_t dns_queries;
     // Names that the policy refused to look up.
     uint64_t dns_refused;
+    // What the library's threads have spent on it, in microseconds: on its tunnels, what it reaches, its streams and
+    // files. Time that has passed, so waiting for a processor counts. Each thread shares its time fairly between
+    // the sandboxes that have something to do.
+    int64_t library_us;
 } sbx_stats;
 
 // How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{PATIENCE, eventually, script};
-use sbx::{Exec, Sandbox, Stats};
+use sbx::{Exec, Sandbox, Stats, Stdio, Stream};
 
 fn stats(sandbox: &Sandbox) -> Stats {
     sandbox.stats().unwrap()
@@ -95,7 +95,26 @@ fn time_stands_still_after_the_end() {
     let sandbox = runtime.create(&script("true")).unwrap();
     let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!(stats(&sandbox).uptime, exit.runtime);
-    assert_eq!(stats(&sandbox), stats(&sandbox));
+    let (mut one, mut other) = (stats(&sandbox), stats(&sandbox));
+    // What is left of it is taken down meanwhile.
+    (one.library_time, other.library_time) = (Duration::ZERO, Duration::ZERO);
+    assert_eq!(one, other);
+}
+
+#[test]
+fn the_librarys_time_counts_for_the_sandbox_that_caused_the_work() {
+    let Some(runtime) = common::runtime() else { return };
+    let quiet = runtime.create(&script("sleep 1000")).unwrap();
+    let mut config = script("yes");
+    config.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
+    let loud = runtime.create(&config).unwrap();
+    let before = stats(&quiet).library_time;
+    eventually("the library has read for a tenth of a second", || {
+        stats(&loud).library_time >= Duration::from_millis(300)
+    });
+    let (spent, by) = (stats(&quiet).library_time - before, stats(&loud).library_time);
+    assert!(spent < by / 2, "{spent:?} on one that does nothing, {by:?} on the other");
+    assert!(before > Duration::ZERO, "it was started");
 }
 
 #[test]

@@ -216,6 +216,7 @@ type Stats struct {
 	EgressFlows, _                                        uint32 // now
 	EgressFlowsTotal, EgressBytesIn, EgressBytesOut       uint64
 	EgressDenied, DNSQueries, DNSRefused                  uint64
+	LibraryMicros                                         int64 // what the library's threads have spent on it
 }
 
 // Stats says what it uses and has done; of an ended one, what it had used in all.

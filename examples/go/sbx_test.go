@@ -648,7 +648,7 @@ func TestLimitsAndStatistics(t *testing.T) {
 	if stats.UptimeMillis < 0 || stats.TunnelConnectionsTotal != 0 || stats.UptimeMillis > 60_000 {
 		t.Errorf("%+v", stats)
 	}
-	if unsafe.Sizeof(stats) != 128 {
+	if unsafe.Sizeof(stats) != 136 {
 		t.Errorf("sbx_stats has %d bytes here", unsafe.Sizeof(stats))
 	}
 	var out bytes.Buffer

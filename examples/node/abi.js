@@ -47,7 +47,8 @@ export const STRUCTS = {
   stats:
     "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u tunnel_connections, " +
     "Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, u reserved, " +
-    "Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q dns_queries, Q dns_refused",
+    "Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q dns_queries, " +
+    "Q dns_refused, q library_us",
   file_options: "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user, q stall_timeout_ms",
   file_info: "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns",
 };

@@ -163,6 +163,8 @@ export interface Stats {
   readonly egressDenied?: number;
   readonly dnsQueries?: number;
   readonly dnsRefused?: number;
+  /** What the library's threads have spent on it. */
+  readonly libraryUs: number;
 }
 
 /** A path in a sandbox: absolute, and not always UTF-8. */

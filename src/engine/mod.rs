@@ -18,6 +18,7 @@ mod worker;
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
         settings: Settings,
         /// Where its connections are counted.
         counters: Arc<Counters>,
+        /// Where the time that the engine spends on it is added up, in nanoseconds.
+        time: Arc<AtomicU64>,
     },
     /// A tunnel: connections to this listener go to a port of the sandbox.
     AddListener {
@@ -333,7 +336,10 @@ impl Loop {
     fn obey_unguarded(&mut self, command: Command) {
         let Self { reactor, inbound, outbound, .. } = self;
         match command {
-            Command::AddSandbox { key, settings, counters } => inbound.add_sandbox(key, settings, counters),
+            Command::AddSandbox { key, settings, counters, time } => {
+                reactor.meter(key, &time);
+                inbound.add_sandbox(key, settings, counters);
+            }
             Command::AddListener { key, container_port, listener, security, allowed } => {
                 inbound.add_listener(reactor, key, container_port, listener, security, allowed);
             }

@@ -55,9 +55,13 @@ pub struct sbx_stats {
     pub dns_queries: u64,
     /// Names that the policy refused to look up.
     pub dns_refused: u64,
+    /// What the library's threads have spent on it, in microseconds: on its tunnels, what it reaches, its streams and
+    /// files. Time that has passed, so waiting for a processor counts. Each thread shares its time fairly between
+    /// the sandboxes that have something to do.
+    pub library_us: i64,
 }
 
-// SAFETY: repr(C), begins with its size, 128 bytes without padding, integers only.
+// SAFETY: repr(C), begins with its size, 136 bytes without padding, integers only.
 unsafe impl Layout for sbx_stats {
     const NAME: &'static str = "sbx_stats";
     const FIRST: usize = 128;
@@ -92,6 +96,7 @@ impl From<Stats> for sbx_stats {
             egress_denied: stats.egress_denied,
             dns_queries: stats.dns_queries,
             dns_refused: stats.dns_refused,
+            library_us: i64::try_from(stats.library_time.as_micros()).unwrap_or(i64::MAX),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! pending, and a group that has the loop for itself gets all of it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::key::{KINDS, Key, Lane};
 use super::{Readiness, Wake};
@@ -112,6 +114,9 @@ pub(super) struct Turns {
     returning: Option<u64>,
     later: Vec<Key>,
     prune: usize,
+    /// Where the time of a group is added up, in nanoseconds, for those who asked.
+    meters: HashMap<u64, Weak<AtomicU64>>,
+    most_meters: usize,
 }
 
 impl Turns {
@@ -120,6 +125,15 @@ impl Turns {
         if let Some(mark) = mark(&mut self.marks, key) {
             mark.group = group;
         }
+    }
+
+    /// Adds the time of that group to `meter`, in nanoseconds, as long as others hold that.
+    pub(super) fn meter(&mut self, group: u64, meter: &Arc<AtomicU64>) {
+        if self.meters.len() > self.most_meters {
+            self.meters.retain(|_, meter| meter.strong_count() > 0);
+            self.most_meters = 64.max(2 * self.meters.len());
+        }
+        self.meters.insert(group, Arc::downgrade(meter));
     }
 
     /// A descriptor of the key's is ready.
@@ -255,7 +269,10 @@ impl Turns {
 
     /// The current group waits behind the others again.
     fn put_back(&mut self) {
-        let Some((group, _, number, returns)) = self.current.take() else { return };
+        let Some((group, served, number, returns)) = self.current.take() else { return };
+        if let Some(meter) = self.meters.get(&number).and_then(Weak::upgrade) {
+            meter.fetch_add(served, Ordering::Relaxed);
+        }
         if returns {
             self.returning = Some(self.returning.map_or(group.used, |least| least.min(group.used)));
         }
@@ -402,7 +419,7 @@ mod tests {
         turns.again(cheap);
         for _ in 0..10_000 {
             begin(&mut turns);
-            // A turn is over after a millisecond, and the rest of it waits.
+            // A turn is over after a moment, and the rest of it waits.
             let mut left = 1_000_000_u64;
             while left > 0
                 && let Some(wake) = turns.next()
@@ -416,6 +433,29 @@ mod tests {
         }
         let [dear, cheap] = used;
         assert!(dear.abs_diff(cheap) <= 60_000_000, "{dear} and {cheap}");
+    }
+
+    #[test]
+    fn the_time_of_a_group_is_added_up_for_who_asked() {
+        let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
+        let [one] = keys(&mut slab, &mut turns, 1, 1)[..] else { panic!() };
+        let [other] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
+        let meter = Arc::new(AtomicU64::new(0));
+        turns.meter(1, &meter);
+        for _ in 0..10 {
+            begin(&mut turns);
+            turns.ready(one, Lane::Front, READABLE);
+            turns.ready(other, Lane::Front, READABLE);
+            while let Some(wake) = turns.next() {
+                turns.charge(if key(wake) == one { 1000 } else { 7 });
+            }
+        }
+        assert_eq!(meter.load(Ordering::Relaxed), 10_000);
+        for group in 3..10_000 {
+            turns.meter(group, &Arc::default());
+        }
+        assert!(turns.meters.len() < 200, "{}", turns.meters.len());
+        assert!(turns.meters.contains_key(&1));
     }
 
     #[test]

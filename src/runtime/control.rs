@@ -354,6 +354,7 @@ impl Loop {
             Life::begin(Arc::clone(shared), plan, doors, admission)
         });
         let Some(life) = begun else { return };
+        self.reactor.meter(number, &life.shared().time);
         let key = self.lives.insert(life);
         self.reactor.join(key, number);
         self.numbers.insert(number, key);

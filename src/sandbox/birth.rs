@@ -201,8 +201,13 @@ impl Life {
     /// Hands the sandbox and its listeners to the engine.
     fn attach(&mut self, bench: &mut Bench<'_>, doors: Doors) -> Result<()> {
         let key = self.shared.number;
-        let counters = Arc::clone(&self.shared.counters);
-        bench.engine.send(engine::Command::AddSandbox { key, settings: Settings::default(), counters })?;
+        let (counters, time) = (Arc::clone(&self.shared.counters), Arc::clone(&self.shared.time));
+        bench.engine.send(engine::Command::AddSandbox {
+            key,
+            settings: Settings::default(),
+            counters,
+            time,
+        })?;
         let allowed = self.shared.config.inbound_cidr_allowlist();
         for listening in doors.listeners {
             let security = match (listening.kind, &doors.identity) {

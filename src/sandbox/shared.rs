@@ -1,6 +1,7 @@
 //! What the host's threads and the control thread know together of one sandbox.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// What has left it.
     pub(crate) egress: Arc<egress::Counters>,
+    /// The time that the library's threads have spent on it, in nanoseconds.
+    pub(crate) time: Arc<AtomicU64>,
     facts: Mutex<Facts>,
     changed: Condvar,
 }
@@ -91,6 +94,7 @@ impl Shared {
             events,
             counters: Arc::default(),
             egress: Arc::default(),
+            time: Arc::default(),
             facts: Mutex::new(facts),
             changed: Condvar::new(),
         })

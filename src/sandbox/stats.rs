@@ -21,6 +21,10 @@ pub struct Stats {
     pub uptime: Duration,
     /// Processor time of all its processes on the host, gVisor's own included.
     pub cpu: Option<Duration>,
+    /// What the library's threads have spent on it: on its tunnels, what it reaches, its streams and files. Time that
+    /// has passed, so waiting for a processor counts. No sandbox gets more of a thread's time than another that has
+    /// something to do.
+    pub library_time: Duration,
     /// Memory on the host in bytes: the programs', their files in memory, and gVisor's own.
     pub memory: Option<u64>,
     /// The most memory it ever had.
@@ -67,6 +71,7 @@ impl Sandbox {
         Ok(Stats {
             uptime,
             cpu: usage.cpu_us.map(Duration::from_micros),
+            library_time: Duration::from_nanos(shared.time.load(Ordering::Relaxed)),
             memory: usage.memory,
             memory_peak: usage.memory_peak,
             processes,

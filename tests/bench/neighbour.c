@@ -13,6 +13,8 @@
  *   sample FIGURE ATTACK SIDE NANOSECONDS      for each sample; SIDE is attack, control or quiet
  *   time ATTACK SIDE WHOSE MILLI               processor time, in thousandths of a processor: of the neighbour's sandbox
  *                                              (sandbox), the program outside (outside), the library's threads (library)
+ *   time ATTACK attack share MILLI             the library's time on the attacker alone, while the victim's user moves as
+ *                                              much as goes through the victim's tunnel
  *
  * What has to run outside as another user is asked for: "start WORDS..." and "stop" on standard output, answered by a line
  * on standard input, which after "stop" is the MILLI that it has used.
@@ -33,7 +35,10 @@
 #include "sbx.h"
 
 enum { ECHO = 7003, HOLD = 7004, DEAF = 7005, NAMES = 5353, PROBE = 7006, SECURE = 7014 };
-enum { LINE = 256, DRIVERS = 4 };
+enum { LINE = 256, DRIVERS = 4, MOVERS = 4 };
+
+/* How long the share of the library's time is looked at. */
+static const int64_t SHARE_NS = 2000000000;
 
 /* Longer than this, and a figure counts as stopped: no use in waiting on. */
 static const int64_t PATIENCE_MS = 20000;
@@ -432,6 +437,50 @@ static void measure(const struct phase *phase)
     fflush(results);
 }
 
+/* --- the library's time ------------------------------------------------------------------------------------- */
+
+static atomic_bool moving;
+
+/* As much as goes, there and back. */
+static void *mover(void *unused)
+{
+    char block[1 << 15];
+    int fd = dial(ECHO);
+    (void)unused;
+    memset(block, 'm', sizeof block);
+    while (fd >= 0 && atomic_load(&moving) && write_all(fd, block, sizeof block) == 0 &&
+           read_all(fd, block, sizeof block) == 0)
+        ;
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
+static int64_t library_us(sbx_sandbox *sandbox)
+{
+    sbx_stats stats = SBX_STATS_INIT;
+    sbx_error error = SBX_ERROR_INIT;
+    must(sbx_sandbox_stats(sandbox, &stats, &error), "sbx_sandbox_stats", &error);
+    return stats.library_us;
+}
+
+/* In thousandths of the time that passes. */
+static long share_of(sbx_sandbox *attacker)
+{
+    pthread_t threads[MOVERS];
+    atomic_store(&moving, true);
+    for (int index = 0; index < MOVERS; index++)
+        if ((errno = pthread_create(&threads[index], NULL, mover, NULL)) != 0)
+            die("pthread_create");
+    int64_t begin = now_ns(), before = library_us(attacker);
+    nanosleep(&(struct timespec){.tv_sec = SHARE_NS / 1000000000}, NULL);
+    int64_t used = library_us(attacker) - before, passed = now_ns() - begin;
+    atomic_store(&moving, false);
+    for (int index = 0; index < MOVERS; index++)
+        pthread_join(threads[index], NULL);
+    return (long)(used * 1000000 / passed);
+}
+
 /* --- the neighbour ----------------------------------------------------------------------------------------- */
 
 static atomic_bool driving;
@@ -583,6 +632,8 @@ static struct cost run_phase(const struct phase *phase, const struct attack *att
     fprintf(results, "time %s %s library %ld\n", phase->attack, phase->side, milli(library_ticks() - library, took));
     if (cost.sandbox < 0)
         cost.sandbox = 0;
+    if (attack != NULL)
+        fprintf(results, "time %s %s share %ld\n", phase->attack, phase->side, share_of(sandbox));
 
     if (driven) {
         atomic_store(&driving, false);

@@ -28,7 +28,9 @@ serve_outside() {
             set -- $words
             program=$1
             shift
-            "$bin/$program" "$@" </dev/null >/dev/null 2>"$work/outside.log" 3>&- 4<&- &
+            # A session of its own, and so the scheduler's group of its own (sched(7), autogroup): a client far away doesn't
+            # take the library's part of the processor by the number of its threads.
+            setsid "$bin/$program" "$@" </dev/null >/dev/null 2>"$work/outside.log" 3>&- 4<&- &
             outside=$!
             since=$(hundredths)
             echo 0 >&3

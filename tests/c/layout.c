@@ -24,7 +24,7 @@ int main(void) {
     FIELD(sbx_stats, tunnel_bytes_in); FIELD(sbx_stats, tunnel_bytes_out); FIELD(sbx_stats, egress_flows);
     FIELD(sbx_stats, reserved); FIELD(sbx_stats, egress_flows_total); FIELD(sbx_stats, egress_bytes_in);
     FIELD(sbx_stats, egress_bytes_out); FIELD(sbx_stats, egress_denied); FIELD(sbx_stats, dns_queries);
-    FIELD(sbx_stats, dns_refused);
+    FIELD(sbx_stats, dns_refused); FIELD(sbx_stats, library_us);
     SIZE(sbx_file_options);
     FIELD(sbx_file_options, size); FIELD(sbx_file_options, flags); FIELD(sbx_file_options, mode);
     FIELD(sbx_file_options, reserved); FIELD(sbx_file_options, offset); FIELD(sbx_file_options, limit);

@@ -107,7 +107,7 @@ while IFS='	' read -r name path once <&4; do
     esac
     case $long:$name in
         # These do more of the same when they are told to.
-        1:crowd | 1:lifetime) set -- "$@" --include-ignored ;;
+        1:crowd | 1:lifetime | 1:storm) set -- "$@" --include-ignored ;;
         1:*) set -- "$@" --ignored ;;
     esac
     run_case "$name" rust "$work/target/debug/deps/${path##*/}" "$@"

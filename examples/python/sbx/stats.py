@@ -32,6 +32,7 @@ class SandboxStats:
     egress_denied: int | None
     dns_queries: int | None
     dns_refused: int | None
+    library_us: int
 
 
 def read_stats(sandbox: ctypes.c_void_p) -> SandboxStats:

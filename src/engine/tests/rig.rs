@@ -55,7 +55,14 @@ impl Rig {
         let above = Above { handle: engine.handle(), init, limits: limits.clone(), asked: asked.clone() };
         std::thread::spawn(move || requests.iter().for_each(|request| above.answer(request)));
         let counters = Arc::new(Counters::default());
-        handle.send(Command::AddSandbox { key: KEY, settings, counters: counters.clone() }).unwrap();
+        handle
+            .send(Command::AddSandbox {
+                key: KEY,
+                settings,
+                counters: counters.clone(),
+                time: Arc::default(),
+            })
+            .unwrap();
         let identity = Identity::make(&[]).unwrap();
         Self { engine: Some(engine), handle, counters, budget, limits, asked, identity }
     }
