@@ -243,6 +243,20 @@ fn garbage_ends_init_and_the_keeper_but_crashes_neither() {
 }
 
 #[test]
+fn a_directory_that_is_not_absolute_is_not_made() {
+    let named = Named::new();
+    let (socket, _child) = real_init(&named);
+    let mut channel = Channel::new(socket);
+    let directory = format!("sbx-test-{}", process::id()).into_bytes();
+    let start = Start { id: 5, directory: directory.clone(), streams: [Source::Null; 3], ..Start::default() };
+    channel.send(&Request::Start(Box::new(start)).encode(), vec![]).unwrap();
+    until(&mut channel, |bytes| {
+        matches!(Reply::decode(bytes), Ok(Reply::NotStarted { id: 5, errno: libc::EINVAL, .. }))
+    });
+    assert!(!Path::new(std::str::from_utf8(&directory).unwrap()).exists());
+}
+
+#[test]
 fn too_long_and_too_many_end_init_and_the_keeper() {
     let named = Named::new();
     let (read, _write) = std::io::pipe().unwrap();

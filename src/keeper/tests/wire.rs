@@ -26,12 +26,17 @@ fn window() -> impl Strategy<Value = init::Window> {
     any::<(u16, u16)>().prop_map(|(rows, columns)| init::Window { rows, columns })
 }
 
+/// A path that leads nowhere: a real init works on these.
+fn path() -> impl Strategy<Value = Vec<u8>> {
+    bytes().prop_map(|bytes| [b"/dev/null/", &bytes[..]].concat())
+}
+
 fn start() -> impl Strategy<Value = init::Start> {
     let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
     let streams = [source(), source(), source()];
     let terminal = proptest::option::of(window());
     let others = (any::<bool>(), any::<u32>());
-    (any::<u32>(), list(), list(), bytes(), user, others, streams, terminal).prop_map(
+    (any::<u32>(), list(), list(), path(), user, others, streams, terminal).prop_map(
         |(id, arguments, environment, directory, user, others, streams, terminal)| init::Start {
             id,
             arguments,
@@ -48,7 +53,7 @@ fn start() -> impl Strategy<Value = init::Start> {
 
 fn file_task() -> impl Strategy<Value = files::Task> {
     use files::Job::{List, MakeDirectory, Pack, Read, Remove, Rename, Stat, Unpack, Watch, Write};
-    let job = (any::<u8>(), bytes(), bytes(), any::<(u64, u64, u32)>(), any::<[bool; 3]>()).prop_map(
+    let job = (any::<u8>(), path(), path(), any::<(u64, u64, u32)>(), any::<[bool; 3]>()).prop_map(
         |(which, path, to, (offset, limit, mode), [one, two, three])| match which % 10 {
             0 => Read { path, offset, limit },
             1 => Write { path, mode, append: one, exclusive: two, parents: three },

@@ -44,6 +44,10 @@ impl Programs {
         if self.running.contains_key(&start.id) {
             return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
         }
+        // The library sends none: this would be a directory below init's own.
+        if !start.directory.is_empty() && !start.directory.starts_with(b"/") {
+            return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno: libc::EINVAL };
+        }
         // By root and for everybody to enter, as docker and runsc do it.
         if let Err(errno) = files::make_directories(&start.directory) {
             return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno };
