@@ -19,6 +19,12 @@ const PARTS: [&str; 4] = ["src/keeper/program", "src/keeper/wire", "src/sys/chan
 
 fn main() -> Outcome {
     println!("cargo:rerun-if-changed=build.rs");
+    // Tests that need a runsc are ignored, with that reason, where none is named.
+    println!("cargo:rerun-if-env-changed=SBX_RUNSC");
+    println!("cargo:rustc-check-cfg=cfg(sbx_runsc)");
+    if env::var_os("SBX_RUNSC").is_some_and(|runsc| !runsc.is_empty()) {
+        println!("cargo:rustc-cfg=sbx_runsc");
+    }
     // The name that programs record when they link, and the promise never to be unmapped: threads of
     // the library and its thread-local destructors outlive any dlclose() (rust-lang/rust#59629).
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsbx.so.0");

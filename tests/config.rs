@@ -25,8 +25,9 @@ fn run(runtime: &Runtime, config: &Config) -> String {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn environment_directory_and_host_name() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = script("pwd; hostname; echo \"[$A]\"; env | grep -c SBX_RUNSC; true");
     config.set_env("A", "one\ntwo = ü \u{1b}").unwrap();
     config.set_workdir("/usr/lib").unwrap().set_hostname("box-1.example").unwrap();
@@ -34,8 +35,9 @@ fn environment_directory_and_host_name() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_working_directory_that_is_not_there_is_made() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("workdir");
     fs::create_dir(scratch.path("mounted")).unwrap();
     let mounted = scratch.path("mounted");
@@ -66,8 +68,9 @@ fn a_working_directory_that_is_not_there_is_made() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn users_by_name_and_by_number() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let ids = |user: Option<&str>| {
         let mut config = script("echo $(id -u):$(id -g) $(id -G)");
         if let Some(user) = user {
@@ -87,8 +90,9 @@ fn users_by_name_and_by_number() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn mounts_are_writable_only_if_asked_for() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("mounts");
     let file = scratch.file("file", "before\n");
     fs::create_dir(scratch.path("directory")).unwrap();
@@ -107,8 +111,9 @@ fn mounts_are_writable_only_if_asked_for() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_mount_among_the_hosts_programs() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("below");
     fs::create_dir(scratch.path("tools")).unwrap();
     let file = scratch.file("tools/hello", "hi\n");
@@ -134,8 +139,9 @@ fn a_mount_among_the_hosts_programs() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_mount_that_is_not_there() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = config(&["true"]);
     config.mount_read_only("/no/such/directory", "/data").unwrap();
     let error = runtime.create(&config).unwrap_err();
@@ -144,8 +150,9 @@ fn a_mount_that_is_not_there() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn huge_arguments_and_environments_arrive_whole() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     // All that is allowed: 2 MiB, each text with 9 bytes more.
     let fixed = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}; printf '%s\\n' \"$2\" | od -An -tx1 | head -1", "x"];
     let mut odd = String::from("-rf\t\u{7f}\u{1b}é");
@@ -179,8 +186,9 @@ fn huge_arguments_and_environments_arrive_whole() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn nothing_leaves() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -241,8 +249,9 @@ fn own_addresses() -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn blocked_is_no_network_at_all() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = script("cat /proc/net/dev | grep -c eth0; true");
     config.set_policy(&Policy::blocked()).unwrap();
     assert_eq!(run(&runtime, &config), "0\n");
@@ -251,8 +260,9 @@ fn blocked_is_no_network_at_all() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn process_1_and_capabilities_are_the_documented_ones() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let said = run(
         &runtime,
         &script("cat /proc/1/comm; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status"),

@@ -18,8 +18,9 @@ use common::{PATIENCE, config, eventually, processes_with, runtime, script};
 use sbx::{Code, EventKind, ExitReason, Queue};
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_life_on_a_queue() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(16).unwrap();
     let mut config = script("exit 3");
     config.set_queue(&queue, u64::MAX).unwrap();
@@ -35,8 +36,9 @@ fn a_life_on_a_queue() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_command_that_cannot_start_is_a_failure_with_its_reason() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(16).unwrap();
     let mut config = config(&["no-such-program"]);
     config.set_queue(&queue, 5).unwrap();
@@ -50,8 +52,9 @@ fn a_command_that_cannot_start_is_a_failure_with_its_reason() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn fifty_sandboxes_on_one_queue_with_a_doorbell() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(8).unwrap();
     let mut doorbell = UnixStream::from(queue.open_fd().unwrap());
     doorbell.set_nonblocking(false).unwrap();
@@ -89,8 +92,9 @@ fn fifty_sandboxes_on_one_queue_with_a_doorbell() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn terminated_at_any_moment_of_its_creation() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(8).unwrap();
     let mut config = config(&["sleep", "100"]);
     let begin = Instant::now();
@@ -124,8 +128,9 @@ fn terminated_at_any_moment_of_its_creation() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_dropped_sandbox_ends() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(8).unwrap();
     let mut config = config(&["sleep", "100"]);
     config.set_queue(&queue, 1).unwrap();
@@ -141,8 +146,9 @@ fn a_dropped_sandbox_ends() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn waiters_end_when_it_does_and_when_the_runtime_does() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&config(&["sleep", "100"])).unwrap();
     let waiting = sandbox.clone();
     let waiter = std::thread::spawn(move || waiting.wait(None));

@@ -21,10 +21,10 @@ use sbx::{
 };
 
 /// A sandbox that runs nothing by itself.
-fn idle() -> Option<(Runtime, Sandbox)> {
-    let runtime = runtime()?;
+fn idle() -> (Runtime, Sandbox) {
+    let runtime = runtime();
     let sandbox = runtime.create(&Config::new()).unwrap();
-    Some((runtime, sandbox))
+    (runtime, sandbox)
 }
 
 /// A program whose outputs are captured.
@@ -53,8 +53,9 @@ fn run(sandbox: &Sandbox, exec: &Exec) -> (i32, String) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_without_a_command_lives_until_it_is_ended() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     assert_eq!(sandbox.state(), State::Running);
     assert_eq!(sandbox.signal(15).unwrap_err().code(), Code::State);
     for number in 0..3 {
@@ -72,8 +73,9 @@ fn a_sandbox_without_a_command_lives_until_it_is_ended() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_is_not_set_is_the_sandboxs_own() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = Config::new();
     config.set_env("BOTH", "sandbox").unwrap().set_env("BASE", "base").unwrap();
     config.set_secret("TOKEN", "of the sandbox").unwrap();
@@ -88,8 +90,9 @@ fn what_is_not_set_is_the_sandboxs_own() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_cannot_start_says_why() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let refused = |exec: &Exec| {
         let error = sandbox.exec(exec).unwrap_err();
         assert_eq!(error.code(), Code::Exec, "{error}");
@@ -117,8 +120,9 @@ fn what_cannot_start_says_why() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_working_directory_that_is_not_there_is_made() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = Config::new();
     config.set_workdir("/workspace/of/mine").unwrap().set_user("nobody").unwrap();
     let sandbox = runtime.create(&config).unwrap();
@@ -140,8 +144,9 @@ fn a_working_directory_that_is_not_there_is_made() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn arguments_may_be_as_long_as_linux_has_them() {
-    let Some((runtime, sandbox)) = idle() else { return };
+    let (runtime, sandbox) = idle();
     let script = "import sys; print(len(sys.argv), sum(map(len, sys.argv)))";
     let with = |arguments: &[&str]| exec(&[&["python3", "-c", script], arguments].concat());
     let text = "x".repeat(131_072);
@@ -170,8 +175,9 @@ fn arguments_may_be_as_long_as_linux_has_them() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn exit_codes_signals_and_time_outs_are_told_apart() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let end = |exec: &Exec| {
         let exit = sandbox.exec(exec).unwrap().wait(PATIENCE).unwrap();
         (exit.reason, exit.code, exit.signal)
@@ -189,8 +195,9 @@ fn exit_codes_signals_and_time_outs_are_told_apart() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_signal_reaches_the_programs_group() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     // The sleeper is there before the signal is: gVisor may miss a child that is being forked at that moment.
     let process = sandbox.exec(&sh("sleep 1000 & echo ready; wait; echo never")).unwrap();
     eventually("it is ready", || said(&process, Stream::Stdout) == "ready\n");
@@ -210,8 +217,9 @@ fn a_signal_reaches_the_programs_group() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn streams_are_descriptors_of_the_hosts() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let mut cat = Exec::new();
     cat.set_command(["sh", "-c", "cat; echo end >&2"]).unwrap();
     for stream in [Stream::Stdin, Stream::Stdout] {
@@ -238,8 +246,9 @@ fn streams_are_descriptors_of_the_hosts() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn all_that_was_written_before_the_end_is_captured() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     // Something holds the output beyond the program's end.
     let script = "sleep 1000 & head -c 60000 /dev/zero | tr '\\0' x; echo; echo the end";
     for _ in 0..10 {
@@ -254,8 +263,9 @@ fn all_that_was_written_before_the_end_is_captured() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_reader_that_stops_stops_its_own_program_only() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let mut flood = Exec::new();
     flood.set_command(["sh", "-c", "yes; true"]).unwrap();
     flood.set_stdio(Stream::Stdout, Stdio::Descriptor).unwrap();
@@ -275,8 +285,9 @@ fn a_reader_that_stops_stops_its_own_program_only() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_host_hears_of_start_and_end() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let queue = Queue::new(4).unwrap();
     let mut good = exec(&["sh", "-c", "exit 7"]);
     good.set_queue(&queue, 11).unwrap();
@@ -302,8 +313,9 @@ fn the_host_hears_of_start_and_end() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn programs_end_with_their_sandbox_in_its_way() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = common::config(&["sleep", "1000"]);
     let sandbox = runtime.create(&config).unwrap();
     let process = sandbox.exec(&exec(&["sleep", "1000"])).unwrap();
@@ -324,8 +336,9 @@ fn programs_end_with_their_sandbox_in_its_way() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_freed_handle_releases_its_waiters_and_not_the_program() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let process = sandbox
         .exec(&sh("trap '' HUP; touch /tmp/running; sleep 0.2; touch /tmp/went-on; sleep 1000"))
         .unwrap();

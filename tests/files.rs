@@ -20,8 +20,9 @@ use common::{Scratch, runtime};
 use sbx::{Code, FileKind, FileOptions};
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_file_is_written_read_looked_at_and_removed() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     sandbox.write_file("/tmp/a", b"hello\0\xff", &plain()).unwrap();
     assert_eq!(sandbox.read_file("/tmp/a", &plain()).unwrap(), b"hello\0\xff");
@@ -43,8 +44,9 @@ fn a_file_is_written_read_looked_at_and_removed() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_errors_of_the_sandbox_come_with_their_numbers() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = after(&runtime, "mkdir -p /tmp/full/x; mkfifo /tmp/fifo; ln -s loop /tmp/loop");
     let exclusive = FileOptions { exclusive: true, ..plain() };
     let limit = FileOptions { limit: Some(3), ..plain() };
@@ -88,8 +90,9 @@ fn the_errors_of_the_sandbox_come_with_their_numbers() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn another_user_has_that_users_rights() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     sandbox.write_file("/tmp/secret", b"root's", &FileOptions { mode: Some(0o600), ..plain() }).unwrap();
     let other = FileOptions { user: Some("1234:5678".to_owned()), ..plain() };
@@ -106,8 +109,9 @@ fn another_user_has_that_users_rights() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn links_lead_where_they_lead_inside() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("link-target");
     let outside = scratch.file("host-secret", "of the host");
     let script = format!(
@@ -135,8 +139,9 @@ fn links_lead_where_they_lead_inside() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn directories_are_made_listed_and_removed_with_all_below() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let odd = b"line\nbreak \xff\xfe *".to_vec();
     let script = "mkdir -p /tmp/d/sub/deep /tmp/keep; echo kept > /tmp/keep/file; ln -s /tmp/keep /tmp/d/link; \
                   mkfifo /tmp/d/fifo; echo x > /tmp/d/sub/deep/f; python3 -c 'import os; \
@@ -168,8 +173,9 @@ fn directories_are_made_listed_and_removed_with_all_below() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_tree_that_is_too_deep_is_an_error_and_not_a_crash() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let dig = "import os; os.mkdir('/tmp/deep'); os.chdir('/tmp/deep')\nfor n in range(1200): os.mkdir('d'); os.chdir('d')";
     let sandbox = after(
         &runtime,

@@ -19,8 +19,9 @@ use common::{Scratch, runtime};
 use sbx::{Code, FileOptions};
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_tree_goes_out_and_in_again_as_it_was() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let long = "n".repeat(200);
     let script = format!(
         "mkdir -p /tmp/from/sub/{long}/{long} /tmp/from/empty; cd /tmp/from; echo a > a; chmod 640 a; \
@@ -61,8 +62,9 @@ fn a_tree_goes_out_and_in_again_as_it_was() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn archives_of_other_writers_are_unpacked() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     let scratch = Scratch::new("writers");
     let long = "l".repeat(150);
@@ -118,8 +120,9 @@ fn end() -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_archive_cannot_write_outside_of_its_directory() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox =
         after(&runtime, "mkdir /tmp/in /tmp/out; ln -s /tmp/out /tmp/in/old; echo kept > /tmp/out/kept");
     let pax = |text: &str| {

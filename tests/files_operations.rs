@@ -46,8 +46,9 @@ fn next(queue: &Queue, kind: EventKind) -> sbx::Event {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(64).unwrap();
     let mut config = Config::new();
     config.set_queue(&queue, 1).unwrap();
@@ -70,8 +71,9 @@ fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn streams_carry_what_has_no_limit() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     let piece: Vec<u8> = (0..1 << 20).map(|at: u32| u8::try_from(at % 251).unwrap()).collect();
     let upload = begin(&sandbox, FileRequest::Upload("/tmp/big".into()));
@@ -102,8 +104,9 @@ fn streams_carry_what_has_no_limit() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_huge_file_ends_at_the_limit() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = after(&runtime, "truncate -s 4T /tmp/huge; printf end >> /tmp/huge");
     let info = sandbox.stat_file("/tmp/huge", &plain()).unwrap();
     assert_eq!(info.size, (4 << 40) + 3);
@@ -124,8 +127,9 @@ fn a_huge_file_ends_at_the_limit() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_large_directory_is_listed_up_to_the_limit() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let make =
         "mkdir /tmp/many; python3 -c 'import os\nfor n in range(100001): os.mknod(\"/tmp/many/%d\" % n)'";
     let sandbox = after(&runtime, make);
@@ -141,8 +145,9 @@ fn a_large_directory_is_listed_up_to_the_limit() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_full_disk_is_an_error_however_the_bytes_came() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = Config::new();
     config.set_disk(8 << 20).unwrap();
     let sandbox = runtime.create(&config).unwrap();
@@ -170,8 +175,9 @@ fn a_full_disk_is_an_error_however_the_bytes_came() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn two_hundred_operations_go_on_at_once() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     let parents = FileOptions { parents: true, ..plain() };
     let write = |number: usize| {
@@ -199,8 +205,9 @@ fn two_hundred_operations_go_on_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_operation_ends_when_asked_late_or_dropped() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     let helpers = || {
         let names = sandbox.list_directory("/proc", &plain()).unwrap().into_iter().map(|entry| entry.name);
@@ -228,8 +235,9 @@ fn an_operation_ends_when_asked_late_or_dropped() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_is_not_idle_while_an_operation_goes_on() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = Config::new();
     config.set_idle_timeout(Duration::from_millis(300)).unwrap();
     let sandbox = runtime.create(&config).unwrap();
@@ -246,8 +254,9 @@ fn a_sandbox_is_not_idle_while_an_operation_goes_on() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_operation_ends_with_its_sandbox() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     let (reader, writer) = std::io::pipe().unwrap();
     let held: Vec<_> =
@@ -273,8 +282,9 @@ fn an_operation_ends_with_its_sandbox() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_a_host_gives_and_takes_may_fail_too() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     sandbox.write_file("/tmp/a", &vec![7; 4 << 20], &plain()).unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
@@ -304,9 +314,10 @@ fn until(watch: &FileOperation, kind: FileChangeKind, path: &str) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn changes_in_a_directory_are_told() {
     use FileChangeKind::{Attributes, Created, Modified, MovedFrom, MovedTo, Ready, Removed};
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     let parents = FileOptions { parents: true, ..plain() };
     sandbox.make_directory("/tmp/w/sub", &parents).unwrap();
@@ -355,8 +366,9 @@ fn lost_until(watch: &FileOperation, path: &str) -> usize {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_watch_survives_more_directories_than_it_watches() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = idle(&runtime);
     sandbox.make_directory("/tmp/w/first", &FileOptions { parents: true, ..plain() }).unwrap();
     let recursive = FileOptions { recursive: true, ..plain() };
@@ -380,8 +392,9 @@ fn a_watch_survives_more_directories_than_it_watches() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn changes_wait_for_a_host_that_is_slow_to_take_them() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let queue = Queue::new(64).unwrap();
     let mut config = Config::new();
     config.set_queue(&queue, 1).unwrap();

@@ -59,19 +59,24 @@ int main(int argc, char **argv) {
 "#;
 
 /// A sandbox without a command whose init does this when it is to start a program.
-fn sandbox(scratch: &Scratch, act: &str) -> Option<(Runtime, Sandbox)> {
-    let real = std::env::var("SBX_RUNSC").ok();
-    assert!(real.is_some() || std::env::var_os("CI").is_none(), "SBX_RUNSC is not set");
+fn sandbox(scratch: &Scratch, act: &str) -> (Runtime, Sandbox) {
     let (source, path) = (scratch.file("runsc.c", PROGRAM), scratch.path("runsc"));
     let built = Command::new("cc")
-        .args(["-static", "-o", &path, &format!("-DACT={act}"), &format!("-DREAL={:?}", real?), &source])
+        .args([
+            "-static",
+            "-o",
+            &path,
+            &format!("-DACT={act}"),
+            &format!("-DREAL={:?}", common::runsc()),
+            &source,
+        ])
         .status()
         .unwrap();
     assert!(built.success());
     let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
     let runtime = Runtime::new(&config).unwrap();
     let sandbox = runtime.create(&Config::new()).unwrap();
-    Some((runtime, sandbox))
+    (runtime, sandbox)
 }
 
 fn exec() -> Exec {
@@ -81,9 +86,10 @@ fn exec() -> Exec {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_says_nothing_keeps_no_time_out() {
     let scratch = Scratch::new("says-nothing");
-    let Some((_runtime, sandbox)) = sandbox(&scratch, "STARTED(id)") else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, "STARTED(id)");
     let mut short = exec();
     short.set_timeout(Duration::from_millis(20)).unwrap();
     let exit = sandbox.exec(&short).unwrap().wait(PATIENCE).unwrap();
@@ -93,9 +99,10 @@ fn one_that_says_nothing_keeps_no_time_out() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_does_not_answer_holds_nobody_beyond_the_sandbox() {
     let scratch = Scratch::new("no-answer");
-    let Some((_runtime, sandbox)) = sandbox(&scratch, "id = 0") else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, "id = 0");
     let begun: Vec<_> = (0..100).map(|_| sandbox.exec_begin(&exec()).unwrap()).collect();
     for process in &begun {
         process.signal(9).unwrap();
@@ -109,12 +116,13 @@ fn one_that_does_not_answer_holds_nobody_beyond_the_sandbox() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_says_that_it_is_there_and_answers_nothing_else_is_lost() {
     let scratch = Scratch::new("only-there");
-    let Some((_runtime, sandbox)) = sandbox(&scratch, "id = 0") else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, "id = 0");
     let begun = sandbox.exec_begin(&exec()).unwrap();
     // Nor does one live that was asked to kill a program, and says nothing of its end.
-    let Some((_second, other)) = self::sandbox(&scratch, "STARTED(id)") else { return };
+    let (_second, other) = self::sandbox(&scratch, "STARTED(id)");
     let killed = other.exec(&exec()).unwrap();
     killed.signal(9).unwrap();
     assert_eq!(killed.wait(PATIENCE.map(|patience| patience * 5)).unwrap().reason, ExitReason::EngineLost);
@@ -125,10 +133,11 @@ fn one_that_says_that_it_is_there_and_answers_nothing_else_is_lost() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
     let scratch = Scratch::new("stops-reading");
-    let Some((_runtime, sandbox)) = sandbox(&scratch, "pause()") else { return };
-    let runtime = common::runtime().unwrap();
+    let (_runtime, sandbox) = sandbox(&scratch, "pause()");
+    let runtime = common::runtime();
     let other = runtime.create(&Config::new()).unwrap();
     let _begun = sandbox.exec_begin(&exec()).unwrap();
     let options = FileOptions { timeout: Some(Duration::from_millis(1)), ..FileOptions::default() };
@@ -141,9 +150,10 @@ fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_limit_of_memory_that_can_not_be_watched_is_an_error() {
     let scratch = Scratch::new("unwatched");
-    let Some((runtime, _)) = sandbox(&scratch, "STARTED(id)") else { return };
+    let (runtime, _) = sandbox(&scratch, "STARTED(id)");
     let mut config = Config::new();
     config.set_memory(64 << 20).unwrap();
     if runtime.create(&config).is_ok() {
@@ -157,10 +167,11 @@ fn a_limit_of_memory_that_can_not_be_watched_is_an_error() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_first_word_on_an_end_counts_and_there_is_one_event() {
     let scratch = Scratch::new("many-words");
     let act = "STARTED(id); STARTED(id); EXITED(id, 7 << 8); EXITED(id, 0); NOT_STARTED(id); STARTED(id)";
-    let Some((_runtime, sandbox)) = sandbox(&scratch, act) else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, act);
     let queue = Queue::new(64).unwrap();
     for cookie in 0..50 {
         let mut exec = exec();
@@ -178,19 +189,21 @@ fn the_first_word_on_an_end_counts_and_there_is_one_event() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_end_before_the_start_is_an_end() {
     let scratch = Scratch::new("early-end");
-    let Some((_runtime, sandbox)) = sandbox(&scratch, "EXITED(id, 9)") else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, "EXITED(id, 9)");
     let exit = sandbox.exec(&exec()).unwrap().wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code, exit.signal), (ExitReason::Signalled, 137, 9));
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn words_on_programs_that_nobody_asked_for_mean_nothing() {
     let scratch = Scratch::new("strangers");
     let act = "for (uint32_t at = 1000; at < 9000; at++) { STARTED(at); EXITED(at * 77777u | 1024, 0); NOT_STARTED(~at); } \
                STARTED(id); EXITED(id, 0)";
-    let Some((_runtime, sandbox)) = sandbox(&scratch, act) else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, act);
     for _ in 0..5 {
         assert_eq!(sandbox.exec(&exec()).unwrap().wait(PATIENCE).unwrap().code, 0);
     }
@@ -198,9 +211,10 @@ fn words_on_programs_that_nobody_asked_for_mean_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn more_processes_than_there_can_be_are_not_believed() {
     let scratch = Scratch::new("many-processes");
-    let Some((_runtime, sandbox)) = sandbox(&scratch, "STARTED(id)") else { return };
+    let (_runtime, sandbox) = sandbox(&scratch, "STARTED(id)");
     for _ in 0..5 {
         assert_eq!(sandbox.stats().unwrap().processes, None);
     }
@@ -237,8 +251,9 @@ print("tried", len(held))
 "#;
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_real_init_is_out_of_a_programs_reach() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let sandbox = runtime.create(&Config::new()).unwrap();
     // ptrace, process_vm_readv and process_vm_writev.
     let numbers = if cfg!(target_arch = "aarch64") { "117, 270, 271" } else { "101, 310, 311" };

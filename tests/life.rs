@@ -6,8 +6,9 @@ use common::{PATIENCE, config, output, runtime, script, text};
 use sbx::{Code, ExitReason, State, Stream};
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_program_runs_and_its_exit_code_comes_back() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&script("echo out; echo err >&2; exit 7")).unwrap();
     let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code, exit.signal), (ExitReason::Exited, 7, 0));
@@ -17,8 +18,9 @@ fn a_program_runs_and_its_exit_code_comes_back() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_signal_is_128_and_more_and_told_apart() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&script("kill -9 $$")).unwrap();
     let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code, exit.signal), (ExitReason::Signalled, 137, 9));
@@ -29,8 +31,9 @@ fn a_signal_is_128_and_more_and_told_apart() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn terminated_is_137_and_timed_out_is_124() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&config(&["sleep", "100"])).unwrap();
     assert_eq!(sandbox.wait(Some(std::time::Duration::ZERO)).unwrap_err().code(), Code::TimedOut);
     sandbox.terminate().unwrap();
@@ -45,8 +48,9 @@ fn terminated_is_137_and_timed_out_is_124() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_cannot_start_says_why() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let error = runtime.create(&config(&["no-such-program"])).unwrap_err();
     assert_eq!(error.code(), Code::Exec);
     assert!(

@@ -45,8 +45,9 @@ fn says_why(sandbox: &Sandbox, why: &str) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_comes_after_the_end_is_told_why_it_ended() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let ended = |change: &dyn Fn(&mut Config), command: &str, why: &str| {
         let mut config = script(command);
         config.add_port(80, PortKind::Unencrypted).unwrap();
@@ -77,8 +78,9 @@ fn what_comes_after_the_end_is_told_why_it_ended() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_is_under_way_at_the_end_is_told_why_it_ended() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     for _ in 0..5 {
         let sandbox = runtime.create(&script("sleep 1000")).unwrap();
         let asking = [0, 1, 2].map(|what| {
@@ -131,8 +133,9 @@ fn keeps_alive(sandbox: &Sandbox, mut action: impl FnMut() -> io::Result<()>) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_that_nobody_uses_ends() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut idle = Config::new();
     idle.set_idle_timeout(IDLE).unwrap();
     ends_idle(&runtime.create(&idle).unwrap());
@@ -143,8 +146,9 @@ fn a_sandbox_that_nobody_uses_ends() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_program_that_runs_is_use() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut idle = Config::new();
     idle.set_idle_timeout(Duration::from_millis(50)).unwrap();
     let sandbox = runtime.create(&idle).unwrap();
@@ -154,8 +158,9 @@ fn a_program_that_runs_is_use() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn bytes_through_a_connection_are_use() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut server = servers(&["echo 7"]);
     server.set_idle_timeout(IDLE).unwrap();
     server.add_port(7, PortKind::Unencrypted).unwrap();
@@ -173,8 +178,9 @@ fn bytes_through_a_connection_are_use() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn standard_input_is_use_although_the_program_reads_it_at_once() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut cat = config(&["cat"]);
     cat.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap().set_idle_timeout(IDLE).unwrap();
     let sandbox = runtime.create(&cat).unwrap();
@@ -186,8 +192,9 @@ fn standard_input_is_use_although_the_program_reads_it_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_stop_lets_the_program_end_by_itself() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let text = "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.01; done";
     let sandbox = runtime.create(&script(text)).unwrap();
     eventually("it is ready", || !sandbox.captured(Stream::Stdout).unwrap().head.is_empty());
@@ -201,8 +208,9 @@ fn a_stop_lets_the_program_end_by_itself() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_does_not_end_in_its_time_is_killed() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&script("trap '' TERM; echo ready; while :; do sleep 0.01; done")).unwrap();
     eventually("it is ready", || !sandbox.captured(Stream::Stdout).unwrap().head.is_empty());
     assert_eq!(sandbox.stop(0, Duration::ZERO).unwrap_err().code(), Code::Invalid);
@@ -216,8 +224,9 @@ fn what_does_not_end_in_its_time_is_killed() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_without_a_program_stops_with_what_was_executed_in_it() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&Config::new()).unwrap();
     let process = sandbox.exec(&exec(&["sleep", "1000"])).unwrap();
     sandbox.stop(15, PATIENCE.unwrap()).unwrap();
@@ -256,8 +265,9 @@ finally:
 "#;
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn connections_under_way_are_finished_and_no_other_is_accepted() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let streams = if std::env::var_os("SBX_LONG").is_some() { 300 } else { 60 };
     let mut server = config(&["python3", "-c", SERVER]);
     server.add_port(80, PortKind::Unencrypted).unwrap();
@@ -288,8 +298,9 @@ fn connections_under_way_are_finished_and_no_other_is_accepted() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn connections_that_stay_are_cut_when_the_time_is_over() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut server = servers(&["echo 7"]);
     server.add_port(7, PortKind::Unencrypted).unwrap();
     let sandbox = runtime.create(&server).unwrap();

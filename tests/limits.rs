@@ -8,8 +8,8 @@ use common::{PATIENCE, config, output, peer, script};
 use sbx::{Config, ExitReason, Sandbox, Stream};
 
 /// Lets a program do its worst until it ends, and has a second sandbox answer meanwhile.
-fn contained(config: &Config) -> Option<Sandbox> {
-    common::runtime().map(|runtime| peer::contained(&runtime, config))
+fn contained(config: &Config) -> Sandbox {
+    peer::contained(&common::runtime(), config)
 }
 
 fn python(program: &str) -> Config {
@@ -17,17 +17,19 @@ fn python(program: &str) -> Config {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_fork_bomb_gets_eagain_at_its_limit() {
     let mut config = python(
         "import os, time\nheld = []\ntry:\n  while True:\n    pid = os.fork()\n    if pid == 0: time.sleep(1000)\n    \
          held.append(pid)\nexcept BlockingIOError: print(len(held))",
     );
     config.set_max_processes(50).unwrap();
-    let Some(bomb) = contained(&config) else { return };
+    let bomb = contained(&config);
     assert_eq!(output(&bomb), "49\n", "python itself is one of 50");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_thread_bomb_gets_eagain_at_its_limit() {
     let mut config = python(
         "import threading, time\nheld = 0\ntry:\n  while True:\n    \
@@ -35,22 +37,24 @@ fn a_thread_bomb_gets_eagain_at_its_limit() {
          except RuntimeError: print(held)",
     );
     config.set_max_processes(50).unwrap();
-    let Some(bomb) = contained(&config) else { return };
+    let bomb = contained(&config);
     assert_eq!(output(&bomb), "49\n");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_shells_fork_bomb_changes_nothing_for_others() {
     let mut config = script("f() { f | f & }; f; sleep 3; exit 5");
     config.set_max_processes(100).unwrap();
-    let Some(bomb) = contained(&config) else { return };
+    let bomb = contained(&config);
     let exit = bomb.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 5));
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_limit_of_processes_can_not_be_raised_inside() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let mut config = python(
         "import resource\ntry:\n  resource.setrlimit(resource.RLIMIT_NPROC, (1000, 1000))\nexcept ValueError: print('no')",
     );
@@ -61,6 +65,7 @@ fn a_limit_of_processes_can_not_be_raised_inside() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_full_disk_is_enospc() {
     const MIB: u64 = 1 << 20;
     for directory in ["/", "/tmp", "/dev/shm", "/root"] {
@@ -70,7 +75,7 @@ fn a_full_disk_is_enospc() {
         );
         let mut config = python(&program);
         config.set_disk(16 * MIB).unwrap();
-        let Some(bomb) = contained(&config) else { return };
+        let bomb = contained(&config);
         let said = output(&bomb);
         let (errno, written) = said.trim().split_once(' ').unwrap();
         assert_eq!(errno, libc::ENOSPC.to_string(), "{directory}: {said}");
@@ -80,26 +85,29 @@ fn a_full_disk_is_enospc() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn descriptors_run_out_at_their_limit() {
     let mut config = python(
         "import os, resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE))\ntry:\n  \
          while True: last = os.open('/', 0)\nexcept OSError as error: print(error.errno, last)",
     );
     config.set_max_open_files(100).unwrap();
-    let Some(bomb) = contained(&config) else { return };
+    let bomb = contained(&config);
     assert_eq!(output(&bomb), format!("(100, 100)\n{} 99\n", libc::EMFILE));
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_flood_of_output_is_bounded() {
     let flood = script("yes | head -c 300000000; exit 7");
-    let Some(bomb) = contained(&flood) else { return };
+    let bomb = contained(&flood);
     assert_eq!(bomb.wait(PATIENCE).unwrap().code, 7);
     let captured = bomb.captured(Stream::Stdout).unwrap();
     assert!(captured.head.len() + captured.tail.len() < 1 << 20);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn descriptors_inside_are_none_of_the_hosts() {
     let mut config = python(
         "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (1 << 17, 1 << 17))\n\
@@ -107,14 +115,15 @@ fn descriptors_inside_are_none_of_the_hosts() {
     );
     config.set_timeout(PATIENCE.unwrap()).unwrap();
     let before = std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let Some(bomb) = contained(&config) else { return };
+    let bomb = contained(&config);
     assert_eq!(output(&bomb), "100000\n");
     assert!(std::fs::read_dir("/proc/self/fd").unwrap().count() < before + 64);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_read_only_mount_is_erofs_inside() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let scratch = common::Scratch::new("mounts");
     let mut config = script("echo x >/out/file && cat /out/file; echo x >/in/file || echo refused");
     config.mount_writable(&scratch.path(""), "/out").unwrap();

@@ -64,8 +64,9 @@ fn groups_of(id: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_memory_bomb_is_out_of_memory_and_takes_down_its_own_sandbox_only() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     if !possible(&runtime) {
         return;
     }
@@ -82,8 +83,9 @@ fn a_memory_bomb_is_out_of_memory_and_takes_down_its_own_sandbox_only() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn files_in_memory_count_for_the_limit() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     if !possible(&runtime) {
         return;
     }
@@ -96,8 +98,9 @@ fn files_in_memory_count_for_the_limit() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_fits_runs_and_leaves_no_group_behind() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     if !possible(&runtime) {
         return;
     }
@@ -117,8 +120,9 @@ fn what_fits_runs_and_leaves_no_group_behind() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn processor_time_is_given_out_by_the_limit() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     if !possible(&runtime) {
         return;
     }
@@ -135,8 +139,9 @@ fn processor_time_is_given_out_by_the_limit() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_watchdog_ends_a_memory_bomb_where_no_group_can() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let mut bomb = script(BOMB);
     bomb.set_memory(128 * MIB).unwrap();
     bomb.set_limit_mode(LimitMode::Watchdog);
@@ -171,8 +176,9 @@ signal.pause()
 ";
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_watchdog_sees_page_tables_also_while_it_is_asked_for_usage() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     if possible(&runtime) {
         return;
     }
@@ -192,8 +198,9 @@ fn the_watchdog_sees_page_tables_also_while_it_is_asked_for_usage() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_watchdog_holds_no_processor_time() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     if possible(&runtime) {
         return;
     }

@@ -8,8 +8,9 @@ use common::{PATIENCE, runtime};
 use sbx::{Code, Config};
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_is_found_by_its_name_as_long_as_it_lives() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut named = Config::new();
     named.set_name("one").unwrap().set_tag("job", "17").unwrap().set_tag("owner", "me").unwrap();
     let sandbox = runtime.create(&named).unwrap();

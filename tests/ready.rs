@@ -18,16 +18,18 @@ use sbx::{Code, EventKind, PortKind, Probe, Queue};
 const SHORT: Option<Duration> = Some(Duration::from_millis(300));
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn without_a_probe_the_first_port_is_asked() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = servers(&["echo 7000"]);
     config.add_port(7000, PortKind::Unencrypted).unwrap().add_port(7001, PortKind::Unencrypted).unwrap();
     runtime.create(&config).unwrap().wait_ready(PATIENCE).unwrap();
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn with_nothing_to_ask_waiting_is_an_error() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&config(&["sleep", "100"])).unwrap();
     for timeout in [PATIENCE, Some(Duration::ZERO)] {
         let error = sandbox.wait_ready(timeout).unwrap_err();
@@ -37,8 +39,9 @@ fn with_nothing_to_ask_waiting_is_an_error() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_probe_tells_once_on_the_queue() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let exec = Probe::exec(["test", "-e", "/tmp/ready"]).every(Duration::from_millis(20));
     let late = "sleep 0.3; touch /tmp/ready; exec sleep 100";
     let mut tcp = servers(&["echo 7000 127.0.0.1"]);
@@ -60,8 +63,9 @@ fn a_probe_tells_once_on_the_queue() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn never_ready_is_timed_out_and_may_be_asked_again() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = config(&["sleep", "100"]);
     config.add_port(7000, PortKind::Unencrypted).unwrap();
     let sandbox = runtime.create(&config).unwrap();
@@ -79,8 +83,9 @@ fn never_ready_is_timed_out_and_may_be_asked_again() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_end_meanwhile_ends_the_waiting() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = script("sleep 0.3");
     config.add_port(7000, PortKind::Unencrypted).unwrap();
     let sandbox = runtime.create(&config).unwrap();

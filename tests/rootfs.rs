@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
 "#;
 
 /// A root directory with one static program, `/bin/show`, that anybody may read.
-fn made(name: &str) -> Option<(Scratch, String)> {
+fn made(name: &str) -> (Scratch, String) {
     let scratch = Scratch::new(name);
     let source = scratch.file("show.c", PROGRAM);
     let root = scratch.path("root");
@@ -50,15 +50,15 @@ fn made(name: &str) -> Option<(Scratch, String)> {
     fs::create_dir_all(format!("{root}/data")).unwrap();
     fs::write(format!("{root}/data/file"), "of the image\n").unwrap();
     let built = Command::new("cc").args(["-static", "-o", &format!("{root}/bin/show"), &source]).status();
-    let works = built.is_ok_and(|status| status.success());
-    assert!(works || std::env::var_os("CI").is_none(), "no static C compiler");
-    works.then_some((scratch, root))
+    assert!(built.is_ok_and(|status| status.success()), "cc -static has failed: is there a C compiler?");
+    (scratch, root)
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_working_directory_that_is_not_in_it_is_made_above_it() {
-    let Some(runtime) = runtime() else { return };
-    let Some((_scratch, root)) = made("workdir") else { return };
+    let runtime = runtime();
+    let (_scratch, root) = made("workdir");
     let mut config = config(&["/bin/show", "+here", "/data/new/here"]);
     config.set_rootfs(&root).unwrap().set_workdir("/data/new").unwrap();
     assert_eq!(run(&runtime, &config), "+here\nwritten inside\n");
@@ -66,9 +66,10 @@ fn a_working_directory_that_is_not_in_it_is_made_above_it() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_directory_is_the_root_and_nothing_written_reaches_it() {
-    let Some(runtime) = runtime() else { return };
-    let Some((_scratch, root)) = made("plain") else { return };
+    let runtime = runtime();
+    let (_scratch, root) = made("plain");
     let before = listing(&root);
     let mut config = config(&[
         "/bin/show",
@@ -100,10 +101,11 @@ fn listing(directory: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn links_in_a_root_directory_lead_nowhere_else() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     for (name, link) in [("etc", "etc"), ("proc", "proc"), ("dev", "dev"), ("sys", "sys"), ("tmp", "tmp")] {
-        let Some((scratch, root)) = made(&format!("link-{name}")) else { return };
+        let (scratch, root) = made(&format!("link-{name}"));
         let outside = scratch.path("outside");
         fs::create_dir(&outside).unwrap();
         fs::set_permissions(&outside, fs::Permissions::from_mode(0o777)).unwrap();
@@ -130,9 +132,10 @@ fn links_in_a_root_directory_lead_nowhere_else() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_mount_through_a_link_of_the_root_directory_stays_inside() {
-    let Some(runtime) = runtime() else { return };
-    let Some((scratch, root)) = made("mount-link") else { return };
+    let runtime = runtime();
+    let (scratch, root) = made("mount-link");
     let outside = scratch.path("outside");
     fs::create_dir(&outside).unwrap();
     let source = scratch.file("source", "mounted\n");
@@ -147,8 +150,9 @@ fn a_mount_through_a_link_of_the_root_directory_stays_inside() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_root_directory_that_is_none() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("none");
     for path in [scratch.path("absent"), scratch.file("file", "")] {
         let mut config = config(&["true"]);
@@ -160,8 +164,9 @@ fn a_root_directory_that_is_none() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_default_view_hides_what_is_the_hosts_own() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let look = "find /var /run ! -type d ! -type l; for d in /root /home /srv /mnt /media /opt /boot /lost+found; do \
                   [ -z \"$(ls -A $d 2>/dev/null)\" ] || echo \"$d: $(ls -A $d)\"; done; \
                 for f in /etc/shadow /etc/sudoers /etc/ssh /etc/machine-id /etc/fstab /proc/1/root/etc/shadow; do \
@@ -171,8 +176,9 @@ fn the_default_view_hides_what_is_the_hosts_own() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_default_view_has_the_directories_of_programs_and_no_others() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let known =
         ["bin", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "local", "sbin", "share"];
     let said = run(&runtime, &script("ls /usr; echo; ls /usr/local"));
@@ -187,8 +193,9 @@ fn the_default_view_has_the_directories_of_programs_and_no_others() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_default_view_knows_services_protocols_and_how_to_add_a_user() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let said = run(
         &runtime,
         &script("getent services http; getent protocols tcp; ls -d /etc/skel; ls -A /etc/skel | wc -l"),
@@ -203,8 +210,9 @@ fn the_default_view_knows_services_protocols_and_how_to_add_a_user() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn python_is_there_where_python3_is() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let said = run(
         &runtime,
         &script("python3 -c 'print(3)' && python -c 'print(1)' && python -c 'import sys; print(sys.prefix)'"),
@@ -231,11 +239,12 @@ fn is_elsewhere() -> bool {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_not_everybody_may_read_is_not_shown_whoever_runs_the_library() {
     if !is_elsewhere() {
         return elsewhere("what_not_everybody_may_read_is_not_shown_whoever_runs_the_library");
     }
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     for directory in ["/usr/local/share", "/usr/src", "/usr/local/etc"] {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "sbx", directory]).status();
@@ -278,8 +287,9 @@ fn what_not_everybody_may_read_is_not_shown_whoever_runs_the_library() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_default_view_is_writable_in_memory_only() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let name = format!("sbx-test-{}", std::process::id());
     let write = format!(
         "for d in / /tmp /usr /usr/bin /etc /root; do echo x > $d/{name} && cat $d/{name} || echo \"$d: no\"; done; \
@@ -294,8 +304,9 @@ fn the_default_view_is_writable_in_memory_only() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn setuid_programs_gain_nothing() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     // A shell copied by the sandbox's root, set-user-id, run by somebody else inside.
     let build = "cp /bin/dash /bin/sh2 2>/dev/null || cp /bin/sh /bin/sh2; cp /usr/bin/id /id2; chmod 4755 /id2; \
                  python3 -c 'import os; os.setgid(1000); os.setuid(1000); os.execv(\"/id2\", [\"id2\", \"-u\"])'";
@@ -303,8 +314,9 @@ fn setuid_programs_gain_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn no_file_of_the_hosts_becomes_set_id() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("set-id");
     let shared = scratch.path("shared");
     fs::create_dir(&shared).unwrap();
@@ -343,9 +355,10 @@ print(attempt(os.chmod, "/shared/plain", 0o1711), attempt(os.chmod, "/bin/ls", 0
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_mount_leaves_no_trace_in_the_root_directory() {
-    let Some(runtime) = runtime() else { return };
-    let Some((scratch, root)) = made("trace") else { return };
+    let runtime = runtime();
+    let (scratch, root) = made("trace");
     let source = scratch.file("source", "mounted\n");
     let before = listing(&root);
     let mut config = config(&["/bin/show", "/new/place/file"]);
@@ -355,8 +368,9 @@ fn a_mount_leaves_no_trace_in_the_root_directory() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_root_may_read_and_its_keeper_may_not_is_said_in_the_keepers_words() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let scratch = Scratch::new("anothers");
     let closed = scratch.path("closed");
     fs::create_dir_all(scratch.path("closed/data")).unwrap();

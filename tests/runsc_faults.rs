@@ -36,59 +36,66 @@ int main(int argc, char **argv) {
 "#;
 
 /// A runtime with such a runsc.
-fn runtime(scratch: &Scratch, run: &str) -> Option<Runtime> {
-    let real = std::env::var("SBX_RUNSC").ok();
-    assert!(real.is_some() || std::env::var_os("CI").is_none(), "SBX_RUNSC is not set");
+fn runtime(scratch: &Scratch, run: &str) -> Runtime {
     let (source, path) = (scratch.file("runsc.c", PROGRAM), scratch.path("runsc"));
     let built = Command::new("cc")
-        .args(["-static", "-o", &path, &format!("-DRUN={run}"), &format!("-DREAL={:?}", real?), &source])
+        .args([
+            "-static",
+            "-o",
+            &path,
+            &format!("-DRUN={run}"),
+            &format!("-DREAL={:?}", common::runsc()),
+            &source,
+        ])
         .status()
         .unwrap();
     assert!(built.success());
     let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
-    Some(Runtime::new(&config).expect("a runtime"))
+    Runtime::new(&config).expect("a runtime")
 }
 
-fn create(name: &str, run: &str) -> Option<Error> {
+fn create(name: &str, run: &str) -> Error {
     let scratch = Scratch::new(name);
-    let runtime = runtime(&scratch, run)?;
+    let runtime = runtime(&scratch, run);
     let sandbox = runtime.create_begin(&config(&["true"])).unwrap();
     let error = sandbox.wait(PATIENCE).unwrap_err();
     assert_eq!(error.code(), Code::Engine, "{error}");
     assert_eq!(processes_with(sandbox.id()), Vec::<String>::new());
-    Some(error)
+    error
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_ends_at_once() {
-    let Some(error) = create("early", "return 0") else { return };
+    let error = create("early", "return 0");
     assert!(error.message().contains("runsc could not start the sandbox"), "{error}");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_complains() {
-    let Some(error) = create("complains", "fputs(\"something is wrong\\n\", stderr); return 3") else {
-        return;
-    };
+    let error = create("complains", "fputs(\"something is wrong\\n\", stderr); return 3");
     assert!(error.message().contains("something is wrong"), "{error}");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_floods() {
     let flood = "static char b[65536]; memset(b, 'x', sizeof b); for (int i = 0; i < 1600; i++) write(2, b, sizeof b); return 3";
-    let Some(error) = create("floods", flood) else { return };
+    let error = create("floods", flood);
     assert!(error.message().len() < 1000, "{} bytes", error.message().len());
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_hangs_can_be_terminated() {
     let scratch = Scratch::new("hangs");
-    let Some(runtime) = runtime(&scratch, "for (;;) pause()") else { return };
+    let runtime = runtime(&scratch, "for (;;) pause()");
     let queue = Queue::new(4).unwrap();
     let mut config = config(&["true"]);
     config.set_queue(&queue, 1).unwrap();
     let sandbox = runtime.create_begin(&config).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    eventually("it hangs", || !processes_with(sandbox.id()).is_empty());
     assert!(queue.next().is_none(), "it is still starting");
     sandbox.terminate().unwrap();
     // Its program was never started, so it was never created: that is said, and once.
@@ -101,19 +108,17 @@ fn one_that_hangs_can_be_terminated() {
 #[ignore = "takes the whole minute that a start may take"]
 fn one_that_hangs_is_given_up() {
     let scratch = Scratch::new("given-up");
-    let Some(runtime) = runtime(&scratch, "for (;;) pause()") else { return };
+    let runtime = runtime(&scratch, "for (;;) pause()");
     let error = runtime.create(&config(&["true"])).unwrap_err();
     assert_eq!(error.code(), Code::Engine, "{error}");
     assert!(error.message().contains("did not start within 60 s"), "{error}");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_script_in_its_place_is_explained() {
     let scratch = Scratch::new("script");
-    if common::runtime().is_none() {
-        return;
-    }
-    let real = std::env::var("SBX_RUNSC").unwrap();
+    let real = common::runsc();
     let path = scratch.file("runsc", &format!("#!/bin/sh\nexec {real} \"$@\"\n"));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
@@ -122,14 +127,11 @@ fn a_script_in_its_place_is_explained() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn helpers_that_somebody_else_could_have_put_beside_it_are_not_used() {
     let scratch = Scratch::new("beside");
-    if common::runtime().is_none() {
-        return;
-    }
-    let real = std::env::var("SBX_RUNSC").unwrap();
     let path = scratch.path("runsc");
-    fs::copy(real, &path).unwrap();
+    fs::copy(common::runsc(), &path).unwrap();
     fs::create_dir(scratch.path("gvisor-bin")).unwrap();
     fs::set_permissions(scratch.path("gvisor-bin"), fs::Permissions::from_mode(0o777)).unwrap();
     // A sentry of theirs, which would be started in the place of runsc's own.

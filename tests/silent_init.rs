@@ -144,8 +144,9 @@ const VARIANTS: &[(&str, Variant)] = &[
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_silent_init_loses_its_sandbox_after_half_a_minute_and_an_innocent_one_does_not() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // One that is only busy, and one that sleeps, beside them.
     let busy = create(&runtime, &["sh", "-c", "while :; do :; done"], true);
@@ -165,8 +166,9 @@ fn a_silent_init_loses_its_sandbox_after_half_a_minute_and_an_innocent_one_does_
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_time_out_means_that_the_program_runs_no_more() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = create(&runtime, &[], true);
     let mut limited = exec(STOPS);
     // By then init is stopped, and not yet given up for its silence.
@@ -181,8 +183,9 @@ fn a_time_out_means_that_the_program_runs_no_more() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_time_out_takes_the_background_along() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = create(&runtime, &[], false);
     let script = "set -m; sleep 1000 & (setsid sleep 1000 &) ; (sleep 1000 &); setsid -w sh -c 'sleep 1000; :' & sleep 1000";
     let mut limited = exec(&["bash", "-c", script]);
@@ -226,8 +229,9 @@ fn one_whose_other_processes_are_stopped_holds_no_call(runtime: &Runtime) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_helper_that_is_stopped_is_an_error_at_once() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = create(&runtime, &[], false);
     // A watch, which has no time-out at all.
     let watch = sandbox.begin_file(FileRequest::Watch("/tmp".into()), &FileOptions::default(), None).unwrap();
@@ -239,8 +243,9 @@ fn a_helper_that_is_stopped_is_an_error_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_program_that_kills_init_has_an_end_that_says_so() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     for _ in 0..5 {
         let sandbox = create(&runtime, &[], false);
         match sandbox.exec(&exec(&["python3", "-c", "import os\nwhile True: os.kill(1, 9)"])) {
@@ -266,7 +271,7 @@ fn host() {
     let mut config = common::script("sleep 1000");
     let seconds = std::env::var(HOST).unwrap().parse().unwrap();
     config.set_timeout(Duration::from_secs(seconds)).unwrap();
-    let runtime = runtime().unwrap();
+    let runtime = runtime();
     let sandbox = runtime.create(&config).unwrap();
     println!("\nhost says: {}", sandbox.id());
     if seconds > 60 {
@@ -308,12 +313,11 @@ fn stopped_host(seconds: &str, meanwhile: impl Fn(&str)) -> String {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_host_that_is_stopped_prolongs_no_life() {
-    if runtime().is_some() {
-        // The keeper ends it, some seconds after its time.
-        let gone = |id: &str| eventually("nothing of it runs", || processes_with(id).is_empty());
-        assert_eq!(stopped_host("2", gone), "TimedOut 124");
-    }
+    // The keeper ends it, some seconds after its time.
+    let gone = |id: &str| eventually("nothing of it runs", || processes_with(id).is_empty());
+    assert_eq!(stopped_host("2", gone), "TimedOut 124");
 }
 
 fn a_host_that_is_stopped_loses_no_sandbox(_: &Runtime) {
@@ -322,8 +326,9 @@ fn a_host_that_is_stopped_loses_no_sandbox(_: &Runtime) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_that_has_hardly_any_processor_lives() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = common::script("for i in 1 2 3 4; do (while :; do :; done) & done; wait");
     config.set_timeout(Duration::from_secs(3600)).unwrap().set_cpu(50).unwrap();
@@ -344,8 +349,9 @@ fn one_that_has_hardly_any_processor_lives() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn one_whose_init_is_stopped_can_be_ended_at_once() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let (ended, stays) = (create(&runtime, STOPS, true), create(&runtime, STOPS, true));
     [&ended, &stays].into_iter().for_each(stopped);
     ended.terminate().unwrap();

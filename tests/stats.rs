@@ -14,8 +14,9 @@ fn stats(sandbox: &Sandbox) -> Stats {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn memory_and_processor_time_are_those_of_the_programs() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     const HELD: u64 = 64 << 20;
     let config = common::config(&["python3", "-c", &format!("a = b'x' * {HELD}; input()")]);
     let idle = runtime.create(&script("sleep 1000")).unwrap();
@@ -31,8 +32,9 @@ fn memory_and_processor_time_are_those_of_the_programs() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_processes_are_counted() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let sandbox = runtime.create(&script("for i in $(seq 20); do sleep 1000 & done; wait")).unwrap();
     // The shell and its children.
     eventually("21 processes are seen", || stats(&sandbox).processes == Some(21));
@@ -49,8 +51,9 @@ fn the_processes_are_counted() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_time_up_never_goes_back() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     for _ in 0..3 {
         let sandbox = runtime.create(&script("sleep 0.3")).unwrap();
         let mut before = Duration::ZERO;
@@ -68,8 +71,9 @@ fn the_time_up_never_goes_back() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn processor_time_of_children_counts_also_when_they_have_ended() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     // A child that lives for a moment, another one, and so on.
     let burn = "import os, time\nwhile True:\n  if os.fork() == 0:\n    while time.process_time() < 0.1: pass\n    \
                 os._exit(0)\n  os.wait()";
@@ -90,8 +94,9 @@ fn processor_time_of_children_counts_also_when_they_have_ended() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn time_stands_still_after_the_end() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let sandbox = runtime.create(&script("true")).unwrap();
     let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!(stats(&sandbox).uptime, exit.runtime);
@@ -102,8 +107,9 @@ fn time_stands_still_after_the_end() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_librarys_time_counts_for_the_sandbox_that_caused_the_work() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let quiet = runtime.create(&script("sleep 1000")).unwrap();
     let mut config = script("yes");
     config.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
@@ -118,8 +124,9 @@ fn the_librarys_time_counts_for_the_sandbox_that_caused_the_work() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn many_may_ask_at_once() {
-    let Some(runtime) = common::runtime() else { return };
+    let runtime = common::runtime();
     let sandbox = runtime.create(&script("sleep 1000")).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..16 {

@@ -44,8 +44,9 @@ fn read_all(sandbox: &Sandbox, stream: Stream) -> String {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn input_and_outputs_are_descriptors() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let all = [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| (stream, Stdio::Descriptor));
     let sandbox = runtime.create(&with(script("cat; echo end >&2"), &all)).unwrap();
     let mut stdin = UnixStream::from(sandbox.open_stream(Stream::Stdin).unwrap());
@@ -58,8 +59,9 @@ fn input_and_outputs_are_descriptors() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn without_an_input_the_program_reads_its_end() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&script("cat; echo end")).unwrap();
     assert_eq!(sandbox.wait(PATIENCE).unwrap().code, 0);
     assert_eq!(output(&sandbox), "end\n");
@@ -67,8 +69,9 @@ fn without_an_input_the_program_reads_its_end() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_program_that_ends_without_reading_does_not_kill_the_writer() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&with(config(&["true"]), &[(Stream::Stdin, Stdio::Descriptor)])).unwrap();
     let mut stdin = UnixStream::from(sandbox.open_stream(Stream::Stdin).unwrap());
     sandbox.wait(PATIENCE).unwrap();
@@ -76,8 +79,9 @@ fn a_program_that_ends_without_reading_does_not_kill_the_writer() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn outputs_can_be_one() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let merged = with(script("echo 1; echo 2 >&2; echo 3"), &[(Stream::Stderr, Stdio::Merged)]);
     let sandbox = runtime.create(&merged).unwrap();
     sandbox.wait(PATIENCE).unwrap();
@@ -86,8 +90,9 @@ fn outputs_can_be_one() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_outputs_can_be_opened_by_name() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&script("echo out > /dev/stdout; echo err > /dev/stderr")).unwrap();
     assert_eq!(sandbox.wait(PATIENCE).unwrap().code, 0, "{}", text(&sandbox, Stream::Stderr));
     assert_eq!(output(&sandbox), "out\n");
@@ -95,8 +100,9 @@ fn the_outputs_can_be_opened_by_name() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_capture_keeps_both_ends_of_ten_megabytes() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let write = "i=0; echo first; head -c 10485760 /dev/zero; echo last";
     let small = Stdio::Capture { head: 100, tail: 50 };
     let sandbox = runtime.create(&with(script(write), &[(Stream::Stdout, small)])).unwrap();
@@ -109,8 +115,9 @@ fn a_capture_keeps_both_ends_of_ten_megabytes() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn odd_bytes_come_as_they_are() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&script(r"printf '\000\377\n\r\033[2J\303\050'")).unwrap();
     sandbox.wait(PATIENCE).unwrap();
     eventually("the capture is complete", || sandbox.captured(Stream::Stdout).unwrap().complete);
@@ -136,8 +143,9 @@ fn said(process: &Process) -> String {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn standard_input_can_be_opened_by_name() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let node = "command -v node >/dev/null || exec cat; \
                 exec node -e 'process.stdout.write(require(\"fs\").readFileSync(\"/dev/stdin\"))'";
     for user in ["0", "1000"] {
@@ -162,8 +170,9 @@ fn standard_input_can_be_opened_by_name() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_hundred_megabytes_come_through_unchanged() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let both = [Stream::Stdin, Stream::Stdout].map(|stream| (stream, Stdio::Descriptor));
     let sandbox = runtime.create(&with(config(&["cat"]), &both)).unwrap();
     let mut stdin = UnixStream::from(sandbox.open_stream(Stream::Stdin).unwrap());
@@ -194,8 +203,9 @@ fn a_hundred_megabytes_come_through_unchanged() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_input_that_is_closed_inside_is_broken_outside() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     // With a time to be idle the library has the stream open too.
     for idle in [None, Some(Duration::from_secs(1000))] {
         let mut config =
@@ -217,8 +227,9 @@ fn an_input_that_is_closed_inside_is_broken_outside() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_input_outlives_its_program_with_who_still_reads_it() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&Config::new()).unwrap();
     let behind = "exec 3<&0; { cat; echo end; } <&3 >/tmp/got &";
     let (process, mut stdin) = exec_with_input(&sandbox, &["sh", "-c", behind]);
@@ -232,8 +243,9 @@ fn an_input_outlives_its_program_with_who_still_reads_it() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn fifty_inputs_at_once_are_kept_apart_and_leave_nothing() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let sandbox = runtime.create(&Config::new()).unwrap();
     let count = |sandbox: &Sandbox| {
         let (process, _stdin) = exec_with_input(sandbox, &["sh", "-c", "ls /proc/1/fd | wc -l"]);

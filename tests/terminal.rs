@@ -17,10 +17,10 @@ use std::time::Duration;
 use common::{PATIENCE, eventually, runtime};
 use sbx::{Code, Config, Exec, ExitReason, Process, Runtime, Sandbox, Stdio, Stream};
 
-fn idle() -> Option<(Runtime, Sandbox)> {
-    let runtime = runtime()?;
+fn idle() -> (Runtime, Sandbox) {
+    let runtime = runtime();
     let sandbox = runtime.create(&Config::new()).unwrap();
-    Some((runtime, sandbox))
+    (runtime, sandbox)
 }
 
 /// What a person at the terminal sees and types.
@@ -68,8 +68,9 @@ fn on_terminal(sandbox: &Sandbox, command: &[&str]) -> (Process, Screen) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_shell_can_be_worked_with() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let (process, mut screen) =
         on_terminal(&sandbox, &["bash", "--norc", "--noprofile", "--noediting", "-i"]);
     let greeting = screen.see(Some("ready> "));
@@ -102,8 +103,9 @@ fn a_shell_can_be_worked_with() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_program_owns_its_terminal_whoever_it_runs_as() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let mut exec = Exec::new();
     exec.set_command(["sh", "-c", "id -u; test -t 0 && test -t 2 && echo to tty > /dev/tty; echo end"])
         .unwrap();
@@ -114,8 +116,9 @@ fn the_program_owns_its_terminal_whoever_it_runs_as() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn all_output_arrives_before_the_end_however_slow_the_reader() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let (process, mut screen) = on_terminal(&sandbox, &["seq", "1", "100000"]);
     assert_eq!(process.wait(Some(Duration::from_millis(200))).unwrap_err().code(), Code::TimedOut);
     let all = screen.see(None);
@@ -125,8 +128,9 @@ fn all_output_arrives_before_the_end_however_slow_the_reader() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_is_typed_faster_than_it_is_read_arrives() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let (process, mut screen) =
         on_terminal(&sandbox, &["sh", "-c", "stty raw -echo; echo ready; head -c 300000 | wc -c"]);
     screen.see(Some("ready"));
@@ -138,8 +142,9 @@ fn what_is_typed_faster_than_it_is_read_arrives() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn closing_the_terminal_hangs_up() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let (process, screen) = on_terminal(&sandbox, &["sleep", "1000"]);
     drop(screen);
     let exit = process.wait(PATIENCE).unwrap();
@@ -166,8 +171,9 @@ fn closing_the_terminal_hangs_up() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_time_out_ends_a_program_on_a_terminal_too() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let mut exec = Exec::new();
     exec.set_command(["sh", "-c", "trap '' HUP; sleep 1000"]).unwrap();
     exec.set_pty(24, 80).unwrap().set_timeout(Duration::from_millis(50)).unwrap();
@@ -177,8 +183,9 @@ fn a_time_out_ends_a_program_on_a_terminal_too() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn what_has_no_terminal_says_so() {
-    let Some((_runtime, sandbox)) = idle() else { return };
+    let (_runtime, sandbox) = idle();
     let mut exec = Exec::new();
     exec.set_command(["cat"]).unwrap();
     exec.set_stdio(Stream::Stdin, Stdio::Descriptor).unwrap();

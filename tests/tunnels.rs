@@ -39,8 +39,9 @@ fn free_port() -> SocketAddr {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_main_job() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let config =
         with_ports(config(&["python3", "-m", "http.server", "12345"]), &[(12345, PortKind::Encrypted)]);
     let sandbox = runtime.create(&config).unwrap();
@@ -69,8 +70,9 @@ fn the_main_job() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn several_kinds_at_once() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let config = with_ports(
         servers(&["echo 7000", "echo 7001", "echo 7002", "echo 7003"]),
         &[
@@ -109,8 +111,9 @@ fn several_kinds_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_fixed_port_and_a_taken_one() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let at = free_port();
     let mut config = with_ports(servers(&["echo 7000"]), &[(7000, PortKind::Unencrypted)]);
     config.bind_port(7000, at).unwrap();
@@ -131,8 +134,9 @@ fn a_fixed_port_and_a_taken_one() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_client_of_a_sandbox_does_not_talk_to_the_next_one_on_its_port() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let at = free_port();
     let mut config = with_ports(servers(&["echo 7000"]), &[(7000, PortKind::Encrypted)]);
     config.bind_port(7000, at).unwrap();
@@ -173,8 +177,9 @@ fn a_client_of_a_sandbox_does_not_talk_to_the_next_one_on_its_port() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn servers_that_are_hard_to_reach() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let kinds = [(7000, PortKind::Unencrypted), (7001, PortKind::Encrypted), (7002, PortKind::Unencrypted)];
     let sandbox = runtime
         .create(&with_ports(
@@ -195,8 +200,9 @@ fn servers_that_are_hard_to_reach() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_server_that_listens_late_or_never() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     // It listens on 7000 when it is told to, on 7001 at once.
     let mut config = with_ports(
         servers(&["told 7000", "hold 7001"]),
@@ -218,8 +224,9 @@ fn a_server_that_listens_late_or_never() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn who_may_come_in() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let create = |list: &[&str]| {
         let mut config = with_ports(servers(&["echo 7000"]), &[(7000, PortKind::Unencrypted)]);
         config.set_inbound_cidr_allowlist(list).unwrap();
@@ -253,8 +260,9 @@ fn who_may_come_in() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_hundred_megabytes_each_way() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     for mtu in [1280, 1500, 9000] {
         for kind in [PortKind::Unencrypted, PortKind::Encrypted] {
             let mut config =
@@ -276,8 +284,9 @@ fn a_hundred_megabytes_each_way() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_reset_inside_is_a_reset_outside() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let config = with_ports(servers(&["reset 7000"]), &[(7000, PortKind::Unencrypted)]);
     let sandbox = runtime.create(&config).unwrap();
     let map = ready(&sandbox);
@@ -287,8 +296,9 @@ fn a_reset_inside_is_a_reset_outside() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn two_hundred_connections_at_once() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let config = with_ports(
         servers(&["echo 7000", "echo 7001"]),
         &[(7000, PortKind::Unencrypted), (7001, PortKind::Encrypted)],
@@ -304,8 +314,9 @@ fn two_hundred_connections_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_hosts_own_certificate_and_further_names() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let made = rcgen::generate_simple_self_signed(vec!["box.example".to_owned()]).unwrap();
     let mut own = with_ports(servers(&["echo 7000"]), &[(7000, PortKind::Encrypted)]);
     own.set_tls_certificate(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
@@ -325,8 +336,9 @@ fn the_hosts_own_certificate_and_further_names() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_end_of_a_sandbox_ends_its_connections() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let config = with_ports(
         servers(&["echo 7000", "hold 7001"]),
         &[(7000, PortKind::Unencrypted), (7001, PortKind::Encrypted)],
@@ -354,8 +366,9 @@ fn the_end_of_a_sandbox_ends_its_connections() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn connect_needs_no_tunnel() {
-    let Some(runtime) = runtime() else { return };
+    let runtime = runtime();
     let mut config = servers(&["echo 7000", "echo 7001 127.0.0.1"]);
     config.set_readiness_probe(sbx::Probe::tcp(7001)).unwrap();
     let sandbox = runtime.create(&config).unwrap();

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use sbx::{Code, Config, ExitReason, LimitMode, PortKind, Runtime, RuntimeConfig, Sandbox};
 
 use crate::census::{self, Census, Process};
-use crate::host::{Scratch, has_runsc};
+use crate::host::Scratch;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -65,9 +65,6 @@ fn sandbox(runtime: &Runtime) -> (Sandbox, (std::net::IpAddr, u16)) {
 /// Does something to one part of a sandbox that runs, and sees it reported as lost, its listener closed, nothing
 /// left, and the runtime fit for the next.
 fn lost(strike: impl Fn(&Parts)) {
-    if !has_runsc() {
-        return;
-    }
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
@@ -93,25 +90,26 @@ fn signal(pid: i32, signal: Signal) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_killed_keeper_is_an_engine_lost() {
     lost(|parts| signal(parts.keeper, Signal::SIGKILL));
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_killed_runsc_is_an_engine_lost() {
     lost(|parts| signal(parts.runsc, Signal::SIGKILL));
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_killed_sentry_is_an_engine_lost() {
     lost(|parts| signal(parts.sentry, Signal::SIGKILL));
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_killed_gofer_is_an_engine_lost_or_the_end_is_asked_for() {
-    if !has_runsc() {
-        return;
-    }
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
@@ -134,25 +132,25 @@ fn a_killed_gofer_is_an_engine_lost_or_the_end_is_asked_for() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_stopped_sentry_can_be_terminated() {
     stopped(|parts| parts.sentry);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_stopped_runsc_can_be_terminated() {
     stopped(|parts| parts.runsc);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_stopped_keeper_can_be_terminated() {
     stopped(|parts| parts.keeper);
 }
 
 /// Whatever is stopped, nothing hangs: what must answer in time says so, and the end can be asked for.
 fn stopped(which: impl Fn(&Parts) -> i32) {
-    if !has_runsc() {
-        return;
-    }
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();
@@ -170,10 +168,8 @@ fn stopped(which: impl Fn(&Parts) -> i32) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_keeper_killed_while_it_starts_is_an_error_of_create() {
-    if !has_runsc() {
-        return;
-    }
     let _turn = census::turn();
     let scratch = Scratch::new();
     let runtime = runtime();

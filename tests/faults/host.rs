@@ -81,10 +81,3 @@ pub fn compile(directory: &str, name: &str, linked: bool) -> Program {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Program(program)
 }
-
-/// Whether there is a runsc; where there is none, tests that need it pass, which fails under CI.
-pub fn has_runsc() -> bool {
-    let has = env::var_os("SBX_RUNSC").is_some();
-    assert!(has || env::var_os("CI").is_none(), "SBX_RUNSC is not set");
-    has
-}

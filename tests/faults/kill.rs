@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::census::{self, Census, SURVIVOR};
-use crate::host::{Scratch, compile, has_runsc};
+use crate::host::{Scratch, compile};
 
 /// What a host that replaced its program is called then.
 const REPLACED: &str = "sleep";
@@ -37,9 +37,6 @@ fn three_hundred_hosts_that_end_in_other_ways_leave_nothing() {
 /// Lets hosts die in these ways in turn, every third with a forked child that lives on, at moments spread over
 /// the first 400 ms: before, during and after the start, and with traffic.
 fn deaths(count: u64, ways: &[&str], seed: u64) {
-    if !has_runsc() {
-        return;
-    }
     let _turn = census::turn();
     let program = compile("hosts", "dies", true);
     let scratch = Scratch::new();

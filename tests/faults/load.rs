@@ -4,14 +4,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::census::{self, Census};
-use crate::host::{Scratch, compile, has_runsc};
+use crate::host::{Scratch, compile};
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn two_hundred_cycles_leave_nothing() {
     host("churn", &["200"]);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_storm_of_sixteen_threads_leaves_nothing() {
     host("storm", &["16", "8"]);
 }
@@ -30,9 +32,6 @@ fn two_thousand_cycles_leave_nothing() {
 
 /// Runs a host that checks itself, and counts around it.
 fn host(name: &str, arguments: &[&str]) {
-    if !has_runsc() {
-        return;
-    }
     let _turn = census::turn();
     let program = compile("hosts", name, true);
     let scratch = Scratch::new();

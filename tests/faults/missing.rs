@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::census::{self, Census};
-use crate::host::{Scratch, compile, has_runsc};
+use crate::host::{Scratch, compile};
 
 const HOST: i32 = -1011;
 
@@ -14,7 +14,7 @@ fn host_after(commands: &str, argument: &str) -> Option<String> {
     let namespaces = ["--user", "--map-root-user", "--mount"];
     // Uid 0 without CAP_SETFCAP may not have them, and neither has it sandboxes.
     let possible = Command::new("unshare").args(namespaces).arg("true").output().unwrap().status.success();
-    if !has_runsc() || !possible {
+    if !possible {
         return None;
     }
     let _turn = census::turn();
@@ -58,30 +58,35 @@ fn created(commands: &str) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn without_user_namespaces_the_setting_is_named() {
     let texts = ["user namespace", "No space left", "sysctl user.max_user_namespaces"];
     refused("echo 0 >/proc/sys/user/max_user_namespaces", "", HOST, &texts);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn without_network_namespaces_the_step_is_named() {
     let texts = ["network namespace G", "No space left", "max_net_namespaces=15000\n", "namespaces: network"];
     refused("echo 0 >/proc/sys/user/max_net_namespaces", "", HOST, &texts);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn without_mount_namespaces_the_step_is_named() {
     let texts = ["mount namespace", "No space left", "max_mnt_namespaces=15000\n", "namespaces: mount"];
     refused("echo 0 >/proc/sys/user/max_mnt_namespaces", "", HOST, &texts);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn without_ipc_namespaces_the_step_is_named() {
     let texts = ["ipc namespace", "No space left", "max_ipc_namespaces=15000\n", "namespaces: ipc"];
     refused("echo 0 >/proc/sys/user/max_ipc_namespaces", "", HOST, &texts);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn too_few_namespaces_for_gvisor_are_named_and_the_doctor_knows() {
     for (kind, counts) in [("pid", 0..4), ("net", 1..4), ("ipc", 1..4), ("uts", 0..4)] {
         for count in counts {
@@ -95,6 +100,7 @@ fn too_few_namespaces_for_gvisor_are_named_and_the_doctor_knows() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn limits_that_gvisor_can_not_live_with_are_named() {
     refused("ulimit -f 100000", "", HOST, &["RLIMIT_FSIZE", "ulimit -f unlimited", "process: "]);
     refused("ulimit -f 2000000", "", HOST, &["RLIMIT_FSIZE"]);
@@ -104,6 +110,7 @@ fn limits_that_gvisor_can_not_live_with_are_named() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn uid_0_that_can_not_map_itself_is_named() {
     let drop = "exec setpriv --bounding-set=-all --inh-caps=-all \"$1\"";
     refused(drop, "", HOST, &["CAP_SETFCAP", "ordinary user", "user_namespaces: "]);
@@ -115,6 +122,7 @@ fn an_empty_dev_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_chroot_is_named() {
     // A directory that is no mount, with the host's file system in it.
     let chroot = "mount -t tmpfs own \"$D\"; mkdir \"$D/root\"; \
@@ -125,21 +133,25 @@ fn a_chroot_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_filter_that_refuses_unshare_is_named_with_the_doctor() {
     refused("", "no-unshare", HOST, &["user namespace", "not permitted", "sbx_runtime_check"]);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn full_directories_for_temporary_files_are_not_missed() {
     created("mount -t tmpfs -o size=4k,nr_inodes=3 full \"$D\"; cat /dev/zero >\"$D/fill\" 2>/dev/null || :");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn read_only_directories_for_temporary_files_are_not_missed() {
     created("mount -t tmpfs -o ro empty \"$D\"; mount -t tmpfs -o ro empty /dev/shm");
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn directories_for_temporary_files_that_are_not_there_are_not_missed() {
     created("export TMPDIR=/nowhere XDG_RUNTIME_DIR=/nowhere");
 }

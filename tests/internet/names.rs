@@ -48,8 +48,9 @@ fn asked(internet: &Internet, name: &str) -> usize {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn an_open_policy_answers_every_name_as_it_is() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     check(
         &internet,
         &Policy::open(),
@@ -70,8 +71,9 @@ fn an_open_policy_answers_every_name_as_it_is() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn an_open_policy_can_be_made_to_answer_addresses_only() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let mut policy = Policy::open();
     policy.set_dns(Dns::Addresses).unwrap();
     let refused = "code 5 extended 15";
@@ -97,8 +99,9 @@ fn an_open_policy_can_be_made_to_answer_addresses_only() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn what_the_policy_does_not_want_asked_is_refused_and_nobody_hears_of_it() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     // As tools that carry data in names write them.
     let tunnel = format!("{0}.{0}.{0}.t.example", "z".repeat(62));
     let questions: Vec<String> = ["udp", "tcp", "edns"]
@@ -135,8 +138,9 @@ fn what_the_policy_does_not_want_asked_is_refused_and_nobody_hears_of_it() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn an_allowlist_can_be_given_all_names_and_still_reaches_no_more() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let mut policy = domains(&["allowed.example"]);
     policy.set_dns(Dns::On).unwrap();
     check(
@@ -153,8 +157,9 @@ fn an_allowlist_can_be_given_all_names_and_still_reaches_no_more() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn addresses_of_what_is_protected_are_taken_out_of_answers() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     for policy in [Policy::open(), domains(&["rebind.example", "only-rebind.example", "service.example"])] {
         check(
             &internet,
@@ -176,8 +181,9 @@ fn addresses_of_what_is_protected_are_taken_out_of_answers() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn an_answer_that_is_too_long_for_a_datagram_comes_by_tcp() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let all = (0..60).map(|last| format!("26.1.0.{last}"));
     let mut all: Vec<String> = all.collect();
     all.sort();
@@ -201,8 +207,9 @@ fn an_answer_that_is_too_long_for_a_datagram_comes_by_tcp() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn nobody_elses_answer_is_taken_and_odd_servers_are_got_along_with() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     check(
         &internet,
         &Policy::open(),
@@ -227,8 +234,9 @@ fn nobody_elses_answer_is_taken_and_odd_servers_are_got_along_with() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn servers_that_do_not_answer_give_way_to_the_next() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let attempts = ["find allowed.example", "find wild.example", "ask udp allowed.example A"];
     // One refuses, one is silent.
     let servers = ["9.9.9.9:5299", "9.9.9.10:5300", SERVER];
@@ -244,8 +252,9 @@ fn servers_that_do_not_answer_give_way_to_the_next() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn an_answer_is_remembered_for_as_long_as_it_is_good() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let before = asked(&internet, "remembered.example");
     let again = vec![("ask udp remembered.example A", "code 0 26.0.0.99"); 5];
     check(&internet, &Policy::open(), &again);
@@ -256,8 +265,9 @@ fn an_answer_is_remembered_for_as_long_as_it_is_good() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn a_domain_is_reached_by_its_name_at_its_address_by_tls_and_not_otherwise() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let queue = Queue::new(256).unwrap();
     let policy = domains(&["allowed.example", "*.wild.example", "alias.example"]);
     let expected = [
@@ -323,8 +333,9 @@ fn a_domain_is_reached_by_its_name_at_its_address_by_tls_and_not_otherwise() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn handshakes_that_never_end_are_not_all_kept() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let queue = Queue::new(256).unwrap();
     let mut config = trying(&domains(&["allowed.example"]), &[SERVER], &["half allowed.example 400"]);
     config.set_queue(&queue, 1).unwrap();
@@ -338,8 +349,9 @@ fn handshakes_that_never_end_are_not_all_kept() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn domains_and_ranges_add_up() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let mut policy = domains(&["www.wild.example"]);
     policy.allow_cidr("26.2.0.0/24").unwrap().deny_cidr("26.3.0.4/32").unwrap();
     policy.allow_domain("denied.example").unwrap();
@@ -362,16 +374,18 @@ fn domains_and_ranges_add_up() {
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn two_hundred_names_at_once_are_all_answered_and_can_be_reached() {
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let policy = domains(&["*.many.example"]);
     check(&internet, &policy, &[("crowd many.example 200", "200 found, 200 reached")]);
 }
 
 #[test]
+#[ignore = "needs the network of tests/harness/internet"]
 fn a_change_of_policy_keeps_the_domains_that_stay_and_cuts_those_that_go() {
     use std::io::Write;
-    let Some(internet) = internet() else { return };
+    let internet = internet();
     let names = domains(&["allowed.example", "www.wild.example"]);
     let mut config = trying(&names, &[SERVER], &["hold allowed.example www.wild.example"]);
     config.set_stdio(sbx::Stream::Stdin, sbx::Stdio::Descriptor).unwrap();
