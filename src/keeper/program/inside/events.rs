@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::side::Side;
 use crate::system;
 
 /// Who a descriptor belongs to.
@@ -10,10 +11,10 @@ use crate::system;
 pub(super) enum Token {
     Channel,
     Signals,
-    Relay { index: u32, side: usize },
+    Relay { index: u32, side: Side },
     Probe { index: u32 },
-    Terminal { index: u32, side: usize },
-    Input { index: u32, side: usize },
+    Terminal { index: u32, side: Side },
+    Input { index: u32, side: Side },
 }
 
 impl Token {
@@ -21,13 +22,13 @@ impl Token {
         match self {
             Self::Channel => 0,
             Self::Signals => 1,
-            Self::Relay { index, side: 0 } => 2 | u64::from(index) << 8,
-            Self::Relay { index, .. } => 3 | u64::from(index) << 8,
+            Self::Relay { index, side: Side::Host } => 2 | u64::from(index) << 8,
+            Self::Relay { index, side: Side::Sandbox } => 3 | u64::from(index) << 8,
             Self::Probe { index } => 4 | u64::from(index) << 8,
-            Self::Terminal { index, side: 0 } => 5 | u64::from(index) << 8,
-            Self::Terminal { index, .. } => 6 | u64::from(index) << 8,
-            Self::Input { index, side: 0 } => 7 | u64::from(index) << 8,
-            Self::Input { index, .. } => 8 | u64::from(index) << 8,
+            Self::Terminal { index, side: Side::Host } => 5 | u64::from(index) << 8,
+            Self::Terminal { index, side: Side::Sandbox } => 6 | u64::from(index) << 8,
+            Self::Input { index, side: Side::Host } => 7 | u64::from(index) << 8,
+            Self::Input { index, side: Side::Sandbox } => 8 | u64::from(index) << 8,
         }
     }
 
@@ -36,13 +37,13 @@ impl Token {
         match value & 0xff {
             0 => Some(Self::Channel),
             1 => Some(Self::Signals),
-            2 => Some(Self::Relay { index, side: 0 }),
-            3 => Some(Self::Relay { index, side: 1 }),
+            2 => Some(Self::Relay { index, side: Side::Host }),
+            3 => Some(Self::Relay { index, side: Side::Sandbox }),
             4 => Some(Self::Probe { index }),
-            5 => Some(Self::Terminal { index, side: 0 }),
-            6 => Some(Self::Terminal { index, side: 1 }),
-            7 => Some(Self::Input { index, side: 0 }),
-            8 => Some(Self::Input { index, side: 1 }),
+            5 => Some(Self::Terminal { index, side: Side::Host }),
+            6 => Some(Self::Terminal { index, side: Side::Sandbox }),
+            7 => Some(Self::Input { index, side: Side::Host }),
+            8 => Some(Self::Input { index, side: Side::Sandbox }),
             _ => None,
         }
     }
@@ -106,7 +107,9 @@ impl Events {
     pub(super) fn wait(&self, busy: bool) -> io::Result<Vec<(Token, Ready)>> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
         // SAFETY: the array is live and as long as said.
-        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, if busy { 0 } else { -1 }) };
+        let count = unsafe {
+            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 64, if busy { 0 } else { -1 })
+        };
         let count = match system::check(count) {
             Ok(count) => usize::try_from(count).unwrap_or(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

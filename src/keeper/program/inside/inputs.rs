@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::events::{Events, Interest, Ready, Token};
+use super::side::Side;
 use crate::system;
 
 /// The most inputs at once. What programs left behind counts too.
@@ -19,7 +20,7 @@ const MOST: usize = 8192;
 /// init take turns for every piece (64 KiB halve the throughput).
 const CHUNK: libc::c_int = 256 * 1024;
 
-/// One input. Side 0 is the library's stream, side 1 the pipe.
+/// One input.
 #[derive(Debug)]
 struct Input {
     /// The library's number of the program.
@@ -56,23 +57,26 @@ impl Inputs {
             None => return Err(io::Error::from_raw_os_error(libc::EAGAIN)),
         };
         let input = Input { id, stream, pipe, full: false, out: false };
-        let watched = events
-            .add(input.stream.as_raw_fd(), token(index, 0), Interest::READ)
-            .and_then(|()| events.add(input.pipe.as_raw_fd(), token(index, 1), Interest::default()));
+        let watched =
+            events.add(input.stream.as_raw_fd(), token(index, Side::Host), Interest::READ).and_then(|()| {
+                events.add(input.pipe.as_raw_fd(), token(index, Side::Sandbox), Interest::default())
+            });
         if let Err(error) = watched {
             self.free.push(index);
             return Err(error);
         }
-        self.slots[index] = Some(input);
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Some(input);
+        }
         self.places.insert(id, index);
         Ok(program)
     }
 
     /// Goes on with an input.
-    pub(super) fn ready(&mut self, events: &Events, index: u32, side: usize, ready: Ready) {
+    pub(super) fn ready(&mut self, events: &Events, index: u32, side: Side, ready: Ready) {
         let Ok(index) = usize::try_from(index) else { return };
         let Some(input) = self.slots.get_mut(index).and_then(Option::as_mut) else { return };
-        let gone = side == 1 && ready.broken;
+        let gone = side == Side::Sandbox && ready.broken;
         if gone || !input.step(events, index, side, ready).unwrap_or(false) {
             self.close(index);
         }
@@ -106,10 +110,10 @@ impl Inputs {
 
 impl Input {
     /// Moves what can be moved now. False at the end.
-    fn step(&mut self, events: &Events, index: usize, side: usize, ready: Ready) -> io::Result<bool> {
-        if self.full == (side == 0) {
+    fn step(&mut self, events: &Events, index: usize, side: Side, ready: Ready) -> io::Result<bool> {
+        if self.full == (side == Side::Host) {
             // The stream has ended while the pipe is full, or an event is of before that.
-            if side == 0 && ready.broken && !self.out {
+            if side == Side::Host && ready.broken && !self.out {
                 events.remove(self.stream.as_raw_fd())?;
                 self.out = true;
             }
@@ -122,22 +126,22 @@ impl Input {
             Err(error) => return Err(error),
         }
         // The side that was ready wasn't what is missing: it is the other.
-        self.full = side == 0;
+        self.full = side == Side::Host;
         let (stream, pipe) = (self.stream.as_raw_fd(), self.pipe.as_raw_fd());
         if self.full {
-            events.change(stream, token(index, 0), Interest::default())?;
-            events.change(pipe, token(index, 1), Interest::WRITE)?;
+            events.change(stream, token(index, Side::Host), Interest::default())?;
+            events.change(pipe, token(index, Side::Sandbox), Interest::WRITE)?;
         } else {
-            events.change(pipe, token(index, 1), Interest::default())?;
+            events.change(pipe, token(index, Side::Sandbox), Interest::default())?;
             let again = if self.out { Events::add } else { Events::change };
-            again(events, stream, token(index, 0), Interest::READ)?;
+            again(events, stream, token(index, Side::Host), Interest::READ)?;
             self.out = false;
         }
         Ok(true)
     }
 }
 
-fn token(index: usize, side: usize) -> Token {
+fn token(index: usize, side: Side) -> Token {
     Token::Input { index: u32::try_from(index).unwrap_or(u32::MAX), side }
 }
 
@@ -146,8 +150,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds: [RawFd; 2] = [-1; 2];
     // SAFETY: pipe2 writes two descriptors into the array of two.
     system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
-    // SAFETY: the call succeeded, so both are open descriptors that nobody else owns.
-    let (read, write) = unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) };
+    let (read, write) = (system::owned(fds[0])?, system::owned(fds[1])?);
     // SAFETY: F_SETPIPE_SZ takes a number. A pipe that stays as it is works too.
     unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, CHUNK) };
     Ok((read, write))

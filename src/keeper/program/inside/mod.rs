@@ -13,6 +13,7 @@ mod probe;
 mod programs;
 mod relay;
 mod session;
+mod side;
 mod terminal;
 mod users;
 
@@ -47,6 +48,10 @@ struct Init {
 }
 
 /// Init's life. When it ends, the sandbox ends.
+#[allow(
+    clippy::print_stderr,
+    reason = "standard error is what the keeper hands to the library when init fails"
+)]
 pub(crate) fn main() -> ExitCode {
     match start().and_then(|mut init| init.live()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -197,7 +202,8 @@ impl Init {
             Err(error) => return refused(error.raw_os_error().unwrap_or(libc::EINVAL)),
         };
         let reply = self.programs.start(start, &[], Some(&pair.program));
-        if matches!(reply, Reply::Started { .. }) && self.terminals.add(&self.events, start.id, pair, host).is_err()
+        if matches!(reply, Reply::Started { .. })
+            && self.terminals.add(&self.events, start.id, pair, host).is_err()
         {
             // Nobody relays it: as if the host had hung up.
             self.hang_up(start.id);

@@ -108,7 +108,9 @@ fn run(
     let string = |text: &[u8]| CString::new(text).map_err(|_| malformed);
     let name = start.arguments.first().ok_or(malformed)?;
     let null = match start.streams.contains(&Source::Null) && terminal.is_none() {
-        true => Some(system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?),
+        true => {
+            Some(system::open(c"/dev/null", libc::O_RDWR).map_err(|error| (Step::Message, number(&error)))?)
+        }
         false => None,
     };
     let streams = match terminal {
@@ -180,7 +182,11 @@ fn run(
 }
 
 /// The three streams, from what came with the message.
-fn place<'a>(sources: &[Source; 3], given: &'a [OwnedFd], null: Option<&'a OwnedFd>) -> Option<[BorrowedFd<'a>; 3]> {
+fn place<'a>(
+    sources: &[Source; 3],
+    given: &'a [OwnedFd],
+    null: Option<&'a OwnedFd>,
+) -> Option<[BorrowedFd<'a>; 3]> {
     let mut given = given.iter();
     let mut next = |source: Source, stdout: Option<BorrowedFd<'a>>| match source {
         Source::Null => null.map(AsFd::as_fd),

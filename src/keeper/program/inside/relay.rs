@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::events::{Events, Interest, Ready, Token};
 use super::probe::{self, PLACES, Place};
+use super::side::{Side, Sides};
 use crate::wire::init::Reply;
 
 /// The most relays at once.
@@ -32,16 +33,15 @@ struct Flow {
 struct Relay {
     ticket: u32,
     port: u16,
-    /// The library's side, and the server's.
-    sides: [OwnedFd; 2],
+    sides: Sides<OwnedFd>,
     /// The places still to try; `None` once connected.
     rest: Option<&'static [Place]>,
-    /// From the library, and from the server.
-    flows: [Flow; 2],
+    /// By the side that each is read from.
+    flows: Sides<Flow>,
     /// What is waited for; `None` while a side isn't in the set.
-    interest: [Option<Interest>; 2],
+    interest: Sides<Option<Interest>>,
     /// Sides that are gone in both directions, or failed. Epoll reports that for ever, whatever it is asked.
-    broken: [bool; 2],
+    broken: Sides<bool>,
 }
 
 /// What is left of a relay after a step.
@@ -62,7 +62,13 @@ pub(super) struct Relays {
 
 impl Relays {
     /// Begins one: connects to the server, then relays to the descriptor.
-    pub(super) fn start(&mut self, events: &Events, ticket: u32, port: u16, fds: Vec<OwnedFd>) -> Option<Reply> {
+    pub(super) fn start(
+        &mut self,
+        events: &Events,
+        ticket: u32,
+        port: u16,
+        fds: Vec<OwnedFd>,
+    ) -> Option<Reply> {
         let refused = |errno| Some(Reply::Connected { ticket, errno });
         let Ok([library]) = <[OwnedFd; 1]>::try_from(fds) else { return refused(libc::EINVAL) };
         if crate::system::adopt(std::os::fd::AsFd::as_fd(&library)).is_err() {
@@ -78,11 +84,13 @@ impl Relays {
         };
         match connect(events, index, port, &PLACES[..2]) {
             Ok((server, rest)) => {
-                let flows = [Flow::default(), Flow::default()];
-                let interest = [None, Some(Interest::WRITE)];
-                let (sides, rest, broken) = ([library, server], Some(rest), [false; 2]);
+                let sides = Sides { host: library, sandbox: server };
+                let interest = Sides { host: None, sandbox: Some(Interest::WRITE) };
+                let (rest, flows, broken) = (Some(rest), Sides::default(), Sides::default());
                 let relay = Relay { ticket, port, sides, rest, flows, interest, broken };
-                self.slots[index] = Some(relay);
+                if let Some(slot) = self.slots.get_mut(index) {
+                    *slot = Some(relay);
+                }
                 None
             }
             Err(errno) => {
@@ -93,21 +101,22 @@ impl Relays {
     }
 
     /// Goes on with a relay.
-    pub(super) fn ready(&mut self, events: &Events, index: u32, side: usize, ready: Ready) -> Option<Reply> {
+    pub(super) fn ready(&mut self, events: &Events, index: u32, side: Side, ready: Ready) -> Option<Reply> {
         let index = usize::try_from(index).ok()?;
         let relay = self.slots.get_mut(index)?.as_mut()?;
         let mut reply = None;
         if let Some(rest) = relay.rest {
-            if side == 0 {
+            if side == Side::Host {
                 return None;
             }
             let ticket = relay.ticket;
-            match probe::outcome(&relay.sides[1]) {
+            match probe::outcome(&relay.sides.sandbox) {
                 0 => {
                     relay.rest = None;
-                    let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: 0 };
-                    let added = events.add(relay.sides[0].as_raw_fd(), token, Interest::READ);
-                    relay.interest[0] = Some(Interest::READ);
+                    let token =
+                        Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: Side::Host };
+                    let added = events.add(relay.sides.host.as_raw_fd(), token, Interest::READ);
+                    relay.interest.host = Some(Interest::READ);
                     if added.is_err() {
                         self.drop_relay(index);
                         return Some(Reply::Connected { ticket, errno: libc::EAGAIN });
@@ -116,7 +125,7 @@ impl Relays {
                 }
                 errno => match connect(events, index, relay.port, rest) {
                     Ok((server, rest)) => {
-                        relay.sides[1] = server;
+                        relay.sides.sandbox = server;
                         relay.rest = Some(rest);
                         return None;
                     }
@@ -131,8 +140,8 @@ impl Relays {
             Ok(Left::Open) => {}
             Ok(Left::Finished) => self.drop_relay(index),
             Err(_) => {
-                for side in &relay.sides {
-                    reset_on_close(side.as_raw_fd());
+                for side in Side::BOTH {
+                    reset_on_close(relay.sides[side].as_raw_fd());
                 }
                 self.drop_relay(index);
             }
@@ -160,7 +169,7 @@ fn connect(
     port: u16,
     places: &'static [Place],
 ) -> Result<(OwnedFd, &'static [Place]), i32> {
-    let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: 1 };
+    let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: Side::Sandbox };
     let mut errno = libc::ECONNREFUSED;
     let mut rest = places;
     while let Some((place, more)) = rest.split_first() {
@@ -178,21 +187,21 @@ fn connect(
 }
 
 impl Relay {
-    fn step(&mut self, events: &Events, index: usize, side: usize, ready: Ready) -> io::Result<Left> {
+    fn step(&mut self, events: &Events, index: usize, side: Side, ready: Ready) -> io::Result<Left> {
         self.broken[side] |= ready.broken;
-        let [library, server] = [self.sides[0].as_raw_fd(), self.sides[1].as_raw_fd()];
-        self.flows[0].pump(library, server)?;
-        self.flows[1].pump(server, library)?;
-        if self.flows.iter().all(|flow| flow.closed) {
+        let [library, server] = Side::BOTH.map(|side| self.sides[side].as_raw_fd());
+        self.flows.host.pump(library, server)?;
+        self.flows.sandbox.pump(server, library)?;
+        if Side::BOTH.into_iter().all(|side| self.flows[side].closed) {
             return Ok(Left::Finished);
         }
-        if (0..2).any(|side| self.broken[side] && self.flows[side].closed) {
+        if Side::BOTH.into_iter().any(|side| self.broken[side] && self.flows[side].closed) {
             // All that came from this side was handed on. It takes nothing any more, so what is read for it
             // would go nowhere, and the other side learns that by a reset.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        for (side, fd) in [library, server].into_iter().enumerate() {
-            let (own, other) = (&self.flows[side], &self.flows[1 - side]);
+        for (side, fd) in [(Side::Host, library), (Side::Sandbox, server)] {
+            let (own, other) = (&self.flows[side], &self.flows[side.other()]);
             let wanted =
                 Interest { read: !own.ended && own.waiting.is_empty(), write: !other.waiting.is_empty() };
             // A broken side of which nothing is wanted until the other moves would wake us again and again.
@@ -232,8 +241,9 @@ impl Flow {
                 None => return Ok(()),
                 Some(0) => self.ended = true,
                 Some(read) => {
-                    let sent = send(to, &buffer[..read])?;
-                    self.waiting.extend_from_slice(&buffer[sent..read]);
+                    let read = buffer.get(..read).unwrap_or_default();
+                    let sent = send(to, read)?;
+                    self.waiting.extend_from_slice(read.get(sent..).unwrap_or_default());
                 }
             }
         }

@@ -91,7 +91,11 @@ impl Kills {
                 Stage::Idle => self.begin(),
                 Stage::Looking { mut names, mut all, until } => {
                     let done = look(&mut names, &mut all);
-                    if done || Instant::now() >= until { self.kill(&all) } else { Stage::Looking { names, all, until } }
+                    if done || Instant::now() >= until {
+                        self.kill(&all)
+                    } else {
+                        Stage::Looking { names, all, until }
+                    }
                 }
                 Stage::Killing { mut targets, more } => {
                     let left = targets.len().saturating_sub(STRIDE);
@@ -161,7 +165,8 @@ fn reach(all: &[Process], found: &mut HashSet<i32>, sessions: &mut HashSet<i32>)
     let mut reached: Vec<i32> = found.union(sessions).copied().collect();
     while let Some(number) = reached.pop() {
         let below = children.remove(&number).unwrap_or_default();
-        let beside = if sessions.contains(&number) { members.remove(&number) } else { None }.unwrap_or_default();
+        let beside =
+            if sessions.contains(&number) { members.remove(&number) } else { None }.unwrap_or_default();
         for process in below.into_iter().chain(beside) {
             if found.insert(process.pid) {
                 sessions.extend((process.session == process.pid).then_some(process.pid));
@@ -175,7 +180,8 @@ fn reach(all: &[Process], found: &mut HashSet<i32>, sessions: &mut HashSet<i32>)
 fn process(pid: i32) -> Option<Process> {
     let mut text = [0_u8; 1024];
     let mut options = OpenOptions::new();
-    let mut file: File = options.read(true).custom_flags(libc::O_NONBLOCK).open(format!("/proc/{pid}/stat")).ok()?;
+    let mut file: File =
+        options.read(true).custom_flags(libc::O_NONBLOCK).open(format!("/proc/{pid}/stat")).ok()?;
     let length = file.read(&mut text).ok()?;
     let text = String::from_utf8_lossy(text.get(..length)?);
     let mut words = text.rsplit_once(") ")?.1.split(' ').skip(1);

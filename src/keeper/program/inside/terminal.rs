@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::events::{Events, Interest, Ready, Token};
+use super::side::{Side, Sides};
 use crate::system;
 use crate::wire::init::Window;
 
@@ -56,19 +57,19 @@ fn resize(master: &OwnedFd, window: Window) -> io::Result<()> {
     system::check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(|_| ())
 }
 
-/// One that is relayed. Side 0 is the host's stream, side 1 the terminal.
+/// One that is relayed.
 #[derive(Debug)]
 struct Terminal {
     /// The library's number of the program.
     id: u32,
-    sides: [OwnedFd; 2],
+    sides: Sides<OwnedFd>,
     /// Read from each side, but not yet taken by the other.
-    waiting: [Vec<u8>; 2],
+    waiting: Sides<Vec<u8>>,
     /// Nothing more comes from each side.
-    ended: [bool; 2],
+    ended: Sides<bool>,
     /// The program has ended: what has been written is all.
     left: bool,
-    interest: [Option<Interest>; 2],
+    interest: Sides<Option<Interest>>,
 }
 
 /// What became of one after a step.
@@ -104,14 +105,14 @@ impl Terminals {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        let sides = [host, pair.master];
+        let sides = Sides { host, sandbox: pair.master };
         let mut terminal = Terminal {
             id,
             sides,
-            waiting: Default::default(),
-            ended: [false; 2],
+            waiting: Sides::default(),
+            ended: Sides::default(),
             left: false,
-            interest: [None; 2],
+            interest: Sides::default(),
         };
         let watched = terminal.watch(events, index);
         if let Some(slot) = self.slots.get_mut(index).filter(|_| watched.is_ok()) {
@@ -127,7 +128,7 @@ impl Terminals {
     pub(super) fn resize(&self, id: u32, window: Window) {
         let terminal = self.places.get(&id).and_then(|index| self.slots.get(*index)?.as_ref());
         // gVisor tells nobody of the new size.
-        if let Some(terminal) = terminal.filter(|terminal| resize(&terminal.sides[1], window).is_ok()) {
+        if let Some(terminal) = terminal.filter(|terminal| resize(&terminal.sides.sandbox, window).is_ok()) {
             terminal.tell(libc::SIGWINCH);
         }
     }
@@ -141,15 +142,20 @@ impl Terminals {
             terminal.left = true;
         }
         // Nobody is left to be told of a host that hangs up.
-        let _ = self.ready(events, u32::try_from(index).unwrap_or(u32::MAX), 1, Ready { broken: false });
+        let _ = self.ready(
+            events,
+            u32::try_from(index).unwrap_or(u32::MAX),
+            Side::Sandbox,
+            Ready { broken: false },
+        );
     }
 
     /// Goes on with a terminal. The number of a program whose host has hung up comes back.
-    pub(super) fn ready(&mut self, events: &Events, index: u32, side: usize, ready: Ready) -> Option<u32> {
+    pub(super) fn ready(&mut self, events: &Events, index: u32, side: Side, ready: Ready) -> Option<u32> {
         let index = usize::try_from(index).ok()?;
         let terminal = self.slots.get_mut(index)?.as_mut()?;
         let left = match side {
-            0 if ready.broken => Left::HungUp,
+            Side::Host if ready.broken => Left::HungUp,
             _ => terminal.step(events, index).unwrap_or(Left::HungUp),
         };
         let id = terminal.id;
@@ -173,7 +179,7 @@ impl Terminal {
     fn tell(&self, signal: i32) {
         let mut group: libc::pid_t = 0;
         // SAFETY: TIOCGPGRP writes to a live integer.
-        let found = unsafe { libc::ioctl(self.sides[1].as_raw_fd(), libc::TIOCGPGRP, &raw mut group) };
+        let found = unsafe { libc::ioctl(self.sides.sandbox.as_raw_fd(), libc::TIOCGPGRP, &raw mut group) };
         if found == 0 && group > 1 {
             // SAFETY: kill takes numbers.
             unsafe { libc::kill(-group, signal) };
@@ -181,25 +187,25 @@ impl Terminal {
     }
 
     fn step(&mut self, events: &Events, index: usize) -> io::Result<Left> {
-        self.pump(0)?;
-        self.pump(1)?;
-        if self.ended[1] && self.waiting[1].is_empty() {
+        self.pump(Side::Host)?;
+        self.pump(Side::Sandbox)?;
+        if self.ended.sandbox && self.waiting.sandbox.is_empty() {
             return Ok(Left::Finished);
         }
         self.watch(events, index).map(|()| Left::Open)
     }
 
     /// Moves what can be moved now from a side to the other.
-    fn pump(&mut self, side: usize) -> io::Result<()> {
+    fn pump(&mut self, side: Side) -> io::Result<()> {
         let mut buffer = [0_u8; BUFFER];
-        let (from, to) = (&self.sides[side], &self.sides[1 - side]);
-        let last = side == 1 && self.left;
+        let (from, to) = (&self.sides[side], &self.sides[side.other()]);
+        let last = side == Side::Sandbox && self.left;
         for _ in 0..if last { LAST_TURNS } else { TURNS } {
             if !self.waiting[side].is_empty() {
                 match write(to, &self.waiting[side]) {
                     Ok(written) => drop(self.waiting[side].drain(..written)),
                     // Nobody reads a terminal whose processes are gone.
-                    Err(_) if side == 0 => self.waiting[side].clear(),
+                    Err(_) if side == Side::Host => self.waiting[side].clear(),
                     Err(error) => return Err(error),
                 }
                 if !self.waiting[side].is_empty() {
@@ -216,9 +222,13 @@ impl Terminal {
                     return Ok(());
                 }
                 Ok(Some(0)) => self.ended[side] = true,
-                Ok(Some(length)) => self.waiting[side].extend_from_slice(&buffer[..length]),
+                Ok(Some(length)) => {
+                    self.waiting[side].extend_from_slice(buffer.get(..length).unwrap_or_default())
+                }
                 // A terminal without any process.
-                Err(error) if side == 1 && error.raw_os_error() == Some(libc::EIO) => self.ended[side] = true,
+                Err(error) if side == Side::Sandbox && error.raw_os_error() == Some(libc::EIO) => {
+                    self.ended[side] = true
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -227,11 +237,11 @@ impl Terminal {
     }
 
     fn watch(&mut self, events: &Events, index: usize) -> io::Result<()> {
-        for side in 0..2 {
+        for side in Side::BOTH {
             let read = !self.ended[side] && self.waiting[side].is_empty();
-            let wanted = Interest { read, write: !self.waiting[1 - side].is_empty() };
+            let wanted = Interest { read, write: !self.waiting[side.other()].is_empty() };
             // The host's side stays in the set, to hear of its end. The terminal's reports its own for ever.
-            let wanted = Some(wanted).filter(|wanted| side == 0 || *wanted != Interest::default());
+            let wanted = Some(wanted).filter(|wanted| side == Side::Host || *wanted != Interest::default());
             if wanted == self.interest[side] {
                 continue;
             }

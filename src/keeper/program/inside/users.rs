@@ -69,7 +69,12 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
     let (name, id, own_group, home) = match entry {
         Some(fields) => {
             let id = parse(fields.get(2)?)?;
-            (fields.first().copied(), id, parse(fields.get(3)?)?, fields.get(5).map_or(&b"/"[..], |home| home))
+            (
+                fields.first().copied(),
+                id,
+                parse(fields.get(3)?)?,
+                fields.get(5).map_or(&b"/"[..], |home| home),
+            )
         }
         None => (None, number?, if number? == 0 { 0 } else { number? }, &b"/"[..]),
     };
@@ -81,11 +86,18 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
         },
     };
     let member = |fields: &Vec<&[u8]>| {
-        name.is_some_and(|name| fields.get(3).is_some_and(|list| list.split(|byte| *byte == b',').any(|who| who == name)))
+        name.is_some_and(|name| {
+            fields.get(3).is_some_and(|list| list.split(|byte| *byte == b',').any(|who| who == name))
+        })
     };
     let more = lines(groups).filter(member).filter_map(|fields| parse(fields.get(2)?)).take(MOST_GROUPS);
     let groups = std::iter::once(group).chain(more.filter(|more| *more != group)).collect();
-    Some(Identity { user: id, group, groups, home: if home.is_empty() { b"/".to_vec() } else { home.to_vec() } })
+    Some(Identity {
+        user: id,
+        group,
+        groups,
+        home: if home.is_empty() { b"/".to_vec() } else { home.to_vec() },
+    })
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {

@@ -29,7 +29,6 @@ struct Made {
     /// Locked as long as it is open.
     _directory: File,
     processes: OwnedFd,
-    unified: bool,
     memory: Option<Memory>,
     cpu: Option<File>,
 }
@@ -125,18 +124,19 @@ impl Made {
         };
         let opened = Self::set_up(group, &directory).map_err(undo)?;
         let (processes, memory, cpu) = opened;
-        Ok(Self { parent, name, _directory: directory, processes, unified: group.unified, memory, cpu })
+        Ok(Self { parent, name, _directory: directory, processes, memory, cpu })
     }
 
     fn set_up(group: &Group, directory: &File) -> Result<(OwnedFd, Option<Memory>, Option<File>), Failure> {
         for setting in &group.settings {
             let file = system::c_path(&setting.file).step("a control group's file")?;
-            let written = open(directory, &file, libc::O_WRONLY).and_then(|file| {
-                File::from(file).write_all(&setting.value)
-            });
+            let written = open(directory, &file, libc::O_WRONLY)
+                .and_then(|file| File::from(file).write_all(&setting.value));
             match written {
                 Err(error) if setting.optional && error.raw_os_error() == Some(libc::ENOENT) => {}
-                written => written.step(format!("control group file {}", String::from_utf8_lossy(&setting.file)))?,
+                written => {
+                    written.step(format!("control group file {}", String::from_utf8_lossy(&setting.file)))?
+                }
             }
         }
         let processes = open(directory, c"cgroup.procs", libc::O_WRONLY).step("cgroup.procs")?;
@@ -175,8 +175,11 @@ fn create(parent: &OwnedFd, name: &CStr) -> io::Result<File> {
         // SAFETY: flock takes numbers.
         let locked = unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
         let directory = File::from(directory);
-        let there = open(parent, name, libc::O_PATH | libc::O_DIRECTORY).and_then(|fd| File::from(fd).metadata());
-        if locked == 0 && there.is_ok_and(|there| directory.metadata().is_ok_and(|own| own.ino() == there.ino())) {
+        let there =
+            open(parent, name, libc::O_PATH | libc::O_DIRECTORY).and_then(|fd| File::from(fd).metadata());
+        if locked == 0
+            && there.is_ok_and(|there| directory.metadata().is_ok_and(|own| own.ino() == there.ino()))
+        {
             return Ok(directory);
         }
     }

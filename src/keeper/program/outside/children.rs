@@ -35,8 +35,11 @@ impl Engine {
         fds: &[OwnedFd],
         groups: &Groups,
     ) -> Result<Self, Failure> {
-        let arguments: Vec<CString> =
-            arguments.iter().map(|argument| system::c_path(argument)).collect::<io::Result<_>>().step("arguments")?;
+        let arguments: Vec<CString> = arguments
+            .iter()
+            .map(|argument| system::c_path(argument))
+            .collect::<io::Result<_>>()
+            .step("arguments")?;
         // Pipes, since runsc changes the owner and the offset of what it is given (gVisor's
         // sandbox.go:configureStdios). Nothing can be read from the one, and the other is bounded here.
         let (nothing, _) = pipe().step("pipe")?;
@@ -58,7 +61,8 @@ impl Engine {
             groups.enter()?;
             if let Some(sandbox) = sandbox {
                 // SAFETY: setns takes numbers.
-                system::check(unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) }).map_err(number)?;
+                system::check(unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) })
+                    .map_err(number)?;
             }
             filter.apply().map_err(number)
         };
@@ -72,7 +76,12 @@ impl Engine {
             dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut prepare,
         });
-        Ok(Self { child: child.step("starting runsc")?, output: Some(output), kept: Vec::new(), meter: Meter::default() })
+        Ok(Self {
+            child: child.step("starting runsc")?,
+            output: Some(output),
+            kept: Vec::new(),
+            meter: Meter::default(),
+        })
     }
 
     /// Readable once runsc has ended.
@@ -95,7 +104,7 @@ impl Engine {
             let read = unsafe { libc::read(output.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
             match usize::try_from(read) {
                 Ok(0) => self.output = None,
-                Ok(read) => keep(&mut self.kept, &buffer[..read]),
+                Ok(read) => keep(&mut self.kept, buffer.get(..read).unwrap_or_default()),
                 Err(_) => match io::Error::last_os_error().kind() {
                     io::ErrorKind::WouldBlock => return,
                     io::ErrorKind::Interrupted => {}
@@ -192,7 +201,8 @@ fn kill_children() {
     for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         // "pid (name) state ppid …"; the name may hold anything, the last ')' ends it.
-        let parent = status.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        let parent =
+            status.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
         if parent == Some(me) {
             // SAFETY: kill takes numbers. A child's number is its own until we reap it.
             unsafe { libc::kill(pid, libc::SIGKILL) };

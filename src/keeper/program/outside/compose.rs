@@ -45,7 +45,8 @@ pub(super) fn compose(setup: &Setup) -> Result<(), Failure> {
     }
     fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")?;
     // SAFETY: the path is a NUL-terminated literal.
-    system::check(unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) }).step("leaving the host's root")?;
+    system::check(unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })
+        .step("leaving the host's root")?;
     Ok(())
 }
 
@@ -99,7 +100,8 @@ fn install_runsc(setup: &Setup) -> Result<(), Failure> {
 
 /// The directory that the library has found to be trusted, and no other that is there by now.
 fn install_beside(setup: &Setup) -> io::Result<()> {
-    let Some(at) = setup.runsc.iter().rposition(|byte| *byte == b'/').filter(|_| setup.beside != (0, 0)) else {
+    let Some(at) = setup.runsc.iter().rposition(|byte| *byte == b'/').filter(|_| setup.beside != (0, 0))
+    else {
         return Ok(());
     };
     let directory = [setup.runsc.get(..at).unwrap_or_default(), b"/gvisor-bin"].concat();

@@ -30,7 +30,7 @@ use crate::system;
 use crate::wire::keeper::{OutOfMemory, Reply, Request, Setup, SocketKind, Usage};
 use cgroups::Groups;
 use children::Engine;
-use namespaces::Namespaces;
+use namespaces::{Entered, Namespaces};
 use watchdog::Watchdog;
 
 /// The most sockets made for one request.
@@ -213,12 +213,15 @@ impl Keeper {
             libc::pollfd { fd: memory, events: libc::POLLIN, revents: 0 },
         ];
         self.walk();
-        let timeout = self.engine.as_mut().map_or(-1, |engine| match (self.asked, self.watchdog.timeout(engine)) {
-            // The walk goes on as soon as everything else has been looked at.
-            (1.., _) => 0,
-            (0, -1) => -1,
-            (0, look) => look.min(i32::try_from(engine.rest().as_millis()).unwrap_or(look).saturating_add(1)),
-        });
+        let timeout =
+            self.engine.as_mut().map_or(-1, |engine| match (self.asked, self.watchdog.timeout(engine)) {
+                // The walk goes on as soon as everything else has been looked at.
+                (1.., _) => 0,
+                (0, -1) => -1,
+                (0, look) => {
+                    look.min(i32::try_from(engine.rest().as_millis()).unwrap_or(look).saturating_add(1))
+                }
+            });
         let timeout = sooner(timeout, self.left());
         // SAFETY: the array is live and as long as said.
         let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
@@ -277,7 +280,8 @@ impl Keeper {
             // A walk that is under way will tell.
             Request::Usage if self.asked > 0 => self.asked = self.asked.saturating_add(1),
             Request::Usage => {
-                let used = self.engine.as_mut().map_or(Some(Usage::default()), |engine| engine.usage(&self.groups));
+                let used =
+                    self.engine.as_mut().map_or(Some(Usage::default()), |engine| engine.usage(&self.groups));
                 match used {
                     Some(used) => self.say(&Reply::Used(used), vec![]),
                     None => self.asked = 1,
@@ -292,7 +296,7 @@ impl Keeper {
         // Before the user namespace, whose owner may write less.
         self.groups = Groups::make(&setup.groups, fds)?;
         self.watchdog = Watchdog::new(setup.watched_memory);
-        let (namespaces, refused, fds) = namespaces::enter(setup)?;
+        let Entered { namespaces, refused, fds } = namespaces::enter(setup)?;
         self.namespaces = Some(namespaces);
         if setup.only_namespaces {
             namespaces::try_more(setup.network)?;
@@ -311,7 +315,8 @@ impl Keeper {
         let (Some(namespaces), None) = (&self.namespaces, &self.engine) else {
             return out_of_order();
         };
-        let engine = Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds, &self.groups)?;
+        let engine =
+            Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds, &self.groups)?;
         self.engine = Some(engine);
         drop(fds);
         self.say(&Reply::Running, vec![]);

@@ -49,7 +49,8 @@ pub(super) fn status(fd: &OwnedFd) -> io::Result<Metadata> {
 /// mount hides, and is refused (mount_namespaces(7)).
 pub(super) fn bind(source: &OwnedFd, target: &OwnedFd, access: Access) -> io::Result<()> {
     let recursive = libc::AT_RECURSIVE.cast_unsigned();
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive | libc::AT_EMPTY_PATH.cast_unsigned();
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive | libc::AT_EMPTY_PATH.cast_unsigned();
     // SAFETY: the path is a NUL-terminated literal.
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, source.as_raw_fd(), c"".as_ptr(), flags) };
     let tree = system::owned(i32::try_from(tree).unwrap_or(-1))?;

@@ -15,11 +15,22 @@ pub(super) struct Namespaces {
     pub(super) sandbox: Option<OwnedFd>,
 }
 
-/// Makes and enters them. Returns with them the settings of G that were refused, and the descriptors for the
-/// library: NETLINK_ROUTE of G, two of NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the namespace S.
-pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<OwnedFd>), Failure> {
-    // SAFETY: these take nothing.
-    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+/// What [`enter`] has made.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) namespaces: Namespaces,
+    /// The optional settings of G that could not be written.
+    pub(super) refused: Vec<Vec<u8>>,
+    /// For the library: NETLINK_ROUTE of G, two of NETLINK_NETFILTER of G, NETLINK_ROUTE of S, the namespace S.
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+/// Makes the namespaces and enters them.
+pub(super) fn enter(setup: &Setup) -> Result<Entered, Failure> {
+    // SAFETY: geteuid takes nothing.
+    let user = unsafe { libc::geteuid() };
+    // SAFETY: getegid takes nothing.
+    let group = unsafe { libc::getegid() };
     let network = if setup.network { libc::CLONE_NEWNET } else { 0 };
     if setup.user_namespace {
         unshare(libc::CLONE_NEWUSER).step("user namespace")?;
@@ -31,7 +42,11 @@ pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<Owne
     unshare(libc::CLONE_NEWNS).step("mount namespace")?;
     unshare(libc::CLONE_NEWIPC).step("ipc namespace")?;
     if network == 0 {
-        return Ok((Namespaces { sandbox: None }, Vec::new(), Vec::new()));
+        return Ok(Entered {
+            namespaces: Namespaces { sandbox: None },
+            refused: Vec::new(),
+            fds: Vec::new(),
+        });
     }
     unshare(network).step("network namespace G")?;
     let gateway = current()?;
@@ -47,7 +62,8 @@ pub(super) fn enter(setup: &Setup) -> Result<(Namespaces, Vec<Vec<u8>>, Vec<Owne
     // SAFETY: setns takes numbers.
     system::check(unsafe { libc::setns(gateway.as_raw_fd(), libc::CLONE_NEWNET) }).step("back into G")?;
     let copy = sandbox.try_clone().step("descriptor of S")?;
-    Ok((Namespaces { sandbox: Some(sandbox) }, refused, vec![route_g, filter_g, log_g, route_s, copy]))
+    let fds = vec![route_g, filter_g, log_g, route_s, copy];
+    Ok(Entered { namespaces: Namespaces { sandbox: Some(sandbox) }, refused, fds })
 }
 
 /// Tries whether there may be as many more as runsc makes for its gofer and its sentry (the doctor's trial).

@@ -50,10 +50,8 @@ impl RootFs {
 
     fn place(&self, path: &[u8]) -> io::Result<Place> {
         let path = path.strip_prefix(b"/").unwrap_or(path);
-        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&b""[..], path),
-        };
+        let mut parts = path.rsplitn(2, |byte| *byte == b'/');
+        let (name, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if name.is_empty() || name == b"." || name == b".." {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
@@ -74,9 +72,9 @@ fn cover(path: &[u8]) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     let (source, made) = if mounts::status(&target)?.is_dir() {
-        (c"/cover-directory", DirBuilder::new().mode(0).create("/cover-directory"))
+        (c"/cover-directory", DirBuilder::new().mode(0o000).create("/cover-directory"))
     } else {
-        let file = File::options().write(true).create_new(true).mode(0).open("/cover-file");
+        let file = File::options().write(true).create_new(true).mode(0o000).open("/cover-file");
         (c"/cover-file", file.map(|_| ()))
     };
     match made {
@@ -100,7 +98,8 @@ impl Place {
     fn symlink(&self, target: &[u8]) -> io::Result<()> {
         let target = system::c_path(target)?;
         // SAFETY: both strings end with NUL.
-        let made = unsafe { libc::symlinkat(target.as_ptr(), self.directory.as_raw_fd(), self.name.as_ptr()) };
+        let made =
+            unsafe { libc::symlinkat(target.as_ptr(), self.directory.as_raw_fd(), self.name.as_ptr()) };
         system::check(made).map(|_| ())
     }
 

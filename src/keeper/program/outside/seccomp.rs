@@ -12,16 +12,51 @@ use std::mem::offset_of;
 use crate::system;
 
 const ALLOWED: &[libc::c_long] = &[
-    libc::SYS_read, libc::SYS_write, libc::SYS_close, #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll, libc::SYS_ppoll, libc::SYS_recvmsg,
-    libc::SYS_sendmsg, libc::SYS_fcntl, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_kill,
-    libc::SYS_rt_sigtimedwait, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigaction, libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack, libc::SYS_restart_syscall, libc::SYS_openat, libc::SYS_fstat, libc::SYS_newfstatat,
-    libc::SYS_statx, libc::SYS_lseek, libc::SYS_getdents64, libc::SYS_mmap, libc::SYS_munmap,
-    libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk, libc::SYS_futex,
-    libc::SYS_getpid, libc::SYS_gettid, libc::SYS_getrandom, libc::SYS_clock_gettime, libc::SYS_exit,
-    libc::SYS_exit_group, libc::SYS_prlimit64, libc::SYS_getrusage, libc::SYS_readlinkat, libc::SYS_unlinkat,
-    #[cfg(target_arch = "x86_64")] libc::SYS_readlink, libc::SYS_set_robust_list, libc::SYS_rseq,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_close,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_fcntl,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_kill,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_openat,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_lseek,
+    libc::SYS_getdents64,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_prlimit64,
+    libc::SYS_getrusage,
+    libc::SYS_readlinkat,
+    libc::SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -29,10 +64,15 @@ const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64, linux/audit.h
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+#[allow(clippy::cast_possible_truncation, reason = "the codes of classic BPF have 16 bits")]
+const fn code(bits: u32) -> u16 {
+    bits as u16
+}
+
+const LOAD: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+const EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+const ANY_BIT: u16 = code(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K);
+const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
 
 fn step(code: u16, k: u32, yes: u8, no: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt: yes, jf: no, k }
@@ -50,12 +90,22 @@ fn argument(index: usize) -> u32 {
 /// The system calls that give a file its mode, and which argument that is. openat2 has it in memory, where no filter can
 /// look; runsc doesn't use that.
 const MODES: &[(libc::c_long, usize)] = &[
-    #[cfg(target_arch = "x86_64")] (libc::SYS_chmod, 1), (libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
     (SYS_FCHMODAT2, 2),
-    #[cfg(target_arch = "x86_64")] (libc::SYS_open, 2), (libc::SYS_openat, 3),
-    #[cfg(target_arch = "x86_64")] (libc::SYS_creat, 1),
-    #[cfg(target_arch = "x86_64")] (libc::SYS_mkdir, 1), (libc::SYS_mkdirat, 2),
-    #[cfg(target_arch = "x86_64")] (libc::SYS_mknod, 1), (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 2),
+    (libc::SYS_openat, 3),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, 1),
+    (libc::SYS_mkdirat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    (libc::SYS_mknodat, 2),
 ];
 /// Linux 6.6, of one number everywhere.
 const SYS_FCHMODAT2: libc::c_long = 452;

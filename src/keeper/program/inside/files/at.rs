@@ -3,7 +3,6 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::ptr;
 
 use crate::system::{self, check, owned};
 use crate::wire::files::Stat;
@@ -220,16 +219,20 @@ impl Iterator for Names {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            // SAFETY: errno is this thread's own.
-            unsafe { *libc::__errno_location() = 0 };
+            // SAFETY: the call takes nothing.
+            let errno = unsafe { libc::__errno_location() };
+            // SAFETY: the pointer leads to this thread's own errno.
+            unsafe { *errno = 0 };
             // SAFETY: the stream is open, and nobody else reads from it.
             let entry = unsafe { libc::readdir(self.stream) };
             if entry.is_null() {
                 let error = io::Error::last_os_error();
                 return (error.raw_os_error() != Some(0)).then_some(Err(error));
             }
-            // SAFETY: the entry is valid until the next call, and its name ends with NUL.
-            let name = unsafe { CStr::from_ptr(ptr::addr_of!((*entry).d_name).cast()) };
+            // SAFETY: the entry is valid until the next call.
+            let name = unsafe { &raw const (*entry).d_name };
+            // SAFETY: the name ends with NUL, and is valid until the next call.
+            let name = unsafe { CStr::from_ptr(name.cast()) };
             if !matches!(name.to_bytes(), b"." | b"..") {
                 return Some(Ok(name.to_owned()));
             }

@@ -90,14 +90,15 @@ fn prepare(task: &Task, socket: &OwnedFd, stream: Option<&OwnedFd>) -> Result<()
     let mut kept: Vec<RawFd> = stream.into_iter().chain([socket]).map(AsRawFd::as_raw_fd).collect();
     kept.sort_unstable();
     close_others(&kept).during(Step::Start)?;
-    // SAFETY: both calls take numbers or nothing. Modes are given as they are meant.
-    unsafe {
-        libc::setsid();
-        libc::umask(0);
-    }
+    // SAFETY: setsid takes nothing.
+    unsafe { libc::setsid() };
+    // Modes are given as they are meant.
+    // SAFETY: umask takes a number.
+    unsafe { libc::umask(0) };
     // A tree's directories are open from its top to where the walk is.
     raise_limit();
-    let identity = users::Accounts::default().look_up(&task.user).ok_or(Failure::of(Step::User, libc::ENOENT))?;
+    let identity =
+        users::Accounts::default().look_up(&task.user).ok_or(Failure::of(Step::User, libc::ENOENT))?;
     become_user(&identity).map_err(|errno| Failure::of(Step::User, errno))
 }
 

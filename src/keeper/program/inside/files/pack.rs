@@ -138,6 +138,6 @@ impl Packer {
             left -= read as u64;
         }
         self.totals.bytes += stat.size;
-        self.write(&[0; BLOCK][..tar::padding(stat.size)])
+        self.write([0; BLOCK].get(..tar::padding(stat.size)).unwrap_or_default())
     }
 }

@@ -69,7 +69,8 @@ pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<
 impl Watcher {
     fn tell(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
         // Nobody can open what has a longer name.
-        let (kind, path) = if path.len() > LONGEST_PATH { (ChangeKind::Overflow, Vec::new()) } else { (kind, path) };
+        let (kind, path) =
+            if path.len() > LONGEST_PATH { (ChangeKind::Overflow, Vec::new()) } else { (kind, path) };
         if kind != ChangeKind::Ready {
             self.totals.entries += 1;
         }
@@ -90,7 +91,9 @@ impl Watcher {
         });
         match watch {
             // Gone meanwhile, which is told too.
-            Err(error) if !place.is_empty() && error.raw_os_error() == Some(libc::ENOSPC) => return self.leave_out(),
+            Err(error) if !place.is_empty() && error.raw_os_error() == Some(libc::ENOSPC) => {
+                return self.leave_out();
+            }
             Err(_) if !place.is_empty() => return Ok(()),
             watch => drop(self.places.insert(watch.during(Step::Open)?, place.clone())),
         }
@@ -151,7 +154,8 @@ impl Watcher {
             let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).take(read).collect();
             let mut rest = &bytes[..];
             while let Some((head, more)) = rest.split_first_chunk::<16>() {
-                let word = |at: usize| head.get(at..at + 4).and_then(|word| word.try_into().ok()).unwrap_or([0; 4]);
+                let word =
+                    |at: usize| head.get(at..at + 4).and_then(|word| word.try_into().ok()).unwrap_or([0; 4]);
                 let (watch, mask) = (i32::from_ne_bytes(word(0)), u32::from_ne_bytes(word(4)));
                 let length = usize::try_from(u32::from_ne_bytes(word(12))).unwrap_or(0);
                 let Some((name, after)) = more.split_at_checked(length) else { break };
