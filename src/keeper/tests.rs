@@ -1,5 +1,6 @@
 //! The keeper and init against real runsc.
 
+mod build;
 mod hostile;
 mod inside;
 mod life;
