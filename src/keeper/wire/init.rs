@@ -13,7 +13,7 @@ use super::{Malformed, Reader, Secret, Writer};
 pub(crate) struct User {
     /// A name or a number; empty for root.
     pub(crate) user: String,
-    /// A name or a number; empty for the user's own group.
+    /// A name or a number; empty for the user's own group, which has the user's number if `/etc/passwd` doesn't say.
     pub(crate) group: String,
 }
 

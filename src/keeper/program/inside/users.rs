@@ -39,7 +39,8 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// Looks a user up. Numbers need no entry; a name that is nowhere is `None`.
+    /// Looks a user up. A number needs no entry: without one its group has the same number, it has no other groups,
+    /// and its home is `/`. A name without an entry is `None`.
     pub(super) fn look_up(&mut self, user: &User) -> Option<Identity> {
         let [passwd, groups] = &mut self.0;
         find(user, passwd.current(), groups.current())
@@ -76,7 +77,9 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
                 fields.get(5).map_or(&b"/"[..], |home| home),
             )
         }
-        None => (None, number?, if number? == 0 { 0 } else { number? }, &b"/"[..]),
+        // Its own group has the same number, as the groups that useradd(8) makes have. Docker takes group 0 here, which
+        // would let an unknown user at the files of root's group.
+        None => (None, number?, number?, &b"/"[..]),
     };
     let group = match user.group.as_str() {
         "" => own_group,
