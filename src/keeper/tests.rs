@@ -9,6 +9,7 @@ mod tar;
 #[path = "program/outside/walk.rs"]
 mod walk;
 mod wire;
+mod wire_bytes;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
