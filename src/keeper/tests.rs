@@ -6,7 +6,7 @@ mod inside;
 mod life;
 mod tar;
 /// The part of the program that needs nothing of it, for its own tests.
-#[path = "program/outside/walk.rs"]
+#[path = "program/supervisor/walk.rs"]
 mod walk;
 mod wire;
 mod wire_bytes;

@@ -9,11 +9,11 @@
 #[path = "../../sys/channel.rs"]
 #[allow(dead_code, reason = "the library makes the pairs")]
 mod channel;
-mod inside;
-mod outside;
+mod init;
 #[path = "../../sys/spawn.rs"]
 #[allow(dead_code, reason = "the library executes an open file")]
 mod spawn;
+mod supervisor;
 mod system;
 #[path = "../wire/mod.rs"]
 #[allow(dead_code, reason = "each side uses half of the format: the other half is the library's")]
@@ -32,9 +32,9 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let name = arguments.first().map(|name| name.as_encoded_bytes());
     match (name, arguments.get(1)) {
-        (Some(b"sbx-keeper"), Some(build)) if build == BUILD => outside::main(),
-        (Some(b"sbx-keeper"), Some(_)) => outside::refuse(&format!("this keeper is of build {BUILD}")),
-        (Some(name), None) if name.ends_with(b"init") => inside::main(),
+        (Some(b"sbx-keeper"), Some(build)) if build == BUILD => supervisor::main(),
+        (Some(b"sbx-keeper"), Some(_)) => supervisor::refuse(&format!("this keeper is of build {BUILD}")),
+        (Some(name), None) if name.ends_with(b"init") => init::main(),
         _ => ExitCode::FAILURE,
     }
 }

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::{number, pack, plain, remove, unpack, watch};
-use crate::inside::programs::become_user;
-use crate::inside::users;
+use crate::init::programs::become_user;
+use crate::init::users;
 use crate::system;
 use crate::wire::files::{Job, Outcome, Step, Task};
 
@@ -43,29 +43,31 @@ impl Failure {
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 /// Says which step of an operation a system call failed at.
-pub(super) trait During<T> {
+pub(super) trait AtStep<T> {
     /// Its error as a failure of that step.
-    fn during(self, step: Step) -> Result<T>;
+    fn at_step(self, step: Step) -> Result<T>;
 }
 
-impl<T> During<T> for io::Result<T> {
-    fn during(self, step: Step) -> Result<T> {
+impl<T> AtStep<T> for io::Result<T> {
+    fn at_step(self, step: Step) -> Result<T> {
         self.map_err(|error| Failure::of(step, number(&error)))
     }
 }
 
 /// How often the library is told that something moves.
-const OFTEN: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// The socket for the outcome, and when something was last said on it.
-    static TOLD: Cell<Option<(RawFd, Instant)>> = const { Cell::new(None) };
+    static PROGRESS: Cell<Option<(RawFd, Instant)>> = const { Cell::new(None) };
 }
 
 /// There is progress. Said now and then, so that a helper that is slow isn't taken for one that was stopped.
-pub(super) fn moved() {
-    let Some((socket, _)) = TOLD.get().filter(|(_, last)| last.elapsed() >= OFTEN) else { return };
-    TOLD.set(Some((socket, Instant::now())));
+pub(super) fn report_progress() {
+    let Some((socket, _)) = PROGRESS.get().filter(|(_, last)| last.elapsed() >= PROGRESS_INTERVAL) else {
+        return;
+    };
+    PROGRESS.set(Some((socket, Instant::now())));
     // As `Channel` sends it: whole in one packet.
     let packet = [&[0][..], &Outcome::Working.encode()].concat();
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -75,12 +77,12 @@ pub(super) fn moved() {
 
 /// Does what is asked for and ends.
 pub(super) fn main(task: &Task, socket: OwnedFd, stream: Option<OwnedFd>) -> ! {
-    TOLD.set(Some((socket.as_raw_fd(), Instant::now())));
+    PROGRESS.set(Some((socket.as_raw_fd(), Instant::now())));
     let outcome = match prepare(task, &socket, stream.as_ref()).and_then(|()| work(&task.job, stream)) {
         Ok(outcome) => outcome,
         Err(Failure { step, errno, path }) => Outcome::Failed { step, errno, path },
     };
-    super::say(socket, &outcome);
+    super::send(socket, &outcome);
     // SAFETY: _exit takes a number. Nothing of init's is run or flushed.
     unsafe { libc::_exit(0) }
 }
@@ -89,7 +91,7 @@ pub(super) fn main(task: &Task, socket: OwnedFd, stream: Option<OwnedFd>) -> ! {
 fn prepare(task: &Task, socket: &OwnedFd, stream: Option<&OwnedFd>) -> Result<()> {
     let mut kept: Vec<RawFd> = stream.into_iter().chain([socket]).map(AsRawFd::as_raw_fd).collect();
     kept.sort_unstable();
-    close_others(&kept).during(Step::Start)?;
+    close_others(&kept).at_step(Step::Start)?;
     // SAFETY: setsid takes nothing.
     unsafe { libc::setsid() };
     // Modes are given as they are meant.

@@ -53,7 +53,7 @@ struct Init {
     reason = "standard error is what the keeper hands to the library when init fails"
 )]
 pub(crate) fn main() -> ExitCode {
-    match start().and_then(|mut init| init.live()) {
+    match start().and_then(|mut init| init.run_loop()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("init: {error}");
@@ -88,10 +88,10 @@ fn start() -> io::Result<Init> {
 }
 
 impl Init {
-    fn live(&mut self) -> io::Result<()> {
-        self.say(Reply::Hello)?;
+    fn run_loop(&mut self) -> io::Result<()> {
+        self.send(Reply::Hello)?;
         // The program's start is waiting already, most often.
-        if !self.listen()? {
+        if !self.read_requests()? {
             return Ok(());
         }
         let mut interest = Interest::READ;
@@ -99,20 +99,20 @@ impl Init {
             for (token, ready) in self.events.wait(self.programs.is_busy())? {
                 match token {
                     Token::Channel => {
-                        if !self.listen()? {
+                        if !self.read_requests()? {
                             return Ok(());
                         }
                     }
                     Token::Signals => self.reap()?,
                     Token::Relay { index, side } => {
                         if let Some(reply) = self.relays.ready(&self.events, index, side, ready) {
-                            self.say(reply)?;
+                            self.send(reply)?;
                         }
                     }
                     Token::Input { index, side } => self.inputs.ready(&self.events, index, side, ready),
                     Token::Probe { index } => {
                         if let Some(reply) = self.probes.ready(&self.events, index) {
-                            self.say(reply)?;
+                            self.send(reply)?;
                         }
                     }
                     Token::Terminal { index, side } => {
@@ -134,12 +134,12 @@ impl Init {
         }
     }
 
-    fn say(&mut self, reply: Reply) -> io::Result<()> {
+    fn send(&mut self, reply: Reply) -> io::Result<()> {
         self.channel.send(&reply.encode(), vec![])
     }
 
     /// Takes what the library asks. False when it is gone.
-    fn listen(&mut self) -> io::Result<bool> {
+    fn read_requests(&mut self) -> io::Result<bool> {
         self.channel.flush()?;
         loop {
             let message = match self.channel.receive() {
@@ -151,13 +151,13 @@ impl Init {
             let Ok(request) = Request::decode(&message.bytes) else {
                 return Err(io::Error::from_raw_os_error(libc::EPROTO));
             };
-            if let Some(reply) = self.answer(request, message.fds) {
-                self.say(reply)?;
+            if let Some(reply) = self.handle(request, message.fds) {
+                self.send(reply)?;
             }
         }
     }
 
-    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
+    fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
         match request {
             Request::Start(start) => Some(self.start_program(&start, fds)),
             Request::Signal { id, signal, group } => {
@@ -250,7 +250,7 @@ impl Init {
             if let Some(id) = self.programs.ended(pid) {
                 self.terminals.leave(&self.events, id);
                 self.inputs.leave(id);
-                self.say(Reply::Exited { id, status })?;
+                self.send(Reply::Exited { id, status })?;
             }
         }
         self.files.end_stopped();

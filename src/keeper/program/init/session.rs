@@ -13,15 +13,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 /// How often it is looked again for what was started meanwhile.
-const ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 8;
 /// For how long init does nothing else than that.
-const TURN: Duration = Duration::from_millis(100);
+const TURN_TIME: Duration = Duration::from_millis(100);
 /// How long it looks before it kills what it has seen so far.
-const LOOK: Duration = Duration::from_secs(2);
+const SCAN_TIME: Duration = Duration::from_secs(2);
 /// How many are looked at or killed between two looks at the clock.
 const STRIDE: usize = 16;
 /// More than gVisor lets there be.
-const MOST: usize = 1 << 17;
+const MAX_PROCESSES: usize = 1 << 17;
 
 /// What `/proc` says of a process.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ impl Kills {
         if self.leaders.insert(leader) {
             self.found.insert(leader);
             self.sessions.insert(leader);
-            self.rounds = ROUNDS;
+            self.rounds = MAX_ROUNDS;
             self.joined = true;
         }
     }
@@ -85,7 +85,7 @@ impl Kills {
 
     /// Goes on for a moment.
     pub(super) fn turn(&mut self) {
-        let end = Instant::now() + TURN;
+        let end = Instant::now() + TURN_TIME;
         while self.is_busy() && Instant::now() < end {
             self.stage = match std::mem::take(&mut self.stage) {
                 Stage::Idle => self.begin(),
@@ -114,7 +114,7 @@ impl Kills {
         self.rounds = self.rounds.saturating_sub(1);
         self.joined = false;
         match fs::read_dir("/proc") {
-            Ok(names) => Stage::Looking { names, all: Vec::new(), until: Instant::now() + LOOK },
+            Ok(names) => Stage::Looking { names, all: Vec::new(), until: Instant::now() + SCAN_TIME },
             Err(_) => self.kill(&[]),
         }
     }
@@ -144,7 +144,7 @@ fn look(names: &mut ReadDir, all: &mut Vec<Process>) -> bool {
         let Some(Ok(entry)) = names.next() else { return true };
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         all.extend(pid.and_then(process));
-        if all.len() >= MOST {
+        if all.len() >= MAX_PROCESSES {
             return true;
         }
     }

@@ -19,15 +19,15 @@ use crate::wire::keeper::Usage;
 
 /// The most processes that are looked at. Of more, nothing is said, and the watchdog takes those that were seen for all
 /// of them: others in every walk.
-const MOST: usize = 8192;
+const MAX_PROCESSES: usize = 8192;
 /// How long a slice of a walk over them takes, about.
-const SLICE: Duration = Duration::from_millis(4);
+const SLICE_TIME: Duration = Duration::from_millis(4);
 /// How much longer than its last slice a walk rests that nobody waits for.
-const REST: u32 = 4;
+const REST_FACTOR: u32 = 4;
 /// The same for the last look, which the end waits for.
-const MOST_AT_THE_END: usize = 512;
+const MAX_PROCESSES_AT_END: usize = 512;
 /// What a file's blocks are counted in (stat(2)).
-const BLOCK: u64 = 512;
+const STAT_BLOCK: u64 = 512;
 
 /// Reads what one sandbox uses.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Meter {
     }
 
     fn new_walk(&mut self, runsc: i32) -> Walk {
-        self.walks = self.walks.wrapping_add(1) % MOST;
+        self.walks = self.walks.wrapping_add(1) % MAX_PROCESSES;
         Walk::new(runsc, self.walks)
     }
 
@@ -66,8 +66,8 @@ impl Meter {
     pub(super) fn go_on(&mut self, runsc: i32) -> Option<Usage> {
         let begun = Instant::now();
         let mut walk = self.walk.take().unwrap_or_else(|| self.new_walk(runsc));
-        let done = walk.go_on(begun + SLICE, MOST);
-        self.due = Some(Instant::now() + begun.elapsed() * REST);
+        let done = walk.go_on(begun + SLICE_TIME, MAX_PROCESSES);
+        self.due = Some(Instant::now() + begun.elapsed() * REST_FACTOR);
         if !done {
             self.walk = Some(walk);
             return None;
@@ -87,7 +87,7 @@ impl Meter {
     /// parent's account.
     pub(super) fn look_before_the_end(&mut self, runsc: i32) {
         let mut walk = Walk::new(runsc, 0);
-        while walk.beyond == 0 && !walk.go_on(Instant::now() + SLICE, MOST_AT_THE_END) {}
+        while walk.beyond == 0 && !walk.go_on(Instant::now() + SLICE_TIME, MAX_PROCESSES_AT_END) {}
         if walk.beyond == 0 {
             self.told(&walk);
         }
@@ -159,5 +159,5 @@ fn memory_files(pid: i32) -> Vec<OwnedFd> {
 
 /// How much of a memory file is there.
 fn allocated(file: &OwnedFd) -> Option<u64> {
-    Some(File::from(file.try_clone().ok()?).metadata().ok()?.blocks() * BLOCK)
+    Some(File::from(file.try_clone().ok()?).metadata().ok()?.blocks() * STAT_BLOCK)
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::children::Engine;
 
 /// How fast memory can be filled, in bytes a millisecond: about twice what was seen.
-const PACE: u64 = 4 << 20;
-const SOONEST: Duration = Duration::from_millis(5);
-const LATEST: Duration = Duration::from_millis(250);
+const FILL_RATE: u64 = 4 << 20;
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+const MAX_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Looks at the memory of one sandbox.
 #[derive(Debug, Default)]
@@ -19,13 +19,13 @@ pub(super) struct Watchdog {
     /// The limit in bytes; 0 for none.
     limit: u64,
     next: Option<Instant>,
-    bitten: bool,
+    triggered: bool,
 }
 
 impl Watchdog {
     /// With this limit in bytes; 0 for none.
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit, next: None, bitten: false }
+        Self { limit, next: None, triggered: false }
     }
 
     /// Looks if it is time to; says how many milliseconds may be waited until the next look.
@@ -37,12 +37,12 @@ impl Watchdog {
         let left = self.next.map(|next| next.saturating_duration_since(now)).filter(|left| !left.is_zero());
         let wait = left.unwrap_or_else(|| {
             let room = self.limit.saturating_sub(engine.memory().unwrap_or(0));
-            self.bitten = room == 0;
-            let wait = Duration::from_millis(room / PACE).clamp(SOONEST, LATEST);
+            self.triggered = room == 0;
+            let wait = Duration::from_millis(room / FILL_RATE).clamp(MIN_INTERVAL, MAX_INTERVAL);
             self.next = Some(now + wait);
             wait
         });
-        if self.bitten { 0 } else { i32::try_from(wait.as_millis()).unwrap_or(0).saturating_add(1) }
+        if self.triggered { 0 } else { i32::try_from(wait.as_millis()).unwrap_or(0).saturating_add(1) }
     }
 
     /// Whether there is a limit.
@@ -51,7 +51,7 @@ impl Watchdog {
     }
 
     /// Whether there was too much.
-    pub(super) fn has_bitten(&self) -> bool {
-        self.bitten
+    pub(super) fn has_triggered(&self) -> bool {
+        self.triggered
     }
 }

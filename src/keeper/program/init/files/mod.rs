@@ -23,7 +23,7 @@ use crate::system;
 use crate::wire::files::{Outcome, Step, Task};
 
 /// The most helpers at once.
-const MOST: usize = 512;
+const MAX_HELPERS: usize = 512;
 
 /// Helpers that run: their process, by the library's number.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Files {
         let stream = fds.next();
         let errno = if stream.is_some() != task.job.has_stream() || fds.next().is_some() {
             libc::EINVAL
-        } else if self.0.len() >= MOST {
+        } else if self.0.len() >= MAX_HELPERS {
             libc::EAGAIN
         } else {
             // SAFETY: init has one thread, so its fork may do whatever init may.
@@ -50,7 +50,7 @@ impl Files {
                 Err(error) => number(&error),
             }
         };
-        say(socket, &Outcome::Failed { step: Step::Start, errno, path: Vec::new() });
+        send(socket, &Outcome::Failed { step: Step::Start, errno, path: Vec::new() });
     }
 
     /// Ends a helper, if it still runs.
@@ -88,7 +88,7 @@ pub(super) fn make_directories(path: &[u8]) -> Result<(), i32> {
 }
 
 /// Says how it went. A library that doesn't want to know any more is nobody's trouble.
-fn say(socket: OwnedFd, outcome: &Outcome) {
+fn send(socket: OwnedFd, outcome: &Outcome) {
     let _ = Channel::new(socket).send(&outcome.encode(), Vec::new());
 }
 

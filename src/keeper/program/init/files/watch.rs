@@ -11,14 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Result};
+use super::helper::{AtStep, Result};
 use super::plain;
-use super::remove::DEEPEST;
+use super::remove::MAX_DEPTH;
 use crate::system::{self, check, owned};
 use crate::wire::files::{Change, ChangeKind, LONGEST_PATH, Outcome, Step, Totals};
 
 /// The most directories that one operation watches.
-const MOST: usize = 8192;
+const MAX_WATCHES: usize = 8192;
 const EVENTS: u32 = libc::IN_CREATE
     | libc::IN_MODIFY
     | libc::IN_DELETE
@@ -48,7 +48,7 @@ pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<
     drop(plain::open(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)?);
     // SAFETY: inotify_init1 takes a number.
     let inotify = owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) });
-    let inotify = inotify.during(Step::Start)?;
+    let inotify = inotify.at_step(Step::Start)?;
     let (top, places, totals) = (path.to_vec(), HashMap::new(), Totals::default());
     let (ready, incomplete) = (false, false);
     let mut watcher = Watcher { inotify, stream, top, recursive, places, totals, ready, incomplete };
@@ -74,16 +74,16 @@ impl Watcher {
         if kind != ChangeKind::Ready {
             self.totals.entries += 1;
         }
-        self.stream.write_all(&Change { kind, path }.record()).during(Step::Stream)
+        self.stream.write_all(&Change { kind, path }.record()).at_step(Step::Stream)
     }
 
     /// Watches a directory, and if asked to those below. In a new one all that is there already is new.
     fn add(&mut self, place: Vec<u8>, new: bool, depth: usize) -> Result<()> {
-        if depth == DEEPEST || self.places.len() == MOST {
+        if depth == MAX_DEPTH || self.places.len() == MAX_WATCHES {
             return self.leave_out();
         }
         let path = if place.is_empty() { self.top.clone() } else { [&self.top[..], b"/", &place].concat() };
-        let path = at::name(&path).during(Step::Open)?;
+        let path = at::name(&path).at_step(Step::Open)?;
         let link = if place.is_empty() { 0 } else { libc::IN_DONT_FOLLOW };
         // SAFETY: the path ends with NUL.
         let watch = check(unsafe {
@@ -95,7 +95,7 @@ impl Watcher {
                 return self.leave_out();
             }
             Err(_) if !place.is_empty() => return Ok(()),
-            watch => drop(self.places.insert(watch.during(Step::Open)?, place.clone())),
+            watch => drop(self.places.insert(watch.at_step(Step::Open)?, place.clone())),
         }
         if !self.recursive {
             return Ok(());
@@ -131,7 +131,7 @@ impl Watcher {
             // SAFETY: the array is live and has two elements.
             match system::check(unsafe { libc::poll(set.as_mut_ptr(), 2, -1) }) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).during(Step::Read),
+                Err(error) => return Err(error).at_step(Step::Read),
                 // The library never writes: whatever there is, is its end.
                 Ok(_) => return Ok(set[1].revents == 0),
             }
@@ -149,7 +149,7 @@ impl Watcher {
             });
             let read = match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                read => usize::try_from(read.during(Step::Read)?).unwrap_or(0),
+                read => usize::try_from(read.at_step(Step::Read)?).unwrap_or(0),
             };
             let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).take(read).collect();
             let mut rest = &bytes[..];
@@ -178,7 +178,7 @@ impl Watcher {
             // One below that was renamed is dealt with where its old name was.
             if mask & libc::IN_MOVE_SELF == 0 {
                 self.places.remove(&watch);
-                self.incomplete &= self.places.len() > MOST / 2;
+                self.incomplete &= self.places.len() > MAX_WATCHES / 2;
             }
             return Ok(!place.is_empty());
         }

@@ -7,16 +7,16 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::events::{Events, Interest, Ready, Token};
-use super::probe::{self, PLACES, Place};
+use super::probe::{self, ADDRESSES, ServerAddress};
 use super::side::{Side, Sides};
 use crate::wire::init::Reply;
 
 /// The most relays at once.
-const MOST: usize = 1024;
+const MAX_RELAYS: usize = 1024;
 /// Bytes read at once, and so the most that waits in a direction.
-const BUFFER: usize = 64 * 1024;
+const BUFFER_SIZE: usize = 64 * 1024;
 /// Reads a wake-up and direction, so that no relay holds up the others.
-const TURNS: usize = 8;
+const MAX_READS: usize = 8;
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct Relay {
     port: u16,
     sides: Sides<OwnedFd>,
     /// The places still to try; `None` once connected.
-    rest: Option<&'static [Place]>,
+    rest: Option<&'static [ServerAddress]>,
     /// By the side that each is read from.
     flows: Sides<Flow>,
     /// What is waited for; `None` while a side isn't in the set.
@@ -76,13 +76,13 @@ impl Relays {
         }
         let index = match self.free.pop() {
             Some(index) => index,
-            None if self.slots.len() < MOST => {
+            None if self.slots.len() < MAX_RELAYS => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }
             None => return refused(libc::EAGAIN),
         };
-        match connect(events, index, port, &PLACES[..2]) {
+        match connect(events, index, port, &ADDRESSES[..2]) {
             Ok((server, rest)) => {
                 let sides = Sides { host: library, sandbox: server };
                 let interest = Sides { host: None, sandbox: Some(Interest::WRITE) };
@@ -167,8 +167,8 @@ fn connect(
     events: &Events,
     index: usize,
     port: u16,
-    places: &'static [Place],
-) -> Result<(OwnedFd, &'static [Place]), i32> {
+    places: &'static [ServerAddress],
+) -> Result<(OwnedFd, &'static [ServerAddress]), i32> {
     let token = Token::Relay { index: u32::try_from(index).unwrap_or(u32::MAX), side: Side::Sandbox };
     let mut errno = libc::ECONNREFUSED;
     let mut rest = places;
@@ -224,8 +224,8 @@ impl Relay {
 impl Flow {
     /// Moves what can be moved now.
     fn pump(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
-        let mut buffer = [0_u8; BUFFER];
-        for _ in 0..TURNS {
+        let mut buffer = [0_u8; BUFFER_SIZE];
+        for _ in 0..MAX_READS {
             if !self.waiting.is_empty() {
                 let sent = send(to, &self.waiting)?;
                 self.waiting.drain(..sent);

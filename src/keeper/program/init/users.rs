@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use crate::wire::init::User;
 
 /// No more of a file is read than this.
-const LONGEST: u64 = 1024 * 1024;
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
 /// No more supplementary groups than this (NGROUPS_MAX is larger; an image that needs more is odd).
-const MOST_GROUPS: usize = 256;
+const MAX_GROUPS: usize = 256;
 
 /// Who a program becomes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Cached {
         if version.is_none() || version != self.version {
             self.text.clear();
             if let Ok(file) = File::open(self.path) {
-                let _ = file.take(LONGEST).read_to_end(&mut self.text);
+                let _ = file.take(MAX_FILE_SIZE).read_to_end(&mut self.text);
             }
             self.version = version;
         }
@@ -93,7 +93,7 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
             fields.get(3).is_some_and(|list| list.split(|byte| *byte == b',').any(|who| who == name))
         })
     };
-    let more = lines(groups).filter(member).filter_map(|fields| parse(fields.get(2)?)).take(MOST_GROUPS);
+    let more = lines(groups).filter(member).filter_map(|fields| parse(fields.get(2)?)).take(MAX_GROUPS);
     let groups = std::iter::once(group).chain(more.filter(|more| *more != group)).collect();
     Some(Identity {
         user: id,

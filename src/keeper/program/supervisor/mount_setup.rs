@@ -23,7 +23,7 @@ const DIRECTORIES: [&str; 10] =
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
 /// Puts everything together.
-pub(super) fn compose(setup: &Setup) -> Result<(), Failure> {
+pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
     new_root()?;
     let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
     mounts::bind(&proc, &mounts::target(c"/proc").step("/proc")?, Access::AsIs).step("/proc")?;

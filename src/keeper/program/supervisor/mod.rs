@@ -11,7 +11,7 @@
 
 mod cgroups;
 mod children;
-mod compose;
+mod mount_setup;
 mod mounts;
 mod namespaces;
 mod rootfs;
@@ -34,7 +34,7 @@ use namespaces::{Entered, Namespaces};
 use watchdog::Watchdog;
 
 /// The most sockets made for one request.
-const SOCKETS: u32 = 32;
+const MAX_SOCKETS: u32 = 32;
 
 /// A step that failed, for the library's error message.
 #[derive(Debug)]
@@ -93,19 +93,19 @@ pub(crate) fn main() -> ExitCode {
         asked: 0,
     };
     let mut out_of_memory = OutOfMemory::No;
-    match keeper.live() {
+    match keeper.run_loop() {
         End::Asked | End::Engine => {}
-        End::Expired => keeper.say(&Reply::Expired, vec![]),
+        End::Expired => keeper.send(&Reply::Expired, vec![]),
         End::OutOfMemory(by) => out_of_memory = by,
         End::Failed(failure) => {
             let errno = failure.cause.raw_os_error().unwrap_or(libc::EIO);
             let step = failure.step.into_bytes();
-            keeper.say(&Reply::Failed { step, errno }, vec![]);
+            keeper.send(&Reply::Failed { step, errno }, vec![]);
         }
     }
     if let Some(engine) = keeper.engine.take() {
         let ended = engine.end(&keeper.groups, out_of_memory);
-        keeper.say(&ended, vec![]);
+        keeper.send(&ended, vec![]);
     }
     keeper.groups.remove();
     keeper.finish();
@@ -133,7 +133,7 @@ pub(crate) fn refuse(why: &str) -> ExitCode {
 }
 
 impl Keeper {
-    fn live(&mut self) -> End {
+    fn run_loop(&mut self) -> End {
         if let Err(failure) = self.detach() {
             return End::Failed(failure);
         }
@@ -156,7 +156,7 @@ impl Keeper {
                     let cause = io::Error::from_raw_os_error(libc::EMFILE);
                     return End::Failed(Failure { step: "descriptors".into(), cause });
                 }
-                match self.answer(request, message.fds) {
+                match self.handle(request, message.fds) {
                     Ok(true) => {}
                     Ok(false) => return End::Asked,
                     Err(failure) => return End::Failed(failure),
@@ -192,7 +192,7 @@ impl Keeper {
         let due = self.asked > 0 || (self.watchdog.is_on() && engine.rest().is_zero());
         if due && let Some(used) = engine.walk(&self.groups) {
             for _ in 0..std::mem::take(&mut self.asked) {
-                self.say(&Reply::Used(used), vec![]);
+                self.send(&Reply::Used(used), vec![]);
             }
         }
     }
@@ -245,7 +245,7 @@ impl Keeper {
         if self.left().is_some_and(|left| left.is_zero()) {
             return Ok(Some(End::Expired));
         }
-        if self.watchdog.has_bitten() {
+        if self.watchdog.has_triggered() {
             return Ok(Some(End::OutOfMemory(OutOfMemory::Watchdog)));
         }
         if output && let Some(engine) = &mut self.engine {
@@ -255,7 +255,7 @@ impl Keeper {
     }
 
     /// Does what the library asks. False: it asks for the end.
-    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
+    fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
         let wanted = match &request {
             Request::Run { .. } => 1,
             Request::Setup(setup) => setup.groups.len(),
@@ -270,11 +270,11 @@ impl Keeper {
             Request::Run { arguments } => self.run(&arguments, fds)?,
             // Before there is a G, they would be the host's.
             Request::Sockets { kind, count, purpose } if networked => {
-                self.sockets(kind, count.min(SOCKETS), purpose);
+                self.sockets(kind, count.min(MAX_SOCKETS), purpose);
             }
             Request::Kill => return Ok(false),
             Request::Lifetime { milliseconds } => {
-                // A time beyond what the clock can say never comes.
+                // A time beyond what the clock can express never comes.
                 self.deadline = Instant::now().checked_add(Duration::from_millis(milliseconds));
             }
             // A walk that is under way will tell.
@@ -283,7 +283,7 @@ impl Keeper {
                 let used =
                     self.engine.as_mut().map_or(Some(Usage::default()), |engine| engine.usage(&self.groups));
                 match used {
-                    Some(used) => self.say(&Reply::Used(used), vec![]),
+                    Some(used) => self.send(&Reply::Used(used), vec![]),
                     None => self.asked = 1,
                 }
             }
@@ -302,12 +302,12 @@ impl Keeper {
             namespaces::try_more(setup.network)?;
         }
         // The library lays the links while the root file system is put together here.
-        self.say(&Reply::Namespaces { refused }, fds);
+        self.send(&Reply::Namespaces { refused }, fds);
         if setup.only_namespaces {
             return Ok(());
         }
-        compose::compose(setup)?;
-        self.say(&Reply::Prepared, vec![]);
+        mount_setup::run(setup)?;
+        self.send(&Reply::Prepared, vec![]);
         Ok(())
     }
 
@@ -319,7 +319,7 @@ impl Keeper {
             Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds, &self.groups)?;
         self.engine = Some(engine);
         drop(fds);
-        self.say(&Reply::Running, vec![]);
+        self.send(&Reply::Running, vec![]);
         seccomp::restrict().step("seccomp filter")
     }
 
@@ -357,7 +357,7 @@ impl Keeper {
     }
 
     /// If the library is gone, nobody listens, and the next wait sees that.
-    fn say(&mut self, reply: &Reply, fds: Vec<OwnedFd>) {
+    fn send(&mut self, reply: &Reply, fds: Vec<OwnedFd>) {
         let _ = self.channel.send(&reply.encode(), fds);
     }
 }

@@ -9,20 +9,21 @@ use crate::system;
 use crate::wire::init::Reply;
 
 /// The most probes at once; the library asks for one after another.
-const MOST: usize = 64;
+const MAX_PROBES: usize = 64;
 
 /// Where a server may listen, in the order tried.
-pub(super) const PLACES: [Place; 3] = [Place::V4([127, 0, 0, 1]), Place::V6, Place::V4(OWN_ADDRESS)];
+pub(super) const ADDRESSES: [ServerAddress; 3] =
+    [ServerAddress::V4([127, 0, 0, 1]), ServerAddress::V6, ServerAddress::V4(OWN_ADDRESS)];
 
 /// An address inside the sandbox.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum ServerAddress {
     V4([u8; 4]),
     /// ::1
     V6,
 }
 
-impl Place {
+impl ServerAddress {
     /// Begins to connect a socket of its own to a port there.
     pub(super) fn connect(self, port: u16) -> io::Result<OwnedFd> {
         match self {
@@ -81,7 +82,7 @@ struct Probe {
     ticket: u32,
     port: u16,
     socket: OwnedFd,
-    rest: &'static [Place],
+    rest: &'static [ServerAddress],
 }
 
 /// Probes under way.
@@ -93,13 +94,13 @@ impl Probes {
     pub(super) fn start(&mut self, events: &Events, ticket: u32, port: u16) -> Option<Reply> {
         let free = self.0.iter().position(Option::is_none);
         let index = free.unwrap_or(self.0.len());
-        if index >= MOST {
+        if index >= MAX_PROBES {
             return Some(Reply::Probed { ticket, errno: libc::EAGAIN });
         }
         if free.is_none() {
             self.0.push(None);
         }
-        self.next(events, index, ticket, port, &PLACES, libc::ECONNREFUSED)
+        self.next(events, index, ticket, port, &ADDRESSES, libc::ECONNREFUSED)
     }
 
     fn next(
@@ -108,7 +109,7 @@ impl Probes {
         index: usize,
         ticket: u32,
         port: u16,
-        places: &'static [Place],
+        places: &'static [ServerAddress],
         mut errno: i32,
     ) -> Option<Reply> {
         let slot = self.0.get_mut(index)?;

@@ -6,7 +6,7 @@
 /// Everything is padded to this.
 pub(crate) const BLOCK: usize = 512;
 /// The longest pax header or long name that is read: a path, a link's target, and some numbers.
-pub(crate) const LONGEST: u64 = 64 * 1024;
+pub(crate) const MAX_EXTENDED_HEADER: u64 = 64 * 1024;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ pub(crate) fn parse(block: &[u8; BLOCK], overrides: &mut Overrides) -> Result<He
     let kind = block.get(TYPE).copied().unwrap_or_default();
     let size = number(field(block, SIZE))?;
     if matches!(kind, b'x' | b'g' | b'L' | b'K') {
-        return if size <= LONGEST { Ok(Header::About(kind, size)) } else { Err(Malformed) };
+        return if size <= MAX_EXTENDED_HEADER { Ok(Header::About(kind, size)) } else { Err(Malformed) };
     }
     let known = std::mem::take(overrides);
     let path = known.path.unwrap_or_else(|| {

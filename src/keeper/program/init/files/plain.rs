@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Failure, Result, moved};
+use super::helper::{AtStep, Failure, Result, report_progress};
 use crate::wire::files::{Entry, NO_MODE, Outcome, Stat, Step, Totals};
 
-/// Bytes moved at once: system calls are dear in gVisor.
+/// Bytes moved by one call: system calls are expensive in gVisor.
 pub(super) const CHUNK: usize = 1 << 20;
 /// The permissions of new files and directories, if none are given.
 const FILE_MODE: u32 = 0o644;
@@ -35,19 +35,19 @@ pub(super) fn regular(stat: &Stat, step: Step) -> Result<()> {
 
 /// Opens a path for an operation. A FIFO without a partner must not be waited for.
 pub(super) fn open(path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd> {
-    let path = at::name(path).during(Step::Open)?;
+    let path = at::name(path).at_step(Step::Open)?;
     match at::open(In::ROOT, &path, flags | libc::O_NONBLOCK, mode) {
         // A FIFO that nobody reads, or a socket.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(Failure::of(Step::Kind, libc::ENXIO)),
-        other => other.during(Step::Open),
+        other => other.at_step(Step::Open),
     }
 }
 
 pub(super) fn read(path: &[u8], offset: u64, limit: u64, mut stream: UnixStream) -> Result<Outcome> {
     let file = open(path, libc::O_RDONLY, 0)?;
-    regular(&at::stat_open(file.as_fd()).during(Step::Open)?, Step::Read)?;
+    regular(&at::stat_open(file.as_fd()).at_step(Step::Open)?, Step::Read)?;
     if offset > 0 {
-        at::seek(file.as_fd(), offset).during(Step::Read)?;
+        at::seek(file.as_fd(), offset).at_step(Step::Read)?;
     }
     let mut file = File::from(file);
     let mut buffer = vec![0_u8; CHUNK];
@@ -55,7 +55,7 @@ pub(super) fn read(path: &[u8], offset: u64, limit: u64, mut stream: UnixStream)
     loop {
         let chunk = match file.read(&mut buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            read => buffer.get(..read.during(Step::Read)?).unwrap_or_default(),
+            read => buffer.get(..read.at_step(Step::Read)?).unwrap_or_default(),
         };
         if chunk.is_empty() {
             return Ok(Outcome::Done(totals));
@@ -63,8 +63,8 @@ pub(super) fn read(path: &[u8], offset: u64, limit: u64, mut stream: UnixStream)
         if chunk.len() as u64 > limit - totals.bytes {
             return Err(Failure::of(Step::Limit, libc::EFBIG));
         }
-        stream.write_all(chunk).during(Step::Stream)?;
-        moved();
+        stream.write_all(chunk).at_step(Step::Stream)?;
+        report_progress();
         totals.bytes += chunk.len() as u64;
     }
 }
@@ -79,52 +79,52 @@ pub(super) fn write(path: &[u8], how: How, mut stream: UnixStream) -> Result<Out
     let flags = flag(how.append, libc::O_APPEND) | flag(how.exclusive, libc::O_EXCL);
     let mode = if how.mode == NO_MODE { FILE_MODE } else { how.mode };
     let file = open(path, libc::O_WRONLY | libc::O_CREAT | flags, mode)?;
-    regular(&at::stat_open(file.as_fd()).during(Step::Open)?, Step::Write)?;
+    regular(&at::stat_open(file.as_fd()).at_step(Step::Open)?, Step::Write)?;
     let mut file = File::from(file);
     if !how.append {
-        file.set_len(0).during(Step::Write)?;
+        file.set_len(0).at_step(Step::Write)?;
     }
     if how.mode != NO_MODE {
-        at::set_mode(file.as_fd(), mode).during(Step::Write)?;
+        at::set_mode(file.as_fd(), mode).at_step(Step::Write)?;
     }
     let mut buffer = vec![0_u8; CHUNK];
     let mut totals = Totals { entries: 1, ..Totals::default() };
     loop {
         let chunk = match stream.read(&mut buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            read => buffer.get(..read.during(Step::Stream)?).unwrap_or_default(),
+            read => buffer.get(..read.at_step(Step::Stream)?).unwrap_or_default(),
         };
         if chunk.is_empty() {
             // Writing has taken these away.
             if how.mode != NO_MODE && mode & 0o6000 != 0 {
-                at::set_mode(file.as_fd(), mode).during(Step::Write)?;
+                at::set_mode(file.as_fd(), mode).at_step(Step::Write)?;
             }
-            at::close(file.into()).during(Step::Write)?;
+            at::close(file.into()).at_step(Step::Write)?;
             return Ok(Outcome::Done(totals));
         }
-        file.write_all(chunk).during(Step::Write)?;
-        moved();
+        file.write_all(chunk).at_step(Step::Write)?;
+        report_progress();
         totals.bytes += chunk.len() as u64;
     }
 }
 
 pub(super) fn list(path: &[u8], limit: u64, stream: UnixStream) -> Result<Outcome> {
     let directory = open(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-    let mut names = Names::of(directory).during(Step::Read)?;
+    let mut names = Names::of(directory).at_step(Step::Read)?;
     let mut stream = BufWriter::with_capacity(CHUNK, stream);
     let mut totals = Totals::default();
     while let Some(name) = names.next() {
-        let name = name.during(Step::Read)?;
+        let name = name.at_step(Step::Read)?;
         // Gone since the directory was read.
         let Some(entry) = entry(In::from(&names), &name) else { continue };
         if totals.entries == limit {
             return Err(Failure::of(Step::Limit, libc::EFBIG));
         }
-        stream.write_all(&entry.record()).during(Step::Stream)?;
-        moved();
+        stream.write_all(&entry.record()).at_step(Step::Stream)?;
+        report_progress();
         totals.entries += 1;
     }
-    stream.flush().during(Step::Stream)?;
+    stream.flush().at_step(Step::Stream)?;
     Ok(Outcome::Done(totals))
 }
 
@@ -142,8 +142,8 @@ fn target(at: In, name: &std::ffi::CStr, stat: &Stat) -> Vec<u8> {
 }
 
 pub(super) fn stat(path: &[u8], follow: bool) -> Result<Outcome> {
-    let path = at::name(path).during(Step::Open)?;
-    let stat = at::stat(In::ROOT, &path, follow).during(Step::Open)?;
+    let path = at::name(path).at_step(Step::Open)?;
+    let stat = at::stat(In::ROOT, &path, follow).at_step(Step::Open)?;
     Ok(Outcome::Is(Entry { name: Vec::new(), target: target(In::ROOT, &path, &stat), stat }))
 }
 
@@ -156,11 +156,11 @@ pub(super) fn make_directory(path: &[u8], mode: u32, parents: bool) -> Result<Ou
             make_all(trimmed.get(..end).unwrap_or_default())?;
         }
     }
-    let name = at::name(path).during(Step::Make)?;
+    let name = at::name(path).at_step(Step::Make)?;
     match at::make_directory(In::ROOT, &name, given.unwrap_or(DIRECTORY_MODE)) {
         // Nothing to be done, and so nothing of it is changed.
         Err(error) if parents && error.kind() == ErrorKind::AlreadyExists && is_directory(path) => {}
-        made => made.during(Step::Make)?,
+        made => made.at_step(Step::Make)?,
     }
     Ok(Outcome::Done(Totals { entries: 1, ..Totals::default() }))
 }
@@ -178,19 +178,19 @@ pub(super) fn make_all(path: &[u8]) -> Result<()> {
     let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
     for end in ends.chain([path.len()]) {
         let part = path.get(..end).unwrap_or_default();
-        let name = at::name(part).during(Step::Make)?;
+        let name = at::name(part).at_step(Step::Make)?;
         match at::make_directory(In::ROOT, &name, DIRECTORY_MODE) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             // What is there on a file system that can't be written to is there.
             Err(_) if is_directory(part) => {}
-            made => made.during(Step::Make).map_err(|failure| failure.at(part))?,
+            made => made.at_step(Step::Make).map_err(|failure| failure.at(part))?,
         }
     }
     Ok(())
 }
 
 pub(super) fn rename(from: &[u8], to: &[u8], exclusive: bool) -> Result<Outcome> {
-    let (from, to) = (at::name(from).during(Step::Rename)?, at::name(to).during(Step::Rename)?);
-    at::rename(&from, &to, exclusive).during(Step::Rename)?;
+    let (from, to) = (at::name(from).at_step(Step::Rename)?, at::name(to).at_step(Step::Rename)?);
+    at::rename(&from, &to, exclusive).at_step(Step::Rename)?;
     Ok(Outcome::Done(Totals { entries: 1, ..Totals::default() }))
 }

@@ -17,14 +17,14 @@ use crate::system;
 use crate::wire::init::Window;
 
 /// The most terminals at once.
-const MOST: usize = 4096;
+const MAX_TERMINALS: usize = 4096;
 /// Bytes read at once, and so the most that waits in a direction.
-const BUFFER: usize = 16 * 1024;
+const BUFFER_SIZE: usize = 16 * 1024;
 /// Reads a wake-up and direction, so that no terminal holds up the others.
-const TURNS: usize = 8;
+const MAX_READS: usize = 8;
 /// The same once the program has ended: beyond what a terminal of gVisor's holds (128 KiB, read by 4 KiB), so
 /// that whoever goes on writing to it is not waited for.
-const LAST_TURNS: usize = 64;
+const MAX_FINAL_READS: usize = 64;
 
 /// A new terminal: the side that is relayed, and the program's.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ pub(super) struct Terminals {
 impl Terminals {
     /// Whether there is room for another.
     pub(super) fn has_room(&self) -> bool {
-        self.places.len() < MOST
+        self.places.len() < MAX_TERMINALS
     }
 
     /// Relays a terminal from now on.
@@ -197,10 +197,10 @@ impl Terminal {
 
     /// Moves what can be moved now from a side to the other.
     fn pump(&mut self, side: Side) -> io::Result<()> {
-        let mut buffer = [0_u8; BUFFER];
+        let mut buffer = [0_u8; BUFFER_SIZE];
         let (from, to) = (&self.sides[side], &self.sides[side.other()]);
         let last = side == Side::Sandbox && self.left;
-        for _ in 0..if last { LAST_TURNS } else { TURNS } {
+        for _ in 0..if last { MAX_FINAL_READS } else { MAX_READS } {
             if !self.waiting[side].is_empty() {
                 match write(to, &self.waiting[side]) {
                     Ok(written) => drop(self.waiting[side].drain(..written)),

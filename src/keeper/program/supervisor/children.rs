@@ -14,9 +14,9 @@ use crate::system;
 use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 
 /// How much of the end of runsc's log and of its output the library gets to see.
-const KEPT: usize = 4096;
+const MAX_KEPT: usize = 4096;
 /// Where runsc's log is (the library passes this path to runsc).
-const LOG: &str = "/state/log";
+const LOG_PATH: &str = "/state/log";
 
 /// A running runsc.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Engine {
         }
         self.read_output();
         let mut log = Vec::new();
-        if let Ok(mut file) = fs::File::open(LOG) {
+        if let Ok(mut file) = fs::File::open(LOG_PATH) {
             // A short log has no place that far from its end, and is read from its beginning.
             let _ = file.seek(SeekFrom::End(-4096));
             let _ = file.take(4096).read_to_end(&mut log);
@@ -183,7 +183,7 @@ impl Engine {
 
 fn keep(kept: &mut Vec<u8>, more: &[u8]) {
     kept.extend_from_slice(more);
-    let surplus = kept.len().saturating_sub(KEPT);
+    let surplus = kept.len().saturating_sub(MAX_KEPT);
     kept.drain(..surplus);
 }
 

@@ -14,9 +14,9 @@ use crate::system;
 use crate::wire::keeper::Group;
 
 /// How often a group is made anew that somebody removed as abandoned before it was locked.
-const ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 /// How often the end of a group is waited for, 2 ms each.
-const ROUNDS: u32 = 500;
+const MAX_REMOVE_ROUNDS: u32 = 500;
 
 /// All groups of the sandbox.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Groups {
     /// Removes them. Whoever was in one has ended, but the kernel may need a moment to see it.
     pub(super) fn remove(&mut self) {
         for group in self.0.drain(..) {
-            for _ in 0..ROUNDS {
+            for _ in 0..MAX_REMOVE_ROUNDS {
                 // SAFETY: the name ends with NUL.
                 let removed = unsafe {
                     libc::unlinkat(group.parent.as_raw_fd(), group.name.as_ptr(), libc::AT_REMOVEDIR)
@@ -168,7 +168,7 @@ impl Memory {
 
 /// Makes a group and locks it: an unlocked one is abandoned, and may be removed by anybody.
 fn create(parent: &OwnedFd, name: &CStr) -> io::Result<File> {
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         // SAFETY: the name ends with NUL.
         system::check(unsafe { libc::mkdirat(parent.as_raw_fd(), name.as_ptr(), 0o755) })?;
         let Ok(directory) = open(parent, name, libc::O_RDONLY | libc::O_DIRECTORY) else { continue };

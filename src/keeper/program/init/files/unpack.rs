@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In};
-use super::helper::{During, Failure, Result, moved};
+use super::helper::{AtStep, Failure, Result, report_progress};
 use super::plain::{self, CHUNK};
 use super::tar::{self, BLOCK, Entry, Header, Kind, Overrides};
 use crate::wire::files::{Outcome, Step, Totals};
@@ -79,12 +79,12 @@ struct Input {
 impl Input {
     /// How many bytes are there, after reading more if there were none; 0 at the end.
     fn more(&mut self) -> Result<usize> {
-        moved();
+        report_progress();
         while self.from == self.to {
             match self.stream.read(&mut self.buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) => return Ok(0),
-                read => (self.from, self.to) = (0, read.during(Step::Stream)?),
+                read => (self.from, self.to) = (0, read.at_step(Step::Stream)?),
             }
         }
         Ok(self.to - self.from)
@@ -132,13 +132,13 @@ impl Tree {
             // The directory itself, which is there.
             return if entry.kind == Kind::Directory { Ok(()) } else { Err(malformed()) };
         };
-        let name = at::name(name).during(Step::Make)?;
+        let name = at::name(name).at_step(Step::Make)?;
         // Found before the entry's own directory, which is then the last one.
         let old = if entry.kind == Kind::HardLink { Some(self.linked(&entry.target)?) } else { None };
         let parent = In::from(self.descend(parents)?);
         if entry.kind != Kind::Directory {
             match at::unlink(parent, &name, false) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).during(Step::Make),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at_step(Step::Make),
                 _ => {}
             }
         }
@@ -146,27 +146,27 @@ impl Tree {
             Kind::Directory => {
                 match at::make_directory(parent, &name, 0o700) {
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                        let stat = at::stat(parent, &name, false).during(Step::Make)?;
+                        let stat = at::stat(parent, &name, false).at_step(Step::Make)?;
                         if !at::is_directory(&stat) {
                             return Err(Failure::of(Step::Make, libc::EEXIST));
                         }
                     }
-                    made => made.during(Step::Make)?,
+                    made => made.at_step(Step::Make)?,
                 }
                 self.directories.push(entry.clone());
                 return Ok(());
             }
             Kind::File => return self.file(entry, &name, input),
             Kind::Symlink => {
-                let target = at::name(&entry.target).during(Step::Make)?;
-                at::make_symlink(&target, parent, &name).during(Step::Make)?;
+                let target = at::name(&entry.target).at_step(Step::Make)?;
+                at::make_symlink(&target, parent, &name).at_step(Step::Make)?;
             }
             Kind::Fifo => {
-                at::make_fifo(parent, &name, entry.mode & 0o777).during(Step::Make)?;
+                at::make_fifo(parent, &name, entry.mode & 0o777).at_step(Step::Make)?;
             }
             Kind::HardLink => {
                 let Some((directory, old)) = old else { return Err(malformed()) };
-                return at::link(In::from(&directory), &old, parent, &name).during(Step::Make);
+                return at::link(In::from(&directory), &old, parent, &name).at_step(Step::Make);
             }
             Kind::Other(_) => {}
         }
@@ -176,27 +176,27 @@ impl Tree {
     fn file(&mut self, entry: &Entry, name: &CStr, input: &mut Input) -> Result<()> {
         let parent = In::from(self.last.as_ref().map_or(&self.top, |(_, directory)| directory));
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        let mut file = File::from(at::open(parent, name, flags, 0o600).during(Step::Make)?);
+        let mut file = File::from(at::open(parent, name, flags, 0o600).at_step(Step::Make)?);
         let mut left = entry.size;
         while left > 0 {
             let piece = input.take(usize::try_from(left).unwrap_or(CHUNK))?;
-            file.write_all(piece).during(Step::Write)?;
+            file.write_all(piece).at_step(Step::Write)?;
             left -= piece.len() as u64;
         }
         let mut rest = [0; BLOCK];
         input.exact(rest.get_mut(..tar::padding(entry.size)).unwrap_or_default())?;
         // The owner first: a change of owner takes setuid bits away.
         self.dress(parent, name, entry)?;
-        at::set_mode(file.as_fd(), entry.mode).during(Step::Make)?;
-        at::close(file.into()).during(Step::Write)
+        at::set_mode(file.as_fd(), entry.mode).at_step(Step::Make)?;
+        at::close(file.into()).at_step(Step::Write)
     }
 
     /// Owner and time; not through a link.
     fn dress(&self, parent: In, name: &CStr, entry: &Entry) -> Result<()> {
         if self.keep_owner {
-            at::set_owner(parent, name, entry.owner.0, entry.owner.1).during(Step::Make)?;
+            at::set_owner(parent, name, entry.owner.0, entry.owner.1).at_step(Step::Make)?;
         }
-        at::set_modified(parent, name, entry.modified).during(Step::Make)
+        at::set_modified(parent, name, entry.modified).at_step(Step::Make)
     }
 
     /// The directory of an entry, made where it isn't there.
@@ -217,25 +217,25 @@ impl Tree {
     fn linked(&self, target: &[u8]) -> Result<(OwnedFd, CString)> {
         let parts = parts(target)?;
         let (name, parents) = parts.split_last().ok_or(malformed())?;
-        Ok((walk(&self.top, parents, false)?, at::name(name).during(Step::Make)?))
+        Ok((walk(&self.top, parents, false)?, at::name(name).at_step(Step::Make)?))
     }
 
     fn finish(mut self) -> Result<()> {
         // Those below first.
         while let Some(entry) = self.directories.pop() {
-            moved();
+            report_progress();
             let here = |failure: Failure| failure.at(&entry.path);
             let parts = parts(&entry.path)?;
             let (name, parents) = parts.split_last().ok_or(malformed())?;
             let parent = walk(&self.top, parents, false).map_err(here)?;
-            let name = at::name(name).during(Step::Make).map_err(here)?;
-            let directory = at::open_directory(In::from(&parent), &name).during(Step::Make).map_err(here)?;
+            let name = at::name(name).at_step(Step::Make).map_err(here)?;
+            let directory = at::open_directory(In::from(&parent), &name).at_step(Step::Make).map_err(here)?;
             if self.keep_owner {
                 let (user, group) = entry.owner;
-                at::set_owner(In::from(&parent), &name, user, group).during(Step::Make).map_err(here)?;
+                at::set_owner(In::from(&parent), &name, user, group).at_step(Step::Make).map_err(here)?;
             }
-            at::set_mode(directory.as_fd(), entry.mode).during(Step::Make).map_err(here)?;
-            at::set_modified(In::from(&parent), &name, entry.modified).during(Step::Make).map_err(here)?;
+            at::set_mode(directory.as_fd(), entry.mode).at_step(Step::Make).map_err(here)?;
+            at::set_modified(In::from(&parent), &name, entry.modified).at_step(Step::Make).map_err(here)?;
         }
         Ok(())
     }
@@ -256,18 +256,18 @@ fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
 
 /// Opens a directory below another, one step at a time.
 fn walk(top: &OwnedFd, parts: &[&[u8]], make: bool) -> Result<OwnedFd> {
-    let mut here = at::duplicate(top.as_fd()).during(Step::Open)?;
+    let mut here = at::duplicate(top.as_fd()).at_step(Step::Open)?;
     for part in parts {
-        let name = at::name(part).during(Step::Make)?;
+        let name = at::name(part).at_step(Step::Make)?;
         here = match at::enter(In::from(&here), &name) {
             Err(error) if make && error.kind() == ErrorKind::NotFound => {
-                at::make_directory(In::from(&here), &name, DIRECTORY_MODE).during(Step::Make)?;
-                at::enter(In::from(&here), &name).during(Step::Open)?
+                at::make_directory(In::from(&here), &name, DIRECTORY_MODE).at_step(Step::Make)?;
+                at::enter(In::from(&here), &name).at_step(Step::Open)?
             }
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
                 return Err(Failure::of(Step::Escape, libc::ELOOP));
             }
-            opened => opened.during(Step::Open)?,
+            opened => opened.at_step(Step::Open)?,
         };
     }
     Ok(here)

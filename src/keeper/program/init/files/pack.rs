@@ -11,9 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
-use super::helper::{During, Failure, Result, moved};
+use super::helper::{AtStep, Failure, Result, report_progress};
 use super::plain::{self, CHUNK};
-use super::remove::DEEPEST;
+use super::remove::MAX_DEPTH;
 use super::tar::{self, BLOCK, Entry, Kind};
 use crate::wire::files::{Outcome, Stat, Step, Totals};
 
@@ -26,7 +26,7 @@ struct Packer {
 
 pub(super) fn pack(path: &[u8], limit: u64, stream: UnixStream) -> Result<Outcome> {
     let top = plain::open(path, libc::O_RDONLY, 0)?;
-    let stat = at::stat_open(top.as_fd()).during(Step::Open)?;
+    let stat = at::stat_open(top.as_fd()).at_step(Step::Open)?;
     let stream = BufWriter::with_capacity(CHUNK, stream);
     let mut packer = Packer { stream, buffer: vec![0; CHUNK], totals: Totals::default(), limit };
     if at::is_directory(&stat) {
@@ -37,25 +37,25 @@ pub(super) fn pack(path: &[u8], limit: u64, stream: UnixStream) -> Result<Outcom
         packer.file(top, name, &stat)?;
     }
     packer.write(&[0; 2 * BLOCK])?;
-    packer.stream.flush().during(Step::Stream)?;
+    packer.stream.flush().at_step(Step::Stream)?;
     Ok(Outcome::Done(packer.totals))
 }
 
 impl Packer {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        moved();
-        self.stream.write_all(bytes).during(Step::Stream)
+        report_progress();
+        self.stream.write_all(bytes).at_step(Step::Stream)
     }
 
     /// All that is in an open directory; `path` is its own, and is that again afterwards.
     fn directory(&mut self, directory: OwnedFd, path: &mut Vec<u8>, depth: usize) -> Result<()> {
-        if depth == DEEPEST {
+        if depth == MAX_DEPTH {
             return Err(Failure::of(Step::Depth, libc::ENAMETOOLONG));
         }
-        let mut names = Names::of(directory).during(Step::Read).map_err(|failure| failure.at(path))?;
+        let mut names = Names::of(directory).at_step(Step::Read).map_err(|failure| failure.at(path))?;
         let length = path.len();
         while let Some(name) = names.next() {
-            let name = name.during(Step::Read).map_err(|failure| failure.at(path))?;
+            let name = name.at_step(Step::Read).map_err(|failure| failure.at(path))?;
             if length > 0 {
                 path.push(b'/');
             }
@@ -79,19 +79,19 @@ impl Packer {
         match at::kind(&stat) {
             libc::S_IFREG => {
                 let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-                let file = at::open(at, name, flags, 0).during(Step::Open).map_err(here)?;
-                let stat = at::stat_open(file.as_fd()).during(Step::Open).map_err(here)?;
+                let file = at::open(at, name, flags, 0).at_step(Step::Open).map_err(here)?;
+                let stat = at::stat_open(file.as_fd()).at_step(Step::Open).map_err(here)?;
                 // Another thing has taken its place.
                 plain::regular(&stat, Step::Read).map_err(here)?;
                 self.file(file, path, &stat).map_err(here)
             }
             libc::S_IFDIR => {
                 self.header(&[path.as_slice(), b"/"].concat(), Kind::Directory, &stat, 0, Vec::new())?;
-                let directory = at::open_directory(at, name).during(Step::Open).map_err(here)?;
+                let directory = at::open_directory(at, name).at_step(Step::Open).map_err(here)?;
                 self.directory(directory, path, depth + 1)
             }
             libc::S_IFLNK => {
-                let target = at::read_link(at, name).during(Step::Read).map_err(here)?;
+                let target = at::read_link(at, name).at_step(Step::Read).map_err(here)?;
                 self.header(path, Kind::Symlink, &stat, 0, target)
             }
             libc::S_IFIFO => self.header(path, Kind::Fifo, &stat, 0, Vec::new()),
@@ -128,13 +128,13 @@ impl Packer {
             let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
             let read = match file.read(self.buffer.get_mut(..most).unwrap_or_default()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                read => read.during(Step::Read)?,
+                read => read.at_step(Step::Read)?,
             };
             if read == 0 {
                 return Err(Failure::of(Step::Shrank, libc::EIO));
             }
-            self.stream.write_all(self.buffer.get(..read).unwrap_or_default()).during(Step::Stream)?;
-            moved();
+            self.stream.write_all(self.buffer.get(..read).unwrap_or_default()).at_step(Step::Stream)?;
+            report_progress();
             left -= read as u64;
         }
         self.totals.bytes += stat.size;

@@ -15,10 +15,10 @@ use super::side::Side;
 use crate::system;
 
 /// The most inputs at once. What programs left behind counts too.
-const MOST: usize = 8192;
+const MAX_INPUTS: usize = 8192;
 /// As much as a pipe holds, and is moved at once: a socket holds about as much. A smaller pipe makes the program and
 /// init take turns for every piece (64 KiB halve the throughput).
-const CHUNK: libc::c_int = 256 * 1024;
+const PIPE_SIZE: libc::c_int = 256 * 1024;
 
 /// One input.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Inputs {
         let (program, pipe) = pipe()?;
         let index = match self.free.pop() {
             Some(index) => index,
-            None if self.slots.len() < MOST => {
+            None if self.slots.len() < MAX_INPUTS => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }
@@ -152,7 +152,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
     let (read, write) = (system::owned(fds[0])?, system::owned(fds[1])?);
     // SAFETY: F_SETPIPE_SZ takes a number. A pipe that stays as it is works too.
-    unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, CHUNK) };
+    unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_SIZE) };
     Ok((read, write))
 }
 
@@ -160,7 +160,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 fn splice(stream: &OwnedFd, pipe: &OwnedFd) -> io::Result<usize> {
     let none = std::ptr::null_mut();
     let (from, to) = (stream.as_raw_fd(), pipe.as_raw_fd());
-    let most = usize::try_from(CHUNK).unwrap_or(0);
+    let most = usize::try_from(PIPE_SIZE).unwrap_or(0);
     // SAFETY: no offsets are given; the rest are numbers.
     let moved = unsafe { libc::splice(from, none, to, none, most, libc::SPLICE_F_NONBLOCK) };
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())

@@ -14,10 +14,10 @@ use crate::wire::Secret;
 use crate::wire::init::{Reply, Source, Start, Step};
 
 /// Where programs are looked for if the environment has no PATH.
-const SEARCH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a terminal is called if the environment doesn't say.
-const TERMINAL: &[u8] = b"TERM=xterm";
+const DEFAULT_TERM: &[u8] = b"TERM=xterm";
 
 /// Running programs.
 #[derive(Debug)]
@@ -132,12 +132,12 @@ fn run(
     let search = match variable(&start.environment, b"PATH") {
         Some(search) => search,
         None => {
-            environment.push(CString::new([b"PATH=", SEARCH].concat()).map_err(|_| malformed)?);
-            SEARCH
+            environment.push(CString::new([b"PATH=", DEFAULT_PATH].concat()).map_err(|_| malformed)?);
+            DEFAULT_PATH
         }
     };
     if terminal.is_some() && variable(&start.environment, b"TERM").is_none() {
-        environment.push(CString::new(TERMINAL).map_err(|_| malformed)?);
+        environment.push(CString::new(DEFAULT_TERM).map_err(|_| malformed)?);
     }
     let directory = CString::new(start.directory.as_slice()).map_err(|_| malformed)?;
     let paths = candidates(name, search).ok_or(malformed)?;
