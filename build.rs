@@ -1,14 +1,15 @@
 //! Build steps of libsbx: the shared library's name and flags, the C header, and the keeper's program.
 //!
 //! The keeper's program is a small static binary that the library embeds. A nested cargo builds it here, as a
-//! workspace of its own: in a separate target directory, because the outer one is locked; with none of the outer
-//! build's flags, which are for a shared library; and with a lock file that holds `libc` alone.
+//! workspace of its own: in a separate target directory, because the outer one is locked; with none of the
+//! outer build's flags, which are for a shared library; and with a lock file that holds `libc` alone.
 //!
-//! In the repository the program is also a member of the workspace (`src/keeper/member`), so that rustfmt, clippy
-//! and the workspace's lints cover it. That member is not what is built here. A published libsbx doesn't contain
-//! it, because `cargo package` leaves out directories that have a Cargo.toml; and where libsbx is a dependency,
-//! offline or vendored, the packages in the workspace's lock file (cbindgen, proptest, ...) can't be resolved. A
-//! build that is the same everywhere is one that the tests of the repository try.
+//! In the repository the program is also a member of the workspace (`src/keeper/member`), so that rustfmt,
+//! clippy and the workspace's lints cover it. That member is not what is built here. A published libsbx
+//! doesn't contain it, because `cargo package` leaves out directories that have a Cargo.toml. And where
+//! libsbx is a dependency, offline or vendored, the packages in the workspace's lock file (cbindgen,
+//! proptest, ...) can't be resolved. So there is one way to build the program, in the repository as
+//! everywhere else, and the tests cover it.
 
 use std::env;
 use std::error::Error;

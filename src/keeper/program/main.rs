@@ -1,9 +1,9 @@
-//! The keeper's program: one small static binary with two lives.
+//! The keeper's program: one small static binary with two roles.
 //!
-//! *Outside*, started by the library, it holds a sandbox's namespaces and children and ends them when the
-//! library or its process goes. *Inside*, as process 1 of the sandbox, it starts programs and reports on them.
-//! The name it is started by decides. It depends on `libc` alone, runs in one thread, and is embedded into
-//! the library by `build.rs`.
+//! As *supervisor*, started by the library, it holds a sandbox's namespaces and child processes and ends them
+//! when the library or its process ends. As *init*, process 1 of the sandbox, it starts programs and reports
+//! on them. The name that it is started with decides. It depends on `libc` alone, has one thread, and is
+//! embedded into the library by `build.rs`.
 #![allow(unsafe_code, reason = "system calls of a program that has nothing but libc")]
 
 #[path = "../../sys/channel.rs"]
@@ -21,8 +21,8 @@ mod wire;
 
 use std::process::ExitCode;
 
-/// The build that this program belongs to, set by the library's `build.rs`. A program that was compiled otherwise
-/// belongs to none, and no library can use it.
+/// The build that this program belongs to, set by the library's `build.rs`. A program that was compiled
+/// otherwise belongs to none, and the supervisor refuses to run.
 const BUILD: &str = match option_env!("SBX_BUILD") {
     Some(build) => build,
     None => "none",

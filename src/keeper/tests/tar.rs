@@ -18,7 +18,7 @@ fn read(mut archive: &[u8]) -> Option<(Entry, usize)> {
         match parse(block, &mut overrides).ok()? {
             Header::End => return None,
             Header::Entry(entry) => return Some((entry, at)),
-            Header::About(kind, size) => {
+            Header::Extended(kind, size) => {
                 assert!(size <= format::MAX_EXTENDED_HEADER, "bounded before room for it is made");
                 let size = usize::try_from(size).unwrap();
                 let whole = size + padding(size as u64);

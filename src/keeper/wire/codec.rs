@@ -1,9 +1,10 @@
-//! How values become bytes and back: one declaration of a type gives both.
+//! Encoding and decoding, both from one declaration of a type.
 //!
-//! Numbers are little-endian, texts and lists have their length before them, an enum has its variant's number. A
-//! reader trusts nothing: it checks every length against what is there, and what is left over is an error.
+//! Numbers are little-endian, strings and lists have their length before them, and an enum starts with the
+//! number of its variant. A reader trusts nothing: it checks every length against what is there, and trailing
+//! bytes are an error.
 
-/// A message that is not one.
+/// The message is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -12,41 +13,41 @@ pub(crate) trait Wire: Sized {
     /// Appends the value.
     fn put(&self, writer: &mut Writer);
 
-    /// Takes the value off the front.
+    /// Reads the value from the front.
     fn take(reader: &mut Reader<'_>) -> Result<Self, Malformed>;
 }
 
-/// Another form for a field than its type has, as in `path: Vec<u8> as Path`.
+/// An encoding for a field that differs from its type's own, as in `path: Vec<u8> as Path`.
 pub(crate) trait Form<T> {
     /// Appends the value.
     fn put(value: &T, writer: &mut Writer);
 
-    /// Takes the value off the front.
+    /// Reads the value from the front.
     fn take(reader: &mut Reader<'_>) -> Result<T, Malformed>;
 }
 
-/// How many bytes the value has.
+/// The encoded size of a value.
 pub(super) fn size(value: &impl Wire) -> usize {
     let mut writer = Writer { bytes: Vec::new(), length: 0, counts_only: true };
     value.put(&mut writer);
     writer.length
 }
 
-/// The value as bytes, in a buffer that never grows: growing would leave copies of secrets behind.
+/// Encodes a value, in a buffer that never grows: growing would leave copies of secrets behind.
 pub(super) fn encode(value: &impl Wire) -> Vec<u8> {
     let mut writer = Writer { bytes: Vec::with_capacity(size(value)), length: 0, counts_only: false };
     value.put(&mut writer);
     writer.bytes
 }
 
-/// The value of a whole message.
+/// Decodes a whole message.
 pub(super) fn decode<T: Wire>(message: &[u8]) -> Result<T, Malformed> {
     let mut reader = Reader(message);
     let value = T::take(&mut reader)?;
     if reader.0.is_empty() { Ok(value) } else { Err(Malformed) }
 }
 
-/// Where values are put, or counted.
+/// Collects the bytes of values, or counts them.
 #[derive(Debug)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
@@ -75,12 +76,12 @@ impl Writer {
     }
 }
 
-/// What is left of a message.
+/// The rest of a message.
 #[derive(Debug)]
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Takes a number of bytes.
+    /// Takes this many bytes.
     fn raw(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (value, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
@@ -170,7 +171,8 @@ impl Wire for String {
     }
 }
 
-/// A list. Its elements have at least one byte each, which bounds its length before room for it is made.
+/// A list. Each element has at least one byte, so the length is checked before any memory is allocated for
+/// it.
 impl<T: Wire> Wire for Vec<T> {
     fn put(&self, writer: &mut Writer) {
         writer.length(self.len());
@@ -230,8 +232,9 @@ impl<T: Wire> Wire for [T; 3] {
 
 /// Declares types and implements [`Wire`] for them.
 ///
-/// A struct's fields are sent in the order of the declaration. An enum's variants have their numbers behind them, a
-/// byte each; the value of a tuple variant has a name, for the macro's own use. A field with `as` has that [`Form`].
+/// Fields are encoded in the order of the declaration. A variant has its number behind it, which is encoded
+/// as one byte; the value of a tuple variant has a name, which only the macro uses. A field with `as` is
+/// encoded in that [`Form`].
 macro_rules! wire {
     () => {};
     (
@@ -317,16 +320,16 @@ macro_rules! wire {
     };
 }
 
-/// Gives a message its bytes.
+/// Implements `encode` and `decode` for messages.
 macro_rules! messages {
     ($($name:ident),*) => {$(
         impl $name {
-            /// The message as bytes.
+            /// Encodes the message.
             pub(crate) fn encode(&self) -> Vec<u8> {
                 super::codec::encode(self)
             }
 
-            /// The message that these bytes are.
+            /// Decodes a message.
             pub(crate) fn decode(message: &[u8]) -> Result<Self, super::codec::Malformed> {
                 super::codec::decode(message)
             }

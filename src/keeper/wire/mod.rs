@@ -13,13 +13,14 @@ pub(crate) mod keeper;
 pub(crate) use codec::Malformed;
 use codec::{Reader, Wire, Writer};
 
-/// Bytes that may be a secret: shown nowhere, and overwritten when they are no longer needed. As good as it gets
-/// without a promise of the compiler's.
+/// Bytes that may be a secret: never printed, and overwritten on drop, as well as that can be done without a
+/// guarantee of the compiler.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Secret(Vec<u8>);
 
 impl Secret {
-    /// A variable of an environment. Made at once, since a buffer that grows leaves copies behind.
+    /// An environment variable `NAME=value`. Allocated at its final size, since a buffer that grows leaves
+    /// copies behind.
     #[allow(dead_code, reason = "the library's")]
     pub(crate) fn variable(name: &str, value: &str) -> Self {
         let mut bytes = Vec::with_capacity(name.len() + 1 + value.len());
@@ -57,7 +58,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// As the bytes that it is.
+/// Encoded as bytes.
 impl Wire for Secret {
     fn put(&self, writer: &mut Writer) {
         writer.bytes(&self.0);

@@ -1,11 +1,11 @@
-//! How many processes there are.
+//! Counting the sandbox's processes.
 
 use std::fs;
 
-/// More than gVisor lets there be (65,536 tasks); a `/proc` that shows more is none.
+/// More than gVisor allows (65,536 tasks). A `/proc` with more entries is not believed.
 const MAX_PROCESSES: usize = 1 << 17;
 
-/// Those that `/proc` shows, but for init itself; `None` if it shows nothing.
+/// The number of processes in `/proc` without init itself; `None` if `/proc` can't be read.
 pub(super) fn processes() -> Option<u64> {
     let names = fs::read_dir("/proc").ok()?.flatten().take(MAX_PROCESSES).map(|entry| entry.file_name());
     let count = names.filter(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit)).count();

@@ -1,4 +1,4 @@
-//! What init waits for: an epoll set, level-triggered.
+//! Init's event loop: a level-triggered epoll set.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use super::side::Side;
 use crate::system;
 
-/// Who a descriptor belongs to.
+/// Identifies the owner of a descriptor in the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Channel,
@@ -49,7 +49,7 @@ impl Token {
     }
 }
 
-/// What to wait for.
+/// The readiness to wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interest {
     pub(super) read: bool,
@@ -68,14 +68,14 @@ impl Interest {
     }
 }
 
-/// What has happened.
+/// What epoll reported for a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
-    /// The other end is gone in both directions, or there is an error.
+    /// Both directions are closed, or there was an error (EPOLLHUP, EPOLLERR).
     pub(super) broken: bool,
 }
 
-/// The set.
+/// The epoll set.
 #[derive(Debug)]
 pub(super) struct Events(OwnedFd);
 
@@ -103,7 +103,7 @@ impl Events {
         system::check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) }).map(|_| ())
     }
 
-    /// Waits for something to happen; if init is busy, what has happened already.
+    /// Waits for events. If init is busy, returns those that are ready without waiting.
     pub(super) fn wait(&self, busy: bool) -> io::Result<Vec<(Token, Ready)>> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
         // SAFETY: the array is live and as long as said.

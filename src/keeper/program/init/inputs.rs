@@ -1,10 +1,10 @@
-//! Standard inputs of programs: a pipe for the program, filled from the stream that the library gives.
+//! Standard input of programs: a pipe that is filled from the library's stream.
 //!
-//! A program may open `/dev/stdin`, which doesn't work with a socket. The bytes never come here: splice(2) moves
-//! them from the stream to the pipe, at most one pipe's worth a wake-up, so a program that doesn't read costs
-//! nothing and none holds up the others. The end of the stream closes the pipe; when no process reads the pipe any
-//! more, the stream is closed, so that the host's next write fails. Processes that a program leaves behind keep its
-//! pipe, and so its stream.
+//! A pipe and not the stream itself, because a program can't open `/dev/stdin` if that is a socket. splice(2)
+//! moves the bytes from the stream to the pipe without copying them to init, and at most one pipe's worth for
+//! each wake-up, so a program that doesn't read costs nothing and delays no others. When the stream ends,
+//! init closes the pipe. When no process reads the pipe any more, init closes the stream, so that the host's
+//! next write fails. Processes that outlive their program keep the pipe open, and with it the stream.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,38 +14,37 @@ use super::events::{Events, Interest, Ready, Token};
 use super::side::Side;
 use crate::system;
 
-/// The most inputs at once. What programs left behind counts too.
+/// The maximum number of inputs, including those that outlive their programs.
 const MAX_INPUTS: usize = 8192;
-/// As much as a pipe holds, and is moved at once: a socket holds about as much. A smaller pipe makes the program and
-/// init take turns for every piece (64 KiB halve the throughput).
+/// The size of the pipe, and the most bytes moved at once; a socket buffer holds about as much. With a
+/// smaller pipe the program and init alternate for every piece (64 KiB halve the throughput).
 const PIPE_SIZE: libc::c_int = 256 * 1024;
 
-/// One input.
 #[derive(Debug)]
 struct Input {
-    /// The library's number of the program.
+    /// The library's id of the program.
     id: u32,
     stream: OwnedFd,
     pipe: OwnedFd,
-    /// Waits for room in the pipe, instead of for something in the stream.
+    /// The pipe is full: wait for room in it and not for data from the stream.
     full: bool,
-    /// The stream isn't in the set: its end is reported for as long as it is, whatever is asked.
+    /// The stream was removed from the epoll set, which otherwise reports its end again and again.
     out: bool,
 }
 
-/// All inputs.
+/// The inputs of all programs.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     slots: Vec<Option<Input>>,
-    /// By the program's number.
+    /// Slots by the program's id.
     places: HashMap<u32, usize>,
-    /// Slots that came free in this round; events of the old one may still be under way.
+    /// Slots freed in this round of the event loop. Events for their old owner may still be pending.
     freed: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Inputs {
-    /// Makes the pipe of a program that is about to be started. Returns the program's end.
+    /// Creates the pipe for a program that is about to start, and returns the program's end.
     pub(super) fn open(&mut self, events: &Events, id: u32, stream: OwnedFd) -> io::Result<OwnedFd> {
         let (program, pipe) = pipe()?;
         let index = match self.free.pop() {
@@ -72,7 +71,7 @@ impl Inputs {
         Ok(program)
     }
 
-    /// Goes on with an input.
+    /// Handles an event of an input.
     pub(super) fn ready(&mut self, events: &Events, index: u32, side: Side, ready: Ready) {
         let Ok(index) = usize::try_from(index) else { return };
         let Some(input) = self.slots.get_mut(index).and_then(Option::as_mut) else { return };
@@ -82,8 +81,9 @@ impl Inputs {
         }
     }
 
-    /// The program has ended, or could not be started. Unless others have its input, that is over.
-    pub(super) fn leave(&mut self, id: u32) {
+    /// Called when the program has ended or could not be started. Closes the input unless other processes
+    /// still have the pipe.
+    pub(super) fn on_program_exit(&mut self, id: u32) {
         let Some(index) = self.places.remove(&id) else { return };
         let input = self.slots.get(index).and_then(Option::as_ref);
         if input.is_some_and(|input| is_unread(&input.pipe)) {
@@ -93,7 +93,7 @@ impl Inputs {
 
     fn close(&mut self, index: usize) {
         let Some(input) = self.slots.get_mut(index).and_then(Option::take) else { return };
-        // The library may hold the stream too, to see when it is used.
+        // The library may hold a copy of this end, to see when it is used, so closing it isn't enough.
         // SAFETY: shutdown takes numbers. It fails for what is no socket, or is closed already.
         unsafe { libc::shutdown(input.stream.as_raw_fd(), libc::SHUT_RDWR) };
         if self.places.get(&input.id) == Some(&index) {
@@ -102,17 +102,18 @@ impl Inputs {
         self.freed.push(index);
     }
 
-    /// The round is over: slots that came free in it may be used again.
-    pub(super) fn sweep(&mut self) {
+    /// Ends a round of the event loop: slots freed in it can be used again.
+    pub(super) fn end_round(&mut self) {
         self.free.append(&mut self.freed);
     }
 }
 
 impl Input {
-    /// Moves what can be moved now. False at the end.
+    /// Moves bytes until one side blocks. Returns false at the end of the input.
     fn step(&mut self, events: &Events, index: usize, side: Side, ready: Ready) -> io::Result<bool> {
         if self.full == (side == Side::Host) {
-            // The stream has ended while the pipe is full, or an event is of before that.
+            // Either the stream ended while the pipe is full, or the event is older than the last change of
+            // interest.
             if side == Side::Host && ready.broken && !self.out {
                 events.remove(self.stream.as_raw_fd())?;
                 self.out = true;
@@ -125,7 +126,7 @@ impl Input {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        // The side that was ready wasn't what is missing: it is the other.
+        // The side that was ready isn't the one that blocks, so wait for the other.
         self.full = side == Side::Host;
         let (stream, pipe) = (self.stream.as_raw_fd(), self.pipe.as_raw_fd());
         if self.full {
@@ -145,7 +146,7 @@ fn token(index: usize, side: Side) -> Token {
     Token::Input { index: u32::try_from(index).unwrap_or(u32::MAX), side }
 }
 
-/// A pipe: the end to read from, and the end to write to.
+/// Creates a pipe and returns its read end and its write end.
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds: [RawFd; 2] = [-1; 2];
     // SAFETY: pipe2 writes two descriptors into the array of two.
@@ -156,7 +157,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// Moves what is there and fits: 0 at the end of the stream.
+/// Moves the bytes that are available and fit; 0 at the end of the stream.
 fn splice(stream: &OwnedFd, pipe: &OwnedFd) -> io::Result<usize> {
     let none = std::ptr::null_mut();
     let (from, to) = (stream.as_raw_fd(), pipe.as_raw_fd());
@@ -166,7 +167,7 @@ fn splice(stream: &OwnedFd, pipe: &OwnedFd) -> io::Result<usize> {
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
 
-/// Whether no process has the end of the pipe that is read from.
+/// Whether no process has the read end open.
 fn is_unread(pipe: &OwnedFd) -> bool {
     let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: poll gets one live struct, and doesn't wait.

@@ -1,9 +1,10 @@
 //! Init: process 1 of the sandbox.
 //!
-//! It is started by runsc with its channel to the library as descriptor 3, starts programs with the standard
-//! streams that come with the request (standard input through a pipe) or on a terminal of their own, reaps,
-//! forwards signals, reports statuses, counts processes, probes ports, and relays to servers that listen on
-//! 127.0.0.1 inside. Once a program runs, assume that init does what that wants: it can harm its own sandbox only.
+//! runsc starts it with its channel to the library as descriptor 3. It starts programs, with the standard
+//! streams that come with the request (standard input through a pipe) or on a terminal of their own; it reaps
+//! processes, forwards signals, reports statuses, counts processes, probes ports, and relays connections to
+//! servers that listen on the sandbox's 127.0.0.1. Once a program runs, assume that it controls init. It can
+//! then harm only its own sandbox.
 
 mod count;
 mod events;
@@ -32,7 +33,7 @@ use programs::Programs;
 use relay::Relays;
 use terminal::{Pair, Terminals};
 
-/// The sandbox's own address on eth0, for servers that listen there only.
+/// The sandbox's address on eth0, for servers that listen on it alone.
 const OWN_ADDRESS: [u8; 4] = [192, 0, 0, 2];
 
 struct Init {
@@ -47,7 +48,7 @@ struct Init {
     terminals: Terminals,
 }
 
-/// Init's life. When it ends, the sandbox ends.
+/// Runs init. When it returns, the sandbox ends.
 #[allow(
     clippy::print_stderr,
     reason = "standard error is what the keeper hands to the library when init fails"
@@ -65,7 +66,7 @@ pub(crate) fn main() -> ExitCode {
 fn start() -> io::Result<Init> {
     let channel = system::inherited(3);
     system::adopt(channel.as_fd())?;
-    // Not to be traced or read by programs that run as another user.
+    // Programs that run as another user can't trace init or read its memory.
     system::prctl(libc::PR_SET_DUMPABLE, 0)?;
     let set = system::block_sigchld()?;
     // SAFETY: the set is live.
@@ -90,7 +91,7 @@ fn start() -> io::Result<Init> {
 impl Init {
     fn run_loop(&mut self) -> io::Result<()> {
         self.send(Reply::Hello)?;
-        // The program's start is waiting already, most often.
+        // The request to start the program is usually there already.
         if !self.read_requests()? {
             return Ok(());
         }
@@ -122,10 +123,10 @@ impl Init {
                     }
                 }
             }
-            self.programs.go_on();
-            self.relays.sweep();
-            self.inputs.sweep();
-            self.terminals.sweep();
+            self.programs.advance_kills();
+            self.relays.end_round();
+            self.inputs.end_round();
+            self.terminals.end_round();
             let wanted = if self.channel.wants_write() { Interest::READ_WRITE } else { Interest::READ };
             if wanted != interest {
                 interest = wanted;
@@ -138,7 +139,7 @@ impl Init {
         self.channel.send(&reply.encode(), vec![])
     }
 
-    /// Takes what the library asks. False when it is gone.
+    /// Handles the library's pending requests. Returns false when the library has closed the channel.
     fn read_requests(&mut self) -> io::Result<bool> {
         self.channel.flush()?;
         loop {
@@ -205,13 +206,13 @@ impl Init {
         if matches!(reply, Reply::Started { .. })
             && self.terminals.add(&self.events, start.id, pair, host).is_err()
         {
-            // Nobody relays it: as if the host had hung up.
+            // Without a relay the terminal is dead, as if the host had hung up.
             self.hang_up(start.id);
         }
         reply
     }
 
-    /// With the streams that came along, but for standard input, which is a pipe.
+    /// Starts a program on the streams of the request, with a pipe as standard input.
     fn start_on_streams(&mut self, start: &Start, mut fds: Vec<OwnedFd>) -> Reply {
         if start.streams[0] != Source::Given || fds.is_empty() {
             return self.programs.start(start, &fds, None);
@@ -226,18 +227,19 @@ impl Init {
         let reply = self.programs.start(start, &fds, None);
         drop(fds);
         if !matches!(reply, Reply::Started { .. }) {
-            self.inputs.leave(start.id);
+            self.inputs.on_program_exit(start.id);
         }
         reply
     }
 
-    /// A program's terminal is gone. One that is stopped must go on to notice.
+    /// Signals a program that its terminal is gone: SIGHUP, and SIGCONT because a stopped program wouldn't
+    /// notice.
     fn hang_up(&self, id: u32) {
         self.programs.signal(id, libc::SIGHUP, true);
         self.programs.signal(id, libc::SIGCONT, true);
     }
 
-    /// Takes every child that has ended: programs, and orphans that became ours as process 1.
+    /// Reaps every child that has ended: programs, helpers, and orphans that process 1 inherits.
     fn reap(&mut self) -> io::Result<()> {
         let mut buffer = [0_u8; 128];
         // SAFETY: the buffer is live and as long as said. What it gets is not wanted: several children may
@@ -248,8 +250,8 @@ impl Init {
                 continue;
             }
             if let Some(id) = self.programs.ended(pid) {
-                self.terminals.leave(&self.events, id);
-                self.inputs.leave(id);
+                self.terminals.on_program_exit(&self.events, id);
+                self.inputs.on_program_exit(id);
                 self.send(Reply::Exited { id, status })?;
             }
         }

@@ -1,4 +1,4 @@
-//! Does a server accept connections?
+//! Probes whether a server accepts connections on a port.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,10 +8,10 @@ use super::events::{Events, Interest, Token};
 use crate::system;
 use crate::wire::init::Reply;
 
-/// The most probes at once; the library asks for one after another.
+/// The maximum number of probes at once. The library sends one after another.
 const MAX_PROBES: usize = 64;
 
-/// Where a server may listen, in the order tried.
+/// The addresses where a server may listen, in the order in which they are tried.
 pub(super) const ADDRESSES: [ServerAddress; 3] =
     [ServerAddress::V4([127, 0, 0, 1]), ServerAddress::V6, ServerAddress::V4(OWN_ADDRESS)];
 
@@ -24,7 +24,7 @@ pub(super) enum ServerAddress {
 }
 
 impl ServerAddress {
-    /// Begins to connect a socket of its own to a port there.
+    /// Starts to connect a new socket to a port of this address.
     pub(super) fn connect(self, port: u16) -> io::Result<OwnedFd> {
         match self {
             Self::V4(address) => {
@@ -60,7 +60,7 @@ fn begin<T>(socket: OwnedFd, target: &T) -> io::Result<OwnedFd> {
     }
 }
 
-/// The outcome of a connection that was begun: 0, or the reason against it.
+/// The result of a non-blocking connect: 0, or its errno.
 pub(super) fn outcome(socket: &OwnedFd) -> i32 {
     let mut value = 0_i32;
     let mut length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(0);
@@ -85,12 +85,12 @@ struct Probe {
     rest: &'static [ServerAddress],
 }
 
-/// Probes under way.
+/// The probes in progress.
 #[derive(Debug, Default)]
 pub(super) struct Probes(Vec<Option<Probe>>);
 
 impl Probes {
-    /// Begins one; it may be answered at once.
+    /// Starts a probe. Returns its reply if it has failed already.
     pub(super) fn start(&mut self, events: &Events, ticket: u32, port: u16) -> Option<Reply> {
         let free = self.0.iter().position(Option::is_none);
         let index = free.unwrap_or(self.0.len());
@@ -133,7 +133,7 @@ impl Probes {
         Some(Reply::Probed { ticket, errno })
     }
 
-    /// A connection has been made or refused.
+    /// Handles the result of a connect.
     pub(super) fn ready(&mut self, events: &Events, index: u32) -> Option<Reply> {
         let index = usize::try_from(index).ok()?;
         let Probe { ticket, port, socket, rest } = self.0.get_mut(index)?.take()?;

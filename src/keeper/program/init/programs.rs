@@ -13,27 +13,26 @@ use crate::system;
 use crate::wire::Secret;
 use crate::wire::init::{Reply, Source, Start, Step};
 
-/// Where programs are looked for if the environment has no PATH.
+/// The search path if the environment has no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a terminal is called if the environment doesn't say.
+/// The variable TERM of a terminal if the environment has none.
 const DEFAULT_TERM: &[u8] = b"TERM=xterm";
 
-/// Running programs.
+/// The running programs.
 #[derive(Debug)]
 pub(super) struct Programs {
-    /// Process numbers, by the library's number.
+    /// Pids, by the library's id.
     running: HashMap<u32, i32>,
-    /// The library's numbers, by process number.
+    /// The library's ids, by pid.
     numbers: HashMap<i32, u32>,
-    /// The limit of descriptors that a program starts with; init's own is higher.
+    /// The limit of open files that a program starts with; init's own is higher.
     descriptors: libc::rlimit,
     accounts: Accounts,
     kills: Kills,
 }
 
 impl Programs {
-    /// None yet.
     pub(super) fn new(descriptors: libc::rlimit) -> Self {
         let (running, numbers) = (HashMap::new(), HashMap::new());
         Self { running, numbers, descriptors, accounts: Accounts::default(), kills: Kills::default() }
@@ -44,7 +43,7 @@ impl Programs {
         if self.running.contains_key(&start.id) {
             return Reply::NotStarted { id: start.id, step: Step::Message, errno: libc::EEXIST };
         }
-        // By root and for everybody to enter, as docker and runsc do it.
+        // As root and with mode 0755, as docker and runsc create it.
         if let Err(errno) = files::make_directories(&start.directory) {
             return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno };
         }
@@ -64,31 +63,31 @@ impl Programs {
     /// Sends a signal, if the program still runs.
     pub(super) fn signal(&self, id: u32, signal: i32, group: bool) {
         if let Some(pid) = self.running.get(&id) {
-            // Every program leads a group of its own (setsid).
+            // Every program leads its own process group (setsid).
             // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
             unsafe { libc::kill(if group { -pid } else { *pid }, signal) };
         }
     }
 
-    /// Kills a program and all that it has started, as far as that can be found, if it still runs. That is done
-    /// by [`Self::go_on`].
+    /// Kills a program if it still runs, and every process that it has started, as far as they can be found.
+    /// [`Self::advance_kills`] does the work.
     pub(super) fn kill_session(&mut self, id: u32) {
         if let Some(pid) = self.running.get(&id) {
             self.kills.add(*pid);
         }
     }
 
-    /// Whether something is being killed.
+    /// Whether there are programs to be killed.
     pub(super) fn is_busy(&self) -> bool {
         self.kills.is_busy()
     }
 
-    /// Goes on with killing, for a moment.
-    pub(super) fn go_on(&mut self) {
+    /// Continues to kill, for a bounded time.
+    pub(super) fn advance_kills(&mut self) {
         self.kills.turn();
     }
 
-    /// The library's number of a child that has ended; `None` for an orphan.
+    /// Records that a child was reaped and returns the program's id; `None` for an orphan.
     pub(super) fn ended(&mut self, pid: i32) -> Option<u32> {
         let id = self.numbers.remove(&pid)?;
         self.running.remove(&id);
@@ -121,8 +120,8 @@ fn run(
     let mut environment = start.environment.iter().map(|text| string(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = accounts.look_up(&start.user).ok_or((Step::User, libc::ENOENT))?;
     if terminal.is_none() && start.streams[0] == Source::Given && identity.user != 0 {
-        // A pipe of init's own making. Who runs the program may open it by name; one that can't be given away is
-        // read all the same.
+        // This is init's pipe, and the program's user may open it by name (/dev/stdin). If its owner can't be
+        // changed, the descriptor still works.
         // SAFETY: fchown takes numbers.
         unsafe { libc::fchown(streams[0].as_raw_fd(), identity.user, libc::gid_t::MAX) };
     }
@@ -145,7 +144,7 @@ fn run(
         0 => *descriptors,
         most => libc::rlimit { rlim_cur: most, rlim_max: most },
     };
-    // The child shares this memory until it executes, so what it notes here can be read afterwards.
+    // The child shares this memory until it executes the program, so the parent can read what it stores here.
     let step = Cell::new(Step::Process);
     let mut prepare = || {
         step.set(Step::Identity);
@@ -174,14 +173,14 @@ fn run(
         arguments: &arguments,
         environment: &environment,
         descriptors: &streams,
-        // The standard library ignores it before `main`; the rest is as the sentry starts init.
+        // The standard library ignores SIGPIPE before `main`; the rest is as the sentry starts init.
         dispositions: libc::SIGPIPE..=libc::SIGPIPE,
         prepare: &mut prepare,
     });
     child.map(|child| child.pid).map_err(|error| (step.get(), number(&error)))
 }
 
-/// The three streams, from what came with the message.
+/// The three standard streams, from the message's descriptors.
 fn place<'a>(
     sources: &[Source; 3],
     given: &'a [OwnedFd],
@@ -219,10 +218,11 @@ fn candidates(name: &[u8], search: &[u8]) -> Option<Vec<CString>> {
         .collect()
 }
 
-/// Makes the terminal this process's own: its user's, and the one that job control goes by.
+/// Gives the terminal to the program's user and makes it the controlling terminal.
 fn control(terminal: &OwnedFd, identity: &Identity) -> Result<(), i32> {
     let fd = terminal.as_raw_fd();
-    // A devpts that keeps its owners does no harm: who has it open may use it, and so may who opens /dev/tty.
+    // Failure is harmless: a process that has the terminal open may use it, and so may one that opens
+    // /dev/tty.
     // SAFETY: fchown takes numbers.
     unsafe { libc::fchown(fd, identity.user, libc::gid_t::MAX) };
     // SAFETY: TIOCSCTTY takes a number.
@@ -230,7 +230,8 @@ fn control(terminal: &OwnedFd, identity: &Identity) -> Result<(), i32> {
     Ok(())
 }
 
-/// The raw calls: libc's own would ask every thread, and this may run in borrowed memory.
+/// Changes the user by raw system calls: libc's functions would synchronise all threads, and this may run in
+/// the memory of the parent (vfork).
 pub(super) fn become_user(identity: &Identity) -> Result<(), i32> {
     let groups = identity.groups.as_ptr();
     // SAFETY: the list is live and as long as said; the other calls take numbers.

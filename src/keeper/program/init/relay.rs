@@ -1,7 +1,7 @@
 //! Relays between the library and servers that listen on the sandbox's own 127.0.0.1 or ::1.
 //!
-//! Each direction ends by itself (half-close), and what the slower side can't take yet stops the reading from
-//! the faster one, so a relay holds at most one buffer a direction.
+//! Each direction is closed separately (half-close). When one side doesn't accept more bytes, the relay stops
+//! reading from the other, so it buffers at most one read for each direction.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -11,21 +11,21 @@ use super::probe::{self, ADDRESSES, ServerAddress};
 use super::side::{Side, Sides};
 use crate::wire::init::Reply;
 
-/// The most relays at once.
+/// The maximum number of relays.
 const MAX_RELAYS: usize = 1024;
-/// Bytes read at once, and so the most that waits in a direction.
+/// Bytes read at once, and so the most that is buffered for a direction.
 const BUFFER_SIZE: usize = 64 * 1024;
-/// Reads a wake-up and direction, so that no relay holds up the others.
+/// Reads per wake-up and direction, so that no relay starves the others.
 const MAX_READS: usize = 8;
 
-/// One direction.
+/// One direction of a relay.
 #[derive(Debug, Default)]
 struct Flow {
-    /// Read, but not yet taken by the other side.
+    /// Read from one side, but not yet written to the other.
     waiting: Vec<u8>,
-    /// The reader's side has ended.
+    /// The side that is read from has ended.
     ended: bool,
-    /// The writer's side was told so.
+    /// The side that is written to was shut down for writing.
     closed: bool,
 }
 
@@ -34,34 +34,34 @@ struct Relay {
     ticket: u32,
     port: u16,
     sides: Sides<OwnedFd>,
-    /// The places still to try; `None` once connected.
+    /// The addresses still to try; `None` once connected.
     rest: Option<&'static [ServerAddress]>,
-    /// By the side that each is read from.
+    /// The direction that is read from each side.
     flows: Sides<Flow>,
-    /// What is waited for; `None` while a side isn't in the set.
+    /// The interest of each side; `None` while it isn't in the epoll set.
     interest: Sides<Option<Interest>>,
-    /// Sides that are gone in both directions, or failed. Epoll reports that for ever, whatever it is asked.
+    /// Sides that are closed in both directions, or failed. epoll reports that again and again, whatever the
+    /// interest.
     broken: Sides<bool>,
 }
 
-/// What is left of a relay after a step.
-enum Left {
+/// The state of a relay after a step.
+enum State {
     Open,
     Finished,
 }
 
-/// All relays.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     slots: Vec<Option<Relay>>,
-    /// Slots that came free in this round. They are not taken again before the next, since events of the
-    /// old relay may still be under way.
+    /// Slots freed in this round of the event loop. They stay unused until the next, since events for the old
+    /// relay may still be pending.
     freed: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Relays {
-    /// Begins one: connects to the server, then relays to the descriptor.
+    /// Starts a relay: connects to the server, then relays to the descriptor.
     pub(super) fn start(
         &mut self,
         events: &Events,
@@ -100,7 +100,7 @@ impl Relays {
         }
     }
 
-    /// Goes on with a relay.
+    /// Handles an event of a relay. Returns the reply to `Connect` once that is known.
     pub(super) fn ready(&mut self, events: &Events, index: u32, side: Side, ready: Ready) -> Option<Reply> {
         let index = usize::try_from(index).ok()?;
         let relay = self.slots.get_mut(index)?.as_mut()?;
@@ -137,8 +137,8 @@ impl Relays {
             }
         }
         match relay.step(events, index, side, ready) {
-            Ok(Left::Open) => {}
-            Ok(Left::Finished) => self.drop_relay(index),
+            Ok(State::Open) => {}
+            Ok(State::Finished) => self.drop_relay(index),
             Err(_) => {
                 for side in Side::BOTH {
                     reset_on_close(relay.sides[side].as_raw_fd());
@@ -156,13 +156,14 @@ impl Relays {
         }
     }
 
-    /// The round is over: slots that came free in it may be used again.
-    pub(super) fn sweep(&mut self) {
+    /// Ends a round of the event loop: slots freed in it can be used again.
+    pub(super) fn end_round(&mut self) {
         self.free.append(&mut self.freed);
     }
 }
 
-/// Begins a connection to the first place where that is possible.
+/// Starts to connect to the first address that doesn't fail at once. Returns the socket and the remaining
+/// addresses.
 fn connect(
     events: &Events,
     index: usize,
@@ -187,24 +188,24 @@ fn connect(
 }
 
 impl Relay {
-    fn step(&mut self, events: &Events, index: usize, side: Side, ready: Ready) -> io::Result<Left> {
+    fn step(&mut self, events: &Events, index: usize, side: Side, ready: Ready) -> io::Result<State> {
         self.broken[side] |= ready.broken;
         let [library, server] = Side::BOTH.map(|side| self.sides[side].as_raw_fd());
         self.flows.host.pump(library, server)?;
         self.flows.sandbox.pump(server, library)?;
         if Side::BOTH.into_iter().all(|side| self.flows[side].closed) {
-            return Ok(Left::Finished);
+            return Ok(State::Finished);
         }
         if Side::BOTH.into_iter().any(|side| self.broken[side] && self.flows[side].closed) {
-            // All that came from this side was handed on. It takes nothing any more, so what is read for it
-            // would go nowhere, and the other side learns that by a reset.
+            // Everything from this side was passed on, and it accepts nothing more: bytes for it would be
+            // lost. Reset the other side, so that it notices.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         for (side, fd) in [(Side::Host, library), (Side::Sandbox, server)] {
             let (own, other) = (&self.flows[side], &self.flows[side.other()]);
             let wanted =
                 Interest { read: !own.ended && own.waiting.is_empty(), write: !other.waiting.is_empty() };
-            // A broken side of which nothing is wanted until the other moves would wake us again and again.
+            // A broken side with no interest would wake the loop again and again, so remove it from the set.
             let wanted = Some(wanted).filter(|wanted| !self.broken[side] || *wanted != Interest::default());
             if wanted == self.interest[side] {
                 continue;
@@ -217,12 +218,12 @@ impl Relay {
             }
             self.interest[side] = wanted;
         }
-        Ok(Left::Open)
+        Ok(State::Open)
     }
 }
 
 impl Flow {
-    /// Moves what can be moved now.
+    /// Moves bytes until one side blocks.
     fn pump(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
         let mut buffer = [0_u8; BUFFER_SIZE];
         for _ in 0..MAX_READS {
@@ -256,7 +257,7 @@ impl Flow {
     }
 }
 
-/// Sends what fits.
+/// Sends as much as fits.
 fn send(to: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the buffer is live and as long as said.
     let sent = unsafe { libc::send(to, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
@@ -266,7 +267,7 @@ fn send(to: RawFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Receives what is there: `None` if nothing is, 0 at the end.
+/// Receives what is available: `None` if that is nothing, 0 at the end.
 fn receive(from: RawFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     // SAFETY: the buffer is live and as long as said.
     let read = unsafe { libc::recv(from, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
@@ -284,7 +285,7 @@ fn again() -> io::Result<()> {
     }
 }
 
-/// A TCP side is closed with RST, as the other side was.
+/// Makes close(2) reset a TCP connection.
 fn reset_on_close(fd: RawFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let length = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap_or(0);

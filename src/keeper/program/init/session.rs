@@ -1,10 +1,11 @@
-//! A program and all that it has started.
+//! Kills a program and every process that it has started.
 //!
-//! Looked for in `/proc`: what is below it, and what is of its session or of one that something below it leads. What
-//! has left all of that (a daemon that has begun a session of its own and whose parents have ended) can't be told from
-//! what others have started, and lives on.
+//! Init finds them in `/proc`: the descendants of the program, and the members of its session and of every
+//! session that a descendant leads. A process that has left all of these (a daemon in a session of its own
+//! whose parents have ended) can't be told from those that other programs have started, and survives.
 //!
-//! Looking and killing take turns with all else that init does: there may be tens of thousands of processes.
+//! There may be tens of thousands of processes, so scanning and killing alternate with everything else that
+//! init does.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, ReadDir};
@@ -12,18 +13,18 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-/// How often it is looked again for what was started meanwhile.
+/// The number of scans for processes that were started meanwhile.
 const MAX_ROUNDS: usize = 8;
-/// For how long init does nothing else than that.
+/// How long one turn takes, during which init does nothing else.
 const TURN_TIME: Duration = Duration::from_millis(100);
-/// How long it looks before it kills what it has seen so far.
+/// How long a scan may take before the processes that it has found are killed.
 const SCAN_TIME: Duration = Duration::from_secs(2);
-/// How many are looked at or killed between two looks at the clock.
+/// The number of processes scanned or killed between two looks at the clock.
 const STRIDE: usize = 16;
-/// More than gVisor lets there be.
+/// More than gVisor allows.
 const MAX_PROCESSES: usize = 1 << 17;
 
-/// What `/proc` says of a process.
+/// A process as `/proc` shows it.
 #[derive(Clone, Copy, Debug)]
 struct Process {
     pid: i32,
@@ -31,16 +32,16 @@ struct Process {
     session: i32,
 }
 
-/// The programs that are being killed. One look at `/proc` is for all of them.
+/// The programs that are being killed. One scan of `/proc` serves all of them.
 #[derive(Debug, Default)]
 pub(super) struct Kills {
-    /// Their leaders that haven't been reaped; no more than there are programs.
+    /// The programs that haven't been reaped.
     leaders: HashSet<i32>,
     found: HashSet<i32>,
     sessions: HashSet<i32>,
-    /// The rounds that are left.
+    /// The remaining scans.
     rounds: usize,
-    /// Whether a leader has come since the round began.
+    /// Whether a program was added since the scan began.
     joined: bool,
     stage: Stage,
 }
@@ -49,12 +50,12 @@ pub(super) struct Kills {
 enum Stage {
     #[default]
     Idle,
-    Looking {
+    Scanning {
         names: ReadDir,
         all: Vec<Process>,
         until: Instant,
     },
-    /// What is left to be killed, and whether another round is due.
+    /// The processes still to be killed, and whether another scan is due.
     Killing {
         targets: Vec<i32>,
         more: bool,
@@ -62,8 +63,7 @@ enum Stage {
 }
 
 impl Kills {
-    /// Kills the leader of a session, a child that has not been reaped, with all that can be found, in the turns that
-    /// follow.
+    /// Adds a program, a child that has not been reaped and leads its session.
     pub(super) fn add(&mut self, leader: i32) {
         if self.leaders.insert(leader) {
             self.found.insert(leader);
@@ -73,28 +73,28 @@ impl Kills {
         }
     }
 
-    /// A child was reaped, and its number is nobody's.
+    /// A child was reaped, so its pid may be reused.
     pub(super) fn reaped(&mut self, pid: i32) {
         self.leaders.remove(&pid);
     }
 
-    /// Whether there is something to be done in the next turn.
+    /// Whether there is work for the next turn.
     pub(super) fn is_busy(&self) -> bool {
         self.rounds > 0 || !matches!(self.stage, Stage::Idle)
     }
 
-    /// Goes on for a moment.
+    /// Works for [`TURN_TIME`].
     pub(super) fn turn(&mut self) {
         let end = Instant::now() + TURN_TIME;
         while self.is_busy() && Instant::now() < end {
             self.stage = match std::mem::take(&mut self.stage) {
                 Stage::Idle => self.begin(),
-                Stage::Looking { mut names, mut all, until } => {
-                    let done = look(&mut names, &mut all);
+                Stage::Scanning { mut names, mut all, until } => {
+                    let done = scan(&mut names, &mut all);
                     if done || Instant::now() >= until {
                         self.kill(&all)
                     } else {
-                        Stage::Looking { names, all, until }
+                        Stage::Scanning { names, all, until }
                     }
                 }
                 Stage::Killing { mut targets, more } => {
@@ -109,12 +109,13 @@ impl Kills {
         }
     }
 
-    /// A round begins with a look, before anything is killed: an orphan's parent is init.
+    /// Starts a scan. It comes before anything is killed, because killing a parent makes its children orphans
+    /// of init.
     fn begin(&mut self) -> Stage {
         self.rounds = self.rounds.saturating_sub(1);
         self.joined = false;
         match fs::read_dir("/proc") {
-            Ok(names) => Stage::Looking { names, all: Vec::new(), until: Instant::now() + SCAN_TIME },
+            Ok(names) => Stage::Scanning { names, all: Vec::new(), until: Instant::now() + SCAN_TIME },
             Err(_) => self.kill(&[]),
         }
     }
@@ -123,7 +124,7 @@ impl Kills {
         let before = self.found.len();
         reach(all, &mut self.found, &mut self.sessions);
         for leader in &self.leaders {
-            // SAFETY: kill takes numbers; the leader's number, which is that of its group, is its own until it is reaped.
+            // SAFETY: kill takes numbers; the leader's pid, also its group's, isn't reused until it is reaped.
             unsafe { libc::kill(-leader, libc::SIGKILL) };
         }
         let targets = all.iter().map(|process| process.pid).filter(|pid| self.found.contains(pid)).collect();
@@ -138,8 +139,8 @@ impl Kills {
     }
 }
 
-/// Looks at some more. Whether those were all.
-fn look(names: &mut ReadDir, all: &mut Vec<Process>) -> bool {
+/// Scans some more processes. Returns whether the scan is complete.
+fn scan(names: &mut ReadDir, all: &mut Vec<Process>) -> bool {
     for _ in 0..STRIDE {
         let Some(Ok(entry)) = names.next() else { return true };
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
@@ -151,7 +152,8 @@ fn look(names: &mut ReadDir, all: &mut Vec<Process>) -> bool {
     false
 }
 
-/// Adds what is below those that were found, or of their sessions. Each process is looked at once, whatever the tree is.
+/// Adds the descendants of `found`, and the members of their sessions. Visits each process once, whatever the
+/// shape of the tree.
 fn reach(all: &[Process], found: &mut HashSet<i32>, sessions: &mut HashSet<i32>) {
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     let mut members: HashMap<i32, Vec<Process>> = HashMap::new();
@@ -176,7 +178,8 @@ fn reach(all: &[Process], found: &mut HashSet<i32>, sessions: &mut HashSet<i32>)
     }
 }
 
-/// By proc_pid_stat(5): after the name, which may have anything in it, come state, parent, group and session.
+/// Parses proc_pid_stat(5): after the name, which may contain anything, come state, parent, group and
+/// session.
 fn process(pid: i32) -> Option<Process> {
     let mut text = [0_u8; 1024];
     let mut options = OpenOptions::new();

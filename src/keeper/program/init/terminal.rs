@@ -1,10 +1,10 @@
-//! Terminals of programs: made here, in the sandbox's own devpts, and relayed to the library over a stream,
-//! since a descriptor of the sandbox's can't leave it.
+//! Terminals of programs. Init creates them in the sandbox's devpts and relays them to the library over a
+//! stream, because a descriptor of the sandbox can't leave it.
 //!
-//! What the host doesn't read stops the reading from the terminal, and so in the end only the program that
-//! writes to it. A terminal ends with its program, once the host has got everything that was written to it; what
-//! the program leaves behind on it is told by SIGHUP, as Linux does when the leader of a session ends (gVisor
-//! doesn't). When the host has closed its end, the program itself is told.
+//! If the host doesn't read, init stops reading from the terminal, which in the end blocks only the program
+//! that writes to it. A terminal ends with its program, once the host has received everything that was
+//! written to it. Processes that remain on it get SIGHUP, as on Linux when the leader of a session ends
+//! (gVisor doesn't send it). When the host closes its end, the program gets SIGHUP.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -16,17 +16,17 @@ use super::side::{Side, Sides};
 use crate::system;
 use crate::wire::init::Window;
 
-/// The most terminals at once.
+/// The maximum number of terminals.
 const MAX_TERMINALS: usize = 4096;
-/// Bytes read at once, and so the most that waits in a direction.
+/// Bytes read at once, and so the most that is buffered for a direction.
 const BUFFER_SIZE: usize = 16 * 1024;
-/// Reads a wake-up and direction, so that no terminal holds up the others.
+/// Reads per wake-up and direction, so that no terminal starves the others.
 const MAX_READS: usize = 8;
-/// The same once the program has ended: beyond what a terminal of gVisor's holds (128 KiB, read by 4 KiB), so
-/// that whoever goes on writing to it is not waited for.
+/// Reads once the program has ended: more than a terminal of gVisor's holds (128 KiB, in pieces of 4 KiB),
+/// and bounded, because other processes may go on writing.
 const MAX_FINAL_READS: usize = 64;
 
-/// A new terminal: the side that is relayed, and the program's.
+/// A new terminal: the side that is relayed, and the program's side.
 #[derive(Debug)]
 pub(super) struct Pair {
     master: OwnedFd,
@@ -34,7 +34,7 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Makes one of that size, which belongs to this user.
+    /// Creates a terminal of this size.
     pub(super) fn open(window: Window) -> io::Result<Self> {
         let flags = libc::O_RDWR | libc::O_NOCTTY;
         let master = system::open(c"/dev/ptmx", flags | libc::O_NONBLOCK)?;
@@ -57,48 +57,47 @@ fn resize(master: &OwnedFd, window: Window) -> io::Result<()> {
     system::check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(|_| ())
 }
 
-/// One that is relayed.
+/// A terminal that is relayed.
 #[derive(Debug)]
 struct Terminal {
-    /// The library's number of the program.
+    /// The library's id of the program.
     id: u32,
     sides: Sides<OwnedFd>,
-    /// Read from each side, but not yet taken by the other.
+    /// Read from each side, but not yet written to the other.
     waiting: Sides<Vec<u8>>,
-    /// Nothing more comes from each side.
+    /// Whether each side has ended.
     ended: Sides<bool>,
-    /// The program has ended: what has been written is all.
-    left: bool,
+    /// The program has ended, so what it has written until now is all.
+    program_ended: bool,
     interest: Sides<Option<Interest>>,
 }
 
-/// What became of one after a step.
-enum Left {
+/// The state of a terminal after a step.
+enum State {
     Open,
-    /// The program's side is closed and all was handed on.
+    /// The program's side is closed and its output was passed on.
     Finished,
-    /// The host is gone.
+    /// The host has closed its end.
     HungUp,
 }
 
-/// All terminals.
 #[derive(Debug, Default)]
 pub(super) struct Terminals {
     slots: Vec<Option<Terminal>>,
-    /// By the program's number.
+    /// Slots by the program's id.
     places: HashMap<u32, usize>,
-    /// Slots that came free in this round; events of the old one may still be under way.
+    /// Slots freed in this round of the event loop. Events for their old owner may still be pending.
     freed: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Terminals {
-    /// Whether there is room for another.
+    /// Whether another terminal may be created.
     pub(super) fn has_room(&self) -> bool {
         self.places.len() < MAX_TERMINALS
     }
 
-    /// Relays a terminal from now on.
+    /// Starts to relay a terminal.
     pub(super) fn add(&mut self, events: &Events, id: u32, pair: Pair, host: OwnedFd) -> io::Result<()> {
         system::adopt(std::os::fd::AsFd::as_fd(&host))?;
         let index = self.free.pop().unwrap_or_else(|| {
@@ -111,7 +110,7 @@ impl Terminals {
             sides,
             waiting: Sides::default(),
             ended: Sides::default(),
-            left: false,
+            program_ended: false,
             interest: Sides::default(),
         };
         let watched = terminal.watch(events, index);
@@ -127,21 +126,21 @@ impl Terminals {
     /// Changes the size of a program's terminal, if it has one that is still open.
     pub(super) fn resize(&self, id: u32, window: Window) {
         let terminal = self.places.get(&id).and_then(|index| self.slots.get(*index)?.as_ref());
-        // gVisor tells nobody of the new size.
+        // gVisor doesn't send SIGWINCH by itself.
         if let Some(terminal) = terminal.filter(|terminal| resize(&terminal.sides.sandbox, window).is_ok()) {
-            terminal.tell(libc::SIGWINCH);
+            terminal.signal_foreground(libc::SIGWINCH);
         }
     }
 
     /// A program has ended, and its terminal ends with it.
-    pub(super) fn leave(&mut self, events: &Events, id: u32) {
+    pub(super) fn on_program_exit(&mut self, events: &Events, id: u32) {
         let Some(index) = self.places.get(&id).copied() else { return };
         if let Some(terminal) = self.slots.get_mut(index).and_then(Option::as_mut) {
-            terminal.tell(libc::SIGHUP);
-            terminal.tell(libc::SIGCONT);
-            terminal.left = true;
+            terminal.signal_foreground(libc::SIGHUP);
+            terminal.signal_foreground(libc::SIGCONT);
+            terminal.program_ended = true;
         }
-        // Nobody is left to be told of a host that hangs up.
+        // The program has ended, so a hang-up of the host doesn't matter.
         let _ = self.ready(
             events,
             u32::try_from(index).unwrap_or(u32::MAX),
@@ -150,17 +149,17 @@ impl Terminals {
         );
     }
 
-    /// Goes on with a terminal. The number of a program whose host has hung up comes back.
+    /// Handles an event of a terminal. Returns the program's id if the host has hung up.
     pub(super) fn ready(&mut self, events: &Events, index: u32, side: Side, ready: Ready) -> Option<u32> {
         let index = usize::try_from(index).ok()?;
         let terminal = self.slots.get_mut(index)?.as_mut()?;
-        let left = match side {
-            Side::Host if ready.broken => Left::HungUp,
-            _ => terminal.step(events, index).unwrap_or(Left::HungUp),
+        let state = match side {
+            Side::Host if ready.broken => State::HungUp,
+            _ => terminal.step(events, index).unwrap_or(State::HungUp),
         };
         let id = terminal.id;
-        let hung_up = matches!(left, Left::HungUp).then_some(id);
-        if !matches!(left, Left::Open) {
+        let hung_up = matches!(state, State::HungUp).then_some(id);
+        if !matches!(state, State::Open) {
             *self.slots.get_mut(index)? = None;
             self.places.remove(&id);
             self.freed.push(index);
@@ -168,15 +167,15 @@ impl Terminals {
         hung_up
     }
 
-    /// The round is over: slots that came free in it may be used again.
-    pub(super) fn sweep(&mut self) {
+    /// Ends a round of the event loop: slots freed in it can be used again.
+    pub(super) fn end_round(&mut self) {
         self.free.append(&mut self.freed);
     }
 }
 
 impl Terminal {
-    /// Sends a signal to the processes in the foreground.
-    fn tell(&self, signal: i32) {
+    /// Sends a signal to the foreground process group.
+    fn signal_foreground(&self, signal: i32) {
         let mut group: libc::pid_t = 0;
         // SAFETY: TIOCGPGRP writes to a live integer.
         let found = unsafe { libc::ioctl(self.sides.sandbox.as_raw_fd(), libc::TIOCGPGRP, &raw mut group) };
@@ -186,25 +185,25 @@ impl Terminal {
         }
     }
 
-    fn step(&mut self, events: &Events, index: usize) -> io::Result<Left> {
+    fn step(&mut self, events: &Events, index: usize) -> io::Result<State> {
         self.pump(Side::Host)?;
         self.pump(Side::Sandbox)?;
         if self.ended.sandbox && self.waiting.sandbox.is_empty() {
-            return Ok(Left::Finished);
+            return Ok(State::Finished);
         }
-        self.watch(events, index).map(|()| Left::Open)
+        self.watch(events, index).map(|()| State::Open)
     }
 
-    /// Moves what can be moved now from a side to the other.
+    /// Moves bytes from this side to the other until one of them blocks.
     fn pump(&mut self, side: Side) -> io::Result<()> {
         let mut buffer = [0_u8; BUFFER_SIZE];
         let (from, to) = (&self.sides[side], &self.sides[side.other()]);
-        let last = side == Side::Sandbox && self.left;
+        let last = side == Side::Sandbox && self.program_ended;
         for _ in 0..if last { MAX_FINAL_READS } else { MAX_READS } {
             if !self.waiting[side].is_empty() {
                 match write(to, &self.waiting[side]) {
                     Ok(written) => drop(self.waiting[side].drain(..written)),
-                    // Nobody reads a terminal whose processes are gone.
+                    // No process is left to read from the terminal.
                     Err(_) if side == Side::Host => self.waiting[side].clear(),
                     Err(error) => return Err(error),
                 }
@@ -225,7 +224,7 @@ impl Terminal {
                 Ok(Some(length)) => {
                     self.waiting[side].extend_from_slice(buffer.get(..length).unwrap_or_default())
                 }
-                // A terminal without any process.
+                // No process has the terminal open.
                 Err(error) if side == Side::Sandbox && error.raw_os_error() == Some(libc::EIO) => {
                     self.ended[side] = true
                 }
@@ -240,7 +239,8 @@ impl Terminal {
         for side in Side::BOTH {
             let read = !self.ended[side] && self.waiting[side].is_empty();
             let wanted = Interest { read, write: !self.waiting[side.other()].is_empty() };
-            // The host's side stays in the set, to hear of its end. The terminal's reports its own for ever.
+            // The host's side stays in the set, to report a hang-up. The terminal's would report its own
+            // hang-up again and again.
             let wanted = Some(wanted).filter(|wanted| side == Side::Host || *wanted != Interest::default());
             if wanted == self.interest[side] {
                 continue;
@@ -257,14 +257,14 @@ impl Terminal {
     }
 }
 
-/// Writes what fits. (SIGPIPE is ignored: the standard library sees to that before `main`.)
+/// Writes as much as fits. (The standard library ignores SIGPIPE before `main`.)
 fn write(to: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the buffer is live and as long as said.
     let written = unsafe { libc::write(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written).or_else(|_| again().map(|()| 0))
 }
 
-/// Reads what is there: `None` if nothing is, 0 at the end.
+/// Reads what is available: `None` if that is nothing, 0 at the end.
 fn read(from: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     // SAFETY: the buffer is live and as long as said.
     let length = unsafe { libc::read(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };

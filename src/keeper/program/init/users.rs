@@ -1,4 +1,4 @@
-//! Names of users and groups, looked up in the sandbox's own `/etc/passwd` and `/etc/group` (passwd(5)).
+//! Looks users and groups up in the sandbox's own `/etc/passwd` and `/etc/group` (passwd(5)).
 
 use std::fs::File;
 use std::io::Read;
@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::wire::init::User;
 
-/// No more of a file is read than this.
+/// The most bytes of a file that are read.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
-/// No more supplementary groups than this (NGROUPS_MAX is larger; an image that needs more is odd).
+/// The most supplementary groups of a user. NGROUPS_MAX is larger, but no sensible image needs more.
 const MAX_GROUPS: usize = 256;
 
-/// Who a program becomes.
+/// The ids that a program runs with.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) user: u32,
@@ -20,14 +20,14 @@ pub(super) struct Identity {
     pub(super) home: Vec<u8>,
 }
 
-/// The two files as they were when they were last read; they are read again when they have changed.
+/// Both files as last read. They are read again when they change.
 #[derive(Debug)]
 pub(super) struct Accounts([Cached; 2]);
 
 #[derive(Debug)]
 struct Cached {
     path: &'static str,
-    /// Device, inode, size, and time of the last change of anything.
+    /// Device, inode, size, and time of the last change (ctime).
     version: Option<(u64, u64, u64, i64, i64)>,
     text: Vec<u8>,
 }
@@ -77,8 +77,8 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
                 fields.get(5).map_or(&b"/"[..], |home| home),
             )
         }
-        // Its own group has the same number, as the groups that useradd(8) makes have. Docker takes group 0 here, which
-        // would let an unknown user at the files of root's group.
+        // The group has the user's number, like the groups that useradd(8) creates. Docker uses group 0 here,
+        // which would give an unknown user access to the files of root's group.
         None => (None, number?, number?, &b"/"[..]),
     };
     let group = match user.group.as_str() {
@@ -107,7 +107,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     text.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b':').collect())
 }
 
-/// A name is looked for first as a name, then as a number.
+/// Whether the name or the number of an entry is `wanted`.
 fn matches(fields: &[&[u8]], name: usize, number: usize, wanted: &str) -> bool {
     let same = |index: usize| fields.get(index).is_some_and(|field| *field == wanted.as_bytes());
     same(name) || same(number)

@@ -1,7 +1,8 @@
-//! The sandbox's control groups: made here, entered by runsc, watched, and removed when all have ended.
+//! The sandbox's control groups: creates them, moves runsc into them, watches them, and removes them at the
+//! end.
 //!
-//! The keeper itself stays outside, so it is never what the kernel ends for want of memory, and the groups can
-//! be removed. All is done by descriptor: the host's `/sys` isn't there any more when they are.
+//! The keeper itself stays outside, so that the kernel's OOM killer never picks it and the groups can be
+//! removed. Everything is done by descriptor, because the host's `/sys` is no longer mounted later on.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -13,9 +14,9 @@ use super::{Failure, Step};
 use crate::system;
 use crate::wire::keeper::Group;
 
-/// How often a group is made anew that somebody removed as abandoned before it was locked.
+/// How often creation is repeated if another process removed the group as abandoned before it was locked.
 const MAX_ATTEMPTS: u32 = 5;
-/// How often the end of a group is waited for, 2 ms each.
+/// How often removal is tried, every 2 ms.
 const MAX_REMOVE_ROUNDS: u32 = 500;
 
 /// All groups of the sandbox.
@@ -26,26 +27,26 @@ pub(super) struct Groups(Vec<Made>);
 struct Made {
     parent: OwnedFd,
     name: CString,
-    /// Locked as long as it is open.
+    /// Holds the lock while it is open.
     _directory: File,
     processes: OwnedFd,
     memory: Option<Memory>,
     cpu: Option<File>,
 }
 
-/// What is known of the memory of a group.
+/// The memory files of a group.
 #[derive(Debug)]
 struct Memory {
     now: File,
     peak: Option<File>,
-    /// Counts what was ended for want of memory.
+    /// Counts OOM kills.
     events: File,
-    /// Version 1: readable when there was none left.
+    /// Version 1: an eventfd that is readable after an OOM.
     out: Option<OwnedFd>,
 }
 
 impl Groups {
-    /// Makes them in these directories.
+    /// Creates the groups in these directories.
     pub(super) fn make(groups: &[Group], parents: Vec<OwnedFd>) -> Result<Self, Failure> {
         let mut made = Self::default();
         for (group, parent) in groups.iter().zip(parents) {
@@ -60,7 +61,7 @@ impl Groups {
         Ok(made)
     }
 
-    /// Puts the calling process in. Makes system calls only.
+    /// Moves the calling process into the groups. Makes system calls only.
     pub(super) fn enter(&self) -> Result<(), i32> {
         for group in &self.0 {
             // SAFETY: the buffer is live and as long as said.
@@ -70,17 +71,17 @@ impl Groups {
         Ok(())
     }
 
-    /// Readable when the sandbox has no memory left, where the kernel doesn't end all of it by itself.
+    /// Readable when the sandbox is out of memory, where the kernel doesn't kill all of it by itself.
     pub(super) fn out_of_memory_signal(&self) -> Option<BorrowedFd<'_>> {
         self.memory()?.out.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether something of it was ended for want of memory.
+    /// Whether the kernel killed a process of the sandbox for lack of memory.
     pub(super) fn was_out_of_memory(&self) -> bool {
         self.memory().and_then(|memory| field(&memory.events, "oom_kill")).is_some_and(|count| count > 0)
     }
 
-    /// Its memory now and the most it ever had, in bytes.
+    /// Current and peak memory use, in bytes.
     pub(super) fn memory_usage(&self) -> (Option<u64>, Option<u64>) {
         let Some(memory) = self.memory() else { return (None, None) };
         (number(&memory.now), memory.peak.as_ref().and_then(number))
@@ -91,7 +92,7 @@ impl Groups {
         self.0.iter().find_map(|group| field(group.cpu.as_ref()?, "usage_usec"))
     }
 
-    /// Removes them. Whoever was in one has ended, but the kernel may need a moment to see it.
+    /// Removes the groups. Their processes have ended, but the kernel may need a moment to notice.
     pub(super) fn remove(&mut self) {
         for group in self.0.drain(..) {
             for _ in 0..MAX_REMOVE_ROUNDS {
@@ -156,7 +157,7 @@ impl Memory {
             return Ok(Self { now, peak, events: read(c"memory.events")?, out: None });
         }
         let events = read(c"memory.oom_control")?;
-        // Version 1 ends one process for want of memory; the rest is for us to end.
+        // Version 1 kills one process; the keeper then ends the rest.
         // SAFETY: eventfd takes numbers.
         let out = system::owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         let order = format!("{} {}", out.as_raw_fd(), events.as_raw_fd());
@@ -166,7 +167,7 @@ impl Memory {
     }
 }
 
-/// Makes a group and locks it: an unlocked one is abandoned, and may be removed by anybody.
+/// Creates a group and locks it. An unlocked group counts as abandoned, and another process may remove it.
 fn create(parent: &OwnedFd, name: &CStr) -> io::Result<File> {
     for _ in 0..MAX_ATTEMPTS {
         // SAFETY: the name ends with NUL.
@@ -202,7 +203,7 @@ fn number(file: &File) -> Option<u64> {
     text(file)?.trim().parse().ok()
 }
 
-/// A line "name number" of a file of several.
+/// The number in the line "name number" of a file.
 fn field(file: &File, name: &str) -> Option<u64> {
     text(file)?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

@@ -1,4 +1,4 @@
-//! runsc and what belongs to it: started, listened to, ended, reaped.
+//! runsc and its processes: starts them, reads their output, kills and reaps them.
 
 use std::ffi::CString;
 use std::fs;
@@ -13,9 +13,9 @@ use crate::spawn::{self, Child, Command, Executable};
 use crate::system;
 use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 
-/// How much of the end of runsc's log and of its output the library gets to see.
+/// How many bytes of the end of runsc's log and of its output go to the library.
 const MAX_KEPT: usize = 4096;
-/// Where runsc's log is (the library passes this path to runsc).
+/// The path of runsc's log (the library passes it to runsc).
 const LOG_PATH: &str = "/state/log";
 
 /// A running runsc.
@@ -28,7 +28,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts runsc in the control groups and the namespace S, with the descriptors given from 3 on.
+    /// Starts runsc in the control groups and in namespace S, with `fds` as descriptors 3 and up.
     pub(super) fn start(
         arguments: &[Vec<u8>],
         sandbox: Option<BorrowedFd<'_>>,
@@ -40,8 +40,8 @@ impl Engine {
             .map(|argument| system::c_path(argument))
             .collect::<io::Result<_>>()
             .step("arguments")?;
-        // Pipes, since runsc changes the owner and the offset of what it is given (gVisor's
-        // sandbox.go:configureStdios). Nothing can be read from the one, and the other is bounded here.
+        // Pipes, because runsc changes the owner and the offset of its standard streams (gVisor's
+        // sandbox.go:configureStdios). The input is empty, and the output is bounded here.
         let (nothing, _) = pipe().step("pipe")?;
         let (output, write) = pipe().step("pipe")?;
         system::adopt(output.as_fd()).step("pipe")?;
@@ -69,8 +69,8 @@ impl Engine {
         let child = spawn::spawn(&mut Command {
             executable: Executable::Paths(&[c"/runsc".into()]),
             arguments: &arguments,
-            // Nothing of the host's: it could redirect runsc's state (XDG_RUNTIME_DIR), its helpers
-            // (GVISOR_…) or the Go runtime (GODEBUG).
+            // Nothing of the host's environment, which could redirect runsc's state (XDG_RUNTIME_DIR), its
+            // helpers (GVISOR_…) or the Go runtime (GODEBUG).
             environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into()],
             descriptors: &descriptors,
             dispositions: spawn::EVERY_SIGNAL,
@@ -89,15 +89,16 @@ impl Engine {
         self.child.pidfd.as_fd()
     }
 
-    /// Where runsc's output arrives, until its end.
+    /// The read end of runsc's output, until its end.
     pub(super) fn output(&self) -> Option<BorrowedFd<'_>> {
         self.output.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what has arrived and keeps the end of it.
+    /// Reads the available output and keeps the end of it.
     pub(super) fn read_output(&mut self) {
         let mut buffer = [0_u8; 4096];
-        // A bounded number of times: it is init's output, and a hostile one writes as fast as it is read.
+        // A bounded number of reads: this includes init's output, and a hostile init writes as fast as it is
+        // read.
         for _ in 0..16 {
             let Some(output) = &self.output else { return };
             // SAFETY: the buffer is live and as long as said.
@@ -114,23 +115,24 @@ impl Engine {
         }
     }
 
-    /// What it and everything below it use, if the groups know that; if not, a walk begins that tells it.
+    /// Resource use of runsc and its descendants, if the control groups have it. If not, starts a walk that
+    /// measures it.
     pub(super) fn usage(&mut self, groups: &Groups) -> Option<Usage> {
         let known = groups.cpu_us().is_some() && groups.memory_usage().0.is_some();
         if !known {
-            self.meter.begin(self.child.pid);
+            self.meter.start_walk(self.child.pid);
         }
         known.then(|| Self::completed(Usage::default(), groups))
     }
 
-    /// Goes on with the walk; what was seen at its end.
+    /// Continues the walk. Returns the usage once it is complete.
     pub(super) fn walk(&mut self, groups: &Groups) -> Option<Usage> {
-        self.meter.go_on(self.child.pid).map(|seen| Self::completed(seen, groups))
+        self.meter.advance(self.child.pid).map(|seen| Self::completed(seen, groups))
     }
 
-    /// How long until a walk that nobody waits for is to go on.
-    pub(super) fn rest(&self) -> Duration {
-        self.meter.rest()
+    /// How long until the watchdog's walk continues.
+    pub(super) fn pause(&self) -> Duration {
+        self.meter.pause()
     }
 
     fn completed(seen: Usage, groups: &Groups) -> Usage {
@@ -138,16 +140,16 @@ impl Engine {
         Usage { cpu_us: groups.cpu_us().or(seen.cpu_us), memory: memory.or(seen.memory), memory_peak }
     }
 
-    /// The memory of it and everything below it, as far as that is quickly found out.
+    /// The memory of runsc and its descendants, as far as it can be found quickly.
     pub(super) fn memory(&mut self) -> Option<u64> {
         self.meter.memory(self.child.pid)
     }
 
-    /// Kills runsc, waits until it and everything that it started has ended, and says how.
+    /// Kills runsc, waits until it and all its descendants have ended, and returns the status.
     pub(super) fn end(mut self, groups: &Groups, out_of_memory: OutOfMemory) -> Reply {
         let mut own = None;
         if groups.cpu_us().is_none() {
-            self.meter.look_before_the_end(self.child.pid);
+            self.meter.measure_before_end(self.child.pid);
         }
         // SAFETY: kill takes numbers. The child has not been reaped, so the number is still its own.
         unsafe { libc::kill(self.child.pid, libc::SIGKILL) };
@@ -155,7 +157,7 @@ impl Engine {
             match system::reap() {
                 Ok(Some((pid, status))) if pid == self.child.pid => own = Some(status),
                 Ok(Some(_)) => {}
-                // Sentry and gofer have PDEATHSIG; one that was not that far yet is our child now.
+                // Sentry and gofer have PDEATHSIG. One that hadn't set it yet is our child now.
                 Ok(None) => {
                     if own.is_some() {
                         kill_children();
@@ -168,13 +170,13 @@ impl Engine {
         self.read_output();
         let mut log = Vec::new();
         if let Ok(mut file) = fs::File::open(LOG_PATH) {
-            // A short log has no place that far from its end, and is read from its beginning.
+            // Seeking fails in a shorter log, which is then read from its beginning.
             let _ = file.seek(SeekFrom::End(-4096));
             let _ = file.take(4096).read_to_end(&mut log);
         }
         let status = own.unwrap_or(libc::SIGKILL);
         let (_, memory_peak) = groups.memory_usage();
-        let cpu_us = groups.cpu_us().or_else(|| self.meter.of_the_dead());
+        let cpu_us = groups.cpu_us().or_else(|| self.meter.final_cpu_us());
         let usage = Usage { cpu_us, memory: None, memory_peak };
         let out_of_memory = if groups.was_out_of_memory() { OutOfMemory::Kernel } else { out_of_memory };
         Reply::Ended { status, log, output: self.kept, usage, out_of_memory }
@@ -194,13 +196,13 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((system::owned(fds[0])?, system::owned(fds[1])?))
 }
 
-/// Kills every process whose parent we are.
+/// Kills all children of the keeper.
 fn kill_children() {
     let me = std::process::id();
     let Ok(processes) = fs::read_dir("/proc") else { return };
     for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        // "pid (name) state ppid …"; the name may hold anything, the last ')' ends it.
+        // "pid (name) state ppid …". The name may contain anything, so look for the last ')'.
         let parent =
             status.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
         if parent == Some(me) {

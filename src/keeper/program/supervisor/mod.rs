@@ -1,13 +1,14 @@
-//! The keeper: holds one sandbox and ends it with its host.
+//! The supervisor: holds one sandbox and ends it with its host.
 //!
-//! It is started with its channel to the library as descriptor 3 and the pidfd of the library's thread as 4. When the
-//! channel reaches its end, or the thread ends, the sandbox ends. The channel alone would miss a forked child of the host
-//! that keeps it open. The thread ends with the host however that ends, also by execve; before Linux 6.9 the pidfd
-//! is of the host's process and misses execve, so that there a host that does both is missed while the child lives.
-//! It also ends when the sandbox's time is over and the library, stopped or frozen, hasn't ended it.
+//! It is started with its channel to the library as descriptor 3 and the pidfd of the library's thread as 4.
+//! The sandbox ends when the channel reaches EOF or the thread ends. EOF alone doesn't suffice, because a
+//! forked child of the host may keep the channel open. The thread ends whenever the host does, also by
+//! execve. Before Linux 6.9 the pidfd is of the host's process and misses execve: a host that forks and then
+//! executes another program is missed until the child ends. The sandbox also ends when its lifetime is over
+//! and the library, stopped or frozen, hasn't ended it.
 //!
-//! Namespaces, sockets made in them on request, children started and reaped: nothing else is its business.
-//! All files it makes lie in a tmpfs of its own mount namespace and vanish with that.
+//! It does nothing else than create namespaces, create sockets in them on request, and start and reap
+//! children. All its files are in a tmpfs of its own mount namespace and vanish with it.
 
 mod cgroups;
 mod children;
@@ -33,7 +34,7 @@ use children::Engine;
 use namespaces::{Entered, Namespaces};
 use watchdog::Watchdog;
 
-/// The most sockets made for one request.
+/// The maximum number of sockets per request.
 const MAX_SOCKETS: u32 = 32;
 
 /// A step that failed, for the library's error message.
@@ -56,15 +57,15 @@ impl<T> Step<T> for io::Result<T> {
 
 /// Why the keeper ends.
 enum End {
-    /// The library or the host is gone, or the library asked for it.
-    Asked,
+    /// The library or the host has ended, or the library requested it.
+    Requested,
     /// A step failed.
     Failed(Failure),
     /// runsc ended.
     Engine,
-    /// Its time is over, and the library hasn't ended it.
+    /// The lifetime is over, and the library hasn't ended the sandbox.
     Expired,
-    /// There is no memory left for the sandbox.
+    /// The sandbox is out of memory.
     OutOfMemory(OutOfMemory),
 }
 
@@ -76,11 +77,11 @@ struct Keeper {
     groups: Groups,
     watchdog: Watchdog,
     deadline: Option<Instant>,
-    /// How many times the library has asked for what the sandbox uses and waits for it.
-    asked: u32,
+    /// The number of usage requests that wait for the walk.
+    usage_requests: u32,
 }
 
-/// The keeper's life.
+/// Runs the supervisor.
 pub(crate) fn main() -> ExitCode {
     let mut keeper = Keeper {
         channel: Channel::new(system::inherited(3)),
@@ -90,11 +91,11 @@ pub(crate) fn main() -> ExitCode {
         groups: Groups::default(),
         watchdog: Watchdog::default(),
         deadline: None,
-        asked: 0,
+        usage_requests: 0,
     };
     let mut out_of_memory = OutOfMemory::No;
     match keeper.run_loop() {
-        End::Asked | End::Engine => {}
+        End::Requested | End::Engine => {}
         End::Expired => keeper.send(&Reply::Expired, vec![]),
         End::OutOfMemory(by) => out_of_memory = by,
         End::Failed(failure) => {
@@ -112,10 +113,10 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What poll(2) waits for, in milliseconds or for ever, but not for longer than this.
-fn sooner(timeout: i32, left: Option<Duration>) -> i32 {
+/// The timeout of poll(2) in milliseconds, negative for none, cut to the time that is left.
+fn cut_timeout(timeout: i32, left: Option<Duration>) -> i32 {
     let Some(left) = left else { return timeout };
-    // Not too early: a part of a millisecond counts as one.
+    // Rounded up, so as not to wake too early.
     let left = i32::try_from(left.as_millis()).unwrap_or(i32::MAX - 1) + i32::from(!left.is_zero());
     if timeout < 0 { left } else { timeout.min(left) }
 }
@@ -124,7 +125,7 @@ fn out_of_order<T>() -> Result<T, Failure> {
     Err(io::Error::from_raw_os_error(libc::EPROTO)).step("order of messages")
 }
 
-/// Says why there will be no sandbox, and ends.
+/// Reports why there will be no sandbox.
 pub(crate) fn refuse(why: &str) -> ExitCode {
     let mut channel = Channel::new(system::inherited(3));
     let reply = Reply::Failed { step: why.as_bytes().to_vec(), errno: libc::ENOEXEC };
@@ -147,10 +148,10 @@ impl Keeper {
                 let message = match self.channel.receive() {
                     Ok(message) => message,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return End::Asked,
+                    Err(_) => return End::Requested,
                 };
                 let Ok(request) = Request::decode(&message.bytes) else {
-                    return End::Asked;
+                    return End::Requested;
                 };
                 if message.truncated {
                     let cause = io::Error::from_raw_os_error(libc::EMFILE);
@@ -158,20 +159,20 @@ impl Keeper {
                 }
                 match self.handle(request, message.fds) {
                     Ok(true) => {}
-                    Ok(false) => return End::Asked,
+                    Ok(false) => return End::Requested,
                     Err(failure) => return End::Failed(failure),
                 }
             }
         }
     }
 
-    /// Steps out of the host's session, so that a Ctrl-C at its terminal isn't for us, and gives up
-    /// the ways to more privileges.
+    /// Leaves the host's session, so that a Ctrl-C at its terminal doesn't reach the sandbox, and gives up
+    /// the ways to gain privileges.
     fn detach(&mut self) -> Result<(), Failure> {
         // SAFETY: setsid takes nothing.
         unsafe { libc::setsid() };
         system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("no_new_privs")?;
-        // What runsc leaves behind when it is killed becomes ours to reap.
+        // Orphans of a killed runsc become our children, to be reaped.
         system::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).step("subreaper")?;
         // SAFETY: the name is a NUL-terminated literal.
         unsafe { libc::prctl(libc::PR_SET_NAME, c"sbx-keeper".as_ptr()) };
@@ -181,23 +182,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// How much of its time is left.
-    fn left(&self) -> Option<Duration> {
+    /// What is left of the lifetime.
+    fn remaining_lifetime(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Goes on with the walk over the sandbox's processes, for the library or the watchdog.
+    /// Continues the walk over the sandbox's processes, for the library or the watchdog.
     fn walk(&mut self) {
         let Some(engine) = &mut self.engine else { return };
-        let due = self.asked > 0 || (self.watchdog.is_on() && engine.rest().is_zero());
+        let due = self.usage_requests > 0 || (self.watchdog.is_on() && engine.pause().is_zero());
         if due && let Some(used) = engine.walk(&self.groups) {
-            for _ in 0..std::mem::take(&mut self.asked) {
+            for _ in 0..std::mem::take(&mut self.usage_requests) {
                 self.send(&Reply::Used(used), vec![]);
             }
         }
     }
 
-    /// Waits until there is something to do.
+    /// Waits for the next event. Returns why the sandbox ends, if it does.
     fn wait(&mut self) -> io::Result<Option<End>> {
         let channel = libc::POLLIN | if self.channel.wants_write() { libc::POLLOUT } else { 0 };
         let (process, output) = match &self.engine {
@@ -213,16 +214,17 @@ impl Keeper {
             libc::pollfd { fd: memory, events: libc::POLLIN, revents: 0 },
         ];
         self.walk();
-        let timeout =
-            self.engine.as_mut().map_or(-1, |engine| match (self.asked, self.watchdog.timeout(engine)) {
-                // The walk goes on as soon as everything else has been looked at.
+        let timeout = self.engine.as_mut().map_or(-1, |engine| {
+            match (self.usage_requests, self.watchdog.timeout(engine)) {
+                // Poll without waiting: the walk continues after the other events.
                 (1.., _) => 0,
                 (0, -1) => -1,
                 (0, look) => {
-                    look.min(i32::try_from(engine.rest().as_millis()).unwrap_or(look).saturating_add(1))
+                    look.min(i32::try_from(engine.pause().as_millis()).unwrap_or(look).saturating_add(1))
                 }
-            });
-        let timeout = sooner(timeout, self.left());
+            }
+        });
+        let timeout = cut_timeout(timeout, self.remaining_lifetime());
         // SAFETY: the array is live and as long as said.
         let ready = unsafe { libc::poll(set.as_mut_ptr(), set.len() as libc::nfds_t, timeout) };
         if ready < 0 {
@@ -231,10 +233,10 @@ impl Keeper {
         }
         let [channel, host, process, output, memory] = set.map(|entry| entry.revents != 0);
         if host {
-            return Ok(Some(End::Asked));
+            return Ok(Some(End::Requested));
         }
         if channel && self.flush().is_err() {
-            return Ok(Some(End::Asked));
+            return Ok(Some(End::Requested));
         }
         if process {
             return Ok(Some(End::Engine));
@@ -242,7 +244,7 @@ impl Keeper {
         if memory {
             return Ok(Some(End::OutOfMemory(OutOfMemory::Kernel)));
         }
-        if self.left().is_some_and(|left| left.is_zero()) {
+        if self.remaining_lifetime().is_some_and(|left| left.is_zero()) {
             return Ok(Some(End::Expired));
         }
         if self.watchdog.has_triggered() {
@@ -254,7 +256,7 @@ impl Keeper {
         Ok(None)
     }
 
-    /// Does what the library asks. False: it asks for the end.
+    /// Handles a request. Returns false if it is to end the sandbox.
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
         let wanted = match &request {
             Request::Run { .. } => 1,
@@ -268,23 +270,25 @@ impl Keeper {
         match request {
             Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup, fds)?,
             Request::Run { arguments } => self.run(&arguments, fds)?,
-            // Before there is a G, they would be the host's.
+            // Without G the sockets would be in the host's namespace.
             Request::Sockets { kind, count, purpose } if networked => {
                 self.sockets(kind, count.min(MAX_SOCKETS), purpose);
             }
             Request::Kill => return Ok(false),
             Request::Lifetime { milliseconds } => {
-                // A time beyond what the clock can express never comes.
+                // On overflow there is no deadline.
                 self.deadline = Instant::now().checked_add(Duration::from_millis(milliseconds));
             }
-            // A walk that is under way will tell.
-            Request::Usage if self.asked > 0 => self.asked = self.asked.saturating_add(1),
+            // The walk in progress answers this request too.
+            Request::Usage if self.usage_requests > 0 => {
+                self.usage_requests = self.usage_requests.saturating_add(1)
+            }
             Request::Usage => {
                 let used =
                     self.engine.as_mut().map_or(Some(Usage::default()), |engine| engine.usage(&self.groups));
                 match used {
                     Some(used) => self.send(&Reply::Used(used), vec![]),
-                    None => self.asked = 1,
+                    None => self.usage_requests = 1,
                 }
             }
             Request::Setup(_) | Request::Sockets { .. } => return out_of_order(),
@@ -293,7 +297,7 @@ impl Keeper {
     }
 
     fn set_up(&mut self, setup: &Setup, fds: Vec<OwnedFd>) -> Result<(), Failure> {
-        // Before the user namespace, whose owner may write less.
+        // Before entering the user namespace, whose owner has fewer rights to write.
         self.groups = Groups::make(&setup.groups, fds)?;
         self.watchdog = Watchdog::new(setup.watched_memory);
         let Entered { namespaces, refused, fds } = namespaces::enter(setup)?;
@@ -301,7 +305,7 @@ impl Keeper {
         if setup.only_namespaces {
             namespaces::try_more(setup.network)?;
         }
-        // The library lays the links while the root file system is put together here.
+        // The library configures the links while the root file system is set up here.
         self.send(&Reply::Namespaces { refused }, fds);
         if setup.only_namespaces {
             return Ok(());
@@ -327,13 +331,13 @@ impl Keeper {
         let family = if kind.ipv6 { libc::AF_INET6 } else { libc::AF_INET };
         let style = if kind.datagram { libc::SOCK_DGRAM } else { libc::SOCK_STREAM };
         let fds = (0..count).map_while(|_| system::socket(family, style, 0).ok()).collect();
-        // What can't be sent now is in the channel.
+        // The channel keeps what can't be sent now.
         let _ = self.channel.send(&Reply::Sockets { kind, purpose }.encode(), fds);
         let _ = self.flush();
     }
 
-    /// Sends what waits. Where too many descriptors are on their way (unix(7), ETOOMANYREFS), it goes without them: no
-    /// sockets is an answer too.
+    /// Sends pending messages. If too many descriptors are in flight (unix(7), ETOOMANYREFS), sends the
+    /// message without them: a reply with no sockets is valid.
     fn flush(&mut self) -> io::Result<bool> {
         match self.channel.flush() {
             Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
@@ -344,7 +348,7 @@ impl Keeper {
         }
     }
 
-    /// Sees to it that the last words arrive, for a moment.
+    /// Sends the remaining messages, for at most a moment.
     fn finish(&mut self) {
         while self.channel.wants_write() {
             let mut set = libc::pollfd { fd: self.channel.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
@@ -356,7 +360,7 @@ impl Keeper {
         }
     }
 
-    /// If the library is gone, nobody listens, and the next wait sees that.
+    /// Sends a reply. If the library is gone, the next wait notices.
     fn send(&mut self, reply: &Reply, fds: Vec<OwnedFd>) {
         let _ = self.channel.send(&reply.encode(), fds);
     }

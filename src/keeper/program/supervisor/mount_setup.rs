@@ -1,8 +1,8 @@
-//! The file systems of a sandbox, put together in a tmpfs that only the keeper's mount namespace has.
+//! Sets up the file systems of a sandbox, in a tmpfs that exists only in the keeper's mount namespace.
 //!
-//! The keeper's own root becomes that tmpfs (as bubblewrap does it), so runsc and the gofer see the parts of
-//! the host that the sandbox was given, and nothing else. The whole is gone with the namespace; nothing of it
-//! has ever been on the host's disks.
+//! That tmpfs becomes the keeper's root (as in bubblewrap), so runsc and the gofer see the parts of the host
+//! that the sandbox was given, and nothing else. It vanishes with the namespace, and nothing of it is ever on
+//! the host's disks.
 
 use std::ffi::CStr;
 use std::fs;
@@ -15,14 +15,14 @@ use super::{Failure, Step};
 use crate::system;
 use crate::wire::keeper::{Bind, Setup};
 
-/// Any directory will do to mount the new root on, since it is seen by nobody else.
+/// Directories to mount the new root on. Any that exists will do, since no other process sees the mount.
 const BASES: [&CStr; 5] = [c"/tmp", c"/run", c"/mnt", c"/var/tmp", c"/home"];
-/// What the new root has. `old` is the host's root, until all is in place.
+/// The directories of the new root. `old` is the host's root until setup is complete.
 const DIRECTORIES: [&str; 10] =
     ["old", "proc", "dev", "sys", "tmp", "state", "bundle", "mounts", "rootfs", "rootfs/.sbx"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Puts everything together.
+/// Sets everything up.
 pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
     new_root()?;
     let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
@@ -73,7 +73,7 @@ fn new_root() -> Result<(), Failure> {
     std::env::set_current_dir("/").step("the new root")
 }
 
-/// A file or directory of the host at a path of the new root, which is made.
+/// Mounts a file or directory of the host at a path of the new root, and creates that path.
 fn attach(bind: &Bind, path: &str, access: Access) -> io::Result<()> {
     let source = mounts::open_below(c"/old", &bind.source)?;
     if mounts::status(&source)?.is_dir() {
@@ -84,7 +84,7 @@ fn attach(bind: &Bind, path: &str, access: Access) -> io::Result<()> {
     mounts::bind(&source, &mounts::target(&system::c_path(path.as_bytes())?)?, access)
 }
 
-/// runsc, and the programs that newer releases keep beside it.
+/// Mounts runsc, and the programs that newer releases keep beside it.
 fn install_runsc(setup: &Setup) -> Result<(), Failure> {
     let path = String::from_utf8_lossy(&setup.runsc);
     let source = mounts::open_below(c"/old", &setup.runsc).step(format!("{path} (runsc)"))?;
@@ -98,7 +98,7 @@ fn install_runsc(setup: &Setup) -> Result<(), Failure> {
     install_beside(setup).step("gvisor-bin beside runsc")
 }
 
-/// The directory that the library has found to be trusted, and no other that is there by now.
+/// Mounts the directory that the library has found trustworthy, and fails if another one has replaced it.
 fn install_beside(setup: &Setup) -> io::Result<()> {
     let Some(at) = setup.runsc.iter().rposition(|byte| *byte == b'/').filter(|_| setup.beside != (0, 0))
     else {
@@ -114,7 +114,7 @@ fn install_beside(setup: &Setup) -> io::Result<()> {
     mounts::bind(&source, &mounts::target(c"/gvisor-bin")?, Access::ReadOnly)
 }
 
-/// This program, as the sandbox's process 1.
+/// Copies this program, to be the sandbox's process 1.
 fn install_init() -> io::Result<()> {
     let mut file = fs::File::create("/rootfs/.sbx/init")?;
     io::copy(&mut fs::File::open("/proc/self/exe")?, &mut file)?;

@@ -1,4 +1,4 @@
-//! Mounts, made by descriptor (open_tree(2), mount_setattr(2), move_mount(2)): no path is looked up twice.
+//! Mounts by descriptor (open_tree(2), mount_setattr(2), move_mount(2)): no path is resolved twice.
 
 use std::ffi::CStr;
 use std::fs::{File, Metadata};
@@ -8,7 +8,7 @@ use std::ptr;
 
 use crate::system;
 
-/// What may be done with a part of the host that is mounted here.
+/// Access to a part of the host that is mounted here.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
     /// As on the host (devices, /proc).
@@ -17,8 +17,8 @@ pub(super) enum Access {
     Writable,
 }
 
-/// Opens a path of the host, which must have no link in it: they were resolved when the plan was made, so one
-/// that is there now was put there since.
+/// Opens a path of the host and fails on symbolic links: the plan has none, so one that is there now was put
+/// there since.
 pub(super) fn open_below(root: &CStr, path: &[u8]) -> io::Result<OwnedFd> {
     let root = system::open(root, libc::O_PATH | libc::O_DIRECTORY)?;
     // SAFETY: open_how is a plain C struct for which all zeroes is a valid value.
@@ -34,19 +34,19 @@ pub(super) fn open_below(root: &CStr, path: &[u8]) -> io::Result<OwnedFd> {
     system::owned(i32::try_from(fd).unwrap_or(-1))
 }
 
-/// A place to mount on.
+/// Opens a mount point.
 pub(super) fn target(path: &CStr) -> io::Result<OwnedFd> {
     system::open(path, libc::O_PATH | libc::O_NOFOLLOW)
 }
 
-/// What is there.
+/// fstat(2).
 pub(super) fn status(fd: &OwnedFd) -> io::Result<Metadata> {
     File::from(fd.try_clone()?).metadata()
 }
 
-/// Mounts a copy of the tree at `source` onto `target`. The copy has its attributes before anybody can see
-/// it. It is always the whole tree with the mounts in it: in a user namespace a part could uncover what a
-/// mount hides, and is refused (mount_namespaces(7)).
+/// Mounts a copy of the tree at `source` onto `target`. The copy gets its attributes before any process can
+/// see it. It always includes the mounts below: in a user namespace a part of the tree could uncover what a
+/// mount hides, so the kernel refuses it (mount_namespaces(7)).
 pub(super) fn bind(source: &OwnedFd, target: &OwnedFd, access: Access) -> io::Result<()> {
     let recursive = libc::AT_RECURSIVE.cast_unsigned();
     let flags =
@@ -86,12 +86,12 @@ pub(super) fn bind(source: &OwnedFd, target: &OwnedFd, access: Access) -> io::Re
     Ok(())
 }
 
-/// Cuts this namespace's mounts off from the host's.
+/// Stops mount propagation between this namespace and the host's.
 pub(super) fn make_private() -> io::Result<()> {
     mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)
 }
 
-/// An empty file system in memory.
+/// Mounts a tmpfs.
 pub(super) fn tmpfs(path: &CStr) -> io::Result<()> {
     mount(Some(c"tmpfs"), path, libc::MS_NOSUID | libc::MS_NODEV)
 }

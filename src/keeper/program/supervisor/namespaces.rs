@@ -8,14 +8,14 @@ use super::{Failure, Step};
 use crate::system;
 use crate::wire::keeper::{Setup, Sysctl};
 
-/// What is held of them. The keeper itself lives in G.
+/// The namespaces that the keeper holds. It lives in G itself.
 #[derive(Debug)]
 pub(super) struct Namespaces {
     /// S, which runsc's processes enter.
     pub(super) sandbox: Option<OwnedFd>,
 }
 
-/// What [`enter`] has made.
+/// The result of [`enter`].
 #[derive(Debug)]
 pub(super) struct Entered {
     pub(super) namespaces: Namespaces,
@@ -25,7 +25,7 @@ pub(super) struct Entered {
     pub(super) fds: Vec<OwnedFd>,
 }
 
-/// Makes the namespaces and enters them.
+/// Creates the namespaces and enters them.
 pub(super) fn enter(setup: &Setup) -> Result<Entered, Failure> {
     // SAFETY: geteuid takes nothing.
     let user = unsafe { libc::geteuid() };
@@ -34,7 +34,7 @@ pub(super) fn enter(setup: &Setup) -> Result<Entered, Failure> {
     let network = if setup.network { libc::CLONE_NEWNET } else { 0 };
     if setup.user_namespace {
         unshare(libc::CLONE_NEWUSER).step("user namespace")?;
-        // Without this an ordinary user may not write gid_map (user_namespaces(7)).
+        // Without this an unprivileged user may not write gid_map (user_namespaces(7)).
         fs::write("/proc/self/setgroups", "deny").step("/proc/self/setgroups")?;
         fs::write("/proc/self/uid_map", format!("0 {user} 1")).step("/proc/self/uid_map")?;
         fs::write("/proc/self/gid_map", format!("0 {group} 1")).step("/proc/self/gid_map")?;
@@ -66,7 +66,8 @@ pub(super) fn enter(setup: &Setup) -> Result<Entered, Failure> {
     Ok(Entered { namespaces: Namespaces { sandbox: Some(sandbox) }, refused, fds })
 }
 
-/// Tries whether there may be as many more as runsc makes for its gofer and its sentry (the doctor's trial).
+/// Tests whether runsc could create as many namespaces again for its gofer and its sentry (the doctor's
+/// trial).
 pub(super) fn try_more(network: bool) -> Result<(), Failure> {
     let network = if network { 1 } else { 2 };
     let kinds = [
@@ -75,7 +76,7 @@ pub(super) fn try_more(network: bool) -> Result<(), Failure> {
         (libc::CLONE_NEWUTS, "uts namespace", c"/proc/self/ns/uts", 2),
         (libc::CLONE_NEWNET, "network namespace", c"/proc/self/ns/net", network),
     ];
-    // What is held counts.
+    // Only namespaces that are held count against the limits.
     let mut held = Vec::new();
     for (kind, name, path, count) in kinds {
         for _ in 0..count {
@@ -84,7 +85,7 @@ pub(super) fn try_more(network: bool) -> Result<(), Failure> {
         }
     }
     unshare(libc::CLONE_NEWPID).step("pid namespace")?;
-    // The second has to be made by a process that is in the first.
+    // A process in the first has to create the second.
     // SAFETY: the program has one thread, so its fork may do whatever it may.
     let child = system::check(unsafe { libc::fork() }).step("a process")?;
     if child == 0 {
@@ -112,7 +113,7 @@ fn current() -> Result<OwnedFd, Failure> {
 
 fn netlink(protocol: i32) -> io::Result<OwnedFd> {
     let socket = system::socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
-    // Short acknowledgements with the kernel's own words in them (netlink(7)); good to have, not needed.
+    // Short acknowledgements with the kernel's error text (netlink(7)). Optional.
     for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
         let yes = 1_i32;
         let length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(0);
@@ -123,8 +124,8 @@ fn netlink(protocol: i32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Writes and reads back. `/proc/sys` may be read-only (in many containers): what the sandbox can't do
-/// without fails then, the rest is reported.
+/// Writes the settings and reads them back. `/proc/sys` may be read-only (in many containers): that is an
+/// error for mandatory settings, and the others are returned.
 fn write_settings(settings: &[Sysctl]) -> Result<Vec<Vec<u8>>, Failure> {
     let mut refused = Vec::new();
     for setting in settings {
@@ -148,7 +149,7 @@ fn write_settings(settings: &[Sysctl]) -> Result<Vec<Vec<u8>>, Failure> {
     Ok(refused)
 }
 
-/// The kernel separates several numbers of one setting by tabs, and ends with a newline.
+/// Compares settings. The kernel separates several numbers by tabs and appends a newline.
 fn same(one: &[u8], other: &[u8]) -> bool {
     let words = |text: &[u8]| -> Vec<Vec<u8>> {
         text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()

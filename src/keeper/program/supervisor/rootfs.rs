@@ -1,6 +1,7 @@
-//! The sandbox's root file system, made entry by entry below `/rootfs`.
+//! Creates the sandbox's root file system, entry by entry, below `/rootfs`.
 //!
-//! Every entry lies in a directory of the tmpfs, never in one of the host: what is bound is not written to.
+//! Every entry is in a directory of the tmpfs, never in one of the host: nothing is written to bound
+//! directories.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -12,13 +13,13 @@ use super::{Failure, Step};
 use crate::system;
 use crate::wire::keeper::{Bind, Entry};
 
-/// The tree in the making.
+/// The root file system under construction.
 pub(super) struct RootFs {
-    /// The tmpfs's device: what is on another belongs to the host.
+    /// The device of the tmpfs; anything on another device belongs to the host.
     device: u64,
 }
 
-/// Where an entry goes.
+/// The directory and name of an entry.
 struct Place {
     directory: OwnedFd,
     name: std::ffi::CString,
@@ -29,7 +30,7 @@ impl RootFs {
         Ok(Self { device: std::fs::metadata("/rootfs")?.dev() })
     }
 
-    /// Makes one entry.
+    /// Creates one entry.
     pub(super) fn add(&self, entry: &Entry) -> Result<(), Failure> {
         let path = match entry {
             Entry::Directory { path, .. } | Entry::Symlink { path, .. } => path,
@@ -63,11 +64,11 @@ impl RootFs {
     }
 }
 
-/// Mounts something empty over a file or directory of the host that has been bound.
+/// Mounts something empty over a bound file or directory of the host.
 fn cover(path: &[u8]) -> io::Result<()> {
     let target = match mounts::open_below(c"/rootfs", path) {
         Ok(target) => target,
-        // It has gone since it was found, or lies in what is covered.
+        // It was removed since the plan was made, or is below something that is covered.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         Err(error) => return Err(error),
     };

@@ -1,10 +1,11 @@
-//! What the keeper, and what runsc and all that it starts, may ask the kernel for (seccomp(2)).
+//! seccomp(2) filters for the keeper, and for runsc and its descendants.
 //!
-//! Once the sandbox runs, nothing of what is left to the keeper executes a program, makes or enters a namespace, mounts,
-//! traces, or opens a connection. It is a second lock: the keeper talks to nobody but the library.
+//! Once the sandbox runs, the keeper can't execute a program, create or enter a namespace, mount, trace, or
+//! open a connection. This is a second line of defence: the keeper only communicates with the library.
 //!
-//! runsc has filters of its own. Ours, before those, takes one thing that they leave: to make a file of the host's set-id.
-//! In a writable mount a program could leave one that belongs to the host's user, for others to execute by its path there.
+//! runsc has filters of its own. Ours comes before those and removes one thing that they allow: giving a file
+//! of the host a set-id bit. In a writable mount a program could otherwise leave a set-id file of the host's
+//! user, for others to execute on the host.
 
 use std::io;
 use std::mem::offset_of;
@@ -83,12 +84,12 @@ fn field(offset: usize) -> u32 {
 }
 
 fn argument(index: usize) -> u32 {
-    // The low half of a little-endian 64-bit argument.
+    // The lower half of a little-endian 64-bit argument.
     field(offset_of!(libc::seccomp_data, args) + 8 * index)
 }
 
-/// The system calls that give a file its mode, and which argument that is. openat2 has it in memory, where no filter can
-/// look; runsc doesn't use that.
+/// The system calls that set a file's mode, and the index of that argument. openat2 passes it in memory,
+/// where no filter can look; runsc doesn't use that call.
 const MODES: &[(libc::c_long, usize)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_chmod, 1),
@@ -107,17 +108,17 @@ const MODES: &[(libc::c_long, usize)] = &[
     (libc::SYS_mknod, 1),
     (libc::SYS_mknodat, 2),
 ];
-/// Linux 6.6, of one number everywhere.
+/// Linux 6.6; the number is the same on all architectures.
 const SYS_FCHMODAT2: libc::c_long = 452;
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 
-/// A filter that is yet to be applied.
+/// A filter to be applied.
 #[derive(Debug)]
 pub(super) struct Filter(Vec<libc::sock_filter>);
 
 impl Filter {
-    /// Applies it to this process; children inherit it. Makes a system call and nothing else.
+    /// Applies the filter to this process; children inherit it. Makes one system call and nothing else.
     pub(super) fn apply(&mut self) -> io::Result<()> {
         let length = u16::try_from(self.0.len()).unwrap_or(0);
         let filter = libc::sock_fprog { len: length, filter: self.0.as_mut_ptr() };
@@ -126,7 +127,8 @@ impl Filter {
         system::check(done).map(|_| ())
     }
 
-    /// Begins with the number of the system call; `others` is for calls of another architecture than this.
+    /// Starts a filter: loads the number of the system call. `others` is the action for calls of another
+    /// architecture.
     fn of_calls(others: u32) -> Vec<libc::sock_filter> {
         vec![
             step(LOAD, field(offset_of!(libc::seccomp_data, arch)), 0, 0),
@@ -137,9 +139,9 @@ impl Filter {
     }
 }
 
-/// For runsc: no file of the host's becomes set-id (EPERM). Other calls don't notice: the kernel remembers which of them
-/// a filter lets through whatever their arguments. The programs' own calls are the sentry's, whose way to get them (a
-/// trap) comes before what is said here, and those of other architectures are left to it.
+/// The filter for runsc: setting a set-id bit is EPERM. It doesn't slow down other calls, because the kernel
+/// caches which calls a filter allows whatever their arguments. The sentry intercepts the programs' own calls
+/// by a trap that takes precedence over these actions; calls of other architectures are left to it.
 pub(super) fn no_set_id() -> Filter {
     let mut program = Filter::of_calls(libc::SECCOMP_RET_ALLOW);
     for &(call, mode) in MODES {
@@ -155,7 +157,7 @@ pub(super) fn no_set_id() -> Filter {
     Filter(program)
 }
 
-/// Applies the keeper's own filter to this process. runsc is started before.
+/// Applies the keeper's own filter to this process. Called after runsc was started.
 pub(super) fn restrict() -> io::Result<()> {
     let mut program = Filter::of_calls(libc::SECCOMP_RET_KILL_PROCESS);
     for &call in ALLOWED {

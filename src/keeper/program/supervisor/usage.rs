@@ -1,12 +1,12 @@
-//! What the sandbox's processes use of the host, read from `/proc`.
+//! Measures what the sandbox's processes use of the host, from `/proc`.
 //!
-//! The programs' memory, and what they write to the overlay and to a tmpfs, is one memfd of the sentry's; no
-//! process has all of it mapped, so no process's size tells it. What the processes have of their own is added, and their
-//! page tables, which a program can make large without any memory of its own. What can't be seen here is the rest of the
-//! kernel's: buffers of sockets and pipes, above all.
+//! The programs' memory, and what they write to the overlay and to a tmpfs, is one memfd of the sentry. No
+//! process maps all of it, so no process's size shows it. To that is added the private memory of each process
+//! and its page tables, which a program can make large without using memory itself. Other memory of the
+//! kernel is not visible here, above all buffers of sockets and pipes.
 //!
-//! The programs inside decide how many processes there are. So they are looked at in slices, and the keeper does other
-//! things in between.
+//! The programs decide how many processes there are. So a walk visits them in slices, and the keeper does
+//! other work in between.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -17,38 +17,38 @@ use super::walk::{Walk, children, own_memory};
 use crate::system;
 use crate::wire::keeper::Usage;
 
-/// The most processes that are looked at. Of more, nothing is said, and the watchdog takes those that were seen for all
-/// of them: others in every walk.
+/// The maximum number of processes that a walk visits. If there are more, the usage is reported as unknown,
+/// and the watchdog extrapolates from those that were visited, which differ from walk to walk.
 const MAX_PROCESSES: usize = 8192;
-/// How long a slice of a walk over them takes, about.
+/// The duration of a slice of a walk, roughly.
 const SLICE_TIME: Duration = Duration::from_millis(4);
-/// How much longer than its last slice a walk rests that nobody waits for.
+/// The pause between slices of the watchdog's walk, as a multiple of the last slice.
 const REST_FACTOR: u32 = 4;
-/// The same for the last look, which the end waits for.
+/// The maximum number of processes for the last walk, which delays the end.
 const MAX_PROCESSES_AT_END: usize = 512;
-/// What a file's blocks are counted in (stat(2)).
+/// The unit of st_blocks (stat(2)).
 const STAT_BLOCK: u64 = 512;
 
-/// Reads what one sandbox uses.
+/// Measures one sandbox.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// The sentry's memfds, once they were found.
+    /// The sentry's memfds, once found.
     memory: Vec<OwnedFd>,
-    /// Processor time never shrinks, though a process may end between two looks at its family.
+    /// The highest processor time so far. Without it the time could shrink when a process ends during a walk.
     cpu_us: u64,
-    /// The walk that is under way.
+    /// The walk in progress.
     walk: Option<Walk>,
-    /// What the processes beside runsc, gofer and sentry had of their own when a walk last saw all.
+    /// The private memory of the processes other than runsc, gofer and sentry, from the last complete walk.
     others: u64,
-    /// When a walk that nobody waits for goes on.
+    /// When the watchdog's walk continues.
     due: Option<Instant>,
-    /// How many walks have begun.
+    /// The number of walks that were started.
     walks: usize,
 }
 
 impl Meter {
-    /// Begins to look at runsc and everything below it, for one who waits for it.
-    pub(super) fn begin(&mut self, runsc: i32) {
+    /// Starts a walk over runsc and its descendants that the library waits for.
+    pub(super) fn start_walk(&mut self, runsc: i32) {
         self.walk = Some(self.new_walk(runsc));
     }
 
@@ -57,49 +57,49 @@ impl Meter {
         Walk::new(runsc, self.walks)
     }
 
-    /// How long until a walk that nobody waits for goes on.
-    pub(super) fn rest(&self) -> Duration {
+    /// How long until the watchdog's walk continues.
+    pub(super) fn pause(&self) -> Duration {
         self.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Goes on with the walk, or begins one; what was seen when all were looked at.
-    pub(super) fn go_on(&mut self, runsc: i32) -> Option<Usage> {
+    /// Continues the walk, or starts one. Returns the usage once the walk is complete.
+    pub(super) fn advance(&mut self, runsc: i32) -> Option<Usage> {
         let begun = Instant::now();
         let mut walk = self.walk.take().unwrap_or_else(|| self.new_walk(runsc));
-        let done = walk.go_on(begun + SLICE_TIME, MAX_PROCESSES);
+        let done = walk.advance(begun + SLICE_TIME, MAX_PROCESSES);
         self.due = Some(Instant::now() + begun.elapsed() * REST_FACTOR);
         if !done {
             self.walk = Some(walk);
             return None;
         }
         self.others = walk.all_others();
-        Some(if walk.beyond > 0 { Usage::default() } else { self.told(&walk) })
+        Some(if walk.beyond > 0 { Usage::default() } else { self.usage_of(&walk) })
     }
 
-    fn told(&mut self, walk: &Walk) -> Usage {
+    fn usage_of(&mut self, walk: &Walk) -> Usage {
         self.cpu_us = self.cpu_us.max(in_microseconds(walk.ticks));
         let few = walk.found.get(..walk.few).unwrap_or_default();
         let memory = self.shared(few).map(|shared| shared + walk.own);
         Usage { cpu_us: Some(self.cpu_us), memory, memory_peak: None }
     }
 
-    /// A last look, before the kernel forgets: the time of what dies with its process namespace is in no
-    /// parent's account.
-    pub(super) fn look_before_the_end(&mut self, runsc: i32) {
+    /// Measures a last time before the end: the processor time of processes that die with their pid namespace
+    /// isn't added to any parent's.
+    pub(super) fn measure_before_end(&mut self, runsc: i32) {
         let mut walk = Walk::new(runsc, 0);
-        while walk.beyond == 0 && !walk.go_on(Instant::now() + SLICE_TIME, MAX_PROCESSES_AT_END) {}
+        while walk.beyond == 0 && !walk.advance(Instant::now() + SLICE_TIME, MAX_PROCESSES_AT_END) {}
         if walk.beyond == 0 {
-            self.told(&walk);
+            self.usage_of(&walk);
         }
     }
 
-    /// Processor time when all have ended.
-    pub(super) fn of_the_dead(&self) -> Option<u64> {
+    /// Processor time after all processes have ended.
+    pub(super) fn final_cpu_us(&self) -> Option<u64> {
         reaped().map(|cpu_us| cpu_us.max(self.cpu_us))
     }
 
-    /// The memory of runsc, gofer and sentry now, which is nearly all: what programs have is the sentry's. And of the
-    /// others, as a walk has last seen it.
+    /// The current memory of runsc, gofer and sentry, which is nearly all, since the programs' memory is the
+    /// sentry's, plus the others' memory from the last walk.
     pub(super) fn memory(&mut self, runsc: i32) -> Option<u64> {
         let mut few = children(runsc);
         few.push(runsc);
@@ -108,7 +108,7 @@ impl Meter {
         self.shared(&few).map(|shared| shared + own + others)
     }
 
-    /// What all have together; nothing before the sentry, which is one of those few, has it.
+    /// The memory that all share. `None` until the sentry, one of `few`, has its memfd.
     fn shared(&mut self, few: &[i32]) -> Option<u64> {
         if self.memory.is_empty() {
             self.memory = few.iter().copied().flat_map(memory_files).collect();
@@ -117,7 +117,7 @@ impl Meter {
     }
 }
 
-/// The processor time of the children that were reaped, and of what they had reaped, in microseconds.
+/// The processor time of reaped children and of what they had reaped, in microseconds.
 fn reaped() -> Option<u64> {
     // SAFETY: rusage is a plain C struct for which all zeroes is a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -134,8 +134,8 @@ fn in_microseconds(ticks: u64) -> u64 {
     ticks * 1_000_000 / a_second
 }
 
-/// The memory files of a process, if it is the sentry: they are what its name for them says (gVisor's
-/// runsc/boot and pkg/sentry/platform/systrap).
+/// The memfds of a process if it is the sentry, recognised by their names (gVisor's runsc/boot and
+/// pkg/sentry/platform/systrap).
 fn memory_files(pid: i32) -> Vec<OwnedFd> {
     let directory = format!("/proc/{pid}/fd");
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -157,7 +157,7 @@ fn memory_files(pid: i32) -> Vec<OwnedFd> {
         .collect()
 }
 
-/// How much of a memory file is there.
+/// The allocated size of a memfd.
 fn allocated(file: &OwnedFd) -> Option<u64> {
     Some(File::from(file.try_clone().ok()?).metadata().ok()?.blocks() * STAT_BLOCK)
 }

@@ -1,22 +1,22 @@
-//! A walk over a process and everything below it, in slices and within bounds.
+//! A walk over a process and its descendants, in slices and within bounds.
 
 use std::fs;
 use std::time::Instant;
 
-/// A walk over a process and everything below it.
+/// A walk over a process and its descendants.
 #[derive(Debug)]
 pub(super) struct Walk {
     pub(super) found: Vec<i32>,
-    /// How many were too many.
+    /// The number of processes beyond the maximum.
     pub(super) beyond: usize,
-    /// Which ones are looked at where there are too many.
+    /// Selects which processes are visited if there are too many.
     from: usize,
     at: usize,
-    /// How many of the first are runsc and its children.
+    /// The number of leading entries that are runsc and its children.
     pub(super) few: usize,
     pub(super) ticks: u64,
     pub(super) own: u64,
-    /// The part of it that is of others than those few.
+    /// The part of `own` that belongs to other processes than those.
     pub(super) others: u64,
 }
 
@@ -27,10 +27,11 @@ impl Walk {
         Self { few: found.len(), found, beyond: 0, from, at: 0, ticks: 0, own: 0, others: 0 }
     }
 
-    /// Looks at the next ones until then, at one at least. True when none is left of those that it is to look at.
-    pub(super) fn go_on(&mut self, until: Instant, most: usize) -> bool {
+    /// Visits processes until the given time, at least one. Returns true once all that it is to visit were
+    /// visited.
+    pub(super) fn advance(&mut self, until: Instant, most: usize) -> bool {
         while let Some(pid) = self.found.get(self.at).copied() {
-            // Those of the first are there already.
+            // The children of the first were added by `new`.
             if self.at > 0 {
                 let (all, room) = (children(pid), most.saturating_sub(self.found.len()));
                 self.beyond += all.len().saturating_sub(room);
@@ -50,7 +51,7 @@ impl Walk {
         self.at >= self.found.len()
     }
 
-    /// What all others have, if those that weren't seen have as much as those that were.
+    /// The memory of all others, if those that weren't visited have as much on average as those that were.
     pub(super) fn all_others(&self) -> u64 {
         let seen = self.found.len().saturating_sub(self.few).max(1) as u128;
         let all = u128::from(self.others) * (seen + self.beyond as u128) / seen;
@@ -58,7 +59,7 @@ impl Walk {
     }
 }
 
-/// So many of them, evenly spread; which, is another matter for each number.
+/// A number of them, evenly spread; `from` selects which.
 fn some_of(all: &[i32], room: usize, from: usize) -> impl Iterator<Item = i32> {
     let count = all.len().min(room);
     (0..count).filter_map(move |index| all.get((from + index * all.len() / count) % all.len()).copied())
@@ -73,16 +74,16 @@ pub(super) fn children(of: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The processor time of a process and of those of its children that it has reaped, in clock ticks.
+/// The processor time of a process and its reaped children, in clock ticks.
 fn ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "pid (name) state …"; the name may hold anything, the last ')' ends it. utime, stime, cutime and cstime
-    // are the 14th to the 17th field (proc_pid_stat(5)).
+    // "pid (name) state …". The name may contain anything, so look for the last ')'. utime, stime, cutime and
+    // cstime are the 14th to the 17th field (proc_pid_stat(5)).
     let (_, rest) = stat.rsplit_once(") ")?;
     Some(rest.split(' ').skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum())
 }
 
-/// The memory that is a process's own: neither files nor what it shares; and its page tables.
+/// The private memory of a process, without files and shared memory, plus its page tables.
 pub(super) fn own_memory(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {
@@ -123,7 +124,7 @@ mod tests {
         outer.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let walked = |most| {
             let mut walk = Walk::new(i32::try_from(outer.id()).unwrap(), 7);
-            while !walk.go_on(Instant::now(), most) {}
+            while !walk.advance(Instant::now(), most) {}
             walk
         };
         let (all, some) = (walked(1000), walked(12));

@@ -1,19 +1,20 @@
-//! The limit of memory where no control group holds it: looked at again and again.
+//! Enforces the memory limit by polling, where no control group can.
 //!
-//! The next look comes the sooner, the less is left. A program that is quicker than what is assumed here has more
-//! than it may for a moment, which is why this is second best and must be asked for. What many processes have of their
-//! own (page tables, above all) is known from a walk over them, which takes some seconds for thousands.
+//! The polling interval shrinks with the remaining headroom. A program that fills memory faster than is
+//! assumed here exceeds the limit for a moment, which is why this is only the second choice and must be
+//! requested. The private memory of many processes (page tables, above all) comes from a walk over them,
+//! which takes seconds for thousands.
 
 use std::time::{Duration, Instant};
 
 use super::children::Engine;
 
-/// How fast memory can be filled, in bytes a millisecond: about twice what was seen.
+/// How fast memory can be filled, in bytes per millisecond: about twice what was measured.
 const FILL_RATE: u64 = 4 << 20;
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Looks at the memory of one sandbox.
+/// Watches the memory of one sandbox.
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
     /// The limit in bytes; 0 for none.
@@ -23,12 +24,11 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// With this limit in bytes; 0 for none.
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, next: None, triggered: false }
     }
 
-    /// Looks if it is time to; says how many milliseconds may be waited until the next look.
+    /// Measures if it is time to. Returns how many milliseconds to wait until the next measurement.
     pub(super) fn timeout(&mut self, engine: &mut Engine) -> i32 {
         if self.limit == 0 {
             return -1;
@@ -50,7 +50,7 @@ impl Watchdog {
         self.limit > 0
     }
 
-    /// Whether there was too much.
+    /// Whether the limit was exceeded.
     pub(super) fn has_triggered(&self) -> bool {
         self.triggered
     }

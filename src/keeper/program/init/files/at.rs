@@ -7,12 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use crate::system::{self, check, owned};
 use crate::wire::files::Stat;
 
-/// What a name is looked up in: an open directory, or the root for absolute paths.
+/// The directory that a name is looked up in: an open one, or the root for absolute paths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct In(RawFd);
 
 impl In {
-    /// Absolute paths.
     pub(super) const ROOT: Self = Self(libc::AT_FDCWD);
 }
 
@@ -22,7 +21,7 @@ impl<T: AsRawFd> From<&T> for In {
     }
 }
 
-/// A path or name for the kernel.
+/// Converts a path or name to a C string.
 pub(super) fn name(bytes: &[u8]) -> io::Result<CString> {
     system::c_path(bytes)
 }
@@ -32,10 +31,10 @@ pub(super) fn open(at: In, name: &CStr, flags: i32, mode: u32) -> io::Result<Own
     owned(unsafe { libc::openat(at.0, name.as_ptr(), flags | libc::O_CLOEXEC | libc::O_NOCTTY, mode) })
 }
 
-/// Opens a directory for looking names up in it, not through a symbolic link.
+/// Opens a directory for lookups, without following a symbolic link.
 ///
-/// The name itself is opened and then asked what it is: gVisor follows a link for O_DIRECTORY, whatever
-/// O_NOFOLLOW says, when it opens for reading.
+/// Opens the name with O_PATH and then checks its type, because gVisor follows a link for O_DIRECTORY despite
+/// O_NOFOLLOW when it opens for reading.
 pub(super) fn enter(at: In, name: &CStr) -> io::Result<OwnedFd> {
     let found = open(at, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
     match kind(&stat_open(found.as_fd())?) {
@@ -45,7 +44,7 @@ pub(super) fn enter(at: In, name: &CStr) -> io::Result<OwnedFd> {
     }
 }
 
-/// Opens a directory for reading, not through a symbolic link.
+/// Opens a directory for reading, without following a symbolic link.
 pub(super) fn open_directory(at: In, name: &CStr) -> io::Result<OwnedFd> {
     let directory = enter(at, name)?;
     open(In::from(&directory), c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)
@@ -58,14 +57,14 @@ fn status(fill: impl FnOnce(*mut libc::stat) -> i32) -> io::Result<libc::stat> {
     Ok(status)
 }
 
-/// What a name is.
+/// fstatat(2).
 pub(super) fn stat(at: In, name: &CStr, follow: bool) -> io::Result<Stat> {
     let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
     // SAFETY: the name ends with NUL, and the struct is live.
     status(|status| unsafe { libc::fstatat(at.0, name.as_ptr(), status, flags) }).map(|status| brief(&status))
 }
 
-/// What an open file is.
+/// fstat(2).
 pub(super) fn stat_open(fd: BorrowedFd<'_>) -> io::Result<Stat> {
     // SAFETY: the struct is live.
     status(|status| unsafe { libc::fstat(fd.as_raw_fd(), status) }).map(|status| brief(&status))
@@ -85,7 +84,7 @@ fn brief(status: &libc::stat) -> Stat {
     }
 }
 
-/// The type in a mode.
+/// The file type (S_IFMT).
 pub(super) fn kind(stat: &Stat) -> u32 {
     stat.mode & libc::S_IFMT
 }
@@ -94,7 +93,7 @@ pub(super) fn is_directory(stat: &Stat) -> bool {
     kind(stat) == libc::S_IFDIR
 }
 
-/// Where a symbolic link leads.
+/// The target of a symbolic link.
 pub(super) fn read_link(at: In, name: &CStr) -> io::Result<Vec<u8>> {
     let mut target = vec![0_u8; 4096];
     // SAFETY: the name ends with NUL, and the buffer is live and as long as said.
@@ -119,20 +118,20 @@ pub(super) fn make_symlink(target: &CStr, at: In, name: &CStr) -> io::Result<()>
     check(unsafe { libc::symlinkat(target.as_ptr(), at.0, name.as_ptr()) }).map(|_| ())
 }
 
-/// Another name for the same file; not through a symbolic link.
+/// Creates a hard link, without following a symbolic link.
 pub(super) fn link(from: In, old: &CStr, to: In, new: &CStr) -> io::Result<()> {
     // SAFETY: both end with NUL.
     check(unsafe { libc::linkat(from.0, old.as_ptr(), to.0, new.as_ptr(), 0) }).map(|_| ())
 }
 
-/// Removes a name, or an empty directory.
+/// Removes a file, or an empty directory.
 pub(super) fn unlink(at: In, name: &CStr, directory: bool) -> io::Result<()> {
     let flags = if directory { libc::AT_REMOVEDIR } else { 0 };
     // SAFETY: the name ends with NUL.
     check(unsafe { libc::unlinkat(at.0, name.as_ptr(), flags) }).map(|_| ())
 }
 
-/// Gives another name; over what is there, or not.
+/// Renames; replaces an existing file unless `exclusive`.
 pub(super) fn rename(old: &CStr, new: &CStr, exclusive: bool) -> io::Result<()> {
     let flags = if exclusive { libc::RENAME_NOREPLACE } else { 0 };
     // SAFETY: both end with NUL.
@@ -152,7 +151,7 @@ pub(super) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(|_| ())
 }
 
-/// Sets when the content was last changed, in seconds since 1970; not through a symbolic link.
+/// Sets the modification time in seconds since 1970, without following a symbolic link.
 pub(super) fn set_modified(at: In, name: &CStr, seconds: i64) -> io::Result<()> {
     let time = |nanoseconds| libc::timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = [time(libc::UTIME_NOW), time(0)];
@@ -167,13 +166,13 @@ pub(super) fn seek(fd: BorrowedFd<'_>, offset: u64) -> io::Result<()> {
     check(unsafe { libc::lseek(fd.as_raw_fd(), offset, libc::SEEK_SET) }).map(|_| ())
 }
 
-/// Closes a file that was written to: some file systems only say now that there was no room.
+/// Closes a file and returns the error: some file systems report a full disk only on close.
 pub(super) fn close(fd: OwnedFd) -> io::Result<()> {
     // SAFETY: the descriptor is owned, and not used after.
     check(unsafe { libc::close(fd.into_raw_fd()) }).map(|_| ())
 }
 
-/// The names in an open directory, one after another, without `.` and `..`.
+/// Iterates over the names in an open directory, without `.` and `..`.
 #[derive(Debug)]
 pub(super) struct Names {
     stream: *mut libc::DIR,
@@ -181,7 +180,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads a directory from its beginning.
+    /// Takes over the directory.
     pub(super) fn of(directory: OwnedFd) -> io::Result<Self> {
         let fd = directory.as_raw_fd();
         // SAFETY: the descriptor is open.
@@ -189,12 +188,12 @@ impl Names {
         if stream.is_null() {
             return Err(io::Error::last_os_error());
         }
-        // The stream owns it now.
+        // The stream owns the descriptor now.
         let _ = directory.into_raw_fd();
         Ok(Self { stream, fd })
     }
 
-    /// Begins anew.
+    /// Starts from the beginning again.
     pub(super) fn rewind(&mut self) {
         // SAFETY: the stream is open.
         unsafe { libc::rewinddir(self.stream) };
@@ -247,7 +246,7 @@ impl Drop for Names {
     }
 }
 
-/// A copy of a descriptor.
+/// Duplicates a descriptor.
 pub(super) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes a number.
     let copy = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) })?;

@@ -1,4 +1,4 @@
-//! A helper's life.
+//! The helper process of a file operation.
 
 use std::cell::Cell;
 use std::io;
@@ -17,34 +17,34 @@ use crate::wire::files::{Job, Outcome, Step, Task};
 pub(super) struct Failure {
     step: Step,
     errno: i32,
-    /// Where, if that isn't the path that was asked for.
+    /// The path at which it failed, if that is not the operation's own.
     path: Vec<u8>,
 }
 
 impl Failure {
-    /// A failure that has no number of the system's.
+    /// A failure with this errno.
     pub(super) fn of(step: Step, errno: i32) -> Self {
         Self { step, errno, path: Vec::new() }
     }
 
-    /// The same failure, at this path.
+    /// Sets the path.
     pub(super) fn at(mut self, path: &[u8]) -> Self {
         self.path = path.to_vec();
         self
     }
 
-    /// Its number.
+    /// The errno.
     pub(super) fn errno(&self) -> i32 {
         self.errno
     }
 }
 
-/// What an operation gives.
+/// The result of an operation or a part of it.
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
-/// Says which step of an operation a system call failed at.
+/// Turns an error into a failure of a step.
 pub(super) trait AtStep<T> {
-    /// Its error as a failure of that step.
+    /// Converts an error to a failure of this step.
     fn at_step(self, step: Step) -> Result<T>;
 }
 
@@ -54,28 +54,29 @@ impl<T> AtStep<T> for io::Result<T> {
     }
 }
 
-/// How often the library is told that something moves.
+/// How often the library gets a sign of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// The socket for the outcome, and when something was last said on it.
+    /// The socket for the outcome, and the time of the last message on it.
     static PROGRESS: Cell<Option<(RawFd, Instant)>> = const { Cell::new(None) };
 }
 
-/// There is progress. Said now and then, so that a helper that is slow isn't taken for one that was stopped.
+/// Reports progress, at most once per [`PROGRESS_INTERVAL`], so that the library can tell a slow helper from
+/// a stopped one.
 pub(super) fn report_progress() {
     let Some((socket, _)) = PROGRESS.get().filter(|(_, last)| last.elapsed() >= PROGRESS_INTERVAL) else {
         return;
     };
     PROGRESS.set(Some((socket, Instant::now())));
-    // As `Channel` sends it: whole in one packet.
+    // The format of `Channel`: a message in one packet.
     let packet = [&[0][..], &Outcome::Working.encode()].concat();
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the packet is live and as long as said. What can't be said now is said the next time.
     unsafe { libc::send(socket, packet.as_ptr().cast(), packet.len(), flags) };
 }
 
-/// Does what is asked for and ends.
+/// Runs the operation, sends its outcome and exits.
 pub(super) fn main(task: &Task, socket: OwnedFd, stream: Option<OwnedFd>) -> ! {
     PROGRESS.set(Some((socket.as_raw_fd(), Instant::now())));
     let outcome = match prepare(task, &socket, stream.as_ref()).and_then(|()| work(&task.job, stream)) {
@@ -87,24 +88,24 @@ pub(super) fn main(task: &Task, socket: OwnedFd, stream: Option<OwnedFd>) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Lets go of all that is init's, and becomes the user.
+/// Gives up everything of init's and changes to the user.
 fn prepare(task: &Task, socket: &OwnedFd, stream: Option<&OwnedFd>) -> Result<()> {
     let mut kept: Vec<RawFd> = stream.into_iter().chain([socket]).map(AsRawFd::as_raw_fd).collect();
     kept.sort_unstable();
     close_others(&kept).at_step(Step::Start)?;
     // SAFETY: setsid takes nothing.
     unsafe { libc::setsid() };
-    // Modes are given as they are meant.
+    // The requested modes are used as they are.
     // SAFETY: umask takes a number.
     unsafe { libc::umask(0) };
-    // A tree's directories are open from its top to where the walk is.
+    // A walk over a tree keeps one directory open per level.
     raise_limit();
     let identity =
         users::Accounts::default().look_up(&task.user).ok_or(Failure::of(Step::User, libc::ENOENT))?;
     become_user(&identity).map_err(|errno| Failure::of(Step::User, errno))
 }
 
-/// Closes everything but the standard streams and these, which are in order.
+/// Closes all descriptors except the standard streams and these, which are sorted.
 fn close_others(kept: &[RawFd]) -> io::Result<()> {
     let mut first = 3;
     for fd in kept.iter().copied().filter(|fd| *fd >= 3) {
@@ -133,7 +134,8 @@ fn raise_limit() {
     }
 }
 
-/// The stream is closed when this returns, so that its end is there before the outcome is said.
+/// Runs the operation. Closes the stream before it returns, so that the library sees its end before the
+/// outcome.
 fn work(job: &Job, stream: Option<OwnedFd>) -> Result<Outcome> {
     let stream = stream.map(UnixStream::from);
     match (job, stream) {

@@ -1,9 +1,9 @@
-//! File operations: a helper process each.
+//! File operations, each in a helper process.
 //!
-//! Init itself never touches a file on somebody's behalf: what is slow, endless or hangs must not hold up the
-//! rest. A helper is a fork of init that closes everything it isn't meant to have, becomes the user asked for,
-//! does one thing, says how it went on the socket that came with the request, and ends. Whatever symbolic links
-//! lie in its way, they lead where they lead inside the sandbox, for that is where it runs.
+//! Init itself never touches a file for the library: a slow or hanging operation must not block everything
+//! else. A helper is a fork of init that closes all descriptors it doesn't need, changes to the requested
+//! user, performs one operation, sends the outcome on the socket that came with the request, and exits. It
+//! resolves symbolic links as any program in the sandbox does, because it runs there.
 
 mod at;
 mod helper;
@@ -22,15 +22,15 @@ use crate::channel::Channel;
 use crate::system;
 use crate::wire::files::{Outcome, Step, Task};
 
-/// The most helpers at once.
+/// The maximum number of helpers.
 const MAX_HELPERS: usize = 512;
 
-/// Helpers that run: their process, by the library's number.
+/// The running helpers: pids by the library's id.
 #[derive(Debug, Default)]
 pub(super) struct Files(HashMap<u32, i32>);
 
 impl Files {
-    /// Starts a helper. Whatever comes of it is said on the socket that came with the request.
+    /// Starts a helper. The outcome, and a failure to start, go to the socket that came with the request.
     pub(super) fn start(&mut self, ticket: u32, task: &Task, fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
         let Some(socket) = fds.next() else { return };
@@ -53,7 +53,7 @@ impl Files {
         send(socket, &Outcome::Failed { step: Step::Start, errno, path: Vec::new() });
     }
 
-    /// Ends a helper, if it still runs.
+    /// Kills a helper if it still runs.
     pub(super) fn end(&self, ticket: u32) {
         if let Some(pid) = self.0.get(&ticket) {
             // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
@@ -61,7 +61,8 @@ impl Files {
         }
     }
 
-    /// Ends the helpers that were stopped: none goes on by itself, and the library waits for them.
+    /// Kills the helpers that were stopped (SIGSTOP): nothing continues them, and the library waits for their
+    /// outcome.
     pub(super) fn end_stopped(&self) {
         for pid in self.0.values().filter(|pid| system::has_stopped(**pid)) {
             // SAFETY: kill takes numbers; the child has not been reaped, so its number is its own.
@@ -69,12 +70,12 @@ impl Files {
         }
     }
 
-    /// How many helpers run.
+    /// The number of running helpers.
     pub(super) fn count(&self) -> u64 {
         u64::try_from(self.0.len()).unwrap_or(0)
     }
 
-    /// A child has ended. Whether it was a helper.
+    /// Records that a child was reaped. Returns whether it was a helper.
     pub(super) fn ended(&mut self, pid: i32) -> bool {
         let before = self.0.len();
         self.0.retain(|_, helper| *helper != pid);
@@ -82,12 +83,12 @@ impl Files {
     }
 }
 
-/// Makes a directory and those above it, as far as they aren't there.
+/// Creates a directory and its missing parents.
 pub(super) fn make_directories(path: &[u8]) -> Result<(), i32> {
     plain::make_all(path).map_err(|failure| failure.errno())
 }
 
-/// Says how it went. A library that doesn't want to know any more is nobody's trouble.
+/// Sends an outcome. The library may have closed its end; that is fine.
 fn send(socket: OwnedFd, outcome: &Outcome) {
     let _ = Channel::new(socket).send(&outcome.encode(), Vec::new());
 }

@@ -1,8 +1,8 @@
-//! A file or a tree as a tar archive.
+//! Packs a file or a tree into a tar archive.
 //!
-//! A directory's entries are named relative to it; a file is named by the last part of its path. Symbolic links
-//! are packed as such and never followed. Every name of a file with several is a file of its own. Sockets and
-//! devices are left out and counted.
+//! Entries of a directory have paths relative to it; a single file has the last component of its path.
+//! Symbolic links are packed as such and never followed. A file with several hard links is packed once per
+//! link. Sockets and devices are skipped and counted.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -47,7 +47,8 @@ impl Packer {
         self.stream.write_all(bytes).at_step(Step::Stream)
     }
 
-    /// All that is in an open directory; `path` is its own, and is that again afterwards.
+    /// Packs the contents of an open directory. `path` is the directory's own path; the call changes it and
+    /// restores it.
     fn directory(&mut self, directory: OwnedFd, path: &mut Vec<u8>, depth: usize) -> Result<()> {
         if depth == MAX_DEPTH {
             return Err(Failure::of(Step::Depth, libc::ENAMETOOLONG));
@@ -67,7 +68,7 @@ impl Packer {
     }
 
     fn entry(&mut self, at: In, name: &CStr, path: &mut Vec<u8>, depth: usize) -> Result<()> {
-        // Gone since the directory was read.
+        // The entry was removed since the directory was read.
         let Ok(stat) = at::stat(at, name, false) else { return Ok(()) };
         let here = |failure: Failure| {
             if failure.errno() == libc::EMFILE {
@@ -81,7 +82,7 @@ impl Packer {
                 let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
                 let file = at::open(at, name, flags, 0).at_step(Step::Open).map_err(here)?;
                 let stat = at::stat_open(file.as_fd()).at_step(Step::Open).map_err(here)?;
-                // Another thing has taken its place.
+                // Another kind of file may have replaced it.
                 plain::regular(&stat, Step::Read).map_err(here)?;
                 self.file(file, path, &stat).map_err(here)
             }
@@ -116,7 +117,8 @@ impl Packer {
         self.write(&entry.header())
     }
 
-    /// A regular file: as many bytes as it had when it was opened, whatever happens to it meanwhile.
+    /// Packs a regular file. The header promises the size at the time of opening, so exactly that many bytes
+    /// follow.
     fn file(&mut self, file: OwnedFd, path: &[u8], stat: &Stat) -> Result<()> {
         if stat.size > self.limit - self.totals.bytes {
             return Err(Failure::of(Step::Limit, libc::EFBIG));

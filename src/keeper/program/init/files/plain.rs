@@ -1,4 +1,4 @@
-//! Operations on one path: read, write, list, say what it is, make a directory, rename.
+//! Operations on a single path: read, write, list, stat, create a directory, rename.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ pub(super) const CHUNK: usize = 1 << 20;
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// How a file is written.
+/// The options of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How {
     pub(super) mode: u32,
@@ -24,7 +24,7 @@ pub(super) struct How {
     pub(super) parents: bool,
 }
 
-/// Nothing but a regular file is read or written: others block, never end, or do things.
+/// Refuses everything but regular files: others block, never end, or have side effects.
 pub(super) fn regular(stat: &Stat, step: Step) -> Result<()> {
     match at::kind(stat) {
         libc::S_IFREG => Ok(()),
@@ -33,11 +33,11 @@ pub(super) fn regular(stat: &Stat, step: Step) -> Result<()> {
     }
 }
 
-/// Opens a path for an operation. A FIFO without a partner must not be waited for.
+/// Opens a path without waiting for the other end of a FIFO.
 pub(super) fn open(path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd> {
     let path = at::name(path).at_step(Step::Open)?;
     match at::open(In::ROOT, &path, flags | libc::O_NONBLOCK, mode) {
-        // A FIFO that nobody reads, or a socket.
+        // A FIFO without a reader, or a socket.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(Failure::of(Step::Kind, libc::ENXIO)),
         other => other.at_step(Step::Open),
     }
@@ -95,7 +95,7 @@ pub(super) fn write(path: &[u8], how: How, mut stream: UnixStream) -> Result<Out
             read => buffer.get(..read.at_step(Step::Stream)?).unwrap_or_default(),
         };
         if chunk.is_empty() {
-            // Writing has taken these away.
+            // Writing clears the set-id bits.
             if how.mode != NO_MODE && mode & 0o6000 != 0 {
                 at::set_mode(file.as_fd(), mode).at_step(Step::Write)?;
             }
@@ -115,7 +115,7 @@ pub(super) fn list(path: &[u8], limit: u64, stream: UnixStream) -> Result<Outcom
     let mut totals = Totals::default();
     while let Some(name) = names.next() {
         let name = name.at_step(Step::Read)?;
-        // Gone since the directory was read.
+        // The entry was removed since the directory was read.
         let Some(entry) = entry(In::from(&names), &name) else { continue };
         if totals.entries == limit {
             return Err(Failure::of(Step::Limit, libc::EFBIG));
@@ -133,7 +133,7 @@ fn entry(at: In, name: &std::ffi::CStr) -> Option<Entry> {
     Some(Entry { name: name.to_bytes().to_vec(), target: target(at, name, &stat), stat })
 }
 
-/// Where it leads, if it is a symbolic link.
+/// The target if the entry is a symbolic link, else empty.
 fn target(at: In, name: &std::ffi::CStr, stat: &Stat) -> Vec<u8> {
     if at::kind(stat) != libc::S_IFLNK {
         return Vec::new();
@@ -158,7 +158,7 @@ pub(super) fn make_directory(path: &[u8], mode: u32, parents: bool) -> Result<Ou
     }
     let name = at::name(path).at_step(Step::Make)?;
     match at::make_directory(In::ROOT, &name, given.unwrap_or(DIRECTORY_MODE)) {
-        // Nothing to be done, and so nothing of it is changed.
+        // The directory exists already and is left as it is.
         Err(error) if parents && error.kind() == ErrorKind::AlreadyExists && is_directory(path) => {}
         made => made.at_step(Step::Make)?,
     }
@@ -170,7 +170,7 @@ fn is_directory(path: &[u8]) -> bool {
     stat.is_ok_and(|stat| at::is_directory(&stat))
 }
 
-/// Makes a directory and those above it that aren't there.
+/// Creates a directory and its missing parents.
 pub(super) fn make_all(path: &[u8]) -> Result<()> {
     if is_directory(path) {
         return Ok(());
@@ -181,7 +181,7 @@ pub(super) fn make_all(path: &[u8]) -> Result<()> {
         let name = at::name(part).at_step(Step::Make)?;
         match at::make_directory(In::ROOT, &name, DIRECTORY_MODE) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            // What is there on a file system that can't be written to is there.
+            // A read-only file system reports EROFS even for a directory that exists.
             Err(_) if is_directory(part) => {}
             made => made.at_step(Step::Make).map_err(|failure| failure.at(part))?,
         }

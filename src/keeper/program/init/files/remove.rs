@@ -1,4 +1,4 @@
-//! Removing, with everything below.
+//! Removes a file or a tree.
 
 use std::ffi::CStr;
 use std::io;
@@ -7,9 +7,9 @@ use super::at::{self, In, Names};
 use super::helper::{AtStep, Failure, Result, report_progress};
 use crate::wire::files::{Outcome, Step, Totals};
 
-/// The deepest tree that is walked: a descriptor is open for each level.
+/// The maximum depth of a tree; each level has a descriptor open.
 pub(super) const MAX_DEPTH: usize = 1000;
-/// How often a directory is read anew that others fill while it is emptied.
+/// How often a directory is read again if other processes fill it while it is emptied.
 const MAX_ROUNDS: usize = 4;
 
 pub(super) fn remove(path: &[u8], recursive: bool, missing_ok: bool) -> Result<Outcome> {
@@ -34,7 +34,7 @@ fn is(error: &io::Error, number: i32) -> bool {
     error.raw_os_error() == Some(number)
 }
 
-/// What unlink(2) says of a directory.
+/// The error of unlink(2) for a directory.
 fn is_about_a_directory(error: &io::Error) -> bool {
     is(error, libc::EISDIR)
 }

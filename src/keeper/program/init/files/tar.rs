@@ -1,19 +1,22 @@
-//! The tar format (pax(1), "ustar" and "pax" interchange formats): headers, written and read.
+//! Reads and writes headers of the tar format (pax(1), "ustar" and "pax" interchange formats).
 //!
-//! Written is ustar, with a pax header before it where a value doesn't fit. Read are ustar, pax and GNU's long
-//! names, as GNU tar, bsdtar, Python, Go and Node write them. Names are bytes, as they are on Linux.
+//! Writes ustar, with a pax header before an entry whose values don't fit. Reads ustar, pax and GNU's long
+//! names, as GNU tar, bsdtar, Python, Go and Node write them. Names are bytes, as on Linux.
+//!
+//! Not the `tar` crate, because the keeper's program depends on libc alone, and the crate's unpacking
+//! resolves paths where `unpack.rs` opens every directory by itself.
 
-/// Everything is padded to this.
+/// The size of a block; everything is padded to it.
 pub(crate) const BLOCK: usize = 512;
-/// The longest pax header or long name that is read: a path, a link's target, and some numbers.
+/// The largest pax header or long name that is read: a path, a link's target, and some numbers.
 pub(crate) const MAX_EXTENDED_HEADER: u64 = 64 * 1024;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A regular file, whose bytes follow.
     File,
-    /// Another name for a file that came before.
+    /// A hard link to an earlier file of the archive.
     HardLink,
     /// A symbolic link.
     Symlink,
@@ -21,7 +24,7 @@ pub(crate) enum Kind {
     Directory,
     /// A FIFO.
     Fifo,
-    /// Something that isn't unpacked: a device, a sparse file, whatever else.
+    /// A type that isn't unpacked, such as a device or a sparse file.
     Other(u8),
 }
 
@@ -38,36 +41,35 @@ impl Kind {
     }
 }
 
-/// An entry without its bytes.
+/// An entry without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Its path, as written.
+    /// The path as written in the archive.
     pub(crate) path: Vec<u8>,
-    /// Where a link leads.
+    /// The target of a link.
     pub(crate) target: Vec<u8>,
-    /// What it is.
     pub(crate) kind: Kind,
     /// Permissions, as chmod(2) takes them.
     pub(crate) mode: u32,
-    /// Its owner and group.
+    /// The owner and group.
     pub(crate) owner: (u32, u32),
-    /// The bytes that follow.
+    /// The size of the content.
     pub(crate) size: u64,
-    /// When it was last changed, in seconds since 1970.
+    /// The modification time in seconds since 1970.
     pub(crate) modified: i64,
 }
 
-/// A header that is not one.
+/// The header is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// How many bytes of padding follow that many.
+/// The padding after content of this size.
 pub(crate) fn padding(size: u64) -> usize {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     if over == 0 { 0 } else { BLOCK - over }
 }
 
-// Where the fields lie: offset and length.
+// Offset and length of the fields.
 const NAME: (usize, usize) = (0, 100);
 const MODE: (usize, usize) = (100, 8);
 const USER: (usize, usize) = (108, 8);
@@ -81,7 +83,7 @@ const MAGIC: (usize, usize) = (257, 8);
 const PREFIX: (usize, usize) = (345, 155);
 
 impl Entry {
-    /// Its header's blocks.
+    /// Encodes the header.
     pub(crate) fn header(&self) -> Vec<u8> {
         let mut records = Vec::new();
         let (prefix, name) = split(&self.path).unwrap_or_else(|| {
@@ -104,7 +106,7 @@ impl Entry {
         number(USER, u64::from(self.owner.0), b"uid");
         number(GROUP, u64::from(self.owner.1), b"gid");
         number(SIZE, self.size, b"size");
-        // Before 1970 is a long time ago.
+        // Times before 1970 become 1970.
         number(MODIFIED, u64::try_from(self.modified).unwrap_or(0), b"mtime");
         octal(&mut block, MODE, u64::from(self.mode & 0o7777));
         let main = finish(block, self.kind.byte());
@@ -123,13 +125,13 @@ impl Entry {
     }
 }
 
-/// As ustar's prefix and name, if it fits there.
+/// Splits a path into ustar's prefix and name, if it fits.
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.len() <= NAME.1 {
         return Some((b"", path));
     }
     let earliest = path.len().checked_sub(NAME.1 + 1)?;
-    // A directory's own slash at the end doesn't divide it.
+    // The slash at the end of a directory is part of the name.
     let slash = path.iter().take(path.len() - 1).skip(earliest).position(|byte| *byte == b'/')? + earliest;
     let (prefix, name) = path.split_at_checked(slash)?;
     (slash > 0 && prefix.len() <= PREFIX.1).then_some((prefix, name.get(1..)?))
@@ -140,7 +142,7 @@ fn put(block: &mut [u8; BLOCK], field: (usize, usize), bytes: &[u8]) {
     room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
 }
 
-/// Puts a number with a NUL behind it; false if it doesn't fit.
+/// Writes an octal number with a NUL behind it; returns false if it doesn't fit.
 fn octal(block: &mut [u8; BLOCK], field: (usize, usize), value: u64) -> bool {
     let digits = field.1 - 1;
     let text = format!("{value:0digits$o}");
@@ -148,7 +150,7 @@ fn octal(block: &mut [u8; BLOCK], field: (usize, usize), value: u64) -> bool {
     text.len() == digits
 }
 
-/// A pax record: its own length in decimal, a space, the key, `=`, the value, a newline.
+/// Appends a pax record: its own length in decimal, a space, the key, `=`, the value, a newline.
 fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let length =
@@ -165,7 +167,7 @@ fn finish(mut block: [u8; BLOCK], kind: u8) -> [u8; BLOCK] {
     block
 }
 
-/// The sum of all bytes, with spaces in the place of the checksum itself.
+/// The sum of all bytes, with spaces instead of the checksum field.
 fn checksum(block: &[u8; BLOCK]) -> u64 {
     let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
     let own: u64 = field(block, CHECKSUM).iter().map(|byte| u64::from(*byte)).sum();
@@ -176,12 +178,12 @@ fn field(block: &[u8; BLOCK], field: (usize, usize)) -> &[u8] {
     block.get(field.0..field.0 + field.1).unwrap_or_default()
 }
 
-/// A field up to its NUL.
+/// A field up to its first NUL.
 fn text(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// A number: octal digits between spaces and NULs, or GNU's base 256.
+/// Parses a number: octal digits between spaces and NULs, or GNU's base 256.
 fn number(bytes: &[u8]) -> Result<u64, Malformed> {
     match bytes.split_first() {
         Some((0x80, rest)) => rest.iter().try_fold(0_u64, |value, byte| {
@@ -199,7 +201,7 @@ fn number(bytes: &[u8]) -> Result<u64, Malformed> {
     }
 }
 
-/// What came before an entry and changes what its header says.
+/// Values from pax headers and long names that override the next header.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     path: Option<Vec<u8>>,
@@ -210,18 +212,18 @@ pub(crate) struct Overrides {
     sparse: bool,
 }
 
-/// What a block is.
+/// A decoded block.
 #[derive(Debug)]
 pub(crate) enum Header {
-    /// All zeroes: the archive's end.
+    /// All zeroes: the end of the archive.
     End,
-    /// An entry.
+    /// The header of an entry.
     Entry(Entry),
-    /// Something of that kind about the next entry, of that size: for [`Overrides::take`].
-    About(u8, u64),
+    /// An extended header of this kind and size for the next entry; pass its content to [`Overrides::take`].
+    Extended(u8, u64),
 }
 
-/// Reads a block as a header; what is known about the entry from before counts, and is used up by it.
+/// Decodes a header. Applies the overrides to an entry and resets them.
 pub(crate) fn parse(block: &[u8; BLOCK], overrides: &mut Overrides) -> Result<Header, Malformed> {
     if block.iter().all(|byte| *byte == 0) {
         return Ok(Header::End);
@@ -232,12 +234,12 @@ pub(crate) fn parse(block: &[u8; BLOCK], overrides: &mut Overrides) -> Result<He
     let kind = block.get(TYPE).copied().unwrap_or_default();
     let size = number(field(block, SIZE))?;
     if matches!(kind, b'x' | b'g' | b'L' | b'K') {
-        return if size <= MAX_EXTENDED_HEADER { Ok(Header::About(kind, size)) } else { Err(Malformed) };
+        return if size <= MAX_EXTENDED_HEADER { Ok(Header::Extended(kind, size)) } else { Err(Malformed) };
     }
     let known = std::mem::take(overrides);
     let path = known.path.unwrap_or_else(|| {
         let (prefix, name) = (text(field(block, PREFIX)), text(field(block, NAME)));
-        // GNU's own format has other things where ustar has the prefix.
+        // The old GNU format uses the bytes of ustar's prefix for other fields.
         if prefix.is_empty() || !field(block, MAGIC).starts_with(b"ustar\0") {
             name.to_vec()
         } else {
@@ -251,7 +253,7 @@ pub(crate) fn parse(block: &[u8; BLOCK], overrides: &mut Overrides) -> Result<He
     );
     let kind = match kind {
         _ if known.sparse => Kind::Other(b'S'),
-        // Before ustar, a directory was a file with a slash behind it.
+        // Before ustar, a directory was a file whose name ends with a slash.
         b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
         b'0' | 0 | b'7' => Kind::File,
         b'1' => Kind::HardLink,
@@ -267,24 +269,24 @@ pub(crate) fn parse(block: &[u8; BLOCK], overrides: &mut Overrides) -> Result<He
         kind,
         mode: small(number(field(block, MODE))? & 0o7777)?,
         owner,
-        // Links and directories have no bytes; some writers give the size of what a link stands for.
+        // Links and directories have no content; some writers store the size of a link's target.
         size: if matches!(kind, Kind::File | Kind::Other(_)) { size } else { 0 },
         modified: match known.modified {
             Some(modified) => modified,
-            // GNU's base 256 has times before 1970 too; they are as good as 1970.
+            // GNU's base 256 can express times before 1970; treat them as 1970.
             None => number(field(block, MODIFIED)).map_or(0, |time| i64::try_from(time).unwrap_or(i64::MAX)),
         },
     }))
 }
 
 impl Overrides {
-    /// Takes what the bytes behind a [`Header::About`] say.
+    /// Reads the content of a [`Header::Extended`].
     pub(crate) fn take(&mut self, kind: u8, content: &[u8]) -> Result<(), Malformed> {
         match kind {
             b'L' => self.path = Some(text(content).to_vec()),
             b'K' => self.target = Some(text(content).to_vec()),
             b'x' => return self.records(content),
-            // For all that follow: comments, mostly. A path there would make no sense.
+            // A global header usually holds comments. A path in it would make no sense.
             _ => {}
         }
         Ok(())
@@ -307,7 +309,7 @@ impl Overrides {
                 b"uid" => self.owner.0 = Some(decimal(value)?),
                 b"gid" => self.owner.1 = Some(decimal(value)?),
                 b"mtime" => self.modified = Some(seconds(value)?),
-                // The bytes of such a file are not what they seem.
+                // The content of a sparse file is encoded.
                 _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
                 _ => {}
             }
@@ -324,7 +326,7 @@ fn decimal<T: std::str::FromStr>(digits: &[u8]) -> Result<T, Malformed> {
     std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or(Malformed)
 }
 
-/// Seconds with an optional fraction, which is dropped, and sign.
+/// Parses seconds with an optional sign and fraction; drops the fraction.
 fn seconds(value: &[u8]) -> Result<i64, Malformed> {
     let whole = value.split(|byte| *byte == b'.').next().unwrap_or_default();
     match whole.strip_prefix(b"-") {

@@ -1,9 +1,9 @@
-//! A tar archive into a directory.
+//! Unpacks a tar archive into a directory.
 //!
-//! Nothing is made outside of it: an absolute path or one with `..` is an error, and so is one that leads through
-//! a symbolic link, whether it was there before or came with the archive. Every step from the directory down is
-//! taken by itself, without following links, so others who change the tree meanwhile can't lead it astray. What
-//! is in the way of a file is replaced, as tar(1) does; a directory that is there is kept.
+//! Creates nothing outside the directory. An absolute path, a path with `..`, and a path through a symbolic
+//! link are errors, whether the link existed before or came with the archive. Each component is opened by
+//! itself and without following links, so other processes that change the tree meanwhile can't redirect it.
+//! An existing file is replaced, as tar(1) does; an existing directory is kept.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::plain::{self, CHUNK};
 use super::tar::{self, BLOCK, Entry, Header, Kind, Overrides};
 use crate::wire::files::{Outcome, Step, Totals};
 
-/// The permissions of directories that the archive doesn't tell of.
+/// The mode of directories that the archive has no entry for.
 const DIRECTORY_MODE: u32 = 0o755;
 
 pub(super) fn unpack(
@@ -40,7 +40,7 @@ pub(super) fn unpack(
         input.exact(&mut block)?;
         match tar::parse(&block, &mut overrides).map_err(|_| malformed())? {
             Header::End => break,
-            Header::About(kind, size) => {
+            Header::Extended(kind, size) => {
                 let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
                 input.exact(&mut content)?;
                 input.exact(&mut vec![0; tar::padding(size)])?;
@@ -56,7 +56,7 @@ pub(super) fn unpack(
             }
         }
     }
-    // Writers fill up their last record; who writes to us must not see a broken pipe for that.
+    // Writers pad the last record. Read it all, or they would get a broken pipe.
     while input.more()? > 0 {
         input.from = input.to;
     }
@@ -68,7 +68,7 @@ fn malformed() -> Failure {
     Failure::of(Step::Archive, libc::EBADMSG)
 }
 
-/// The archive, read in large pieces.
+/// The archive, read in large chunks.
 struct Input {
     stream: UnixStream,
     buffer: Vec<u8>,
@@ -77,7 +77,7 @@ struct Input {
 }
 
 impl Input {
-    /// How many bytes are there, after reading more if there were none; 0 at the end.
+    /// The number of buffered bytes, after reading more if there were none; 0 at the end of the stream.
     fn more(&mut self) -> Result<usize> {
         report_progress();
         while self.from == self.to {
@@ -93,7 +93,7 @@ impl Input {
     fn take(&mut self, most: usize) -> Result<&[u8]> {
         let length = self.more()?.min(most);
         if length == 0 {
-            // It ends before it has said so: it was cut short.
+            // The archive has no end marker: it was cut short.
             return Err(malformed());
         }
         let from = self.from;
@@ -114,11 +114,11 @@ impl Input {
 
 struct Tree {
     top: OwnedFd,
-    /// The directory that the last entry was made in, by its path.
+    /// The directory of the last entry, with its path.
     last: Option<(Vec<u8>, OwnedFd)>,
     keep_owner: bool,
-    /// Directories get their permissions and times in the end, for making things in them needs the one and
-    /// changes the other.
+    /// Directories get their modes and times at the end: creating entries in them needs permissions and
+    /// changes the times.
     directories: Vec<Entry>,
 }
 
@@ -129,11 +129,11 @@ impl Tree {
         }
         let parts = parts(&entry.path)?;
         let Some((name, parents)) = parts.split_last() else {
-            // The directory itself, which is there.
+            // The target directory itself, which exists.
             return if entry.kind == Kind::Directory { Ok(()) } else { Err(malformed()) };
         };
         let name = at::name(name).at_step(Step::Make)?;
-        // Found before the entry's own directory, which is then the last one.
+        // Looked up first, because `descend` replaces the cached directory.
         let old = if entry.kind == Kind::HardLink { Some(self.linked(&entry.target)?) } else { None };
         let parent = In::from(self.descend(parents)?);
         if entry.kind != Kind::Directory {
@@ -170,7 +170,7 @@ impl Tree {
             }
             Kind::Other(_) => {}
         }
-        self.dress(parent, &name, entry)
+        self.set_attributes(parent, &name, entry)
     }
 
     fn file(&mut self, entry: &Entry, name: &CStr, input: &mut Input) -> Result<()> {
@@ -185,21 +185,21 @@ impl Tree {
         }
         let mut rest = [0; BLOCK];
         input.exact(rest.get_mut(..tar::padding(entry.size)).unwrap_or_default())?;
-        // The owner first: a change of owner takes setuid bits away.
-        self.dress(parent, name, entry)?;
+        // The owner first: chown clears set-id bits.
+        self.set_attributes(parent, name, entry)?;
         at::set_mode(file.as_fd(), entry.mode).at_step(Step::Make)?;
         at::close(file.into()).at_step(Step::Write)
     }
 
-    /// Owner and time; not through a link.
-    fn dress(&self, parent: In, name: &CStr, entry: &Entry) -> Result<()> {
+    /// Sets owner and time, without following a link.
+    fn set_attributes(&self, parent: In, name: &CStr, entry: &Entry) -> Result<()> {
         if self.keep_owner {
             at::set_owner(parent, name, entry.owner.0, entry.owner.1).at_step(Step::Make)?;
         }
         at::set_modified(parent, name, entry.modified).at_step(Step::Make)
     }
 
-    /// The directory of an entry, made where it isn't there.
+    /// Opens the directory of an entry, and creates it if it is missing.
     fn descend(&mut self, parents: &[&[u8]]) -> Result<&OwnedFd> {
         let path = parents.join(&b'/');
         if parents.is_empty() {
@@ -213,7 +213,7 @@ impl Tree {
         Ok(self.last.as_ref().map_or(&self.top, |(_, directory)| directory))
     }
 
-    /// What a hard link of the archive leads to: a file below the directory.
+    /// The target of a hard link: a file below the directory.
     fn linked(&self, target: &[u8]) -> Result<(OwnedFd, CString)> {
         let parts = parts(target)?;
         let (name, parents) = parts.split_last().ok_or(malformed())?;
@@ -221,7 +221,7 @@ impl Tree {
     }
 
     fn finish(mut self) -> Result<()> {
-        // Those below first.
+        // Children before their parents.
         while let Some(entry) = self.directories.pop() {
             report_progress();
             let here = |failure: Failure| failure.at(&entry.path);
@@ -241,7 +241,7 @@ impl Tree {
     }
 }
 
-/// The parts of a relative path.
+/// Splits a relative path into its components.
 fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     let escape = || Failure::of(Step::Escape, libc::EXDEV);
     if path.is_empty() {
@@ -254,7 +254,7 @@ fn parts(path: &[u8]) -> Result<Vec<&[u8]>> {
     parts.map(|part| if part == b".." { Err(escape()) } else { Ok(part) }).collect()
 }
 
-/// Opens a directory below another, one step at a time.
+/// Opens a directory below `top`, component by component.
 fn walk(top: &OwnedFd, parts: &[&[u8]], make: bool) -> Result<OwnedFd> {
     let mut here = at::duplicate(top.as_fd()).at_step(Step::Open)?;
     for part in parts {

@@ -1,8 +1,8 @@
-//! Changes in a directory, by inotify(7).
+//! Watches a directory for changes, with inotify(7).
 //!
-//! gVisor tells of what is done inside the sandbox; what the host changes in a directory that it has mounted is
-//! not seen. Neither are those in directories beyond the limits; that there are some is told as lost changes, and the
-//! watch goes on: who is inside is not to be able to end it.
+//! gVisor reports changes that are made in the sandbox, but not those that the host makes in a mounted
+//! directory. Directories beyond the limits are not watched; the library learns of them as lost changes, and
+//! the watch continues, because programs in the sandbox must not be able to end it.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -17,7 +17,7 @@ use super::remove::MAX_DEPTH;
 use crate::system::{self, check, owned};
 use crate::wire::files::{Change, ChangeKind, LONGEST_PATH, Outcome, Step, Totals};
 
-/// The most directories that one operation watches.
+/// The maximum number of directories that one operation watches.
 const MAX_WATCHES: usize = 8192;
 const EVENTS: u32 = libc::IN_CREATE
     | libc::IN_MODIFY
@@ -33,18 +33,18 @@ struct Watcher {
     stream: UnixStream,
     top: Vec<u8>,
     recursive: bool,
-    /// Where each watch is, below the top.
+    /// The path of each watch, relative to the top.
     places: HashMap<i32, Vec<u8>>,
     totals: Totals,
-    /// Watching has begun.
+    /// `Ready` was sent.
     ready: bool,
-    /// There are directories that are not watched, and that was told or is to be.
+    /// Some directories are not watched, which was reported or will be once `ready`.
     incomplete: bool,
 }
 
-/// Goes on until the library closes its end, or the directory itself is gone.
+/// Watches until the library closes its end or the directory is removed.
 pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<Outcome> {
-    // What can't be opened can't be watched; this says why.
+    // Fails with the right error if the directory can't be opened.
     drop(plain::open(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)?);
     // SAFETY: inotify_init1 takes a number.
     let inotify = owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) });
@@ -53,10 +53,10 @@ pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<
     let (ready, incomplete) = (false, false);
     let mut watcher = Watcher { inotify, stream, top, recursive, places, totals, ready, incomplete };
     watcher.add(Vec::new(), false, 0)?;
-    watcher.tell(ChangeKind::Ready, Vec::new())?;
+    watcher.send_change(ChangeKind::Ready, Vec::new())?;
     watcher.ready = true;
     if watcher.incomplete {
-        watcher.tell(ChangeKind::Overflow, Vec::new())?;
+        watcher.send_change(ChangeKind::Overflow, Vec::new())?;
     }
     while watcher.wait()? {
         if !watcher.read()? {
@@ -67,8 +67,8 @@ pub(super) fn watch(path: &[u8], recursive: bool, stream: UnixStream) -> Result<
 }
 
 impl Watcher {
-    fn tell(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
-        // Nobody can open what has a longer name.
+    fn send_change(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
+        // No path that long can be opened.
         let (kind, path) =
             if path.len() > LONGEST_PATH { (ChangeKind::Overflow, Vec::new()) } else { (kind, path) };
         if kind != ChangeKind::Ready {
@@ -77,7 +77,8 @@ impl Watcher {
         self.stream.write_all(&Change { kind, path }.record()).at_step(Step::Stream)
     }
 
-    /// Watches a directory, and if asked to those below. In a new one all that is there already is new.
+    /// Watches a directory, and with `recursive` those below it. In a new directory every entry is reported
+    /// as new.
     fn add(&mut self, place: Vec<u8>, new: bool, depth: usize) -> Result<()> {
         if depth == MAX_DEPTH || self.places.len() == MAX_WATCHES {
             return self.leave_out();
@@ -90,7 +91,7 @@ impl Watcher {
             libc::inotify_add_watch(self.inotify.as_raw_fd(), path.as_ptr(), EVENTS | libc::IN_ONLYDIR | link)
         });
         match watch {
-            // Gone meanwhile, which is told too.
+            // The directory was removed meanwhile, which its parent's watch reports.
             Err(error) if !place.is_empty() && error.raw_os_error() == Some(libc::ENOSPC) => {
                 return self.leave_out();
             }
@@ -106,7 +107,7 @@ impl Watcher {
             let Ok(name) = name else { break };
             let below = join(&place, name.to_bytes());
             if new {
-                self.tell(ChangeKind::Created, below.clone())?;
+                self.send_change(ChangeKind::Created, below.clone())?;
             }
             if is_directory(directory, &name) {
                 self.add(below, new, depth + 1)?;
@@ -115,15 +116,15 @@ impl Watcher {
         Ok(())
     }
 
-    /// There is a directory that can't be watched. Told once, until there is room again.
+    /// Records a directory that can't be watched. Reports that once, until watches are free again.
     fn leave_out(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.incomplete, true) || !self.ready {
             return Ok(());
         }
-        self.tell(ChangeKind::Overflow, Vec::new())
+        self.send_change(ChangeKind::Overflow, Vec::new())
     }
 
-    /// Waits for a change. False once the library is gone.
+    /// Waits for a change. Returns false once the library has closed the stream.
     fn wait(&self) -> Result<bool> {
         let poll = |fd: i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut set = [poll(self.inotify.as_raw_fd()), poll(self.stream.as_raw_fd())];
@@ -132,15 +133,15 @@ impl Watcher {
             match system::check(unsafe { libc::poll(set.as_mut_ptr(), 2, -1) }) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).at_step(Step::Read),
-                // The library never writes: whatever there is, is its end.
+                // The library never writes, so any event is the end of the stream.
                 Ok(_) => return Ok(set[1].revents == 0),
             }
         }
     }
 
-    /// Tells of all that has happened. False once the directory itself is gone.
+    /// Reports the pending changes. Returns false once the directory itself is gone.
     fn read(&mut self) -> Result<bool> {
-        // Aligned as inotify_event is, and longer than the longest.
+        // Aligned like inotify_event, and larger than the longest event.
         let mut buffer = [0_u64; 2048];
         loop {
             // SAFETY: the buffer is live and as long as said.
@@ -170,12 +171,12 @@ impl Watcher {
 
     fn happened(&mut self, watch: i32, mask: u32, name: &[u8]) -> Result<bool> {
         if mask & libc::IN_Q_OVERFLOW != 0 {
-            self.tell(ChangeKind::Overflow, Vec::new())?;
+            self.send_change(ChangeKind::Overflow, Vec::new())?;
             return Ok(true);
         }
         let Some(place) = self.places.get(&watch).cloned() else { return Ok(true) };
         if mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_IGNORED) != 0 {
-            // One below that was renamed is dealt with where its old name was.
+            // The rename of a watched directory is handled with its old name, by `forget`.
             if mask & libc::IN_MOVE_SELF == 0 {
                 self.places.remove(&watch);
                 self.incomplete &= self.places.len() > MAX_WATCHES / 2;
@@ -192,7 +193,7 @@ impl Watcher {
             (libc::IN_DELETE, ChangeKind::Removed),
         ];
         for (_, kind) in kinds.into_iter().filter(|(bit, _)| mask & bit != 0) {
-            self.tell(kind, path.clone())?;
+            self.send_change(kind, path.clone())?;
             if kind == ChangeKind::MovedFrom {
                 self.forget(&path);
             }
@@ -204,7 +205,7 @@ impl Watcher {
         Ok(true)
     }
 
-    /// Watches no more what was there and below.
+    /// Removes the watches of a path and everything below it.
     fn forget(&mut self, place: &[u8]) {
         let below = [place, b"/"].concat();
         let inotify = self.inotify.as_raw_fd();
