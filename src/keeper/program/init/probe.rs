@@ -15,7 +15,7 @@ const MAX_PROBES: usize = 64;
 pub(super) const ADDRESSES: [ServerAddress; 3] =
     [ServerAddress::V4([127, 0, 0, 1]), ServerAddress::V6, ServerAddress::V4(OWN_ADDRESS)];
 
-/// An address inside the sandbox.
+/// An address in the sandbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ServerAddress {
     V4([u8; 4]),
