@@ -1,8 +1,15 @@
 //! Build steps of libsbx: the shared library's name and flags, the C header, and the keeper's program.
 //!
-//! The keeper's program is a small static binary that the library embeds. It is built here by a nested cargo
-//! over a manifest of its own, in a target directory of its own (the outer one is locked), with none of the
-//! outer build's flags: those are for a shared library, these for a static program.
+//! The keeper's program is a small static binary that the library embeds. A nested cargo builds it here, as a
+//! workspace of its own: in a separate target directory, because the outer one is locked; with none of the
+//! outer build's flags, which are for a shared library; and with a lock file that holds `libc` alone.
+//!
+//! In the repository the program is also a member of the workspace (`src/keeper/member`), so that rustfmt,
+//! clippy and the workspace's lints cover it. That member is not what is built here. A published libsbx
+//! doesn't contain it, because `cargo package` leaves out directories that have a Cargo.toml. And where
+//! libsbx is a dependency, offline or vendored, the packages in the workspace's lock file (cbindgen,
+//! proptest, ...) can't be resolved. So there is one way to build the program, in the repository as
+//! everywhere else, and the tests cover it.
 
 use std::env;
 use std::error::Error;
@@ -116,7 +123,7 @@ fn keeper(root: &Path, out: &Path) -> Outcome {
     let package = out.join("keeper");
     fs::create_dir_all(&package)?;
     fs::write(package.join("Cargo.toml"), manifest(&root.join("src/keeper/program/main.rs")))?;
-    // What it is made of is what was reviewed, whatever a registry has by now.
+    // Locked, so that what is embedded is what was reviewed, whatever a registry has by now.
     fs::copy(root.join("src/keeper/program/Cargo.lock"), package.join("Cargo.lock"))?;
 
     let mut cargo = Command::new(variable("CARGO")?);
@@ -145,6 +152,7 @@ fn keeper(root: &Path, out: &Path) -> Outcome {
     Ok(())
 }
 
+/// The program's manifest; `src/keeper/member/Cargo.toml` has the same dependencies.
 fn manifest(main: &Path) -> String {
     format!(
         r#"[package]

@@ -81,6 +81,9 @@ fn users_by_name_and_by_number() {
     assert_eq!(ids(None), "0:0 0\n");
     assert_eq!(ids(Some("root")), "0:0 0\n");
     assert_eq!(ids(Some("1234:4321")), "1234:4321 4321\n");
+    // A number that has no entry in /etc/passwd, and one that has.
+    assert_eq!(ids(Some("1234")), "1234:1234 1234\n");
+    assert_eq!(ids(Some("65534")), "65534:65534 65534\n");
     assert_eq!(ids(Some("nobody")), "65534:65534 65534\n");
     let mut unknown = script("true");
     unknown.set_user("no-such-user").unwrap();

@@ -1,4 +1,4 @@
-//! The library's side of a keeper: its program, its start, its channel.
+//! The library's side of a keeper: starts it and talks to it.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -13,18 +13,18 @@ use crate::sys::channel::{self, Channel};
 use crate::sys::spawn::{self, Child, Command, Executable};
 use crate::sys::{memfd, pidfd, secure};
 
-/// The program, made by `build.rs`.
+/// The keeper's program, built by `build.rs`.
 pub(super) const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
-/// Names the sources of the program; the keeper compares it with its own.
+/// Identifies the sources of the program. The keeper compares it with its own.
 const BUILD: &str = env!("SBX_BUILD");
 
-/// Where the keeper's program is to be had, by the environment as it was when this was made.
+/// Where to get the keeper's program from. Reads the environment once, when it is created.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    /// An installed copy: where AppArmor lets only named paths make user namespaces (Ubuntu 24.04), it has such a
-    /// path.
+    /// An installed copy. AppArmor may let only programs at named paths create user namespaces (Ubuntu
+    /// 24.04), and the copy has such a path.
     installed: Option<PathBuf>,
-    /// Where the embedded program is put if a memfd may not be executed.
+    /// Where to write the embedded program if a memfd can't be executed.
     directories: Vec<PathBuf>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Opens the installed copy, or puts the embedded program where it can be executed.
+    /// Opens the installed copy, or makes the embedded program executable.
     pub(crate) fn new(origin: &Origin) -> Result<Self> {
         let file = match &origin.installed {
             Some(path) => {
@@ -68,12 +68,13 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts one. It ends with the calling thread at the latest.
+    /// Starts a keeper. It ends with the calling thread at the latest.
     pub(crate) fn start(program: &Program) -> Result<Self> {
         let (ours, theirs) = channel::pair().context("socket pair for a keeper")?;
         let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
-        // Of this thread and not of the process: a host that executes another program ends the thread, but not
-        // its process, and the channel's end isn't seen while a forked child of the host holds it too.
+        // The pidfd of this thread and not of the process: a host that executes another program ends the
+        // thread, but not its process, and EOF on the channel doesn't arrive while a forked child of the host
+        // holds it too.
         let host = pidfd::of_this_thread().context("pidfd_open of the own thread")?;
         let arguments = [CString::from(c"sbx-keeper"), CString::new(BUILD).unwrap_or_default()];
         let null = null.as_fd();
@@ -89,21 +90,21 @@ impl Keeper {
         Ok(Self { channel: Channel::new(ours), child })
     }
 
-    /// Asks for something.
+    /// Sends a request.
     pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<()> {
         self.channel.send(&request.encode(), fds).context("writing to the keeper").map_err(lost)
     }
 
-    /// Goes on sending what the keeper could not take before.
+    /// Sends pending messages that the keeper could not take before.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.channel.flush().map(|_| ()).context("writing to the keeper").map_err(lost)
     }
 
-    /// What the keeper said, if it has said something.
+    /// Receives a reply, if there is one.
     pub(crate) fn hear(&mut self) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
         match self.channel.receive() {
             Ok(message) => match Reply::decode(&message.bytes) {
-                // Fewer sockets than asked for is an answer like any other.
+                // Fewer sockets than requested is a valid reply.
                 Ok(reply @ Reply::Sockets { .. }) => Ok(Some((reply, message.fds))),
                 Ok(_) if message.truncated => Err(Error::new(
                     Code::Limit,
@@ -120,7 +121,7 @@ impl Keeper {
         }
     }
 
-    /// Kills it at once; everything below it dies with it.
+    /// Kills the keeper, and with it everything below.
     pub(crate) fn kill(&self) {
         if let Err(error) = pidfd::signal(self.child.pidfd.as_fd(), libc::SIGKILL) {
             log::error!("the keeper {} can't be killed: {error}", self.child.pid);
@@ -132,18 +133,18 @@ impl Keeper {
         pidfd::has_ended(self.process(), Duration::ZERO)
     }
 
-    /// Waits until its process has ended, and takes it off the kernel's list.
+    /// Waits until the process has ended, and reaps it.
     pub(crate) fn wait(&self, patience: Duration) {
         pidfd::has_ended(self.process(), patience);
         self.reap();
     }
 
-    /// Takes it off the kernel's list once it has ended.
+    /// Reaps the process once it has ended.
     pub(crate) fn reap(&self) {
         pidfd::reap(self.child.pidfd.as_fd());
     }
 
-    /// Its process: readable once it has ended.
+    /// The pidfd of the process, readable once it has ended.
     pub(crate) fn process(&self) -> BorrowedFd<'_> {
         self.child.pidfd.as_fd()
     }
@@ -161,7 +162,7 @@ impl AsFd for Keeper {
     }
 }
 
-/// Why the embedded program could not be put anywhere.
+/// The error if the embedded program could not be written anywhere.
 fn no_place(cause: &io::Error) -> Error {
     if cause.raw_os_error() == Some(libc::EFBIG) {
         let size = EMBEDDED.len();

@@ -1,13 +1,15 @@
 //! The keeper and init against real runsc.
 
+mod build;
 mod hostile;
 mod inside;
 mod life;
 mod tar;
 /// The part of the program that needs nothing of it, for its own tests.
-#[path = "program/outside/walk.rs"]
+#[path = "program/supervisor/walk.rs"]
 mod walk;
 mod wire;
+mod wire_bytes;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -208,6 +210,13 @@ fn programs_start_report_and_fail_as_they_should() {
         text,
         "uid=1000(user) gid=1000(user) groups=1000(user),29(audio),44(video)\n/tmp\n/home/user\nb\n"
     );
+    // By number: with the groups of the entry in /etc/passwd, or in a group of the same number without one.
+    for (user, ids) in [("1000", "1000 1000 1000 29 44\n"), ("4711", "4711 4711 4711\n"), ("0", "0 0 0\n")] {
+        let (reply, text) = sandbox.run(2, &["sh", "-c", "echo $(id -u) $(id -g) $(id -G)"], |start| {
+            start.user.user = user.into();
+        });
+        assert_eq!((reply, text.as_str()), (init::Reply::Exited { id: 2, status: 0 }, ids));
+    }
     let failed = |step, errno| init::Reply::NotStarted { id: 3, step, errno };
     assert_eq!(sandbox.run(3, &["nothing"], |_| ()).0, failed(Step::Execute, libc::ENOENT));
     assert_eq!(sandbox.run(3, &["/etc/passwd"], |_| ()).0, failed(Step::Execute, libc::EACCES));

@@ -1,33 +1,40 @@
-//! The keeper's program: one small static binary with two lives.
+//! The keeper's program: one small static binary with two roles.
 //!
-//! *Outside*, started by the library, it holds a sandbox's namespaces and children and ends them when the
-//! library or its process goes. *Inside*, as process 1 of the sandbox, it starts programs and reports on them.
-//! The name it is started by decides. It depends on `libc` alone, runs in one thread, and is embedded into
-//! the library by `build.rs`.
+//! As *supervisor*, started by the library, it holds a sandbox's namespaces and child processes and ends them
+//! when the library or its process ends. As *init*, process 1 of the sandbox, it starts programs and reports
+//! on them. The name that it is started with decides. It depends on `libc` alone, has one thread, and is
+//! embedded into the library by `build.rs`.
 #![allow(unsafe_code, reason = "system calls of a program that has nothing but libc")]
 
 #[path = "../../sys/channel.rs"]
+#[allow(dead_code, reason = "the library makes the pairs")]
 mod channel;
-mod inside;
-mod outside;
+mod init;
 #[path = "../../sys/spawn.rs"]
+#[allow(dead_code, reason = "the library executes an open file")]
 mod spawn;
+mod supervisor;
 mod system;
 #[path = "../wire/mod.rs"]
+#[allow(dead_code, reason = "each side uses half of the format: the other half is the library's")]
 mod wire;
 
 use std::process::ExitCode;
 
-/// The build that this program belongs to; the library passes its own.
-const BUILD: &str = env!("SBX_BUILD");
+/// The build that this program belongs to, set by the library's `build.rs`. A program that was compiled
+/// otherwise belongs to none, and the supervisor refuses to run.
+const BUILD: &str = match option_env!("SBX_BUILD") {
+    Some(build) => build,
+    None => "none",
+};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let name = arguments.first().map(|name| name.as_encoded_bytes());
     match (name, arguments.get(1)) {
-        (Some(b"sbx-keeper"), Some(build)) if build == BUILD => outside::main(),
-        (Some(b"sbx-keeper"), Some(_)) => outside::refuse(&format!("this keeper is of build {BUILD}")),
-        (Some(name), None) if name.ends_with(b"init") => inside::main(),
+        (Some(b"sbx-keeper"), Some(build)) if build == BUILD => supervisor::main(),
+        (Some(b"sbx-keeper"), Some(_)) => supervisor::refuse(&format!("this keeper is of build {BUILD}")),
+        (Some(name), None) if name.ends_with(b"init") => init::main(),
         _ => ExitCode::FAILURE,
     }
 }

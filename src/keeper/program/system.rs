@@ -1,4 +1,4 @@
-//! System calls that both lives make, with their errors as `io::Error`.
+//! System calls that supervisor and init share, with their errors as `io::Error`.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -16,18 +16,18 @@ pub(crate) fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A path for the kernel.
+/// Converts a path to a C string; EINVAL if it contains NUL.
 pub(crate) fn c_path(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-/// Opens a path.
+/// Opens a path, close-on-exec.
 pub(crate) fn open(path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     // SAFETY: the path ends with NUL.
     owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })
 }
 
-/// A non-blocking socket.
+/// Creates a non-blocking socket.
 pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     // SAFETY: socket takes numbers.
     owned(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol) })
@@ -56,7 +56,7 @@ pub(crate) fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }).map(|_| ())
 }
 
-/// Lets this process have as many descriptors as it may; returns the limit that it had before.
+/// Raises the limit of open files to its maximum and returns the previous limit.
 pub(crate) fn raise_descriptors() -> io::Result<libc::rlimit> {
     let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is live.
@@ -67,7 +67,8 @@ pub(crate) fn raise_descriptors() -> io::Result<libc::rlimit> {
     Ok(before)
 }
 
-/// A child that has ended: its number and status. `None` if all children still run; ECHILD without any.
+/// Reaps one child that has ended and returns its pid and status: `None` if all children still run, ECHILD if
+/// there are none.
 pub(crate) fn reap() -> io::Result<Option<(i32, i32)>> {
     let mut status = 0;
     // SAFETY: the status is written to a live integer.
@@ -75,18 +76,19 @@ pub(crate) fn reap() -> io::Result<Option<(i32, i32)>> {
     Ok((pid > 0).then_some((pid, status)))
 }
 
-/// Whether a child was stopped since that was last asked.
+/// Whether a child was stopped since the last call.
 pub(crate) fn has_stopped(pid: i32) -> bool {
     // SAFETY: siginfo_t is a plain C struct for which all zeroes is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let id = libc::id_t::from(pid.cast_unsigned());
     // SAFETY: the struct is live.
     let asked = unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WSTOPPED | libc::WNOHANG) };
-    // Without a child in that state nothing is written.
+    // Without a child in that state the kernel writes nothing.
     asked == 0 && info.si_signo == libc::SIGCHLD
 }
 
-/// A moment, or until a child has ended: who comes to us as an orphan later sends no signal for having come.
+/// Waits 2 ms, or until a child ends. The time matters because the kernel sends no SIGCHLD when an orphan
+/// becomes our child.
 pub(crate) fn pause() {
     let moment = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
     // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.
@@ -97,7 +99,7 @@ pub(crate) fn pause() {
     unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const moment) };
 }
 
-/// Blocks SIGCHLD, so that it can be waited for.
+/// Blocks SIGCHLD, so that signalfd(2) and sigtimedwait(2) can wait for it.
 pub(crate) fn block_sigchld() -> io::Result<libc::sigset_t> {
     // SAFETY: sigset_t is a plain C struct for which all zeroes is a valid value.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };

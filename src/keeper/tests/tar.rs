@@ -1,6 +1,6 @@
 //! The tar format from both sides: what is written is read back, and no archive does any harm.
 
-#[path = "../program/inside/files/tar.rs"]
+#[path = "../program/init/files/tar.rs"]
 mod format;
 
 use proptest::collection::vec;
@@ -18,8 +18,8 @@ fn read(mut archive: &[u8]) -> Option<(Entry, usize)> {
         match parse(block, &mut overrides).ok()? {
             Header::End => return None,
             Header::Entry(entry) => return Some((entry, at)),
-            Header::About(kind, size) => {
-                assert!(size <= format::LONGEST, "bounded before room for it is made");
+            Header::Extended(kind, size) => {
+                assert!(size <= format::MAX_EXTENDED_HEADER, "bounded before room for it is made");
                 let size = usize::try_from(size).unwrap();
                 let whole = size + padding(size as u64);
                 overrides.take(kind, archive.get(..size)?).ok()?;

@@ -281,7 +281,7 @@ proptest! {
     fn a_start_is_put_into_a_buffer_of_its_size(start in start()) {
         let size = start.size();
         let message = init::Request::Start(Box::new(start)).encode();
-        prop_assert!(message.len() <= size && message.capacity() == size, "{} of {size}", message.len());
+        prop_assert_eq!((message.len(), message.capacity()), (size, size));
     }
 
     #[test]

@@ -1,0 +1,213 @@
+//! runsc and its processes: starts them, reads their output, kills and reaps them.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::cgroups::Groups;
+use super::usage::Meter;
+use super::{Failure, Step, seccomp};
+use crate::spawn::{self, Child, Command, Executable};
+use crate::system;
+use crate::wire::keeper::{OutOfMemory, Reply, Usage};
+
+/// How many bytes of the end of runsc's log and of its output go to the library.
+const MAX_KEPT: usize = 4096;
+/// The path of runsc's log (the library passes it to runsc).
+const LOG_PATH: &str = "/state/log";
+
+/// A running runsc.
+#[derive(Debug)]
+pub(super) struct Engine {
+    child: Child,
+    output: Option<OwnedFd>,
+    kept: Vec<u8>,
+    meter: Meter,
+}
+
+impl Engine {
+    /// Starts runsc in the control groups and in namespace S, with `fds` as descriptors 3 and up.
+    pub(super) fn start(
+        arguments: &[Vec<u8>],
+        sandbox: Option<BorrowedFd<'_>>,
+        fds: &[OwnedFd],
+        groups: &Groups,
+    ) -> Result<Self, Failure> {
+        let arguments: Vec<CString> = arguments
+            .iter()
+            .map(|argument| system::c_path(argument))
+            .collect::<io::Result<_>>()
+            .step("arguments")?;
+        // Pipes, because runsc changes the owner and the offset of its standard streams (gVisor's
+        // sandbox.go:configureStdios). The input is empty, and the output is bounded here.
+        let (nothing, _) = pipe().step("pipe")?;
+        let (output, write) = pipe().step("pipe")?;
+        system::adopt(output.as_fd()).step("pipe")?;
+        let mut descriptors = vec![nothing.as_fd(), write.as_fd(), write.as_fd()];
+        descriptors.extend(fds.iter().map(AsFd::as_fd));
+        // SAFETY: getpid takes nothing.
+        let keeper = unsafe { libc::getpid() };
+        let mut filter = seccomp::no_set_id();
+        let mut prepare = || {
+            // SAFETY: prctl with this option takes a number.
+            let armed = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            // SAFETY: getppid takes nothing.
+            if armed != 0 || unsafe { libc::getppid() } != keeper {
+                return Err(libc::ESRCH);
+            }
+            let number = |error: io::Error| error.raw_os_error().unwrap_or(libc::EPERM);
+            groups.enter()?;
+            if let Some(sandbox) = sandbox {
+                // SAFETY: setns takes numbers.
+                system::check(unsafe { libc::setns(sandbox.as_raw_fd(), libc::CLONE_NEWNET) })
+                    .map_err(number)?;
+            }
+            filter.apply().map_err(number)
+        };
+        let child = spawn::spawn(&mut Command {
+            executable: Executable::Paths(&[c"/runsc".into()]),
+            arguments: &arguments,
+            // Nothing of the host's environment, which could redirect runsc's state (XDG_RUNTIME_DIR), its
+            // helpers (GVISOR_…) or the Go runtime (GODEBUG).
+            environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into()],
+            descriptors: &descriptors,
+            dispositions: spawn::EVERY_SIGNAL,
+            prepare: &mut prepare,
+        });
+        Ok(Self {
+            child: child.step("starting runsc")?,
+            output: Some(output),
+            kept: Vec::new(),
+            meter: Meter::default(),
+        })
+    }
+
+    /// Readable once runsc has ended.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// The read end of runsc's output, until its end.
+    pub(super) fn output(&self) -> Option<BorrowedFd<'_>> {
+        self.output.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads the available output and keeps the end of it.
+    pub(super) fn read_output(&mut self) {
+        let mut buffer = [0_u8; 4096];
+        // A bounded number of reads: this includes init's output, and a hostile init writes as fast as it is
+        // read.
+        for _ in 0..16 {
+            let Some(output) = &self.output else { return };
+            // SAFETY: the buffer is live and as long as said.
+            let read = unsafe { libc::read(output.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+            match usize::try_from(read) {
+                Ok(0) => self.output = None,
+                Ok(read) => keep(&mut self.kept, buffer.get(..read).unwrap_or_default()),
+                Err(_) => match io::Error::last_os_error().kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    io::ErrorKind::Interrupted => {}
+                    _ => self.output = None,
+                },
+            }
+        }
+    }
+
+    /// Resource use of runsc and its descendants, if the control groups have it. If not, starts a walk that
+    /// measures it.
+    pub(super) fn usage(&mut self, groups: &Groups) -> Option<Usage> {
+        let known = groups.cpu_us().is_some() && groups.memory_usage().0.is_some();
+        if !known {
+            self.meter.start_walk(self.child.pid);
+        }
+        known.then(|| Self::completed(Usage::default(), groups))
+    }
+
+    /// Continues the walk. Returns the usage once it is complete.
+    pub(super) fn walk(&mut self, groups: &Groups) -> Option<Usage> {
+        self.meter.advance(self.child.pid).map(|seen| Self::completed(seen, groups))
+    }
+
+    /// How long until the watchdog's walk continues.
+    pub(super) fn pause(&self) -> Duration {
+        self.meter.pause()
+    }
+
+    fn completed(seen: Usage, groups: &Groups) -> Usage {
+        let (memory, memory_peak) = groups.memory_usage();
+        Usage { cpu_us: groups.cpu_us().or(seen.cpu_us), memory: memory.or(seen.memory), memory_peak }
+    }
+
+    /// The memory of runsc and its descendants, as far as it can be found quickly.
+    pub(super) fn memory(&mut self) -> Option<u64> {
+        self.meter.memory(self.child.pid)
+    }
+
+    /// Kills runsc, waits until it and all its descendants have ended, and returns the status.
+    pub(super) fn end(mut self, groups: &Groups, out_of_memory: OutOfMemory) -> Reply {
+        let mut own = None;
+        if groups.cpu_us().is_none() {
+            self.meter.measure_before_end(self.child.pid);
+        }
+        // SAFETY: kill takes numbers. The child has not been reaped, so the number is still its own.
+        unsafe { libc::kill(self.child.pid, libc::SIGKILL) };
+        loop {
+            match system::reap() {
+                Ok(Some((pid, status))) if pid == self.child.pid => own = Some(status),
+                Ok(Some(_)) => {}
+                // Sentry and gofer have PDEATHSIG. One that hadn't set it yet is our child now.
+                Ok(None) => {
+                    if own.is_some() {
+                        kill_children();
+                    }
+                    system::pause();
+                }
+                Err(_) => break,
+            }
+        }
+        self.read_output();
+        let mut log = Vec::new();
+        if let Ok(mut file) = fs::File::open(LOG_PATH) {
+            // Seeking fails in a shorter log, which is then read from its beginning.
+            let _ = file.seek(SeekFrom::End(-4096));
+            let _ = file.take(4096).read_to_end(&mut log);
+        }
+        let status = own.unwrap_or(libc::SIGKILL);
+        let (_, memory_peak) = groups.memory_usage();
+        let cpu_us = groups.cpu_us().or_else(|| self.meter.final_cpu_us());
+        let usage = Usage { cpu_us, memory: None, memory_peak };
+        let out_of_memory = if groups.was_out_of_memory() { OutOfMemory::Kernel } else { out_of_memory };
+        Reply::Ended { status, log, output: self.kept, usage, out_of_memory }
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, more: &[u8]) {
+    kept.extend_from_slice(more);
+    let surplus = kept.len().saturating_sub(MAX_KEPT);
+    kept.drain(..surplus);
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1, -1];
+    // SAFETY: pipe2 writes two descriptors into the array of two.
+    system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    Ok((system::owned(fds[0])?, system::owned(fds[1])?))
+}
+
+/// Kills all children of the keeper.
+fn kill_children() {
+    let me = std::process::id();
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // "pid (name) state ppid …". The name may contain anything, so look for the last ')'.
+        let parent =
+            status.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        if parent == Some(me) {
+            // SAFETY: kill takes numbers. A child's number is its own until we reap it.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}
