@@ -12,17 +12,18 @@ use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
 use super::ports::{self, Ports};
+use super::request::{Request, Requests};
 use super::routes::Routes;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
 use super::teller::Teller;
 use super::udp::{self, Table, Udp};
+use crate::event::Reported;
 use crate::policy::{Policy, Verdict};
 use crate::pump::Scratch;
 use crate::pump::memory::Walk;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Removals, Slab, Wake};
-use crate::tunnel::{Request, Requests, Told};
 
 /// The reactor's kinds of source that belong to [`Outbound`].
 pub(super) const LISTENER: Kind = Kind(4);
@@ -119,7 +120,7 @@ impl Outbound {
             teller,
             open: 0,
             greetings: 0,
-            told: Told::default(),
+            reported: Reported::default(),
             pace: Pace::new(&settings, reactor.now()),
             _ports: self.ports.admit(sandbox, 0),
         };

@@ -435,7 +435,7 @@ impl Outbound {
         sentence: impl FnOnce() -> String,
     ) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        if gate.told.is_news(limit, Instant::now()) {
+        if gate.reported.is_news(limit, Instant::now()) {
             self.report(sandbox, sentence());
         }
     }

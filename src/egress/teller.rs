@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use super::denials::{Denials, Denied};
 use super::outbound::Outbound;
+use super::request::Request;
 use super::tcp::TCP;
 use crate::net::refusals::{Refusals, Refused, Told};
 use crate::policy::{Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, TimerId, Wake};
-use crate::tunnel::Request;
 
 /// How many messages of the kernel's are heard before others get a turn.
 const MESSAGES: usize = 8;

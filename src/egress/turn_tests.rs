@@ -14,11 +14,11 @@ use super::counters::Counters;
 use super::dns::Resolver;
 use super::gate::Settings;
 use super::outbound::Outbound;
+use super::request::Request;
 use super::sockets::Sockets;
 use crate::policy::Policy;
 use crate::reactor::{Budget, Key, Reactor, Wake};
 use crate::sys::socket::{Family, Socket};
-use crate::tunnel::Request;
 
 const SANDBOX: u64 = 7;
 

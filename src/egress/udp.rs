@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::replies::{Far, Replies};
+use super::request::Request;
 use super::sweep::Asked;
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
-use crate::tunnel::Request;
 
 /// IP's number for UDP.
 pub(super) const UDP: u8 = 17;

@@ -1,7 +1,7 @@
 //! The engine: one thread that moves the data of every sandbox of a runtime.
 //!
-//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with the requests
-//! of its sources ([`crate::tunnel::Request`]), which it hands to a function given at its start. Neither side
+//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with a
+//! [`Request`], which it hands to a function given at its start. Neither side
 //! ever waits for the other.
 //!
 //! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
@@ -26,15 +26,25 @@ use std::time::Instant;
 use ipnetwork::IpNetwork;
 use mio::Waker;
 use mio::net::TcpListener;
-use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::egress::{self, Outbound, is_egress};
 use crate::error::{Code, Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
-use crate::sandbox::Told;
-use crate::tunnel::{Counters, Drained, Inbound, Reply, Requests, Security, Settings};
+use crate::tunnel::{self, Counters, Drained, Inbound, Reply, Security, Settings};
 pub(crate) use worker::{Body, Idleness, LINGER, Left, Wake as WakeThread, Worker};
+
+/// What the engine needs of the rest of the runtime, or has to tell it. Answered by a command, in any order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Of the tunnels.
+    Tunnel(tunnel::Request),
+    /// Of egress.
+    Egress(egress::Request),
+}
+
+/// Where requests go. Called on the engine's thread: it must not block.
+pub(crate) type Requests = Arc<dyn Fn(Request) + Send + Sync>;
 
 /// How many commands are obeyed before the sockets are looked at again.
 const COMMANDS: usize = 128;
@@ -65,14 +75,14 @@ pub(crate) enum Command {
         /// The sources that may connect: `None` means every one, an empty list none.
         allowed: Option<Vec<IpNetwork>>,
     },
-    /// The answer to `Request::NeedSockets`.
+    /// The answer to [`tunnel::Request::NeedSockets`].
     Stock {
         /// The sandbox.
         key: u64,
         /// Unconnected non-blocking TCP sockets of its gateway namespace; none if there can't be any.
         sockets: Vec<OwnedFd>,
     },
-    /// The answer to `Request::NeedLoopback`.
+    /// The answer to [`tunnel::Request::NeedLoopback`].
     Loopback {
         /// From the request.
         ticket: u64,
@@ -116,10 +126,10 @@ pub(crate) enum Command {
         key: u64,
         /// What it may reach, and the number of that policy.
         policy: (Arc<Policy>, u64),
-        /// Told when what the policy denies is closed.
-        told: Told,
+        /// Called when what the policy denies is closed.
+        reply: egress::Applied,
     },
-    /// The answer to `Request::NeedDatagrams`.
+    /// The answer to [`egress::Request::NeedDatagrams`].
     Datagrams {
         /// The sandbox.
         key: u64,
@@ -128,7 +138,7 @@ pub(crate) enum Command {
         /// Unbound non-blocking UDP sockets of its gateway namespace; none if there can't be any.
         sockets: Vec<OwnedFd>,
     },
-    /// The answer to `Request::Answered`.
+    /// The answer to [`egress::Request::Answered`].
     Answered {
         /// The sandbox.
         key: u64,
@@ -198,11 +208,15 @@ impl Engine {
     pub(crate) fn start(budget: Budget, requests: Requests) -> Result<Self> {
         let reactor = Reactor::new().context("create the engine's poll descriptor")?;
         let (commands, receiver) = channel();
+        let of_tunnels = Arc::clone(&requests);
         let handle = Handle { worker: Worker::new("sbx-engine"), commands, waker: reactor.waker() };
         handle.worker.start(Loop {
             reactor,
-            inbound: Inbound::new(budget.clone(), Arc::clone(&requests)),
-            outbound: Outbound::new(budget, requests),
+            inbound: Inbound::new(
+                budget.clone(),
+                Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
+            ),
+            outbound: Outbound::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
             commands: receiver,
             next: None,
             idleness: Idleness::default(),
@@ -221,16 +235,6 @@ impl Drop for Engine {
         let _ = self.handle.send(Command::Shutdown);
         self.handle.worker.join();
     }
-}
-
-/// Runs `start`, which starts a thread, so that the new thread has every signal blocked from its first
-/// instruction; the caller's own mask is as before.
-pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T> {
-    let before =
-        SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).context("block signals for a new thread")?;
-    let result = start();
-    before.thread_set_mask().context("restore the signal mask")?;
-    Ok(result)
 }
 
 /// The thread's own.
@@ -349,7 +353,7 @@ impl Loop {
             Command::AddEgress { key, policy, settings, sockets, counters } => {
                 outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
             }
-            Command::SetPolicy { key, policy, told } => outbound.set_policy(reactor, key, policy, told),
+            Command::SetPolicy { key, policy, reply } => outbound.set_policy(reactor, key, policy, reply),
             Command::Datagrams { key, ipv6, sockets } => {
                 outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::with_signals_blocked;
 use crate::error::{Context, Result};
 use crate::sys::slice;
+use crate::sys::thread::with_signals_blocked;
 
 /// How long a thread stays without anything to do. Starting it again takes a tenth of a millisecond.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{RuntimeConfig, host, trial};
-use crate::engine::with_signals_blocked;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, Queue, queue};
 use crate::keeper::Origin;
 use crate::runsc::{doctor, find::Locator, report::Report};
+use crate::sys::thread::with_signals_blocked;
 
 /// What is looked at, by the environment as it was when this was made.
 pub(super) struct Examination {

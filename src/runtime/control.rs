@@ -18,7 +18,7 @@ use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
-use crate::tunnel;
+use crate::{egress, tunnel};
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
 const LIFE: Kind = Kind(1);
@@ -103,10 +103,10 @@ impl Drop for Thread {
 
 /// The channel to a control thread that is yet to be started, with the function that carries the engine's
 /// requests to it.
-pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>), tunnel::Requests) {
+pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>), engine::Requests) {
     let (sender, receiver) = channel();
     let (commands, waker) = (sender.clone(), reactor.waker());
-    let requests: tunnel::Requests = Arc::new(move |request| {
+    let requests: engine::Requests = Arc::new(move |request| {
         // A control thread that is gone needs nothing any more.
         if commands.send(Command::Engine(request)).is_ok() {
             let _ = waker.wake();
@@ -285,17 +285,8 @@ impl Loop {
                 self.file_ended(ended);
             }
             Command::ReadFile(number) => self.files.room(&mut self.reactor, number),
-            Command::Engine(tunnel::Request::NeedSockets { key, count }) => {
-                self.by_number(key, |life, bench| life.sockets(bench, count));
-            }
-            Command::Engine(tunnel::Request::NeedLoopback { key, port, ticket }) => {
-                if self.numbers.contains_key(&key) {
-                    self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
-                } else {
-                    let answer = Err(Error::sandbox_ended("the sandbox", None));
-                    let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
-                }
-            }
+            Command::Engine(engine::Request::Tunnel(request)) => self.tunnel_request(request),
+            Command::Engine(engine::Request::Egress(request)) => self.egress_request(request),
             Command::Rules(number, work) => {
                 let command = Command::Rules(number, work);
                 if let Some(Command::Rules(_, work)) = self.planners.keep(number, command) {
@@ -305,24 +296,44 @@ impl Loop {
             Command::RulesReturned(number, job) => {
                 self.by_number(number, |life, bench| life.rules_returned(bench, job));
             }
-            Command::Engine(tunnel::Request::NeedDatagrams { key, ipv6, count }) => {
-                self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
-            }
-            Command::Engine(tunnel::Request::Answered { key, added, removed }) => {
-                self.by_number(key, |life, bench| life.let_answers_through(bench, &added, &removed));
-            }
-            Command::Engine(tunnel::Request::Denied { key, denied, count }) => {
-                self.by_number(key, |life, _| life.denied(&denied, count));
-            }
-            Command::Engine(tunnel::Request::Limit { key, what }) => {
-                self.by_number(key, |life, _| life.limit(what));
-            }
             Command::Shutdown => {
                 self.ending = true;
                 self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
                 all.into_iter().for_each(|number| self.by_number(number, Life::terminate));
             }
+        }
+    }
+
+    fn tunnel_request(&mut self, request: tunnel::Request) {
+        match request {
+            tunnel::Request::NeedSockets { key, count } => {
+                self.by_number(key, |life, bench| life.sockets(bench, count));
+            }
+            tunnel::Request::NeedLoopback { key, port, ticket } => {
+                if self.numbers.contains_key(&key) {
+                    self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
+                } else {
+                    let answer = Err(Error::sandbox_ended("the sandbox", None));
+                    let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
+                }
+            }
+            tunnel::Request::Limit { key, what } => self.by_number(key, |life, _| life.limit(what)),
+        }
+    }
+
+    fn egress_request(&mut self, request: egress::Request) {
+        match request {
+            egress::Request::NeedDatagrams { key, ipv6, count } => {
+                self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
+            }
+            egress::Request::Answered { key, added, removed } => {
+                self.by_number(key, |life, bench| life.let_answers_through(bench, &added, &removed));
+            }
+            egress::Request::Denied { key, denied, count } => {
+                self.by_number(key, |life, _| life.denied(&denied, count));
+            }
+            egress::Request::Limit { key, what } => self.by_number(key, |life, _| life.limit(what)),
         }
     }
 

@@ -15,7 +15,6 @@ use crate::engine::{self, WakeThread};
 use crate::error::{Code, Context, Error, Result};
 use crate::files::Running;
 use crate::reactor::Budget;
-use crate::tunnel;
 
 /// What the control thread is told.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ pub(crate) enum Command {
     /// They come back from the thread that they were lent to; nothing does if that has lost them.
     RulesReturned(u64, Option<Box<Job>>),
     /// The engine needs something.
-    Engine(tunnel::Request),
+    Engine(engine::Request),
     /// The engine has closed every descriptor of that sandbox.
     Detached(u64),
     /// End all sandboxes, then the thread.

@@ -26,7 +26,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-pub(crate) use change::{Told, WAITING, too_many};
+pub(crate) use change::{WAITING, too_many};
 pub(crate) use control::{Command, Control, Creation};
 pub(crate) use doors::Doors;
 pub(crate) use exec::Executed;

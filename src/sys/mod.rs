@@ -19,5 +19,6 @@ pub(crate) mod signal_guard;
 pub(crate) mod slice;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod xattr;

@@ -13,11 +13,11 @@ use mio::net::TcpListener;
 use super::attempt::Way;
 use super::listener::{Listener, REST, Security};
 use super::relay::{Outcome, Relay, Reply, Stage, Step};
+use super::request::{Request, Requests};
 use super::settings::{Counters, Settings};
 use super::stock::{QUIET, Stock};
-use super::told::Told;
-use super::{Request, Requests};
 use crate::error::{Code, Error};
+use crate::event::Reported;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
@@ -61,8 +61,8 @@ pub(super) struct Sandbox {
     pub(super) open: usize,
     /// How many of them linger.
     lingering: usize,
-    /// Which limits the host was told of.
-    told: Told,
+    /// Which limits were reported lately.
+    reported: Reported,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
     /// It is no more; its connections are being cut.
@@ -132,7 +132,7 @@ impl Inbound {
             source: 0,
             open: 0,
             lingering: 0,
-            told: Told::default(),
+            reported: Reported::default(),
             draining: None,
             ended: false,
         };
@@ -644,7 +644,7 @@ impl Inbound {
         sentence: impl FnOnce() -> String,
     ) {
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-        if known.told.is_news(limit, now) {
+        if known.reported.is_news(limit, now) {
             self.report(sandbox, sentence());
         }
     }

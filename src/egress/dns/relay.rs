@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpListener;
 
+use super::super::request::Request;
 use super::batches::{Batch, Waiting};
 use super::cache::Subject;
 use super::client::Client;
@@ -27,7 +28,6 @@ use crate::egress::outbound::Outbound;
 use crate::policy::{Asking, Policy, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
 use crate::sys::datagram;
-use crate::tunnel::Request;
 
 /// IP's numbers.
 const TCP: u8 = 6;
