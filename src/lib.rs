@@ -5,7 +5,9 @@
 //! `include/sbx.h` is a thin layer over what is public here.
 
 mod error;
+mod limits;
 mod sticky;
+mod topology;
 
 mod cgroup;
 pub mod config;

@@ -13,6 +13,7 @@ use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
 use super::sweep::Asked;
+use crate::limits;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
@@ -23,9 +24,6 @@ pub(super) const TCP: u8 = 6;
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
-
-/// A flow uses two descriptors.
-const DESCRIPTORS: usize = 2;
 
 /// One TCP connection of a sandbox.
 #[derive(Debug)]
@@ -111,7 +109,7 @@ impl Outbound {
             refuse(fd);
             return self.limited(sandbox, "are refused: as many are open as may be");
         }
-        let Some(permit) = self.budget.acquire(sandbox, Use::Egress, DESCRIPTORS) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Egress, limits::TCP_FLOW) else {
             refuse(fd);
             return self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
         };

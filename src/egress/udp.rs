@@ -16,6 +16,7 @@ use super::outbound::Outbound;
 use super::replies::{Far, Replies};
 use super::request::Request;
 use super::sweep::Asked;
+use crate::limits;
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
 
@@ -310,8 +311,9 @@ impl Outbound {
             let gate = self.gates.get_mut(&sandbox)?;
             let known = gate.udp.replies.knows(far);
             if gate.has_room() && !self.udp.is_full() {
-                let descriptor = self.budget.acquire(sandbox, Use::Egress, 1);
-                let answer = if known { None } else { self.budget.acquire(sandbox, Use::Egress, 1) };
+                let descriptor = self.budget.acquire(sandbox, Use::Egress, limits::UDP_FLOW);
+                let answer =
+                    if known { None } else { self.budget.acquire(sandbox, Use::Egress, limits::UDP_ANSWERS) };
                 let port = self.ports.acquire(sandbox, Use::Egress, 1);
                 if let Some((descriptor, port)) = descriptor.zip(port)
                     && (known || answer.is_some())

@@ -6,13 +6,11 @@ use std::os::fd::AsFd;
 use super::operation::Answer;
 use super::running::{Next, Running};
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
-/// What each needs: our end of the socket for its outcome, the stream (of one that the host moves itself both ends, until
-/// the host takes its own), and a bell.
-const DESCRIPTORS: usize = 4;
 
 #[derive(Debug)]
 struct Place {
@@ -73,7 +71,7 @@ impl Table {
             running.finish(Err(Error::new(Code::Limit, message)));
             return None;
         }
-        let Some(permit) = budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
+        let Some(permit) = budget.acquire(sandbox, Use::Host, limits::FILE_OPERATION) else {
             let error = running.crowded();
             running.finish(Err(error));
             return None;

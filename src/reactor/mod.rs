@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-pub(crate) use budget::{Admission, Budget, KEPT, Permit, Use};
+pub(crate) use budget::{Admission, Budget, Permit, Use};
 pub(crate) use key::{Key, Kind, Lane};
 pub(crate) use removals::{Removals, Removed};
 pub(crate) use slab::Slab;

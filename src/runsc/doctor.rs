@@ -14,15 +14,13 @@ use super::process;
 use super::report::{Finding, Report};
 use crate::cgroup::Possible;
 use crate::error::{Code, Error};
-use crate::reactor::KEPT;
-use crate::runtime::RESERVE;
-use crate::sandbox::Life;
+use crate::limits;
 
 /// The oldest kernel this is tested on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// The descriptors that a sandbox with one port takes, without its connections.
-const DESCRIPTORS_A_SANDBOX: u64 = (Life::DESCRIPTORS + 1 + KEPT) as u64;
+const DESCRIPTORS_A_SANDBOX: u64 = (limits::SANDBOX + limits::LISTENER + limits::KEPT) as u64;
 
 /// Fewer sandboxes than this are worth a remark.
 const SANDBOXES_EXPECTED: u64 = 64;
@@ -390,7 +388,7 @@ fn ipv6(routes: Option<&str>) -> Finding {
 }
 
 fn descriptors((soft, hard): (u64, u64)) -> Finding {
-    let fit = soft.saturating_sub(RESERVE as u64) / DESCRIPTORS_A_SANDBOX;
+    let fit = soft.saturating_sub(limits::RESERVE as u64) / DESCRIPTORS_A_SANDBOX;
     let detail = format!("limit {soft} (hard {hard}): about {fit} sandboxes without connections");
     if fit >= SANDBOXES_EXPECTED {
         return Finding::ok("descriptors", detail);

@@ -18,7 +18,7 @@ use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
-use crate::{egress, tunnel};
+use crate::{egress, limits, tunnel};
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
 const LIFE: Kind = Kind(1);
@@ -354,7 +354,7 @@ impl Loop {
         };
         let budget = &self.budget;
         let begun = creation.begin(|shared| {
-            let count = Life::DESCRIPTORS + shared.config.ports().len();
+            let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
             let admission = budget.admit(shared.number, count).ok_or_else(|| {
                 Error::new(
                     Code::Limit,

@@ -19,14 +19,12 @@ use crate::config::Config;
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::Queue;
+use crate::limits;
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::runsc::report::Report;
 use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
-use crate::sys::limits;
-
-/// Descriptors that are left to the host, whatever its limit.
-pub(crate) const RESERVE: usize = 256;
+use crate::sys;
 
 /// What a runtime is made with. The default suits nearly everybody.
 #[derive(Clone, Debug)]
@@ -71,8 +69,8 @@ static BUDGET: OnceCell<Budget> = OnceCell::new();
 
 /// The budget, by the limit that is in force now.
 fn budget() -> Result<Budget> {
-    let (soft, _) = limits::descriptors().context("the limit of descriptors")?;
-    let share = soft.saturating_sub(RESERVE);
+    let (soft, _) = sys::limits::descriptors().context("the limit of descriptors")?;
+    let share = soft.saturating_sub(limits::RESERVE);
     let budget = BUDGET.get_or_init(|| Budget::new(share));
     budget.resize(share);
     Ok(budget.clone())

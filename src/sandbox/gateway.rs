@@ -13,8 +13,8 @@ use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
+use crate::net::links;
 use crate::net::nft::Rules;
-use crate::net::topology;
 use crate::policy::Policy;
 
 /// What sockets of G are for, in the keeper's messages.
@@ -197,7 +197,7 @@ impl Life {
     /// runs in the sandbox yet.
     pub(super) fn open_gateway(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
         let Some((filter, log)) = self.gateway.filter.take() else { return Ok(()) };
-        self.gateway.rules = Some(topology::load_rules(filter, &plan.topology)?);
+        self.gateway.rules = Some(links::load_rules(filter, &plan.topology)?);
         self.gateway.ipv6 = plan.topology.ipv6;
         self.gateway.log = Some(log);
         self.changes.begin(Arc::new(self.shared.config.policy().clone()));

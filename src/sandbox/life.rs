@@ -189,10 +189,6 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// The descriptors that one needs at most, beside its listeners and connections: two channels, a pidfd,
-    /// four of netlink and namespaces, egress's listeners, three streams, and some on their way.
-    pub(crate) const DESCRIPTORS: usize = 18;
-
     /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
     pub(crate) fn begin(
         shared: Arc<Shared>,

@@ -18,6 +18,7 @@ use super::settings::{Counters, Settings};
 use super::stock::{QUIET, Stock};
 use crate::error::{Code, Error};
 use crate::event::Reported;
+use crate::limits;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
@@ -43,9 +44,6 @@ const LINGER_BYTES: usize = 1 << 20;
 /// How many of a sandbox's connections do so at once; further ones are cut at once. They count as open, and as
 /// connections do among the descriptors.
 const MOST_LINGERING: usize = 64;
-
-/// A connection uses two descriptors.
-const DESCRIPTORS: usize = 2;
 
 /// What is known of a sandbox.
 pub(super) struct Sandbox {
@@ -182,7 +180,7 @@ impl Inbound {
         if known.open >= known.settings.max_connections || self.relays.is_full() {
             return reply(Err(limit("too many connections are open")));
         }
-        let Some(permit) = self.budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Host, limits::CONNECTION) else {
             return reply(Err(limit("the library's budget of descriptors is used up")));
         };
         let socket = match Socket::adopt(fd, Family::Unix) {
@@ -332,9 +330,9 @@ impl Inbound {
                 return self.rest(reactor, key, "as many connections are open as may be", None);
             }
             let budget = &self.budget;
-            let permit = budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS).or_else(|| {
+            let permit = budget.acquire(sandbox, Use::Tunnel, limits::CONNECTION).or_else(|| {
                 known.stock.give_up();
-                budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS)
+                budget.acquire(sandbox, Use::Tunnel, limits::CONNECTION)
             });
             let Some(permit) = permit else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up", None);

@@ -13,6 +13,9 @@ mod outside;
 #[path = "../../sys/spawn.rs"]
 mod spawn;
 mod system;
+#[allow(dead_code, reason = "the library uses the rest")]
+#[path = "../../topology.rs"]
+mod topology;
 #[path = "../wire/mod.rs"]
 mod wire;
 

@@ -16,8 +16,8 @@ use std::os::fd::OwnedFd;
 
 use super::message::{Message, attribute, flags};
 use super::netlink::Netlink;
-use super::topology::{GATEWAY, SPARE};
 use crate::error::{Code, Context, Error, Result};
+use crate::topology::{GATEWAY, SPARE};
 use set::KeyType;
 
 /// The table, and its chains.

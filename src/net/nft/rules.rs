@@ -12,8 +12,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::expression::{Expression, Header, Meta, Verdict};
 use super::set::{ANSWERED4, ANSWERED6, OWN, SERVICES};
 use super::{EGRESS, Generation, NFPROTO_IPV4, NFPROTO_IPV6, REFUSED};
-use crate::net::topology::{
-    GATEWAY, GATEWAY_LINK, GATEWAY6, MARK, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
+use crate::net::links::MARK;
+use crate::topology::{
+    GATEWAY, GATEWAY_LINK, GATEWAY6, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
 };
 
 /// Where the library's relays listen, on G's own 127.0.0.1 and ::1: out of the sandbox's reach, but by these

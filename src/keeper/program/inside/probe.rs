@@ -3,16 +3,16 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::OWN_ADDRESS;
 use super::events::{Events, Interest, Token};
 use crate::system;
+use crate::topology::SANDBOX;
 use crate::wire::init::Reply;
 
 /// The most probes at once; the library asks for one after another.
 const MOST: usize = 64;
 
-/// Where a server may listen, in the order tried.
-pub(super) const PLACES: [Place; 3] = [Place::V4([127, 0, 0, 1]), Place::V6, Place::V4(OWN_ADDRESS)];
+/// Where a server may listen, in the order tried: some listen on eth0's address only.
+pub(super) const PLACES: [Place; 3] = [Place::V4([127, 0, 0, 1]), Place::V6, Place::V4(SANDBOX.octets())];
 
 /// An address inside the sandbox.
 #[derive(Clone, Copy, Debug)]
