@@ -286,9 +286,9 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::event::EventKind;
-    use crate::files::{FileChangeKind, FileKind};
     use crate::policy::{Dns, Mode, Reason};
     use crate::sandbox::ExitReason;
+    use crate::sandbox::files::{FileChangeKind, FileKind};
 
     #[test]
     fn the_numbers_are_those_of_the_rust_types() {

@@ -18,6 +18,7 @@ pub(crate) mod sysctl;
 #[cfg(test)]
 mod tests;
 
+pub use explain::explain;
 pub(crate) use lookup::{Lookup, RouteKind, host_has_ipv6_route};
 pub(crate) use nft::rules::RELAY_PORT;
 pub(crate) use notices::Notices;

@@ -14,9 +14,9 @@ use super::host::Known;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, LINGER, Left, Worker};
 use crate::error::{Code, Error, Result};
-use crate::files::{Ended, Running, Table};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::sandbox::files::{Ended, Running, Table};
 use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
 use crate::{egress, limits, tunnel};
 

@@ -10,10 +10,10 @@ use mio::Waker;
 
 use super::change::{Job, Work};
 use super::exec::{Behind, Launch};
+use super::files::Running;
 use super::{Plan, Shared};
 use crate::engine::{self, WakeThread};
 use crate::error::{Code, Context, Error, Result};
-use crate::files::Running;
 use crate::reactor::Budget;
 
 /// What the control thread is told.

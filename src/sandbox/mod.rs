@@ -8,6 +8,7 @@ mod death;
 mod doors;
 mod exec;
 mod exit;
+pub(crate) mod files;
 mod gateway;
 mod idle;
 mod life;
@@ -40,8 +41,9 @@ pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 
 use crate::config::Stdio;
+use crate::config::Stream;
 use crate::error::{Code, Error, Result};
-use crate::process::{Captured, Stream};
+use crate::process::Captured;
 use crate::tunnel::TunnelMap;
 
 /// Where a sandbox is in its life. It only ever moves forward.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::{self, Groups};
+use crate::config::Stream;
 use crate::config::{self, Config, LimitMode, Limits, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::Program;
@@ -15,7 +16,6 @@ use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{links, sysctl};
 use crate::policy::Mode;
-use crate::process::Stream;
 use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;

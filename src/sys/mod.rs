@@ -4,7 +4,6 @@
 #![allow(unsafe_code, reason = "system calls are made here, so that nobody else needs to")]
 
 pub(crate) mod channel;
-pub(crate) mod clock;
 pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod fork;

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use super::{Command, Control, Exit, Sandbox, State, check_signal};
 use crate::config::Exec;
+use crate::config::Stream;
 use crate::config::exec::window;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::Window;
-use crate::process::{Captured, Stream};
+use crate::process::Captured;
 pub(crate) use launch::Launch;
 use record::{Have, Record};
 pub(crate) use running::{Behind, Execs, Executed};

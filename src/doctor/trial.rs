@@ -4,12 +4,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::checks::LiveProbe;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Origin, Program};
 use crate::net::links;
 use crate::net::refusals::Refusals;
-use crate::runsc::doctor::LiveProbe;
 use crate::sys::wait::readable;
 
 /// Far more than it takes.
