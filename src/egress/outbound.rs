@@ -20,7 +20,7 @@ use super::tcp::Flow;
 use super::teller::Teller;
 use super::udp::{self, Table, Udp};
 use crate::event::Reported;
-use crate::policy::{Policy, Verdict};
+use crate::policy::{Policy, Protocol, Verdict};
 use crate::pump::Scratch;
 use crate::pump::memory::Walk;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Removals, Slab, Wake};
@@ -222,13 +222,13 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         to: SocketAddr,
-        protocol: u8,
+        protocol: Protocol,
     ) -> Option<Verdict> {
         let gate = self.gates.get(&sandbox)?;
         let verdict = self.judge.verdict(&gate.policy, to.ip(), protocol);
         if !verdict.is_allowed() {
             let generation = gate.generation;
-            log::debug!("egress to {to} (protocol {protocol}, policy {generation}): {verdict}");
+            log::debug!("egress to {to} over {protocol:?} (policy {generation}): {verdict}");
             self.denied(reactor, sandbox, to, protocol, &verdict);
         }
         Some(verdict)

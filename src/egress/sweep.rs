@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outbound::{Outbound, TCP, UDP};
-use crate::policy::Policy;
+use crate::policy::{Policy, Protocol};
 use crate::reactor::{Key, Reactor, Wake};
 
 /// How many flows are asked before others get a turn.
@@ -131,10 +131,10 @@ impl Outbound {
     }
 
     /// A flow's sandbox, destination and protocol, and by what it was asked about last.
-    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, u8, Asked)> {
+    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, Protocol, Asked)> {
         match key.kind() {
-            TCP => self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, super::tcp::TCP, flow.asked)),
-            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, super::udp::UDP, flow.asked)),
+            TCP => self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, Protocol::Tcp, flow.asked)),
+            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, Protocol::Udp, flow.asked)),
             _ => None,
         }
     }

@@ -14,13 +14,11 @@ use super::listener::REST;
 use super::outbound::Outbound;
 use super::sweep::Asked;
 use crate::limits;
+use crate::policy::Protocol;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
-
-/// IP's number for TCP.
-pub(super) const TCP: u8 = 6;
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
@@ -96,7 +94,9 @@ impl Outbound {
         // What leads to a service leads nowhere else: that is for no policy to decide.
         if !domain
             && service.is_none()
-            && self.verdict_on(reactor, sandbox, to, TCP).is_none_or(|verdict| !verdict.is_allowed())
+            && self
+                .verdict_on(reactor, sandbox, to, Protocol::Tcp)
+                .is_none_or(|verdict| !verdict.is_allowed())
         {
             return refuse(fd);
         }
@@ -147,7 +147,7 @@ impl Outbound {
             Err(error) => {
                 front.reset();
                 self.tcp_ports.give_back(to, sandbox);
-                self.failed(reactor, sandbox, to, TCP, &error);
+                self.failed(reactor, sandbox, to, Protocol::Tcp, &error);
                 None
             }
         }
@@ -197,7 +197,7 @@ impl Outbound {
             .register(flow.front.as_fd(), key, Lane::Front)
             .and_then(|()| reactor.register(flow.back.as_fd(), key, Lane::Back));
         if let Err(error) = watched {
-            self.failed(reactor, sandbox, to, TCP, &error);
+            self.failed(reactor, sandbox, to, Protocol::Tcp, &error);
             self.cut(reactor, key);
             return None;
         }
@@ -277,7 +277,7 @@ impl Outbound {
         if let Err(error) = flow.back.pending_error() {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(reactor, key);
-            return self.failed(reactor, sandbox, to, TCP, &error);
+            return self.failed(reactor, sandbox, to, Protocol::Tcp, &error);
         }
         // The address may be another's than it was: nothing is passed on before that is known.
         if !self.judge_again(reactor, key) {
@@ -354,7 +354,13 @@ impl Outbound {
         if !flow.connected {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(reactor, key);
-            return self.failed(reactor, sandbox, to, TCP, &io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            return self.failed(
+                reactor,
+                sandbox,
+                to,
+                Protocol::Tcp,
+                &io::Error::from_raw_os_error(libc::ETIMEDOUT),
+            );
         }
         if flow.exchange.is_failing() {
             return self.drive(reactor, key);
@@ -407,14 +413,14 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         to: SocketAddr,
-        protocol: u8,
+        protocol: Protocol,
         error: &io::Error,
     ) {
-        log::debug!("egress to {to} (protocol {protocol}): {error}");
+        log::debug!("egress to {to} over {protocol:?}: {error}");
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
-        self.deny(reactor, sandbox, Denied::unreachable(to, protocol, error));
+        self.deny(reactor, sandbox, Denied::unreachable(to, protocol.number(), error));
     }
 
     /// A flow was refused; `what` goes on after "further connections".

@@ -17,11 +17,9 @@ use super::replies::{Far, Replies};
 use super::request::Request;
 use super::sweep::Asked;
 use crate::limits;
+use crate::policy::Protocol;
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
-
-/// IP's number for UDP.
-pub(super) const UDP: u8 = 17;
 
 /// How many datagrams of one socket are moved before others get a turn.
 const DATAGRAMS: usize = 64;
@@ -245,7 +243,7 @@ impl Outbound {
         sandbox: u64,
         (from, to): (SocketAddr, SocketAddr),
     ) -> Option<Key> {
-        if !self.verdict_on(reactor, sandbox, to, UDP)?.is_allowed() {
+        if !self.verdict_on(reactor, sandbox, to, Protocol::Udp)?.is_allowed() {
             return None;
         }
         let now = reactor.now();
@@ -260,7 +258,7 @@ impl Outbound {
         let socket = match datagram::connected(to) {
             Ok(socket) => socket,
             Err(error) => {
-                self.failed(reactor, sandbox, to, UDP, &error);
+                self.failed(reactor, sandbox, to, Protocol::Udp, &error);
                 return None;
             }
         };
@@ -283,7 +281,7 @@ impl Outbound {
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return None };
         if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
             self.udp.remove(key);
-            self.failed(reactor, sandbox, to, UDP, &error);
+            self.failed(reactor, sandbox, to, Protocol::Udp, &error);
             return None;
         }
         flow.turn = gate.udp.next_turn(key);
@@ -380,7 +378,7 @@ impl Outbound {
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return };
         let (sandbox, to) = (flow.sandbox, flow.to);
         self.end_udp(reactor, key);
-        self.failed(reactor, sandbox, to, UDP, error);
+        self.failed(reactor, sandbox, to, Protocol::Udp, error);
     }
 
     /// Ends a flow.

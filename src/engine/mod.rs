@@ -28,7 +28,7 @@ use mio::Waker;
 use mio::net::TcpListener;
 
 use crate::egress::{self, Outbound, is_egress};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
 use crate::tunnel::{self, Counters, Drained, Inbound, Reply, Security, Settings};
@@ -187,10 +187,11 @@ impl Handle {
     /// Sends a command. It fails only when the engine has ended; the command's descriptors are closed then,
     /// and its reply is dropped without being called.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        let closed = || Error::new(Code::Closed, "the runtime was shut down");
         let (mut command, mut sent) = (Some(command), Ok(()));
         self.worker.with_thread(&mut || {
-            sent = command.take().map_or(Ok(()), |command| self.commands.send(command).map_err(|_| closed()));
+            sent = command
+                .take()
+                .map_or(Ok(()), |command| self.commands.send(command).map_err(|_| Error::shut_down()));
         })?;
         sent?;
         self.waker.wake().context("wake the engine")

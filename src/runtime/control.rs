@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::host::Known;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, LINGER, Left, Worker};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::files::{Ended, Running, Table};
@@ -242,7 +242,7 @@ impl Loop {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Create(creation) if self.ending => creation.fail_as_its_own(shut_down()),
+            Command::Create(creation) if self.ending => creation.fail_as_its_own(Error::shut_down()),
             Command::Create(creation) => self.planners.begin(&mut self.reactor, *creation),
             Command::Planned(number, plan) => self.planned(number, *plan),
             Command::Terminate(number) => {
@@ -355,13 +355,9 @@ impl Loop {
         let budget = &self.budget;
         let begun = creation.begin(|shared| {
             let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
-            let admission = budget.admit(shared.number, count).ok_or_else(|| {
-                Error::new(
-                    Code::Limit,
-                    "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end \
-                     others",
-                )
-            })?;
+            let admission = budget
+                .admit(shared.number, count)
+                .ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))?;
             Life::begin(Arc::clone(shared), plan, doors, admission)
         });
         let Some(life) = begun else { return };
@@ -471,8 +467,4 @@ impl Loop {
             life.abandon();
         }
     }
-}
-
-fn shut_down() -> Error {
-    Error::new(Code::Closed, "the runtime was shut down")
 }

@@ -13,7 +13,7 @@ use super::exec::{Behind, Launch};
 use super::files::Running;
 use super::{Plan, Shared};
 use crate::engine::{self, WakeThread};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::reactor::Budget;
 
 /// What the control thread is told.
@@ -122,8 +122,7 @@ impl Creation {
 impl Drop for Creation {
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {
-            shared
-                .fail(Error::new(Code::Closed, format!("sandbox {}: the runtime was shut down", shared.id)));
+            shared.fail(Error::shut_down().context(format!("sandbox {}", shared.id)));
         }
     }
 }
@@ -163,10 +162,11 @@ impl Control {
 
     /// Tells it something. Fails only when the runtime was shut down.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        let closed = || Error::new(Code::Closed, "the runtime was shut down");
         let (mut command, mut sent) = (Some(command), Ok(()));
         self.thread.with_thread(&mut || {
-            sent = command.take().map_or(Ok(()), |command| self.commands.send(command).map_err(|_| closed()));
+            sent = command
+                .take()
+                .map_or(Ok(()), |command| self.commands.send(command).map_err(|_| Error::shut_down()));
         })?;
         sent?;
         self.waker.wake().context("waking the control thread")

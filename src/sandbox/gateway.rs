@@ -103,9 +103,7 @@ impl Life {
             }
             Some(Purpose::Relays) if self.gateway.missing > 0 => {
                 if u32::try_from(fds.len()) != Ok(count(kind)) {
-                    let text =
-                        "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
-                    return Err(Error::new(Code::Limit, text));
+                    return Err(Error::no_descriptors("a sandbox", "end others"));
                 }
                 self.gateway.missing -= 1;
                 self.gateway.sockets.push((kind, fds));
@@ -114,9 +112,7 @@ impl Life {
             }
             Some(Purpose::Services) if self.gateway.missing > 0 => {
                 if fds.len() != self.shared.config.host_services().len() {
-                    let text =
-                        "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
-                    return Err(Error::new(Code::Limit, text));
+                    return Err(Error::no_descriptors("a sandbox", "end others"));
                 }
                 self.gateway.missing -= 1;
                 self.gateway.services = fds;

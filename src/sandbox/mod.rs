@@ -218,10 +218,7 @@ impl Sandbox {
         }
         match self.state() {
             State::Running => self.handle.control.connect(self.shared(), port),
-            State::Starting => {
-                let message = format!("sandbox {} is still starting: wait for it first", self.id());
-                Err(Error::new(Code::State, message))
-            }
+            State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
         }
     }
@@ -264,9 +261,7 @@ impl Sandbox {
         }
         match self.state() {
             State::Running => self.handle.control.send(Command::Signal(self.shared().number, signal)),
-            State::Starting => {
-                Err(Error::new(Code::State, format!("sandbox {} is still starting", self.id())))
-            }
+            State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
         }
     }

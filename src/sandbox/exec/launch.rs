@@ -45,15 +45,9 @@ impl Launch {
         exec.fits(config.env())?;
         let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
         let budget = |count| {
-            budget.acquire(shared.number, Use::Host, count).ok_or_else(|| {
-                Error::new(
-                    Code::Limit,
-                    format!(
-                        "{what}: the process has no descriptors left for its streams: raise the limit (ulimit -n), \
-                         or let other programs end"
-                    ),
-                )
-            })
+            budget
+                .acquire(shared.number, Use::Host, count)
+                .ok_or_else(|| Error::no_descriptors("its streams", "let other programs end").context(&what))
         };
         let mut start = start(config, exec);
         let mut terminal = Have::Nothing;

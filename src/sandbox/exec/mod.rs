@@ -63,10 +63,7 @@ impl Sandbox {
         exec.check()?;
         match self.state() {
             State::Running => {}
-            State::Starting => {
-                let message = format!("sandbox {} is still starting: wait for it first", self.id());
-                return Err(Error::new(Code::State, message));
-            }
+            State::Starting => return Err(Error::still_starting(self.id())),
             State::Ending | State::Ended => return Err(self.shared().ended()),
         }
         let control = self.handle.control.clone();

@@ -272,9 +272,7 @@ impl Running {
 
     /// There are no descriptors for it.
     pub(crate) fn crowded(&self) -> Error {
-        let title = &self.progress.title;
-        let remedy = "raise the limit (ulimit -n) or wait";
-        Error::new(Code::Limit, format!("{title}: the process has no descriptors left for it: {remedy}"))
+        Error::no_descriptors("it", "wait").context(&self.progress.title)
     }
 
     /// The host doesn't want it any more.

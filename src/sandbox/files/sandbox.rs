@@ -9,7 +9,7 @@ use super::entry::{DirectoryEntry, FileInfo, FileTotals};
 use super::operation::FileOperation;
 use super::request::{FileOptions, FileRequest};
 use super::running::Running;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::sandbox::{Command, Sandbox, State};
 
 /// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
@@ -33,10 +33,7 @@ impl Sandbox {
     ) -> Result<Running> {
         match self.state() {
             State::Running => {}
-            State::Starting => {
-                let message = format!("sandbox {} is still starting: wait for it first", self.id());
-                return Err(Error::new(Code::State, message));
-            }
+            State::Starting => return Err(Error::still_starting(self.id())),
             State::Ending | State::Ended => {
                 return Err(self.shared().ended());
             }
