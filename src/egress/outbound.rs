@@ -174,7 +174,7 @@ impl Outbound {
 
     /// Passes a wake-up to whom it is for.
     pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         match key.kind() {
             LISTENER => self.wake_listener(reactor, key, wake),
             TCP => self.wake_flow(reactor, key, wake),

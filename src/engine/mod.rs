@@ -19,7 +19,7 @@ mod worker;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
 use crate::tunnel::{self, Counters, Drained, Inbound, Reply, Security, Settings};
-pub(crate) use worker::{Body, Idleness, LINGER, Left, Wake as WakeThread, Worker};
+pub(crate) use worker::{Body, Idleness, Inbox, LINGER, Left, Wake as WakeThread, Worker};
 
 /// What the engine needs of the rest of the runtime, or has to tell it. Answered by a command, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,8 +218,7 @@ impl Engine {
                 Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
             ),
             outbound: Outbound::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
-            commands: receiver,
-            next: None,
+            commands: Inbox::new(receiver),
             idleness: Idleness::default(),
         })?;
         Ok(Self { handle })
@@ -243,9 +242,7 @@ struct Loop {
     reactor: Reactor,
     inbound: Inbound,
     outbound: Outbound,
-    commands: Receiver<Command>,
-    /// Came while the thread was about to end.
-    next: Option<Command>,
+    commands: Inbox<Command>,
     idleness: Idleness,
 }
 
@@ -255,14 +252,13 @@ impl Body for Loop {
     }
 
     fn has_work(&mut self) -> bool {
-        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
-        self.next.is_some()
+        self.commands.has_some()
     }
 }
 
 impl Loop {
     fn run(&mut self) -> Left {
-        let mut busy = self.next.is_some();
+        let mut busy = self.commands.keeps_one();
         loop {
             let idle = self.inbound.is_idle() && self.outbound.is_idle();
             if self.idleness.is_over(idle && !busy, Instant::now()) {
@@ -283,7 +279,7 @@ impl Loop {
             }
             busy = true;
             for _ in 0..COMMANDS {
-                match self.next.take().or_else(|| self.commands.try_recv().ok()) {
+                match self.commands.next() {
                     Some(Command::Shutdown) => {
                         self.inbound.finish_removals(&mut self.reactor);
                         self.outbound.finish_removals(&mut self.reactor);
@@ -314,7 +310,7 @@ impl Loop {
     fn guarded(&mut self, wake: Wake) {
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
             log::error!("a bug: {wake:?} has panicked; what it was for is closed");
-            let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+            let key = wake.key();
             if is_egress(key.kind()) {
                 self.outbound.discard(&mut self.reactor, key);
             } else {
@@ -324,7 +320,7 @@ impl Loop {
     }
 
     fn dispatch(&mut self, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         if is_egress(key.kind()) {
             self.outbound.wake(&mut self.reactor, wake);
         } else {

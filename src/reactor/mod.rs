@@ -71,6 +71,15 @@ pub(crate) enum Wake {
     Timer(Key),
 }
 
+impl Wake {
+    /// What it is for.
+    pub(crate) fn key(&self) -> Key {
+        match self {
+            Self::Ready(key, ..) | Self::Again(key) | Self::Timer(key) => *key,
+        }
+    }
+}
+
 /// What the kernel said of a descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {

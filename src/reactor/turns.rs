@@ -308,8 +308,8 @@ fn mark(marks: &mut [Vec<Mark>; KINDS], key: Key) -> Option<&mut Mark> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Slab};
     use super::*;
+    use crate::reactor::{Kind, Slab};
 
     const READABLE: Readiness =
         Readiness { readable: true, writable: false, failed: false, more_follows: false };
@@ -321,7 +321,7 @@ mod tests {
     }
 
     fn key(wake: Wake) -> Key {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         key
     }
 

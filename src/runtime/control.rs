@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::host::Known;
 use super::planning::Planners;
-use crate::engine::{self, Body, Idleness, LINGER, Left, Worker};
+use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Error, Result};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
@@ -69,7 +69,7 @@ impl Thread {
         let plan = move |shared: &Shared| host.get().plan(shared);
         worker.start(Loop {
             reactor,
-            commands: commands.1,
+            commands: Inbox::new(commands.1),
             engine,
             control: control.clone(),
             planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(tell)),
@@ -82,7 +82,6 @@ impl Thread {
             pulse: Pulse::new(PULSE),
             numbers: HashMap::new(),
             ending: false,
-            next: None,
             idleness: Idleness::default(),
         })?;
         Ok(Self { control, worker })
@@ -117,7 +116,7 @@ pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>
 
 struct Loop {
     reactor: Reactor,
-    commands: Receiver<Command>,
+    commands: Inbox<Command>,
     engine: engine::Handle,
     control: Control,
     planners: Planners,
@@ -130,8 +129,6 @@ struct Loop {
     pulse: Pulse,
     numbers: HashMap<u64, Key>,
     ending: bool,
-    /// Came while the thread was about to end.
-    next: Option<Command>,
     idleness: Idleness,
 }
 
@@ -141,8 +138,7 @@ impl Body for Loop {
     }
 
     fn has_work(&mut self) -> bool {
-        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
-        self.next.is_some()
+        self.commands.has_some()
     }
 }
 
@@ -155,7 +151,7 @@ impl Loop {
     }
 
     fn run(&mut self) -> Left {
-        let mut busy = self.next.is_some();
+        let mut busy = self.commands.keeps_one();
         while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
             let idle = self.is_idle() && !busy;
             if self.idleness.is_over(idle, Instant::now()) {
@@ -174,7 +170,7 @@ impl Loop {
             }
             busy = true;
             for _ in 0..COMMANDS {
-                let Some(command) = self.next.take().or_else(|| self.commands.try_recv().ok()) else {
+                let Some(command) = self.commands.next() else {
                     busy = false;
                     break;
                 };
@@ -191,7 +187,7 @@ impl Loop {
     }
 
     fn dispatch(&mut self, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         match (key.kind(), wake) {
             (CAPTURE, _) => self.read_capture(key),
             (PROCESS, wake) => self.process(key, wake),
@@ -442,7 +438,7 @@ impl Loop {
 
     /// After a bug: what the wake-up was for can't be trusted any more, and its sandbox ends.
     fn abandon(&mut self, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),

@@ -267,9 +267,7 @@ impl Inbound {
 
     /// Passes a wake-up to whom it is for.
     pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
-        let key = match wake {
-            Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key) => key,
-        };
+        let key = wake.key();
         match (key.kind(), wake) {
             (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key, ACCEPTS),
             (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key, ACCEPTS),

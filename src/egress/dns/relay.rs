@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpListener;
 
-use super::super::request::Request;
 use super::batches::{Batch, Waiting};
 use super::cache::Subject;
 use super::client::Client;
@@ -25,6 +24,7 @@ use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
 use crate::egress::listener::REST;
 use crate::egress::outbound::Outbound;
+use crate::egress::request::Request;
 use crate::policy::{Asking, Policy, Protocol, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
 use crate::sys::datagram;

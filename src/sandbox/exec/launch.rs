@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Shared, State, plan};
 use super::record::{Have, Record};
 use crate::config::{Config, Exec};
 use crate::error::{Code, Context, Error, Result};
@@ -13,6 +12,7 @@ use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Source, Start, Window};
 use crate::process::{CaptureReader, Ours, Streams};
 use crate::reactor::{Budget, Permit, Use};
+use crate::sandbox::{Shared, State, plan};
 
 /// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
 /// is gone) has told its waiters by that.

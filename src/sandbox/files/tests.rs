@@ -55,7 +55,7 @@ impl Rig {
     fn turn(&mut self) {
         self.reactor.turn(Some(Duration::from_millis(1))).unwrap();
         while let Some(wake) = self.reactor.next() {
-            let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+            let key = wake.key();
             let ended = match wake {
                 Wake::Timer(_) => self.table.late(&mut self.reactor, key),
                 _ => self.table.go_on(&mut self.reactor, key),
