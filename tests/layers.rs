@@ -124,7 +124,9 @@ fn library(sources: &[Source]) -> Vec<(&[String], String)> {
         sources.iter().map(|(module, text)| (module.as_slice(), without_tests(text))).collect();
     let for_tests: Vec<Vec<String>> = stripped
         .iter()
-        .flat_map(|(module, (_, names))| names.iter().map(|name| [*module, &[name.clone()]].concat()))
+        .flat_map(|(module, (_, names))| {
+            names.iter().map(|name| [*module, std::slice::from_ref(name)].concat())
+        })
         .collect();
     let is_for_tests = |module: &[String]| for_tests.iter().any(|test| module.starts_with(test));
     stripped

@@ -5,8 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use super::program::{STRING_BYTES, counts, fits};
-use super::rules::{environment_name, shown};
+use super::rules::{STRING_BYTES, counts, environment_name, fits, shown};
 use crate::error::{Error, Result};
 
 /// A value that is shown nowhere, and overwritten when it is no longer needed.

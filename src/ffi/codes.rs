@@ -1,6 +1,8 @@
 //! The numbers that C sees: error codes, kinds, reasons, states. They never change their meaning.
 #![allow(dead_code, reason = "some are only read by C")]
 
+use crate::sandbox::State;
+
 /// An argument or a setting has a value that is not allowed; the message names it and the rule.
 pub const SBX_EINVALID: i32 = -1001;
 /// A handle is NULL, freed, of another kind, or of another copy of the library.
@@ -280,6 +282,16 @@ pub const SBX_DNS_ADDRESSES: i32 = 3;
 /// For sbx_runtime_config.flags: sandboxes get no user namespace of their own. Only for a host that has
 /// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 pub const SBX_RUNTIME_NO_USER_NAMESPACE: u32 = 1;
+
+/// SBX_STATE_... of a sandbox's state.
+pub(super) fn state(state: State) -> i32 {
+    match state {
+        State::Starting => SBX_STATE_STARTING,
+        State::Running => SBX_STATE_RUNNING,
+        State::Ending => SBX_STATE_ENDING,
+        State::Ended => SBX_STATE_ENDED,
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::key::{KINDS, Key, Lane};
-use super::{Readiness, Wake};
+use super::wake::{Readiness, Wake};
 
 /// How long one group is served before the others are looked at, in nanoseconds.
 const QUANTUM: u64 = 200_000;
@@ -321,8 +321,7 @@ mod tests {
     }
 
     fn key(wake: Wake) -> Key {
-        let key = wake.key();
-        key
+        wake.key()
     }
 
     fn begin(turns: &mut Turns) {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::names::Asker;
+use super::batches::Asker;
 use super::relay::{Dns, LONGEST_QUESTION, QUESTIONS};
 
 use crate::egress::outbound::Outbound;

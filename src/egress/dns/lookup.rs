@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::batches::Asker;
 use super::cache::Subject;
 use super::course::Course;
 use super::filter::filter;
 use super::message::{Code, Query, Question, Response};
-use super::names::Asker;
 use super::relay::Dns;
 use super::write::{self, Answer, Why};
 use crate::egress::outbound::Outbound;

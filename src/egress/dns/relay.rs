@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpListener;
 
-use super::batches::{Batch, Waiting};
+use super::batches::{Asker, Batch, Waiting};
 use super::cache::Subject;
 use super::client::Client;
 use super::filter::filter;
 use super::judged::Judged;
 use super::lookup::Lookup;
 use super::message::{Asked, Code, Query, Question, Response};
-use super::names::{Asker, Names};
+use super::names::Names;
 use super::record::{IN, kind};
 use super::resolver::Resolver;
 use super::write::{Answer, Why, udp_limit};

@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::{Expression, Header, Meta, Verdict};
+use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
 use super::set::{ANSWERED4, ANSWERED6, OWN, SERVICES};
-use super::{EGRESS, Generation, NFPROTO_IPV4, NFPROTO_IPV6, REFUSED};
+use super::{EGRESS, Generation, REFUSED};
 use crate::net::links::MARK;
 use crate::policy::Protocol;
 use crate::topology::{
