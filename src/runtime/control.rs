@@ -16,7 +16,7 @@ use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Error, Result};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
-use crate::sandbox::files::{Ended, Running, Table};
+use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
 use crate::{egress, limits, tunnel};
 
@@ -377,7 +377,7 @@ impl Loop {
         self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 
-    fn start_file(&mut self, running: Running) {
+    fn start_file(&mut self, running: FileTask) {
         let life = self.numbers.get(&running.sandbox()).and_then(|key| self.lives.get_mut(*key));
         let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
@@ -391,7 +391,7 @@ impl Loop {
         self.file_ended(ended);
     }
 
-    fn file_ended(&mut self, ended: Option<Ended>) {
+    fn file_ended(&mut self, ended: Option<FileOutcome>) {
         if let Some(ended) = ended {
             self.by_number(ended.sandbox, |life, bench| life.file_ended(bench, ended));
         }

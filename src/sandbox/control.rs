@@ -10,7 +10,7 @@ use mio::Waker;
 
 use super::change::{Job, Work};
 use super::exec::{Behind, Launch};
-use super::files::Running;
+use super::files::FileTask;
 use super::{Plan, Shared};
 use crate::engine::{self, WakeThread};
 use crate::error::{Context, Error, Result};
@@ -57,7 +57,7 @@ pub(crate) enum Command {
     /// Find out whether it is ready, if that isn't known.
     Probe(u64),
     /// Begin an operation on files.
-    File(Box<Running>),
+    File(Box<FileTask>),
     /// End the operation of that number, if it goes on.
     EndFile(u64),
     /// Go on reading what the operation of that number has to tell: the host has made room.
