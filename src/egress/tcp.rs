@@ -417,17 +417,11 @@ impl Outbound {
         error: &io::Error,
     ) {
         log::debug!("egress to {to} over {protocol:?}: {error}");
-        if let Some(gate) = self.gates.get(&sandbox) {
-            gate.counters.failed.fetch_add(1, Ordering::Relaxed);
-        }
         self.deny(reactor, sandbox, Denied::unreachable(to, protocol.number(), error));
     }
 
     /// A flow was refused; `what` goes on after "further connections".
     pub(super) fn limited(&mut self, sandbox: u64, what: &'static str) {
-        if let Some(gate) = self.gates.get(&sandbox) {
-            gate.counters.limited.fetch_add(1, Ordering::Relaxed);
-        }
         self.report_once(sandbox, what, || format!("egress: further connections {what}"));
     }
 

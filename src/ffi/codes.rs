@@ -296,6 +296,7 @@ pub(super) fn state(state: State) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{LimitMode, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
     use crate::policy::{Dns, Mode, Reason};
@@ -382,6 +383,7 @@ mod tests {
             (ExitReason::TimedOut, SBX_EXIT_TIMED_OUT),
             (ExitReason::Idle, SBX_EXIT_IDLE),
             (ExitReason::Terminated, SBX_EXIT_TERMINATED),
+            (ExitReason::OutOfMemory, SBX_EXIT_OUT_OF_MEMORY),
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {
             assert_eq!(reason as i32, number);
@@ -393,13 +395,15 @@ mod tests {
         ] {
             assert_eq!(mode as i32, number);
         }
-        for (dns, number) in [
-            (Dns::Auto, SBX_DNS_AUTO),
-            (Dns::On, SBX_DNS_ON),
-            (Dns::Off, SBX_DNS_OFF),
-            (Dns::Addresses, SBX_DNS_ADDRESSES),
-        ] {
-            assert_eq!(dns as i32, number);
+        for (mode, number) in
+            [(LimitMode::Strict, SBX_LIMITS_STRICT), (LimitMode::Watchdog, SBX_LIMITS_WATCHDOG)]
+        {
+            assert_eq!(mode as i32, number);
+        }
+        for (stream, number) in
+            [(Stream::Stdin, SBX_STDIN), (Stream::Stdout, SBX_STDOUT), (Stream::Stderr, SBX_STDERR)]
+        {
+            assert_eq!(i32::try_from(stream.index()).unwrap(), number);
         }
         for (reason, number) in [
             (Reason::Open, SBX_REASON_OPEN),

@@ -231,7 +231,6 @@ impl Rules {
 }
 
 /// What a live change of the policy needs.
-#[cfg_attr(not(test), allow(dead_code, reason = "used when a policy is replaced live"))]
 impl Rules {
     /// Lets the sandbox reach these TCP ports of the gateway's address, beside those it already may.
     pub(crate) fn add_services(&mut self, ports: &[u16]) -> Result<()> {
@@ -290,6 +289,7 @@ impl Rules {
     }
 
     /// Reads back from the kernel what is in force.
+    #[cfg(test)]
     pub(crate) fn in_force(&mut self) -> Result<(u64, Allowed)> {
         Ok((self.current.number, self.read(self.current)?))
     }
