@@ -22,7 +22,8 @@ use std::process::Command;
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What the keeper's program is made of.
-const PARTS: [&str; 4] = ["src/keeper/program", "src/keeper/wire", "src/sys/channel.rs", "src/sys/spawn.rs"];
+const PARTS: [&str; 5] =
+    ["src/keeper/program", "src/keeper/wire", "src/sys/channel.rs", "src/sys/spawn.rs", "src/topology.rs"];
 
 fn main() -> Outcome {
     println!("cargo:rerun-if-changed=build.rs");

@@ -90,6 +90,22 @@ impl Error {
         Self::new(Code::State, format!("{which} has ended{colon}{why}"))
     }
 
+    /// What comes too early: that sandbox has not been started yet.
+    pub(crate) fn still_starting(id: impl std::fmt::Display) -> Self {
+        Self::new(Code::State, format!("sandbox {id} is still starting: wait for it first"))
+    }
+
+    /// The process is out of descriptors: for what, and what helps beside a higher limit.
+    pub(crate) fn no_descriptors(what: &str, remedy: &str) -> Self {
+        let text = "the process has no descriptors left for";
+        Self::new(Code::Limit, format!("{text} {what}: raise the limit (ulimit -n) or {remedy}"))
+    }
+
+    /// The runtime has ended.
+    pub(crate) fn shut_down() -> Self {
+        Self::new(Code::Closed, "the runtime was shut down")
+    }
+
     /// A failed system call; `what` says what was being done.
     pub fn system(what: impl AsRef<str>, cause: &io::Error) -> Self {
         let code = match cause.raw_os_error() {

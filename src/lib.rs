@@ -5,17 +5,19 @@
 //! `include/sbx.h` is a thin layer over what is public here.
 
 mod error;
+mod limits;
 mod sticky;
+mod topology;
 
 mod cgroup;
 pub mod config;
 pub mod policy;
 
+mod doctor;
 mod egress;
 mod engine;
 mod event;
 mod ffi;
-mod files;
 mod keeper;
 mod net;
 mod process;
@@ -27,16 +29,19 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
-pub use config::{Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, Stdio};
+pub use config::{
+    Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
+};
+pub use doctor::{CheckHandle, Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
 pub use event::{Event, EventKind, Queue};
-pub use files::{
+pub use net::explain;
+pub use policy::{Dns, Policy, Reason, Verdict};
+pub use process::Captured;
+pub use runtime::Runtime;
+pub use sandbox::files::{
     DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileOperation, FileOptions, FileRequest,
     FileTotals,
 };
-pub use policy::{Dns, Policy, Reason, Verdict};
-pub use process::{Captured, Stream};
-pub use runsc::report::{Finding, Report, Status};
-pub use runtime::{Checking, Runtime, RuntimeConfig};
 pub use sandbox::{Exit, ExitReason, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

@@ -12,9 +12,12 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{REMEDY, failed};
 use crate::error::{Code, Error, Result};
 use crate::sys::xattr;
+
+/// What an ordinary user does to have limits.
+pub(crate) const REMEDY: &str = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM (as root \
+                                 without --user), or give its service Delegate=yes";
 
 /// The sub-group that the host's own processes go to.
 const HOST: &str = "sbx-host";
@@ -142,4 +145,8 @@ fn make_room(base: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+pub(super) fn failed(path: &Path, cause: &io::Error) -> Error {
+    Error::system(format!("the control group {}", path.display()), cause).with_code(Code::Host)
 }

@@ -10,7 +10,6 @@ mod layout;
 mod stale;
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,12 +17,9 @@ use std::path::{Path, PathBuf};
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Group, GroupSetting};
-use delegated::Host;
+pub(crate) use delegated::REMEDY;
+use delegated::{Host, failed};
 use layout::Layout;
-
-/// What an ordinary user does to have limits.
-pub(crate) const REMEDY: &str = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM (as root \
-                                 without --user), or give its service Delegate=yes";
 
 const REMEDY_OF_VERSION_1: &str = "groups of version 1 are root's: run as root, or boot with \
                                    systemd.unified_cgroup_hierarchy=1 and use Delegate=yes";
@@ -256,10 +252,6 @@ fn legacy<'a>(
         }
     }
     Ok(together)
-}
-
-fn failed(path: &Path, cause: &io::Error) -> Error {
-    Error::system(format!("the control group {}", path.display()), cause).with_code(Code::Host)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::program::{STRING_BYTES, counts, fits};
-use super::rules::{environment_name, shown};
+use zeroize::Zeroize;
+
+use super::rules::{STRING_BYTES, counts, environment_name, fits, shown};
 use crate::error::{Error, Result};
-use crate::sys::channel::wipe;
 
 /// A value that is shown nowhere, and overwritten when it is no longer needed.
 #[derive(Clone)]
@@ -14,7 +14,7 @@ struct Secret(String);
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        wipe(&mut std::mem::take(&mut self.0).into_bytes());
+        self.0.zeroize();
     }
 }
 

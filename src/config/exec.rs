@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Stream;
 use super::environment::Environment;
 use super::program::{arguments, fits_with, milliseconds};
 use super::rules::absolute_path;
@@ -9,7 +10,6 @@ use super::stdio::{self, Stdio};
 use super::user::User;
 use crate::error::{Error, Result};
 use crate::event::Queue;
-use crate::process::Stream;
 use crate::sticky::Sticky;
 
 /// What a program in a running sandbox is asked to be. What isn't set is as in the sandbox's own [`super::Config`]:

@@ -15,6 +15,7 @@ mod port;
 mod probe;
 mod program;
 mod rules;
+mod runtime;
 mod service;
 mod stdio;
 pub(crate) mod user;
@@ -36,14 +37,14 @@ pub(crate) use limits::Limits;
 pub use mount::Mount;
 pub use port::{Port, PortKind};
 pub use probe::Probe;
+pub use runtime::RuntimeConfig;
 pub(crate) use service::HostService;
-pub use stdio::Stdio;
+pub use stdio::{Stdio, Stream};
 use user::User;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
 use crate::policy::{Mode, Policy};
-use crate::process::Stream;
 use crate::sticky::Sticky;
 
 /// How long a sandbox lives unless said otherwise, as in Modal.

@@ -3,18 +3,11 @@
 use std::time::Duration;
 
 use super::Config;
-use super::rules::{absolute_path, hostname, no_nul, plain_name, refuse};
+use super::rules::{STRING_BYTES, absolute_path, counts, fits, hostname, no_nul, plain_name, refuse};
 use super::user::User;
 use crate::error::{Error, Result};
 use crate::sticky::Sticky;
 
-/// Linux's own limits for execve(2): an argument or variable has fewer bytes than this (`MAX_ARG_STRLEN`),
-pub(super) const STRING_BYTES: usize = 128 * 1024;
-/// and all of a program's together, each with its final NUL and its pointer, have no more than this (a quarter of the
-/// usual limit of the stack).
-const PROGRAM_BYTES: usize = 2 * 1024 * 1024;
-/// What an argument or variable counts beyond its own bytes.
-const EACH: usize = 9;
 /// The most arguments, as many as a list of the C interface has.
 const ARGUMENTS: usize = 1 << 16;
 const TAGS: usize = 64;
@@ -51,22 +44,6 @@ where
         }
         Some(_) => Ok(arguments),
     }
-}
-
-/// What one argument or variable of so many bytes counts.
-pub(super) fn counts(length: usize) -> usize {
-    length.saturating_add(EACH)
-}
-
-/// Whether `what` of a program may count so much together.
-pub(super) fn fits(setting: &str, what: &str, bytes: usize) -> Result<()> {
-    if bytes <= PROGRAM_BYTES {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "{setting}: {what} have more than {PROGRAM_BYTES} bytes together, each counted with {EACH} more, which is \
-         Linux's limit for the arguments and environment of a program"
-    )))
 }
 
 /// Whether a program may have these arguments with that environment.
@@ -198,6 +175,7 @@ pub(super) fn milliseconds(setting: &str, time: Duration) -> Result<Duration> {
 mod tests {
     use super::*;
     use crate::config::Probe;
+    use crate::config::rules::{EACH, PROGRAM_BYTES};
     use crate::error::Code;
 
     #[test]

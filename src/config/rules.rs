@@ -4,8 +4,31 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
+/// Linux's own limits for execve(2): an argument or variable has fewer bytes than this (`MAX_ARG_STRLEN`),
+pub(super) const STRING_BYTES: usize = 128 * 1024;
+/// and all of a program's together, each with its final NUL and its pointer, have no more than this (a quarter of the
+/// usual limit of the stack).
+pub(super) const PROGRAM_BYTES: usize = 2 * 1024 * 1024;
+/// What an argument or variable counts beyond its own bytes.
+pub(super) const EACH: usize = 9;
 /// Linux's PATH_MAX.
 const LONGEST_PATH: usize = 4096;
+
+/// What one argument or variable of so many bytes counts.
+pub(super) fn counts(length: usize) -> usize {
+    length.saturating_add(EACH)
+}
+
+/// Whether `what` of a program may count so much together.
+pub(super) fn fits(setting: &str, what: &str, bytes: usize) -> Result<()> {
+    if bytes <= PROGRAM_BYTES {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{setting}: {what} have more than {PROGRAM_BYTES} bytes together, each counted with {EACH} more, which is \
+         Linux's limit for the arguments and environment of a program"
+    )))
+}
 
 /// Quotes a value for a message: escaped, and cut when it is long.
 pub(super) fn shown(value: &str) -> String {

@@ -1,14 +1,47 @@
 //! What becomes of the program's standard streams.
 
+use std::fmt;
+
 use super::Config;
 use crate::error::{Error, Result};
-use crate::process::Stream;
 use crate::sticky::Sticky;
 
 /// The most bytes that one end of a capture keeps.
 const CAPTURE_BYTES: usize = 16 << 20;
 /// What each end of a capture keeps unless said otherwise.
 pub(crate) const CAPTURE_DEFAULT: usize = 64 << 10;
+
+/// One of the three standard streams of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard input.
+    Stdin,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Stdin => "standard input",
+            Self::Stdout => "standard output",
+            Self::Stderr => "standard error",
+        })
+    }
+}
+
+impl Stream {
+    /// Its place among the three.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Stdin => 0,
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+        }
+    }
+}
 
 /// What becomes of a standard stream of the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

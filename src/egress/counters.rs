@@ -21,8 +21,4 @@ pub(crate) struct Counters {
     pub(crate) refused_names: AtomicU64,
     /// Packets that the kernel's sets have refused, as last read.
     pub(crate) refused: AtomicU64,
-    /// Flows that were allowed and not taken at the far end: refused, unreachable, no answer.
-    pub(crate) failed: AtomicU64,
-    /// Flows that were refused because as many were open as may be.
-    pub(crate) limited: AtomicU64,
 }

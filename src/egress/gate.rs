@@ -9,9 +9,9 @@ use super::dns::Names;
 use super::pace::Pace;
 use super::udp::Table;
 use crate::config::EgressLimits;
+use crate::event::Reported;
 use crate::policy::Policy;
 use crate::reactor::{Admission, Key};
-use crate::tunnel::Told;
 
 /// Limits and time-outs of a sandbox's flows.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +84,8 @@ pub(super) struct Gate {
     pub(super) pace: Pace,
     /// Its place among those that share the local ports for UDP.
     pub(super) _ports: Option<Admission>,
-    /// Which limits the host was told of.
-    pub(super) told: Told,
+    /// Which limits were reported lately.
+    pub(super) reported: Reported,
 }
 
 impl Gate {

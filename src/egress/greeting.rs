@@ -11,8 +11,7 @@ use std::time::Duration;
 use super::dns::Dns;
 use super::hello::{Found, Hello};
 use super::outbound::Outbound;
-use super::tcp::TCP;
-use crate::policy::{Reason, Verdict};
+use crate::policy::{Protocol, Reason, Verdict};
 use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Wake};
 use crate::sys::socket::{Family, Socket};
 
@@ -39,7 +38,7 @@ impl Outbound {
         let Some(gate) = self.gates.get(&sandbox) else { return false };
         gate.policy.is_tls_port(to.port())
             && gate.names.answered.has_any(to.ip(), reactor.now())
-            && self.judge.verdict(&gate.policy, to.ip(), TCP).reason == Reason::NotListed
+            && self.judge.verdict(&gate.policy, to.ip(), Protocol::Tcp).reason == Reason::NotListed
     }
 
     /// A sandbox's connections whose server isn't known yet.
@@ -140,7 +139,7 @@ impl Outbound {
     /// What the policy of the moment says of a TCP flow that goes to an address, or to a domain there.
     pub(super) fn standing(&mut self, sandbox: u64, to: SocketAddr, domain: Option<&str>) -> Verdict {
         let Some(gate) = self.gates.get(&sandbox) else { return Verdict::of(Reason::Blocked) };
-        let verdict = self.judge.verdict(&gate.policy, to.ip(), TCP);
+        let verdict = self.judge.verdict(&gate.policy, to.ip(), Protocol::Tcp);
         match domain.and_then(|name| gate.policy.domain_of(name)) {
             Some(rule) if verdict.reason == Reason::NotListed && gate.policy.is_tls_port(to.port()) => {
                 Verdict { rule: Some(rule), ..Verdict::of(Reason::Domain) }

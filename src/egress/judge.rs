@@ -15,8 +15,8 @@ pub(super) struct Judge {
 impl Judge {
     /// What the policy says of traffic of that IP protocol to an address. A route look-up takes some 10 µs; one
     /// that fails counts as "the host's own", and so denies.
-    pub(super) fn verdict(&mut self, policy: &Policy, address: IpAddr, protocol: u8) -> Verdict {
-        policy.verdict_on(address, protocol, |address| match self.route_kind(address) {
+    pub(super) fn verdict(&mut self, policy: &Policy, address: IpAddr, protocol: impl Into<u8>) -> Verdict {
+        policy.verdict_on(address, protocol.into(), |address| match self.route_kind(address) {
             Ok(kind) => kind.into(),
             Err(error) => {
                 log::error!("{address} is denied: {error}");

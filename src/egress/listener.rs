@@ -10,9 +10,9 @@ use nix::sys::socket::{self, Backlog, SockaddrStorage, sockopt};
 
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
-use crate::net::topology::GATEWAY;
 use crate::reactor::TimerId;
 use crate::sys::socket::{set_keep_alive, set_no_delay, set_transparent};
+use crate::topology::GATEWAY;
 
 /// How long a listener rests when the process has no descriptor for another connection.
 pub(super) const REST: Duration = Duration::from_millis(100);

@@ -18,6 +18,7 @@
 //! | `tcp` | TCP flows: accept, verdict, connect, data, end |
 //! | `udp`, `replies` | UDP flows, and the sockets of G that their answers come from |
 //! | `pace`, `bucket` | a sandbox's budgets |
+//! | `request` | what the rest of the runtime is asked for and told |
 //! | `removal` | many flows are ended |
 //! | `sweep` | a change of policy: flows are asked about again |
 //! | `routes` | a change of the host's routing: the same |
@@ -45,6 +46,7 @@ mod pace;
 mod ports;
 mod removal;
 mod replies;
+mod request;
 mod routes;
 mod sockets;
 mod sweep;
@@ -59,4 +61,6 @@ pub(crate) use denials::{Denied, Why};
 pub(crate) use dns::Resolver;
 pub(crate) use gate::Settings;
 pub(crate) use outbound::{Outbound, is_egress};
+pub(crate) use request::Request;
 pub(crate) use sockets::Sockets;
+pub(crate) use sweep::Applied;

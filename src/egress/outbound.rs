@@ -12,17 +12,18 @@ use super::judge::Judge;
 use super::listener::Listener;
 use super::pace::Pace;
 use super::ports::{self, Ports};
+use super::request::{Request, Requests};
 use super::routes::Routes;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use super::tcp::Flow;
 use super::teller::Teller;
 use super::udp::{self, Table, Udp};
-use crate::policy::{Policy, Verdict};
+use crate::event::Reported;
+use crate::policy::{Policy, Protocol, Verdict};
 use crate::pump::Scratch;
 use crate::pump::memory::Walk;
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Removals, Slab, Wake};
-use crate::tunnel::{Request, Requests, Told};
 
 /// The reactor's kinds of source that belong to [`Outbound`].
 pub(super) const LISTENER: Kind = Kind(4);
@@ -119,7 +120,7 @@ impl Outbound {
             teller,
             open: 0,
             greetings: 0,
-            told: Told::default(),
+            reported: Reported::default(),
             pace: Pace::new(&settings, reactor.now()),
             _ports: self.ports.admit(sandbox, 0),
         };
@@ -173,7 +174,7 @@ impl Outbound {
 
     /// Passes a wake-up to whom it is for.
     pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         match key.kind() {
             LISTENER => self.wake_listener(reactor, key, wake),
             TCP => self.wake_flow(reactor, key, wake),
@@ -221,13 +222,13 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         to: SocketAddr,
-        protocol: u8,
+        protocol: Protocol,
     ) -> Option<Verdict> {
         let gate = self.gates.get(&sandbox)?;
         let verdict = self.judge.verdict(&gate.policy, to.ip(), protocol);
         if !verdict.is_allowed() {
             let generation = gate.generation;
-            log::debug!("egress to {to} (protocol {protocol}, policy {generation}): {verdict}");
+            log::debug!("egress to {to} over {protocol:?} (policy {generation}): {verdict}");
             self.denied(reactor, sandbox, to, protocol, &verdict);
         }
         Some(verdict)

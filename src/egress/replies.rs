@@ -7,9 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::net::topology::NETWORK6;
 use crate::reactor::{Key, Permit};
 use crate::sys::datagram;
+use crate::topology::NETWORK6;
 
 /// What an answering socket is of: a far port, over IPv6 or IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

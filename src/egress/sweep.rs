@@ -8,21 +8,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outbound::{Outbound, TCP, UDP};
-use crate::policy::Policy;
+use crate::policy::{Policy, Protocol};
 use crate::reactor::{Key, Reactor, Wake};
-use crate::sandbox::Told;
 
 /// How many flows are asked before others get a turn.
 const SLICE: usize = 64;
 
 /// The flows of a sandbox that are still to be asked.
-#[derive(Debug)]
 pub(super) struct Sweep {
     pub(super) sandbox: u64,
     generation: u64,
     flows: Vec<Key>,
-    told: Told,
+    reply: Applied,
 }
+
+/// Called with the policy's generation when no flow is left that it denies, and dropped uncalled if the sandbox is
+/// removed before. Called on the engine's thread: it must not block.
+pub(crate) type Applied = Box<dyn FnOnce(u64) + Send>;
 
 /// By what a flow was asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,22 +36,22 @@ pub(super) struct Asked {
 }
 
 impl Outbound {
-    /// Another policy is in force from now on. `told` hears of it when no flow is left that it denies.
+    /// Another policy is in force from now on. `reply` is called when no flow is left that it denies.
     pub(crate) fn set_policy(
         &mut self,
         reactor: &mut Reactor,
         sandbox: u64,
         (policy, generation): (Arc<Policy>, u64),
-        told: Told,
+        reply: Applied,
     ) {
-        // Dropped without a word it tells that there is no such sandbox any more.
+        // Without the sandbox `reply` is dropped uncalled.
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
         gate.policy = policy;
         gate.generation = generation;
         let (listeners, mut flows) = (gate.listeners.clone(), gate.udp.keys());
         flows.extend(self.flows.iter().filter(|(_, flow)| flow.sandbox == sandbox).map(|(key, _)| key));
         self.names_changed(sandbox);
-        self.sweeps.push_back(Sweep { sandbox, generation, flows, told });
+        self.sweeps.push_back(Sweep { sandbox, generation, flows, reply });
         for (key, to) in self.greetings(sandbox) {
             if !self.may_be_domain(reactor, sandbox, to) {
                 self.cut_greeting(reactor, key);
@@ -76,7 +78,7 @@ impl Outbound {
             self.is_still_allowed(reactor, key);
         }
         if sweep.flows.is_empty() {
-            sweep.told.tell(Ok(sweep.generation));
+            (sweep.reply)(sweep.generation);
         } else {
             // One with many doesn't hold up the next.
             self.sweeps.push_back(sweep);
@@ -129,10 +131,10 @@ impl Outbound {
     }
 
     /// A flow's sandbox, destination and protocol, and by what it was asked about last.
-    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, u8, Asked)> {
+    fn judged(&mut self, key: Key) -> Option<(u64, SocketAddr, Protocol, Asked)> {
         match key.kind() {
-            TCP => self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, super::tcp::TCP, flow.asked)),
-            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, super::udp::UDP, flow.asked)),
+            TCP => self.flows.get_mut(key).map(|flow| (flow.sandbox, flow.to, Protocol::Tcp, flow.asked)),
+            UDP => self.udp_flow(key).map(|flow| (flow.sandbox, flow.to, Protocol::Udp, flow.asked)),
             _ => None,
         }
     }

@@ -13,19 +13,15 @@ use super::denials::Denied;
 use super::listener::REST;
 use super::outbound::Outbound;
 use super::sweep::Asked;
+use crate::limits;
+use crate::policy::Protocol;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
 use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
-/// IP's number for TCP.
-pub(super) const TCP: u8 = 6;
-
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
-
-/// A flow uses two descriptors.
-const DESCRIPTORS: usize = 2;
 
 /// One TCP connection of a sandbox.
 #[derive(Debug)]
@@ -98,7 +94,9 @@ impl Outbound {
         // What leads to a service leads nowhere else: that is for no policy to decide.
         if !domain
             && service.is_none()
-            && self.verdict_on(reactor, sandbox, to, TCP).is_none_or(|verdict| !verdict.is_allowed())
+            && self
+                .verdict_on(reactor, sandbox, to, Protocol::Tcp)
+                .is_none_or(|verdict| !verdict.is_allowed())
         {
             return refuse(fd);
         }
@@ -111,7 +109,7 @@ impl Outbound {
             refuse(fd);
             return self.limited(sandbox, "are refused: as many are open as may be");
         }
-        let Some(permit) = self.budget.acquire(sandbox, Use::Egress, DESCRIPTORS) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Egress, limits::TCP_FLOW) else {
             refuse(fd);
             return self.limited(sandbox, "are refused: the library's budget of descriptors is used up");
         };
@@ -149,7 +147,7 @@ impl Outbound {
             Err(error) => {
                 front.reset();
                 self.tcp_ports.give_back(to, sandbox);
-                self.failed(reactor, sandbox, to, TCP, &error);
+                self.failed(reactor, sandbox, to, Protocol::Tcp, &error);
                 None
             }
         }
@@ -199,7 +197,7 @@ impl Outbound {
             .register(flow.front.as_fd(), key, Lane::Front)
             .and_then(|()| reactor.register(flow.back.as_fd(), key, Lane::Back));
         if let Err(error) = watched {
-            self.failed(reactor, sandbox, to, TCP, &error);
+            self.failed(reactor, sandbox, to, Protocol::Tcp, &error);
             self.cut(reactor, key);
             return None;
         }
@@ -279,7 +277,7 @@ impl Outbound {
         if let Err(error) = flow.back.pending_error() {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(reactor, key);
-            return self.failed(reactor, sandbox, to, TCP, &error);
+            return self.failed(reactor, sandbox, to, Protocol::Tcp, &error);
         }
         // The address may be another's than it was: nothing is passed on before that is known.
         if !self.judge_again(reactor, key) {
@@ -356,7 +354,13 @@ impl Outbound {
         if !flow.connected {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(reactor, key);
-            return self.failed(reactor, sandbox, to, TCP, &io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            return self.failed(
+                reactor,
+                sandbox,
+                to,
+                Protocol::Tcp,
+                &io::Error::from_raw_os_error(libc::ETIMEDOUT),
+            );
         }
         if flow.exchange.is_failing() {
             return self.drive(reactor, key);
@@ -409,21 +413,15 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         to: SocketAddr,
-        protocol: u8,
+        protocol: Protocol,
         error: &io::Error,
     ) {
-        log::debug!("egress to {to} (protocol {protocol}): {error}");
-        if let Some(gate) = self.gates.get(&sandbox) {
-            gate.counters.failed.fetch_add(1, Ordering::Relaxed);
-        }
-        self.deny(reactor, sandbox, Denied::unreachable(to, protocol, error));
+        log::debug!("egress to {to} over {protocol:?}: {error}");
+        self.deny(reactor, sandbox, Denied::unreachable(to, protocol.number(), error));
     }
 
     /// A flow was refused; `what` goes on after "further connections".
     pub(super) fn limited(&mut self, sandbox: u64, what: &'static str) {
-        if let Some(gate) = self.gates.get(&sandbox) {
-            gate.counters.limited.fetch_add(1, Ordering::Relaxed);
-        }
         self.report_once(sandbox, what, || format!("egress: further connections {what}"));
     }
 
@@ -435,7 +433,7 @@ impl Outbound {
         sentence: impl FnOnce() -> String,
     ) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        if gate.told.is_news(limit, Instant::now()) {
+        if gate.reported.is_news(limit, Instant::now()) {
             self.report(sandbox, sentence());
         }
     }

@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::denials::{Denials, Denied};
 use super::outbound::Outbound;
-use super::tcp::TCP;
+use super::request::Request;
 use crate::net::refusals::{Refusals, Refused, Told};
-use crate::policy::{Reason, Verdict};
+use crate::policy::{Protocol, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, TimerId, Wake};
-use crate::tunnel::Request;
 
 /// How many messages of the kernel's are heard before others get a turn.
 const MESSAGES: usize = 8;
@@ -121,13 +120,13 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         to: SocketAddr,
-        protocol: u8,
+        protocol: Protocol,
         verdict: &Verdict,
     ) {
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.denied.fetch_add(1, Ordering::Relaxed);
         }
-        self.deny(reactor, sandbox, Denied::to(to.ip(), to.port(), protocol, verdict));
+        self.deny(reactor, sandbox, Denied::to(to.ip(), to.port(), protocol.number(), verdict));
     }
 
     /// What a connection to a domain began with has denied it.
@@ -142,7 +141,7 @@ impl Outbound {
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.denied.fetch_add(1, Ordering::Relaxed);
         }
-        let mut denied = Denied::to(to.ip(), to.port(), TCP, verdict);
+        let mut denied = Denied::to(to.ip(), to.port(), Protocol::Tcp.number(), verdict);
         if let Some(name) = name {
             denied.detail = format!("{}: {name}", denied.detail);
         }

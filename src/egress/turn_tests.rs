@@ -14,11 +14,11 @@ use super::counters::Counters;
 use super::dns::Resolver;
 use super::gate::Settings;
 use super::outbound::Outbound;
+use super::request::Request;
 use super::sockets::Sockets;
 use crate::policy::Policy;
-use crate::reactor::{Budget, Key, Reactor, Wake};
+use crate::reactor::{Budget, Key, Reactor};
 use crate::sys::socket::{Family, Socket};
-use crate::tunnel::Request;
 
 const SANDBOX: u64 = 7;
 
@@ -55,7 +55,7 @@ impl Rig {
         let mut woken = HashMap::new();
         self.reactor.turn(Some(Duration::ZERO)).unwrap();
         while let Some(wake) = self.reactor.next() {
-            let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+            let key = wake.key();
             *woken.entry(key).or_default() += 1;
             self.outbound.wake(&mut self.reactor, wake);
         }

@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Outbound;
 use super::replies::{Far, Replies};
+use super::request::Request;
 use super::sweep::Asked;
+use crate::limits;
+use crate::policy::Protocol;
 use crate::reactor::{Budget, Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
-use crate::tunnel::Request;
-
-/// IP's number for UDP.
-pub(super) const UDP: u8 = 17;
 
 /// How many datagrams of one socket are moved before others get a turn.
 const DATAGRAMS: usize = 64;
@@ -244,7 +243,7 @@ impl Outbound {
         sandbox: u64,
         (from, to): (SocketAddr, SocketAddr),
     ) -> Option<Key> {
-        if !self.verdict_on(reactor, sandbox, to, UDP)?.is_allowed() {
+        if !self.verdict_on(reactor, sandbox, to, Protocol::Udp)?.is_allowed() {
             return None;
         }
         let now = reactor.now();
@@ -259,7 +258,7 @@ impl Outbound {
         let socket = match datagram::connected(to) {
             Ok(socket) => socket,
             Err(error) => {
-                self.failed(reactor, sandbox, to, UDP, &error);
+                self.failed(reactor, sandbox, to, Protocol::Udp, &error);
                 return None;
             }
         };
@@ -282,7 +281,7 @@ impl Outbound {
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return None };
         if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
             self.udp.remove(key);
-            self.failed(reactor, sandbox, to, UDP, &error);
+            self.failed(reactor, sandbox, to, Protocol::Udp, &error);
             return None;
         }
         flow.turn = gate.udp.next_turn(key);
@@ -310,8 +309,9 @@ impl Outbound {
             let gate = self.gates.get_mut(&sandbox)?;
             let known = gate.udp.replies.knows(far);
             if gate.has_room() && !self.udp.is_full() {
-                let descriptor = self.budget.acquire(sandbox, Use::Egress, 1);
-                let answer = if known { None } else { self.budget.acquire(sandbox, Use::Egress, 1) };
+                let descriptor = self.budget.acquire(sandbox, Use::Egress, limits::UDP_FLOW);
+                let answer =
+                    if known { None } else { self.budget.acquire(sandbox, Use::Egress, limits::UDP_ANSWERS) };
                 let port = self.ports.acquire(sandbox, Use::Egress, 1);
                 if let Some((descriptor, port)) = descriptor.zip(port)
                     && (known || answer.is_some())
@@ -378,7 +378,7 @@ impl Outbound {
         let Some(Udp::Flow(flow)) = self.udp.get_mut(key) else { return };
         let (sandbox, to) = (flow.sandbox, flow.to);
         self.end_udp(reactor, key);
-        self.failed(reactor, sandbox, to, UDP, error);
+        self.failed(reactor, sandbox, to, Protocol::Udp, error);
     }
 
     /// Ends a flow.

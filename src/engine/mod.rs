@@ -1,7 +1,7 @@
 //! The engine: one thread that moves the data of every sandbox of a runtime.
 //!
-//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with the requests
-//! of its sources ([`crate::tunnel::Request`]), which it hands to a function given at its start. Neither side
+//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with a
+//! [`Request`], which it hands to a function given at its start. Neither side
 //! ever waits for the other.
 //!
 //! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
@@ -19,22 +19,32 @@ mod worker;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use mio::Waker;
 use mio::net::TcpListener;
-use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::egress::{self, Outbound, is_egress};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
-use crate::sandbox::Told;
-use crate::tunnel::{Counters, Drained, Inbound, Reply, Requests, Security, Settings};
-pub(crate) use worker::{Body, Idleness, LINGER, Left, Wake as WakeThread, Worker};
+use crate::tunnel::{self, Counters, Drained, Inbound, Reply, Security, Settings};
+pub(crate) use worker::{Body, Idleness, Inbox, LINGER, Left, Wake as WakeThread, Worker};
+
+/// What the engine needs of the rest of the runtime, or has to tell it. Answered by a command, in any order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Of the tunnels.
+    Tunnel(tunnel::Request),
+    /// Of egress.
+    Egress(egress::Request),
+}
+
+/// Where requests go. Called on the engine's thread: it must not block.
+pub(crate) type Requests = Arc<dyn Fn(Request) + Send + Sync>;
 
 /// How many commands are obeyed before the sockets are looked at again.
 const COMMANDS: usize = 128;
@@ -65,14 +75,14 @@ pub(crate) enum Command {
         /// The sources that may connect: `None` means every one, an empty list none.
         allowed: Option<Vec<IpNetwork>>,
     },
-    /// The answer to `Request::NeedSockets`.
+    /// The answer to [`tunnel::Request::NeedSockets`].
     Stock {
         /// The sandbox.
         key: u64,
         /// Unconnected non-blocking TCP sockets of its gateway namespace; none if there can't be any.
         sockets: Vec<OwnedFd>,
     },
-    /// The answer to `Request::NeedLoopback`.
+    /// The answer to [`tunnel::Request::NeedLoopback`].
     Loopback {
         /// From the request.
         ticket: u64,
@@ -116,10 +126,10 @@ pub(crate) enum Command {
         key: u64,
         /// What it may reach, and the number of that policy.
         policy: (Arc<Policy>, u64),
-        /// Told when what the policy denies is closed.
-        told: Told,
+        /// Called when what the policy denies is closed.
+        reply: egress::Applied,
     },
-    /// The answer to `Request::NeedDatagrams`.
+    /// The answer to [`egress::Request::NeedDatagrams`].
     Datagrams {
         /// The sandbox.
         key: u64,
@@ -128,7 +138,7 @@ pub(crate) enum Command {
         /// Unbound non-blocking UDP sockets of its gateway namespace; none if there can't be any.
         sockets: Vec<OwnedFd>,
     },
-    /// The answer to `Request::Answered`.
+    /// The answer to [`egress::Request::Answered`].
     Answered {
         /// The sandbox.
         key: u64,
@@ -177,10 +187,11 @@ impl Handle {
     /// Sends a command. It fails only when the engine has ended; the command's descriptors are closed then,
     /// and its reply is dropped without being called.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        let closed = || Error::new(Code::Closed, "the runtime was shut down");
         let (mut command, mut sent) = (Some(command), Ok(()));
         self.worker.with_thread(&mut || {
-            sent = command.take().map_or(Ok(()), |command| self.commands.send(command).map_err(|_| closed()));
+            sent = command
+                .take()
+                .map_or(Ok(()), |command| self.commands.send(command).map_err(|_| Error::shut_down()));
         })?;
         sent?;
         self.waker.wake().context("wake the engine")
@@ -198,13 +209,16 @@ impl Engine {
     pub(crate) fn start(budget: Budget, requests: Requests) -> Result<Self> {
         let reactor = Reactor::new().context("create the engine's poll descriptor")?;
         let (commands, receiver) = channel();
+        let of_tunnels = Arc::clone(&requests);
         let handle = Handle { worker: Worker::new("sbx-engine"), commands, waker: reactor.waker() };
         handle.worker.start(Loop {
             reactor,
-            inbound: Inbound::new(budget.clone(), Arc::clone(&requests)),
-            outbound: Outbound::new(budget, requests),
-            commands: receiver,
-            next: None,
+            inbound: Inbound::new(
+                budget.clone(),
+                Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
+            ),
+            outbound: Outbound::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
+            commands: Inbox::new(receiver),
             idleness: Idleness::default(),
         })?;
         Ok(Self { handle })
@@ -223,24 +237,12 @@ impl Drop for Engine {
     }
 }
 
-/// Runs `start`, which starts a thread, so that the new thread has every signal blocked from its first
-/// instruction; the caller's own mask is as before.
-pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T> {
-    let before =
-        SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).context("block signals for a new thread")?;
-    let result = start();
-    before.thread_set_mask().context("restore the signal mask")?;
-    Ok(result)
-}
-
 /// The thread's own.
 struct Loop {
     reactor: Reactor,
     inbound: Inbound,
     outbound: Outbound,
-    commands: Receiver<Command>,
-    /// Came while the thread was about to end.
-    next: Option<Command>,
+    commands: Inbox<Command>,
     idleness: Idleness,
 }
 
@@ -250,14 +252,13 @@ impl Body for Loop {
     }
 
     fn has_work(&mut self) -> bool {
-        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
-        self.next.is_some()
+        self.commands.has_some()
     }
 }
 
 impl Loop {
     fn run(&mut self) -> Left {
-        let mut busy = self.next.is_some();
+        let mut busy = self.commands.keeps_one();
         loop {
             let idle = self.inbound.is_idle() && self.outbound.is_idle();
             if self.idleness.is_over(idle && !busy, Instant::now()) {
@@ -278,7 +279,7 @@ impl Loop {
             }
             busy = true;
             for _ in 0..COMMANDS {
-                match self.next.take().or_else(|| self.commands.try_recv().ok()) {
+                match self.commands.next() {
                     Some(Command::Shutdown) => {
                         self.inbound.finish_removals(&mut self.reactor);
                         self.outbound.finish_removals(&mut self.reactor);
@@ -309,7 +310,7 @@ impl Loop {
     fn guarded(&mut self, wake: Wake) {
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
             log::error!("a bug: {wake:?} has panicked; what it was for is closed");
-            let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+            let key = wake.key();
             if is_egress(key.kind()) {
                 self.outbound.discard(&mut self.reactor, key);
             } else {
@@ -319,7 +320,7 @@ impl Loop {
     }
 
     fn dispatch(&mut self, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         if is_egress(key.kind()) {
             self.outbound.wake(&mut self.reactor, wake);
         } else {
@@ -349,7 +350,7 @@ impl Loop {
             Command::AddEgress { key, policy, settings, sockets, counters } => {
                 outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
             }
-            Command::SetPolicy { key, policy, told } => outbound.set_policy(reactor, key, policy, told),
+            Command::SetPolicy { key, policy, reply } => outbound.set_policy(reactor, key, policy, reply),
             Command::Datagrams { key, ipv6, sockets } => {
                 outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }

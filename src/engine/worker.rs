@@ -4,13 +4,14 @@
 //! whole process ends it only in a thread that doesn't block it. The library's threads block all, so they are there
 //! only as long as they are needed. What a thread works with stays in the meantime, and its channel with it.
 
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::with_signals_blocked;
 use crate::error::{Context, Result};
 use crate::sys::slice;
+use crate::sys::thread::with_signals_blocked;
 
 /// How long a thread stays without anything to do. Starting it again takes a tenth of a millisecond.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
@@ -30,6 +31,37 @@ pub(crate) trait Body: Send + 'static {
     fn work(&mut self) -> Left;
     /// Whether something has come in the last moment. Nothing more comes while this runs.
     fn has_work(&mut self) -> bool;
+}
+
+/// The receiving half of what a thread is given. It stays while there is no thread.
+#[derive(Debug)]
+pub(crate) struct Inbox<T> {
+    receiver: Receiver<T>,
+    /// Came while the thread was about to end.
+    kept: Option<T>,
+}
+
+impl<T> Inbox<T> {
+    /// What comes through this.
+    pub(crate) fn new(receiver: Receiver<T>) -> Self {
+        Self { receiver, kept: None }
+    }
+
+    /// The next one, if it has come.
+    pub(crate) fn next(&mut self) -> Option<T> {
+        self.kept.take().or_else(|| self.receiver.try_recv().ok())
+    }
+
+    /// Whether one has come; [`Inbox::next`] gives it.
+    pub(crate) fn has_some(&mut self) -> bool {
+        self.kept = self.next();
+        self.kept.is_some()
+    }
+
+    /// Whether one is kept from the last look.
+    pub(crate) fn keeps_one(&self) -> bool {
+        self.kept.is_some()
+    }
 }
 
 /// Has a thread at work while something is given to it.
@@ -175,12 +207,11 @@ impl Idleness {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::mpsc::{Sender, channel};
 
     /// Counts what it is given, and ends at 0.
     struct Counter {
-        given: Receiver<usize>,
-        next: Option<usize>,
+        given: Inbox<usize>,
         sum: Arc<AtomicUsize>,
         threads: Arc<AtomicUsize>,
     }
@@ -189,7 +220,7 @@ mod tests {
         fn work(&mut self) -> Left {
             self.threads.fetch_add(1, Ordering::SeqCst);
             loop {
-                match self.next.take().or_else(|| self.given.try_recv().ok()) {
+                match self.given.next() {
                     Some(0) => return Left::Done,
                     Some(number) => drop(self.sum.fetch_add(number, Ordering::SeqCst)),
                     // Never waits, so that it parks as often as can be.
@@ -199,8 +230,7 @@ mod tests {
         }
 
         fn has_work(&mut self) -> bool {
-            self.next = self.given.try_recv().ok();
-            self.next.is_some()
+            self.given.has_some()
         }
     }
 
@@ -214,7 +244,7 @@ mod tests {
         let (way, given) = channel();
         let (sum, threads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let worker = Worker::new("counter");
-        let body = Counter { given, next: None, sum: Arc::clone(&sum), threads: Arc::clone(&threads) };
+        let body = Counter { given: Inbox::new(given), sum: Arc::clone(&sum), threads: Arc::clone(&threads) };
         worker.start(body).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {

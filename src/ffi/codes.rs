@@ -1,6 +1,8 @@
 //! The numbers that C sees: error codes, kinds, reasons, states. They never change their meaning.
 #![allow(dead_code, reason = "some are only read by C")]
 
+use crate::sandbox::State;
+
 /// An argument or a setting has a value that is not allowed; the message names it and the rule.
 pub const SBX_EINVALID: i32 = -1001;
 /// A handle is NULL, freed, of another kind, or of another copy of the library.
@@ -281,14 +283,25 @@ pub const SBX_DNS_ADDRESSES: i32 = 3;
 /// CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 pub const SBX_RUNTIME_NO_USER_NAMESPACE: u32 = 1;
 
+/// SBX_STATE_... of a sandbox's state.
+pub(super) fn state(state: State) -> i32 {
+    match state {
+        State::Starting => SBX_STATE_STARTING,
+        State::Running => SBX_STATE_RUNNING,
+        State::Ending => SBX_STATE_ENDING,
+        State::Ended => SBX_STATE_ENDED,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{LimitMode, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
-    use crate::files::{FileChangeKind, FileKind};
     use crate::policy::{Dns, Mode, Reason};
     use crate::sandbox::ExitReason;
+    use crate::sandbox::files::{FileChangeKind, FileKind};
 
     #[test]
     fn the_numbers_are_those_of_the_rust_types() {
@@ -370,6 +383,7 @@ mod tests {
             (ExitReason::TimedOut, SBX_EXIT_TIMED_OUT),
             (ExitReason::Idle, SBX_EXIT_IDLE),
             (ExitReason::Terminated, SBX_EXIT_TERMINATED),
+            (ExitReason::OutOfMemory, SBX_EXIT_OUT_OF_MEMORY),
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {
             assert_eq!(reason as i32, number);
@@ -381,13 +395,15 @@ mod tests {
         ] {
             assert_eq!(mode as i32, number);
         }
-        for (dns, number) in [
-            (Dns::Auto, SBX_DNS_AUTO),
-            (Dns::On, SBX_DNS_ON),
-            (Dns::Off, SBX_DNS_OFF),
-            (Dns::Addresses, SBX_DNS_ADDRESSES),
-        ] {
-            assert_eq!(dns as i32, number);
+        for (mode, number) in
+            [(LimitMode::Strict, SBX_LIMITS_STRICT), (LimitMode::Watchdog, SBX_LIMITS_WATCHDOG)]
+        {
+            assert_eq!(mode as i32, number);
+        }
+        for (stream, number) in
+            [(Stream::Stdin, SBX_STDIN), (Stream::Stdout, SBX_STDOUT), (Stream::Stderr, SBX_STDERR)]
+        {
+            assert_eq!(i32::try_from(stream.index()).unwrap(), number);
         }
         for (reason, number) in [
             (Reason::Open, SBX_REASON_OPEN),

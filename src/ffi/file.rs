@@ -11,8 +11,8 @@ use super::file_structs::{read_options, sbx_file_info, sbx_file_options};
 use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::{handle, input, structs};
 use crate::error::{Error, Result};
-use crate::files::{FileOptions, FileRequest, FileTotals};
 use crate::sandbox::Sandbox;
+use crate::sandbox::files::{FileOptions, FileRequest, FileTotals};
 
 /// A descriptor of the host's, for the length of a call.
 unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {

@@ -10,7 +10,7 @@ use super::file_structs::{read_options, sbx_file_options};
 use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::{handle, input};
 use crate::error::Result;
-use crate::files::FileRequest;
+use crate::sandbox::files::FileRequest;
 
 unsafe fn begin(
     sandbox: *mut sbx_sandbox,

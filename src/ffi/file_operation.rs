@@ -12,7 +12,7 @@ use super::file_structs::sbx_file_info;
 use super::handle::{self, Object};
 use super::{input, structs};
 use crate::error::{Code, Error, Result};
-use crate::files::{FileInfo, FileOperation};
+use crate::sandbox::files::{FileInfo, FileOperation};
 
 /// An operation on files, and what it gave. Any thread may call any of its functions at any time; only
 /// sbx_file_operation_free comes last. It doesn't keep its sandbox alive.

@@ -11,7 +11,7 @@ use super::codes::{
 use super::input;
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
-use crate::files::{FileInfo, FileOptions};
+use crate::sandbox::files::{FileInfo, FileOptions};
 
 /// How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
 /// most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.

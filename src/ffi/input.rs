@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::slice;
 use std::time::Duration;
 
+use crate::config::Stream;
 use crate::error::{Error, Result};
-use crate::process::Stream;
 
 /// The longest text that is looked at.
 const LONGEST_TEXT: usize = 1 << 20;

@@ -4,9 +4,9 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
 use super::call::{on, or, with};
+use super::codes;
 use super::error::sbx_error;
 use super::handle::{self, Object};
-use super::sandbox_state::number;
 use super::structs::c_text;
 use crate::error::{Code, Error, Result};
 use crate::sandbox::Sandbox;
@@ -38,7 +38,7 @@ impl ListObject {
         let entry = |sandbox: &Sandbox| Entry {
             id: c_text(sandbox.id()),
             name: sandbox.name().map(c_text),
-            state: number(sandbox.state()),
+            state: codes::state(sandbox.state()),
         };
         Self(sandboxes.iter().map(entry).collect())
     }

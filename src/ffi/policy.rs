@@ -13,6 +13,7 @@ use super::input;
 use super::structs::{self, c_text};
 use super::verdict::sbx_verdict;
 use crate::error::{Error, Result};
+use crate::net;
 use crate::policy::{Dns, Policy};
 use crate::sticky::Sticky;
 
@@ -290,7 +291,7 @@ pub unsafe extern "C" fn sbx_policy_check(
             input::port(port)?;
             let protocol = u8::try_from(protocol)
                 .map_err(|_| Error::invalid(format!("protocol {protocol}: an IP protocol is 0 to 255")))?;
-            let found = policy.copy()?.explain(address, protocol)?;
+            let found = net::explain(&policy.copy()?, address, protocol)?;
             structs::write(verdict, size, &sbx_verdict::from(&found));
             Ok(0)
         })

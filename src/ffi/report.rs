@@ -9,9 +9,8 @@ use super::codes::{SBX_FINDING_LIMITED, SBX_FINDING_MISSING, SBX_FINDING_OK};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::structs::c_text;
+use crate::doctor::{CheckHandle, Report, Status};
 use crate::error::{Code, Error, Result};
-use crate::runsc::report::{Report, Status};
-use crate::runtime::Checking;
 
 /// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
 /// sbx_runtime_check_begin says nothing before that check's event.
@@ -24,7 +23,7 @@ pub struct sbx_report {
 pub(super) struct ReportObject {
     /// Made when the check has ended and somebody looks.
     texts: OnceLock<Texts>,
-    checking: Option<Checking>,
+    check: Option<CheckHandle>,
 }
 
 #[derive(Debug)]
@@ -49,18 +48,18 @@ impl Object for ReportObject {
 impl ReportObject {
     /// Of a check that is done.
     pub(super) fn of(report: &Report) -> Self {
-        Self { texts: OnceLock::from(Texts::new(report)), checking: None }
+        Self { texts: OnceLock::from(Texts::new(report)), check: None }
     }
 
     /// Of a check that goes on.
-    pub(super) fn when_done(checking: Checking) -> Self {
-        Self { texts: OnceLock::new(), checking: Some(checking) }
+    pub(super) fn when_done(check: CheckHandle) -> Self {
+        Self { texts: OnceLock::new(), check: Some(check) }
     }
 
     fn texts(&self) -> Result<&Texts> {
-        match (self.texts.get(), &self.checking) {
-            (None, Some(checking)) => {
-                let report = checking.report()?;
+        match (self.texts.get(), &self.check) {
+            (None, Some(check)) => {
+                let report = check.report()?;
                 Ok(self.texts.get_or_init(|| Texts::new(report)))
             }
             (texts, _) => texts.ok_or_else(|| Error::new(Code::Internal, "a report without a check")),

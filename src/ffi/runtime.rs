@@ -12,9 +12,11 @@ use super::list::{ListObject, sbx_sandbox_list};
 use super::queue::sbx_queue;
 use super::report::{ReportObject, sbx_report};
 use super::structs::{self, Layout};
+use crate::config::RuntimeConfig;
+use crate::doctor;
 use crate::error::{Error, Result};
 use crate::event::Queue;
-use crate::runtime::{Runtime, RuntimeConfig};
+use crate::runtime::Runtime;
 
 /// A runtime: two threads, however many sandboxes, and others for moments: one that looks through the host's programs
 /// before the first sandbox, one in which sandboxes are planned, one for each large policy that is being loaded and for
@@ -135,7 +137,7 @@ pub unsafe extern "C" fn sbx_runtime_check(
     unsafe {
         call(error, || {
             let place = input::place("report", report)?;
-            place.write(handle::insert(ReportObject::of(&Runtime::check(&read(config)?)))?);
+            place.write(handle::insert(ReportObject::of(&doctor::check_host(&read(config)?)))?);
             Ok(0)
         })
     }
@@ -166,8 +168,8 @@ pub unsafe extern "C" fn sbx_runtime_check_begin(
         call(error, || {
             let place = input::place("report", report)?;
             let (config, queue) = (read(config)?, handle::get::<Queue>(queue)?);
-            let checking = Runtime::check_begin(&config, &queue, cookie)?;
-            place.write(handle::insert(ReportObject::when_done(checking))?);
+            let check = doctor::check_host_begin(&config, &queue, cookie)?;
+            place.write(handle::insert(ReportObject::when_done(check))?);
             Ok(0)
         })
     }

@@ -6,22 +6,11 @@ use std::ptr;
 
 use super::call::{call, on, or, with};
 use super::captured::sbx_captured;
-use super::codes::{SBX_STATE_ENDED, SBX_STATE_ENDING, SBX_STATE_RUNNING, SBX_STATE_STARTING};
 use super::error::sbx_error;
 use super::runtime::{self, sbx_runtime};
 use super::sandbox::{SandboxObject, sbx_sandbox};
-use super::{handle, input};
+use super::{codes, handle, input};
 use crate::error::{Code, Error};
-use crate::sandbox::State;
-
-pub(super) fn number(state: State) -> i32 {
-    match state {
-        State::Starting => SBX_STATE_STARTING,
-        State::Running => SBX_STATE_RUNNING,
-        State::Ending => SBX_STATE_ENDING,
-        State::Ended => SBX_STATE_ENDED,
-    }
-}
 
 /// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 ///
@@ -33,7 +22,9 @@ pub(super) fn number(state: State) -> i32 {
 pub unsafe extern "C" fn sbx_sandbox_state(sandbox: *const sbx_sandbox) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(sandbox, ptr::null_mut::<sbx_error>(), |object: &SandboxObject| Ok(number(object.sandbox.state())))
+        on(sandbox, ptr::null_mut::<sbx_error>(), |object: &SandboxObject| {
+            Ok(codes::state(object.sandbox.state()))
+        })
     }
 }
 

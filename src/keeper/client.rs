@@ -106,10 +106,7 @@ impl Keeper {
             Ok(message) => match Reply::decode(&message.bytes) {
                 // Fewer sockets than requested is a valid reply.
                 Ok(reply @ Reply::Sockets { .. }) => Ok(Some((reply, message.fds))),
-                Ok(_) if message.truncated => Err(Error::new(
-                    Code::Limit,
-                    "the process has no descriptors left for a sandbox: raise the limit (ulimit -n) or end others",
-                )),
+                Ok(_) if message.truncated => Err(Error::no_descriptors("a sandbox", "end others")),
                 Ok(reply) => Ok(Some((reply, message.fds))),
                 Err(_) => Err(Error::new(Code::Engine, "the keeper sent something malformed")),
             },

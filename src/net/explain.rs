@@ -6,23 +6,21 @@ use super::lookup::Lookup;
 use crate::error::Result;
 use crate::policy::{Place, Policy, Verdict};
 
-impl Policy {
-    /// What the policy says of traffic of that IP protocol (6 is TCP, 17 UDP) to an address, and why: without
-    /// any sandbox, and without sending anything. The host's own addresses and its neighbours' are known by a
-    /// look-up in its routing (of the network namespace that the calling thread is in).
-    pub fn explain(&self, address: IpAddr, protocol: u8) -> Result<Verdict> {
-        self.check()?;
-        let mut lookup = Lookup::open()?;
-        let mut failure = None;
-        let verdict = self.verdict_on(address, protocol, |address| match lookup.route_kind(address) {
-            Ok(kind) => kind.into(),
-            Err(error) => {
-                failure = Some(error);
-                Place::Host
-            }
-        });
-        failure.map_or(Ok(verdict), Err)
-    }
+/// What a policy says of traffic of that IP protocol (6 is TCP, 17 UDP) to an address, and why: without
+/// any sandbox, and without sending anything. The host's own addresses and its neighbours' are known by a
+/// look-up in its routing (of the network namespace that the calling thread is in).
+pub fn explain(policy: &Policy, address: IpAddr, protocol: u8) -> Result<Verdict> {
+    policy.check()?;
+    let mut lookup = Lookup::open()?;
+    let mut failure = None;
+    let verdict = policy.verdict_on(address, protocol, |address| match lookup.route_kind(address) {
+        Ok(kind) => kind.into(),
+        Err(error) => {
+            failure = Some(error);
+            Place::Host
+        }
+    });
+    failure.map_or(Ok(verdict), Err)
 }
 
 #[cfg(test)]
@@ -35,7 +33,7 @@ mod tests {
         let mut policy = Policy::allowlist();
         policy.allow_cidr("127.0.0.0/8").unwrap().allow_cidr("127.1.2.3/32").unwrap();
         let reason =
-            |address: &str, protocol| policy.explain(address.parse().unwrap(), protocol).unwrap().reason;
+            |address: &str, protocol| explain(&policy, address.parse().unwrap(), protocol).unwrap().reason;
         assert_eq!(reason("127.0.0.1", 6), Reason::Host);
         assert_eq!(reason("127.1.2.3", 17), Reason::Listed);
         assert_eq!(reason("127.1.2.3", 1), Reason::Protocol);
@@ -46,6 +44,6 @@ mod tests {
     fn a_bad_entry_is_told_first() {
         let mut policy = Policy::allowlist();
         policy.allow_cidr("10.0.0.5/8").unwrap_err();
-        assert!(policy.explain("8.8.8.8".parse().unwrap(), 6).is_err());
+        assert!(explain(&policy, "8.8.8.8".parse().unwrap(), 6).is_err());
     }
 }

@@ -1,10 +1,11 @@
-//! rtnetlink, nf_tables, and the topology S–G.
+//! rtnetlink, nf_tables, and the links between S and G ([`crate::topology`]).
 //!
 //! Everything is configured from outside, by the library, over sockets that the keeper opened in the two
 //! network namespaces and passed: the owner of a user namespace may do that. No `ip` and no `nft` is run.
 
 mod allowed;
 mod explain;
+pub(crate) mod links;
 mod lookup;
 mod message;
 mod netlink;
@@ -13,11 +14,11 @@ mod notices;
 pub(crate) mod refusals;
 mod route;
 pub(crate) mod sysctl;
-pub(crate) mod topology;
 
 #[cfg(test)]
 mod tests;
 
+pub use explain::explain;
 pub(crate) use lookup::{Lookup, RouteKind, host_has_ipv6_route};
 pub(crate) use nft::rules::RELAY_PORT;
 pub(crate) use notices::Notices;

@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::message::{Message, Received, attribute, messages};
 use super::netlink::Netlink;
 use crate::error::{Context, Result};
+use crate::policy::Protocol;
 
 /// The group of NFLOG, in G: nobody else is there.
 pub(super) const GROUP: u16 = 1;
@@ -40,11 +41,8 @@ const NFULA_CFG_TIMEOUT: u16 = 4;
 const NFULA_CFG_QTHRESH: u16 = 5;
 const NFULA_PAYLOAD: u16 = 9;
 
-/// IP protocols.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 /// UDP-Lite, SCTP and DCCP have their ports where TCP and UDP have them.
-const WITH_PORTS: [u8; 5] = [TCP, UDP, 33, 132, 136];
+const WITH_PORTS: [u8; 5] = [Protocol::Tcp.number(), Protocol::Udp.number(), 33, 132, 136];
 /// IPv6's extension headers that have their length in the second byte, and the fragment header.
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
 const FRAGMENT: u8 = 44;

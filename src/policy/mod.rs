@@ -7,6 +7,7 @@ mod domain;
 mod entry;
 mod intervals;
 mod names;
+mod protocol;
 mod rules;
 mod special;
 mod verdict;
@@ -17,6 +18,7 @@ pub use domain::Domain;
 pub use entry::Entry;
 pub(crate) use names::Asking;
 pub use names::Dns;
+pub(crate) use protocol::Protocol;
 pub(crate) use verdict::Place;
 pub use verdict::{Reason, Verdict};
 

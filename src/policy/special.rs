@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::topology;
+
 /// What an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -57,7 +59,12 @@ pub(crate) const RANGES: &[Range] = &[
     v4([169, 254, 0, 0], 16, "link-local (RFC 3927)"),
     v4([172, 16, 0, 0], 12, "private (RFC 1918)"),
     v4([192, 0, 0, 0], 24, "IETF protocol assignments (RFC 6890)"),
-    never(v4([192, 0, 0, 0], 29, "the sandbox's own network (RFC 7335)")),
+    Range {
+        first: IpAddr::V4(topology::NETWORK),
+        prefix: topology::PREFIX,
+        name: "the sandbox's own network (RFC 7335)",
+        openable: false,
+    },
     v4([192, 0, 2, 0], 24, "documentation (RFC 5737)"),
     v4([192, 31, 196, 0], 24, "AS112 (RFC 7535)"),
     v4([192, 52, 193, 0], 24, "AMT (RFC 7450)"),
@@ -93,7 +100,12 @@ pub(crate) const RANGES: &[Range] = &[
     never(v6([0x4000, 0, 0, 0], 2, "reserved, and segment routing (RFC 9602)")),
     never(v6([0x8000, 0, 0, 0], 1, "reserved")),
     v6([0xfc00, 0, 0, 0], 7, "unique local (RFC 4193)"),
-    never(v6([0xfd73, 0x6278, 0x6e65, 0], 64, "the sandbox's own network")),
+    Range {
+        first: IpAddr::V6(topology::NETWORK6),
+        prefix: topology::PREFIX6,
+        name: "the sandbox's own network",
+        openable: false,
+    },
     never(v6([0xfe80, 0, 0, 0], 10, "link-local (RFC 4291)")),
     never(v6([0xfec0, 0, 0, 0], 10, "site-local (RFC 3879)")),
     never(v6([0xff00, 0, 0, 0], 8, "multicast (RFC 4291)")),

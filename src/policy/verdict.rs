@@ -7,11 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::intervals::Intervals;
 use super::special::{self, Class, METADATA, RANGES, Range};
-use super::{Mode, Policy};
-
-/// IP protocols (IANA).
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+use super::{Mode, Policy, Protocol};
 
 /// Why an address may or may not be reached. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,10 +183,10 @@ impl Policy {
         place: impl FnOnce(IpAddr) -> Place,
     ) -> Verdict {
         let verdict = self.verdict(address, place);
-        match protocol {
-            TCP | UDP => verdict,
-            _ if !verdict.is_allowed() => verdict,
-            _ => Verdict::new(Reason::Protocol),
+        match Protocol::of(protocol) {
+            Some(_) => verdict,
+            None if !verdict.is_allowed() => verdict,
+            None => Verdict::new(Reason::Protocol),
         }
     }
 

@@ -355,8 +355,8 @@ mod fragments;
 
 #[cfg(test)]
 mod tests {
-    use super::super::flow::Flow;
     use super::*;
+    use crate::pump::flow::Flow;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 

@@ -1,12 +1,14 @@
 //! How many descriptors the library may hold, counted together for everything in the process.
 //!
-//! A sandbox is admitted with all that it needs itself and with what is kept back for its use ([`KEPT`]): whatever the
+//! A sandbox is admitted with all that it needs itself and with what is kept back for its use ([`limits::KEPT`]): whatever the
 //! others hold, a program can be executed in it, a file read, a connection made. What it uses beyond that comes from a
 //! part that all share, of which one gets no more than its share of the sandboxes that exist and one to come. A quarter
 //! of the whole is for sandboxes alone, so that others can be created while those that exist take all they get.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::limits;
 
 /// What descriptors are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +25,9 @@ pub(crate) enum Use {
 
 const USES: usize = 4;
 
-/// What is kept back of each for every sandbox, of descriptors. Of the host's: a program with three streams and an operation on files,
-/// with what both send to init, and a connection. Of tunnels': one that is being made through init, and one that is
-/// open. Of egress: a connection, and two questions of names.
-const KEPT_BY_USE: [usize; USES] = [11, 6, 4, 0];
-
-/// The same for all uses.
-pub(crate) const KEPT: usize = 21;
+/// What is kept back of each for every sandbox, of descriptors.
+const KEPT_BY_USE: [usize; USES] =
+    [limits::KEPT_FOR_HOST, limits::KEPT_FOR_TUNNELS, limits::KEPT_FOR_EGRESS, 0];
 
 /// The descriptors of the process, shared out to sandboxes. Clones are the same budget.
 #[derive(Clone, Debug)]
@@ -235,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_parts_that_are_kept_back_are_the_whole() {
-        assert_eq!(KEPT_BY_USE.iter().sum::<usize>(), KEPT);
+        assert_eq!(KEPT_BY_USE.iter().sum::<usize>(), limits::KEPT);
     }
 
     #[test]
@@ -246,7 +244,7 @@ mod tests {
         let mut taken: Vec<Vec<Permit>> =
             (0..6).map(|sandbox| take_all(&budget, sandbox, Use::Egress)).collect();
         let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
-        let share = (USUAL * 3 / 4 - 6 * (OWN + KEPT)) / 7;
+        let share = (USUAL * 3 / 4 - 6 * (OWN + limits::KEPT)) / 7;
         assert_eq!(counts, [share + 4; 6], "what is kept, and a seventh of what is shared");
         taken.extend((0..6).map(|sandbox| take_all(&budget, sandbox, Use::Tunnel)));
         // All of them can be used still, and so can those that come, until there is no room for another.
@@ -271,7 +269,7 @@ mod tests {
     fn one_alone_leaves_half_of_what_is_shared_but_to_the_host() {
         let budget = Budget::new(USUAL);
         let _admitted = budget.admit(1, OWN).unwrap();
-        let shared = USUAL * 3 / 4 - OWN - KEPT;
+        let shared = USUAL * 3 / 4 - OWN - limits::KEPT;
         let flows = take_all(&budget, 1, Use::Egress);
         assert_eq!(flows.len(), shared / 2 + 4);
         assert!(budget.acquire(1, Use::Stock, 1).is_none());
@@ -297,7 +295,7 @@ mod tests {
         let admitted = budget.admit(1, 10).unwrap();
         let held = budget.acquire(1, Use::Host, 8).unwrap();
         assert!(budget.admit(1, 10).is_none(), "it is there already");
-        assert_eq!(budget.state().charged, 10 + KEPT);
+        assert_eq!(budget.state().charged, 10 + limits::KEPT);
         drop(admitted);
         assert_eq!(sums(&budget), (8, 0));
         drop(held);

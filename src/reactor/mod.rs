@@ -34,6 +34,7 @@ mod removals;
 mod slab;
 mod timers;
 mod turns;
+mod wake;
 
 use std::collections::HashMap;
 use std::io;
@@ -45,12 +46,13 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-pub(crate) use budget::{Admission, Budget, KEPT, Permit, Use};
+pub(crate) use budget::{Admission, Budget, Permit, Use};
 pub(crate) use key::{Key, Kind, Lane};
 pub(crate) use removals::{Removals, Removed};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};
 use turns::Turns;
+pub(crate) use wake::{Readiness, Wake};
 
 /// How many readiness events one turn takes from the kernel.
 const EVENTS: usize = 512;
@@ -59,43 +61,6 @@ const TURN: Duration = Duration::from_micros(250);
 const WAKES: usize = 512;
 /// How long one wake-up may take before a loop in it is to make room for others.
 const LONG: Duration = Duration::from_micros(500);
-
-/// Why an object is woken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wake {
-    /// A descriptor's readiness has changed.
-    Ready(Key, Lane, Readiness),
-    /// It asked for another turn.
-    Again(Key),
-    /// Its timer has run out.
-    Timer(Key),
-}
-
-/// What the kernel said of a descriptor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    /// Reading may succeed (data, end of stream, or an error to be collected).
-    pub(crate) readable: bool,
-    /// Writing may succeed.
-    pub(crate) writable: bool,
-    /// The descriptor has failed (EPOLLERR), for a TCP socket most often a reset.
-    pub(crate) failed: bool,
-    /// Something follows the data that is there: the stream's end, or urgent data. A read that brings less than it
-    /// could have taken was not the last one, then.
-    pub(crate) more_follows: bool,
-}
-
-impl Readiness {
-    /// Both together.
-    fn or(self, other: Self) -> Self {
-        Self {
-            readable: self.readable || other.readable,
-            writable: self.writable || other.writable,
-            failed: self.failed || other.failed,
-            more_follows: self.more_follows || other.more_follows,
-        }
-    }
-}
 
 /// The poll loop. A plain struct: whoever owns it calls [`Reactor::turn`], then [`Reactor::next`] until the turn is over.
 #[derive(Debug)]

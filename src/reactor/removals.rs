@@ -69,8 +69,8 @@ fn split(keys: &mut Vec<Key>) -> Vec<Key> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Slab};
     use super::*;
+    use crate::reactor::{Kind, Slab};
 
     #[test]
     fn a_slice_that_is_lost_costs_nothing_else_and_removals_take_turns() {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::key::{KINDS, Key, Lane};
-use super::{Readiness, Wake};
+use super::wake::{Readiness, Wake};
 
 /// How long one group is served before the others are looked at, in nanoseconds.
 const QUANTUM: u64 = 200_000;
@@ -308,8 +308,8 @@ fn mark(marks: &mut [Vec<Mark>; KINDS], key: Key) -> Option<&mut Mark> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Slab};
     use super::*;
+    use crate::reactor::{Kind, Slab};
 
     const READABLE: Readiness =
         Readiness { readable: true, writable: false, failed: false, more_follows: false };
@@ -321,8 +321,7 @@ mod tests {
     }
 
     fn key(wake: Wake) -> Key {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
-        key
+        wake.key()
     }
 
     fn begin(turns: &mut Turns) {

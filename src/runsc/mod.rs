@@ -1,21 +1,18 @@
-//! gVisor's `runsc`: finding and probing the binary, its command line and bundle, the file system a sandbox
-//! sees, and the report on what a host lacks.
+//! gVisor's `runsc`: finding and probing the binary, its command line and bundle, and the file system a
+//! sandbox sees.
 //!
 //! Nothing here starts a sandbox: these are the plans; the keeper carries them out.
 //!
 //! * [`find::Locator::locate`] gives the [`probe::Runsc`] to use, probed, and probed again when the file was replaced.
 //! * [`command::Launch::arguments`] is the command line of one sandbox, [`bundle::Bundle::json`] its `config.json`.
 //! * [`rootfs`] says what to mount where before runsc starts.
-//! * [`doctor`] fills a [`report::Report`].
 mod bounded;
 pub(crate) mod bundle;
 pub(crate) mod command;
-pub(crate) mod doctor;
 mod features;
 pub(crate) mod find;
 pub(crate) mod probe;
 pub(crate) mod process;
-pub(crate) mod report;
 pub(crate) mod rootfs;
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ pub(super) fn kernel() -> (u32, u32) {
     parse_kernel(&name.unwrap_or_default())
 }
 
-pub(super) fn parse_kernel(release: &str) -> (u32, u32) {
+pub(crate) fn parse_kernel(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -20,7 +20,7 @@ const TASKS: u64 = 24;
 const COUNTED: usize = 65_536;
 
 /// What to do where too few processes and threads are allowed.
-pub(super) const MORE_PROCESSES: &str = "raise docker's --pids-limit, TasksMax= of a service, or ulimit -u";
+pub(crate) const MORE_PROCESSES: &str = "raise docker's --pids-limit, TasksMax= of a service, or ulimit -u";
 
 /// Why no sandbox can be made by this process, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +37,12 @@ impl fmt::Display for Obstacle {
 
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) has_proc: bool,
+pub(crate) struct Facts {
+    pub(crate) has_proc: bool,
     /// A device that isn't there.
-    pub(super) no_device: Option<PathBuf>,
-    pub(super) file_size: u64,
-    pub(super) address_space: u64,
+    pub(crate) no_device: Option<PathBuf>,
+    pub(crate) file_size: u64,
+    pub(crate) address_space: u64,
 }
 
 impl Default for Facts {
@@ -53,7 +53,7 @@ impl Default for Facts {
 }
 
 impl Facts {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let is_device =
             |path: &PathBuf| fs::metadata(path).is_ok_and(|there| there.file_type().is_char_device());
         Self {
@@ -65,7 +65,7 @@ impl Facts {
     }
 
     /// What is in the way, if something is.
-    pub(super) fn judge(&self) -> Option<Obstacle> {
+    pub(crate) fn judge(&self) -> Option<Obstacle> {
         let obstacle = |what: String, remedy| Some(Obstacle { what, remedy });
         if !self.has_proc {
             return obstacle("/proc is not mounted here".to_owned(), "mount -t proc proc /proc");
@@ -102,13 +102,13 @@ pub(crate) fn check() -> Result<()> {
 }
 
 /// How many more processes and threads there may be, if something limits them, and what.
-pub(super) fn room() -> Option<(u64, String)> {
+pub(crate) fn room() -> Option<(u64, String)> {
     let (groups, user) = (room_in_groups(), room_of_user());
     groups.into_iter().chain(user).min_by_key(|(room, _)| *room)
 }
 
 /// Whether that is too little for a sandbox.
-pub(super) fn judge_room(room: Option<&(u64, String)>) -> Option<Obstacle> {
+pub(crate) fn judge_room(room: Option<&(u64, String)>) -> Option<Obstacle> {
     let (room, by) = room.filter(|(room, _)| *room < TASKS)?;
     Some(Obstacle {
         what: format!("{by} allows {room} more processes and threads; a sandbox takes about 30"),

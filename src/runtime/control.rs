@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use super::host::Known;
 use super::planning::Planners;
-use crate::engine::{self, Body, Idleness, LINGER, Left, Worker};
-use crate::error::{Code, Error, Result};
-use crate::files::{Ended, Running, Table};
+use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
+use crate::error::{Error, Result};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
-use crate::tunnel;
+use crate::{egress, limits, tunnel};
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
 const LIFE: Kind = Kind(1);
@@ -69,7 +69,7 @@ impl Thread {
         let plan = move |shared: &Shared| host.get().plan(shared);
         worker.start(Loop {
             reactor,
-            commands: commands.1,
+            commands: Inbox::new(commands.1),
             engine,
             control: control.clone(),
             planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(tell)),
@@ -82,7 +82,6 @@ impl Thread {
             pulse: Pulse::new(PULSE),
             numbers: HashMap::new(),
             ending: false,
-            next: None,
             idleness: Idleness::default(),
         })?;
         Ok(Self { control, worker })
@@ -103,10 +102,10 @@ impl Drop for Thread {
 
 /// The channel to a control thread that is yet to be started, with the function that carries the engine's
 /// requests to it.
-pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>), tunnel::Requests) {
+pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>), engine::Requests) {
     let (sender, receiver) = channel();
     let (commands, waker) = (sender.clone(), reactor.waker());
-    let requests: tunnel::Requests = Arc::new(move |request| {
+    let requests: engine::Requests = Arc::new(move |request| {
         // A control thread that is gone needs nothing any more.
         if commands.send(Command::Engine(request)).is_ok() {
             let _ = waker.wake();
@@ -117,7 +116,7 @@ pub(super) fn prepare(reactor: &Reactor) -> ((Sender<Command>, Receiver<Command>
 
 struct Loop {
     reactor: Reactor,
-    commands: Receiver<Command>,
+    commands: Inbox<Command>,
     engine: engine::Handle,
     control: Control,
     planners: Planners,
@@ -130,8 +129,6 @@ struct Loop {
     pulse: Pulse,
     numbers: HashMap<u64, Key>,
     ending: bool,
-    /// Came while the thread was about to end.
-    next: Option<Command>,
     idleness: Idleness,
 }
 
@@ -141,8 +138,7 @@ impl Body for Loop {
     }
 
     fn has_work(&mut self) -> bool {
-        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
-        self.next.is_some()
+        self.commands.has_some()
     }
 }
 
@@ -155,7 +151,7 @@ impl Loop {
     }
 
     fn run(&mut self) -> Left {
-        let mut busy = self.next.is_some();
+        let mut busy = self.commands.keeps_one();
         while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
             let idle = self.is_idle() && !busy;
             if self.idleness.is_over(idle, Instant::now()) {
@@ -174,7 +170,7 @@ impl Loop {
             }
             busy = true;
             for _ in 0..COMMANDS {
-                let Some(command) = self.next.take().or_else(|| self.commands.try_recv().ok()) else {
+                let Some(command) = self.commands.next() else {
                     busy = false;
                     break;
                 };
@@ -191,7 +187,7 @@ impl Loop {
     }
 
     fn dispatch(&mut self, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         match (key.kind(), wake) {
             (CAPTURE, _) => self.read_capture(key),
             (PROCESS, wake) => self.process(key, wake),
@@ -242,7 +238,7 @@ impl Loop {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Create(creation) if self.ending => creation.fail_as_its_own(shut_down()),
+            Command::Create(creation) if self.ending => creation.fail_as_its_own(Error::shut_down()),
             Command::Create(creation) => self.planners.begin(&mut self.reactor, *creation),
             Command::Planned(number, plan) => self.planned(number, *plan),
             Command::Terminate(number) => {
@@ -285,17 +281,8 @@ impl Loop {
                 self.file_ended(ended);
             }
             Command::ReadFile(number) => self.files.room(&mut self.reactor, number),
-            Command::Engine(tunnel::Request::NeedSockets { key, count }) => {
-                self.by_number(key, |life, bench| life.sockets(bench, count));
-            }
-            Command::Engine(tunnel::Request::NeedLoopback { key, port, ticket }) => {
-                if self.numbers.contains_key(&key) {
-                    self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
-                } else {
-                    let answer = Err(Error::sandbox_ended("the sandbox", None));
-                    let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
-                }
-            }
+            Command::Engine(engine::Request::Tunnel(request)) => self.tunnel_request(request),
+            Command::Engine(engine::Request::Egress(request)) => self.egress_request(request),
             Command::Rules(number, work) => {
                 let command = Command::Rules(number, work);
                 if let Some(Command::Rules(_, work)) = self.planners.keep(number, command) {
@@ -305,24 +292,44 @@ impl Loop {
             Command::RulesReturned(number, job) => {
                 self.by_number(number, |life, bench| life.rules_returned(bench, job));
             }
-            Command::Engine(tunnel::Request::NeedDatagrams { key, ipv6, count }) => {
-                self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
-            }
-            Command::Engine(tunnel::Request::Answered { key, added, removed }) => {
-                self.by_number(key, |life, bench| life.let_answers_through(bench, &added, &removed));
-            }
-            Command::Engine(tunnel::Request::Denied { key, denied, count }) => {
-                self.by_number(key, |life, _| life.denied(&denied, count));
-            }
-            Command::Engine(tunnel::Request::Limit { key, what }) => {
-                self.by_number(key, |life, _| life.limit(what));
-            }
             Command::Shutdown => {
                 self.ending = true;
                 self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
                 all.into_iter().for_each(|number| self.by_number(number, Life::terminate));
             }
+        }
+    }
+
+    fn tunnel_request(&mut self, request: tunnel::Request) {
+        match request {
+            tunnel::Request::NeedSockets { key, count } => {
+                self.by_number(key, |life, bench| life.sockets(bench, count));
+            }
+            tunnel::Request::NeedLoopback { key, port, ticket } => {
+                if self.numbers.contains_key(&key) {
+                    self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
+                } else {
+                    let answer = Err(Error::sandbox_ended("the sandbox", None));
+                    let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
+                }
+            }
+            tunnel::Request::Limit { key, what } => self.by_number(key, |life, _| life.limit(what)),
+        }
+    }
+
+    fn egress_request(&mut self, request: egress::Request) {
+        match request {
+            egress::Request::NeedDatagrams { key, ipv6, count } => {
+                self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
+            }
+            egress::Request::Answered { key, added, removed } => {
+                self.by_number(key, |life, bench| life.let_answers_through(bench, &added, &removed));
+            }
+            egress::Request::Denied { key, denied, count } => {
+                self.by_number(key, |life, _| life.denied(&denied, count));
+            }
+            egress::Request::Limit { key, what } => self.by_number(key, |life, _| life.limit(what)),
         }
     }
 
@@ -343,14 +350,10 @@ impl Loop {
         };
         let budget = &self.budget;
         let begun = creation.begin(|shared| {
-            let count = Life::DESCRIPTORS + shared.config.ports().len();
-            let admission = budget.admit(shared.number, count).ok_or_else(|| {
-                Error::new(
-                    Code::Limit,
-                    "the process has no descriptors left for another sandbox: raise the limit (ulimit -n) or end \
-                     others",
-                )
-            })?;
+            let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
+            let admission = budget
+                .admit(shared.number, count)
+                .ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))?;
             Life::begin(Arc::clone(shared), plan, doors, admission)
         });
         let Some(life) = begun else { return };
@@ -374,7 +377,7 @@ impl Loop {
         self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 
-    fn start_file(&mut self, running: Running) {
+    fn start_file(&mut self, running: FileTask) {
         let life = self.numbers.get(&running.sandbox()).and_then(|key| self.lives.get_mut(*key));
         let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
@@ -388,7 +391,7 @@ impl Loop {
         self.file_ended(ended);
     }
 
-    fn file_ended(&mut self, ended: Option<Ended>) {
+    fn file_ended(&mut self, ended: Option<FileOutcome>) {
         if let Some(ended) = ended {
             self.by_number(ended.sandbox, |life, bench| life.file_ended(bench, ended));
         }
@@ -435,7 +438,7 @@ impl Loop {
 
     /// After a bug: what the wake-up was for can't be trusted any more, and its sandbox ends.
     fn abandon(&mut self, wake: Wake) {
-        let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+        let key = wake.key();
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
@@ -460,8 +463,4 @@ impl Loop {
             life.abandon();
         }
     }
-}
-
-fn shut_down() -> Error {
-    Error::new(Code::Closed, "the runtime was shut down")
 }

@@ -11,7 +11,7 @@ use std::thread;
 use nix::unistd::{getresgid, getresuid};
 use once_cell::sync::OnceCell;
 
-use super::RuntimeConfig;
+use crate::config::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
 use crate::keeper::{Origin, Program};
 use crate::net;
@@ -133,7 +133,7 @@ fn one_user() -> Result<()> {
 }
 
 /// Where runsc is looked for.
-pub(super) fn locator(config: &RuntimeConfig) -> Locator {
+pub(crate) fn locator(config: &RuntimeConfig) -> Locator {
     Locator::new(Search {
         explicit: config.runsc.clone(),
         variable: secure::variable("SBX_RUNSC"),
@@ -142,6 +142,6 @@ pub(super) fn locator(config: &RuntimeConfig) -> Locator {
 }
 
 /// Where the keeper's program is to be had.
-pub(super) fn keeper(config: &RuntimeConfig) -> Origin {
+pub(crate) fn keeper(config: &RuntimeConfig) -> Origin {
     Origin::new(config.keeper.clone().or_else(|| secure::variable("SBX_KEEPER").map(PathBuf::from)))
 }

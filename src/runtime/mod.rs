@@ -1,51 +1,24 @@
 //! One runtime: two threads, however many sandboxes (and one more for the moments in which some are planned), and
 //! the registry of sandboxes.
 
-mod checking;
 mod control;
 mod host;
 mod planning;
-mod trial;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use checking::Checking;
-use checking::Examination;
+pub(crate) use host::{keeper, locator};
 use once_cell::sync::OnceCell;
 
-use crate::config::Config;
+use crate::config::{Config, RuntimeConfig};
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
-use crate::event::Queue;
+use crate::limits;
 use crate::reactor::{Budget, Reactor};
 use crate::runsc::command::SandboxId;
-use crate::runsc::report::Report;
 use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
-use crate::sys::limits;
-
-/// Descriptors that are left to the host, whatever its limit.
-pub(crate) const RESERVE: usize = 256;
-
-/// What a runtime is made with. The default suits nearly everybody.
-#[derive(Clone, Debug)]
-pub struct RuntimeConfig {
-    /// The runsc to use; else `SBX_RUNSC`, `PATH`, and the well-known places.
-    pub runsc: Option<PathBuf>,
-    /// An installed copy of the keeper to use instead of the embedded one; else `SBX_KEEPER`. Needed where
-    /// AppArmor lets only named paths make user namespaces (Ubuntu 24.04).
-    pub keeper: Option<PathBuf>,
-    /// Whether sandboxes get a user namespace of their own (default true). Without, the host needs
-    /// CAP_SYS_ADMIN and CAP_NET_ADMIN, and the sandboxes' processes have them too.
-    pub user_namespace: bool,
-}
-
-impl Default for RuntimeConfig {
-    fn default() -> Self {
-        Self { runsc: None, keeper: None, user_namespace: true }
-    }
-}
+use crate::sys;
 
 /// A runtime. Clones are handles to the same one; when the last is dropped its sandboxes end.
 #[derive(Clone, Debug)]
@@ -71,8 +44,8 @@ static BUDGET: OnceCell<Budget> = OnceCell::new();
 
 /// The budget, by the limit that is in force now.
 fn budget() -> Result<Budget> {
-    let (soft, _) = limits::descriptors().context("the limit of descriptors")?;
-    let share = soft.saturating_sub(RESERVE);
+    let (soft, _) = sys::limits::descriptors().context("the limit of descriptors")?;
+    let share = soft.saturating_sub(limits::RESERVE);
     let budget = BUDGET.get_or_init(|| Budget::new(share));
     budget.resize(share);
     Ok(budget.clone())
@@ -113,16 +86,6 @@ impl Runtime {
         let runtime = DEFAULT.get_or_try_init(|| Self::start(host::Host::new(&config)?))?;
         runtime.inner.host.renew(&config)?;
         Ok(runtime.clone())
-    }
-
-    /// Checks everything the library needs of this host. Needs no runtime.
-    pub fn check(config: &RuntimeConfig) -> Report {
-        Examination::new(config).report()
-    }
-
-    /// Begins that check and returns at once; the end of it is an event (`Checked`) with this cookie.
-    pub fn check_begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<Checking> {
-        Checking::begin(config, queue, cookie)
     }
 
     /// Creates a sandbox and waits until its program was started.

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::engine::with_signals_blocked;
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 use crate::sandbox::{Command, Creation, Plan, Shared, WAITING, too_many};
+use crate::sys::thread::with_signals_blocked;
 
 /// How long a thread is waited for before the next begins beside it. In health it takes a millisecond, and some tens
 /// when runsc is asked who it is.

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit, Source, Start};
 use crate::keeper::wire::keeper::{OutOfMemory, Reply as FromKeeper, Request as ToKeeper};
-use crate::net::topology;
+use crate::net::links;
 use crate::process::{Init, Ours, Streams};
 use crate::reactor::Lane;
 use crate::sys::channel;
@@ -63,8 +63,8 @@ impl Life {
         let Some(plan) = self.plan.as_ref().filter(|plan| plan.network) else { return Ok(()) };
         let [route_g, filter_g, log_g, route_s, ns_s] = <[OwnedFd; 5]>::try_from(fds)
             .map_err(|_| Error::new(Code::Engine, "the keeper sent other descriptors than expected"))?;
-        let sockets = topology::Sockets { route_g, route_s, ns_s };
-        topology::configure_links(sockets, &plan.topology)?;
+        let sockets = links::Sockets { route_g, route_s, ns_s };
+        links::configure_links(sockets, &plan.topology)?;
         self.gateway.filter = Some((filter_g, log_g));
         self.prepared.links = true;
         let ipv6 = plan.topology.ipv6;

@@ -16,12 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{Command, Control};
 use super::life::{Bench, Life, Phase};
-use crate::engine::{self, with_signals_blocked};
+use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventKind, queue};
 use crate::net::nft::{Allowed, Rules};
 use crate::policy::{Mode, Policy};
 use crate::runsc::command::SandboxId;
+use crate::sys::thread::with_signals_blocked;
 
 /// A policy of more entries than this is loaded by a thread of its own: beyond, the kernel takes milliseconds.
 const FEW: usize = 256;
@@ -55,7 +56,7 @@ impl Told {
     }
 
     /// It is done, with that generation, or could not be.
-    pub(crate) fn tell(mut self, outcome: Result<u64>) {
+    fn tell(mut self, outcome: Result<u64>) {
         self.say(outcome);
     }
 
@@ -267,9 +268,9 @@ impl Life {
                 let command = engine::Command::SetPolicy {
                     key: self.shared.number,
                     policy: (policy, generation),
-                    told,
+                    reply: Box::new(move |generation| told.tell(Ok(generation))),
                 };
-                // An engine that is gone drops it, and so tells.
+                // An engine that is gone drops the reply, and `told` with it: that tells of the sandbox's end.
                 let _ = bench.engine.send(command);
             }
         }

@@ -10,12 +10,11 @@ use mio::Waker;
 
 use super::change::{Job, Work};
 use super::exec::{Behind, Launch};
+use super::files::FileTask;
 use super::{Plan, Shared};
 use crate::engine::{self, WakeThread};
-use crate::error::{Code, Context, Error, Result};
-use crate::files::Running;
+use crate::error::{Context, Error, Result};
 use crate::reactor::Budget;
-use crate::tunnel;
 
 /// What the control thread is told.
 #[derive(Debug)]
@@ -58,7 +57,7 @@ pub(crate) enum Command {
     /// Find out whether it is ready, if that isn't known.
     Probe(u64),
     /// Begin an operation on files.
-    File(Box<Running>),
+    File(Box<FileTask>),
     /// End the operation of that number, if it goes on.
     EndFile(u64),
     /// Go on reading what the operation of that number has to tell: the host has made room.
@@ -68,7 +67,7 @@ pub(crate) enum Command {
     /// They come back from the thread that they were lent to; nothing does if that has lost them.
     RulesReturned(u64, Option<Box<Job>>),
     /// The engine needs something.
-    Engine(tunnel::Request),
+    Engine(engine::Request),
     /// The engine has closed every descriptor of that sandbox.
     Detached(u64),
     /// End all sandboxes, then the thread.
@@ -123,8 +122,7 @@ impl Creation {
 impl Drop for Creation {
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {
-            shared
-                .fail(Error::new(Code::Closed, format!("sandbox {}: the runtime was shut down", shared.id)));
+            shared.fail(Error::shut_down().context(format!("sandbox {}", shared.id)));
         }
     }
 }
@@ -164,10 +162,11 @@ impl Control {
 
     /// Tells it something. Fails only when the runtime was shut down.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
-        let closed = || Error::new(Code::Closed, "the runtime was shut down");
         let (mut command, mut sent) = (Some(command), Ok(()));
         self.thread.with_thread(&mut || {
-            sent = command.take().map_or(Ok(()), |command| self.commands.send(command).map_err(|_| closed()));
+            sent = command
+                .take()
+                .map_or(Ok(()), |command| self.commands.send(command).map_err(|_| Error::shut_down()));
         })?;
         sent?;
         self.waker.wake().context("waking the control thread")

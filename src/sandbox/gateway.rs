@@ -13,8 +13,8 @@ use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
+use crate::net::links;
 use crate::net::nft::Rules;
-use crate::net::topology;
 use crate::policy::Policy;
 
 /// What sockets of G are for, in the keeper's messages.
@@ -103,9 +103,7 @@ impl Life {
             }
             Some(Purpose::Relays) if self.gateway.missing > 0 => {
                 if u32::try_from(fds.len()) != Ok(count(kind)) {
-                    let text =
-                        "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
-                    return Err(Error::new(Code::Limit, text));
+                    return Err(Error::no_descriptors("a sandbox", "end others"));
                 }
                 self.gateway.missing -= 1;
                 self.gateway.sockets.push((kind, fds));
@@ -114,9 +112,7 @@ impl Life {
             }
             Some(Purpose::Services) if self.gateway.missing > 0 => {
                 if fds.len() != self.shared.config.host_services().len() {
-                    let text =
-                        "the process has no descriptors left for a sandbox: raise the limit (ulimit -n)";
-                    return Err(Error::new(Code::Limit, text));
+                    return Err(Error::no_descriptors("a sandbox", "end others"));
                 }
                 self.gateway.missing -= 1;
                 self.gateway.services = fds;
@@ -197,7 +193,7 @@ impl Life {
     /// runs in the sandbox yet.
     pub(super) fn open_gateway(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
         let Some((filter, log)) = self.gateway.filter.take() else { return Ok(()) };
-        self.gateway.rules = Some(topology::load_rules(filter, &plan.topology)?);
+        self.gateway.rules = Some(links::load_rules(filter, &plan.topology)?);
         self.gateway.ipv6 = plan.topology.ipv6;
         self.gateway.log = Some(log);
         self.changes.begin(Arc::new(self.shared.config.policy().clone()));

@@ -20,6 +20,7 @@ use super::change::Changes;
 use super::count::Counting;
 use super::doors::Doors;
 use super::exec::{Execs, Executed};
+use super::files::{FileOutcome, FileTask};
 use super::gateway::{Gateway, Purpose};
 use super::idle::{Idle, Input};
 use super::liveness::Owed;
@@ -33,7 +34,6 @@ use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::event::EventKind;
-use crate::files::{Ended, Running};
 use crate::keeper::Keeper;
 use crate::keeper::wire::init::{Reply as FromInit, Request as ToInit};
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
@@ -189,10 +189,6 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// The descriptors that one needs at most, beside its listeners and connections: two channels, a pidfd,
-    /// four of netlink and namespaces, egress's listeners, three streams, and some on their way.
-    pub(crate) const DESCRIPTORS: usize = 18;
-
     /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
     pub(crate) fn begin(
         shared: Arc<Shared>,
@@ -313,11 +309,11 @@ impl Life {
     }
 
     /// Has init begin an operation on files; its number there.
-    pub(crate) fn start_file(&mut self, bench: &mut Bench<'_>, running: &mut Running) -> Result<u32> {
+    pub(crate) fn start_file(&mut self, bench: &mut Bench<'_>, running: &mut FileTask) -> Result<u32> {
         let may = self.init.is_some() && self.phase == Phase::Running;
         let order = running.order().filter(|_| may).ok_or_else(|| running.ended())?;
         let permit = bench.budget.acquire(self.shared.number, Use::Host, order.fds.len());
-        let permit = permit.ok_or_else(|| running.crowded())?;
+        let permit = permit.ok_or_else(|| running.fd_limit_error())?;
         let ticket = self.ticket();
         let request = ToInit::File { ticket, task: Box::new(order.task) };
         self.give_init(bench, &request, order.fds, Some(permit));
@@ -326,7 +322,7 @@ impl Life {
     }
 
     /// An operation on files has ended. A helper that nobody waits for any more is ended too.
-    pub(crate) fn file_ended(&mut self, bench: &mut Bench<'_>, ended: Ended) {
+    pub(crate) fn file_ended(&mut self, bench: &mut Bench<'_>, ended: FileOutcome) {
         if ended.helper_may_run && self.is_running() {
             self.ask_init(bench, &ToInit::EndFile { ticket: ended.ticket });
         }

@@ -9,6 +9,7 @@ use super::life::{Bench, Life};
 use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::Request;
+use crate::limits;
 use crate::reactor::{Permit, Use};
 
 /// The most that may be under way at once.
@@ -54,7 +55,8 @@ impl Life {
         // A hostile init never answers; what the engine has forgotten must not pile up here.
         self.loopbacks.0.retain(|_, waiting| now.saturating_duration_since(waiting.since) < FORGOTTEN);
         let may = self.init.is_some() && self.is_running() && self.loopbacks.0.len() < MOST;
-        let permit = || bench.budget.acquire(self.shared.number, Use::Tunnel, 1).filter(|_| may);
+        let permit =
+            || bench.budget.acquire(self.shared.number, Use::Tunnel, limits::LOOPBACK).filter(|_| may);
         let (permit, of_theirs) = permit().zip(permit()).ok_or_else(|| {
             Error::new(Code::Limit, "too many connections to the sandbox's 127.0.0.1 are under way")
         })?;

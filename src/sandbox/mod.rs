@@ -8,6 +8,7 @@ mod death;
 mod doors;
 mod exec;
 mod exit;
+pub(crate) mod files;
 mod gateway;
 mod idle;
 mod life;
@@ -26,7 +27,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-pub(crate) use change::{Told, WAITING, too_many};
+pub(crate) use change::{WAITING, too_many};
 pub(crate) use control::{Command, Control, Creation};
 pub(crate) use doors::Doors;
 pub(crate) use exec::Executed;
@@ -40,8 +41,9 @@ pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 
 use crate::config::Stdio;
+use crate::config::Stream;
 use crate::error::{Code, Error, Result};
-use crate::process::{Captured, Stream};
+use crate::process::Captured;
 use crate::tunnel::TunnelMap;
 
 /// Where a sandbox is in its life. It only ever moves forward.
@@ -216,10 +218,7 @@ impl Sandbox {
         }
         match self.state() {
             State::Running => self.handle.control.connect(self.shared(), port),
-            State::Starting => {
-                let message = format!("sandbox {} is still starting: wait for it first", self.id());
-                Err(Error::new(Code::State, message))
-            }
+            State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
         }
     }
@@ -262,9 +261,7 @@ impl Sandbox {
         }
         match self.state() {
             State::Running => self.handle.control.send(Command::Signal(self.shared().number, signal)),
-            State::Starting => {
-                Err(Error::new(Code::State, format!("sandbox {} is still starting", self.id())))
-            }
+            State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
         }
     }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::{self, Groups};
+use crate::config::Stream;
 use crate::config::{self, Config, LimitMode, Limits, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::Program;
 use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
-use crate::net::{sysctl, topology};
+use crate::net::{links, sysctl};
 use crate::policy::Mode;
-use crate::process::Stream;
 use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     /// The command line of runsc.
     pub(crate) arguments: Vec<Vec<u8>>,
     /// Links, addresses, rules.
-    pub(crate) topology: topology::Plan,
+    pub(crate) topology: links::Plan,
     /// For init.
     pub(crate) start: Start,
     /// The program's streams.
@@ -110,7 +110,7 @@ impl Plan {
             setup,
             groups,
             arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
-            topology: topology::Plan { mtu: config.mtu(), ipv6 },
+            topology: links::Plan { mtu: config.mtu(), ipv6 },
             start: start(config),
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
             means,

@@ -4,7 +4,6 @@
 #![allow(unsafe_code, reason = "system calls are made here, so that nobody else needs to")]
 
 pub(crate) mod channel;
-pub(crate) mod clock;
 pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod fork;
@@ -19,5 +18,6 @@ pub(crate) mod signal_guard;
 pub(crate) mod slice;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod xattr;

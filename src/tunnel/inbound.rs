@@ -13,11 +13,12 @@ use mio::net::TcpListener;
 use super::attempt::Way;
 use super::listener::{Listener, REST, Security};
 use super::relay::{Outcome, Relay, Reply, Stage, Step};
+use super::request::{Request, Requests};
 use super::settings::{Counters, Settings};
 use super::stock::{QUIET, Stock};
-use super::told::Told;
-use super::{Request, Requests};
 use crate::error::{Code, Error};
+use crate::event::Reported;
+use crate::limits;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{DRAIN, DRAIN_STEP, End, Lingering, Scratch};
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
@@ -44,9 +45,6 @@ const LINGER_BYTES: usize = 1 << 20;
 /// connections do among the descriptors.
 const MOST_LINGERING: usize = 64;
 
-/// A connection uses two descriptors.
-const DESCRIPTORS: usize = 2;
-
 /// What is known of a sandbox.
 pub(super) struct Sandbox {
     pub(super) settings: Settings,
@@ -61,8 +59,8 @@ pub(super) struct Sandbox {
     pub(super) open: usize,
     /// How many of them linger.
     lingering: usize,
-    /// Which limits the host was told of.
-    told: Told,
+    /// Which limits were reported lately.
+    reported: Reported,
     /// No further connection is accepted; told when the last has ended.
     draining: Option<Option<Drained>>,
     /// It is no more; its connections are being cut.
@@ -132,7 +130,7 @@ impl Inbound {
             source: 0,
             open: 0,
             lingering: 0,
-            told: Told::default(),
+            reported: Reported::default(),
             draining: None,
             ended: false,
         };
@@ -182,7 +180,7 @@ impl Inbound {
         if known.open >= known.settings.max_connections || self.relays.is_full() {
             return reply(Err(limit("too many connections are open")));
         }
-        let Some(permit) = self.budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
+        let Some(permit) = self.budget.acquire(sandbox, Use::Host, limits::CONNECTION) else {
             return reply(Err(limit("the library's budget of descriptors is used up")));
         };
         let socket = match Socket::adopt(fd, Family::Unix) {
@@ -269,9 +267,7 @@ impl Inbound {
 
     /// Passes a wake-up to whom it is for.
     pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
-        let key = match wake {
-            Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key) => key,
-        };
+        let key = wake.key();
         match (key.kind(), wake) {
             (LISTENER, Wake::Ready(..) | Wake::Again(_)) => self.accept(reactor, key, ACCEPTS),
             (LISTENER, Wake::Timer(_)) => self.end_rest(reactor, key, ACCEPTS),
@@ -332,9 +328,9 @@ impl Inbound {
                 return self.rest(reactor, key, "as many connections are open as may be", None);
             }
             let budget = &self.budget;
-            let permit = budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS).or_else(|| {
+            let permit = budget.acquire(sandbox, Use::Tunnel, limits::CONNECTION).or_else(|| {
                 known.stock.give_up();
-                budget.acquire(sandbox, Use::Tunnel, DESCRIPTORS)
+                budget.acquire(sandbox, Use::Tunnel, limits::CONNECTION)
             });
             let Some(permit) = permit else {
                 return self.rest(reactor, key, "the library's budget of descriptors is used up", None);
@@ -644,7 +640,7 @@ impl Inbound {
         sentence: impl FnOnce() -> String,
     ) {
         let Some(known) = self.sandboxes.get_mut(&sandbox) else { return };
-        if known.told.is_news(limit, now) {
+        if known.reported.is_news(limit, now) {
             self.report(sandbox, sentence());
         }
     }

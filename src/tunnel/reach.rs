@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use super::Request;
 use super::attempt::{Attempt, Next, Way};
 use super::inbound::{Inbound, set_timer};
 use super::relay::{Stage, Step};
+use super::request::Request;
 use crate::error::{Code, Error, Result};
 use crate::pump::End;
 use crate::reactor::{Key, Lane, Reactor};

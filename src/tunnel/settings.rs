@@ -1,8 +1,10 @@
 //! What the engine has to know of a sandbox to bring connections to it, and what it counts.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::topology;
 
 /// How connections reach a sandbox, and their limits.
 #[derive(Clone, Debug)]
@@ -47,8 +49,8 @@ impl Default for Timeouts {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            destination: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 2)),
-            sources: (3..=6).map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 0, last))).collect(),
+            destination: topology::SANDBOX.into(),
+            sources: topology::SPARE.map(IpAddr::V4).to_vec(),
             max_connections: 16_384,
             timeouts: Timeouts::default(),
         }

@@ -6,11 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::limits::{self, MAX_POOLED_SOCKETS, MIN_POOLED_SOCKETS};
 use crate::reactor::{Budget, Permit, Use};
-
-/// The smallest batch, and what a quiet sandbox keeps.
-const SMALLEST: usize = 4;
-const LARGEST: usize = 64;
 
 /// Two requests closer together than this mean that the batch is too small.
 const BUSY: Duration = Duration::from_secs(1);
@@ -31,7 +28,7 @@ pub(crate) struct Stock {
 
 impl Stock {
     pub(crate) fn new() -> Self {
-        Self { sockets: Vec::new(), asked: 0, batch: SMALLEST, last: None, starved: false }
+        Self { sockets: Vec::new(), asked: 0, batch: MIN_POOLED_SOCKETS, last: None, starved: false }
     }
 
     /// A socket for a connection, which has a permit of its own for it.
@@ -41,7 +38,7 @@ impl Stock {
 
     /// Whether [`Stock::shrink`] has to be called some time.
     pub(crate) fn needs_upkeep(&self) -> bool {
-        self.starved || self.sockets.len() > SMALLEST
+        self.starved || self.sockets.len() > MIN_POOLED_SOCKETS
     }
 
     /// How many sockets to ask for now, if any, with `waiting` connections that have none.
@@ -52,18 +49,18 @@ impl Stock {
         }
         let busy = self.last.is_some_and(|last| now.saturating_duration_since(last) < BUSY);
         if busy {
-            self.batch = (self.batch * 2).min(LARGEST);
+            self.batch = (self.batch * 2).min(MAX_POOLED_SOCKETS);
         }
         self.last = Some(now);
         let least = if self.starved { 1 } else { self.batch };
-        self.asked = least.max(waiting.min(LARGEST));
+        self.asked = least.max(waiting.min(MAX_POOLED_SOCKETS));
         Some(self.asked)
     }
 
     /// The budget has run out: what is in stock is for the connections that come.
     pub(crate) fn give_up(&mut self) {
         self.starved = true;
-        self.batch = SMALLEST;
+        self.batch = MIN_POOLED_SOCKETS;
         self.sockets.clear();
     }
 
@@ -78,7 +75,7 @@ impl Stock {
         let mut sockets = sockets.into_iter();
         let needed = sockets.by_ref().take(waiting).collect();
         for socket in sockets {
-            let Some(permit) = budget.acquire(sandbox, Use::Stock, 1) else {
+            let Some(permit) = budget.acquire(sandbox, Use::Stock, limits::POOLED_SOCKET) else {
                 // Without this the stock would hold what connections need, and ask for more for ever.
                 self.give_up();
                 break;
@@ -91,11 +88,11 @@ impl Stock {
     /// Closes what a quiet sandbox doesn't need; true while there is more than that.
     pub(crate) fn shrink(&mut self, now: Instant) -> bool {
         if self.last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET) {
-            self.batch = SMALLEST;
+            self.batch = MIN_POOLED_SOCKETS;
             self.starved = false;
-            self.sockets.truncate(SMALLEST);
+            self.sockets.truncate(MIN_POOLED_SOCKETS);
         }
-        self.starved || self.sockets.len() > SMALLEST
+        self.starved || self.sockets.len() > MIN_POOLED_SOCKETS
     }
 }
 
@@ -125,7 +122,7 @@ mod tests {
         assert!(stock.shrink(start));
         assert_eq!(budget.used(), 64);
         assert!(!stock.shrink(start + QUIET));
-        assert_eq!(budget.used(), SMALLEST);
+        assert_eq!(budget.used(), MIN_POOLED_SOCKETS);
         assert_eq!(stock.request(0, start + QUIET), None);
     }
 

@@ -38,7 +38,7 @@ fn neighbours_on_the_hosts_own_link_are_denied_at_public_addresses_too() {
         for policy in [Policy::open(), allowlist(&[everything])] {
             let lines = internet.try_from_inside(&policy, &reach(address, 443));
             assert_eq!(lines, [format!("reach {address} 443 ECONNRESET")]);
-            let verdict = policy.explain(address.parse().unwrap(), 6).unwrap();
+            let verdict = sbx::explain(&policy, address.parse().unwrap(), 6).unwrap();
             assert_eq!(verdict.reason, Reason::OnLink, "{address}");
         }
         assert_eq!(internet.packets_to(address), before, "{address}");

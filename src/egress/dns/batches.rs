@@ -4,13 +4,22 @@
 //! for, it has no more than one change of its rules in that thread's queue.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::judged::Judged;
 use super::message::Query;
-use super::names::Asker;
 use crate::egress::answered::Change;
+use crate::reactor::Key;
+
+/// Who has asked a question, and so where its answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// By UDP, over this socket of ours.
+    Datagram(Key, SocketAddr),
+    /// By TCP.
+    Stream(Key),
+}
 
 /// An answer, and who waits for it.
 #[derive(Debug)]

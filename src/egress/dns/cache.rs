@@ -87,8 +87,8 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{IN, kind};
     use super::*;
+    use crate::egress::dns::record::{IN, kind};
 
     fn subject(name: &str) -> Subject {
         Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)

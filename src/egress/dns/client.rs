@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::names::Asker;
+use super::batches::Asker;
 use super::relay::{Dns, LONGEST_QUESTION, QUESTIONS};
 
 use crate::egress::outbound::Outbound;
+use crate::limits;
 use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
@@ -107,7 +108,7 @@ impl Outbound {
     fn admit_client(&mut self, reactor: &mut Reactor, sandbox: u64, fd: OwnedFd) {
         let Some(gate) = self.gates.get_mut(&sandbox) else { return };
         let room = gate.names.clients < MOST_CLIENTS && !self.dns.is_full();
-        let permit = self.budget.acquire(sandbox, Use::Egress, 1).filter(|_| room);
+        let permit = self.budget.acquire(sandbox, Use::Egress, limits::DNS_CLIENT).filter(|_| room);
         let Some(permit) = permit else { return socket::disconnect(fd.as_fd()) };
         let now = reactor.now();
         let key = self.dns.insert(Dns::Client(Client {

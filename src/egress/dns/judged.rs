@@ -89,10 +89,10 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Code, Question};
-    use super::super::name::Name;
-    use super::super::record::{IN, kind};
     use super::*;
+    use crate::egress::dns::message::{Code, Question};
+    use crate::egress::dns::name::Name;
+    use crate::egress::dns::record::{IN, kind};
 
     fn subject(name: &str) -> Subject {
         Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)

@@ -9,14 +9,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::batches::Asker;
 use super::cache::Subject;
 use super::course::Course;
 use super::filter::filter;
 use super::message::{Code, Query, Question, Response};
-use super::names::Asker;
 use super::relay::Dns;
 use super::write::{self, Answer, Why};
 use crate::egress::outbound::Outbound;
+use crate::limits;
 use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Use, Wake};
 use crate::sys::socket::{self, Family, Socket};
 use crate::sys::{datagram, random};
@@ -227,7 +228,10 @@ impl Outbound {
             return self.respond(reactor, asker.0, &asker.1, &refused, 0);
         }
         let room = gate.names.lookups.len() < MOST_LOOKUPS && !gate.names.lookups.contains_key(&subject);
-        let permit = self.budget.acquire(sandbox, Use::Egress, 1).filter(|_| room && !self.dns.is_full());
+        let permit = self
+            .budget
+            .acquire(sandbox, Use::Egress, limits::DNS_LOOKUP)
+            .filter(|_| room && !self.dns.is_full());
         let Some(permit) = permit else {
             let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
             return self.respond(reactor, asker.0, &asker.1, &busy, 0);

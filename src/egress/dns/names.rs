@@ -11,15 +11,6 @@ use super::upstreams::Upstreams;
 use crate::egress::answered::Answered;
 use crate::reactor::Key;
 
-/// Who has asked a question, and so where its answer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// By UDP, over this socket of ours.
-    Datagram(Key, SocketAddr),
-    /// By TCP.
-    Stream(Key),
-}
-
 /// One sandbox's resolver.
 #[derive(Debug, Default)]
 pub(in crate::egress) struct Names {

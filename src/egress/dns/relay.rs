@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpListener;
 
-use super::batches::{Batch, Waiting};
+use super::batches::{Asker, Batch, Waiting};
 use super::cache::Subject;
 use super::client::Client;
 use super::filter::filter;
 use super::judged::Judged;
 use super::lookup::Lookup;
 use super::message::{Asked, Code, Query, Question, Response};
-use super::names::{Asker, Names};
+use super::names::Names;
 use super::record::{IN, kind};
 use super::resolver::Resolver;
 use super::write::{Answer, Why, udp_limit};
@@ -24,14 +24,11 @@ use crate::egress::denials::{Denied, Destination, Why as Cause};
 use crate::egress::greeting::Greeting;
 use crate::egress::listener::REST;
 use crate::egress::outbound::Outbound;
-use crate::policy::{Asking, Policy, Reason, Verdict};
+use crate::egress::request::Request;
+use crate::policy::{Asking, Policy, Protocol, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, Wake};
 use crate::sys::datagram;
-use crate::tunnel::Request;
 
-/// IP's numbers.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 /// The resolver's port.
 const PORT: u16 = 53;
 /// How many questions of one socket are taken before others get a turn.
@@ -220,7 +217,11 @@ impl Outbound {
             Denied {
                 to: Some(Destination::Name(name)),
                 port: PORT,
-                protocol: if matches!(asker, Asker::Stream(_)) { TCP } else { UDP },
+                protocol: if matches!(asker, Asker::Stream(_)) {
+                    Protocol::Tcp.number()
+                } else {
+                    Protocol::Udp.number()
+                },
                 why: Cause::Denied(verdict.reason, None),
                 detail,
             },
@@ -244,7 +245,7 @@ impl Outbound {
             if looks > MOST_ADDRESSES {
                 return false;
             }
-            let reason = judge.verdict(&policy, address, TCP).reason;
+            let reason = judge.verdict(&policy, address, Protocol::Tcp).reason;
             if matches!(reason, Reason::NotListed | Reason::Listed) {
                 reachable.push(address);
             }
@@ -341,7 +342,7 @@ impl Outbound {
             Denied {
                 to: Some(Destination::Address(address)),
                 port: PORT,
-                protocol: UDP,
+                protocol: Protocol::Udp.number(),
                 why: Cause::Denied(verdict.reason, None),
                 detail,
             },

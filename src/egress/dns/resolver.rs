@@ -7,8 +7,8 @@ use mio::net::TcpListener;
 use nix::sys::socket::{self, Backlog, SockaddrStorage, sockopt};
 
 use crate::error::{Context, Result};
-use crate::net::topology::GATEWAY;
 use crate::sys::socket::set_no_delay;
+use crate::topology::GATEWAY;
 
 /// Where it listens.
 const PORT: u16 = 53;

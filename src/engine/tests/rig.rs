@@ -14,10 +14,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::super::{Command, Engine, Handle};
+use super::super::{Command, Engine, Handle, Request};
+use crate::egress;
 use crate::error::{Code, Error, Result};
 use crate::reactor::Budget;
-use crate::tunnel::{Counters, Identity, Request, Security, Settings, listen};
+use crate::tunnel::{self, Counters, Identity, Security, Settings, listen};
 
 /// No test waits longer for anything.
 pub(super) const LONG: Duration = Duration::from_secs(30);
@@ -107,17 +108,20 @@ struct Above {
 impl Above {
     fn answer(&self, request: Request) {
         let command = match request {
-            Request::NeedSockets { key, count } => {
+            Request::Tunnel(tunnel::Request::NeedSockets { key, count }) => {
                 self.asked.lock().unwrap().push(count);
                 let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
                 let make = |_| socket::socket(AddressFamily::Inet, SockType::Stream, flags, None).ok();
                 Command::Stock { key, sockets: (0..count).filter_map(make).collect() }
             }
-            Request::NeedLoopback { port, ticket, .. } => {
+            Request::Tunnel(tunnel::Request::NeedLoopback { port, ticket, .. }) => {
                 Command::Loopback { ticket, answer: (self.init)(port) }
             }
-            Request::NeedDatagrams { .. } | Request::Denied { .. } | Request::Answered { .. } => return,
-            Request::Limit { what, .. } => return self.limits.lock().unwrap().push(what),
+            Request::Tunnel(tunnel::Request::Limit { what, .. })
+            | Request::Egress(egress::Request::Limit { what, .. }) => {
+                return self.limits.lock().unwrap().push(what);
+            }
+            Request::Egress(_) => return,
         };
         let _ = self.handle.send(command);
     }

@@ -15,6 +15,9 @@ mod init;
 mod spawn;
 mod supervisor;
 mod system;
+#[allow(dead_code, reason = "the library uses the rest")]
+#[path = "../../topology.rs"]
+mod topology;
 #[path = "../wire/mod.rs"]
 #[allow(dead_code, reason = "each side uses half of the format: the other half is the library's")]
 mod wire;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::net::message::{Message, attribute, attributes};
 use crate::net::refusals;
 
@@ -174,7 +175,7 @@ impl Expression {
             Self::Constant(value) => constant(data, NFT_REG_1, value),
             Self::Port(port) => constant(data, NFT_REG_2, &port.to_be_bytes()),
             Self::Deliver { ipv6 } => {
-                let version = if *ipv6 { super::NFPROTO_IPV6 } else { super::NFPROTO_IPV4 };
+                let version = if *ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
                 data.put_be32(NFTA_TPROXY_FAMILY, u32::from(version))
                     .put_be32(NFTA_TPROXY_REG_ADDR, NFT_REG_1)
                     .put_be32(NFTA_TPROXY_REG_PORT, NFT_REG_2)

@@ -6,6 +6,7 @@
 //! together before the rules see them, because a rule with tproxy makes the kernel do that.)
 
 mod expression;
+mod message;
 pub(crate) mod rules;
 mod set;
 
@@ -16,25 +17,21 @@ use std::os::fd::OwnedFd;
 
 use super::message::{Message, attribute, flags};
 use super::netlink::Netlink;
-use super::topology::{GATEWAY, SPARE};
 use crate::error::{Code, Context, Error, Result};
+use crate::topology::{GATEWAY, SPARE};
+use message::{NFNL_SUBSYS_NFTABLES, NFPROTO_INET, TABLE, change, family, kind};
 use set::KeyType;
 
 /// The table, and its chains.
-const TABLE: &str = "sbx";
 const PREROUTING: &str = "prerouting";
 const EGRESS: &str = "egress";
 const REFUSED: &str = "refused";
 
 // linux/netfilter/nfnetlink.h
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 
-// linux/netfilter.h; NFPROTO_INET is one table for IPv4 and IPv6.
-const NFPROTO_INET: u8 = 1;
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
+// linux/netfilter.h
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_DROP: u32 = 0;
 // linux/netfilter_ipv4.h
@@ -234,7 +231,6 @@ impl Rules {
 }
 
 /// What a live change of the policy needs.
-#[cfg_attr(not(test), allow(dead_code, reason = "used when a policy is replaced live"))]
 impl Rules {
     /// Lets the sandbox reach these TCP ports of the gateway's address, beside those it already may.
     pub(crate) fn add_services(&mut self, ports: &[u16]) -> Result<()> {
@@ -293,6 +289,7 @@ impl Rules {
     }
 
     /// Reads back from the kernel what is in force.
+    #[cfg(test)]
     pub(crate) fn in_force(&mut self) -> Result<(u64, Allowed)> {
         Ok((self.current.number, self.read(self.current)?))
     }
@@ -386,21 +383,6 @@ fn bytes(address: &IpAddr) -> Vec<u8> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
-}
-
-/// The type of a message to nf_tables.
-fn kind(message: u16) -> u16 {
-    NFNL_SUBSYS_NFTABLES << 8 | message
-}
-
-/// `struct nfgenmsg`.
-fn family(family: u8, resource: u16) -> [u8; 4] {
-    let [high, low] = resource.to_be_bytes();
-    [family, 0, high, low]
-}
-
-fn change(what: &'static str, message: u16, more: u16) -> Message {
-    Message::new(what, kind(message), more).fixed(&family(NFPROTO_INET, 0))
 }
 
 /// Makes changes one transaction: all of them, or none.

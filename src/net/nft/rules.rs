@@ -10,10 +10,13 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::{Expression, Header, Meta, Verdict};
+use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
 use super::set::{ANSWERED4, ANSWERED6, OWN, SERVICES};
-use super::{EGRESS, Generation, NFPROTO_IPV4, NFPROTO_IPV6, REFUSED};
-use crate::net::topology::{
-    GATEWAY, GATEWAY_LINK, GATEWAY6, MARK, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
+use super::{EGRESS, Generation, REFUSED};
+use crate::net::links::MARK;
+use crate::policy::Protocol;
+use crate::topology::{
+    GATEWAY, GATEWAY_LINK, GATEWAY6, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
 };
 
 /// Where the library's relays listen, on G's own 127.0.0.1 and ::1: out of the sandbox's reach, but by these
@@ -26,9 +29,6 @@ const SYN: u8 = 0x02;
 /// Where TCP's header has its flags, and TCP's and UDP's the destination port.
 const FLAGS: Expression = Expression::Payload(Header::Transport, 13, 1);
 const PORT: Expression = Expression::Payload(Header::Transport, 2, 2);
-/// IP protocols.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const DNS: u16 = 53;
 
 /// How many refused packets a second the library is told of, so that a flood of them costs it nothing.
@@ -93,8 +93,8 @@ impl Then for Rule {
     }
 }
 
-fn protocol(number: u8) -> [Expression; 2] {
-    [Expression::Load(Meta::Protocol), Expression::Equal(vec![number])]
+fn protocol(protocol: Protocol) -> [Expression; 2] {
+    [Expression::Load(Meta::Protocol), Expression::Equal(vec![protocol.number()])]
 }
 
 fn port(number: u16) -> [Expression; 2] {
@@ -102,7 +102,11 @@ fn port(number: u16) -> [Expression; 2] {
 }
 
 fn not_the_first_of_a_connection() -> impl Iterator<Item = Expression> {
-    protocol(TCP).into_iter().chain([FLAGS, Expression::Mask(vec![SYN_ACK]), Expression::NotEqual(vec![SYN])])
+    protocol(Protocol::Tcp).into_iter().chain([
+        FLAGS,
+        Expression::Mask(vec![SYN_ACK]),
+        Expression::NotEqual(vec![SYN]),
+    ])
 }
 
 /// The fixed rules of the hook. What is decided nowhere is dropped by the chain's policy.
@@ -126,10 +130,10 @@ pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
     }
     // The resolver, and services of the host that the sandbox was given on purpose.
     let gateway = || V4.to(&GATEWAY.octets());
-    rules.push(gateway().then(protocol(UDP)).then(port(DNS)).decide(Verdict::Accept));
-    rules.push(gateway().then(protocol(TCP)).then(port(DNS)).decide(Verdict::Accept));
+    rules.push(gateway().then(protocol(Protocol::Udp)).then(port(DNS)).decide(Verdict::Accept));
+    rules.push(gateway().then(protocol(Protocol::Tcp)).then(port(DNS)).decide(Verdict::Accept));
     let service = [PORT, Expression::In(SERVICES.into())];
-    rules.push(gateway().then(protocol(TCP)).then(service).decide(Verdict::Accept));
+    rules.push(gateway().then(protocol(Protocol::Tcp)).then(service).decide(Verdict::Accept));
     // Nothing else of G's own, and no policy can name it.
     rules.push(V4.to_network(&NETWORK.octets(), PREFIX).decide(Verdict::Goto(REFUSED)));
     if ipv6 {
@@ -146,26 +150,31 @@ pub(super) fn egress(generation: &Generation) -> Vec<Rule> {
     let mut rules = Vec::new();
     let v4 = generation.allow4().map(|name| (V4, name));
     for (version, name) in v4.chain(generation.allow6().map(|name| (V6, name))) {
-        for number in [TCP, UDP] {
+        for number in [Protocol::Tcp, Protocol::Udp] {
             rules.push(to_relay(version, number, name.clone().into(), None));
         }
     }
     if generation.tls {
-        rules.push(to_relay(V4, TCP, ANSWERED4.into(), Some(generation.tls())));
+        rules.push(to_relay(V4, Protocol::Tcp, ANSWERED4.into(), Some(generation.tls())));
     }
     if generation.tls && generation.ipv6 {
-        rules.push(to_relay(V6, TCP, ANSWERED6.into(), Some(generation.tls())));
+        rules.push(to_relay(V6, Protocol::Tcp, ANSWERED6.into(), Some(generation.tls())));
     }
     rules
 }
 
-fn to_relay(version: Version, number: u8, addresses: Cow<'static, str>, ports: Option<String>) -> Rule {
+fn to_relay(
+    version: Version,
+    relayed: Protocol,
+    addresses: Cow<'static, str>,
+    ports: Option<String>,
+) -> Rule {
     let ipv6 = version.number == NFPROTO_IPV6;
     let relay =
         if ipv6 { Ipv6Addr::LOCALHOST.octets().to_vec() } else { Ipv4Addr::LOCALHOST.octets().to_vec() };
     // What costs less than the set first.
     let (offset, length) = version.destination;
-    let mut rule = version.only().then(protocol(number));
+    let mut rule = version.only().then(protocol(relayed));
     if let Some(ports) = ports {
         rule = rule.then([PORT, Expression::In(ports.into())]);
     }
@@ -188,7 +197,7 @@ pub(super) fn refused(told: bool) -> Vec<Rule> {
     if told {
         rules.push(vec![Expression::AtMost(TOLD), Expression::Tell]);
     }
-    rules.push(Rule::from(protocol(TCP)).then([Expression::Reset]));
+    rules.push(Rule::from(protocol(Protocol::Tcp)).then([Expression::Reset]));
     rules.push(vec![Expression::Unreachable]);
     rules
 }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use super::expression::NFTA_DATA_VALUE;
-use super::{NFPROTO_INET, TABLE, change, family};
+use super::message::{NFPROTO_INET, TABLE, change, family, kind};
 use crate::error::{Code, Error, Result};
 use crate::net::message::{Message, attribute, attributes, flags};
 use crate::net::netlink::Netlink;
@@ -214,7 +214,7 @@ fn element(item: Message, value: &[u8], end: bool) -> Message {
 
 /// What the kernel has in a set: the values, each with whether it is the end of a range.
 fn read(netlink: &mut Netlink, name: &str) -> Result<Vec<(Vec<u8>, bool)>> {
-    let question = Message::new("to list a set", super::kind(NFT_MSG_GETSETELEM), flags::DUMP)
+    let question = Message::new("to list a set", kind(NFT_MSG_GETSETELEM), flags::DUMP)
         .fixed(&family(NFPROTO_INET, 0))
         .put_text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
         .put_text(NFTA_SET_ELEM_LIST_SET, name);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::packets::Wire;
 use super::space::{Side, Space};
 use crate::error::Code;
-use crate::net::topology::{GATEWAY, Plan, configure_links};
+use crate::net::links::{Plan, configure_links};
+use crate::topology::GATEWAY;
 
 fn laid(ipv6: bool) -> Space {
     let mut space = Space::new();

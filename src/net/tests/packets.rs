@@ -10,7 +10,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use super::space::{Side, Space};
-use crate::net::topology::{GATEWAY_MAC, SANDBOX_MAC};
+use crate::topology::{GATEWAY_MAC, SANDBOX_MAC};
 
 /// ETH_P_ALL, in network order as the kernel wants it.
 const ALL: u16 = 0x0003_u16.to_be();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::space::{Side, Space};
 use crate::net::RELAY_PORT;
 use crate::net::nft::Allowed;
-use crate::net::topology::{SANDBOX, SANDBOX6};
 use crate::policy::{Place, Policy};
+use crate::topology::{SANDBOX, SANDBOX6};
 
 const CASES: u32 = 1000;
 

@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 
 use super::space::{Side, Space};
 use crate::net::nft::{Allowed, Rules, rules::RELAY_PORT};
-use crate::net::topology::SANDBOX;
+use crate::topology::SANDBOX;
 
 /// So many ranges, none of which touches the next.
 pub(super) fn many(count: u32) -> Allowed {

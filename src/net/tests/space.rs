@@ -13,9 +13,9 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use serde_json::{Value, json};
 
+use crate::net::links::{Plan, Sockets, configure_links};
 use crate::net::nft::Rules;
 use crate::net::sysctl;
-use crate::net::topology::{Plan, Sockets, configure_links};
 
 /// A namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::sets::many;
 use super::space::Space;
+use crate::net::links::{Plan, configure_links};
 use crate::net::nft::Rules;
-use crate::net::topology::{Plan, configure_links};
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::packets::{Packet, What, Wire};
 use super::space::{Side, Space};
 use crate::net::nft::{Allowed, rules::RELAY_PORT};
-use crate::net::topology::{GATEWAY, GATEWAY6, SANDBOX, SANDBOX6, SPARE};
+use crate::topology::{GATEWAY, GATEWAY6, SANDBOX, SANDBOX6, SPARE};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
 const PUBLIC6: Ipv6Addr = Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 1);

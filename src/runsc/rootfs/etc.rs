@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Plan;
+use crate::topology::{GATEWAY, SANDBOX};
 
 /// What the made-up files say.
 #[derive(Clone, Copy, Debug)]
@@ -11,10 +12,6 @@ pub(crate) struct Names<'a> {
     /// Whether the sandbox is networked: then the gateway answers its DNS questions.
     pub(crate) network: bool,
 }
-
-/// The sandbox's own address, and the gateway's, where the DNS relay listens.
-const ADDRESS: &str = "192.0.0.2";
-const RESOLVER: &str = "192.0.0.1";
 
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
@@ -94,7 +91,7 @@ impl Names<'_> {
     pub(super) fn identity(&self, plan: &mut Plan) {
         let hostname = self.hostname;
         let own = if self.network {
-            format!("{ADDRESS}\t{hostname}\n")
+            format!("{SANDBOX}\t{hostname}\n")
         } else {
             format!("127.0.1.1\t{hostname}\n")
         };
@@ -103,7 +100,7 @@ impl Names<'_> {
             "/etc/hosts",
             format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}"),
         );
-        let resolver = if self.network { format!("nameserver {RESOLVER}\n") } else { String::new() };
+        let resolver = if self.network { format!("nameserver {GATEWAY}\n") } else { String::new() };
         plan.file("/etc/resolv.conf", resolver);
     }
 }

@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Shared, State, plan};
 use super::record::{Have, Record};
 use crate::config::{Config, Exec};
 use crate::error::{Code, Context, Error, Result};
@@ -13,6 +12,7 @@ use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Source, Start, Window};
 use crate::process::{CaptureReader, Ours, Streams};
 use crate::reactor::{Budget, Permit, Use};
+use crate::sandbox::{Shared, State, plan};
 
 /// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
 /// is gone) has told its waiters by that.
@@ -45,15 +45,9 @@ impl Launch {
         exec.fits(config.env())?;
         let events = exec.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
         let budget = |count| {
-            budget.acquire(shared.number, Use::Host, count).ok_or_else(|| {
-                Error::new(
-                    Code::Limit,
-                    format!(
-                        "{what}: the process has no descriptors left for its streams: raise the limit (ulimit -n), \
-                         or let other programs end"
-                    ),
-                )
-            })
+            budget
+                .acquire(shared.number, Use::Host, count)
+                .ok_or_else(|| Error::no_descriptors("its streams", "let other programs end").context(&what))
         };
         let mut start = start(config, exec);
         let mut terminal = Have::Nothing;

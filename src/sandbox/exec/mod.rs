@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use super::{Command, Control, Exit, Sandbox, State, check_signal};
 use crate::config::Exec;
+use crate::config::Stream;
 use crate::config::exec::window;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::Window;
-use crate::process::{Captured, Stream};
+use crate::process::Captured;
 pub(crate) use launch::Launch;
 use record::{Have, Record};
 pub(crate) use running::{Behind, Execs, Executed};
@@ -62,10 +63,7 @@ impl Sandbox {
         exec.check()?;
         match self.state() {
             State::Running => {}
-            State::Starting => {
-                let message = format!("sandbox {} is still starting: wait for it first", self.id());
-                return Err(Error::new(Code::State, message));
-            }
+            State::Starting => return Err(Error::still_starting(self.id())),
             State::Ending | State::Ended => return Err(self.shared().ended()),
         }
         let control = self.handle.control.clone();

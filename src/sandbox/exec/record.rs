@@ -4,13 +4,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::shared::wait_on;
+use crate::config::Stream;
 use crate::error::{Code, Error, Result};
 use crate::event::queue::{self, Ring};
 use crate::event::{Event, EventKind};
-use crate::process::{Capture, Stream};
+use crate::process::Capture;
 use crate::reactor::Permit;
 use crate::sandbox::Exit;
+use crate::sandbox::shared::wait_on;
 
 /// One program, seen from all threads. The control thread writes, everybody reads and waits.
 #[derive(Debug)]

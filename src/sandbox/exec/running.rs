@@ -9,15 +9,15 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::life::{Bench, Life};
-use super::super::liveness::{SILENCE, Watched};
-use super::super::{Exit, ExitReason, trouble};
 use super::launch::{Launch, Order};
 use super::record::Record;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Request, Step, Window};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId};
+use crate::sandbox::life::{Bench, Life, register};
+use crate::sandbox::liveness::{SILENCE, Watched};
+use crate::sandbox::{Exit, ExitReason, trouble};
 
 /// The most programs of one sandbox at once.
 const MOST: usize = 4096;
@@ -388,7 +388,7 @@ fn watch(bench: &mut Bench<'_>, key: Key) -> Result<()> {
     let Some(running) = bench.processes.get_mut(key) else { return Ok(()) };
     for (capture, lane) in running.captures.iter().zip([Lane::Front, Lane::Back]) {
         if let Some(capture) = capture {
-            super::super::life::register(bench.reactor, capture.as_fd(), key, lane)?;
+            register(bench.reactor, capture.as_fd(), key, lane)?;
         }
     }
     Ok(())
@@ -400,10 +400,10 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
-    use super::super::record::Have;
     use super::*;
     use crate::process::Capture;
     use crate::reactor::{Kind, Wake};
+    use crate::sandbox::exec::record::Have;
 
     #[test]
     fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {

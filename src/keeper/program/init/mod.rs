@@ -33,9 +33,6 @@ use programs::Programs;
 use relay::Relays;
 use terminal::{Pair, Terminals};
 
-/// The sandbox's address on eth0, for servers that listen on it alone.
-const OWN_ADDRESS: [u8; 4] = [192, 0, 0, 2];
-
 struct Init {
     channel: Channel,
     signals: OwnedFd,

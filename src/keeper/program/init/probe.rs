@@ -3,17 +3,17 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::OWN_ADDRESS;
 use super::events::{Events, Interest, Token};
 use crate::system;
+use crate::topology::SANDBOX;
 use crate::wire::init::Reply;
 
 /// The maximum number of probes at once. The library sends one after another.
 const MAX_PROBES: usize = 64;
 
-/// The addresses where a server may listen, in the order in which they are tried.
+/// The addresses where a server may listen, in the order in which they are tried: some listen on eth0's address only.
 pub(super) const ADDRESSES: [ServerAddress; 3] =
-    [ServerAddress::V4([127, 0, 0, 1]), ServerAddress::V6, ServerAddress::V4(OWN_ADDRESS)];
+    [ServerAddress::V4([127, 0, 0, 1]), ServerAddress::V6, ServerAddress::V4(SANDBOX.octets())];
 
 /// An address in the sandbox.
 #[derive(Clone, Copy, Debug)]

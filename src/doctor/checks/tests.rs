@@ -1,5 +1,5 @@
 use super::*;
-use crate::runsc::report::Status;
+use crate::doctor::report::Status;
 
 fn healthy() -> Host {
     Host {

@@ -12,10 +12,10 @@ mod entry;
 mod operation;
 mod pump;
 mod request;
-mod running;
 mod sandbox;
 mod stall;
 mod table;
+mod task;
 mod trouble;
 
 #[cfg(test)]
@@ -24,5 +24,5 @@ mod tests;
 pub use entry::{DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileTotals};
 pub use operation::FileOperation;
 pub use request::{FileOptions, FileRequest};
-pub(crate) use running::Running;
-pub(crate) use table::{Ended, Table};
+pub(crate) use table::{FileOutcome, Table};
+pub(crate) use task::FileTask;

@@ -1,4 +1,4 @@
-//! The doctor: looks at the host and says what is missing, each time with the remedy.
+//! What the host has and what it lacks, each time with the remedy.
 //!
 //! The judging functions are pure, over texts and numbers; [`Host::read`] gathers those. Whether a namespace
 //! can really be made is known only after trying, which a multi-threaded host can't: the keeper tries, and
@@ -9,20 +9,18 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::probe::{Runsc, parse_kernel};
-use super::process;
 use super::report::{Finding, Report};
 use crate::cgroup::Possible;
 use crate::error::{Code, Error};
-use crate::reactor::KEPT;
-use crate::runtime::RESERVE;
-use crate::sandbox::Life;
+use crate::limits;
+use crate::runsc::probe::{INSTALL, Runsc, parse_kernel};
+use crate::runsc::process;
 
 /// The oldest kernel this is tested on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// The descriptors that a sandbox with one port takes, without its connections.
-const DESCRIPTORS_A_SANDBOX: u64 = (Life::DESCRIPTORS + 1 + KEPT) as u64;
+const DESCRIPTORS_A_SANDBOX: u64 = (limits::SANDBOX + limits::LISTENER + limits::KEPT) as u64;
 
 /// Fewer sandboxes than this are worth a remark.
 const SANDBOXES_EXPECTED: u64 = 64;
@@ -329,11 +327,8 @@ fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
                 Code::RunscUnusable if host.process.judge().is_some() => {
                     "mend what stands at `process` first".to_owned()
                 }
-                Code::RunscMissing => format!("install gVisor ({})", super::probe::INSTALL),
-                _ => format!(
-                    "replace it by a current release ({}), or name another in SBX_RUNSC",
-                    super::probe::INSTALL
-                ),
+                Code::RunscMissing => format!("install gVisor ({})", INSTALL),
+                _ => format!("replace it by a current release ({}), or name another in SBX_RUNSC", INSTALL),
             };
             Finding::missing("runsc", error.message(), remedy)
         }
@@ -390,7 +385,7 @@ fn ipv6(routes: Option<&str>) -> Finding {
 }
 
 fn descriptors((soft, hard): (u64, u64)) -> Finding {
-    let fit = soft.saturating_sub(RESERVE as u64) / DESCRIPTORS_A_SANDBOX;
+    let fit = soft.saturating_sub(limits::RESERVE as u64) / DESCRIPTORS_A_SANDBOX;
     let detail = format!("limit {soft} (hard {hard}): about {fit} sandboxes without connections");
     if fit >= SANDBOXES_EXPECTED {
         return Finding::ok("descriptors", detail);

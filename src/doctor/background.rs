@@ -1,39 +1,14 @@
-//! The doctor's check, and its form for hosts that must not block, in which a thread of its own does it.
+//! The doctor's check for hosts that must not block: a thread of its own does it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{RuntimeConfig, host, trial};
-use crate::engine::with_signals_blocked;
+use super::{HostCheck, Report};
+use crate::config::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, Queue, queue};
-use crate::keeper::Origin;
-use crate::runsc::{doctor, find::Locator, report::Report};
-
-/// What is looked at, by the environment as it was when this was made.
-pub(super) struct Examination {
-    locator: Locator,
-    keeper: Origin,
-    user_namespace: bool,
-}
-
-impl Examination {
-    /// Reads the environment. What can hang is left to [`Examination::report`].
-    pub(super) fn new(config: &RuntimeConfig) -> Self {
-        Self {
-            locator: host::locator(config),
-            keeper: host::keeper(config),
-            user_namespace: config.user_namespace,
-        }
-    }
-
-    /// Looks, and has a keeper try what it can do here.
-    pub(super) fn report(&self) -> Report {
-        let runsc = self.locator.locate();
-        doctor::examine(runsc.as_deref(), Some(trial::run(&self.keeper, self.user_namespace)))
-    }
-}
+use crate::sys::thread::with_signals_blocked;
 
 /// The most checks at the same time, of all that the process has begun.
 const MOST: usize = 8;
@@ -43,22 +18,22 @@ static GOING_ON: AtomicUsize = AtomicUsize::new(0);
 
 /// A check that was begun. Dropping it doesn't end the check.
 #[derive(Clone, Debug)]
-pub struct Checking {
+pub struct CheckHandle {
     found: Found,
 }
 
 type Found = Arc<OnceLock<Result<Report>>>;
 
-impl Checking {
+impl CheckHandle {
     /// Reads the environment and starts the thread.
     pub(super) fn begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<Self> {
         let place = Place::take()?;
-        let examination = Examination::new(config);
+        let check = HostCheck::new(config);
         let found = Found::default();
         let mut told =
             Told { found: Arc::clone(&found), events: queue.sender_of_one(cookie)?, place: Some(place) };
         let run = move || {
-            let report = catch_unwind(AssertUnwindSafe(|| examination.report()));
+            let report = catch_unwind(AssertUnwindSafe(|| check.report()));
             told.tell(
                 report.map_err(|_| Error::new(Code::Panic, "the check panicked: a bug of the library")),
             );

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::entry::{DirectoryEntry, FileChange};
 use super::operation::Progress;
-use super::request::Use;
+use super::request::StreamUse;
 use crate::error::{Code, Error, Result};
 use crate::event::queue::Ring;
 use crate::keeper::wire::files::{self, Change, Entry};
@@ -53,13 +53,15 @@ pub(super) enum Left {
 
 impl Pump {
     /// Over the library's end of a stream; `None` if it has no use for one.
-    pub(super) fn new(socket: Socket, purpose: Use) -> Option<Self> {
+    pub(super) fn new(socket: Socket, purpose: StreamUse) -> Option<Self> {
         let work = match purpose {
-            Use::Bytes(limit) => Work::Bytes { limit, bytes: Vec::new() },
-            Use::Entries(limit) => Work::Entries { limit, rest: Vec::new(), seen: 0, entries: Vec::new() },
-            Use::Write(bytes) => Work::Write { bytes, sent: 0 },
-            Use::Changes => Work::Changes { rest: Vec::new() },
-            Use::None | Use::Host => return None,
+            StreamUse::Bytes(limit) => Work::Bytes { limit, bytes: Vec::new() },
+            StreamUse::Entries(limit) => {
+                Work::Entries { limit, rest: Vec::new(), seen: 0, entries: Vec::new() }
+            }
+            StreamUse::Write(bytes) => Work::Write { bytes, sent: 0 },
+            StreamUse::Changes => Work::Changes { rest: Vec::new() },
+            StreamUse::None | StreamUse::Host => return None,
         };
         Some(Self { socket, work, over: false, moved: 0 })
     }

@@ -84,7 +84,7 @@ pub enum FileRequest {
 
 /// What is done with an operation's stream on this side.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum StreamUse {
     /// There is none.
     None,
     /// Its bytes are kept, that many at most.
@@ -118,7 +118,7 @@ impl FileRequest {
     }
 
     /// For init, and what its stream is for.
-    pub(super) fn task(self, options: &FileOptions) -> Result<(Task, Use)> {
+    pub(super) fn task(self, options: &FileOptions) -> Result<(Task, StreamUse)> {
         self.check_options(options)?;
         let user = options.user.as_deref().map(User::parse).transpose()?;
         let user = user.map(|user| init::User {
@@ -135,7 +135,7 @@ impl FileRequest {
             Self::Read(path) => {
                 let limit = limit(options, WHOLE, MOST_WHOLE, "bytes that are read whole")?;
                 let kept = usize::try_from(limit).unwrap_or(usize::MAX);
-                (Job::Read { path: bytes(&path)?, offset, limit }, Use::Bytes(kept))
+                (Job::Read { path: bytes(&path)?, offset, limit }, StreamUse::Bytes(kept))
             }
             Self::Write(path, content) => {
                 let limit = limit(options, WHOLE, MOST_WHOLE, "bytes that are written whole")?;
@@ -146,33 +146,37 @@ impl FileRequest {
                         content.len()
                     )));
                 }
-                (write(&path)?, Use::Write(content))
+                (write(&path)?, StreamUse::Write(content))
             }
-            Self::Download(path) => (Job::Read { path: bytes(&path)?, offset, limit: endless }, Use::Host),
-            Self::Upload(path) => (write(&path)?, Use::Host),
+            Self::Download(path) => {
+                (Job::Read { path: bytes(&path)?, offset, limit: endless }, StreamUse::Host)
+            }
+            Self::Upload(path) => (write(&path)?, StreamUse::Host),
             Self::List(path) => {
                 let limit = limit(options, ENTRIES, MOST_ENTRIES, "entries that are listed")?;
                 let kept = usize::try_from(limit).unwrap_or(usize::MAX);
-                (Job::List { path: bytes(&path)?, limit }, Use::Entries(kept))
+                (Job::List { path: bytes(&path)?, limit }, StreamUse::Entries(kept))
             }
-            Self::Stat(path) => (Job::Stat { path: bytes(&path)?, follow: !options.no_follow }, Use::None),
+            Self::Stat(path) => {
+                (Job::Stat { path: bytes(&path)?, follow: !options.no_follow }, StreamUse::None)
+            }
             Self::MakeDirectory(path) => {
-                (Job::MakeDirectory { path: bytes(&path)?, mode, parents }, Use::None)
+                (Job::MakeDirectory { path: bytes(&path)?, mode, parents }, StreamUse::None)
             }
             Self::Remove(path) => {
                 let FileOptions { recursive, missing_ok, .. } = *options;
-                (Job::Remove { path: bytes(&path)?, recursive, missing_ok }, Use::None)
+                (Job::Remove { path: bytes(&path)?, recursive, missing_ok }, StreamUse::None)
             }
             Self::Rename(from, to) => {
-                (Job::Rename { from: bytes(&from)?, to: bytes(&to)?, exclusive }, Use::None)
+                (Job::Rename { from: bytes(&from)?, to: bytes(&to)?, exclusive }, StreamUse::None)
             }
-            Self::CopyOut(path) => (Job::Pack { path: bytes(&path)?, limit: endless }, Use::Host),
+            Self::CopyOut(path) => (Job::Pack { path: bytes(&path)?, limit: endless }, StreamUse::Host),
             Self::CopyIn(path) => {
                 let keep_owner = options.keep_owner;
-                (Job::Unpack { path: bytes(&path)?, limit: endless, parents, keep_owner }, Use::Host)
+                (Job::Unpack { path: bytes(&path)?, limit: endless, parents, keep_owner }, StreamUse::Host)
             }
             Self::Watch(path) => {
-                (Job::Watch { path: bytes(&path)?, recursive: options.recursive }, Use::Changes)
+                (Job::Watch { path: bytes(&path)?, recursive: options.recursive }, StreamUse::Changes)
             }
         };
         Ok((Task { user: user.unwrap_or_default(), job }, purpose))

@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 
 use super::operation::Answer;
-use super::running::{Next, Running};
+use super::task::{FileTask, Next};
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
-/// What each needs: our end of the socket for its outcome, the stream (of one that the host moves itself both ends, until
-/// the host takes its own), and a bell.
-const DESCRIPTORS: usize = 4;
 
 #[derive(Debug)]
 struct Place {
-    running: Running,
+    running: FileTask,
     /// Init's number for it.
     ticket: u32,
     /// When it is given up, and when it is looked whether anything moves.
@@ -27,7 +25,7 @@ struct Place {
 
 /// An operation that has ended here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct FileOutcome {
     /// The number of its sandbox.
     pub(crate) sandbox: u64,
     /// Init's number for it.
@@ -62,9 +60,9 @@ impl Table {
         &mut self,
         reactor: &mut Reactor,
         budget: &Budget,
-        mut running: Running,
-        ask: impl FnOnce(&mut Running, &mut Reactor) -> Result<u32>,
-    ) -> Option<Ended> {
+        mut running: FileTask,
+        ask: impl FnOnce(&mut FileTask, &mut Reactor) -> Result<u32>,
+    ) -> Option<FileOutcome> {
         let sandbox = running.sandbox();
         let busy = self.places.iter().filter(|(_, place)| place.running.sandbox() == sandbox).count();
         let title = running.progress().title.clone();
@@ -73,8 +71,8 @@ impl Table {
             running.finish(Err(Error::new(Code::Limit, message)));
             return None;
         }
-        let Some(permit) = budget.acquire(sandbox, Use::Host, DESCRIPTORS) else {
-            let error = running.crowded();
+        let Some(permit) = budget.acquire(sandbox, Use::Host, limits::FILE_OPERATION) else {
+            let error = running.fd_limit_error();
             running.finish(Err(error));
             return None;
         };
@@ -103,7 +101,7 @@ impl Table {
     }
 
     /// An operation can go on; it is returned if that was its end.
-    pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
+    pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
         match self.places.get_mut(key)?.running.go_on() {
             Next::Wait => None,
             Next::Again => {
@@ -115,7 +113,7 @@ impl Table {
     }
 
     /// An operation's time has run out, or it is to be looked whether anything moves.
-    pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
+    pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
         let now = reactor.now();
         let place = self.places.get_mut(key)?;
         if place.timer.take_if(|timer| timer.at() <= now).is_some() {
@@ -131,7 +129,7 @@ impl Table {
     }
 
     /// The host doesn't want an operation any more.
-    pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<Ended> {
+    pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<FileOutcome> {
         let key = *self.keys.get(&number)?;
         let error = self.places.get_mut(key)?.running.cancelled();
         self.end(reactor, key, Err(error))
@@ -156,12 +154,12 @@ impl Table {
     }
 
     /// Forgets an operation after a bug.
-    pub(crate) fn abandon(&mut self, reactor: &mut Reactor, key: Key) -> Option<Ended> {
+    pub(crate) fn abandon(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
         let error = Error::new(Code::Panic, "the control thread panicked: a bug of the library");
         self.end(reactor, key, Err(error))
     }
 
-    fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<Ended> {
+    fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<FileOutcome> {
         let Place { running, ticket, timer, look, _permit: permit } = self.places.remove(key)?;
         self.keys.remove(&running.number());
         for timer in timer.into_iter().chain(look) {
@@ -172,7 +170,7 @@ impl Table {
         if let Some(stream) = stream {
             reactor.deregister(stream.as_fd());
         }
-        let ended = Ended {
+        let ended = FileOutcome {
             sandbox: running.sandbox(),
             ticket,
             helper_may_run: running.helper_may_run(),

@@ -11,8 +11,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use proptest::prelude::*;
 
 use super::operation::{Answer, CHANGES, Progress};
-use super::table::{Ended, Table};
-use super::{FileOptions, FileRequest, Running, copy};
+use super::table::{FileOutcome, Table};
+use super::{FileOptions, FileRequest, FileTask, copy};
 use crate::config::Config;
 use crate::error::{Code, Result};
 use crate::keeper::wire::files::{Change, ChangeKind, Entry, Outcome, Stat, Step, Totals};
@@ -30,15 +30,15 @@ struct Rig {
     progress: Arc<Progress>,
     helper: Option<OwnedFd>,
     stream: Option<UnixStream>,
-    ended: Option<Ended>,
-    bell: Option<std::io::PipeReader>,
+    ended: Option<FileOutcome>,
+    done_pipe: Option<std::io::PipeReader>,
 }
 
 impl Rig {
     fn new(request: FileRequest, options: &FileOptions) -> Self {
         let shared = Shared::new(1, SandboxId::random().unwrap(), Config::new()).unwrap();
-        let mut running = Running::prepare(&Arc::new(shared), request, options, None).unwrap();
-        let bell = Some(running.bell().unwrap());
+        let mut running = FileTask::prepare(&Arc::new(shared), request, options, None).unwrap();
+        let done_pipe = Some(running.done_pipe().unwrap());
         let progress = Arc::clone(running.progress());
         let (mut reactor, mut table) = (Reactor::new().unwrap(), Table::new(Kind(4)));
         let mut fds = Vec::new();
@@ -48,14 +48,14 @@ impl Rig {
         });
         let mut fds = fds.into_iter();
         let (helper, stream) = (fds.next(), fds.next().map(UnixStream::from));
-        Self { reactor, table, progress, helper, stream, ended: None, bell }
+        Self { reactor, table, progress, helper, stream, ended: None, done_pipe }
     }
 
     /// What the control thread does in one turn.
     fn turn(&mut self) {
         self.reactor.turn(Some(Duration::from_millis(1))).unwrap();
         while let Some(wake) = self.reactor.next() {
-            let (Wake::Ready(key, ..) | Wake::Again(key) | Wake::Timer(key)) = wake;
+            let key = wake.key();
             let ended = match wake {
                 Wake::Timer(_) => self.table.late(&mut self.reactor, key),
                 _ => self.table.go_on(&mut self.reactor, key),
@@ -298,14 +298,14 @@ fn a_host_that_waits_for_a_helper_that_does_nothing_waits_no_longer_than_it_want
         let path = "/a".into();
         let request = if up { FileRequest::Upload(path) } else { FileRequest::Download(path) };
         let mut rig = Rig::new(request, &options);
-        let (ours, bell) = (rig.progress.take_stream().unwrap(), rig.bell.take().unwrap());
+        let (ours, done_pipe) = (rig.progress.take_stream().unwrap(), rig.done_pipe.take().unwrap());
         let (quiet, _writer) = std::io::pipe().unwrap();
         let null = File::options().write(true).open("/dev/null").unwrap();
         let waiting = std::thread::spawn(move || {
             if up {
-                copy::into(quiet.as_fd(), &ours, bell.as_fd())
+                copy::into(quiet.as_fd(), &ours, done_pipe.as_fd())
             } else {
-                copy::out(ours, null.as_fd(), bell.as_fd(), 9)
+                copy::out(ours, null.as_fd(), done_pipe.as_fd(), 9)
             }
         });
         assert_eq!(rig.failure(), Code::TimedOut);

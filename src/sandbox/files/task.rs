@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::entry::{FileInfo, FileTotals};
 use super::operation::{Answer, Progress};
 use super::pump::{Left, Pump};
-use super::request::{FileOptions, FileRequest, Use};
+use super::request::{FileOptions, FileRequest, StreamUse};
 use super::stall::{Held, Stall, USUAL};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
@@ -35,7 +35,7 @@ pub(crate) struct Order {
 
 /// An operation that goes on. Dropped before its end it has ended with an error: none is ever lost.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct FileTask {
     number: u64,
     shared: Arc<Shared>,
     order: Option<Order>,
@@ -52,7 +52,7 @@ pub(crate) struct Running {
     works: u64,
     /// Closed when it ends: who moves its bytes in a thread of the host's waits for that, too, whatever the helper
     /// does with its end of the stream.
-    bell: Option<io::PipeWriter>,
+    done_pipe: Option<io::PipeWriter>,
     outcome: Option<Outcome>,
     /// The helper has closed its socket: it has ended.
     left: bool,
@@ -71,7 +71,7 @@ pub(super) enum Next {
     Over(Result<Answer>),
 }
 
-impl Running {
+impl FileTask {
     /// Prepares an operation; with a cookie, its end is an event on the sandbox's queue.
     pub(super) fn prepare(
         shared: &Arc<Shared>,
@@ -91,10 +91,10 @@ impl Running {
         let mut fds = vec![theirs];
         let (mut stream, mut held) = (None, None);
         let comes = matches!(task.job, Job::Read { .. } | Job::Pack { .. });
-        if purpose != Use::None {
+        if purpose != StreamUse::None {
             let (near, far) = UnixStream::pair().context("a socket pair for an operation's stream")?;
             near.set_nonblocking(true).context("a socket pair for an operation's stream")?;
-            if purpose == Use::Host {
+            if purpose == StreamUse::Host {
                 let copy = far.try_clone().context("a copy of an operation's stream")?;
                 held = Some(Held::new(Socket::new(copy.into(), Family::Unix), comes));
             }
@@ -102,7 +102,7 @@ impl Running {
             stream = Some(OwnedFd::from(near));
         }
         let (pump, host) = match purpose {
-            Use::Host => (None, stream),
+            StreamUse::Host => (None, stream),
             purpose => (stream.and_then(|fd| Pump::new(Socket::new(fd, Family::Unix), purpose)), None),
         };
         let stall =
@@ -119,7 +119,7 @@ impl Running {
             pump,
             held,
             works: 0,
-            bell: None,
+            done_pipe: None,
             outcome: None,
             left: false,
             progress: Arc::new(Progress::new(title, host)),
@@ -128,9 +128,9 @@ impl Running {
     }
 
     /// What ends when it does.
-    pub(super) fn bell(&mut self) -> Result<io::PipeReader> {
+    pub(super) fn done_pipe(&mut self) -> Result<io::PipeReader> {
         let (reader, writer) = io::pipe().context("a pipe for an operation's end")?;
-        self.bell = Some(writer);
+        self.done_pipe = Some(writer);
         Ok(reader)
     }
 
@@ -271,10 +271,8 @@ impl Running {
     }
 
     /// There are no descriptors for it.
-    pub(crate) fn crowded(&self) -> Error {
-        let title = &self.progress.title;
-        let remedy = "raise the limit (ulimit -n) or wait";
-        Error::new(Code::Limit, format!("{title}: the process has no descriptors left for it: {remedy}"))
+    pub(crate) fn fd_limit_error(&self) -> Error {
+        Error::no_descriptors("it", "wait").context(&self.progress.title)
     }
 
     /// The host doesn't want it any more.
@@ -304,7 +302,7 @@ impl Running {
 
     /// It has ended: its descriptors go first, then the host is told.
     pub(super) fn finish(mut self, result: Result<Answer>) {
-        drop((self.bell.take(), self.held.take()));
+        drop((self.done_pipe.take(), self.held.take()));
         self.over(result);
     }
 
@@ -318,7 +316,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for FileTask {
     fn drop(&mut self) {
         let message = format!("{}: the runtime was shut down", self.progress.title);
         self.over(Err(Error::new(Code::Closed, message)));

@@ -8,8 +8,8 @@ use super::copy;
 use super::entry::{DirectoryEntry, FileInfo, FileTotals};
 use super::operation::FileOperation;
 use super::request::{FileOptions, FileRequest};
-use super::running::Running;
-use crate::error::{Code, Error, Result};
+use super::task::FileTask;
+use crate::error::{Error, Result};
 use crate::sandbox::{Command, Sandbox, State};
 
 /// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
@@ -30,21 +30,18 @@ impl Sandbox {
         request: FileRequest,
         options: &FileOptions,
         cookie: Option<u64>,
-    ) -> Result<Running> {
+    ) -> Result<FileTask> {
         match self.state() {
             State::Running => {}
-            State::Starting => {
-                let message = format!("sandbox {} is still starting: wait for it first", self.id());
-                return Err(Error::new(Code::State, message));
-            }
+            State::Starting => return Err(Error::still_starting(self.id())),
             State::Ending | State::Ended => {
                 return Err(self.shared().ended());
             }
         }
-        Running::prepare(self.shared(), request, options, cookie)
+        FileTask::prepare(self.shared(), request, options, cookie)
     }
 
-    fn start_file(&self, running: Running) -> Result<FileOperation> {
+    fn start_file(&self, running: FileTask) -> Result<FileOperation> {
         let (number, progress) = (running.number(), Arc::clone(running.progress()));
         self.control().send(Command::File(Box::new(running)))?;
         Ok(FileOperation::new(number, progress, self.control().clone()))
@@ -145,10 +142,10 @@ impl Sandbox {
 
     fn out(&self, request: FileRequest, to: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
         let mut running = self.prepare_file(request, options, None)?;
-        let bell = running.bell()?;
+        let done_pipe = running.done_pipe()?;
         let operation = self.start_file(running)?;
         let limit = options.limit.unwrap_or(u64::MAX);
-        let copied = copy::out(operation.open_stream()?, to, bell.as_fd(), limit);
+        let copied = copy::out(operation.open_stream()?, to, done_pipe.as_fd(), limit);
         match copied {
             Ok(()) => operation.wait(None),
             // Dropping it ends it.
@@ -158,10 +155,10 @@ impl Sandbox {
 
     fn into(&self, request: FileRequest, from: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
         let mut running = self.prepare_file(request, options, None)?;
-        let bell = running.bell()?;
+        let done_pipe = running.done_pipe()?;
         let operation = self.start_file(running)?;
         let stream = operation.open_stream()?;
-        if let Err(error) = copy::into(from, &stream, bell.as_fd()) {
+        if let Err(error) = copy::into(from, &stream, done_pipe.as_fd()) {
             // Before the stream's end is seen: what was sent so far is not the whole.
             operation.cancel();
             let _ = operation.wait(None);

@@ -14,9 +14,9 @@ use crate::sys::socket::{Family, Socket};
 /// Bytes moved at once.
 const CHUNK: usize = 256 * 1024;
 
-/// From the sandbox to a descriptor, up to the stream's end. What comes beyond the limit is not passed on. `bell`
+/// From the sandbox to a descriptor, up to the stream's end. What comes beyond the limit is not passed on. `done_pipe`
 /// ends with the operation.
-pub(super) fn out(stream: OwnedFd, to: BorrowedFd<'_>, bell: BorrowedFd<'_>, limit: u64) -> Result<()> {
+pub(super) fn out(stream: OwnedFd, to: BorrowedFd<'_>, done_pipe: BorrowedFd<'_>, limit: u64) -> Result<()> {
     let stream = Socket::new(stream, Family::Unix);
     let mut buffer = vec![0_u8; CHUNK];
     let mut left = limit;
@@ -28,7 +28,7 @@ pub(super) fn out(stream: OwnedFd, to: BorrowedFd<'_>, bell: BorrowedFd<'_>, lim
             // What was sent before the operation's end is read now.
             Err(error) if error.kind() == ErrorKind::WouldBlock && ended => return Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let [_, over] = wait([(stream.as_fd(), PollFlags::POLLIN), (bell, PollFlags::POLLIN)])?;
+                let [_, over] = wait([(stream.as_fd(), PollFlags::POLLIN), (done_pipe, PollFlags::POLLIN)])?;
                 ended = over;
                 continue;
             }
@@ -60,9 +60,9 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
 }
 
 /// From a descriptor, up to its end, to the sandbox. Returns early when the sandbox doesn't take it, or the
-/// operation has ended (`bell`): why, the operation tells. An error of the descriptor's own leaves the stream's end
+/// operation has ended (`done_pipe`): why, the operation tells. An error of the descriptor's own leaves the stream's end
 /// untold, so what was sent is not taken for all.
-pub(super) fn into(from: BorrowedFd<'_>, stream: &OwnedFd, bell: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn into(from: BorrowedFd<'_>, stream: &OwnedFd, done_pipe: BorrowedFd<'_>) -> Result<()> {
     let copy = stream.try_clone().map_err(|error| Error::system("duplicating a stream", &error))?;
     let stream = Socket::new(copy, Family::Unix);
     let from = from.try_clone_to_owned();
@@ -70,7 +70,7 @@ pub(super) fn into(from: BorrowedFd<'_>, stream: &OwnedFd, bell: BorrowedFd<'_>)
         File::from(from.map_err(|error| Error::system("duplicating the descriptor given", &error))?);
     let mut buffer = vec![0_u8; CHUNK];
     loop {
-        let [_, over] = wait([(from.as_fd(), PollFlags::POLLIN), (bell, PollFlags::POLLIN)])?;
+        let [_, over] = wait([(from.as_fd(), PollFlags::POLLIN), (done_pipe, PollFlags::POLLIN)])?;
         if over {
             return Ok(());
         }
@@ -87,7 +87,8 @@ pub(super) fn into(from: BorrowedFd<'_>, stream: &OwnedFd, bell: BorrowedFd<'_>)
             match stream.send(chunk) {
                 Ok(count) => chunk = chunk.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let [_, over] = wait([(stream.as_fd(), PollFlags::POLLOUT), (bell, PollFlags::POLLIN)])?;
+                    let [_, over] =
+                        wait([(stream.as_fd(), PollFlags::POLLOUT), (done_pipe, PollFlags::POLLIN)])?;
                     if over {
                         return Ok(());
                     }

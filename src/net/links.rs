@@ -1,13 +1,5 @@
-//! The two network namespaces of a sandbox: S, whose interface gVisor takes over, and G, its gateway.
-//!
-//! ```text
-//!  S  eth0 192.0.0.2/29, lo   ◄── veth ──►   gw0 192.0.0.1/29 (and .3–.6), lo, rules  G
-//! ```
-//!
-//! Each pair is alone in its namespaces, so every sandbox has the same addresses: 192.0.0.0/29 is set aside
-//! for uses like this (RFC 7335) and never on the Internet.
+//! Lays the links, addresses and routes of a sandbox's two network namespaces ([`crate::topology`]).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::message::Message;
@@ -15,41 +7,14 @@ use super::netlink::Netlink;
 use super::nft::Rules;
 use super::route::{self, End, LOOPBACK};
 use crate::error::{Context, Error, Result};
+use crate::topology::{
+    GATEWAY, GATEWAY_LINK, GATEWAY_MAC, GATEWAY6, PREFIX, PREFIX6, SANDBOX, SANDBOX_LINK, SANDBOX_MAC,
+    SANDBOX6, SPARE,
+};
 
-/// The interface of G.
-pub(crate) const GATEWAY_LINK: &str = "gw0";
-/// The interface of S, and so inside.
-pub(crate) const SANDBOX_LINK: &str = "eth0";
 /// Both have this index in their namespace. Not 2: where net.core.fb_tunnels_only_for_init_net is 0, new
 /// namespaces are born with a handful of tunnels (tunl0, sit0 …).
 const INDEX: u32 = 100;
-
-/// The gateway.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
-/// The sandbox.
-pub(crate) const SANDBOX: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
-/// Further addresses of the gateway, to connect into the sandbox from when the ports of the first run out.
-pub(crate) const SPARE: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(192, 0, 0, 3),
-    Ipv4Addr::new(192, 0, 0, 4),
-    Ipv4Addr::new(192, 0, 0, 5),
-    Ipv4Addr::new(192, 0, 0, 6),
-];
-/// The network that they are all of, and the length of its prefix.
-pub(crate) const NETWORK: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 0);
-pub(crate) const PREFIX: u8 = 29;
-
-/// The IPv6 network, a unique local one (RFC 4193) whose global ID spells "sbxne", and its prefix.
-pub(crate) const NETWORK6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 0);
-pub(crate) const PREFIX6: u8 = 64;
-/// The gateway in it.
-pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 1);
-/// The sandbox in it.
-pub(crate) const SANDBOX6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 2);
-
-/// Locally administered, and alone on their link.
-pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
-pub(crate) const SANDBOX_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
 
 /// The mark of what is delivered to a socket of ours whatever its destination, and the table for it.
 pub(crate) const MARK: u32 = 1;

@@ -4,12 +4,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::checks::LiveProbe;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Origin, Program};
+use crate::net::links;
 use crate::net::refusals::Refusals;
-use crate::net::topology;
-use crate::runsc::doctor::LiveProbe;
 use crate::sys::wait::readable;
 
 /// Far more than it takes.
@@ -70,11 +70,11 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
     }
     let [route_g, filter_g, log_g, route_s, ns_s] = <[OwnedFd; 5]>::try_from(fds)
         .map_err(|_| Error::new(Code::Internal, "the keeper sent other descriptors than expected"))?;
-    let plan = topology::Plan { mtu: 1500, ipv6: false };
-    let links = topology::configure_links(topology::Sockets { route_g, route_s, ns_s }, &plan);
+    let plan = links::Plan { mtu: 1500, ipv6: false };
+    let links = links::configure_links(links::Sockets { route_g, route_s, ns_s }, &plan);
     found.veth = Some(outcome(&links));
     links?;
-    let rules = topology::load_rules(filter_g, &plan);
+    let rules = links::load_rules(filter_g, &plan);
     found.nf_tables = Some(outcome(&rules));
     found.tproxy = Some(outcome(&rules));
     found.refusals = Some(outcome(&Refusals::listen(log_g)).and(match &rules {

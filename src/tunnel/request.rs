@@ -1,0 +1,34 @@
+//! What the tunnels ask the rest of the runtime for.
+
+use std::sync::Arc;
+
+/// What the tunnels need of the rest of the runtime. Answered by a command to the engine, in any order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// That many unconnected, non-blocking TCP sockets of the sandbox's gateway namespace.
+    NeedSockets {
+        /// The sandbox.
+        key: u64,
+        /// How many; fewer may be given, none means that no more can be had.
+        count: usize,
+    },
+    /// An AF_UNIX stream that init relays to 127.0.0.1 and that port.
+    NeedLoopback {
+        /// The sandbox.
+        key: u64,
+        /// The container's port.
+        port: u16,
+        /// To be given back with the answer.
+        ticket: u64,
+    },
+    /// A limit was reached; the connections concerned wait or were refused, as `what` says.
+    Limit {
+        /// The sandbox.
+        key: u64,
+        /// For people.
+        what: String,
+    },
+}
+
+/// Where requests go. Called on the engine's thread: it must not block.
+pub(crate) type Requests = Arc<dyn Fn(Request) + Send + Sync>;
