@@ -38,4 +38,6 @@ pub(crate) use resolver::Resolver;
 pub(super) use upstreams::OfHost;
 
 #[cfg(test)]
+mod form_tests;
+#[cfg(test)]
 mod tests;
