@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::base::iana::Rtype;
+
 use super::message::Question;
 use super::name::Name;
 
@@ -19,7 +21,7 @@ const OVERHEAD: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Subject {
     name: Name,
-    kind: u16,
+    kind: Rtype,
     signatures: bool,
     unchecked: bool,
 }
@@ -87,11 +89,12 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{IN, kind};
+    use domain::base::iana::Class;
+
     use super::*;
 
     fn subject(name: &str) -> Subject {
-        Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)
+        Subject::new(&Question { name: Name::of(name), kind: Rtype::A, class: Class::IN }, false, false)
     }
 
     #[test]

@@ -10,9 +10,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::message::{Code, Question, Response, flags};
+use domain::base::iana::{Class, OptRcode, Rtype};
+
+use super::message::{Question, Response};
 use super::name::Name;
-use super::record::{IN, Record, kind};
+use super::record::Record;
 use super::write::{Answer, Why};
 
 /// Parameters of HTTPS and SVCB records (RFC 9460, 14.3.2).
@@ -60,9 +62,9 @@ pub(crate) fn filter(
     let mut changed = false;
     let mut answers = Vec::new();
     for record in &response.answers {
-        let belongs = record.class == IN
-            && (chain.contains(&record.name.lower()) || record.kind == kind::DNAME)
-            && (signatures || record.kind != kind::RRSIG || question.kind == kind::RRSIG);
+        let belongs = record.class == Class::IN
+            && (chain.contains(&record.name.lower()) || record.kind == Rtype::DNAME)
+            && (signatures || record.kind != Rtype::RRSIG || question.kind == Rtype::RRSIG);
         let kept = if belongs { pass(record, &mut sift) } else { None };
         changed |= kept.as_ref() != Some(record);
         answers.extend(kept.map(|record| Record { name: record.name.lower(), ..record }));
@@ -70,12 +72,12 @@ pub(crate) fn filter(
     let code = response.code();
     let empty = !answers.iter().any(|record| record.kind == question.kind);
     let wanted = |record: &&Record| match record.kind {
-        kind::SOA => empty,
-        kind::RRSIG | kind::NSEC | kind::NSEC3 => signatures,
+        Rtype::SOA => empty,
+        Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3 => signatures,
         _ => false,
     };
     let authority: Vec<Record> = response.authority.iter().filter(wanted).cloned().collect();
-    let good = code == Code::NO_ERROR || code == Code::NO_SUCH_NAME;
+    let good = code == OptRcode::NOERROR || code == OptRcode::NXDOMAIN;
     let positive = response.answers.iter().map(|record| record.ttl).min();
     let is_negative = !response.answers.iter().any(|record| record.kind == question.kind);
     let negative = response.authority.iter().find_map(Record::negative_ttl);
@@ -85,7 +87,7 @@ pub(crate) fn filter(
         _ => None,
     };
     let why = (!removed.is_empty()).then_some(Why::Filtered);
-    let authentic = response.flags & flags::AUTHENTIC != 0 && !changed;
+    let authentic = response.header.ad() && !changed;
     let answer = Answer { code, authentic, answers, authority, why };
     Filtered { answer, addresses, removed, ttl: ttl.filter(|_| good) }
 }
@@ -106,7 +108,7 @@ impl Answer {
 /// The names that the question's name stands for, itself included. The order of the records doesn't matter.
 fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
     let mut aliases: HashMap<Name, Vec<Name>> = HashMap::new();
-    for record in answers.iter().filter(|record| record.class == IN) {
+    for record in answers.iter().filter(|record| record.class == Class::IN) {
         if let Some(alias) = record.alias() {
             aliases.entry(record.name.lower()).or_default().push(alias.lower());
         }
@@ -127,10 +129,10 @@ fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
 fn pass(record: &Record, sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Record> {
     match record.kind {
         // An address must be one.
-        kind::A | kind::AAAA => record.address().filter(|address| sift(*address)).map(|_| record.clone()),
+        Rtype::A | Rtype::AAAA => record.address().filter(|address| sift(*address)).map(|_| record.clone()),
         // Has addresses in a form that nobody has used for twenty years.
-        kind::A6 => None,
-        kind::SVCB | kind::HTTPS => Some(Record { data: service(&record.data, sift)?, ..record.clone() }),
+        Rtype::A6 => None,
+        Rtype::SVCB | Rtype::HTTPS => Some(Record { data: service(&record.data, sift)?, ..record.clone() }),
         _ => Some(record.clone()),
     }
 }

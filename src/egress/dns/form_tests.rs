@@ -1,18 +1,20 @@
 //! The form of messages, byte by byte: what is sent, and what is taken and refused.
 
-use super::message::{Asked, Code, Query, Question, Response};
+use domain::base::iana::{Class, OptRcode, Rtype};
+
+use super::message::{Asked, Query, Question, Response};
 use super::name::Name;
-use super::record::{IN, Record, kind};
+use super::record::Record;
 use super::write::{self, Answer, Why};
 
 const EDNS: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
 
-fn question(name: &str, kind: u16) -> Question {
-    Question { name: Name::of(name), kind, class: IN }
+fn question(name: &str, kind: Rtype) -> Question {
+    Question { name: Name::of(name), kind, class: Class::IN }
 }
 
-fn record(name: &str, kind: u16, ttl: u32, data: &[u8]) -> Record {
-    Record { name: Name::of(name), kind, class: IN, ttl, data: data.to_vec() }
+fn record(name: &str, kind: Rtype, ttl: u32, data: &[u8]) -> Record {
+    Record { name: Name::of(name), kind, class: Class::IN, ttl, data: data.to_vec() }
 }
 
 /// A message of these parts: its number, its flags, how many records of each section, and what follows.
@@ -50,7 +52,7 @@ fn one(name: &[u8], kind: u16, data: &[u8]) -> Option<(String, Vec<u8>)> {
 
 #[test]
 fn questions_to_servers_byte_by_byte() {
-    let asked = question("wWw.ExAmple", kind::AAAA);
+    let asked = question("wWw.ExAmple", Rtype::AAAA);
     let body = b"\x03wWw\x07ExAmple\0\0\x1c\0\x01";
     let of = |flags, edns: &[u8]| message(flags, [1, 0, 0, u16::from(!edns.is_empty())], &[body, edns]);
     assert_eq!(write::question(0xabcd, &asked, false, false, false), of(0x0120, b""));
@@ -60,7 +62,7 @@ fn questions_to_servers_byte_by_byte() {
         write::question(0xabcd, &asked, true, true, true),
         of(0x0130, b"\0\0\x29\x04\xd0\0\0\x80\0\0\0")
     );
-    let root = write::question(0xabcd, &question("", 2), false, false, false);
+    let root = write::question(0xabcd, &question("", Rtype::NS), false, false, false);
     assert_eq!(root, message(0x0120, [1, 0, 0, 0], &[b"\0\0\x02\0\x01"]));
 }
 
@@ -69,18 +71,18 @@ fn answers_byte_by_byte() {
     let answer = Answer {
         authentic: true,
         answers: vec![
-            record("www.example", kind::CNAME, 60, Name::of("host.other").wire()),
-            record("host.other", kind::A, 61, &[192, 0, 2, 1]),
-            record("host.other", kind::A, 3, &[192, 0, 2, 2]),
-            record("third.other", 16, 60, b"\x02hi"),
+            record("www.example", Rtype::CNAME, 60, Name::of("host.other").wire()),
+            record("host.other", Rtype::A, 61, &[192, 0, 2, 1]),
+            record("host.other", Rtype::A, 3, &[192, 0, 2, 2]),
+            record("third.other", Rtype::TXT, 60, b"\x02hi"),
         ],
         authority: vec![record(
             "other",
-            kind::SOA,
+            Rtype::SOA,
             60,
             b"\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\x05",
         )],
-        ..Answer::bare(Code::NO_ERROR, None)
+        ..Answer::bare(OptRcode::NOERROR, None)
     };
     let body: &[&[u8]] = &[
         ASKED,
@@ -102,7 +104,7 @@ fn answers_byte_by_byte() {
 
 #[test]
 fn refusals_byte_by_byte() {
-    let refusal = Answer::bare(Code::REFUSED, Some(Why::Blocked));
+    let refusal = Answer::bare(OptRcode::REFUSED, Some(Why::Blocked));
     assert_eq!(refusal.write(&asked(0x0100, b""), 512, 0), message(0x8185, [1, 0, 0, 0], &[ASKED]));
     let why = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x06\0\x0f\0\x02\0\x0f";
     let signed = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0";
@@ -135,27 +137,33 @@ fn questions_that_are_taken_and_those_that_are_not() {
     assert_eq!(code([1, 0, 0, 0], &[ASKED, b"trailing"]), None);
     assert_eq!(code([1, 0, 0, 1], &[ASKED, EDNS, b"trailing"]), None);
     let signature = raw(b"\0", 250, 0, b"");
+    let alias = raw(b"\0", 5, 1, b"\x01");
+    assert_eq!(code([1, 0, 0, 1], &[ASKED, &alias]), Some(OptRcode::FORMERR), "data that are no name");
     assert_eq!(code([1, 0, 0, 2], &[ASKED, EDNS, &signature]), None, "TSIG");
     assert_eq!(code([1, 0, 0, 1], &[ASKED, &signature]), None);
     let options = b"\0\0\x29\x04\xd0\0\0\0\0\0\x02\xff\xff";
     assert_eq!(code([1, 0, 0, 1], &[ASKED, options]), None, "options are passed over");
-    assert_eq!(code([1, 0, 0, 1], &[ASKED, b"\0\0\x29\x04\xd0\0\0\0\0\0\x01"]), Some(Code::FORMAT));
-    assert_eq!(code([1, 0, 0, 1], &[ASKED, b"\x01a", EDNS]), Some(Code::FORMAT), "OPT of a name");
-    assert_eq!(code([1, 0, 1, 0], &[ASKED, &signature]), Some(Code::FORMAT));
-    assert_eq!(code([0, 0, 0, 0], &[]), Some(Code::FORMAT));
-    assert_eq!(code([1, 0, 0, 0], &[b"\xc0\x0c\0\x01\0\x01"]), Some(Code::FORMAT), "a name that is itself");
-    assert_eq!(code([1, 0, 0, 0], &[b"\xc0\x10\0\x01\0\x01\0"]), Some(Code::FORMAT), "forwards");
-    assert_eq!(code([1, 0, 0, 0], &[b"\x01a\0\0\x01\0"]), Some(Code::FORMAT), "cut off");
+    assert_eq!(code([1, 0, 0, 1], &[ASKED, b"\0\0\x29\x04\xd0\0\0\0\0\0\x01"]), Some(OptRcode::FORMERR));
+    assert_eq!(code([1, 0, 0, 1], &[ASKED, b"\x01a", EDNS]), Some(OptRcode::FORMERR), "OPT of a name");
+    assert_eq!(code([1, 0, 1, 0], &[ASKED, &signature]), Some(OptRcode::FORMERR));
+    assert_eq!(code([0, 0, 0, 0], &[]), Some(OptRcode::FORMERR));
+    assert_eq!(
+        code([1, 0, 0, 0], &[b"\xc0\x0c\0\x01\0\x01"]),
+        Some(OptRcode::FORMERR),
+        "a name that is itself"
+    );
+    assert_eq!(code([1, 0, 0, 0], &[b"\xc0\x10\0\x01\0\x01\0"]), Some(OptRcode::FORMERR), "forwards");
+    assert_eq!(code([1, 0, 0, 0], &[b"\x01a\0\0\x01\0"]), Some(OptRcode::FORMERR), "cut off");
     // Types and classes are anything: whether they may be asked for is another's decision.
     let bytes = message(0x0100, [1, 0, 0, 0], &[b"\x01a\0\xff\xfe\xff\xfd"]);
     let Asked::Ask(_, found) = Query::read(&bytes) else { panic!("{:?}", Query::read(&bytes)) };
-    assert_eq!((found.kind, found.class), (0xfffe, 0xfffd));
+    assert_eq!((found.kind, found.class), (Rtype::from_int(0xfffe), Class::from_int(0xfffd)));
     // With as many pointers and bytes as fit a question.
     let label = [&[63][..], &[b'x'; 63]].concat();
     let longest = [&label[..], &label, &label, &[61], &[b'x'; 61], b"\0\0\x01\0\x01"].concat();
     assert_eq!(code([1, 0, 0, 0], &[&longest]), None);
     let longer = [&label[..], &label, &label, &[62], &[b'x'; 62], b"\0\0\x01\0\x01"].concat();
-    assert_eq!(code([1, 0, 0, 0], &[&longer]), Some(Code::FORMAT));
+    assert_eq!(code([1, 0, 0, 0], &[&longer]), Some(OptRcode::FORMERR));
 }
 
 #[test]
@@ -170,6 +178,12 @@ fn answers_that_are_taken_and_those_that_are_not() {
     {
         assert_eq!(one(name, 1, address), None, "{name:?}");
     }
+    // A pointer leads backwards from where it stands, if only to a label of its own name: no longer than a name may be.
+    assert_eq!(one(b"\x01a\xc0\x1d", 1, address), None, "round and round");
+    assert_eq!(one(b"\x03\x01a\0\xc0\x1e", 1, address).unwrap().0, "\\001a\\000.a");
+    // A name in data stays within the data, wherever its pointers lead.
+    let text = raw(b"\0", 16, 1, b"\x10");
+    assert!(read(&[text, raw(b"\0", 15, 4, b"\0\x0a\xc0\x28"), raw(b"\0", 1, 0, b"")]).is_none());
     // Lengths that lie: more than there is, a name beyond its end, a text beyond its end.
     assert!(read(&[raw(b"\0", 16, 3, b"ab")]).is_none());
     assert!(read(&[raw(b"\0", 5, 1, b"\x01a\0")]).is_none());

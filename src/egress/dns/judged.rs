@@ -89,18 +89,20 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Code, Question};
+    use domain::base::iana::{Class, OptRcode, Rtype};
+
+    use super::super::message::Question;
     use super::super::name::Name;
-    use super::super::record::{IN, kind};
     use super::*;
 
     fn subject(name: &str) -> Subject {
-        Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)
+        Subject::new(&Question { name: Name::of(name), kind: Rtype::A, class: Class::IN }, false, false)
     }
 
     fn judged(records: usize) -> Arc<Judged> {
-        let record = Record { name: Name::of("a"), kind: kind::A, class: IN, ttl: 9, data: vec![9; 4] };
-        let answer = Answer { answers: vec![record; records], ..Answer::bare(Code::NO_ERROR, None) };
+        let record =
+            Record { name: Name::of("a"), kind: Rtype::A, class: Class::IN, ttl: 9, data: vec![9; 4] };
+        let answer = Answer { answers: vec![record; records], ..Answer::bare(OptRcode::NOERROR, None) };
         Arc::new(Judged { answer, ttl: Some(9), reachable: Vec::new(), removed: Vec::new() })
     }
 

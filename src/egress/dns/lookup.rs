@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use domain::base::iana::OptRcode;
+
 use super::cache::Subject;
 use super::course::Course;
 use super::filter::filter;
-use super::message::{Code, Query, Question, Response};
+use super::message::{Query, Question, Response};
 use super::names::Asker;
 use super::relay::Dns;
 use super::write::{self, Answer, Why};
@@ -178,7 +180,7 @@ impl Lookup {
             };
         };
         let Question { name, kind, class } = &response.question;
-        let matches = (response.id, *kind, *class, name.lower())
+        let matches = (response.header.id(), *kind, *class, name.lower())
             == (self.id, self.sent.kind, self.sent.class, self.sent.name.lower());
         if !matches {
             return Outcome::Wait;
@@ -188,8 +190,8 @@ impl Lookup {
         }
         match response.code() {
             _ if response.is_truncated() => Outcome::Next,
-            Code::NO_ERROR | Code::NO_SUCH_NAME => Outcome::Done(message.to_vec()),
-            Code::FORMAT | Code::NOT_IMPLEMENTED if self.edns => Outcome::Plainly,
+            OptRcode::NOERROR | OptRcode::NXDOMAIN => Outcome::Done(message.to_vec()),
+            OptRcode::FORMERR | OptRcode::NOTIMP if self.edns => Outcome::Plainly,
             _ => {
                 self.failure = Some(message.to_vec());
                 Outcome::Next
@@ -213,7 +215,10 @@ impl Outbound {
             && let Some(Dns::Lookup(lookup)) = self.dns.get_mut(*key)
         {
             // Programs ask again while they wait.
-            let again = lookup.askers.iter().any(|(who, query)| *who == asker.0 && query.id == asker.1.id);
+            let again = lookup
+                .askers
+                .iter()
+                .any(|(who, query)| *who == asker.0 && query.header.id() == asker.1.header.id());
             let is_datagram = matches!(asker.0, Asker::Datagram(..));
             if again && is_datagram {
                 return;
@@ -223,13 +228,13 @@ impl Outbound {
             }
         }
         if gate.pace.is_exhausted() {
-            let refused = Answer::bare(Code::REFUSED, Some(Why::Blocked));
+            let refused = Answer::bare(OptRcode::REFUSED, Some(Why::Blocked));
             return self.respond(reactor, asker.0, &asker.1, &refused, 0);
         }
         let room = gate.names.lookups.len() < MOST_LOOKUPS && !gate.names.lookups.contains_key(&subject);
         let permit = self.budget.acquire(sandbox, Use::Egress, 1).filter(|_| room && !self.dns.is_full());
         let Some(permit) = permit else {
-            let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
+            let busy = Answer::bare(OptRcode::SERVFAIL, Some(Why::Other));
             return self.respond(reactor, asker.0, &asker.1, &busy, 0);
         };
         let now = reactor.now();
@@ -355,7 +360,7 @@ impl Outbound {
             let asked = (&lookup.question, lookup.signatures);
             return self.tell(reactor, lookup.sandbox, lookup.askers, asked, message);
         }
-        let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Unreachable));
+        let failure = Answer::bare(OptRcode::SERVFAIL, Some(Why::Unreachable));
         for (asker, query) in lookup.askers {
             self.respond(reactor, asker, &query, &failure, 0);
         }

@@ -14,7 +14,7 @@
 //! | `cache`, `judged` | answers, remembered: as they came, and for a moment as the policy lets them be told |
 //! | `batches` | answers that wait for the rules |
 //! | `names` | what one sandbox's resolver knows |
-//! | `message`, `record`, `name`, `write` | the form of messages |
+//! | `message`, `record`, `name`, `write` | messages, read and written with the crate `domain` |
 
 mod batches;
 mod cache;
