@@ -4,6 +4,7 @@
 mod checking;
 mod control;
 mod host;
+mod nameservers;
 mod planning;
 mod trial;
 

@@ -238,7 +238,7 @@ impl Outbound {
             return self.respond(reactor, asker.0, &asker.1, &busy, 0);
         };
         let now = reactor.now();
-        let upstreams = gate.names.upstreams.clone().unwrap_or_else(|| self.nameservers.get(now));
+        let upstreams = gate.names.upstreams.clone().unwrap_or_else(|| Arc::clone(&self.nameservers));
         let lookup = Lookup {
             sandbox,
             subject: subject.clone(),
