@@ -3,20 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::program::{STRING_BYTES, counts, fits};
 use super::rules::{environment_name, shown};
 use crate::error::{Error, Result};
-use crate::sys::channel::wipe;
 
 /// A value that is shown nowhere, and overwritten when it is no longer needed.
-#[derive(Clone)]
-struct Secret(String);
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        wipe(&mut std::mem::take(&mut self.0).into_bytes());
-    }
-}
+type Secret = Zeroizing<String>;
 
 /// Variables by name. A name is either plain or secret, as it was set last.
 #[derive(Clone, Default)]
@@ -40,7 +34,7 @@ impl Environment {
     pub(super) fn set_secret(&mut self, name: &str, value: &str) -> Result<()> {
         self.bytes = self.check(name, value)?;
         self.plain.remove(name);
-        self.secret.insert(name.to_owned(), Secret(value.to_owned()));
+        self.secret.insert(name.to_owned(), Secret::new(value.to_owned()));
         Ok(())
     }
 
@@ -81,7 +75,7 @@ impl Environment {
     /// A variable's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let plain = self.plain.get(name).map(String::as_str);
-        plain.or_else(|| self.secret.get(name).map(|secret| secret.0.as_str()))
+        plain.or_else(|| self.secret.get(name).map(|secret| secret.as_str()))
     }
 
     /// Whether there is a variable of that name.
@@ -92,7 +86,7 @@ impl Environment {
     /// All variables.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let plain = self.plain.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        plain.chain(self.secret.iter().map(|(name, secret)| (name.as_str(), secret.0.as_str())))
+        plain.chain(self.secret.iter().map(|(name, secret)| (name.as_str(), secret.as_str())))
     }
 }
 
