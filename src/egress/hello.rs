@@ -6,8 +6,8 @@
 //! outer name leads to. What could be read in two ways (two server names, an extension twice, bytes behind the
 //! end) is refused.
 //!
-//! Not a crate: `tls-parser` doesn't put fragments together, and rustls's `Acceptor` is more lenient about what is refused
-//! here and negotiates a handshake that this only has to look at.
+//! Not a crate: `tls-parser` doesn't put fragments together, and rustls's `Acceptor` takes much that is refused here
+//! and begins a handshake, where the bytes only have to be looked at and passed on.
 
 use crate::policy::Reason;
 

@@ -56,7 +56,7 @@ mod udp;
 
 pub(crate) use counters::Counters;
 pub(crate) use denials::{Denied, Why};
-pub(crate) use dns::{HostServers, Resolver, Upstreams};
+pub(crate) use dns::{Resolver, SystemResolvers, Upstreams};
 pub(crate) use gate::Settings;
 pub(crate) use outbound::{Outbound, is_egress};
 pub(crate) use sockets::Sockets;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::egress::HostServers;
+use crate::egress::SystemResolvers;
 use crate::engine;
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 
@@ -13,7 +13,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The timer that looks at the host's resolv.conf.
 #[derive(Debug)]
 pub(super) struct ServerWatch {
-    servers: HostServers,
+    servers: SystemResolvers,
     key: Key,
     timer: Option<TimerId>,
 }
@@ -21,7 +21,7 @@ pub(super) struct ServerWatch {
 impl ServerWatch {
     /// Its wake-ups come with a key of this kind.
     pub(super) fn new(kind: Kind) -> Self {
-        Self { servers: HostServers::default(), key: Slab::new(kind).insert(()), timer: None }
+        Self { servers: SystemResolvers::default(), key: Slab::new(kind).insert(()), timer: None }
     }
 
     /// A sandbox is about to begin that asks the host's servers: looks at once, unless that is done regularly.
@@ -46,7 +46,7 @@ impl ServerWatch {
             && engine.send(engine::Command::SetNameservers(servers)).is_err()
         {
             // The engine's thread can't be started: it learns of them when it can.
-            self.servers = HostServers::default();
+            self.servers = SystemResolvers::default();
         }
     }
 }

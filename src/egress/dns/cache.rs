@@ -22,13 +22,13 @@ const OVERHEAD: usize = 256;
 pub(crate) struct Subject {
     name: Name,
     kind: Rtype,
-    signatures: bool,
-    unchecked: bool,
+    dnssec_ok: bool,
+    checking_disabled: bool,
 }
 
 impl Subject {
-    pub(crate) fn new(question: &Question, signatures: bool, unchecked: bool) -> Self {
-        Self { name: question.name.lower(), kind: question.kind, signatures, unchecked }
+    pub(crate) fn new(question: &Question, dnssec_ok: bool, checking_disabled: bool) -> Self {
+        Self { name: question.name.lower(), kind: question.kind, dnssec_ok, checking_disabled }
     }
 }
 

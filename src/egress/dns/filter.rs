@@ -23,11 +23,11 @@ const IPV4_HINT: u16 = 4;
 const ECH: u16 = 5;
 const IPV6_HINT: u16 = 6;
 /// More aliases than anybody follows.
-const MOST_ALIASES: usize = 16;
+const MAX_ALIASES: usize = 16;
 /// The longest that an answer is remembered.
-const LONGEST_TTL: u32 = 24 * 3600;
+const MAX_TTL: u32 = 24 * 3600;
 /// The same for an absence (RFC 2308, 5).
-const LONGEST_NEGATIVE_TTL: u32 = 3600;
+const MAX_NEGATIVE_TTL: u32 = 3600;
 
 /// An answer, and what is to be known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) struct Filtered {
 pub(crate) fn filter(
     response: &Response,
     question: &Question,
-    signatures: bool,
+    dnssec_ok: bool,
     mut keep: impl FnMut(IpAddr) -> bool,
 ) -> Filtered {
     let chain = chain(&response.answers, &question.name);
@@ -64,7 +64,7 @@ pub(crate) fn filter(
     for record in &response.answers {
         let belongs = record.class == Class::IN
             && (chain.contains(&record.name.lower()) || record.kind == Rtype::DNAME)
-            && (signatures || record.kind != Rtype::RRSIG || question.kind == Rtype::RRSIG);
+            && (dnssec_ok || record.kind != Rtype::RRSIG || question.kind == Rtype::RRSIG);
         let kept = if belongs { pass(record, &mut sift) } else { None };
         changed |= kept.as_ref() != Some(record);
         answers.extend(kept.map(|record| Record { name: record.name.lower(), ..record }));
@@ -73,7 +73,7 @@ pub(crate) fn filter(
     let empty = !answers.iter().any(|record| record.kind == question.kind);
     let wanted = |record: &&Record| match record.kind {
         Rtype::SOA => empty,
-        Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3 => signatures,
+        Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3 => dnssec_ok,
         _ => false,
     };
     let authority: Vec<Record> = response.authority.iter().filter(wanted).cloned().collect();
@@ -82,8 +82,8 @@ pub(crate) fn filter(
     let is_negative = !response.answers.iter().any(|record| record.kind == question.kind);
     let negative = response.authority.iter().find_map(Record::negative_ttl);
     let ttl = match (is_negative, positive, negative) {
-        (false, Some(ttl), _) => Some(ttl.min(LONGEST_TTL)),
-        (true, aliases, Some(ttl)) => Some(ttl.min(LONGEST_NEGATIVE_TTL).min(aliases.unwrap_or(u32::MAX))),
+        (false, Some(ttl), _) => Some(ttl.min(MAX_TTL)),
+        (true, aliases, Some(ttl)) => Some(ttl.min(MAX_NEGATIVE_TTL).min(aliases.unwrap_or(u32::MAX))),
         _ => None,
     };
     let why = (!removed.is_empty()).then_some(Why::Filtered);
@@ -115,7 +115,7 @@ fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
     }
     let mut chain = HashSet::from([name.lower()]);
     let mut last = vec![name.lower()];
-    for _ in 0..MOST_ALIASES {
+    for _ in 0..MAX_ALIASES {
         last = last.iter().filter_map(|name| aliases.remove(name)).flatten().collect();
         if last.is_empty() {
             break;

@@ -38,8 +38,8 @@ pub(in crate::egress) struct Lookup {
     subject: Subject,
     /// As the sandbox asked it.
     question: Question,
-    signatures: bool,
-    unchecked: bool,
+    dnssec_ok: bool,
+    checking_disabled: bool,
     askers: Vec<(Asker, Query)>,
     course: Course,
     /// Whom it is asked at the moment, and how.
@@ -79,9 +79,9 @@ enum Outcome {
     Wait,
     Again,
     /// Ask the same server by TCP.
-    Stream,
+    RetryOverTcp,
     /// Ask the same server without EDNS.
-    Plainly,
+    RetryWithoutEdns,
     /// Ask the next.
     Next,
     Done(Vec<u8>),
@@ -96,7 +96,7 @@ impl Lookup {
         self.id = id.iter().fold(0, |id, byte| id << 8 | u16::from(*byte));
         let bits = cases.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
         self.sent = Question { name: self.question.name.lower().with_case(bits), ..self.question };
-        let bytes = write::question(self.id, &self.sent, self.signatures, self.unchecked, self.edns);
+        let bytes = write::question(self.id, &self.sent, self.dnssec_ok, self.checking_disabled, self.edns);
         self.passed += bytes.len();
         self.link = if stream {
             let fd = socket::tcp(server.is_ipv6())?;
@@ -186,12 +186,12 @@ impl Lookup {
             return Outcome::Wait;
         }
         if !by_stream && (*name != self.sent.name || response.is_truncated()) {
-            return Outcome::Stream;
+            return Outcome::RetryOverTcp;
         }
         match response.code() {
             _ if response.is_truncated() => Outcome::Next,
             OptRcode::NOERROR | OptRcode::NXDOMAIN => Outcome::Done(message.to_vec()),
-            OptRcode::FORMERR | OptRcode::NOTIMP if self.edns => Outcome::Plainly,
+            OptRcode::FORMERR | OptRcode::NOTIMP if self.edns => Outcome::RetryWithoutEdns,
             _ => {
                 self.failure = Some(message.to_vec());
                 Outcome::Next
@@ -243,8 +243,8 @@ impl Outbound {
             sandbox,
             subject: subject.clone(),
             question: question.clone(),
-            signatures: asker.1.edns.is_some_and(|edns| edns.signatures),
-            unchecked: asker.1.is_unchecked(),
+            dnssec_ok: asker.1.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: asker.1.checking_disabled(),
             askers: vec![asker],
             course: Course::new(upstreams, gate.names.preferred, now),
             server: None,
@@ -275,13 +275,13 @@ impl Outbound {
         match outcome {
             Outcome::Wait => {}
             Outcome::Again => reactor.again(key),
-            Outcome::Stream => self.ask_again(reactor, key, true),
-            Outcome::Plainly => {
+            Outcome::RetryOverTcp => self.ask_again(reactor, key, true),
+            Outcome::RetryWithoutEdns => {
                 lookup.edns = false;
                 self.ask_again(reactor, key, false);
             }
             Outcome::Next => self.ask_next(reactor, key),
-            Outcome::Done(message) => self.looked_up(reactor, key, message),
+            Outcome::Done(message) => self.on_answer(reactor, key, message),
         }
     }
 
@@ -289,7 +289,7 @@ impl Outbound {
         loop {
             let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
             let Some((server, _)) = lookup.course.next(reactor.now()) else {
-                return self.nobody_knows(reactor, key);
+                return self.on_all_failed(reactor, key);
             };
             lookup.edns = true;
             lookup.server = Some(server);
@@ -339,25 +339,25 @@ impl Outbound {
         Ok(())
     }
 
-    /// A server has answered.
-    fn looked_up(&mut self, reactor: &mut Reactor, key: Key, message: Vec<u8>) {
+    /// A server has answered: remembers the answer, and passes it on.
+    fn on_answer(&mut self, reactor: &mut Reactor, key: Key, message: Vec<u8>) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
         let message: Arc<[u8]> = message.into();
         if let (Some(gate), Some(response)) = (self.gates.get_mut(&lookup.sandbox), Response::read(&message))
         {
             gate.names.preferred = lookup.course.current();
             gate.names.verdicts.remove(&lookup.subject);
-            let ttl = filter(&response, &lookup.question, lookup.signatures, |_| true).ttl;
+            let ttl = filter(&response, &lookup.question, lookup.dnssec_ok, |_| true).ttl;
             gate.names.cache.put(lookup.subject, Arc::clone(&message), ttl.unwrap_or(0), reactor.now());
         }
-        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.signatures), &message);
+        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.dnssec_ok), &message);
     }
 
-    /// None has.
-    fn nobody_knows(&mut self, reactor: &mut Reactor, key: Key) {
+    /// Every server has failed or been too slow: passes on the last failure, else SERVFAIL.
+    fn on_all_failed(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
         if let Some(message) = &lookup.failure {
-            let asked = (&lookup.question, lookup.signatures);
+            let asked = (&lookup.question, lookup.dnssec_ok);
             return self.tell(reactor, lookup.sandbox, lookup.askers, asked, message);
         }
         let failure = Answer::bare(OptRcode::SERVFAIL, Some(Why::Unreachable));
@@ -371,10 +371,10 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         askers: Vec<(Asker, Query)>,
-        (question, signatures): (&Question, bool),
+        (question, dnssec_ok): (&Question, bool),
         message: &[u8],
     ) {
-        let Some(judged) = self.judge(sandbox, question, signatures, message) else { return };
+        let Some(judged) = self.judge(sandbox, question, dnssec_ok, message) else { return };
         for (asker, query) in askers {
             self.finish(reactor, sandbox, asker, query, question, Arc::clone(&judged), 0);
         }

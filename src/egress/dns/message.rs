@@ -27,8 +27,8 @@ impl Question {
 pub(crate) struct Edns {
     /// The longest answer that it takes by UDP.
     pub(crate) size: u16,
-    /// It wants signatures.
-    pub(crate) signatures: bool,
+    /// It wants DNSSEC records (the DO bit).
+    pub(crate) dnssec_ok: bool,
 }
 
 /// A question of the sandbox's.
@@ -39,20 +39,20 @@ pub(crate) struct Query {
     pub(crate) edns: Option<Edns>,
 }
 
-/// What is to be done with bytes that the sandbox sent as a question.
+/// What to do with a message that the sandbox sent to its resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// It is one.
+    /// A question to look up.
     Ask(Query, Question),
-    /// It isn't, and that is the answer.
+    /// No question that can be looked up; the code to answer with.
     Answer(Query, OptRcode),
-    /// Nothing: it is no question, and an answer to an answer would go round and round.
+    /// Drop it: it isn't a question, and answering answers could loop.
     Nothing,
 }
 
 impl Query {
-    /// Whether the asker checks signatures itself, and wants to see what doesn't pass.
-    pub(crate) fn is_unchecked(&self) -> bool {
+    /// Whether the asker validates DNSSEC itself, and wants answers that fail validation too (the CD bit).
+    pub(crate) fn checking_disabled(&self) -> bool {
         self.header.cd()
     }
 
@@ -88,7 +88,7 @@ impl Query {
             if query.edns.is_some() || !record.owner().is_root() {
                 return Asked::Answer(query, OptRcode::FORMERR);
             }
-            query.edns = Some(Edns { size: record.class().to_int(), signatures: high & 0x80 != 0 });
+            query.edns = Some(Edns { size: record.class().to_int(), dnssec_ok: high & 0x80 != 0 });
             if version != 0 {
                 return Asked::Answer(query, OptRcode::BADVERS);
             }

@@ -35,7 +35,7 @@ mod write;
 pub(super) use names::Names;
 pub(super) use relay::Dns;
 pub(crate) use resolver::Resolver;
-pub(crate) use upstreams::{HostServers, Upstreams};
+pub(crate) use upstreams::{SystemResolvers, Upstreams};
 
 #[cfg(test)]
 mod form_tests;

@@ -185,8 +185,8 @@ impl Outbound {
             self.refuse(reactor, sandbox, asker, &query, text);
             return true;
         }
-        let signatures = query.edns.is_some_and(|edns| edns.signatures);
-        let subject = Subject::new(&question, signatures, query.is_unchecked());
+        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
+        let subject = Subject::new(&question, dnssec_ok, query.checking_disabled());
         let (now, generation) = (reactor.now(), gate.generation);
         let Some((message, age)) = gate.names.cache.get(&subject, now) else {
             self.look_up(reactor, sandbox, subject, (asker, query), &question);
@@ -196,7 +196,7 @@ impl Outbound {
         let judged = match known {
             Some(judged) => judged,
             None => {
-                let Some(judged) = self.judge(sandbox, &question, signatures, &message) else { return true };
+                let Some(judged) = self.judge(sandbox, &question, dnssec_ok, &message) else { return true };
                 if let Some(gate) = self.gates.get_mut(&sandbox) {
                     gate.names.verdicts.put(subject, generation, Arc::clone(&judged), now);
                 }
@@ -233,13 +233,13 @@ impl Outbound {
         &mut self,
         sandbox: u64,
         question: &Question,
-        signatures: bool,
+        dnssec_ok: bool,
         message: &[u8],
     ) -> Option<Arc<Judged>> {
         let policy = Arc::clone(&self.gates.get(&sandbox)?.policy);
         let response = Response::read(message)?;
         let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
-        let mut filtered = filter(&response, question, signatures, |address| {
+        let mut filtered = filter(&response, question, dnssec_ok, |address| {
             looks += 1;
             if looks > MOST_ADDRESSES {
                 return false;

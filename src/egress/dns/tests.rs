@@ -77,7 +77,7 @@ fn a_question_is_read_with_what_edns_says() {
     let bytes = write::question(7, &question("Example.com", Rtype::AAAA), true, true, true);
     let Asked::Ask(query, asked) = Query::read(&bytes) else { panic!("{:?}", Query::read(&bytes)) };
     assert_eq!(asked, question("Example.com", Rtype::AAAA));
-    assert_eq!((query.header.id(), query.edns), (7, Some(Edns { size: write::UDP_SIZE, signatures: true })));
+    assert_eq!((query.header.id(), query.edns), (7, Some(Edns { size: write::UDP_SIZE, dnssec_ok: true })));
     assert!(query.header.cd());
 }
 
@@ -243,7 +243,7 @@ fn an_answer_that_is_too_long_is_marked_and_empty() {
     let asked = question("a.example", Rtype::A);
     let many: Vec<Record> = (0..100).map(|last| record("a.example", Rtype::A, 9, &[9, 1, 1, last])).collect();
     let answer = Answer { answers: many, ..Answer::bare(OptRcode::NOERROR, Some(Why::Filtered)) };
-    let edns = |size| Some(Edns { size, signatures: false });
+    let edns = |size| Some(Edns { size, dnssec_ok: false });
     for (edns, limit) in [(None, 512), (edns(100), 512), (edns(700), 700), (edns(65535), 1232)] {
         let query = Query { header: header(9, 0x0100), question: Some(asked.clone()), edns };
         assert_eq!(write::udp_limit(&query), limit);
@@ -263,7 +263,7 @@ fn a_refusal_says_why_by_edns_to_those_who_speak_it() {
     let plain = refusal.write(&query, 512, 0);
     assert_eq!(plain[2..4], [0x81, 0x95], "answer, recursion desired and available, checking off, REFUSED");
     assert_eq!(plain[10..12], [0, 0]);
-    query.edns = Some(Edns { size: 1232, signatures: false });
+    query.edns = Some(Edns { size: 1232, dnssec_ok: false });
     let bytes = refusal.write(&query, 512, 0);
     assert_eq!(bytes[bytes.len() - 8..], [0, 6, 0, 15, 0, 2, 0, 15]);
     let version = Answer::bare(OptRcode::BADVERS, None).write(&query, 512, 0);
@@ -302,7 +302,7 @@ proptest! {
     fn no_damaged_answer_panics_or_brings_an_address_through(
         answers in prop::collection::vec(any_record(), 0..8),
         damage in prop::collection::vec((0usize..600, any::<u8>()), 0..4),
-        signatures: bool,
+        dnssec_ok: bool,
     ) {
         let asked = question("a.b", Rtype::A);
         let mut bytes = response(&asked, 0, &answers, &[]);
@@ -311,7 +311,7 @@ proptest! {
             bytes[place] = value;
         }
         if let Some(response) = Response::read(&bytes) {
-            let found = filter(&response, &asked, signatures, public);
+            let found = filter(&response, &asked, dnssec_ok, public);
             for record in &found.answer.answers {
                 prop_assert!(record.address().is_none_or(public));
             }

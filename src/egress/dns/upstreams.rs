@@ -1,6 +1,6 @@
 //! Upstream servers: those that the host itself asks, or those that the host named for a sandbox.
 //!
-//! The control thread reads `/etc/resolv.conf` ([`HostServers`]) and sends the engine what it finds: the engine's thread
+//! The control thread reads `/etc/resolv.conf` ([`SystemResolvers`]) and sends the engine what it finds: the engine's thread
 //! opens no file.
 
 use std::fs::OpenOptions;
@@ -85,19 +85,19 @@ fn server(address: ScopedIp) -> Option<SocketAddr> {
 
 /// The servers of the host's resolv.conf, reread when that file changes.
 #[derive(Debug)]
-pub(crate) struct HostServers {
+pub(crate) struct SystemResolvers {
     path: PathBuf,
     seen: Option<(u64, u64, i64, i64, u64)>,
     current: Arc<Upstreams>,
 }
 
-impl Default for HostServers {
+impl Default for SystemResolvers {
     fn default() -> Self {
         Self::at(Path::new("/etc/resolv.conf"))
     }
 }
 
-impl HostServers {
+impl SystemResolvers {
     fn at(path: &Path) -> Self {
         let current = Arc::default();
         Self { path: path.to_owned(), seen: None, current }
@@ -177,7 +177,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("sbx-resolv-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("resolv.conf");
-        let mut host = HostServers::at(&path);
+        let mut host = SystemResolvers::at(&path);
         let mut look =
             || host.look().map(|found| found.servers.iter().map(|server| server.ip().to_string()).collect());
         let servers = |server: &str| Some(vec![server.to_owned()]);

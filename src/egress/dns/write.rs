@@ -7,6 +7,7 @@ use domain::base::iana::{OptRcode, Rtype};
 use domain::base::message_builder::{AdditionalBuilder, PushError};
 use domain::base::opt::ExtendedError;
 use domain::base::rdata::UnknownRecordData;
+use domain::base::record::ComposeRecord;
 use domain::base::wire::Composer;
 use domain::base::{self, MessageBuilder, ToName, Ttl};
 use domain::dep::octseq::builder::{OctetsBuilder, Truncate};
@@ -17,12 +18,12 @@ use super::record::Record;
 
 /// The longest answer by UDP that is offered and sent: it fits any path (RFC 9715).
 pub(crate) const UDP_SIZE: u16 = 1232;
-/// What every resolver takes by UDP.
+/// What every resolver accepts by UDP without EDNS (RFC 1035, 4.2.1).
 const LEAST_UDP_SIZE: u16 = 512;
 /// As many names are remembered to be pointed at: to look through more would cost more than it saves.
-const MOST_NAMES: usize = 16;
+const MAX_NAMES: usize = 16;
 /// So far reach a pointer's 14 bits.
-const FARTHEST: usize = 0x4000;
+const MAX_POINTER: usize = 0x4000;
 
 /// Why a question has no answer, or less of it than there is (RFC 8914).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +38,11 @@ pub(crate) enum Why {
     Other = 0,
 }
 
-/// What the sandbox is told.
+/// An answer to the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) code: OptRcode,
-    /// The upstream server vouches for it, and nothing was changed.
+    /// The upstream server has validated it (the AD bit), and nothing was removed.
     pub(crate) authentic: bool,
     pub(crate) answers: Vec<Record>,
     pub(crate) authority: Vec<Record>,
@@ -96,13 +97,13 @@ impl Answer {
         let mut message = message.additional();
         if let Some(edns) = query.edns {
             let why = self.why.filter(|_| records.is_some());
-            opt(&mut message, self.code, edns.signatures, why)?;
+            opt(&mut message, self.code, edns.dnssec_ok, why)?;
         }
         Ok(message.finish().bytes)
     }
 }
 
-/// How long an answer the asker takes by UDP.
+/// The longest answer that the asker accepts by UDP.
 pub(crate) fn udp_limit(query: &Query) -> usize {
     let size = query.edns.map_or(LEAST_UDP_SIZE, |edns| edns.size.clamp(LEAST_UDP_SIZE, UDP_SIZE));
     size.into()
@@ -112,8 +113,8 @@ pub(crate) fn udp_limit(query: &Query) -> usize {
 pub(crate) fn question(
     id: u16,
     question: &Question,
-    signatures: bool,
-    unchecked: bool,
+    dnssec_ok: bool,
+    checking_disabled: bool,
     edns: bool,
 ) -> Vec<u8> {
     let mut message = builder();
@@ -122,12 +123,12 @@ pub(crate) fn question(
     header.set_rd(true);
     // The bit for "authentic" in a question asks for it in the answer (RFC 6840, 5.7).
     header.set_ad(true);
-    header.set_cd(unchecked);
+    header.set_cd(checking_disabled);
     let mut message = message.question();
     // Neither can fail: nothing limits the message's length.
     let asked = message.push(base::Question::new(question.name.as_base(), question.kind, question.class));
     let mut message = message.additional();
-    let added = if edns { opt(&mut message, OptRcode::NOERROR, signatures, None) } else { Ok(()) };
+    let added = if edns { opt(&mut message, OptRcode::NOERROR, dnssec_ok, None) } else { Ok(()) };
     debug_assert!(asked.is_ok() && added.is_ok(), "{asked:?}, {added:?}");
     message.finish().bytes
 }
@@ -138,10 +139,7 @@ fn builder() -> MessageBuilder<Target> {
 }
 
 /// A record as it is written, with an alias as a name so that others can point at it.
-fn composed(
-    record: &Record,
-    age: u32,
-) -> Result<base::Record<base::Name<&Vec<u8>>, AllRecordData<&[u8], base::Name<&[u8]>>>, PushError> {
+fn composed(record: &Record, age: u32) -> Result<impl ComposeRecord, PushError> {
     let alias = base::Name::from_octets(&*record.data).ok().filter(|_| record.kind == Rtype::CNAME);
     let data = match alias {
         Some(alias) => AllRecordData::Cname(Cname::new(alias)),
@@ -157,13 +155,13 @@ fn composed(
 fn opt(
     message: &mut AdditionalBuilder<Target>,
     code: OptRcode,
-    signatures: bool,
+    dnssec_ok: bool,
     why: Option<Why>,
 ) -> Result<(), PushError> {
     message.opt(|opt| {
         opt.set_udp_payload_size(UDP_SIZE);
         opt.set_rcode(code);
-        opt.set_dnssec_ok(signatures);
+        opt.set_dnssec_ok(dnssec_ok);
         why.map_or(Ok(()), |why| opt.push(&ExtendedError::<&[u8]>::from(why as u16)))
     })
 }
@@ -219,7 +217,7 @@ impl Composer for Target {
             }
         }
         name.compose(self)?;
-        if begin < FARTHEST && self.names.len() < MOST_NAMES {
+        if begin < MAX_POINTER && self.names.len() < MAX_NAMES {
             self.names.push(begin..self.bytes.len());
         }
         Ok(())

@@ -5,8 +5,8 @@
 //! uplink. There is no connection tracking: what was allowed once is not allowed for ever. (Fragments are put
 //! together before the rules see them, because a rule with tproxy makes the kernel do that.)
 //!
-//! Not a crate: `rustables` is under the GPL, `nftnl` needs C libraries, and `netlink-packet-netfilter` lacks the tproxy,
-//! log, limit and reject expressions.
+//! Not a crate: `rustables` is under the GPL, `nftnl` needs C libraries, and `netlink-packet-netfilter` lacks the
+//! tproxy, log, limit and reject expressions.
 
 mod expression;
 pub(crate) mod rules;

@@ -3,8 +3,8 @@
 //! Written is ustar, with a pax header before it where a value doesn't fit. Read are ustar, pax and GNU's long
 //! names, as GNU tar, bsdtar, Python, Go and Node write them. Names are bytes, as they are on Linux.
 //!
-//! Not a crate: the helper inside a sandbox depends on libc alone, and unpacks through descriptors so that no path leaves
-//! the directory, which `tar`'s unpacking doesn't.
+//! Not a crate: the helper inside a sandbox depends on libc alone, and unpacks through descriptors so that no path
+//! leads out of the directory, which `tar`'s unpacking doesn't.
 
 /// Everything is padded to this.
 pub(crate) const BLOCK: usize = 512;
