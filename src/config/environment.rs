@@ -3,20 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::rules::{STRING_BYTES, counts, environment_name, fits, shown};
 use crate::error::{Error, Result};
 
 /// A value that is shown nowhere, and overwritten when it is no longer needed.
-#[derive(Clone)]
-struct Secret(String);
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
+type Secret = Zeroizing<String>;
 
 /// Variables by name. A name is either plain or secret, as it was set last.
 #[derive(Clone, Default)]
@@ -40,7 +33,7 @@ impl Environment {
     pub(super) fn set_secret(&mut self, name: &str, value: &str) -> Result<()> {
         self.bytes = self.check(name, value)?;
         self.plain.remove(name);
-        self.secret.insert(name.to_owned(), Secret(value.to_owned()));
+        self.secret.insert(name.to_owned(), Secret::new(value.to_owned()));
         Ok(())
     }
 
@@ -81,7 +74,7 @@ impl Environment {
     /// A variable's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let plain = self.plain.get(name).map(String::as_str);
-        plain.or_else(|| self.secret.get(name).map(|secret| secret.0.as_str()))
+        plain.or_else(|| self.secret.get(name).map(|secret| secret.as_str()))
     }
 
     /// Whether there is a variable of that name.
@@ -92,7 +85,7 @@ impl Environment {
     /// All variables.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let plain = self.plain.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        plain.chain(self.secret.iter().map(|(name, secret)| (name.as_str(), secret.0.as_str())))
+        plain.chain(self.secret.iter().map(|(name, secret)| (name.as_str(), secret.as_str())))
     }
 }
 

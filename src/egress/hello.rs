@@ -5,6 +5,9 @@
 //! empty one as a decoy (RFC 9849, 6.2), and the name inside a real one is the business of the server that the
 //! outer name leads to. What could be read in two ways (two server names, an extension twice, bytes behind the
 //! end) is refused.
+//!
+//! Not a crate: `tls-parser` doesn't put fragments together, and rustls's `Acceptor` takes much that is refused here
+//! and begins a handshake, where the bytes only have to be looked at and passed on.
 
 use crate::policy::Reason;
 

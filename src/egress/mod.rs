@@ -58,7 +58,7 @@ mod udp;
 
 pub(crate) use counters::Counters;
 pub(crate) use denials::{Denied, Why};
-pub(crate) use dns::Resolver;
+pub(crate) use dns::{Resolver, SystemResolvers, Upstreams};
 pub(crate) use gate::Settings;
 pub(crate) use outbound::{Outbound, is_egress};
 pub(crate) use request::Request;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::counters::Counters;
-use super::dns::{Dns, Names, OfHost};
+use super::dns::{Dns, Names, Upstreams};
 use super::gate::{Gate, Settings};
 use super::judge::Judge;
 use super::listener::Listener;
@@ -48,7 +48,8 @@ pub(crate) struct Outbound {
     pub(super) flows: Slab<Flow>,
     pub(super) udp: Slab<Udp>,
     pub(super) dns: Slab<Dns>,
-    pub(super) nameservers: OfHost,
+    /// The servers that the host asks.
+    pub(super) nameservers: Arc<Upstreams>,
     pub(super) tellers: Slab<Teller>,
     pub(super) sweeps: VecDeque<Sweep>,
     pub(super) removals: Removals,
@@ -81,7 +82,7 @@ impl Outbound {
             flows: Slab::new(TCP),
             udp: Slab::new(UDP),
             dns: Slab::new(DNS),
-            nameservers: OfHost::default(),
+            nameservers: Arc::default(),
             tellers: Slab::new(TELLER),
             sweeps: VecDeque::new(),
             removals: Removals::default(),
@@ -140,6 +141,11 @@ impl Outbound {
         self.gates.insert(sandbox, gate);
         sockets.datagrams.into_iter().for_each(|socket| self.add_udp(reactor, sandbox, socket));
         self.add_dns(reactor, sandbox, sockets.resolver);
+    }
+
+    /// The host asks other servers from now on; questions that are open stay with theirs.
+    pub(crate) fn set_nameservers(&mut self, servers: Arc<Upstreams>) {
+        self.nameservers = servers;
     }
 
     /// Accepts no further connection of a sandbox's.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 
 use super::counters::Counters;
-use super::dns::Resolver;
+use super::dns::{Resolver, Upstreams};
 use super::gate::Settings;
 use super::outbound::Outbound;
 use super::request::Request;
@@ -184,6 +184,35 @@ fn no_question_leaves_when_the_bytes_are_used_up() {
     assert!(upstream.recv(&mut buffer).unwrap() > 12);
     assert_eq!(ask(&mut rig, b"another").unwrap(), 5, "refused");
     assert!(upstream.recv(&mut buffer).is_err(), "nothing has left");
+}
+
+#[test]
+fn the_servers_of_the_host_are_those_it_is_told_of_and_it_reads_no_file_for_them() {
+    // Calls of read(2) by this thread, as the kernel counts them: sockets are read otherwise.
+    let reads = || {
+        let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    let mut rig = Rig::with(Settings::default(), Policy::open(), Vec::new());
+    let asked = |rig: &mut Rig, label: &[u8; 7]| {
+        let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+        upstream.set_nonblocking(true).unwrap();
+        let servers = vec![upstream.local_addr().unwrap()];
+        rig.outbound.set_nameservers(Arc::new(Upstreams::of(servers)));
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&question(label), rig.resolver).unwrap();
+        let start = Instant::now();
+        while upstream.recv(&mut [0; 512]).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the server isn't asked");
+            rig.turn();
+        }
+    };
+    // Counting reads, too.
+    let (before, own) = (reads(), reads());
+    asked(&mut rig, b"first..");
+    asked(&mut rig, b"second.");
+    assert_eq!(reads() - own, own - before);
 }
 
 #[test]

@@ -145,6 +145,8 @@ pub(crate) enum Command {
         /// Whether the rules follow.
         done: bool,
     },
+    /// The host asks other name servers.
+    SetNameservers(Arc<egress::Upstreams>),
     /// A sandbox is no more: reset its connections, close every descriptor of it.
     RemoveSandbox {
         /// The sandbox.
@@ -169,6 +171,7 @@ impl std::fmt::Debug for Command {
             Self::Drain { .. } => "Drain",
             Self::SetPolicy { .. } => "SetPolicy",
             Self::Datagrams { .. } => "Datagrams",
+            Self::SetNameservers(_) => "SetNameservers",
             Self::RemoveSandbox { .. } => "RemoveSandbox",
             Self::Shutdown => "Shutdown",
         })
@@ -354,6 +357,7 @@ impl Loop {
             Command::Datagrams { key, ipv6, sockets } => {
                 outbound.datagram_sockets(reactor, key, ipv6, sockets);
             }
+            Command::SetNameservers(servers) => outbound.set_nameservers(servers),
             Command::Answered { key, done } => outbound.answered(reactor, key, done),
             Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {

@@ -4,6 +4,9 @@
 //! is asked for: of the last request, which is dealt with last. So a whole topology costs one send and one
 //! receive. The kernel works while it is being sent to, and has queued the answer when the send returns; a
 //! short time-out stands guard all the same, so that the control thread can't hang on it.
+//!
+//! Not a crate: `netlink-packet-route` has breaking releases several times a year and is made for async callers,
+//! and this needs a dozen of its hundreds of message types.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use zeroize::Zeroize;
+
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
 use crate::reactor::Permit;
-use crate::sys::channel::{Channel, wipe};
+use crate::sys::channel::Channel;
 
 /// Longer than anything that init has to say.
 const LONGEST: usize = 64;
@@ -48,7 +50,7 @@ impl Init {
         let mut bytes = request.encode();
         let sent = self.channel.send(&bytes, fds);
         // The environment of a program may hold secrets.
-        wipe(&mut bytes);
+        bytes.zeroize();
         self.held.extend(permit.map(|permit| (self.channel.queued(), permit)));
         self.sent(sent)
     }

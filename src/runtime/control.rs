@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::host::Known;
+use super::nameservers::ServerWatch;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Error, Result};
@@ -34,6 +35,8 @@ const PLANNING: Kind = Kind(5);
 const INPUT: Kind = Kind(6);
 /// The kind of key of the looks at all inits.
 const PULSE: Kind = Kind(7);
+/// The kind of key of the looks at the host's name servers.
+const NAMESERVERS: Kind = Kind(8);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -80,6 +83,7 @@ impl Thread {
             processes: Slab::new(PROCESS),
             inputs: Slab::new(INPUT),
             pulse: Pulse::new(PULSE),
+            nameservers: ServerWatch::new(NAMESERVERS),
             numbers: HashMap::new(),
             ending: false,
             idleness: Idleness::default(),
@@ -127,6 +131,7 @@ struct Loop {
     processes: Slab<Executed>,
     inputs: Slab<Input>,
     pulse: Pulse,
+    nameservers: ServerWatch,
     numbers: HashMap<u64, Key>,
     ending: bool,
     idleness: Idleness,
@@ -193,6 +198,10 @@ impl Loop {
             (PROCESS, wake) => self.process(key, wake),
             (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
             (PULSE, _) => self.look_at_inits(),
+            (NAMESERVERS, _) => {
+                let is_needed = self.lives.iter().any(|(_, life)| asks_host_servers(life.shared()));
+                self.nameservers.wake(&mut self.reactor, &self.engine, is_needed);
+            }
             (INPUT, _) => {
                 if let Some(sandbox) = self.inputs.get_mut(key).map(|input| input.sandbox) {
                     self.by_number(sandbox, Life::note_activity);
@@ -362,6 +371,9 @@ impl Loop {
         self.reactor.join(key, number);
         self.numbers.insert(number, key);
         self.pulse.start(&mut self.reactor);
+        if self.lives.get_mut(key).is_some_and(|life| asks_host_servers(life.shared())) {
+            self.nameservers.start(&mut self.reactor, &self.engine);
+        }
         self.with(key, |life, bench| life.watch(bench, key));
         meanwhile.into_iter().for_each(|command| self.obey(command));
     }
@@ -442,6 +454,7 @@ impl Loop {
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
+            NAMESERVERS => return self.nameservers.wake(&mut self.reactor, &self.engine, false),
             PULSE => return self.pulse.go_on(&mut self.reactor, true, self.numbers.is_empty()),
             FILE => {
                 let ended = self.files.abandon(&mut self.reactor, key);
@@ -463,4 +476,9 @@ impl Loop {
             life.abandon();
         }
     }
+}
+
+/// Whether a sandbox's resolver asks the servers that the host asks.
+fn asks_host_servers(shared: &Shared) -> bool {
+    shared.config.nameservers().is_empty()
 }

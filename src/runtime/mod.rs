@@ -3,6 +3,7 @@
 
 mod control;
 mod host;
+mod nameservers;
 mod planning;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -39,21 +39,18 @@ pub(crate) struct Message {
     pub(crate) truncated: bool,
 }
 
-/// Overwrites what may be a secret. As good as it gets without a promise of the compiler's.
-pub(crate) fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
-}
-
 #[derive(Debug)]
 struct Frame {
     bytes: Vec<u8>,
     fds: Vec<OwnedFd>,
 }
 
+/// A message may hold secrets, such as a program's environment. The keeper shares this file and depends on libc alone, so
+/// this isn't zeroize's.
 impl Drop for Frame {
     fn drop(&mut self) {
-        wipe(&mut self.bytes);
+        self.bytes.fill(0);
+        std::hint::black_box(&mut self.bytes);
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::base::iana::Rtype;
+
 use super::message::Question;
 use super::name::Name;
 
@@ -19,14 +21,14 @@ const OVERHEAD: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Subject {
     name: Name,
-    kind: u16,
-    signatures: bool,
-    unchecked: bool,
+    kind: Rtype,
+    dnssec_ok: bool,
+    checking_disabled: bool,
 }
 
 impl Subject {
-    pub(crate) fn new(question: &Question, signatures: bool, unchecked: bool) -> Self {
-        Self { name: question.name.lower(), kind: question.kind, signatures, unchecked }
+    pub(crate) fn new(question: &Question, dnssec_ok: bool, checking_disabled: bool) -> Self {
+        Self { name: question.name.lower(), kind: question.kind, dnssec_ok, checking_disabled }
     }
 }
 
@@ -87,11 +89,12 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use domain::base::iana::Class;
+
     use super::*;
-    use crate::egress::dns::record::{IN, kind};
 
     fn subject(name: &str) -> Subject {
-        Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)
+        Subject::new(&Question { name: Name::of(name), kind: Rtype::A, class: Class::IN }, false, false)
     }
 
     #[test]

@@ -10,9 +10,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::message::{Code, Question, Response, flags};
+use domain::base::iana::{Class, OptRcode, Rtype};
+
+use super::message::{Question, Response};
 use super::name::Name;
-use super::record::{IN, Record, kind};
+use super::record::Record;
 use super::write::{Answer, Why};
 
 /// Parameters of HTTPS and SVCB records (RFC 9460, 14.3.2).
@@ -21,11 +23,11 @@ const IPV4_HINT: u16 = 4;
 const ECH: u16 = 5;
 const IPV6_HINT: u16 = 6;
 /// More aliases than anybody follows.
-const MOST_ALIASES: usize = 16;
+const MAX_ALIASES: usize = 16;
 /// The longest that an answer is remembered.
-const LONGEST_TTL: u32 = 24 * 3600;
+const MAX_TTL: u32 = 24 * 3600;
 /// The same for an absence (RFC 2308, 5).
-const LONGEST_NEGATIVE_TTL: u32 = 3600;
+const MAX_NEGATIVE_TTL: u32 = 3600;
 
 /// An answer, and what is to be known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(crate) struct Filtered {
 pub(crate) fn filter(
     response: &Response,
     question: &Question,
-    signatures: bool,
+    dnssec_ok: bool,
     mut keep: impl FnMut(IpAddr) -> bool,
 ) -> Filtered {
     let chain = chain(&response.answers, &question.name);
@@ -60,9 +62,9 @@ pub(crate) fn filter(
     let mut changed = false;
     let mut answers = Vec::new();
     for record in &response.answers {
-        let belongs = record.class == IN
-            && (chain.contains(&record.name.lower()) || record.kind == kind::DNAME)
-            && (signatures || record.kind != kind::RRSIG || question.kind == kind::RRSIG);
+        let belongs = record.class == Class::IN
+            && (chain.contains(&record.name.lower()) || record.kind == Rtype::DNAME)
+            && (dnssec_ok || record.kind != Rtype::RRSIG || question.kind == Rtype::RRSIG);
         let kept = if belongs { pass(record, &mut sift) } else { None };
         changed |= kept.as_ref() != Some(record);
         answers.extend(kept.map(|record| Record { name: record.name.lower(), ..record }));
@@ -70,22 +72,22 @@ pub(crate) fn filter(
     let code = response.code();
     let empty = !answers.iter().any(|record| record.kind == question.kind);
     let wanted = |record: &&Record| match record.kind {
-        kind::SOA => empty,
-        kind::RRSIG | kind::NSEC | kind::NSEC3 => signatures,
+        Rtype::SOA => empty,
+        Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3 => dnssec_ok,
         _ => false,
     };
     let authority: Vec<Record> = response.authority.iter().filter(wanted).cloned().collect();
-    let good = code == Code::NO_ERROR || code == Code::NO_SUCH_NAME;
+    let good = code == OptRcode::NOERROR || code == OptRcode::NXDOMAIN;
     let positive = response.answers.iter().map(|record| record.ttl).min();
     let is_negative = !response.answers.iter().any(|record| record.kind == question.kind);
     let negative = response.authority.iter().find_map(Record::negative_ttl);
     let ttl = match (is_negative, positive, negative) {
-        (false, Some(ttl), _) => Some(ttl.min(LONGEST_TTL)),
-        (true, aliases, Some(ttl)) => Some(ttl.min(LONGEST_NEGATIVE_TTL).min(aliases.unwrap_or(u32::MAX))),
+        (false, Some(ttl), _) => Some(ttl.min(MAX_TTL)),
+        (true, aliases, Some(ttl)) => Some(ttl.min(MAX_NEGATIVE_TTL).min(aliases.unwrap_or(u32::MAX))),
         _ => None,
     };
     let why = (!removed.is_empty()).then_some(Why::Filtered);
-    let authentic = response.flags & flags::AUTHENTIC != 0 && !changed;
+    let authentic = response.header.ad() && !changed;
     let answer = Answer { code, authentic, answers, authority, why };
     Filtered { answer, addresses, removed, ttl: ttl.filter(|_| good) }
 }
@@ -106,14 +108,14 @@ impl Answer {
 /// The names that the question's name stands for, itself included. The order of the records doesn't matter.
 fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
     let mut aliases: HashMap<Name, Vec<Name>> = HashMap::new();
-    for record in answers.iter().filter(|record| record.class == IN) {
+    for record in answers.iter().filter(|record| record.class == Class::IN) {
         if let Some(alias) = record.alias() {
             aliases.entry(record.name.lower()).or_default().push(alias.lower());
         }
     }
     let mut chain = HashSet::from([name.lower()]);
     let mut last = vec![name.lower()];
-    for _ in 0..MOST_ALIASES {
+    for _ in 0..MAX_ALIASES {
         last = last.iter().filter_map(|name| aliases.remove(name)).flatten().collect();
         if last.is_empty() {
             break;
@@ -127,10 +129,10 @@ fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
 fn pass(record: &Record, sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Record> {
     match record.kind {
         // An address must be one.
-        kind::A | kind::AAAA => record.address().filter(|address| sift(*address)).map(|_| record.clone()),
+        Rtype::A | Rtype::AAAA => record.address().filter(|address| sift(*address)).map(|_| record.clone()),
         // Has addresses in a form that nobody has used for twenty years.
-        kind::A6 => None,
-        kind::SVCB | kind::HTTPS => Some(Record { data: service(&record.data, sift)?, ..record.clone() }),
+        Rtype::A6 => None,
+        Rtype::SVCB | Rtype::HTTPS => Some(Record { data: service(&record.data, sift)?, ..record.clone() }),
         _ => Some(record.clone()),
     }
 }

@@ -89,18 +89,20 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
+    use domain::base::iana::{Class, OptRcode, Rtype};
+
     use super::*;
-    use crate::egress::dns::message::{Code, Question};
+    use crate::egress::dns::message::Question;
     use crate::egress::dns::name::Name;
-    use crate::egress::dns::record::{IN, kind};
 
     fn subject(name: &str) -> Subject {
-        Subject::new(&Question { name: Name::of(name), kind: kind::A, class: IN }, false, false)
+        Subject::new(&Question { name: Name::of(name), kind: Rtype::A, class: Class::IN }, false, false)
     }
 
     fn judged(records: usize) -> Arc<Judged> {
-        let record = Record { name: Name::of("a"), kind: kind::A, class: IN, ttl: 9, data: vec![9; 4] };
-        let answer = Answer { answers: vec![record; records], ..Answer::bare(Code::NO_ERROR, None) };
+        let record =
+            Record { name: Name::of("a"), kind: Rtype::A, class: Class::IN, ttl: 9, data: vec![9; 4] };
+        let answer = Answer { answers: vec![record; records], ..Answer::bare(OptRcode::NOERROR, None) };
         Arc::new(Judged { answer, ttl: Some(9), reachable: Vec::new(), removed: Vec::new() })
     }
 

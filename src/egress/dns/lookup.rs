@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use domain::base::iana::OptRcode;
+
 use super::batches::Asker;
 use super::cache::Subject;
 use super::course::Course;
 use super::filter::filter;
-use super::message::{Code, Query, Question, Response};
+use super::message::{Query, Question, Response};
 use super::relay::Dns;
 use super::write::{self, Answer, Why};
 use crate::egress::outbound::Outbound;
@@ -37,8 +39,8 @@ pub(in crate::egress) struct Lookup {
     subject: Subject,
     /// As the sandbox asked it.
     question: Question,
-    signatures: bool,
-    unchecked: bool,
+    dnssec_ok: bool,
+    checking_disabled: bool,
     askers: Vec<(Asker, Query)>,
     course: Course,
     /// Whom it is asked at the moment, and how.
@@ -78,9 +80,9 @@ enum Outcome {
     Wait,
     Again,
     /// Ask the same server by TCP.
-    Stream,
+    RetryOverTcp,
     /// Ask the same server without EDNS.
-    Plainly,
+    RetryWithoutEdns,
     /// Ask the next.
     Next,
     Done(Vec<u8>),
@@ -95,7 +97,7 @@ impl Lookup {
         self.id = id.iter().fold(0, |id, byte| id << 8 | u16::from(*byte));
         let bits = cases.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
         self.sent = Question { name: self.question.name.lower().with_case(bits), ..self.question };
-        let bytes = write::question(self.id, &self.sent, self.signatures, self.unchecked, self.edns);
+        let bytes = write::question(self.id, &self.sent, self.dnssec_ok, self.checking_disabled, self.edns);
         self.passed += bytes.len();
         self.link = if stream {
             let fd = socket::tcp(server.is_ipv6())?;
@@ -179,18 +181,18 @@ impl Lookup {
             };
         };
         let Question { name, kind, class } = &response.question;
-        let matches = (response.id, *kind, *class, name.lower())
+        let matches = (response.header.id(), *kind, *class, name.lower())
             == (self.id, self.sent.kind, self.sent.class, self.sent.name.lower());
         if !matches {
             return Outcome::Wait;
         }
         if !by_stream && (*name != self.sent.name || response.is_truncated()) {
-            return Outcome::Stream;
+            return Outcome::RetryOverTcp;
         }
         match response.code() {
             _ if response.is_truncated() => Outcome::Next,
-            Code::NO_ERROR | Code::NO_SUCH_NAME => Outcome::Done(message.to_vec()),
-            Code::FORMAT | Code::NOT_IMPLEMENTED if self.edns => Outcome::Plainly,
+            OptRcode::NOERROR | OptRcode::NXDOMAIN => Outcome::Done(message.to_vec()),
+            OptRcode::FORMERR | OptRcode::NOTIMP if self.edns => Outcome::RetryWithoutEdns,
             _ => {
                 self.failure = Some(message.to_vec());
                 Outcome::Next
@@ -214,7 +216,10 @@ impl Outbound {
             && let Some(Dns::Lookup(lookup)) = self.dns.get_mut(*key)
         {
             // Programs ask again while they wait.
-            let again = lookup.askers.iter().any(|(who, query)| *who == asker.0 && query.id == asker.1.id);
+            let again = lookup
+                .askers
+                .iter()
+                .any(|(who, query)| *who == asker.0 && query.header.id() == asker.1.header.id());
             let is_datagram = matches!(asker.0, Asker::Datagram(..));
             if again && is_datagram {
                 return;
@@ -224,7 +229,7 @@ impl Outbound {
             }
         }
         if gate.pace.is_exhausted() {
-            let refused = Answer::bare(Code::REFUSED, Some(Why::Blocked));
+            let refused = Answer::bare(OptRcode::REFUSED, Some(Why::Blocked));
             return self.respond(reactor, asker.0, &asker.1, &refused, 0);
         }
         let room = gate.names.lookups.len() < MOST_LOOKUPS && !gate.names.lookups.contains_key(&subject);
@@ -233,17 +238,17 @@ impl Outbound {
             .acquire(sandbox, Use::Egress, limits::DNS_LOOKUP)
             .filter(|_| room && !self.dns.is_full());
         let Some(permit) = permit else {
-            let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
+            let busy = Answer::bare(OptRcode::SERVFAIL, Some(Why::Other));
             return self.respond(reactor, asker.0, &asker.1, &busy, 0);
         };
         let now = reactor.now();
-        let upstreams = gate.names.upstreams.clone().unwrap_or_else(|| self.nameservers.get(now));
+        let upstreams = gate.names.upstreams.clone().unwrap_or_else(|| Arc::clone(&self.nameservers));
         let lookup = Lookup {
             sandbox,
             subject: subject.clone(),
             question: question.clone(),
-            signatures: asker.1.edns.is_some_and(|edns| edns.signatures),
-            unchecked: asker.1.is_unchecked(),
+            dnssec_ok: asker.1.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: asker.1.checking_disabled(),
             askers: vec![asker],
             course: Course::new(upstreams, gate.names.preferred, now),
             server: None,
@@ -274,13 +279,13 @@ impl Outbound {
         match outcome {
             Outcome::Wait => {}
             Outcome::Again => reactor.again(key),
-            Outcome::Stream => self.ask_again(reactor, key, true),
-            Outcome::Plainly => {
+            Outcome::RetryOverTcp => self.ask_again(reactor, key, true),
+            Outcome::RetryWithoutEdns => {
                 lookup.edns = false;
                 self.ask_again(reactor, key, false);
             }
             Outcome::Next => self.ask_next(reactor, key),
-            Outcome::Done(message) => self.looked_up(reactor, key, message),
+            Outcome::Done(message) => self.on_answer(reactor, key, message),
         }
     }
 
@@ -288,7 +293,7 @@ impl Outbound {
         loop {
             let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
             let Some((server, _)) = lookup.course.next(reactor.now()) else {
-                return self.nobody_knows(reactor, key);
+                return self.on_all_failed(reactor, key);
             };
             lookup.edns = true;
             lookup.server = Some(server);
@@ -338,28 +343,28 @@ impl Outbound {
         Ok(())
     }
 
-    /// A server has answered.
-    fn looked_up(&mut self, reactor: &mut Reactor, key: Key, message: Vec<u8>) {
+    /// A server has answered: remembers the answer, and passes it on.
+    fn on_answer(&mut self, reactor: &mut Reactor, key: Key, message: Vec<u8>) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
         let message: Arc<[u8]> = message.into();
         if let (Some(gate), Some(response)) = (self.gates.get_mut(&lookup.sandbox), Response::read(&message))
         {
             gate.names.preferred = lookup.course.current();
             gate.names.verdicts.remove(&lookup.subject);
-            let ttl = filter(&response, &lookup.question, lookup.signatures, |_| true).ttl;
+            let ttl = filter(&response, &lookup.question, lookup.dnssec_ok, |_| true).ttl;
             gate.names.cache.put(lookup.subject, Arc::clone(&message), ttl.unwrap_or(0), reactor.now());
         }
-        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.signatures), &message);
+        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.dnssec_ok), &message);
     }
 
-    /// None has.
-    fn nobody_knows(&mut self, reactor: &mut Reactor, key: Key) {
+    /// Every server has failed or been too slow: passes on the last failure, else SERVFAIL.
+    fn on_all_failed(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
         if let Some(message) = &lookup.failure {
-            let asked = (&lookup.question, lookup.signatures);
+            let asked = (&lookup.question, lookup.dnssec_ok);
             return self.tell(reactor, lookup.sandbox, lookup.askers, asked, message);
         }
-        let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Unreachable));
+        let failure = Answer::bare(OptRcode::SERVFAIL, Some(Why::Unreachable));
         for (asker, query) in lookup.askers {
             self.respond(reactor, asker, &query, &failure, 0);
         }
@@ -370,10 +375,10 @@ impl Outbound {
         reactor: &mut Reactor,
         sandbox: u64,
         askers: Vec<(Asker, Query)>,
-        (question, signatures): (&Question, bool),
+        (question, dnssec_ok): (&Question, bool),
         message: &[u8],
     ) {
-        let Some(judged) = self.judge(sandbox, question, signatures, message) else { return };
+        let Some(judged) = self.judge(sandbox, question, dnssec_ok, message) else { return };
         for (asker, query) in askers {
             self.finish(reactor, sandbox, asker, query, question, Arc::clone(&judged), 0);
         }

@@ -9,12 +9,12 @@
 //! | `relay` | questions come in, answers go out |
 //! | `client` | questions by TCP |
 //! | `lookup`, `course` | a question that is open upstream, and which server is asked next |
-//! | `upstreams` | the servers of the host |
+//! | `upstreams` | the servers of the host, which the control thread watches |
 //! | `filter` | what of an answer the sandbox is told |
 //! | `cache`, `judged` | answers, remembered: as they came, and for a moment as the policy lets them be told |
 //! | `batches` | answers that wait for the rules |
 //! | `names` | what one sandbox's resolver knows |
-//! | `message`, `record`, `name`, `write` | the form of messages |
+//! | `message`, `record`, `name`, `write` | messages, read and written with the crate `domain` |
 
 mod batches;
 mod cache;
@@ -35,7 +35,9 @@ mod write;
 pub(super) use names::Names;
 pub(super) use relay::Dns;
 pub(crate) use resolver::Resolver;
-pub(super) use upstreams::OfHost;
+pub(crate) use upstreams::{SystemResolvers, Upstreams};
 
+#[cfg(test)]
+mod form_tests;
 #[cfg(test)]
 mod tests;

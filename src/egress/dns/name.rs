@@ -1,54 +1,28 @@
 //! Names of the DNS (RFC 1035, 3.1 and 4.1.4).
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
-/// The longest name on the wire.
-const LONGEST: usize = 255;
-/// What marks a pointer to an earlier place in the message.
-const POINTER: u8 = 0xc0;
-/// The most of them in a name: as many as a name can have labels.
-const MOST_POINTERS: usize = 127;
+use domain::base::{self, ParsedName, ToName};
+use domain::dep::octseq::Parser;
 
-/// A name as it is on the wire, without compression: labels with their lengths, then the root's 0.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Name(Box<[u8]>);
+/// A whole name. Unlike the crate's, two are the same only if their letters have the same case: by that an answer is
+/// known (see [`super::lookup`]).
+#[derive(Clone)]
+pub(crate) struct Name(base::Name<Vec<u8>>);
 
 impl Name {
-    /// Reads the name at `at`, and says where what follows it begins. Each pointer has to lead further back than all
-    /// before it.
+    /// Reads the name at `at`, and says where what follows it begins. A pointer leads backwards from where it stands.
     pub(crate) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
-        let mut wire = Vec::new();
-        let mut place = at;
-        let mut limit = at;
-        let mut after = None;
-        let mut pointers = 0;
-        loop {
-            let length = *message.get(place)?;
-            if length & POINTER == POINTER {
-                let low = *message.get(place + 1)?;
-                after.get_or_insert(place + 2);
-                place = usize::from(length & !POINTER) << 8 | usize::from(low);
-                pointers += 1;
-                if place >= limit || pointers > MOST_POINTERS {
-                    return None;
-                }
-                limit = place;
-                continue;
-            }
-            // 0x40 and 0x80 begin what has never come to be used.
-            if length & POINTER != 0 {
-                return None;
-            }
-            let end = place + 1 + usize::from(length);
-            wire.extend_from_slice(message.get(place..end)?);
-            if wire.len() > LONGEST {
-                return None;
-            }
-            place = end;
-            if length == 0 {
-                return Some((Self(wire.into()), after.unwrap_or(place)));
-            }
-        }
+        let mut parser = Parser::from_ref(message);
+        parser.advance(at).ok()?;
+        let name = ParsedName::parse_ref(&mut parser).ok()?;
+        Some((Self::of_parsed(&name), parser.pos()))
+    }
+
+    /// Out of a message.
+    pub(super) fn of_parsed(name: &ParsedName<&[u8]>) -> Self {
+        Self(name.to_vec())
     }
 
     /// From a text without escapes, with or without the trailing dot.
@@ -60,43 +34,47 @@ impl Name {
             wire.extend_from_slice(label.as_bytes());
         }
         wire.push(0);
-        Self(wire.into())
+        Self(base::Name::from_octets(wire).unwrap())
     }
 
-    /// As on the wire.
+    /// As on the wire, without compression.
     pub(crate) fn wire(&self) -> &[u8] {
-        &self.0
+        self.0.as_slice()
     }
 
-    /// With all letters in lower case: names that are the same compare so. (No length is a letter's number.)
+    /// As the crate writes it.
+    pub(super) fn as_base(&self) -> base::Name<&Vec<u8>> {
+        self.0.for_ref()
+    }
+
+    /// With all letters in lower case: names that are the same compare so.
     pub(crate) fn lower(&self) -> Self {
-        Self(self.0.to_ascii_lowercase().into())
+        let mut name = self.0.clone();
+        name.make_canonical();
+        Self(name)
     }
 
-    /// With the case of each letter as the bits say, which are used up from the lowest on.
+    /// With the case of each letter as the bits say, which are used up from the lowest on. (No length is a letter's
+    /// number.)
     pub(crate) fn with_case(&self, mut bits: impl Iterator<Item = bool>) -> Self {
-        let mixed = self.0.iter().map(|byte| match bits.next() {
+        let mixed = self.wire().iter().map(|byte| match bits.next() {
             Some(true) if byte.is_ascii_alphabetic() => byte ^ 0x20,
             _ => *byte,
         });
-        Self(mixed.collect())
+        // The same lengths make it a name as before.
+        base::Name::from_octets(mixed.collect()).map_or_else(|_| self.clone(), Self)
     }
 
     /// The text by which a policy is asked: labels in lower case with dots between, without a dot at the end.
     /// What is no letter, digit, hyphen or underscore is written as a number (`\046`), so that a dot in a label
     /// is no dot between labels. The root is empty.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut rest = &*self.0;
-        while let Some((length, more)) = rest.split_first() {
-            let Some((label, more)) = more.split_at_checked(usize::from(*length)) else { break };
-            if label.is_empty() {
-                break;
-            }
+        let mut text = String::with_capacity(self.wire().len());
+        for label in self.0.iter().filter(|label| !label.is_root()) {
             if !text.is_empty() {
                 text.push('.');
             }
-            for byte in label {
+            for byte in label.as_slice() {
                 match byte {
                     b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
                         text.push(char::from(byte.to_ascii_lowercase()));
@@ -104,9 +82,22 @@ impl Name {
                     other => text.push_str(&format!("\\{other:03}")),
                 }
             }
-            rest = more;
         }
         text
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire() == other.wire()
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.wire().hash(state);
     }
 }
 
@@ -138,21 +129,21 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_pointers_has_no_more_than_a_name_could_have_labels() {
+    fn a_chain_of_pointers_has_no_more_than_a_name_could_have_bytes() {
         // The root, then pointers each to the one before.
         let chain = |count: u16| -> Vec<u8> {
             let places = (0..count).map(|at| if at == 0 { 0 } else { 2 * at - 1 });
             std::iter::once(0).chain(places.flat_map(|to| (0xc000 | to).to_be_bytes())).collect()
         };
-        assert!(Name::read(&chain(127), 2 * 127 - 1).is_some());
-        assert!(Name::read(&chain(128), 2 * 128 - 1).is_none());
+        assert!(Name::read(&chain(255), 2 * 255 - 1).is_some());
+        assert!(Name::read(&chain(256), 2 * 256 - 1).is_none());
     }
 
     #[test]
     fn a_name_of_256_bytes_is_none() {
         let label = |length: u8| [&[length][..], &vec![b'a'; length.into()]].concat();
         let of = |last: u8| [label(63), label(63), label(63), label(last), vec![0]].concat();
-        assert_eq!(Name::read(&of(61), 0).unwrap().0.wire().len(), LONGEST);
+        assert_eq!(Name::read(&of(61), 0).unwrap().0.wire().len(), 255);
         assert!(Name::read(&of(62), 0).is_none());
     }
 
@@ -167,7 +158,7 @@ mod tests {
         #[test]
         fn no_bytes_panic_and_what_is_read_is_bounded(message: Vec<u8>, at in 0usize..64) {
             if let Some((name, after)) = Name::read(&message, at) {
-                prop_assert!(name.wire().len() <= LONGEST);
+                prop_assert!(name.wire().len() <= 255);
                 prop_assert!(after <= message.len());
                 let (again, end) = Name::read(name.wire(), 0).unwrap();
                 prop_assert_eq!(end, name.wire().len());

@@ -2,68 +2,54 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use domain::base::iana::{Class, Rtype};
+use domain::base::rdata::ParseAnyRecordData;
+use domain::base::wire::ParseError;
+use domain::base::{ParsedName, ParsedRecord, RecordData, ToName};
+use domain::dep::octseq::Parser;
+
 use super::name::Name;
 
-/// Types (IANA's "Resource Record (RR) TYPEs").
-pub(crate) mod kind {
-    pub(crate) const A: u16 = 1;
-    pub(crate) const CNAME: u16 = 5;
-    pub(crate) const SOA: u16 = 6;
-    pub(crate) const AAAA: u16 = 28;
-    pub(crate) const A6: u16 = 38;
-    pub(crate) const DNAME: u16 = 39;
-    pub(crate) const OPT: u16 = 41;
-    pub(crate) const RRSIG: u16 = 46;
-    pub(crate) const NSEC: u16 = 47;
-    pub(crate) const NSEC3: u16 = 50;
-    pub(crate) const SVCB: u16 = 64;
-    pub(crate) const HTTPS: u16 = 65;
-    /// Where a name's servers are.
-    pub(crate) const ADDRESSES: [u16; 4] = [A, AAAA, SVCB, HTTPS];
-    /// From here to 255 are questions that are no types: transfers, everything.
-    pub(crate) const FIRST_META: u16 = 128;
-    pub(crate) const LAST_META: u16 = 255;
+/// Where a name's servers are.
+pub(crate) const ADDRESSES: [Rtype; 4] = [Rtype::A, Rtype::AAAA, Rtype::SVCB, Rtype::HTTPS];
+
+/// Whether that type is of questions only, such as AXFR and ANY, or of what no question is about.
+pub(crate) fn is_meta(kind: Rtype) -> bool {
+    matches!(kind.to_int(), 0 | 128..=255) || kind == Rtype::OPT
 }
-/// The Internet.
-pub(crate) const IN: u16 = 1;
 
 /// A record whose names are whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) name: Name,
-    pub(crate) kind: u16,
-    pub(crate) class: u16,
+    pub(crate) kind: Rtype,
+    pub(crate) class: Class,
     pub(crate) ttl: u32,
     pub(crate) data: Vec<u8>,
 }
 
 impl Record {
-    /// Reads the record at `at`, and says where the next begins.
-    pub(crate) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
-        let (name, at) = Name::read(message, at)?;
-        let [k0, k1, c0, c1, t0, t1, t2, t3, l0, l1] = *message.get(at..)?.first_chunk::<10>()?;
-        let (begin, kind) = (at + 10, u16::from_be_bytes([k0, k1]));
-        let end = begin + usize::from(u16::from_be_bytes([l0, l1]));
-        message.get(begin..end)?;
-        let data = data(message, kind, begin, end)?;
+    /// Takes it out of a message.
+    pub(super) fn of_parsed(record: &ParsedRecord<'_, [u8]>) -> Option<Self> {
+        let Whole { kind, data } = record.to_any_record::<Whole>().ok()?.into_data();
         // A time to live with its highest bit set is none (RFC 2181, 8).
-        let ttl = u32::from_be_bytes([t0, t1, t2, t3]);
+        let ttl = record.ttl().as_secs();
         let ttl = if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl };
-        Some((Self { name, kind, class: u16::from_be_bytes([c0, c1]), ttl, data }, end))
+        Some(Self { name: Name::of_parsed(&record.owner()), kind, class: record.class(), ttl, data })
     }
 
     /// The address that it gives its name.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         match self.kind {
-            kind::A => Some(Ipv4Addr::from(<[u8; 4]>::try_from(&*self.data).ok()?).into()),
-            kind::AAAA => Some(Ipv6Addr::from(<[u8; 16]>::try_from(&*self.data).ok()?).into()),
+            Rtype::A => Some(Ipv4Addr::from(<[u8; 4]>::try_from(&*self.data).ok()?).into()),
+            Rtype::AAAA => Some(Ipv6Addr::from(<[u8; 16]>::try_from(&*self.data).ok()?).into()),
             _ => None,
         }
     }
 
     /// The name that it says its name stands for.
     pub(crate) fn alias(&self) -> Option<Name> {
-        if self.kind != kind::CNAME {
+        if self.kind != Rtype::CNAME {
             return None;
         }
         Name::read(&self.data, 0).map(|(name, _)| name)
@@ -71,7 +57,7 @@ impl Record {
 
     /// How long its absence may be remembered, if it says so (RFC 2308, 5).
     pub(crate) fn negative_ttl(&self) -> Option<u32> {
-        if self.kind != kind::SOA {
+        if self.kind != Rtype::SOA {
             return None;
         }
         let minimum = self.data.last_chunk::<4>()?;
@@ -89,9 +75,12 @@ enum Part {
 }
 
 /// The types in whose data names may be compressed (RFC 1035; RFC 3597, 4). All others are taken as they are.
-fn layout(kind: u16) -> &'static [Part] {
+///
+/// The crate has types for the data of some of these. They refuse what has trailing bytes, and with it the whole
+/// answer; here only names are made whole, and what is in the data is the asker's business.
+fn layout(kind: Rtype) -> &'static [Part] {
     use Part::{Bytes, Name, Text};
-    match kind {
+    match kind.to_int() {
         // NS, MD, MF, CNAME, MB, MG, MR, PTR, NSAP-PTR, NXT, DNAME, NSEC
         2..=5 | 7..=9 | 12 | 23 | 30 | 39 | 47 => &[Name],
         // SOA, MINFO, RP
@@ -110,26 +99,39 @@ fn layout(kind: u16) -> &'static [Part] {
     }
 }
 
-fn data(message: &[u8], kind: u16, begin: usize, end: usize) -> Option<Vec<u8>> {
-    let mut at = begin;
-    let mut data = Vec::with_capacity(end - begin);
-    for part in layout(kind) {
-        let next = match part {
-            Part::Name => {
-                let (name, next) = Name::read(message, at)?;
-                data.extend_from_slice(name.wire());
-                at = next;
-                continue;
-            }
-            Part::Bytes(count) => at + count,
-            Part::Text => at + 1 + usize::from(*message.get(at)?),
-        };
-        data.extend_from_slice(message.get(at..next)?);
-        at = next;
+/// A record's data with whole names.
+struct Whole {
+    kind: Rtype,
+    data: Vec<u8>,
+}
+
+impl RecordData for Whole {
+    fn rtype(&self) -> Rtype {
+        self.kind
     }
-    // Names must not have led beyond the end.
-    data.extend_from_slice(message.get(at..end)?);
-    Some(data)
+}
+
+impl<'a> ParseAnyRecordData<'a, [u8]> for Whole {
+    fn parse_any_rdata(kind: Rtype, parser: &mut Parser<'a, [u8]>) -> Result<Self, ParseError> {
+        let mut data = Vec::with_capacity(parser.remaining());
+        for part in layout(kind) {
+            let count = match part {
+                Part::Name => {
+                    let Ok(()) = ParsedName::parse_ref(parser)?.compose(&mut data);
+                    continue;
+                }
+                Part::Bytes(count) => *count,
+                Part::Text => {
+                    let length = parser.parse_u8()?;
+                    data.push(length);
+                    length.into()
+                }
+            };
+            data.extend_from_slice(parser.parse_octets(count)?);
+        }
+        data.extend_from_slice(parser.parse_octets(parser.remaining())?);
+        Ok(Self { kind, data })
+    }
 }
 
 #[cfg(test)]
@@ -137,32 +139,40 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Reads the record at `at`, and says where the next begins.
+    fn read(message: &[u8], at: usize) -> Option<(Record, usize)> {
+        let mut parser = Parser::from_ref(message);
+        parser.advance(at).ok()?;
+        let record = ParsedRecord::parse(&mut parser).ok()?;
+        Some((Record::of_parsed(&record)?, parser.pos()))
+    }
+
     #[test]
     fn names_in_the_data_become_whole() {
         let mut message = b"\x07example\x00".to_vec();
         // An MX at 9: example. 0x0f IN 60, 10 mail.example.
         message
             .extend_from_slice(b"\xc0\x00\x00\x0f\x00\x01\x00\x00\x00\x3c\x00\x09\x00\x0a\x04mail\xc0\x00");
-        let (record, end) = Record::read(&message, 9).unwrap();
+        let (record, end) = read(&message, 9).unwrap();
         assert_eq!(end, message.len());
         assert_eq!(record.data, b"\x00\x0a\x04mail\x07example\x00");
-        assert_eq!((record.ttl, record.class), (60, IN));
+        assert_eq!((record.ttl, record.class), (60, Class::IN));
         // The same with a length that ends within the name.
         message[20] = 8;
-        assert!(Record::read(&message, 9).is_none());
+        assert!(read(&message, 9).is_none());
     }
 
     #[test]
     fn a_time_to_live_that_looks_negative_is_none() {
         let message = b"\x00\x00\x01\x00\x01\x80\x00\x00\x00\x00\x04\x01\x02\x03\x04";
-        let (record, _) = Record::read(message, 0).unwrap();
+        let (record, _) = read(message, 0).unwrap();
         assert_eq!((record.ttl, record.address()), (0, Some(Ipv4Addr::new(1, 2, 3, 4).into())));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(message: Vec<u8>, at in 0usize..32) {
-            if let Some((record, end)) = Record::read(&message, at) {
+            if let Some((record, end)) = read(&message, at) {
                 prop_assert!(end <= message.len());
                 let _ = (record.address(), record.alias(), record.negative_ttl());
             }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use domain::base::iana::{Class, OptRcode};
 use mio::net::TcpListener;
 
 use super::batches::{Asker, Batch, Waiting};
@@ -14,9 +15,9 @@ use super::client::Client;
 use super::filter::filter;
 use super::judged::Judged;
 use super::lookup::Lookup;
-use super::message::{Asked, Code, Query, Question, Response};
+use super::message::{Asked, Query, Question, Response};
 use super::names::Names;
-use super::record::{IN, kind};
+use super::record::{ADDRESSES, is_meta};
 use super::resolver::Resolver;
 use super::write::{Answer, Why, udp_limit};
 use crate::egress::answered::Change;
@@ -171,10 +172,9 @@ impl Outbound {
             Asked::Nothing => return false,
         };
         gate.counters.questions.fetch_add(1, Ordering::Relaxed);
-        // Transfers, "everything", other worlds than the Internet.
-        let odd = question.kind == 0 || (kind::FIRST_META..=kind::LAST_META).contains(&question.kind);
-        if question.class != IN || odd || question.kind == kind::OPT {
-            self.respond(reactor, asker, &query, &Answer::bare(Code::REFUSED, None), 0);
+        // AXFR, IXFR, ANY, OPT; classes other than IN.
+        if question.class != Class::IN || is_meta(question.kind) {
+            self.respond(reactor, asker, &query, &Answer::bare(OptRcode::REFUSED, None), 0);
             return true;
         }
         let text = question.name.text();
@@ -182,8 +182,8 @@ impl Outbound {
             self.refuse(reactor, sandbox, asker, &query, text);
             return true;
         }
-        let signatures = query.edns.is_some_and(|edns| edns.signatures);
-        let subject = Subject::new(&question, signatures, query.is_unchecked());
+        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
+        let subject = Subject::new(&question, dnssec_ok, query.checking_disabled());
         let (now, generation) = (reactor.now(), gate.generation);
         let Some((message, age)) = gate.names.cache.get(&subject, now) else {
             self.look_up(reactor, sandbox, subject, (asker, query), &question);
@@ -193,7 +193,7 @@ impl Outbound {
         let judged = match known {
             Some(judged) => judged,
             None => {
-                let Some(judged) = self.judge(sandbox, &question, signatures, &message) else { return true };
+                let Some(judged) = self.judge(sandbox, &question, dnssec_ok, &message) else { return true };
                 if let Some(gate) = self.gates.get_mut(&sandbox) {
                     gate.names.verdicts.put(subject, generation, Arc::clone(&judged), now);
                 }
@@ -226,7 +226,7 @@ impl Outbound {
                 detail,
             },
         );
-        self.respond(reactor, asker, query, &Answer::bare(Code::REFUSED, Some(Why::Blocked)), 0);
+        self.respond(reactor, asker, query, &Answer::bare(OptRcode::REFUSED, Some(Why::Blocked)), 0);
     }
 
     /// What an upstream server has said, as far as the policy of this moment allows.
@@ -234,13 +234,13 @@ impl Outbound {
         &mut self,
         sandbox: u64,
         question: &Question,
-        signatures: bool,
+        dnssec_ok: bool,
         message: &[u8],
     ) -> Option<Arc<Judged>> {
         let policy = Arc::clone(&self.gates.get(&sandbox)?.policy);
         let response = Response::read(message)?;
         let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
-        let mut filtered = filter(&response, question, signatures, |address| {
+        let mut filtered = filter(&response, question, dnssec_ok, |address| {
             looks += 1;
             if looks > MOST_ADDRESSES {
                 return false;
@@ -285,7 +285,7 @@ impl Outbound {
             return self.respond(reactor, asker, &query, &judged.answer, age);
         }
         if gate.names.batches.waiting() >= MOST_WAITING {
-            let busy = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
+            let busy = Answer::bare(OptRcode::SERVFAIL, Some(Why::Other));
             return self.respond(reactor, asker, &query, &busy, 0);
         }
         let ttl = judged.ttl.unwrap_or(0).saturating_sub(age);
@@ -317,7 +317,7 @@ impl Outbound {
             if done {
                 self.respond(reactor, asker, &query, &judged.answer, age);
             } else {
-                let failure = Answer::bare(Code::SERVER_FAILURE, Some(Why::Other));
+                let failure = Answer::bare(OptRcode::SERVFAIL, Some(Why::Other));
                 self.respond(reactor, asker, &query, &failure, 0);
             }
         }
@@ -376,7 +376,7 @@ impl Outbound {
 
 /// Whether that may be asked of a name, which is given as text too.
 fn may_ask(policy: &Policy, question: &Question, name: &str) -> Asking {
-    if policy.tells_addresses_only() && !kind::ADDRESSES.contains(&question.kind) {
+    if policy.tells_addresses_only() && !ADDRESSES.contains(&question.kind) {
         return Asking::Refused;
     }
     policy.asking(name)

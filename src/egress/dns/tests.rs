@@ -2,36 +2,45 @@
 
 use std::net::IpAddr;
 
+use domain::base::Header;
+use domain::base::iana::{Class, OptRcode, Rtype};
 use proptest::prelude::*;
 
 use super::filter::{Filtered, filter};
-use super::message::{Asked, Code, Edns, Query, Question, Response, flags};
+use super::message::{Asked, Edns, Query, Question, Response};
 use super::name::Name;
-use super::record::{IN, Record, kind};
+use super::record::Record;
 use super::write::{self, Answer, Why};
 
-fn question(name: &str, kind: u16) -> Question {
-    Question { name: Name::of(name), kind, class: IN }
+fn question(name: &str, kind: Rtype) -> Question {
+    Question { name: Name::of(name), kind, class: Class::IN }
 }
 
-fn record(name: &str, kind: u16, ttl: u32, data: &[u8]) -> Record {
-    Record { name: Name::of(name), kind, class: IN, ttl, data: data.to_vec() }
+fn record(name: &str, kind: Rtype, ttl: u32, data: &[u8]) -> Record {
+    Record { name: Name::of(name), kind, class: Class::IN, ttl, data: data.to_vec() }
 }
 
 fn alias(name: &str, to: &str) -> Record {
-    record(name, kind::CNAME, 60, Name::of(to).wire())
+    record(name, Rtype::CNAME, 60, Name::of(to).wire())
 }
 
 fn soa(name: &str, ttl: u32, minimum: u32) -> Record {
     let [server, person] = [Name::of("ns.example"), Name::of("admin.example")];
     let data = [server.wire(), person.wire(), &[0; 16], &minimum.to_be_bytes()];
-    record(name, kind::SOA, ttl, &data.concat())
+    record(name, Rtype::SOA, ttl, &data.concat())
+}
+
+/// The beginning of a message: its number, and its flags.
+fn header(id: u16, flags: u16) -> Header {
+    let [high, low] = flags.to_be_bytes();
+    let bytes = [&id.to_be_bytes()[..], &[high, low], &[0; 8]].concat();
+    *Header::for_message_slice(&bytes)
 }
 
 /// An answer as an upstream server would send it.
 fn response(question: &Question, code: u16, answers: &[Record], authority: &[Record]) -> Vec<u8> {
-    let query = Query { id: 77, flags: 0, question: Some(question.clone()), edns: None };
-    let code = Code(u8::try_from(code).unwrap());
+    let query = Query { header: header(77, 0), question: Some(question.clone()), edns: None };
+    let code = OptRcode::masked_from_int(code);
     let answer =
         Answer { code, authentic: false, answers: answers.into(), authority: authority.into(), why: None };
     answer.write(&query, 65535, 0)
@@ -65,22 +74,22 @@ fn service(parameters: &[(u16, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn a_question_is_read_with_what_edns_says() {
-    let bytes = write::question(7, &question("Example.com", kind::AAAA), true, true, true);
+    let bytes = write::question(7, &question("Example.com", Rtype::AAAA), true, true, true);
     let Asked::Ask(query, asked) = Query::read(&bytes) else { panic!("{:?}", Query::read(&bytes)) };
-    assert_eq!(asked, question("Example.com", kind::AAAA));
-    assert_eq!((query.id, query.edns), (7, Some(Edns { size: write::UDP_SIZE, signatures: true })));
-    assert_eq!(query.flags & flags::CHECKING_DISABLED, flags::CHECKING_DISABLED);
+    assert_eq!(asked, question("Example.com", Rtype::AAAA));
+    assert_eq!((query.header.id(), query.edns), (7, Some(Edns { size: write::UDP_SIZE, dnssec_ok: true })));
+    assert!(query.header.cd());
 }
 
 #[test]
 fn what_is_no_question_is_answered_or_passed_over() {
-    let good = write::question(7, &question("example.com", kind::A), false, false, true);
+    let good = write::question(7, &question("example.com", Rtype::A), false, false, true);
     let with = |change: fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
         change(&mut bytes);
         match Query::read(&bytes) {
             Asked::Ask(..) => "asked".to_owned(),
-            Asked::Answer(_, code) => code.0.to_string(),
+            Asked::Answer(_, code) => code.to_int().to_string(),
             Asked::Nothing => "nothing".to_owned(),
         }
     };
@@ -105,13 +114,13 @@ fn what_is_no_question_is_answered_or_passed_over() {
 
 #[test]
 fn addresses_alone_are_told_without_aliases_and_what_names_a_zone() {
-    let asked = question("Www.example", kind::A);
-    let signature = record("inner.corp.example", kind::RRSIG, 30, &[0; 30]);
-    let address = record("inner.corp.example", kind::A, 30, &[9, 1, 1, 1]);
+    let asked = question("Www.example", Rtype::A);
+    let signature = record("inner.corp.example", Rtype::RRSIG, 30, &[0; 30]);
+    let address = record("inner.corp.example", Rtype::A, 30, &[9, 1, 1, 1]);
     let answers = [alias("www.example", "inner.corp.example"), address, signature];
     let mut answer = filtered(&asked, &answers, &[]).answer;
     answer.keep_addresses(&asked);
-    assert_eq!(answer.answers, [record("www.example", kind::A, 30, &[9, 1, 1, 1])]);
+    assert_eq!(answer.answers, [record("www.example", Rtype::A, 30, &[9, 1, 1, 1])]);
     // That there is none is told without the zone's name.
     let mut answer = filtered(&asked, &[], &[soa("corp.example", 60, 60)]).answer;
     answer.keep_addresses(&asked);
@@ -120,28 +129,30 @@ fn addresses_alone_are_told_without_aliases_and_what_names_a_zone() {
 
 #[test]
 fn protected_addresses_are_taken_out_and_others_stay() {
-    let asked = question("a.example", kind::A);
-    let [good, bad] = [[9, 1, 1, 1], [10, 1, 1, 1]].map(|data| record("a.example", kind::A, 30, &data));
+    let asked = question("a.example", Rtype::A);
+    let [good, bad] = [[9, 1, 1, 1], [10, 1, 1, 1]].map(|data| record("a.example", Rtype::A, 30, &data));
     let found = filtered(&asked, &[good.clone(), bad.clone()], &[]);
     assert_eq!(found.answer.answers, [good]);
     assert_eq!(found.removed, ["10.1.1.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(found.addresses, ["9.1.1.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(found.answer.why, Some(Why::Filtered));
     let found = filtered(&asked, &[bad], &[]);
-    assert!(found.answer.answers.is_empty() && found.answer.code == Code::NO_ERROR);
+    assert!(found.answer.answers.is_empty() && found.answer.code == OptRcode::NOERROR);
     // One that is too short to be an address isn't passed on either.
-    assert!(filtered(&asked, &[record("a.example", kind::A, 30, &[9, 1, 1])], &[]).answer.answers.is_empty());
+    assert!(
+        filtered(&asked, &[record("a.example", Rtype::A, 30, &[9, 1, 1])], &[]).answer.answers.is_empty()
+    );
 }
 
 #[test]
 fn aliases_are_followed_in_any_order_and_what_belongs_elsewhere_is_left_out() {
-    let asked = question("A.example", kind::A);
-    let address = record("c.example", kind::A, 20, &[9, 1, 1, 1]);
+    let asked = question("A.example", Rtype::A);
+    let address = record("c.example", Rtype::A, 20, &[9, 1, 1, 1]);
     let answers = [
         address.clone(),
         alias("b.example", "c.example"),
         alias("a.example", "B.example"),
-        record("other.example", kind::A, 1, &[9, 9, 9, 9]),
+        record("other.example", Rtype::A, 1, &[9, 9, 9, 9]),
         alias("x.example", "y.example"),
     ];
     let found = filtered(&asked, &answers, &[]);
@@ -153,9 +164,9 @@ fn aliases_are_followed_in_any_order_and_what_belongs_elsewhere_is_left_out() {
 
 #[test]
 fn encrypted_hellos_and_bad_hints_are_taken_out_of_service_records() {
-    let asked = question("a.example", kind::HTTPS);
+    let asked = question("a.example", Rtype::HTTPS);
     let alpn: (u16, &[u8]) = (1, b"\x02h2");
-    let answer = |data: Vec<u8>| filtered(&asked, &[record("a.example", kind::HTTPS, 30, &data)], &[]);
+    let answer = |data: Vec<u8>| filtered(&asked, &[record("a.example", Rtype::HTTPS, 30, &data)], &[]);
     let hints = [9, 1, 1, 1, 10, 1, 1, 1];
     let data = service(&[alpn, (4, &hints), (5, b"secret"), (6, &[0x20; 16]), (7, b"/dns")]);
     let found = answer(data);
@@ -178,10 +189,10 @@ fn encrypted_hellos_and_bad_hints_are_taken_out_of_service_records() {
 
 #[test]
 fn thousands_of_hints_and_aliases_are_each_looked_at_once() {
-    let asked = question("a.example", kind::HTTPS);
+    let asked = question("a.example", Rtype::HTTPS);
     let hints: Vec<u8> = (0_u32..15_000).flat_map(|host| (10 << 24 | (host % 7_500)).to_be_bytes()).collect();
     let mut looks = 0;
-    let answers = [record("a.example", kind::HTTPS, 30, &service(&[(4, &hints)]))];
+    let answers = [record("a.example", Rtype::HTTPS, 30, &service(&[(4, &hints)]))];
     let response = Response::read(&response(&asked, 0, &answers, &[])).unwrap();
     let found = filter(&response, &asked, false, |_| {
         looks += 1;
@@ -191,33 +202,33 @@ fn thousands_of_hints_and_aliases_are_each_looked_at_once() {
     // A chain of aliases that is longer than anybody follows, last things first.
     let chain: Vec<Record> =
         (0..1000).rev().map(|at| alias(&format!("n{at}.example"), &format!("n{}.example", at + 1))).collect();
-    let found = filtered(&question("n0.example", kind::A), &chain, &[]);
+    let found = filtered(&question("n0.example", Rtype::A), &chain, &[]);
     assert_eq!(found.answer.answers.len(), 17);
 }
 
 #[test]
 fn an_absence_is_remembered_as_long_as_it_says() {
-    let asked = question("a.example", kind::AAAA);
+    let asked = question("a.example", Rtype::AAAA);
     let ttl = |answers: &[Record], authority: &[Record]| filtered(&asked, answers, authority).ttl;
     assert_eq!(ttl(&[], &[soa("example", 300, 60)]), Some(60));
     assert_eq!(ttl(&[], &[soa("example", 30, 60)]), Some(30));
     assert_eq!(ttl(&[], &[soa("example", 1 << 20, 1 << 20)]), Some(3600));
     assert_eq!(ttl(&[], &[]), None, "no word about it");
     assert_eq!(ttl(&[alias("a.example", "b.example")], &[soa("example", 300, 90)]), Some(60));
-    assert_eq!(ttl(&[record("a.example", kind::AAAA, 5, &[0x26; 16])], &[]), Some(5));
+    assert_eq!(ttl(&[record("a.example", Rtype::AAAA, 5, &[0x26; 16])], &[]), Some(5));
     let bytes = response(&asked, 2, &[], &[soa("example", 300, 60)]);
     assert_eq!(filter(&Response::read(&bytes).unwrap(), &asked, false, public).ttl, None, "a failure");
     let bytes = response(&asked, 3, &[], &[soa("example", 300, 60)]);
     let found = filter(&Response::read(&bytes).unwrap(), &asked, false, public);
-    assert_eq!((found.answer.code, found.ttl), (Code::NO_SUCH_NAME, Some(60)));
+    assert_eq!((found.answer.code, found.ttl), (OptRcode::NXDOMAIN, Some(60)));
     assert_eq!(found.answer.authority.len(), 1);
 }
 
 #[test]
 fn signatures_are_for_those_who_want_them_and_vouching_ends_with_a_change() {
-    let asked = question("a.example", kind::A);
+    let asked = question("a.example", Rtype::A);
     let signed =
-        [record("a.example", kind::A, 30, &[9, 1, 1, 1]), record("a.example", kind::RRSIG, 30, &[0; 40])];
+        [record("a.example", Rtype::A, 30, &[9, 1, 1, 1]), record("a.example", Rtype::RRSIG, 30, &[0; 40])];
     let mut bytes = response(&asked, 0, &signed, &[]);
     bytes[3] |= 0x20;
     let response = Response::read(&bytes).unwrap();
@@ -229,12 +240,12 @@ fn signatures_are_for_those_who_want_them_and_vouching_ends_with_a_change() {
 
 #[test]
 fn an_answer_that_is_too_long_is_marked_and_empty() {
-    let asked = question("a.example", kind::A);
-    let many: Vec<Record> = (0..100).map(|last| record("a.example", kind::A, 9, &[9, 1, 1, last])).collect();
-    let answer = Answer { answers: many, ..Answer::bare(Code::NO_ERROR, Some(Why::Filtered)) };
-    let edns = |size| Some(Edns { size, signatures: false });
+    let asked = question("a.example", Rtype::A);
+    let many: Vec<Record> = (0..100).map(|last| record("a.example", Rtype::A, 9, &[9, 1, 1, last])).collect();
+    let answer = Answer { answers: many, ..Answer::bare(OptRcode::NOERROR, Some(Why::Filtered)) };
+    let edns = |size| Some(Edns { size, dnssec_ok: false });
     for (edns, limit) in [(None, 512), (edns(100), 512), (edns(700), 700), (edns(65535), 1232)] {
-        let query = Query { id: 9, flags: flags::RECURSION_DESIRED, question: Some(asked.clone()), edns };
+        let query = Query { header: header(9, 0x0100), question: Some(asked.clone()), edns };
         assert_eq!(write::udp_limit(&query), limit);
         let bytes = answer.write(&query, limit, 0);
         let read = Response::read(&bytes).unwrap();
@@ -246,16 +257,16 @@ fn an_answer_that_is_too_long_is_marked_and_empty() {
 
 #[test]
 fn a_refusal_says_why_by_edns_to_those_who_speak_it() {
-    let asked = question("evil.example", kind::A);
-    let mut query = Query { id: 9, flags: 0x0110, question: Some(asked), edns: None };
-    let refusal = Answer::bare(Code::REFUSED, Some(Why::Blocked));
+    let asked = question("evil.example", Rtype::A);
+    let mut query = Query { header: header(9, 0x0110), question: Some(asked), edns: None };
+    let refusal = Answer::bare(OptRcode::REFUSED, Some(Why::Blocked));
     let plain = refusal.write(&query, 512, 0);
     assert_eq!(plain[2..4], [0x81, 0x95], "answer, recursion desired and available, checking off, REFUSED");
     assert_eq!(plain[10..12], [0, 0]);
-    query.edns = Some(Edns { size: 1232, signatures: false });
+    query.edns = Some(Edns { size: 1232, dnssec_ok: false });
     let bytes = refusal.write(&query, 512, 0);
     assert_eq!(bytes[bytes.len() - 8..], [0, 6, 0, 15, 0, 2, 0, 15]);
-    let version = Answer::bare(Code::BAD_VERSION, None).write(&query, 512, 0);
+    let version = Answer::bare(OptRcode::BADVERS, None).write(&query, 512, 0);
     assert_eq!((version[3] & 15, version[version.len() - 6]), (0, 1), "the code's upper bits are in OPT");
 }
 
@@ -264,17 +275,8 @@ fn name() -> impl Strategy<Value = Name> {
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
-    let kinds = prop_oneof![
-        Just(1u16),
-        Just(5),
-        Just(6),
-        Just(15),
-        Just(28),
-        Just(33),
-        Just(64),
-        Just(65),
-        any::<u16>()
-    ];
+    let kinds = prop_oneof![prop::sample::select(vec![1u16, 5, 6, 15, 28, 33, 64, 65]), any::<u16>()]
+        .prop_map(Rtype::from_int);
     let data = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
         (name(), prop::collection::vec(any::<u8>(), 0..30))
@@ -283,7 +285,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     (name(), kinds, 0u32..1000, data).prop_map(|(name, kind, ttl, data)| Record {
         name,
         kind,
-        class: IN,
+        class: Class::IN,
         ttl,
         data,
     })
@@ -300,22 +302,22 @@ proptest! {
     fn no_damaged_answer_panics_or_brings_an_address_through(
         answers in prop::collection::vec(any_record(), 0..8),
         damage in prop::collection::vec((0usize..600, any::<u8>()), 0..4),
-        signatures: bool,
+        dnssec_ok: bool,
     ) {
-        let asked = question("a.b", kind::A);
+        let asked = question("a.b", Rtype::A);
         let mut bytes = response(&asked, 0, &answers, &[]);
         for (place, value) in damage {
             let place = place % bytes.len();
             bytes[place] = value;
         }
         if let Some(response) = Response::read(&bytes) {
-            let found = filter(&response, &asked, signatures, public);
+            let found = filter(&response, &asked, dnssec_ok, public);
             for record in &found.answer.answers {
                 prop_assert!(record.address().is_none_or(public));
             }
             prop_assert!(found.addresses.iter().copied().all(public));
             // What is written can be read by others.
-            let query = Query { id: 1, flags: 0, question: Some(asked), edns: None };
+            let query = Query { header: header(1, 0), question: Some(asked), edns: None };
             let again = found.answer.write(&query, 65535, 1);
             let again = Response::read(&again);
             prop_assert!(again.is_some());

@@ -1,22 +1,25 @@
-//! Whom to ask: the servers that the host itself asks, or those that the host named for a sandbox.
+//! Upstream servers: those that the host itself asks, or those that the host named for a sandbox.
+//!
+//! The control thread reads `/etc/resolv.conf` ([`SystemResolvers`]) and sends the engine what it finds: the engine's thread
+//! opens no file.
 
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use resolv_conf::{Config, ScopedIp};
 
 const PORT: u16 = 53;
 /// resolv.conf(5): the most servers, and the limits of its options.
-const MOST_SERVERS: usize = 3;
-const MOST_ATTEMPTS: u32 = 5;
-const LONGEST_TIMEOUT: u32 = 30;
+const MAX_SERVERS: usize = 3;
+const MAX_ATTEMPTS: u32 = 5;
+const MAX_TIMEOUT_SECONDS: u32 = 30;
 /// No more of the file is read.
-const LONGEST_FILE: u64 = 64 * 1024;
-/// How often the file is looked at, at most.
-const LOOK: Duration = Duration::from_secs(1);
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// Servers, and how patiently they are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,100 +40,98 @@ impl Upstreams {
     /// From the text of a resolv.conf(5). What isn't understood is passed over, as the C library does; without
     /// any server the host asks itself. `interface` gives the index of a named interface.
     fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> Self {
-        let mut found = Self::of(Vec::new());
-        for line in text.lines() {
-            let mut words = line.split_ascii_whitespace();
-            match words.next() {
-                Some("nameserver") if found.servers.len() < MOST_SERVERS => {
-                    found.servers.extend(words.next().and_then(|text| server(text, &interface)));
-                }
-                Some("options") => words.for_each(|option| found.option(option)),
-                _ => {}
-            }
+        let (config, _) = Config::parse_with_errors(with_indexes(text, interface).as_bytes());
+        let mut servers: Vec<SocketAddr> =
+            config.nameservers.into_iter().filter_map(server).take(MAX_SERVERS).collect();
+        if servers.is_empty() {
+            servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT));
         }
-        if found.servers.is_empty() {
-            found.servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT));
-        }
-        found
-    }
-
-    fn option(&mut self, option: &str) {
-        let number = |text: &str| text.parse::<u32>().ok();
-        match option.split_once(':') {
-            Some(("timeout", value)) => {
-                if let Some(seconds) = number(value) {
-                    self.timeout = Duration::from_secs(seconds.clamp(1, LONGEST_TIMEOUT).into());
-                }
-            }
-            Some(("attempts", value)) => {
-                if let Some(attempts) = number(value) {
-                    self.attempts = attempts.clamp(1, MOST_ATTEMPTS);
-                }
-            }
-            _ => {}
+        Self {
+            servers,
+            timeout: Duration::from_secs(config.timeout.clamp(1, MAX_TIMEOUT_SECONDS).into()),
+            attempts: config.attempts.clamp(1, MAX_ATTEMPTS),
         }
     }
 }
 
-/// An address, which may be of a link: `fe80::1%eth0`.
-fn server(text: &str, interface: &impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    let Some((address, zone)) = text.split_once('%') else {
-        return text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, PORT));
-    };
-    let index = zone.parse::<u32>().ok().or_else(|| interface(zone))?;
-    Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, index).into())
+/// The text with the indexes of interfaces in place of their names (`fe80::1%br-lan`): the crate takes none with a hyphen
+/// or a dot in it.
+fn with_indexes(text: &str, interface: impl Fn(&str) -> Option<u32>) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let named = line.split_once('%').and_then(|(before, rest)| {
+            let end = rest.find(|letter: char| letter.is_ascii_whitespace() || "#;".contains(letter));
+            let (zone, after) = rest.split_at(end.unwrap_or(rest.len()));
+            Some((before, interface(zone)?, after))
+        });
+        match named {
+            Some((before, index, after)) => out.push_str(&format!("{before}%{index}{after}")),
+            None => out.push_str(line),
+        }
+    }
+    out
 }
 
-/// The servers of the host, as they are at the moment.
+/// Where a server listens; an address may be of a link.
+fn server(address: ScopedIp) -> Option<SocketAddr> {
+    match address {
+        ScopedIp::V6(address, Some(zone)) => {
+            Some(SocketAddrV6::new(address, PORT, 0, zone.parse().ok()?).into())
+        }
+        ScopedIp::V6(address, None) => Some(SocketAddr::new(address.into(), PORT)),
+        ScopedIp::V4(address) => Some(SocketAddr::new(address.into(), PORT)),
+    }
+}
+
+/// The servers of the host's resolv.conf, reread when that file changes.
 #[derive(Debug)]
-pub(crate) struct OfHost {
+pub(crate) struct SystemResolvers {
     path: PathBuf,
     seen: Option<(u64, u64, i64, i64, u64)>,
-    looked: Option<Instant>,
     current: Arc<Upstreams>,
 }
 
-impl Default for OfHost {
+impl Default for SystemResolvers {
     fn default() -> Self {
         Self::at(Path::new("/etc/resolv.conf"))
     }
 }
 
-impl OfHost {
+impl SystemResolvers {
     fn at(path: &Path) -> Self {
-        let current = Arc::new(Upstreams::parse("", |_| None));
-        Self { path: path.to_owned(), seen: None, looked: None, current }
+        let current = Arc::default();
+        Self { path: path.to_owned(), seen: None, current }
     }
 
-    /// Whom the host asks. The file is read when it has changed; one that can't be read changes nothing.
-    pub(crate) fn get(&mut self, now: Instant) -> Arc<Upstreams> {
-        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK) {
-            self.looked = Some(now);
-            self.look();
-        }
-        Arc::clone(&self.current)
-    }
-
-    fn look(&mut self) {
-        let Ok(found) = std::fs::metadata(&self.path) else { return };
+    /// Reads the file if it has changed. Returns the servers if they are others than before; a file that can't be read
+    /// changes nothing. May block: not to be called on the engine's thread.
+    pub(crate) fn look(&mut self) -> Option<Arc<Upstreams>> {
+        let found = std::fs::metadata(&self.path).ok()?;
         let identity = (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size());
         if self.seen == Some(identity) || !found.is_file() {
-            return;
+            return None;
         }
-        // Whatever has come into its place meanwhile: it mustn't hold the engine.
+        // A FIFO that has come into its place meanwhile mustn't block.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&self.path) else { return };
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.path).ok()?;
         let mut text = Vec::new();
-        if file.take(LONGEST_FILE).read_to_end(&mut text).is_err() {
-            return;
-        }
+        file.take(MAX_FILE_BYTES).read_to_end(&mut text).ok()?;
         let index = |name: &str| nix::net::if_::if_nametoindex(name).ok();
         let found = Upstreams::parse(&String::from_utf8_lossy(&text), index);
         self.seen = Some(identity);
-        if found != *self.current {
-            log::info!("the host's name servers: {:?}", found.servers);
-            self.current = Arc::new(found);
+        if found == *self.current {
+            return None;
         }
+        log::info!("the host's name servers: {:?}", found.servers);
+        self.current = Arc::new(found);
+        Some(Arc::clone(&self.current))
+    }
+}
+
+impl Default for Upstreams {
+    /// What a host without a resolv.conf asks: itself.
+    fn default() -> Self {
+        Self::parse("", |_| None)
     }
 }
 
@@ -140,7 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Upstreams {
-        Upstreams::parse(text, |name| (name == "eth0").then_some(7))
+        Upstreams::parse(text, |name| ["eth0", "br-lan.1"].contains(&name).then_some(7))
     }
 
     fn servers(text: &str) -> Vec<String> {
@@ -157,8 +158,10 @@ mod tests {
         assert_eq!(found.servers, expected, "the first three");
         assert_eq!((found.timeout, found.attempts), (Duration::from_secs(2), 5));
         assert_eq!(
-            servers("nameserver fe80::1%eth0\nnameserver fe80::2%3\nnameserver fe80::3%nothing"),
-            ["[fe80::1%7]:53", "[fe80::2%3]:53"]
+            servers(
+                "nameserver fe80::1%eth0\nnameserver fe80::2%3\nnameserver fe80::3%nothing\nnameserver fe80::4%br-lan.1#x"
+            ),
+            ["[fe80::1%7]:53", "[fe80::2%3]:53", "[fe80::4%7]:53"]
         );
     }
 
@@ -170,25 +173,30 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_file_is_seen() {
+    fn a_change_of_the_file_is_seen_once() {
         let directory = std::env::temp_dir().join(format!("sbx-resolv-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("resolv.conf");
-        let mut host = OfHost::at(&path);
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut ask = |seconds| {
-            host.get(at(seconds)).servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(ask(0), ["127.0.0.1"]);
+        let mut host = SystemResolvers::at(&path);
+        let mut look =
+            || host.look().map(|found| found.servers.iter().map(|server| server.ip().to_string()).collect());
+        let servers = |server: &str| Some(vec![server.to_owned()]);
+        assert_eq!(look(), None, "there is no file");
         std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
-        assert_eq!(ask(2), ["192.0.2.1"]);
+        assert_eq!(look(), servers("192.0.2.1"));
+        assert_eq!(look(), None);
         // By a new file in its place, as most programs do it.
         std::fs::write(directory.join("next"), "nameserver 192.0.2.2\n").unwrap();
         std::fs::rename(directory.join("next"), &path).unwrap();
-        assert_eq!(ask(4), ["192.0.2.2"]);
+        assert_eq!(look(), servers("192.0.2.2"));
+        std::fs::write(directory.join("next"), "search example.com\nnameserver 192.0.2.2\n").unwrap();
+        std::fs::rename(directory.join("next"), &path).unwrap();
+        assert_eq!(look(), None, "the same servers");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(ask(6), ["192.0.2.2"], "a file that is gone changes nothing");
+        assert_eq!(look(), None, "a file that is gone changes nothing");
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        nix::unistd::mkfifo(name.as_c_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(look(), None, "a FIFO neither changes anything nor blocks");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
@@ -196,8 +204,8 @@ mod tests {
         #[test]
         fn no_text_panics(text in "(nameserver|options|timeout:|attempts:|[0-9a-f:.%]|[ \n\t])*") {
             let found = parse(&text);
-            prop_assert!((1..=MOST_SERVERS).contains(&found.servers.len()));
-            prop_assert!((1..=MOST_ATTEMPTS).contains(&found.attempts));
+            prop_assert!((1..=MAX_SERVERS).contains(&found.servers.len()));
+            prop_assert!((1..=MAX_ATTEMPTS).contains(&found.attempts));
         }
     }
 }

@@ -1,17 +1,29 @@
 //! Messages, written: questions to upstream servers, answers to the sandbox.
 
-use super::message::{Code, HEADER, Query, Question, flags};
-use super::name::Name;
-use super::record::{Record, kind};
+use std::convert::Infallible;
+use std::ops::Range;
+
+use domain::base::iana::{OptRcode, Rtype};
+use domain::base::message_builder::{AdditionalBuilder, PushError};
+use domain::base::opt::ExtendedError;
+use domain::base::rdata::UnknownRecordData;
+use domain::base::record::ComposeRecord;
+use domain::base::wire::Composer;
+use domain::base::{self, MessageBuilder, ToName, Ttl};
+use domain::dep::octseq::builder::{OctetsBuilder, Truncate};
+use domain::rdata::{AllRecordData, Cname};
+
+use super::message::{Query, Question};
+use super::record::Record;
 
 /// The longest answer by UDP that is offered and sent: it fits any path (RFC 9715).
 pub(crate) const UDP_SIZE: u16 = 1232;
-/// What every resolver takes by UDP.
+/// What every resolver accepts by UDP without EDNS (RFC 1035, 4.2.1).
 const LEAST_UDP_SIZE: u16 = 512;
-/// EDNS: the option "extended error" (RFC 8914).
-const EXTENDED_ERROR: u16 = 15;
-/// The bit "wants signatures" in OPT's flags.
-const SIGNATURES: u8 = 0x80;
+/// As many names are remembered to be pointed at: to look through more would cost more than it saves.
+const MAX_NAMES: usize = 16;
+/// So far reach a pointer's 14 bits.
+const MAX_POINTER: usize = 0x4000;
 
 /// Why a question has no answer, or less of it than there is (RFC 8914).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +38,11 @@ pub(crate) enum Why {
     Other = 0,
 }
 
-/// What the sandbox is told.
+/// An answer to the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    pub(crate) code: Code,
-    /// The upstream server vouches for it, and nothing was changed.
+    pub(crate) code: OptRcode,
+    /// The upstream server has validated it (the AD bit), and nothing was removed.
     pub(crate) authentic: bool,
     pub(crate) answers: Vec<Record>,
     pub(crate) authority: Vec<Record>,
@@ -39,48 +51,59 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// An answer without any record.
-    pub(crate) fn bare(code: Code, why: Option<Why>) -> Self {
+    pub(crate) fn bare(code: OptRcode, why: Option<Why>) -> Self {
         Self { code, authentic: false, answers: Vec::new(), authority: Vec::new(), why }
     }
 
     /// As bytes, at most as long as the asker takes; what doesn't fit is left out as a whole, and the answer
     /// marked as truncated. `age` is taken off the times to live.
     pub(crate) fn write(&self, query: &Query, limit: usize, age: u32) -> Vec<u8> {
-        let whole = self.write_with(query, age, true);
-        if whole.len() <= limit { whole } else { self.write_with(query, age, false) }
+        let whole = self.build(query, Some((limit, age)));
+        // What has no records is shorter than any limit.
+        whole.or_else(|_| self.build(query, None)).unwrap_or_default()
     }
 
-    fn write_with(&self, query: &Query, age: u32, records: bool) -> Vec<u8> {
-        let mut out = Writer::default();
-        let kept = flags::RECURSION_DESIRED | flags::CHECKING_DISABLED;
-        let mut head = flags::ANSWER | flags::RECURSION_AVAILABLE | query.flags & (kept | flags::OPCODE);
-        head |= u16::from(self.code.0) & flags::CODE;
-        if !records {
-            head |= flags::TRUNCATED;
-        } else if self.authentic {
-            head |= flags::AUTHENTIC;
-        }
-        out.words(&[query.id, head, u16::from(query.question.is_some()), 0, 0, 0]);
+    /// With all records, if those aren't too much, or marked as truncated.
+    fn build(&self, query: &Query, records: Option<(usize, u32)>) -> Result<Vec<u8>, PushError> {
+        let mut message = builder();
+        // One that is as long as the limit is too long for the crate.
+        message.set_push_limit(records.map_or(usize::MAX, |(limit, _)| limit.saturating_add(1)));
+        let header = message.header_mut();
+        header.set_id(query.header.id());
+        header.set_opcode(query.header.opcode());
+        header.set_qr(true);
+        header.set_ra(true);
+        header.set_rd(query.header.rd());
+        header.set_cd(query.header.cd());
+        header.set_ad(self.authentic && records.is_some());
+        header.set_tc(records.is_none());
+        header.set_rcode(self.code.rcode());
+        let mut message = message.question();
         if let Some(question) = &query.question {
-            out.question(question);
+            message.push(base::Question::new(question.name.as_base(), question.kind, question.class))?;
         }
-        if records {
-            for (place, section) in [(6, &self.answers), (8, &self.authority)] {
-                for record in section {
-                    out.record(record, age);
-                }
-                out.set(place, u16::try_from(section.len()).unwrap_or(u16::MAX));
+        let mut message = message.answer();
+        if let Some((_, age)) = records {
+            for record in &self.answers {
+                message.push(composed(record, age)?)?;
             }
         }
-        if let Some(edns) = query.edns {
-            let extended = self.why.filter(|_| records).map(|why| why as u16);
-            out.opt(self.code.0 >> 4, edns.signatures, extended);
+        let mut message = message.authority();
+        if let Some((_, age)) = records {
+            for record in &self.authority {
+                message.push(composed(record, age)?)?;
+            }
         }
-        out.bytes
+        let mut message = message.additional();
+        if let Some(edns) = query.edns {
+            let why = self.why.filter(|_| records.is_some());
+            opt(&mut message, self.code, edns.dnssec_ok, why)?;
+        }
+        Ok(message.finish().bytes)
     }
 }
 
-/// How long an answer the asker takes by UDP.
+/// The longest answer that the asker accepts by UDP.
 pub(crate) fn udp_limit(query: &Query) -> usize {
     let size = query.edns.map_or(LEAST_UDP_SIZE, |edns| edns.size.clamp(LEAST_UDP_SIZE, UDP_SIZE));
     size.into()
@@ -90,81 +113,117 @@ pub(crate) fn udp_limit(query: &Query) -> usize {
 pub(crate) fn question(
     id: u16,
     question: &Question,
-    signatures: bool,
-    unchecked: bool,
+    dnssec_ok: bool,
+    checking_disabled: bool,
     edns: bool,
 ) -> Vec<u8> {
-    let mut out = Writer::default();
-    let unchecked = if unchecked { flags::CHECKING_DISABLED } else { 0 };
+    let mut message = builder();
+    let header = message.header_mut();
+    header.set_id(id);
+    header.set_rd(true);
     // The bit for "authentic" in a question asks for it in the answer (RFC 6840, 5.7).
-    let head = flags::RECURSION_DESIRED | flags::AUTHENTIC | unchecked;
-    out.words(&[id, head, 1, 0, 0, 0]);
-    out.question(question);
-    if edns {
-        out.opt(0, signatures, None);
-    }
-    out.bytes
+    header.set_ad(true);
+    header.set_cd(checking_disabled);
+    let mut message = message.question();
+    // Neither can fail: nothing limits the message's length.
+    let asked = message.push(base::Question::new(question.name.as_base(), question.kind, question.class));
+    let mut message = message.additional();
+    let added = if edns { opt(&mut message, OptRcode::NOERROR, dnssec_ok, None) } else { Ok(()) };
+    debug_assert!(asked.is_ok() && added.is_ok(), "{asked:?}, {added:?}");
+    message.finish().bytes
 }
 
-#[derive(Default)]
-struct Writer {
+fn builder() -> MessageBuilder<Target> {
+    let Ok(builder) = MessageBuilder::from_target(Target::default());
+    builder
+}
+
+/// A record as it is written, with an alias as a name so that others can point at it.
+fn composed(record: &Record, age: u32) -> Result<impl ComposeRecord, PushError> {
+    let alias = base::Name::from_octets(&*record.data).ok().filter(|_| record.kind == Rtype::CNAME);
+    let data = match alias {
+        Some(alias) => AllRecordData::Cname(Cname::new(alias)),
+        None => UnknownRecordData::from_octets(record.kind, &*record.data)
+            .map(AllRecordData::Unknown)
+            .map_err(|_| PushError::ShortBuf)?,
+    };
+    let ttl = Ttl::from_secs(record.ttl.saturating_sub(age));
+    Ok(base::Record::new(record.name.as_base(), record.class, ttl, data))
+}
+
+/// Adds OPT.
+fn opt(
+    message: &mut AdditionalBuilder<Target>,
+    code: OptRcode,
+    dnssec_ok: bool,
+    why: Option<Why>,
+) -> Result<(), PushError> {
+    message.opt(|opt| {
+        opt.set_udp_payload_size(UDP_SIZE);
+        opt.set_rcode(code);
+        opt.set_dnssec_ok(dnssec_ok);
+        why.map_or(Ok(()), |why| opt.push(&ExtendedError::<&[u8]>::from(why as u16)))
+    })
+}
+
+/// A message that grows. The crate's own targets compress by looking for the end of a name among those written; what
+/// that costs is up to who made the names. Here a name is a pointer if it was written before as a whole, which serves an
+/// answer's records.
+#[derive(Debug, Default)]
+struct Target {
     bytes: Vec<u8>,
-    /// Names that were written as a whole, and where.
-    names: Vec<(Name, u16)>,
+    /// Where names are that were written as a whole.
+    names: Vec<Range<usize>>,
 }
 
-impl Writer {
-    fn words(&mut self, words: &[u16]) {
-        self.bytes.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+impl OctetsBuilder for Target {
+    type AppendError = Infallible;
+
+    fn append_slice(&mut self, slice: &[u8]) -> Result<(), Infallible> {
+        self.bytes.extend_from_slice(slice);
+        Ok(())
+    }
+}
+
+impl Truncate for Target {
+    fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(length);
+        self.names.retain(|name| name.end <= length);
+    }
+}
+
+impl AsRef<[u8]> for Target {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsMut<[u8]> for Target {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Composer for Target {
+    fn append_compressed_name<N: ToName + ?Sized>(&mut self, name: &N) -> Result<(), Infallible> {
+        let begin = self.bytes.len();
+        if let Some(wire) = name.as_flat_slice() {
+            let is_same = |at: &&Range<usize>| {
+                self.bytes.get((*at).clone()).is_some_and(|known| known.eq_ignore_ascii_case(wire))
+            };
+            if let Some(known) = self.names.iter().find(is_same) {
+                let pointer = u16::try_from(known.start).unwrap_or_default() | 0xc000;
+                return self.append_slice(&pointer.to_be_bytes());
+            }
+        }
+        name.compose(self)?;
+        if begin < MAX_POINTER && self.names.len() < MAX_NAMES {
+            self.names.push(begin..self.bytes.len());
+        }
+        Ok(())
     }
 
-    fn set(&mut self, place: usize, count: u16) {
-        if let Some(target) = self.bytes.get_mut(place..place + 2) {
-            target.copy_from_slice(&count.to_be_bytes());
-        }
-    }
-
-    /// Remembers the name that is about to be written.
-    fn note(&mut self, name: Name) {
-        // So far reach a pointer's 14 bits; and looking through more names would cost more than it saves.
-        if let Some(place) = u16::try_from(self.bytes.len()).ok().filter(|place| *place < 0x4000)
-            && self.names.len() < 16
-        {
-            self.names.push((name, place));
-        }
-    }
-
-    fn question(&mut self, question: &Question) {
-        self.note(question.name.lower());
-        self.bytes.extend_from_slice(question.name.wire());
-        self.words(&[question.kind, question.class]);
-    }
-
-    fn record(&mut self, record: &Record, age: u32) {
-        let name = record.name.lower();
-        if let Some((_, place)) = self.names.iter().find(|(known, _)| *known == name) {
-            self.words(&[0xc000 | *place]);
-        } else {
-            self.note(name);
-            self.bytes.extend_from_slice(record.name.wire());
-        }
-        self.words(&[record.kind, record.class]);
-        self.bytes.extend_from_slice(&record.ttl.saturating_sub(age).to_be_bytes());
-        self.words(&[u16::try_from(record.data.len()).unwrap_or(u16::MAX)]);
-        if let (kind::CNAME, Some(alias)) = (record.kind, record.alias()) {
-            self.note(alias.lower());
-        }
-        self.bytes.extend_from_slice(&record.data);
-    }
-
-    fn opt(&mut self, code: u8, signatures: bool, extended: Option<u16>) {
-        self.bytes.push(0);
-        self.words(&[kind::OPT, UDP_SIZE]);
-        self.bytes.extend_from_slice(&[code, 0, if signatures { SIGNATURES } else { 0 }, 0]);
-        match extended {
-            Some(why) => self.words(&[6, EXTENDED_ERROR, 2, why]),
-            None => self.words(&[0]),
-        }
-        self.set(HEADER - 2, 1);
+    fn can_compress(&self) -> bool {
+        true
     }
 }

@@ -4,6 +4,9 @@
 //! policy is to drop. What it lets on is delivered to a socket of ours in G and nowhere else: G has no
 //! uplink. There is no connection tracking: what was allowed once is not allowed for ever. (Fragments are put
 //! together before the rules see them, because a rule with tproxy makes the kernel do that.)
+//!
+//! Not a crate: `rustables` is under the GPL, `nftnl` needs C libraries, and `netlink-packet-netfilter` lacks the
+//! tproxy, log, limit and reject expressions.
 
 mod expression;
 mod message;
