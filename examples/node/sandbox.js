@@ -1,6 +1,6 @@
 // Sandboxes.
 
-import { make } from "./abi.js";
+import { make } from "./structs.js";
 import { onlyKnown, patience, port, record, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
 import { SbxError } from "./errors.js";
