@@ -72,7 +72,7 @@ def javascript(sbx):
 def main():
     sbx = header.read()
     wrong = []
-    for place, lines in (("python/sbx/abi.py", python(sbx)), ("node/abi.js", javascript(sbx))):
+    for place, lines in (("python/libsbx/abi.py", python(sbx)), ("node/abi.js", javascript(sbx))):
         file = header.TOP / "examples" / place
         made = "\n".join(lines) + "\n"
         if os.environ.get("SBX_BLESS"):

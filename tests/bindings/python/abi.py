@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from support import examples, sbx, top, unittest
 
-from sbx import abi, native
+from libsbx import abi, native
 
 sys.path.insert(0, str(top / "tests" / "abi"))
 import header  # noqa: E402
@@ -49,7 +49,7 @@ class Header(unittest.TestCase):
         self.assertEqual({name for name in ends if ends[name] <= native.EXIT_TIMED_OUT}, own)
 
     def test_each_part_is_small(self):
-        for part, most in (("sbx", 1300), ("sbx/filesystem", 450), ("sbx/streams", 250)):
+        for part, most in (("libsbx", 1300), ("libsbx/filesystem", 450), ("libsbx/streams", 250)):
             self.assertLess(sum(map(lines_of_code, set((examples / part).glob("*.py")) - {Path(abi.__file__)})), most, part)
 
 

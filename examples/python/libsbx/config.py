@@ -62,7 +62,7 @@ class Probe:
 
 
 # Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
-# and ignored: how much is told is the level of the logger "sbx".
+# and ignored: how much is told is the level of the logger "libsbx".
 _NOT_HERE = {
     "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
