@@ -60,7 +60,7 @@ which names are answered: policy_set_dns
 what a policy says of an address: policy_check
     check Check checkPolicy check_network_policy
 names of reasons of denials: =reasons
-    reason_name DenialReason DenialReason DenialReason
+    reason_name PolicyReason PolicyReason PolicyReason
 name servers: config_add_nameserver
     nameserver Nameservers nameservers nameservers
 budgets of what leaves: config_set_egress_limits

@@ -12,11 +12,13 @@ one, and `.aio` for asyncio (`await sb.wait.aio()`), on any event loop and in an
 directory says which of Modal's parameters work.
 """
 
-from .config import App as App, Probe as Probe, Secret as Secret
+from .checks import Finding as Finding, Report as Report, doctor as doctor, log_to as log_to
+from .config import App as App, EgressLimits as EgressLimits, Probe as Probe, Secret as Secret
 from .exception import *
 from .filesystem import FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
 from .filesystem import FileWatchEvent as FileWatchEvent, FileWatchEventType as FileWatchEventType, Watch as Watch
-from .policy import Denial as Denial, NetworkPolicy as NetworkPolicy
+from .policy import Denial as Denial, NetworkPolicy as NetworkPolicy, PolicyReason as PolicyReason
+from .policy import Verdict as Verdict, check_network_policy as check_network_policy
 from .process import ContainerProcess as ContainerProcess
 from .sandbox import Sandbox as Sandbox
 from .stats import SandboxStats as SandboxStats

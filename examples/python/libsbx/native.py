@@ -114,10 +114,15 @@ class Draft:
         name = name or what
         given = [coded(name, value) if isinstance(value, (str, os.PathLike)) else value for value in arguments]
         try:
-            getattr(library, f"sbx_{self._kind}_{what}")(self.handle, *given)
+            result = getattr(library, f"sbx_{self._kind}_{what}")(self.handle, *given)
         except ctypes.ArgumentError:
             kinds = ", ".join(type(value).__name__ for value in arguments)
             raise InvalidError(f"{name} doesn't take {kinds}") from None
+        if result < 0 and name != what:
+            try:
+                call(f"{self._kind}_check", self.handle)
+            except Error as error:
+                raise type(error)(f"{name}: {error.message}", error.code, error.os_error) from None
 
     def __enter__(self) -> Draft:
         return self

@@ -43,13 +43,15 @@ class Header(unittest.TestCase):
         reasons = [name for name, _ in sorted(numbers.items(), key=lambda item: item[1]) if name.startswith("EXIT_")]
         camel = [re.sub("_(.)", lambda found: found[1].upper(), name[5:].lower()) for name in reasons]
         self.assertEqual([None, *camel], list(native.EXIT_REASONS))
+        verdicts = {name: number for name, number in numbers.items() if name.startswith("REASON_")}
+        self.assertEqual(verdicts, {f"REASON_{reason.name}": reason.value for reason in sbx.PolicyReason})
         # Whatever ends a sandbox but its own program and its lifetime is an end from outside.
         own = {"EXIT_EXITED", "EXIT_SIGNALLED", "EXIT_TIMED_OUT"}
         ends = {name: number for name, number in numbers.items() if name.startswith("EXIT_")}
         self.assertEqual({name for name in ends if ends[name] <= native.EXIT_TIMED_OUT}, own)
 
     def test_each_part_is_small(self):
-        for part, most in (("libsbx", 1300), ("libsbx/filesystem", 450), ("libsbx/streams", 250)):
+        for part, most in (("libsbx", 1550), ("libsbx/filesystem", 450), ("libsbx/streams", 250)):
             self.assertLess(sum(map(lines_of_code, set((examples / part).glob("*.py")) - {Path(abi.__file__)})), most, part)
 
 
