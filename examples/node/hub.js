@@ -3,6 +3,7 @@
 import { Socket } from "node:net";
 import { isMainThread } from "node:worker_threads";
 import { call, open } from "./native.js";
+import { reasonOf } from "./policy.js";
 import { make, namesOf, readAll } from "./structs.js";
 
 const EVENTS = namesOf("EVENT_");
@@ -46,7 +47,8 @@ class Hub {
       if (call("queue_next", this.queue, this.#event) === 0) return;
       const { cookie, sequence, kind: number, reason: why, timeMs: time, ...more } = readAll("event", this.#event);
       const kind = EVENTS[number] ?? "unknown";
-      const reason = kind === "exited" || kind === "processExited" ? ENDS[why] : why;
+      const ends = kind === "exited" || kind === "processExited";
+      const reason = ends ? ENDS[why] : kind === "denied" ? reasonOf(why) : why;
       const listener = this.#listeners.get(cookie);
       if (listener?.happened({ kind, time, reason, ...more })) this.forget(listener);
       // What says that there is something to see may be among the lost; ends never are.
