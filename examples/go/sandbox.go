@@ -68,6 +68,14 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 // ID is "sb-" and 16 hexadecimal digits.
 func (s *Sandbox) ID() string { return s.subject.name }
 
+// Tag is the value of one of the config's Tags, or "".
+func (s *Sandbox) Tag(name string) string {
+	var texts texts
+	defer texts.free()
+	defer runtime.KeepAlive(s)
+	return C.GoString(C.sbx_sandbox_tag(s.handle, texts.text(name)))
+}
+
 // WaitReady waits until the server inside answers: the config's probe, or without one a connection to the first
 // port listed. With neither there is nothing to ask: ErrInvalid.
 func (s *Sandbox) WaitReady(ctx context.Context) error {

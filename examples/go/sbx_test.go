@@ -560,7 +560,7 @@ func TestAPolicyIsChangedWhileTheSandboxRuns(t *testing.T) {
 	must(t, err)
 	for event := range told {
 		if event.Kind == EventDenied {
-			if event.Address != "203.0.113.7" || event.Port != 80 || event.Sandbox != sandbox.ID() {
+			if event.Address != "203.0.113.7" || event.Port != 80 || event.Denial == 0 || event.Reason != 0 || event.Sandbox != sandbox.ID() {
 				t.Errorf("%+v", event)
 			}
 			break
