@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // A Sandbox. Any goroutine may call any method at any time.
@@ -211,34 +210,6 @@ func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-// Stats are what a sandbox uses and has done, as the C header's sbx_stats.
-type Stats struct {
-	size                                                  uint32
-	Known                                                 uint32 // which can be unknown and are known: SBX_STATS_...
-	UptimeMillis, CPUMicros                               int64
-	MemoryBytes, MemoryPeakBytes                          uint64 // on the host, gVisor's own included
-	Processes, TunnelConnections                          uint32 // now
-	TunnelConnectionsTotal, TunnelBytesIn, TunnelBytesOut uint64
-	EgressFlows, _                                        uint32 // now
-	EgressFlowsTotal, EgressBytesIn, EgressBytesOut       uint64
-	EgressDenied, DNSQueries, DNSRefused                  uint64
-	LibraryMicros                                         int64 // what the library's threads have spent on it
-}
-
-// Stats says what it uses and has done; of an ended one, what it had used in all.
-func (s *Sandbox) Stats(ctx context.Context) (Stats, error) {
-	stats := Stats{size: uint32(unsafe.Sizeof(Stats{}))}
-	err := s.blocking(ctx, s.measuring, "did not say what it uses", func() error {
-		return calling(s, "stats", func(e *C.sbx_error) C.int {
-			return C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), e)
-		})
-	}, func() {})
-	if err != nil {
-		return Stats{}, err
-	}
-	return stats, nil
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are
