@@ -303,9 +303,36 @@ private:
 
 // ---- Policies ----
 
+// A name for SBX_REASON_..., of a verdict or of a denied event.
+inline std::string reason_name(int reason) {
+    switch (reason) {
+    case SBX_REASON_OPEN: return "open";
+    case SBX_REASON_LISTED: return "listed";
+    case SBX_REASON_DOMAIN: return "domain";
+    case SBX_REASON_BLOCKED: return "blocked";
+    case SBX_REASON_DENIED: return "denied";
+    case SBX_REASON_NOT_LISTED: return "not listed";
+    case SBX_REASON_PROTECTED: return "protected";
+    case SBX_REASON_METADATA: return "metadata";
+    case SBX_REASON_HOST: return "host";
+    case SBX_REASON_NEVER: return "never";
+    case SBX_REASON_PROTOCOL: return "protocol";
+    case SBX_REASON_NAME: return "name";
+    case SBX_REASON_REBINDING: return "rebinding";
+    case SBX_REASON_NOT_TLS: return "not TLS";
+    case SBX_REASON_NO_SERVER_NAME: return "no server name";
+    case SBX_REASON_SERVER_NAME: return "server name";
+    case SBX_REASON_NOT_ANSWERED: return "not answered";
+    case SBX_REASON_SILENT: return "silent";
+    case SBX_REASON_GATEWAY: return "gateway";
+    case SBX_REASON_ON_LINK: return "on link";
+    default: return "unknown";
+    }
+}
+
 struct verdict {
     bool allowed;
-    int reason; // SBX_REASON_...
+    int reason; // SBX_REASON_...: reason_name
     int rule;   // the entry that decided, from 0; -1 if none did
     std::string detail;
 };
@@ -424,6 +451,8 @@ public:
     config &host_service(std::uint16_t port, const std::string &address) {
         return set(sbx_config_add_host_service(get(), port, address.c_str()));
     }
+    // A server that its resolver asks instead of the host's: "192.0.2.53", "127.0.0.1:5353".
+    config &nameserver(const std::string &address) { return set(sbx_config_add_nameserver(get(), address.c_str())); }
     config &egress_limits(std::uint32_t flows, std::uint32_t new_flows_per_second, std::uint64_t bytes_per_second = 0,
                           std::uint64_t total_bytes = 0) { // 0: the default
         return set(

@@ -20,8 +20,9 @@ type Config struct {
 	Dir         string            // where it starts (default "/")
 	User        string            // "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root)
 	Hostname    string
-	Name        string // no two live sandboxes have the same
-	Rootfs      string // a directory of the host (default: a curated view of the host's programs)
+	Name        string            // no two live sandboxes have the same
+	Tags        map[string]string // for your own use: [Sandbox.Tag]
+	Rootfs      string            // a directory of the host (default: a curated view of the host's programs)
 	Mounts      []Mount
 	Timeout     time.Duration // how long it may live (default 300 s)
 	IdleTimeout time.Duration // how long it may be idle (default: as long as it lives)
@@ -43,6 +44,10 @@ type Config struct {
 	TLSNames             []string // further names and addresses for the library's certificate
 	CertPEM, KeyPEM      string   // a certificate of the host's own instead
 	Policy               *Policy  // what it may reach (default: any public address)
+	// Nameservers are asked by its resolver instead of the host's own; port 0 is 53.
+	Nameservers  []netip.AddrPort
+	EgressLimits EgressLimits
+	MTU          int // of its interface, from 1280 to 9000 (default 1500)
 
 	// Stdin is copied to the program until it ends; Stdout and Stderr get what the program writes, and
 	// [Sandbox.Wait] waits until they have it. nil is /dev/null. If Stdout and Stderr are the same they get both.
@@ -54,6 +59,14 @@ type Config struct {
 	// Events gets what happens. Nobody waits for room in it: make it large enough. It may be closed once Create has
 	// failed, Wait has told the end, or Close has returned, of each sandbox that has it: nothing is sent after that.
 	Events chan<- Event
+}
+
+// EgressLimits are budgets of what leaves a sandbox; 0 is the default or none.
+type EgressLimits struct {
+	MaxFlows          uint32 // one more at once is reset (default 16,384)
+	NewFlowsPerSecond uint32 // one more is reset (default 200, and 2,000 at once after a quiet while)
+	BytesPerSecond    uint64 // of both directions together; beyond it senders are slowed down
+	TotalBytes        uint64 // when so many have passed, every flow is reset
 }
 
 // A Mount shows a file or directory of the host inside. Both paths are absolute.
@@ -145,6 +158,7 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	s.text1(c.User, func(v *C.char) C.int { return C.sbx_config_set_user(b, v) })
 	s.text1(c.Hostname, func(v *C.char) C.int { return C.sbx_config_set_hostname(b, v) })
 	s.text1(c.Name, func(v *C.char) C.int { return C.sbx_config_set_name(b, v) })
+	s.pairs(c.Tags, func(n, v *C.char) C.int { return C.sbx_config_set_tag(b, n, v) })
 	s.text1(c.Rootfs, func(v *C.char) C.int { return C.sbx_config_set_rootfs(b, v) })
 	for _, mount := range c.Mounts {
 		source, target := s.text(mount.Source), s.text(mount.Target)
@@ -180,6 +194,19 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 		}
 		return C.sbx_config_set_inbound_cidr_allowlist(b, s.list(ranges), C.size_t(len(ranges)))
 	})
+	for _, server := range c.Nameservers {
+		text := server.String()
+		if server.Port() == 0 {
+			text = server.Addr().String()
+		}
+		s.set(C.sbx_config_add_nameserver(b, s.text(text)))
+	}
+	s.when(c.EgressLimits != EgressLimits{}, func() C.int {
+		l := c.EgressLimits
+		return C.sbx_config_set_egress_limits(b, C.uint32_t(l.MaxFlows), C.uint32_t(l.NewFlowsPerSecond),
+			C.uint64_t(l.BytesPerSecond), C.uint64_t(l.TotalBytes))
+	})
+	s.count("MTU", c.MTU, func(n C.uint32_t) C.int { return C.sbx_config_set_mtu(b, n) })
 	for _, name := range c.TLSNames {
 		s.set(C.sbx_config_add_tls_name(b, s.text(name)))
 	}
@@ -209,72 +236,4 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 // milliseconds rounds up: a short time is not none.
 func milliseconds(d time.Duration) C.int64_t {
 	return C.int64_t((d + time.Millisecond - 1) / time.Millisecond)
-}
-
-// A Mode is what a policy starts from. It has no default, so that nothing empty can mean "everything".
-type Mode int
-
-// The modes.
-const (
-	Open      Mode = iota + 1 // any public address, save what is denied
-	Allowlist                 // only what is allowed; without entries, nothing
-	Blocked                   // no network at all, and no tunnels
-)
-
-// A Policy is what a sandbox may reach.
-type Policy struct {
-	Mode         Mode
-	AllowCIDRs   []netip.Prefix // of an allowlist
-	AllowDomains []string       // of an allowlist: "example.com", "*.example.com", by TLS
-	TLSPorts     []uint16       // on which domains are reached, beside 443
-	DenyCIDRs    []netip.Prefix // win over everything that allows
-	LocalCIDRs   []netip.Prefix // of Open: neighbours on the host's own links at public addresses, denied otherwise
-	DNS          DNS
-}
-
-// DNS is which names a sandbox's resolver answers.
-type DNS int
-
-// The ways.
-const (
-	DNSAuto      DNS = C.SBX_DNS_AUTO      // an open policy's: every name; an allowlist's: those of its domains
-	DNSOn        DNS = C.SBX_DNS_ON        // every name
-	DNSOff       DNS = C.SBX_DNS_OFF       // none
-	DNSAddresses DNS = C.SBX_DNS_ADDRESSES // those of DNSAuto, and of each its addresses only
-)
-
-// build makes the library's policy, which the caller frees, whatever happens. What is wrong with an entry the library
-// keeps, and says where it is used; that a text was cut short it can't know.
-func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
-	var policy *C.sbx_policy
-	switch p.Mode {
-	case Open:
-		policy = C.sbx_policy_new_open()
-	case Allowlist:
-		policy = C.sbx_policy_new_allowlist()
-	case Blocked:
-		policy = C.sbx_policy_new_blocked()
-	default:
-		return nil, failed("policy", ErrInvalid, "a policy's Mode must be Open, Allowlist or Blocked")
-	}
-	if policy == nil {
-		return nil, failed("policy", ErrLimit, "no handle is left")
-	}
-	for _, cidr := range p.AllowCIDRs {
-		C.sbx_policy_allow_cidr(policy, texts.text(cidr.String()))
-	}
-	for _, domain := range p.AllowDomains {
-		C.sbx_policy_allow_domain(policy, texts.text(domain))
-	}
-	for _, port := range p.TLSPorts {
-		C.sbx_policy_add_tls_port(policy, C.uint32_t(port))
-	}
-	C.sbx_policy_set_dns(policy, C.int(p.DNS))
-	for _, cidr := range p.LocalCIDRs {
-		C.sbx_policy_allow_local_cidr(policy, texts.text(cidr.String()))
-	}
-	for _, cidr := range p.DenyCIDRs {
-		C.sbx_policy_deny_cidr(policy, texts.text(cidr.String()))
-	}
-	return policy, texts.bad
 }

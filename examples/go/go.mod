@@ -1,3 +1,3 @@
-module libsbx.example/sbx
+module github.com/libsbx/libsbx-go
 
 go 1.24

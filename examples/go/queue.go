@@ -25,15 +25,16 @@ const (
 // An Event is something that happened to a sandbox: see [Config].Events.
 type Event struct {
 	Kind           EventKind
-	Sandbox        string // its id
-	Lost           uint64 // how many events of all sandboxes were dropped just after this one
-	Code           int    // an exit code, an error's number, or why it was unreachable: an errno
-	Reason         Reason // why it ended; of EventDenied one of C's SBX_REASON_...; or 0
-	Rule           int    // the policy's entry concerned, or -1
-	Protocol, Port int    // an IP protocol (6 is TCP) and a port, or 0
-	Count          int    // how many times it happened, where events are gathered
-	Address        string // an address or a name, or ""
-	Detail         string // a text for people, or ""
+	Sandbox        string       // its id
+	Lost           uint64       // how many events of all sandboxes were dropped just after this one
+	Code           int          // an exit code, an error's number, or why it was unreachable: an errno
+	Reason         Reason       // why it ended, or 0
+	Denial         PolicyReason // why EventDenied, or 0
+	Rule           int          // the policy's entry concerned, or -1
+	Protocol, Port int          // an IP protocol (6 is TCP) and a port, or 0
+	Count          int          // how many times it happened, where events are gathered
+	Address        string       // an address or a name, or ""
+	Detail         string       // a text for people, or ""
 }
 
 // queue is the one queue of this process: a goroutine waits for its descriptor in Go's own poller and tells
@@ -72,11 +73,16 @@ func (q *queue) run() {
 		}
 		event := C.sbx_event{size: C.sizeof_sbx_event}
 		for C.sbx_queue_next(q.handle, &event, nil) == 1 {
+			reason, denial := Reason(event.reason), PolicyReason(0)
+			if event.kind == C.SBX_EVENT_DENIED {
+				reason, denial = 0, PolicyReason(event.reason)
+			}
 			q.tell(uint64(event.cookie), Event{
 				Kind:     EventKind(event.kind),
 				Lost:     uint64(event.lost),
 				Code:     int(event.code),
-				Reason:   Reason(event.reason),
+				Reason:   reason,
+				Denial:   denial,
 				Rule:     int(event.rule),
 				Protocol: int(event.protocol),
 				Port:     int(event.port),

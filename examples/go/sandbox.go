@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // A Sandbox. Any goroutine may call any method at any time.
@@ -67,6 +66,14 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 
 // ID is "sb-" and 16 hexadecimal digits.
 func (s *Sandbox) ID() string { return s.subject.name }
+
+// Tag is the value of one of the config's Tags, or "".
+func (s *Sandbox) Tag(name string) string {
+	var texts texts
+	defer texts.free()
+	defer runtime.KeepAlive(s)
+	return C.GoString(C.sbx_sandbox_tag(s.handle, texts.text(name)))
+}
 
 // WaitReady waits until the server inside answers: the config's probe, or without one a connection to the first
 // port listed. With neither there is nothing to ask: ErrInvalid.
@@ -203,34 +210,6 @@ func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-// Stats are what a sandbox uses and has done, as the C header's sbx_stats.
-type Stats struct {
-	size                                                  uint32
-	Known                                                 uint32 // which can be unknown and are known: SBX_STATS_...
-	UptimeMillis, CPUMicros                               int64
-	MemoryBytes, MemoryPeakBytes                          uint64 // on the host, gVisor's own included
-	Processes, TunnelConnections                          uint32 // now
-	TunnelConnectionsTotal, TunnelBytesIn, TunnelBytesOut uint64
-	EgressFlows, _                                        uint32 // now
-	EgressFlowsTotal, EgressBytesIn, EgressBytesOut       uint64
-	EgressDenied, DNSQueries, DNSRefused                  uint64
-	LibraryMicros                                         int64 // what the library's threads have spent on it
-}
-
-// Stats says what it uses and has done; of an ended one, what it had used in all.
-func (s *Sandbox) Stats(ctx context.Context) (Stats, error) {
-	stats := Stats{size: uint32(unsafe.Sizeof(Stats{}))}
-	err := s.blocking(ctx, s.measuring, "did not say what it uses", func() error {
-		return calling(s, "stats", func(e *C.sbx_error) C.int {
-			return C.sbx_sandbox_stats(s.handle, (*C.sbx_stats)(unsafe.Pointer(&stats)), e)
-		})
-	}, func() {})
-	if err != nil {
-		return Stats{}, err
-	}
-	return stats, nil
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are

@@ -131,9 +131,10 @@ func (s *subject) happened(event Event) {
 	case C.SBX_EVENT_FILE_DONE:
 		s.failure = s.outcome()
 		s.ended.comes()
-	case C.SBX_EVENT_POLICY_APPLIED:
+	case C.SBX_EVENT_POLICY_APPLIED, C.SBX_EVENT_CHECKED:
 		if event.Code != 0 {
-			s.failure = failed("set policy", Code(event.Code), "%s", event.Detail)
+			op := map[bool]string{true: "set policy", false: "doctor"}[event.Kind == C.SBX_EVENT_POLICY_APPLIED]
+			s.failure = failed(op, Code(event.Code), "%s", event.Detail)
 		}
 		s.ended.comes()
 	}

@@ -1,99 +1,314 @@
-// The header as JavaScript: functions and structs.
+// include/sbx.h, as JavaScript. Made by tests/abi/generate.py; do not edit.
 
-// The functions by what they take, a letter a parameter, and what they return if that isn't an int. The tests compare
-// this, and the structs, with the header. h is a handle, & the address of a result, a struct or an array, e the error,
-// s a text, b bytes that the library holds, v nothing; the others are integers.
-export const FUNCTIONS = {
-  ">u": "abi_version", ">h": "policy_new_open policy_new_allowlist policy_new_blocked config_new exec_config_new",
-  "h>v":
-    "queue_free policy_free config_free sandbox_free tunnel_map_free exec_config_free " +
-    "process_free file_operation_free",
-  "h>s": "sandbox_id", h: "sandbox_state tunnel_map_count policy_mode policy_dns policy_entry_count file_operation_count",
-  he: "queue_open_fd config_check exec_config_check terminate sandbox_failure process_failure file_operation_open_fd",
-  hs:
-    "policy_allow_cidr policy_allow_local_cidr policy_deny_cidr policy_allow_domain config_set_workdir " +
-    "config_set_user config_set_name config_set_rootfs config_add_tls_name exec_config_set_workdir exec_config_set_user",
-  hss:
-    "config_set_env config_set_secret config_mount_read_only config_mount_writable exec_config_set_env " +
-    "exec_config_set_secret",
-  hh: "config_set_policy", hhQ: "config_set_queue exec_config_set_queue",
-  hq: "config_set_timeout_ms config_set_idle_timeout_ms exec_config_set_timeout_ms",
-  hQ: "config_set_memory config_set_disk", hi: "config_set_limit_mode policy_set_dns",
-  hu:
-    "config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnel_map_port config_set_cpu " +
-    "config_set_max_processes config_set_max_open_files",
-  huu: "exec_config_set_pty", huue: "process_resize",
-  "hu>s": "tunnel_map_host tunnel_map_url tunnel_map_ca_pem tunnel_map_spki_sha256", huq: "config_set_tcp_probe",
-  hus: "config_add_host_service", hii: "config_set_stream exec_config_set_stream", hie: "signal sandbox_open_fd process_signal process_open_fd",
-  hiqe: "stop", hz: "tunnel_map_container_port",
-  "h&z": "config_set_command exec_config_set_command config_set_inbound_cidr_allowlist",
-  "h&zq": "config_set_exec_probe", "u&e": "queue_new", "h&e": "queue_next sandbox_stats",
-  "hh&e": "create_begin exec_begin", hhQe: "set_policy_begin", hqe: "wait_ready file_operation_wait",
-  "hq&e": "tunnels", "hq&ze": "file_operation_next_change", "hz&e": "file_operation_info",
-  "hz>s": "policy_entry file_operation_name file_operation_target", "h&>b": "file_operation_bytes",
-  "h&&e": "sandbox_policy", "h&&&e": "file_operation_totals",
-  "hs&Q&e":
-    "file_read_begin file_list_begin file_stat_begin file_make_directory_begin file_remove_begin " +
-    "file_watch_begin file_download_begin file_upload_begin file_copy_out_begin file_copy_in_begin",
-  "hs&z&Q&e": "file_write_begin", "hss&Q&e": "file_rename_begin",
-};
-
-// The structs, as their fields' kinds and names; a number is an array of that many bytes.
+// A function's kinds are a letter a parameter, and behind > what it returns if that isn't an int: h a handle, & the
+// address of a result, a struct or an array, e the error, s a text, b bytes of the library's, i int, u uint32_t,
+// q int64_t, Q uint64_t, z size_t, v void. A struct's fields are kinds and names; a number is an array of that many bytes.
 export const STRUCTS = {
-  error: "u size, i code, i os_error, u reserved, 496 message",
+  runtime_config:
+    "u size, u flags, s runsc, s keeper",
+  error:
+    "u size, i code, i os_error, u reserved, 496 message",
   event:
-    "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i rule, u protocol, u port, u count, " +
-    "64 address, 280 detail",
+    "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i rule, u protocol, u port, u " +
+    "count, 64 address, 280 detail",
+  verdict:
+    "u size, i allowed, i reason, i rule, 240 detail",
+  exit:
+    "u size, i reason, i code, i signal, q runtime_ms, q reserved",
   stats:
-    "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u tunnel_connections, " +
-    "Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, u reserved, " +
-    "Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q dns_queries, " +
-    "Q dns_refused, q library_us",
-  file_options: "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user, q stall_timeout_ms",
-  file_info: "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns",
+    "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u " +
+    "tunnel_connections, Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, u " +
+    "reserved, Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q dns_queries, Q " +
+    "dns_refused, q library_us",
+  file_options:
+    "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user, q stall_timeout_ms",
+  file_info:
+    "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns",
 };
 
-/** The places of a struct's fields: kind, offset and size by name, and the size of it all. */
-export function layout(struct) {
-  const fields = {};
-  let size = 0;
-  for (const [kind, name] of STRUCTS[struct].split(", ").map((field) => field.split(" "))) {
-    const bytes = { u: 4, i: 4, q: 8, Q: 8, s: 8 }[kind] ?? Number(kind);
-    fields[name] = { kind, offset: size, bytes };
-    size += bytes;
-  }
-  return { fields, size };
-}
+export const FUNCTIONS = {
+  version: ">s",
+  abi_version: ">u",
+  log_set_fd: "ii",
+  runtime_new: "&&e",
+  runtime_check: "&&e",
+  runtime_check_begin: "&hQ&e",
+  runtime_sandboxes: "h&e",
+  runtime_free: "h>v",
+  report_usable: "h",
+  report_count: "h",
+  report_status: "hz",
+  report_name: "hz>s",
+  report_detail: "hz>s",
+  report_remedy: "hz>s",
+  report_free: "h>v",
+  sandbox_list_count: "h",
+  sandbox_list_id: "hz>s",
+  sandbox_list_name: "hz>s",
+  sandbox_list_state: "hz",
+  sandbox_list_free: "h>v",
+  queue_new: "u&e",
+  queue_open_fd: "he",
+  queue_next: "h&e",
+  queue_free: "h>v",
+  policy_new_open: ">h",
+  policy_new_allowlist: ">h",
+  policy_new_blocked: ">h",
+  policy_allow_cidr: "hs",
+  policy_allow_local_cidr: "hs",
+  policy_deny_cidr: "hs",
+  policy_allow_domain: "hs",
+  policy_add_tls_port: "hu",
+  policy_set_dns: "hi",
+  policy_check: "hsuu&e",
+  policy_free: "h>v",
+  policy_mode: "h",
+  policy_dns: "h",
+  policy_entry_count: "h",
+  policy_entry: "hz>s",
+  config_new: ">h",
+  config_check: "he",
+  config_free: "h>v",
+  config_set_command: "h&z",
+  config_set_env: "hss",
+  config_set_secret: "hss",
+  config_set_workdir: "hs",
+  config_set_user: "hs",
+  config_set_hostname: "hs",
+  config_set_name: "hs",
+  config_set_tag: "hss",
+  config_set_rootfs: "hs",
+  config_mount_read_only: "hss",
+  config_mount_writable: "hss",
+  config_set_timeout_ms: "hq",
+  config_set_idle_timeout_ms: "hq",
+  config_set_memory: "hQ",
+  config_set_cpu: "hu",
+  config_set_max_processes: "hu",
+  config_set_disk: "hQ",
+  config_set_max_open_files: "hu",
+  config_set_limit_mode: "hi",
+  config_add_encrypted_port: "hu",
+  config_add_h2_port: "hu",
+  config_add_unencrypted_port: "hu",
+  config_bind_port: "husu",
+  config_add_nameserver: "hs",
+  config_set_inbound_cidr_allowlist: "h&z",
+  config_set_tls_certificate: "hss",
+  config_add_tls_name: "hs",
+  config_set_policy: "hh",
+  config_set_egress_limits: "huuQQ",
+  config_add_host_service: "hus",
+  config_set_mtu: "hu",
+  config_set_stream: "hii",
+  config_capture_stream: "hizz",
+  config_set_tcp_probe: "huq",
+  config_set_exec_probe: "h&zq",
+  config_set_queue: "hhQ",
+  create: "hh&e",
+  create_begin: "hh&e",
+  tunnels: "hq&e",
+  wait_ready: "hqe",
+  wait: "hq&e",
+  terminate: "he",
+  stop: "hiqe",
+  connect: "hue",
+  signal: "hie",
+  sandbox_free: "h>v",
+  sandbox_state: "h",
+  sandbox_id: "h>s",
+  sandbox_name: "h>s",
+  sandbox_tag: "hs>s",
+  sandbox_find: "hs&e",
+  sandbox_failure: "he",
+  sandbox_open_fd: "hie",
+  sandbox_captured: "hi&e",
+  set_policy: "hh&e",
+  set_policy_begin: "hhQe",
+  sandbox_policy: "h&&e",
+  sandbox_stats: "h&e",
+  exec_config_new: ">h",
+  exec_config_check: "he",
+  exec_config_free: "h>v",
+  exec_config_set_command: "h&z",
+  exec_config_set_env: "hss",
+  exec_config_set_secret: "hss",
+  exec_config_set_workdir: "hs",
+  exec_config_set_user: "hs",
+  exec_config_set_stream: "hii",
+  exec_config_capture_stream: "hizz",
+  exec_config_set_timeout_ms: "hq",
+  exec_config_set_pty: "huu",
+  exec_config_set_queue: "hhQ",
+  exec: "hh&e",
+  exec_begin: "hh&e",
+  process_wait: "hq&e",
+  process_failure: "he",
+  process_signal: "hie",
+  process_resize: "huue",
+  process_open_fd: "hie",
+  process_captured: "hi&e",
+  process_free: "h>v",
+  captured_head: "h&>b",
+  captured_tail: "h&>b",
+  captured_dropped: "h&",
+  captured_free: "h>v",
+  file_read: "hs&&e",
+  file_write: "hs&z&e",
+  file_list: "hs&&e",
+  file_stat: "hs&&e",
+  file_make_directory: "hs&e",
+  file_remove: "hs&e",
+  file_rename: "hss&e",
+  file_download: "hsi&e",
+  file_upload: "hsi&e",
+  file_copy_out: "hsi&e",
+  file_copy_in: "hsi&e",
+  file_read_begin: "hs&Q&e",
+  file_write_begin: "hs&z&Q&e",
+  file_list_begin: "hs&Q&e",
+  file_stat_begin: "hs&Q&e",
+  file_make_directory_begin: "hs&Q&e",
+  file_remove_begin: "hs&Q&e",
+  file_rename_begin: "hss&Q&e",
+  file_download_begin: "hs&Q&e",
+  file_upload_begin: "hs&Q&e",
+  file_copy_out_begin: "hs&Q&e",
+  file_copy_in_begin: "hs&Q&e",
+  file_watch_begin: "hs&Q&e",
+  file_operation_wait: "hqe",
+  file_operation_has_ended: "h",
+  file_operation_cancel: "he",
+  file_operation_open_fd: "he",
+  file_operation_bytes: "h&>b",
+  file_operation_count: "h",
+  file_operation_name: "hz>s",
+  file_operation_target: "hz>s",
+  file_operation_info: "hz&e",
+  file_operation_totals: "h&&&e",
+  file_operation_next_change: "hq&ze",
+  file_operation_free: "h>v",
+  tunnel_map_count: "h",
+  tunnel_map_container_port: "hz",
+  tunnel_map_port: "hu",
+  tunnel_map_host: "hu>s",
+  tunnel_map_url: "hu>s",
+  tunnel_map_ca_pem: "hu>s",
+  tunnel_map_spki_sha256: "hu>s",
+  tunnel_map_free: "h>v",
+};
 
-const LAYOUTS = Object.fromEntries(Object.keys(STRUCTS).map((struct) => [struct, layout(struct)]));
-
-/** A struct of zeroes that knows its size. */
-export function make(struct) {
-  const memory = Buffer.alloc(LAYOUTS[struct].size);
-  memory.writeUInt32LE(memory.length, 0);
-  return memory;
-}
-
-const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE" };
-
-/** A field of a struct. Numbers fit a double: they are counts, times and our own cookies. */
-export function read(struct, memory, name) {
-  const { kind, offset, bytes } = LAYOUTS[struct].fields[name];
-  if (kind in READERS) return Number(memory[READERS[kind]](offset));
-  const text = memory.subarray(offset, offset + bytes);
-  return text.toString("utf8", 0, text.indexOf(0));
-}
-
-/** All fields of a struct but its size and what is reserved, under names as JavaScript has them. */
-export function readAll(struct, memory) {
-  const names = Object.keys(LAYOUTS[struct].fields).filter((name) => !["size", "reserved"].includes(name));
-  const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
-  return Object.fromEntries(names.map((name) => [camel(name), read(struct, memory, name)]));
-}
-
-/** Sets a field of a struct; a text by its address. */
-export function write(struct, memory, name, value) {
-  const { kind, offset } = LAYOUTS[struct].fields[name];
-  if (kind === "u") memory.writeUInt32LE(value, offset);
-  else memory.writeBigUInt64LE(BigInt(value), offset);
-}
+export const NUMBERS = {
+  ABI_VERSION: 256,
+  EINVALID: -1001,
+  EHANDLE: -1002,
+  ESIZE: -1003,
+  ETIMEDOUT: -1004,
+  ECLOSED: -1005,
+  ESTATE: -1006,
+  EEXISTS: -1007,
+  ENOTFOUND: -1008,
+  EUNSUPPORTED: -1009,
+  ELIMIT: -1010,
+  EHOST: -1011,
+  ERUNSC_MISSING: -1012,
+  ERUNSC_UNUSABLE: -1013,
+  EENGINE: -1014,
+  EFORKED: -1015,
+  EPANIC: -1016,
+  ESYSTEM: -1017,
+  EREFUSED: -1018,
+  EEXEC: -1019,
+  EINTERNAL: -1020,
+  STATE_STARTING: 1,
+  STATE_RUNNING: 2,
+  STATE_ENDING: 3,
+  STATE_ENDED: 4,
+  EXIT_EXITED: 1,
+  EXIT_SIGNALLED: 2,
+  EXIT_TIMED_OUT: 3,
+  EXIT_IDLE: 4,
+  EXIT_TERMINATED: 5,
+  EXIT_OUT_OF_MEMORY: 6,
+  EXIT_ENGINE_LOST: 7,
+  EVENT_STARTED: 1,
+  EVENT_FAILED: 2,
+  EVENT_READY: 3,
+  EVENT_EXITED: 4,
+  EVENT_PROCESS_EXITED: 5,
+  EVENT_DENIED: 6,
+  EVENT_POLICY_APPLIED: 7,
+  EVENT_LIMIT: 8,
+  EVENT_PROCESS_STARTED: 10,
+  EVENT_FILE_DONE: 11,
+  EVENT_FILE_CHANGED: 12,
+  EVENT_UNREACHABLE: 13,
+  EVENT_CHECKED: 14,
+  LIMITS_STRICT: 0,
+  LIMITS_WATCHDOG: 1,
+  STATS_CPU: 1,
+  STATS_MEMORY: 2,
+  STATS_MEMORY_PEAK: 4,
+  STATS_PROCESSES: 8,
+  STATS_EGRESS: 16,
+  FILE_RECURSIVE: 1,
+  FILE_PARENTS: 2,
+  FILE_EXCLUSIVE: 4,
+  FILE_APPEND: 8,
+  FILE_NO_FOLLOW: 16,
+  FILE_KEEP_OWNER: 32,
+  FILE_MISSING_OK: 64,
+  FILE_KIND_FILE: 1,
+  FILE_KIND_DIRECTORY: 2,
+  FILE_KIND_SYMLINK: 3,
+  FILE_KIND_FIFO: 4,
+  FILE_KIND_SOCKET: 5,
+  FILE_KIND_DEVICE: 6,
+  FILE_KIND_OTHER: 7,
+  CHANGE_READY: 1,
+  CHANGE_CREATED: 2,
+  CHANGE_MODIFIED: 3,
+  CHANGE_REMOVED: 4,
+  CHANGE_MOVED_FROM: 5,
+  CHANGE_MOVED_TO: 6,
+  CHANGE_ATTRIBUTES: 7,
+  CHANGE_OVERFLOW: 8,
+  FINDING_OK: 1,
+  FINDING_LIMITED: 2,
+  FINDING_MISSING: 3,
+  STDIN: 0,
+  STDOUT: 1,
+  STDERR: 2,
+  TERMINAL: 3,
+  STREAM_NULL: 0,
+  STREAM_DESCRIPTOR: 1,
+  STREAM_MERGED: 2,
+  POLICY_OPEN: 1,
+  POLICY_ALLOWLIST: 2,
+  POLICY_BLOCKED: 3,
+  REASON_OPEN: 1,
+  REASON_LISTED: 2,
+  REASON_DOMAIN: 3,
+  REASON_BLOCKED: -1,
+  REASON_DENIED: -2,
+  REASON_NOT_LISTED: -3,
+  REASON_PROTECTED: -4,
+  REASON_METADATA: -5,
+  REASON_HOST: -6,
+  REASON_NEVER: -7,
+  REASON_PROTOCOL: -8,
+  REASON_NAME: -9,
+  REASON_REBINDING: -10,
+  REASON_NOT_TLS: -11,
+  REASON_NO_SERVER_NAME: -12,
+  REASON_SERVER_NAME: -13,
+  REASON_NOT_ANSWERED: -14,
+  REASON_SILENT: -15,
+  REASON_GATEWAY: -16,
+  REASON_ON_LINK: -17,
+  DNS_AUTO: 0,
+  DNS_ON: 1,
+  DNS_OFF: 2,
+  DNS_ADDRESSES: 3,
+  RUNTIME_NO_USER_NAMESPACE: 1,
+};

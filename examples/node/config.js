@@ -1,8 +1,8 @@
 // Options of programs and sandboxes, written into the library's configs.
 
-import { list, milliseconds, onlyKnown, port, record } from "./arguments.js";
-import { invalid } from "./errors.js";
-import { native, text, texts } from "./native.js";
+import { list, milliseconds, onlyKnown, port, record, whole } from "./arguments.js";
+import { invalid, SbxError } from "./errors.js";
+import { call, native, text, texts } from "./native.js";
 import { makePolicy, POLICY_OPTIONS } from "./policy.js";
 
 const STREAMS = { ignore: 0, pipe: 1, merged: 2 };
@@ -17,6 +17,7 @@ const OPTIONS = [
   ...PROGRAM_OPTIONS,
   ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
   ..."diskMiB hostServices encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
+  ..."hostname tags bindPorts tlsCertificate nameservers egressLimits mtu".split(" "),
   ...POLICY_OPTIONS,
 ];
 
@@ -39,10 +40,34 @@ export function describe(set, command, options, known) {
   }
 }
 
+// The budgets of what leaves a sandbox, in the order in which the library takes them.
+const BUDGETS = { maxFlows: 2 ** 32 - 1, newFlowsPerSecond: 2 ** 32 - 1, bytesPerSecond: 2 ** 53 - 1, totalBytes: 2 ** 53 - 1 };
+
+/** Where on this machine a tunnel listens: an address, or one and a port. */
+function listener(place, what) {
+  const { address, port: number = 0, ...more } = typeof place === "string" ? { address: place } : record(place, what);
+  for (const name of Object.keys(more)) throw invalid(`${what} has an address and a port, and no "${name}"`);
+  return [text(address, `${what}.address`), whole(number, `${what}.port`, 0, 65535)];
+}
+
 /** Writes options into a sandbox's config. */
 export function configure(config, set, command, options) {
   describe(set, command, options, OPTIONS);
-  for (const name of ["name", "rootfs"]) if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+  // What the library refuses it says in its own words; whose value it was is said before them.
+  const named = (option, code) => {
+    if (code >= 0) return;
+    try {
+      call("config_check", config);
+    } catch ({ message, errno, osError }) {
+      throw new SbxError(`${option}: ${message}`, errno, osError);
+    }
+  };
+  for (const name of ["name", "hostname", "rootfs"]) {
+    if (options[name] !== undefined) named(name, set(`set_${name}`, text(options[name], name)));
+  }
+  for (const [name, value] of Object.entries(record(options.tags ?? {}, "tags"))) {
+    named(`tags.${name}`, set("set_tag", text(name, "tags"), text(value, `tags.${name}`)));
+  }
   if (options.idleTimeoutMs !== undefined) set("set_idle_timeout_ms", milliseconds(options.idleTimeoutMs, "idleTimeoutMs"));
   for (const [option, [limit, unit]] of Object.entries(LIMITS)) {
     const value = options[option];
@@ -61,9 +86,30 @@ export function configure(config, set, command, options) {
     for (const number of list(options[`${kind}Ports`], `${kind}Ports`)) set(`add_${kind}_port`, port(number, `${kind}Ports`));
   }
   for (const [number, address] of Object.entries(record(options.hostServices ?? {}, "hostServices"))) {
-    set("add_host_service", port(Number(number), "a port of hostServices"), text(address, `hostServices[${number}]`));
+    const inside = port(Number(number), "a port of hostServices");
+    named(`hostServices[${number}]`, set("add_host_service", inside, text(address, `hostServices[${number}]`)));
   }
-  for (const name of list(options.tlsNames, "tlsNames")) set("add_tls_name", text(name, "tlsNames"));
+  for (const [number, place] of Object.entries(record(options.bindPorts ?? {}, "bindPorts"))) {
+    const inside = port(Number(number), "a port of bindPorts");
+    named(`bindPorts[${number}]`, set("bind_port", inside, ...listener(place, `bindPorts[${number}]`)));
+  }
+  for (const name of list(options.tlsNames, "tlsNames")) named("tlsNames", set("add_tls_name", text(name, "tlsNames")));
+  if (options.tlsCertificate !== undefined) {
+    const { cert, key } = record(options.tlsCertificate, "tlsCertificate");
+    const pair = [text(cert, "tlsCertificate.cert"), text(key, "tlsCertificate.key")];
+    named("tlsCertificate", set("set_tls_certificate", ...pair));
+  }
+  for (const server of list(options.nameservers, "nameservers")) {
+    named("nameservers", set("add_nameserver", text(server, "nameservers")));
+  }
+  if (options.egressLimits !== undefined) {
+    for (const name of Object.keys(record(options.egressLimits, "egressLimits"))) {
+      if (!(name in BUDGETS)) throw invalid(`egressLimits has no "${name}", but ${Object.keys(BUDGETS).join(", ")}`);
+    }
+    const budgets = Object.entries(BUDGETS).map(([name, most]) => whole(options.egressLimits[name] ?? 0, `egressLimits.${name}`, 0, most));
+    named("egressLimits", set("set_egress_limits", ...budgets));
+  }
+  if (options.mtu !== undefined) set("set_mtu", whole(options.mtu, "mtu", 1280, 9000));
   if (options.inboundCidrAllowlist !== undefined) {
     const ranges = options.inboundCidrAllowlist;
     set("set_inbound_cidr_allowlist", texts(ranges, "inboundCidrAllowlist"), ranges.length);

@@ -1,9 +1,9 @@
 // What goes wrong.
 
 import { getSystemErrorName } from "node:util";
+import { NUMBERS } from "./abi.js";
 
 // What the library's text of limits that can't be held doesn't say in JavaScript's words.
-const EHOST = -1011;
 const ABOUT_LIMITS = "the limits of memory and processor";
 const WATCHDOG =
   ". Or set memoryWatchdog: true, and no cpu: memory is watched then, and a sandbox with more is ended";
@@ -14,9 +14,9 @@ const WATCHDOG =
  */
 export class SbxError extends Error {
   constructor(message, errno, osError = 0) {
-    super(errno === EHOST && message.includes(ABOUT_LIMITS) ? message + WATCHDOG : message);
+    super(errno === NUMBERS.EHOST && message.includes(ABOUT_LIMITS) ? message + WATCHDOG : message);
     this.name = "SbxError";
-    this.code = CODES[-1001 - errno] ?? "SBX_EINTERNAL";
+    this.code = NAMES[errno] ?? "SBX_EINTERNAL";
     this.sbxCode = this.code;
     this.errno = errno;
     this.osError = osError;
@@ -34,15 +34,10 @@ export class FileError extends SbxError {
   }
 }
 
-const NAMES =
-  "EINVALID EHANDLE ESIZE ETIMEDOUT ECLOSED ESTATE EEXISTS ENOTFOUND EUNSUPPORTED ELIMIT EHOST ERUNSC_MISSING " +
-  "ERUNSC_UNUSABLE EENGINE EFORKED EPANIC ESYSTEM EREFUSED EEXEC EINTERNAL";
-export const CODES = NAMES.split(" ").map((name) => `SBX_${name}`);
+export const CODES = Object.keys(NUMBERS).filter((name) => /^E[A-Z]/.test(name) && NUMBERS[name] < -1000);
+const NAMES = Object.fromEntries(CODES.map((name) => [NUMBERS[name], `SBX_${name}`]));
 
-export const EINVALID = -1001;
-export const ETIMEDOUT = -1004;
-export const ECLOSED = -1005;
-export const ESTATE = -1006;
+export const { EINVALID, ETIMEDOUT, ECLOSED, ESTATE } = NUMBERS;
 
 /** What is wrong with an argument before the library sees it. */
 export const invalid = (message) => new SbxError(message, EINVALID);

@@ -1,6 +1,6 @@
 // Options of operations on files, as the library takes them.
 
-import { make, write } from "./abi.js";
+import { make, write } from "./structs.js";
 import { milliseconds, onlyKnown, record, whole } from "./arguments.js";
 import { invalid } from "./errors.js";
 import { addressOf, text } from "./native.js";

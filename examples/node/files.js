@@ -1,7 +1,7 @@
 // The files of a sandbox, in the manner of node:fs/promises.
 
 import { setImmediate as turn } from "node:timers/promises";
-import { make, readAll } from "./abi.js";
+import { make, readAll } from "./structs.js";
 import { record } from "./arguments.js";
 import { ESTATE, invalid } from "./errors.js";
 import { describe, NO_FOLLOW, withEncoding } from "./file_options.js";

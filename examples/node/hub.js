@@ -2,12 +2,12 @@
 
 import { Socket } from "node:net";
 import { isMainThread } from "node:worker_threads";
-import { make, readAll } from "./abi.js";
 import { call, open } from "./native.js";
+import { reasonOf } from "./policy.js";
+import { make, namesOf, readAll } from "./structs.js";
 
-const EVENTS = "unknown started failed ready exited processExited denied policyApplied limit unknown".split(" ");
-EVENTS.push("processStarted", "fileDone", "fileChanged", "unreachable", "checked");
-const REASONS = [, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost"];
+const EVENTS = namesOf("EVENT_");
+const ENDS = namesOf("EXIT_");
 const AT_ONCE = 64; // events, before others have their turn
 
 class Hub {
@@ -47,7 +47,8 @@ class Hub {
       if (call("queue_next", this.queue, this.#event) === 0) return;
       const { cookie, sequence, kind: number, reason: why, timeMs: time, ...more } = readAll("event", this.#event);
       const kind = EVENTS[number] ?? "unknown";
-      const reason = kind === "exited" || kind === "processExited" ? REASONS[why] : why;
+      const ends = kind === "exited" || kind === "processExited";
+      const reason = ends ? ENDS[why] : kind === "denied" ? reasonOf(why) : why;
       const listener = this.#listeners.get(cookie);
       if (listener?.happened({ kind, time, reason, ...more })) this.forget(listener);
       // What says that there is something to see may be among the lost; ends never are.

@@ -4,12 +4,13 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { isMainThread } from "node:worker_threads";
-import { FUNCTIONS, make, read } from "./abi.js";
+import { FUNCTIONS, NUMBERS } from "./abi.js";
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
+import { make, read } from "./structs.js";
 
 const require = createRequire(import.meta.url);
-const ABI_VERSION = 0x000100;
+const { ABI_VERSION } = NUMBERS;
 
 // What both back ends call the kinds of parameters and results. Handles are passed as integers: they are addresses, but
 // nothing of ours to look into.
@@ -111,12 +112,10 @@ const textAt = (address) => (address === 0 ? null : bytesAt(address, Number(strl
 
 /** The library's functions, without `sbx_`. What returns a text gives its bytes, or null if there is none. */
 export const native = {};
-for (const [kinds, names] of Object.entries(FUNCTIONS)) {
+for (const [name, kinds] of Object.entries(FUNCTIONS)) {
   const [parameters, result = "i"] = kinds.split(">");
-  for (const name of names.split(" ")) {
-    const bound = library.bind(`sbx_${name}`, "sb".includes(result) ? "h" : result, [...parameters]);
-    native[name] = result === "s" ? (...values) => textAt(Number(bound(...values))) : bound;
-  }
+  const bound = library.bind(`sbx_${name}`, "sb".includes(result) ? "h" : result, [...parameters]);
+  native[name] = result === "s" ? (...values) => textAt(Number(bound(...values))) : bound;
 }
 
 function failure(name, result, error) {

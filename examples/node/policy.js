@@ -1,8 +1,9 @@
 // What a sandbox may reach: the library's policy as options, and options as its policy.
 
-import { list } from "./arguments.js";
+import { list, onlyKnown, port, record, whole } from "./arguments.js";
 import { invalid } from "./errors.js";
-import { making, native, text } from "./native.js";
+import { call, making, native, text } from "./native.js";
+import { make, namesOf, readAll } from "./structs.js";
 
 const MODES = [, "open", "allowlist", "blocked"];
 const DNS = ["auto", "on", "off", "addresses"];
@@ -13,7 +14,13 @@ const LISTS = {
 };
 const SETTERS = { allow: "allow_cidr", domain: "allow_domain", deny: "deny_cidr", local: "allow_local_cidr" };
 
-export const POLICY_OPTIONS = ["blockNetwork", "outboundDns", ...Object.values(LISTS)];
+export const POLICY_OPTIONS = ["blockNetwork", "outboundDns", "outboundTlsPorts", ...Object.values(LISTS)];
+
+const PROTOCOLS = { tcp: 6, udp: 17 };
+const REASONS = namesOf("REASON_");
+
+/** The name of a reason why something is denied or allowed. */
+export const reasonOf = (number) => REASONS[number] ?? "unknown";
 
 /** Makes the policy that options ask for. Without any it is open; an empty list is a list: it allows nothing. */
 export function makePolicy(options, use) {
@@ -24,13 +31,29 @@ export function makePolicy(options, use) {
   const dns = DNS.indexOf(options.outboundDns ?? "auto");
   if (dns < 0) throw invalid(`outboundDns must be one of ${DNS.join(", ")}`);
   const how = options.blockNetwork ? "new_blocked" : allowlist ? "new_allowlist" : "new_open";
-  making("policy", how, (policy, set) => {
+  const ports = list(options.outboundTlsPorts, "outboundTlsPorts");
+  if (ports.length > 0 && !options[LISTS.domain]) {
+    throw invalid("outboundTlsPorts are ports of domains: they take outboundDomainAllowlist");
+  }
+  return making("policy", how, (policy, set) => {
     for (const [kind, option] of Object.entries(LISTS)) {
       for (const entry of options[option] ?? []) set(SETTERS[kind], text(entry, option));
     }
+    for (const number of ports) set("add_tls_port", port(number, "outboundTlsPorts"));
     set("set_dns", dns);
-    use(policy);
+    return use(policy);
   });
+}
+
+/** What the policy of these options says of an address, and why. It takes no sandbox and sends nothing. */
+export function checkPolicy(options, destination) {
+  onlyKnown(options, POLICY_OPTIONS);
+  const { address, port: number = 443, protocol = "tcp" } = record(destination, "destination");
+  const found = make("verdict");
+  const where = [text(address, "address"), port(number, "port"), whole(PROTOCOLS[protocol] ?? protocol, "protocol", 0, 255)];
+  makePolicy(options, (policy) => call("policy_check", policy, ...where, found));
+  const { allowed, reason, ...more } = readAll("verdict", found);
+  return { allowed: allowed === 1, reason: reasonOf(reason), ...more };
 }
 
 /** What a policy says: its mode, its entries in their order, and the options that ask for the same. */

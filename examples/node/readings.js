@@ -1,6 +1,6 @@
 // What a sandbox says of itself: where its ports are reached, what it uses and has done.
 
-import { readAll } from "./abi.js";
+import { readAll } from "./structs.js";
 import { native } from "./native.js";
 
 /** A map of tunnels, by port inside. */

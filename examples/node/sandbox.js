@@ -1,6 +1,6 @@
 // Sandboxes.
 
-import { make } from "./abi.js";
+import { Socket } from "node:net";
 import { onlyKnown, patience, port, record, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
 import { SbxError } from "./errors.js";
@@ -11,6 +11,7 @@ import { call, callElsewhere, freeing, making, native, open } from "./native.js"
 import { makePolicy, POLICY_OPTIONS, readPolicy } from "./policy.js";
 import { lost, Process, Program } from "./program.js";
 import { readStats, readTunnels } from "./readings.js";
+import { make } from "./structs.js";
 import { deferred, within } from "./waiting.js";
 
 export class Sandbox extends Program {
@@ -20,6 +21,7 @@ export class Sandbox extends Program {
     super(life, options, key);
     this.id = String(native.sandbox_id(life.handle));
     this.name = options.name;
+    this.tags = Object.freeze({ ...options.tags });
     this.files = new Files(this);
     life.what = `sandbox ${this.id}`;
   }
@@ -76,6 +78,11 @@ export class Sandbox extends Program {
     const stats = make("stats");
     await hub().during(callElsewhere("sandbox_stats", this._life.handle, stats), this);
     return readStats(stats);
+  }
+
+  async connect(number) {
+    const fd = await hub().during(callElsewhere("connect", this._life.handle, port(number, "port")), this);
+    return new Socket({ fd, readable: true, writable: true });
   }
 
   tunnels() {

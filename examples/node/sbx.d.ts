@@ -44,6 +44,88 @@ export interface PolicyOptions {
    * addresses of those and nothing else of them; every name or none.
    */
   outboundDns?: "auto" | "on" | "off" | "addresses";
+  /** On which ports the names may be reached, beside 443. It takes outboundDomainAllowlist, and isn't read back. */
+  outboundTlsPorts?: readonly number[];
+}
+
+/** Why something is allowed or denied: SBX_REASON_… of sbx.h, which says more of each. */
+export type PolicyReason =
+  | "open"
+  | "listed"
+  | "domain"
+  | "blocked"
+  | "denied"
+  | "notListed"
+  | "protected"
+  | "metadata"
+  | "host"
+  | "never"
+  | "protocol"
+  | "name"
+  | "rebinding"
+  | "notTls"
+  | "noServerName"
+  | "serverName"
+  | "notAnswered"
+  | "silent"
+  | "gateway"
+  | "onLink"
+  | "unknown";
+
+export interface Verdict {
+  readonly allowed: boolean;
+  readonly reason: PolicyReason;
+  /** The place among the policy's entries of the one that decided, or -1. */
+  readonly rule: number;
+  /** The same for people. */
+  readonly detail: string;
+}
+
+/**
+ * What the policy of these options says of an address, and why. It takes no sandbox and sends nothing. What is reached
+ * as a domain's only is not allowed here: that depends on the names that the sandbox asks for.
+ */
+export function checkPolicy(
+  options: PolicyOptions,
+  destination: { address: string; port?: number; protocol?: "tcp" | "udp" | number },
+): Verdict;
+
+export interface Finding {
+  /** "limited" works, but less well; without what is "missing", sandboxes can't be created. */
+  readonly status: "ok" | "limited" | "missing" | "unknown";
+  readonly name: string;
+  readonly detail: string;
+  /** What to do about it, or empty. */
+  readonly remedy: string;
+}
+
+export interface Report {
+  /** Whether sandboxes can be created here. */
+  readonly usable: boolean;
+  readonly findings: readonly Finding[];
+}
+
+/** Checks everything that sandboxes need of this machine. What is missing is in the report, and no error. */
+export function doctor(): Promise<Report>;
+
+export type LogLevel = "off" | "error" | "warning" | "info" | "debug" | "trace";
+
+/**
+ * Sends the library's log lines to a descriptor, or a stream that has one, which stays yours; null ends that. It is one
+ * setting for the process ("warning" if nothing is said); no secret is logged at any level.
+ */
+export function logTo(target: number | { readonly fd: number } | null, level?: LogLevel): void;
+
+/** Budgets of what leaves a sandbox; 0, or nothing said, is the library's own or none. */
+export interface EgressLimits {
+  /** One flow more at once is reset: 16,384 if nothing is said. */
+  maxFlows?: number;
+  /** One more within a second is reset: 200 if nothing is said, and 2,000 at once after a quiet while. */
+  newFlowsPerSecond?: number;
+  /** Of both directions together: senders are slowed down. */
+  bytesPerSecond?: number;
+  /** When so many have passed, every flow is reset. */
+  totalBytes?: number;
 }
 
 /** A policy as it is in force. */
@@ -60,6 +142,10 @@ export interface Policy {
 export interface Options extends ProgramOptions, PolicyOptions {
   /** Unique among the live sandboxes of this process. */
   name?: string;
+  /** The host name inside. */
+  hostname?: string;
+  /** For your own use: Sandbox.tags. */
+  tags?: Record<string, string>;
   /**
    * How long it may be idle: nothing executed, no file moved, nothing through tunnels or into its standard input. Then
    * it ends with 124.
@@ -86,8 +172,17 @@ export interface Options extends ProgramOptions, PolicyOptions {
   h2Ports?: readonly number[];
   /** Ports inside that get a tunnel of raw TCP. */
   unencryptedPorts?: readonly number[];
+  /** Where tunnels listen instead of at 127.0.0.1: an address, or one and a port. Any but a loopback one lets other machines in. */
+  bindPorts?: Readonly<Record<number, string | { address: string; port?: number }>>;
+  /** The certificate of encrypted tunnels, in the place of the library's: a chain and its key, in PEM. */
+  tlsCertificate?: { cert: string; key: string };
   /** Further names that the certificate is valid for. */
   tlsNames?: readonly string[];
+  /** Which servers its resolver asks instead of the host's: "192.0.2.53", "127.0.0.1:5353" … */
+  nameservers?: readonly string[];
+  egressLimits?: EgressLimits;
+  /** The MTU of its interface, from 1280 to 9000. */
+  mtu?: number;
   /** Who may connect to the tunnels; [] lets nobody in. */
   inboundCidrAllowlist?: readonly string[];
   /** How waitUntilReady() finds out; without it, by connecting to the first port. */
@@ -129,8 +224,8 @@ export interface SandboxEvent {
   readonly lost: number;
   /** The exit code of "exited", the errno of "unreachable". */
   readonly code: number;
-  /** Why it "exited"; why it was "denied": a number, SBX_REASON_… of sbx.h. */
-  readonly reason: ExitReason | number;
+  /** Why it "exited"; why it was "denied"; else 0. */
+  readonly reason: ExitReason | PolicyReason | number;
   /** The place among the policy's entries of the one that "denied", or -1. */
   readonly rule: number;
   /** 6 is TCP, 17 UDP. */
@@ -332,10 +427,14 @@ export class Sandbox extends Program implements AsyncDisposable {
 
   readonly id: string;
   readonly name: string | undefined;
+  readonly tags: Readonly<Record<string, string>>;
   readonly files: Files;
 
   /** Executes a program; resolves once it was started. */
   exec(command: readonly string[], options?: ExecOptions): Promise<Process>;
+
+  /** A connection to a port inside, which need not be listed, without any port on this machine. */
+  connect(port: number): Promise<Socket>;
 
   /** Where the ports are reached, by port inside. That a tunnel exists doesn't mean that the server inside answers. */
   tunnels(): Readonly<Record<number, Tunnel>>;

@@ -2,7 +2,7 @@
 
 import urllib.request
 
-import sbx
+import libsbx as sbx
 
 sandbox = sbx.Sandbox.create("python3", "-m", "http.server", "12345", encrypted_ports=[12345])
 tunnel = sandbox.tunnels()[12345]

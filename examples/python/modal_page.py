@@ -1,6 +1,6 @@
 """The program of Modal's page on networking, but for its first line. It needs `pip install requests`."""
 
-import sbx as modal
+import libsbx as modal
 
 import requests
 import time

@@ -58,3 +58,6 @@ below_lines() {
     printf '%s lines\n' "$lines"
     [ "$lines" -lt "$most_lines" ]
 }
+
+# README's table of what the packages offer; SBX_BLESS=1 python3 tests/bindings/features.py writes it.
+check "bindings/features" python3 -B tests/bindings/features.py

@@ -4,11 +4,17 @@
 
 #include "tests.hpp"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
 #include <thread>
 #include <type_traits>
 
@@ -269,6 +275,71 @@ TEST(tunnels_are_plain_data_that_outlives_the_sandbox) {
     CHECK(tunnels.at(443).url == "https://127.0.0.1:" + std::to_string(tunnels.at(443).port));
     CHECK(tunnels.at(8443).ca_pem == tunnels.at(443).ca_pem && !tunnels.at(443).spki_sha256.empty());
     CHECK(tunnels.at(80).url.empty() && tunnels.at(80).host == "127.0.0.1" && tunnels.at(80).ca_pem.empty());
+}
+
+TEST(tunnels_listen_elsewhere_with_a_certificate_of_ones_own) {
+    const char *file = std::getenv("SBX_TEST_CERTIFICATE");
+    CHECK(file != nullptr);
+    std::stringstream pem;
+    pem << std::ifstream(file).rdbuf();
+    const auto split = pem.str().find("-----BEGIN PRIVATE KEY");
+    const auto chain = pem.str().substr(0, split), key = pem.str().substr(split);
+    const sbx::sandbox sandbox(
+        script("sleep 100").encrypted_port(443).bind_port(443, "127.0.0.2").tls_certificate(chain, key));
+    const auto tunnel = sandbox.tunnels(60s).at(443);
+    CHECK(tunnel.host == "127.0.0.2" && tunnel.port != 0);
+    // The pin of that certificate's key.
+    CHECK(tunnel.spki_sha256 == "sha256//N+G85K42EmOrsT7MPgcNAN14duhMQHbekisLmIT59ww=");
+    THROWS(sbx::invalid, sbx::code::invalid, "443", sbx::config().bind_port(443, "127.0.0.1"));
+    THROWS(sbx::invalid, sbx::code::invalid, "localhost", sbx::config().encrypted_port(443).bind_port(443, "localhost"));
+    THROWS(sbx::invalid, sbx::code::invalid, "", sbx::config().tls_certificate(chain, "hunter2"));
+}
+
+TEST(a_sandbox_asks_its_own_name_server) {
+    const sbx::descriptor server(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    CHECK(::bind(server.get(), reinterpret_cast<sockaddr *>(&address), size) == 0);
+    CHECK(::getsockname(server.get(), reinterpret_cast<sockaddr *>(&address), &size) == 0);
+    // Every name has one address. It ends when the socket is shut down.
+    std::thread answers([&server] {
+        char question[512];
+        for (;;) {
+            sockaddr_in peer{};
+            socklen_t length = sizeof peer;
+            const auto count = ::recvfrom(server.get(), question, sizeof question, 0,
+                                          reinterpret_cast<sockaddr *>(&peer), &length);
+            if (count < 17)
+                return;
+            const auto end = 12 + std::strlen(question + 12) + 5;
+            std::string answer(question, end);
+            const bool is_a = question[end - 3] == 1;
+            answer.replace(2, 10, std::string("\x81\x80\0\1\0\0\0\0\0\0", 10));
+            answer[7] = is_a ? 1 : 0;
+            if (is_a)
+                answer += std::string("\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x5d\xb8\xd8\x22", 16);
+            ::sendto(server.get(), answer.data(), answer.size(), MSG_NOSIGNAL,
+                     reinterpret_cast<const sockaddr *>(&peer), length);
+        }
+    });
+    sbx::config config;
+    config.command({"python3", "-c", "import socket; print(socket.gethostname(), socket.gethostbyname('some.example.com'))"});
+    config.hostname("crate-7").tag("owner", "tests").capture(sbx::stream::out).timeout(60s);
+    config.nameserver("127.0.0.1:" + std::to_string(ntohs(address.sin_port)));
+    const sbx::sandbox sandbox(config);
+    sandbox.wait();
+    ::shutdown(server.get(), SHUT_RDWR);
+    answers.join();
+    CHECK(sandbox.captured(sbx::stream::out).head == "crate-7 93.184.216.34\n" && sandbox.tag("owner") == "tests");
+    THROWS(sbx::invalid, sbx::code::invalid, "dns.example", sbx::config().nameserver("dns.example"));
+}
+
+TEST(reasons_have_names) {
+    CHECK(sbx::reason_name(sbx::policy::open().check("10.0.0.1", 443).reason) == "protected");
+    CHECK(sbx::reason_name(sbx::policy::allowlist().check("8.8.8.8", 443).reason) == "not listed");
+    CHECK(sbx::reason_name(SBX_REASON_ON_LINK) == "on link" && sbx::reason_name(-99) == "unknown");
 }
 
 TEST(a_policy_explains_itself_and_names_its_bad_entry) {

@@ -2,7 +2,7 @@
 
 import { get } from "node:https";
 import { pipeline } from "node:stream/promises";
-import { FileError, Sandbox, SbxError, type Exit, type Policy, type Tunnel } from "../../../examples/node/sbx.js";
+import { checkPolicy, doctor, FileError, logTo, Sandbox, SbxError, type Exit, type Policy, type Report, type Tunnel } from "../../../examples/node/sbx.js";
 
 export async function example(): Promise<number> {
   await using sandbox = await Sandbox.create(["python3", "-m", "http.server", "12345"], {
@@ -39,6 +39,22 @@ export async function change(sandbox: Sandbox): Promise<number> {
   const next: number = await sandbox.setPolicy({ ...options, outboundCidrDenylist: ["198.51.100.0/24"] });
   const { memoryBytes, uptimeMs } = await sandbox.stats();
   return next - generation + uptimeMs + (memoryBytes ?? 0);
+}
+
+export async function network(): Promise<boolean> {
+  const sandbox = await Sandbox.create(undefined, {
+    encryptedPorts: [8000, 8001],
+    bindPorts: { 8000: "0.0.0.0", 8001: { address: "::", port: 8443 } },
+    tlsCertificate: { cert: "", key: "" },
+    nameservers: ["127.0.0.1:5353"],
+    egressLimits: { maxFlows: 100 },
+    tags: { owner: "me" },
+  });
+  (await sandbox.connect(8000)).end(sandbox.tags["owner"]);
+  logTo(process.stderr, "debug");
+  const { usable, findings }: Report = await doctor();
+  const { allowed, reason } = checkPolicy({ blockNetwork: true }, { address: "192.0.2.1", protocol: "udp" });
+  return usable && findings.length > 0 && allowed && reason === "notListed";
 }
 
 export function explain(error: unknown): string {

@@ -17,7 +17,7 @@ import time
 import urllib.request
 from support import examples, python, sbx, unittest
 
-from sbx import native
+from libsbx import native
 
 
 def sleeper(**settings):
@@ -95,7 +95,7 @@ class Forks(unittest.TestCase):
 
     def test_workers_forked_before_the_first_use_are_free(self):
         program = """
-import os, sbx
+import os, libsbx as sbx
 for number in range(3):
     if os.fork() == 0:
         sb = sbx.Sandbox.create("sh", "-c", f"exit {number + 5}")
@@ -112,7 +112,7 @@ print(sorted(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(3)))
         except ImportError:
             self.skipTest("gunicorn is not installed")
         application = """
-import sbx
+import libsbx as sbx
 def app(environ, start_response):
     with sbx.Sandbox.create("sh", "-c", "echo from the sandbox") as sb:
         page = sb.stdout.read().encode()
@@ -155,7 +155,7 @@ class Hosts(unittest.TestCase):
 
     def test_a_host_that_ignores_sigchld_or_reaps_everything(self):
         program = """
-import os, signal, sbx
+import os, signal, libsbx as sbx
 signal.signal(signal.SIGCHLD, {handler})
 sb = sbx.Sandbox.create("sh", "-c", "exit 6")
 sb.wait()
@@ -170,7 +170,7 @@ print(sb.returncode, sbx.Sandbox.create("sleep", "1000").terminate(wait=True))
 
     def test_no_signal_handler_and_no_output_is_ours(self):
         program = """
-import signal, sbx
+import signal, libsbx as sbx
 before = [signal.getsignal(number) for number in signal.valid_signals()]
 sbx.Sandbox.create("true").wait()
 assert before == [signal.getsignal(number) for number in signal.valid_signals()]
@@ -198,7 +198,7 @@ assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
                 self.assertEqual(python("-c", start + end).returncode, code)
 
     def test_killed_while_it_creates(self):
-        program = 'import sbx\nprint("go", flush=True)\nwhile True: sbx.Sandbox.create("sleep", "1000").detach()'
+        program = 'import libsbx as sbx\nprint("go", flush=True)\nwhile True: sbx.Sandbox.create("sleep", "1000").detach()'
         variables = {**os.environ, "PYTHONPATH": str(examples)}
         for patience in (0.05, 0.2, 0.5):
             host = subprocess.Popen([sys.executable, "-B", "-c", program], stdout=subprocess.PIPE, env=variables)
@@ -234,8 +234,8 @@ class Handles(unittest.TestCase):
 
     def test_two_copies_of_the_library(self):
         program = """
-import ctypes, importlib.util, os, shutil, sys, sbx
-from sbx import native
+import ctypes, importlib.util, os, shutil, sys, libsbx as sbx
+from libsbx import native
 spec = importlib.util.spec_from_file_location("other", sbx.__file__)
 os.environ["SBX_LIBRARY"] = sys.argv[1]
 other = sys.modules["other"] = importlib.util.module_from_spec(spec)
@@ -261,23 +261,23 @@ def loaded_from():
 
 class Missing(unittest.TestCase):
     def test_no_library(self):
-        done = python("-c", "import sbx", SBX_LIBRARY="/nonexistent/libsbx.so")
+        done = python("-c", "import libsbx", SBX_LIBRARY="/nonexistent/libsbx.so")
         self.assertIn("ImportError: libsbx was not found. Build it (cargo build --release)", done.stderr)
         self.assertIn("SBX_LIBRARY", done.stderr)
         self.assertIn("/nonexistent/libsbx.so", done.stderr)
         with tempfile.TemporaryDirectory() as directory:
-            shutil.copytree(examples / "sbx", os.path.join(directory, "sbx"))
-            alone = ("-c", f"import sys; sys.path.insert(0, {directory!r}); import sbx; print(sbx.__file__)")
+            shutil.copytree(examples / "libsbx", os.path.join(directory, "libsbx"))
+            alone = ("-c", f"import sys; sys.path.insert(0, {directory!r}); import libsbx; print(libsbx.__file__)")
             done = python(*alone, LD_LIBRARY_PATH="", SBX_LIBRARY="")
             self.assertIn("libsbx.so.0: ", done.stderr)
             # Beside the package it is found.
             shutil.copy(loaded_from(), os.path.join(directory, "libsbx.so"))
             done = python(*alone, LD_LIBRARY_PATH="", SBX_LIBRARY="")
-            self.assertEqual(done.stdout.strip(), os.path.join(directory, "sbx", "__init__.py"), done.stderr)
+            self.assertEqual(done.stdout.strip(), os.path.join(directory, "libsbx", "__init__.py"), done.stderr)
 
     def test_no_runsc(self):
         program = """
-import sbx
+import libsbx as sbx
 for _ in range(2):
     try:
         sbx.Sandbox.create("true")
@@ -294,7 +294,7 @@ class Descriptors(unittest.TestCase):
     PROGRAM = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 900))
-import sbx
+import libsbx as sbx
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
 sbx.Sandbox.create("true").wait()
 print(before, resource.getrlimit(resource.RLIMIT_NOFILE))

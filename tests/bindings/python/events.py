@@ -6,7 +6,7 @@ import threading
 from unittest import mock
 from support import eventually, held_hub, sbx, unittest
 
-from sbx import hub, native
+from libsbx import hub, native
 
 # Of events that can be lost, there is room for one.
 hub.MOST_EVENTS = 1
@@ -101,8 +101,8 @@ class Broken(unittest.TestCase):
                 raise self.kind("a mistake of the host's own")
 
         mistake = Filter()
-        logging.getLogger("sbx").addFilter(mistake)
-        self.addCleanup(logging.getLogger("sbx").removeFilter, mistake)
+        logging.getLogger("libsbx").addFilter(mistake)
+        self.addCleanup(logging.getLogger("libsbx").removeFilter, mistake)
 
     def begin(self, taker):
         """An operation; returns when it has ended, and the event waits to be taken."""

@@ -21,6 +21,14 @@ class Examples(unittest.TestCase):
             self.skipTest("requests is not installed")
         self.run_example("modal_page.py")
 
+    def test_the_former_name_is_the_same_package(self):
+        lines = "import sbx, libsbx; from sbx.filesystem import files; import sbx.hub; print(sbx is libsbx, sbx.hub is libsbx.hub)"
+        done = python("-W", "always", "-c", lines)
+        self.assertEqual(done.stdout, "True True\n", done.stderr)
+        self.assertIn("<string>:1: DeprecationWarning: the package is called libsbx now", done.stderr)
+        refused = python("-W", "error", "-c", "import libsbx.filesystem, libsbx.hub")
+        self.assertEqual((refused.returncode, refused.stderr), (0, ""))
+
 
 if __name__ == "__main__":
     unittest.main()

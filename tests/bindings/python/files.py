@@ -17,8 +17,8 @@ from pathlib import Path
 from unittest import mock
 from support import most_at_once, python, sbx, unittest
 
-from sbx import FileType, FileWatchEventType
-from sbx.filesystem import copying, files
+from libsbx import FileType, FileWatchEventType
+from libsbx.filesystem import copying, files
 
 
 class Files(unittest.TestCase):
@@ -196,7 +196,7 @@ class One(Files):
             file.truncate(64 << 20)
         program = """
 import signal, sys
-import sbx
+import libsbx as sbx
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 with sbx.Sandbox.create() as sb:
     for copy, path in ((sb.filesystem.copy_from_local, "large"), (sb.filesystem.copy_tree_from_local, "")):
@@ -453,8 +453,8 @@ class Unpacking(unittest.TestCase):
 
     PROGRAM = """
 import io, pathlib, socket, sys, tarfile, threading
-from sbx.filesystem import copying
-from sbx.exception import SandboxFilesystemError
+from libsbx.filesystem import copying
+from libsbx.exception import SandboxFilesystemError
 
 def entry(name, kind=tarfile.REGTYPE, target="", data=b"", **more):
     info = tarfile.TarInfo(name)

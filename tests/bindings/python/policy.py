@@ -9,12 +9,12 @@ import sys
 import threading
 from support import examples, sbx, unittest
 
-from sbx import native
+from libsbx import native
 
 # A host of one address, that looks public, in a network namespace of its own.
 CUT = '''
 import socket, subprocess, threading
-import sbx
+import libsbx as sbx
 HERE, ECHO = "93.184.216.34", 7
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "address", "add", HERE + "/32", "dev", "lo"], check=True)

@@ -294,7 +294,7 @@ REFERS=${PLAIN}-${HOME_OF_NONE:-default}${HOME_OF_NONE}-$PLAIN"""
                 self.assertEqual(sbx.Secret.from_dotenv(below)._values, wanted)
             with open(f"{directory}/one/other", "w") as file:
                 file.write("TOKEN=hidden")
-            script = "import sbx; print(sbx.Secret.from_dotenv(filename='other')._values)"
+            script = "import libsbx as sbx; print(sbx.Secret.from_dotenv(filename='other')._values)"
             library = os.path.dirname(os.path.dirname(sbx.__file__))
             found = subprocess.run(
                 [sys.executable, "-B", "-c", script], cwd=below, env={**os.environ, "PYTHONPATH": library},
@@ -322,7 +322,7 @@ REFERS=${PLAIN}-${HOME_OF_NONE:-default}${HOME_OF_NONE}-$PLAIN"""
 
 
     def test_errors_are_imported_as_modals_are(self):
-        from sbx.exception import SandboxTimeoutError
+        from libsbx.exception import SandboxTimeoutError
 
         self.assertIs(SandboxTimeoutError, sbx.exception.SandboxTimeoutError)
         self.assertIs(SandboxTimeoutError, sbx.SandboxTimeoutError)

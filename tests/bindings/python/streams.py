@@ -8,7 +8,7 @@ import threading
 from unittest import mock
 from support import eventually, is_open, most_at_once, opened, sbx, unittest
 
-from sbx.streams import MOST_LINE, MOST_UNREAD
+from libsbx.streams import MOST_LINE, MOST_UNREAD
 
 
 def shell(script, **settings):

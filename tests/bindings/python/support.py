@@ -15,8 +15,8 @@ top = Path(os.environ.get("CARGO_MANIFEST_DIR") or Path(__file__).resolve().pare
 examples = top / "examples" / "python"
 sys.path.insert(0, str(examples))
 
-import sbx  # noqa: E402
-from sbx.hub import the_hub  # noqa: E402
+import libsbx as sbx  # noqa: E402
+from libsbx.hub import the_hub  # noqa: E402
 
 __all__ = [
     "eventually", "examples", "held_hub", "is_open", "most_at_once", "opened", "python", "sbx", "serve", "top",

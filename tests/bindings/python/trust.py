@@ -12,7 +12,7 @@ from support import examples, python, sbx, serve, unittest
 FETCH = """
 import os, sys
 import requests
-import sbx
+import libsbx as sbx
 {before}
 with sbx.Sandbox.create("python3", "-m", "http.server", "8000", encrypted_ports=[8000]) as sb:
     tunnel = sb.tunnels()[8000]

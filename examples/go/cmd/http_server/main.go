@@ -9,7 +9,7 @@ import (
 	"os"
 	"time"
 
-	"libsbx.example/sbx"
+	sbx "github.com/libsbx/libsbx-go"
 )
 
 func main() {

@@ -2,6 +2,6 @@ module twocopies
 
 go 1.24
 
-require libsbx.example/sbx v0.0.0
+require github.com/libsbx/libsbx-go v0.0.0
 
-replace libsbx.example/sbx => ../../../../examples/go
+replace github.com/libsbx/libsbx-go => ../../../../examples/go

@@ -17,7 +17,7 @@ import (
 	"os"
 	"unsafe"
 
-	"libsbx.example/sbx"
+	sbx "github.com/libsbx/libsbx-go"
 )
 
 func main() {

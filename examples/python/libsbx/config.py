@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from . import dotenv
-from .arguments import PATH, items, pairs, refuse
+from .arguments import PATH, items, pairs, refuse, whole
 from .exception import UnimplementedError
 from .native import Draft, array
 
@@ -61,13 +61,29 @@ class Probe:
         return cls(exec_argv=tuple(items("argv", argv)), interval_ms=interval_ms)
 
 
+@dataclass(frozen=True)
+class EgressLimits:
+    """Budgets of what leaves a sandbox; 0 is the default or none. One flow more than `max_flows` at once (default
+    16,384) or than `new_flows_per_second` (default 200, and 2,000 at once after a quiet while) is reset. Beyond
+    `bytes_per_second`, of both directions together, senders are slowed down; after `total_bytes` all flows are reset."""
+
+    max_flows: int = 0
+    new_flows_per_second: int = 0
+    bytes_per_second: int = 0
+    total_bytes: int = 0
+
+    def _numbers(self) -> list[int]:
+        bits = dict(max_flows=32, new_flows_per_second=32, bytes_per_second=64, total_bytes=64)
+        return [whole(f"egress_limits.{name}", getattr(self, name), 0, (1 << bit) - 1) for name, bit in bits.items()]
+
+
 # Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
-# and ignored: how much is told is the level of the logger "sbx".
+# and ignored: how much is told is the level of the logger "libsbx".
 _NOT_HERE = {
     "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
     "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
-    "custom_domain": "tunnels are on 127.0.0.1; tls_names= adds names to their certificate",
+    "custom_domain": "tls_names= adds names to the certificate of tunnels, bind_ports= says where they listen",
     "gpu cloud region runtime proxy client environment_name include_oidc_identity_token experimental_options "
     "_experimental_outbound_policy _experimental_enable_snapshot _experimental_persistent": "there is no such thing",
 }

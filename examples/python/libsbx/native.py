@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import Any, Iterable
 
+from .abi import *
 from .arguments import refuse
 from .exception import Error, InternalError, InvalidError
 
 _HERE = Path(__file__).resolve().parent
 
-# What abi.txt's letters stand for.
-_KINDS: dict[str, Any] = dict.fromkeys("h&e", ctypes.c_void_p)
+# What the letters of abi.py stand for.
+_KINDS: dict[str, Any] = dict.fromkeys("h&eb", ctypes.c_void_p)
 _KINDS.update(s=ctypes.c_char_p, i=ctypes.c_int, u=ctypes.c_uint32, q=ctypes.c_int64, Q=ctypes.c_uint64)
 _KINDS.update(z=ctypes.c_size_t, v=None)
 
@@ -24,24 +25,8 @@ def _struct(name: str, layout: str) -> Any:
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-STRUCTS: dict[str, Any] = {}
-FUNCTIONS: dict[str, list[str]] = {}
-for _line in (_HERE / "abi.txt").read_text().replace("\n   ", "").splitlines():
-    _kinds, _, _names = _line.partition(":")
-    if _kinds.startswith("struct "):
-        STRUCTS[_kinds[7:]] = _struct(_kinds[7:], _names)
-    elif _names and _kinds[0] != "#":
-        FUNCTIONS[_kinds] = _names.split()
-
-# The header's numbers, by its names.
-ABI_VERSION = 0x000100
-EVENT_STARTED, EVENT_FAILED, EVENT_READY, EVENT_EXITED, EVENT_PROCESS_EXITED, EVENT_DENIED = range(1, 7)
-EVENT_POLICY_APPLIED, EVENT_PROCESS_STARTED, EVENT_FILE_DONE, EVENT_FILE_CHANGED = 7, 10, 11, 12
-EXIT_TIMED_OUT, TERMINAL, LIMITS_STRICT, LIMITS_WATCHDOG = 3, 3, 0, 1
-STREAM_NULL, STREAM_DESCRIPTOR, STREAM_MERGED = range(3)
+STRUCTS: dict[str, Any] = {name: _struct(name, layout) for name, layout in LAYOUTS.items()}
 EXIT_REASONS = (None, "exited", "signalled", "timedOut", "idle", "terminated", "outOfMemory", "engineLost")
-FILE_RECURSIVE, FILE_PARENTS, FILE_NO_FOLLOW, CHANGE_OVERFLOW = 1, 2, 16, 8
-CHANGE_READY, CHANGE_CREATED, CHANGE_MODIFIED, CHANGE_REMOVED, CHANGE_MOVED_FROM, CHANGE_MOVED_TO = range(1, 7)
 
 
 def _load() -> ctypes.CDLL:
@@ -64,12 +49,11 @@ def _load() -> ctypes.CDLL:
         if version < ABI_VERSION or version >> 8 != ABI_VERSION >> 8:
             tried.append(f"{place}: its ABI is {version:#x}; this package was written for {ABI_VERSION:#x}")
             continue
-        for kinds, names in FUNCTIONS.items():
+        for name, kinds in FUNCTIONS.items():
             parameters, _, result = kinds.partition(">")
-            for name in names:
-                function = getattr(library, "sbx_" + name)
-                function.argtypes = [_KINDS[kind] for kind in parameters]
-                function.restype = _KINDS[result or "i"]
+            function = getattr(library, "sbx_" + name)
+            function.argtypes = [_KINDS[kind] for kind in parameters]
+            function.restype = _KINDS[result or "i"]
         return library
     raise ImportError(
         f"libsbx was not found. Build it (cargo build --release), put libsbx.so into {_HERE.name}/ or beside it, "
@@ -130,10 +114,15 @@ class Draft:
         name = name or what
         given = [coded(name, value) if isinstance(value, (str, os.PathLike)) else value for value in arguments]
         try:
-            getattr(library, f"sbx_{self._kind}_{what}")(self.handle, *given)
+            result = getattr(library, f"sbx_{self._kind}_{what}")(self.handle, *given)
         except ctypes.ArgumentError:
             kinds = ", ".join(type(value).__name__ for value in arguments)
             raise InvalidError(f"{name} doesn't take {kinds}") from None
+        if result < 0 and name != what:
+            try:
+                call(f"{self._kind}_check", self.handle)
+            except Error as error:
+                raise type(error)(f"{name}: {error.message}", error.code, error.os_error) from None
 
     def __enter__(self) -> Draft:
         return self

@@ -6,14 +6,16 @@ import contextlib
 import ctypes
 import functools
 import os
+import socket
 import warnings
 import weakref
 from signal import SIGKILL
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
-from .arguments import PATH, items, limit, milliseconds, pairs, port, refuse, services, signal_number, whole
-from .config import App, Probe, Secret, fill, program, refuse_others
+from .arguments import PATH, certificate, items, limit, listeners, milliseconds, pairs, port, refuse, services
+from .arguments import signal_number, whole
+from .config import App, EgressLimits, Probe, Secret, fill, program, refuse_others
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
 from .filesystem import Filesystem
@@ -45,7 +47,10 @@ async def _create(
     writable_mounts: Mapping[str, str | os.PathLike[str]] | None = None, outbound_cidr_denylist: Texts = None,
     tls_names: Sequence[str] = (), memory_watchdog: bool = False, max_processes: int | None = None,
     max_open_files: int | None = None, disk: int | None = None, outbound_local_cidrs: Texts = None,
-     outbound_dns: str | None = None, host_services: Mapping[int, str] | None = None, **others: Any,
+    outbound_dns: str | None = None, host_services: Mapping[int, str] | None = None,
+    outbound_tls_ports: Sequence[int] = (), hostname: str | None = None, nameservers: Sequence[str] = (),
+    bind_ports: Mapping[int, str | tuple[str, int]] | None = None, tls_certificate: tuple[str, str] | None = None,
+    egress_limits: EgressLimits | None = None, mtu: int | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
@@ -54,7 +59,10 @@ async def _create(
     certificate), `memory_watchdog` (where the kernel can't hold the limit), `max_processes`, `max_open_files`, `disk`
     (MiB of files), `outbound_local_cidrs` (neighbours on the host's own links that are reached at public addresses),
     `outbound_dns` ("on": every name, "off": none, "addresses": of each nothing but its addresses), `host_services`
-    (port of 192.0.0.1 inside -> address on the host, such as "127.0.0.1:8080").
+    (port of 192.0.0.1 inside -> address on the host, such as "127.0.0.1:8080"), `outbound_tls_ports` (on which domains
+    are reached, beside 443), `hostname`, `nameservers` (which the resolver asks instead of the host's), `bind_ports` (port
+    inside -> where its tunnel listens: an address, or a pair of one and a port), `tls_certificate` (chain and key, in
+    PEM, in the place of the one that the library makes), `egress_limits`, `mtu`.
     """
     if is_plain() and runs_loop():
         text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
@@ -73,7 +81,8 @@ async def _create(
         raise InvalidError(f"Total length of CMD arguments must be at most {1 << 16}, as Modal has it. Got {total}.")
     hub, life = hubs.the_hub(), hubs.Life()
     with Draft("config") as config:
-        fill(config, program(args, rootfs), env, secrets, workdir=workdir, user=user, name=name, rootfs=rootfs)
+        texts = dict(workdir=workdir, user=user, hostname=hostname, name=name, rootfs=rootfs)
+        fill(config, program(args, rootfs), env, secrets, **texts)
         for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
             parameter, rule = ("mounts", "writable_mounts")[kind == "writable"], "a path on this machine"
             for place, source in pairs(parameter, places, PATH, rule):
@@ -92,13 +101,25 @@ async def _create(
                 config.set(f"add_{kind}_port", port(f"{kind}_ports", number))
         for number, address in services("host_services", host_services):
             config.set("add_host_service", number, address, name=f"host_services[{number}]")
+        for number, address, host_port in listeners("bind_ports", bind_ports):
+            config.set("bind_port", number, address, host_port, name=f"bind_ports[{number}]")
         for tls_name in items("tls_names", tls_names):
             config.set("add_tls_name", tls_name, name="tls_names")
+        if tls_certificate is not None:
+            config.set("set_tls_certificate", *certificate("tls_certificate", tls_certificate), name="tls_certificate")
+        for server in items("nameservers", nameservers):
+            config.set("add_nameserver", server, name="nameservers")
+        if egress_limits is not None:
+            if not isinstance(egress_limits, EgressLimits):
+                refuse("egress_limits", "EgressLimits(...)", egress_limits)
+            config.set("set_egress_limits", *egress_limits._numbers(), name="egress_limits")
+        if mtu is not None:
+            config.set("set_mtu", whole("mtu", mtu, 1280, 9000))
         if inbound_cidr_allowlist is not None:
             ranges = array("inbound_cidr_allowlist", items("inbound_cidr_allowlist", inbound_cidr_allowlist))
             config.set("set_inbound_cidr_allowlist", ranges, len(ranges))
         lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
-        wanted = draft_policy(block_network, *lists, outbound_dns)
+        wanted = draft_policy(block_network, *lists, outbound_tls_ports, outbound_dns)
         with wanted:
             config.set("set_policy", wanted.handle)
         if readiness_probe is not None:
@@ -361,6 +382,19 @@ class Sandbox:
             raise
         return process
 
+    @both
+    async def connect(self, port: int) -> socket.socket:
+        """Connects to a port inside, without any port on this machine; it need not be listed. The socket is a blocking
+        one; that of `.aio` is for asyncio.open_connection(sock=...)."""
+        number, handle, plain = whole("port", port, 1, 65535), self._use(), is_plain()
+
+        def connected() -> socket.socket:
+            connection = socket.socket(fileno=call("connect", handle, number))
+            connection.setblocking(plain)
+            return connection
+
+        return await until(in_thread(connected))
+
     @property
     def filesystem(self) -> Filesystem:
         """The sandbox's files."""
@@ -370,7 +404,7 @@ class Sandbox:
     async def set_network_policy(
         self, *, block_network: bool = False, outbound_cidr_allowlist: Texts = None,
         outbound_domain_allowlist: Texts = None, outbound_cidr_denylist: Texts = None,
-        outbound_local_cidrs: Texts = None, outbound_dns: str | None = None,
+        outbound_local_cidrs: Texts = None, outbound_dns: str | None = None, outbound_tls_ports: Sequence[int] = (),
     ) -> int:  # fmt: skip
         """Replaces what the sandbox may reach, with parameters as create()'s, and returns the policy's generation.
         When it returns, what the new policy denies was cut."""
@@ -382,7 +416,7 @@ class Sandbox:
             return True
 
         lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
-        wanted = draft_policy(block_network, *lists, outbound_dns)
+        wanted = draft_policy(block_network, *lists, outbound_tls_ports, outbound_dns)
         with wanted:
             self._hub.begin(happened, lambda cookie: call("set_policy_begin", handle, wanted.handle, cookie))
         return int(await until(applied))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import enum
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
-from .arguments import items
+from .arguments import items, port, refuse, whole
 from .exception import InvalidError
 from .hub import Life
-from .native import Draft, call, coded, library, text
+from .native import Draft, call, coded, library, new, text
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
+_PROTOCOLS = {"tcp": 6, "udp": 17}
 _DNS = ("auto", "on", "off", "addresses")
 
 
@@ -30,10 +32,48 @@ class NetworkPolicy:
     outbound_local_cidrs: tuple[str, ...]
 
 
+class PolicyReason(enum.IntEnum):
+    """Why a policy allows or denies something: SBX_REASON_... of sbx.h, which says more of each. A number of a later
+    library has the name UNKNOWN."""
+
+    OPEN = 1
+    LISTED = 2
+    DOMAIN = 3
+    BLOCKED = -1
+    DENIED = -2
+    NOT_LISTED = -3
+    PROTECTED = -4
+    METADATA = -5
+    HOST = -6
+    NEVER = -7
+    PROTOCOL = -8
+    NAME = -9
+    REBINDING = -10
+    NOT_TLS = -11
+    NO_SERVER_NAME = -12
+    SERVER_NAME = -13
+    NOT_ANSWERED = -14
+    SILENT = -15
+    GATEWAY = -16
+    ON_LINK = -17
+
+    @classmethod
+    def _missing_(cls, value: object) -> PolicyReason | None:
+        if not isinstance(value, int):
+            return None
+        unknown = int.__new__(cls, value)
+        unknown._name_, unknown._value_ = "UNKNOWN", value
+        return unknown
+
+
 def draft_policy(
-    block_network: bool, ranges: Texts, domains: Texts, denied: Texts, local: Texts, dns: str | None
+    block_network: bool, ranges: Texts, domains: Texts, denied: Texts, local: Texts, tls_ports: Sequence[int],
+    dns: str | None,
 ) -> Draft:  # fmt: skip
     """None is no list. An empty list is one: it allows nothing."""
+    ports = [port("outbound_tls_ports", each) for each in items("outbound_tls_ports", tls_ports, int, "ports")]
+    if ports and domains is None:
+        raise InvalidError("`outbound_tls_ports` are ports of domains: it takes `outbound_domain_allowlist`")
     for parameter, value in (("outbound_cidr_allowlist", ranges), ("outbound_domain_allowlist", domains)):
         if block_network and value is not None:
             raise InvalidError(f"`{parameter}` cannot be used when `block_network` is enabled")
@@ -49,6 +89,8 @@ def draft_policy(
     policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
     for how, entry in entries:
         policy.set(how, entry)
+    for number in ports:
+        policy.set("add_tls_port", number)
     policy.set("set_dns", _DNS.index(dns or "auto"))
     return policy
 
@@ -68,15 +110,48 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a policy says of an address; `rule` is the place of the entry that decided, or -1."""
+
+    allowed: bool
+    reason: PolicyReason
+    rule: int
+    detail: str
+
+
+def check_network_policy(
+    address: str, port: int = 443, protocol: str | int = "tcp", *, block_network: bool = False,
+    outbound_cidr_allowlist: Texts = None, outbound_domain_allowlist: Texts = None,
+    outbound_cidr_denylist: Texts = None, outbound_local_cidrs: Texts = None, outbound_tls_ports: Sequence[int] = (),
+    outbound_dns: str | None = None,
+) -> Verdict:  # fmt: skip
+    """What a policy of these parameters, which are Sandbox.create()'s, says of an address, and why. It takes no sandbox
+    and sends nothing. `protocol` is "tcp", "udp" or an IP protocol's number. What is reached as a domain's only is not
+    allowed here: that depends on the names that the sandbox asks for."""
+    number = _PROTOCOLS.get(protocol, protocol) if isinstance(protocol, str) else protocol
+    if not isinstance(number, int):
+        refuse("protocol", '"tcp", "udp" or a number', protocol)
+    lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
+    found, where = new("verdict"), coded("address", address)
+    whole("port", port, 1, 65535)
+    whole("protocol", number, 0, 255)
+    policy = draft_policy(block_network, *lists, outbound_tls_ports, outbound_dns)
+    with policy:
+        call("policy_check", policy.handle, where, port, number, ctypes.byref(found))
+    detail = found.detail.decode("utf-8", "replace")
+    return Verdict(found.allowed == 1, PolicyReason(found.reason), found.rule, detail)
+
+
+@dataclass(frozen=True)
 class Denial:
     """Something that the sandbox wanted to reach and may not. Of one destination the first is told at once, those after
     it once a second, in `count`; without an address it counts those beyond the 64 that are told apart. `protocol` is 6
-    for TCP, 17 for UDP; `reason` one of SBX_REASON_..., `rule` the place of the policy's entry that decided, or -1."""
+    for TCP, 17 for UDP; `rule` the place of the policy's entry that decided, or -1."""
 
     address: str
     port: int
     protocol: int
-    reason: int
+    reason: PolicyReason
     rule: int
     count: int
     detail: str
@@ -93,7 +168,7 @@ class Denials(Stream[Denial]):
 
     def _add(self, event: Any) -> None:
         address, detail = (text.decode("utf-8", "replace") for text in (event.address, event.detail))
-        numbers = (event.port, event.protocol, event.reason, event.rule, event.count)
+        numbers = (event.port, event.protocol, PolicyReason(event.reason), event.rule, event.count)
         self._told.append(Denial(address, *numbers, detail))
         self._more.ring()
 

@@ -22,7 +22,7 @@ from .exception import ConflictError, Error
 from .native import call
 from .waiting import new_future, settle
 
-log = logging.getLogger("sbx")
+log = logging.getLogger("libsbx")
 
 MOST_EVENTS, MOST_DESCRIPTORS = 65536, 1 << 20
 

@@ -62,6 +62,25 @@ def services(name: str, values: Any) -> Iterator[tuple[int, str]]:
         yield port(f"a port of {name}", number), address
 
 
+def listeners(name: str, values: Any) -> Iterator[tuple[int, str, int]]:
+    """Ports inside, and the address and the port on this machine, 0 for any, where each one's tunnel listens."""
+    rule = "an address, or a pair of an address and a port, such as ('0.0.0.0', 8443)"
+    if not isinstance(values, (Mapping, type(None))):
+        refuse(name, f"a dict of ports inside, each with {rule}", values)
+    for number, place in (values or {}).items():
+        pair = (place, 0) if isinstance(place, str) else place
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            refuse(f"{name}[{number!r}]", rule, place)
+        address, host_port = pair
+        yield port(f"a port of {name}", number), address, whole(f"the port of {name}[{number!r}]", host_port, 0, 65535)
+
+
+def certificate(name: str, value: object) -> tuple[str, str]:
+    if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(pem, str) for pem in value)):
+        refuse(name, "a pair of texts in PEM: the chain, the leaf first, and its key", value, True)
+    return value
+
+
 def signal_number(value: object) -> int:
     if not isinstance(value, int) or not 0 < value < 65:
         refuse("signal", "a signal's number from 1 to 64, such as signal.SIGTERM", value)

@@ -1,0 +1,84 @@
+package sbx
+
+// #include <sbx.h>
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A Status is how a requirement stands.
+type Status int
+
+// The ways.
+const (
+	StatusOK      Status = C.SBX_FINDING_OK
+	StatusLimited Status = C.SBX_FINDING_LIMITED // it works, but less well
+	StatusMissing Status = C.SBX_FINDING_MISSING // sandboxes can't be created without it
+)
+
+// String is the status in a word.
+func (s Status) String() string {
+	words := [...]string{"unknown", "ok", "limited", "missing"}
+	if s < 0 || int(s) >= len(words) {
+		s = 0
+	}
+	return words[s]
+}
+
+// A Finding is how one requirement stands.
+type Finding struct {
+	Status       Status
+	Name, Detail string
+	Remedy       string // what to do about it, or ""
+}
+
+// A Report is what the doctor found.
+type Report struct {
+	Usable   bool // whether sandboxes can be created here
+	Findings []Finding
+}
+
+// String is the report for people.
+func (r Report) String() string {
+	var text strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintf(&text, "%-8v %s: %s\n", f.Status, f.Name, f.Detail)
+		if f.Remedy != "" {
+			fmt.Fprintf(&text, "%8s -> %s\n", "", f.Remedy)
+		}
+	}
+	return text.String()
+}
+
+// Doctor checks everything that sandboxes need of this machine. What is missing is in the report, and no error.
+func Doctor(ctx context.Context) (Report, error) {
+	var report *C.sbx_report
+	checked, err := begun(ctx, "the check", func(it *subject) error {
+		return calling(nil, "doctor", func(e *C.sbx_error) C.int {
+			return C.sbx_runtime_check_begin(nil, events.handle, C.uint64_t(it.cookie), &report, e)
+		})
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	defer C.sbx_report_free(report)
+	defer checked.forget()
+	if err := errors.Join(checked.await(ctx, checked.ended, "did not end"), checked.why()); err != nil {
+		return Report{}, err
+	}
+	found := Report{Usable: C.sbx_report_usable(report) == 1}
+	for i := range C.sbx_report_count(report) {
+		at := C.size_t(i)
+		found.Findings = append(found.Findings, Finding{
+			Status: Status(C.sbx_report_status(report, at)),
+			Name:   C.GoString(C.sbx_report_name(report, at)),
+			Detail: C.GoString(C.sbx_report_detail(report, at)),
+			Remedy: C.GoString(C.sbx_report_remedy(report, at)),
+		})
+	}
+	return found, nil
+}

@@ -1,0 +1,55 @@
+// The header's structs as buffers.
+
+import { NUMBERS, STRUCTS } from "./abi.js";
+
+/** The places of a struct's fields: kind, offset and size by name, and the size of it all. */
+export function layout(struct) {
+  const fields = {};
+  let size = 0;
+  for (const [kind, name] of STRUCTS[struct].split(", ").map((field) => field.split(" "))) {
+    const bytes = { u: 4, i: 4, q: 8, Q: 8, s: 8 }[kind] ?? Number(kind);
+    fields[name] = { kind, offset: size, bytes };
+    size += bytes;
+  }
+  return { fields, size };
+}
+
+const LAYOUTS = Object.fromEntries(Object.keys(STRUCTS).map((struct) => [struct, layout(struct)]));
+
+const camel = (name) => name.toLowerCase().replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+
+/** The names, as JavaScript has them, of the header's numbers that begin so. */
+export function namesOf(start) {
+  const names = Object.entries(NUMBERS).filter(([name]) => name.startsWith(start));
+  return Object.fromEntries(names.map(([name, number]) => [number, camel(name.slice(start.length))]));
+}
+
+/** A struct of zeroes that knows its size. */
+export function make(struct) {
+  const memory = Buffer.alloc(LAYOUTS[struct].size);
+  memory.writeUInt32LE(memory.length, 0);
+  return memory;
+}
+
+const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE" };
+
+/** A field of a struct. Numbers fit a double: they are counts, times and our own cookies. */
+export function read(struct, memory, name) {
+  const { kind, offset, bytes } = LAYOUTS[struct].fields[name];
+  if (kind in READERS) return Number(memory[READERS[kind]](offset));
+  const text = memory.subarray(offset, offset + bytes);
+  return text.toString("utf8", 0, text.indexOf(0));
+}
+
+/** All fields of a struct but its size and what is reserved, under names as JavaScript has them. */
+export function readAll(struct, memory) {
+  const names = Object.keys(LAYOUTS[struct].fields).filter((name) => !["size", "reserved"].includes(name));
+  return Object.fromEntries(names.map((name) => [camel(name), read(struct, memory, name)]));
+}
+
+/** Sets a field of a struct; a text by its address. */
+export function write(struct, memory, name, value) {
+  const { kind, offset } = LAYOUTS[struct].fields[name];
+  if (kind === "u") memory.writeUInt32LE(value, offset);
+  else memory.writeBigUInt64LE(BigInt(value), offset);
+}
