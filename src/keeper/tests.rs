@@ -27,14 +27,8 @@ use crate::sys::channel::{self, Channel};
 /// Longer than anything here takes; a test that waits for it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn runsc() -> Option<PathBuf> {
-    match std::env::var_os("SBX_RUNSC") {
-        Some(path) => Some(path.into()),
-        None => {
-            assert!(std::env::var_os("CI").is_none(), "SBX_RUNSC is not set");
-            None
-        }
-    }
+fn runsc() -> PathBuf {
+    std::env::var_os("SBX_RUNSC").expect("SBX_RUNSC names no runsc: sh tests/run.sh installs one").into()
 }
 
 fn readable(fd: impl AsFd) {
@@ -52,15 +46,15 @@ fn next(keeper: &mut Keeper) -> (Reply, Vec<OwnedFd>) {
     }
 }
 
-fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
-    let runsc = runsc()?;
+fn setup(network: bool, rootfs: Vec<Entry>) -> Setup {
+    let runsc = runsc();
     let there = fs::metadata(&runsc).unwrap();
     let bundle = r#"{"ociVersion":"1.1.0","process":{"user":{"uid":0,"gid":0},"args":["/.sbx/init"],"env":[],
         "cwd":"/","capabilities":{"bounding":["CAP_SETUID","CAP_SETGID","CAP_KILL"],"effective":["CAP_SETUID","CAP_SETGID","CAP_KILL"],"permitted":["CAP_SETUID","CAP_SETGID","CAP_KILL"]}},
         "root":{"path":"/rootfs"},"hostname":"sbx",
         "mounts":[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/tmp","type":"tmpfs","source":"tmpfs"}],
         "linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/proc/self/ns/net"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}]}}"#;
-    Some(Setup {
+    Setup {
         user_namespace: true,
         network,
         only_namespaces: false,
@@ -73,7 +67,7 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Option<Setup> {
         bundle: bundle.into(),
         groups: vec![],
         watched_memory: 0,
-    })
+    }
 }
 
 fn host_view() -> Vec<Entry> {
@@ -98,13 +92,13 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    fn start(network: bool) -> Option<Self> {
+    fn start(network: bool) -> Self {
         Self::named(network, "test")
     }
 
     /// The name is in the command lines of all of runsc's processes.
-    fn named(network: bool, name: &str) -> Option<Self> {
-        let setup = setup(network, host_view())?;
+    fn named(network: bool, name: &str) -> Self {
+        let setup = setup(network, host_view());
         let program = Program::new(&Origin::new(None)).unwrap();
         let mut keeper = Keeper::start(&program).unwrap();
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
@@ -133,7 +127,7 @@ impl Sandbox {
         let mut sandbox = Self { keeper, init: Channel::new(ours) };
         let hello = sandbox.reply();
         assert_eq!(hello, init::Reply::Hello);
-        Some(sandbox)
+        sandbox
     }
 
     fn reply(&mut self) -> init::Reply {
@@ -194,8 +188,9 @@ fn wait_for_end(keeper: &Keeper) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn programs_start_report_and_fail_as_they_should() {
-    let Some(mut sandbox) = Sandbox::start(true) else { return };
+    let mut sandbox = Sandbox::start(true);
     let begin = Instant::now();
     let (reply, text) = sandbox.run(1, &["sh", "-c", "echo hi; id -u; pwd; exit 7"], |_| ());
     println!("{:?}", begin.elapsed());
@@ -230,8 +225,9 @@ fn programs_start_report_and_fail_as_they_should() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn sockets_of_every_kind_are_made_in_g() {
-    let Some(mut sandbox) = Sandbox::start(true) else { return };
+    let mut sandbox = Sandbox::start(true);
     for (purpose, (ipv6, datagram)) in (7..).zip([(false, false), (true, false), (false, true), (true, true)])
     {
         let kind = SocketKind { ipv6, datagram };
@@ -258,8 +254,9 @@ fn sockets_of_every_kind_are_made_in_g() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_blocked_sandbox_has_no_namespaces_of_the_network() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let (_, text) =
         sandbox.run(1, &["sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"], |_| ());
     assert_eq!(text.trim(), "lo");
@@ -267,8 +264,9 @@ fn a_blocked_sandbox_has_no_namespaces_of_the_network() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_librarys_end_of_the_channel_is_the_sandboxs_life() {
-    let Some(sandbox) = Sandbox::start(true) else { return };
+    let sandbox = Sandbox::start(true);
     let (keeper, init) = (sandbox.keeper, sandbox.init);
     let pid = keeper.pid();
     drop(keeper);

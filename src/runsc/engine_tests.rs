@@ -123,7 +123,7 @@ python3 -c 'import ssl; print(\"python\")' 2>/dev/null
 tr '\\n' ' ' < /proc/net/dev | grep -o 'lo:' ";
 
 fn check(network: Network) {
-    let Some(runsc) = real() else { return };
+    let runsc = real();
     let directory = Directory::new();
     for name in ["bound", "data", "out"] {
         fs::create_dir(directory.path().join(name)).unwrap();
@@ -160,11 +160,13 @@ fn check(network: Network) {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_networked_sandbox() {
     check(Network::Sandbox);
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_without_a_network() {
     check(Network::None);
 }

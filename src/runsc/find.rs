@@ -281,8 +281,9 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
     fn the_real_one() {
-        let Some(path) = real() else { return };
+        let path = real();
         let runsc = named(&path).locate().unwrap();
         assert!(!runsc.version().is_empty());
         assert_eq!(runsc.path(), path);

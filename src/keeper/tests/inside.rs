@@ -84,8 +84,9 @@ fn line(output: &mut BufReader<File>) -> String {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_relay_carries_both_directions_and_their_ends() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let data = pattern(MEGABYTES << 20);
     for (id, first) in [(1, "client"), (2, "server")] {
         let (port, mut output) = sandbox.serve(id, first, data.len());
@@ -117,8 +118,9 @@ fn ticks(sandbox: &mut Sandbox, id: u32) -> u64 {
 /// A relay of which one side has ended both ways while the other is slow: epoll goes on reporting that end
 /// whatever is asked of it, and init must not run in circles until the slow side moves.
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_relay_that_waits_for_its_slower_side_rests() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     // More than the library's side holds, and less than the server's.
     let length = 1 << 19;
     let (port, mut output) = sandbox.serve(1, "client", length);
@@ -141,8 +143,9 @@ fn a_relay_that_waits_for_its_slower_side_rests() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_relay_whose_library_side_is_gone_rests_and_cuts_nothing_short_unseen() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let script = r#"
 import socket, sys
 server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -200,8 +203,9 @@ except ConnectionResetError:
 
 /// An input whose writer is gone while nobody reads: the end is reported for as long as it lasts.
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn an_input_that_nobody_reads_rests_and_comes_whole_in_the_end() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let (stdin, mut stream) = UnixStream::pair().unwrap();
     let (read, write) = std::io::pipe().unwrap();
     let (go, hold) = UnixStream::pair().unwrap();
@@ -248,8 +252,9 @@ fn an_input_that_nobody_reads_rests_and_comes_whole_in_the_end() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn probes_and_connections_tell_whether_a_server_is_there() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let (port, _output) = sandbox.serve(1, "client", 1);
     let probe = |ticket, port| Request::Probe { ticket, port };
     // The reason is that of the last place tried: here there is no eth0.
@@ -264,9 +269,10 @@ fn probes_and_connections_tell_whether_a_server_is_there() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn two_hundred_programs_run_at_once() {
     const COUNT: u32 = 200;
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let mut held = Vec::new();
     for id in 0..COUNT {
         // Each has a pipe of its own: gVisor makes what it is given non-blocking, and a second program with
@@ -295,8 +301,9 @@ fn two_hundred_programs_run_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn orphans_are_reaped_and_not_reported() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let orphan = "(sleep 0.1 >/dev/null 2>&1 & echo $!)";
     let (reply, pid) = sandbox.run(1, &["sh", "-c", orphan], |_| ());
     assert_eq!(reply, Reply::Exited { id: 1, status: 0 });
@@ -308,8 +315,9 @@ fn orphans_are_reaped_and_not_reported() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn signals_reach_a_program_or_its_group_and_nobody_else() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let send = |sandbox: &mut Sandbox, id, signal, group| {
         sandbox.init.send(&Request::Signal { id, signal, group }.encode(), vec![]).unwrap();
     };
@@ -342,8 +350,9 @@ fn signals_reach_a_program_or_its_group_and_nobody_else() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_program_is_killed_with_its_session_and_all_below_it() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     let mut bystander = sandbox.launch(1, &["sh", "-c", "echo ready; read -r never; sleep 1000; echo on"]);
     assert_eq!(line(&mut bystander), "ready");
     // Each holds the output: a group of its own, an orphan, a session of its own, and an orphan of that session, whose
@@ -376,10 +385,11 @@ fn a_program_is_killed_with_its_session_and_all_below_it() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn init_answers_while_it_kills_and_kills_many_at_once() {
     const CHAIN: u32 = 300;
     const COUNT: u32 = 10;
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     // Each is the child of the one before it; the last one says so.
     let chain = format!(
         "import os, signal\nfor _ in range({CHAIN}):\n    if os.fork():\n        signal.pause()\nprint('ready', flush=True)\nsignal.pause()"
@@ -413,8 +423,9 @@ fn init_answers_while_it_kills_and_kills_many_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn users_and_groups_are_those_of_the_sandbox() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     for (user, group, wanted) in [
         ("", "", "0 0 0"),
         ("root", "", "0 0 0"),
@@ -490,8 +501,9 @@ impl Screen {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_terminal_has_a_size_a_foreground_and_an_end() {
-    let Some(mut sandbox) = Sandbox::start(false) else { return };
+    let mut sandbox = Sandbox::start(false);
     // Whenever the size comes, a program is in the foreground after it.
     let script = "trap 'echo resized; stty size; exec sh -c \"echo waiting; exec sleep 60\"' WINCH; \
                   tty; stty size; echo $TERM; while :; do sleep 0.1; done";

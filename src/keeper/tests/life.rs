@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::{Keeper, Origin, PATIENCE, Program, Reply, Request, Sandbox, host_view, runsc, setup};
+use super::{Keeper, Origin, PATIENCE, Program, Reply, Request, Sandbox, host_view, setup};
 use crate::sys::channel;
 
 /// Set for the program that plays the host.
@@ -82,9 +82,10 @@ fn moment(random: &mut TestRunner, longest: Duration) -> Duration {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_keeper_killed_at_any_moment_takes_everything_along() {
     let begin = Instant::now();
-    let Some(whole) = Sandbox::start(true) else { return };
+    let whole = Sandbox::start(true);
     let longest = begin.elapsed();
     whole.end();
     let program = Program::new(&Origin::new(None)).unwrap();
@@ -99,7 +100,7 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
             ["runsc", "--root=/state", "--log=/state/log", "--ignore-cgroups", "--network=sandbox"];
         let more = ["run", "--bundle=/bundle", "--pass-fd=3:3", &name];
         let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
-        let setup = setup(true, host_view()).unwrap();
+        let setup = setup(true, host_view());
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
         keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
         while begin.elapsed() < moment {
@@ -112,8 +113,9 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_keeper_ends_its_sandbox_when_its_time_is_over() {
-    let Some(mut sandbox) = Sandbox::start(true) else { return };
+    let mut sandbox = Sandbox::start(true);
     let family = family(sandbox.keeper.pid());
     let mut lifetime = |milliseconds| {
         sandbox.keeper.ask(&Request::Lifetime { milliseconds }, vec![]).unwrap();
@@ -142,16 +144,14 @@ fn a_keeper_ends_its_sandbox_when_its_time_is_over() {
 fn host() {
     let Ok(name) = std::env::var(HOST) else { return };
     println!("\nhost says: begun");
-    let sandbox = Sandbox::named(true, &name).unwrap();
+    let sandbox = Sandbox::named(true, &name);
     println!("\nhost says: {}", sandbox.keeper.pid());
     let _ = std::io::stdin().lines().count();
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_host_killed_at_any_moment_takes_everything_along() {
-    if runsc().is_none() {
-        return;
-    }
     let mut random = TestRunner::default();
     let mut longest = Duration::ZERO;
     for round in 0..20 {
@@ -202,6 +202,7 @@ fn links(pid: i32) -> Option<Vec<String>> {
 
 /// Hosts open files without close-on-exec. None of those may be in anybody's hands below.
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn nobody_below_holds_what_the_host_has_open() {
     let path = std::env::temp_dir().join(format!("sbx-leak-{}", std::process::id()));
     let leaked = File::create(&path).unwrap();
@@ -209,10 +210,7 @@ fn nobody_below_holds_what_the_host_has_open() {
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     fcntl(&socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let own = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
-    let Some(sandbox) = Sandbox::start(true) else {
-        fs::remove_file(&path).unwrap();
-        return;
-    };
+    let sandbox = Sandbox::start(true);
     let family = family(sandbox.keeper.pid());
     let mut looked = 0;
     for (pid, _) in &family {
@@ -241,8 +239,9 @@ fn nobody_below_holds_what_the_host_has_open() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_keeper_is_small() {
-    let Some(sandbox) = Sandbox::start(true) else { return };
+    let sandbox = Sandbox::start(true);
     let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", sandbox.keeper.pid())).unwrap();
     let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
     let kilobytes: u32 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
