@@ -2,21 +2,27 @@
 
 use std::time::Duration;
 
-/// Asks for the shortest slice that Linux gives this thread, 0.1 ms.
+/// Asks for the shortest slice that Linux gives this thread, 0.1 ms. What it starts has the usual slice again.
 ///
 /// The scheduler picks the thread whose slice would end first (EEVDF), so one with a short slice soon gets its turn among
 /// threads that have long ones, and no more time than they. Linux takes the length from 6.12 on (`__setparam_fair` of
-/// kernel/sched/syscalls.c); earlier ones ignore it, and a thread that runs by another policy isn't changed.
+/// kernel/sched/syscalls.c); earlier ones ignore it. A thread that runs by another policy isn't changed, and neither is
+/// one that is preferred already: `RESET_ON_FORK` would take a negative nice value from its children.
 pub(crate) fn shorten() {
     const SHORTEST: Duration = Duration::from_micros(100);
     let Some(mut attributes) = attributes() else { return };
-    if !matches!(i32::try_from(attributes.sched_policy), Ok(libc::SCHED_OTHER | libc::SCHED_BATCH)) {
+    let usual = matches!(i32::try_from(attributes.sched_policy), Ok(libc::SCHED_OTHER | libc::SCHED_BATCH));
+    if !usual || attributes.sched_nice < 0 {
         return;
     }
+    attributes.sched_flags |= RESET_ON_FORK;
     attributes.sched_runtime = u64::try_from(SHORTEST.as_nanos()).unwrap_or_default();
     // SAFETY: the struct is live and says its own size. The call changes nothing but this thread's scheduling.
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }
+
+/// `SCHED_FLAG_RESET_ON_FORK` of linux/sched.h.
+const RESET_ON_FORK: u64 = 1;
 
 /// How this thread is scheduled.
 fn attributes() -> Option<libc::sched_attr> {
@@ -39,6 +45,19 @@ fn attributes() -> Option<libc::sched_attr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_thread_starts_has_the_usual_slice() {
+        std::thread::spawn(|| {
+            let before = attributes().unwrap();
+            shorten();
+            let child = std::thread::spawn(|| attributes().unwrap()).join().unwrap();
+            assert_eq!(child.sched_runtime, before.sched_runtime);
+            assert_eq!((child.sched_policy, child.sched_nice), (before.sched_policy, before.sched_nice));
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn a_thread_keeps_its_policy_and_its_nice_value() {
