@@ -37,7 +37,7 @@ pub(crate) const DNS_CLIENT: usize = 1;
 pub(crate) const DNS_LOOKUP: usize = 1;
 
 /// What an operation on files needs: our end of the socket for its outcome, the stream (of one that the host moves itself
-/// both ends, until the host takes its own), and a bell.
+/// both ends, until the host takes its own), and a pipe that says when it is done.
 pub(crate) const FILE_OPERATION: usize = 4;
 
 /// What is kept back for every sandbox for what the host asks for: a program with three streams and an operation on files,

@@ -172,21 +172,19 @@ impl Lookup {
     /// What a message is worth; `Wait` if it isn't the answer.
     fn judge(&mut self, message: &[u8]) -> Outcome {
         let by_stream = matches!(self.link, Link::Stream { .. });
-        let Some(response) = Response::read(message) else {
-            // Whoever sends the right number and nonsense is asked no more.
-            return if message.get(..2) == Some(&self.id.to_be_bytes()) {
-                Outcome::Next
-            } else {
-                Outcome::Wait
-            };
-        };
-        let Question { name, kind, class } = &response.question;
-        let matches = (response.header.id(), *kind, *class, name.lower())
-            == (self.id, self.sent.kind, self.sent.class, self.sent.name.lower());
+        // Most of it isn't looked at until it is known to be the answer: anybody can send anything.
+        if message.get(..2) != Some(&self.id.to_be_bytes()) {
+            return Outcome::Wait;
+        }
+        // A server that sends the right number and nonsense is asked no more.
+        let Some(Question { name, kind, class }) = Response::question(message) else { return Outcome::Next };
+        let matches =
+            (kind, class, name.lower()) == (self.sent.kind, self.sent.class, self.sent.name.lower());
         if !matches {
             return Outcome::Wait;
         }
-        if !by_stream && (*name != self.sent.name || response.is_truncated()) {
+        let Some(response) = Response::read(message) else { return Outcome::Next };
+        if !by_stream && (name != self.sent.name || response.is_truncated()) {
             return Outcome::RetryOverTcp;
         }
         match response.code() {

@@ -2,10 +2,15 @@
 
 use domain::base::iana::{Class, Opcode, OptRcode, Rtype};
 use domain::base::message::RecordSection;
-use domain::base::{Header, Message, ParsedName};
+use domain::base::{Header, Message, ParsedName, ParsedRecord};
 
 use super::name::Name;
 use super::record::Record;
+
+/// The most records of an answer, and the most bytes that they may have once their names are whole. What has more is
+/// refused: reading it, which isn't interrupted, would hold up everything else for milliseconds.
+const MAX_RECORDS: u16 = 1024;
+const MAX_RECORD_BYTES: usize = 128 * 1024;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,27 +124,37 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Reads it; `None` if it is malformed in any part, or no answer to one question. Of a truncated one, the
-    /// records don't matter.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+    /// What it answers, without its records; `None` if it is no answer to one question.
+    pub(crate) fn question(bytes: &[u8]) -> Option<Question> {
         let message = Message::from_slice(bytes).ok()?;
         let header = message.header();
         if !header.qr() || header.opcode() != Opcode::QUERY || message.header_counts().qdcount() != 1 {
             return None;
         }
-        let mut questions = message.question();
-        let question = Question::of_parsed(&questions.next()?.ok()?);
-        let mut response = Self { header, question, answers: Vec::new(), authority: Vec::new() };
+        Some(Question::of_parsed(&message.question().next()?.ok()?))
+    }
+
+    /// Reads it; `None` if it is malformed in any part, too large, or no answer to one question. Of a truncated one,
+    /// the records don't matter.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let question = Self::question(bytes)?;
+        let message = Message::from_slice(bytes).ok()?;
+        let mut response =
+            Self { header: message.header(), question, answers: Vec::new(), authority: Vec::new() };
         if response.is_truncated() {
             return Some(response);
         }
-        // However many records it says it has, each takes eleven of its bytes.
-        let mut section = questions.answer().ok()?;
+        let counts = message.header_counts();
+        if counts.ancount().saturating_add(counts.nscount()) > MAX_RECORDS {
+            return None;
+        }
+        let mut room = MAX_RECORD_BYTES;
+        let mut section = message.answer().ok()?;
         for record in &mut section {
-            response.answers.push(Record::of_parsed(&record.ok()?)?);
+            response.answers.push(taken(&record.ok()?, &mut room)?);
         }
         for record in section.next_section().ok()?? {
-            response.authority.push(Record::of_parsed(&record.ok()?)?);
+            response.authority.push(taken(&record.ok()?, &mut room)?);
         }
         Some(response)
     }
@@ -151,4 +166,11 @@ impl Response {
     pub(crate) fn code(&self) -> OptRcode {
         OptRcode::from_rcode(self.header.rcode())
     }
+}
+
+/// A record that there is still room for.
+fn taken(record: &ParsedRecord<'_, [u8]>, room: &mut usize) -> Option<Record> {
+    let record = Record::of_parsed(record)?;
+    *room = room.checked_sub(record.name.wire().len() + record.data.len())?;
+    Some(record)
 }

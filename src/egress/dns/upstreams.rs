@@ -59,11 +59,12 @@ impl Upstreams {
 fn with_indexes(text: &str, interface: impl Fn(&str) -> Option<u32>) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let named = line.split_once('%').and_then(|(before, rest)| {
-            let end = rest.find(|letter: char| letter.is_ascii_whitespace() || "#;".contains(letter));
-            let (zone, after) = rest.split_at(end.unwrap_or(rest.len()));
-            Some((before, interface(zone)?, after))
-        });
+        let named =
+            line.split_once('%').filter(|_| line.starts_with("nameserver")).and_then(|(before, rest)| {
+                let end = rest.find(|letter: char| letter.is_ascii_whitespace() || "#;".contains(letter));
+                let (zone, after) = rest.split_at(end.unwrap_or(rest.len()));
+                Some((before, interface(zone)?, after))
+            });
         match named {
             Some((before, index, after)) => out.push_str(&format!("{before}%{index}{after}")),
             None => out.push_str(line),
@@ -88,7 +89,8 @@ fn server(address: ScopedIp) -> Option<SocketAddr> {
 pub(crate) struct SystemResolvers {
     path: PathBuf,
     seen: Option<(u64, u64, i64, i64, u64)>,
-    current: Arc<Upstreams>,
+    /// Those that were told last; none yet.
+    current: Option<Arc<Upstreams>>,
 }
 
 impl Default for SystemResolvers {
@@ -99,8 +101,7 @@ impl Default for SystemResolvers {
 
 impl SystemResolvers {
     fn at(path: &Path) -> Self {
-        let current = Arc::default();
-        Self { path: path.to_owned(), seen: None, current }
+        Self { path: path.to_owned(), seen: None, current: None }
     }
 
     /// Reads the file if it has changed. Returns the servers if they are others than before; a file that can't be read
@@ -119,12 +120,13 @@ impl SystemResolvers {
         let index = |name: &str| nix::net::if_::if_nametoindex(name).ok();
         let found = Upstreams::parse(&String::from_utf8_lossy(&text), index);
         self.seen = Some(identity);
-        if found == *self.current {
+        if self.current.as_deref() == Some(&found) {
             return None;
         }
         log::info!("the host's name servers: {:?}", found.servers);
-        self.current = Arc::new(found);
-        Some(Arc::clone(&self.current))
+        let found = Arc::new(found);
+        self.current = Some(Arc::clone(&found));
+        Some(found)
     }
 }
 
@@ -182,6 +184,12 @@ mod tests {
             || host.look().map(|found| found.servers.iter().map(|server| server.ip().to_string()).collect());
         let servers = |server: &str| Some(vec![server.to_owned()]);
         assert_eq!(look(), None, "there is no file");
+        std::fs::write(&path, "nameserver 127.0.0.1\n").unwrap();
+        assert_eq!(
+            look(),
+            servers("127.0.0.1"),
+            "what is found first is told, also if it is what no file means"
+        );
         std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
         assert_eq!(look(), servers("192.0.2.1"));
         assert_eq!(look(), None);
