@@ -106,10 +106,12 @@ except OSError as error:
 }
 
 func TestATunnelListensWhereItIsToldWithACertificateOfOnesOwn(t *testing.T) {
-	pem, err := os.ReadFile(os.Getenv("SBX_TEST_CERTIFICATE"))
-	if err != nil {
-		t.Skip(err)
+	path := os.Getenv("SBX_TEST_CERTIFICATE")
+	if path == "" {
+		t.Skip("SBX_TEST_CERTIFICATE names no file")
 	}
+	pem, err := os.ReadFile(path)
+	must(t, err)
 	chain, key, _ := strings.Cut(string(pem), "-----BEGIN PRIVATE KEY")
 	sandbox := create(t, &Config{
 		Command:        []string{"python3", "-m", "http.server", "8000"},

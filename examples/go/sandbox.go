@@ -72,6 +72,8 @@ func (s *Sandbox) Tag(name string) string {
 	var texts texts
 	defer texts.free()
 	defer runtime.KeepAlive(s)
+	s.subject.mutex.Lock() // Close frees what the text belongs to
+	defer s.subject.mutex.Unlock()
 	return C.GoString(C.sbx_sandbox_tag(s.handle, texts.text(name)))
 }
 

@@ -39,5 +39,8 @@ export function logTo(target, level = "warning") {
   const fd = target === null ? -1 : (target?.fd ?? target);
   if (!Number.isInteger(fd)) throw invalid(`target must be a descriptor, a stream that has one, or null, not ${kindOf(target)}`);
   const result = native.log_set_fd(fd, number);
-  if (result < 0) throw new SbxError(`target: descriptor ${fd} can't be logged to`, result);
+  if (result >= 0) return;
+  const error = new SbxError(`target: descriptor ${fd} can't be logged to`, result);
+  if (["SBX_EINVALID", "SBX_ESYSTEM"].includes(error.code)) throw error;
+  throw new SbxError("the log can't be set: this is a forked child, or the program has a logger of its own", result);
 }

@@ -52,10 +52,18 @@ function listener(place, what) {
 
 /** Writes options into a sandbox's config. */
 export function configure(config, set, command, options) {
+  // What the library refuses it says in its own words; whose value it was is said before them. It reports the first bad
+  // value: after one of those that aren't named here, the name would be the wrong one.
+  let [bad, before] = [false, false];
+  const put = set;
+  set = (...words) => {
+    const code = put(...words);
+    [before, bad] = [bad, bad || code < 0];
+    return code;
+  };
   describe(set, command, options, OPTIONS);
-  // What the library refuses it says in its own words; whose value it was is said before them.
   const named = (option, code) => {
-    if (code >= 0) return;
+    if (code >= 0 || before) return;
     try {
       call("config_check", config);
     } catch ({ message, errno, osError }) {

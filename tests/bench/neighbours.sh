@@ -39,6 +39,7 @@ report_neighbour() {
         "$(milli_of "$1" attack sandbox)" "$(milli_of "$1" attack outside)" "$(milli_of "$1" attack library)" \
         "$(milli_of "$1" control sandbox)" "$(milli_of "$1" control outside)" "$(milli_of "$1" control library)"
     # Two sandboxes have something to do.
+    grep -q "^time $1 attack share" "$work/neighbour.samples" || give_up "$1: the library's time wasn't measured"
     awk -v what="neighbour-$1-share" -v ours="$(milli_of "$1" attack share)" -v results="$results" 'BEGIN {
         printf "  %-34s %.3f of the library'\''s time goes to the attacker, beside a busy victim (budget 0.5 + 0.1: %s)\n",
             what, ours / 1000, ours <= 600 ? "met" : "MISSED"

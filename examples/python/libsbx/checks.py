@@ -78,4 +78,7 @@ def log_to(file: IO[Any] | int | None, level: str = "warning") -> None:
     fd = -1 if file is None else file if isinstance(file, int) else file.fileno()
     result: int = library.sbx_log_set_fd(fd, _LEVELS.index(level))
     if result < 0:
-        raise Error._kinds.get(result, InternalError)(f"file: descriptor {fd} can't be logged to", result)
+        kind = Error._kinds.get(result, InternalError)
+        if result in (-1001, -1017):  # EINVALID, ESYSTEM
+            raise kind(f"file: descriptor {fd} can't be logged to", result)
+        raise kind("the log can't be set: this is a forked child, or the program has a logger of its own", result)

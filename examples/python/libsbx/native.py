@@ -106,6 +106,7 @@ class Draft:
 
     def __init__(self, kind: str, how: str = "new") -> None:
         self._kind = kind
+        self._bad = False
         self.handle = getattr(library, f"sbx_{kind}_{how}")()
         if not self.handle:
             call("config_check", None)  # says why: a forked child, or no handles left
@@ -118,11 +119,13 @@ class Draft:
         except ctypes.ArgumentError:
             kinds = ", ".join(type(value).__name__ for value in arguments)
             raise InvalidError(f"{name} doesn't take {kinds}") from None
-        if result < 0 and name != what:
+        # What the library reports is the first bad value: of one before this, this isn't the name.
+        if result < 0 and name != what and not self._bad:
             try:
                 call(f"{self._kind}_check", self.handle)
             except Error as error:
                 raise type(error)(f"{name}: {error.message}", error.code, error.os_error) from None
+        self._bad = self._bad or result < 0
 
     def __enter__(self) -> Draft:
         return self
