@@ -178,7 +178,7 @@ impl Outbound {
         }
     }
 
-    /// Passes a wake-up to whom it is for.
+    /// Dispatches a wake-up to its handler.
     pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
         let key = wake.key();
         match key.kind() {

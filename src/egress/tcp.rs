@@ -85,7 +85,7 @@ impl Outbound {
         reactor.again(key);
     }
 
-    /// A connection of the sandbox's. Whatever stands against it, it is told at once by a reset.
+    /// A connection of the sandbox's. If it isn't allowed it is reset at once.
     fn admit(&mut self, reactor: &mut Reactor, sandbox: u64, fd: OwnedFd, service: Option<SocketAddr>) {
         let refuse = |fd: OwnedFd| socket::disconnect(fd.as_fd());
         // It was delivered to us whatever its destination, and has that for its own address.

@@ -8,8 +8,8 @@ use super::name::Name;
 use super::record::Record;
 
 /// The most records of an answer, and the most bytes that they may have once their names are whole. What has more is
-/// refused: reading it, which isn't interrupted, would hold up everything else for milliseconds.
-const MAX_RECORDS: u16 = 1024;
+/// refused: reading it, which isn't interrupted, would hold up everything else, and remembering it would take too much.
+const MAX_RECORDS: u16 = 4096;
 const MAX_RECORD_BYTES: usize = 128 * 1024;
 
 /// What is asked.
@@ -171,6 +171,8 @@ impl Response {
 /// A record that there is still room for.
 fn taken(record: &ParsedRecord<'_, [u8]>, room: &mut usize) -> Option<Record> {
     let record = Record::of_parsed(record)?;
-    *room = room.checked_sub(record.name.wire().len() + record.data.len())?;
+    // Only a few of the addresses are kept.
+    let own = if matches!(record.kind, Rtype::A | Rtype::AAAA) { 0 } else { size_of::<Record>() };
+    *room = room.checked_sub(record.name.wire().len() + record.data.len() + own)?;
     Some(record)
 }
