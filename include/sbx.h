@@ -10,7 +10,7 @@
  *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
  *   their object and live as long as it. Paths in a sandbox and names of its files are bytes without NUL and
  *   need not be UTF-8.
- * - A timeout in milliseconds is for ever if negative, 0 only looks; running out is SBX_ETIMEDOUT.
+ * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
  * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
  *   thread's signal mask, and writes nothing to stdout or stderr. In a child of fork every call is
@@ -341,7 +341,7 @@
 // Denied by an entry, which wins over everything.
 #define SBX_REASON_DENIED -2
 
-// Denied: no entry of the allowlist is around it.
+// Denied: no entry of the allowlist matches.
 #define SBX_REASON_NOT_LISTED -3
 
 // Denied: private, link-local or otherwise special, and no entry lies inside that range.
@@ -353,7 +353,7 @@
 // Denied: an address of the host, and no entry is for this very address.
 #define SBX_REASON_HOST -6
 
-// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
+// Denied whatever the entries say: multicast, reserved, IPv4-embedded (NAT64, 6to4), the sandbox's own network.
 #define SBX_REASON_NEVER -7
 
 // Denied: neither TCP nor UDP.
@@ -586,8 +586,8 @@ typedef struct sbx_stats {
     uint64_t memory_bytes;
     // The most memory it ever had.
     uint64_t memory_peak_bytes;
-    // Processes inside, without the library's own. That is the sandbox's word, and at most 65,536: code in it can
-    // make it any number.
+    // Processes inside, without the library's own. Reported by code in the sandbox, which can make it any
+    // number; at most 65,536.
     uint32_t processes;
     // Connections through its tunnels that are open now.
     uint32_t tunnel_connections;
@@ -964,7 +964,7 @@ int sbx_policy_add_tls_port(struct sbx_policy *policy,
 int sbx_policy_set_dns(struct sbx_policy *policy,
                        int mode);
 
-// Says what a policy says of an address, and why: without any sandbox, and without sending anything.
+// Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 //
 // An address that is reached only as a domain's is not listed for this function: whether it may be reached
 // depends on what the sandbox's resolver answered and on the server that the TLS handshake names.
@@ -991,7 +991,7 @@ int sbx_policy_check(const struct sbx_policy *policy,
 // A handle that was freed already is ignored.
 void sbx_policy_free(struct sbx_policy *policy);
 
-// What a policy says of what no entry of it is about.
+// The policy's default verdict, for destinations that match no entry.
 //
 // Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.
@@ -1208,7 +1208,7 @@ int sbx_config_set_disk(struct sbx_config *config,
 int sbx_config_set_max_open_files(struct sbx_config *config,
                                   uint32_t count);
 
-// What is done where the kernel can't hold the limit of memory: SBX_LIMITS_STRICT (the default), or
+// What to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
 // SBX_LIMITS_WATCHDOG.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1250,7 +1250,7 @@ int sbx_config_bind_port(struct sbx_config *config,
                          const char *address,
                          uint32_t host_port);
 
-// Has the sandbox's resolver ask this server instead of those that the host's /etc/resolv.conf names: an address
+// Adds an upstream DNS server for the sandbox, in place of those of the host's /etc/resolv.conf: an address
 // ("192.0.2.53", "2001:db8::53"), or an address and a port ("127.0.0.1:5353", "[2001:db8::53]:5353"). Servers that
 // are added later are asked when earlier ones don't answer; there may be 8.
 //
@@ -1481,7 +1481,7 @@ int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *e
 // `error` must point to an error struct or be NULL.
 int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
 
-// Ends the sandbox in good order: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
+// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
 // and ends the sandbox when the program and the last connection have ended. What is left after `grace_ms`
 // milliseconds is killed. A sandbox without a command ends when every program executed in it has ended; all of
 // them get the signal.
@@ -1504,7 +1504,7 @@ int sbx_stop(struct sbx_sandbox *sandbox,
 // Connects to a port inside, without any port on the host. The port need not be listed in the config.
 //
 // The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
-// thread; blocks until it is connected or refused, a few seconds at most. There is no form that doesn't: hosts with
+// thread; blocks until it is connected or refused, a few seconds at most. There is no non-blocking variant: hosts with
 // an event loop call it from another thread, or connect to a tunnel.
 //
 // Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
@@ -1568,7 +1568,7 @@ const char *sbx_sandbox_tag(const struct sbx_sandbox *sandbox, const char *name)
 // last handle is freed. Any thread, never blocks.
 //
 // Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-// NULL also what making a runtime returns, without what is wrong with runsc.
+// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 //
 // Requires:
 // `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
@@ -1619,7 +1619,7 @@ int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
                          struct sbx_captured **captured,
                          struct sbx_error *error);
 
-// Puts another policy in the place of the one in force, and waits until that is done.
+// Replaces the sandbox's policy, and waits until the new one is in force.
 //
 // When it returns, connections and UDP flows that the new policy denies have been reset on both sides; those that
 // both policies allow were not disturbed, and at no moment did anything get through that neither allows. What becomes
@@ -1659,7 +1659,7 @@ int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
 //
 // The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
 // that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-// moment, and until changes that were asked for before are made. There is no form that doesn't.
+// moment, and until earlier changes are made. There is no non-blocking variant.
 //
 // Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 // (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,

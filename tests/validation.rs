@@ -108,7 +108,7 @@ fn a_blocked_policy_takes_neither_ports_nor_lists() {
     for add in ports {
         let error = blocked(add).unwrap_err();
         assert_eq!(error.code(), Code::Invalid);
-        assert_eq!(error.message(), "port 12345: Cannot specify open ports when the policy is blocked");
+        assert_eq!(error.message(), "port 12345: a blocked policy allows no ports");
     }
     let lists: [fn(&mut Config); 2] = [
         |c| _ = c.set_inbound_cidr_allowlist(Vec::<String>::new()).unwrap(),

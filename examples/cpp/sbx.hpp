@@ -745,7 +745,7 @@ public:
         detail::call(sbx_file_copy_out, get(), path.c_str(), to, no_options);
     }
 
-    // Puts another policy in the place of the one in force; what it denies has been reset then. Its generation.
+    // Replaces the sandbox's policy; what it denies has been reset then. Its generation.
     std::uint64_t set_policy(const sbx::policy &policy) const {
         std::uint64_t generation = 0;
         detail::call(sbx_set_policy, get(), policy.get(), &generation);

@@ -88,7 +88,7 @@ const (
 	ReasonDomain       PolicyReason = C.SBX_REASON_DOMAIN         // allowed: TLS to a domain that an entry names
 	ReasonBlocked      PolicyReason = C.SBX_REASON_BLOCKED        // the policy is blocked
 	ReasonDenied       PolicyReason = C.SBX_REASON_DENIED         // denied by an entry
-	ReasonNotListed    PolicyReason = C.SBX_REASON_NOT_LISTED     // no entry of the allowlist is around it
+	ReasonNotListed    PolicyReason = C.SBX_REASON_NOT_LISTED     // no entry of the allowlist matches
 	ReasonProtected    PolicyReason = C.SBX_REASON_PROTECTED      // private, link-local or otherwise special
 	ReasonMetadata     PolicyReason = C.SBX_REASON_METADATA       // a cloud's metadata service
 	ReasonHost         PolicyReason = C.SBX_REASON_HOST           // an address of the host

@@ -440,7 +440,7 @@ export class Sandbox extends Program implements AsyncDisposable {
   tunnels(): Readonly<Record<number, Tunnel>>;
 
   /**
-   * Puts another policy in the place of the one in force; resolves to its generation. What it denies has been cut by
+   * Replaces the sandbox's policy; resolves to its generation. What it denies has been cut by
    * then, what both allow was not disturbed.
    */
   setPolicy(options: PolicyOptions): Promise<number>;

@@ -1,9 +1,9 @@
 //! Control groups: where the kernel holds a sandbox's limits of memory and processor.
 //!
 //! A sandbox's groups lie below the host process's own, so that what limits the host limits its sandboxes too.
-//! Here is found out where that is and what is written to them; the keeper makes them, puts runsc in, and removes
-//! them, because it outlives the host. Version 2 with its controllers, version 1, and both side by side (the
-//! controllers are of one then) are all in use on machines of today.
+//! This module locates the hierarchy and says what is written to a group; the keeper makes the groups, puts runsc in,
+//! and removes them, because it outlives the host. Version 1, version 2 and hybrid layouts (where a controller belongs to
+//! one of them) are all still in use.
 
 mod delegated;
 mod layout;

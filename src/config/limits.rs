@@ -92,7 +92,7 @@ impl Config {
         })
     }
 
-    /// What is done where the kernel can't hold the limit of memory (default [`LimitMode::Strict`]).
+    /// What to do if the kernel can't enforce the memory limit (default [`LimitMode::Strict`]).
     pub fn set_limit_mode(&mut self, mode: LimitMode) -> &mut Self {
         self.limits.mode = mode;
         self

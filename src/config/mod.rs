@@ -183,7 +183,7 @@ impl Config {
         if self.policy.mode() == Mode::Blocked {
             if let Some(port) = self.ports.first() {
                 return Err(Error::invalid(format!(
-                    "port {}: Cannot specify open ports when the policy is blocked",
+                    "port {}: a blocked policy allows no ports",
                     port.container_port()
                 )));
             }
@@ -367,10 +367,7 @@ mod tests {
             let mut ports = blocked.clone();
             ports.add_port(80, kind).unwrap();
             let error = ports.check().unwrap_err();
-            assert!(
-                error.message().contains("Cannot specify open ports when the policy is blocked"),
-                "{error}"
-            );
+            assert!(error.message().contains("a blocked policy allows no ports"), "{error}");
         }
         let mut inbound = blocked.clone();
         inbound.set_inbound_cidr_allowlist(Vec::<&str>::new()).unwrap();

@@ -273,7 +273,7 @@ impl Loop {
             };
             if let Err(error) = self.reactor.turn(limit) {
                 // epoll_wait fails for a bad descriptor only. Ending would leave the sandboxes without their tunnels,
-                // and so would going on: say so, without turning the processor hot.
+                // and so would going on: log it, and back off instead of spinning.
                 log::error!("the engine's poll failed: {error}");
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }

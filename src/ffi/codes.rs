@@ -220,7 +220,7 @@ pub const SBX_REASON_BLOCKED: i32 = -1;
 /// Denied by an entry, which wins over everything.
 pub const SBX_REASON_DENIED: i32 = -2;
 
-/// Denied: no entry of the allowlist is around it.
+/// Denied: no entry of the allowlist matches.
 pub const SBX_REASON_NOT_LISTED: i32 = -3;
 
 /// Denied: private, link-local or otherwise special, and no entry lies inside that range.
@@ -232,7 +232,7 @@ pub const SBX_REASON_METADATA: i32 = -5;
 /// Denied: an address of the host, and no entry is for this very address.
 pub const SBX_REASON_HOST: i32 = -6;
 
-/// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
+/// Denied whatever the entries say: multicast, reserved, IPv4-embedded (NAT64, 6to4), the sandbox's own network.
 pub const SBX_REASON_NEVER: i32 = -7;
 
 /// Denied: neither TCP nor UDP.

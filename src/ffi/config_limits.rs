@@ -75,7 +75,7 @@ pub unsafe extern "C" fn sbx_config_set_max_open_files(config: *mut sbx_config, 
     set(config, |config| config.set_max_open_files(count).map(drop))
 }
 
-/// What is done where the kernel can't hold the limit of memory: SBX_LIMITS_STRICT (the default), or
+/// What to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
 /// SBX_LIMITS_WATCHDOG.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -71,7 +71,7 @@ pub unsafe extern "C" fn sbx_config_bind_port(
     }
 }
 
-/// Has the sandbox's resolver ask this server instead of those that the host's /etc/resolv.conf names: an address
+/// Adds an upstream DNS server for the sandbox, in place of those of the host's /etc/resolv.conf: an address
 /// ("192.0.2.53", "2001:db8::53"), or an address and a port ("127.0.0.1:5353", "[2001:db8::53]:5353"). Servers that
 /// are added later are asked when earlier ones don't answer; there may be 8.
 ///

@@ -251,7 +251,7 @@ fn dns(mode: c_int) -> Result<Dns> {
     }
 }
 
-/// Says what a policy says of an address, and why: without any sandbox, and without sending anything.
+/// Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 ///
 /// An address that is reached only as a domain's is not listed for this function: whether it may be reached
 /// depends on what the sandbox's resolver answered and on the server that the TLS handshake names.

@@ -7,7 +7,7 @@ use super::call::{on, or, with};
 use super::error::sbx_error;
 use super::policy::{PolicyObject, sbx_policy};
 
-/// What a policy says of what no entry of it is about.
+/// The policy's default verdict, for destinations that match no entry.
 ///
 /// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
 /// SBX_EFORKED, SBX_EPANIC.

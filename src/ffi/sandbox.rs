@@ -223,7 +223,7 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
     unsafe { on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
 }
 
-/// Ends the sandbox in good order: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
+/// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
 /// and ends the sandbox when the program and the last connection have ended. What is left after `grace_ms`
 /// milliseconds is killed. A sandbox without a command ends when every program executed in it has ended; all of
 /// them get the signal.
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn sbx_stop(
 /// Connects to a port inside, without any port on the host. The port need not be listed in the config.
 ///
 /// The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
-/// thread; blocks until it is connected or refused, a few seconds at most. There is no form that doesn't: hosts with
+/// thread; blocks until it is connected or refused, a few seconds at most. There is no non-blocking variant: hosts with
 /// an event loop call it from another thread, or connect to a tunnel.
 ///
 /// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,

@@ -9,7 +9,7 @@ use super::input;
 use super::policy::{PolicyObject, sbx_policy};
 use super::sandbox::{SandboxObject, sbx_sandbox};
 
-/// Puts another policy in the place of the one in force, and waits until that is done.
+/// Replaces the sandbox's policy, and waits until the new one is in force.
 ///
 /// When it returns, connections and UDP flows that the new policy denies have been reset on both sides; those that
 /// both policies allow were not disturbed, and at no moment did anything get through that neither allows. What becomes
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn sbx_set_policy_begin(
 ///
 /// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
 /// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-/// moment, and until changes that were asked for before are made. There is no form that doesn't.
+/// moment, and until earlier changes are made. There is no non-blocking variant.
 ///
 /// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 /// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,

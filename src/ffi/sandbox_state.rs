@@ -77,7 +77,7 @@ pub unsafe extern "C" fn sbx_sandbox_tag(sandbox: *const sbx_sandbox, name: *con
 /// last handle is freed. Any thread, never blocks.
 ///
 /// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-/// NULL also what making a runtime returns, without what is wrong with runsc.
+/// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error

@@ -28,8 +28,8 @@ pub struct sbx_stats {
     pub memory_bytes: u64,
     /// The most memory it ever had.
     pub memory_peak_bytes: u64,
-    /// Processes inside, without the library's own. That is the sandbox's word, and at most 65,536: code in it can
-    /// make it any number.
+    /// Processes inside, without the library's own. Reported by code in the sandbox, which can make it any
+    /// number; at most 65,536.
     pub processes: u32,
     /// Connections through its tunnels that are open now.
     pub tunnel_connections: u32,

@@ -24,7 +24,7 @@ pub enum Reason {
     Blocked = -1,
     /// Denied by an entry, which wins over everything.
     Denied = -2,
-    /// Denied: no entry of the allowlist is around it.
+    /// Denied: no entry of the allowlist matches.
     NotListed = -3,
     /// Denied: private, link-local or otherwise special, and no entry lies inside that range.
     Protected = -4,
@@ -32,7 +32,7 @@ pub enum Reason {
     Metadata = -5,
     /// Denied: an address of the host, and no entry is for this very address.
     Host = -6,
-    /// Denied whatever the entries say: multicast, reserved, IPv4 in disguise, the sandbox's own network.
+    /// Denied whatever the entries say: multicast, reserved, IPv4-embedded, the sandbox's own network.
     Never = -7,
     /// Denied: neither TCP nor UDP, and nothing else leaves.
     Protocol = -8,
@@ -110,7 +110,7 @@ impl fmt::Display for Verdict {
             Reason::Listed => "allowed by an entry",
             Reason::Blocked => "denied: the policy is blocked",
             Reason::Denied => "denied by an entry",
-            Reason::NotListed => "denied: no entry of the allowlist is around it",
+            Reason::NotListed => "denied: no entry of the allowlist matches",
             Reason::Protected => "denied: protected, and no entry lies inside that range",
             Reason::Metadata => "denied: a metadata service, and no entry is for this very address",
             Reason::Host => "denied: an address of the host, and no entry is for this very address",

@@ -157,7 +157,7 @@ impl Planners {
             return Some(command);
         };
         match command {
-            // Asked once is asked.
+            // Duplicate requests are ignored.
             Command::Probe(_) if planning.meanwhile.iter().any(|kept| matches!(kept, Command::Probe(_))) => {}
             Command::Rules(_, work) if planning.meanwhile.len() > WAITING => {
                 if let Some(shared) = planning.creation.shared() {

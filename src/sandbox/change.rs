@@ -31,8 +31,7 @@ const FIRST: u64 = 0;
 /// The most changes and questions that wait for one sandbox.
 pub(crate) const WAITING: usize = 4096;
 
-/// Who is told of the end of a change. Dropped without a word it tells of the sandbox's end, so that nobody waits for
-/// ever.
+/// Where the result of a change goes. Dropped unsent it sends the sandbox's end, so that no caller hangs.
 #[derive(Debug)]
 pub(crate) struct Told(Option<Listener>);
 
@@ -62,7 +61,7 @@ impl Told {
 
     fn say(&mut self, outcome: Result<u64>) {
         match self.0.take() {
-            // Who has stopped waiting doesn't mind.
+            // The receiver may be gone.
             Some(Listener::Caller(answer)) => drop(answer.try_send(outcome)),
             Some(Listener::Event(Some(sender))) => {
                 sender.tell(EventKind::PolicyApplied, |event| match outcome {

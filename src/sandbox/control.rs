@@ -1,4 +1,4 @@
-//! The way to the control thread, which has the lives of all sandboxes in its hands.
+//! Handle to the control thread, which owns the state of every sandbox.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

@@ -52,7 +52,7 @@ impl Life {
         let Some(counting) = self.counting.take_if(|counting| counting.ticket == ticket) else { return };
         let processes = processes.filter(|count| *count <= MOST).and_then(|count| u32::try_from(count).ok());
         for curious in counting.curious {
-            // Who has stopped waiting doesn't mind.
+            // The receiver may be gone.
             let _ = curious.try_send(processes);
         }
     }

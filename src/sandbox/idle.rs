@@ -52,7 +52,7 @@ impl Life {
             return;
         }
         let active = active.max(self.shared.counters.last_active());
-        // A time beyond what the clock can say never comes.
+        // On overflow there is no deadline.
         let Some(due) = active.checked_add(limit) else { return };
         if due <= now {
             return self.end(bench, Cause::Idle);

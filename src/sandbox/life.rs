@@ -480,7 +480,7 @@ impl Life {
 
     pub(super) fn set_deadline(&mut self, bench: &mut Bench<'_>, after: Duration) {
         self.clear_deadline(bench);
-        // A time beyond what the clock can say never comes.
+        // On overflow there is no deadline.
         if let (Some(key), Some(at)) = (self.key, bench.reactor.now().checked_add(after)) {
             self.deadline = Some((bench.reactor.schedule(at, key), at));
         }

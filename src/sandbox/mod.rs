@@ -266,7 +266,7 @@ impl Sandbox {
         }
     }
 
-    /// Asks for its end in good order: sends the program a signal (an idle sandbox: every program that was executed
+    /// Asks for a graceful end: sends the program a signal (an idle sandbox: every program that was executed
     /// in it), accepts no further connection, and ends it when the program and the last connection have ended. What
     /// is left after `grace` is killed. Never blocks.
     ///

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::policy::Policy;
 
 impl Sandbox {
-    /// Puts another policy in the place of the one in force, and returns its generation: the first is 0, each
+    /// Replaces the policy, and returns the new one's generation: the first is 0, each
     /// change has the next number.
     ///
     /// When it returns, flows that the new policy denies have been reset on both sides; those that both allow were
@@ -49,7 +49,7 @@ impl Sandbox {
             State::Starting | State::Running => {
                 self.control().send(Command::Rules(self.shared().number, Box::new(work)))
             }
-            // What waits in the work is told by its drop, too; this is the better word.
+            // Dropping the work answers its callers, too; this error is more specific.
             _ => Err(self.shared().ended()),
         }
     }

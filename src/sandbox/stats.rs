@@ -120,7 +120,7 @@ impl Life {
     pub(super) fn used(&mut self, usage: Usage) {
         self.shared.facts().usage = usage;
         for curious in self.curious.drain(..) {
-            // Who has stopped waiting doesn't mind.
+            // The receiver may be gone.
             let _ = curious.try_send(());
         }
     }

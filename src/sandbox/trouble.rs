@@ -108,7 +108,7 @@ pub(super) fn last_words(log: &[u8], output: &[u8]) -> String {
         None => String::from_utf8_lossy(output).lines().last().unwrap_or_default().to_owned(),
     };
     let text: String = text.trim().chars().filter(|character| !character.is_control()).take(400).collect();
-    if text.is_empty() { "it said nothing".to_owned() } else { text }
+    if text.is_empty() { "(no output)".to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -120,6 +120,6 @@ mod tests {
         let log = br#"cut":"x"}{"msg":"first","level":"error","time":"t"}{"msg":"the \"last\"","level":"error","time":"t"}"#;
         assert_eq!(last_words(log, b"output"), "the \"last\"");
         assert_eq!(last_words(b"", b"one\ntwo\n"), "two");
-        assert_eq!(last_words(b"{\"msg\":\"cut", b""), "it said nothing");
+        assert_eq!(last_words(b"{\"msg\":\"cut", b""), "(no output)");
     }
 }

@@ -265,7 +265,7 @@ impl Inbound {
         self.relays.iter().filter(|(_, relay)| relay.sandbox == sandbox).map(|(key, _)| key).collect()
     }
 
-    /// Passes a wake-up to whom it is for.
+    /// Dispatches a wake-up to its handler.
     pub(crate) fn wake(&mut self, reactor: &mut Reactor, wake: Wake) {
         let key = wake.key();
         match (key.kind(), wake) {

@@ -56,8 +56,8 @@ impl Sandbox {
         Ok(process)
     }
 
-    /// Begins to execute a program and returns at once. That it was started is an event (`ProcessStarted`), that
-    /// it could not be is its end: `ProcessExited` with the error's number, and what [`Process::wait`] returns.
+    /// Begins to execute a program and returns at once. The start is an event, `ProcessStarted`; a
+    /// failed start is a `ProcessExited` with the error's number, and what [`Process::wait`] returns.
     /// Its streams can be opened from now on.
     pub fn exec_begin(&self, exec: &Exec) -> Result<Process> {
         exec.check()?;

@@ -88,7 +88,7 @@ impl Record {
         }
     }
 
-    /// It has ended, or can't be started. The first word counts.
+    /// Records the outcome: it has ended, or can't be started. Only the first call takes effect.
     pub(super) fn end(&self, end: Result<Exit>) {
         let mut facts = self.facts();
         if facts.state == State::Ended {

@@ -189,7 +189,7 @@ impl Life {
         self.ask_next(bench);
     }
 
-    /// The host wants something of a program. One that has ended is nobody any more.
+    /// Passes a request of the host's to a program; ignored once that has ended.
     pub(crate) fn ask_program(&mut self, bench: &mut Bench<'_>, number: u64, what: Behind) {
         let Some(key) = self.execs.numbers.get(&number).copied() else { return };
         let Some(running) = bench.processes.get_mut(key) else { return };
@@ -380,7 +380,7 @@ fn finish(reactor: &mut Reactor, running: &mut Executed, key: Key, end: Result<E
 }
 
 fn schedule(reactor: &mut Reactor, key: Key, after: Duration) -> Option<TimerId> {
-    // A time beyond what the clock can say never comes.
+    // On overflow there is no deadline.
     reactor.now().checked_add(after).map(|at| reactor.schedule(at, key))
 }
 

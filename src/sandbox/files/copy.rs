@@ -46,7 +46,7 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match signal_guard::write(to, bytes) {
             Ok(0) => {
-                return Err(Error::new(Code::System, "writing to the descriptor given: it takes nothing"));
+                return Err(Error::new(Code::System, "write to the caller's descriptor returned 0"));
             }
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
