@@ -125,8 +125,10 @@ func TestAContextGivesAnOperationUp(t *testing.T) {
 	sandbox := create(t, &Config{})
 	files := sandbox.Files()
 	must(t, files.WriteFile(patience(t), "/tmp/file", make([]byte, 1<<20), nil))
-	_, err := sandbox.Exec(patience(t), &Cmd{Command: []string{"sh", "-c", "kill -STOP 1"}}) // nothing answers then
+	// Nothing answers then. It waits until init has said that it was started.
+	program, err := sandbox.Exec(patience(t), &Cmd{Command: []string{"sh", "-c", "read -r never; kill -STOP 1"}, Pipes: PipeStdin})
 	must(t, err)
+	must(t, program.Stdin.Close())
 	eventually(t, "its init still answers", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -35,6 +35,12 @@ class Files(unittest.TestCase):
         self.assertEqual(process.wait(), 0, process.stderr.read())
         return process.stdout.read()
 
+    def stop_init(self):
+        # Not before init has said that this was started: else the start would fail.
+        program = self.sb.exec("sh", "-c", "read -r never; kill -STOP 1")
+        program.stdin.write_eof()
+        program.stdin.drain()
+
 
 class One(Files):
     def test_bytes_and_text_go_in_and_come_out(self):
@@ -319,7 +325,7 @@ with sbx.Sandbox.create() as sb:
     def test_a_copy_has_a_time_also_when_init_is_stopped(self):
         # The thread that copies sees the stream's end, which init holds on to.
         self.make_both("endless", 8 << 30)
-        self.sb.exec("sh", "-c", "kill -STOP 1")
+        self.stop_init()
         for copy in self.copies(timeout=1):
             with self.assertRaises(sbx.TimeoutError):
                 copy("endless")
@@ -331,7 +337,7 @@ class Silent(Files):
 
     def setUp(self):
         super().setUp()
-        self.sb.exec("sh", "-c", "kill -STOP 1")
+        self.stop_init()
         with contextlib.suppress(sbx.TimeoutError):
             while True:
                 self.fs.stat("/", timeout=1)
