@@ -101,7 +101,7 @@ fn time_stands_still_after_the_end() {
     let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!(stats(&sandbox).uptime, exit.runtime);
     let (mut one, mut other) = (stats(&sandbox), stats(&sandbox));
-    // What is left of it is taken down meanwhile.
+    // The library is still removing it, and that takes time.
     (one.library_time, other.library_time) = (Duration::ZERO, Duration::ZERO);
     assert_eq!(one, other);
 }

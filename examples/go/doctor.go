@@ -22,11 +22,7 @@ const (
 
 // String is the status in a word.
 func (s Status) String() string {
-	words := [...]string{"unknown", "ok", "limited", "missing"}
-	if s < 0 || int(s) >= len(words) {
-		s = 0
-	}
-	return words[s]
+	return word(int(s), "ok", "limited", "missing")
 }
 
 // A Finding is how one requirement stands.

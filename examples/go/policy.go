@@ -107,16 +107,11 @@ const (
 
 // String is the reason in words.
 func (r PolicyReason) String() string {
-	allowed := [...]string{"open", "listed", "domain"}
-	denied := [...]string{"blocked", "denied", "not listed", "protected", "metadata", "host", "never", "protocol", "name",
-		"rebinding", "not TLS", "no server name", "server name", "not answered", "silent", "gateway", "on link"}
-	switch {
-	case r > 0 && int(r) <= len(allowed):
-		return allowed[r-1]
-	case r < 0 && int(-r) <= len(denied):
-		return denied[-r-1]
+	if r > 0 {
+		return word(int(r), "open", "listed", "domain")
 	}
-	return "unknown"
+	return word(int(-r), "blocked", "denied", "not listed", "protected", "metadata", "host", "never", "protocol", "name",
+		"rebinding", "not TLS", "no server name", "server name", "not answered", "silent", "gateway", "on link")
 }
 
 // A Verdict is what a policy says of an address.

@@ -28,11 +28,15 @@ const (
 
 // String is the reason in words.
 func (r Reason) String() string {
-	words := [...]string{"unknown", "exited", "signalled", "timed out", "idle", "terminated", "out of memory", "engine lost"}
-	if r < 0 || int(r) >= len(words) {
-		r = 0
+	return word(int(r), "exited", "signalled", "timed out", "idle", "terminated", "out of memory", "engine lost")
+}
+
+// word is the one with that number, from 1.
+func word(number int, words ...string) string {
+	if number < 1 || number > len(words) {
+		return "unknown"
 	}
-	return words[r]
+	return words[number-1]
 }
 
 // An Exit is how a sandbox or a program ended.

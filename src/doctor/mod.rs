@@ -27,7 +27,7 @@ pub fn check_host(config: &RuntimeConfig) -> Report {
     HostCheck::new(config).report()
 }
 
-/// Begins that check and returns at once; the end of it is an event (`Checked`) with this cookie.
+/// Begins that check and returns at once. An event (`Checked`) with this cookie reports its end.
 pub fn check_host_begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<CheckHandle> {
     CheckHandle::begin(config, queue, cookie)
 }

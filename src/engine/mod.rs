@@ -261,7 +261,7 @@ impl Body for Loop {
 
 impl Loop {
     fn run(&mut self) -> Left {
-        let mut busy = self.commands.keeps_one();
+        let mut busy = self.commands.has_some();
         loop {
             let idle = self.inbound.is_idle() && self.outbound.is_idle();
             if self.idleness.is_over(idle && !busy, Instant::now()) {

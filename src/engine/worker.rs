@@ -10,8 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Result};
-use crate::sys::slice;
-use crate::sys::thread::with_signals_blocked;
+use crate::sys::thread::{shorten_slice, with_signals_blocked};
 
 /// How long a thread stays without anything to do. Starting it again takes a tenth of a millisecond.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
@@ -55,11 +54,6 @@ impl<T> Inbox<T> {
     /// Whether one has come; [`Inbox::next`] gives it.
     pub(crate) fn has_some(&mut self) -> bool {
         self.kept = self.next();
-        self.kept.is_some()
-    }
-
-    /// Whether one is kept from the last look.
-    pub(crate) fn keeps_one(&self) -> bool {
         self.kept.is_some()
     }
 }
@@ -150,7 +144,7 @@ impl<T: Body> Worker<T> {
         }
         let worker = self.clone();
         let run = move || {
-            slice::shorten();
+            shorten_slice();
             worker.live();
         };
         let thread =

@@ -157,7 +157,7 @@ impl Loop {
     }
 
     fn run(&mut self) -> Left {
-        let mut busy = self.commands.keeps_one();
+        let mut busy = self.commands.has_some();
         while !(self.ending && self.numbers.is_empty() && self.planners.are_idle()) {
             let idle = self.is_idle() && !busy;
             if self.idleness.is_over(idle, Instant::now()) {
@@ -368,13 +368,13 @@ impl Loop {
         });
         let Some(life) = begun else { return };
         self.reactor.meter(number, &life.shared().time);
+        if asks_host_servers(life.shared()) {
+            self.nameservers.start(&mut self.reactor, &self.engine);
+        }
         let key = self.lives.insert(life);
         self.reactor.join(key, number);
         self.numbers.insert(number, key);
         self.pulse.start(&mut self.reactor);
-        if self.lives.get_mut(key).is_some_and(|life| asks_host_servers(life.shared())) {
-            self.nameservers.start(&mut self.reactor, &self.engine);
-        }
         self.with(key, |life, bench| life.watch(bench, key));
         meanwhile.into_iter().for_each(|command| self.obey(command));
     }

@@ -15,7 +15,6 @@ pub(crate) mod pidfd;
 pub(crate) mod random;
 pub(crate) mod secure;
 pub(crate) mod signal_guard;
-pub(crate) mod slice;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod thread;

@@ -30,51 +30,44 @@ def quoted(text, indent, join):
     return f"{join}\n{indent}".join(f'"{each}"' for each in lines)
 
 
-def layouts(sbx):
+# How each language writes the parts: the first lines, what opens and closes a table, an entry of each kind, and how the
+# parts of a long text are put together.
+LANGUAGES = {
+    "python/libsbx/abi.py": {
+        "head": ['"""include/sbx.h, for ctypes. {made}"""', ""], "comment": "# ", "close": "}",
+        "structs": "LAYOUTS = {", "struct": '    "{name}": (\n        {text}\n    ),', "indent": "        ", "join": "",
+        "functions": "FUNCTIONS = {", "function": '    "{name}": "{kinds}",',
+        "numbers": [], "number": "{name} = {number}", "end": [],
+    },
+    "node/abi.js": {
+        "head": ["// include/sbx.h, as JavaScript. {made}", ""], "comment": "// ", "close": "};",
+        "structs": "export const STRUCTS = {", "struct": "  {name}:\n    {text},", "indent": "    ", "join": " +",
+        "functions": "export const FUNCTIONS = {", "function": '  {name}: "{kinds}",',
+        "numbers": ["export const NUMBERS = {"], "number": "  {name}: {number},", "end": ["};"],
+    },
+}  # fmt: skip
+
+
+def written(sbx, form):
+    yield from (line.format(made=MADE) for line in form["head"])
+    yield from (form["comment"] + line for line in KINDS)
+    yield form["structs"]
     for name, fields in sbx.structs.items():
-        yield name, ", ".join(f"{kind} {field}" for kind, field in fields)
-
-
-def python(sbx):
-    yield f'"""include/sbx.h, for ctypes. {MADE}"""'
-    yield ""
-    yield from (f"# {line}" for line in KINDS)
-    yield "LAYOUTS = {"
-    for name, fields in layouts(sbx):
-        yield f'    "{name}": (\n        {quoted(fields, "        ", "")}\n    ),'
-    yield "}"
-    yield ""
-    yield "FUNCTIONS = {"
-    yield from (f'    "{name}": "{kinds}",' for name, kinds in sbx.functions.items())
-    yield "}"
-    yield ""
-    yield from (f"{name} = {number}" for name, number in sbx.numbers.items())
-
-
-def javascript(sbx):
-    yield f"// include/sbx.h, as JavaScript. {MADE}"
-    yield ""
-    yield from (f"// {line}" for line in KINDS)
-    yield "export const STRUCTS = {"
-    for name, fields in layouts(sbx):
-        yield f'  {name}:\n    {quoted(fields, "    ", " +")},'
-    yield "};"
-    yield ""
-    yield "export const FUNCTIONS = {"
-    yield from (f'  {name}: "{kinds}",' for name, kinds in sbx.functions.items())
-    yield "};"
-    yield ""
-    yield "export const NUMBERS = {"
-    yield from (f"  {name}: {number}," for name, number in sbx.numbers.items())
-    yield "};"
+        text = ", ".join(f"{kind} {field}" for kind, field in fields)
+        yield form["struct"].format(name=name, text=quoted(text, form["indent"], form["join"]))
+    yield from (form["close"], "", form["functions"])
+    yield from (form["function"].format(name=name, kinds=kinds) for name, kinds in sbx.functions.items())
+    yield from (form["close"], "", *form["numbers"])
+    yield from (form["number"].format(name=name, number=number) for name, number in sbx.numbers.items())
+    yield from form["end"]
 
 
 def main():
     sbx = header.read()
     wrong = []
-    for place, lines in (("python/libsbx/abi.py", python(sbx)), ("node/abi.js", javascript(sbx))):
+    for place, form in LANGUAGES.items():
         file = header.TOP / "examples" / place
-        made = "\n".join(lines) + "\n"
+        made = "\n".join(written(sbx, form)) + "\n"
         if os.environ.get("SBX_BLESS"):
             file.write_text(made)
         if not file.exists() or file.read_text() != made:

@@ -464,20 +464,31 @@ static int64_t library_us(sbx_sandbox *sandbox)
     return stats.library_us;
 }
 
+/* Threads that run as long as `flag` is set. */
+static void begin_threads(pthread_t *threads, int count, atomic_bool *flag, void *(*run)(void *), void *argument)
+{
+    atomic_store(flag, true);
+    for (int index = 0; index < count; index++)
+        if ((errno = pthread_create(&threads[index], NULL, run, argument)) != 0)
+            die("pthread_create");
+}
+
+static void end_threads(const pthread_t *threads, int count, atomic_bool *flag)
+{
+    atomic_store(flag, false);
+    for (int index = 0; index < count; index++)
+        pthread_join(threads[index], NULL);
+}
+
 /* In thousandths of the time that passes. */
 static long share_of(sbx_sandbox *attacker)
 {
     pthread_t threads[MOVERS];
-    atomic_store(&moving, true);
-    for (int index = 0; index < MOVERS; index++)
-        if ((errno = pthread_create(&threads[index], NULL, mover, NULL)) != 0)
-            die("pthread_create");
+    begin_threads(threads, MOVERS, &moving, mover, NULL);
     int64_t begin = now_ns(), before = library_us(attacker);
     nanosleep(&(struct timespec){.tv_sec = SHARE_NS / 1000000000}, NULL);
     int64_t used = library_us(attacker) - before, passed = now_ns() - begin;
-    atomic_store(&moving, false);
-    for (int index = 0; index < MOVERS; index++)
-        pthread_join(threads[index], NULL);
+    end_threads(threads, MOVERS, &moving);
     return (long)(used * 1000000 / passed);
 }
 
@@ -617,10 +628,7 @@ static struct cost run_phase(const struct phase *phase, const struct attack *att
     bool driven = attack != NULL && attack->drive != NULL;
     if (driven) {
         drive_once = attack->drive;
-        atomic_store(&driving, true);
-        for (int index = 0; index < DRIVERS; index++)
-            if ((errno = pthread_create(&threads[index], NULL, driver, sandbox)) != 0)
-                die("pthread_create");
+        begin_threads(threads, DRIVERS, &driving, driver, sandbox);
     }
     /* It is under way before anything is measured. */
     nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
@@ -635,11 +643,8 @@ static struct cost run_phase(const struct phase *phase, const struct attack *att
     if (attack != NULL)
         fprintf(results, "time %s %s share %ld\n", phase->attack, phase->side, share_of(sandbox));
 
-    if (driven) {
-        atomic_store(&driving, false);
-        for (int index = 0; index < DRIVERS; index++)
-            pthread_join(threads[index], NULL);
-    }
+    if (driven)
+        end_threads(threads, DRIVERS, &driving);
     if (outer) {
         printf("stop\n");
         cost.outside = answer();

@@ -6,6 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import IO, Any
 
+from .abi import EINVALID, ESYSTEM
 from .arguments import refuse
 from .exception import Error, InternalError
 from .hub import the_hub
@@ -79,6 +80,6 @@ def log_to(file: IO[Any] | int | None, level: str = "warning") -> None:
     result: int = library.sbx_log_set_fd(fd, _LEVELS.index(level))
     if result < 0:
         kind = Error._kinds.get(result, InternalError)
-        if result in (-1001, -1017):  # EINVALID, ESYSTEM
+        if result in (EINVALID, ESYSTEM):
             raise kind(f"file: descriptor {fd} can't be logged to", result)
         raise kind("the log can't be set: this is a forked child, or the program has a logger of its own", result)

@@ -78,7 +78,7 @@ class EgressLimits:
 
 
 # Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
-# and ignored: how much is told is the level of the logger "libsbx".
+# and ignored: the level of the logger "libsbx" decides how much is logged.
 _NOT_HERE = {
     "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",

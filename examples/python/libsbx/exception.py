@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno as _errno
 
+from . import abi as _abi
 
 # What the library's text of limits that can't be held doesn't say in Python's words.
 _ABOUT_LIMITS = "the limits of memory and processor"
@@ -17,7 +18,7 @@ class Error(Exception):
     _kinds: dict[int, type[Error]] = {}
 
     def __init__(self, message: str = "", code: int = 0, os_error: int = 0) -> None:
-        message += _WATCHDOG if code == -1011 and _ABOUT_LIMITS in message else ""
+        message += _WATCHDOG if code == _abi.EHOST and _ABOUT_LIMITS in message else ""
         super().__init__(message)
         self.message, self.code, self.os_error = message, code, os_error
 
@@ -28,55 +29,55 @@ class Error(Exception):
         Error._kinds.update(dict.fromkeys(of, cls))
 
 
-class InvalidError(Error, of=(-1001, -1002, -1003)):  # EINVALID, EHANDLE, ESIZE
+class InvalidError(Error, of=(_abi.EINVALID, _abi.EHANDLE, _abi.ESIZE)):
     """An argument, a setting or a handle that is not allowed; the message names it and the rule."""
 
 
-class UnimplementedError(Error, of=(-1009,)):  # EUNSUPPORTED
+class UnimplementedError(Error, of=(_abi.EUNSUPPORTED,)):
     """Something of Modal's that is not here, or a combination that the library doesn't support."""
 
 
-class AlreadyExistsError(Error, of=(-1007,)):
+class AlreadyExistsError(Error, of=(_abi.EEXISTS,)):
     """The name is taken by another live sandbox of this process."""
 
 
-class NotFoundError(Error, of=(-1008,)):
+class NotFoundError(Error, of=(_abi.ENOTFOUND,)):
     """There is no such thing."""
 
 
-class ConflictError(InvalidError, of=(-1006,)):  # ESTATE
+class ConflictError(InvalidError, of=(_abi.ESTATE,)):
     """Not possible in the state that the sandbox is in."""
 
 
-class ResourceExhaustedError(Error, of=(-1010,)):  # ELIMIT
+class ResourceExhaustedError(Error, of=(_abi.ELIMIT,)):
     """A limit of the library or of the process is reached."""
 
 
-class ExecutionError(Error, of=(-1019,)):  # EEXEC
+class ExecutionError(Error, of=(_abi.EEXEC,)):
     """The program could not be started in the sandbox."""
 
 
-class ConnectionError(Error, of=(-1018,)):  # EREFUSED
+class ConnectionError(Error, of=(_abi.EREFUSED,)):
     """Nothing in the sandbox accepts connections there."""
 
 
-class HostError(Error, of=(-1011, -1012, -1013, -1017)):  # EHOST, ERUNSC_MISSING, ERUNSC_UNUSABLE, ESYSTEM
+class HostError(Error, of=(_abi.EHOST, _abi.ERUNSC_MISSING, _abi.ERUNSC_UNUSABLE, _abi.ESYSTEM)):
     """This machine lacks something, for example runsc; the message says what and how to get it."""
 
 
-class InternalError(Error, of=(-1014, -1016, -1020)):  # EENGINE, EPANIC, EINTERNAL
+class InternalError(Error, of=(_abi.EENGINE, _abi.EPANIC, _abi.EINTERNAL)):
     """The sandbox's engine was lost, or a bug of the library."""
 
 
-class ForkedError(Error, of=(-1015,)):
+class ForkedError(Error, of=(_abi.EFORKED,)):
     """Called in a child of fork: only the process that first created a sandbox can use the library."""
 
 
-class ClientClosed(Error, of=(-1005,)):  # ECLOSED
+class ClientClosed(Error, of=(_abi.ECLOSED,)):
     """The object was closed or detached."""
 
 
-class TimeoutError(Error, of=(-1004,)):
+class TimeoutError(Error, of=(_abi.ETIMEDOUT,)):
     """The time given ran out."""
 
 

@@ -85,7 +85,7 @@ enum Outcome {
     RetryWithoutEdns,
     /// Ask the next.
     Next,
-    Done(Vec<u8>),
+    Done(Arc<[u8]>, Response),
 }
 
 impl Lookup {
@@ -189,7 +189,7 @@ impl Lookup {
         }
         match response.code() {
             _ if response.is_truncated() => Outcome::Next,
-            OptRcode::NOERROR | OptRcode::NXDOMAIN => Outcome::Done(message.to_vec()),
+            OptRcode::NOERROR | OptRcode::NXDOMAIN => Outcome::Done(message.into(), response),
             OptRcode::FORMERR | OptRcode::NOTIMP if self.edns => Outcome::RetryWithoutEdns,
             _ => {
                 self.failure = Some(message.to_vec());
@@ -283,7 +283,7 @@ impl Outbound {
                 self.ask_again(reactor, key, false);
             }
             Outcome::Next => self.ask_next(reactor, key),
-            Outcome::Done(message) => self.on_answer(reactor, key, message),
+            Outcome::Done(message, response) => self.on_answer(reactor, key, message, &response),
         }
     }
 
@@ -342,25 +342,23 @@ impl Outbound {
     }
 
     /// A server has answered: remembers the answer, and passes it on.
-    fn on_answer(&mut self, reactor: &mut Reactor, key: Key, message: Vec<u8>) {
+    fn on_answer(&mut self, reactor: &mut Reactor, key: Key, message: Arc<[u8]>, response: &Response) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
-        let message: Arc<[u8]> = message.into();
-        if let (Some(gate), Some(response)) = (self.gates.get_mut(&lookup.sandbox), Response::read(&message))
-        {
+        if let Some(gate) = self.gates.get_mut(&lookup.sandbox) {
             gate.names.preferred = lookup.course.current();
             gate.names.verdicts.remove(&lookup.subject);
-            let ttl = filter(&response, &lookup.question, lookup.dnssec_ok, |_| true).ttl;
-            gate.names.cache.put(lookup.subject, Arc::clone(&message), ttl.unwrap_or(0), reactor.now());
+            let ttl = filter(response, &lookup.question, lookup.dnssec_ok, |_| true).ttl;
+            gate.names.cache.put(lookup.subject, message, ttl.unwrap_or(0), reactor.now());
         }
-        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.dnssec_ok), &message);
+        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.dnssec_ok), response);
     }
 
     /// Every server has failed or been too slow: passes on the last failure, else SERVFAIL.
     fn on_all_failed(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(lookup) = self.take_lookup(reactor, key) else { return };
-        if let Some(message) = &lookup.failure {
+        if let Some(response) = lookup.failure.as_deref().and_then(Response::read) {
             let asked = (&lookup.question, lookup.dnssec_ok);
-            return self.tell(reactor, lookup.sandbox, lookup.askers, asked, message);
+            return self.tell(reactor, lookup.sandbox, lookup.askers, asked, &response);
         }
         let failure = Answer::bare(OptRcode::SERVFAIL, Some(Why::Unreachable));
         for (asker, query) in lookup.askers {
@@ -374,9 +372,9 @@ impl Outbound {
         sandbox: u64,
         askers: Vec<(Asker, Query)>,
         (question, dnssec_ok): (&Question, bool),
-        message: &[u8],
+        response: &Response,
     ) {
-        let Some(judged) = self.judge(sandbox, question, dnssec_ok, message) else { return };
+        let Some(judged) = self.judge(sandbox, question, dnssec_ok, response) else { return };
         for (asker, query) in askers {
             self.finish(reactor, sandbox, asker, query, question, Arc::clone(&judged), 0);
         }

@@ -126,19 +126,14 @@ pub(crate) struct Response {
 impl Response {
     /// What it answers, without its records; `None` if it is no answer to one question.
     pub(crate) fn question(bytes: &[u8]) -> Option<Question> {
-        let message = Message::from_slice(bytes).ok()?;
-        let header = message.header();
-        if !header.qr() || header.opcode() != Opcode::QUERY || message.header_counts().qdcount() != 1 {
-            return None;
-        }
-        Some(Question::of_parsed(&message.question().next()?.ok()?))
+        Some(answered(Message::from_slice(bytes).ok()?)?.0)
     }
 
     /// Reads it; `None` if it is malformed in any part, too large, or no answer to one question. Of a truncated one,
     /// the records don't matter.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let question = Self::question(bytes)?;
         let message = Message::from_slice(bytes).ok()?;
+        let (question, mut section) = answered(message)?;
         let mut response =
             Self { header: message.header(), question, answers: Vec::new(), authority: Vec::new() };
         if response.is_truncated() {
@@ -149,7 +144,6 @@ impl Response {
             return None;
         }
         let mut room = MAX_RECORD_BYTES;
-        let mut section = message.answer().ok()?;
         for record in &mut section {
             response.answers.push(taken(&record.ok()?, &mut room)?);
         }
@@ -166,6 +160,17 @@ impl Response {
     pub(crate) fn code(&self) -> OptRcode {
         OptRcode::from_rcode(self.header.rcode())
     }
+}
+
+/// The only question of an answer, and the section that follows it.
+fn answered(message: &Message<[u8]>) -> Option<(Question, RecordSection<'_, [u8]>)> {
+    let header = message.header();
+    if !header.qr() || header.opcode() != Opcode::QUERY || message.header_counts().qdcount() != 1 {
+        return None;
+    }
+    let mut questions = message.question();
+    let question = Question::of_parsed(&questions.next()?.ok()?);
+    Some((question, questions.answer().ok()?))
 }
 
 /// A record that there is still room for.

@@ -193,7 +193,9 @@ impl Outbound {
         let judged = match known {
             Some(judged) => judged,
             None => {
-                let Some(judged) = self.judge(sandbox, &question, dnssec_ok, &message) else { return true };
+                let response = Response::read(&message);
+                let judged = response.and_then(|read| self.judge(sandbox, &question, dnssec_ok, &read));
+                let Some(judged) = judged else { return true };
                 if let Some(gate) = self.gates.get_mut(&sandbox) {
                     gate.names.verdicts.put(subject, generation, Arc::clone(&judged), now);
                 }
@@ -235,12 +237,11 @@ impl Outbound {
         sandbox: u64,
         question: &Question,
         dnssec_ok: bool,
-        message: &[u8],
+        response: &Response,
     ) -> Option<Arc<Judged>> {
         let policy = Arc::clone(&self.gates.get(&sandbox)?.policy);
-        let response = Response::read(message)?;
         let (judge, mut looks, mut reachable) = (&mut self.judge, 0, Vec::new());
-        let mut filtered = filter(&response, question, dnssec_ok, |address| {
+        let mut filtered = filter(response, question, dnssec_ok, |address| {
             looks += 1;
             if looks > MOST_ADDRESSES {
                 return false;

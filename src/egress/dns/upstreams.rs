@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(
             look(),
             servers("127.0.0.1"),
-            "what is found first is told, also if it is what no file means"
+            "the first servers found are reported, even if they equal the default"
         );
         std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
         assert_eq!(look(), servers("192.0.2.1"));

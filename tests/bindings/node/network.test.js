@@ -70,7 +70,7 @@ print(socket.gethostname(), struct.unpack("16sI12x", found)[1])`;
   assert.equal(await run(lines, { hostname: "crate-7", mtu: 1400 }), "crate-7 1400\n");
   const tags = { owner: "tests" };
   const sandbox = await Sandbox.create(undefined, { tags, blockNetwork: true });
-  tags.owner = "nobody";
+  tags.owner = "other";
   assert.deepEqual(sandbox.tags, { owner: "tests" });
   await sandbox.terminate();
 });

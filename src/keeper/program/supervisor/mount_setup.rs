@@ -1,7 +1,7 @@
 //! Sets up the file systems of a sandbox, in a tmpfs that exists only in the keeper's mount namespace.
 //!
 //! That tmpfs becomes the keeper's root (as in bubblewrap), so runsc and the gofer see the parts of the host
-//! that the sandbox was given, and nothing else. It vanishes with the namespace, and nothing of it is ever on
+//! that the sandbox was given, and nothing else. It vanishes with the namespace, and none of it is ever on
 //! the host's disks.
 
 use std::ffi::CStr;
