@@ -140,14 +140,7 @@ impl Sandbox {
     /// Waits until its program was started, or it could not be. `None` waits for ever.
     pub fn wait_started(&self, timeout: Option<Duration>) -> Result<()> {
         let id = &self.shared().id;
-        self.shared().wait_for("did not start", timeout, |facts| match (facts.state, &facts.failure) {
-            (State::Starting, _) => None,
-            // A failure is told once everything of it is gone.
-            (State::Ending, Some(_)) => None,
-            (State::Ended, Some(failure)) => Some(Err(failure.clone())),
-            (State::Ended, None) => Some(Err(facts.ended(id))),
-            _ => Some(Ok(())),
-        })
+        self.shared().wait_for("did not start", timeout, |facts| facts.outcome_of_start(id))
     }
 
     /// Waits until the tunnels' listeners exist and returns them. `None` waits for ever.

@@ -193,10 +193,22 @@ impl Shared {
 }
 
 impl Facts {
-    /// The same, for who has the facts.
+    /// Why what comes now comes too late.
     pub(crate) fn ended(&self, id: &SandboxId) -> Error {
         let why = self.why.as_deref().or(self.failure.as_ref().map(Error::message));
         Error::sandbox_ended(&format!("sandbox {id}"), why)
+    }
+
+    /// Whether the program was started, once that is known. One that was may have ended before anybody looked.
+    pub(super) fn outcome_of_start(&self, id: &SandboxId) -> Option<Result<()>> {
+        match (self.state, &self.failure) {
+            (State::Starting, _) => None,
+            // A failure is told once everything of it is gone.
+            (State::Ending, Some(_)) => None,
+            (State::Ended, Some(failure)) => Some(Err(failure.clone())),
+            (State::Ended, None) if self.started.is_none() => Some(Err(self.ended(id))),
+            _ => Some(Ok(())),
+        }
     }
 }
 
@@ -224,5 +236,24 @@ pub(crate) fn wait_on<F, T>(
                 changed.wait_timeout(facts, left).unwrap_or_else(PoisonError::into_inner).0
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_ended_before_anybody_looks_was_started() {
+        let id = SandboxId::random().unwrap();
+        let shared = Shared::new(1, id.clone(), Config::new()).unwrap();
+        let mut facts = shared.facts();
+        assert!(facts.outcome_of_start(&id).is_none());
+        facts.state = State::Ended;
+        assert_eq!(facts.outcome_of_start(&id).unwrap().unwrap_err().code(), Code::State);
+        facts.started = Some(Instant::now());
+        assert!(facts.outcome_of_start(&id).unwrap().is_ok());
+        facts.failure = Some(Error::new(Code::Engine, "it failed"));
+        assert_eq!(facts.outcome_of_start(&id).unwrap().unwrap_err().code(), Code::Engine);
     }
 }
