@@ -55,12 +55,12 @@ fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
     let sandbox = runtime.create(&config).unwrap();
     let write = FileRequest::Write("/tmp/a".into(), b"content".to_vec());
     let written = sandbox.begin_file(write, &plain(), Some(77)).unwrap();
-    let event = next(&queue, EventKind::FileDone);
+    let event = next(&queue, EventKind::OperationDone);
     assert_eq!((event.cookie, event.code), (77, 0));
     assert!(written.has_ended());
     assert_eq!(written.wait(Some(Duration::ZERO)).unwrap().bytes, 7);
     let read = sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some(78)).unwrap();
-    let event = next(&queue, EventKind::FileDone);
+    let event = next(&queue, EventKind::OperationDone);
     assert_eq!((event.cookie, event.code), (78, Code::NotFound.number()));
     assert!(event.detail.contains("/nowhere"), "{}", event.detail);
     assert_eq!(read.bytes().unwrap_err().os_error(), Some(libc::ENOENT));

@@ -28,22 +28,22 @@ pub enum EventKind {
     ProcessExited = 5,
     /// Something that the sandbox wanted to reach was denied.
     Denied = 6,
-    /// A change of the policy has ended: `code` is 0 and `count` the new generation, or `code` is the error's number
-    /// and `detail` its text.
+    /// A change of the policy has ended: `code` is 0 and the first `value` the new generation, or `code` is the error's
+    /// number and `detail` its text.
     PolicyApplied = 7,
     /// A limit of the library was reached; `detail` says which.
     Limit = 8,
     /// A program that was executed in the sandbox was started.
-    ProcessStarted = 10,
-    /// An operation on files has ended; `code` is 0 or the error's number, `detail` its text.
-    FileDone = 11,
+    ProcessStarted = 9,
+    /// An operation has ended; `code` is 0 or the error's number, `detail` its text, `value` the bytes done and in all.
+    OperationDone = 10,
     /// In a directory that is watched there are changes to be taken.
-    FileChanged = 12,
+    FileChanged = 11,
     /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent.
     /// `code` is the errno.
-    Unreachable = 13,
-    /// A check of this machine has ended; `count` is 1 if sandboxes can be created.
-    Checked = 14,
+    Unreachable = 12,
+    /// A check of this machine has ended; the first `value` is 1 if sandboxes can be created.
+    Checked = 13,
 }
 
 /// One event: of a sandbox, of a program or operation in it, or of a check of the host.
@@ -63,18 +63,20 @@ pub struct Event {
     pub code: i32,
     /// An [`crate::ExitReason`], a [`crate::Reason`], or 0.
     pub reason: i32,
-    /// The rule concerned, or -1.
-    pub rule: i32,
+    /// The place of the policy's entry concerned, or -1.
+    pub entry: i32,
     /// An IP protocol, or 0.
     pub protocol: u32,
     /// A port, or 0.
     pub port: u32,
-    /// How many times it happened, where events are gathered, or what the kind says; else 1.
+    /// How many times it happened, where events are gathered; else 1.
     pub count: u32,
     /// An address or name, or empty.
     pub address: String,
     /// A text for people, or empty.
     pub detail: String,
+    /// Numbers of the kind: bytes done and in all, a generation, an answer; else 0.
+    pub value: [u64; 2],
 }
 
 impl Event {
@@ -88,12 +90,13 @@ impl Event {
             lost: 0,
             code: 0,
             reason: 0,
-            rule: -1,
+            entry: -1,
             protocol: 0,
             port: 0,
             count: 1,
             address: String::new(),
             detail: String::new(),
+            value: [0; 2],
         }
     }
 
