@@ -64,6 +64,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "report",
         "list",
         "queue",
+        "operation",
         "verdict",
         "policy",
         "policy_entries",
@@ -79,8 +80,6 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "process",
         "captured",
         "file",
-        "file_begin",
-        "file_operation",
         "tunnel_map",
     ] {
         builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));

@@ -10,7 +10,8 @@
  *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
  *   their object and live as long as it. Paths in a sandbox and names of its files are bytes without NUL and
  *   need not be UTF-8.
- * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires.
+ * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires. A time in a
+ *   struct is different, since structs begin as zero: 0 is its default, which it documents, and negative is no limit.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
  * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
  *   thread's signal mask, and writes nothing to stdout or stderr. In a child of fork every call is
@@ -35,7 +36,8 @@
   {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
 #define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
-#define SBX_FILE_INFO_INIT {static_cast<uint32_t>(sizeof(sbx_file_info)), 0, 0, 0, 0, 0, 0, 0}
+#define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
+#define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
@@ -44,7 +46,8 @@
 #define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
 #define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
-#define SBX_FILE_INFO_INIT {(uint32_t)sizeof(sbx_file_info), 0, 0, 0, 0, 0, 0, 0}
+#define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
+#define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
 #endif
 
@@ -183,7 +186,7 @@
 // all, or `code` is the error's number and `detail` its text. Never dropped.
 #define SBX_EVENT_OPERATION_DONE 10
 
-// In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
+// In a directory that is watched there are changes to be taken: sbx_operation_next_change until it has
 // none. `cookie` is the watch's.
 #define SBX_EVENT_FILE_CHANGED 11
 
@@ -240,6 +243,9 @@
 
 // Remove: nothing there is no error.
 #define SBX_FILE_MISSING_OK 64
+
+// What 0 stands for in sbx_file_options.progress_timeout_ms: a minute.
+#define SBX_FILE_PROGRESS_TIMEOUT_MS 60000
 
 // A regular file.
 #define SBX_FILE_KIND_FILE 1
@@ -426,9 +432,20 @@ typedef struct sbx_config sbx_config;
 // number of programs. One thread at a time sets; no function blocks.
 typedef struct sbx_exec_config sbx_exec_config;
 
-// An operation on files, and what it gave. Any thread may call any of its functions at any time; only
-// sbx_file_operation_free comes last. It doesn't keep its sandbox alive.
-typedef struct sbx_file_operation sbx_file_operation;
+// Something that was begun and goes on by itself, and its result.
+//
+// All ..._begin functions that give one work alike. They never block, and may be called from any thread. `queue` and
+// `cookie` say where the event of the end goes: SBX_EVENT_OPERATION_DONE, unless the function names another. With a NULL
+// queue there is no event. They return 0 and set *operation, or what is wrong at once, and then no event comes; what
+// goes wrong later is the operation's own error. Where a program may block, three lines are a call that waits:
+//
+//     sbx_operation *operation = NULL;
+//     int code = sbx_file_remove_begin(sandbox, "/tmp/a", NULL, NULL, 0, &operation, &error);
+//     if (code == 0) code = sbx_operation_wait(operation, -1, &error);
+//
+// Any thread may call any function of an operation at any time; only sbx_operation_free comes last. An operation doesn't
+// keep its sandbox alive.
+typedef struct sbx_operation sbx_operation;
 
 // What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 //
@@ -542,6 +559,46 @@ typedef struct sbx_event {
     uint64_t value[2];
 } sbx_event;
 
+// A file, as the sandbox describes it: sbx_operation_entry. The caller owns it; zero it or use SBX_FILE_ENTRY_INIT.
+typedef struct sbx_file_entry {
+    // sizeof(sbx_file_entry), or 0.
+    uint32_t size;
+    // SBX_FILE_KIND_....
+    uint32_t kind;
+    // Its permissions, from 0 to 07777.
+    uint32_t mode;
+    // Its owner.
+    uint32_t user;
+    // Its group.
+    uint32_t group;
+    // How many names it has.
+    uint32_t links;
+    // Its length.
+    uint64_t bytes;
+    // When its content was last changed, in nanoseconds since 1970.
+    int64_t modified_ns;
+    // Its name in the directory that was listed: bytes, not always UTF-8, never "." or "..", without a slash. Empty
+    // for sbx_file_stat_begin. It lives as long as the operation's handle.
+    const char *name;
+    // Where a symbolic link leads, as the name; NULL for everything else.
+    const char *target;
+} sbx_file_entry;
+
+// What a file operation has done, as the sandbox reports it: sbx_operation_totals. The caller owns it; zero it or use
+// SBX_FILE_TOTALS_INIT.
+typedef struct sbx_file_totals {
+    // sizeof(sbx_file_totals), or 0.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // Bytes of files.
+    uint64_t bytes;
+    // Files, directories and whatever else.
+    uint64_t entries;
+    // Entries that were left out: sockets and devices are not copied.
+    uint64_t skipped;
+} sbx_file_totals;
+
 // What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
 typedef struct sbx_verdict {
     // sizeof(sbx_verdict), or 0.
@@ -637,34 +694,15 @@ typedef struct sbx_file_options {
     // write, 100,000 entries for list, and no limit for others. Read and write allow up to 1 GiB, list up to a
     // million.
     uint64_t limit;
-    // When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never. Not for a watch.
-    int64_t timeout_ms;
+    // The most milliseconds it may take; it then ends with SBX_ETIMEDOUT. 0 or negative: no limit. Not for a watch.
+    int64_t time_limit_ms;
     // Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     const char *user;
-    // How long nothing may move while it is the sandbox's turn to move it, in milliseconds; then SBX_ETIMEDOUT. Code
-    // inside can stop the helper that does the work. 0: a minute; negative: no limit. Not for a watch.
-    int64_t stall_timeout_ms;
+    // The most milliseconds without progress while it is the sandbox's turn; it then ends with SBX_ETIMEDOUT. Code
+    // inside can stop the helper that does the work. 0: SBX_FILE_PROGRESS_TIMEOUT_MS; negative: no limit. Not for a
+    // watch.
+    int64_t progress_timeout_ms;
 } sbx_file_options;
-
-// What a file is, as the sandbox says. The caller owns it; zero it or use SBX_FILE_INFO_INIT.
-typedef struct sbx_file_info {
-    // sizeof(sbx_file_info), or 0.
-    uint32_t size;
-    // SBX_FILE_KIND_....
-    uint32_t kind;
-    // Its permissions, from 0 to 07777.
-    uint32_t mode;
-    // Its owner.
-    uint32_t user;
-    // Its group.
-    uint32_t group;
-    // How many names it has.
-    uint32_t links;
-    // Its length.
-    uint64_t bytes;
-    // When its content was last changed, in nanoseconds since 1970.
-    int64_t modified_ns;
-} sbx_file_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -819,7 +857,7 @@ void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 //
 // What does not fit is dropped and counted in the last waiting event's `lost`. What is waited for is never dropped:
 // SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, OPERATION_DONE and CHECKED.
-// After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
+// After a loss, sbx_wait_ready and sbx_operation_next_change tell what READY and FILE_CHANGED would have. Free
 // the queue with sbx_queue_free. Any thread, never blocks.
 //
 // Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
@@ -860,6 +898,111 @@ int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_
 //
 // A handle that was freed already is ignored.
 void sbx_queue_free(struct sbx_queue *queue);
+
+// Waits until an operation has ended, and returns how.
+//
+// Any thread, any number of times; blocks for `timeout_ms`.
+//
+// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else its own error: SBX_ECLOSED if it was cancelled, others as
+// its ..._begin function says. A file operation that has reached a limit of its options ends with SBX_ETIMEDOUT, too:
+// sbx_operation_count returns SBX_ESTATE only while it goes on.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_operation_wait(const struct sbx_operation *operation,
+                       int64_t timeout_ms,
+                       struct sbx_error *error);
+
+// Ends an operation that goes on, with SBX_ECLOSED and its event. What it has done so far stays done.
+//
+// One that has ended stays as it ended. Any thread, never blocks.
+//
+// Returns 0.
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_operation_cancel(struct sbx_operation *operation, struct sbx_error *error);
+
+// The host's end of the stream of a download, upload, copy in or copy out, once.
+//
+// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with send and
+// MSG_NOSIGNAL. What is read up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
+// when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
+// not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
+// closing. Any thread, never blocks.
+//
+// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before).
+//
+// Requires:
+// `error` must point to an error struct or be NULL.
+int sbx_operation_open_fd(struct sbx_operation *operation,
+                          struct sbx_error *error);
+
+// The bytes of sbx_file_read_begin, not terminated; `length` gets their number. They live as long as the handle.
+//
+// Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
+//
+// Requires:
+// `length` must point to a place for the result or be NULL.
+const uint8_t *sbx_operation_bytes(const struct sbx_operation *operation,
+                                   size_t *length);
+
+// How many entries a file operation has found: those of a list, or the one that was described.
+//
+// Any thread, never blocks.
+//
+// Returns the count; SBX_ESTATE (it goes on), else the operation's own error.
+int sbx_operation_count(const struct sbx_operation *operation);
+
+// One of the entries that a file operation has found, by its place from 0.
+//
+// Any thread, never blocks.
+//
+// Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), the operation's own error,
+// SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `entry` must point to an entry struct or be NULL, `error` to an error struct or be NULL.
+int sbx_operation_entry(const struct sbx_operation *operation,
+                        size_t index,
+                        struct sbx_file_entry *entry,
+                        struct sbx_error *error);
+
+// What a file operation has done, as the sandbox reports it.
+//
+// Any thread, never blocks.
+//
+// Returns 0 and fills *totals; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `totals` must point to a totals struct or be NULL, `error` to an error struct or be NULL.
+int sbx_operation_totals(const struct sbx_operation *operation,
+                         struct sbx_file_totals *totals,
+                         struct sbx_error *error);
+
+// Takes the next change of a watch, in the order in which they happened.
+//
+// `path` gets where, relative to the directory, with a NUL behind it: bytes, not always UTF-8. `capacity` is the size
+// of that place: 4096, so that every path fits. Any thread; blocks for `timeout_ms`.
+//
+// Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the sandbox has
+// ended), the operation's own error, SBX_EINVALID.
+//
+// Requires:
+// `path` must point to `capacity` writable bytes or be NULL, `error` to an error struct or be NULL.
+int sbx_operation_next_change(struct sbx_operation *operation,
+                              int64_t timeout_ms,
+                              char *path,
+                              size_t capacity,
+                              struct sbx_error *error);
+
+// Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
+//
+// Descriptors that were opened stay the caller's. Any thread, never blocks.
+//
+// Requires:
+// None of its bytes and texts may be used after. A handle that was freed already is ignored.
+void sbx_operation_free(struct sbx_operation *operation);
 
 // A policy by which any public address may be reached, save what is denied. A config without a policy has
 // one of these.
@@ -1950,521 +2093,231 @@ int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
 // None of its bytes may be used after.
 void sbx_captured_free(struct sbx_captured *captured);
 
-// Reads a file whole.
+// Reads a file whole: sbx_operation_bytes.
 //
-// Up to 16 MiB, or options.limit; of a longer one nothing is given: sbx_file_download has no limit. Only
-// regular files are read: a FIFO or device is SBX_EUNSUPPORTED, at once.
+// Up to 16 MiB, or options.limit; of a longer one nothing is given: sbx_file_download_begin has no limit. Only regular
+// files are read: a FIFO or device is SBX_EUNSUPPORTED, at once.
 //
-// For all functions on files: all is done inside the sandbox with the rights of the user in the options, root by
-// default. No tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in
-// the sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are
-// SBX_ENOTFOUND, SBX_EEXISTS or SBX_ESYSTEM with os_error. Up to 256 operations go on at once in a sandbox.
+// For all functions on files: the work is done inside the sandbox with the rights of the user in the options, root by
+// default. No tool in the sandbox is needed, and links in it lead to nothing of the host's. Paths are absolute, in the
+// sandbox, and bytes without NUL: they need not be UTF-8. Errors of the sandbox's file systems are SBX_ENOTFOUND,
+// SBX_EEXISTS or SBX_ESYSTEM, with its number in os_error: EACCES, ENOSPC, EISDIR .... Other ends are SBX_EINVALID,
+// SBX_EUNSUPPORTED, SBX_ELIMIT, SBX_ETIMEDOUT (a limit of the options), SBX_ECLOSED, SBX_ESTATE and SBX_EENGINE.
+// Up to 256 operations go on at once in a sandbox. sbx_operation says what holds for everything that is begun.
 //
-// The bytes are sbx_file_operation_bytes of the operation, which is freed with sbx_file_operation_free.
-// Options: offset, limit, user, timeout_ms; NULL for none. Any thread; blocks: sbx_file_read_begin doesn't.
+// Options: offset, limit, user, and the two times, which all operations but a watch have; NULL for none.
 //
-// Returns 0 and sets *operation; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's
-// number: EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
-// SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
-// options or NULL, `error` an error struct or NULL.
-int sbx_file_read(struct sbx_sandbox *sandbox,
-                  const char *path,
-                  const struct sbx_file_options *options,
-                  struct sbx_file_operation **operation,
-                  struct sbx_error *error);
-
-// Writes a file whole, in place of what is there.
-//
-// `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload has
-// no limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
-//
-// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none.
-// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_write_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
-// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM.
 //
 // Requires:
-// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL,
-// `error` an error struct or NULL.
-int sbx_file_write(struct sbx_sandbox *sandbox,
-                   const char *path,
-                   const uint8_t *bytes,
-                   size_t length,
-                   const struct sbx_file_options *options,
-                   struct sbx_error *error);
-
-// Lists a directory.
-//
-// Up to 100,000 entries, or options.limit; of a larger one nothing is given.
-//
-// The entries are sbx_file_operation_count, _name, _target and _info of the operation, which is freed with
-// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Paths, rights and links as in
-// sbx_file_read. Any thread; blocks: sbx_file_list_begin doesn't.
-//
-// Returns 0 and sets *operation; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
-// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
-// options or NULL, `error` an error struct or NULL.
-int sbx_file_list(struct sbx_sandbox *sandbox,
-                  const char *path,
-                  const struct sbx_file_options *options,
-                  struct sbx_file_operation **operation,
-                  struct sbx_error *error);
-
-// Says what a path is.
-//
-// Of a symbolic link, what it leads to, unless SBX_FILE_NO_FOLLOW is given.
-//
-// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
-// thread; blocks: sbx_file_stat_begin doesn't.
-//
-// Returns 0 and fills *info; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
-// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL,
-// `error` an error struct or NULL.
-int sbx_file_stat(struct sbx_sandbox *sandbox,
-                  const char *path,
-                  const struct sbx_file_options *options,
-                  struct sbx_file_info *info,
-                  struct sbx_error *error);
-
-// Makes a directory.
-//
-// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
-// Any thread; blocks: sbx_file_make_directory_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
-// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_make_directory(struct sbx_sandbox *sandbox,
-                            const char *path,
-                            const struct sbx_file_options *options,
-                            struct sbx_error *error);
-
-// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
-//
-// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed
-// ends it, and what was removed before stays removed.
-//
-// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Paths, rights and links as in
-// sbx_file_read. Any thread; blocks: sbx_file_remove_begin doesn't.
-//
-// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
-// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
-// SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_remove(struct sbx_sandbox *sandbox,
-                    const char *path,
-                    const struct sbx_file_options *options,
-                    struct sbx_error *error);
-
-// Gives a file or directory another name on the same file system, over what is there.
-//
-// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
-// thread; blocks: sbx_file_rename_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
-// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_rename(struct sbx_sandbox *sandbox,
-                    const char *from,
-                    const char *to,
-                    const struct sbx_file_options *options,
-                    struct sbx_error *error);
-
-// Reads a file of any size into a descriptor.
-//
-// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
-// complete only if this returns 0.
-//
-// Options: offset, limit, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
-// thread; blocks: sbx_file_download_begin doesn't.
-//
-// Returns 0; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
-// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_download(struct sbx_sandbox *sandbox,
-                      const char *path,
-                      int fd,
-                      const struct sbx_file_options *options,
-                      struct sbx_error *error);
-
-// Writes a file with all that a descriptor gives, in place of what is there.
-//
-// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
-// read or written (a full disk) is an error; then what was written is not the whole.
-//
-// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Paths,
-// rights and links as in sbx_file_read. Any thread; blocks: sbx_file_upload_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
-// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_upload(struct sbx_sandbox *sandbox,
-                    const char *path,
-                    int fd,
-                    const struct sbx_file_options *options,
-                    struct sbx_error *error);
-
-// Packs a file or a tree into a tar archive (ustar with pax headers).
-//
-// A directory's entries are named relative to it, a file by the last part of its path. Symbolic links are
-// packed as such; sockets and devices are left out and counted: sbx_file_operation_totals. What the archive
-// says comes from the sandbox: unpack it only with something that refuses absolute paths, "..", devices, and
-// paths that lead through links.
-//
-// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
-// complete only if this returns 0.
-//
-// Options: limit (of the archive), user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
-// Any thread; blocks: sbx_file_copy_out_begin doesn't.
-//
-// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
-// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
-// SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_copy_out(struct sbx_sandbox *sandbox,
-                      const char *path,
-                      int fd,
-                      const struct sbx_file_options *options,
-                      struct sbx_error *error);
-
-// Unpacks a tar archive (ustar, pax, GNU) into a directory.
-//
-// An entry with an absolute path, with "..", or whose path leads through a symbolic link is SBX_EINVALID;
-// devices and sparse files are SBX_EUNSUPPORTED. What is in the way of a file is replaced. What came before
-// such an entry stays.
-//
-// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
-// read or written (a full disk) is an error; then what was written is not the whole.
-//
-// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for none.
-// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_copy_in_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
-// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
-int sbx_file_copy_in(struct sbx_sandbox *sandbox,
-                     const char *path,
-                     int fd,
-                     const struct sbx_file_options *options,
-                     struct sbx_error *error);
-
-// Begins what sbx_file_read does, and returns at once.
-//
-// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_OPERATION_DONE with
-// `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells too. Free it with
-// sbx_file_operation_free, which also ends it. Any thread, never blocks.
-//
-// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
-// SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later, as the
-// operation's.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_read_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
+                        struct sbx_queue *queue,
                         uint64_t cookie,
-                        struct sbx_file_operation **operation,
+                        struct sbx_operation **operation,
                         struct sbx_error *error);
 
-// Begins what sbx_file_write does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Writes a file whole, in place of what is there.
+//
+// `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload_begin has no
+// limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
+//
+// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user. The rest is as for
+// sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `bytes` have `length` bytes, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_write_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const uint8_t *bytes,
                          size_t length,
                          const struct sbx_file_options *options,
+                         struct sbx_queue *queue,
                          uint64_t cookie,
-                         struct sbx_file_operation **operation,
+                         struct sbx_operation **operation,
                          struct sbx_error *error);
 
-// Begins what sbx_file_list does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Lists a directory: sbx_operation_count and sbx_operation_entry, in no order.
+//
+// Up to 100,000 entries, or options.limit; of a larger directory nothing is given. A symbolic link is described itself,
+// not what it leads to.
+//
+// Options: limit, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_list_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
+                        struct sbx_queue *queue,
                         uint64_t cookie,
-                        struct sbx_file_operation **operation,
+                        struct sbx_operation **operation,
                         struct sbx_error *error);
 
-// Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
-// _target. Events, errors, threads and ownership as for sbx_file_read_begin.
+// Describes a file: sbx_operation_entry with index 0.
+//
+// A symbolic link is followed, unless SBX_FILE_NO_FOLLOW is given.
+//
+// Options: SBX_FILE_NO_FOLLOW, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
+                        struct sbx_queue *queue,
                         uint64_t cookie,
-                        struct sbx_file_operation **operation,
+                        struct sbx_operation **operation,
                         struct sbx_error *error);
 
-// Begins what sbx_file_make_directory does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Makes a directory.
+//
+// Options: mode, SBX_FILE_PARENTS, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
                                   const char *path,
                                   const struct sbx_file_options *options,
+                                  struct sbx_queue *queue,
                                   uint64_t cookie,
-                                  struct sbx_file_operation **operation,
+                                  struct sbx_operation **operation,
                                   struct sbx_error *error);
 
-// Begins what sbx_file_remove does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE everything below, too.
+//
+// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed
+// ends the operation, and what was removed before stays removed.
+//
+// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
+                          struct sbx_queue *queue,
                           uint64_t cookie,
-                          struct sbx_file_operation **operation,
+                          struct sbx_operation **operation,
                           struct sbx_error *error);
 
-// Begins what sbx_file_rename does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Renames a file or directory, on the same file system and over what is there.
+//
+// Options: SBX_FILE_EXCLUSIVE, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
                           const char *from,
                           const char *to,
                           const struct sbx_file_options *options,
+                          struct sbx_queue *queue,
                           uint64_t cookie,
-                          struct sbx_file_operation **operation,
+                          struct sbx_operation **operation,
                           struct sbx_error *error);
 
-// Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here,
-// where a hostile program may have its way: count what you read.
+// Reads a file of any size through a stream: sbx_operation_open_fd.
+//
+// options.limit is held inside the sandbox here, where hostile code may get around it: count what you read.
+//
+// Options: offset, limit, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_download_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
+                            struct sbx_queue *queue,
                             uint64_t cookie,
-                            struct sbx_file_operation **operation,
+                            struct sbx_operation **operation,
                             struct sbx_error *error);
 
-// Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Writes a file of any size through a stream, in place of what is there: sbx_operation_open_fd.
+//
+// What was sent before a failure (a full disk) stays there.
+//
+// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
+                          struct sbx_queue *queue,
                           uint64_t cookie,
-                          struct sbx_file_operation **operation,
+                          struct sbx_operation **operation,
                           struct sbx_error *error);
 
-// Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here
-// (of the files' bytes), where a hostile program may have its way: count what you read.
+// Packs a file or a tree into a tar archive (ustar with pax headers) on a stream: sbx_operation_open_fd.
+//
+// A directory's entries are named relative to it, a file by the last part of its path. Symbolic links are packed as
+// such; sockets and devices are left out and counted: sbx_operation_totals. What the archive says comes from the
+// sandbox: unpack it only with something that refuses absolute paths, "..", devices, and paths that lead through
+// links. options.limit is of the files' bytes and held inside the sandbox, where hostile code may get around it: count
+// what you read.
+//
+// Options: limit, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
+                            struct sbx_queue *queue,
                             uint64_t cookie,
-                            struct sbx_file_operation **operation,
+                            struct sbx_operation **operation,
                             struct sbx_error *error);
 
-// Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Unpacks a tar archive (ustar, pax, GNU) from a stream into a directory: sbx_operation_open_fd.
+//
+// An entry with an absolute path, with "..", or whose path leads through a symbolic link is SBX_EINVALID; devices and
+// sparse files are SBX_EUNSUPPORTED. What is in the way of a file is replaced. What came before such an entry stays.
+//
+// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user. The rest is as for
+// sbx_file_read_begin.
 //
 // Requires:
-// As for the form that waits; `operation` must point to a place for the result.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
                            const char *path,
                            const struct sbx_file_options *options,
+                           struct sbx_queue *queue,
                            uint64_t cookie,
-                           struct sbx_file_operation **operation,
+                           struct sbx_operation **operation,
                            struct sbx_error *error);
 
-// Tells what changes in a directory; with SBX_FILE_RECURSIVE also below.
+// Reports changes in a directory, with SBX_FILE_RECURSIVE also below it: sbx_operation_next_change.
 //
-// Changes are taken with sbx_file_operation_next_change; the first is SBX_CHANGE_READY. What is done inside
-// the sandbox is seen, and not what the host changes in a directory that it has mounted. It goes on until it
-// is cancelled or freed, the directory is gone, or the sandbox ends. Up to 8,192 directories are watched, 1,000 deep;
-// when there are more, SBX_CHANGE_OVERFLOW tells it once and the watch goes on with those that it has.
+// The first change is SBX_CHANGE_READY. What is done inside the sandbox is seen, and not what the host changes in a
+// directory that it has mounted. The watch goes on until it is cancelled or freed, the directory is gone, or the sandbox
+// ends. Up to 8,192 directories are watched, 1,000 deep; when there are more, SBX_CHANGE_OVERFLOW reports it once and the
+// watch goes on with those that it has. SBX_EVENT_FILE_CHANGED, with the same cookie, says that there are changes to take.
 //
-// Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
-// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_OPERATION_DONE carry `cookie`. Errors, threads and ownership as for
-// sbx_file_read_begin. There is no form that waits.
+// Options: SBX_FILE_RECURSIVE, user. The rest is as for sbx_file_read_begin.
 //
 // Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
-// options or NULL, `error` an error struct or NULL.
+// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
+// `error` to an error struct or be NULL.
 int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const struct sbx_file_options *options,
+                         struct sbx_queue *queue,
                          uint64_t cookie,
-                         struct sbx_file_operation **operation,
+                         struct sbx_operation **operation,
                          struct sbx_error *error);
-
-// Waits until an operation has ended, and says how it went.
-//
-// `timeout_ms` is negative for ever, 0 to look only. Any thread, any number of times; blocks.
-//
-// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else what it failed with: SBX_ENOTFOUND, SBX_EEXISTS,
-// SBX_ESYSTEM, SBX_ELIMIT, SBX_EUNSUPPORTED, SBX_EINVALID, with os_error where the sandbox gave a number;
-// SBX_ECLOSED (cancelled, or a stream's end was closed), SBX_ESTATE (the sandbox has ended), SBX_EENGINE;
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC. SBX_ETIMEDOUT is also how one ends that took longer than its options
-// allow: sbx_file_operation_has_ended tells.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_file_operation_wait(const struct sbx_file_operation *operation,
-                            int64_t timeout_ms,
-                            struct sbx_error *error);
-
-// Whether an operation has ended, well or not. Any thread, never blocks.
-//
-// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_has_ended(const struct sbx_file_operation *operation);
-
-// Ends an operation that goes on, with SBX_ECLOSED; what it has done so far stays done. Any thread, never
-// blocks.
-//
-// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_file_operation_cancel(struct sbx_file_operation *operation, struct sbx_error *error);
-
-// The host's end of the stream of a download, upload, copy in or copy out, once.
-//
-// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with
-// send and MSG_NOSIGNAL. What was read up to its end is complete only if sbx_file_operation_wait says that the
-// operation was done; what is written counts as complete when its end is shut down or closed, and is written
-// only if that says so. To give up in the middle, cancel the operation before closing. Any thread, never
-// blocks.
-//
-// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before), SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_file_operation_open_fd(struct sbx_file_operation *operation,
-                               struct sbx_error *error);
-
-// The bytes that sbx_file_read or its _begin form has read, not terminated; `length` gets their number. They
-// live as long as the handle.
-//
-// Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_file_operation_bytes(const struct sbx_file_operation *operation, size_t *length);
-
-// How many entries an operation has found: those of a list in no order, or the one that was looked at.
-//
-// Any thread, never blocks. Returns the count; SBX_ESTATE (it goes on), what it failed with, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_count(const struct sbx_file_operation *operation);
-
-// An entry's name: bytes with a NUL behind them, not always UTF-8, never "." or "..", without a slash; empty
-// for the one that was looked at. It lives as long as the handle.
-//
-// Any thread, never blocks. NULL for a bad handle or index, or if the operation was not done.
-const char *sbx_file_operation_name(const struct sbx_file_operation *operation, size_t index);
-
-// Where an entry that is a symbolic link leads, as its name. NULL if it is none.
-const char *sbx_file_operation_target(const struct sbx_file_operation *operation, size_t index);
-
-// What an entry is; of a listed symbolic link, the link itself.
-//
-// Any thread, never blocks. Returns 0 and fills *info; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), what
-// it failed with, SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `info` must point to an info struct or be NULL, `error` to an error struct or be NULL.
-int sbx_file_operation_info(const struct sbx_file_operation *operation,
-                            size_t index,
-                            struct sbx_file_info *info,
-                            struct sbx_error *error);
-
-// What an operation has done, as the sandbox says: bytes of files, entries, and entries that were left out
-// (sockets and devices are not copied). Each place may be NULL.
-//
-// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on: other than sbx_file_operation_count
-// and _info, this is a wait that only looks), what it failed with, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The places must point to places for the results or be NULL, `error` to an error struct or be NULL.
-int sbx_file_operation_totals(const struct sbx_file_operation *operation,
-                              uint64_t *bytes,
-                              uint64_t *entries,
-                              uint64_t *skipped,
-                              struct sbx_error *error);
-
-// Takes the next change in a directory that is watched, in the order in which they happened.
-//
-// `path` gets where, relative to the directory, with a NUL behind it: bytes, not always UTF-8. `capacity` is
-// the size of that place: 4096, so that every path fits. `timeout_ms` is negative for ever, 0 to look only.
-// Any thread; blocks.
-//
-// Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the
-// sandbox has ended), what the watch failed with, SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `path` must point to `capacity` writable bytes or be NULL, `error` to an error struct or be NULL.
-int sbx_file_operation_next_change(struct sbx_file_operation *operation,
-                                   int64_t timeout_ms,
-                                   char *path,
-                                   size_t capacity,
-                                   struct sbx_error *error);
-
-// Frees an operation and what it gave, and ends it if it still goes on; NULL is allowed.
-//
-// A descriptor that was opened stays the caller's. Any thread, never blocks.
-//
-// Requires:
-// None of its bytes and texts may be used after. A handle that was freed already is ignored.
-void sbx_file_operation_free(struct sbx_file_operation *operation);
 
 // How many tunnels there are.
 //

@@ -54,17 +54,18 @@ fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
     config.set_queue(&queue, 1).unwrap();
     let sandbox = runtime.create(&config).unwrap();
     let write = FileRequest::Write("/tmp/a".into(), b"content".to_vec());
-    let written = sandbox.begin_file(write, &plain(), Some(77)).unwrap();
+    let written = sandbox.begin_file(write, &plain(), Some((&queue, 77))).unwrap();
     let event = next(&queue, EventKind::OperationDone);
     assert_eq!((event.cookie, event.code), (77, 0));
     assert!(written.has_ended());
     assert_eq!(written.wait(Some(Duration::ZERO)).unwrap().bytes, 7);
-    let read = sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some(78)).unwrap();
+    let read =
+        sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some((&queue, 78))).unwrap();
     let event = next(&queue, EventKind::OperationDone);
     assert_eq!((event.cookie, event.code), (78, Code::NotFound.number()));
     assert!(event.detail.contains("/nowhere"), "{}", event.detail);
     assert_eq!(read.bytes().unwrap_err().os_error(), Some(libc::ENOENT));
-    // What was not asked for with a cookie isn't told.
+    // What was begun without a queue isn't told.
     sandbox.read_file("/tmp/a", &plain()).unwrap();
     sandbox.terminate().unwrap();
     assert_eq!(next(&queue, EventKind::Exited).cookie, 1);
@@ -219,7 +220,7 @@ fn an_operation_ends_when_asked_late_or_dropped() {
     up.write_all(b"some").unwrap();
     upload.cancel();
     assert_eq!(upload.wait(PATIENCE).unwrap_err().code(), Code::Closed);
-    let soon = FileOptions { timeout: Some(Duration::from_millis(50)), ..plain() };
+    let soon = FileOptions { time_limit: Some(Duration::from_millis(50)), ..plain() };
     let late = sandbox.begin_file(FileRequest::Upload("/tmp/b".into()), &soon, None).unwrap();
     let error = late.wait(PATIENCE).unwrap_err();
     assert_eq!(error.code(), Code::TimedOut, "{error}");
@@ -400,7 +401,7 @@ fn changes_wait_for_a_host_that_is_slow_to_take_them() {
     config.set_queue(&queue, 1).unwrap();
     let sandbox = runtime.create(&config).unwrap();
     sandbox.make_directory("/tmp/w", &plain()).unwrap();
-    let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &plain(), Some(5)).unwrap();
+    let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &plain(), Some((&queue, 5))).unwrap();
     assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
     assert_eq!(watch.next_change(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut);

@@ -140,7 +140,7 @@ fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
     let runtime = common::runtime();
     let other = runtime.create(&Config::new()).unwrap();
     let _begun = sandbox.exec_begin(&exec()).unwrap();
-    let options = FileOptions { timeout: Some(Duration::from_millis(1)), ..FileOptions::default() };
+    let options = FileOptions { time_limit: Some(Duration::from_millis(1)), ..FileOptions::default() };
     for _ in 0..500 {
         let code = sandbox.read_file("/x", &options).unwrap_err().code();
         assert!(matches!(code, Code::TimedOut | Code::Limit), "{code:?}");

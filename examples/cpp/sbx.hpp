@@ -16,12 +16,16 @@
 
 #include <sbx.h>
 
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <optional>
@@ -618,10 +622,96 @@ private:
     detail::owner<sbx_process, sbx_process_free> handle_;
 };
 
+// What a file is, as the sandbox says.
+struct file_info {
+    std::uint32_t kind, mode, user, group, links; // SBX_FILE_KIND_..., and permissions from 0 to 07777
+    std::uint64_t bytes;
+    std::int64_t modified_ns; // since 1970
+};
+
 struct file_entry {
     std::string name, target; // where a symbolic link leads
-    sbx_file_info info;
+    file_info info;
 };
+
+namespace detail {
+// Something that was begun. It is cancelled with its scope, if it still goes on.
+class operation {
+public:
+    template <class Function, class... Arguments>
+    explicit operation(Function begin, Arguments... arguments)
+        : handle_(make<sbx_operation>(begin, arguments..., static_cast<sbx_queue *>(nullptr), std::uint64_t{0})) {}
+    sbx_operation *get() const noexcept { return handle_.get(); }
+    void wait() const { call(sbx_operation_wait, get(), std::int64_t{-1}); }
+    bool goes_on() const { return sbx_operation_count(get()) == SBX_ESTATE; }
+
+    file_entry entry(std::size_t index) const {
+        sbx_file_entry raw = SBX_FILE_ENTRY_INIT;
+        call(sbx_operation_entry, get(), index, &raw);
+        return {text(raw.name), text(raw.target),
+                {raw.kind, raw.mode, raw.user, raw.group, raw.links, raw.bytes, raw.modified_ns}};
+    }
+
+    // Moves all between its stream and a descriptor of the caller's, then waits until all was done.
+    void receive(int to) const {
+        const descriptor stream(call(sbx_operation_open_fd, get()));
+        move(stream.get(), to, stream.get());
+        wait();
+    }
+    void send(int from) const {
+        descriptor stream(call(sbx_operation_open_fd, get()));
+        move(from, stream.get(), stream.get());
+        stream.reset(); // the end of what is sent
+        wait();
+    }
+
+private:
+    // The stream's other end is the sandbox's, which need not close it: the operation's end counts, too.
+    void move(int from, int to, int stream) const {
+        char piece[65536];
+        for (;;) {
+            if (!ready(from, POLLIN))
+                return;
+            const auto length = ::read(from, piece, sizeof piece);
+            if (length == 0)
+                return;
+            if (length < 0 && !again())
+                give_up("reading");
+            for (::ssize_t sent = 0; sent < length;) {
+                if (!ready(to, POLLOUT))
+                    return;
+                const auto rest = static_cast<std::size_t>(length - sent);
+                const auto more =
+                    to == stream ? ::send(to, piece + sent, rest, MSG_NOSIGNAL) : ::write(to, piece + sent, rest);
+                if (more >= 0)
+                    sent += more;
+                else if (to == stream && errno == EPIPE)
+                    return; // the operation knows why
+                else if (!again())
+                    give_up("writing");
+            }
+        }
+    }
+    // Whether it can be read or written; false once the operation has ended and it doesn't move.
+    bool ready(int fd, short events) const {
+        for (;;) {
+            pollfd one{fd, events, 0};
+            const int found = ::poll(&one, 1, 1000);
+            if (found > 0)
+                return true;
+            if (found == 0 && !goes_on())
+                return false;
+        }
+    }
+    static bool again() { return errno == EAGAIN || errno == EINTR; }
+    [[noreturn]] void give_up(const char *what) const {
+        const int number = errno;
+        sbx_operation_cancel(get(), nullptr); // before the stream's end is seen: what was sent is not the whole
+        throw error(code::system, number, std::string(what) + " the descriptor given: " + std::strerror(number));
+    }
+    owner<sbx_operation, sbx_operation_free> handle_;
+};
+} // namespace detail
 
 class sandbox {
 public:
@@ -701,50 +791,45 @@ public:
 
     // Files in it, with root's rights there. Links in it lead to nothing of the host's.
     std::string read_file(const std::string &path) const {
-        const auto done = operation(sbx_file_read, path);
+        const auto done = finished(sbx_file_read_begin, path.c_str(), no_options);
         std::size_t length = 0;
-        const auto *bytes = reinterpret_cast<const char *>(sbx_file_operation_bytes(done.get(), &length));
+        const auto *bytes = reinterpret_cast<const char *>(sbx_operation_bytes(done.get(), &length));
         return std::string(bytes, length);
     }
     void write_file(const std::string &path, const std::string &bytes, std::uint32_t mode = 0) const {
         sbx_file_options options = SBX_FILE_OPTIONS_INIT;
         options.mode = mode;
-        detail::call(sbx_file_write, get(), path.c_str(), reinterpret_cast<const std::uint8_t *>(bytes.data()),
-                     bytes.size(), &options);
+        finished(sbx_file_write_begin, path.c_str(), reinterpret_cast<const std::uint8_t *>(bytes.data()), bytes.size(),
+                 &options);
     }
     std::vector<file_entry> list_directory(const std::string &path) const {
-        const auto done = operation(sbx_file_list, path);
+        const auto done = finished(sbx_file_list_begin, path.c_str(), no_options);
         std::vector<file_entry> entries;
-        const auto count = static_cast<std::size_t>(detail::checked(sbx_file_operation_count(done.get())));
-        for (std::size_t i = 0; i < count; ++i) {
-            entries.push_back({detail::text(sbx_file_operation_name(done.get(), i)),
-                               detail::text(sbx_file_operation_target(done.get(), i)), SBX_FILE_INFO_INIT});
-            detail::call(sbx_file_operation_info, done.get(), i, &entries.back().info);
-        }
+        const auto count = static_cast<std::size_t>(detail::checked(sbx_operation_count(done.get())));
+        for (std::size_t i = 0; i < count; ++i)
+            entries.push_back(done.entry(i));
         return entries;
     }
-    sbx_file_info stat(const std::string &path) const {
-        sbx_file_info info = SBX_FILE_INFO_INIT;
-        detail::call(sbx_file_stat, get(), path.c_str(), no_options, &info);
-        return info;
+    file_info stat(const std::string &path) const {
+        return finished(sbx_file_stat_begin, path.c_str(), no_options).entry(0).info;
     }
     void make_directories(const std::string &path) const {
         const sbx_file_options options = flags(SBX_FILE_PARENTS);
-        detail::call(sbx_file_make_directory, get(), path.c_str(), &options);
+        finished(sbx_file_make_directory_begin, path.c_str(), &options);
     }
     void remove(const std::string &path, bool with_everything_below = false) const {
         const sbx_file_options options = flags(with_everything_below ? SBX_FILE_RECURSIVE : 0);
-        detail::call(sbx_file_remove, get(), path.c_str(), &options);
+        finished(sbx_file_remove_begin, path.c_str(), &options);
     }
     void rename(const std::string &from, const std::string &to) const {
-        detail::call(sbx_file_rename, get(), from.c_str(), to.c_str(), no_options);
+        finished(sbx_file_rename_begin, from.c_str(), to.c_str(), no_options);
     }
     // As a tar archive, read from or written to a descriptor.
     void copy_in(const std::string &directory, int from) const {
-        detail::call(sbx_file_copy_in, get(), directory.c_str(), from, no_options);
+        detail::operation(sbx_file_copy_in_begin, get(), directory.c_str(), no_options).send(from);
     }
     void copy_out(const std::string &path, int to) const {
-        detail::call(sbx_file_copy_out, get(), path.c_str(), to, no_options);
+        detail::operation(sbx_file_copy_out_begin, get(), path.c_str(), no_options).receive(to);
     }
 
     // Replaces the sandbox's policy; what it denies has been reset then. Its generation.
@@ -788,11 +873,11 @@ private:
         options.flags = static_cast<std::uint32_t>(flags);
         return options;
     }
-    template <class Function>
-    detail::owner<sbx_file_operation, sbx_file_operation_free> operation(Function function,
-                                                                         const std::string &path) const {
-        return detail::owner<sbx_file_operation, sbx_file_operation_free>(
-            detail::make<sbx_file_operation>(function, get(), path.c_str(), no_options));
+    template <class Function, class... Arguments>
+    detail::operation finished(Function start, Arguments... arguments) const {
+        detail::operation operation(start, get(), arguments...);
+        operation.wait();
+        return operation;
     }
 
     std::map<std::uint16_t, tunnel> tunnels_within(std::int64_t timeout) const {

@@ -65,24 +65,16 @@ var (
 	}
 )
 
-// operation is one that was begun.
-type operation struct {
-	handle  *C.sbx_file_operation
-	subject *subject
-}
-
-// request is what C's functions that begin an operation take in common.
+// request is what C's functions that begin an operation on files take in common.
 type request struct {
+	common
 	at      *C.char
 	options *C.sbx_file_options
-	cookie  C.uint64_t
-	op      **C.sbx_file_operation
-	failure *C.sbx_error
 }
 
 type starter func(request) C.int
 
-func (f Files) begin(ctx context.Context, what, at string, given *FileOptions, start starter) (*operation, error) {
+func (f Files) begin(ctx context.Context, what, at string, given *FileOptions, begin starter) (*operation, error) {
 	if given == nil {
 		given = &FileOptions{}
 	}
@@ -111,54 +103,26 @@ func (f Files) begin(ctx context.Context, what, at string, given *FileOptions, s
 	if texts.bad != nil {
 		return nil, texts.bad
 	}
-	var handle *C.sbx_file_operation
-	subject, err := begun(ctx, what+" in "+f.sandbox.ID(), func(it *subject) error {
-		it.closed = f.sandbox.subject.closed
-		it.outcome = func() error {
-			return calling(nil, what, func(e *C.sbx_error) C.int { return C.sbx_file_operation_wait(handle, 0, e) })
-		}
-		return calling(f.sandbox, what, func(e *C.sbx_error) C.int {
-			return start(request{place, &options, C.uint64_t(it.cookie), &handle, e})
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &operation{handle, subject}, nil
-}
-
-func (o *operation) wait(ctx context.Context) error {
-	if err := o.subject.await(ctx, o.subject.ended, "was not done"); err != nil {
-		return err
-	}
-	return o.subject.why()
-}
-
-// free ends it if it still goes on.
-func (o *operation) free() {
-	o.subject.forget()
-	o.subject.mutex.Lock() // not while an event looks at it
-	defer o.subject.mutex.Unlock()
-	C.sbx_file_operation_free(o.handle)
+	return f.sandbox.operation(ctx, what, func(c common) C.int { return begin(request{c, place, &options}) })
 }
 
 // do does one to its end, and what take makes of it.
-func (f Files) do(ctx context.Context, what, at string, o *FileOptions, start starter, take func(*operation) error) error {
+func (f Files) do(ctx context.Context, what, at string, o *FileOptions, begin starter, take func(*operation) error) error {
 	defer runtime.KeepAlive(f.sandbox)
-	op, err := f.begin(ctx, what, at, o, start)
+	op, err := f.begin(ctx, what, at, o, begin)
 	if err != nil {
 		return err
 	}
-	defer op.free()
-	if err := op.wait(ctx); err != nil || take == nil {
-		return err
-	}
-	return take(op)
+	return op.do(ctx, take)
 }
 
+// info is an entry, under its own name if there is one.
 func (o *operation) info(index C.size_t, name string) (FileInfo, error) {
-	raw := C.sbx_file_info{size: C.sizeof_sbx_file_info}
-	err := calling(o, "stat", func(e *C.sbx_error) C.int { return C.sbx_file_operation_info(o.handle, index, &raw, e) })
+	raw := C.sbx_file_entry{size: C.sizeof_sbx_file_entry}
+	err := calling(o, "stat", func(e *C.sbx_error) C.int { return C.sbx_operation_entry(o.handle, index, &raw, e) })
+	if own := C.GoString(raw.name); own != "" {
+		name = own
+	}
 	kind, known := fileKinds[raw.kind]
 	if !known {
 		kind = fs.ModeIrregular
@@ -171,7 +135,7 @@ func (o *operation) info(index C.size_t, name string) (FileInfo, error) {
 	}
 	return FileInfo{
 		UID: uint32(raw.user), GID: uint32(raw.group), Links: uint32(raw.links),
-		Target: C.GoString(C.sbx_file_operation_target(o.handle, index)),
+		Target: C.GoString(raw.target),
 		name:   name, size: int64(raw.bytes), mode: mode, modified: time.Unix(0, int64(raw.modified_ns)),
 	}, err
 }
@@ -179,10 +143,10 @@ func (o *operation) info(index C.size_t, name string) (FileInfo, error) {
 // ReadFile reads a file whole.
 func (f Files) ReadFile(ctx context.Context, name string, o *FileOptions) (data []byte, err error) {
 	err = f.do(ctx, "read file", name, o, func(r request) C.int {
-		return C.sbx_file_read_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_read_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, func(op *operation) error {
 		var length C.size_t
-		bytes := C.sbx_file_operation_bytes(op.handle, &length)
+		bytes := C.sbx_operation_bytes(op.handle, &length)
 		data = append([]byte{}, unsafe.Slice((*byte)(bytes), int(length))...)
 		return nil
 	})
@@ -193,17 +157,17 @@ func (f Files) ReadFile(ctx context.Context, name string, o *FileOptions) (data 
 func (f Files) WriteFile(ctx context.Context, name string, data []byte, o *FileOptions) error {
 	return f.do(ctx, "write file", name, o, func(r request) C.int {
 		bytes, length := (*C.uint8_t)(unsafe.SliceData(data)), C.size_t(len(data)) // which are copied
-		return C.sbx_file_write_begin(f.sandbox.handle, r.at, bytes, length, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_write_begin(f.sandbox.handle, r.at, bytes, length, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, nil)
 }
 
 // ReadDir says what is in a directory, in no order.
 func (f Files) ReadDir(ctx context.Context, name string, o *FileOptions) (entries []FileInfo, err error) {
 	err = f.do(ctx, "read directory", name, o, func(r request) C.int {
-		return C.sbx_file_list_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_list_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, func(op *operation) error {
-		for index := range C.size_t(max(0, C.sbx_file_operation_count(op.handle))) {
-			entry, err := op.info(index, C.GoString(C.sbx_file_operation_name(op.handle, index)))
+		for index := range C.size_t(max(0, C.sbx_operation_count(op.handle))) {
+			entry, err := op.info(index, "")
 			if err != nil {
 				return err
 			}
@@ -217,7 +181,7 @@ func (f Files) ReadDir(ctx context.Context, name string, o *FileOptions) (entrie
 // Stat says what a path is.
 func (f Files) Stat(ctx context.Context, name string, o *FileOptions) (info FileInfo, err error) {
 	err = f.do(ctx, "stat", name, o, func(r request) C.int {
-		return C.sbx_file_stat_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_stat_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, func(op *operation) (err error) {
 		info, err = op.info(0, path.Base(name))
 		return err
@@ -228,14 +192,14 @@ func (f Files) Stat(ctx context.Context, name string, o *FileOptions) (info File
 // Mkdir makes a directory. With Parents also those above, and that it is there is no error.
 func (f Files) Mkdir(ctx context.Context, name string, o *FileOptions) error {
 	return f.do(ctx, "make directory", name, o, func(r request) C.int {
-		return C.sbx_file_make_directory_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_make_directory_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, nil)
 }
 
 // Remove removes a file, a link or an empty directory; with Recursive also all below.
 func (f Files) Remove(ctx context.Context, name string, o *FileOptions) error {
 	return f.do(ctx, "remove", name, o, func(r request) C.int {
-		return C.sbx_file_remove_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_remove_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, nil)
 }
 
@@ -248,22 +212,22 @@ func (f Files) Rename(ctx context.Context, from, to string, o *FileOptions) erro
 		return texts.bad
 	}
 	return f.do(ctx, "rename", from, o, func(r request) C.int {
-		return C.sbx_file_rename_begin(f.sandbox.handle, r.at, target, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_rename_begin(f.sandbox.handle, r.at, target, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, nil)
 }
 
 // stream begins an operation with a stream, moves what goes through that, and waits until all was done. move says
 // first what the caller's own side failed with. A context that ends doesn't end a caller's reader or writer that hangs.
 func (f Files) stream(
-	ctx context.Context, what, at string, o *FileOptions, start starter, move func(*os.File) (own, other error),
+	ctx context.Context, what, at string, o *FileOptions, begin starter, move func(*os.File) (own, other error),
 ) error {
 	defer runtime.KeepAlive(f.sandbox)
-	op, err := f.begin(ctx, what, at, o, start)
+	op, err := f.begin(ctx, what, at, o, begin)
 	if err != nil {
 		return err
 	}
 	defer op.free()
-	file, err := opened(what, func(e *C.sbx_error) C.int { return C.sbx_file_operation_open_fd(op.handle, e) })
+	file, err := opened(what, func(e *C.sbx_error) C.int { return C.sbx_operation_open_fd(op.handle, e) })
 	if err != nil {
 		return err
 	}
@@ -278,7 +242,7 @@ func (f Files) stream(
 	}()
 	own, other := move(file)
 	if own != nil || other != nil { // an input that ended here would be taken for a whole one
-		C.sbx_file_operation_cancel(op.handle, nil)
+		C.sbx_operation_cancel(op.handle, nil)
 	}
 	file.Close()
 	err = <-ended
@@ -346,27 +310,27 @@ func (l *limited) Read(p []byte) (int, error) {
 // Download copies a file of any size to a writer.
 func (f Files) Download(ctx context.Context, name string, to io.Writer, o *FileOptions) error {
 	return f.stream(ctx, "download", name, o, func(r request) C.int {
-		return C.sbx_file_download_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_download_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, receive(to, o))
 }
 
 // Upload copies what a reader gives to a file, in place of what is there.
 func (f Files) Upload(ctx context.Context, name string, from io.Reader, o *FileOptions) error {
 	return f.stream(ctx, "upload", name, o, func(r request) C.int {
-		return C.sbx_file_upload_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_upload_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, send(from))
 }
 
 // CopyOut writes a file or tree as a tar archive. The sandbox made it: unpack it as you would a stranger's.
 func (f Files) CopyOut(ctx context.Context, name string, to io.Writer, o *FileOptions) error {
 	return f.stream(ctx, "copy out", name, o, func(r request) C.int {
-		return C.sbx_file_copy_out_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_copy_out_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, receive(to, o))
 }
 
 // CopyIn unpacks a tar archive into a directory.
 func (f Files) CopyIn(ctx context.Context, name string, from io.Reader, o *FileOptions) error {
 	return f.stream(ctx, "copy in", name, o, func(r request) C.int {
-		return C.sbx_file_copy_in_begin(f.sandbox.handle, r.at, r.options, r.cookie, r.op, r.failure)
+		return C.sbx_file_copy_in_begin(f.sandbox.handle, r.at, r.options, r.queue, r.cookie, r.op, r.failure)
 	}, send(from))
 }

@@ -92,15 +92,15 @@ const (
 	ReasonProtected    PolicyReason = C.SBX_REASON_PROTECTED      // private, link-local or otherwise special
 	ReasonMetadata     PolicyReason = C.SBX_REASON_METADATA       // a cloud's metadata service
 	ReasonHost         PolicyReason = C.SBX_REASON_HOST           // an address of the host
-	ReasonReserved     PolicyReason = C.SBX_REASON_RESERVED          // whatever the entries say: multicast, reserved ...
+	ReasonReserved     PolicyReason = C.SBX_REASON_RESERVED       // whatever the entries say: multicast, reserved ...
 	ReasonProtocol     PolicyReason = C.SBX_REASON_PROTOCOL       // neither TCP nor UDP
-	ReasonDNSName      PolicyReason = C.SBX_REASON_DNS_NAME           // a name that may not be asked for
+	ReasonDNSName      PolicyReason = C.SBX_REASON_DNS_NAME       // a name that may not be asked for
 	ReasonRebinding    PolicyReason = C.SBX_REASON_REBINDING      // a protected address in a name's answer
 	ReasonNotTLS       PolicyReason = C.SBX_REASON_NOT_TLS        // reached only as a domain, and it is not TLS
 	ReasonNoServerName PolicyReason = C.SBX_REASON_NO_SERVER_NAME // the handshake names no server
 	ReasonServerName   PolicyReason = C.SBX_REASON_SERVER_NAME    // it names one that no entry is for
 	ReasonNotResolved  PolicyReason = C.SBX_REASON_NOT_RESOLVED   // the resolver did not answer this address for it
-	ReasonTLSTimeout   PolicyReason = C.SBX_REASON_TLS_TIMEOUT         // the handshake did not begin in time
+	ReasonTLSTimeout   PolicyReason = C.SBX_REASON_TLS_TIMEOUT    // the handshake did not begin in time
 	ReasonGateway      PolicyReason = C.SBX_REASON_GATEWAY        // the gateway doesn't let it through
 	ReasonOnLink       PolicyReason = C.SBX_REASON_ON_LINK        // a neighbour on a link of the host's own
 )

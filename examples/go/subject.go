@@ -47,7 +47,7 @@ type Exit struct {
 	Runtime time.Duration  // from the program's start to its end
 }
 
-// subject is what events are about: a sandbox, a program in one, an operation on files. It doesn't point to the
+// subject is what events are about: a sandbox, a program in one, an operation. It doesn't point to the
 // object that the caller has, so that the collector sees when nobody has that any more.
 type subject struct {
 	name    string // for errors
@@ -56,7 +56,7 @@ type subject struct {
 	probe   func() error                          // why the server inside doesn't answer; a sandbox's only
 	free    func()
 	told    chan<- Event
-	outcome func() error // how an operation on files has ended
+	outcome func() error // how an operation has ended
 	watch   func() bool  // stops to look at a context that ends it, or nil
 
 	started, ready, ended, closed moment         // when it ends it is also started and as ready as it ever will be

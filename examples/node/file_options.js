@@ -46,7 +46,7 @@ export function describe(what, options, more) {
   if (options.mode !== undefined) set("mode", whole(options.mode, "mode", 1, 0o7777));
   if (options.offset !== undefined) set("offset", whole(options.offset, "offset", 0, 2 ** 53 - 1));
   if (options.limit !== undefined) set("limit", whole(options.limit, "limit", 1, 2 ** 53 - 1));
-  if (options.timeoutMs !== undefined) set("timeout_ms", milliseconds(options.timeoutMs, "timeoutMs"));
+  if (options.timeoutMs !== undefined) set("time_limit_ms", milliseconds(options.timeoutMs, "timeoutMs"));
   if (options.user === undefined) return memory;
   const user = Buffer.from(`${text(options.user, "user")}\0`);
   set("user", addressOf(user));

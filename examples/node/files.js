@@ -7,22 +7,22 @@ import { ESTATE, invalid } from "./errors.js";
 import { describe, NO_FOLLOW, withEncoding } from "./file_options.js";
 import { FileReader, FileWriter } from "./file_streams.js";
 import { hub } from "./hub.js";
-import { bytesAt, native, path as pathBytes } from "./native.js";
-import { Operation } from "./operation.js";
+import { bytesAt, native, path as pathBytes, textAt } from "./native.js";
+import { FileOperation } from "./operation.js";
 import { unlessAborted } from "./waiting.js";
 
 const KINDS = [, "file", "directory", "symlink", "fifo", "socket", "device", "other"];
 const AT_ONCE = 64; // entries of a list or changes, before others have their turn
 
-/** What one of an operation's entries is. */
+/** What one of an operation's entries is, and its name. */
 function entry(operation, index, decode) {
-  const memory = make("file_info");
-  operation.call("info", index, memory);
-  const { kind, mode, user: uid, group: gid, links: nlink, bytes: size, modifiedNs } = readAll("file_info", memory);
+  const memory = make("file_entry");
+  operation.call("entry", index, memory);
+  const { kind, mode, user: uid, group: gid, links: nlink, bytes: size, modifiedNs, ...texts } = readAll("file_entry", memory);
   const mtimeMs = modifiedNs / 1e6;
-  const target = native.file_operation_target(operation.handle, index);
+  const target = textAt(texts.target);
   const info = { kind: KINDS[kind] ?? "other", mode, uid, gid, nlink, size, mtimeMs, mtime: new Date(mtimeMs) };
-  return target ? { ...info, target: decode(target) } : info;
+  return [decode(textAt(texts.name)), target ? { ...info, target: decode(target) } : info];
 }
 
 export class Files {
@@ -36,7 +36,7 @@ export class Files {
     const [described, decode] = withEncoding(options, null);
     return this.#run("read", path, described, [], ({ handle }) => {
       const length = Buffer.alloc(8);
-      const address = native.file_operation_bytes(handle, length);
+      const address = native.operation_bytes(handle, length);
       return decode(bytesAt(Number(address), Number(length.readBigUInt64LE())));
     });
   }
@@ -55,21 +55,21 @@ export class Files {
     const [described, decode] = withEncoding(options, "utf8");
     return this.#run("list", path, described, [], async (operation) => {
       const entries = [];
-      for (let index = 0; index < native.file_operation_count(operation.handle); index++) {
+      for (let index = 0; index < native.operation_count(operation.handle); index++) {
         if (index % AT_ONCE === AT_ONCE - 1) await turn();
-        const name = decode(native.file_operation_name(operation.handle, index));
-        entries.push({ name, ...entry(operation, index, decode) });
+        const [name, info] = entry(operation, index, decode);
+        entries.push({ name, ...info });
       }
       return entries;
     });
   }
 
   async stat(path, options = {}) {
-    return this.#run("stat", path, options, [], (operation) => entry(operation, 0, String));
+    return this.#run("stat", path, options, [], (operation) => entry(operation, 0, String)[1]);
   }
 
   async lstat(path, options = {}) {
-    return this.#run("stat", path, options, [], (operation) => entry(operation, 0, String), NO_FOLLOW);
+    return this.#run("stat", path, options, [], (operation) => entry(operation, 0, String)[1], NO_FOLLOW);
   }
 
   async makeDirectory(path, options = {}) {
@@ -122,18 +122,12 @@ export class Files {
 
   #begin(what, path, options, values = [], flags = 0) {
     const described = describe(what, options, flags);
-    return new Operation(this.#sandbox._life.handle, what, path, [pathBytes(path, "path"), ...values], described);
+    return new FileOperation(this.#sandbox._life.handle, what, path, [pathBytes(path, "path"), ...values], described);
   }
 
   /** Runs an operation to its end, and gives what `take` makes of it. */
   async #run(what, path, options, values, take, flags) {
     record(options, "options").signal?.throwIfAborted();
-    const operation = this.#begin(what, path, options, values, flags);
-    try {
-      await hub().during(unlessAborted(operation.done.promise, options.signal), this.#sandbox);
-      return await take?.(operation);
-    } finally {
-      operation.free();
-    }
+    return this.#begin(what, path, options, values, flags).run(this.#sandbox, take, options.signal);
   }
 }

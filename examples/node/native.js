@@ -108,7 +108,7 @@ export function bytesAt(address, length) {
 }
 
 /** A copy of a text of the library's, as bytes: names of files need not be UTF-8. */
-const textAt = (address) => (address === 0 ? null : bytesAt(address, Number(strlen(address))));
+export const textAt = (address) => (address === 0 ? null : bytesAt(address, Number(strlen(address))));
 
 /** The library's functions, without `sbx_`. What returns a text gives its bytes, or null if there is none. */
 export const native = {};

@@ -1,39 +1,40 @@
-// An operation on files: begun here, it goes on by itself and ends as an event.
+// What was begun in the library: it goes on by itself and ends as an event.
 
 import { ECLOSED, ETIMEDOUT, FileError, SbxError } from "./errors.js";
 import { hub } from "./hub.js";
 import { call, native, open } from "./native.js";
-import { deferred } from "./waiting.js";
+import { make, readAll } from "./structs.js";
+import { deferred, unlessAborted } from "./waiting.js";
 
 const CHANGES = [, "ready", "created", "modified", "removed", "movedFrom", "movedTo", "attributes", "overflow"];
 const LONGEST_PATH = 4096;
+const ENDS = ["operationDone", "policyApplied", "checked"];
 
 export class Operation {
-  /** Settled at its end: with how much it has done, or with what it failed with. */
+  /** Settled at its end, or with what it failed with. */
   done = deferred();
   /** Settled at its next event. */
   told = deferred();
-  #path;
 
-  /** `path` is for its errors; `values` are what the library takes before the options. */
-  constructor(sandbox, what, path, values, options) {
-    this.#path = path;
-    this.handle = hub().begin(this, (cookie) => open(`file_${what}_begin`, sandbox, ...values, options, cookie));
+  /** `begin` is the library's function, and `values` what it takes before the queue. */
+  constructor(begin, ...values) {
+    this.handle = hub().begin(this, (cookie) => open(begin, ...values, hub().queue, cookie));
   }
 
   /** Whether that was the last event. */
   happened({ kind }) {
     this.lookAgain();
-    if (kind !== "operationDone") return false;
-    const places = [Buffer.alloc(8), Buffer.alloc(8), Buffer.alloc(8)];
+    if (!ENDS.includes(kind)) return false;
     try {
-      this.call("totals", ...places);
-      const [bytes, entries, skipped] = places.map((place) => Number(place.readBigUInt64LE()));
-      this.done.resolve({ bytes, entries, skipped });
+      this.done.resolve(this.result());
     } catch (error) {
       this.done.reject(error);
     }
     return true;
+  }
+
+  result() {
+    this.call("wait", 0);
   }
 
   /** Wakes who waits for a change. */
@@ -44,11 +45,58 @@ export class Operation {
 
   /** Calls one of its functions. */
   call(what, ...values) {
+    return call(`operation_${what}`, this.handle, ...values);
+  }
+
+  /** What `take` makes of it once it has ended. It is freed then; its owner isn't garbage until that. */
+  async run(owner, take, signal) {
     try {
-      return call(`file_operation_${what}`, this.handle, ...values);
+      await hub().during(unlessAborted(this.done.promise, signal), owner);
+      return await take?.(this);
+    } finally {
+      this.free();
+    }
+  }
+
+  /** Ends it if it still goes on; nobody waits for it in vain. */
+  free() {
+    this.done.reject(this.givenUp());
+    hub().forget(this);
+    native.operation_free(this.handle);
+  }
+
+  givenUp() {
+    return new SbxError("the operation was given up", ECLOSED);
+  }
+}
+
+/** An operation on files. */
+export class FileOperation extends Operation {
+  #path;
+
+  /** `path` is for its errors. */
+  constructor(sandbox, what, path, values, options) {
+    super(`file_${what}_begin`, sandbox, ...values, options);
+    this.#path = path;
+  }
+
+  /** How much it has done. */
+  result() {
+    const totals = make("file_totals");
+    this.call("totals", totals);
+    return readAll("file_totals", totals);
+  }
+
+  call(what, ...values) {
+    try {
+      return super.call(what, ...values);
     } catch (error) {
       throw error instanceof SbxError ? new FileError(error, this.#path) : error;
     }
+  }
+
+  givenUp() {
+    return new FileError(super.givenUp(), this.#path);
   }
 
   /** The next change in a directory that is watched, its path as bytes; null if nothing has changed. */
@@ -61,12 +109,5 @@ export class Operation {
       if (error.errno === ETIMEDOUT) return null;
       throw error;
     }
-  }
-
-  /** Ends it if it still goes on; nobody waits for it in vain. */
-  free() {
-    this.done.reject(new FileError({ message: "the operation was given up", errno: ECLOSED }, this.#path));
-    hub().forget(this);
-    native.file_operation_free(this.handle);
   }
 }

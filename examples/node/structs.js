@@ -32,9 +32,9 @@ export function make(struct) {
   return memory;
 }
 
-const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE" };
+const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE", s: "readBigUInt64LE" };
 
-/** A field of a struct. Numbers fit a double: they are counts, times and our own cookies. */
+/** A field of a struct; of a text its address. Numbers fit a double: they are counts, times and our own cookies. */
 export function read(struct, memory, name) {
   const { letter, length, offset, bytes } = LAYOUTS[struct].fields[name];
   const number = (at) => Number(memory[READERS[letter]](at));

@@ -97,7 +97,7 @@ pub const SBX_EVENT_PROCESS_STARTED: u32 = 9;
 /// An operation has ended: `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
 /// all, or `code` is the error's number and `detail` its text. Never dropped.
 pub const SBX_EVENT_OPERATION_DONE: u32 = 10;
-/// In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
+/// In a directory that is watched there are changes to be taken: sbx_operation_next_change until it has
 /// none. `cookie` is the watch's.
 pub const SBX_EVENT_FILE_CHANGED: u32 = 11;
 /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent for
@@ -141,6 +141,9 @@ pub const SBX_FILE_NO_FOLLOW: u32 = 16;
 pub const SBX_FILE_KEEP_OWNER: u32 = 32;
 /// Remove: nothing there is no error.
 pub const SBX_FILE_MISSING_OK: u32 = 64;
+
+/// What 0 stands for in sbx_file_options.progress_timeout_ms: a minute.
+pub const SBX_FILE_PROGRESS_TIMEOUT_MS: i64 = 60_000;
 
 /// A regular file.
 pub const SBX_FILE_KIND_FILE: u32 = 1;

@@ -1,6 +1,6 @@
-//! `sbx_file_options` and `sbx_file_info`.
+//! `sbx_file_options`, `sbx_file_entry` and `sbx_file_totals`.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::codes::{
 use super::input;
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
-use crate::sandbox::files::{FileInfo, FileOptions};
+use crate::sandbox::files::{FileInfo, FileOptions, FileTotals};
 
 /// How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
 /// most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.
@@ -33,27 +33,27 @@ pub struct sbx_file_options {
     /// write, 100,000 entries for list, and no limit for others. Read and write allow up to 1 GiB, list up to a
     /// million.
     pub limit: u64,
-    /// When to give up, with SBX_ETIMEDOUT, in milliseconds. 0: never. Not for a watch.
-    pub timeout_ms: i64,
+    /// The most milliseconds it may take; it then ends with SBX_ETIMEDOUT. 0 or negative: no limit. Not for a watch.
+    pub time_limit_ms: i64,
     /// Whose rights it has: "name", "uid", "uid:gid" or "name:group", as the sandbox knows them. NULL: root.
     pub user: *const c_char,
-    /// How long nothing may move while it is the sandbox's turn to move it, in milliseconds; then SBX_ETIMEDOUT. Code
-    /// inside can stop the helper that does the work. 0: a minute; negative: no limit. Not for a watch.
-    pub stall_timeout_ms: i64,
+    /// The most milliseconds without progress while it is the sandbox's turn; it then ends with SBX_ETIMEDOUT. Code
+    /// inside can stop the helper that does the work. 0: SBX_FILE_PROGRESS_TIMEOUT_MS; negative: no limit. Not for a
+    /// watch.
+    pub progress_timeout_ms: i64,
 }
 
-// SAFETY: repr(C), begins with its size, 56 bytes without padding (48 in its first layout), integers and raw
-// pointers only.
+// SAFETY: repr(C), begins with its size, 56 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_file_options {
     const NAME: &'static str = "sbx_file_options";
-    const FIRST: usize = 48;
+    const FIRST: usize = 56;
 }
 
-/// What a file is, as the sandbox says. The caller owns it; zero it or use SBX_FILE_INFO_INIT.
+/// A file, as the sandbox describes it: sbx_operation_entry. The caller owns it; zero it or use SBX_FILE_ENTRY_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct sbx_file_info {
-    /// sizeof(sbx_file_info), or 0.
+pub struct sbx_file_entry {
+    /// sizeof(sbx_file_entry), or 0.
     pub size: u32,
     /// SBX_FILE_KIND_....
     pub kind: u32,
@@ -69,16 +69,22 @@ pub struct sbx_file_info {
     pub bytes: u64,
     /// When its content was last changed, in nanoseconds since 1970.
     pub modified_ns: i64,
+    /// Its name in the directory that was listed: bytes, not always UTF-8, never "." or "..", without a slash. Empty
+    /// for sbx_file_stat_begin. It lives as long as the operation's handle.
+    pub name: *const c_char,
+    /// Where a symbolic link leads, as the name; NULL for everything else.
+    pub target: *const c_char,
 }
 
-// SAFETY: repr(C), begins with its size, 40 bytes without padding, integers only.
-unsafe impl Layout for sbx_file_info {
-    const NAME: &'static str = "sbx_file_info";
-    const FIRST: usize = 40;
+// SAFETY: repr(C), begins with its size, 56 bytes without padding, integers and raw pointers only.
+unsafe impl Layout for sbx_file_entry {
+    const NAME: &'static str = "sbx_file_entry";
+    const FIRST: usize = 56;
 }
 
-impl From<&FileInfo> for sbx_file_info {
-    fn from(info: &FileInfo) -> Self {
+impl sbx_file_entry {
+    /// With texts that live as long as the operation.
+    pub(super) fn new(info: &FileInfo, name: &CStr, target: Option<&CString>) -> Self {
         Self {
             size: 0,
             kind: info.kind as u32,
@@ -88,7 +94,39 @@ impl From<&FileInfo> for sbx_file_info {
             links: info.links,
             bytes: info.size,
             modified_ns: info.modified_ns,
+            name: name.as_ptr(),
+            target: target.map_or(ptr::null(), |target| target.as_ptr()),
         }
+    }
+}
+
+/// What a file operation has done, as the sandbox reports it: sbx_operation_totals. The caller owns it; zero it or use
+/// SBX_FILE_TOTALS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct sbx_file_totals {
+    /// sizeof(sbx_file_totals), or 0.
+    pub size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Files, directories and whatever else.
+    pub entries: u64,
+    /// Entries that were left out: sockets and devices are not copied.
+    pub skipped: u64,
+}
+
+// SAFETY: repr(C), begins with its size, 32 bytes without padding, integers only.
+unsafe impl Layout for sbx_file_totals {
+    const NAME: &'static str = "sbx_file_totals";
+    const FIRST: usize = 32;
+}
+
+impl From<FileTotals> for sbx_file_totals {
+    fn from(totals: FileTotals) -> Self {
+        let FileTotals { bytes, entries, skipped, .. } = totals;
+        Self { size: 0, reserved: 0, bytes, entries, skipped }
     }
 }
 
@@ -104,9 +142,9 @@ pub(super) unsafe fn read_options(at: *const sbx_file_options) -> Result<FileOpt
         reserved: 0,
         offset: 0,
         limit: 0,
-        timeout_ms: 0,
+        time_limit_ms: 0,
         user: ptr::null(),
-        stall_timeout_ms: 0,
+        progress_timeout_ms: 0,
     };
     // SAFETY: as the caller promises.
     let given = unsafe { structs::read(at, ZERO) }?;
@@ -123,8 +161,8 @@ pub(super) unsafe fn read_options(at: *const sbx_file_options) -> Result<FileOpt
             format!("file flags {:#x}: only SBX_FILE_... may be set, and reserved is 0", given.flags);
         return Err(Error::invalid(message));
     }
-    let timeout = input::duration("timeout_ms", given.timeout_ms)?;
-    let stall_timeout = match given.stall_timeout_ms {
+    let time_limit = if given.time_limit_ms == 0 { None } else { input::timeout(given.time_limit_ms) };
+    let progress_timeout = match given.progress_timeout_ms {
         0 => None,
         time => Some(input::timeout(time).unwrap_or(Duration::MAX)),
     };
@@ -140,8 +178,8 @@ pub(super) unsafe fn read_options(at: *const sbx_file_options) -> Result<FileOpt
         mode: (given.mode != 0).then_some(given.mode),
         offset: given.offset,
         limit: (given.limit != 0).then_some(given.limit),
-        timeout: (!timeout.is_zero()).then_some(timeout),
-        stall_timeout,
+        time_limit,
+        progress_timeout,
         recursive: has(SBX_FILE_RECURSIVE),
         parents: has(SBX_FILE_PARENTS),
         exclusive: has(SBX_FILE_EXCLUSIVE),

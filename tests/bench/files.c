@@ -68,26 +68,40 @@ static void take(int fd, long bytes)
     close(fd);
 }
 
+/* Waits for what was begun. */
+static void finish(int begun, sbx_operation **operation, const char *what)
+{
+    must(begun, what);
+    must(sbx_operation_wait(*operation, 60000, &error), what);
+    sbx_operation_free(*operation);
+}
+
+static void remove_file(sbx_sandbox *sandbox, const char *path)
+{
+    sbx_operation *operation = NULL;
+    finish(sbx_file_remove_begin(sandbox, path, NULL, NULL, 0, &operation, &error), &operation, "removing a file");
+}
+
 static void ours_in(sbx_sandbox *sandbox, long bytes)
 {
-    sbx_file_operation *operation = NULL;
-    must(sbx_file_upload_begin(sandbox, "/tmp/ours", NULL, 0, &operation, &error), "sbx_file_upload_begin");
-    int fd = sbx_file_operation_open_fd(operation, &error);
-    must(fd, "sbx_file_operation_open_fd");
+    sbx_operation *operation = NULL;
+    must(sbx_file_upload_begin(sandbox, "/tmp/ours", NULL, NULL, 0, &operation, &error), "sbx_file_upload_begin");
+    int fd = sbx_operation_open_fd(operation, &error);
+    must(fd, "sbx_operation_open_fd");
     give(fd, bytes);
-    must(sbx_file_operation_wait(operation, 60000, &error), "sbx_file_operation_wait");
-    sbx_file_operation_free(operation);
+    must(sbx_operation_wait(operation, 60000, &error), "sbx_operation_wait");
+    sbx_operation_free(operation);
 }
 
 static void ours_out(sbx_sandbox *sandbox, long bytes)
 {
-    sbx_file_operation *operation = NULL;
-    must(sbx_file_download_begin(sandbox, "/tmp/ours", NULL, 0, &operation, &error), "sbx_file_download_begin");
-    int fd = sbx_file_operation_open_fd(operation, &error);
-    must(fd, "sbx_file_operation_open_fd");
+    sbx_operation *operation = NULL;
+    must(sbx_file_download_begin(sandbox, "/tmp/ours", NULL, NULL, 0, &operation, &error), "sbx_file_download_begin");
+    int fd = sbx_operation_open_fd(operation, &error);
+    must(fd, "sbx_operation_open_fd");
     take(fd, bytes);
-    must(sbx_file_operation_wait(operation, 60000, &error), "sbx_file_operation_wait");
-    sbx_file_operation_free(operation);
+    must(sbx_operation_wait(operation, 60000, &error), "sbx_operation_wait");
+    sbx_operation_free(operation);
 }
 
 static void cat(sbx_sandbox *sandbox, int stream, const char *script, long bytes)
@@ -129,13 +143,14 @@ static void one_of_ours(sbx_sandbox *sandbox, long megabytes)
     before = now_ns();
     ours_out(sandbox, megabytes << 20);
     say("files-out", "ours", before, megabytes);
-    must(sbx_file_remove(sandbox, "/tmp/ours", NULL, &error), "sbx_file_remove");
+    remove_file(sandbox, "/tmp/ours");
     for (int turn = 0; turn < 20; turn++) {
-        sbx_file_operation *operation = NULL;
+        sbx_operation *operation = NULL;
         before = now_ns();
-        must(sbx_file_read(sandbox, "/tmp/small", NULL, &operation, &error), "sbx_file_read");
+        must(sbx_file_read_begin(sandbox, "/tmp/small", NULL, NULL, 0, &operation, &error), "sbx_file_read_begin");
+        must(sbx_operation_wait(operation, 60000, &error), "sbx_operation_wait");
         say("files-read-4k", "ours", before, 0);
-        sbx_file_operation_free(operation);
+        sbx_operation_free(operation);
     }
 }
 
@@ -147,7 +162,7 @@ static void one_of_theirs(sbx_sandbox *sandbox, long megabytes)
     before = now_ns();
     cat(sandbox, SBX_STDOUT, "exec cat /tmp/theirs", megabytes << 20);
     say("files-out", "cat", before, megabytes);
-    must(sbx_file_remove(sandbox, "/tmp/theirs", NULL, &error), "sbx_file_remove");
+    remove_file(sandbox, "/tmp/theirs");
     for (int turn = 0; turn < 20; turn++) {
         before = now_ns();
         cat(sandbox, SBX_STDOUT, "exec cat /tmp/small", 4096);
@@ -169,7 +184,9 @@ int main(int argc, char **argv)
     must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
     sbx_config_free(config);
     memset(piece, 'x', sizeof piece);
-    must(sbx_file_write(sandbox, "/tmp/small", (const uint8_t *)piece, 4096, NULL, &error), "sbx_file_write");
+    sbx_operation *small = NULL;
+    finish(sbx_file_write_begin(sandbox, "/tmp/small", (const uint8_t *)piece, 4096, NULL, NULL, 0, &small, &error),
+           &small, "writing a file");
     /* Every other run goes the other way about: no side always comes after the same one. */
     for (long run = 0; run < 2 * runs; run++) {
         if ((run & 3) == 0 || (run & 3) == 3)

@@ -511,19 +511,21 @@ static void drive_exec(sbx_sandbox *sandbox)
 
 static void drive_files(sbx_sandbox *sandbox)
 {
-    sbx_file_operation *operation = NULL;
-    sbx_file_read(sandbox, "/server", NULL, &operation, NULL);
-    sbx_file_operation_free(operation);
+    sbx_operation *operation = NULL;
+    sbx_file_read_begin(sandbox, "/server", NULL, NULL, 0, &operation, NULL);
+    sbx_operation_wait(operation, -1, NULL);
+    sbx_operation_free(operation);
 }
 
 /* To an init that is stopped; each of these comes back with an error in the end. */
 static void drive_probes(sbx_sandbox *sandbox)
 {
     sbx_file_options options = SBX_FILE_OPTIONS_INIT;
-    sbx_file_operation *operation = NULL;
-    options.timeout_ms = 100;
-    sbx_file_read(sandbox, "/server", &options, &operation, NULL);
-    sbx_file_operation_free(operation);
+    sbx_operation *operation = NULL;
+    options.time_limit_ms = 100;
+    sbx_file_read_begin(sandbox, "/server", &options, NULL, 0, &operation, NULL);
+    sbx_operation_wait(operation, -1, NULL);
+    sbx_operation_free(operation);
 }
 
 static void *driver(void *sandbox)

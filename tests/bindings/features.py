@@ -27,12 +27,12 @@ captured output: exec_config_capture_stream process_captured captured_head captu
     capture - - Capture
 readiness: config_set_tcp_probe config_set_exec_probe wait_ready
     tcp_probe Probe readinessProbe readiness_probe
-files: file_read|file_read_begin file_write|file_write_begin file_list|file_list_begin file_stat|file_stat_begin \
-    file_make_directory|file_make_directory_begin file_remove|file_remove_begin file_rename|file_rename_begin
+files: file_read_begin file_write_begin file_list_begin file_stat_begin file_make_directory_begin file_remove_begin \
+    file_rename_begin
     read_file Files files filesystem
-trees as tar archives: file_copy_in|file_copy_in_begin file_copy_out|file_copy_out_begin
+trees as tar archives: file_copy_in_begin file_copy_out_begin
     copy_in CopyIn copyIn copy_tree_from_local
-changes of files: file_watch_begin file_operation_next_change
+changes of files: file_watch_begin operation_next_change
     watch Watch watch watch
 tunnels: config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnels
     tunnels Tunnels tunnels tunnels
@@ -91,7 +91,7 @@ runtimes beside the default one: runtime_new
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
 OTHERS = re.compile(
     r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set|mount"
-    r"|capture|add)_.*|file_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
+    r"|capture|add)_.*|file_.*|operation_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
     r"|sandbox_(name|tag|captured|open_fd)|wait"
 )
 
@@ -138,7 +138,7 @@ class Package:
         if re.search(rf"""\b(native\.|library\.sbx_){function}\b|["'`]{function}["'`]""", self.sources):
             return True
         # Of a handle's own kind: set("add_nameserver", ...). exec_config's aren't taken for config's where a row has both.
-        kind = re.match("exec_config|config|policy|tunnel_map|file_operation|report|process|sandbox|captured|file", function)
+        kind = re.match("exec_config|config|policy|tunnel_map|operation|report|process|sandbox|captured|file", function)
         rest = function[kind.end() + 1 :] if kind else function
         if kind and re.search(rf"""["'`]{rest}["'`]""", self.sources):
             return True

@@ -7,42 +7,60 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* A call that waits: begin, wait, free. */
+static int finish(int code, sbx_operation **operation, sbx_error *error) {
+    if (code == 0) {
+        code = sbx_operation_wait(*operation, -1, error);
+        sbx_operation_free(*operation);
+        *operation = NULL;
+    }
+    return code;
+}
+
+static int make(sbx_sandbox *sandbox, const char *path, const sbx_file_options *options, sbx_error *error) {
+    sbx_operation *operation = NULL;
+    return finish(sbx_file_make_directory_begin(sandbox, path, options, NULL, 0, &operation, error), &operation, error);
+}
+
+static int look_at(sbx_sandbox *sandbox, const char *path, sbx_error *error) {
+    sbx_operation *operation = NULL;
+    return finish(sbx_file_stat_begin(sandbox, path, NULL, NULL, 0, &operation, error), &operation, error);
+}
+
 static void without_a_sandbox(void) {
     sbx_error error = SBX_ERROR_INIT;
-    sbx_file_operation *operation = (sbx_file_operation *)&error, *const before = operation;
-    sbx_file_info info = SBX_FILE_INFO_INIT;
+    sbx_operation *operation = (sbx_operation *)&error, *const before = operation;
+    sbx_file_entry entry = SBX_FILE_ENTRY_INIT;
+    sbx_file_totals totals = SBX_FILE_TOTALS_INIT;
     char path[4096];
     size_t length = 7;
-    CHECK(sbx_file_read(NULL, "/a", NULL, &operation, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_write(NULL, "/a", NULL, 0, NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_list(NULL, "/a", NULL, &operation, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_stat(NULL, "/a", NULL, &info, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_make_directory(NULL, "/a", NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_remove(NULL, "/a", NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_rename(NULL, "/a", "/b", NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_download(NULL, "/a", 1, NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_upload(NULL, "/a", 0, NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_copy_out(NULL, "/a", 1, NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_copy_in(NULL, "/a", 0, NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_watch_begin(NULL, "/a", NULL, 1, &operation, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_read_begin(NULL, "/a", NULL, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_read_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_write_begin(NULL, "/a", NULL, 0, NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_list_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_stat_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_make_directory_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_remove_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_rename_begin(NULL, "/a", "/b", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_download_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_upload_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_copy_out_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_copy_in_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_watch_begin(NULL, "/a", NULL, NULL, 0, &operation, &error) == SBX_EHANDLE);
     CHECK(operation == before);
-    CHECK(sbx_file_operation_wait(NULL, 0, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_has_ended(NULL) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_cancel(NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_open_fd(NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_bytes(NULL, &length) == NULL && length == 7);
-    CHECK(sbx_file_operation_count(NULL) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_name(NULL, 0) == NULL && sbx_file_operation_target(NULL, 0) == NULL);
-    CHECK(sbx_file_operation_info(NULL, 0, &info, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_totals(NULL, NULL, NULL, NULL, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_operation_next_change(NULL, 0, path, sizeof path, &error) == SBX_EHANDLE);
-    sbx_file_operation_free(NULL);
+    CHECK(sbx_operation_wait(NULL, 0, &error) == SBX_EHANDLE);
+    CHECK(sbx_operation_cancel(NULL, &error) == SBX_EHANDLE);
+    CHECK(sbx_operation_open_fd(NULL, &error) == SBX_EHANDLE);
+    CHECK(sbx_operation_bytes(NULL, &length) == NULL && length == 7);
+    CHECK(sbx_operation_count(NULL) == SBX_EHANDLE);
+    CHECK(sbx_operation_entry(NULL, 0, &entry, &error) == SBX_EHANDLE);
+    CHECK(sbx_operation_totals(NULL, &totals, &error) == SBX_EHANDLE);
+    CHECK(sbx_operation_next_change(NULL, 0, path, sizeof path, &error) == SBX_EHANDLE);
+    sbx_operation_free(NULL);
 }
 
 static void refused(sbx_sandbox *sandbox, const sbx_file_options *options, int code, const char *why) {
     sbx_error error = SBX_ERROR_INIT;
-    CHECK(sbx_file_make_directory(sandbox, "/tmp/refused", options, &error) == code);
+    CHECK(make(sandbox, "/tmp/refused", options, &error) == code);
     CHECK(strstr(error.message, why) != NULL);
 }
 
@@ -50,8 +68,7 @@ static void refused(sbx_sandbox *sandbox, const sbx_file_options *options, int c
 static void arguments(sbx_sandbox *sandbox) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_file_options options = SBX_FILE_OPTIONS_INIT;
-    sbx_file_info info = SBX_FILE_INFO_INIT;
-    sbx_file_operation *operation = NULL;
+    sbx_operation *operation = NULL;
     char nothing[64] = {0};
     refused((sbx_sandbox *)(void *)nothing, NULL, SBX_EHANDLE, "not one of this copy");
     options.flags = 1u << 30;
@@ -62,79 +79,86 @@ static void arguments(sbx_sandbox *sandbox) {
     options.size = 5;
     refused(sandbox, &options, SBX_ESIZE, "sbx_file_options");
     options.size = 0;
-    options.timeout_ms = -1;
-    refused(sandbox, &options, SBX_EINVALID, "timeout_ms");
-    options.timeout_ms = 1;
-    CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, 0, &operation, &error) == SBX_EINVALID);
-    CHECK(strstr(error.message, "timeout") != NULL && operation == NULL);
-    options.timeout_ms = 0;
-    /* Beyond the first layout, which is what size 0 stands for. */
-    options.size = sizeof options;
-    options.stall_timeout_ms = 1;
-    CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, 0, &operation, &error) == SBX_EINVALID);
-    CHECK(strstr(error.message, "stall_timeout") != NULL && operation == NULL);
-    options.stall_timeout_ms = -1;
-    CHECK(sbx_file_make_directory(sandbox, "/tmp/patient", &options, &error) == 0);
-    options.stall_timeout_ms = 0;
-    options.size = 0;
+    options.time_limit_ms = 1;
+    CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, NULL, 0, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "time_limit") != NULL && operation == NULL);
+    options.time_limit_ms = 0;
+    options.progress_timeout_ms = 1;
+    CHECK(sbx_file_watch_begin(sandbox, "/tmp", &options, NULL, 0, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "progress_timeout") != NULL && operation == NULL);
+    /* Negative is no limit, of both. */
+    options.progress_timeout_ms = -1;
+    options.time_limit_ms = -1;
+    CHECK(make(sandbox, "/tmp/patient", &options, &error) == 0);
+    options.progress_timeout_ms = 0;
+    options.time_limit_ms = 0;
     options.mode = 010000;
     refused(sandbox, &options, SBX_EINVALID, "mode");
     options.mode = 0;
     options.user = "\xff";
     refused(sandbox, &options, SBX_EINVALID, "UTF-8");
-    CHECK(sbx_file_stat(sandbox, NULL, NULL, &info, &error) == SBX_EINVALID);
-    CHECK(sbx_file_stat(sandbox, "tmp", NULL, &info, &error) == SBX_EINVALID);
-    CHECK(sbx_file_stat(sandbox, "/tmp", NULL, NULL, &error) == SBX_EINVALID);
-    CHECK(sbx_file_write(sandbox, "/tmp/a", NULL, 1, NULL, &error) == SBX_EINVALID);
-    CHECK(sbx_file_read(sandbox, "/tmp/a", NULL, NULL, &error) == SBX_EINVALID);
-    CHECK(sbx_file_download(sandbox, "/tmp/a", -1, NULL, &error) == SBX_EINVALID);
-    CHECK(sbx_file_upload(sandbox, "/tmp/a", 999, NULL, &error) == SBX_ESYSTEM && error.os_error == EBADF);
-    info.size = 3;
-    CHECK(sbx_file_stat(sandbox, "/tmp", NULL, &info, &error) == SBX_ESIZE);
+    CHECK(look_at(sandbox, NULL, &error) == SBX_EINVALID);
+    CHECK(look_at(sandbox, "tmp", &error) == SBX_EINVALID);
+    CHECK(sbx_file_write_begin(sandbox, "/tmp/a", NULL, 1, NULL, NULL, 0, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_file_read_begin(sandbox, "/tmp/a", NULL, NULL, 0, NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_file_read_begin(sandbox, "/tmp/a", NULL, (sbx_queue *)sandbox, 0, &operation, &error) == SBX_EHANDLE);
+    CHECK(operation == NULL);
 }
 
 static void contents(sbx_sandbox *sandbox) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_file_options options = SBX_FILE_OPTIONS_INIT;
-    sbx_file_info info = SBX_FILE_INFO_INIT;
-    sbx_file_operation *operation = NULL;
+    sbx_file_entry entry = SBX_FILE_ENTRY_INIT;
+    sbx_file_totals totals = SBX_FILE_TOTALS_INIT;
+    sbx_operation *operation = NULL;
     size_t length = 0;
+    const char *path = "/tmp/d/\xff\n"; /* A name that isn't UTF-8 is given and comes back as it is. */
     options.mode = 0640;
     options.flags = SBX_FILE_PARENTS;
-    /* A name that isn't UTF-8 is given and comes back as it is. */
-    CHECK(sbx_file_write(sandbox, "/tmp/d/\xff\n", (const uint8_t *)"12345", 5, &options, &error) == 0);
-    CHECK(sbx_file_list(sandbox, "/tmp/d", NULL, &operation, &error) == 0);
-    CHECK(sbx_file_operation_count(operation) == 1);
-    CHECK(strcmp(sbx_file_operation_name(operation, 0), "\xff\n") == 0);
-    CHECK(sbx_file_operation_target(operation, 0) == NULL && sbx_file_operation_name(operation, 1) == NULL);
-    CHECK(sbx_file_operation_info(operation, 0, &info, &error) == 0);
-    CHECK(info.kind == SBX_FILE_KIND_FILE && info.mode == 0640 && info.bytes == 5 && info.modified_ns > 0);
-    CHECK(sbx_file_operation_info(operation, 1, &info, &error) == SBX_ENOTFOUND);
-    CHECK(sbx_file_operation_open_fd(operation, &error) == SBX_ESTATE);
-    sbx_file_operation_free(operation);
-    sbx_file_operation_free(operation);
-    CHECK(sbx_file_operation_wait(operation, 0, &error) == SBX_EHANDLE);
-    CHECK(sbx_file_read(sandbox, "/tmp/d/\xff\n", NULL, &operation, &error) == 0);
-    const uint8_t *bytes = sbx_file_operation_bytes(operation, &length);
+    CHECK(finish(sbx_file_write_begin(sandbox, path, (const uint8_t *)"12345", 5, &options, NULL, 0, &operation, &error),
+                 &operation, &error) == 0);
+    CHECK(sbx_file_list_begin(sandbox, "/tmp/d", NULL, NULL, 0, &operation, &error) == 0);
+    CHECK(sbx_operation_wait(operation, -1, &error) == 0);
+    CHECK(sbx_operation_count(operation) == 1);
+    CHECK(sbx_operation_entry(operation, 0, &entry, &error) == 0);
+    CHECK(strcmp(entry.name, "\xff\n") == 0 && entry.target == NULL && entry.size == sizeof entry);
+    CHECK(entry.kind == SBX_FILE_KIND_FILE && entry.mode == 0640 && entry.bytes == 5 && entry.modified_ns > 0);
+    CHECK(sbx_operation_entry(operation, 1, &entry, &error) == SBX_ENOTFOUND);
+    CHECK(sbx_operation_entry(operation, 0, NULL, &error) == SBX_EINVALID);
+    entry.size = 3;
+    CHECK(sbx_operation_entry(operation, 0, &entry, &error) == SBX_ESIZE);
+    CHECK(sbx_operation_open_fd(operation, &error) == SBX_ESTATE);
+    CHECK(sbx_operation_cancel(operation, &error) == 0 && sbx_operation_wait(operation, 0, &error) == 0);
+    sbx_operation_free(operation);
+    sbx_operation_free(operation);
+    CHECK(sbx_operation_wait(operation, 0, &error) == SBX_EHANDLE);
+    CHECK(sbx_file_read_begin(sandbox, path, NULL, NULL, 0, &operation, &error) == 0);
+    CHECK(sbx_operation_wait(operation, -1, &error) == 0);
+    const uint8_t *bytes = sbx_operation_bytes(operation, &length);
     CHECK(bytes != NULL && length == 5 && memcmp(bytes, "12345", 5) == 0);
-    sbx_file_operation_free(operation);
-    CHECK(sbx_file_stat(sandbox, "/tmp/none", NULL, &info, &error) == SBX_ENOTFOUND && error.os_error == ENOENT);
-    CHECK(sbx_file_rename(sandbox, "/tmp/d", "/tmp/e", NULL, &error) == 0);
+    CHECK(sbx_operation_totals(operation, &totals, &error) == 0 && totals.bytes == 5 && totals.skipped == 0);
+    sbx_operation_free(operation);
+    CHECK(look_at(sandbox, "/tmp/none", &error) == SBX_ENOTFOUND && error.os_error == ENOENT);
+    CHECK(finish(sbx_file_rename_begin(sandbox, "/tmp/d", "/tmp/e", NULL, NULL, 0, &operation, &error), &operation,
+                 &error) == 0);
     sbx_file_options all = SBX_FILE_OPTIONS_INIT;
     all.flags = SBX_FILE_RECURSIVE;
-    CHECK(sbx_file_remove(sandbox, "/tmp/e", &all, &error) == 0);
+    CHECK(finish(sbx_file_remove_begin(sandbox, "/tmp/e", &all, NULL, 0, &operation, &error), &operation, &error) == 0);
 }
 
 /* One event loop for whatever ends: the queue's descriptor, and cookies. */
 static void events(sbx_sandbox *sandbox, sbx_queue *queue) {
     sbx_error error = SBX_ERROR_INIT;
-    sbx_file_operation *written = NULL, *missing = NULL;
+    sbx_operation *written = NULL, *missing = NULL;
+    sbx_file_totals totals = SBX_FILE_TOTALS_INIT;
     sbx_event event = SBX_EVENT_INIT;
     int doorbell = sbx_queue_open_fd(queue, &error), seen = 0;
     CHECK(doorbell >= 0);
-    CHECK(sbx_file_upload_begin(sandbox, "/tmp/up", NULL, 71, &written, &error) == 0);
-    CHECK(sbx_file_stat_begin(sandbox, "/tmp/none", NULL, 72, &missing, &error) == 0);
-    int stream = sbx_file_operation_open_fd(written, &error);
+    CHECK(sbx_file_upload_begin(sandbox, "/tmp/up", NULL, queue, 71, &written, &error) == 0);
+    CHECK(sbx_file_stat_begin(sandbox, "/tmp/none", NULL, queue, 72, &missing, &error) == 0);
+    CHECK(sbx_operation_wait(written, 0, &error) == SBX_ETIMEDOUT && sbx_operation_count(written) == SBX_ESTATE);
+    CHECK(sbx_operation_totals(written, &totals, &error) == SBX_ESTATE);
+    int stream = sbx_operation_open_fd(written, &error);
     CHECK(stream >= 0 && (fcntl(stream, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(stream, F_GETFD) & FD_CLOEXEC) != 0);
     CHECK(send(stream, "through", 7, MSG_NOSIGNAL) == 7);
     close(stream);
@@ -151,29 +175,28 @@ static void events(sbx_sandbox *sandbox, sbx_queue *queue) {
             seen |= event.cookie == 71 ? 1 : 2;
         }
     }
-    uint64_t bytes = 0;
-    CHECK(sbx_file_operation_totals(written, &bytes, NULL, NULL, &error) == 0 && bytes == 7);
-    CHECK(sbx_file_operation_wait(missing, 0, &error) == SBX_ENOTFOUND && error.os_error == ENOENT);
-    CHECK(sbx_file_operation_count(missing) == SBX_ENOTFOUND);
-    sbx_file_operation_free(written);
-    sbx_file_operation_free(missing);
+    CHECK(sbx_operation_totals(written, &totals, &error) == 0 && totals.bytes == 7);
+    CHECK(sbx_operation_wait(missing, 0, &error) == SBX_ENOTFOUND && error.os_error == ENOENT);
+    CHECK(sbx_operation_count(missing) == SBX_ENOTFOUND);
+    sbx_operation_free(written);
+    sbx_operation_free(missing);
     close(doorbell);
 }
 
 static void changes(sbx_sandbox *sandbox) {
     sbx_error error = SBX_ERROR_INIT;
-    sbx_file_operation *watch = NULL;
+    sbx_operation *watch = NULL;
     char path[4096];
-    CHECK(sbx_file_watch_begin(sandbox, "/tmp", NULL, 0, &watch, &error) == 0);
-    CHECK(sbx_file_operation_next_change(watch, 30000, path, 10, &error) == SBX_EINVALID);
-    CHECK(sbx_file_operation_next_change(watch, 30000, path, sizeof path, &error) == SBX_CHANGE_READY);
+    CHECK(sbx_file_watch_begin(sandbox, "/tmp", NULL, NULL, 0, &watch, &error) == 0);
+    CHECK(sbx_operation_next_change(watch, 30000, path, 10, &error) == SBX_EINVALID);
+    CHECK(sbx_operation_next_change(watch, 30000, path, sizeof path, &error) == SBX_CHANGE_READY);
     CHECK(path[0] == '\0');
-    CHECK(sbx_file_make_directory(sandbox, "/tmp/new", NULL, &error) == 0);
-    CHECK(sbx_file_operation_next_change(watch, 30000, path, sizeof path, &error) == SBX_CHANGE_CREATED);
+    CHECK(make(sandbox, "/tmp/new", NULL, &error) == 0);
+    CHECK(sbx_operation_next_change(watch, 30000, path, sizeof path, &error) == SBX_CHANGE_CREATED);
     CHECK(strcmp(path, "new") == 0);
-    CHECK(sbx_file_operation_cancel(watch, &error) == 0);
-    CHECK(sbx_file_operation_wait(watch, 30000, &error) == SBX_ECLOSED);
-    sbx_file_operation_free(watch);
+    CHECK(sbx_operation_cancel(watch, &error) == 0);
+    CHECK(sbx_operation_wait(watch, 30000, &error) == SBX_ECLOSED);
+    sbx_operation_free(watch);
 }
 
 int main(void) {
@@ -192,7 +215,7 @@ int main(void) {
     events(sandbox, queue);
     changes(sandbox);
     CHECK(sbx_terminate(sandbox, &error) == 0 && sbx_wait(sandbox, 30000, NULL, &error) == 0);
-    CHECK(sbx_file_make_directory(sandbox, "/tmp/late", NULL, &error) == SBX_ESTATE);
+    CHECK(make(sandbox, "/tmp/late", NULL, &error) == SBX_ESTATE);
     sbx_sandbox_free(sandbox);
     sbx_queue_free(queue);
     return 0;

@@ -15,6 +15,12 @@ LAYOUTS = {
         "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i entry, u protocol, u "
         "port, u count, 64 address, 280 detail, 2Q value"
     ),
+    "file_entry": (
+        "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns, s name, s target"
+    ),
+    "file_totals": (
+        "u size, u reserved, Q bytes, Q entries, Q skipped"
+    ),
     "verdict": (
         "u size, i allowed, i reason, i entry, 240 detail"
     ),
@@ -28,10 +34,7 @@ LAYOUTS = {
         "dns_queries, Q dns_refused, q library_us"
     ),
     "file_options": (
-        "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user, q stall_timeout_ms"
-    ),
-    "file_info": (
-        "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns"
+        "u size, u flags, u mode, u reserved, Q offset, Q limit, q time_limit_ms, s user, q progress_timeout_ms"
     ),
 }
 
@@ -60,6 +63,15 @@ FUNCTIONS = {
     "queue_open_fd": "he",
     "queue_next": "h&e",
     "queue_free": "h>v",
+    "operation_wait": "hqe",
+    "operation_cancel": "he",
+    "operation_open_fd": "he",
+    "operation_bytes": "h&>b",
+    "operation_count": "h",
+    "operation_entry": "hz&e",
+    "operation_totals": "h&e",
+    "operation_next_change": "hq&ze",
+    "operation_free": "h>v",
     "policy_new_open": ">h",
     "policy_new_allowlist": ">h",
     "policy_new_blocked": ">h",
@@ -162,41 +174,18 @@ FUNCTIONS = {
     "captured_tail": "h&>b",
     "captured_dropped": "h&",
     "captured_free": "h>v",
-    "file_read": "hs&&e",
-    "file_write": "hs&z&e",
-    "file_list": "hs&&e",
-    "file_stat": "hs&&e",
-    "file_make_directory": "hs&e",
-    "file_remove": "hs&e",
-    "file_rename": "hss&e",
-    "file_download": "hsi&e",
-    "file_upload": "hsi&e",
-    "file_copy_out": "hsi&e",
-    "file_copy_in": "hsi&e",
-    "file_read_begin": "hs&Q&e",
-    "file_write_begin": "hs&z&Q&e",
-    "file_list_begin": "hs&Q&e",
-    "file_stat_begin": "hs&Q&e",
-    "file_make_directory_begin": "hs&Q&e",
-    "file_remove_begin": "hs&Q&e",
-    "file_rename_begin": "hss&Q&e",
-    "file_download_begin": "hs&Q&e",
-    "file_upload_begin": "hs&Q&e",
-    "file_copy_out_begin": "hs&Q&e",
-    "file_copy_in_begin": "hs&Q&e",
-    "file_watch_begin": "hs&Q&e",
-    "file_operation_wait": "hqe",
-    "file_operation_has_ended": "h",
-    "file_operation_cancel": "he",
-    "file_operation_open_fd": "he",
-    "file_operation_bytes": "h&>b",
-    "file_operation_count": "h",
-    "file_operation_name": "hz>s",
-    "file_operation_target": "hz>s",
-    "file_operation_info": "hz&e",
-    "file_operation_totals": "h&&&e",
-    "file_operation_next_change": "hq&ze",
-    "file_operation_free": "h>v",
+    "file_read_begin": "hs&hQ&e",
+    "file_write_begin": "hs&z&hQ&e",
+    "file_list_begin": "hs&hQ&e",
+    "file_stat_begin": "hs&hQ&e",
+    "file_make_directory_begin": "hs&hQ&e",
+    "file_remove_begin": "hs&hQ&e",
+    "file_rename_begin": "hss&hQ&e",
+    "file_download_begin": "hs&hQ&e",
+    "file_upload_begin": "hs&hQ&e",
+    "file_copy_out_begin": "hs&hQ&e",
+    "file_copy_in_begin": "hs&hQ&e",
+    "file_watch_begin": "hs&hQ&e",
     "tunnel_map_count": "h",
     "tunnel_map_container_port": "hz",
     "tunnel_map_port": "hu",
@@ -266,6 +255,7 @@ FILE_APPEND = 8
 FILE_NO_FOLLOW = 16
 FILE_KEEP_OWNER = 32
 FILE_MISSING_OK = 64
+FILE_PROGRESS_TIMEOUT_MS = 60000
 FILE_KIND_FILE = 1
 FILE_KIND_DIRECTORY = 2
 FILE_KIND_SYMLINK = 3

@@ -105,5 +105,5 @@ def bounds(most: int | None, seconds: float | None) -> dict[str, int]:
     """Of an operation on files, as the library's options: 0 is the library's own."""
     if most is not None and not (isinstance(most, int) and 0 < most < 1 << 64):
         refuse("limit", "a positive number of bytes", most)
-    return dict(limit=most or 0, timeout_ms=0 if seconds is None else milliseconds("timeout", seconds))
+    return dict(limit=most or 0, time_limit_ms=0 if seconds is None else milliseconds("timeout", seconds))
 

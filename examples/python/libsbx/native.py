@@ -103,7 +103,10 @@ def array(name: str, texts: Iterable[str]) -> Any:
 
 
 def text(name: str, *arguments: Any) -> str | None:
-    found: bytes | None = getattr(library, "sbx_" + name)(*arguments)
+    return decoded(getattr(library, "sbx_" + name)(*arguments))
+
+
+def decoded(found: bytes | None) -> str | None:
     return None if found is None else found.decode("utf-8", "surrogateescape")
 
 

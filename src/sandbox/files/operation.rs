@@ -136,6 +136,11 @@ impl FileOperation {
         self.answer(timeout).map(|answer| answer.totals)
     }
 
+    /// What it has done, without waiting for it. It must have ended well.
+    pub fn totals(&self) -> Result<FileTotals> {
+        self.finished().map(|answer| answer.totals)
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.0.progress.state().result.is_some()

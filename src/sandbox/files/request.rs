@@ -32,10 +32,10 @@ pub struct FileOptions {
     /// The most bytes (16 MiB where they are handed over whole, else any number) or entries (100,000).
     pub limit: Option<u64>,
     /// When to give up. Not for a watch, which has no end of its own.
-    pub timeout: Option<Duration>,
+    pub time_limit: Option<Duration>,
     /// How long nothing may move while it is the sandbox's turn to move it (a minute): code inside can stop the helper
     /// that does the work. `Duration::MAX` is no limit. Not for a watch.
-    pub stall_timeout: Option<Duration>,
+    pub progress_timeout: Option<Duration>,
     /// Remove and watch: everything below, too.
     pub recursive: bool,
     /// Make the directories above that aren't there. Making a directory that is there is no error then.
@@ -196,8 +196,8 @@ impl FileRequest {
                 options.limit.is_some(),
                 reads || copies || matches!(self, Self::Write(..) | Self::List(_)),
             ),
-            ("timeout", options.timeout.is_some(), !matches!(self, Self::Watch(_))),
-            ("stall_timeout", options.stall_timeout.is_some(), !matches!(self, Self::Watch(_))),
+            ("time_limit", options.time_limit.is_some(), !matches!(self, Self::Watch(_))),
+            ("progress_timeout", options.progress_timeout.is_some(), !matches!(self, Self::Watch(_))),
             ("recursive", options.recursive, matches!(self, Self::Remove(_) | Self::Watch(_))),
             ("parents", options.parents, writes || makes || matches!(self, Self::CopyIn(_))),
             ("exclusive", options.exclusive, writes || matches!(self, Self::Rename(..))),
@@ -284,8 +284,8 @@ mod tests {
             ("mode", |options| options.mode = Some(0o600)),
             ("offset", |options| options.offset = 1),
             ("limit", |options| options.limit = Some(1)),
-            ("timeout", |options| options.timeout = Some(Duration::from_secs(1))),
-            ("stall_timeout", |options| options.stall_timeout = Some(Duration::from_secs(1))),
+            ("time_limit", |options| options.time_limit = Some(Duration::from_secs(1))),
+            ("progress_timeout", |options| options.progress_timeout = Some(Duration::from_secs(1))),
             ("recursive", |options| options.recursive = true),
             ("parents", |options| options.parents = true),
             ("exclusive", |options| options.exclusive = true),
@@ -299,7 +299,7 @@ mod tests {
             set(&mut options);
             let request = || match name {
                 "no_follow" => FileRequest::List("/".into()),
-                "timeout" | "stall_timeout" => FileRequest::Watch("/".into()),
+                "time_limit" | "progress_timeout" => FileRequest::Watch("/".into()),
                 _ => FileRequest::Stat("/".into()),
             };
             assert!(refusal(request(), &options).contains(name), "{name}");

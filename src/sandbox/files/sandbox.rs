@@ -10,26 +10,27 @@ use super::operation::FileOperation;
 use super::request::{FileOptions, FileRequest};
 use super::task::FileTask;
 use crate::error::{Error, Result};
+use crate::event::Queue;
 use crate::sandbox::{Command, Sandbox, State};
 
 /// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
 impl Sandbox {
-    /// Begins an operation, which goes on by itself. Never blocks. With a cookie its end is an event
-    /// ([`crate::EventKind::OperationDone`]) on the sandbox's queue, if it has one.
+    /// Begins an operation, which goes on by itself. Never blocks. With a queue its end is an event
+    /// ([`crate::EventKind::OperationDone`]) there, with that cookie.
     pub fn begin_file(
         &self,
         request: FileRequest,
         options: &FileOptions,
-        cookie: Option<u64>,
+        events: Option<(&Queue, u64)>,
     ) -> Result<FileOperation> {
-        self.start_file(self.prepare_file(request, options, cookie)?)
+        self.start_file(self.prepare_file(request, options, events)?)
     }
 
     fn prepare_file(
         &self,
         request: FileRequest,
         options: &FileOptions,
-        cookie: Option<u64>,
+        events: Option<(&Queue, u64)>,
     ) -> Result<FileTask> {
         match self.state() {
             State::Running => {}
@@ -38,7 +39,7 @@ impl Sandbox {
                 return Err(self.shared().ended());
             }
         }
-        FileTask::prepare(self.shared(), request, options, cookie)
+        FileTask::prepare(self.shared(), request, options, events)
     }
 
     fn start_file(&self, running: FileTask) -> Result<FileOperation> {

@@ -9,7 +9,7 @@ use crate::sandbox::Watched;
 use crate::sys::socket::Socket;
 
 /// How long an operation may make no progress, unless another time is given.
-pub(super) const USUAL: Duration = Duration::from_secs(60);
+pub(crate) const USUAL: Duration = Duration::from_secs(60);
 /// How often it is looked in that time.
 const LOOKS: u32 = 6;
 

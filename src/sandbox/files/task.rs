@@ -14,7 +14,7 @@ use super::request::{FileOptions, FileRequest, StreamUse};
 use super::stall::{Held, Stall, USUAL};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
-use crate::event::{Event, EventKind, queue};
+use crate::event::{Event, EventKind, Queue, queue};
 use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
@@ -72,20 +72,17 @@ pub(super) enum Next {
 }
 
 impl FileTask {
-    /// Prepares an operation; with a cookie, its end is an event on the sandbox's queue.
+    /// Prepares an operation; with a queue, its end is an event there.
     pub(super) fn prepare(
         shared: &Arc<Shared>,
         request: FileRequest,
         options: &FileOptions,
-        cookie: Option<u64>,
+        events: Option<(&Queue, u64)>,
     ) -> Result<Self> {
         let title = format!("{} in sandbox {}", request.title(), shared.id);
         let (task, purpose) = request.task(options)?;
         let asks_what_it_is = matches!(task.job, Job::Stat { .. });
-        let sender = match (cookie, shared.config.queue()) {
-            (Some(cookie), Some((queue, _))) => Some(queue.sender_of_one(cookie)?),
-            _ => None,
-        };
+        let sender = events.map(|(queue, cookie)| queue.sender_of_one(cookie)).transpose()?;
         let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;
         let is_use = !matches!(task.job, Job::Watch { .. });
         let mut fds = vec![theirs];
@@ -106,14 +103,14 @@ impl FileTask {
             purpose => (stream.and_then(|fd| Pump::new(Socket::new(fd, Family::Unix), purpose)), None),
         };
         let stall =
-            Some(options.stall_timeout.unwrap_or(USUAL)).filter(|limit| is_use && *limit != Duration::MAX);
+            Some(options.progress_timeout.unwrap_or(USUAL)).filter(|limit| is_use && *limit != Duration::MAX);
         Ok(Self {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             shared: Arc::clone(shared),
             order: Some(Order { task, fds }),
             asks_what_it_is,
             is_use,
-            timeout: options.timeout,
+            timeout: options.time_limit,
             stall: stall.map(Stall::new),
             channel: Channel::with_limit(ours, LONGEST),
             pump,

@@ -293,7 +293,7 @@ fn what_the_host_gets_stays_its_own() {
 
 #[test]
 fn a_host_that_waits_for_a_helper_that_does_nothing_waits_no_longer_than_it_wants() {
-    let options = FileOptions { timeout: Some(Duration::from_millis(20)), ..FileOptions::default() };
+    let options = FileOptions { time_limit: Some(Duration::from_millis(20)), ..FileOptions::default() };
     for up in [false, true] {
         let path = "/a".into();
         let request = if up { FileRequest::Upload(path) } else { FileRequest::Download(path) };
@@ -315,7 +315,7 @@ fn a_host_that_waits_for_a_helper_that_does_nothing_waits_no_longer_than_it_want
 
 #[test]
 fn a_helper_that_does_nothing_is_given_up_and_one_that_works_is_not() {
-    let options = FileOptions { stall_timeout: Some(Duration::from_millis(60)), ..FileOptions::default() };
+    let options = FileOptions { progress_timeout: Some(Duration::from_millis(60)), ..FileOptions::default() };
     let requests = [
         FileRequest::Read("/a".into()),
         FileRequest::Write("/a".into(), vec![7; 8 << 20]),
@@ -359,7 +359,7 @@ fn what_is_said_without_end_is_heard_a_little_at_a_time() {
 
 #[test]
 fn the_hosts_end_of_a_stream_ends_with_its_operation_whoever_holds_the_other_end() {
-    let options = FileOptions { timeout: Some(Duration::from_millis(30)), ..FileOptions::default() };
+    let options = FileOptions { time_limit: Some(Duration::from_millis(30)), ..FileOptions::default() };
     for request in [FileRequest::CopyOut("/a".into()), FileRequest::CopyIn("/a".into())] {
         let mut rig = Rig::new(request, &options);
         let mut host = UnixStream::from(rig.progress.take_stream().unwrap());

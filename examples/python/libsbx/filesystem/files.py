@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, Collection
 
 from . import copying
 from ..arguments import bounds, items, refuse
-from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, library, new, text
-from .operation import Operation
+from ..native import FILE_NO_FOLLOW, FILE_PARENTS, FILE_RECURSIVE, call, coded, decoded, library, new
+from .operation import FileOperation
 from ..waiting import AT_ONCE, both, in_thread, turn, until
 from .watching import FileWatchEventType, Watch, Watching
 
@@ -60,13 +60,14 @@ class FileInfo:
         return self.type is FileType.SYMLINK
 
 
-def _info(operation: Operation, index: int, path: str) -> FileInfo:
-    found = new("file_info")
-    call("file_operation_info", operation.handle, index, ctypes.byref(found))
+def _info(operation: FileOperation, index: int, directory: str, listed: bool = True) -> FileInfo:
+    found = new("file_entry")
+    call("operation_entry", operation.handle, index, ctypes.byref(found))
+    path = os.path.join(directory, decoded(found.name) or "") if listed else directory
     return FileInfo(
         os.path.basename(path.rstrip("/")), path, list(FileType)[found.kind - 1], found.bytes, found.mode,
         stat.filemode(found.mode)[1:], str(found.user), str(found.group), found.modified_ns / 1e9,
-        text("file_operation_target", operation.handle, index),
+        decoded(found.target),
     )  # fmt: skip
 
 
@@ -81,17 +82,17 @@ class Filesystem:
     def _begin(
         self, what: str, remote_path: str, *arguments: Any, user: str | None = None, timeout: float | None = None,
         limit: int | None = None, **options: Any,
-    ) -> Operation:  # fmt: skip
+    ) -> FileOperation:  # fmt: skip
         options.update(bounds(limit, timeout), user=None if user is None else coded("user", user))
         handle = self._sandbox._use()
-        return Operation(self._sandbox._hub, handle, what, coded("remote_path", remote_path), *arguments, **options)
+        return FileOperation(self._sandbox._hub, handle, what, coded("remote_path", remote_path), *arguments, **options)
 
-    async def _do(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> Operation:
+    async def _do(self, what: str, remote_path: str, *arguments: Any, **options: Any) -> FileOperation:
         operation = self._begin(what, remote_path, *arguments, **options)
         await operation.end()
         return operation
 
-    async def _copy(self, what: str, remote_path: str, work: Callable[[Operation], None], **options: Any) -> None:
+    async def _copy(self, what: str, remote_path: str, work: Callable[[FileOperation], None], **options: Any) -> None:
         operation = self._begin(what, remote_path, **options)
         try:
             await until(in_thread(work, operation, daemon=False))
@@ -106,7 +107,7 @@ class Filesystem:
         """Of up to 100 MiB, or `limit` bytes; a longer file is refused. copy_to_local() has no limit."""
         operation = await self._do("read", remote_path, limit=limit, timeout=timeout, user=user)
         length = ctypes.c_size_t()
-        found = library.sbx_file_operation_bytes(operation.handle, ctypes.byref(length))
+        found = library.sbx_operation_bytes(operation.handle, ctypes.byref(length))
         return ctypes.string_at(found, length.value)
 
     @both
@@ -140,18 +141,17 @@ class Filesystem:
         """What is in a directory, in no order: up to 100,000 entries, or `limit`."""
         operation = await self._do("list", remote_path, limit=limit, timeout=timeout, user=user)
         found = []
-        for index in range(library.sbx_file_operation_count(operation.handle)):
+        for index in range(library.sbx_operation_count(operation.handle)):
             if index % AT_ONCE == 0:
                 await turn()
-            name = text("file_operation_name", operation.handle, index) or ""
-            found.append(_info(operation, index, os.path.join(remote_path, name)))
+            found.append(_info(operation, index, remote_path))
         return found
 
     @both
     async def stat(self, remote_path: str, *, timeout: float | None = None, user: str | None = None) -> FileInfo:
         """What a path is; of a symbolic link, the link itself."""
         operation = await self._do("stat", remote_path, flags=FILE_NO_FOLLOW, timeout=timeout, user=user)
-        return _info(operation, 0, remote_path)
+        return _info(operation, 0, remote_path, listed=False)
 
     @both
     async def make_directory(
@@ -183,7 +183,7 @@ class Filesystem:
         """A file of any size, in place of what is there; the directories above are made."""
         with open(local_path, "rb") as file:
 
-            def work(operation: Operation) -> None:
+            def work(operation: FileOperation) -> None:
                 with operation.stream() as stream:
                     copying.send(file, stream)
 
@@ -197,7 +197,7 @@ class Filesystem:
         """A file, of up to `limit` bytes if that is given. It gets there whole or not at all, in place of what is
         there."""
 
-        def work(operation: Operation) -> None:
+        def work(operation: FileOperation) -> None:
             with copying.beside(Path(local_path)) as whole, open(whole, "wb") as file, operation.stream() as stream:
                 copying.receive(stream, file, limit)
 
@@ -212,7 +212,7 @@ class Filesystem:
         limit is of the files' bytes."""
         names = os.listdir(local_path)
 
-        def work(operation: Operation) -> None:
+        def work(operation: FileOperation) -> None:
             with operation.stream() as stream:
                 copying.pack(Path(local_path), names, stream)
 
@@ -227,7 +227,7 @@ class Filesystem:
         """What is below a directory, into a new one, whole or not at all. What the sandbox says is not believed: see
         copying.unpack for what is refused. The limit is of the archive's bytes, headers and all."""
 
-        def work(operation: Operation) -> None:
+        def work(operation: FileOperation) -> None:
             with copying.beside(Path(local_path)) as whole, operation.stream() as stream:
                 copying.unpack(stream, whole, limit)
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Collection, Generator, Generic
 
 from .. import native
 from ..exception import ClientClosed, ConflictError, TimeoutError
-from .operation import Operation, modals_errors
+from .operation import FileOperation, modals_errors
 from ..waiting import Method, P, Stream, TimedOut, until
 
 
@@ -41,7 +41,7 @@ class FileWatchEvent:
 class Watch(Stream[FileWatchEvent]):
     """The changes in a directory. It ends with close(), with its time, with the directory, and with the sandbox."""
 
-    def __init__(self, operation: Operation, path: str, types: Collection[FileWatchEventType] | None, timeout: Any):
+    def __init__(self, operation: FileOperation, path: str, types: Collection[FileWatchEventType] | None, timeout: Any):
         self._operation, self._path, self._types = operation, path.rstrip("/"), types
         self._deadline = float("inf") if timeout is None else time.monotonic() + timeout
         self._held: tuple[int, str] | None = None  # taken, and not told yet
@@ -90,7 +90,7 @@ class Watch(Stream[FileWatchEvent]):
         place = ctypes.create_string_buffer(4096)
         try:
             with modals_errors():
-                kind = native.call("file_operation_next_change", self._operation.handle, 0, place, len(place))
+                kind = native.call("operation_next_change", self._operation.handle, 0, place, len(place))
         except TimeoutError:
             return None
         except (ClientClosed, ConflictError):

@@ -1,0 +1,348 @@
+//! `sbx_operation`: something that was begun.
+
+use std::ffi::{CString, c_char, c_int};
+use std::os::fd::IntoRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+use std::sync::OnceLock;
+
+use super::call::{call_on, call_or, call_with};
+use super::error::sbx_error;
+use super::file_structs::{sbx_file_entry, sbx_file_totals};
+use super::handle::{self, Object};
+use super::queue::sbx_queue;
+use super::{input, structs};
+use crate::error::{Code, Error, Result};
+use crate::event::Queue;
+use crate::sandbox::files::{FileInfo, FileOperation};
+
+/// Something that was begun and goes on by itself, and its result.
+///
+/// All ..._begin functions that give one work alike. They never block, and may be called from any thread. `queue` and
+/// `cookie` say where the event of the end goes: SBX_EVENT_OPERATION_DONE, unless the function names another. With a NULL
+/// queue there is no event. They return 0 and set *operation, or what is wrong at once, and then no event comes; what
+/// goes wrong later is the operation's own error. Where a program may block, three lines are a call that waits:
+///
+///     sbx_operation *operation = NULL;
+///     int code = sbx_file_remove_begin(sandbox, "/tmp/a", NULL, NULL, 0, &operation, &error);
+///     if (code == 0) code = sbx_operation_wait(operation, -1, &error);
+///
+/// Any thread may call any function of an operation at any time; only sbx_operation_free comes last. An operation doesn't
+/// keep its sandbox alive.
+#[derive(Debug)]
+pub struct sbx_operation {
+    _private: [u8; 0],
+}
+
+/// Where the event of an operation's end goes.
+pub(super) type Events<'a> = Option<(&'a Queue, u64)>;
+
+/// What was begun.
+#[derive(Debug)]
+pub(super) enum Work {
+    File(FileOperation),
+}
+
+#[derive(Debug)]
+pub(super) struct OperationObject {
+    work: Work,
+    /// What a file operation has found, made when first asked for.
+    found: OnceLock<Vec<Found>>,
+}
+
+#[derive(Debug)]
+struct Found {
+    name: CString,
+    target: Option<CString>,
+    info: FileInfo,
+}
+
+impl Object for OperationObject {
+    type Opaque = sbx_operation;
+    const KIND: &'static str = "operation";
+}
+
+/// The parameters that every ..._begin function ends with.
+pub(super) struct Begin {
+    pub(super) queue: *mut sbx_queue,
+    pub(super) cookie: u64,
+    pub(super) operation: *mut *mut sbx_operation,
+    pub(super) error: *mut sbx_error,
+}
+
+impl Begin {
+    /// Begins something with an object.
+    ///
+    /// # Safety
+    /// `operation` must point to a place for the result or be NULL, `error` to an error struct or be NULL.
+    pub(super) unsafe fn on<T: Object>(
+        self,
+        object: *const T::Opaque,
+        start: impl FnOnce(&T, Events<'_>) -> Result<Work>,
+    ) -> c_int {
+        let error = self.error;
+        let body = |object: &T| {
+            // SAFETY: as the caller promises.
+            unsafe { self.insert(|events| start(object, events)) }
+        };
+        // SAFETY: as the caller promises.
+        unsafe { call_on(object, error, body) }
+    }
+
+    /// Begins something and hands its handle out.
+    unsafe fn insert(self, start: impl FnOnce(Events<'_>) -> Result<Work>) -> Result<c_int> {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("operation", self.operation) }?;
+        let queue = if self.queue.is_null() { None } else { Some(handle::get::<Queue>(self.queue)?) };
+        let work = start(queue.as_deref().map(|queue| (queue, self.cookie)))?;
+        place.write(handle::insert(OperationObject { work, found: OnceLock::new() })?);
+        Ok(0)
+    }
+}
+
+fn c_bytes(bytes: &[u8]) -> CString {
+    // What comes from the sandbox was checked: there is no NUL in it.
+    CString::new(bytes).unwrap_or_default()
+}
+
+impl Found {
+    fn new(name: &[u8], info: FileInfo) -> Self {
+        let target = info.target.as_ref().map(|target| c_bytes(target.as_os_str().as_bytes()));
+        Self { name: c_bytes(name), target, info }
+    }
+}
+
+impl OperationObject {
+    /// The file operation, which is what has that result.
+    fn file(&self, _result: &str) -> Result<&FileOperation> {
+        match &self.work {
+            Work::File(operation) => Ok(operation),
+        }
+    }
+
+    fn found(&self) -> Result<&[Found]> {
+        let file = self.file("entries")?;
+        if let Some(found) = self.found.get() {
+            return Ok(found);
+        }
+        let listed = file.entries()?.into_iter().map(|entry| Found::new(entry.name.as_bytes(), entry.info));
+        let found = listed.chain(file.info().ok().map(|info| Found::new(b"", info))).collect();
+        Ok(self.found.get_or_init(|| found))
+    }
+
+    fn entry(&self, index: usize) -> Result<&Found> {
+        let found = self.found()?;
+        found
+            .get(index)
+            .ok_or_else(|| Error::new(Code::NotFound, format!("the operation has no entry {index}")))
+    }
+}
+
+/// Waits until an operation has ended, and returns how.
+///
+/// Any thread, any number of times; blocks for `timeout_ms`.
+///
+/// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else its own error: SBX_ECLOSED if it was cancelled, others as
+/// its ..._begin function says. A file operation that has reached a limit of its options ends with SBX_ETIMEDOUT, too:
+/// sbx_operation_count returns SBX_ESTATE only while it goes on.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_wait(
+    operation: *const sbx_operation,
+    timeout_ms: i64,
+    error: *mut sbx_error,
+) -> c_int {
+    let timeout = input::timeout(timeout_ms);
+    let wait = |object: &OperationObject| match &object.work {
+        Work::File(file) => file.wait(timeout).map(|_| 0),
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, wait) }
+}
+
+/// Ends an operation that goes on, with SBX_ECLOSED and its event. What it has done so far stays done.
+///
+/// One that has ended stays as it ended. Any thread, never blocks.
+///
+/// Returns 0.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_cancel(operation: *mut sbx_operation, error: *mut sbx_error) -> c_int {
+    let cancel = |object: &OperationObject| {
+        match &object.work {
+            Work::File(file) => file.cancel(),
+        }
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, cancel) }
+}
+
+/// The host's end of the stream of a download, upload, copy in or copy out, once.
+///
+/// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with send and
+/// MSG_NOSIGNAL. What is read up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
+/// when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
+/// not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
+/// closing. Any thread, never blocks.
+///
+/// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before).
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_open_fd(
+    operation: *mut sbx_operation,
+    error: *mut sbx_error,
+) -> c_int {
+    let open = |object: &OperationObject| match &object.work {
+        Work::File(file) => Ok(file.open_stream()?.into_raw_fd()),
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, open) }
+}
+
+/// The bytes of sbx_file_read_begin, not terminated; `length` gets their number. They live as long as the handle.
+///
+/// Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
+///
+/// # Safety
+/// `length` must point to a place for the result or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_bytes(
+    operation: *const sbx_operation,
+    length: *mut usize,
+) -> *const u8 {
+    call_or(ptr::null(), || {
+        // SAFETY: as the caller promises.
+        let length = unsafe { input::out_param("length", length) }?;
+        call_with(operation, |object: &OperationObject| {
+            object.file("bytes")?.with_bytes(|bytes| {
+                length.write(bytes.len());
+                bytes.as_ptr()
+            })
+        })
+    })
+}
+
+/// How many entries a file operation has found: those of a list, or the one that was described.
+///
+/// Any thread, never blocks.
+///
+/// Returns the count; SBX_ESTATE (it goes on), else the operation's own error.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_count(operation: *const sbx_operation) -> c_int {
+    let count = |object: &OperationObject| Ok(c_int::try_from(object.found()?.len()).unwrap_or(c_int::MAX));
+    // SAFETY: NULL is allowed for the error.
+    unsafe { call_on(operation, ptr::null_mut::<sbx_error>(), count) }
+}
+
+/// One of the entries that a file operation has found, by its place from 0.
+///
+/// Any thread, never blocks.
+///
+/// Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), the operation's own error,
+/// SBX_EINVALID, SBX_ESIZE.
+///
+/// # Safety
+/// `entry` must point to an entry struct or be NULL, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_entry(
+    operation: *const sbx_operation,
+    index: usize,
+    entry: *mut sbx_file_entry,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let size = unsafe { structs::place("entry", entry) }?;
+        let found = object.entry(index)?;
+        let value = sbx_file_entry::new(&found.info, &found.name, found.target.as_ref());
+        // SAFETY: as the caller promises, and its size was checked.
+        unsafe { structs::write(entry, size, &value) };
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// What a file operation has done, as the sandbox reports it.
+///
+/// Any thread, never blocks.
+///
+/// Returns 0 and fills *totals; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
+///
+/// # Safety
+/// `totals` must point to a totals struct or be NULL, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_totals(
+    operation: *const sbx_operation,
+    totals: *mut sbx_file_totals,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let size = unsafe { structs::place("totals", totals) }?;
+        let value = sbx_file_totals::from(object.file("totals")?.totals()?);
+        // SAFETY: as the caller promises, and its size was checked.
+        unsafe { structs::write(totals, size, &value) };
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// Takes the next change of a watch, in the order in which they happened.
+///
+/// `path` gets where, relative to the directory, with a NUL behind it: bytes, not always UTF-8. `capacity` is the size
+/// of that place: 4096, so that every path fits. Any thread; blocks for `timeout_ms`.
+///
+/// Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the sandbox has
+/// ended), the operation's own error, SBX_EINVALID.
+///
+/// # Safety
+/// `path` must point to `capacity` writable bytes or be NULL, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_next_change(
+    operation: *mut sbx_operation,
+    timeout_ms: i64,
+    path: *mut c_char,
+    capacity: usize,
+    error: *mut sbx_error,
+) -> c_int {
+    const ROOM: usize = 4096;
+    let take = |object: &OperationObject| {
+        if path.is_null() || capacity < ROOM {
+            let message = format!("path: a place of {ROOM} bytes is needed, and {capacity} are given");
+            return Err(Error::invalid(message));
+        }
+        let change = object.file("changes")?.next_change(input::timeout(timeout_ms))?;
+        let text = c_bytes(change.path.as_os_str().as_bytes());
+        let bytes = text.as_bytes_with_nul();
+        // It is at most PATH_MAX long: what is longer was refused when it came.
+        let length = bytes.len().min(ROOM);
+        // SAFETY: the caller's place has that room, and is not ours.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr().cast(), path, length) };
+        Ok(change.kind as c_int)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, take) }
+}
+
+/// Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
+///
+/// Descriptors that were opened stay the caller's. Any thread, never blocks.
+///
+/// # Safety
+/// None of its bytes and texts may be used after. A handle that was freed already is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_free(operation: *mut sbx_operation) {
+    call_or((), || handle::take::<OperationObject>(operation).map(drop));
+}
