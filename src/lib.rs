@@ -34,7 +34,7 @@ pub use config::{
 };
 pub use doctor::{CheckHandle, Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
-pub use event::{Event, EventKind, Queue};
+pub use event::{Event, Exit, ExitReason, Queue, QueuedEvent};
 pub use net::explain;
 pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::Captured;
@@ -43,5 +43,5 @@ pub use sandbox::files::{
     DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileOperation, FileOptions, FileRequest,
     FileTotals,
 };
-pub use sandbox::{Exit, ExitReason, Process, Sandbox, State, Stats};
+pub use sandbox::{Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

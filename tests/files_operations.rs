@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use common::files::{after, content, idle, plain, run, temporary};
 use common::{PATIENCE, eventually, runtime};
-use sbx::{Code, Config, EventKind, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
+use sbx::{Code, Config, Event, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
 
 /// The stream of an operation, waiting for what it is asked.
 fn stream(operation: &FileOperation) -> UnixStream {
@@ -36,13 +36,25 @@ fn begin(sandbox: &Sandbox, request: FileRequest) -> FileOperation {
     sandbox.begin_file(request, &plain(), None).unwrap()
 }
 
-fn next(queue: &Queue, kind: EventKind) -> sbx::Event {
+/// The next event that `wanted` takes, and its cookie.
+fn next<T>(queue: &Queue, wanted: impl Fn(&Event) -> Option<T>) -> (u64, T) {
     let mut found = None;
     eventually("the event came", || {
-        found = queue.next();
-        found.as_ref().is_some_and(|event| event.kind == kind)
+        found = queue.next().and_then(|queued| Some((queued.cookie, wanted(&queued.event)?)));
+        found.is_some()
     });
     found.unwrap()
+}
+
+fn done(event: &Event) -> Option<sbx::Result<()>> {
+    match event {
+        Event::OperationDone { result, .. } => Some(result.clone()),
+        _ => None,
+    }
+}
+
+fn changed(event: &Event) -> Option<()> {
+    matches!(event, Event::FileChanged).then_some(())
 }
 
 #[test]
@@ -55,19 +67,20 @@ fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
     let sandbox = runtime.create(&config).unwrap();
     let write = FileRequest::Write("/tmp/a".into(), b"content".to_vec());
     let written = sandbox.begin_file(write, &plain(), Some(77)).unwrap();
-    let event = next(&queue, EventKind::FileDone);
-    assert_eq!((event.cookie, event.code), (77, 0));
+    assert_eq!(next(&queue, done), (77, Ok(())));
     assert!(written.has_ended());
     assert_eq!(written.wait(Some(Duration::ZERO)).unwrap().bytes, 7);
     let read = sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some(78)).unwrap();
-    let event = next(&queue, EventKind::FileDone);
-    assert_eq!((event.cookie, event.code), (78, Code::NotFound.number()));
-    assert!(event.detail.contains("/nowhere"), "{}", event.detail);
+    let (cookie, result) = next(&queue, done);
+    let error = result.unwrap_err();
+    assert_eq!((cookie, error.code()), (78, Code::NotFound));
+    assert!(error.message().contains("/nowhere"), "{error}");
     assert_eq!(read.bytes().unwrap_err().os_error(), Some(libc::ENOENT));
     // What was not asked for with a cookie isn't told.
     sandbox.read_file("/tmp/a", &plain()).unwrap();
     sandbox.terminate().unwrap();
-    assert_eq!(next(&queue, EventKind::Exited).cookie, 1);
+    let exited = |event: &Event| matches!(event, Event::Exited { .. }).then_some(());
+    assert_eq!(next(&queue, exited).0, 1);
 }
 
 #[test]
@@ -401,13 +414,13 @@ fn changes_wait_for_a_host_that_is_slow_to_take_them() {
     let sandbox = runtime.create(&config).unwrap();
     sandbox.make_directory("/tmp/w", &plain()).unwrap();
     let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &plain(), Some(5)).unwrap();
-    assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
+    assert_eq!(next(&queue, changed).0, 5);
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
     assert_eq!(watch.next_change(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut);
     let make = "python3 -c 'import os\nfor n in range(6000): os.mknod(\"/tmp/w/%d\" % n)'; mkdir /tmp/w/last";
     run(&sandbox, make);
     // Told once, however many there are, until the host has found none.
-    assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
+    assert_eq!(next(&queue, changed).0, 5);
     assert!(queue.next().is_none());
     let mut created = 0;
     loop {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use common::{PATIENCE, Scratch, config, eventually, processes_with};
-use sbx::{Code, Error, EventKind, Queue, Runtime, RuntimeConfig};
+use sbx::{Code, Error, Event, Queue, Runtime, RuntimeConfig};
 
 /// A static program, as runsc has to be: the real one for every question, another when it is to run a sandbox.
 const PROGRAM: &str = r#"
@@ -100,7 +100,8 @@ fn one_that_hangs_can_be_terminated() {
     sandbox.terminate().unwrap();
     // Its program was never started, so it was never created: that is said, and once.
     assert_eq!(sandbox.wait(PATIENCE).unwrap_err().code(), Code::Closed);
-    eventually("the event", || queue.next().is_some_and(|event| event.kind == EventKind::Failed));
+    let failed = |queued: sbx::QueuedEvent| matches!(queued.event, Event::Failed { .. });
+    eventually("the event", || queue.next().is_some_and(failed));
     assert!(queue.next().is_none());
 }
 

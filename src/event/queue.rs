@@ -29,7 +29,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Event, EventKind};
+use super::{EventKind, EventRecord, QueuedEvent};
 use crate::error::{Code, Context, Error, Result};
 
 /// The largest capacity that can be asked for.
@@ -48,7 +48,7 @@ pub struct Queue {
 #[derive(Debug)]
 struct Inner {
     /// Each with whether it sits on a seat.
-    events: VecDeque<(Event, bool)>,
+    events: VecDeque<(EventRecord, bool)>,
     /// How many droppable events may wait.
     capacity: usize,
     /// How many droppable events wait.
@@ -92,7 +92,12 @@ impl Queue {
     }
 
     /// Takes the oldest event; `None` when there is none. Never blocks.
-    pub fn next(&self) -> Option<Event> {
+    pub fn next(&self) -> Option<QueuedEvent> {
+        self.next_record().map(QueuedEvent::from)
+    }
+
+    /// The same, as it is stored.
+    pub(crate) fn next_record(&self) -> Option<EventRecord> {
         let mut inner = self.lock();
         let (event, kept) = inner.events.pop_front()?;
         if kept {
@@ -201,14 +206,14 @@ impl Drop for Ring {
 
 impl Sender {
     /// Tells the host of something, from any thread; `fill` says more than its kind.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
-        let mut event = Event::new(kind);
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
+        let mut event = EventRecord::new(kind);
         fill(&mut event);
         self.push(event)
     }
 
     /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and, later, losses.
-    pub(crate) fn push(&self, event: Event) -> Option<Ring> {
+    pub(crate) fn push(&self, event: EventRecord) -> Option<Ring> {
         let kept = is_kept(event.kind) && self.take_seat();
         let mut inner = self.queue.lock();
         if inner.closed {
@@ -224,8 +229,13 @@ impl Sender {
             }
             inner.droppable += 1;
         }
-        let event =
-            Event { cookie: self.cookie, sequence: inner.sequence, time: monotonic(), lost: 0, ..event };
+        let event = EventRecord {
+            cookie: self.cookie,
+            sequence: inner.sequence,
+            time: monotonic(),
+            lost: 0,
+            ..event
+        };
         let rings = inner.events.is_empty() || std::mem::take(&mut inner.owed);
         inner.events.push_back((event, kept));
         let doorbell = inner.doorbell.as_ref().filter(|_| rings).cloned();

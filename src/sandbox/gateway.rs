@@ -178,7 +178,7 @@ impl Life {
             event.protocol = denied.protocol.into();
             match denied.why {
                 egress::Why::Denied(reason, rule) => {
-                    event.reason = reason as i32;
+                    event.reason = reason.into();
                     event.rule = rule.and_then(|rule| i32::try_from(rule).ok()).unwrap_or(-1);
                 }
                 egress::Why::Unreachable(errno) => event.code = errno,

@@ -15,7 +15,7 @@ use crate::sandbox::{Command, Sandbox, State};
 /// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
 impl Sandbox {
     /// Begins an operation, which goes on by itself. Never blocks. With a cookie its end is an event
-    /// ([`crate::EventKind::FileDone`]) on the sandbox's queue, if it has one.
+    /// ([`crate::Event::OperationDone`]) on the sandbox's queue, if it has one.
     pub fn begin_file(
         &self,
         request: FileRequest,

@@ -14,7 +14,7 @@ use super::request::{FileOptions, FileRequest, StreamUse};
 use super::stall::{Held, Stall, USUAL};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
-use crate::event::{Event, EventKind, queue};
+use crate::event::{EventKind, EventRecord, queue};
 use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
@@ -310,7 +310,7 @@ impl FileTask {
     fn over(&self, result: Result<Answer>) {
         let failure = result.as_ref().err().cloned();
         self.progress.finish(result, || {
-            let fill = |event: &mut Event| failure.iter().for_each(|error| event.set_failure(error));
+            let fill = |event: &mut EventRecord| failure.iter().for_each(|error| event.set_failure(error));
             self.sender.as_ref().and_then(|sender| sender.tell(EventKind::FileDone, fill))
         });
     }
