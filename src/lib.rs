@@ -10,8 +10,8 @@ mod sticky;
 mod topology;
 
 mod cgroup;
-pub mod config;
-pub mod policy;
+mod config;
+mod policy;
 
 mod doctor;
 mod egress;
@@ -36,7 +36,7 @@ pub use doctor::{CheckHandle, Finding, Report, Status, check_host, check_host_be
 pub use error::{Code, Error, Result};
 pub use event::{Event, Exit, ExitReason, Queue, QueuedEvent};
 pub use net::explain;
-pub use policy::{Dns, Policy, Reason, Verdict};
+pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};
 pub use process::Captured;
 pub use runtime::Runtime;
 pub use sandbox::files::{

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ fn sandbox(scratch: &Scratch, act: &str) -> (Runtime, Sandbox) {
         .status()
         .unwrap();
     assert!(built.success());
-    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let config = RuntimeConfig::new().runsc(path);
     let runtime = Runtime::new(&config).unwrap();
     let sandbox = runtime.create(&Config::new()).unwrap();
     (runtime, sandbox)
@@ -140,7 +139,7 @@ fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
     let runtime = common::runtime();
     let other = runtime.create(&Config::new()).unwrap();
     let _begun = sandbox.exec_begin(&exec()).unwrap();
-    let options = FileOptions { timeout: Some(Duration::from_millis(1)), ..FileOptions::default() };
+    let options = FileOptions::new().timeout(Duration::from_millis(1));
     for _ in 0..500 {
         let code = sandbox.read_file("/x", &options).unwrap_err().code();
         assert!(matches!(code, Code::TimedOut | Code::Limit), "{code:?}");

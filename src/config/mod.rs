@@ -44,7 +44,7 @@ use user::User;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
-use crate::policy::{Mode, Policy};
+use crate::policy::{Policy, PolicyMode};
 use crate::sticky::Sticky;
 
 /// How long a sandbox lives unless said otherwise, as in Modal.
@@ -180,7 +180,7 @@ impl Config {
                  the streams of what is executed later",
             ));
         }
-        if self.policy.mode() == Mode::Blocked {
+        if self.policy.mode() == PolicyMode::Blocked {
             if let Some(port) = self.ports.first() {
                 return Err(Error::invalid(format!(
                     "port {}: a blocked policy allows no ports",

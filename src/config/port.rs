@@ -17,6 +17,7 @@ const PORTS: usize = 256;
 
 /// What a tunnel does with the bytes of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PortKind {
     /// TLS ends in the library; the server inside speaks plain TCP.
     Encrypted,

@@ -20,7 +20,7 @@ use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventKind, queue};
 use crate::net::nft::{Allowed, Rules};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Policy, PolicyMode};
 use crate::runsc::command::SandboxId;
 use crate::sys::thread::with_signals_blocked;
 
@@ -179,7 +179,7 @@ impl Life {
         let id = &self.shared.id;
         let refusal = if self.phase >= Phase::Ending {
             Some(self.shared.ended())
-        } else if self.shared.config.policy().mode() == Mode::Blocked {
+        } else if self.shared.config.policy().mode() == PolicyMode::Blocked {
             let text = format!(
                 "sandbox {id} was created without any network, and can't be given one; create one with an empty \
                  allowlist to open it later"

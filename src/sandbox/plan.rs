@@ -15,7 +15,7 @@ use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{links, sysctl};
-use crate::policy::Mode;
+use crate::policy::PolicyMode;
 use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
@@ -65,7 +65,7 @@ impl Plan {
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
-        let network = config.policy().mode() != Mode::Blocked;
+        let network = config.policy().mode() != PolicyMode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
         let names = rootfs::Names { hostname, network };
         let entries = rootfs::plan(config.rootfs(), &names)?;
