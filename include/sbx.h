@@ -32,7 +32,7 @@
 #define SBX_EXIT_INIT {static_cast<uint32_t>(sizeof(sbx_exit)), 0, 0, 0, 0, 0}
 #define SBX_VERDICT_INIT {static_cast<uint32_t>(sizeof(sbx_verdict)), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT \
-  {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
+  {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
 #define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {static_cast<uint32_t>(sizeof(sbx_file_info)), 0, 0, 0, 0, 0, 0, 0}
@@ -41,7 +41,7 @@
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
 #define SBX_VERDICT_INIT {(uint32_t)sizeof(sbx_verdict), 0, 0, 0, {0}}
-#define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
+#define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
 #define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {(uint32_t)sizeof(sbx_file_info), 0, 0, 0, 0, 0, 0, 0}
@@ -163,13 +163,13 @@
 #define SBX_EVENT_PROCESS_EXITED 5
 
 // Something that the sandbox wanted to reach was denied: `address` (an address or a name), `port`, `protocol` (6 is
-// TCP, 17 UDP), `reason` (SBX_REASON_...), `rule` (the policy's entry, or -1), `detail`. The first denial of a
+// TCP, 17 UDP), `reason` (SBX_REASON_...), `entry` (the policy's entry, or -1), `detail`. The first denial of a
 // destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
 // `address` counts those beyond the 64 destinations that are told apart within a second.
 #define SBX_EVENT_DENIED 6
 
 // A change of the policy begun by sbx_set_policy_begin has ended; `cookie` is the one given there. `code` is 0 and
-// `count` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
+// `value[0]` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
 // Never dropped.
 #define SBX_EVENT_POLICY_APPLIED 7
 
@@ -177,24 +177,24 @@
 #define SBX_EVENT_LIMIT 8
 
 // A program of sbx_exec_begin or sbx_exec was started. Never dropped.
-#define SBX_EVENT_PROCESS_STARTED 10
+#define SBX_EVENT_PROCESS_STARTED 9
 
-// An operation on files has ended: `cookie` is the one it was begun with, `code` 0 or the error's number,
-// `detail` its text. Never dropped.
-#define SBX_EVENT_FILE_DONE 11
+// An operation has ended: `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
+// all, or `code` is the error's number and `detail` its text. Never dropped.
+#define SBX_EVENT_OPERATION_DONE 10
 
 // In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
 // none. `cookie` is the watch's.
-#define SBX_EVENT_FILE_CHANGED 12
+#define SBX_EVENT_FILE_CHANGED 11
 
 // What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent for
 // too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
-#define SBX_EVENT_UNREACHABLE 13
+#define SBX_EVENT_UNREACHABLE 12
 
 // A check begun by sbx_runtime_check_begin has ended, and its report can be read: `cookie` is the one given there,
-// `count` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
+// `value[0]` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
 // dropped.
-#define SBX_EVENT_CHECKED 14
+#define SBX_EVENT_CHECKED 13
 
 // Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 #define SBX_LIMITS_STRICT 0
@@ -354,14 +354,14 @@
 #define SBX_REASON_HOST -6
 
 // Denied whatever the entries say: multicast, reserved, IPv4-embedded (NAT64, 6to4), the sandbox's own network.
-#define SBX_REASON_NEVER -7
+#define SBX_REASON_RESERVED -7
 
 // Denied: neither TCP nor UDP.
 #define SBX_REASON_PROTOCOL -8
 
 // Denied: a name that the policy doesn't let be asked for, or another record of it than its addresses. It was not
 // asked for.
-#define SBX_REASON_NAME -9
+#define SBX_REASON_DNS_NAME -9
 
 // Denied: an address in an answer to a question for a name, which points at something protected. It was taken
 // out of the answer.
@@ -378,10 +378,10 @@
 
 // Denied: the TLS handshake names an allowed server, but the sandbox's resolver did not answer this address for
 // that name, or too long ago.
-#define SBX_REASON_NOT_ANSWERED -14
+#define SBX_REASON_NOT_RESOLVED -14
 
 // Denied: reached only as a domain, and the TLS handshake did not begin in time.
-#define SBX_REASON_SILENT -15
+#define SBX_REASON_TLS_TIMEOUT -15
 
 // Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or a policy
 // that was changed at that very moment.
@@ -506,15 +506,15 @@ typedef struct sbx_error {
     char message[496];
 } sbx_error;
 
-// Something that happened: to a sandbox, a program or operation in it, or a check of the host. What the fields say
-// of a kind is told there: SBX_EVENT_.... The caller owns it; zero it or use SBX_EVENT_INIT.
+// Something that happened to a sandbox, a program in it or an operation. SBX_EVENT_... documents which fields a kind
+// uses. The caller owns it; zero it or use SBX_EVENT_INIT.
 typedef struct sbx_event {
     // sizeof(sbx_event), or 0.
     uint32_t size;
     // What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
     uint32_t kind;
     // The host's own number for what it happened to: the one given to sbx_config_set_queue,
-    // sbx_exec_config_set_queue, or the ..._begin function.
+    // sbx_exec_config_set_queue, or a ..._begin function.
     uint64_t cookie;
     // Counts the queue's events from 1, the lost ones included.
     uint64_t sequence;
@@ -526,19 +526,20 @@ typedef struct sbx_event {
     int32_t code;
     // SBX_EXIT_... or SBX_REASON_..., or 0.
     int32_t reason;
-    // The policy's entry concerned, or -1.
-    int32_t rule;
+    // The place of the policy's entry concerned, or -1: sbx_policy_entry.
+    int32_t entry;
     // An IP protocol, or 0.
     uint32_t protocol;
     // A port, or 0.
     uint32_t port;
-    // How many times it happened, where events are gathered; the generation of SBX_EVENT_POLICY_APPLIED and the
-    // answer of SBX_EVENT_CHECKED; else 1.
+    // How many times it happened, where events are gathered; else 1.
     uint32_t count;
     // An address or a name, or empty.
     char address[64];
     // A text for people, or empty.
     char detail[280];
+    // Numbers that belong to the kind, or 0: see there.
+    uint64_t value[2];
 } sbx_event;
 
 // What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
@@ -549,9 +550,8 @@ typedef struct sbx_verdict {
     int32_t allowed;
     // Why: SBX_REASON_....
     int32_t reason;
-    // The entry that decided: its place among the policy's entries, from 0, in the order in which they were
-    // added; -1 if none did.
-    int32_t rule;
+    // The place of the policy's entry that decided, or -1: sbx_policy_entry.
+    int32_t entry;
     // The same for people, terminated.
     char detail[240];
 } sbx_verdict;
@@ -818,7 +818,7 @@ void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 // Makes a queue in which up to `capacity` events wait, from 1 to 65536.
 //
 // What does not fit is dropped and counted in the last waiting event's `lost`. What is waited for is never dropped:
-// SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, FILE_DONE and CHECKED.
+// SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, OPERATION_DONE and CHECKED.
 // After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
 // the queue with sbx_queue_free. Any thread, never blocks.
 //
@@ -1011,8 +1011,8 @@ int sbx_policy_entry_count(const struct sbx_policy *policy);
 // An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
 // "local 192.0.2.0/24".
 //
-// `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
-// sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
+// `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.entry and
+// sbx_event.entry say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
 // an index that there is no entry for.
 const char *sbx_policy_entry(const struct sbx_policy *policy,
                              size_t index);
@@ -2182,7 +2182,7 @@ int sbx_file_copy_in(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_read does, and returns at once.
 //
-// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_FILE_DONE with
+// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_OPERATION_DONE with
 // `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells too. Free it with
 // sbx_file_operation_free, which also ends it. Any thread, never blocks.
 //
@@ -2332,7 +2332,7 @@ int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
 // when there are more, SBX_CHANGE_OVERFLOW tells it once and the watch goes on with those that it has.
 //
 // Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
-// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for
+// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_OPERATION_DONE carry `cookie`. Errors, threads and ownership as for
 // sbx_file_read_begin. There is no form that waits.
 //
 // Requires:

@@ -18,6 +18,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -272,9 +273,10 @@ struct event {
     event_kind kind;
     std::uint64_t cookie, sequence, lost;
     std::chrono::milliseconds time; // of CLOCK_MONOTONIC
-    int code, reason, rule;
+    int code, reason, entry; // the entry is a place among the policy's entries, or -1
     std::uint32_t protocol, port, count;
     std::string address, detail;
+    std::array<std::uint64_t, 2> value; // the generation of policy_applied; else 0
 };
 
 // The events of as many sandboxes as the host likes.
@@ -292,8 +294,8 @@ public:
         if (detail::call(sbx_queue_next, handle_.get(), &raw) == 0)
             return std::nullopt;
         return event{static_cast<event_kind>(raw.kind), raw.cookie, raw.sequence, raw.lost,
-                     std::chrono::milliseconds(raw.time_ms), raw.code, raw.reason, raw.rule, raw.protocol,
-                     raw.port, raw.count, raw.address, raw.detail};
+                     std::chrono::milliseconds(raw.time_ms), raw.code, raw.reason, raw.entry, raw.protocol,
+                     raw.port, raw.count, raw.address, raw.detail, {raw.value[0], raw.value[1]}};
     }
     sbx_queue *get() const noexcept { return handle_.get(); }
 
@@ -315,15 +317,15 @@ inline std::string reason_name(int reason) {
     case SBX_REASON_PROTECTED: return "protected";
     case SBX_REASON_METADATA: return "metadata";
     case SBX_REASON_HOST: return "host";
-    case SBX_REASON_NEVER: return "never";
+    case SBX_REASON_RESERVED: return "reserved";
     case SBX_REASON_PROTOCOL: return "protocol";
-    case SBX_REASON_NAME: return "name";
+    case SBX_REASON_DNS_NAME: return "DNS name";
     case SBX_REASON_REBINDING: return "rebinding";
     case SBX_REASON_NOT_TLS: return "not TLS";
     case SBX_REASON_NO_SERVER_NAME: return "no server name";
     case SBX_REASON_SERVER_NAME: return "server name";
-    case SBX_REASON_NOT_ANSWERED: return "not answered";
-    case SBX_REASON_SILENT: return "silent";
+    case SBX_REASON_NOT_RESOLVED: return "not resolved";
+    case SBX_REASON_TLS_TIMEOUT: return "TLS timeout";
     case SBX_REASON_GATEWAY: return "gateway";
     case SBX_REASON_ON_LINK: return "on link";
     default: return "unknown";
@@ -333,7 +335,7 @@ inline std::string reason_name(int reason) {
 struct verdict {
     bool allowed;
     int reason; // SBX_REASON_...: reason_name
-    int rule;   // the entry that decided, from 0; -1 if none did
+    int entry;  // the place of the policy's entry that decided, from 0; -1 if none did
     std::string detail;
 };
 
@@ -366,7 +368,7 @@ public:
     verdict check(const std::string &address, std::uint16_t port, std::uint32_t protocol = 6) const {
         sbx_verdict raw = SBX_VERDICT_INIT;
         detail::call(sbx_policy_check, handle_.get(), address.c_str(), port, protocol, &raw);
-        return {raw.allowed == 1, raw.reason, raw.rule, raw.detail};
+        return {raw.allowed == 1, raw.reason, raw.entry, raw.detail};
     }
     sbx_policy *get() const noexcept { return handle_.get(); }
 

@@ -92,15 +92,15 @@ const (
 	ReasonProtected    PolicyReason = C.SBX_REASON_PROTECTED      // private, link-local or otherwise special
 	ReasonMetadata     PolicyReason = C.SBX_REASON_METADATA       // a cloud's metadata service
 	ReasonHost         PolicyReason = C.SBX_REASON_HOST           // an address of the host
-	ReasonNever        PolicyReason = C.SBX_REASON_NEVER          // whatever the entries say: multicast, reserved ...
+	ReasonReserved     PolicyReason = C.SBX_REASON_RESERVED          // whatever the entries say: multicast, reserved ...
 	ReasonProtocol     PolicyReason = C.SBX_REASON_PROTOCOL       // neither TCP nor UDP
-	ReasonName         PolicyReason = C.SBX_REASON_NAME           // a name that may not be asked for
+	ReasonDNSName      PolicyReason = C.SBX_REASON_DNS_NAME           // a name that may not be asked for
 	ReasonRebinding    PolicyReason = C.SBX_REASON_REBINDING      // a protected address in a name's answer
 	ReasonNotTLS       PolicyReason = C.SBX_REASON_NOT_TLS        // reached only as a domain, and it is not TLS
 	ReasonNoServerName PolicyReason = C.SBX_REASON_NO_SERVER_NAME // the handshake names no server
 	ReasonServerName   PolicyReason = C.SBX_REASON_SERVER_NAME    // it names one that no entry is for
-	ReasonNotAnswered  PolicyReason = C.SBX_REASON_NOT_ANSWERED   // the resolver did not answer this address for it
-	ReasonSilent       PolicyReason = C.SBX_REASON_SILENT         // the handshake did not begin in time
+	ReasonNotResolved  PolicyReason = C.SBX_REASON_NOT_RESOLVED   // the resolver did not answer this address for it
+	ReasonTLSTimeout   PolicyReason = C.SBX_REASON_TLS_TIMEOUT         // the handshake did not begin in time
 	ReasonGateway      PolicyReason = C.SBX_REASON_GATEWAY        // the gateway doesn't let it through
 	ReasonOnLink       PolicyReason = C.SBX_REASON_ON_LINK        // a neighbour on a link of the host's own
 )
@@ -110,15 +110,15 @@ func (r PolicyReason) String() string {
 	if r > 0 {
 		return word(int(r), "open", "listed", "domain")
 	}
-	return word(int(-r), "blocked", "denied", "not listed", "protected", "metadata", "host", "never", "protocol", "name",
-		"rebinding", "not TLS", "no server name", "server name", "not answered", "silent", "gateway", "on link")
+	return word(int(-r), "blocked", "denied", "not listed", "protected", "metadata", "host", "reserved", "protocol", "DNS name",
+		"rebinding", "not TLS", "no server name", "server name", "not resolved", "TLS timeout", "gateway", "on link")
 }
 
 // A Verdict is what a policy says of an address.
 type Verdict struct {
 	Allowed bool
 	Reason  PolicyReason
-	Rule    int    // the place among the policy's entries of the one that decided, or -1
+	Entry   int    // the place among the policy's entries of the one that decided, or -1
 	Detail  string // the same for people
 }
 
@@ -140,7 +140,7 @@ func (p *Policy) Check(address netip.Addr, port uint16, protocol uint8) (Verdict
 	if err != nil {
 		return Verdict{}, err
 	}
-	return Verdict{found.allowed == 1, PolicyReason(found.reason), int(found.rule), C.GoString(&found.detail[0])}, nil
+	return Verdict{found.allowed == 1, PolicyReason(found.reason), int(found.entry), C.GoString(&found.detail[0])}, nil
 }
 
 // ReadPolicy is the policy in force, read back from the kernel, but for its TLSPorts, which can't be.

@@ -30,7 +30,7 @@ type Event struct {
 	Code           int          // an exit code, an error's number, or why it was unreachable: an errno
 	Reason         Reason       // why it ended, or 0
 	Denial         PolicyReason // why EventDenied, or 0
-	Rule           int          // the policy's entry concerned, or -1
+	Entry          int          // the place of the policy's entry concerned, or -1
 	Protocol, Port int          // an IP protocol (6 is TCP) and a port, or 0
 	Count          int          // how many times it happened, where events are gathered
 	Address        string       // an address or a name, or ""
@@ -83,7 +83,7 @@ func (q *queue) run() {
 				Code:     int(event.code),
 				Reason:   reason,
 				Denial:   denial,
-				Rule:     int(event.rule),
+				Entry:    int(event.entry),
 				Protocol: int(event.protocol),
 				Port:     int(event.port),
 				Count:    int(event.count),

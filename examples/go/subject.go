@@ -132,7 +132,7 @@ func (s *subject) happened(event Event) {
 		s.ready.comes()
 	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED:
 		s.settleLocked()
-	case C.SBX_EVENT_FILE_DONE:
+	case C.SBX_EVENT_OPERATION_DONE:
 		s.failure = s.outcome()
 		s.ended.comes()
 	case C.SBX_EVENT_POLICY_APPLIED, C.SBX_EVENT_CHECKED:

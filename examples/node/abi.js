@@ -2,17 +2,18 @@
 
 // A function's kinds are a letter a parameter, and behind > what it returns if that isn't an int: h a handle, & the
 // address of a result, a struct or an array, e the error, s a text, b bytes of the library's, i int, u uint32_t,
-// q int64_t, Q uint64_t, z size_t, v void. A struct's fields are kinds and names; a number is an array of that many bytes.
+// q int64_t, Q uint64_t, z size_t, v void. A struct's fields are kinds and names; a number is an array of that many bytes,
+// and before a letter of that many numbers.
 export const STRUCTS = {
   runtime_config:
     "u size, u flags, s runsc, s keeper",
   error:
     "u size, i code, i os_error, u reserved, 496 message",
   event:
-    "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i rule, u protocol, u port, u " +
-    "count, 64 address, 280 detail",
+    "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i entry, u protocol, u port, u " +
+    "count, 64 address, 280 detail, 2Q value",
   verdict:
-    "u size, i allowed, i reason, i rule, 240 detail",
+    "u size, i allowed, i reason, i entry, 240 detail",
   exit:
     "u size, i reason, i code, i signal, q runtime_ms, q reserved",
   stats:
@@ -239,11 +240,11 @@ export const NUMBERS = {
   EVENT_DENIED: 6,
   EVENT_POLICY_APPLIED: 7,
   EVENT_LIMIT: 8,
-  EVENT_PROCESS_STARTED: 10,
-  EVENT_FILE_DONE: 11,
-  EVENT_FILE_CHANGED: 12,
-  EVENT_UNREACHABLE: 13,
-  EVENT_CHECKED: 14,
+  EVENT_PROCESS_STARTED: 9,
+  EVENT_OPERATION_DONE: 10,
+  EVENT_FILE_CHANGED: 11,
+  EVENT_UNREACHABLE: 12,
+  EVENT_CHECKED: 13,
   LIMITS_STRICT: 0,
   LIMITS_WATCHDOG: 1,
   STATS_CPU: 1,
@@ -295,15 +296,15 @@ export const NUMBERS = {
   REASON_PROTECTED: -4,
   REASON_METADATA: -5,
   REASON_HOST: -6,
-  REASON_NEVER: -7,
+  REASON_RESERVED: -7,
   REASON_PROTOCOL: -8,
-  REASON_NAME: -9,
+  REASON_DNS_NAME: -9,
   REASON_REBINDING: -10,
   REASON_NOT_TLS: -11,
   REASON_NO_SERVER_NAME: -12,
   REASON_SERVER_NAME: -13,
-  REASON_NOT_ANSWERED: -14,
-  REASON_SILENT: -15,
+  REASON_NOT_RESOLVED: -14,
+  REASON_TLS_TIMEOUT: -15,
   REASON_GATEWAY: -16,
   REASON_ON_LINK: -17,
   DNS_AUTO: 0,

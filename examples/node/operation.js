@@ -24,7 +24,7 @@ export class Operation {
   /** Whether that was the last event. */
   happened({ kind }) {
     this.lookAgain();
-    if (kind !== "fileDone") return false;
+    if (kind !== "operationDone") return false;
     const places = [Buffer.alloc(8), Buffer.alloc(8), Buffer.alloc(8)];
     try {
       this.call("totals", ...places);

@@ -56,8 +56,8 @@ export class Sandbox extends Program {
   async setPolicy(options) {
     onlyKnown(options, POLICY_OPTIONS);
     const applied = deferred();
-    const happened = ({ code, count, detail }) => {
-      code < 0 ? applied.reject(new SbxError(detail, code)) : applied.resolve(count);
+    const happened = ({ code, value: [generation], detail }) => {
+      code < 0 ? applied.reject(new SbxError(detail, code)) : applied.resolve(generation);
       return true;
     };
     hub().begin({ happened }, (cookie) =>

@@ -59,15 +59,15 @@ export type PolicyReason =
   | "protected"
   | "metadata"
   | "host"
-  | "never"
+  | "reserved"
   | "protocol"
-  | "name"
+  | "dnsName"
   | "rebinding"
   | "notTls"
   | "noServerName"
   | "serverName"
-  | "notAnswered"
-  | "silent"
+  | "notResolved"
+  | "tlsTimeout"
   | "gateway"
   | "onLink"
   | "unknown";
@@ -76,7 +76,7 @@ export interface Verdict {
   readonly allowed: boolean;
   readonly reason: PolicyReason;
   /** The place among the policy's entries of the one that decided, or -1. */
-  readonly rule: number;
+  readonly entry: number;
   /** The same for people. */
   readonly detail: string;
 }
@@ -133,7 +133,7 @@ export interface Policy {
   /** 0 for the one that the sandbox was created with, then counted. */
   readonly generation: number;
   readonly mode: "open" | "allowlist" | "blocked";
-  /** "allow 192.0.2.0/24", "domain *.example.com", "deny 2001:db8::/32" …: the `rule` of an event is a place in it. */
+  /** "allow 192.0.2.0/24", "domain *.example.com", "deny 2001:db8::/32" …: the `entry` of an event is a place in it. */
   readonly entries: readonly string[];
   /** What asks for the same. */
   readonly options: PolicyOptions;
@@ -227,7 +227,7 @@ export interface SandboxEvent {
   /** Why it "exited"; why it was "denied"; else 0. */
   readonly reason: ExitReason | PolicyReason | number;
   /** The place among the policy's entries of the one that "denied", or -1. */
-  readonly rule: number;
+  readonly entry: number;
   /** 6 is TCP, 17 UDP. */
   readonly protocol: number;
   readonly port: number;

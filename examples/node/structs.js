@@ -7,8 +7,9 @@ export function layout(struct) {
   const fields = {};
   let size = 0;
   for (const [kind, name] of STRUCTS[struct].split(", ").map((field) => field.split(" "))) {
-    const bytes = { u: 4, i: 4, q: 8, Q: 8, s: 8 }[kind] ?? Number(kind);
-    fields[name] = { kind, offset: size, bytes };
+    const [, length, letter] = /^(\d*)(\D?)$/.exec(kind);
+    const bytes = ({ u: 4, i: 4, q: 8, Q: 8, s: 8 }[letter] ?? 1) * Number(length || 1);
+    fields[name] = { kind, letter, length, offset: size, bytes };
     size += bytes;
   }
   return { fields, size };
@@ -35,8 +36,10 @@ const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "
 
 /** A field of a struct. Numbers fit a double: they are counts, times and our own cookies. */
 export function read(struct, memory, name) {
-  const { kind, offset, bytes } = LAYOUTS[struct].fields[name];
-  if (kind in READERS) return Number(memory[READERS[kind]](offset));
+  const { letter, length, offset, bytes } = LAYOUTS[struct].fields[name];
+  const number = (at) => Number(memory[READERS[letter]](at));
+  if (letter in READERS && !length) return number(offset);
+  if (letter in READERS) return Array.from({ length }, (_, index) => number(offset + (index * bytes) / length));
   const text = memory.subarray(offset, offset + bytes);
   return text.toString("utf8", 0, text.indexOf(0));
 }

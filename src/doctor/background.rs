@@ -87,7 +87,7 @@ impl Told {
         self.place = None;
         self.events.tell(EventKind::Checked, |event| match failure {
             Some(error) => event.set_failure(&error),
-            None => event.count = u32::from(usable),
+            None => event.value = [u64::from(usable), 0],
         });
     }
 }

@@ -60,7 +60,7 @@ impl Denied {
             to: Some(Destination::Address(address)),
             port,
             protocol,
-            why: Why::Denied(verdict.reason, verdict.rule),
+            why: Why::Denied(verdict.reason, verdict.entry),
             detail: verdict.to_string(),
         }
     }

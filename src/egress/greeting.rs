@@ -83,7 +83,7 @@ impl Outbound {
             if let Some(Dns::Greeting(greeting)) = self.dns.get_mut(key) {
                 greeting.timer = None;
             }
-            return self.refuse_greeting(reactor, key, &Verdict::of(Reason::Silent), None);
+            return self.refuse_greeting(reactor, key, &Verdict::of(Reason::TlsTimeout), None);
         }
         loop {
             let Some(Dns::Greeting(greeting)) = self.dns.get_mut(key) else { return };
@@ -124,7 +124,7 @@ impl Outbound {
         let verdict = match gate.policy.domain_of(&name) {
             None => Verdict::of(Reason::ServerName),
             Some(_) if !gate.names.answered.has(to.ip(), &name, reactor.now()) => {
-                Verdict::of(Reason::NotAnswered)
+                Verdict::of(Reason::NotResolved)
             }
             Some(_) => self.standing(sandbox, to, Some(&name)),
         };
@@ -141,8 +141,8 @@ impl Outbound {
         let Some(gate) = self.gates.get(&sandbox) else { return Verdict::of(Reason::Blocked) };
         let verdict = self.judge.verdict(&gate.policy, to.ip(), Protocol::Tcp);
         match domain.and_then(|name| gate.policy.domain_of(name)) {
-            Some(rule) if verdict.reason == Reason::NotListed && gate.policy.is_tls_port(to.port()) => {
-                Verdict { rule: Some(rule), ..Verdict::of(Reason::Domain) }
+            Some(entry) if verdict.reason == Reason::NotListed && gate.policy.is_tls_port(to.port()) => {
+                Verdict { entry: Some(entry), ..Verdict::of(Reason::Domain) }
             }
             _ => verdict,
         }

@@ -109,7 +109,7 @@ impl Outbound {
         let Some(gate) = self.gates.get(&sandbox) else { return };
         let mut verdict = self.judge.verdict(&gate.policy, packet.to, packet.protocol);
         if verdict.is_allowed() {
-            verdict = Verdict { reason: Reason::Gateway, rule: None, range: None };
+            verdict = Verdict { reason: Reason::Gateway, entry: None, range: None };
         }
         self.deny(reactor, sandbox, Denied::to(packet.to, packet.port, packet.protocol, &verdict));
     }

@@ -108,6 +108,10 @@ pub enum Event {
     OperationDone {
         /// Whether it was done, or why not.
         result: Result<()>,
+        /// How many bytes were moved.
+        bytes_done: u64,
+        /// How many there were, as far as that is known.
+        bytes_total: u64,
     },
     /// A watched directory has changes: [`FileOperation::next_change`](crate::FileOperation::next_change).
     FileChanged,
@@ -145,6 +149,7 @@ impl From<EventRecord> for QueuedEvent {
 impl From<EventRecord> for Event {
     fn from(record: EventRecord) -> Self {
         let EventRecord { kind, code, reason, count, address: destination, detail, failure, .. } = record;
+        let [first, second] = record.value;
         let (port, protocol) =
             (u16::try_from(record.port).unwrap_or(0), u8::try_from(record.protocol).unwrap_or(0));
         match kind {
@@ -162,7 +167,7 @@ impl From<EventRecord> for Event {
                     EventReason::Policy(reason) => Some(reason),
                     EventReason::None | EventReason::Exit(_) => None,
                 },
-                entry: u32::try_from(record.rule).ok(),
+                entry: u32::try_from(record.entry).ok(),
                 destination,
                 port,
                 protocol,
@@ -172,13 +177,15 @@ impl From<EventRecord> for Event {
             EventKind::Unreachable => {
                 Self::Unreachable { errno: code, destination, port, protocol, count, detail }
             }
-            EventKind::PolicyApplied => {
-                Self::PolicyApplied { generation: failure.map_or(Ok(u64::from(count)), Err) }
-            }
+            EventKind::PolicyApplied => Self::PolicyApplied { generation: failure.map_or(Ok(first), Err) },
             EventKind::Limit => Self::Limit { detail },
-            EventKind::FileDone => Self::OperationDone { result: failure.map_or(Ok(()), Err) },
+            EventKind::OperationDone => Self::OperationDone {
+                result: failure.map_or(Ok(()), Err),
+                bytes_done: first,
+                bytes_total: second,
+            },
             EventKind::FileChanged => Self::FileChanged,
-            EventKind::Checked => Self::Checked { usable: failure.map_or(Ok(count == 1), Err) },
+            EventKind::Checked => Self::Checked { usable: failure.map_or(Ok(first == 1), Err) },
         }
     }
 }
@@ -231,7 +238,7 @@ mod tests {
     fn a_denial_has_its_reason_and_its_entry_if_one_decided() {
         let denied = event(EventKind::Denied, |record| {
             record.reason = Reason::Denied.into();
-            (record.rule, record.port, record.protocol, record.count) = (4, 443, 6, 9);
+            (record.entry, record.port, record.protocol, record.count) = (4, 443, 6, 9);
             record.address = "192.0.2.1".to_owned();
         });
         let Event::Denied { reason, entry, destination, port, protocol, count, .. } = denied else {
@@ -251,16 +258,18 @@ mod tests {
         let error = Error::new(Code::NotFound, "/nowhere");
         let fail = |record: &mut EventRecord| record.set_failure(&error);
         let failed = Err(error.clone());
-        assert_eq!(event(EventKind::FileDone, |_| ()), Event::OperationDone { result: Ok(()) });
-        assert_eq!(event(EventKind::FileDone, fail), Event::OperationDone { result: failed });
-        let applied = event(EventKind::PolicyApplied, |record| record.count = 7);
+        let done = event(EventKind::OperationDone, |record| record.value = [5, 9]);
+        assert_eq!(done, Event::OperationDone { result: Ok(()), bytes_done: 5, bytes_total: 9 });
+        let done = event(EventKind::OperationDone, fail);
+        assert_eq!(done, Event::OperationDone { result: failed, bytes_done: 0, bytes_total: 0 });
+        let applied = event(EventKind::PolicyApplied, |record| record.value = [7, 0]);
         assert_eq!(applied, Event::PolicyApplied { generation: Ok(7) });
         let failed = Err(error.clone());
         assert_eq!(event(EventKind::PolicyApplied, fail), Event::PolicyApplied { generation: failed });
+        assert_eq!(event(EventKind::Checked, |_| ()), Event::Checked { usable: Ok(false) });
         assert_eq!(
-            event(EventKind::Checked, |record| record.count = 0),
-            Event::Checked { usable: Ok(false) }
+            event(EventKind::Checked, |record| record.value = [1, 0]),
+            Event::Checked { usable: Ok(true) }
         );
-        assert_eq!(event(EventKind::Checked, |_| ()), Event::Checked { usable: Ok(true) });
     }
 }

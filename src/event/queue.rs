@@ -269,11 +269,11 @@ fn monotonic() -> Duration {
 /// Whether losing the event would leave the host waiting for ever.
 fn is_kept(kind: EventKind) -> bool {
     use EventKind::{
-        Checked, Exited, Failed, FileDone, PolicyApplied, ProcessExited, ProcessStarted, Started,
+        Checked, Exited, Failed, OperationDone, PolicyApplied, ProcessExited, ProcessStarted, Started,
     };
     matches!(
         kind,
-        Started | Failed | Exited | PolicyApplied | ProcessStarted | ProcessExited | FileDone | Checked
+        Started | Failed | Exited | PolicyApplied | ProcessStarted | ProcessExited | OperationDone | Checked
     )
 }
 

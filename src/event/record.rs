@@ -24,21 +24,21 @@ pub(crate) enum EventKind {
     ProcessExited = 5,
     /// The policy denied something that the sandbox wanted to reach.
     Denied = 6,
-    /// A change of the policy has ended: `code` is 0 and `count` the new generation, or `code` is the error's number
-    /// and `detail` its text.
+    /// A change of the policy has ended: `code` is 0 and the first `value` the new generation, or `code` is the error's
+    /// number and `detail` its text.
     PolicyApplied = 7,
     /// A limit of the library was reached; `detail` says which.
     Limit = 8,
     /// A program that was executed in the sandbox was started.
-    ProcessStarted = 10,
-    /// An operation on files has ended; `code` is 0 or the error's number, `detail` its text.
-    FileDone = 11,
+    ProcessStarted = 9,
+    /// An operation has ended; `code` is 0 or the error's number, `detail` its text, `value` the bytes done and in all.
+    OperationDone = 10,
     /// A watched directory has changes to be taken.
-    FileChanged = 12,
+    FileChanged = 11,
     /// The policy allowed what the sandbox wanted to reach, and the far end did not accept it. `code` is the errno.
-    Unreachable = 13,
-    /// A check of this machine has ended; `count` is 1 if sandboxes can be created.
-    Checked = 14,
+    Unreachable = 12,
+    /// A check of this machine has ended; the first `value` is 1 if sandboxes can be created.
+    Checked = 13,
 }
 
 /// The reason that an event carries. In C it is one number: those of exits are positive, as are the reasons that allow;
@@ -92,17 +92,19 @@ pub(crate) struct EventRecord {
     pub(crate) code: i32,
     pub(crate) reason: EventReason,
     /// The policy's entry that decided, or -1.
-    pub(crate) rule: i32,
+    pub(crate) entry: i32,
     /// An IP protocol, or 0.
     pub(crate) protocol: u32,
     /// A port, or 0.
     pub(crate) port: u32,
-    /// How many times it happened, where events are gathered, or what the kind says; else 1.
+    /// How many times it happened, where events are gathered; else 1.
     pub(crate) count: u32,
     /// An address or name, or empty.
     pub(crate) address: String,
     /// A text for people, or empty.
     pub(crate) detail: String,
+    /// Numbers that belong to the kind: bytes done and in all, a generation, an answer; else 0.
+    pub(crate) value: [u64; 2],
     /// The error that `code` and `detail` describe, if it is one.
     pub(crate) failure: Option<Error>,
 }
@@ -118,12 +120,13 @@ impl EventRecord {
             lost: 0,
             code: 0,
             reason: EventReason::None,
-            rule: -1,
+            entry: -1,
             protocol: 0,
             port: 0,
             count: 1,
             address: String::new(),
             detail: String::new(),
+            value: [0; 2],
             failure: None,
         }
     }

@@ -82,31 +82,31 @@ pub const SBX_EVENT_EXITED: u32 = 4;
 /// `reason` is 0, `code` the error's number and `detail` its text. Never dropped.
 pub const SBX_EVENT_PROCESS_EXITED: u32 = 5;
 /// Something that the sandbox wanted to reach was denied: `address` (an address or a name), `port`, `protocol` (6 is
-/// TCP, 17 UDP), `reason` (SBX_REASON_...), `rule` (the policy's entry, or -1), `detail`. The first denial of a
+/// TCP, 17 UDP), `reason` (SBX_REASON_...), `entry` (the policy's entry, or -1), `detail`. The first denial of a
 /// destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
 /// `address` counts those beyond the 64 destinations that are told apart within a second.
 pub const SBX_EVENT_DENIED: u32 = 6;
 /// A change of the policy begun by sbx_set_policy_begin has ended; `cookie` is the one given there. `code` is 0 and
-/// `count` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
+/// `value[0]` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
 /// Never dropped.
 pub const SBX_EVENT_POLICY_APPLIED: u32 = 7;
 /// A limit of the library was reached; `detail` says which.
 pub const SBX_EVENT_LIMIT: u32 = 8;
 /// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
-pub const SBX_EVENT_PROCESS_STARTED: u32 = 10;
-/// An operation on files has ended: `cookie` is the one it was begun with, `code` 0 or the error's number,
-/// `detail` its text. Never dropped.
-pub const SBX_EVENT_FILE_DONE: u32 = 11;
+pub const SBX_EVENT_PROCESS_STARTED: u32 = 9;
+/// An operation has ended: `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
+/// all, or `code` is the error's number and `detail` its text. Never dropped.
+pub const SBX_EVENT_OPERATION_DONE: u32 = 10;
 /// In a directory that is watched there are changes to be taken: sbx_file_operation_next_change until it has
 /// none. `cookie` is the watch's.
-pub const SBX_EVENT_FILE_CHANGED: u32 = 12;
+pub const SBX_EVENT_FILE_CHANGED: u32 = 11;
 /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent for
 /// too long. `address`, `port` and `protocol` say where, `code` is the errno. Gathered like SBX_EVENT_DENIED.
-pub const SBX_EVENT_UNREACHABLE: u32 = 13;
+pub const SBX_EVENT_UNREACHABLE: u32 = 12;
 /// A check begun by sbx_runtime_check_begin has ended, and its report can be read: `cookie` is the one given there,
-/// `count` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
+/// `value[0]` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
 /// dropped.
-pub const SBX_EVENT_CHECKED: u32 = 14;
+pub const SBX_EVENT_CHECKED: u32 = 13;
 
 /// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -233,14 +233,14 @@ pub const SBX_REASON_METADATA: i32 = -5;
 pub const SBX_REASON_HOST: i32 = -6;
 
 /// Denied whatever the entries say: multicast, reserved, IPv4-embedded (NAT64, 6to4), the sandbox's own network.
-pub const SBX_REASON_NEVER: i32 = -7;
+pub const SBX_REASON_RESERVED: i32 = -7;
 
 /// Denied: neither TCP nor UDP.
 pub const SBX_REASON_PROTOCOL: i32 = -8;
 
 /// Denied: a name that the policy doesn't let be asked for, or another record of it than its addresses. It was not
 /// asked for.
-pub const SBX_REASON_NAME: i32 = -9;
+pub const SBX_REASON_DNS_NAME: i32 = -9;
 
 /// Denied: an address in an answer to a question for a name, which points at something protected. It was taken
 /// out of the answer.
@@ -257,10 +257,10 @@ pub const SBX_REASON_SERVER_NAME: i32 = -13;
 
 /// Denied: the TLS handshake names an allowed server, but the sandbox's resolver did not answer this address for
 /// that name, or too long ago.
-pub const SBX_REASON_NOT_ANSWERED: i32 = -14;
+pub const SBX_REASON_NOT_RESOLVED: i32 = -14;
 
 /// Denied: reached only as a domain, and the TLS handshake did not begin in time.
-pub const SBX_REASON_SILENT: i32 = -15;
+pub const SBX_REASON_TLS_TIMEOUT: i32 = -15;
 
 /// Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or a policy
 /// that was changed at that very moment.
@@ -339,7 +339,7 @@ mod tests {
             (EventKind::PolicyApplied, SBX_EVENT_POLICY_APPLIED),
             (EventKind::Limit, SBX_EVENT_LIMIT),
             (EventKind::ProcessStarted, SBX_EVENT_PROCESS_STARTED),
-            (EventKind::FileDone, SBX_EVENT_FILE_DONE),
+            (EventKind::OperationDone, SBX_EVENT_OPERATION_DONE),
             (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
             (EventKind::Unreachable, SBX_EVENT_UNREACHABLE),
             (EventKind::Checked, SBX_EVENT_CHECKED),
@@ -414,16 +414,16 @@ mod tests {
             (Reason::Protected, SBX_REASON_PROTECTED),
             (Reason::Metadata, SBX_REASON_METADATA),
             (Reason::Host, SBX_REASON_HOST),
-            (Reason::Never, SBX_REASON_NEVER),
+            (Reason::Reserved, SBX_REASON_RESERVED),
             (Reason::Protocol, SBX_REASON_PROTOCOL),
             (Reason::Domain, SBX_REASON_DOMAIN),
-            (Reason::Name, SBX_REASON_NAME),
+            (Reason::DnsName, SBX_REASON_DNS_NAME),
             (Reason::Rebinding, SBX_REASON_REBINDING),
             (Reason::NotTls, SBX_REASON_NOT_TLS),
             (Reason::NoServerName, SBX_REASON_NO_SERVER_NAME),
             (Reason::ServerName, SBX_REASON_SERVER_NAME),
-            (Reason::NotAnswered, SBX_REASON_NOT_ANSWERED),
-            (Reason::Silent, SBX_REASON_SILENT),
+            (Reason::NotResolved, SBX_REASON_NOT_RESOLVED),
+            (Reason::TlsTimeout, SBX_REASON_TLS_TIMEOUT),
             (Reason::Gateway, SBX_REASON_GATEWAY),
             (Reason::OnLink, SBX_REASON_ON_LINK),
         ] {

@@ -5,8 +5,8 @@ use std::ffi::c_char;
 use super::structs::{self, Layout};
 use crate::event::EventRecord;
 
-/// Something that happened: to a sandbox, a program or operation in it, or a check of the host. What the fields say
-/// of a kind is told there: SBX_EVENT_.... The caller owns it; zero it or use SBX_EVENT_INIT.
+/// Something that happened to a sandbox, a program in it or an operation. SBX_EVENT_... documents which fields a kind
+/// uses. The caller owns it; zero it or use SBX_EVENT_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_event {
@@ -15,7 +15,7 @@ pub struct sbx_event {
     /// What happened: SBX_EVENT_.... Skip what you don't know: later versions have more.
     pub kind: u32,
     /// The host's own number for what it happened to: the one given to sbx_config_set_queue,
-    /// sbx_exec_config_set_queue, or the ..._begin function.
+    /// sbx_exec_config_set_queue, or a ..._begin function.
     pub cookie: u64,
     /// Counts the queue's events from 1, the lost ones included.
     pub sequence: u64,
@@ -27,25 +27,26 @@ pub struct sbx_event {
     pub code: i32,
     /// SBX_EXIT_... or SBX_REASON_..., or 0.
     pub reason: i32,
-    /// The policy's entry concerned, or -1.
-    pub rule: i32,
+    /// The place of the policy's entry concerned, or -1: sbx_policy_entry.
+    pub entry: i32,
     /// An IP protocol, or 0.
     pub protocol: u32,
     /// A port, or 0.
     pub port: u32,
-    /// How many times it happened, where events are gathered; the generation of SBX_EVENT_POLICY_APPLIED and the
-    /// answer of SBX_EVENT_CHECKED; else 1.
+    /// How many times it happened, where events are gathered; else 1.
     pub count: u32,
     /// An address or a name, or empty.
     pub address: [c_char; 64],
     /// A text for people, or empty.
     pub detail: [c_char; 280],
+    /// Numbers that belong to the kind, or 0: see there.
+    pub value: [u64; 2],
 }
 
-// SAFETY: repr(C), begins with its size, 408 bytes without padding, integers only.
+// SAFETY: repr(C), begins with its size, 424 bytes without padding, integers only.
 unsafe impl Layout for sbx_event {
     const NAME: &'static str = "sbx_event";
-    const FIRST: usize = 408;
+    const FIRST: usize = 424;
 }
 
 impl From<&EventRecord> for sbx_event {
@@ -63,12 +64,13 @@ impl From<&EventRecord> for sbx_event {
             lost: event.lost,
             code: event.code,
             reason: event.reason.number(),
-            rule: event.rule,
+            entry: event.entry,
             protocol: event.protocol,
             port: event.port,
             count: event.count,
             address,
             detail,
+            value: event.value,
         }
     }
 }

@@ -47,7 +47,7 @@ unsafe fn begin_at(
 
 /// Begins what sbx_file_read does, and returns at once.
 ///
-/// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_FILE_DONE with
+/// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_OPERATION_DONE with
 /// `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells too. Free it with
 /// sbx_file_operation_free, which also ends it. Any thread, never blocks.
 ///
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn sbx_file_copy_in_begin(
 /// when there are more, SBX_CHANGE_OVERFLOW tells it once and the watch goes on with those that it has.
 ///
 /// Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
-/// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for
+/// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_OPERATION_DONE carry `cookie`. Errors, threads and ownership as for
 /// sbx_file_read_begin. There is no form that waits.
 ///
 /// # Safety

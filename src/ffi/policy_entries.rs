@@ -60,8 +60,8 @@ pub unsafe extern "C" fn sbx_policy_entry_count(policy: *const sbx_policy) -> c_
 /// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
 /// "local 192.0.2.0/24".
 ///
-/// `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.rule and
-/// sbx_event.rule say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
+/// `index` is the entry's place from 0, in the order in which they were added: what sbx_verdict.entry and
+/// sbx_event.entry say. The text lives as long as the policy. Any thread, never blocks. NULL for a bad handle and
 /// an index that there is no entry for.
 ///
 /// # Safety

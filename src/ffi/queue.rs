@@ -25,7 +25,7 @@ impl Object for Queue {
 /// Makes a queue in which up to `capacity` events wait, from 1 to 65536.
 ///
 /// What does not fit is dropped and counted in the last waiting event's `lost`. What is waited for is never dropped:
-/// SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, FILE_DONE and CHECKED.
+/// SBX_EVENT_STARTED, FAILED, EXITED, PROCESS_STARTED, PROCESS_EXITED, POLICY_APPLIED, OPERATION_DONE and CHECKED.
 /// After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
 /// the queue with sbx_queue_free. Any thread, never blocks.
 ///

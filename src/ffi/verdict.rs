@@ -15,9 +15,8 @@ pub struct sbx_verdict {
     pub allowed: i32,
     /// Why: SBX_REASON_....
     pub reason: i32,
-    /// The entry that decided: its place among the policy's entries, from 0, in the order in which they were
-    /// added; -1 if none did.
-    pub rule: i32,
+    /// The place of the policy's entry that decided, or -1: sbx_policy_entry.
+    pub entry: i32,
     /// The same for people, terminated.
     pub detail: [c_char; 240],
 }
@@ -34,7 +33,7 @@ impl From<&Verdict> for sbx_verdict {
             size: 0,
             allowed: i32::from(verdict.is_allowed()),
             reason: verdict.reason as i32,
-            rule: verdict.rule.and_then(|rule| i32::try_from(rule).ok()).unwrap_or(-1),
+            entry: verdict.entry.and_then(|entry| i32::try_from(entry).ok()).unwrap_or(-1),
             detail: [0; 240],
         };
         fill(&mut made.detail, &verdict.to_string());

@@ -48,7 +48,7 @@ def verdict(policy, address):
     special, openable = classes(address)
     metadata = address in METADATA
     if special is not None and not openable and not metadata:
-        return "Never", None
+        return "Reserved", None
     # The opening entries: those that lie inside of what has to be opened, and around the address.
     whole = net(address)
     if metadata:

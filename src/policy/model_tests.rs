@@ -105,7 +105,7 @@ fn a_thousand_random_policies_say_what_pythons_ipaddress_makes_of_them() {
             };
             let address = address(ipv6, bits);
             let verdict = policy.verdict(address, |_| Place::Elsewhere);
-            let found = (format!("{:?}", verdict.reason), verdict.rule);
+            let found = (format!("{:?}", verdict.reason), verdict.entry);
             assert_eq!(found, (reason, rule), "{address} by {mode} allow {allow:?} deny {deny:?}");
             // What the kernel is given says the same.
             let set = if ipv6 { &v6 } else { &v4 };

@@ -33,12 +33,12 @@ pub enum Reason {
     /// Denied: an address of the host, and no entry is for this very address.
     Host = -6,
     /// Denied whatever the entries say: multicast, reserved, IPv4-embedded, the sandbox's own network.
-    Never = -7,
+    Reserved = -7,
     /// Denied: neither TCP nor UDP, and nothing else leaves.
     Protocol = -8,
     /// Denied: a name that the policy doesn't let be asked for, or another record of it than its addresses. It was not
     /// asked for.
-    Name = -9,
+    DnsName = -9,
     /// Denied: an address in an answer to a question for a name, which points at something protected. It was
     /// taken out of the answer.
     Rebinding = -10,
@@ -50,9 +50,9 @@ pub enum Reason {
     ServerName = -13,
     /// Denied: the TLS handshake names an allowed server, but the sandbox's resolver did not answer this address
     /// for that name, or too long ago.
-    NotAnswered = -14,
+    NotResolved = -14,
     /// Denied: reached only as a domain, and the TLS handshake did not begin in time.
-    Silent = -15,
+    TlsTimeout = -15,
     /// Denied: the policy allows it, but the gateway doesn't let it through: IPv6 where the sandbox has none, or
     /// a policy that was changed at that very moment.
     Gateway = -16,
@@ -79,7 +79,7 @@ pub struct Verdict {
     /// Why.
     pub reason: Reason,
     /// The entry that decided: its place among the policy's entries, in the order in which they were added.
-    pub rule: Option<u32>,
+    pub entry: Option<u32>,
     /// The special range that the address lies in, if that decided.
     pub range: Option<&'static str>,
 }
@@ -91,7 +91,7 @@ impl Verdict {
     }
 
     fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, range: None }
+        Self { reason, entry: None, range: None }
     }
 
     /// One that another reason than an address's place has decided.
@@ -99,8 +99,8 @@ impl Verdict {
         Self::new(reason)
     }
 
-    fn by(reason: Reason, rule: u32) -> Self {
-        Self { rule: Some(rule), ..Self::new(reason) }
+    fn by(reason: Reason, entry: u32) -> Self {
+        Self { entry: Some(entry), ..Self::new(reason) }
     }
 }
 
@@ -115,24 +115,26 @@ impl fmt::Display for Verdict {
             Reason::Protected => "denied: protected, and no entry lies inside that range",
             Reason::Metadata => "denied: a metadata service, and no entry is for this very address",
             Reason::Host => "denied: an address of the host, and no entry is for this very address",
-            Reason::Never => "denied, whatever the entries say",
+            Reason::Reserved => "denied, whatever the entries say",
             Reason::Protocol => "denied: neither TCP nor UDP",
             Reason::Domain => "allowed: TLS to a domain that an entry names",
-            Reason::Name => "denied: the policy doesn't let this be asked for",
+            Reason::DnsName => "denied: the policy doesn't let this be asked for",
             Reason::Rebinding => "denied: a name's address points at something protected",
             Reason::NotTls => "denied: allowed only as a domain, by TLS, and this is not TLS",
             Reason::NoServerName => "denied: allowed only as a domain, and the TLS handshake names no server",
             Reason::ServerName => "denied: no entry is for the server that the TLS handshake names",
-            Reason::NotAnswered => {
+            Reason::NotResolved => {
                 "denied: the sandbox's resolver did not answer this address for that server"
             }
             Reason::Gateway => "denied: the policy allows it, but the gateway doesn't let it through",
             Reason::OnLink => "denied: a neighbour on the host's own link, and no entry is for such",
-            Reason::Silent => "denied: allowed only as a domain, and the TLS handshake did not begin in time",
+            Reason::TlsTimeout => {
+                "denied: allowed only as a domain, and the TLS handshake did not begin in time"
+            }
         };
         out.write_str(text)?;
-        match (self.rule, self.range) {
-            (Some(rule), _) => write!(out, " (entry {rule})"),
+        match (self.entry, self.range) {
+            (Some(entry), _) => write!(out, " (entry {entry})"),
             (None, Some(range)) => write!(out, " ({range})"),
             (None, None) => Ok(()),
         }
@@ -147,12 +149,12 @@ impl Policy {
         if self.mode == PolicyMode::Blocked {
             return Verdict::new(Reason::Blocked);
         }
-        if let Some((_, rule)) = self.denied.around(address).next() {
-            return Verdict::by(Reason::Denied, rule);
+        if let Some((_, entry)) = self.denied.around(address).next() {
+            return Verdict::by(Reason::Denied, entry);
         }
         let class = special::class(address);
         if let Class::Never(range) = class {
-            return Verdict { range: Some(range.name), ..Verdict::new(Reason::Never) };
+            return Verdict { range: Some(range.name), ..Verdict::new(Reason::Reserved) };
         }
         // What an entry must be like to open this address, and what to say if none is.
         let found = if class == Class::Metadata { Place::Elsewhere } else { place(address) };
@@ -174,7 +176,7 @@ impl Policy {
             (self.mode == PolicyMode::Open || entry.prefix() >= narrowest).then_some(rule)
         };
         match entries.around(address).find_map(opens) {
-            Some(rule) => Verdict::by(Reason::Listed, rule),
+            Some(entry) => Verdict::by(Reason::Listed, entry),
             None => Verdict { range, ..Verdict::new(refusal) },
         }
     }
@@ -313,7 +315,7 @@ mod tests {
         ] {
             assert_eq!(reason(&open, address), expected, "{address}");
         }
-        assert_eq!(open.verdict("5.5.5.1".parse().unwrap(), routed).rule, Some(0));
+        assert_eq!(open.verdict("5.5.5.1".parse().unwrap(), routed).entry, Some(0));
         // However wide: it is about neighbours.
         let mut all = Policy::open();
         all.allow_local_cidr("::/0").unwrap();
@@ -357,10 +359,10 @@ mod tests {
             ("161.26.0.10", Reason::Protected),
             ("166.9.0.1", Reason::Protected),
             ("8.8.4.4", Reason::Host),
-            ("0.0.0.0", Reason::Never),
-            ("192.0.0.1", Reason::Never),
-            ("64:ff9b::808:808", Reason::Never),
-            ("fe80::1", Reason::Never),
+            ("0.0.0.0", Reason::Reserved),
+            ("192.0.0.1", Reason::Reserved),
+            ("64:ff9b::808:808", Reason::Reserved),
+            ("fe80::1", Reason::Reserved),
             ("fd00::1", Reason::Protected),
         ] {
             assert_eq!(reason(&policy, address), expected, "{address}");
@@ -376,7 +378,7 @@ mod tests {
             ("10.1.2.3", Reason::Protected),
             ("169.254.169.254", Reason::Metadata),
             ("8.8.4.4", Reason::Host),
-            ("224.0.0.1", Reason::Never),
+            ("224.0.0.1", Reason::Reserved),
             ("::1", Reason::Protected),
         ] {
             assert_eq!(reason(&wide, address), expected, "{address}");
@@ -388,10 +390,10 @@ mod tests {
             ("10.2.0.0", Reason::Protected),
             ("169.254.1.1", Reason::Listed),
             ("169.254.169.254", Reason::Metadata),
-            ("224.0.0.1", Reason::Never),
+            ("224.0.0.1", Reason::Reserved),
             ("192.0.0.9", Reason::Listed),
             ("192.0.0.192", Reason::Metadata),
-            ("192.0.0.2", Reason::Never),
+            ("192.0.0.2", Reason::Reserved),
             ("8.8.4.4", Reason::Listed),
             ("8.8.8.8", Reason::NotListed),
         ] {
@@ -405,7 +407,7 @@ mod tests {
     fn the_entry_that_decided_is_named() {
         let mut policy = allowlist(&["1.0.0.0/8", "1.2.0.0/16"]);
         policy.deny_cidr("1.2.3.0/24").unwrap();
-        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| Place::Elsewhere).rule;
+        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| Place::Elsewhere).entry;
         assert_eq!(
             (rule("1.1.1.1"), rule("1.2.1.1"), rule("1.2.3.4"), rule("2.2.2.2")),
             (Some(0), Some(1), Some(2), None)

@@ -65,11 +65,8 @@ impl Told {
             Some(Listener::Caller(answer)) => drop(answer.try_send(outcome)),
             Some(Listener::Event(Some(sender))) => {
                 sender.tell(EventKind::PolicyApplied, |event| match outcome {
-                    Ok(generation) => event.count = u32::try_from(generation).unwrap_or(u32::MAX),
-                    Err(error) => {
-                        event.set_failure(&error);
-                        event.count = 0;
-                    }
+                    Ok(generation) => event.value = [generation, 0],
+                    Err(error) => event.set_failure(&error),
                 });
             }
             Some(Listener::Event(None)) | None => {}

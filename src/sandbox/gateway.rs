@@ -177,9 +177,9 @@ impl Life {
             event.port = denied.port.into();
             event.protocol = denied.protocol.into();
             match denied.why {
-                egress::Why::Denied(reason, rule) => {
+                egress::Why::Denied(reason, entry) => {
                     event.reason = reason.into();
-                    event.rule = rule.and_then(|rule| i32::try_from(rule).ok()).unwrap_or(-1);
+                    event.entry = entry.and_then(|entry| i32::try_from(entry).ok()).unwrap_or(-1);
                 }
                 egress::Why::Unreachable(errno) => event.code = errno,
                 egress::Why::Any => {}

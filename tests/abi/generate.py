@@ -11,7 +11,8 @@ import header
 KINDS = """\
 A function's kinds are a letter a parameter, and behind > what it returns if that isn't an int: h a handle, & the
 address of a result, a struct or an array, e the error, s a text, b bytes of the library's, i int, u uint32_t,
-q int64_t, Q uint64_t, z size_t, v void. A struct's fields are kinds and names; a number is an array of that many bytes.
+q int64_t, Q uint64_t, z size_t, v void. A struct's fields are kinds and names; a number is an array of that many bytes,
+and before a letter of that many numbers.
 """.splitlines()
 MADE = "Made by tests/abi/generate.py; do not edit."
 WIDTH = 116

@@ -15,7 +15,8 @@ NUMBERS = {
 class Header:
     def __init__(self, text):
         self._code = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
-        #: Every struct's fields by the struct's name without sbx_: a kind and a name each; a number is an array's length.
+        #: Every struct's fields by the struct's name without sbx_: a kind and a name each; a number is an array's length
+        #: in bytes, and before a letter the length of an array of that.
         self.structs = {}
         for name, body in re.findall(r"typedef struct sbx_(\w+) \{(.*?)\}", self._code, re.DOTALL):
             self.structs[name] = [field for line in body.split(";") for field in self._fields(line)]
@@ -38,7 +39,7 @@ class Header:
         kind, names = re.fullmatch(r"(const char \*|\w+) ?(.*)", words).groups()
         for name in names.split(", "):
             field, length = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", name).groups()
-            yield length or NUMBERS[kind], field
+            yield (length or "") + NUMBERS.get(kind, ""), field
 
     def _kind(self, parameter):
         if parameter in ("", "void"):

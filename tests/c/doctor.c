@@ -37,7 +37,7 @@ int main(void) {
     CHECK(sbx_runtime_check(NULL, &waited, &error) == 0);
     CHECK(sbx_report_count(report) > 5 && sbx_report_count(report) == sbx_report_count(waited));
     CHECK(sbx_report_usable(report) == sbx_report_usable(waited));
-    CHECK(event.count == (uint32_t)sbx_report_usable(report));
+    CHECK(event.value[0] == (uint64_t)sbx_report_usable(report));
     for (int i = 0; i < sbx_report_count(report); i++) {
         CHECK(strcmp(sbx_report_name(report, i), sbx_report_name(waited, i)) == 0);
         CHECK(sbx_report_status(report, i) == sbx_report_status(waited, i));

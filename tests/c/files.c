@@ -143,10 +143,11 @@ static void events(sbx_sandbox *sandbox, sbx_queue *queue) {
         char rung[64];
         CHECK(poll(&ready, 1, 30000) == 1 && read(doorbell, rung, sizeof rung) > 0);
         while (sbx_queue_next(queue, &event, &error) == 1) {
-            CHECK(event.kind != SBX_EVENT_FILE_DONE || event.cookie == 71 || event.cookie == 72);
-            if (event.kind != SBX_EVENT_FILE_DONE)
+            CHECK(event.kind != SBX_EVENT_OPERATION_DONE || event.cookie == 71 || event.cookie == 72);
+            if (event.kind != SBX_EVENT_OPERATION_DONE)
                 continue;
             CHECK(event.code == (event.cookie == 71 ? 0 : SBX_ENOTFOUND));
+            CHECK(event.value[0] == (event.cookie == 71 ? 7u : 0u) && event.value[1] == event.value[0]);
             seen |= event.cookie == 71 ? 1 : 2;
         }
     }

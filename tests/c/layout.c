@@ -7,7 +7,7 @@ int main(void) {
     FIELD(sbx_error, size); FIELD(sbx_error, code); FIELD(sbx_error, os_error); FIELD(sbx_error, reserved);
     FIELD(sbx_error, message);
     SIZE(sbx_verdict);
-    FIELD(sbx_verdict, size); FIELD(sbx_verdict, allowed); FIELD(sbx_verdict, reason); FIELD(sbx_verdict, rule);
+    FIELD(sbx_verdict, size); FIELD(sbx_verdict, allowed); FIELD(sbx_verdict, reason); FIELD(sbx_verdict, entry);
     FIELD(sbx_verdict, detail);
     SIZE(sbx_exit);
     FIELD(sbx_exit, size); FIELD(sbx_exit, reason); FIELD(sbx_exit, code); FIELD(sbx_exit, signal);
@@ -15,8 +15,8 @@ int main(void) {
     SIZE(sbx_event);
     FIELD(sbx_event, size); FIELD(sbx_event, kind); FIELD(sbx_event, cookie); FIELD(sbx_event, sequence);
     FIELD(sbx_event, time_ms); FIELD(sbx_event, lost); FIELD(sbx_event, code); FIELD(sbx_event, reason);
-    FIELD(sbx_event, rule); FIELD(sbx_event, protocol); FIELD(sbx_event, port); FIELD(sbx_event, count);
-    FIELD(sbx_event, address); FIELD(sbx_event, detail);
+    FIELD(sbx_event, entry); FIELD(sbx_event, protocol); FIELD(sbx_event, port); FIELD(sbx_event, count);
+    FIELD(sbx_event, address); FIELD(sbx_event, detail); FIELD(sbx_event, value);
     SIZE(sbx_stats);
     FIELD(sbx_stats, size); FIELD(sbx_stats, known); FIELD(sbx_stats, uptime_ms); FIELD(sbx_stats, cpu_us);
     FIELD(sbx_stats, memory_bytes); FIELD(sbx_stats, memory_peak_bytes); FIELD(sbx_stats, processes);

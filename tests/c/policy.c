@@ -6,15 +6,15 @@ int main(void) {
     sbx_verdict verdict = SBX_VERDICT_INIT;
     sbx_policy *open = sbx_policy_new_open(), *list = sbx_policy_new_allowlist();
     CHECK(sbx_policy_check(open, "8.8.8.8", 443, 6, &verdict, &error) == 0);
-    CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_OPEN && verdict.rule == -1);
+    CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_OPEN && verdict.entry == -1);
     CHECK(sbx_policy_check(open, "10.0.0.1", 443, 6, &verdict, &error) == 0);
     CHECK(verdict.allowed == 0 && verdict.reason == SBX_REASON_PROTECTED && strstr(verdict.detail, "RFC 1918") != NULL);
     CHECK(sbx_policy_check(open, "127.0.0.1", 443, 6, &verdict, &error) == 0 && verdict.reason == SBX_REASON_HOST);
     CHECK(sbx_policy_allow_cidr(list, "203.0.113.0/24") == 0 && sbx_policy_deny_cidr(list, "203.0.113.7/32") == 0);
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 17, &verdict, &error) == 0);
-    CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_LISTED && verdict.rule == 0);
+    CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_LISTED && verdict.entry == 0);
     CHECK(sbx_policy_check(list, "203.0.113.7", 1, 17, &verdict, &error) == 0);
-    CHECK(verdict.reason == SBX_REASON_DENIED && verdict.rule == 1);
+    CHECK(verdict.reason == SBX_REASON_DENIED && verdict.entry == 1);
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTOCOL);
 
     /* Neighbours are for open policies to name; a private address stays closed. */

@@ -316,15 +316,15 @@ fn a_domain_is_reached_by_its_name_at_its_address_by_tls_and_not_otherwise() {
             reasons.push((reason, detail));
         }
     }
-    use sbx::Reason::{Name, NoServerName, NotAnswered, NotListed, NotTls, ServerName, Silent};
+    use sbx::Reason::{DnsName, NoServerName, NotListed, NotResolved, NotTls, ServerName, TlsTimeout};
     for (reason, text) in [
         (NotListed, ""),
         (ServerName, "other.example"),
         (NoServerName, ""),
         (NotTls, ""),
-        (Name, "wild.example"),
-        (NotAnswered, "www.wild.example"),
-        (Silent, ""),
+        (DnsName, "wild.example"),
+        (NotResolved, "www.wild.example"),
+        (TlsTimeout, ""),
     ] {
         let told = reasons.iter().any(|(why, detail)| *why == Some(reason) && detail.ends_with(text));
         assert!(told, "{reason:?}: {reasons:#?}");

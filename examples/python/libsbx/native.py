@@ -19,9 +19,15 @@ _KINDS.update(s=ctypes.c_char_p, i=ctypes.c_int, u=ctypes.c_uint32, q=ctypes.c_i
 _KINDS.update(z=ctypes.c_size_t, v=None)
 
 
+def _field(kind: str) -> Any:
+    length, letter = (kind[:-1], kind[-1]) if kind[-1] in _KINDS else (kind, "")
+    one = _KINDS[letter] if letter else ctypes.c_char
+    return one * int(length) if length else one
+
+
 def _struct(name: str, layout: str) -> Any:
     words = [field.split() for field in layout.split(",")]
-    fields = [(field, _KINDS[kind] if kind in _KINDS else ctypes.c_char * int(kind)) for kind, field in words]
+    fields = [(field, _field(kind)) for kind, field in words]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 

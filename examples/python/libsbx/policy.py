@@ -45,15 +45,15 @@ class PolicyReason(enum.IntEnum):
     PROTECTED = -4
     METADATA = -5
     HOST = -6
-    NEVER = -7
+    RESERVED = -7
     PROTOCOL = -8
-    NAME = -9
+    DNS_NAME = -9
     REBINDING = -10
     NOT_TLS = -11
     NO_SERVER_NAME = -12
     SERVER_NAME = -13
-    NOT_ANSWERED = -14
-    SILENT = -15
+    NOT_RESOLVED = -14
+    TLS_TIMEOUT = -15
     GATEWAY = -16
     ON_LINK = -17
 
@@ -111,11 +111,11 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a policy says of an address; `rule` is the place of the entry that decided, or -1."""
+    """What a policy says of an address; `entry` is the place of the one that decided, or -1."""
 
     allowed: bool
     reason: PolicyReason
-    rule: int
+    entry: int
     detail: str
 
 
@@ -139,20 +139,20 @@ def check_network_policy(
     with policy:
         call("policy_check", policy.handle, where, port, number, ctypes.byref(found))
     detail = found.detail.decode("utf-8", "replace")
-    return Verdict(found.allowed == 1, PolicyReason(found.reason), found.rule, detail)
+    return Verdict(found.allowed == 1, PolicyReason(found.reason), found.entry, detail)
 
 
 @dataclass(frozen=True)
 class Denial:
     """Something that the sandbox wanted to reach and may not. Of one destination the first is told at once, those after
     it once a second, in `count`; without an address it counts those beyond the 64 that are told apart. `protocol` is 6
-    for TCP, 17 for UDP; `rule` the place of the policy's entry that decided, or -1."""
+    for TCP, 17 for UDP; `entry` the place of the policy's entry that decided, or -1."""
 
     address: str
     port: int
     protocol: int
     reason: PolicyReason
-    rule: int
+    entry: int
     count: int
     detail: str
 
@@ -168,7 +168,7 @@ class Denials(Stream[Denial]):
 
     def _add(self, event: Any) -> None:
         address, detail = (text.decode("utf-8", "replace") for text in (event.address, event.detail))
-        numbers = (event.port, event.protocol, PolicyReason(event.reason), event.rule, event.count)
+        numbers = (event.port, event.protocol, PolicyReason(event.reason), event.entry, event.count)
         self._told.append(Denial(address, *numbers, detail))
         self._more.ring()
 

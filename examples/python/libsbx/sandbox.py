@@ -412,7 +412,7 @@ class Sandbox:
 
         def happened(event: Any) -> bool:
             failure = Error._kinds.get(event.code, Error)(event.detail.decode("utf-8", "replace"), event.code)
-            settle(applied, failure if event.code < 0 else event.count)
+            settle(applied, failure if event.code < 0 else event.value[0])
             return True
 
         lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)

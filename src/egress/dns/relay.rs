@@ -211,7 +211,7 @@ impl Outbound {
         if let Some(gate) = self.gates.get(&sandbox) {
             gate.counters.refused_names.fetch_add(1, Ordering::Relaxed);
         }
-        let verdict = Verdict::of(Reason::Name);
+        let verdict = Verdict::of(Reason::DnsName);
         let detail = format!("{verdict}: {name}");
         self.deny(
             reactor,
@@ -391,7 +391,7 @@ fn is_protected(reason: Reason) -> bool {
             | Reason::Metadata
             | Reason::Host
             | Reason::OnLink
-            | Reason::Never
+            | Reason::Reserved
             | Reason::Blocked
     )
 }

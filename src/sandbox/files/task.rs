@@ -308,10 +308,13 @@ impl FileTask {
 
     /// The host is told of the end; the first word counts.
     fn over(&self, result: Result<Answer>) {
-        let failure = result.as_ref().err().cloned();
+        let outcome = result.as_ref().map(|answer| answer.totals.bytes).map_err(Clone::clone);
         self.progress.finish(result, || {
-            let fill = |event: &mut EventRecord| failure.iter().for_each(|error| event.set_failure(error));
-            self.sender.as_ref().and_then(|sender| sender.tell(EventKind::FileDone, fill))
+            let fill = |event: &mut EventRecord| match &outcome {
+                Ok(bytes) => event.value = [*bytes; 2],
+                Err(error) => event.set_failure(error),
+            };
+            self.sender.as_ref().and_then(|sender| sender.tell(EventKind::OperationDone, fill))
         });
     }
 }

@@ -345,7 +345,7 @@ TEST(reasons_have_names) {
 TEST(a_policy_explains_itself_and_names_its_bad_entry) {
     auto policy = sbx::policy::allowlist();
     policy.allow_cidr("198.51.100.0/24").deny_cidr("198.51.100.7/32");
-    CHECK(!policy.check("198.51.100.7", 443).allowed && policy.check("198.51.100.7", 443).rule == 1);
+    CHECK(!policy.check("198.51.100.7", 443).allowed && policy.check("198.51.100.7", 443).entry == 1);
     policy.allow_domain("*.example.com").tls_port(8443).dns(SBX_DNS_ON);
     CHECK(policy.mode() == SBX_POLICY_ALLOWLIST && policy.entries().size() == 3);
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", policy.deny_cidr("198.51.100.7/8"));
@@ -371,7 +371,7 @@ TEST(a_policy_is_changed_while_the_sandbox_runs) {
     for (;;) {
         const auto event = queue.next();
         if (event && event->kind == sbx::event_kind::policy_applied && event->cookie == 7) {
-            CHECK(event->code == 0 && event->count == 3);
+            CHECK(event->code == 0 && event->value[0] == 3);
             break;
         }
         std::this_thread::yield();

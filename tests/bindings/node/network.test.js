@@ -168,7 +168,7 @@ test("what is refused", async () => {
 });
 
 test("what a policy says of an address", () => {
-  for (const [address, options, allowed, reason, rule] of [
+  for (const [address, options, allowed, reason, entry] of [
     ["93.184.216.34", {}, true, "open", -1],
     ["10.0.0.1", {}, false, "protected", -1],
     ["169.254.169.254", {}, false, "metadata", -1],
@@ -178,7 +178,7 @@ test("what a policy says of an address", () => {
     ["8.8.8.8", { outboundCidrAllowlist: ["93.184.216.0/24"] }, false, "notListed", -1],
   ]) {
     const { detail, ...verdict } = checkPolicy(options, { address });
-    assert.deepEqual(verdict, { allowed, reason, rule });
+    assert.deepEqual(verdict, { allowed, reason, entry });
     assert.match(detail, allowed ? /allowed/ : /denied/);
   }
   assert.equal(checkPolicy({}, { address: "8.8.8.8", port: 53, protocol: "udp" }).reason, "open");

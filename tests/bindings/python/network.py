@@ -166,7 +166,7 @@ for port in map(int, sys.argv[1:]):
 class Policies(unittest.TestCase):
     def test_what_a_policy_says_of_an_address(self):
         reason = sbx.PolicyReason
-        for address, settings, allowed, why, rule in (
+        for address, settings, allowed, why, entry in (
             ("93.184.216.34", {}, True, reason.OPEN, -1),
             ("10.0.0.1", {}, False, reason.PROTECTED, -1),
             ("169.254.169.254", {}, False, reason.METADATA, -1),
@@ -177,7 +177,7 @@ class Policies(unittest.TestCase):
         ):
             with self.subTest(address=address, settings=settings):
                 verdict = sbx.check_network_policy(address, **settings)
-                self.assertEqual((verdict.allowed, verdict.reason, verdict.rule), (allowed, why, rule))
+                self.assertEqual((verdict.allowed, verdict.reason, verdict.entry), (allowed, why, entry))
                 self.assertIn("allowed" if allowed else "denied", verdict.detail)
         self.assertEqual(sbx.check_network_policy("8.8.8.8", 53, "udp").reason, reason.OPEN)
         self.assertEqual(sbx.check_network_policy("8.8.8.8", protocol=1).reason, reason.PROTOCOL)

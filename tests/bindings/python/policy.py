@@ -138,7 +138,7 @@ for port in (80, 443):
         with sbx.Sandbox.create("python3", "-c", self.TRY) as sb:
             told = list(sb.denials)
             self.assertEqual([(denial.address, denial.port) for denial in told], [("10.1.2.3", 80), ("10.1.2.3", 443)])
-            self.assertEqual({(denial.protocol, denial.reason, denial.rule) for denial in told}, {(6, -4, -1)})
+            self.assertEqual({(denial.protocol, denial.reason, denial.entry) for denial in told}, {(6, -4, -1)})
             self.assertIn("denied", told[0].detail)
 
     def test_asyncio(self):

@@ -32,12 +32,13 @@ class Event(ctypes.Structure):
         ("lost", ctypes.c_uint64),
         ("code", ctypes.c_int32),
         ("reason", ctypes.c_int32),
-        ("rule", ctypes.c_int32),
+        ("entry", ctypes.c_int32),
         ("protocol", ctypes.c_uint32),
         ("port", ctypes.c_uint32),
         ("count", ctypes.c_uint32),
         ("address", ctypes.c_char * 64),
         ("detail", ctypes.c_char * 280),
+        ("value", ctypes.c_uint64 * 2),
     ]
 
 
@@ -65,7 +66,7 @@ class Stats(ctypes.Structure):
     ]
 
 
-FAILED, EXITED, DENIED, APPLIED, LIMIT, UNREACHABLE = 2, 4, 6, 7, 8, 13
+FAILED, EXITED, DENIED, APPLIED, LIMIT, UNREACHABLE = 2, 4, 6, 7, 8, 12
 OPEN, LISTED, BLOCKED, DENY, NOT_LISTED, PROTECTED, METADATA, HOST = 1, 2, -1, -2, -3, -4, -5, -6
 
 for name, result in {

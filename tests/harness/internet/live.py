@@ -82,14 +82,14 @@ def what_is_denied_is_told(wire):
         same(sandbox.ask("connect", "b", OTHER, 443), "ECONNREFUSED")
         event = sandbox.wait_for(DENIED)
         same((event["address"], event["port"], event["protocol"]), (OTHER.encode(), 443, 6))
-        same((event["reason"], event["rule"], event["count"], event["cookie"]), (NOT_LISTED, -1, 1, 77))
+        same((event["reason"], event["entry"], event["count"], event["cookie"]), (NOT_LISTED, -1, 1, 77))
         same(sandbox.ask("udp_send", "10.1.2.3", 53, 1), 1)
         event = sandbox.wait_for(DENIED)
         same((event["address"], event["port"], event["protocol"]), (b"10.1.2.3", 53, 17))
         same(event["reason"], PROTECTED)
         same(sandbox.ask("connect", "b", "93.184.216.35", 80), "ECONNREFUSED")
         event = sandbox.wait_for(DENIED)
-        same((event["address"], event["reason"], event["rule"]), (b"93.184.216.35", -2, 2))
+        same((event["address"], event["reason"], event["entry"]), (b"93.184.216.35", -2, 2))
         # The kernel's set lets this through: only the library knows that it is the host itself.
         came = sandbox.ask("connect", "b", OWN, OWN_PORT)
         same(sandbox.ask("fate", "b", 10) if came == "connected" else came, "ECONNRESET")
@@ -173,7 +173,7 @@ def changes_are_made_one_after_the_other(_wire):
         for index in range(50):
             call("sbx_set_policy_begin", sandbox.handle, policies[index % 2], ctypes.c_uint64(1000 + index))
         seen = [sandbox.wait_for(APPLIED) for _ in range(50)]
-        same([(event["cookie"], event["code"], event["count"]) for event in seen],
+        same([(event["cookie"], event["code"], event["value"][0]) for event in seen],
              [(1000 + index, 0, index + 1) for index in range(50)])
         same(sandbox.policy(), ([f"allow {OTHER}/32"], 50))
         # Many entries take a thread of their own; the sandbox's other matters go on meanwhile, and so does another.

@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 from ..exception import Error, SandboxFilesystemError, UnimplementedError
 from ..hub import Hub
-from ..native import EVENT_FILE_DONE, call, library, new
+from ..native import EVENT_OPERATION_DONE, call, library, new
 from ..waiting import Bell, new_future, settle, until
 
 
@@ -35,7 +35,7 @@ class Operation:
         self._done, self.changes = done, changes = new_future(), Bell()
 
         def happened(event: Any) -> bool:
-            over: bool = event.kind == EVENT_FILE_DONE
+            over: bool = event.kind == EVENT_OPERATION_DONE
             if over:
                 settle(done)
             changes.ring()
