@@ -53,6 +53,30 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const MTU: u32 = 1500;
 
 /// What a sandbox is asked to be.
+///
+/// A setter returns the error of a bad value and also keeps the first one: [`check`](Self::check) and the creation of a
+/// sandbox return it, so that a program may set everything and check once.
+///
+/// ```
+/// use std::time::Duration;
+/// use sbx::{Config, Policy, PortKind};
+///
+/// let mut config = Config::new();
+/// config
+///     .set_command(["python3", "app.py"])?
+///     .set_env("MODE", "test")?
+///     .mount_read_only("/srv/app", "/app")?
+///     .set_workdir("/app")?
+///     .add_port(8000, PortKind::Encrypted)?
+///     .set_policy(&Policy::allowlist())?
+///     .set_timeout(Duration::from_secs(60))?;
+/// config.check()?;
+///
+/// let error = config.set_workdir("app").unwrap_err();
+/// assert_eq!(error.message(), "workdir \"app\": must be an absolute path");
+/// assert_eq!(config.check(), Err(error));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Config {
     command: Vec<String>,

@@ -40,6 +40,33 @@ const SEATS: usize = 1 << 18;
 const SEATS_OF_A_SANDBOX: usize = 2;
 
 /// A queue of events, for as many sandboxes as the host likes. Clones are handles to the same one.
+///
+/// A host that polls waits until the descriptor is readable, reads its bytes away, and takes events until there is none:
+///
+/// ```no_run
+/// use std::io::Read;
+/// use std::os::unix::net::UnixStream;
+/// use sbx::{Config, Event, Queue, Runtime};
+///
+/// let queue = Queue::new(1024)?;
+/// let mut config = Config::new();
+/// config.set_command(["make", "test"])?.set_queue(&queue, 7)?;
+/// let sandbox = Runtime::shared()?.create_begin(&config)?;
+///
+/// let mut doorbell = UnixStream::from(queue.open_fd()?);
+/// doorbell.set_nonblocking(false).unwrap();
+/// 'sandbox: while doorbell.read(&mut [0; 64]).is_ok() {
+///     while let Some(queued) = queue.next() {
+///         assert_eq!(queued.cookie, 7);
+///         match queued.event {
+///             Event::Denied { destination, port, .. } => println!("denied: {destination}:{port}"),
+///             Event::Failed { .. } | Event::Exited { .. } => break 'sandbox,
+///             _ => {}
+///         }
+///     }
+/// }
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Queue {
     shared: Arc<Mutex<Inner>>,

@@ -49,6 +49,21 @@ pub enum PolicyMode {
 /// The first bad entry is kept and returned by [`check`](Self::check), by
 /// [`Config::set_policy`](crate::Config::set_policy) and thereby when a sandbox is created, so entries
 /// may be added without looking at each result.
+///
+/// ```
+/// use sbx::{Policy, Reason};
+///
+/// let mut policy = Policy::allowlist();
+/// policy.allow_cidr("1.1.1.0/24")?.deny_cidr("1.1.1.1/32")?.allow_domain("*.example.com")?;
+///
+/// let entries: Vec<String> = policy.entries().iter().map(ToString::to_string).collect();
+/// assert_eq!(entries, ["allow 1.1.1.0/24", "deny 1.1.1.1/32", "domain *.example.com"]);
+///
+/// // What the policy says of traffic by TCP from this host, without a sandbox:
+/// let verdict = sbx::explain(&policy, "1.1.1.1".parse().unwrap(), 6)?;
+/// assert_eq!((verdict.reason, verdict.entry), (Reason::Denied, Some(1)));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     mode: PolicyMode,

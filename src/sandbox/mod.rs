@@ -60,6 +60,18 @@ pub enum State {
 }
 
 /// A sandbox. Clones are handles to the same one; dropping the last ends it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use sbx::{Config, ExitReason, Runtime};
+///
+/// let mut config = Config::new();
+/// config.set_command(["sh", "-c", "exit 3"])?;
+/// let sandbox = Runtime::shared()?.create(&config)?;
+/// let exit = sandbox.wait(Some(Duration::from_secs(10)))?;
+/// assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 3));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     handle: Arc<Handle>,
