@@ -19,7 +19,7 @@ use super::life::{Bench, Life, Phase};
 use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventKind, queue};
-use crate::net::nft::{Allowed, Rules};
+use crate::net::nft::{AllowedSets, Rules};
 use crate::policy::{Policy, PolicyMode};
 use crate::runsc::command::SandboxId;
 use crate::sys::thread::with_signals_blocked;
@@ -153,14 +153,14 @@ impl Job {
     fn run(&mut self) {
         self.done = match &self.work {
             Work::Change(policy, _) | Work::Open(policy) => {
-                self.rules.replace(&Allowed::by(policy), self.ipv6).map(drop)
+                self.rules.apply(&AllowedSets::by(policy), self.ipv6).map(drop)
             }
             Work::Read(_) => self.compare(),
         };
     }
 
     fn compare(&mut self) -> Result<()> {
-        let wanted = Allowed::by(&self.current.0);
+        let wanted = AllowedSets::by(&self.current.0);
         if self.rules.is_in_force(&wanted)? {
             return Ok(());
         }
