@@ -49,8 +49,8 @@
 //! [`check_host`] reports what this machine lacks.
 
 mod error;
+mod first_error;
 mod limits;
-mod sticky;
 mod topology;
 
 mod cgroup;

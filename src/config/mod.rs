@@ -44,13 +44,13 @@ use user::User;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
+use crate::first_error::FirstError;
 use crate::policy::{Policy, PolicyMode};
-use crate::sticky::Sticky;
 
 /// How long a sandbox lives unless said otherwise, as in Modal.
-const LIFETIME: Duration = Duration::from_secs(300);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// The MTU of the sandbox's interface unless said otherwise.
-const MTU: u32 = 1500;
+const DEFAULT_MTU: u32 = 1500;
 
 /// What a sandbox is asked to be.
 ///
@@ -118,7 +118,7 @@ impl Default for Config {
             hostname: None,
             name: None,
             tags: BTreeMap::new(),
-            timeout: LIFETIME,
+            timeout: DEFAULT_LIFETIME,
             idle_timeout: None,
             rootfs: None,
             mounts: Vec::new(),
@@ -130,7 +130,7 @@ impl Default for Config {
             egress_limits: EgressLimits::default(),
             host_services: Vec::new(),
             nameservers: Vec::new(),
-            mtu: MTU,
+            mtu: DEFAULT_MTU,
             limits: Limits::default(),
             stdin: Stdio::Null,
             stdout: Stdio::Null,
@@ -150,7 +150,7 @@ impl Config {
 
     /// What the sandbox may reach. Without a policy it is open: every public address, and nothing else.
     pub fn set_policy(&mut self, policy: &Policy) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             policy.check().map_err(|error| error.context("policy"))?;
             config.policy = policy.clone();
             Ok(())
@@ -170,7 +170,7 @@ impl Config {
     /// down; when the bytes in all are used up every flow is reset and no other is let through. Each is an event
     /// (`Limit`), every ten seconds at most.
     pub fn set_egress_limits(&mut self, limits: EgressLimits) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             limits.check()?;
             config.egress_limits = limits;
             Ok(())
@@ -179,7 +179,7 @@ impl Config {
 
     /// The largest packet of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
     pub fn set_mtu(&mut self, bytes: u32) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             if !(1280..=9000).contains(&bytes) {
                 return Err(Error::invalid(format!("mtu {bytes}: must be from 1280 to 9000")));
             }
@@ -232,8 +232,8 @@ impl Config {
     }
 }
 
-impl Sticky for Config {
-    fn spoil(&mut self, error: &Error) {
+impl FirstError for Config {
+    fn keep_error(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
     }
 }

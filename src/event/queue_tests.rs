@@ -69,14 +69,15 @@ fn start_and_end_of_every_sandbox_get_through_a_full_queue() {
     let kinds: Vec<_> = std::iter::from_fn(|| queue.next_record()).map(|event| event.kind).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Started).count(), 100);
     assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Exited).count(), 100);
-    assert_eq!(queue.lock().seats, 0);
+    assert_eq!(queue.lock().reserved, 0);
     assert_eq!(queue.lock().droppable, 0);
 }
 
 #[test]
-fn seats_are_bounded_and_come_back() {
+fn reserved_places_are_bounded_and_come_back() {
     let queue = Queue::new(1).unwrap();
-    let mut senders: Vec<_> = (0..SEATS / SEATS_OF_A_SANDBOX).map(|_| queue.sender(0).unwrap()).collect();
+    let mut senders: Vec<_> =
+        (0..MAX_RESERVED / RESERVED_FOR_SANDBOX).map(|_| queue.sender(0).unwrap()).collect();
     assert_eq!(queue.sender(0).unwrap_err().code(), Code::Limit);
     senders.pop();
     queue.sender(0).unwrap();
@@ -146,10 +147,10 @@ fn a_freed_queue_swallows_everything() {
 
 #[test]
 fn capacities() {
-    for bad in [0, LARGEST + 1, usize::MAX] {
+    for bad in [0, MAX_CAPACITY + 1, usize::MAX] {
         assert!(Queue::new(bad).is_err());
     }
-    Queue::new(LARGEST).unwrap();
+    Queue::new(MAX_CAPACITY).unwrap();
 }
 
 /// Four threads push, one takes as a host does. If a wake-up were lost, the poll would run out.

@@ -7,8 +7,8 @@ mod domain;
 mod entry;
 mod intervals;
 mod names;
+mod prefix_table;
 mod protocol;
-mod rules;
 mod special;
 mod verdict;
 
@@ -24,12 +24,12 @@ pub(crate) use verdict::Place;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 use domain::Domains;
-use rules::Rules;
+use prefix_table::PrefixTable;
 
-/// The most rules one policy takes.
-const MOST_RULES: usize = 1 << 17;
+/// The most entries of one policy.
+const MAX_ENTRIES: usize = 1 << 17;
 
 /// A policy's default verdict, for destinations that match no entry. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,10 +67,10 @@ pub enum PolicyMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     mode: PolicyMode,
-    allowed: Rules,
-    denied: Rules,
+    allowed: PrefixTable,
+    denied: PrefixTable,
     /// Where neighbours on the host's own links may be reached.
-    local: Rules,
+    local: PrefixTable,
     /// As they were added; the place of each is its number.
     entries: Vec<PolicyEntry>,
     domains: Domains,
@@ -85,9 +85,9 @@ impl Policy {
     fn new(mode: PolicyMode) -> Self {
         Self {
             mode,
-            allowed: Rules::default(),
-            denied: Rules::default(),
-            local: Rules::default(),
+            allowed: PrefixTable::default(),
+            denied: PrefixTable::default(),
+            local: PrefixTable::default(),
             domains: Domains::default(),
             tls_ports: BTreeSet::new(),
             dns: Dns::Auto,
@@ -113,7 +113,7 @@ impl Policy {
 
     /// Allows a range, for any protocol. Only an allowlist takes such an entry.
     pub fn allow_cidr(&mut self, range: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
+        self.latch(|policy| {
             if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
                     "CIDR range {range:?} can't be allowed: only an allowlist policy takes allowed ranges"
@@ -128,7 +128,7 @@ impl Policy {
     /// Only an open policy takes it, which denies them otherwise. Private and special ranges and the host's own
     /// addresses stay closed. In an allowlist, [`allow_cidr`](Self::allow_cidr) with a range inside the link's does that.
     pub fn allow_local_cidr(&mut self, range: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
+        self.latch(|policy| {
             if policy.mode != PolicyMode::Open {
                 return Err(Error::invalid(format!(
                     "CIDR range {range:?} of neighbours can't be allowed: only an open policy takes such ranges"
@@ -141,7 +141,7 @@ impl Policy {
 
     /// Denies a range. It wins over everything that allows.
     pub fn deny_cidr(&mut self, range: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
+        self.latch(|policy| {
             if policy.mode == PolicyMode::Blocked {
                 return Err(Error::invalid(format!(
                     "CIDR range {range:?} can't be denied: a blocked policy reaches nothing and takes no ranges"
@@ -173,8 +173,8 @@ impl Policy {
 
     fn push(&mut self, entry: PolicyEntry) -> Result<()> {
         let number = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        if self.entries.len() >= MOST_RULES {
-            return Err(Error::new(Code::Limit, format!("a policy takes at most {MOST_RULES} entries")));
+        if self.entries.len() >= MAX_ENTRIES {
+            return Err(Error::new(Code::Limit, format!("a policy takes at most {MAX_ENTRIES} entries")));
         }
         match &entry {
             PolicyEntry::Allow(range) => self.allowed.add(range.network(), number),
@@ -187,8 +187,8 @@ impl Policy {
     }
 }
 
-impl Sticky for Policy {
-    fn spoil(&mut self, error: &Error) {
+impl FirstError for Policy {
+    fn keep_error(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
     }
 }

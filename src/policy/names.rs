@@ -2,7 +2,7 @@
 
 use super::{Policy, PolicyEntry, PolicyMode, domain};
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The port on which a domain may be reached whatever else is listed.
 const HTTPS: u16 = 443;
@@ -43,7 +43,7 @@ impl Policy {
     /// address that its own resolver answered for that name a short while ago, with that name as the
     /// handshake's server name (SNI).
     pub fn allow_domain(&mut self, pattern: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
+        self.latch(|policy| {
             if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
                     "domain {pattern:?} can't be allowed: only an allowlist policy takes domains"
@@ -55,7 +55,7 @@ impl Policy {
 
     /// Lets domains be reached by TLS on this port too, beside 443. Only an allowlist takes it.
     pub fn add_tls_port(&mut self, port: u16) -> Result<&mut Self> {
-        self.sticky(|policy| {
+        self.latch(|policy| {
             if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
                     "TLS port {port} can't be added: only an allowlist policy reaches domains by TLS"
@@ -71,7 +71,7 @@ impl Policy {
 
     /// Which names the sandbox's resolver answers.
     pub fn set_dns(&mut self, dns: Dns) -> Result<&mut Self> {
-        self.sticky(|policy| {
+        self.latch(|policy| {
             if policy.mode == PolicyMode::Blocked && matches!(dns, Dns::On | Dns::Addresses) {
                 return Err(Error::invalid("DNS can't be switched on: a blocked policy has no network"));
             }

@@ -149,7 +149,7 @@ impl Policy {
         if self.mode == PolicyMode::Blocked {
             return Verdict::new(Reason::Blocked);
         }
-        if let Some((_, entry)) = self.denied.around(address).next() {
+        if let Some((_, entry)) = self.denied.matching(address).next() {
             return Verdict::by(Reason::Denied, entry);
         }
         let class = special::class(address);
@@ -175,7 +175,7 @@ impl Policy {
         let opens = |(entry, rule): (IpNetwork, u32)| {
             (self.mode == PolicyMode::Open || entry.prefix() >= narrowest).then_some(rule)
         };
-        match entries.around(address).find_map(opens) {
+        match entries.matching(address).find_map(opens) {
             Some(entry) => Verdict::by(Reason::Listed, entry),
             None => Verdict { range, ..Verdict::new(refusal) },
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::host::Known;
+use super::host::HostCache;
 use super::nameservers::ServerWatch;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
@@ -54,7 +54,7 @@ impl Thread {
         reactor: Reactor,
         commands: (Sender<Command>, Receiver<Command>),
         engine: engine::Handle,
-        host: Arc<Known>,
+        host: Arc<HostCache>,
         budget: Budget,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");

@@ -45,7 +45,7 @@ struct Inner {
     control: Mutex<Option<control::Thread>>,
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
-    host: Arc<host::Known>,
+    host: Arc<host::HostCache>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -76,7 +76,7 @@ impl Runtime {
     }
 
     fn start(host: host::Host) -> Result<Self> {
-        let host = Arc::new(host::Known::new(host));
+        let host = Arc::new(host::HostCache::new(host));
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);

@@ -34,7 +34,7 @@ pub use exec::Process;
 pub(crate) use idle::Input;
 pub(crate) use life::{Bench, Life};
 pub(crate) use liveness::{Pulse, Watched};
-pub(crate) use plan::{Means, Plan};
+pub(crate) use plan::{HostResources, Plan};
 pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 

@@ -44,12 +44,12 @@ pub(crate) struct Plan {
     /// The program's streams.
     pub(crate) stdio: [Stdio; 3],
     /// What the runtime starts it with.
-    pub(crate) means: Arc<Means>,
+    pub(crate) means: Arc<HostResources>,
 }
 
 /// What a runtime starts its sandboxes with.
 #[derive(Debug)]
-pub(crate) struct Means {
+pub(crate) struct HostResources {
     /// The keeper's program.
     pub(crate) program: Program,
 }
@@ -61,7 +61,7 @@ impl Plan {
         id: &SandboxId,
         config: &Config,
         runsc: &Runsc,
-        means: Arc<Means>,
+        means: Arc<HostResources>,
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
