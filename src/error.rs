@@ -65,7 +65,7 @@ impl Code {
 }
 
 /// A failure: its kind, its text, and the operating system's number if a system call was the cause.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     code: Code,

@@ -1,17 +1,61 @@
 //! libsbx: gVisor sandboxes inside your own process.
 //!
-//! A program creates a [`Sandbox`], reaches servers in it through TLS or TCP tunnels, and decides what it
-//! may reach. There is no daemon, nothing to configure on the host, and no root needed. The C ABI of
-//! `include/sbx.h` is a thin layer over what is public here.
+//! A program creates a [`Sandbox`], reaches servers in it through TLS or TCP tunnels, and decides by a [`Policy`] what
+//! it may reach. There is no daemon, nothing to configure on the host, and no root needed; gVisor's `runsc` has to be
+//! installed. The C library of `include/sbx.h` is a thin layer over this crate.
+//!
+//! # A server in a sandbox
+//!
+//! ```no_run
+//! use sbx::{Config, PortKind, Runtime};
+//!
+//! let mut config = Config::new();
+//! config.set_command(["python3", "-m", "http.server", "12345"])?.add_port(12345, PortKind::Encrypted)?;
+//!
+//! let sandbox = Runtime::shared()?.create(&config)?;
+//! let tunnels = sandbox.tunnels(None)?;
+//! sandbox.wait_ready(None)?;
+//! println!("{:?}", tunnels.get(12345).and_then(|tunnel| tunnel.url()));
+//! # Ok::<(), sbx::Error>(())
+//! ```
+//!
+//! The sandbox ends when its last handle is dropped, when its program ends, after its timeout (300 seconds by default),
+//! or with this process, however that ends.
+//!
+//! # Programs and files in a running sandbox
+//!
+//! ```no_run
+//! use sbx::{Config, Exec, FileOptions, Runtime, Stdio, Stream};
+//!
+//! let sandbox = Runtime::shared()?.create(&Config::new())?;
+//! sandbox.write_file("/tmp/sum.py", b"print(6 * 7)", &FileOptions::new())?;
+//!
+//! let mut exec = Exec::new();
+//! exec.set_command(["python3", "/tmp/sum.py"])?.set_stdio(Stream::Stdout, Stdio::capture())?;
+//! let process = sandbox.exec(&exec)?;
+//! assert_eq!(process.wait(None)?.code, 0);
+//! assert_eq!(process.captured(Stream::Stdout)?.head, b"42\n");
+//! # Ok::<(), sbx::Error>(())
+//! ```
+//!
+//! # Hosts that must not block
+//!
+//! Functions named `..._begin` return at once and report their end as an [`Event`] in a [`Queue`], which has a
+//! descriptor to poll. See [`Queue`] for the loop.
+//!
+//! # Errors
+//!
+//! Every [`Error`] has a [`Code`], and a text that names the value, the rule and, where there is one, the remedy.
+//! [`check_host`] reports what this machine lacks.
 
 mod error;
+mod first_error;
 mod limits;
-mod sticky;
 mod topology;
 
 mod cgroup;
-pub mod config;
-pub mod policy;
+mod config;
+mod policy;
 
 mod doctor;
 mod egress;
@@ -34,14 +78,14 @@ pub use config::{
 };
 pub use doctor::{CheckHandle, Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
-pub use event::{Event, EventKind, Queue};
+pub use event::{Event, Exit, ExitReason, Queue, QueuedEvent};
 pub use net::explain;
-pub use policy::{Dns, Policy, Reason, Verdict};
+pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};
 pub use process::Captured;
 pub use runtime::Runtime;
 pub use sandbox::files::{
     DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileOperation, FileOptions, FileRequest,
     FileTotals,
 };
-pub use sandbox::{Exit, ExitReason, Process, Sandbox, State, Stats};
+pub use sandbox::{Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, config, eventually, processes_with, runtime, script};
-use sbx::{Code, EventKind, ExitReason, Queue};
+use sbx::{Code, Event, ExitReason, Queue};
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
@@ -26,12 +26,11 @@ fn a_life_on_a_queue() {
     config.set_queue(&queue, u64::MAX).unwrap();
     runtime.create(&config).unwrap().wait(PATIENCE).unwrap();
     let events: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
-    assert_eq!(
-        events.iter().map(|event| event.kind).collect::<Vec<_>>(),
-        [EventKind::Started, EventKind::Exited]
-    );
+    assert_eq!(events.len(), 2, "{events:?}");
     assert!(events.iter().all(|event| event.cookie == u64::MAX && event.lost == 0));
-    assert_eq!((events[1].code, events[1].reason), (3, ExitReason::Exited as i32));
+    assert_eq!(events[0].event, Event::Started);
+    let Event::Exited { reason, code, .. } = events[1].event else { panic!("{events:?}") };
+    assert_eq!((reason, code), (ExitReason::Exited, 3));
     assert!(events[0].time <= events[1].time && events[0].sequence < events[1].sequence);
 }
 
@@ -46,9 +45,10 @@ fn a_command_that_cannot_start_is_a_failure_with_its_reason() {
     assert_eq!(sandbox.wait(PATIENCE).unwrap_err().code(), Code::Exec);
     let events: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!((events[0].kind, events[0].cookie), (EventKind::Failed, 5));
-    assert_eq!(events[0].code, Code::Exec.number());
-    assert!(events[0].detail.contains("no-such-program"), "{}", events[0].detail);
+    assert_eq!(events[0].cookie, 5);
+    let Event::Failed { error, .. } = &events[0].event else { panic!("{events:?}") };
+    assert_eq!(error.code(), Code::Exec);
+    assert!(error.message().contains("no-such-program"), "{error}");
 }
 
 #[test]
@@ -75,16 +75,16 @@ fn fifty_sandboxes_on_one_queue_with_a_doorbell() {
         }
         while let Some(event) = queue.next() {
             let bit = 1 << event.cookie;
-            match event.kind {
-                EventKind::Started => {
+            match event.event {
+                Event::Started => {
                     assert_eq!(started & bit, 0);
                     started |= bit;
                 }
-                EventKind::Exited => {
-                    assert_eq!((started & bit, exited & bit, event.code), (bit, 0, 4));
+                Event::Exited { code, .. } => {
+                    assert_eq!((started & bit, exited & bit, code), (bit, 0, 4));
                     exited |= bit;
                 }
-                other => panic!("{other:?}: {}", event.detail),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -109,16 +109,16 @@ fn terminated_at_any_moment_of_its_creation() {
         std::thread::sleep(whole.mul_f64(number as f64 / 40.0));
         sandbox.terminate().unwrap();
         let ended = sandbox.wait(PATIENCE);
-        let kinds: Vec<_> = std::iter::from_fn(|| queue.next())
+        let events: Vec<_> = std::iter::from_fn(|| queue.next())
             .inspect(|event| assert_eq!(event.cookie, number))
-            .map(|event| event.kind)
+            .map(|event| event.event)
             .collect();
         match ended {
             Ok(exit) => {
                 assert_eq!((exit.reason, exit.code), (ExitReason::Terminated, 137));
-                assert!(matches!(kinds[..], [.., EventKind::Exited]), "{kinds:?}");
+                assert!(matches!(events[..], [.., Event::Exited { .. }]), "{events:?}");
             }
-            Err(error) => assert_eq!(kinds, [EventKind::Failed], "{error}"),
+            Err(error) => assert!(matches!(events[..], [Event::Failed { .. }]), "{error}: {events:?}"),
         }
         ids.push(sandbox.id().to_owned());
     }
@@ -140,7 +140,7 @@ fn a_dropped_sandbox_ends() {
     let mut last = None;
     eventually("it has ended", || {
         last = queue.next().or(last.take());
-        last.as_ref().is_some_and(|event| event.kind == EventKind::Exited)
+        last.as_ref().is_some_and(|last| matches!(last.event, Event::Exited { .. }))
     });
     assert_eq!(processes_with(&id), Vec::<String>::new());
 }

@@ -16,9 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::{PATIENCE, eventually, runtime};
-use sbx::{
-    Code, Config, EventKind, Exec, ExitReason, Process, Queue, Runtime, Sandbox, State, Stdio, Stream,
-};
+use sbx::{Code, Config, Event, Exec, ExitReason, Process, Queue, Runtime, Sandbox, State, Stdio, Stream};
 
 /// A sandbox that runs nothing by itself.
 fn idle() -> (Runtime, Sandbox) {
@@ -301,14 +299,13 @@ fn the_host_hears_of_start_and_end() {
     });
     let of = |cookie| events.iter().filter(move |event| event.cookie == cookie).collect::<Vec<_>>();
     let [started, ended] = of(11)[..] else { panic!("{events:?}") };
-    assert_eq!(started.kind, EventKind::ProcessStarted);
-    assert_eq!(
-        (ended.kind, ended.code, ended.reason),
-        (EventKind::ProcessExited, 7, ExitReason::Exited as i32)
-    );
+    assert_eq!(started.event, Event::ProcessStarted);
+    let Event::ProcessExited { reason, code, .. } = ended.event else { panic!("{ended:?}") };
+    assert_eq!((reason, code), (ExitReason::Exited, 7));
     let [failed] = of(12)[..] else { panic!("{events:?}") };
-    assert_eq!((failed.kind, failed.code, failed.reason), (EventKind::ProcessExited, Code::Exec.number(), 0));
-    assert!(failed.detail.contains("no-such-program"), "{failed:?}");
+    let Event::ProcessFailed { error, .. } = &failed.event else { panic!("{failed:?}") };
+    assert_eq!(error.code(), Code::Exec);
+    assert!(error.message().contains("no-such-program"), "{error}");
     drop(processes);
 }
 

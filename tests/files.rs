@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use common::files::{after, idle, plain, says};
 use common::{Scratch, runtime};
-use sbx::{Code, FileKind, FileOptions};
+use sbx::{Code, FileKind};
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
@@ -28,12 +28,12 @@ fn a_file_is_written_read_looked_at_and_removed() {
     assert_eq!(sandbox.read_file("/tmp/a", &plain()).unwrap(), b"hello\0\xff");
     let info = sandbox.stat_file("/tmp/a", &plain()).unwrap();
     assert_eq!((info.kind, info.mode, info.size, info.user, info.links), (FileKind::File, 0o644, 7, 0, 1));
-    let end = FileOptions { offset: 5, ..plain() };
+    let end = plain().offset(5);
     assert_eq!(sandbox.read_file("/tmp/a", &end).unwrap(), b"\0\xff");
-    let append = FileOptions { append: true, ..plain() };
+    let append = plain().append(true);
     sandbox.write_file("/tmp/a", b"more", &append).unwrap();
     assert_eq!(sandbox.read_file("/tmp/a", &plain()).unwrap(), b"hello\0\xffmore");
-    sandbox.write_file("/tmp/a", b"x", &FileOptions { mode: Some(0o4750), ..plain() }).unwrap();
+    sandbox.write_file("/tmp/a", b"x", &plain().mode(0o4750)).unwrap();
     assert_eq!(sandbox.stat_file("/tmp/a", &plain()).unwrap().mode, 0o4750);
     assert_eq!(sandbox.read_file("/tmp/a", &plain()).unwrap(), b"x", "what was there is replaced");
     sandbox.rename_file("/tmp/a", "/tmp/b", &plain()).unwrap();
@@ -48,8 +48,8 @@ fn a_file_is_written_read_looked_at_and_removed() {
 fn the_errors_of_the_sandbox_come_with_their_numbers() {
     let runtime = runtime();
     let sandbox = after(&runtime, "mkdir -p /tmp/full/x; mkfifo /tmp/fifo; ln -s loop /tmp/loop");
-    let exclusive = FileOptions { exclusive: true, ..plain() };
-    let limit = FileOptions { limit: Some(3), ..plain() };
+    let exclusive = plain().exclusive(true);
+    let limit = plain().limit(3);
     sandbox.write_file("/tmp/there", b"1234", &plain()).unwrap();
     let failures = [
         (sandbox.read_file("/nowhere/at/all", &plain()).map(drop), Code::NotFound, libc::ENOENT),
@@ -81,11 +81,11 @@ fn the_errors_of_the_sandbox_come_with_their_numbers() {
         let error = sandbox.write_file(path, b"x", &plain()).unwrap_err();
         assert_eq!(error.code(), Code::Unsupported, "{error}");
     }
-    let unknown = FileOptions { user: Some("nobody-here".to_owned()), ..plain() };
+    let unknown = plain().user("nobody-here");
     let error = sandbox.read_file("/tmp/there", &unknown).unwrap_err();
     assert_eq!(error.code(), Code::NotFound, "{error}");
     assert!(error.message().contains("/etc/passwd"), "{error}");
-    let missing = FileOptions { missing_ok: true, ..plain() };
+    let missing = plain().missing_ok(true);
     assert_eq!(sandbox.remove_file("/tmp/none", &missing).unwrap().entries, 0);
 }
 
@@ -94,8 +94,8 @@ fn the_errors_of_the_sandbox_come_with_their_numbers() {
 fn another_user_has_that_users_rights() {
     let runtime = runtime();
     let sandbox = idle(&runtime);
-    sandbox.write_file("/tmp/secret", b"root's", &FileOptions { mode: Some(0o600), ..plain() }).unwrap();
-    let other = FileOptions { user: Some("1234:5678".to_owned()), ..plain() };
+    sandbox.write_file("/tmp/secret", b"root's", &plain().mode(0o600)).unwrap();
+    let other = plain().user("1234:5678");
     let error = sandbox.read_file("/tmp/secret", &other).unwrap_err();
     assert_eq!((error.code(), error.os_error()), (Code::System, Some(libc::EACCES)), "{error}");
     let error = sandbox.write_file("/etc/mine", b"", &other).unwrap_err();
@@ -128,12 +128,12 @@ fn links_lead_where_they_lead_inside() {
     assert_eq!(std::fs::read(&outside).unwrap(), b"of the host");
     let through = says(&sandbox, "/tmp/relative");
     assert!(through.starts_with("root:") && through == says(&sandbox, "/etc/passwd"), "{through}");
-    let no_follow = FileOptions { no_follow: true, ..plain() };
+    let no_follow = plain().no_follow(true);
     let info = sandbox.stat_file("/tmp/shadow", &no_follow).unwrap();
     assert_eq!((info.kind, info.target), (FileKind::Symlink, Some("/etc/shadow".into())));
     assert_eq!(sandbox.stat_file("/tmp/shadow", &plain()).unwrap().kind, FileKind::File);
     // A link to a directory is removed, and what it leads to stays.
-    let recursive = FileOptions { recursive: true, ..plain() };
+    let recursive = plain().recursive(true);
     sandbox.remove_file("/tmp/etc", &recursive).unwrap();
     assert!(sandbox.stat_file("/etc/passwd", &plain()).is_ok());
 }
@@ -159,14 +159,14 @@ fn directories_are_made_listed_and_removed_with_all_below() {
     // A name that isn't UTF-8 goes in as it came out.
     let path = std::path::PathBuf::from(OsString::from_vec([&b"/tmp/d/"[..], &odd].concat()));
     assert_eq!(sandbox.read_file(&path, &plain()).unwrap(), b"odd");
-    let parents = FileOptions { parents: true, ..plain() };
+    let parents = plain().parents(true);
     sandbox.make_directory("/tmp/d/a/b/c/", &parents).unwrap();
     sandbox.make_directory("/tmp/d/a/b/c", &parents).unwrap();
     sandbox.write_file("/tmp/d/e/f/g", b"below", &parents).unwrap();
     assert_eq!(sandbox.stat_file("/tmp/d/e/f", &plain()).unwrap().mode, 0o755);
-    sandbox.make_directory("/tmp/d/open", &FileOptions { mode: Some(0o1777), ..plain() }).unwrap();
+    sandbox.make_directory("/tmp/d/open", &plain().mode(0o1777)).unwrap();
     assert_eq!(sandbox.stat_file("/tmp/d/open", &plain()).unwrap().mode, 0o1777);
-    let totals = sandbox.remove_file("/tmp/d", &FileOptions { recursive: true, ..plain() }).unwrap();
+    let totals = sandbox.remove_file("/tmp/d", &plain().recursive(true)).unwrap();
     assert_eq!(totals.entries, 14);
     assert_eq!(sandbox.stat_file("/tmp/d", &plain()).unwrap_err().code(), Code::NotFound);
     assert_eq!(says(&sandbox, "/tmp/keep/file"), "kept\n", "links are removed, not followed");
@@ -181,7 +181,7 @@ fn a_tree_that_is_too_deep_is_an_error_and_not_a_crash() {
         &runtime,
         &format!("python3 -c \"{dig}\"; mkdir -p /tmp/fine/$(seq -s / 900); touch /tmp/fine/1/f"),
     );
-    let recursive = FileOptions { recursive: true, ..plain() };
+    let recursive = plain().recursive(true);
     let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
     let error = sandbox.remove_file("/tmp/deep", &recursive).unwrap_err();
     assert_eq!(error.code(), Code::Limit, "{error}");

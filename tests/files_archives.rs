@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 
 use common::files::{after, content, idle, plain, says, temporary};
 use common::{Scratch, runtime};
-use sbx::{Code, FileOptions};
+use sbx::Code;
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
@@ -36,7 +36,7 @@ fn a_tree_goes_out_and_in_again_as_it_was() {
     assert_eq!(totals.skipped, 1, "the socket");
     assert_eq!(totals.entries, 12);
     archive.rewind().unwrap();
-    let keep = FileOptions { parents: true, keep_owner: true, ..plain() };
+    let keep = plain().parents(true).keep_owner(true);
     let into = sandbox.copy_in("/tmp/new/place", archive.as_fd(), &keep).unwrap();
     assert_eq!((into.entries, into.bytes), (12, totals.bytes));
     let (_again, mut second) = temporary("tree-again");
@@ -80,7 +80,7 @@ fn archives_of_other_writers_are_unpacked() {
             .status();
         assert!(made.unwrap().success());
         let target = format!("/tmp/{format}");
-        let parents = FileOptions { parents: true, ..plain() };
+        let parents = plain().parents(true);
         let file = File::open(&archive).unwrap();
         sandbox.copy_in(&target, file.as_fd(), &parents).unwrap_or_else(|error| panic!("{format}: {error}"));
         assert_eq!(says(&sandbox, &format!("{target}/{long}/{long}/deep")), "deep", "{format}");

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use common::files::{after, content, idle, plain, run, temporary};
 use common::{PATIENCE, eventually, runtime};
-use sbx::{Code, Config, EventKind, FileChangeKind, FileOperation, FileOptions, FileRequest, Queue, Sandbox};
+use sbx::{Code, Config, Event, FileChangeKind, FileOperation, FileRequest, Queue, Sandbox};
 
 /// The stream of an operation, waiting for what it is asked.
 fn stream(operation: &FileOperation) -> UnixStream {
@@ -36,13 +36,25 @@ fn begin(sandbox: &Sandbox, request: FileRequest) -> FileOperation {
     sandbox.begin_file(request, &plain(), None).unwrap()
 }
 
-fn next(queue: &Queue, kind: EventKind) -> sbx::Event {
+/// The next event that `wanted` takes, and its cookie.
+fn next<T>(queue: &Queue, wanted: impl Fn(&Event) -> Option<T>) -> (u64, T) {
     let mut found = None;
     eventually("the event came", || {
-        found = queue.next();
-        found.as_ref().is_some_and(|event| event.kind == kind)
+        found = queue.next().and_then(|queued| Some((queued.cookie, wanted(&queued.event)?)));
+        found.is_some()
     });
     found.unwrap()
+}
+
+fn done(event: &Event) -> Option<sbx::Result<()>> {
+    match event {
+        Event::OperationDone { result, .. } => Some(result.clone()),
+        _ => None,
+    }
+}
+
+fn changed(event: &Event) -> Option<()> {
+    matches!(event, Event::FileChanged).then_some(())
 }
 
 #[test]
@@ -55,20 +67,20 @@ fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
     let sandbox = runtime.create(&config).unwrap();
     let write = FileRequest::Write("/tmp/a".into(), b"content".to_vec());
     let written = sandbox.begin_file(write, &plain(), Some((&queue, 77))).unwrap();
-    let event = next(&queue, EventKind::OperationDone);
-    assert_eq!((event.cookie, event.code), (77, 0));
+    assert_eq!(next(&queue, done), (77, Ok(())));
     assert!(written.has_ended());
     assert_eq!(written.wait(Some(Duration::ZERO)).unwrap().bytes, 7);
-    let read =
-        sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some((&queue, 78))).unwrap();
-    let event = next(&queue, EventKind::OperationDone);
-    assert_eq!((event.cookie, event.code), (78, Code::NotFound.number()));
-    assert!(event.detail.contains("/nowhere"), "{}", event.detail);
+    let read = sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some((&queue, 78))).unwrap();
+    let (cookie, result) = next(&queue, done);
+    let error = result.unwrap_err();
+    assert_eq!((cookie, error.code()), (78, Code::NotFound));
+    assert!(error.message().contains("/nowhere"), "{error}");
     assert_eq!(read.bytes().unwrap_err().os_error(), Some(libc::ENOENT));
     // What was begun without a queue isn't told.
     sandbox.read_file("/tmp/a", &plain()).unwrap();
     sandbox.terminate().unwrap();
-    assert_eq!(next(&queue, EventKind::Exited).cookie, 1);
+    let exited = |event: &Event| matches!(event, Event::Exited { .. }).then_some(());
+    assert_eq!(next(&queue, exited).0, 1);
 }
 
 #[test]
@@ -100,7 +112,7 @@ fn streams_carry_what_has_no_limit() {
     assert_eq!(error.code(), Code::Limit, "{error}");
     let error = sandbox.write_file("/tmp/big", &vec![0; (16 << 20) + 1], &plain()).unwrap_err();
     assert_eq!(error.code(), Code::Invalid, "{error}");
-    let more = FileOptions { limit: Some(40 << 20), ..plain() };
+    let more = plain().limit(40 << 20);
     assert_eq!(sandbox.read_file("/tmp/big", &more).unwrap().len(), 40 << 20);
 }
 
@@ -112,9 +124,9 @@ fn a_huge_file_ends_at_the_limit() {
     let info = sandbox.stat_file("/tmp/huge", &plain()).unwrap();
     assert_eq!(info.size, (4 << 40) + 3);
     assert_eq!(sandbox.read_file("/tmp/huge", &plain()).unwrap_err().code(), Code::Limit);
-    let end = FileOptions { offset: 4 << 40, ..plain() };
+    let end = plain().offset(4 << 40);
     assert_eq!(sandbox.read_file("/tmp/huge", &end).unwrap(), b"end");
-    let limit = FileOptions { limit: Some(1 << 20), ..plain() };
+    let limit = plain().limit(1 << 20);
     let (_scratch, mut file) = temporary("huge");
     for copied in [
         sandbox.download_file("/tmp/huge", file.as_fd(), &limit),
@@ -136,12 +148,12 @@ fn a_large_directory_is_listed_up_to_the_limit() {
     let sandbox = after(&runtime, make);
     let error = sandbox.list_directory("/tmp/many", &plain()).unwrap_err();
     assert_eq!((error.code(), error.os_error()), (Code::Limit, Some(libc::EFBIG)), "{error}");
-    let more = FileOptions { limit: Some(100_001), ..plain() };
+    let more = plain().limit(100_001);
     let entries = sandbox.list_directory("/tmp/many", &more).unwrap();
     assert_eq!(entries.len(), 100_001);
     let names: BTreeSet<_> = entries.into_iter().map(|entry| entry.name).collect();
     assert_eq!(names.len(), 100_001);
-    let removed = sandbox.remove_file("/tmp/many", &FileOptions { recursive: true, ..plain() }).unwrap();
+    let removed = sandbox.remove_file("/tmp/many", &plain().recursive(true)).unwrap();
     assert_eq!(removed.entries, 100_002);
 }
 
@@ -180,7 +192,7 @@ fn a_full_disk_is_an_error_however_the_bytes_came() {
 fn two_hundred_operations_go_on_at_once() {
     let runtime = runtime();
     let sandbox = idle(&runtime);
-    let parents = FileOptions { parents: true, ..plain() };
+    let parents = plain().parents(true);
     let write = |number: usize| {
         let request =
             FileRequest::Write(format!("/tmp/many/{number}").into(), number.to_string().into_bytes());
@@ -220,7 +232,7 @@ fn an_operation_ends_when_asked_late_or_dropped() {
     up.write_all(b"some").unwrap();
     upload.cancel();
     assert_eq!(upload.wait(PATIENCE).unwrap_err().code(), Code::Closed);
-    let soon = FileOptions { time_limit: Some(Duration::from_millis(50)), ..plain() };
+    let soon = plain().time_limit(Duration::from_millis(50));
     let late = sandbox.begin_file(FileRequest::Upload("/tmp/b".into()), &soon, None).unwrap();
     let error = late.wait(PATIENCE).unwrap_err();
     assert_eq!(error.code(), Code::TimedOut, "{error}");
@@ -320,9 +332,9 @@ fn changes_in_a_directory_are_told() {
     use FileChangeKind::{Attributes, Created, Modified, MovedFrom, MovedTo, Ready, Removed};
     let runtime = runtime();
     let sandbox = idle(&runtime);
-    let parents = FileOptions { parents: true, ..plain() };
+    let parents = plain().parents(true);
     sandbox.make_directory("/tmp/w/sub", &parents).unwrap();
-    let recursive = FileOptions { recursive: true, ..plain() };
+    let recursive = plain().recursive(true);
     let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &recursive, None).unwrap();
     let change = watch.next_change(PATIENCE).unwrap();
     assert_eq!((change.kind, change.path), (Ready, "".into()));
@@ -331,7 +343,7 @@ fn changes_in_a_directory_are_told() {
     sandbox.write_file("/tmp/w/a", b"x", &plain()).unwrap();
     until(&watch, Created, "a");
     until(&watch, Modified, "a");
-    sandbox.write_file("/tmp/w/a", b"", &FileOptions { mode: Some(0o600), append: true, ..plain() }).unwrap();
+    sandbox.write_file("/tmp/w/a", b"", &plain().mode(0o600).append(true)).unwrap();
     until(&watch, Attributes, "a");
     sandbox.rename_file("/tmp/w/a", "/tmp/w/sub/b", &plain()).unwrap();
     until(&watch, MovedFrom, "a");
@@ -371,8 +383,8 @@ fn lost_until(watch: &FileOperation, path: &str) -> usize {
 fn a_watch_survives_more_directories_than_it_watches() {
     let runtime = runtime();
     let sandbox = idle(&runtime);
-    sandbox.make_directory("/tmp/w/first", &FileOptions { parents: true, ..plain() }).unwrap();
-    let recursive = FileOptions { recursive: true, ..plain() };
+    sandbox.make_directory("/tmp/w/first", &plain().parents(true)).unwrap();
+    let recursive = plain().recursive(true);
     let begin = || sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &recursive, None).unwrap();
     let watch = begin();
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
@@ -402,13 +414,13 @@ fn changes_wait_for_a_host_that_is_slow_to_take_them() {
     let sandbox = runtime.create(&config).unwrap();
     sandbox.make_directory("/tmp/w", &plain()).unwrap();
     let watch = sandbox.begin_file(FileRequest::Watch("/tmp/w".into()), &plain(), Some((&queue, 5))).unwrap();
-    assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
+    assert_eq!(next(&queue, changed).0, 5);
     assert_eq!(watch.next_change(PATIENCE).unwrap().kind, FileChangeKind::Ready);
     assert_eq!(watch.next_change(Some(Duration::ZERO)).unwrap_err().code(), Code::TimedOut);
     let make = "python3 -c 'import os\nfor n in range(6000): os.mknod(\"/tmp/w/%d\" % n)'; mkdir /tmp/w/last";
     run(&sandbox, make);
     // Told once, however many there are, until the host has found none.
-    assert_eq!(next(&queue, EventKind::FileChanged).cookie, 5);
+    assert_eq!(next(&queue, changed).0, 5);
     assert!(queue.next().is_none());
     let mut created = 0;
     loop {

@@ -5,14 +5,13 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use common::{PATIENCE, Scratch, eventually};
 use sbx::{
-    Code, Config, EventKind, Exec, ExitReason, FileOptions, LimitMode, Queue, Runtime, RuntimeConfig,
-    Sandbox, State, Stdio, Stream,
+    Code, Config, Event, Exec, ExitReason, FileOptions, LimitMode, Queue, Runtime, RuntimeConfig, Sandbox,
+    State, Stdio, Stream,
 };
 
 /// A static program, as runsc has to be: the real one for every question, a hostile init when it is to run a
@@ -73,7 +72,7 @@ fn sandbox(scratch: &Scratch, act: &str) -> (Runtime, Sandbox) {
         .status()
         .unwrap();
     assert!(built.success());
-    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let config = RuntimeConfig::new().runsc(path);
     let runtime = Runtime::new(&config).unwrap();
     let sandbox = runtime.create(&Config::new()).unwrap();
     (runtime, sandbox)
@@ -140,7 +139,7 @@ fn one_that_stops_reading_holds_up_its_own_files_and_nobody_elses() {
     let runtime = common::runtime();
     let other = runtime.create(&Config::new()).unwrap();
     let _begun = sandbox.exec_begin(&exec()).unwrap();
-    let options = FileOptions { time_limit: Some(Duration::from_millis(1)), ..FileOptions::default() };
+    let options = FileOptions::new().time_limit(Duration::from_millis(1));
     for _ in 0..500 {
         let code = sandbox.read_file("/x", &options).unwrap_err().code();
         assert!(matches!(code, Code::TimedOut | Code::Limit), "{code:?}");
@@ -184,7 +183,9 @@ fn the_first_word_on_an_end_counts_and_there_is_one_event() {
         events.len() >= 100
     });
     assert_eq!(events.len(), 100);
-    assert!(events.iter().all(|event| event.kind == EventKind::ProcessStarted || event.code == 7));
+    let is_due =
+        |event: &Event| matches!(event, Event::ProcessStarted | Event::ProcessExited { code: 7, .. });
+    assert!(events.iter().all(|queued| is_due(&queued.event)), "{events:?}");
     assert_eq!(sandbox.state(), State::Running);
 }
 

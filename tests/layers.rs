@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// from its own as long as that makes no circle.
 const LAYERS: &[&[&str]] = &[
     // The leaves.
-    &["error", "limits", "topology", "sticky", "event", "policy", "config"],
+    &["error", "limits", "topology", "first_error", "event", "policy", "config"],
     &["sys", "reactor"],
     &["cgroup", "keeper", "net", "process", "pump", "runsc"],
     &["egress", "tunnel"],

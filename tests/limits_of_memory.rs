@@ -150,8 +150,10 @@ fn the_watchdog_ends_a_memory_bomb_where_no_group_can() {
     let bomb = contained(&runtime, &bomb);
     let exit = bomb.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::OutOfMemory, 137));
-    let events = std::iter::from_fn(|| queue.next());
-    let detail = events.filter(|event| event.kind == sbx::EventKind::Exited).map(|event| event.detail).next();
+    let detail = std::iter::from_fn(|| queue.next()).find_map(|queued| match queued.event {
+        sbx::Event::Exited { detail, .. } => Some(detail),
+        _ => None,
+    });
     let by_watchdog = detail.unwrap().contains("watchdog");
     assert_eq!(by_watchdog, !possible(&runtime), "who held it");
 }

@@ -13,7 +13,7 @@ mod common;
 use std::time::Duration;
 
 use common::{PATIENCE, config, runtime, script, servers};
-use sbx::{Code, EventKind, PortKind, Probe, Queue};
+use sbx::{Code, Event, ExitReason, PortKind, Probe, Queue};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(300));
 
@@ -56,9 +56,13 @@ fn a_probe_tells_once_on_the_queue() {
         sandbox.wait_ready(PATIENCE).unwrap();
         sandbox.terminate().unwrap();
         sandbox.wait(PATIENCE).unwrap();
-        let kinds: Vec<_> =
-            std::iter::from_fn(|| queue.next()).map(|event| (event.kind, event.cookie)).collect();
-        assert_eq!(kinds, [(EventKind::Started, 7), (EventKind::Ready, 7), (EventKind::Exited, 7)]);
+        let events: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+        assert!(events.iter().all(|queued| queued.cookie == 7), "{events:?}");
+        let events: Vec<_> = events.into_iter().map(|queued| queued.event).collect();
+        let [Event::Started, Event::Ready, Event::Exited { reason, .. }] = events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(reason, ExitReason::Terminated);
     }
 }
 

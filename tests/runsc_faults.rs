@@ -12,11 +12,10 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use common::{PATIENCE, Scratch, config, eventually, processes_with};
-use sbx::{Code, Error, EventKind, Queue, Runtime, RuntimeConfig};
+use sbx::{Code, Error, Event, Queue, Runtime, RuntimeConfig};
 
 /// A static program, as runsc has to be: the real one for every question, another when it is to run a sandbox.
 const PROGRAM: &str = r#"
@@ -50,7 +49,7 @@ fn runtime(scratch: &Scratch, run: &str) -> Runtime {
         .status()
         .unwrap();
     assert!(built.success());
-    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let config = RuntimeConfig::new().runsc(path);
     Runtime::new(&config).expect("a runtime")
 }
 
@@ -100,7 +99,8 @@ fn one_that_hangs_can_be_terminated() {
     sandbox.terminate().unwrap();
     // Its program was never started, so it was never created: that is said, and once.
     assert_eq!(sandbox.wait(PATIENCE).unwrap_err().code(), Code::Closed);
-    eventually("the event", || queue.next().is_some_and(|event| event.kind == EventKind::Failed));
+    let failed = |queued: sbx::QueuedEvent| matches!(queued.event, Event::Failed { .. });
+    eventually("the event", || queue.next().is_some_and(failed));
     assert!(queue.next().is_none());
 }
 
@@ -121,7 +121,7 @@ fn a_script_in_its_place_is_explained() {
     let real = common::runsc();
     let path = scratch.file("runsc", &format!("#!/bin/sh\nexec {real} \"$@\"\n"));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let config = RuntimeConfig::new().runsc(path);
     let error = Runtime::new(&config).unwrap().create(&common::config(&["true"])).unwrap_err();
     assert!(error.message().contains("not a script"), "{error}");
 }
@@ -137,7 +137,7 @@ fn helpers_that_somebody_else_could_have_put_beside_it_are_not_used() {
     // A sentry of theirs, which would be started in the place of runsc's own.
     let helper = scratch.file("gvisor-bin/gvisor-sentry-prewarmer", "#!/bin/sh\nexit 1\n");
     fs::set_permissions(helper, fs::Permissions::from_mode(0o755)).unwrap();
-    let config = RuntimeConfig { runsc: Some(PathBuf::from(path)), ..RuntimeConfig::default() };
+    let config = RuntimeConfig::new().runsc(path);
     let runtime = Runtime::new(&config).unwrap();
     let sandbox = runtime.create(&common::config(&["true"])).unwrap();
     assert_eq!(sandbox.wait(PATIENCE).unwrap().code, 0);

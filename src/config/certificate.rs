@@ -12,10 +12,10 @@ use rustls::sign::CertifiedKey;
 use super::Config;
 use super::rules::{is_rfc1123, refuse};
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The most names beside the usual ones.
-const NAMES: usize = 64;
+const MAX_TLS_NAMES: usize = 64;
 
 /// A certificate chain and its key, given by the host and checked to belong together.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Config {
     /// The host's own certificate for encrypted tunnels: a chain, the leaf first, and its key, both PEM.
     /// Without it the library makes one under a CA of the sandbox's own.
     pub fn set_tls_certificate(&mut self, chain_pem: &str, key_pem: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.certificate = Some(Certificate::new(chain_pem, key_pem)?);
             Ok(())
         })
@@ -72,7 +72,7 @@ impl Config {
     /// A further name or address that the certificate made by the library is valid for,
     /// beside 127.0.0.1, ::1 and localhost.
     pub fn add_tls_name(&mut self, name: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             let host = name.strip_prefix("*.").unwrap_or(name);
             let known = name.parse::<IpAddr>().is_ok() || (name.len() <= 253 && is_rfc1123(host));
             if !known {
@@ -82,8 +82,12 @@ impl Config {
                     "must be a DNS name, a wildcard like *.example.org, or an address",
                 ));
             }
-            if config.tls_names.len() >= NAMES {
-                return Err(refuse("tls name", name, format_args!("a sandbox takes at most {NAMES} names")));
+            if config.tls_names.len() >= MAX_TLS_NAMES {
+                return Err(refuse(
+                    "tls name",
+                    name,
+                    format_args!("a sandbox takes at most {MAX_TLS_NAMES} names"),
+                ));
             }
             if !config.tls_names.iter().any(|other| other == name) {
                 config.tls_names.push(name.to_owned());

@@ -3,10 +3,17 @@
 use crate::error::{Error, Result};
 
 /// The most flows that may be asked for: far beyond what a process has descriptors for.
-const MOST_FLOWS: u32 = 1 << 20;
+const MAX_FLOWS: u32 = 1 << 20;
 
-/// How much may leave a sandbox. `None` is no limit of its own.
+/// How much may leave a sandbox. `None` is the default, or no limit.
+///
+/// ```
+/// let limits = sbx::EgressLimits::new().bytes_per_second(1 << 20).total_bytes(1 << 30);
+/// sbx::Config::new().set_egress_limits(limits)?;
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EgressLimits {
     /// Connections and UDP flows that may be open at once; `None` is the default, 16,384.
     pub max_flows: Option<u32>,
@@ -21,6 +28,39 @@ pub struct EgressLimits {
 }
 
 impl EgressLimits {
+    /// The defaults: 16,384 flows, 200 new ones a second, and no limit of bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits the connections and UDP flows that are open at once.
+    #[must_use]
+    pub fn max_flows(mut self, flows: u32) -> Self {
+        self.max_flows = Some(flows);
+        self
+    }
+
+    /// Limits the connections and UDP flows that begin within a second.
+    #[must_use]
+    pub fn new_flows_per_second(mut self, flows: u32) -> Self {
+        self.new_flows_per_second = Some(flows);
+        self
+    }
+
+    /// Limits the bytes that pass in a second, both directions together.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes);
+        self
+    }
+
+    /// Limits the bytes that pass in all, both directions together.
+    #[must_use]
+    pub fn total_bytes(mut self, bytes: u64) -> Self {
+        self.total_bytes = Some(bytes);
+        self
+    }
+
     /// From numbers of which 0 stands for none.
     pub(crate) fn of_numbers(max_flows: u32, new_flows: u32, bytes: u64, total: u64) -> Self {
         Self {
@@ -32,10 +72,10 @@ impl EgressLimits {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if self.max_flows.is_some_and(|flows| flows == 0 || flows > MOST_FLOWS) {
+        if self.max_flows.is_some_and(|flows| flows == 0 || flows > MAX_FLOWS) {
             let flows = self.max_flows.unwrap_or(0);
             return Err(Error::invalid(format!(
-                "egress max_flows {flows}: must be from 1 to {MOST_FLOWS}; to let nothing out, set a policy"
+                "egress max_flows {flows}: must be from 1 to {MAX_FLOWS}; to let nothing out, set a policy"
             )));
         }
         let nothing = [

@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::rules::{STRING_BYTES, counts, environment_name, fits, shown};
+use super::rules::{MAX_STRING_BYTES, counts, environment_name, fits, shown};
 use crate::error::{Error, Result};
 
 /// A value that is shown nowhere, and overwritten when it is no longer needed.
@@ -45,13 +45,13 @@ impl Environment {
                 "environment variable {name:?}: its value must not contain a NUL byte"
             )));
         }
-        if name.len().saturating_add(value.len()).saturating_add(1) >= STRING_BYTES {
+        if name.len().saturating_add(value.len()).saturating_add(1) >= MAX_STRING_BYTES {
             return Err(Error::invalid(format!(
                 "environment variable {}: its value has {} bytes; name and value must be shorter than {} together, \
                  which is Linux's limit for one variable",
                 shown(name),
                 value.len(),
-                STRING_BYTES - 1
+                MAX_STRING_BYTES - 1
             )));
         }
         let others = self.bytes - self.get(name).map_or(0, |value| variable(name, value));
@@ -120,11 +120,12 @@ mod tests {
         let mut environment = Environment::default();
         let error = environment.set_secret("TOKEN", "hunter2\0").unwrap_err();
         assert!(!error.message().contains("hunter2"), "{error}");
-        let error = environment.set_secret("A", &"x".repeat(STRING_BYTES - 2)).unwrap_err();
+        let error = environment.set_secret("A", &"x".repeat(MAX_STRING_BYTES - 2)).unwrap_err();
         assert!(error.message().contains("131070 bytes") && error.message().contains("131071"), "{error}");
         let names: Vec<String> = (0..16).map(|number| format!("A{number}")).collect();
-        let left =
-            names.iter().find(|name| environment.set_secret(name, &"x".repeat(STRING_BYTES - 16)).is_err());
+        let left = names
+            .iter()
+            .find(|name| environment.set_secret(name, &"x".repeat(MAX_STRING_BYTES - 16)).is_err());
         assert_eq!(left, None);
         let error = names.iter().find_map(|name| environment.set(&format!("{name}B"), "x").err()).unwrap();
         assert!(error.message().contains("2097152"), "secrets count: {error}");

@@ -10,7 +10,7 @@ use super::stdio::{self, Stdio};
 use super::user::User;
 use crate::error::{Error, Result};
 use crate::event::Queue;
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// What a program in a running sandbox is asked to be. What isn't set is as in the sandbox's own [`super::Config`]:
 /// environment, directory and user.
@@ -44,7 +44,7 @@ impl Exec {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        self.sticky(|exec| {
+        self.latch(|exec| {
             exec.command = arguments("command", argv)?;
             Ok(())
         })
@@ -52,17 +52,17 @@ impl Exec {
 
     /// Sets one variable of the environment, over the sandbox's of the same name.
     pub fn set_env(&mut self, name: &str, value: &str) -> Result<&mut Self> {
-        self.sticky(|exec| exec.env.set(name, value))
+        self.latch(|exec| exec.env.set(name, value))
     }
 
     /// The same for a secret: the library's copies of the value are overwritten when they are no longer needed.
     pub fn set_secret(&mut self, name: &str, value: &str) -> Result<&mut Self> {
-        self.sticky(|exec| exec.env.set_secret(name, value))
+        self.latch(|exec| exec.env.set_secret(name, value))
     }
 
     /// The directory the program starts in: an absolute path inside. Made if it isn't there.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
-        self.sticky(|exec| {
+        self.latch(|exec| {
             exec.workdir = Some(absolute_path("workdir", path)?);
             Ok(())
         })
@@ -70,7 +70,7 @@ impl Exec {
 
     /// Who the program runs as: `name`, `uid`, `uid:gid` or `name:group`.
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
-        self.sticky(|exec| {
+        self.latch(|exec| {
             exec.user = Some(User::parse(user)?);
             Ok(())
         })
@@ -78,7 +78,7 @@ impl Exec {
 
     /// What becomes of a standard stream (default [`Stdio::Null`]).
     pub fn set_stdio(&mut self, stream: Stream, stdio: Stdio) -> Result<&mut Self> {
-        self.sticky(|exec| {
+        self.latch(|exec| {
             stdio::check(stream, stdio)?;
             if let Some(slot) = exec.streams.get_mut(stream.index()) {
                 *slot = stdio;
@@ -91,7 +91,7 @@ impl Exec {
     /// that is below it, and its code is 124. A daemon that has begun a session of its own and whose parents have ended
     /// lives on. If the sandbox's init doesn't tell of the program's end within twenty seconds, the sandbox ends too.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
-        self.sticky(|exec| {
+        self.latch(|exec| {
             exec.timeout = Some(milliseconds("timeout_ms", timeout)?);
             Ok(())
         })
@@ -99,7 +99,7 @@ impl Exec {
 
     /// A terminal of its own, in place of all three streams: [`crate::Process::open_terminal`].
     pub fn set_pty(&mut self, rows: u16, columns: u16) -> Result<&mut Self> {
-        self.sticky(|exec| {
+        self.latch(|exec| {
             exec.terminal = Some(window(rows, columns)?);
             Ok(())
         })
@@ -129,8 +129,8 @@ impl Exec {
     }
 }
 
-impl Sticky for Exec {
-    fn spoil(&mut self, error: &Error) {
+impl FirstError for Exec {
+    fn keep_error(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
     }
 }

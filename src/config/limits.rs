@@ -5,15 +5,15 @@ use std::ops::RangeInclusive;
 
 use super::Config;
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// Processes and threads inside, for each user, unless said otherwise.
-const PROCESSES: u32 = 4096;
+const DEFAULT_MAX_PROCESSES: u32 = 4096;
 
 const MEMORY: RangeInclusive<u64> = (64 << 20)..=(1 << 50);
 const CPU: RangeInclusive<u32> = 10..=1_024_000;
 /// gVisor itself has no more than 65536 tasks.
-const PROCESSES_ALLOWED: RangeInclusive<u32> = 1..=65_535;
+const PROCESSES: RangeInclusive<u32> = 1..=65_535;
 const DISK: RangeInclusive<u64> = (64 << 10)..=(1 << 50);
 const OPEN_FILES: RangeInclusive<u32> = 8..=1_048_576;
 
@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let mode = LimitMode::default();
-        Self { memory: None, cpu: None, processes: PROCESSES, disk: None, open_files: None, mode }
+        Self { memory: None, cpu: None, processes: DEFAULT_MAX_PROCESSES, disk: None, open_files: None, mode }
     }
 }
 
@@ -53,7 +53,7 @@ impl Config {
     /// The most memory, in bytes, at least 64 MiB: the programs', their files in memory, and gVisor's own, about
     /// 20 MB. A sandbox that has it all is ended as out of memory.
     pub fn set_memory(&mut self, bytes: u64) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.limits.memory = Some(within("memory", bytes, &MEMORY, "bytes")?);
             Ok(())
         })
@@ -61,7 +61,7 @@ impl Config {
 
     /// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10.
     pub fn set_cpu(&mut self, millicpus: u32) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.limits.cpu = Some(within("cpu", millicpus, &CPU, "thousandths of a processor")?);
             Ok(())
         })
@@ -69,8 +69,8 @@ impl Config {
 
     /// The most processes and threads inside, for each user there (default 4096).
     pub fn set_max_processes(&mut self, count: u32) -> Result<&mut Self> {
-        self.sticky(|config| {
-            config.limits.processes = within("max processes", count, &PROCESSES_ALLOWED, "processes")?;
+        self.latch(|config| {
+            config.limits.processes = within("max processes", count, &PROCESSES, "processes")?;
             Ok(())
         })
     }
@@ -78,7 +78,7 @@ impl Config {
     /// The most bytes that may be written: to the root file system, and as much to each of `/tmp` and
     /// `/dev/shm`. At least 64 KiB; mounts are not counted.
     pub fn set_disk(&mut self, bytes: u64) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.limits.disk = Some(within("disk", bytes, &DISK, "bytes")?);
             Ok(())
         })
@@ -86,7 +86,7 @@ impl Config {
 
     /// The most descriptors of each process inside, at least 8.
     pub fn set_max_open_files(&mut self, count: u32) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.limits.open_files = Some(within("max open files", count, &OPEN_FILES, "descriptors")?);
             Ok(())
         })

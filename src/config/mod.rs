@@ -44,15 +44,39 @@ use user::User;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
-use crate::policy::{Mode, Policy};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
+use crate::policy::{Policy, PolicyMode};
 
 /// How long a sandbox lives unless said otherwise, as in Modal.
-const LIFETIME: Duration = Duration::from_secs(300);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// The MTU of the sandbox's interface unless said otherwise.
-const MTU: u32 = 1500;
+const DEFAULT_MTU: u32 = 1500;
 
 /// What a sandbox is asked to be.
+///
+/// A setter returns the error of a bad value and also keeps the first one: [`check`](Self::check) and the creation of a
+/// sandbox return it, so that a program may set everything and check once.
+///
+/// ```
+/// use std::time::Duration;
+/// use sbx::{Config, Policy, PortKind};
+///
+/// let mut config = Config::new();
+/// config
+///     .set_command(["python3", "app.py"])?
+///     .set_env("MODE", "test")?
+///     .mount_read_only("/srv/app", "/app")?
+///     .set_workdir("/app")?
+///     .add_port(8000, PortKind::Encrypted)?
+///     .set_policy(&Policy::allowlist())?
+///     .set_timeout(Duration::from_secs(60))?;
+/// config.check()?;
+///
+/// let error = config.set_workdir("app").unwrap_err();
+/// assert_eq!(error.message(), "workdir \"app\": must be an absolute path");
+/// assert_eq!(config.check(), Err(error));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Config {
     command: Vec<String>,
@@ -94,7 +118,7 @@ impl Default for Config {
             hostname: None,
             name: None,
             tags: BTreeMap::new(),
-            timeout: LIFETIME,
+            timeout: DEFAULT_LIFETIME,
             idle_timeout: None,
             rootfs: None,
             mounts: Vec::new(),
@@ -106,7 +130,7 @@ impl Default for Config {
             egress_limits: EgressLimits::default(),
             host_services: Vec::new(),
             nameservers: Vec::new(),
-            mtu: MTU,
+            mtu: DEFAULT_MTU,
             limits: Limits::default(),
             stdin: Stdio::Null,
             stdout: Stdio::Null,
@@ -126,7 +150,7 @@ impl Config {
 
     /// What the sandbox may reach. Without a policy it is open: every public address, and nothing else.
     pub fn set_policy(&mut self, policy: &Policy) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             policy.check().map_err(|error| error.context("policy"))?;
             config.policy = policy.clone();
             Ok(())
@@ -146,7 +170,7 @@ impl Config {
     /// down; when the bytes in all are used up every flow is reset and no other is let through. Each is an event
     /// (`Limit`), every ten seconds at most.
     pub fn set_egress_limits(&mut self, limits: EgressLimits) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             limits.check()?;
             config.egress_limits = limits;
             Ok(())
@@ -155,7 +179,7 @@ impl Config {
 
     /// The largest packet of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
     pub fn set_mtu(&mut self, bytes: u32) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             if !(1280..=9000).contains(&bytes) {
                 return Err(Error::invalid(format!("mtu {bytes}: must be from 1280 to 9000")));
             }
@@ -180,7 +204,7 @@ impl Config {
                  the streams of what is executed later",
             ));
         }
-        if self.policy.mode() == Mode::Blocked {
+        if self.policy.mode() == PolicyMode::Blocked {
             if let Some(port) = self.ports.first() {
                 return Err(Error::invalid(format!(
                     "port {}: a blocked policy allows no ports",
@@ -208,8 +232,8 @@ impl Config {
     }
 }
 
-impl Sticky for Config {
-    fn spoil(&mut self, error: &Error) {
+impl FirstError for Config {
+    fn keep_error(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
     }
 }

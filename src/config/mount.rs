@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::rules::{absolute_path, refuse};
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The most mounts of one sandbox.
-const MOUNTS: usize = 128;
+const MAX_MOUNTS: usize = 128;
 
 /// A file or directory of the host that is seen inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Config {
     /// A directory of the host that is the sandbox's root file system, under a memory overlay.
     /// Without it a curated read-only view of the host's programs is used.
     pub fn set_rootfs(&mut self, directory: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             let directory = absolute_path("rootfs", directory)?;
             if directory == "/" {
                 return Err(refuse(
@@ -55,12 +55,12 @@ impl Config {
 
     /// Shows a file or directory of the host inside, read-only.
     pub fn mount_read_only(&mut self, source: &str, destination: &str) -> Result<&mut Self> {
-        self.sticky(|config| config.mount(source, destination, false))
+        self.latch(|config| config.mount(source, destination, false))
     }
 
     /// Shows a file or directory of the host inside, writable: what the sandbox writes is on the host.
     pub fn mount_writable(&mut self, source: &str, destination: &str) -> Result<&mut Self> {
-        self.sticky(|config| config.mount(source, destination, true))
+        self.latch(|config| config.mount(source, destination, true))
     }
 
     fn mount(&mut self, source: &str, destination: &str, writable: bool) -> Result<()> {
@@ -81,9 +81,9 @@ impl Config {
         if self.mounts.iter().any(|mount| mount.destination == destination) {
             return Err(refuse("mount destination", &destination, "is used by another mount already"));
         }
-        if self.mounts.len() >= MOUNTS {
+        if self.mounts.len() >= MAX_MOUNTS {
             return Err(Error::invalid(format!(
-                "mount {destination:?}: a sandbox takes at most {MOUNTS} mounts"
+                "mount {destination:?}: a sandbox takes at most {MAX_MOUNTS} mounts"
             )));
         }
         self.mounts.push(Mount { source: source.into(), destination, writable });
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_number_of_mounts_is_bounded() {
         let mut config = Config::new();
-        for number in 0..MOUNTS {
+        for number in 0..MAX_MOUNTS {
             config.mount_read_only("/srv", &format!("/m{number}")).unwrap();
         }
         assert!(config.mount_read_only("/srv", "/more").is_err());

@@ -1,15 +1,15 @@
-//! Whom the sandbox's resolver asks.
+//! The DNS servers that the sandbox's resolver asks.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
-/// The port of servers for which none is given.
-const PORT: u16 = 53;
-/// More than anybody needs: each takes its share of the time that a question may take.
-const MOST: usize = 8;
+/// The port of servers that are given without one.
+const DNS_PORT: u16 = 53;
+/// The most servers: each takes a share of the time that a query may take.
+const MAX_NAMESERVERS: usize = 8;
 
 impl Config {
     /// Has the sandbox's resolver ask this server instead of those that the host's `/etc/resolv.conf` names:
@@ -19,10 +19,10 @@ impl Config {
     /// It is asked from the host, with the host's rights: it may be at any address that the host reaches, also at
     /// one that the sandbox doesn't.
     pub fn add_nameserver(&mut self, address: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             let refuse = |why: &str| Error::invalid(format!("name server {address:?}: {why}"));
             let parsed = match address.parse::<IpAddr>() {
-                Ok(address) => Ok(SocketAddr::new(address, PORT)),
+                Ok(address) => Ok(SocketAddr::new(address, DNS_PORT)),
                 Err(_) => address.parse::<SocketAddr>(),
             };
             let server =
@@ -30,7 +30,7 @@ impl Config {
             if server.port() == 0 {
                 return Err(refuse("port 0 can't be asked"));
             }
-            if config.nameservers.len() >= MOST {
+            if config.nameservers.len() >= MAX_NAMESERVERS {
                 return Err(refuse("there are 8 of them already, the most there may be"));
             }
             config.nameservers.push(server);

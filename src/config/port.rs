@@ -7,16 +7,17 @@ use ipnetwork::IpNetwork;
 use super::Config;
 use super::rules::refuse;
 use crate::error::{Error, Result};
+use crate::first_error::FirstError;
 use crate::policy::cidr;
-use crate::sticky::Sticky;
 
 /// The most ranges in an inbound allowlist.
-const INBOUND_RANGES: usize = 4096;
+const MAX_INBOUND_RANGES: usize = 4096;
 /// The most ports of one sandbox.
-const PORTS: usize = 256;
+const MAX_PORTS: usize = 256;
 
 /// What a tunnel does with the bytes of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PortKind {
     /// TLS ends in the library; the server inside speaks plain TCP.
     Encrypted,
@@ -62,7 +63,7 @@ impl Config {
 
     /// The same for a number that may not be a port at all: C's integers convert silently.
     pub(crate) fn add_any_port(&mut self, number: u32, kind: PortKind) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             let container_port = port_number("port", number)?;
             if let Some(other) = config.ports.iter().find(|port| port.container_port == container_port) {
                 return Err(Error::invalid(format!(
@@ -70,9 +71,9 @@ impl Config {
                     other.kind.name()
                 )));
             }
-            if config.ports.len() >= PORTS {
+            if config.ports.len() >= MAX_PORTS {
                 return Err(Error::invalid(format!(
-                    "port {container_port}: a sandbox takes at most {PORTS} ports"
+                    "port {container_port}: a sandbox takes at most {MAX_PORTS} ports"
                 )));
             }
             let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -86,7 +87,7 @@ impl Config {
     /// Any address but a loopback one lets other machines reach the sandbox's server: see
     /// [`set_inbound_cidr_allowlist`](Self::set_inbound_cidr_allowlist).
     pub fn bind_port(&mut self, container_port: u16, listen: SocketAddr) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             let taken = config.ports.iter().find(|port| {
                 port.container_port != container_port && port.listen == listen && listen.port() != 0
             });
@@ -120,7 +121,7 @@ impl Config {
         });
         match listen {
             Ok((container_port, listen)) => self.bind_port(container_port, listen),
-            Err(error) => self.sticky(|_| Err(error)),
+            Err(error) => self.latch(|_| Err(error)),
         }
     }
 
@@ -130,12 +131,12 @@ impl Config {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        self.sticky(|config| {
+        self.latch(|config| {
             let mut parsed: Vec<IpNetwork> = Vec::new();
             for range in ranges {
-                if parsed.len() >= INBOUND_RANGES {
+                if parsed.len() >= MAX_INBOUND_RANGES {
                     return Err(Error::invalid(format!(
-                        "inbound_cidr_allowlist: at most {INBOUND_RANGES} ranges"
+                        "inbound_cidr_allowlist: at most {MAX_INBOUND_RANGES} ranges"
                     )));
                 }
                 parsed.push(

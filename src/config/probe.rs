@@ -6,10 +6,10 @@ use super::Config;
 use super::port::port_number;
 use super::program::{arguments, milliseconds};
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// How often a probe asks unless said otherwise.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How the library finds out that the server inside is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Probe {
 impl Probe {
     /// A TCP probe of a port, every 100 ms.
     pub fn tcp(port: u16) -> Self {
-        Self::Tcp { port, interval: INTERVAL }
+        Self::Tcp { port, interval: DEFAULT_INTERVAL }
     }
 
     /// A probe by a program, every 100 ms.
@@ -43,7 +43,7 @@ impl Probe {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        Self::Exec { command: command.into_iter().map(Into::into).collect(), interval: INTERVAL }
+        Self::Exec { command: command.into_iter().map(Into::into).collect(), interval: DEFAULT_INTERVAL }
     }
 
     /// The same probe with another time between two attempts.
@@ -59,7 +59,7 @@ impl Probe {
 impl Config {
     /// The readiness probe. A sandbox has one at most.
     pub fn set_readiness_probe(&mut self, probe: Probe) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             if config.probe.is_some() {
                 return Err(Error::invalid(
                     "readiness probe: there is one already; a sandbox has exactly one or none",

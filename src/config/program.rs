@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::Config;
-use super::rules::{STRING_BYTES, absolute_path, counts, fits, hostname, no_nul, plain_name, refuse};
+use super::rules::{MAX_STRING_BYTES, absolute_path, counts, fits, hostname, no_nul, plain_name, refuse};
 use super::user::User;
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The most arguments, as many as a list of the C interface has.
-const ARGUMENTS: usize = 1 << 16;
-const TAGS: usize = 64;
-const TAG_VALUE_BYTES: usize = 256;
+const MAX_ARGUMENTS: usize = 1 << 16;
+/// The most tags of one sandbox, and the longest value of one.
+const MAX_TAGS: usize = 64;
+const MAX_TAG_VALUE_BYTES: usize = 256;
 
 /// Reads and checks the arguments of a command.
 pub(super) fn arguments<I>(setting: &str, argv: I) -> Result<Vec<String>>
@@ -24,12 +25,12 @@ where
     for (index, argument) in argv.into_iter().enumerate() {
         let (argument, name) = (argument.as_ref(), || format!("{setting} argument {index}"));
         no_nul(&name(), argument)?;
-        if index >= ARGUMENTS {
-            return Err(Error::invalid(format!("{setting}: more than {ARGUMENTS} arguments")));
+        if index >= MAX_ARGUMENTS {
+            return Err(Error::invalid(format!("{setting}: more than {MAX_ARGUMENTS} arguments")));
         }
-        if argument.len() >= STRING_BYTES {
+        if argument.len() >= MAX_STRING_BYTES {
             let rule = format_args!(
-                "must be shorter than {STRING_BYTES} bytes, which is Linux's limit for one argument"
+                "must be shorter than {MAX_STRING_BYTES} bytes, which is Linux's limit for one argument"
             );
             return Err(refuse(&name(), argument, rule));
         }
@@ -65,7 +66,7 @@ impl Config {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.command = arguments("command", argv)?;
             Ok(())
         })
@@ -75,18 +76,18 @@ impl Config {
     ///
     /// The value is never logged and never written to a file.
     pub fn set_env(&mut self, name: &str, value: &str) -> Result<&mut Self> {
-        self.sticky(|config| config.env.set(name, value))
+        self.latch(|config| config.env.set(name, value))
     }
 
     /// The same for a secret: the library's copies of the value are overwritten when they are no longer needed.
     pub fn set_secret(&mut self, name: &str, value: &str) -> Result<&mut Self> {
-        self.sticky(|config| config.env.set_secret(name, value))
+        self.latch(|config| config.env.set_secret(name, value))
     }
 
     /// The directory the program starts in: an absolute path inside (default `/`). Made if it isn't there, as those
     /// above it, owned by the sandbox's root with mode 0755.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.workdir = absolute_path("workdir", path)?;
             Ok(())
         })
@@ -94,7 +95,7 @@ impl Config {
 
     /// Who the program runs as: `name`, `uid`, `uid:gid` or `name:group` (default root of the sandbox).
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.user = Some(User::parse(user)?);
             Ok(())
         })
@@ -102,7 +103,7 @@ impl Config {
 
     /// The sandbox's host name (RFC 1123, at most 64 bytes).
     pub fn set_hostname(&mut self, name: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             hostname(name)?;
             config.hostname = Some(name.to_owned());
             Ok(())
@@ -111,7 +112,7 @@ impl Config {
 
     /// The sandbox's name, unique among the runtime's live sandboxes.
     pub fn set_name(&mut self, name: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             plain_name("name", name)?;
             config.name = Some(name.to_owned());
             Ok(())
@@ -120,18 +121,18 @@ impl Config {
 
     /// A tag: a key and a text of the host's own. The same key again replaces it.
     pub fn set_tag(&mut self, key: &str, value: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             plain_name("tag", key)?;
             no_nul("tag value", value)?;
-            if value.len() > TAG_VALUE_BYTES {
+            if value.len() > MAX_TAG_VALUE_BYTES {
                 return Err(refuse(
                     "tag value",
                     value,
-                    format_args!("must have at most {TAG_VALUE_BYTES} bytes"),
+                    format_args!("must have at most {MAX_TAG_VALUE_BYTES} bytes"),
                 ));
             }
-            if config.tags.len() >= TAGS && !config.tags.contains_key(key) {
-                return Err(refuse("tag", key, format_args!("a sandbox takes at most {TAGS} tags")));
+            if config.tags.len() >= MAX_TAGS && !config.tags.contains_key(key) {
+                return Err(refuse("tag", key, format_args!("a sandbox takes at most {MAX_TAGS} tags")));
             }
             config.tags.insert(key.to_owned(), value.to_owned());
             Ok(())
@@ -140,7 +141,7 @@ impl Config {
 
     /// How long the sandbox may live (default 300 s); then it ends with code 124.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.timeout = milliseconds("timeout_ms", timeout)?;
             Ok(())
         })
@@ -153,7 +154,7 @@ impl Config {
     /// tunnel or a connection, and nothing is written to the sandbox's standard input. What its own program does
     /// by itself doesn't count.
     pub fn set_idle_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             config.idle_timeout = Some(milliseconds("idle_timeout_ms", timeout)?);
             Ok(())
         })
@@ -175,22 +176,22 @@ pub(super) fn milliseconds(setting: &str, time: Duration) -> Result<Duration> {
 mod tests {
     use super::*;
     use crate::config::Probe;
-    use crate::config::rules::{EACH, PROGRAM_BYTES};
+    use crate::config::rules::{MAX_PROGRAM_BYTES, STRING_OVERHEAD};
     use crate::error::Code;
 
     #[test]
     fn a_command_is_bounded_as_in_linux() {
         let mut config = Config::new();
-        let longest = "b".repeat(STRING_BYTES - 1);
+        let longest = "b".repeat(MAX_STRING_BYTES - 1);
         config.set_command(["a", &longest]).unwrap();
         let error = config.set_command(["a", &format!("{longest}b")]).unwrap_err();
         let wanted = ["command argument 1 \"bbb", "(131072 bytes)", "shorter than 131072"];
         assert!(wanted.iter().all(|text| error.message().contains(text)), "{error}");
         assert_eq!(config.command().len(), 2, "a refused value changes nothing");
-        assert!(Config::new().set_command(vec![""; ARGUMENTS + 1]).is_err());
+        assert!(Config::new().set_command(vec![""; MAX_ARGUMENTS + 1]).is_err());
         // 15 whole ones, and one that makes it 2 MiB.
         let most = || {
-            let last = PROGRAM_BYTES - 15 * counts(longest.len()) - EACH;
+            let last = MAX_PROGRAM_BYTES - 15 * counts(longest.len()) - STRING_OVERHEAD;
             [vec![longest.clone(); 15], vec!["c".repeat(last)]].concat()
         };
         Config::new().set_command(most()).unwrap().check().unwrap();
@@ -201,12 +202,12 @@ mod tests {
     #[test]
     fn arguments_and_environment_count_together() {
         let text = |length| "x".repeat(length);
-        let half: Vec<String> = vec![text(STRING_BYTES - EACH); 8];
+        let half: Vec<String> = vec![text(MAX_STRING_BYTES - STRING_OVERHEAD); 8];
         let mut config = Config::new();
         config.set_command(&half).unwrap();
         // The name and the equals sign count.
         for name in ["A", "B", "C", "D", "E", "F", "G", "H"] {
-            config.set_secret(name, &text(STRING_BYTES - EACH - 2)).unwrap();
+            config.set_secret(name, &text(MAX_STRING_BYTES - STRING_OVERHEAD - 2)).unwrap();
         }
         config.check().unwrap();
         let mut more = config.clone();
@@ -214,7 +215,7 @@ mod tests {
         let error = more.check().unwrap_err();
         assert!(error.message().contains("environment have more than 2097152"), "{error}");
         config.set_env("A", "").unwrap().set_env("I", "").unwrap().check().unwrap();
-        config.set_readiness_probe(Probe::exec(vec![text(STRING_BYTES - 1); 9])).unwrap();
+        config.set_readiness_probe(Probe::exec(vec![text(MAX_STRING_BYTES - 1); 9])).unwrap();
         assert!(config.check().unwrap_err().message().contains("readiness probe"));
     }
 
@@ -258,12 +259,12 @@ mod tests {
     #[test]
     fn tags_are_bounded() {
         let mut config = Config::new();
-        for number in 0..TAGS {
+        for number in 0..MAX_TAGS {
             config.set_tag(&format!("k{number}"), "v").unwrap();
         }
         config.set_tag("k0", "again").unwrap();
         assert!(config.set_tag("more", "v").is_err());
         assert!(config.set_tag("k0", &"x".repeat(257)).is_err());
-        assert_eq!(config.tags().len(), TAGS);
+        assert_eq!(config.tags().len(), MAX_TAGS);
     }
 }

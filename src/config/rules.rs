@@ -5,35 +5,35 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// Linux's own limits for execve(2): an argument or variable has fewer bytes than this (`MAX_ARG_STRLEN`),
-pub(super) const STRING_BYTES: usize = 128 * 1024;
+pub(super) const MAX_STRING_BYTES: usize = 128 * 1024;
 /// and all of a program's together, each with its final NUL and its pointer, have no more than this (a quarter of the
 /// usual limit of the stack).
-pub(super) const PROGRAM_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const MAX_PROGRAM_BYTES: usize = 2 * 1024 * 1024;
 /// What an argument or variable counts beyond its own bytes.
-pub(super) const EACH: usize = 9;
+pub(super) const STRING_OVERHEAD: usize = 9;
 /// Linux's PATH_MAX.
-const LONGEST_PATH: usize = 4096;
+const MAX_PATH_LENGTH: usize = 4096;
 
 /// What one argument or variable of so many bytes counts.
 pub(super) fn counts(length: usize) -> usize {
-    length.saturating_add(EACH)
+    length.saturating_add(STRING_OVERHEAD)
 }
 
 /// Whether `what` of a program may count so much together.
 pub(super) fn fits(setting: &str, what: &str, bytes: usize) -> Result<()> {
-    if bytes <= PROGRAM_BYTES {
+    if bytes <= MAX_PROGRAM_BYTES {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "{setting}: {what} have more than {PROGRAM_BYTES} bytes together, each counted with {EACH} more, which is \
+        "{setting}: {what} have more than {MAX_PROGRAM_BYTES} bytes together, each counted with {STRING_OVERHEAD} more, which is \
          Linux's limit for the arguments and environment of a program"
     )))
 }
 
 /// Quotes a value for a message: escaped, and cut when it is long.
 pub(super) fn shown(value: &str) -> String {
-    const LONGEST_SHOWN: usize = 80;
-    match value.char_indices().nth(LONGEST_SHOWN) {
+    const MAX_SHOWN: usize = 80;
+    match value.char_indices().nth(MAX_SHOWN) {
         None => format!("{value:?}"),
         Some((end, _)) => format!("{:?}… ({} bytes)", value.get(..end).unwrap_or_default(), value.len()),
     }
@@ -55,8 +55,8 @@ pub(super) fn absolute_path(setting: &str, value: &str) -> Result<String> {
     if !value.starts_with('/') {
         return Err(refuse(setting, value, "must be an absolute path"));
     }
-    if value.len() >= LONGEST_PATH {
-        return Err(refuse(setting, value, format_args!("must be shorter than {LONGEST_PATH} bytes")));
+    if value.len() >= MAX_PATH_LENGTH {
+        return Err(refuse(setting, value, format_args!("must be shorter than {MAX_PATH_LENGTH} bytes")));
     }
     let mut path = String::with_capacity(value.len());
     for part in value.split('/').filter(|part| !part.is_empty() && *part != ".") {
@@ -84,15 +84,15 @@ pub(super) fn environment_name(name: &str) -> Result<()> {
 
 /// A host name after RFC 1123, as long as Linux takes.
 pub(super) fn hostname(name: &str) -> Result<()> {
-    const LONGEST: usize = 64;
-    if name.len() <= LONGEST && is_rfc1123(name) {
+    const MAX_HOSTNAME_LENGTH: usize = 64;
+    if name.len() <= MAX_HOSTNAME_LENGTH && is_rfc1123(name) {
         return Ok(());
     }
     Err(refuse(
         "hostname",
         name,
         format_args!(
-            "must be at most {LONGEST} bytes of labels of letters, digits and inner hyphens, joined by dots (RFC 1123)"
+            "must be at most {MAX_HOSTNAME_LENGTH} bytes of labels of letters, digits and inner hyphens, joined by dots (RFC 1123)"
         ),
     ))
 }
@@ -109,8 +109,8 @@ pub(super) fn is_rfc1123(name: &str) -> bool {
 
 /// A sandbox's name or a tag's key: safe as a file name and as an argument.
 pub(super) fn plain_name(setting: &str, name: &str) -> Result<()> {
-    const LONGEST: usize = 64;
-    let fits = (1..=LONGEST).contains(&name.len())
+    const MAX_NAME_LENGTH: usize = 64;
+    let fits = (1..=MAX_NAME_LENGTH).contains(&name.len())
         && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if fits {
@@ -119,7 +119,9 @@ pub(super) fn plain_name(setting: &str, name: &str) -> Result<()> {
     Err(refuse(
         setting,
         name,
-        format_args!("must be 1 to {LONGEST} of A-Z a-z 0-9 . _ - and begin with a letter or a digit"),
+        format_args!(
+            "must be 1 to {MAX_NAME_LENGTH} of A-Z a-z 0-9 . _ - and begin with a letter or a digit"
+        ),
     ))
 }
 

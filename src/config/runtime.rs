@@ -3,7 +3,14 @@
 use std::path::PathBuf;
 
 /// What a runtime is made with. The default suits nearly everybody.
+///
+/// ```no_run
+/// let config = sbx::RuntimeConfig::new().runsc("/opt/gvisor/runsc");
+/// let runtime = sbx::Runtime::new(&config)?;
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RuntimeConfig {
     /// The runsc to use; else `SBX_RUNSC`, `PATH`, and the well-known places.
     pub runsc: Option<PathBuf>,
@@ -13,6 +20,34 @@ pub struct RuntimeConfig {
     /// Whether sandboxes get a user namespace of their own (default true). Without, the host needs
     /// CAP_SYS_ADMIN and CAP_NET_ADMIN, and the sandboxes' processes have them too.
     pub user_namespace: bool,
+}
+
+impl RuntimeConfig {
+    /// The default: finds runsc by itself and gives sandboxes a user namespace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses this runsc.
+    #[must_use]
+    pub fn runsc(mut self, path: impl Into<PathBuf>) -> Self {
+        self.runsc = Some(path.into());
+        self
+    }
+
+    /// Uses this installed copy of the keeper.
+    #[must_use]
+    pub fn keeper(mut self, path: impl Into<PathBuf>) -> Self {
+        self.keeper = Some(path.into());
+        self
+    }
+
+    /// Says whether sandboxes get a user namespace of their own.
+    #[must_use]
+    pub fn user_namespace(mut self, own: bool) -> Self {
+        self.user_namespace = own;
+        self
+    }
 }
 
 impl Default for RuntimeConfig {

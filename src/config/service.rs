@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use super::Config;
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The port of the gateway's address that belongs to the resolver.
-const DNS: u16 = 53;
-/// More than anybody needs: each is a listening socket.
-const MOST: usize = 16;
+const DNS_PORT: u16 = 53;
+/// The most services: each is a listening socket.
+const MAX_HOST_SERVICES: usize = 16;
 
 /// A port of the gateway's address, and where it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +25,10 @@ impl Config {
     /// names (`127.0.0.1:8080`, `[::1]:8080`): say a proxy of the host's for models. Nothing else of that address is
     /// reached by it, and no policy closes it. Port 53 belongs to the sandbox's resolver.
     pub fn add_host_service(&mut self, port: u16, address: &str) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             let refuse =
                 |why: &str| Err(Error::invalid(format!("host service {port} to {address:?}: {why}")));
-            if port == 0 || port == DNS {
+            if port == 0 || port == DNS_PORT {
                 return refuse("the port must be from 1 to 65535, and not 53, which is the resolver's");
             }
             let Ok(to) = address.parse::<SocketAddr>() else {
@@ -42,7 +42,7 @@ impl Config {
             if config.host_services.iter().any(|service| service.port == port) {
                 return refuse("the port has a service already");
             }
-            if config.host_services.len() >= MOST {
+            if config.host_services.len() >= MAX_HOST_SERVICES {
                 return refuse("there are 16 of them already, the most there may be");
             }
             config.host_services.push(HostService { port, to });

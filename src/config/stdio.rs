@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::Config;
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The most bytes that one end of a capture keeps.
-const CAPTURE_BYTES: usize = 16 << 20;
+const MAX_CAPTURE_BYTES: usize = 16 << 20;
 /// What each end of a capture keeps unless said otherwise.
-pub(crate) const CAPTURE_DEFAULT: usize = 64 << 10;
+pub(crate) const DEFAULT_CAPTURE_BYTES: usize = 64 << 10;
 
 /// One of the three standard streams of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum Stdio {
 impl Stdio {
     /// A capture of the usual size: 64 KiB of each end.
     pub fn capture() -> Self {
-        Self::Capture { head: CAPTURE_DEFAULT, tail: CAPTURE_DEFAULT }
+        Self::Capture { head: DEFAULT_CAPTURE_BYTES, tail: DEFAULT_CAPTURE_BYTES }
     }
 }
 
@@ -88,10 +88,10 @@ pub(super) fn check(stream: Stream, stdio: Stdio) -> Result<()> {
             "{name}: a capture that keeps nothing; use null to throw the output away"
         ))),
         Stdio::Capture { head, tail } => {
-            match [("head", head), ("tail", tail)].iter().find(|end| end.1 > CAPTURE_BYTES) {
+            match [("head", head), ("tail", tail)].iter().find(|end| end.1 > MAX_CAPTURE_BYTES) {
                 None => Ok(()),
                 Some((end, bytes)) => Err(Error::invalid(format!(
-                    "{name}: a capture's {end} of {bytes} bytes is over the limit of {CAPTURE_BYTES}"
+                    "{name}: a capture's {end} of {bytes} bytes is over the limit of {MAX_CAPTURE_BYTES}"
                 ))),
             }
         }
@@ -102,7 +102,7 @@ pub(super) fn check(stream: Stream, stdio: Stdio) -> Result<()> {
 impl Config {
     /// What becomes of a standard stream (default [`Stdio::Null`]).
     pub fn set_stdio(&mut self, stream: Stream, stdio: Stdio) -> Result<&mut Self> {
-        self.sticky(|config| {
+        self.latch(|config| {
             check(stream, stdio)?;
             *match stream {
                 Stream::Stdin => &mut config.stdin,
@@ -132,7 +132,7 @@ mod tests {
             (Stream::Stdin, Stdio::Merged),
             (Stream::Stdout, Stdio::Merged),
             (Stream::Stdout, Stdio::Capture { head: 0, tail: 0 }),
-            (Stream::Stdout, Stdio::Capture { head: CAPTURE_BYTES + 1, tail: 0 }),
+            (Stream::Stdout, Stdio::Capture { head: MAX_CAPTURE_BYTES + 1, tail: 0 }),
             (Stream::Stderr, Stdio::Capture { head: 0, tail: usize::MAX }),
         ] {
             assert!(Config::new().set_stdio(stream, stdio).is_err(), "{stream:?} {stdio:?}");

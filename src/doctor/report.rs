@@ -4,6 +4,7 @@ use std::fmt;
 
 /// How one requirement stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(i32)]
 pub enum Status {
     /// As it should be.
@@ -16,6 +17,7 @@ pub enum Status {
 
 /// One requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// Which; stable from release to release.
     pub name: &'static str,

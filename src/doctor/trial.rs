@@ -9,11 +9,11 @@ use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Origin, Program};
 use crate::net::links;
-use crate::net::refusals::Refusals;
+use crate::net::nflog::Refusals;
 use crate::sys::wait::readable;
 
 /// Far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tries everything in the order in which a sandbox's start does; what comes after a failure is not tried.
 pub(super) fn run(keeper: &Origin, user_namespace: bool) -> LiveProbe {
@@ -34,11 +34,11 @@ fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Re
     let result = in_namespaces(&mut keeper, user_namespace, found);
     // Its end is waited for, so that nothing of the trial is left when the report is read.
     keeper.ask(&Request::Kill, vec![]).ok();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TRIAL_TIMEOUT;
     if !readable(keeper.process(), deadline) {
         keeper.kill();
     }
-    keeper.wait(PATIENCE);
+    keeper.wait(TRIAL_TIMEOUT);
     result
 }
 
@@ -78,14 +78,14 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
     found.nf_tables = Some(outcome(&rules));
     found.tproxy = Some(outcome(&rules));
     found.refusals = Some(outcome(&Refusals::listen(log_g)).and(match &rules {
-        Ok(rules) if !rules.tell_refusals() => Err(libc::ENOENT),
+        Ok(rules) if !rules.log_refused() => Err(libc::ENOENT),
         _ => Ok(()),
     }));
     rules.map(drop)
 }
 
 fn hear(keeper: &mut Keeper) -> Result<(Reply, Vec<OwnedFd>)> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TRIAL_TIMEOUT;
     loop {
         if let Some(heard) = keeper.hear()? {
             return Ok(heard);

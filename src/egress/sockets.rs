@@ -10,7 +10,7 @@ use super::listener;
 use crate::config::HostService;
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
-use crate::net::refusals::Refusals;
+use crate::net::nflog::Refusals;
 use crate::sys::datagram;
 
 /// What the rules deliver to, and what they tell.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::denials::{Denials, Denied};
 use super::outbound::Outbound;
 use super::request::Request;
-use crate::net::refusals::{Refusals, Refused, Told};
+use crate::net::nflog::{Refusals, Refused, Told};
 use crate::policy::{Protocol, Reason, Verdict};
 use crate::reactor::{Key, Lane, Reactor, TimerId, Wake};
 

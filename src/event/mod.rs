@@ -1,57 +1,133 @@
-//! What a runtime tells its host: events, and the queues that they wait in.
+//! What a runtime reports to its host: events, and the queues that they wait in.
 
+mod exit;
 pub(crate) mod queue;
+mod record;
 mod reported;
 
 use std::time::Duration;
 
+pub use exit::{Exit, ExitReason};
 pub use queue::Queue;
+pub(crate) use record::{EventKind, EventReason, EventRecord};
 pub(crate) use reported::Reported;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::policy::Reason;
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What happened: to a sandbox, to a program or an operation in it, or in a check of the host.
+///
+/// Later versions have further kinds and further fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[repr(u32)]
-pub enum EventKind {
+pub enum Event {
     /// The sandbox's program was started.
-    Started = 1,
-    /// The sandbox could not be created; `code` and `detail` say why.
-    Failed = 2,
-    /// The server inside answers, for the first time.
-    Ready = 3,
-    /// The sandbox has ended and nothing of it is left; `code` and `reason` as in [`crate::Exit`].
-    Exited = 4,
-    /// A program that was executed in the sandbox has ended; `code` and `reason` as in [`crate::Exit`]. If it could
-    /// not be started, `reason` is 0 and `code` and `detail` say why.
-    ProcessExited = 5,
-    /// Something that the sandbox wanted to reach was denied.
-    Denied = 6,
-    /// A change of the policy has ended: `code` is 0 and the first `value` the new generation, or `code` is the error's
-    /// number and `detail` its text.
-    PolicyApplied = 7,
-    /// A limit of the library was reached; `detail` says which.
-    Limit = 8,
+    Started,
+    /// The sandbox could not be created.
+    #[non_exhaustive]
+    Failed {
+        /// Why.
+        error: Error,
+    },
+    /// The server in the sandbox answers, for the first time.
+    Ready,
+    /// The sandbox has ended and nothing of it is left.
+    #[non_exhaustive]
+    Exited {
+        /// Why.
+        reason: ExitReason,
+        /// The exit code, as in [`Exit::code`].
+        code: i32,
+        /// What is known beyond the reason, for people; may be empty.
+        detail: String,
+    },
     /// A program that was executed in the sandbox was started.
-    ProcessStarted = 9,
-    /// An operation has ended; `code` is 0 or the error's number, `detail` its text, `value` the bytes done and in all.
-    OperationDone = 10,
-    /// In a directory that is watched there are changes to be taken.
-    FileChanged = 11,
-    /// What the sandbox wanted to reach was allowed, and the far end did not take it: refused, unreachable, silent.
-    /// `code` is the errno.
-    Unreachable = 12,
-    /// A check of this machine has ended; the first `value` is 1 if sandboxes can be created.
-    Checked = 13,
+    ProcessStarted,
+    /// A program that was executed in the sandbox could not be started.
+    #[non_exhaustive]
+    ProcessFailed {
+        /// Why.
+        error: Error,
+    },
+    /// A program that was executed in the sandbox has ended.
+    #[non_exhaustive]
+    ProcessExited {
+        /// Why.
+        reason: ExitReason,
+        /// The exit code, as in [`Exit::code`].
+        code: i32,
+    },
+    /// The policy denied something that the sandbox wanted to reach.
+    #[non_exhaustive]
+    Denied {
+        /// Why; `None` where one event stands for several denials of different kinds.
+        reason: Option<Reason>,
+        /// The policy's entry that decided: its place in [`Policy::entries`](crate::Policy::entries).
+        entry: Option<u32>,
+        /// The address or the name that the sandbox wanted to reach; empty where one event stands for several.
+        destination: String,
+        /// The destination's port, or 0.
+        port: u16,
+        /// The IP protocol (6 is TCP, 17 is UDP), or 0.
+        protocol: u8,
+        /// How many times it happened.
+        count: u32,
+        /// The reason in words, for people.
+        detail: String,
+    },
+    /// The policy allowed what the sandbox wanted to reach, and the far end did not accept it.
+    #[non_exhaustive]
+    Unreachable {
+        /// The errno: refused, unreachable, timed out.
+        errno: i32,
+        /// The address.
+        destination: String,
+        /// The destination's port.
+        port: u16,
+        /// The IP protocol (6 is TCP, 17 is UDP).
+        protocol: u8,
+        /// How many times it happened.
+        count: u32,
+        /// The failure in words, for people.
+        detail: String,
+    },
+    /// A change of the policy has ended.
+    #[non_exhaustive]
+    PolicyApplied {
+        /// The generation that is in force now, or why the old policy stays.
+        generation: Result<u64>,
+    },
+    /// A limit of the library was reached.
+    #[non_exhaustive]
+    Limit {
+        /// Which, for people.
+        detail: String,
+    },
+    /// An operation has ended.
+    #[non_exhaustive]
+    OperationDone {
+        /// Whether it was done, or why not.
+        result: Result<()>,
+        /// How many bytes were moved.
+        bytes_done: u64,
+        /// How many there were, as far as that is known.
+        bytes_total: u64,
+    },
+    /// A watched directory has changes: [`FileOperation::next_change`](crate::FileOperation::next_change).
+    FileChanged,
+    /// A check of the host has ended.
+    #[non_exhaustive]
+    Checked {
+        /// Whether sandboxes can be created on this host, or why the check failed.
+        usable: Result<bool>,
+    },
 }
 
-/// One event: of a sandbox, of a program or operation in it, or of a check of the host.
+/// An [`Event`] as it comes from a [`Queue`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// What happened.
-    pub kind: EventKind,
-    /// The host's own number for what it happened to.
+#[non_exhaustive]
+pub struct QueuedEvent {
+    /// The host's own number for what it happened to, as it was given with the queue.
     pub cookie: u64,
     /// Counts the queue's events, from 1, the lost ones included.
     pub sequence: u64,
@@ -59,49 +135,141 @@ pub struct Event {
     pub time: Duration,
     /// How many events were dropped just after this one because the queue was full.
     pub lost: u64,
-    /// An exit code, an error's number, an errno, or 0: as the kind says.
-    pub code: i32,
-    /// An [`crate::ExitReason`], a [`crate::Reason`], or 0.
-    pub reason: i32,
-    /// The place of the policy's entry concerned, or -1.
-    pub entry: i32,
-    /// An IP protocol, or 0.
-    pub protocol: u32,
-    /// A port, or 0.
-    pub port: u32,
-    /// How many times it happened, where events are gathered; else 1.
-    pub count: u32,
-    /// An address or name, or empty.
-    pub address: String,
-    /// A text for people, or empty.
-    pub detail: String,
-    /// Numbers of the kind: bytes done and in all, a generation, an answer; else 0.
-    pub value: [u64; 2],
+    /// What happened.
+    pub event: Event,
 }
 
-impl Event {
-    /// An event of a kind that says nothing else. A queue fills in cookie, sequence, time and losses.
-    pub(crate) fn new(kind: EventKind) -> Self {
-        Self {
-            kind,
-            cookie: 0,
-            sequence: 0,
-            time: Duration::ZERO,
-            lost: 0,
-            code: 0,
-            reason: 0,
-            entry: -1,
-            protocol: 0,
-            port: 0,
-            count: 1,
-            address: String::new(),
-            detail: String::new(),
-            value: [0; 2],
+impl From<EventRecord> for QueuedEvent {
+    fn from(record: EventRecord) -> Self {
+        let EventRecord { cookie, sequence, time, lost, .. } = record;
+        Self { cookie, sequence, time, lost, event: Event::from(record) }
+    }
+}
+
+impl From<EventRecord> for Event {
+    fn from(record: EventRecord) -> Self {
+        let EventRecord { kind, code, reason, count, address: destination, detail, failure, .. } = record;
+        let [first, second] = record.value;
+        let (port, protocol) =
+            (u16::try_from(record.port).unwrap_or(0), u8::try_from(record.protocol).unwrap_or(0));
+        match kind {
+            EventKind::Started => Self::Started,
+            EventKind::Failed => Self::Failed { error: failure.unwrap_or_else(unexplained) },
+            EventKind::Ready => Self::Ready,
+            EventKind::Exited => Self::Exited { reason: exit_reason(reason), code, detail },
+            EventKind::ProcessStarted => Self::ProcessStarted,
+            EventKind::ProcessExited => match failure {
+                Some(error) => Self::ProcessFailed { error },
+                None => Self::ProcessExited { reason: exit_reason(reason), code },
+            },
+            EventKind::Denied => Self::Denied {
+                reason: match reason {
+                    EventReason::Policy(reason) => Some(reason),
+                    EventReason::None | EventReason::Exit(_) => None,
+                },
+                entry: u32::try_from(record.entry).ok(),
+                destination,
+                port,
+                protocol,
+                count,
+                detail,
+            },
+            EventKind::Unreachable => {
+                Self::Unreachable { errno: code, destination, port, protocol, count, detail }
+            }
+            EventKind::PolicyApplied => Self::PolicyApplied { generation: failure.map_or(Ok(first), Err) },
+            EventKind::Limit => Self::Limit { detail },
+            EventKind::OperationDone => Self::OperationDone {
+                result: failure.map_or(Ok(()), Err),
+                bytes_done: first,
+                bytes_total: second,
+            },
+            EventKind::FileChanged => Self::FileChanged,
+            EventKind::Checked => Self::Checked { usable: failure.map_or(Ok(first == 1), Err) },
         }
     }
+}
 
-    /// Of something that has failed: the error's number and text.
-    pub(crate) fn set_failure(&mut self, error: &Error) {
-        (self.code, self.detail) = (error.code().number(), error.message().to_owned());
+fn exit_reason(reason: EventReason) -> ExitReason {
+    match reason {
+        EventReason::Exit(reason) => reason,
+        EventReason::None | EventReason::Policy(_) => {
+            debug_assert!(false, "an exit was reported without its reason");
+            ExitReason::EngineLost
+        }
+    }
+}
+
+fn unexplained() -> Error {
+    debug_assert!(false, "a failure was reported without its error");
+    Error::new(crate::error::Code::Internal, "the failure was not recorded: a bug of the library")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    fn event(kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Event {
+        let mut record = EventRecord::new(kind);
+        fill(&mut record);
+        Event::from(record)
+    }
+
+    #[test]
+    fn an_exit_has_its_reason_and_a_program_that_never_started_its_error() {
+        let error = Error::new(Code::Exec, "no-such-program");
+        let exited = event(EventKind::Exited, |record| {
+            (record.code, record.reason) = (137, ExitReason::Terminated.into());
+        });
+        let detail = String::new();
+        assert_eq!(exited, Event::Exited { reason: ExitReason::Terminated, code: 137, detail });
+        let exited = event(EventKind::ProcessExited, |record| {
+            (record.code, record.reason) = (3, ExitReason::Exited.into());
+        });
+        assert_eq!(exited, Event::ProcessExited { reason: ExitReason::Exited, code: 3 });
+        let failed = event(EventKind::ProcessExited, |record| record.set_failure(&error));
+        assert_eq!(failed, Event::ProcessFailed { error: error.clone() });
+        let failed = event(EventKind::Failed, |record| record.set_failure(&error));
+        assert_eq!(failed, Event::Failed { error });
+    }
+
+    #[test]
+    fn a_denial_has_its_reason_and_its_entry_if_one_decided() {
+        let denied = event(EventKind::Denied, |record| {
+            record.reason = Reason::Denied.into();
+            (record.entry, record.port, record.protocol, record.count) = (4, 443, 6, 9);
+            record.address = "192.0.2.1".to_owned();
+        });
+        let Event::Denied { reason, entry, destination, port, protocol, count, .. } = denied else {
+            panic!("{denied:?}")
+        };
+        assert_eq!((reason, entry, destination.as_str()), (Some(Reason::Denied), Some(4), "192.0.2.1"));
+        assert_eq!((port, protocol, count), (443, 6, 9));
+        let several = event(EventKind::Denied, |record| record.count = 1000);
+        assert!(
+            matches!(several, Event::Denied { reason: None, entry: None, count: 1000, .. }),
+            "{several:?}"
+        );
+    }
+
+    #[test]
+    fn an_operation_has_its_result() {
+        let error = Error::new(Code::NotFound, "/nowhere");
+        let fail = |record: &mut EventRecord| record.set_failure(&error);
+        let failed = Err(error.clone());
+        let done = event(EventKind::OperationDone, |record| record.value = [5, 9]);
+        assert_eq!(done, Event::OperationDone { result: Ok(()), bytes_done: 5, bytes_total: 9 });
+        let done = event(EventKind::OperationDone, fail);
+        assert_eq!(done, Event::OperationDone { result: failed, bytes_done: 0, bytes_total: 0 });
+        let applied = event(EventKind::PolicyApplied, |record| record.value = [7, 0]);
+        assert_eq!(applied, Event::PolicyApplied { generation: Ok(7) });
+        let failed = Err(error.clone());
+        assert_eq!(event(EventKind::PolicyApplied, fail), Event::PolicyApplied { generation: failed });
+        assert_eq!(event(EventKind::Checked, |_| ()), Event::Checked { usable: Ok(false) });
+        assert_eq!(
+            event(EventKind::Checked, |record| record.value = [1, 0]),
+            Event::Checked { usable: Ok(true) }
+        );
     }
 }

@@ -2,23 +2,21 @@
 //!
 //! # Why no wake-up is lost
 //!
-//! The host's side is: wait until the descriptor is readable, read its bytes away, then take events until
-//! there is none. Both a push and a take happen under one lock, and whoever finds the queue empty when he pushes
-//! rings after that. Let T be the moment a take found nothing. Every event pushed
-//! before T has been taken, for the queue was empty at T. The first one pushed after T finds the queue
-//! empty and rings after T, hence after the host read the bytes away, so the descriptor is readable again.
-//! It is rung outside all locks ([`Ring`]): the thread that it wakes may take the processor from the one that rings, and
-//! would wait for a lock whose holder doesn't run.
-//! A ring that fails for want of room (EAGAIN) fails because unread bytes lie in the socket: it is
-//! readable already. A descriptor opened while events wait is rung at once.
+//! The host waits until the descriptor is readable, reads its bytes away, then takes events until there is none. A push
+//! and a take both happen under one lock, and a push into an empty queue rings afterwards. Let T be the moment a take
+//! found nothing. Every event pushed before T has been taken, for the queue was empty at T. The first one pushed after T
+//! finds the queue empty and rings after T, hence after the host read the bytes away, so the descriptor is readable
+//! again. The bell is rung outside all locks ([`Ring`]): the thread that it wakes may take the processor from the one
+//! that rings, and would wait for a lock whose holder doesn't run. A ring that fails with EAGAIN fails because unread
+//! bytes lie in the socket: it is readable already. A descriptor opened while events wait is rung at once.
 //!
 //! # What is kept
 //!
 //! Events beyond the capacity are dropped, the newest first, and counted in the last one that waits, so that a loss is
-//! told although nothing should happen after it.
-//! Those whose loss would leave the host waiting ([`is_kept`]) are never dropped: each sandbox and each executed
-//! program holds seats for its two of them from the moment its creation begins, and each operation on files, change
-//! of a policy and check a seat for its end. What begins fails where there is no seat left, so they are bounded too.
+//! reported even if nothing happens after it. Events whose loss would leave the host waiting ([`is_kept`]) are never
+//! dropped: each sandbox and each executed program reserves two places from the moment its creation begins, and each
+//! operation on files, policy change and check one for its end. Where no place is left, none of these can begin, so they
+//! are bounded too.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -29,17 +27,44 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Event, EventKind};
+use super::{EventKind, EventRecord, QueuedEvent};
 use crate::error::{Code, Context, Error, Result};
 
-/// The largest capacity that can be asked for.
-const LARGEST: usize = 1 << 16;
-/// The most seats for events that are never dropped, taken and waiting together.
-const SEATS: usize = 1 << 18;
-/// What one sandbox needs: `Started` or `Failed`, and `Exited`.
-const SEATS_OF_A_SANDBOX: usize = 2;
+/// The largest capacity of a queue.
+const MAX_CAPACITY: usize = 1 << 16;
+/// The most places reserved for events that are never dropped, used ones included.
+const MAX_RESERVED: usize = 1 << 18;
+/// The places of one sandbox: for `Started` or `Failed`, and for `Exited`.
+const RESERVED_FOR_SANDBOX: usize = 2;
 
 /// A queue of events, for as many sandboxes as the host likes. Clones are handles to the same one.
+///
+/// A host that polls waits until the descriptor is readable, reads its bytes away, and takes events until there is none:
+///
+/// ```no_run
+/// use std::io::Read;
+/// use std::os::unix::net::UnixStream;
+/// use sbx::{Config, Event, Queue, Runtime};
+///
+/// let queue = Queue::new(1024)?;
+/// let mut config = Config::new();
+/// config.set_command(["make", "test"])?.set_queue(&queue, 7)?;
+/// let sandbox = Runtime::shared()?.create_begin(&config)?;
+///
+/// let mut doorbell = UnixStream::from(queue.open_fd()?);
+/// doorbell.set_nonblocking(false).unwrap();
+/// 'sandbox: while doorbell.read(&mut [0; 64]).is_ok() {
+///     while let Some(queued) = queue.next() {
+///         assert_eq!(queued.cookie, 7);
+///         match queued.event {
+///             Event::Denied { destination, port, .. } => println!("denied: {destination}:{port}"),
+///             Event::Failed { .. } | Event::Exited { .. } => break 'sandbox,
+///             _ => {}
+///         }
+///     }
+/// }
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Queue {
     shared: Arc<Mutex<Inner>>,
@@ -47,56 +72,63 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Inner {
-    /// Each with whether it sits on a seat.
-    events: VecDeque<(Event, bool)>,
+    /// Each with whether it has a reserved place.
+    events: VecDeque<(EventRecord, bool)>,
     /// How many droppable events may wait.
     capacity: usize,
     /// How many droppable events wait.
     droppable: usize,
-    /// Seats held by sandboxes and by their waiting events.
-    seats: usize,
+    /// Places reserved by sandboxes and used by their waiting events.
+    reserved: usize,
     sequence: u64,
     doorbell: Option<Arc<OwnedFd>>,
     /// The kernel had no memory for the last ring: the next push rings instead.
-    owed: bool,
+    ring_pending: bool,
     closed: bool,
 }
 
-/// The way of one sandbox, executed program or operation into a queue. It holds the seats for the events that are
-/// never dropped.
+/// Where one sandbox, executed program or operation sends its events. It holds the places for those that are never
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Sender {
     queue: Queue,
     cookie: u64,
-    seats: Mutex<usize>,
+    reserved: Mutex<usize>,
 }
 
 impl Queue {
     /// A queue in which up to `capacity` events wait (from 1 to 65,536), not counting those that are
     /// never dropped.
     pub fn new(capacity: usize) -> Result<Self> {
-        if !(1..=LARGEST).contains(&capacity) {
-            return Err(Error::invalid(format!("queue capacity {capacity}: must be from 1 to {LARGEST}")));
+        if !(1..=MAX_CAPACITY).contains(&capacity) {
+            return Err(Error::invalid(format!(
+                "queue capacity {capacity}: must be from 1 to {MAX_CAPACITY}"
+            )));
         }
         let inner = Inner {
             events: VecDeque::new(),
             capacity,
             droppable: 0,
-            seats: 0,
+            reserved: 0,
             sequence: 0,
             doorbell: None,
-            owed: false,
+            ring_pending: false,
             closed: false,
         };
         Ok(Self { shared: Arc::new(Mutex::new(inner)) })
     }
 
     /// Takes the oldest event; `None` when there is none. Never blocks.
-    pub fn next(&self) -> Option<Event> {
+    pub fn next(&self) -> Option<QueuedEvent> {
+        self.next_record().map(QueuedEvent::from)
+    }
+
+    /// The same, as it is stored.
+    pub(crate) fn next_record(&self) -> Option<EventRecord> {
         let mut inner = self.lock();
         let (event, kept) = inner.events.pop_front()?;
         if kept {
-            inner.seats = inner.seats.saturating_sub(1);
+            inner.reserved = inner.reserved.saturating_sub(1);
         } else {
             inner.droppable = inner.droppable.saturating_sub(1);
         }
@@ -125,22 +157,22 @@ impl Queue {
         Ok(theirs)
     }
 
-    /// Seats for a sandbox whose events carry `cookie`.
+    /// A sender for a sandbox whose events carry `cookie`.
     pub(crate) fn sender(&self, cookie: u64) -> Result<Sender> {
-        self.seated(cookie, SEATS_OF_A_SANDBOX)
+        self.reserve(cookie, RESERVED_FOR_SANDBOX)
     }
 
-    /// A seat for an operation whose end carries `cookie`.
+    /// A sender for an operation whose end carries `cookie`.
     pub(crate) fn sender_of_one(&self, cookie: u64) -> Result<Sender> {
-        self.seated(cookie, 1)
+        self.reserve(cookie, 1)
     }
 
-    fn seated(&self, cookie: u64, seats: usize) -> Result<Sender> {
+    fn reserve(&self, cookie: u64, reserved: usize) -> Result<Sender> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(Error::new(Code::Closed, "the queue that the events should go to was freed"));
         }
-        if inner.seats > SEATS - seats {
+        if inner.reserved > MAX_RESERVED - reserved {
             return Err(Error::new(
                 Code::Limit,
                 format!(
@@ -149,12 +181,12 @@ impl Queue {
                 ),
             ));
         }
-        inner.seats += seats;
+        inner.reserved += reserved;
         drop(inner);
-        Ok(Sender { queue: self.clone(), cookie, seats: Mutex::new(seats) })
+        Ok(Sender { queue: self.clone(), cookie, reserved: Mutex::new(reserved) })
     }
 
-    /// Throws away what waits and whatever comes; the host's end of the doorbell reads end-of-file.
+    /// Discards all events, waiting and future; the host's end of the doorbell reads end-of-file.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -171,7 +203,7 @@ impl Queue {
     }
 }
 
-/// Rings the doorbell when it is dropped, which is to be after whatever lock the event was told under.
+/// Rings the doorbell when it is dropped: drop it after releasing the locks that were held for the event.
 #[derive(Debug)]
 pub(crate) struct Ring {
     queue: Queue,
@@ -190,7 +222,7 @@ impl Drop for Ring {
         match sent {
             // Full of unread bytes: it is readable already.
             Ok(_) | Err(Errno::EAGAIN) => {}
-            Err(Errno::ENOBUFS | Errno::ENOMEM) => self.queue.lock().owed = true,
+            Err(Errno::ENOBUFS | Errno::ENOMEM) => self.queue.lock().ring_pending = true,
             // The host closed its end. It may open another.
             Err(_) => {
                 self.queue.lock().doorbell.take_if(|current| Arc::ptr_eq(current, &self.doorbell));
@@ -200,16 +232,16 @@ impl Drop for Ring {
 }
 
 impl Sender {
-    /// Tells the host of something, from any thread; `fill` says more than its kind.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
-        let mut event = Event::new(kind);
+    /// Sends the host an event, from any thread; `fill` sets more than its kind.
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
+        let mut event = EventRecord::new(kind);
         fill(&mut event);
         self.push(event)
     }
 
     /// Puts an event into the queue, from any thread. The queue fills in cookie, sequence, time and, later, losses.
-    pub(crate) fn push(&self, event: Event) -> Option<Ring> {
-        let kept = is_kept(event.kind) && self.take_seat();
+    pub(crate) fn push(&self, event: EventRecord) -> Option<Ring> {
+        let kept = is_kept(event.kind) && self.take_reserved();
         let mut inner = self.queue.lock();
         if inner.closed {
             return None;
@@ -224,29 +256,34 @@ impl Sender {
             }
             inner.droppable += 1;
         }
-        let event =
-            Event { cookie: self.cookie, sequence: inner.sequence, time: monotonic(), lost: 0, ..event };
-        let rings = inner.events.is_empty() || std::mem::take(&mut inner.owed);
+        let event = EventRecord {
+            cookie: self.cookie,
+            sequence: inner.sequence,
+            time: monotonic(),
+            lost: 0,
+            ..event
+        };
+        let rings = inner.events.is_empty() || std::mem::take(&mut inner.ring_pending);
         inner.events.push_back((event, kept));
         let doorbell = inner.doorbell.as_ref().filter(|_| rings).cloned();
         drop(inner);
         doorbell.map(|doorbell| Ring { queue: self.queue.clone(), doorbell })
     }
 
-    /// The seat passes from the sandbox to its event.
-    fn take_seat(&self) -> bool {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = *seats > 0;
-        *seats = seats.saturating_sub(1);
+    /// Passes a place from the sandbox to its event.
+    fn take_reserved(&self) -> bool {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = *reserved > 0;
+        *reserved = reserved.saturating_sub(1);
         some
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let unused = *self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let unused = *self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.queue.lock();
-        inner.seats = inner.seats.saturating_sub(unused);
+        inner.reserved = inner.reserved.saturating_sub(unused);
     }
 }
 
@@ -256,7 +293,7 @@ fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
-/// Whether losing the event would leave the host waiting for ever.
+/// Whether losing the event would leave the host waiting forever.
 fn is_kept(kind: EventKind) -> bool {
     use EventKind::{
         Checked, Exited, Failed, OperationDone, PolicyApplied, ProcessExited, ProcessStarted, Started,

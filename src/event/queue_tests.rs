@@ -10,8 +10,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 
-fn limit() -> Event {
-    Event::new(EventKind::Limit)
+fn limit() -> EventRecord {
+    EventRecord::new(EventKind::Limit)
 }
 
 fn readable(fd: &impl AsFd, timeout: PollTimeout) -> bool {
@@ -37,7 +37,8 @@ fn events_come_in_order_with_cookie_and_sequence() {
     let (one, two) = (queue.sender(1).unwrap(), queue.sender(2).unwrap());
     one.push(limit());
     two.push(limit());
-    let seen: Vec<_> = std::iter::from_fn(|| queue.next()).map(|e| (e.cookie, e.sequence, e.lost)).collect();
+    let seen: Vec<_> =
+        std::iter::from_fn(|| queue.next_record()).map(|e| (e.cookie, e.sequence, e.lost)).collect();
     assert_eq!(seen, [(1, 1, 0), (2, 2, 0)]);
 }
 
@@ -48,11 +49,11 @@ fn what_does_not_fit_is_counted_in_the_last_that_did() {
     for _ in 0..5 {
         sender.push(limit());
     }
-    sender.push(Event::new(EventKind::Exited));
-    let seen: Vec<_> = std::iter::from_fn(|| queue.next()).map(|e| (e.sequence, e.lost)).collect();
+    sender.push(EventRecord::new(EventKind::Exited));
+    let seen: Vec<_> = std::iter::from_fn(|| queue.next_record()).map(|e| (e.sequence, e.lost)).collect();
     assert_eq!(seen, [(1, 0), (2, 3), (6, 0)]);
     sender.push(limit());
-    assert_eq!(queue.next().unwrap().lost, 0);
+    assert_eq!(queue.next_record().unwrap().lost, 0);
 }
 
 #[test]
@@ -60,31 +61,32 @@ fn start_and_end_of_every_sandbox_get_through_a_full_queue() {
     let queue = Queue::new(1).unwrap();
     let senders: Vec<_> = (0..100).map(|cookie| queue.sender(cookie).unwrap()).collect();
     for sender in &senders {
-        sender.push(Event::new(EventKind::Started));
+        sender.push(EventRecord::new(EventKind::Started));
         sender.push(limit());
-        sender.push(Event::new(EventKind::Exited));
+        sender.push(EventRecord::new(EventKind::Exited));
     }
     drop(senders);
-    let kinds: Vec<_> = std::iter::from_fn(|| queue.next()).map(|event| event.kind).collect();
+    let kinds: Vec<_> = std::iter::from_fn(|| queue.next_record()).map(|event| event.kind).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Started).count(), 100);
     assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Exited).count(), 100);
-    assert_eq!(queue.lock().seats, 0);
+    assert_eq!(queue.lock().reserved, 0);
     assert_eq!(queue.lock().droppable, 0);
 }
 
 #[test]
-fn seats_are_bounded_and_come_back() {
+fn reserved_places_are_bounded_and_come_back() {
     let queue = Queue::new(1).unwrap();
-    let mut senders: Vec<_> = (0..SEATS / SEATS_OF_A_SANDBOX).map(|_| queue.sender(0).unwrap()).collect();
+    let mut senders: Vec<_> =
+        (0..MAX_RESERVED / RESERVED_FOR_SANDBOX).map(|_| queue.sender(0).unwrap()).collect();
     assert_eq!(queue.sender(0).unwrap_err().code(), Code::Limit);
     senders.pop();
     queue.sender(0).unwrap();
     // More than its two events of that kind compete with all others.
     let sender = senders.pop().unwrap();
     for _ in 0..10 {
-        sender.push(Event::new(EventKind::Exited));
+        sender.push(EventRecord::new(EventKind::Exited));
     }
-    assert_eq!(std::iter::from_fn(|| queue.next()).count(), 3);
+    assert_eq!(std::iter::from_fn(|| queue.next_record()).count(), 3);
     assert_eq!(queue.lock().droppable, 0);
 }
 
@@ -98,7 +100,7 @@ fn the_doorbell_rings_once_for_what_waits() {
     assert!(read_away(&bell));
     sender.push(limit());
     assert!(!readable(&bell, PollTimeout::ZERO), "it was not empty");
-    while queue.next().is_some() {}
+    while queue.next_record().is_some() {}
     sender.push(limit());
     assert!(readable(&bell, PollTimeout::ZERO));
 }
@@ -113,7 +115,7 @@ fn another_doorbell_replaces_the_one_before() {
     drop(second);
     let sender = queue.sender(0).unwrap();
     sender.push(limit());
-    assert!(queue.next().is_some(), "a doorbell closed by the host harms nothing");
+    assert!(queue.next_record().is_some(), "a doorbell closed by the host harms nothing");
     assert!(queue.lock().doorbell.is_none());
 }
 
@@ -124,7 +126,7 @@ fn a_host_that_never_reads_its_doorbell_harms_nothing() {
     let sender = queue.sender(0).unwrap();
     for _ in 0..10_000 {
         sender.push(limit());
-        assert!(queue.next().is_some());
+        assert!(queue.next_record().is_some());
     }
     assert!(readable(&bell, PollTimeout::ZERO));
 }
@@ -136,8 +138,8 @@ fn a_freed_queue_swallows_everything() {
     let bell = UnixStream::from(queue.open_fd().unwrap());
     sender.push(limit());
     queue.close();
-    sender.push(Event::new(EventKind::Exited));
-    assert!(queue.next().is_none());
+    sender.push(EventRecord::new(EventKind::Exited));
+    assert!(queue.next_record().is_none());
     assert!(!read_away(&bell), "end of file");
     assert_eq!(queue.sender(0).unwrap_err().code(), Code::Closed);
     assert_eq!(queue.open_fd().unwrap_err().code(), Code::Closed);
@@ -145,10 +147,10 @@ fn a_freed_queue_swallows_everything() {
 
 #[test]
 fn capacities() {
-    for bad in [0, LARGEST + 1, usize::MAX] {
+    for bad in [0, MAX_CAPACITY + 1, usize::MAX] {
         assert!(Queue::new(bad).is_err());
     }
-    Queue::new(LARGEST).unwrap();
+    Queue::new(MAX_CAPACITY).unwrap();
 }
 
 /// Four threads push, one takes as a host does. If a wake-up were lost, the poll would run out.
@@ -178,13 +180,13 @@ fn no_wake_up_is_lost() {
             pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
             done.store(true, Ordering::Release);
             // The last word, which the reader waits for.
-            queue.sender(99).unwrap().push(Event::new(EventKind::Exited));
+            queue.sender(99).unwrap().push(EventRecord::new(EventKind::Exited));
         });
         loop {
             assert!(readable(&bell, PollTimeout::try_from(Duration::from_secs(30)).unwrap()), "lost wake-up");
             assert!(read_away(&bell));
             let mut last = false;
-            while let Some(event) = queue.next() {
+            while let Some(event) = queue.next_record() {
                 taken += 1;
                 lost += event.lost;
                 last |= event.kind == EventKind::Exited;

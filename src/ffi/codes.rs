@@ -302,7 +302,7 @@ mod tests {
     use crate::config::{LimitMode, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
-    use crate::policy::{Dns, Mode, Reason};
+    use crate::policy::{Dns, PolicyMode, Reason};
     use crate::sandbox::ExitReason;
     use crate::sandbox::files::{FileChangeKind, FileKind};
 
@@ -392,9 +392,9 @@ mod tests {
             assert_eq!(reason as i32, number);
         }
         for (mode, number) in [
-            (Mode::Open, SBX_POLICY_OPEN),
-            (Mode::Allowlist, SBX_POLICY_ALLOWLIST),
-            (Mode::Blocked, SBX_POLICY_BLOCKED),
+            (PolicyMode::Open, SBX_POLICY_OPEN),
+            (PolicyMode::Allowlist, SBX_POLICY_ALLOWLIST),
+            (PolicyMode::Blocked, SBX_POLICY_BLOCKED),
         ] {
             assert_eq!(mode as i32, number);
         }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::call::call_on;
 use super::handle::Object;
 use crate::error::Result;
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// What has been set so far.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl<T: Clone> Draft<T> {
 }
 
 /// Runs a setter. What was wrong before it got to the draft (no text, a bad handle) is kept as well.
-pub(super) fn set<T: Sticky>(
+pub(super) fn set<T: FirstError>(
     draft: *mut <Draft<T> as Object>::Opaque,
     setter: impl FnOnce(&mut T) -> Result<()>,
 ) -> c_int
@@ -31,7 +31,7 @@ where
     // SAFETY: NULL is allowed for the error.
     unsafe {
         call_on::<Draft<T>>(draft, ptr::null_mut(), |draft| {
-            draft.0.lock().unwrap_or_else(PoisonError::into_inner).sticky(setter).map(|_| 0)
+            draft.0.lock().unwrap_or_else(PoisonError::into_inner).latch(setter).map(|_| 0)
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::structs::{self, Layout};
-use crate::event::Event;
+use crate::event::EventRecord;
 
 /// Something that happened to a sandbox, a program in it or an operation. SBX_EVENT_... documents which fields a kind
 /// uses. The caller owns it; zero it or use SBX_EVENT_INIT.
@@ -49,8 +49,8 @@ unsafe impl Layout for sbx_event {
     const FIRST: usize = 424;
 }
 
-impl From<&Event> for sbx_event {
-    fn from(event: &Event) -> Self {
+impl From<&EventRecord> for sbx_event {
+    fn from(event: &EventRecord) -> Self {
         let mut address = [0; 64];
         let mut detail = [0; 280];
         structs::fill(&mut address, &event.address);
@@ -63,7 +63,7 @@ impl From<&Event> for sbx_event {
             time_ms: i64::try_from(event.time.as_millis()).unwrap_or(i64::MAX),
             lost: event.lost,
             code: event.code,
-            reason: event.reason,
+            reason: event.reason.number(),
             entry: event.entry,
             protocol: event.protocol,
             port: event.port,

@@ -13,9 +13,9 @@ use super::input;
 use super::structs::{self, c_text};
 use super::verdict::sbx_verdict;
 use crate::error::{Error, Result};
+use crate::first_error::FirstError;
 use crate::net;
 use crate::policy::{Dns, Policy};
-use crate::sticky::Sticky;
 
 /// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 ///
@@ -66,7 +66,7 @@ impl PolicyObject {
     }
 
     fn set<T>(&self, value: Result<T>, add: impl FnOnce(&mut Policy, T) -> Result<()>) -> Result<c_int> {
-        self.policy().sticky(|policy| add(policy, value?)).map(|_| 0)
+        self.policy().latch(|policy| add(policy, value?)).map(|_| 0)
     }
 }
 

@@ -89,7 +89,7 @@ pub unsafe extern "C" fn sbx_queue_next(
                 return Err(Error::invalid("event: the place for the result is NULL"));
             }
             let size = structs::size(event)?;
-            let Some(taken) = queue.next() else { return Ok(0) };
+            let Some(taken) = queue.next_record() else { return Ok(0) };
             structs::write(event, size, &sbx_event::from(&taken));
             Ok(1)
         })

@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::nft::Allowed;
+use super::nft::AllowedSets;
 use crate::policy::Policy;
 
-impl Allowed {
+impl AllowedSets {
     /// What a policy lets out as far as its entries say. The library's verdict asks about the rest: the host's
     /// own addresses and its neighbours' at that moment.
     pub(crate) fn by(policy: &Policy) -> Self {
@@ -30,17 +30,17 @@ mod tests {
         let mut policy = Policy::allowlist();
         policy.allow_cidr("8.8.8.0/24").unwrap().allow_cidr("2001:4860::/32").unwrap();
         policy.deny_cidr("8.8.8.0/25").unwrap();
-        let allowed = Allowed::by(&policy);
+        let allowed = AllowedSets::by(&policy);
         assert_eq!(allowed.v4, [Ipv4Addr::new(8, 8, 8, 128)..=Ipv4Addr::new(8, 8, 8, 255)]);
         let [v6] = &allowed.v6[..] else { panic!("{:?}", allowed.v6) };
         assert_eq!(v6.start().to_string(), "2001:4860::");
-        assert_eq!(Allowed::by(&Policy::allowlist()), Allowed::default());
-        assert_eq!(Allowed::by(&Policy::blocked()), Allowed::default());
+        assert_eq!(AllowedSets::by(&Policy::allowlist()), AllowedSets::default());
+        assert_eq!(AllowedSets::by(&Policy::blocked()), AllowedSets::default());
     }
 
     #[test]
     fn open_is_everything_public_up_to_the_last_address() {
-        let allowed = Allowed::by(&Policy::open());
+        let allowed = AllowedSets::by(&Policy::open());
         let v4 =
             |text: &str| allowed.v4.iter().any(|range| range.contains(&text.parse::<Ipv4Addr>().unwrap()));
         for (address, open) in [

@@ -21,10 +21,10 @@ pub(crate) const MARK: u32 = 1;
 const TABLE: u8 = 100;
 
 /// The shortest "longest packet" that a link can have: for IPv4 by RFC 791, for IPv6 by RFC 8200.
-const LEAST_MTU: u32 = 68;
+const MIN_MTU: u32 = 68;
 const LEAST_MTU6: u32 = 1280;
 /// The longest that a veth pair takes.
-const MOST_MTU: u32 = 65535;
+const MAX_MTU: u32 = 65535;
 
 /// The sockets and the namespace that a keeper passed.
 #[derive(Debug)]
@@ -110,11 +110,11 @@ fn versions(ipv6: bool) -> impl Iterator<Item = bool> {
 }
 
 fn check_mtu(plan: &Plan) -> Result<()> {
-    let (least, version) = if plan.ipv6 { (LEAST_MTU6, "with") } else { (LEAST_MTU, "without") };
-    if (least..=MOST_MTU).contains(&plan.mtu) {
+    let (least, version) = if plan.ipv6 { (LEAST_MTU6, "with") } else { (MIN_MTU, "without") };
+    if (least..=MAX_MTU).contains(&plan.mtu) {
         return Ok(());
     }
-    let rule = format!("{version} IPv6 it must be {least} to {MOST_MTU}");
+    let rule = format!("{version} IPv6 it must be {least} to {MAX_MTU}");
     Err(Error::invalid(format!("mtu {}: {rule}", plan.mtu)))
 }
 

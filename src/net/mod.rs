@@ -9,9 +9,9 @@ pub(crate) mod links;
 mod lookup;
 mod message;
 mod netlink;
+pub(crate) mod nflog;
 pub(crate) mod nft;
 mod notices;
-pub(crate) mod refusals;
 mod route;
 pub(crate) mod sysctl;
 

@@ -35,7 +35,7 @@ const ATTRIBUTE_TEXT: u16 = 1;
 /// More than the kernel puts into one datagram (32 KiB, or one acknowledgement).
 const DATAGRAM: usize = 64 * 1024;
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What of the send buffer the kernel keeps for itself (netlink_sendmsg).
 const RESERVED: usize = 32;
 /// The send buffer that is asked for. What is granted depends on net.core.wmem_max.
@@ -74,7 +74,7 @@ impl Netlink {
             request.finish(self.sequence, more, &mut bytes)?;
         }
         self.send(&bytes)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut failure: Option<(usize, Error)> = None;
         loop {
             let received = match self.receive(deadline, failure.is_some())? {
@@ -106,7 +106,7 @@ impl Netlink {
         // A list ends by NLMSG_DONE and is not acknowledged; a single answer is.
         question.finish(self.sequence, flags::ACK, &mut bytes)?;
         self.send(&bytes)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut changed = false;
         loop {
             let Some(length) = self.receive(deadline, false)? else { return Err(silence()) };
@@ -185,7 +185,7 @@ impl Netlink {
 }
 
 fn silence() -> Error {
-    let text = format!("the kernel did not answer a netlink request within {} s", PATIENCE.as_secs());
+    let text = format!("the kernel did not answer a netlink request within {} s", ANSWER_TIMEOUT.as_secs());
     Error::new(Code::TimedOut, text)
 }
 

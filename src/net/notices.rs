@@ -13,7 +13,7 @@ use crate::error::{Context, Result};
 /// host's is told as its local route, once that is there; the notice of the address itself comes before.
 const GROUPS: u32 = 0x1 | 0x40 | 0x80 | 0x400 | 1 << 18 | 1 << 31;
 /// How many notices are taken before others get a turn.
-const MOST: usize = 64;
+const MAX_NOTICES: usize = 64;
 
 /// A socket that hears of changes in its network namespace.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Notices {
     /// Takes what is there. What the notices say doesn't matter: who wants to know asks.
     pub(crate) fn hear(&self) -> Heard {
         let mut changed = false;
-        for _ in 0..MOST {
+        for _ in 0..MAX_NOTICES {
             match recv(self.fd.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
                 // ENOBUFS: some were lost.
                 Ok(1..) | Err(Errno::ENOBUFS) => changed = true,

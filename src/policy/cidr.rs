@@ -5,18 +5,67 @@
 //! looked up. A rule that means something else than its author thinks is a hole, so whatever is not the
 //! plain form is refused, with what to write instead.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 
 use crate::error::{Error, Result};
 
 /// Longer than any range in plain form; what is longer is not looked at.
-const LONGEST: usize = 64;
+const MAX_TEXT_LENGTH: usize = 64;
+
+/// A range of addresses: an address and a prefix length, with no bit set behind the prefix.
+///
+/// ```
+/// let range: sbx::Cidr = "192.0.2.0/24".parse()?;
+/// assert!(range.contains("192.0.2.7".parse().unwrap()));
+/// assert!("192.0.2.7/24".parse::<sbx::Cidr>().is_err());
+/// # Ok::<(), sbx::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr(IpNetwork);
+
+impl Cidr {
+    /// The first address of the range.
+    pub fn address(&self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// The length of the prefix: from 0 to 32, or to 128 for IPv6.
+    pub fn prefix(&self) -> u8 {
+        self.0.prefix()
+    }
+
+    /// Whether the address lies in the range. An IPv4-mapped address counts as the IPv4 one.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(address.to_canonical())
+    }
+
+    pub(crate) fn network(&self) -> IpNetwork {
+        self.0
+    }
+}
+
+/// Takes the plain form only, such as `192.0.2.0/24`; the error says what to write instead.
+impl FromStr for Cidr {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
 
 /// Reads `address/prefix` in its plain form.
 pub(crate) fn parse(text: &str) -> Result<IpNetwork> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_TEXT_LENGTH {
         return Err(Error::invalid(format!("CIDR range of {} bytes: not an address range", text.len())));
     }
     let refuse = |why: &str| Error::invalid(format!("CIDR range {text:?}: {why}"));

@@ -12,9 +12,9 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// The longest name in text, without a trailing dot (RFC 1035: 255 bytes on the wire).
-pub(crate) const LONGEST: usize = 253;
+pub(crate) const MAX_NAME_LENGTH: usize = 253;
 /// The longest label.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// Names of one policy, found by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,8 +75,11 @@ impl Domains {
 
 /// Reads an entry.
 pub(crate) fn parse(text: &str) -> Result<Domain> {
-    if text.len() > LONGEST + 2 {
-        return Err(Error::invalid(format!("domain of {} bytes: a name has at most {LONGEST}", text.len())));
+    if text.len() > MAX_NAME_LENGTH + 2 {
+        return Err(Error::invalid(format!(
+            "domain of {} bytes: a name has at most {MAX_NAME_LENGTH}",
+            text.len()
+        )));
     }
     let refuse = |why: &str| Error::invalid(format!("domain {text:?}: {why}"));
     if text == "*" {
@@ -106,7 +109,7 @@ fn check(name: &str) -> Result<(), &'static str> {
     if name.ends_with('.') {
         return Err("write it without the trailing dot: names are always whole");
     }
-    if name.len() > LONGEST {
+    if name.len() > MAX_NAME_LENGTH {
         return Err("a name has at most 253 bytes");
     }
     if name.contains([':', '/']) || name.parse::<std::net::Ipv4Addr>().is_ok() {
@@ -116,7 +119,7 @@ fn check(name: &str) -> Result<(), &'static str> {
         if label.is_empty() {
             return Err("has an empty label");
         }
-        if label.len() > LONGEST_LABEL {
+        if label.len() > MAX_LABEL_LENGTH {
             return Err("has a label of more than 63 bytes");
         }
         if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
@@ -167,7 +170,7 @@ mod tests {
         }
         let label = "a".repeat(63);
         let longest = [&*label, &label, &label, &"b".repeat(61)].join(".");
-        assert_eq!(longest.len(), LONGEST);
+        assert_eq!(longest.len(), MAX_NAME_LENGTH);
         parse(&longest).unwrap();
     }
 

@@ -1,27 +1,26 @@
-//! What a policy was told, one thing at a time.
+//! The entries of a policy, as they were added.
 
 use std::fmt;
 
-use ipnetwork::IpNetwork;
-
+use super::Cidr;
 use super::domain::Domain;
 
 /// One entry of a policy. Its text is how it may be written down: `allow 10.0.0.0/8`, `deny 10.1.0.0/16`,
 /// `domain *.example.com`, `local 192.0.2.0/24`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Entry {
+pub enum PolicyEntry {
     /// The range may be reached.
-    Allow(IpNetwork),
+    Allow(Cidr),
     /// The range may not be reached, whatever allows it.
-    Deny(IpNetwork),
+    Deny(Cidr),
     /// The domain may be reached by TLS.
     Domain(Domain),
     /// Neighbours in that range may be reached, on the host's own links.
-    AllowLocal(IpNetwork),
+    AllowLocal(Cidr),
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for PolicyEntry {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow(range) => write!(out, "allow {range}"),

@@ -7,15 +7,16 @@ mod domain;
 mod entry;
 mod intervals;
 mod names;
+mod prefix_table;
 mod protocol;
-mod rules;
 mod special;
 mod verdict;
 
 use std::collections::BTreeSet;
 
+pub use cidr::Cidr;
 pub use domain::Domain;
-pub use entry::Entry;
+pub use entry::PolicyEntry;
 pub(crate) use names::Asking;
 pub use names::Dns;
 pub(crate) use protocol::Protocol;
@@ -23,17 +24,18 @@ pub(crate) use verdict::Place;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 use domain::Domains;
-use rules::Rules;
+use prefix_table::PrefixTable;
 
-/// The most rules one policy takes.
-const MOST_RULES: usize = 1 << 17;
+/// The most entries of one policy.
+const MAX_ENTRIES: usize = 1 << 17;
 
-/// The rule for what no entry of a policy is about. The numbers are part of the C ABI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A policy's default verdict, for destinations that match no entry. The numbers are part of the C ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(i32)]
-pub enum Mode {
+pub enum PolicyMode {
     /// Any public address may be reached, save the denied ranges.
     Open = 1,
     /// Nothing but the allowed ranges may be reached.
@@ -47,33 +49,45 @@ pub enum Mode {
 /// The first bad entry is kept and returned by [`check`](Self::check), by
 /// [`Config::set_policy`](crate::Config::set_policy) and thereby when a sandbox is created, so entries
 /// may be added without looking at each result.
+///
+/// ```
+/// use sbx::{Policy, Reason};
+///
+/// let mut policy = Policy::allowlist();
+/// policy.allow_cidr("1.1.1.0/24")?.deny_cidr("1.1.1.1/32")?.allow_domain("*.example.com")?;
+///
+/// let entries: Vec<String> = policy.entries().iter().map(ToString::to_string).collect();
+/// assert_eq!(entries, ["allow 1.1.1.0/24", "deny 1.1.1.1/32", "domain *.example.com"]);
+///
+/// // What the policy says of traffic by TCP from this host, without a sandbox:
+/// let verdict = sbx::explain(&policy, "1.1.1.1".parse().unwrap(), 6)?;
+/// assert_eq!((verdict.reason, verdict.entry), (Reason::Denied, Some(1)));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    mode: Mode,
-    allowed: Rules,
-    denied: Rules,
+    mode: PolicyMode,
+    allowed: PrefixTable,
+    denied: PrefixTable,
     /// Where neighbours on the host's own links may be reached.
-    local: Rules,
+    local: PrefixTable,
     /// As they were added; the place of each is its number.
-    entries: Vec<Entry>,
+    entries: Vec<PolicyEntry>,
     domains: Domains,
     /// The ports on which a domain may be reached by TLS, beside 443.
     tls_ports: BTreeSet<u16>,
     dns: Dns,
-    bad: Option<Refusal>,
+    /// The first refused entry.
+    bad: Option<Error>,
 }
 
-/// The first refused entry. Kept by its parts, because an error does not compare.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Refusal(Code, String);
-
 impl Policy {
-    fn new(mode: Mode) -> Self {
+    fn new(mode: PolicyMode) -> Self {
         Self {
             mode,
-            allowed: Rules::default(),
-            denied: Rules::default(),
-            local: Rules::default(),
+            allowed: PrefixTable::default(),
+            denied: PrefixTable::default(),
+            local: PrefixTable::default(),
             domains: Domains::default(),
             tls_ports: BTreeSet::new(),
             dns: Dns::Auto,
@@ -84,29 +98,29 @@ impl Policy {
 
     /// Any public address may be reached, but what is denied and what is on a link of the host's own.
     pub fn open() -> Self {
-        Self::new(Mode::Open)
+        Self::new(PolicyMode::Open)
     }
 
     /// Only what is allowed may be reached; without entries, nothing.
     pub fn allowlist() -> Self {
-        Self::new(Mode::Allowlist)
+        Self::new(PolicyMode::Allowlist)
     }
 
     /// No network at all, tunnels included.
     pub fn blocked() -> Self {
-        Self::new(Mode::Blocked)
+        Self::new(PolicyMode::Blocked)
     }
 
     /// Allows a range, for any protocol. Only an allowlist takes such an entry.
     pub fn allow_cidr(&mut self, range: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
-            if policy.mode != Mode::Allowlist {
+        self.latch(|policy| {
+            if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
                     "CIDR range {range:?} can't be allowed: only an allowlist policy takes allowed ranges"
                 )));
             }
-            let range = cidr::parse(range)?;
-            policy.push(Entry::Allow(range))
+            let range = range.parse()?;
+            policy.push(PolicyEntry::Allow(range))
         })
     }
 
@@ -114,27 +128,27 @@ impl Policy {
     /// Only an open policy takes it, which denies them otherwise. Private and special ranges and the host's own
     /// addresses stay closed. In an allowlist, [`allow_cidr`](Self::allow_cidr) with a range inside the link's does that.
     pub fn allow_local_cidr(&mut self, range: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
-            if policy.mode != Mode::Open {
+        self.latch(|policy| {
+            if policy.mode != PolicyMode::Open {
                 return Err(Error::invalid(format!(
                     "CIDR range {range:?} of neighbours can't be allowed: only an open policy takes such ranges"
                 )));
             }
-            let range = cidr::parse(range)?;
-            policy.push(Entry::AllowLocal(range))
+            let range = range.parse()?;
+            policy.push(PolicyEntry::AllowLocal(range))
         })
     }
 
     /// Denies a range. It wins over everything that allows.
     pub fn deny_cidr(&mut self, range: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
-            if policy.mode == Mode::Blocked {
+        self.latch(|policy| {
+            if policy.mode == PolicyMode::Blocked {
                 return Err(Error::invalid(format!(
                     "CIDR range {range:?} can't be denied: a blocked policy reaches nothing and takes no ranges"
                 )));
             }
-            let range = cidr::parse(range)?;
-            policy.push(Entry::Deny(range))
+            let range = range.parse()?;
+            policy.push(PolicyEntry::Deny(range))
         })
     }
 
@@ -142,40 +156,40 @@ impl Policy {
     pub fn check(&self) -> Result<()> {
         match &self.bad {
             None => self.check_names(),
-            Some(Refusal(code, message)) => Err(Error::new(*code, message.clone())),
+            Some(error) => Err(error.clone()),
         }
     }
 
-    /// The rule for what no entry is about.
-    pub fn mode(&self) -> Mode {
+    /// The default verdict, for destinations that match no entry.
+    pub fn mode(&self) -> PolicyMode {
         self.mode
     }
 
     /// The entries, in the order in which they were added: the place of each is the number by which a
     /// [`Verdict`] names it.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[PolicyEntry] {
         &self.entries
     }
 
-    fn push(&mut self, entry: Entry) -> Result<()> {
+    fn push(&mut self, entry: PolicyEntry) -> Result<()> {
         let number = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        if self.entries.len() >= MOST_RULES {
-            return Err(Error::new(Code::Limit, format!("a policy takes at most {MOST_RULES} entries")));
+        if self.entries.len() >= MAX_ENTRIES {
+            return Err(Error::new(Code::Limit, format!("a policy takes at most {MAX_ENTRIES} entries")));
         }
         match &entry {
-            Entry::Allow(range) => self.allowed.add(*range, number),
-            Entry::Deny(range) => self.denied.add(*range, number),
-            Entry::AllowLocal(range) => self.local.add(*range, number),
-            Entry::Domain(domain) => self.domains.add(domain.clone(), number),
+            PolicyEntry::Allow(range) => self.allowed.add(range.network(), number),
+            PolicyEntry::Deny(range) => self.denied.add(range.network(), number),
+            PolicyEntry::AllowLocal(range) => self.local.add(range.network(), number),
+            PolicyEntry::Domain(domain) => self.domains.add(domain.clone(), number),
         }
         self.entries.push(entry);
         Ok(())
     }
 }
 
-impl Sticky for Policy {
-    fn spoil(&mut self, error: &Error) {
-        self.bad.get_or_insert_with(|| Refusal(error.code(), error.message().to_owned()));
+impl FirstError for Policy {
+    fn keep_error(&mut self, error: &Error) {
+        self.bad.get_or_insert_with(|| error.clone());
     }
 }
 
@@ -211,7 +225,7 @@ mod tests {
             texts,
             ["allow 192.0.2.0/24", "deny 2001:db8::/32", "allow 192.0.2.0/24", "domain *.example.com"]
         );
-        assert_eq!(policy.mode(), Mode::Allowlist);
+        assert_eq!(policy.mode(), PolicyMode::Allowlist);
         let mut open = Policy::open();
         open.allow_local_cidr("2001:db8::/64").unwrap().deny_cidr("192.0.2.0/24").unwrap();
         let texts: Vec<String> = open.entries().iter().map(ToString::to_string).collect();

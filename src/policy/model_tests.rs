@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 use super::special::{METADATA, RANGES};
-use super::{Mode, Place, Policy};
+use super::{Place, Policy, PolicyMode};
 
 /// How many random policies are compared.
 const CASES: usize = 1000;
@@ -89,7 +89,7 @@ fn a_thousand_random_policies_say_what_pythons_ipaddress_makes_of_them() {
         for entry in &deny {
             policy.deny_cidr(entry).unwrap();
         }
-        let mode = if policy.mode() == Mode::Open { "open" } else { "allowlist" };
+        let mode = if policy.mode() == PolicyMode::Open { "open" } else { "allowlist" };
         writeln!(questions, "{}", json!({"mode": mode, "allow": allow, "deny": deny})).unwrap();
         let mut line = String::new();
         answers.read_line(&mut line).unwrap();

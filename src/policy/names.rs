@@ -1,14 +1,15 @@
 //! Names in a policy: which may be asked for, which may be reached, and on which ports.
 
-use super::{Entry, Mode, Policy, domain};
+use super::{Policy, PolicyEntry, PolicyMode, domain};
 use crate::error::{Error, Result};
-use crate::sticky::Sticky;
+use crate::first_error::FirstError;
 
 /// The port on which a domain may be reached whatever else is listed.
 const HTTPS: u16 = 443;
 
 /// Which names the sandbox's resolver answers. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(i32)]
 pub enum Dns {
     /// An open policy: every name. An allowlist: the names of its domains and no other.
@@ -42,20 +43,20 @@ impl Policy {
     /// address that its own resolver answered for that name a short while ago, with that name as the
     /// handshake's server name (SNI).
     pub fn allow_domain(&mut self, pattern: &str) -> Result<&mut Self> {
-        self.sticky(|policy| {
-            if policy.mode != Mode::Allowlist {
+        self.latch(|policy| {
+            if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
                     "domain {pattern:?} can't be allowed: only an allowlist policy takes domains"
                 )));
             }
-            policy.push(Entry::Domain(domain::parse(pattern)?))
+            policy.push(PolicyEntry::Domain(domain::parse(pattern)?))
         })
     }
 
     /// Lets domains be reached by TLS on this port too, beside 443. Only an allowlist takes it.
     pub fn add_tls_port(&mut self, port: u16) -> Result<&mut Self> {
-        self.sticky(|policy| {
-            if policy.mode != Mode::Allowlist {
+        self.latch(|policy| {
+            if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
                     "TLS port {port} can't be added: only an allowlist policy reaches domains by TLS"
                 )));
@@ -70,8 +71,8 @@ impl Policy {
 
     /// Which names the sandbox's resolver answers.
     pub fn set_dns(&mut self, dns: Dns) -> Result<&mut Self> {
-        self.sticky(|policy| {
-            if policy.mode == Mode::Blocked && matches!(dns, Dns::On | Dns::Addresses) {
+        self.latch(|policy| {
+            if policy.mode == PolicyMode::Blocked && matches!(dns, Dns::On | Dns::Addresses) {
                 return Err(Error::invalid("DNS can't be switched on: a blocked policy has no network"));
             }
             policy.dns = dns;
@@ -105,9 +106,9 @@ impl Policy {
     /// Whether the resolver may ask for a name, given in lower case and without a trailing dot.
     pub(crate) fn asking(&self, name: &str) -> Asking {
         let all = match (self.mode, self.dns) {
-            (Mode::Blocked, _) | (_, Dns::Off) => return Asking::Refused,
-            (Mode::Open, Dns::Auto | Dns::Addresses) | (_, Dns::On) => Asking::Answered,
-            (Mode::Allowlist, Dns::Auto | Dns::Addresses) => Asking::Refused,
+            (PolicyMode::Blocked, _) | (_, Dns::Off) => return Asking::Refused,
+            (PolicyMode::Open, Dns::Auto | Dns::Addresses) | (_, Dns::On) => Asking::Answered,
+            (PolicyMode::Allowlist, Dns::Auto | Dns::Addresses) => Asking::Refused,
         };
         self.domains.find(name).map_or(all, Asking::Domain)
     }

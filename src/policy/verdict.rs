@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::intervals::Intervals;
 use super::special::{self, Class, METADATA, RANGES, Range};
-use super::{Mode, Policy, Protocol};
+use super::{Policy, PolicyMode, Protocol};
 
 /// Why an address may or may not be reached. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +74,7 @@ pub(crate) enum Place {
 
 /// What a policy says of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Why.
     pub reason: Reason,
@@ -145,10 +146,10 @@ impl Policy {
     /// asked only where that decides.
     pub(crate) fn verdict(&self, address: IpAddr, place: impl FnOnce(IpAddr) -> Place) -> Verdict {
         let address = address.to_canonical();
-        if self.mode == Mode::Blocked {
+        if self.mode == PolicyMode::Blocked {
             return Verdict::new(Reason::Blocked);
         }
-        if let Some((_, entry)) = self.denied.around(address).next() {
+        if let Some((_, entry)) = self.denied.matching(address).next() {
             return Verdict::by(Reason::Denied, entry);
         }
         let class = special::class(address);
@@ -162,16 +163,19 @@ impl Policy {
             (_, Place::Host) => (whole(address), Reason::Host, None),
             (Class::Protected(range), _) => (range.prefix, Reason::Protected, Some(range.name)),
             (_, Place::OnLink(prefix)) => (prefix, Reason::OnLink, None),
-            _ if self.mode == Mode::Open => return Verdict::new(Reason::Open),
+            _ if self.mode == PolicyMode::Open => return Verdict::new(Reason::Open),
             _ => (0, Reason::NotListed, None),
         };
         // What an open policy's entries name are neighbours, and nothing else.
-        let entries =
-            if refusal == Reason::OnLink && self.mode == Mode::Open { &self.local } else { &self.allowed };
-        let opens = |(entry, rule): (IpNetwork, u32)| {
-            (self.mode == Mode::Open || entry.prefix() >= narrowest).then_some(rule)
+        let entries = if refusal == Reason::OnLink && self.mode == PolicyMode::Open {
+            &self.local
+        } else {
+            &self.allowed
         };
-        match entries.around(address).find_map(opens) {
+        let opens = |(entry, rule): (IpNetwork, u32)| {
+            (self.mode == PolicyMode::Open || entry.prefix() >= narrowest).then_some(rule)
+        };
+        match entries.matching(address).find_map(opens) {
             Some(entry) => Verdict::by(Reason::Listed, entry),
             None => Verdict { range, ..Verdict::new(refusal) },
         }
@@ -207,9 +211,9 @@ impl Policy {
             .collect();
         let everything = if ipv6 { "::/0" } else { "0.0.0.0/0" };
         let entries: Vec<IpNetwork> = match self.mode {
-            Mode::Blocked => Vec::new(),
-            Mode::Open => everything.parse().into_iter().collect(),
-            Mode::Allowlist => self.allowed.ranges().filter(of_version).collect(),
+            PolicyMode::Blocked => Vec::new(),
+            PolicyMode::Open => everything.parse().into_iter().collect(),
+            PolicyMode::Allowlist => self.allowed.ranges().filter(of_version).collect(),
         };
         // An entry opens what is around it, but none of the special ranges that lie within it.
         let mut open = Vec::with_capacity(entries.len());

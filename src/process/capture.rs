@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a bounded capture of an output stream kept: the head and the tail, and how much lay between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Captured {
     /// The first bytes.
     pub head: Vec<u8>,

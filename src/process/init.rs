@@ -13,14 +13,14 @@ use crate::reactor::Permit;
 use crate::sys::channel::Channel;
 
 /// Longer than anything that init has to say.
-const LONGEST: usize = 64;
+const MAX_MESSAGE_LENGTH: usize = 64;
 
 /// What init may have unread while it is sent descriptors: some thirty small messages. Those on their way count against
 /// a limit of the user's, so that one init that is stopped must not have many.
-const UNREAD: usize = 24 * 1024;
+const MAX_UNREAD: usize = 24 * 1024;
 /// How many looks in a row find an init that reads nothing before it counts as lost. They are [`Init::LOOK`] apart, which
 /// makes half a minute, and are no time on a clock: it doesn't run while everything is frozen.
-const LOOKS: u32 = 3000;
+const MAX_LOOKS: u32 = 3000;
 
 /// The channel to a sandbox's init.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Init {
 impl Init {
     /// Over the library's end of the pair.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        let channel = Channel::with_limit(fd, LONGEST).holding_descriptors_beyond(UNREAD);
+        let channel = Channel::with_limit(fd, MAX_MESSAGE_LENGTH).holding_descriptors_beyond(MAX_UNREAD);
         Self { channel, held: VecDeque::new(), seen: (0, 0), looks: 0 }
     }
 
@@ -73,10 +73,10 @@ impl Init {
         let seen = (self.channel.sent(), self.channel.unread());
         let reads = seen.0 != self.seen.0 || seen.1 < self.seen.1 || seen.1 == 0;
         (self.seen, self.looks) = (seen, if reads { 0 } else { self.looks + 1 });
-        if self.looks < LOOKS {
+        if self.looks < MAX_LOOKS {
             return Ok(());
         }
-        let seconds = (Self::LOOK * LOOKS).as_secs();
+        let seconds = (Self::LOOK * MAX_LOOKS).as_secs();
         Err(Error::new(Code::Engine, format!("the sandbox's init has read nothing for {seconds} s")))
     }
 
@@ -147,7 +147,7 @@ mod tests {
         assert!((2..100).contains(&gone), "{gone}");
         assert_eq!((budget.used(), asked), (300, 300 + gone));
         assert!(init.is_behind());
-        for _ in 1..LOOKS {
+        for _ in 1..MAX_LOOKS {
             init.flush().unwrap();
             init.look().unwrap();
         }
@@ -163,7 +163,7 @@ mod tests {
         }
         assert!(!init.is_behind() && budget.used() == 0);
         while ask(&mut init, &budget, 0) {}
-        let lost = (0..=LOOKS).find_map(|_| init.look().err()).unwrap();
+        let lost = (0..=MAX_LOOKS).find_map(|_| init.look().err()).unwrap();
         assert!(lost.to_string().contains("has read nothing for 30 s"), "{lost}");
     }
 }

@@ -6,7 +6,6 @@
 //! * [`find::Locator::locate`] gives the [`probe::Runsc`] to use, probed, and probed again when the file was replaced.
 //! * [`command::Launch::arguments`] is the command line of one sandbox, [`bundle::Bundle::json`] its `config.json`.
 //! * [`rootfs`] says what to mount where before runsc starts.
-mod bounded;
 pub(crate) mod bundle;
 pub(crate) mod command;
 mod features;
@@ -14,6 +13,7 @@ pub(crate) mod find;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod rootfs;
+mod subprocess;
 
 #[cfg(test)]
 mod engine_tests;

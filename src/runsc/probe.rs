@@ -10,8 +10,8 @@ use std::time::Duration;
 use nix::libc;
 use nix::unistd::geteuid;
 
-use super::bounded::{End, Output, run_bounded};
 use super::features::Features;
+use super::subprocess::{End, Output, run_limited};
 use crate::error::{Code, Error, Result};
 
 /// `runsc flags` prints 16 KiB.
@@ -126,7 +126,7 @@ impl Candidate {
 
     fn ask(&self, arguments: &[&str], timeout: Duration) -> Result<Output> {
         let question = arguments.join(" ");
-        let output = run_bounded(&self.file, arguments, OUTPUT_LIMIT, timeout).map_err(|cause| {
+        let output = run_limited(&self.file, arguments, OUTPUT_LIMIT, timeout).map_err(|cause| {
             let why = match cause.raw_os_error() {
                 Some(libc::EACCES) => "not executable for this user, or on a file system mounted noexec",
                 Some(libc::ENOEXEC) => "not a program this machine can run",

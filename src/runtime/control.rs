@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::host::Known;
+use super::host::HostCache;
 use super::nameservers::ServerWatch;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Error, Result};
-use crate::policy::Mode;
+use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
@@ -54,7 +54,7 @@ impl Thread {
         reactor: Reactor,
         commands: (Sender<Command>, Receiver<Command>),
         engine: engine::Handle,
-        host: Arc<Known>,
+        host: Arc<HostCache>,
         budget: Budget,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");
@@ -481,5 +481,5 @@ impl Loop {
 
 /// Whether a sandbox's resolver asks the servers that the host asks. One that was created blocked has none.
 fn asks_host_servers(shared: &Shared) -> bool {
-    shared.config.nameservers().is_empty() && shared.config.policy().mode() != Mode::Blocked
+    shared.config.nameservers().is_empty() && shared.config.policy().mode() != PolicyMode::Blocked
 }

@@ -19,7 +19,7 @@ use crate::runsc::find::{Locator, Search};
 use crate::runsc::probe::Runsc;
 use crate::runsc::process;
 use crate::runsc::rootfs;
-use crate::sandbox::{Means, Plan, Shared};
+use crate::sandbox::{HostResources, Plan, Shared};
 use crate::sys::secure;
 
 /// By the environment as it was when this was made.
@@ -28,7 +28,7 @@ pub(crate) struct Host {
     locator: Locator,
     keeper: Origin,
     /// Made with the first runsc that works, and the same for all sandboxes from then on.
-    means: OnceCell<Arc<Means>>,
+    resources: OnceCell<Arc<HostResources>>,
     is_looked_at: AtomicBool,
     has_failed: AtomicBool,
     user_namespace: bool,
@@ -44,7 +44,7 @@ impl Host {
         Ok(Self {
             locator: locator(config),
             keeper: keeper(config),
-            means: OnceCell::new(),
+            resources: OnceCell::new(),
             is_looked_at: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             user_namespace: config.user_namespace,
@@ -52,17 +52,17 @@ impl Host {
     }
 
     /// Finds what is needed. runsc is looked at anew each time, so a replaced one is probed again.
-    pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<Means>)> {
+    pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
         self.is_looked_at.store(true, Ordering::Relaxed);
-        let means = || Ok(Arc::new(Means { program: Program::new(&self.keeper)? }));
+        let resources = || Ok(Arc::new(HostResources { program: Program::new(&self.keeper)? }));
         let located = process::check().and_then(|()| self.locator.locate());
-        let found = located.and_then(|runsc| Ok((runsc, self.means.get_or_try_init(means)?)));
+        let found = located.and_then(|runsc| Ok((runsc, self.resources.get_or_try_init(resources)?)));
         self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
-        found.map(|(runsc, means)| (runsc, Arc::clone(means)))
+        found.map(|(runsc, resources)| (runsc, Arc::clone(resources)))
     }
 
     /// The first time, the host's programs are looked through while runsc is asked who it is.
-    fn find_while_looking(&self, shared: &Shared) -> Result<(Arc<Runsc>, Arc<Means>)> {
+    fn find_while_looking(&self, shared: &Shared) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
         if shared.config.rootfs().is_some() || !rootfs::is_unseen() {
             return self.find();
         }
@@ -74,25 +74,25 @@ impl Host {
     }
 
     /// Whether nobody has used it yet, or something was missing and never yet was everything there.
-    fn is_of_no_use(&self) -> bool {
+    fn should_refresh(&self) -> bool {
         let is_looked_at = self.is_looked_at.load(Ordering::Relaxed);
-        self.means.get().is_none() && (!is_looked_at || self.has_failed.load(Ordering::Relaxed))
+        self.resources.get().is_none() && (!is_looked_at || self.has_failed.load(Ordering::Relaxed))
     }
 
     /// Plans a sandbox.
     pub(super) fn plan(&self, shared: &Shared) -> Result<Plan> {
         one_user()?;
-        let (runsc, means) = self.find_while_looking(shared)?;
+        let (runsc, resources) = self.find_while_looking(shared)?;
         let ipv6 = net::host_has_ipv6_route();
-        Plan::new(&shared.id, &shared.config, &runsc, means, self.user_namespace, ipv6)
+        Plan::new(&shared.id, &shared.config, &runsc, resources, self.user_namespace, ipv6)
     }
 }
 
 /// The host as a runtime knows it now.
 #[derive(Debug)]
-pub(super) struct Known(Mutex<Arc<Host>>);
+pub(super) struct HostCache(Mutex<Arc<Host>>);
 
-impl Known {
+impl HostCache {
     /// This one.
     pub(super) fn new(host: Host) -> Self {
         Self(Mutex::new(Arc::new(host)))
@@ -107,7 +107,7 @@ impl Known {
     /// set a variable since.
     pub(super) fn renew(&self, config: &RuntimeConfig) -> Result<()> {
         let mut host = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if host.is_of_no_use() {
+        if host.should_refresh() {
             *host = Arc::new(Host::new(config)?);
         }
         Ok(())

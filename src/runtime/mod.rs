@@ -21,7 +21,19 @@ use crate::runsc::command::SandboxId;
 use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
 use crate::sys;
 
-/// A runtime. Clones are handles to the same one; when the last is dropped its sandboxes end.
+/// A runtime: two threads that serve its sandboxes. Clones are handles to the same one; when the last is dropped its
+/// sandboxes end. Most programs need [`Runtime::shared`] only.
+///
+/// ```no_run
+/// use sbx::{Config, Runtime, RuntimeConfig};
+///
+/// let runtime = Runtime::new(&RuntimeConfig::new().runsc("/opt/gvisor/runsc"))?;
+/// let mut config = Config::new();
+/// config.set_name("build")?;
+/// let sandbox = runtime.create(&config)?;
+/// assert_eq!(runtime.find("build").map(|found| found.id() == sandbox.id()), Some(true));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Runtime {
     inner: Arc<Inner>,
@@ -33,7 +45,7 @@ struct Inner {
     control: Mutex<Option<control::Thread>>,
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
-    host: Arc<host::Known>,
+    host: Arc<host::HostCache>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -64,7 +76,7 @@ impl Runtime {
     }
 
     fn start(host: host::Host) -> Result<Self> {
-        let host = Arc::new(host::Known::new(host));
+        let host = Arc::new(host::HostCache::new(host));
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);

@@ -4,8 +4,8 @@
 //! neither the caller looks nor the control thread, but a thread that lives for the moment in which one sandbox is
 //! planned. There is one of them at a time: planning takes a hundredth of what a sandbox's start takes, so that more
 //! would gain nothing, and a burst of creations must be no burst of threads. But one that has been at it for
-//! [`STUCK`] counts no longer, and gives one more the right to plan. So what hangs holds up nobody but its own
-//! sandbox, until [`MOST`] hang at the same time.
+//! [`STUCK_AFTER`] counts no longer, and gives one more the right to plan. So what hangs holds up nobody but its own
+//! sandbox, until [`MAX_THREADS`] hang at the same time.
 //!
 //! A thread that hangs in the kernel can't be ended. Its sandbox can: nothing that a plan holds is missed by
 //! anybody, so it is told as soon as its thread counts no longer, and the plan is thrown away if it ever comes.
@@ -23,11 +23,11 @@ use crate::sys::thread::with_signals_blocked;
 
 /// How long a thread is waited for before the next begins beside it. In health it takes a millisecond, and some tens
 /// when runsc is asked who it is.
-const STUCK: Duration = Duration::from_millis(250);
+const STUCK_AFTER: Duration = Duration::from_millis(250);
 /// The most threads at the same time, all but one of them stuck.
-const MOST: usize = 64;
+const MAX_THREADS: usize = 64;
 /// How long a sandbox may take to be planned, its wait included. A runsc that hangs is given up sooner.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PLAN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Plans a sandbox. May hang.
 pub(super) type Plans = Arc<dyn Fn(&Shared) -> Result<Plan> + Send + Sync>;
@@ -41,11 +41,11 @@ pub(super) struct Planners {
     all: Slab<Planning>,
     keys: HashMap<u64, Key>,
     /// Those without a thread, in their order.
-    line: VecDeque<Key>,
+    queue: VecDeque<Key>,
     /// Those with a thread.
-    at_work: Vec<Key>,
+    planning_now: Vec<Key>,
     /// How many threads hang whose sandboxes have ended.
-    left: usize,
+    abandoned: usize,
 }
 
 /// One sandbox.
@@ -57,20 +57,20 @@ struct Planning {
     /// When it is given up.
     until: Instant,
     timer: Option<TimerId>,
-    work: Option<Work>,
+    work: Option<PlanThread>,
     /// Its end was asked for.
     is_ended: bool,
 }
 
 /// A thread, and since when it plans.
-struct Work {
+struct PlanThread {
     thread: JoinHandle<()>,
     since: Instant,
 }
 
 impl Planning {
     fn is_stuck(&self, now: Instant) -> bool {
-        self.work.as_ref().is_some_and(|work| now >= work.since + STUCK)
+        self.work.as_ref().is_some_and(|work| now >= work.since + STUCK_AFTER)
     }
 }
 
@@ -82,9 +82,9 @@ impl Planners {
             tell,
             all: Slab::new(kind),
             keys: HashMap::new(),
-            line: VecDeque::new(),
-            at_work: Vec::new(),
-            left: 0,
+            queue: VecDeque::new(),
+            planning_now: Vec::new(),
+            abandoned: 0,
         }
     }
 
@@ -96,12 +96,12 @@ impl Planners {
     /// Has a sandbox planned, when it is its turn.
     pub(super) fn begin(&mut self, reactor: &mut Reactor, creation: Creation) {
         let Some(number) = creation.shared().map(|shared| shared.number) else { return };
-        let until = reactor.now() + PATIENCE;
+        let until = reactor.now() + PLAN_TIMEOUT;
         let (meanwhile, timer, work) = (Vec::new(), None, None);
         let planning = Planning { creation, number, meanwhile, until, timer, work, is_ended: false };
         let key = self.all.insert(planning);
         self.keys.insert(number, key);
-        self.line.push_back(key);
+        self.queue.push_back(key);
         self.wake_at(reactor, key, until);
         self.go_on(reactor);
     }
@@ -113,7 +113,7 @@ impl Planners {
         number: u64,
     ) -> Option<(Creation, Vec<Command>)> {
         let Some(key) = self.keys.get(&number).copied() else {
-            self.left = self.left.saturating_sub(1);
+            self.abandoned = self.abandoned.saturating_sub(1);
             self.go_on(reactor);
             return None;
         };
@@ -184,7 +184,7 @@ impl Planners {
             };
             let text = format!(
                 "it could not be planned within {} s: something of this machine that {what}",
-                PATIENCE.as_secs()
+                PLAN_TIMEOUT.as_secs()
             );
             self.give_up(reactor, key, Error::new(Code::Host, text));
         } else {
@@ -203,7 +203,7 @@ impl Planners {
     /// Begins what is next, if its turn has come.
     fn go_on(&mut self, reactor: &mut Reactor) {
         while self.has_room(reactor.now()) {
-            let Some(key) = self.line.pop_front() else { return };
+            let Some(key) = self.queue.pop_front() else { return };
             if let Err(error) = self.start(reactor, key)
                 && let Some(planning) = self.remove(reactor, key)
             {
@@ -216,9 +216,9 @@ impl Planners {
     fn has_room(&mut self, now: Instant) -> bool {
         let all = &mut self.all;
         let is_stuck = |key: &&Key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now));
-        let threads = self.at_work.len() + self.left;
-        let stuck = self.at_work.iter().filter(is_stuck).count() + self.left;
-        threads < MOST && threads - stuck <= stuck
+        let threads = self.planning_now.len() + self.abandoned;
+        let stuck = self.planning_now.iter().filter(is_stuck).count() + self.abandoned;
+        threads < MAX_THREADS && threads - stuck <= stuck
     }
 
     /// Starts a sandbox's thread, if it hasn't ended.
@@ -235,16 +235,16 @@ impl Planners {
         let thread =
             with_signals_blocked(|| std::thread::Builder::new().name("sbx-plan".to_owned()).spawn(run))?
                 .context("start a thread to plan the sandbox")?;
-        planning.work = Some(Work { thread, since: now });
-        self.at_work.push(key);
-        self.wake_at(reactor, key, now + STUCK);
+        planning.work = Some(PlanThread { thread, since: now });
+        self.planning_now.push(key);
+        self.wake_at(reactor, key, now + STUCK_AFTER);
         Ok(())
     }
 
     /// Tells a sandbox's end. A thread that it has is left to itself.
     fn give_up(&mut self, reactor: &mut Reactor, key: Key, error: Error) {
         if let Some(planning) = self.remove(reactor, key) {
-            self.left += usize::from(planning.work.is_some());
+            self.abandoned += usize::from(planning.work.is_some());
             planning.creation.fail_as_its_own(error);
         }
     }
@@ -252,9 +252,9 @@ impl Planners {
     fn remove(&mut self, reactor: &mut Reactor, key: Key) -> Option<Planning> {
         let planning = self.all.remove(key)?;
         self.keys.remove(&planning.number);
-        self.at_work.retain(|other| *other != key);
+        self.planning_now.retain(|other| *other != key);
         if planning.work.is_none() {
-            self.line.retain(|other| *other != key);
+            self.queue.retain(|other| *other != key);
         }
         if let Some(timer) = planning.timer {
             reactor.cancel(timer);

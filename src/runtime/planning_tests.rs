@@ -142,18 +142,18 @@ fn one_that_hangs_holds_up_no_other() {
 #[test]
 fn there_is_a_bound_to_those_that_hang() {
     let mut rig = Rig::new();
-    let all: Vec<_> = (0..MOST * 2).map(|_| rig.begin("hangs")).collect();
-    rig.until("as many as may hang do", |rig| rig.gate.inside.load(Ordering::SeqCst) == MOST);
+    let all: Vec<_> = (0..MAX_THREADS * 2).map(|_| rig.begin("hangs")).collect();
+    rig.until("as many as may hang do", |rig| rig.gate.inside.load(Ordering::SeqCst) == MAX_THREADS);
     // All are ended: those without a thread and those whose thread is stuck. The threads stay, and no other begins.
     all.iter().for_each(|shared| rig.end(shared));
     rig.until("all have ended", |_| all.iter().all(has_ended));
     let late = rig.begin("good");
-    rig.until("the last is stuck", |rig| rig.planners.left == MOST);
+    rig.until("the last is stuck", |rig| rig.planners.abandoned == MAX_THREADS);
     assert_eq!(late.facts().state, State::Starting);
     rig.gate.open();
     rig.until("there is room again", |_| has_ended(&late));
-    assert_eq!(rig.gate.most.load(Ordering::SeqCst), MOST);
-    rig.until("no thread is left", |rig| rig.planners.left == 0);
+    assert_eq!(rig.gate.most.load(Ordering::SeqCst), MAX_THREADS);
+    rig.until("no thread is left", |rig| rig.planners.abandoned == 0);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn one_that_is_not_wanted_any_more_is_told_at_once_and_its_plan_thrown_away() {
     );
     assert!(rig.planners.are_idle());
     rig.gate.open();
-    rig.until("its thread has come back", |rig| rig.planners.left == 0);
+    rig.until("its thread has come back", |rig| rig.planners.abandoned == 0);
     assert_eq!(failure(&hung), (code, text));
 }
 

@@ -19,8 +19,8 @@ use super::life::{Bench, Life, Phase};
 use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::event::{EventKind, queue};
-use crate::net::nft::{Allowed, Rules};
-use crate::policy::{Mode, Policy};
+use crate::net::nft::{AllowedSets, Rules};
+use crate::policy::{Policy, PolicyMode};
 use crate::runsc::command::SandboxId;
 use crate::sys::thread::with_signals_blocked;
 
@@ -153,14 +153,14 @@ impl Job {
     fn run(&mut self) {
         self.done = match &self.work {
             Work::Change(policy, _) | Work::Open(policy) => {
-                self.rules.replace(&Allowed::by(policy), self.ipv6).map(drop)
+                self.rules.apply(&AllowedSets::by(policy), self.ipv6).map(drop)
             }
             Work::Read(_) => self.compare(),
         };
     }
 
     fn compare(&mut self) -> Result<()> {
-        let wanted = Allowed::by(&self.current.0);
+        let wanted = AllowedSets::by(&self.current.0);
         if self.rules.is_in_force(&wanted)? {
             return Ok(());
         }
@@ -176,7 +176,7 @@ impl Life {
         let id = &self.shared.id;
         let refusal = if self.phase >= Phase::Ending {
             Some(self.shared.ended())
-        } else if self.shared.config.policy().mode() == Mode::Blocked {
+        } else if self.shared.config.policy().mode() == PolicyMode::Blocked {
             let text = format!(
                 "sandbox {id} was created without any network, and can't be given one; create one with an empty \
                  allowlist to open it later"

@@ -178,7 +178,7 @@ impl Life {
             event.protocol = denied.protocol.into();
             match denied.why {
                 egress::Why::Denied(reason, entry) => {
-                    event.reason = reason as i32;
+                    event.reason = reason.into();
                     event.entry = entry.and_then(|entry| i32::try_from(entry).ok()).unwrap_or(-1);
                 }
                 egress::Why::Unreachable(errno) => event.code = errno,

@@ -7,7 +7,6 @@ mod count;
 mod death;
 mod doors;
 mod exec;
-mod exit;
 pub(crate) mod files;
 mod gateway;
 mod idle;
@@ -32,17 +31,17 @@ pub(crate) use control::{Command, Control, Creation};
 pub(crate) use doors::Doors;
 pub(crate) use exec::Executed;
 pub use exec::Process;
-pub use exit::{Exit, ExitReason};
 pub(crate) use idle::Input;
 pub(crate) use life::{Bench, Life};
 pub(crate) use liveness::{Pulse, Watched};
-pub(crate) use plan::{Means, Plan};
+pub(crate) use plan::{HostResources, Plan};
 pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 
 use crate::config::Stdio;
 use crate::config::Stream;
 use crate::error::{Code, Error, Result};
+pub(crate) use crate::event::{Exit, ExitReason};
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
 
@@ -61,6 +60,18 @@ pub enum State {
 }
 
 /// A sandbox. Clones are handles to the same one; dropping the last ends it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use sbx::{Config, ExitReason, Runtime};
+///
+/// let mut config = Config::new();
+/// config.set_command(["sh", "-c", "exit 3"])?;
+/// let sandbox = Runtime::shared()?.create(&config)?;
+/// let exit = sandbox.wait(Some(Duration::from_secs(10)))?;
+/// assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 3));
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     handle: Arc<Handle>,

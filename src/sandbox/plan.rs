@@ -15,7 +15,7 @@ use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{links, sysctl};
-use crate::policy::Mode;
+use crate::policy::PolicyMode;
 use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
@@ -44,12 +44,12 @@ pub(crate) struct Plan {
     /// The program's streams.
     pub(crate) stdio: [Stdio; 3],
     /// What the runtime starts it with.
-    pub(crate) means: Arc<Means>,
+    pub(crate) means: Arc<HostResources>,
 }
 
 /// What a runtime starts its sandboxes with.
 #[derive(Debug)]
-pub(crate) struct Means {
+pub(crate) struct HostResources {
     /// The keeper's program.
     pub(crate) program: Program,
 }
@@ -61,11 +61,11 @@ impl Plan {
         id: &SandboxId,
         config: &Config,
         runsc: &Runsc,
-        means: Arc<Means>,
+        means: Arc<HostResources>,
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
-        let network = config.policy().mode() != Mode::Blocked;
+        let network = config.policy().mode() != PolicyMode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
         let names = rootfs::Names { hostname, network };
         let entries = rootfs::plan(config.rootfs(), &names)?;

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::egress;
 use crate::error::{Code, Error, Result};
 use crate::event::queue::{self, Ring};
-use crate::event::{Event, EventKind};
+use crate::event::{EventKind, EventRecord};
 use crate::keeper::wire::keeper::Usage;
 use crate::process::Capture;
 use crate::runsc::command::SandboxId;
@@ -135,7 +135,7 @@ impl Shared {
         &self,
         change: impl FnOnce(&mut Facts),
         kind: EventKind,
-        fill: impl FnOnce(&mut Event),
+        fill: impl FnOnce(&mut EventRecord),
     ) {
         let mut facts = self.facts();
         change(&mut facts);
@@ -181,13 +181,13 @@ impl Shared {
         };
         self.update_and_tell(ended, EventKind::Exited, |event| {
             event.code = exit.code;
-            event.reason = exit.reason as i32;
+            event.reason = exit.reason.into();
             event.detail = detail;
         });
     }
 
     /// Tells the host, if it wants to be told.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
+    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
         self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
     }
 }

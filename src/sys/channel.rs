@@ -25,8 +25,8 @@ pub(crate) const DESCRIPTORS: usize = 32;
 /// The most bytes that may wait for a peer that doesn't read.
 const BACKLOG: usize = 2 * MESSAGE;
 
-const LAST: u8 = 0;
-const MORE: u8 = 1;
+const LAST_FRAGMENT: u8 = 0;
+const MORE_FRAGMENTS: u8 = 1;
 
 /// A message as it arrived.
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ impl Channel {
             let chunk = chunks.next().unwrap_or(&[]);
             let last = chunks.peek().is_none();
             let mut frame = Vec::with_capacity(chunk.len() + 1);
-            frame.push(if last { LAST } else { MORE });
+            frame.push(if last { LAST_FRAGMENT } else { MORE_FRAGMENTS });
             frame.extend_from_slice(chunk);
             self.waiting += frame.len();
             let fds = if last { fds.take().unwrap_or_default() } else { Vec::new() };
@@ -160,7 +160,7 @@ impl Channel {
             match send_frame(self.fd.as_fd(), &frame.bytes, &frame.fds) {
                 Ok(()) => {
                     self.waiting = self.waiting.saturating_sub(frame.bytes.len());
-                    self.sent += u64::from(frame.bytes.first() == Some(&LAST));
+                    self.sent += u64::from(frame.bytes.first() == Some(&LAST_FRAGMENT));
                     self.backlog.pop_front();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -224,9 +224,11 @@ impl Channel {
             }
             self.partial.extend_from_slice(payload);
             match (*kind, fds.is_empty()) {
-                (LAST, _) => return Ok(Message { bytes: std::mem::take(&mut self.partial), fds, truncated }),
+                (LAST_FRAGMENT, _) => {
+                    return Ok(Message { bytes: std::mem::take(&mut self.partial), fds, truncated });
+                }
                 // Anything shorter would be a way to keep the reader busy for ever.
-                (MORE, true) if payload.len() == FRAME && !truncated => {}
+                (MORE_FRAGMENTS, true) if payload.len() == FRAME && !truncated => {}
                 _ => return Err(invalid("unknown frame")),
             }
         }
@@ -392,13 +394,13 @@ mod tests {
         assert!(one.send(&vec![0; MESSAGE + 1], vec![]).is_err());
         let raw = other;
         for _ in 0..4 {
-            send_frame(one.as_fd(), &[&[MORE][..], &[7; FRAME]].concat(), &[]).ok();
+            send_frame(one.as_fd(), &[&[MORE_FRAGMENTS][..], &[7; FRAME]].concat(), &[]).ok();
         }
         let mut receiver = raw;
         let error = loop {
             match receiver.receive() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    send_frame(one.as_fd(), &[&[MORE][..], &[7; FRAME]].concat(), &[]).ok();
+                    send_frame(one.as_fd(), &[&[MORE_FRAGMENTS][..], &[7; FRAME]].concat(), &[]).ok();
                 }
                 other => break other.unwrap_err(),
             }
@@ -413,7 +415,7 @@ mod tests {
     fn surprise_descriptors_are_closed() {
         let (one, mut other) = channels();
         let (read, write) = io::pipe().unwrap();
-        send_frame(one.as_fd(), &[MORE, 1], &[OwnedFd::from(write.try_clone().unwrap())]).unwrap();
+        send_frame(one.as_fd(), &[MORE_FRAGMENTS, 1], &[OwnedFd::from(write.try_clone().unwrap())]).unwrap();
         drop(write);
         assert_eq!(other.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
         let mut rest = Vec::new();

@@ -23,14 +23,14 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T> {
 /// kernel/sched/syscalls.c); earlier ones ignore it. A thread that runs by another policy isn't changed, and neither is
 /// one that is preferred already: `RESET_ON_FORK` would take a negative nice value from its children.
 pub(crate) fn shorten_slice() {
-    const SHORTEST: Duration = Duration::from_micros(100);
+    const MIN_SLICE: Duration = Duration::from_micros(100);
     let Some(mut attributes) = attributes() else { return };
     let usual = matches!(i32::try_from(attributes.sched_policy), Ok(libc::SCHED_OTHER | libc::SCHED_BATCH));
     if !usual || attributes.sched_nice < 0 {
         return;
     }
     attributes.sched_flags |= RESET_ON_FORK;
-    attributes.sched_runtime = u64::try_from(SHORTEST.as_nanos()).unwrap_or_default();
+    attributes.sched_runtime = u64::try_from(MIN_SLICE.as_nanos()).unwrap_or_default();
     // SAFETY: the struct is live and says its own size. The call changes nothing but this thread's scheduling.
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }

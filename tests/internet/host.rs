@@ -1,7 +1,7 @@
 //! The host's own addresses, as its routing knows them at each moment.
 
 use sbx::Policy;
-use sbx::policy::Reason;
+use sbx::Reason;
 
 use crate::common::eventually;
 use crate::far::{allowlist, internet};

@@ -311,9 +311,9 @@ fn a_domain_is_reached_by_its_name_at_its_address_by_tls_and_not_otherwise() {
         assert_eq!(line, format!("{attempt} -> {came}"));
     }
     let mut reasons = Vec::new();
-    while let Some(event) = queue.next() {
-        if event.kind == sbx::EventKind::Denied {
-            reasons.push((event.reason, event.detail));
+    while let Some(queued) = queue.next() {
+        if let sbx::Event::Denied { reason, detail, .. } = queued.event {
+            reasons.push((reason, detail));
         }
     }
     use sbx::Reason::{DnsName, NoServerName, NotListed, NotResolved, NotTls, ServerName, TlsTimeout};
@@ -326,7 +326,7 @@ fn a_domain_is_reached_by_its_name_at_its_address_by_tls_and_not_otherwise() {
         (NotResolved, "www.wild.example"),
         (TlsTimeout, ""),
     ] {
-        let told = reasons.iter().any(|(number, detail)| *number == reason as i32 && detail.ends_with(text));
+        let told = reasons.iter().any(|(why, detail)| *why == Some(reason) && detail.ends_with(text));
         assert!(told, "{reason:?}: {reasons:#?}");
     }
     assert_eq!(internet.packets_to("26.0.0.2"), 0);
@@ -343,7 +343,8 @@ fn handshakes_that_never_end_are_not_all_kept() {
     let expected = "half allowed.example 400 -> some are cut, says allowed.example hello";
     assert_eq!(internet.finish(&sandbox), [expected]);
     let told = std::iter::from_fn(|| queue.next()).any(|event| {
-        event.kind == sbx::EventKind::Limit && event.detail.contains("too many wait to name their server")
+        let sbx::Event::Limit { detail, .. } = event.event else { return false };
+        detail.contains("too many wait to name their server")
     });
     assert!(told);
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::net::message::{Message, attribute, attributes};
-use crate::net::refusals;
+use crate::net::nflog;
 
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
@@ -61,17 +61,17 @@ const NF_ACCEPT: i32 = 1;
 const NFT_JUMP: i32 = -3;
 const NFT_GOTO: i32 = -4;
 
-/// The expression that counts.
+/// The name of the counter expression.
 const COUNTER: &str = "counter";
 
-/// What is known of a packet beside its bytes (enum nft_meta_keys).
+/// Metadata of a packet (enum nft_meta_keys).
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
-pub(super) enum Meta {
+pub(super) enum MetaKey {
     Mark = 3,
-    InputName = 6,
-    Version = 15,
-    Protocol = 16,
+    Iifname = 6,
+    Nfproto = 15,
+    L4proto = 16,
 }
 
 /// Which header (enum nft_payload_bases).
@@ -82,70 +82,78 @@ pub(super) enum Header {
     Transport = 2,
 }
 
-/// What becomes of a packet.
+/// A verdict of the rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
-    /// It goes on, to routing.
+    /// The packet goes on, to routing.
     Accept,
-    /// It is dropped.
+    /// The packet is dropped.
     Drop,
-    /// Another chain is asked, then the next rule.
+    /// Evaluates another chain, then the next rule.
     Jump(&'static str),
-    /// Another chain is asked, and what follows here isn't.
+    /// Evaluates another chain and does not return.
     Goto(&'static str),
 }
 
-/// One step of a rule. A comparison that fails, or bytes that the packet doesn't have, end the rule.
+/// How the sender of a rejected packet is notified (enum nft_reject_types).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reject {
+    /// By a TCP reset.
+    TcpReset,
+    /// By ICMP or ICMPv6: port unreachable.
+    IcmpxPortUnreachable,
+}
+
+/// One expression of a rule, named as in nft(8). Values are loaded into register 1. A comparison that fails, or bytes
+/// that the packet doesn't have, end the rule.
 #[derive(Clone, Debug)]
 pub(super) enum Expression {
-    /// Takes a fact of the packet.
-    Load(Meta),
-    /// Takes bytes of the packet: from a header, at an offset, so many.
+    /// Loads metadata of the packet.
+    Meta(MetaKey),
+    /// Loads bytes of the packet: header, offset, length.
     Payload(Header, u32, u32),
     /// Keeps the bits of a mask.
-    Mask(Vec<u8>),
-    /// Goes on if what was taken is this.
-    Equal(Vec<u8>),
-    /// Goes on if it is not this.
-    NotEqual(Vec<u8>),
-    /// Goes on if it is in the set of this name.
-    In(Cow<'static, str>),
-    /// Takes a constant.
-    Constant(Vec<u8>),
-    /// Takes a port, beside the address that was taken before.
-    Port(u16),
-    /// Delivers to the socket that listens at that address and port, whatever the packet's destination.
-    Deliver { ipv6: bool },
-    /// Gives the packet the mark that was taken.
-    Mark,
+    Bitwise(Vec<u8>),
+    /// Goes on if the register has this value.
+    CmpEq(Vec<u8>),
+    /// Goes on if the register has another value.
+    CmpNeq(Vec<u8>),
+    /// Goes on if the value is in the set of this name.
+    Lookup(Cow<'static, str>),
+    /// Loads a constant.
+    Immediate(Vec<u8>),
+    /// Loads a port into register 2, beside an address in register 1.
+    ImmediatePort(u16),
+    /// Delivers to the socket that listens at the address and port in the registers, whatever the packet's destination.
+    Tproxy { ipv6: bool },
+    /// Sets the packet's mark to the register's value.
+    SetMark,
     /// Counts the packet.
-    Count,
-    /// Goes on for so many packets a second, and as many at once.
-    AtMost(u32),
-    /// Tells the socket that listens to a group (see [`crate::net::refusals`]).
-    Tell,
+    Counter,
+    /// Goes on for this many packets a second, and as many in a burst.
+    Limit(u32),
+    /// Copies the packet to [`crate::net::nflog`].
+    Log,
     /// Ends the rule.
-    Decide(Verdict),
-    /// Drops the packet and tells the sender by a TCP reset.
-    Reset,
-    /// Drops the packet and tells the sender by ICMP or ICMPv6: port unreachable.
-    Unreachable,
+    Verdict(Verdict),
+    /// Drops the packet and notifies its sender.
+    Reject(Reject),
 }
 
 impl Expression {
     fn name(&self) -> &'static str {
         match self {
-            Self::Load(_) | Self::Mark => "meta",
+            Self::Meta(_) | Self::SetMark => "meta",
             Self::Payload(..) => "payload",
-            Self::Mask(_) => "bitwise",
-            Self::Equal(_) | Self::NotEqual(_) => "cmp",
-            Self::In(_) => "lookup",
-            Self::Constant(_) | Self::Port(_) | Self::Decide(_) => "immediate",
-            Self::Deliver { .. } => "tproxy",
-            Self::Count => COUNTER,
-            Self::AtMost(_) => "limit",
-            Self::Tell => "log",
-            Self::Reset | Self::Unreachable => "reject",
+            Self::Bitwise(_) => "bitwise",
+            Self::CmpEq(_) | Self::CmpNeq(_) => "cmp",
+            Self::Lookup(_) => "lookup",
+            Self::Immediate(_) | Self::ImmediatePort(_) | Self::Verdict(_) => "immediate",
+            Self::Tproxy { .. } => "tproxy",
+            Self::Counter => COUNTER,
+            Self::Limit(_) => "limit",
+            Self::Log => "log",
+            Self::Reject(_) => "reject",
         }
     }
 
@@ -156,45 +164,47 @@ impl Expression {
 
     fn data(&self, data: Message) -> Message {
         match self {
-            Self::Load(key) => data.put_be32(NFTA_META_DREG, NFT_REG_1).put_be32(NFTA_META_KEY, *key as u32),
-            Self::Mark => data.put_be32(NFTA_META_KEY, Meta::Mark as u32).put_be32(NFTA_META_SREG, NFT_REG_1),
+            Self::Meta(key) => data.put_be32(NFTA_META_DREG, NFT_REG_1).put_be32(NFTA_META_KEY, *key as u32),
+            Self::SetMark => {
+                data.put_be32(NFTA_META_KEY, MetaKey::Mark as u32).put_be32(NFTA_META_SREG, NFT_REG_1)
+            }
             Self::Payload(header, offset, length) => data
                 .put_be32(NFTA_PAYLOAD_DREG, NFT_REG_1)
                 .put_be32(NFTA_PAYLOAD_BASE, *header as u32)
                 .put_be32(NFTA_PAYLOAD_OFFSET, *offset)
                 .put_be32(NFTA_PAYLOAD_LEN, *length),
-            Self::Mask(mask) => data
+            Self::Bitwise(mask) => data
                 .put_be32(NFTA_BITWISE_SREG, NFT_REG_1)
                 .put_be32(NFTA_BITWISE_DREG, NFT_REG_1)
                 .put_be32(NFTA_BITWISE_LEN, u32::try_from(mask.len()).unwrap_or(0))
                 .nest(NFTA_BITWISE_MASK, |value| value.put(NFTA_DATA_VALUE, mask))
                 .nest(NFTA_BITWISE_XOR, |value| value.put(NFTA_DATA_VALUE, &vec![0; mask.len()])),
-            Self::Equal(value) => compare(data, NFT_CMP_EQ, value),
-            Self::NotEqual(value) => compare(data, NFT_CMP_NEQ, value),
-            Self::In(set) => data.put_text(NFTA_LOOKUP_SET, set).put_be32(NFTA_LOOKUP_SREG, NFT_REG_1),
-            Self::Constant(value) => constant(data, NFT_REG_1, value),
-            Self::Port(port) => constant(data, NFT_REG_2, &port.to_be_bytes()),
-            Self::Deliver { ipv6 } => {
+            Self::CmpEq(value) => cmp(data, NFT_CMP_EQ, value),
+            Self::CmpNeq(value) => cmp(data, NFT_CMP_NEQ, value),
+            Self::Lookup(set) => data.put_text(NFTA_LOOKUP_SET, set).put_be32(NFTA_LOOKUP_SREG, NFT_REG_1),
+            Self::Immediate(value) => immediate(data, NFT_REG_1, value),
+            Self::ImmediatePort(port) => immediate(data, NFT_REG_2, &port.to_be_bytes()),
+            Self::Tproxy { ipv6 } => {
                 let version = if *ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
                 data.put_be32(NFTA_TPROXY_FAMILY, u32::from(version))
                     .put_be32(NFTA_TPROXY_REG_ADDR, NFT_REG_1)
                     .put_be32(NFTA_TPROXY_REG_PORT, NFT_REG_2)
             }
-            Self::Count => data,
-            Self::AtMost(rate) => data
+            Self::Counter => data,
+            Self::Limit(rate) => data
                 .put(NFTA_LIMIT_RATE, &u64::from(*rate).to_be_bytes())
                 // The unit is a second.
                 .put(NFTA_LIMIT_UNIT, &1_u64.to_be_bytes())
                 .put_be32(NFTA_LIMIT_BURST, *rate),
-            Self::Tell => data
-                .put(NFTA_LOG_GROUP, &refusals::GROUP.to_be_bytes())
-                .put_be32(NFTA_LOG_SNAPLEN, refusals::SNAP)
-                .put(NFTA_LOG_QTHRESHOLD, &refusals::TOGETHER.to_be_bytes()),
-            Self::Decide(verdict) => data
+            Self::Log => data
+                .put(NFTA_LOG_GROUP, &nflog::GROUP.to_be_bytes())
+                .put_be32(NFTA_LOG_SNAPLEN, nflog::SNAPLEN)
+                .put(NFTA_LOG_QTHRESHOLD, &nflog::QTHRESHOLD.to_be_bytes()),
+            Self::Verdict(verdict) => data
                 .put_be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT)
                 .nest(NFTA_IMMEDIATE_DATA, |value| value.nest(NFTA_DATA_VERDICT, |data| verdict.put(data))),
-            Self::Reset => data.put_be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST),
-            Self::Unreachable => data
+            Self::Reject(Reject::TcpReset) => data.put_be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST),
+            Self::Reject(Reject::IcmpxPortUnreachable) => data
                 .put_be32(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH)
                 .put(NFTA_REJECT_ICMP_CODE, &[NFT_REJECT_ICMPX_PORT_UNREACH]),
         }
@@ -229,13 +239,13 @@ impl Verdict {
     }
 }
 
-fn compare(data: Message, operation: u32, value: &[u8]) -> Message {
+fn cmp(data: Message, operation: u32, value: &[u8]) -> Message {
     data.put_be32(NFTA_CMP_SREG, NFT_REG_1)
         .put_be32(NFTA_CMP_OP, operation)
         .nest(NFTA_CMP_DATA, |data| data.put(NFTA_DATA_VALUE, value))
 }
 
-fn constant(data: Message, register: u32, value: &[u8]) -> Message {
+fn immediate(data: Message, register: u32, value: &[u8]) -> Message {
     data.put_be32(NFTA_IMMEDIATE_DREG, register)
         .nest(NFTA_IMMEDIATE_DATA, |data| data.put(NFTA_DATA_VALUE, value))
 }

@@ -1,9 +1,9 @@
 //! The rules of G, in nf_tables (linux/netfilter/nf_tables.h; the text form: nft(8)).
 //!
-//! One chain at the prerouting hook sees every packet that comes out of the sandbox, before routing. Its
-//! policy is to drop. What it lets on is delivered to a socket of ours in G and nowhere else: G has no
-//! uplink. There is no connection tracking: what was allowed once is not allowed for ever. (Fragments are put
-//! together before the rules see them, because a rule with tproxy makes the kernel do that.)
+//! One chain at the prerouting hook sees every packet that leaves the sandbox, before routing. Its policy is drop. What
+//! it accepts is delivered to a socket of the library's in G and nowhere else: G has no uplink. There is no connection
+//! tracking: an address that was allowed once does not stay allowed. (Fragments are reassembled before the rules see
+//! them, because a rule with tproxy makes the kernel do that.)
 //!
 //! Not a crate: `rustables` is under the GPL, `nftnl` needs C libraries, and `netlink-packet-netfilter` lacks the
 //! tproxy, log, limit and reject expressions.
@@ -60,19 +60,19 @@ const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 
-/// The destinations that may be reached. Empty: none.
+/// The destinations that a policy allows, as the kernel's sets hold them. Empty allows none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Allowed {
+pub(crate) struct AllowedSets {
     /// IPv4 addresses, in any order.
     pub(crate) v4: Vec<RangeInclusive<Ipv4Addr>>,
-    /// IPv6 addresses; of no effect where IPv6 isn't offered.
+    /// IPv6 addresses; without effect where the sandbox has no IPv6.
     pub(crate) v6: Vec<RangeInclusive<Ipv6Addr>>,
     /// TCP ports on which the addresses of [`Rules::answer`] may be reached too, in any order.
     pub(crate) tls: Vec<u16>,
 }
 
-impl Allowed {
-    /// In order, and what overlaps or touches made one. Without IPv6 where that isn't relayed.
+impl AllowedSets {
+    /// Sorted, with overlapping and touching ranges merged. Without IPv6 where that isn't relayed.
     fn merged(&self, ipv6: bool) -> Self {
         let mut tls = self.tls.clone();
         tls.sort_unstable();
@@ -81,27 +81,27 @@ impl Allowed {
     }
 }
 
-/// The ranges that one set takes. The kernel lists a set in pieces, and for each of them goes through it from its
-/// beginning (nft_rbtree_walk in net/netfilter/nft_set_rbtree.c): a long list is several sets, so that the time in which
-/// it is read back grows with its length only.
-const PART: usize = 16_384;
+/// The most ranges of one set. The kernel lists a set in pieces, and walks it from its beginning for each of them
+/// (nft_rbtree_walk in net/netfilter/nft_set_rbtree.c). A long list is split into several sets, so that the time to read
+/// it back grows with its length only.
+const MAX_SET_RANGES: usize = 16_384;
 
-/// Names the sets that the rules of one moment ask.
+/// Names the sets that the rules of one policy look up.
 #[derive(Clone, Copy, Debug)]
 struct Generation {
     number: u64,
     ipv6: bool,
-    /// Whether there are ports for addresses that the resolver answered.
+    /// Whether there are TLS ports for resolved addresses.
     tls: bool,
-    /// How many sets the destinations of each version are in.
+    /// How many sets hold the destinations of each IP version.
     parts4: usize,
     parts6: usize,
 }
 
 impl Generation {
-    /// Enough for so many ranges.
+    /// Sets for this many ranges.
     fn new(number: u64, (v4, v6): (usize, usize), ipv6: bool, tls: bool) -> Self {
-        let parts = |ranges: usize| ranges.div_ceil(PART).max(1);
+        let parts = |ranges: usize| ranges.div_ceil(MAX_SET_RANGES).max(1);
         Self { number, ipv6, tls, parts4: parts(v4), parts6: if ipv6 { parts(v6) } else { 0 } }
     }
 
@@ -122,7 +122,7 @@ impl Generation {
         let v4 = self.allow4().map(|name| (name, KeyType::Ipv4, true));
         let v6 = self.allow6().map(|name| (name, KeyType::Ipv6, true));
         let tls = self.tls.then(|| (self.tls(), KeyType::Port, false));
-        // The lower ones are those of the sets that no change of policy touches.
+        // Lower ids belong to the sets that a policy update leaves alone.
         v4.chain(v6)
             .chain(tls)
             .zip(10..)
@@ -154,8 +154,8 @@ pub(crate) struct Rules {
     tried: u64,
     /// Whether the sandbox has an IPv6 address at all.
     ipv6: bool,
-    /// Whether refused packets are told.
-    told: bool,
+    /// Whether refused packets are logged.
+    logged: bool,
     /// The addresses of [`Rules::answer`] that are there now, and those of them that are to be removed.
     answered: HashSet<IpAddr>,
     overdue: HashSet<IpAddr>,
@@ -163,15 +163,15 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Loads everything in one transaction over a NETLINK_NETFILTER socket of G. The sets are empty. Refused
-    /// packets are told to [`super::refusals`] if the kernel can do that; else they are counted only.
+    /// packets are logged to [`super::nflog`] if the kernel supports that; else they are counted only.
     pub(crate) fn load(filter_g: OwnedFd, ipv6: bool) -> Result<Self> {
         let mut netlink = Netlink::new(filter_g)?;
-        let told = match Self::load_all(&mut netlink, ipv6, true) {
+        let logged = match Self::load_all(&mut netlink, ipv6, true) {
             Ok(()) => true,
-            // The kernel's word for an expression that it doesn't have.
+            // The kernel's error for an expression that it doesn't support.
             Err(error) if error.os_error() == Some(libc::ENOENT) => {
                 Self::load_all(&mut netlink, ipv6, false)?;
-                log::info!("this kernel can't tell which packets were refused: {error}");
+                log::info!("this kernel can't log which packets were refused: {error}");
                 false
             }
             Err(error) => return Err(error),
@@ -181,42 +181,41 @@ impl Rules {
             current: Generation::new(0, (0, 0), ipv6, false),
             tried: 0,
             ipv6,
-            told,
+            logged,
             answered: HashSet::new(),
             overdue: HashSet::new(),
         })
     }
 
-    /// Whether refused packets are told, and not only counted.
-    pub(crate) fn tell_refusals(&self) -> bool {
-        self.told
+    /// Whether refused packets are logged, and not only counted.
+    pub(crate) fn log_refused(&self) -> bool {
+        self.logged
     }
 
-    fn load_all(netlink: &mut Netlink, ipv6: bool, told: bool) -> Result<()> {
+    fn load_all(netlink: &mut Netlink, ipv6: bool, logged: bool) -> Result<()> {
         let current = Generation::new(0, (0, 0), ipv6, false);
         let own = SPARE.into_iter().chain([GATEWAY]).map(|address| address.octets().to_vec());
         let table = change("a table", NFT_MSG_NEWTABLE, flags::CREATE | flags::EXCLUSIVE);
         let mut changes = vec![table.put_text(NFTA_TABLE_NAME, TABLE)];
-        changes.push(set::new(set::OWN, 3, KeyType::Ipv4, false));
-        changes.extend(set::add_values(set::OWN, own));
+        changes.push(set::new(set::GATEWAY4, 3, KeyType::Ipv4, false));
+        changes.extend(set::add_values(set::GATEWAY4, own));
         changes.push(set::new(set::SERVICES, 4, KeyType::Port, false));
-        changes.push(set::new(set::ANSWERED4, 6, KeyType::Ipv4, false));
+        changes.push(set::new(set::RESOLVED4, 6, KeyType::Ipv4, false));
         if ipv6 {
-            changes.push(set::new(set::ANSWERED6, 7, KeyType::Ipv6, false));
+            changes.push(set::new(set::RESOLVED6, 7, KeyType::Ipv6, false));
         }
         changes.extend(current.sets());
         changes.extend([chain(EGRESS), chain(REFUSED), hook(chain(PREROUTING))]);
         changes.extend(rules::egress(&current).iter().map(|steps| rule(EGRESS, steps)));
-        changes.extend(rules::refused(told).iter().map(|steps| rule(REFUSED, steps)));
+        changes.extend(rules::refused(logged).iter().map(|steps| rule(REFUSED, steps)));
         changes.extend(rules::prerouting(ipv6).iter().map(|steps| rule(PREROUTING, steps)));
         netlink.request(transaction(changes))
     }
 
-    /// Puts other destinations in the place of those that were allowed: new sets are filled, read back and
-    /// compared, then one small transaction switches over. Returns the new generation. On failure, what was
-    /// in force stays. `ipv6` says whether IPv6 is relayed at the moment; it can't be where the sandbox has
-    /// no IPv6 address.
-    pub(crate) fn replace(&mut self, allowed: &Allowed, ipv6: bool) -> Result<u64> {
+    /// Replaces the allowed destinations: fills new sets, reads them back and compares them, then switches over in one
+    /// small transaction. Returns the new generation. On failure, the old rules stay in force. `ipv6` says whether IPv6
+    /// is relayed at the moment; it can't be where the sandbox has no IPv6 address.
+    pub(crate) fn apply(&mut self, allowed: &AllowedSets, ipv6: bool) -> Result<u64> {
         self.tried = self.tried.saturating_add(1);
         let ipv6 = ipv6 && self.ipv6;
         let wanted = allowed.merged(ipv6);
@@ -224,7 +223,7 @@ impl Rules {
         let next = Generation::new(self.tried, lengths, ipv6, !wanted.tls.is_empty());
         self.netlink.request(transaction(next.sets())).context("new sets of destinations")?;
         if let Err(error) = self.fill(next, &wanted).and_then(|()| self.switch(next)) {
-            // Nothing names them yet. If even this fails, they only take memory until G ends.
+            // No rule refers to them yet. If this fails too, they only use memory until G ends.
             let _ = self.netlink.request(transaction(next.delete()));
             return Err(error);
         }
@@ -233,9 +232,9 @@ impl Rules {
     }
 }
 
-/// What a live change of the policy needs.
+/// Changes while the sandbox runs.
 impl Rules {
-    /// Lets the sandbox reach these TCP ports of the gateway's address, beside those it already may.
+    /// Allows these further TCP ports of the gateway's address.
     pub(crate) fn add_services(&mut self, ports: &[u16]) -> Result<()> {
         let ports = ports.iter().map(|port| port.to_be_bytes().to_vec());
         let changes = set::add_values(set::SERVICES, ports);
@@ -245,11 +244,11 @@ impl Rules {
         self.netlink.request(transaction(changes)).context("services of the host")
     }
 
-    /// The resolver has answered the `added` addresses for a domain of the policy, and what it answered of the
-    /// `removed` ones has run out. On failure none of those that were added is let through; what could not be removed
-    /// is tried again the next time.
+    /// Updates the addresses that the resolver answered for the policy's domains: `added` ones are allowed, `removed`
+    /// ones have expired. On failure none of the added ones is allowed; what could not be removed is tried again the
+    /// next time.
     ///
-    /// (Not by time-outs of the kernel's: before Linux 6.12 that of an element that is there can't be renewed.)
+    /// (Not by the kernel's element time-outs: before Linux 6.12 that of an existing element can't be renewed.)
     pub(crate) fn answer(&mut self, added: &[IpAddr], removed: &[IpAddr]) -> Result<()> {
         let offered = |address: &&IpAddr| address.is_ipv4() || self.ipv6;
         let added: HashSet<IpAddr> = added.iter().filter(offered).copied().collect();
@@ -260,16 +259,16 @@ impl Rules {
         let done = self.remove_overdue().and_then(|()| self.add_answered(&added));
         if done.is_err() {
             self.overdue.extend(added.iter().filter(|address| self.answered.contains(*address)));
-            // What is left is tried again the next time.
+            // The rest is tried again the next time.
             let _ = self.remove_overdue();
         }
         done
     }
 
     fn add_answered(&mut self, addresses: &[IpAddr]) -> Result<()> {
-        let most = most_elements(self.netlink.room()?);
-        for part in addresses.chunks(most) {
-            self.netlink.request(transaction(elements(part, set::add_values))).context(ANSWERED)?;
+        let max = max_elements(self.netlink.room()?);
+        for part in addresses.chunks(max) {
+            self.netlink.request(transaction(elements(part, set::add_values))).context(RESOLVED)?;
             self.answered.extend(part);
         }
         Ok(())
@@ -279,10 +278,10 @@ impl Rules {
         if self.overdue.is_empty() {
             return Ok(());
         }
-        let most = most_elements(self.netlink.room()?);
+        let max = max_elements(self.netlink.room()?);
         let overdue: Vec<IpAddr> = self.overdue.iter().copied().collect();
-        for part in overdue.chunks(most) {
-            self.netlink.request(transaction(elements(part, set::remove_values))).context(ANSWERED)?;
+        for part in overdue.chunks(max) {
+            self.netlink.request(transaction(elements(part, set::remove_values))).context(RESOLVED)?;
             for address in part {
                 self.answered.remove(address);
                 self.overdue.remove(address);
@@ -291,14 +290,14 @@ impl Rules {
         Ok(())
     }
 
-    /// Reads back from the kernel what is in force.
+    /// Reads the rules in force back from the kernel.
     #[cfg(test)]
-    pub(crate) fn in_force(&mut self) -> Result<(u64, Allowed)> {
+    pub(crate) fn in_force(&mut self) -> Result<(u64, AllowedSets)> {
         Ok((self.current.number, self.read(self.current)?))
     }
 
-    /// Whether what the kernel has is what was loaded for these destinations.
-    pub(crate) fn is_in_force(&mut self, wanted: &Allowed) -> Result<bool> {
+    /// Whether the kernel's sets are those that were loaded for these destinations.
+    pub(crate) fn is_in_force(&mut self, wanted: &AllowedSets) -> Result<bool> {
         Ok(self.read(self.current)? == wanted.merged(self.current.ipv6))
     }
 
@@ -317,7 +316,7 @@ impl Rules {
         Ok(total)
     }
 
-    fn read(&mut self, generation: Generation) -> Result<Allowed> {
+    fn read(&mut self, generation: Generation) -> Result<AllowedSets> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for name in generation.allow4() {
             v4.extend(set::read_ranges(&mut self.netlink, &name)?);
@@ -329,16 +328,16 @@ impl Rules {
             true => set::read_ports(&mut self.netlink, &generation.tls())?,
             false => Vec::new(),
         };
-        Ok(Allowed { v4, v6, tls })
+        Ok(AllowedSets { v4, v6, tls })
     }
 
-    /// Fills sets with what is merged already, and reads it back.
-    fn fill(&mut self, generation: Generation, wanted: &Allowed) -> Result<()> {
+    /// Fills the sets with ranges that are merged already, and reads them back.
+    fn fill(&mut self, generation: Generation, wanted: &AllowedSets) -> Result<()> {
         let mut changes = Vec::new();
-        for (name, ranges) in generation.allow4().zip(wanted.v4.chunks(PART)) {
+        for (name, ranges) in generation.allow4().zip(wanted.v4.chunks(MAX_SET_RANGES)) {
             changes.extend(set::add_ranges(&name, ranges));
         }
-        for (name, ranges) in generation.allow6().zip(wanted.v6.chunks(PART)) {
+        for (name, ranges) in generation.allow6().zip(wanted.v6.chunks(MAX_SET_RANGES)) {
             changes.extend(set::add_ranges(&name, ranges));
         }
         let ports = wanted.tls.iter().map(|port| port.to_be_bytes().to_vec());
@@ -348,7 +347,7 @@ impl Rules {
             self.netlink.request(transaction(batch)).context("filling a set of destinations")?;
         }
         if self.read(generation)? != *wanted {
-            let text = "the kernel's set of destinations is not what was loaded; the old policy stays";
+            let text = "the kernel's set of destinations differs from what was loaded; the old policy stays";
             return Err(Error::new(Code::Internal, text));
         }
         Ok(())
@@ -362,21 +361,21 @@ impl Rules {
     }
 }
 
-const ANSWERED: &str = "addresses that the resolver answered";
+const RESOLVED: &str = "addresses that the resolver answered";
 
-/// How many addresses one transaction adds or removes: no more than may be sent at once, and than one message has room
-/// for. One takes 28 bytes with what is around it.
-fn most_elements(room: usize) -> usize {
+/// How many addresses one transaction adds or removes: limited by what may be sent at once, and by the length of one
+/// message. Each takes 28 bytes with its headers.
+fn max_elements(room: usize) -> usize {
     (room.saturating_sub(1024) / 32).clamp(1, 1024)
 }
 
-/// The requests that change the sets of answered addresses.
+/// The requests that change the sets of resolved addresses.
 fn elements(addresses: &[IpAddr], change: fn(&str, Vec<Vec<u8>>) -> Vec<Message>) -> Vec<Message> {
     let of_version = |ipv6: bool| -> Vec<Vec<u8>> {
         addresses.iter().filter(|address| address.is_ipv6() == ipv6).map(bytes).collect()
     };
-    let mut changes = change(set::ANSWERED4, of_version(false));
-    changes.extend(change(set::ANSWERED6, of_version(true)));
+    let mut changes = change(set::RESOLVED4, of_version(false));
+    changes.extend(change(set::RESOLVED6, of_version(true)));
     changes
 }
 
@@ -388,7 +387,7 @@ fn bytes(address: &IpAddr) -> Vec<u8> {
     }
 }
 
-/// Makes changes one transaction: all of them, or none.
+/// Wraps changes in one transaction: all of them are made, or none.
 fn transaction(changes: Vec<Message>) -> Vec<Message> {
     let edge = |what, kind| Message::new(what, kind, 0).fixed(&family(0, NFNL_SUBSYS_NFTABLES)).unanswered();
     let begin = edge("a transaction of nf_tables", NFNL_MSG_BATCH_BEGIN);
@@ -396,10 +395,10 @@ fn transaction(changes: Vec<Message>) -> Vec<Message> {
     std::iter::once(begin).chain(changes).chain([end]).collect()
 }
 
-/// The length of an edge of a transaction, beside the changes.
-const EDGE: usize = 20;
+/// The length of the message at each end of a transaction.
+const EDGE_LENGTH: usize = 20;
 
-/// Divides changes into transactions that may be sent at once.
+/// Splits changes into transactions that fit what may be sent at once.
 fn batches(changes: Vec<Message>, room: usize) -> Vec<Vec<Message>> {
     let mut batches: Vec<Vec<Message>> = Vec::new();
     let mut used = 0;
@@ -411,7 +410,7 @@ fn batches(changes: Vec<Message>, room: usize) -> Vec<Vec<Message>> {
                 batch.push(change);
             }
             _ => {
-                used = 2 * EDGE + length;
+                used = 2 * EDGE_LENGTH + length;
                 batches.push(vec![change]);
             }
         }
@@ -425,7 +424,7 @@ fn chain(name: &str) -> Message {
         .put_text(NFTA_CHAIN_NAME, name)
 }
 
-/// Hangs a chain where packets arrive.
+/// Hooks a chain where packets arrive.
 fn hook(chain: Message) -> Message {
     chain
         .nest(NFTA_CHAIN_HOOK, |hook| {
@@ -483,12 +482,12 @@ mod tests {
         for room in [4608 - 32, 65_536, 212_992 - 32, 1 << 20] {
             for change in [set::add_values, set::remove_values] as [fn(&str, Vec<Vec<u8>>) -> Vec<Message>; 2]
             {
-                for part in addresses.chunks(most_elements(room)) {
+                for part in addresses.chunks(max_elements(room)) {
                     let length: usize = transaction(elements(part, change)).iter().map(Message::len).sum();
                     assert!(length <= room, "{length} in {room}");
                 }
                 let six: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
-                let part = six.get(..most_elements(room)).unwrap_or(&six);
+                let part = six.get(..max_elements(room)).unwrap_or(&six);
                 let length: usize = transaction(elements(part, change)).iter().map(Message::len).sum();
                 assert!(length <= room, "{length} in {room}");
             }

@@ -1,17 +1,17 @@
 //! Which rules there are, in the order in which a packet meets them. Their text is in `tests/golden`.
 //!
 //! ```text
-//! prerouting   fixed: who may send, what is the library's own, then ⤳ egress, then ⤳ refused
-//! egress       what the policy of the moment lets out; replaced as a whole
-//! refused      says no at once, so that nothing runs into a time-out
+//! prerouting   fixed: valid senders, the library's own traffic, then ⤳ egress, then ⤳ refused
+//! egress       what the current policy allows; replaced as a whole
+//! refused      rejects at once, so that programs don't run into time-outs
 //! ```
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::expression::{Expression, Header, Meta, Verdict};
+use super::expression::{Expression, Header, MetaKey, Reject, Verdict};
 use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
-use super::set::{ANSWERED4, ANSWERED6, OWN, SERVICES};
+use super::set::{GATEWAY4, RESOLVED4, RESOLVED6, SERVICES};
 use super::{EGRESS, Generation, REFUSED};
 use crate::net::links::MARK;
 use crate::policy::Protocol;
@@ -31,8 +31,8 @@ const FLAGS: Expression = Expression::Payload(Header::Transport, 13, 1);
 const PORT: Expression = Expression::Payload(Header::Transport, 2, 2);
 const DNS: u16 = 53;
 
-/// How many refused packets a second the library is told of, so that a flood of them costs it nothing.
-const TOLD: u32 = 500;
+/// How many refused packets a second are logged to the library, so that a flood of them costs it nothing.
+const MAX_LOGGED_PER_SECOND: u32 = 500;
 
 pub(super) type Rule = Vec<Expression>;
 
@@ -53,7 +53,7 @@ const V6: Version = Version { number: NFPROTO_IPV6, source: (8, 16), destination
 impl Version {
     /// Packets of this version only: the offsets mean something else in the other's header.
     fn only(self) -> Rule {
-        vec![Expression::Load(Meta::Version), Expression::Equal(vec![self.number])]
+        vec![Expression::Meta(MetaKey::Nfproto), Expression::CmpEq(vec![self.number])]
     }
 
     fn field(self, (offset, length): Field) -> Rule {
@@ -62,24 +62,24 @@ impl Version {
         rule
     }
 
-    fn sent_by_other_than(self, address: &[u8]) -> Rule {
-        self.field(self.source).then([Expression::NotEqual(address.to_vec())])
+    fn from_other_than(self, address: &[u8]) -> Rule {
+        self.field(self.source).then([Expression::CmpNeq(address.to_vec())])
     }
 
     fn to(self, address: &[u8]) -> Rule {
-        self.field(self.destination).then([Expression::Equal(address.to_vec())])
+        self.field(self.destination).then([Expression::CmpEq(address.to_vec())])
     }
 
     fn to_network(self, network: &[u8], prefix: u8) -> Rule {
         let [mask, network] = [mask(prefix, network.len()), network.to_vec()];
-        self.field(self.destination).then([Expression::Mask(mask), Expression::Equal(network)])
+        self.field(self.destination).then([Expression::Bitwise(mask), Expression::CmpEq(network)])
     }
 }
 
 /// Putting rules together.
 trait Then {
     fn then(self, more: impl IntoIterator<Item = Expression>) -> Self;
-    fn decide(self, verdict: Verdict) -> Self;
+    fn verdict(self, verdict: Verdict) -> Self;
 }
 
 impl Then for Rule {
@@ -88,64 +88,64 @@ impl Then for Rule {
         self
     }
 
-    fn decide(self, verdict: Verdict) -> Self {
-        self.then([Expression::Decide(verdict)])
+    fn verdict(self, verdict: Verdict) -> Self {
+        self.then([Expression::Verdict(verdict)])
     }
 }
 
 fn protocol(protocol: Protocol) -> [Expression; 2] {
-    [Expression::Load(Meta::Protocol), Expression::Equal(vec![protocol.number()])]
+    [Expression::Meta(MetaKey::L4proto), Expression::CmpEq(vec![protocol.number()])]
 }
 
 fn port(number: u16) -> [Expression; 2] {
-    [PORT, Expression::Equal(number.to_be_bytes().to_vec())]
+    [PORT, Expression::CmpEq(number.to_be_bytes().to_vec())]
 }
 
 fn not_the_first_of_a_connection() -> impl Iterator<Item = Expression> {
     protocol(Protocol::Tcp).into_iter().chain([
         FLAGS,
-        Expression::Mask(vec![SYN_ACK]),
-        Expression::NotEqual(vec![SYN]),
+        Expression::Bitwise(vec![SYN_ACK]),
+        Expression::CmpNeq(vec![SYN]),
     ])
 }
 
-/// The fixed rules of the hook. What is decided nowhere is dropped by the chain's policy.
+/// The fixed rules of the hook. A packet without a verdict is dropped by the chain's policy.
 pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
-    let link = vec![Expression::Load(Meta::InputName), Expression::NotEqual(interface(GATEWAY_LINK))];
-    let mut rules = vec![link.decide(Verdict::Drop)];
+    let link = vec![Expression::Meta(MetaKey::Iifname), Expression::CmpNeq(interface(GATEWAY_LINK))];
+    let mut rules = vec![link.verdict(Verdict::Drop)];
     if !ipv6 {
-        rules.push(V6.only().decide(Verdict::Goto(REFUSED)));
+        rules.push(V6.only().verdict(Verdict::Goto(REFUSED)));
     }
-    // Nobody else is there: any other sender is a forged one.
-    rules.push(V4.sent_by_other_than(&SANDBOX.octets()).decide(Verdict::Drop));
+    // The sandbox is alone on the link: any other sender is forged.
+    rules.push(V4.from_other_than(&SANDBOX.octets()).verdict(Verdict::Drop));
     if ipv6 {
-        rules.push(V6.sent_by_other_than(&SANDBOX6.octets()).decide(Verdict::Drop));
+        rules.push(V6.from_other_than(&SANDBOX6.octets()).verdict(Verdict::Drop));
     }
-    // Answers to connections of the library's, from whichever of G's addresses they were made.
-    let own = V4.field(V4.destination).then([Expression::In(OWN.into())]);
-    rules.push(own.then(not_the_first_of_a_connection()).decide(Verdict::Accept));
+    // Answers to the library's connections, which it makes from any of G's addresses.
+    let own = V4.field(V4.destination).then([Expression::Lookup(GATEWAY4.into())]);
+    rules.push(own.then(not_the_first_of_a_connection()).verdict(Verdict::Accept));
     if ipv6 {
         let own = V6.to(&GATEWAY6.octets());
-        rules.push(own.then(not_the_first_of_a_connection()).decide(Verdict::Accept));
+        rules.push(own.then(not_the_first_of_a_connection()).verdict(Verdict::Accept));
     }
-    // The resolver, and services of the host that the sandbox was given on purpose.
+    // The resolver, and the configured host services.
     let gateway = || V4.to(&GATEWAY.octets());
-    rules.push(gateway().then(protocol(Protocol::Udp)).then(port(DNS)).decide(Verdict::Accept));
-    rules.push(gateway().then(protocol(Protocol::Tcp)).then(port(DNS)).decide(Verdict::Accept));
-    let service = [PORT, Expression::In(SERVICES.into())];
-    rules.push(gateway().then(protocol(Protocol::Tcp)).then(service).decide(Verdict::Accept));
+    rules.push(gateway().then(protocol(Protocol::Udp)).then(port(DNS)).verdict(Verdict::Accept));
+    rules.push(gateway().then(protocol(Protocol::Tcp)).then(port(DNS)).verdict(Verdict::Accept));
+    let service = [PORT, Expression::Lookup(SERVICES.into())];
+    rules.push(gateway().then(protocol(Protocol::Tcp)).then(service).verdict(Verdict::Accept));
     // Nothing else of G's own, and no policy can name it.
-    rules.push(V4.to_network(&NETWORK.octets(), PREFIX).decide(Verdict::Goto(REFUSED)));
+    rules.push(V4.to_network(&NETWORK.octets(), PREFIX).verdict(Verdict::Goto(REFUSED)));
     if ipv6 {
-        rules.push(V6.to_network(&NETWORK6.octets(), PREFIX6).decide(Verdict::Goto(REFUSED)));
+        rules.push(V6.to_network(&NETWORK6.octets(), PREFIX6).verdict(Verdict::Goto(REFUSED)));
     }
-    rules.push(vec![Expression::Decide(Verdict::Jump(EGRESS))]);
-    rules.push(vec![Expression::Decide(Verdict::Goto(REFUSED))]);
+    rules.push(vec![Expression::Verdict(Verdict::Jump(EGRESS))]);
+    rules.push(vec![Expression::Verdict(Verdict::Goto(REFUSED))]);
     rules
 }
 
-/// What is allowed goes to the library's relays, which ask the policy again. Addresses of domains are let
-/// through on TLS's ports only: the relay looks for the server's name in the handshake.
+/// Allowed packets are delivered to the library's relays, which check the policy again. Addresses of domains are allowed
+/// on TLS ports only: the relay looks for the server's name in the handshake.
 pub(super) fn egress(generation: &Generation) -> Vec<Rule> {
     let mut rules = Vec::new();
     let v4 = generation.allow4().map(|name| (V4, name));
@@ -155,10 +155,10 @@ pub(super) fn egress(generation: &Generation) -> Vec<Rule> {
         }
     }
     if generation.tls {
-        rules.push(to_relay(V4, Protocol::Tcp, ANSWERED4.into(), Some(generation.tls())));
+        rules.push(to_relay(V4, Protocol::Tcp, RESOLVED4.into(), Some(generation.tls())));
     }
     if generation.tls && generation.ipv6 {
-        rules.push(to_relay(V6, Protocol::Tcp, ANSWERED6.into(), Some(generation.tls())));
+        rules.push(to_relay(V6, Protocol::Tcp, RESOLVED6.into(), Some(generation.tls())));
     }
     rules
 }
@@ -176,29 +176,29 @@ fn to_relay(
     let (offset, length) = version.destination;
     let mut rule = version.only().then(protocol(relayed));
     if let Some(ports) = ports {
-        rule = rule.then([PORT, Expression::In(ports.into())]);
+        rule = rule.then([PORT, Expression::Lookup(ports.into())]);
     }
-    rule.then([Expression::Payload(Header::Network, offset, length), Expression::In(addresses)])
+    rule.then([Expression::Payload(Header::Network, offset, length), Expression::Lookup(addresses)])
         .then([
-            Expression::Constant(relay),
-            Expression::Port(RELAY_PORT),
-            Expression::Deliver { ipv6 },
+            Expression::Immediate(relay),
+            Expression::ImmediatePort(RELAY_PORT),
+            Expression::Tproxy { ipv6 },
             // A mark is in the machine's order.
-            Expression::Constant(MARK.to_ne_bytes().to_vec()),
-            Expression::Mark,
+            Expression::Immediate(MARK.to_ne_bytes().to_vec()),
+            Expression::SetMark,
         ])
-        .decide(Verdict::Accept)
+        .verdict(Verdict::Accept)
 }
 
-/// What is refused is counted and, where the kernel can, told to the library; then TCP is told by a reset,
-/// everything else by ICMP.
-pub(super) fn refused(told: bool) -> Vec<Rule> {
-    let mut rules = vec![vec![Expression::Count]];
-    if told {
-        rules.push(vec![Expression::AtMost(TOLD), Expression::Tell]);
+/// Refused packets are counted and, where the kernel supports it, logged to the library; then TCP is rejected by a
+/// reset, everything else by ICMP.
+pub(super) fn refused(logged: bool) -> Vec<Rule> {
+    let mut rules = vec![vec![Expression::Counter]];
+    if logged {
+        rules.push(vec![Expression::Limit(MAX_LOGGED_PER_SECOND), Expression::Log]);
     }
-    rules.push(Rule::from(protocol(Protocol::Tcp)).then([Expression::Reset]));
-    rules.push(vec![Expression::Unreachable]);
+    rules.push(Rule::from(protocol(Protocol::Tcp)).then([Expression::Reject(Reject::TcpReset)]));
+    rules.push(vec![Expression::Reject(Reject::IcmpxPortUnreachable)]);
     rules
 }
 

@@ -12,13 +12,13 @@ use crate::error::{Code, Error, Result};
 use crate::net::message::{Message, attribute, attributes, flags};
 use crate::net::netlink::Netlink;
 
-/// G's own addresses.
-pub(super) const OWN: &str = "own4";
-/// The ports on the gateway's address behind which is a service that the sandbox was given.
+/// G's own IPv4 addresses.
+pub(super) const GATEWAY4: &str = "gateway4";
+/// The ports of host services on the gateway's address.
 pub(super) const SERVICES: &str = "services";
 /// The addresses that the sandbox's resolver answered for the policy's domains a short while ago.
-pub(super) const ANSWERED4: &str = "answered4";
-pub(super) const ANSWERED6: &str = "answered6";
+pub(super) const RESOLVED4: &str = "resolved4";
+pub(super) const RESOLVED6: &str = "resolved6";
 
 // enum nf_tables_msg_types
 const NFT_MSG_NEWSET: u16 = 9;
@@ -61,8 +61,8 @@ impl KeyType {
     }
 }
 
-/// The most that one message says: the list of elements is an attribute, whose length has 16 bits.
-const MESSAGE: usize = 60_000;
+/// The longest message: the list of elements is an attribute, whose length has 16 bits.
+const MAX_MESSAGE_LENGTH: usize = 60_000;
 
 /// An address that ranges are made of.
 pub(crate) trait Address: Copy + Ord + std::fmt::Debug {
@@ -74,12 +74,12 @@ pub(crate) trait Address: Copy + Ord + std::fmt::Debug {
     fn next(self) -> Option<Self>;
     /// The next lower one.
     fn previous(self) -> Option<Self>;
-    /// The highest.
-    const LAST: Self;
+    /// The highest address.
+    const MAX: Self;
 }
 
 impl Address for Ipv4Addr {
-    const LAST: Self = Self::BROADCAST;
+    const MAX: Self = Self::BROADCAST;
 
     fn bytes(self) -> Vec<u8> {
         self.octets().to_vec()
@@ -99,7 +99,7 @@ impl Address for Ipv4Addr {
 }
 
 impl Address for Ipv6Addr {
-    const LAST: Self = Self::from_bits(u128::MAX);
+    const MAX: Self = Self::from_bits(u128::MAX);
 
     fn bytes(self) -> Vec<u8> {
         self.octets().to_vec()
@@ -193,7 +193,7 @@ fn with_elements(
             .put_text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
             .put_text(NFTA_SET_ELEM_LIST_SET, name)
             .nest(NFTA_SET_ELEM_LIST_ELEMENTS, |mut list| {
-                while list.len() < MESSAGE
+                while list.len() < MAX_MESSAGE_LENGTH
                     && let Some(group) = groups.next()
                 {
                     list = group.into_iter().fold(list, |list, (value, end)| {
@@ -269,7 +269,7 @@ fn ranges<A: Address>(edges: &[(A, bool)]) -> Option<Vec<RangeInclusive<A>>> {
             _ => return None,
         }
     }
-    ranges.extend(open.map(|first| first..=A::LAST));
+    ranges.extend(open.map(|first| first..=A::MAX));
     Some(ranges)
 }
 

@@ -5,10 +5,10 @@
 
 mod links;
 mod neighbours;
+mod nflog;
 mod notices;
 mod packets;
 mod policies;
-mod refusals;
 mod rules;
 mod sets;
 mod space;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::space::{Side, Space};
 use crate::net::RELAY_PORT;
-use crate::net::nft::Allowed;
+use crate::net::nft::AllowedSets;
 use crate::policy::{Place, Policy};
 use crate::topology::{SANDBOX, SANDBOX6};
 
@@ -135,7 +135,7 @@ fn what_random_policies_say_is_what_the_rules_do() {
     for case in 0..CASES {
         let mut dice = Dice(u64::from(case));
         let (policy, ranges, text) = random_policy(&mut dice);
-        rules.replace(&Allowed::by(&policy), true).unwrap();
+        rules.apply(&AllowedSets::by(&policy), true).unwrap();
         let probes = probes(&ranges);
         let expected: BTreeSet<IpAddr> = probes
             .iter()

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::packets::{Packet, What, Wire};
 use super::space::{Side, Space};
-use crate::net::nft::{Allowed, rules::RELAY_PORT};
+use crate::net::nft::{AllowedSets, rules::RELAY_PORT};
 use crate::topology::{GATEWAY, GATEWAY6, SANDBOX, SANDBOX6, SPARE};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
@@ -72,7 +72,7 @@ fn a_forged_sender_is_neither_heard_nor_answered() {
     let (mut space, mut rules) = Space::with_rules(false);
     let resolver = space.udp(Side::Gateway, at(GATEWAY, 53));
     let relay = space.udp(Side::Gateway, at(Ipv4Addr::LOCALHOST, RELAY_PORT));
-    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], ..Allowed::default() }, false).unwrap();
+    rules.apply(&AllowedSets { v4: vec![PUBLIC..=PUBLIC], ..AllowedSets::default() }, false).unwrap();
     let index = index(&mut space, Side::Sandbox, "eth0");
     let wire = Wire::open(&mut space, Side::Sandbox, index);
     let refused = (Ipv4Addr::new(2, 2, 2, 2), 80);
@@ -102,7 +102,7 @@ fn the_relay_is_out_of_reach_but_by_the_rules() {
     let (mut space, mut rules) = Space::with_rules(false);
     let relay = space.listen(Side::Gateway, at(Ipv4Addr::LOCALHOST, RELAY_PORT));
     relay.set_nonblocking(true).unwrap();
-    rules.replace(&Allowed { v4: vec![PUBLIC..=PUBLIC], ..Allowed::default() }, false).unwrap();
+    rules.apply(&AllowedSets { v4: vec![PUBLIC..=PUBLIC], ..AllowedSets::default() }, false).unwrap();
     let index = index(&mut space, Side::Sandbox, "eth0");
     let wire = Wire::open(&mut space, Side::Sandbox, index);
     wire.send(&Packet { from: (SANDBOX, 4000), to: (Ipv4Addr::LOCALHOST, RELAY_PORT), what: What::Syn });
@@ -174,12 +174,12 @@ fn of_the_gateway_only_the_resolver_and_the_given_services_are_reached() {
     // A policy that names the gateway's network opens nothing else of it, and doesn't lead it to the relay.
     let relays = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
     let relays = relays.map(|local| space.listen(Side::Gateway, at(local, RELAY_PORT)));
-    let allowed = Allowed {
+    let allowed = AllowedSets {
         v4: vec![Ipv4Addr::UNSPECIFIED..=Ipv4Addr::BROADCAST],
         v6: vec![Ipv6Addr::UNSPECIFIED..=Ipv6Addr::from_bits(u128::MAX)],
         tls: Vec::new(),
     };
-    rules.replace(&allowed, true).unwrap();
+    rules.apply(&allowed, true).unwrap();
     for address in [GATEWAY].into_iter().chain(SPARE) {
         assert_eq!(space.connect(Side::Sandbox, at(address, 7778)).unwrap_err(), Errno::ECONNREFUSED);
     }
@@ -199,8 +199,8 @@ fn what_is_allowed_is_delivered_to_the_relay_with_its_destination_until_it_no_lo
         (IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(PUBLIC6)),
     ];
     let relays = relays.map(|(local, public)| (space.listen(Side::Gateway, at(local, RELAY_PORT)), public));
-    let allowed = Allowed { v4: vec![PUBLIC..=PUBLIC], v6: vec![PUBLIC6..=PUBLIC6], tls: Vec::new() };
-    rules.replace(&allowed, true).unwrap();
+    let allowed = AllowedSets { v4: vec![PUBLIC..=PUBLIC], v6: vec![PUBLIC6..=PUBLIC6], tls: Vec::new() };
+    rules.apply(&allowed, true).unwrap();
     for (relay, public) in &relays {
         let mut client = space.connect(Side::Sandbox, at(*public, 443)).unwrap();
         let (mut accepted, _) = relay.accept().unwrap();
@@ -218,10 +218,10 @@ fn what_is_allowed_is_delivered_to_the_relay_with_its_destination_until_it_no_lo
     client.send_to(b"quic", at(PUBLIC, 443)).unwrap();
     relay.recv(&mut [0; 8]).unwrap();
 
-    rules.replace(&allowed, false).unwrap();
+    rules.apply(&allowed, false).unwrap();
     assert_eq!(space.connect(Side::Sandbox, at(PUBLIC6, 443)).unwrap_err(), Errno::ECONNREFUSED);
     space.connect(Side::Sandbox, at(PUBLIC, 443)).unwrap();
-    rules.replace(&Allowed::default(), true).unwrap();
+    rules.apply(&AllowedSets::default(), true).unwrap();
     assert_eq!(space.connect(Side::Sandbox, at(PUBLIC, 443)).unwrap_err(), Errno::ECONNREFUSED);
 }
 
@@ -236,7 +236,7 @@ fn an_answered_address_is_delivered_on_tls_ports_by_tcp_only_until_it_has_run_ou
     let refused = |space: &mut Space, address: IpAddr, port: u16| {
         assert_eq!(space.connect(Side::Sandbox, at(address, port)).unwrap_err(), Errno::ECONNREFUSED);
     };
-    rules.replace(&Allowed { tls: vec![443], ..Allowed::default() }, true).unwrap();
+    rules.apply(&AllowedSets { tls: vec![443], ..AllowedSets::default() }, true).unwrap();
     for (_, public) in &relays {
         refused(&mut space, *public, 443);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::Stream;
 use crate::error::{Code, Error, Result};
 use crate::event::queue::{self, Ring};
-use crate::event::{Event, EventKind};
+use crate::event::{EventKind, EventRecord};
 use crate::process::Capture;
 use crate::reactor::Permit;
 use crate::sandbox::Exit;
@@ -96,7 +96,7 @@ impl Record {
         }
         facts.state = State::Ended;
         let ring = self.tell(EventKind::ProcessExited, |event| match &end {
-            Ok(exit) => (event.code, event.reason) = (exit.code, exit.reason as i32),
+            Ok(exit) => (event.code, event.reason) = (exit.code, exit.reason.into()),
             Err(error) => event.set_failure(error),
         });
         facts.end = Some(end);
@@ -160,7 +160,7 @@ impl Record {
         }
     }
 
-    fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) -> Option<Ring> {
+    fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
         self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
     }
 }

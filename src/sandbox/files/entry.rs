@@ -44,6 +44,7 @@ impl FileKind {
 
 /// What is known of a file, as the sandbox says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileInfo {
     /// What it is.
     pub kind: FileKind,
@@ -92,6 +93,7 @@ impl FileInfo {
 
 /// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DirectoryEntry {
     /// Its name: bytes, not always UTF-8, never empty, `.` or `..`, and without a slash.
     pub name: OsString,
@@ -108,6 +110,7 @@ impl DirectoryEntry {
 
 /// What an operation has done, as the sandbox says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileTotals {
     /// Bytes of files.
     pub bytes: u64,
@@ -149,6 +152,7 @@ pub enum FileChangeKind {
 
 /// A change in a directory that is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileChange {
     /// What happened.
     pub kind: FileChangeKind,

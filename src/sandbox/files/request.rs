@@ -19,7 +19,16 @@ const ENTRIES: u64 = 100_000;
 const MOST_ENTRIES: u64 = 1_000_000;
 
 /// How an operation is done. The default suits most; what an operation has no use for is refused.
+///
+/// ```no_run
+/// # fn example(sandbox: &sbx::Sandbox) -> sbx::Result<()> {
+/// let options = sbx::FileOptions::new().mode(0o600).parents(true);
+/// sandbox.write_file("/srv/token", b"...", &options)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileOptions {
     /// Whose rights it has: a name or number, also with a group (`user:group`), as the sandbox knows them.
     /// Root without.
@@ -50,6 +59,104 @@ pub struct FileOptions {
     pub keep_owner: bool,
     /// Remove: nothing there is no error.
     pub missing_ok: bool,
+}
+
+impl FileOptions {
+    /// The default for everything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Works with the rights of this user of the sandbox: a name or number, also with a group (`user:group`).
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Gives what is made these permissions.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Begins to read here.
+    #[must_use]
+    pub fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// Limits the bytes or entries.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Gives up after this time.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
+    /// Gives up when the sandbox has moved nothing for this time.
+    #[must_use]
+    pub fn progress_timeout(mut self, timeout: Duration) -> Self {
+        self.progress_timeout = Some(timeout);
+        self
+    }
+
+    /// Removes or watches everything below, too.
+    #[must_use]
+    pub fn recursive(mut self, recursive: bool) -> Self {
+        self.recursive = recursive;
+        self
+    }
+
+    /// Makes the directories above that are missing.
+    #[must_use]
+    pub fn parents(mut self, parents: bool) -> Self {
+        self.parents = parents;
+        self
+    }
+
+    /// Fails if something of that name exists.
+    #[must_use]
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// Writes at the end of the file.
+    #[must_use]
+    pub fn append(mut self, append: bool) -> Self {
+        self.append = append;
+        self
+    }
+
+    /// Describes a symbolic link itself, and not its target.
+    #[must_use]
+    pub fn no_follow(mut self, no_follow: bool) -> Self {
+        self.no_follow = no_follow;
+        self
+    }
+
+    /// Keeps the owners that an archive names.
+    #[must_use]
+    pub fn keep_owner(mut self, keep_owner: bool) -> Self {
+        self.keep_owner = keep_owner;
+        self
+    }
+
+    /// Accepts that what is to be removed does not exist.
+    #[must_use]
+    pub fn missing_ok(mut self, missing_ok: bool) -> Self {
+        self.missing_ok = missing_ok;
+        self
+    }
 }
 
 /// What is to be done. Paths are absolute, in the sandbox, and bytes: they need not be UTF-8.

@@ -16,7 +16,7 @@ use crate::sandbox::{Command, Sandbox, State};
 /// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
 impl Sandbox {
     /// Begins an operation, which goes on by itself. Never blocks. With a queue its end is an event
-    /// ([`crate::EventKind::OperationDone`]) there, with that cookie.
+    /// ([`crate::Event::OperationDone`]) there, with that cookie.
     pub fn begin_file(
         &self,
         request: FileRequest,

@@ -14,7 +14,7 @@ use super::request::{FileOptions, FileRequest, StreamUse};
 use super::stall::{Held, Stall, USUAL};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
-use crate::event::{Event, EventKind, Queue, queue};
+use crate::event::{EventKind, EventRecord, Queue, queue};
 use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
@@ -307,7 +307,7 @@ impl FileTask {
     fn over(&self, result: Result<Answer>) {
         let outcome = result.as_ref().map(|answer| answer.totals.bytes).map_err(Clone::clone);
         self.progress.finish(result, || {
-            let fill = |event: &mut Event| match &outcome {
+            let fill = |event: &mut EventRecord| match &outcome {
                 Ok(bytes) => event.value = [*bytes; 2],
                 Err(error) => event.set_failure(error),
             };

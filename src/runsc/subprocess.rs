@@ -51,7 +51,7 @@ pub(super) struct Output {
 
 /// Runs `program` with `arguments` until it ends, prints more than `limit` bytes, or `timeout` has passed;
 /// then it is killed, and what it started with it.
-pub(super) fn run_bounded(
+pub(super) fn run_limited(
     program: &File,
     arguments: &[&str],
     limit: usize,
@@ -183,7 +183,7 @@ mod tests {
         if kind == "ignores SIGCHLD" {
             command.arg("--ignore-signal=CHLD");
         }
-        let name = format!("runsc::bounded::tests::{test}");
+        let name = format!("runsc::subprocess::tests::{test}");
         command.arg(std::env::current_exe().unwrap()).args(["--exact", &name, "--nocapture"]).env(HOST, kind);
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -193,7 +193,7 @@ mod tests {
 
     fn run(directory: &Directory, script: &str, timeout: Duration) -> Output {
         let program = File::open(directory.script("program", script)).unwrap();
-        run_bounded(&program, &["one", "two"], 1000, timeout).unwrap()
+        run_limited(&program, &["one", "two"], 1000, timeout).unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::space::{Side, Space};
-use crate::net::refusals::{Refusals, Refused, Told};
+use crate::net::nflog::{Refusals, Refused, Told};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 

@@ -25,6 +25,7 @@ pub enum ExitReason {
 
 /// How a sandbox ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exit {
     /// Why.
     pub reason: ExitReason,

@@ -1,8 +1,7 @@
-//! What the rules of G have refused, as the kernel tells it (nfnetlink_log).
+//! NFLOG (nfnetlink_log): the packets that the rules of G refuse.
 //!
-//! The chain that refuses copies the beginning of each packet to a group of ours, at a bounded rate; what is
-//! beyond that is in the chain's counter only. The packets are the sandbox's: nothing in them is trusted to be
-//! whole.
+//! The `refused` chain copies the beginning of each packet to a group, at a bounded rate; packets beyond that are in the
+//! chain's counter only. The packets are the sandbox's: nothing in them is trusted to be complete.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,17 +15,17 @@ use super::netlink::Netlink;
 use crate::error::{Context, Result};
 use crate::policy::Protocol;
 
-/// The group of NFLOG, in G: nobody else is there.
+/// The NFLOG group; G has no other.
 pub(super) const GROUP: u16 = 1;
-/// How much of a packet is told: the headers, with room for a few extensions.
-pub(super) const SNAP: u32 = 128;
-/// How many packets the kernel gathers, at most, before it tells of them: none waits, or the last ones of a sandbox
-/// that ends would be lost.
-pub(super) const TOGETHER: u16 = 1;
-/// How long it gathers them, in hundredths of a second.
-const GATHER: u32 = 1;
+/// How many bytes of a packet are copied: the headers, with room for a few extensions.
+pub(super) const SNAPLEN: u32 = 128;
+/// How many packets the kernel gathers before it delivers them. None waits: the last ones of a sandbox that ends would be
+/// lost.
+pub(super) const QTHRESHOLD: u16 = 1;
+/// How long the kernel gathers packets, in hundredths of a second.
+const GATHER_TIMEOUT: u32 = 1;
 /// The size of the kernel's buffer for gathered packets, and so of the longest datagram.
-const DATAGRAM: u32 = 8192;
+const MAX_DATAGRAM: u32 = 8192;
 
 // linux/netfilter/nfnetlink.h and nfnetlink_log.h
 const NFNL_SUBSYS_ULOG: u16 = 4;
@@ -46,32 +45,32 @@ const WITH_PORTS: [u8; 5] = [Protocol::Tcp.number(), Protocol::Udp.number(), 33,
 /// IPv6's extension headers that have their length in the second byte, and the fragment header.
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
 const FRAGMENT: u8 = 44;
-/// The most extension headers that are looked through.
-const MOST_EXTENSIONS: usize = 6;
+/// The most extension headers that are parsed.
+const MAX_EXTENSIONS: usize = 6;
 
-/// A packet that was refused: where it was to go.
+/// The destination of a refused packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Refused {
     /// The destination.
     pub(crate) to: IpAddr,
-    /// The destination's port, or 0 where there is none to be seen.
+    /// The destination's port, or 0 where none is visible.
     pub(crate) port: u16,
     /// The IP protocol.
     pub(crate) protocol: u8,
 }
 
-/// What a read brought.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     /// There may be more.
     More,
-    /// Nothing at the moment.
+    /// Nothing is waiting.
     Nothing,
-    /// The kernel had no room to tell some.
+    /// The kernel dropped some for want of buffer space.
     Lost,
 }
 
-/// A socket that hears of refused packets.
+/// A socket that receives refused packets.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     fd: OwnedFd,
@@ -82,23 +81,23 @@ impl Refusals {
     /// Over a NETLINK_NETFILTER socket of G. Fails where the kernel has no nfnetlink_log.
     pub(crate) fn listen(socket: OwnedFd) -> Result<Self> {
         let mut netlink = Netlink::new(socket)?;
-        let mode: Vec<u8> = SNAP.to_be_bytes().into_iter().chain([NFULNL_COPY_PACKET, 0]).collect();
+        let mode: Vec<u8> = SNAPLEN.to_be_bytes().into_iter().chain([NFULNL_COPY_PACKET, 0]).collect();
         let [high, low] = GROUP.to_be_bytes();
         let kind = NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG;
         let request = |what| Message::new(what, kind, 0).fixed(&[0, 0, high, low]);
-        let bind = request("to hear of refused packets").put(NFULA_CFG_CMD, &[NFULNL_CFG_CMD_BIND]);
-        let options = request("how to tell of refused packets")
+        let bind = request("to receive refused packets").put(NFULA_CFG_CMD, &[NFULNL_CFG_CMD_BIND]);
+        let options = request("to configure the log of refused packets")
             .put(NFULA_CFG_MODE, &mode)
-            .put_be32(NFULA_CFG_NLBUFSIZ, DATAGRAM)
-            .put_be32(NFULA_CFG_TIMEOUT, GATHER)
-            .put_be32(NFULA_CFG_QTHRESH, TOGETHER.into());
+            .put_be32(NFULA_CFG_NLBUFSIZ, MAX_DATAGRAM)
+            .put_be32(NFULA_CFG_TIMEOUT, GATHER_TIMEOUT)
+            .put_be32(NFULA_CFG_QTHRESH, QTHRESHOLD.into());
         netlink.request(vec![bind, options]).context("the log of refused packets (nfnetlink_log)")?;
         Ok(Self { fd: netlink.into_fd(), buffer: Vec::new() })
     }
 
     /// Reads one datagram and gives each packet in it to `take`.
     pub(crate) fn read(&mut self, mut take: impl FnMut(Refused)) -> io::Result<Told> {
-        self.buffer.resize(2 * DATAGRAM as usize, 0);
+        self.buffer.resize(2 * MAX_DATAGRAM as usize, 0);
         match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(length) => {
                 let received = self.buffer.get(..length).unwrap_or_default();
@@ -126,7 +125,7 @@ fn packet(message: &Received<'_>) -> Option<Refused> {
     destination(attribute(message.payload.get(4..)?, NFULA_PAYLOAD)?)
 }
 
-/// Where a packet was to go, as far as its beginning tells.
+/// The destination, as far as the beginning of the packet shows it.
 fn destination(packet: &[u8]) -> Option<Refused> {
     match packet.first()? >> 4 {
         4 => {
@@ -155,10 +154,10 @@ fn port(packet: &[u8], header: usize, protocol: u8) -> u16 {
     }
 }
 
-/// The protocol behind an IPv6 packet's extension headers, and where its own header is, if it can be seen.
+/// The protocol behind an IPv6 packet's extension headers, and the offset of its header, if that is visible.
 fn behind_extensions(packet: &[u8], mut protocol: u8) -> (u8, Option<usize>) {
     let mut at = 40;
-    for _ in 0..MOST_EXTENSIONS {
+    for _ in 0..MAX_EXTENSIONS {
         let [next, length, high, low] = match packet.get(at..at + 4) {
             Some([next, length, high, low]) => [*next, *length, *high, *low],
             _ => return (protocol, None),
