@@ -43,22 +43,25 @@ pub(super) unsafe fn call(error: *mut sbx_error, body: impl FnOnce() -> Result<c
 ///
 /// # Safety
 /// As for [`call`]. `handle` may be anything.
-pub(super) unsafe fn on<T: Object>(
+pub(super) unsafe fn call_on<T: Object>(
     handle: *const T::Opaque,
     error: *mut sbx_error,
     body: impl FnOnce(&T) -> Result<c_int>,
 ) -> c_int {
     // SAFETY: passed on from the caller.
-    unsafe { call(error, || with(handle, body)) }
+    unsafe { call(error, || call_with(handle, body)) }
 }
 
 /// Runs a body whose error can only be told by a value such as NULL.
-pub(super) fn or<R>(fallback: R, body: impl FnOnce() -> Result<R>) -> R {
+pub(super) fn call_or<R>(fallback: R, body: impl FnOnce() -> Result<R>) -> R {
     guarded(body).unwrap_or(fallback)
 }
 
 /// Looks a handle up and runs a body on its object.
-pub(super) fn with<T: Object, R>(handle: *const T::Opaque, body: impl FnOnce(&T) -> Result<R>) -> Result<R> {
+pub(super) fn call_with<T: Object, R>(
+    handle: *const T::Opaque,
+    body: impl FnOnce(&T) -> Result<R>,
+) -> Result<R> {
     let object = handle::get::<T>(handle)?;
     match panic::catch_unwind(AssertUnwindSafe(|| body(&object))) {
         Ok(result) => result,
@@ -149,10 +152,10 @@ mod tests {
         let queue = handle::insert(Queue::new(1).unwrap()).unwrap();
         let mut error = sbx_error::empty();
         // SAFETY: `error` is ours.
-        let code = unsafe { on::<Queue>(queue, &raw mut error, |_| panic!("injected")) };
+        let code = unsafe { call_on::<Queue>(queue, &raw mut error, |_| panic!("injected")) };
         assert_eq!(code, Code::Panic.number());
         // SAFETY: `error` is ours.
-        let code = unsafe { on::<Queue>(queue, &raw mut error, |_| Ok(0)) };
+        let code = unsafe { call_on::<Queue>(queue, &raw mut error, |_| Ok(0)) };
         assert_eq!(code, Code::Panic.number());
         assert!(error.text().contains("not usable any more"), "{}", error.text());
         assert!(handle::take::<Queue>(queue).unwrap().is_some());

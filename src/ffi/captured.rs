@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
@@ -50,10 +50,10 @@ unsafe fn bytes(
     length: *mut usize,
     part: impl FnOnce(&Captured) -> &Vec<u8>,
 ) -> *const u8 {
-    or(ptr::null(), || {
-        with(captured, |captured: &Captured| {
+    call_or(ptr::null(), || {
+        call_with(captured, |captured: &Captured| {
             // SAFETY: as the caller promises.
-            let length = unsafe { input::place("length", length) }?;
+            let length = unsafe { input::out_param("length", length) }?;
             let part = part(captured);
             length.write(part.len());
             Ok(part.as_ptr())
@@ -71,8 +71,8 @@ unsafe fn bytes(
 pub unsafe extern "C" fn sbx_captured_dropped(captured: *const sbx_captured, bytes: *mut u64) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(captured, ptr::null_mut::<sbx_error>(), |captured: &Captured| {
-            input::place("bytes", bytes)?.write(captured.dropped);
+        call_on(captured, ptr::null_mut::<sbx_error>(), |captured: &Captured| {
+            input::out_param("bytes", bytes)?.write(captured.dropped);
             Ok(0)
         })
     }
@@ -84,5 +84,5 @@ pub unsafe extern "C" fn sbx_captured_dropped(captured: *const sbx_captured, byt
 /// None of its bytes may be used after.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_captured_free(captured: *mut sbx_captured) {
-    or((), || handle::take::<Captured>(captured).map(drop));
+    call_or((), || handle::take::<Captured>(captured).map(drop));
 }

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{on, or};
+use super::call::{call_on, call_or};
 use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -40,7 +40,7 @@ pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> R
 /// forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_new() -> *mut sbx_config {
-    or(ptr::null_mut(), || handle::insert(ConfigObject::default()))
+    call_or(ptr::null_mut(), || handle::insert(ConfigObject::default()))
 }
 
 /// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
@@ -53,7 +53,7 @@ pub extern "C" fn sbx_config_new() -> *mut sbx_config {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_check(config: *const sbx_config, error: *mut sbx_error) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on::<ConfigObject>(config, error, |config| config.copy().check().map(|()| 0)) }
+    unsafe { call_on::<ConfigObject>(config, error, |config| config.copy().check().map(|()| 0)) }
 }
 
 /// Frees a config; NULL is allowed. Sandboxes made with it are not affected.
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn sbx_config_check(config: *const sbx_config, error: *mut
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_free(config: *mut sbx_config) {
-    or((), || handle::take::<ConfigObject>(config).map(drop));
+    call_or((), || handle::take::<ConfigObject>(config).map(drop));
 }
 
 /// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::call::with;
+use super::call::call_with;
 use super::config::{sbx_config, set};
 use super::input;
 use super::policy::{PolicyObject, sbx_policy};
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: *const sbx_policy) -> c_int {
-    set(config, |config| config.set_policy(&with(policy, PolicyObject::copy)?).map(drop))
+    set(config, |config| config.set_policy(&call_with(policy, PolicyObject::copy)?).map(drop))
 }
 
 /// Budgets of what leaves the sandbox; 0 is the default or none.

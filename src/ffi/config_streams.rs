@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::call::with;
+use super::call::call_with;
 use super::codes::{SBX_STREAM_DESCRIPTOR, SBX_STREAM_MERGED, SBX_STREAM_NULL};
 use super::config::{sbx_config, set};
 use super::input;
@@ -106,5 +106,5 @@ pub unsafe extern "C" fn sbx_config_set_queue(
     queue: *mut sbx_queue,
     cookie: u64,
 ) -> c_int {
-    set(config, |config| with(queue, |queue: &Queue| config.set_queue(queue, cookie).map(drop)))
+    set(config, |config| call_with(queue, |queue: &Queue| config.set_queue(queue, cookie).map(drop)))
 }

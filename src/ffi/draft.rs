@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use super::call::on;
+use super::call::call_on;
 use super::handle::Object;
 use crate::error::Result;
 use crate::sticky::Sticky;
@@ -30,7 +30,7 @@ where
 {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on::<Draft<T>>(draft, ptr::null_mut(), |draft| {
+        call_on::<Draft<T>>(draft, ptr::null_mut(), |draft| {
             draft.0.lock().unwrap_or_else(PoisonError::into_inner).sticky(setter).map(|_| 0)
         })
     }

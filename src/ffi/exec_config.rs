@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::config_streams::mode_of;
 use super::draft::{self, Draft};
 use super::error::sbx_error;
@@ -43,7 +43,7 @@ fn set(config: *mut sbx_exec_config, setter: impl FnOnce(&mut Exec) -> Result<()
 /// forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_exec_config_new() -> *mut sbx_exec_config {
-    or(ptr::null_mut(), || handle::insert(ExecObject::default()))
+    call_or(ptr::null_mut(), || handle::insert(ExecObject::default()))
 }
 
 /// Says whether a program can be asked for with this: the first bad value, or the first broken rule between
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn sbx_exec_config_check(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on::<ExecObject>(config, error, |config| config.copy().check().map(|()| 0)) }
+    unsafe { call_on::<ExecObject>(config, error, |config| config.copy().check().map(|()| 0)) }
 }
 
 /// Frees a config; NULL is allowed. Programs started with it are not affected.
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn sbx_exec_config_check(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_exec_config_free(config: *mut sbx_exec_config) {
-    or((), || handle::take::<ExecObject>(config).map(drop));
+    call_or((), || handle::take::<ExecObject>(config).map(drop));
 }
 
 /// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment, the
@@ -247,5 +247,5 @@ pub unsafe extern "C" fn sbx_exec_config_set_queue(
     queue: *mut sbx_queue,
     cookie: u64,
 ) -> c_int {
-    set(config, |exec| with(queue, |queue: &Queue| exec.set_queue(queue, cookie).map(drop)))
+    set(config, |exec| call_with(queue, |queue: &Queue| exec.set_queue(queue, cookie).map(drop)))
 }

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use super::call::on;
+use super::call::call_on;
 use super::error::sbx_error;
 use super::file_operation::{OperationObject, sbx_file_operation};
 use super::file_structs::{read_options, sbx_file_info, sbx_file_options};
@@ -32,7 +32,7 @@ unsafe fn perform(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        call_on::<SandboxObject>(sandbox, error, |object| {
             object.sandbox.begin_file(request()?, &read_options(options)?, None)?.wait(None)?;
             Ok(0)
         })
@@ -50,8 +50,8 @@ unsafe fn fetch(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::place("operation", operation)?;
+        call_on::<SandboxObject>(sandbox, error, |object| {
+            let place = input::out_param("operation", operation)?;
             let request = request(input::path("path", path)?);
             let operation = object.sandbox.begin_file(request, &read_options(options)?, None)?;
             operation.wait(None)?;
@@ -72,7 +72,7 @@ unsafe fn stream(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        call_on::<SandboxObject>(sandbox, error, |object| {
             let path = input::path("path", path)?;
             let options = read_options(options)?;
             transfer(&object.sandbox, path, descriptor(fd)?, &options)?;
@@ -198,8 +198,8 @@ pub unsafe extern "C" fn sbx_file_stat(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            input::place("info", info)?;
+        call_on::<SandboxObject>(sandbox, error, |object| {
+            input::out_param("info", info)?;
             let size = structs::size(info)?;
             let path = input::path("path", path)?;
             let options = read_options(options)?;

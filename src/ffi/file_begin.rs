@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::path::PathBuf;
 
-use super::call::on;
+use super::call::call_on;
 use super::error::sbx_error;
 use super::file_operation::{OperationObject, sbx_file_operation};
 use super::file_structs::{read_options, sbx_file_options};
@@ -22,8 +22,8 @@ unsafe fn begin(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::place("operation", operation)?;
+        call_on::<SandboxObject>(sandbox, error, |object| {
+            let place = input::out_param("operation", operation)?;
             let operation = object.sandbox.begin_file(request()?, &read_options(options)?, Some(cookie))?;
             place.write(handle::insert(OperationObject::new(operation))?);
             Ok(0)

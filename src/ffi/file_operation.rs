@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::OnceLock;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::file_structs::sbx_file_info;
 use super::handle::{self, Object};
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn sbx_file_operation_wait(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(operation, error, |object: &OperationObject| {
+        call_on(operation, error, |object: &OperationObject| {
             object.operation.wait(input::timeout(timeout_ms)).map(|_| 0)
         })
     }
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn sbx_file_operation_wait(
 pub unsafe extern "C" fn sbx_file_operation_has_ended(operation: *const sbx_file_operation) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(operation, ptr::null_mut::<sbx_error>(), |object: &OperationObject| {
+        call_on(operation, ptr::null_mut::<sbx_error>(), |object: &OperationObject| {
             Ok(c_int::from(object.operation.has_ended()))
         })
     }
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn sbx_file_operation_cancel(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(operation, error, |object: &OperationObject| {
+        call_on(operation, error, |object: &OperationObject| {
             object.operation.cancel();
             Ok(0)
         })
@@ -158,7 +158,9 @@ pub unsafe extern "C" fn sbx_file_operation_open_fd(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(operation, error, |object: &OperationObject| Ok(object.operation.open_stream()?.into_raw_fd()))
+        call_on(operation, error, |object: &OperationObject| {
+            Ok(object.operation.open_stream()?.into_raw_fd())
+        })
     }
 }
 
@@ -174,10 +176,10 @@ pub unsafe extern "C" fn sbx_file_operation_bytes(
     operation: *const sbx_file_operation,
     length: *mut usize,
 ) -> *const u8 {
-    or(ptr::null(), || {
-        with(operation, |object: &OperationObject| {
+    call_or(ptr::null(), || {
+        call_with(operation, |object: &OperationObject| {
             // SAFETY: as the caller promises.
-            let length = unsafe { input::place("length", length) }?;
+            let length = unsafe { input::out_param("length", length) }?;
             object.operation.with_bytes(|bytes| {
                 length.write(bytes.len());
                 bytes.as_ptr()
@@ -197,7 +199,7 @@ pub unsafe extern "C" fn sbx_file_operation_bytes(
 pub unsafe extern "C" fn sbx_file_operation_count(operation: *const sbx_file_operation) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(operation, ptr::null_mut::<sbx_error>(), |object: &OperationObject| {
+        call_on(operation, ptr::null_mut::<sbx_error>(), |object: &OperationObject| {
             Ok(c_int::try_from(object.found()?.len()).unwrap_or(c_int::MAX))
         })
     }
@@ -215,7 +217,9 @@ pub unsafe extern "C" fn sbx_file_operation_name(
     operation: *const sbx_file_operation,
     index: usize,
 ) -> *const c_char {
-    or(ptr::null(), || with(operation, |object: &OperationObject| Ok(object.entry(index)?.name.as_ptr())))
+    call_or(ptr::null(), || {
+        call_with(operation, |object: &OperationObject| Ok(object.entry(index)?.name.as_ptr()))
+    })
 }
 
 /// Where an entry that is a symbolic link leads, as its name. NULL if it is none.
@@ -227,8 +231,8 @@ pub unsafe extern "C" fn sbx_file_operation_target(
     operation: *const sbx_file_operation,
     index: usize,
 ) -> *const c_char {
-    or(ptr::null(), || {
-        with(operation, |object: &OperationObject| {
+    call_or(ptr::null(), || {
+        call_with(operation, |object: &OperationObject| {
             Ok(object.entry(index)?.target.as_ref().map_or(ptr::null(), |target| target.as_ptr()))
         })
     })
@@ -250,8 +254,8 @@ pub unsafe extern "C" fn sbx_file_operation_info(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(operation, error, |object: &OperationObject| {
-            input::place("info", info)?;
+        call_on(operation, error, |object: &OperationObject| {
+            input::out_param("info", info)?;
             let size = structs::size(info)?;
             structs::write(info, size, &sbx_file_info::from(&object.entry(index)?.info));
             Ok(0)
@@ -277,13 +281,13 @@ pub unsafe extern "C" fn sbx_file_operation_totals(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(operation, error, |object: &OperationObject| {
+        call_on(operation, error, |object: &OperationObject| {
             let totals = object.operation.wait(input::timeout(0))?;
             for (place, value) in
                 [(bytes, totals.bytes), (entries, totals.entries), (skipped, totals.skipped)]
             {
                 if !place.is_null() {
-                    input::place("total", place)?.write(value);
+                    input::out_param("total", place)?.write(value);
                 }
             }
             Ok(0)
@@ -313,7 +317,7 @@ pub unsafe extern "C" fn sbx_file_operation_next_change(
     const ROOM: usize = 4096;
     // SAFETY: as the caller promises.
     unsafe {
-        on(operation, error, |object: &OperationObject| {
+        call_on(operation, error, |object: &OperationObject| {
             if path.is_null() || capacity < ROOM {
                 let message = format!("path: a place of {ROOM} bytes is needed, and {capacity} are given");
                 return Err(Error::invalid(message));
@@ -336,5 +340,5 @@ pub unsafe extern "C" fn sbx_file_operation_next_change(
 /// None of its bytes and texts may be used after. A handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_operation_free(operation: *mut sbx_file_operation) {
-    or((), || handle::take::<OperationObject>(operation).map(drop));
+    call_or((), || handle::take::<OperationObject>(operation).map(drop));
 }

@@ -126,7 +126,7 @@ pub(super) fn port(number: u32) -> Result<u16> {
 ///
 /// # Safety
 /// `at` must be NULL or point to a writable place of the host's, which the result may be written to now.
-pub(super) unsafe fn place<'a, T>(what: &str, at: *mut T) -> Result<&'a mut std::mem::MaybeUninit<T>> {
+pub(super) unsafe fn out_param<'a, T>(what: &str, at: *mut T) -> Result<&'a mut std::mem::MaybeUninit<T>> {
     // SAFETY: MaybeUninit has the layout of T and no validity rule; the caller promises the rest.
     unsafe { at.cast::<std::mem::MaybeUninit<T>>().as_mut() }
         .ok_or_else(|| Error::invalid(format!("{what}: the place for the result is NULL")))

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::codes;
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -60,7 +60,7 @@ impl ListObject {
 pub unsafe extern "C" fn sbx_sandbox_list_count(list: *const sbx_sandbox_list) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(list, ptr::null_mut::<sbx_error>(), |list: &ListObject| {
+        call_on(list, ptr::null_mut::<sbx_error>(), |list: &ListObject| {
             Ok(c_int::try_from(list.0.len()).unwrap_or(c_int::MAX))
         })
     }
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn sbx_sandbox_list_count(list: *const sbx_sandbox_list) -
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_list_id(list: *const sbx_sandbox_list, index: usize) -> *const c_char {
-    or(ptr::null(), || with(list, |list: &ListObject| Ok(list.entry(index)?.id.as_ptr())))
+    call_or(ptr::null(), || call_with(list, |list: &ListObject| Ok(list.entry(index)?.id.as_ptr())))
 }
 
 /// A sandbox's name. NULL if it has none, or for a bad handle or index.
@@ -81,8 +81,8 @@ pub unsafe extern "C" fn sbx_sandbox_list_id(list: *const sbx_sandbox_list, inde
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_list_name(list: *const sbx_sandbox_list, index: usize) -> *const c_char {
-    or(ptr::null(), || {
-        with(list, |list: &ListObject| {
+    call_or(ptr::null(), || {
+        call_with(list, |list: &ListObject| {
             Ok(list.entry(index)?.name.as_ref().map_or(ptr::null(), |name| name.as_ptr()))
         })
     })
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn sbx_sandbox_list_name(list: *const sbx_sandbox_list, in
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_list_state(list: *const sbx_sandbox_list, index: usize) -> c_int {
     // SAFETY: NULL is allowed for the error.
-    unsafe { on(list, ptr::null_mut::<sbx_error>(), |list: &ListObject| Ok(list.entry(index)?.state)) }
+    unsafe { call_on(list, ptr::null_mut::<sbx_error>(), |list: &ListObject| Ok(list.entry(index)?.state)) }
 }
 
 /// Frees a list and its texts; NULL is allowed.
@@ -106,5 +106,5 @@ pub unsafe extern "C" fn sbx_sandbox_list_state(list: *const sbx_sandbox_list, i
 /// No text of the list may be used after.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_list_free(list: *mut sbx_sandbox_list) {
-    or((), || handle::take::<ListObject>(list).map(drop));
+    call_or((), || handle::take::<ListObject>(list).map(drop));
 }

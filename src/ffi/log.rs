@@ -6,7 +6,7 @@ use std::ptr;
 use log::LevelFilter;
 
 use super::call::call;
-use super::sink;
+use super::log_sink;
 use crate::error::{Context, Error};
 use crate::sys::descriptor;
 
@@ -37,10 +37,10 @@ pub extern "C" fn sbx_log_set_fd(fd: c_int, level: c_int) -> c_int {
                 _ => return Err(Error::invalid(format!("log level {level}: must be from 0 to 5"))),
             };
             if fd == -1 || level == LevelFilter::Off {
-                sink::close();
+                log_sink::close();
                 return Ok(0);
             }
-            sink::open(descriptor::duplicate(fd).context("duplicating the log descriptor")?, level)?;
+            log_sink::open(descriptor::duplicate(fd).context("duplicating the log descriptor")?, level)?;
             Ok(0)
         })
     }

@@ -31,6 +31,7 @@ pub(crate) mod handle;
 pub(crate) mod input;
 pub(crate) mod list;
 pub(crate) mod log;
+pub(crate) mod log_sink;
 pub(crate) mod policy;
 pub(crate) mod policy_entries;
 pub(crate) mod process;
@@ -40,7 +41,6 @@ pub(crate) mod runtime;
 pub(crate) mod sandbox;
 pub(crate) mod sandbox_policy;
 pub(crate) mod sandbox_state;
-pub(crate) mod sink;
 pub(crate) mod stats;
 pub(crate) mod structs;
 #[cfg(feature = "test-hooks")]

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::call::{on, or};
+use super::call::{call_on, call_or};
 use super::codes::{SBX_DNS_ADDRESSES, SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON};
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -71,7 +71,7 @@ impl PolicyObject {
 }
 
 fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
-    or(ptr::null_mut(), || handle::insert(PolicyObject::new(policy())))
+    call_or(ptr::null_mut(), || handle::insert(PolicyObject::new(policy())))
 }
 
 /// A policy by which any public address may be reached, save what is denied. A config without a policy has
@@ -124,7 +124,7 @@ pub extern "C" fn sbx_policy_new_blocked() -> *mut sbx_policy {
 pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::text("CIDR range", cidr), |policy, range| policy.allow_cidr(range).map(drop))
         })
     }
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *c
 pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::text("CIDR range", cidr), |policy, range| {
                 policy.allow_local_cidr(range).map(drop)
             })
@@ -165,7 +165,7 @@ pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, ci
 pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::text("CIDR range", cidr), |policy, range| policy.deny_cidr(range).map(drop))
         })
     }
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
 pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, pattern: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::text("domain", pattern), |policy, domain| policy.allow_domain(domain).map(drop))
         })
     }
@@ -208,7 +208,7 @@ pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, patter
 pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: u32) -> c_int {
     // SAFETY: there is no error struct to write to.
     unsafe {
-        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(input::port(port), |policy, port| policy.add_tls_port(port).map(drop))
         })
     }
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: 
 pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: c_int) -> c_int {
     // SAFETY: there is no error struct to write to.
     unsafe {
-        on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
+        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
             policy.set(dns(mode), |policy, mode| policy.set_dns(mode).map(drop))
         })
     }
@@ -277,7 +277,7 @@ pub unsafe extern "C" fn sbx_policy_check(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<PolicyObject>(policy.cast_mut(), error, |policy| {
+        call_on::<PolicyObject>(policy.cast_mut(), error, |policy| {
             if verdict.is_null() {
                 return Err(Error::invalid("verdict: must not be NULL"));
             }
@@ -304,5 +304,5 @@ pub unsafe extern "C" fn sbx_policy_check(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_free(policy: *mut sbx_policy) {
-    or((), || handle::take::<PolicyObject>(policy).map(drop));
+    call_or((), || handle::take::<PolicyObject>(policy).map(drop));
 }

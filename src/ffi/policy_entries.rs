@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::policy::{PolicyObject, sbx_policy};
 
@@ -18,7 +18,7 @@ use super::policy::{PolicyObject, sbx_policy};
 pub unsafe extern "C" fn sbx_policy_mode(policy: *const sbx_policy) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
+        call_on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
             Ok(object.look(|policy| policy.mode() as c_int))
         })
     }
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn sbx_policy_mode(policy: *const sbx_policy) -> c_int {
 pub unsafe extern "C" fn sbx_policy_dns(policy: *const sbx_policy) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
+        call_on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
             Ok(object.look(|policy| policy.dns() as c_int))
         })
     }
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn sbx_policy_dns(policy: *const sbx_policy) -> c_int {
 pub unsafe extern "C" fn sbx_policy_entry_count(policy: *const sbx_policy) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
+        call_on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
             Ok(object.look(|policy| c_int::try_from(policy.entries().len()).unwrap_or(c_int::MAX)))
         })
     }
@@ -68,5 +68,7 @@ pub unsafe extern "C" fn sbx_policy_entry_count(policy: *const sbx_policy) -> c_
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_entry(policy: *const sbx_policy, index: usize) -> *const c_char {
-    or(ptr::null(), || with(policy, |object: &PolicyObject| Ok(object.text(index).unwrap_or(ptr::null()))))
+    call_or(ptr::null(), || {
+        call_with(policy, |object: &PolicyObject| Ok(object.text(index).unwrap_or(ptr::null())))
+    })
 }

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::captured::sbx_captured;
 use super::codes::SBX_TERMINAL;
 use super::error::sbx_error;
@@ -39,9 +39,9 @@ unsafe fn start(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
-            let place = input::place("process", process)?;
-            let exec = with(config, |config: &ExecObject| Ok(config.copy()))?;
+        call_on(sandbox, error, |object: &SandboxObject| {
+            let place = input::out_param("process", process)?;
+            let exec = call_with(config, |config: &ExecObject| Ok(config.copy()))?;
             place.write(handle::insert(start(&object.sandbox, &exec)?)?);
             Ok(0)
         })
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn sbx_process_wait(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(process, error, |process: &Process| {
+        call_on(process, error, |process: &Process| {
             let size = if exit.is_null() { None } else { Some(structs::size(exit)?) };
             let ended = process.wait(input::timeout(timeout_ms))?;
             if let Some(size) = size {
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn sbx_process_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_process_failure(process: *const sbx_process, error: *mut sbx_error) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on(process, error, |process: &Process| process.failure().map_or(Ok(0), Err)) }
+    unsafe { call_on(process, error, |process: &Process| process.failure().map_or(Ok(0), Err)) }
 }
 
 /// Sends a signal to the program's process group: to itself and to what it has started, unless that has left the group
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn sbx_process_signal(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on(process, error, |process: &Process| process.signal(signal).map(|()| 0)) }
+    unsafe { call_on(process, error, |process: &Process| process.signal(signal).map(|()| 0)) }
 }
 
 /// Gives the program's terminal another size, each number from 1 to 65535. The programs in its foreground get
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn sbx_process_resize(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(process, error, |process: &Process| {
+        call_on(process, error, |process: &Process| {
             let (rows, columns) = input::window(rows, columns)?;
             process.resize(rows, columns).map(|()| 0)
         })
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn sbx_process_open_fd(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(process, error, |process: &Process| {
+        call_on(process, error, |process: &Process| {
             let fd = match stream {
                 SBX_TERMINAL => process.open_terminal()?,
                 other => process.open_stream(input::stream(other)?)?,
@@ -232,8 +232,8 @@ pub unsafe extern "C" fn sbx_process_captured(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(process, error, |process: &Process| {
-            let place = input::place("captured", captured)?;
+        call_on(process, error, |process: &Process| {
+            let place = input::out_param("captured", captured)?;
             place.write(handle::insert(process.captured(input::stream(stream)?)?)?);
             Ok(0)
         })
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn sbx_process_captured(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_process_free(process: *mut sbx_process) {
-    or((), || {
+    call_or((), || {
         if let Some(process) = handle::take::<Process>(process)? {
             process.close();
         }

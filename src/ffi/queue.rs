@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
 
-use super::call::{call, on};
+use super::call::{call, call_on};
 use super::error::sbx_error;
 use super::event::sbx_event;
 use super::handle::{self, Object};
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn sbx_queue_new(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("queue", queue)?;
+            let place = input::out_param("queue", queue)?;
             let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
             place.write(handle::insert(Queue::new(capacity)?)?);
             Ok(0)
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn sbx_queue_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_queue_open_fd(queue: *mut sbx_queue, error: *mut sbx_error) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on::<Queue>(queue, error, |queue| Ok(queue.open_fd()?.into_raw_fd())) }
+    unsafe { call_on::<Queue>(queue, error, |queue| Ok(queue.open_fd()?.into_raw_fd())) }
 }
 
 /// Takes the oldest event.
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn sbx_queue_next(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<Queue>(queue, error, |queue| {
+        call_on::<Queue>(queue, error, |queue| {
             if event.is_null() {
                 return Err(Error::invalid("event: the place for the result is NULL"));
             }
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn sbx_queue_next(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_queue_free(queue: *mut sbx_queue) {
-    super::call::or((), || {
+    super::call::call_or((), || {
         if let Some(queue) = handle::take::<Queue>(queue)? {
             queue.close();
         }

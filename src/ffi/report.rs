@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 use std::sync::OnceLock;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::codes::{SBX_FINDING_LIMITED, SBX_FINDING_MISSING, SBX_FINDING_OK};
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -94,8 +94,8 @@ fn text(
     index: usize,
     field: impl FnOnce(&FindingTexts) -> &CString,
 ) -> *const c_char {
-    or(ptr::null(), || {
-        with(report, |report: &ReportObject| Ok(field(report.texts()?.finding(index)?).as_ptr()))
+    call_or(ptr::null(), || {
+        call_with(report, |report: &ReportObject| Ok(field(report.texts()?.finding(index)?).as_ptr()))
     })
 }
 
@@ -109,7 +109,7 @@ fn text(
 pub unsafe extern "C" fn sbx_report_usable(report: *const sbx_report) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
+        call_on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
             Ok(c_int::from(report.texts()?.usable))
         })
     }
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn sbx_report_usable(report: *const sbx_report) -> c_int {
 pub unsafe extern "C" fn sbx_report_count(report: *const sbx_report) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
+        call_on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
             Ok(c_int::try_from(report.texts()?.findings.len()).unwrap_or(c_int::MAX))
         })
     }
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn sbx_report_count(report: *const sbx_report) -> c_int {
 pub unsafe extern "C" fn sbx_report_status(report: *const sbx_report, index: usize) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
+        call_on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
             Ok(report.texts()?.finding(index)?.status)
         })
     }
@@ -180,5 +180,5 @@ pub unsafe extern "C" fn sbx_report_remedy(report: *const sbx_report, index: usi
 /// No text of the report may be used after.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_report_free(report: *mut sbx_report) {
-    or((), || handle::take::<ReportObject>(report).map(drop));
+    call_or((), || handle::take::<ReportObject>(report).map(drop));
 }

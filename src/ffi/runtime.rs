@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{call, or};
+use super::call::{call, call_or};
 use super::codes::SBX_RUNTIME_NO_USER_NAMESPACE;
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn sbx_runtime_new(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("runtime", runtime)?;
+            let place = input::out_param("runtime", runtime)?;
             place.write(handle::insert(Runtime::new(&read(config)?)?)?);
             Ok(0)
         })
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn sbx_runtime_check(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("report", report)?;
+            let place = input::out_param("report", report)?;
             place.write(handle::insert(ReportObject::of(&doctor::check_host(&read(config)?)))?);
             Ok(0)
         })
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn sbx_runtime_check_begin(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("report", report)?;
+            let place = input::out_param("report", report)?;
             let (config, queue) = (read(config)?, handle::get::<Queue>(queue)?);
             let check = doctor::check_host_begin(&config, &queue, cookie)?;
             place.write(handle::insert(ReportObject::when_done(check))?);
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("list", list)?;
+            let place = input::out_param("list", list)?;
             place.write(handle::insert(ListObject::new(&of(runtime)?.sandboxes()))?);
             Ok(0)
         })
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_runtime_free(runtime: *mut sbx_runtime) {
-    or((), || {
+    call_or((), || {
         if let Some(runtime) = handle::take::<Runtime>(runtime)? {
             runtime.shutdown();
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_int};
 use std::os::fd::IntoRawFd;
 
-use super::call::{call, on, or};
+use super::call::{call, call_on, call_or};
 use super::config::{ConfigObject, sbx_config};
 use super::error::sbx_error;
 use super::exit::sbx_exit;
@@ -67,7 +67,7 @@ unsafe fn create(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("sandbox", sandbox)?;
+            let place = input::out_param("sandbox", sandbox)?;
             let config = handle::get::<ConfigObject>(config)?.copy();
             config.check()?;
             let sandbox = start(&runtime::of(runtime)?, &config)?;
@@ -145,8 +145,8 @@ pub unsafe extern "C" fn sbx_tunnels(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::place("tunnels", tunnels)?;
+        call_on::<SandboxObject>(sandbox, error, |object| {
+            let place = input::out_param("tunnels", tunnels)?;
             let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
             place.write(handle::insert(TunnelMapObject::new(&map))?);
             Ok(0)
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn sbx_wait_ready(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        call_on::<SandboxObject>(sandbox, error, |object| {
             object.sandbox.wait_ready(input::timeout(timeout_ms)).map(|()| 0)
         })
     }
@@ -197,7 +197,7 @@ pub unsafe extern "C" fn sbx_wait(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        call_on::<SandboxObject>(sandbox, error, |object| {
             let size = if exit.is_null() { None } else { Some(structs::size(exit)?) };
             let ended = object.sandbox.wait(input::timeout(timeout_ms))?;
             if let Some(size) = size {
@@ -220,7 +220,7 @@ pub unsafe extern "C" fn sbx_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sbx_error) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
+    unsafe { call_on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
 }
 
 /// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn sbx_stop(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        call_on::<SandboxObject>(sandbox, error, |object| {
             object.sandbox.stop(signal, input::duration("grace_ms", grace_ms)?).map(|()| 0)
         })
     }
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn sbx_stop(
 pub unsafe extern "C" fn sbx_connect(sandbox: *mut sbx_sandbox, port: u32, error: *mut sbx_error) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on::<SandboxObject>(sandbox, error, |object| {
+        call_on::<SandboxObject>(sandbox, error, |object| {
             Ok(object.sandbox.connect(input::port(port)?)?.into_raw_fd())
         })
     }
@@ -290,7 +290,7 @@ pub unsafe extern "C" fn sbx_signal(
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { on::<SandboxObject>(sandbox, error, |object| object.sandbox.signal(signal).map(|()| 0)) }
+    unsafe { call_on::<SandboxObject>(sandbox, error, |object| object.sandbox.signal(signal).map(|()| 0)) }
 }
 
 /// Frees a sandbox and ends it if it still runs; NULL is allowed. Of several handles to the same sandbox
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn sbx_signal(
 /// No text of the sandbox may be used after. A handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_free(sandbox: *mut sbx_sandbox) {
-    or((), || {
+    call_or((), || {
         if let Some(object) = handle::take::<SandboxObject>(sandbox)? {
             // Not when the object is dropped: those who wait on it hold it, and are to return now.
             object.sandbox.release();

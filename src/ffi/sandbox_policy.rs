@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::call::on;
+use super::call::call_on;
 use super::error::sbx_error;
 use super::handle;
 use super::input;
@@ -34,7 +34,7 @@ pub unsafe extern "C" fn sbx_set_policy(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
+        call_on(sandbox, error, |object: &SandboxObject| {
             let policy = handle::get::<PolicyObject>(policy)?.copy()?;
             let applied = object.sandbox.set_policy(&policy)?;
             if !generation.is_null() {
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn sbx_set_policy_begin(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
+        call_on(sandbox, error, |object: &SandboxObject| {
             let policy = handle::get::<PolicyObject>(policy)?.copy()?;
             object.sandbox.set_policy_begin(&policy, cookie).map(|()| 0)
         })
@@ -93,10 +93,10 @@ pub unsafe extern "C" fn sbx_sandbox_policy(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
+        call_on(sandbox, error, |object: &SandboxObject| {
             let (policy, number) = object.sandbox.policy()?;
             if !copy.is_null() {
-                input::place("policy", copy)?.write(handle::insert(PolicyObject::new(policy))?);
+                input::out_param("policy", copy)?.write(handle::insert(PolicyObject::new(policy))?);
             }
             if !generation.is_null() {
                 generation.write_unaligned(number);

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::IntoRawFd;
 use std::ptr;
 
-use super::call::{call, on, or, with};
+use super::call::{call, call_on, call_or, call_with};
 use super::captured::sbx_captured;
 use super::error::sbx_error;
 use super::runtime::{self, sbx_runtime};
@@ -22,7 +22,7 @@ use crate::error::{Code, Error};
 pub unsafe extern "C" fn sbx_sandbox_state(sandbox: *const sbx_sandbox) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(sandbox, ptr::null_mut::<sbx_error>(), |object: &SandboxObject| {
+        call_on(sandbox, ptr::null_mut::<sbx_error>(), |object: &SandboxObject| {
             Ok(codes::state(object.sandbox.state()))
         })
     }
@@ -36,7 +36,7 @@ pub unsafe extern "C" fn sbx_sandbox_state(sandbox: *const sbx_sandbox) -> c_int
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_id(sandbox: *const sbx_sandbox) -> *const c_char {
-    or(ptr::null(), || with(sandbox, |object: &SandboxObject| Ok(object.id.as_ptr())))
+    call_or(ptr::null(), || call_with(sandbox, |object: &SandboxObject| Ok(object.id.as_ptr())))
 }
 
 /// The sandbox's name. The text lives as long as the handle.
@@ -47,8 +47,8 @@ pub unsafe extern "C" fn sbx_sandbox_id(sandbox: *const sbx_sandbox) -> *const c
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_name(sandbox: *const sbx_sandbox) -> *const c_char {
-    or(ptr::null(), || {
-        with(sandbox, |object: &SandboxObject| {
+    call_or(ptr::null(), || {
+        call_with(sandbox, |object: &SandboxObject| {
             Ok(object.name.as_ref().map_or(ptr::null(), |name| name.as_ptr()))
         })
     })
@@ -62,10 +62,10 @@ pub unsafe extern "C" fn sbx_sandbox_name(sandbox: *const sbx_sandbox) -> *const
 /// `name` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_tag(sandbox: *const sbx_sandbox, name: *const c_char) -> *const c_char {
-    or(ptr::null(), || {
+    call_or(ptr::null(), || {
         // SAFETY: as the caller promises.
         let name = unsafe { input::text("tag", name) }?;
-        with(sandbox, |object: &SandboxObject| {
+        call_with(sandbox, |object: &SandboxObject| {
             Ok(object.tags.get(name).map_or(ptr::null(), |value| value.as_ptr()))
         })
     })
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn sbx_sandbox_find(
     // SAFETY: as the caller promises.
     unsafe {
         call(error, || {
-            let place = input::place("sandbox", sandbox)?;
+            let place = input::out_param("sandbox", sandbox)?;
             let name = input::text("name", name)?;
             let found = runtime::of(runtime)?.find(name).map(SandboxObject::insert).transpose()?.flatten();
             let nobody = || Error::new(Code::NotFound, format!("there is no sandbox named {name:?}"));
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn sbx_sandbox_find(
 pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error: *mut sbx_error) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| match object.sandbox.failure() {
+        call_on(sandbox, error, |object: &SandboxObject| match object.sandbox.failure() {
             None => Ok(0),
             Some(failure) => Err(failure),
         })
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn sbx_sandbox_open_fd(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
+        call_on(sandbox, error, |object: &SandboxObject| {
             Ok(object.sandbox.open_stream(input::stream(stream)?)?.into_raw_fd())
         })
     }
@@ -166,8 +166,8 @@ pub unsafe extern "C" fn sbx_sandbox_captured(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
-            let place = input::place("captured", captured)?;
+        call_on(sandbox, error, |object: &SandboxObject| {
+            let place = input::out_param("captured", captured)?;
             place.write(handle::insert(object.sandbox.captured(input::stream(stream)?)?)?);
             Ok(0)
         })

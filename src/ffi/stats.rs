@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::call::on;
+use super::call::call_on;
 use super::codes::{
     SBX_STATS_CPU, SBX_STATS_EGRESS, SBX_STATS_MEMORY, SBX_STATS_MEMORY_PEAK, SBX_STATS_PROCESSES,
 };
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn sbx_sandbox_stats(
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
-        on(sandbox, error, |object: &SandboxObject| {
+        call_on(sandbox, error, |object: &SandboxObject| {
             if stats.is_null() {
                 return Err(Error::invalid("stats: the place for the result is NULL"));
             }

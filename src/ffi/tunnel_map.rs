@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
-use super::call::{on, or, with};
+use super::call::{call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::structs::c_text;
@@ -61,8 +61,8 @@ fn text(
     container_port: u32,
     field: impl FnOnce(&Texts) -> Option<&CString>,
 ) -> *const c_char {
-    or(ptr::null(), || {
-        with(map, |map: &TunnelMapObject| {
+    call_or(ptr::null(), || {
+        call_with(map, |map: &TunnelMapObject| {
             Ok(field(map.get(container_port)?).map_or(ptr::null(), |text| text.as_ptr()))
         })
     })
@@ -78,7 +78,7 @@ fn text(
 pub unsafe extern "C" fn sbx_tunnel_map_count(map: *const sbx_tunnel_map) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(map, ptr::null_mut::<sbx_error>(), |map: &TunnelMapObject| {
+        call_on(map, ptr::null_mut::<sbx_error>(), |map: &TunnelMapObject| {
             Ok(c_int::try_from(map.0.len()).unwrap_or(c_int::MAX))
         })
     }
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn sbx_tunnel_map_count(map: *const sbx_tunnel_map) -> c_i
 pub unsafe extern "C" fn sbx_tunnel_map_container_port(map: *const sbx_tunnel_map, index: usize) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(map, ptr::null_mut::<sbx_error>(), |map: &TunnelMapObject| {
+        call_on(map, ptr::null_mut::<sbx_error>(), |map: &TunnelMapObject| {
             let tunnel = map.0.get(index);
             let tunnel =
                 tunnel.ok_or_else(|| Error::new(Code::NotFound, format!("there is no tunnel {index}")))?;
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn sbx_tunnel_map_container_port(map: *const sbx_tunnel_ma
 pub unsafe extern "C" fn sbx_tunnel_map_port(map: *const sbx_tunnel_map, container_port: u32) -> c_int {
     // SAFETY: NULL is allowed for the error.
     unsafe {
-        on(map, ptr::null_mut::<sbx_error>(), |map: &TunnelMapObject| {
+        call_on(map, ptr::null_mut::<sbx_error>(), |map: &TunnelMapObject| {
             Ok(c_int::from(map.get(container_port)?.port))
         })
     }
@@ -177,5 +177,5 @@ pub unsafe extern "C" fn sbx_tunnel_map_spki_sha256(
 /// No text of the map may be used after.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_tunnel_map_free(map: *mut sbx_tunnel_map) {
-    or((), || handle::take::<TunnelMapObject>(map).map(drop));
+    call_or((), || handle::take::<TunnelMapObject>(map).map(drop));
 }
