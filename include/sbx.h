@@ -49,7 +49,7 @@
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
-#define SBX_ABI_VERSION 256
+#define SBX_ABI_VERSION 512
 
 // An argument or a setting has a value that is not allowed; the message names it and the rule.
 #define SBX_EINVALID -1001
@@ -670,7 +670,7 @@ typedef struct sbx_file_info {
 extern "C" {
 #endif // __cplusplus
 
-// The version of the library that is running, such as "0.1.0".
+// The version of the library that is running, such as "0.2.0".
 //
 // The text is static. Any thread, never blocks, also in a forked child.
 const char *sbx_version(void);
@@ -861,32 +861,33 @@ int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_
 // A handle that was freed already is ignored.
 void sbx_queue_free(struct sbx_queue *queue);
 
-// A policy by which any public address may be reached, save what is denied. A config without a policy has
-// one of these.
+// Makes a policy without entries. Its mode is what holds for destinations that match no entry:
 //
-// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
-// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
-// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
-// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
-// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
-// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
-struct sbx_policy *sbx_policy_new_open(void);
-
-// A policy by which only what is allowed may be reached; without entries, nothing.
+// SBX_POLICY_OPEN allows every public address. A config without a policy has one of these. Never reached are
+// loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata services, public ranges
+// for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and its
+// neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those): as the host's
+// routing has them at that moment. A neighbour is what the most specific route reaches without a gateway, unless that
+// is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's public address
+// of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr.
 //
-// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
-// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
-// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
-// child.
-struct sbx_policy *sbx_policy_new_allowlist(void);
-
-// A policy of no network at all: nothing leaves, and there are no tunnels.
+// SBX_POLICY_ALLOWLIST denies everything; entries allow ranges and domains. An entry opens a private or otherwise
+// special range only when it lies inside that range (10.1.0.0/16 does, 0.0.0.0/0 does not), neighbours at public
+// addresses on a link of the host's own only when it lies inside that link's range, and a metadata service or an
+// address of the host only when it is for that very address (/32, /128).
 //
-// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
-// thread, never blocks. Returns NULL when no handle is left or in a forked child.
-struct sbx_policy *sbx_policy_new_blocked(void);
+// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and any port or
+// inbound allowlist is refused.
+//
+// Free it with sbx_policy_free. Any thread, never blocks.
+//
+// Returns 0 and sets *policy; SBX_EINVALID (the mode), SBX_ELIMIT (no handle is left).
+//
+// Requires:
+// `policy` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_policy_new(int32_t mode,
+                   struct sbx_policy **policy,
+                   struct sbx_error *error);
 
 // Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
 //
@@ -962,7 +963,7 @@ int sbx_policy_add_tls_port(struct sbx_policy *policy,
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_set_dns(struct sbx_policy *policy,
-                       int mode);
+                       int32_t mode);
 
 // Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 //
@@ -1020,9 +1021,13 @@ const char *sbx_policy_entry(const struct sbx_policy *policy,
 // Makes a config of defaults: no command, the curated view of the host's programs as root file system,
 // no ports, an open policy, 300 s of life.
 //
-// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-// forked child.
-struct sbx_config *sbx_config_new(void);
+// Free it with sbx_config_free. Any thread, never blocks.
+//
+// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+//
+// Requires:
+// `config` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_config_new(struct sbx_config **config, struct sbx_error *error);
 
 // Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
 // between settings. It looks at the config only, not at the host.
@@ -1689,9 +1694,13 @@ int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
 
 // Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
 //
-// Free it with sbx_exec_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-// forked child.
-struct sbx_exec_config *sbx_exec_config_new(void);
+// Free it with sbx_exec_config_free. Any thread, never blocks.
+//
+// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+//
+// Requires:
+// `config` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_exec_config_new(struct sbx_exec_config **config, struct sbx_error *error);
 
 // Says whether a program can be asked for with this: the first bad value, or the first broken rule between
 // settings.

@@ -28,7 +28,9 @@ static void fail(void) {
 /* A sandbox that runs a program of Python's. A bad setting is found when it is created. */
 static sbx_sandbox *start(const char *program) {
     const char *command[] = {"python3", "-c", program};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail();
     sbx_config_set_command(config, command, 3);
     sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
     sbx_config_set_memory(config, 256 * MIB);

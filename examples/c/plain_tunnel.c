@@ -52,12 +52,14 @@ static long ask(int connection, const char *request) {
 
 int main(void) {
     const char *command[] = {"python3", "-m", "http.server", "12345"};
-    sbx_config *config = sbx_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_config_set_command(config, command, 4);
     sbx_config_add_unencrypted_port(config, 12345);
     sbx_config_set_tcp_probe(config, 12345, 100);
 
-    sbx_error error = SBX_ERROR_INIT;
     sbx_sandbox *sandbox = NULL;
     if (sbx_create(NULL, config, &sandbox, &error) < 0)
         fail(&error);

@@ -132,17 +132,6 @@ template <auto Free> struct freer {
 };
 template <class Handle, auto Free> using owner = std::unique_ptr<Handle, freer<Free>>;
 
-// What makes a handle doesn't say why there is none. A forked child is told so by every call.
-template <class Handle> Handle *some(Handle *handle) {
-    if (handle == nullptr) {
-        sbx_error error = SBX_ERROR_INIT;
-        if (sbx_config_check(nullptr, &error) == SBX_EFORKED)
-            fail(SBX_EFORKED, error);
-        throw sbx::error(code::limit, 0, "libsbx: no handle is left");
-    }
-    return handle;
-}
-
 inline std::string text(const char *pointer) { return pointer == nullptr ? std::string() : std::string(pointer); }
 
 inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
@@ -340,9 +329,9 @@ struct verdict {
 // What a sandbox may reach. It names its mode: nothing empty can mean "everything".
 class policy {
 public:
-    static policy open() { return policy(sbx_policy_new_open()); }
-    static policy allowlist() { return policy(sbx_policy_new_allowlist()); }
-    static policy blocked() { return policy(sbx_policy_new_blocked()); }
+    static policy open() { return of(SBX_POLICY_OPEN); }
+    static policy allowlist() { return of(SBX_POLICY_ALLOWLIST); }
+    static policy blocked() { return of(SBX_POLICY_BLOCKED); }
 
     policy &allow_cidr(const std::string &cidr) { return set(sbx_policy_allow_cidr(get(), cidr.c_str())); }
     // Neighbours on the host's own links at public addresses, which an open policy denies otherwise.
@@ -372,7 +361,8 @@ public:
 
 private:
     friend class sandbox;
-    explicit policy(sbx_policy *handle) : handle_(detail::some(handle)) {}
+    explicit policy(sbx_policy *handle) : handle_(handle) {}
+    static policy of(std::int32_t mode) { return policy(detail::make<sbx_policy>(sbx_policy_new, mode)); }
 
     // What is wrong with an entry is said by what uses the policy.
     policy &set(int result) {
@@ -394,7 +384,7 @@ enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_S
 class config {
 public:
     using texts = std::vector<std::string>;
-    config() : handle_(detail::some(sbx_config_new())) {}
+    config() : handle_(detail::make<sbx_config>(sbx_config_new)) {}
 
     config &command(const texts &arguments) {
         return set(sbx_config_set_command(get(), detail::pointers(arguments).data(), arguments.size()));
@@ -546,7 +536,8 @@ std::optional<exit_status> wait(Function function, Handle *handle, std::int64_t 
 // A program to run in a running sandbox. What isn't set is as for the sandbox's own program.
 class command {
 public:
-    explicit command(const std::vector<std::string> &arguments) : handle_(detail::some(sbx_exec_config_new())) {
+    explicit command(const std::vector<std::string> &arguments)
+        : handle_(detail::make<sbx_exec_config>(sbx_exec_config_new)) {
         set(sbx_exec_config_set_command(get(), detail::pointers(arguments).data(), arguments.size()));
     }
     command &env(const std::string &name, const std::string &value) {

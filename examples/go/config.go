@@ -145,9 +145,9 @@ func (s *setting) finish(op string, check func(*C.sbx_error) C.int) error {
 
 // build makes the library's config, with events under this cookie. The caller frees it, whatever happens.
 func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
-	b := C.sbx_config_new()
-	if b == nil {
-		return nil, failed("config", ErrLimit, "no handle is left")
+	var b *C.sbx_config
+	if err := calling(nil, "config", func(e *C.sbx_error) C.int { return C.sbx_config_new(&b, e) }); err != nil {
+		return nil, err
 	}
 	var s setting
 	defer s.free()

@@ -15,9 +15,9 @@ type Mode int
 
 // The modes.
 const (
-	Open      Mode = iota + 1 // any public address, save what is denied
-	Allowlist                 // only what is allowed; without entries, nothing
-	Blocked                   // no network at all, and no tunnels
+	Open      Mode = C.SBX_POLICY_OPEN      // any public address, save what is denied
+	Allowlist Mode = C.SBX_POLICY_ALLOWLIST // only what is allowed; without entries, nothing
+	Blocked   Mode = C.SBX_POLICY_BLOCKED   // no network at all, and no tunnels
 )
 
 // A Policy is what a sandbox may reach.
@@ -46,18 +46,12 @@ const (
 // keeps, and says where it is used; that a text was cut short it can't know.
 func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	var policy *C.sbx_policy
-	switch p.Mode {
-	case Open:
-		policy = C.sbx_policy_new_open()
-	case Allowlist:
-		policy = C.sbx_policy_new_allowlist()
-	case Blocked:
-		policy = C.sbx_policy_new_blocked()
-	default:
+	if p.Mode < Open || p.Mode > Blocked {
 		return nil, failed("policy", ErrInvalid, "a policy's Mode must be Open, Allowlist or Blocked")
 	}
-	if policy == nil {
-		return nil, failed("policy", ErrLimit, "no handle is left")
+	made := func(e *C.sbx_error) C.int { return C.sbx_policy_new(C.int32_t(p.Mode), &policy, e) }
+	if err := calling(nil, "policy", made); err != nil {
+		return nil, err
 	}
 	for _, cidr := range p.AllowCIDRs {
 		C.sbx_policy_allow_cidr(policy, texts.text(cidr.String()))
@@ -68,7 +62,7 @@ func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	for _, port := range p.TLSPorts {
 		C.sbx_policy_add_tls_port(policy, C.uint32_t(port))
 	}
-	C.sbx_policy_set_dns(policy, C.int(p.DNS))
+	C.sbx_policy_set_dns(policy, C.int32_t(p.DNS))
 	for _, cidr := range p.LocalCIDRs {
 		C.sbx_policy_allow_local_cidr(policy, texts.text(cidr.String()))
 	}

@@ -51,9 +51,7 @@ export const FUNCTIONS = {
   queue_open_fd: "he",
   queue_next: "h&e",
   queue_free: "h>v",
-  policy_new_open: ">h",
-  policy_new_allowlist: ">h",
-  policy_new_blocked: ">h",
+  policy_new: "i&e",
   policy_allow_cidr: "hs",
   policy_allow_local_cidr: "hs",
   policy_deny_cidr: "hs",
@@ -66,7 +64,7 @@ export const FUNCTIONS = {
   policy_dns: "h",
   policy_entry_count: "h",
   policy_entry: "hz>s",
-  config_new: ">h",
+  config_new: "&e",
   config_check: "he",
   config_free: "h>v",
   config_set_command: "h&z",
@@ -127,7 +125,7 @@ export const FUNCTIONS = {
   set_policy_begin: "hhQe",
   sandbox_policy: "h&&e",
   sandbox_stats: "h&e",
-  exec_config_new: ">h",
+  exec_config_new: "&e",
   exec_config_check: "he",
   exec_config_free: "h>v",
   exec_config_set_command: "h&z",
@@ -199,7 +197,7 @@ export const FUNCTIONS = {
 };
 
 export const NUMBERS = {
-  ABI_VERSION: 256,
+  ABI_VERSION: 512,
   EINVALID: -1001,
   EHANDLE: -1002,
   ESIZE: -1003,

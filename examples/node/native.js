@@ -187,9 +187,8 @@ export function freeing(kind, handle, use) {
 }
 
 /** Something of the library's that is made, filled in and freed here. A bad value is what its check says at the end. */
-export function making(kind, how, use) {
-  const made = Number(native[`${kind}_${how}`]());
-  if (!made) call("config_check", 0); // says why: a forked child, or no handles left
+export function making(kind, use, ...how) {
+  const made = open(`${kind}_new`, ...how);
   const set = (what, ...values) => native[`${kind}_${what}`](made, ...values);
   return freeing(kind, made, () => use(made, set));
 }

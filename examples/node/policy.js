@@ -30,19 +30,20 @@ export function makePolicy(options, use) {
   const allowlist = options[LISTS.allow] ?? options[LISTS.domain];
   const dns = DNS.indexOf(options.outboundDns ?? "auto");
   if (dns < 0) throw invalid(`outboundDns must be one of ${DNS.join(", ")}`);
-  const how = options.blockNetwork ? "new_blocked" : allowlist ? "new_allowlist" : "new_open";
+  const mode = MODES.indexOf(options.blockNetwork ? "blocked" : allowlist ? "allowlist" : "open");
   const ports = list(options.outboundTlsPorts, "outboundTlsPorts");
   if (ports.length > 0 && !options[LISTS.domain]) {
     throw invalid("outboundTlsPorts are ports of domains: they take outboundDomainAllowlist");
   }
-  return making("policy", how, (policy, set) => {
+  const fill = (policy, set) => {
     for (const [kind, option] of Object.entries(LISTS)) {
       for (const entry of options[option] ?? []) set(SETTERS[kind], text(entry, option));
     }
     for (const number of ports) set("add_tls_port", port(number, "outboundTlsPorts"));
     set("set_dns", dns);
     return use(policy);
-  });
+  };
+  return making("policy", fill, mode);
 }
 
 /** What the policy of these options says of an address, and why. It takes no sandbox and sends nothing. */

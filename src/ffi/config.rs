@@ -1,9 +1,8 @@
 //! `sbx_config`: its life, and what program it describes.
 
 use std::ffi::{c_char, c_int};
-use std::ptr;
 
-use super::call::{call_on, call_or};
+use super::call::{call_new, call_on, call_or};
 use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -36,11 +35,16 @@ pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> R
 /// Makes a config of defaults: no command, the curated view of the host's programs as root file system,
 /// no ports, an open policy, 300 s of life.
 ///
-/// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-/// forked child.
+/// Free it with sbx_config_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+///
+/// # Safety
+/// `config` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_config_new() -> *mut sbx_config {
-    call_or(ptr::null_mut(), || handle::insert(ConfigObject::default()))
+pub unsafe extern "C" fn sbx_config_new(config: *mut *mut sbx_config, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { call_new("config", config, error, || Ok(ConfigObject::default())) }
 }
 
 /// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule

@@ -65,7 +65,8 @@ static int stream_read(int fd, char *data, size_t length)
 
 static sbx_config *config_of(const char *const *command, size_t length, const char *rootfs, const char *server)
 {
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    must(sbx_config_new(&config, &error), "sbx_config_new");
     sbx_config_set_command(config, command, length);
     sbx_config_set_timeout_ms(config, 3600 * 1000);
     sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
@@ -169,7 +170,8 @@ static int exec_in_turns(int argc, char **argv)
     sbx_sandbox *sandbox = NULL;
     must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
     sbx_config_free(config);
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new");
     sbx_exec_config_set_command(exec, program, 1);
     /* The first is slower on both sides: it is not counted. */
     for (long run = 0; run <= runs; run++) {
@@ -350,7 +352,8 @@ static int policies(int argc, char **argv)
     for (long run = number(argv[3], 1, 1000); run > 0; run--)
         for (int at = 4; at < argc; at++) {
             long count = number(argv[at], 0, 130000);
-            sbx_policy *policy = sbx_policy_new_allowlist();
+            sbx_policy *policy = NULL;
+            must(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, &error), "sbx_policy_new");
             for (long index = 0; index < count; index++) {
                 /* Every other /24 from 11.0.0.0 on: none merges with its neighbour. */
                 char range[32];

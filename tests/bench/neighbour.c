@@ -94,7 +94,9 @@ static void must(int result, const char *what, const sbx_error *error)
 
 static sbx_config *config_of(const char *const *command, size_t length)
 {
-    sbx_config *config = sbx_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_config *config = NULL;
+    must(sbx_config_new(&config, &error), "sbx_config_new", &error);
     char server[64];
     snprintf(server, sizeof server, "%s:%d", far_address, NAMES);
     sbx_config_set_rootfs(config, rootfs);
@@ -136,7 +138,8 @@ static void start_victim(void)
     sbx_config_add_unencrypted_port(config, PROBE);
     sbx_config_add_encrypted_port(config, SECURE);
     victim = created(config, "the victim");
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
     sbx_exec_config_set_command(exec, prober, 4);
     must(sbx_exec(victim, exec, &process, &error), "the victim's prober", &error);
     sbx_exec_config_free(exec);
@@ -347,7 +350,9 @@ static bool handshake(void)
 static bool execution(void)
 {
     static const char *const command[] = {"/attack", "true"};
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
     sbx_process *process = NULL;
     sbx_exit exit = SBX_EXIT_INIT;
     sbx_exec_config_set_command(exec, command, 2);
@@ -361,7 +366,9 @@ static bool execution(void)
 static bool policy_change(void)
 {
     static bool second;
-    sbx_policy *policy = sbx_policy_new_open();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_policy *policy = NULL;
+    must(sbx_policy_new(SBX_POLICY_OPEN, &policy, &error), "sbx_policy_new", &error);
     second = !second;
     sbx_policy_deny_cidr(policy, second ? "203.0.112.0/24" : "203.0.114.0/24");
     bool well = sbx_set_policy(victim, policy, NULL, NULL) >= 0;
@@ -500,7 +507,9 @@ static void (*drive_once)(sbx_sandbox *sandbox);
 static void drive_exec(sbx_sandbox *sandbox)
 {
     static const char *const command[] = {"/attack", "true"};
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
     sbx_process *process = NULL;
     sbx_exec_config_set_command(exec, command, 2);
     if (sbx_exec(sandbox, exec, &process, NULL) >= 0)

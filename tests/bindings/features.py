@@ -46,7 +46,7 @@ connections without a port: connect
     connect Dial connect connect
 services of the host: config_add_host_service
     host_service HostServices hostServices host_services
-policies: policy_new_open policy_new_allowlist policy_new_blocked policy_allow_cidr policy_deny_cidr \
+policies: policy_new policy_allow_cidr policy_deny_cidr \
     policy_allow_domain policy_allow_local_cidr config_set_policy
     policy Policy outboundCidrAllowlist outbound_cidr_allowlist
 policies that change: set_policy|set_policy_begin

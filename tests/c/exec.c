@@ -10,7 +10,8 @@ static void first_bad(sbx_exec_config *config, const char *text) {
 
 static sbx_exec_config *with_command(void) {
     const char *argv[] = {"true"};
-    sbx_exec_config *config = sbx_exec_config_new();
+    sbx_exec_config *config = NULL;
+    CHECK(sbx_exec_config_new(&config, NULL) == 0);
     CHECK(sbx_exec_config_set_command(config, argv, 1) == 0);
     CHECK(sbx_exec_config_check(config, NULL) == 0);
     return config;
@@ -22,8 +23,10 @@ int main(void) {
     sbx_process *process = NULL;
     sbx_captured *captured = NULL;
 
-    first_bad(sbx_exec_config_new(), "command");
-    sbx_exec_config *config = with_command();
+    sbx_exec_config *config = NULL;
+    CHECK(sbx_exec_config_new(&config, &error) == 0);
+    first_bad(config, "command");
+    config = with_command();
     CHECK(sbx_exec_config_set_env(config, "A=B", "") == SBX_EINVALID);
     CHECK(sbx_exec_config_set_workdir(config, "relative") == SBX_EINVALID);
     first_bad(config, "A=B");

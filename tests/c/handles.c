@@ -10,8 +10,10 @@ static void refused(const void *handle, const char *why) {
 }
 
 int main(void) {
-    sbx_config *config = sbx_config_new();
-    sbx_policy *policy = sbx_policy_new_allowlist();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
+    sbx_policy *policy = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, NULL) == 0);
     long local = 0;
     char *heap = malloc(64);
     CHECK(config != NULL && policy != NULL && heap != NULL);
@@ -51,7 +53,7 @@ int main(void) {
 
     sbx_config *before = NULL;
     for (int i = 0; i < 1000000; i++) {
-        config = sbx_config_new();
+        CHECK(sbx_config_new(&config, NULL) == 0);
         CHECK(config != NULL && config != before);
         before = config;
         sbx_config_free(config);

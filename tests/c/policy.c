@@ -4,7 +4,13 @@
 int main(void) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_verdict verdict = SBX_VERDICT_INIT;
-    sbx_policy *open = sbx_policy_new_open(), *list = sbx_policy_new_allowlist();
+    sbx_policy *open = NULL, *list = NULL, *none = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &open, &error) == 0 && sbx_policy_new(SBX_POLICY_ALLOWLIST, &list, NULL) == 0);
+    /* A policy names its mode: there is no default that zeroed memory could stand for. */
+    CHECK(sbx_policy_new(0, &none, &error) == SBX_EINVALID && none == NULL && strstr(error.message, "policy mode 0"));
+    CHECK(sbx_policy_new(4, &none, NULL) == SBX_EINVALID && sbx_policy_new(-1, &none, NULL) == SBX_EINVALID);
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, NULL, &error) == SBX_EINVALID);
+    CHECK(strcmp(error.message, "policy: must not be NULL") == 0 && none == NULL);
     CHECK(sbx_policy_check(open, "8.8.8.8", 443, 6, &verdict, &error) == 0);
     CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_OPEN && verdict.rule == -1);
     CHECK(sbx_policy_check(open, "10.0.0.1", 443, 6, &verdict, &error) == 0);
@@ -18,7 +24,8 @@ int main(void) {
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTOCOL);
 
     /* Neighbours are for open policies to name; a private address stays closed. */
-    sbx_policy *local = sbx_policy_new_open();
+    sbx_policy *local = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &local, NULL) == 0);
     CHECK(sbx_policy_allow_local_cidr(local, "0.0.0.0/0") == 0);
     CHECK(strcmp(sbx_policy_entry(local, 0), "local 0.0.0.0/0") == 0);
     CHECK(sbx_policy_check(local, "10.0.0.1", 443, 6, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTECTED);
@@ -26,15 +33,15 @@ int main(void) {
     CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.5/8") == SBX_EINVALID);
     CHECK(sbx_policy_allow_local_cidr(NULL, "10.0.0.0/8") == SBX_EHANDLE);
     sbx_policy_free(local);
-    local = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &local, NULL) == 0);
     CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.0/8") == SBX_EINVALID);
     sbx_policy_free(local);
-    local = sbx_policy_new_open();
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &local, NULL) == 0);
     CHECK(sbx_policy_dns(local) == SBX_DNS_AUTO && sbx_policy_dns(NULL) == SBX_EHANDLE);
     CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == 0 && sbx_policy_dns(local) == SBX_DNS_ADDRESSES);
     CHECK(sbx_policy_set_dns(local, 4) == SBX_EINVALID);
     sbx_policy_free(local);
-    local = sbx_policy_new_blocked();
+    CHECK(sbx_policy_new(SBX_POLICY_BLOCKED, &local, NULL) == 0);
     CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == SBX_EINVALID);
     sbx_policy_free(local);
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0);
@@ -56,10 +63,11 @@ int main(void) {
     CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EINVALID);
     CHECK(strstr(error.message, "10.0.0.5/8") != NULL);
     /* Nor is a policy of nothing but bad entries an empty one, or none: the config that got it is spoiled too. */
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_policy(config, NULL) == SBX_EHANDLE && sbx_config_check(config, &error) == SBX_EHANDLE);
     sbx_config_free(config);
-    config = sbx_config_new();
+    CHECK(sbx_config_new(&config, NULL) == 0);
     const char *const command[] = {"true"};
     CHECK(sbx_config_set_command(config, command, 1) == 0 && sbx_config_check(config, &error) == 0);
     CHECK(sbx_config_set_policy(config, list) == SBX_EINVALID && sbx_config_check(config, &error) == SBX_EINVALID);

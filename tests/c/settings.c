@@ -14,7 +14,8 @@ static void first_bad(sbx_config *config, const char *text) {
 
 static sbx_config *with_command(void) {
     const char *argv[] = {"true"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_command(config, argv, 1) == 0);
     return config;
 }
@@ -27,17 +28,17 @@ int main(void) {
     CHECK(sbx_config_set_workdir(config, "/") == 0);
     first_bad(config, "\"relative\"");
 
-    config = sbx_config_new(); /* no command: it waits for sbx_exec */
+    CHECK(sbx_config_new(&config, NULL) == 0); /* no command: it waits for sbx_exec */
     CHECK(sbx_config_check(config, NULL) == 0);
     CHECK(sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR) == 0);
     first_bad(config, "command");
-    config = sbx_config_new();
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_secret(config, "1TOKEN", "hunter2") == SBX_EINVALID);
     first_bad(config, "1TOKEN");
-    config = sbx_config_new();
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_tag(config, "a tag", "value") == SBX_EINVALID);
     first_bad(config, "a tag");
-    config = sbx_config_new();
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_idle_timeout_ms(config, 0) == SBX_EINVALID);
     first_bad(config, "idle_timeout_ms");
     config = with_command();
@@ -48,7 +49,7 @@ int main(void) {
     first_bad(config, "NULL");
     config = with_command();
     CHECK(sbx_config_set_command(config, NULL, 3) == SBX_EINVALID);
-    first_bad(config, "list is NULL");
+    first_bad(config, "list must not be NULL");
     config = with_command();
     CHECK(sbx_config_set_policy(config, NULL) == SBX_EHANDLE);
     first_bad(config, "policy handle is NULL");
@@ -85,7 +86,8 @@ int main(void) {
     CHECK(sbx_config_set_limit_mode(config, 2) == SBX_EINVALID);
     first_bad(config, "limit mode 2");
 
-    sbx_policy *policy = sbx_policy_new_blocked();
+    sbx_policy *policy = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_BLOCKED, &policy, NULL) == 0);
     config = with_command();
     CHECK(sbx_config_set_policy(config, policy) == 0);
     CHECK(sbx_config_check(config, NULL) == 0);
@@ -93,7 +95,7 @@ int main(void) {
     first_bad(config, "a blocked policy allows no ports");
     sbx_policy_free(policy);
 
-    policy = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, NULL) == 0);
     CHECK(sbx_policy_allow_cidr(policy, "10.0.0.1/8") == SBX_EINVALID);
     CHECK(sbx_policy_allow_cidr(policy, "\xc3\x28") == SBX_EINVALID); /* the first is kept, not this */
     CHECK(sbx_policy_allow_cidr(policy, "192.0.2.0/24") == 0);
@@ -102,20 +104,20 @@ int main(void) {
     first_bad(config, "10.0.0.1/8");
     sbx_policy_free(policy);
 
-    policy = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, NULL) == 0);
     CHECK(sbx_policy_deny_cidr(policy, "\xc3\x28") == SBX_EINVALID);
     config = with_command();
     CHECK(sbx_config_set_policy(config, policy) == SBX_EINVALID);
     first_bad(config, "UTF-8");
     sbx_policy_free(policy);
 
-    policy = sbx_policy_new_open();
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &policy, NULL) == 0);
     config = with_command();
     CHECK(sbx_config_set_policy(config, policy) == 0);
     CHECK(sbx_config_check(config, NULL) == 0);
     sbx_config_free(config);
     sbx_policy_free(policy);
 
-    CHECK(strcmp(sbx_version(), "0.1.0") == 0 && sbx_abi_version() == SBX_ABI_VERSION);
+    CHECK(strcmp(sbx_version(), "0.2.0") == 0 && sbx_abi_version() == SBX_ABI_VERSION);
     return 0;
 }

@@ -6,8 +6,10 @@ static void *work(void *unused) {
     (void)unused;
     const char *argv[] = {"true"};
     sbx_error error = SBX_ERROR_INIT;
-    sbx_config *config = sbx_config_new();
-    sbx_policy *policy = sbx_policy_new_allowlist();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
+    sbx_policy *policy = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, NULL) == 0);
     sbx_queue *queue = NULL;
     CHECK(sbx_config_set_command(config, argv, 1) == 0);
     CHECK(sbx_config_set_env(config, "A", "1") == 0);

@@ -83,7 +83,8 @@ __attribute__((unused)) static sbx_sandbox *server(int *plain, int *encrypted) {
                           "    except OSError: pass\n"
                           "while True:\n"
                           "    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()\n"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_sandbox *sandbox = NULL;
     sbx_tunnel_map *tunnels = NULL;
     sbx_config_set_command(config, argv, 4);

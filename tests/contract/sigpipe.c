@@ -66,7 +66,8 @@ int main(void) {
                           "    try:\n"
                           "        while c.send(b'x' * 65536): pass\n"
                           "    except OSError: pass\n"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, argv, 3);
     sbx_config_add_encrypted_port(config, 8001);
     sbx_config_set_tcp_probe(config, 8001, 20);

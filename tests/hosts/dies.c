@@ -47,7 +47,8 @@ int main(int argc, char **argv) {
     CHECK(pthread_create(&thread, NULL, death, NULL) == 0);
 
     const char *server[] = {"python3", "-m", "http.server", "12345"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, server, 4);
     sbx_config_add_unencrypted_port(config, 12345);
     sbx_config_add_encrypted_port(config, 12346);

@@ -38,7 +38,8 @@
 /* A config of `sh -c SCRIPT`. */
 __attribute__((unused)) static sbx_config *script(const char *text) {
     const char *argv[] = {"sh", "-c", text};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(config != NULL);
     CHECK(sbx_config_set_command(config, argv, 3) == 0);
     return config;

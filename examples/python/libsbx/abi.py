@@ -59,9 +59,7 @@ FUNCTIONS = {
     "queue_open_fd": "he",
     "queue_next": "h&e",
     "queue_free": "h>v",
-    "policy_new_open": ">h",
-    "policy_new_allowlist": ">h",
-    "policy_new_blocked": ">h",
+    "policy_new": "i&e",
     "policy_allow_cidr": "hs",
     "policy_allow_local_cidr": "hs",
     "policy_deny_cidr": "hs",
@@ -74,7 +72,7 @@ FUNCTIONS = {
     "policy_dns": "h",
     "policy_entry_count": "h",
     "policy_entry": "hz>s",
-    "config_new": ">h",
+    "config_new": "&e",
     "config_check": "he",
     "config_free": "h>v",
     "config_set_command": "h&z",
@@ -135,7 +133,7 @@ FUNCTIONS = {
     "set_policy_begin": "hhQe",
     "sandbox_policy": "h&&e",
     "sandbox_stats": "h&e",
-    "exec_config_new": ">h",
+    "exec_config_new": "&e",
     "exec_config_check": "he",
     "exec_config_free": "h>v",
     "exec_config_set_command": "h&z",
@@ -206,7 +204,7 @@ FUNCTIONS = {
     "tunnel_map_free": "h>v",
 }
 
-ABI_VERSION = 256
+ABI_VERSION = 512
 EINVALID = -1001
 EHANDLE = -1002
 ESIZE = -1003

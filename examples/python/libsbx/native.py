@@ -104,12 +104,11 @@ def text(name: str, *arguments: Any) -> str | None:
 class Draft:
     """A config or a policy while it is being filled in. Its first bad value is what the library reports at the end."""
 
-    def __init__(self, kind: str, how: str = "new") -> None:
+    def __init__(self, kind: str, *how: int) -> None:
         self._kind = kind
         self._bad = False
-        self.handle = getattr(library, f"sbx_{kind}_{how}")()
-        if not self.handle:
-            call("config_check", None)  # says why: a forked child, or no handles left
+        self.handle = ctypes.c_void_p()
+        call(f"{kind}_new", *how, ctypes.byref(self.handle))
 
     def set(self, what: str, *arguments: Any, name: str = "") -> None:
         name = name or what

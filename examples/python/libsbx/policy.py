@@ -8,6 +8,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
+from .abi import POLICY_ALLOWLIST, POLICY_BLOCKED, POLICY_OPEN
 from .arguments import items, port, refuse, whole
 from .exception import InvalidError
 from .hub import Life
@@ -86,7 +87,7 @@ def draft_policy(
         ("deny_cidr", "outbound_cidr_denylist", denied), ("allow_local_cidr", "outbound_local_cidrs", local),
     ):  # fmt: skip
         entries += [(how, coded(name, entry)) for entry in (() if given is None else items(name, given))]
-    policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
+    policy = Draft("policy", POLICY_BLOCKED if block_network else POLICY_ALLOWLIST if listed else POLICY_OPEN)
     for how, entry in entries:
         policy.set(how, entry)
     for number in ports:

@@ -69,11 +69,7 @@ FAILED, EXITED, DENIED, APPLIED, LIMIT, UNREACHABLE = 2, 4, 6, 7, 8, 13
 OPEN, LISTED, BLOCKED, DENY, NOT_LISTED, PROTECTED, METADATA, HOST = 1, 2, -1, -2, -3, -4, -5, -6
 
 for name, result in {
-    "sbx_policy_new_open": pointer,
-    "sbx_policy_new_allowlist": pointer,
-    "sbx_policy_new_blocked": pointer,
     "sbx_policy_entry": ctypes.c_char_p,
-    "sbx_config_new": pointer,
     "sbx_policy_free": None,
     "sbx_config_free": None,
     "sbx_sandbox_free": None,
@@ -101,7 +97,8 @@ def call(name, *arguments):
 
 
 def policy(mode, allow=(), deny=()):
-    made = pointer(getattr(lib, f"sbx_policy_new_{mode}")())
+    made = pointer()
+    call("sbx_policy_new", 1 + ["open", "allowlist", "blocked"].index(mode), ctypes.byref(made))
     for entry in allow:
         assert lib.sbx_policy_allow_cidr(made, entry.encode()) == 0, entry
     for entry in deny:
@@ -115,7 +112,8 @@ class Sandbox:
     def __init__(self, rules, prepare=lambda config: None):
         self.queue, self.seen = pointer(), []
         call("sbx_queue_new", 65536, ctypes.byref(self.queue))
-        config = pointer(lib.sbx_config_new())
+        config = pointer()
+        call("sbx_config_new", ctypes.byref(config))
         command = [b"/usr/bin/python3", b"-I", b"-c", (HERE / "agent.py").read_bytes()]
         words = (ctypes.c_char_p * len(command))(*command)
         checks = [
