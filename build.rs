@@ -77,7 +77,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "stats",
         "exec_config",
         "process",
-        "captured",
+        "capture",
         "file",
         "file_begin",
         "file_operation",

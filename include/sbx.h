@@ -37,6 +37,11 @@
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {static_cast<uint32_t>(sizeof(sbx_file_info)), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
+#define SBX_FINDING_INIT {static_cast<uint32_t>(sizeof(sbx_finding)), 0, NULL, NULL, NULL}
+#define SBX_SANDBOX_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_sandbox_entry)), 0, NULL, NULL}
+#define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
+#define SBX_OUTPUT_INIT {static_cast<uint32_t>(sizeof(sbx_output)), 0, NULL, 0, NULL, 0, 0}
+#define SBX_TUNNEL_INIT {static_cast<uint32_t>(sizeof(sbx_tunnel)), 0, 0, 0, NULL, NULL, NULL, NULL}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
@@ -46,6 +51,11 @@
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_INFO_INIT {(uint32_t)sizeof(sbx_file_info), 0, 0, 0, 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
+#define SBX_FINDING_INIT {(uint32_t)sizeof(sbx_finding), 0, NULL, NULL, NULL}
+#define SBX_SANDBOX_ENTRY_INIT {(uint32_t)sizeof(sbx_sandbox_entry), 0, NULL, NULL}
+#define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
+#define SBX_OUTPUT_INIT {(uint32_t)sizeof(sbx_output), 0, NULL, 0, NULL, 0, 0}
+#define SBX_TUNNEL_INIT {(uint32_t)sizeof(sbx_tunnel), 0, 0, 0, NULL, NULL, NULL, NULL}
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
@@ -317,7 +327,16 @@
 // Standard error goes where standard output goes. For SBX_STDERR only.
 #define SBX_STREAM_MERGED 2
 
-// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+// A tunnel on which the library ends TLS; the server inside speaks plain TCP.
+#define SBX_PORT_ENCRYPTED 1
+
+// As SBX_PORT_ENCRYPTED, and clients are offered HTTP/2 (ALPN "h2").
+#define SBX_PORT_H2 2
+
+// A tunnel of raw TCP.
+#define SBX_PORT_UNENCRYPTED 3
+
+// A policy by which any public address may be reached, save what is denied: sbx_policy_new.
 #define SBX_POLICY_OPEN 1
 
 // A policy by which only what is allowed may be reached.
@@ -407,9 +426,8 @@
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
 
-// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
-// it. Its bytes live as long as it.
-typedef struct sbx_captured sbx_captured;
+// What a capture of an output stream had kept when it was asked for. It doesn't change; any thread may read it.
+typedef struct sbx_capture sbx_capture;
 
 // What a sandbox is asked to be.
 //
@@ -506,6 +524,34 @@ typedef struct sbx_error {
     char message[496];
 } sbx_error;
 
+// How one requirement stands. Its texts belong to the report. The caller owns the struct; zero it or use
+// SBX_FINDING_INIT.
+typedef struct sbx_finding {
+    // sizeof(sbx_finding), or 0.
+    uint32_t size;
+    // SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+    int32_t status;
+    // What the requirement is called.
+    const char *name;
+    // What was found.
+    const char *detail;
+    // What to do about it; empty where there is nothing to do.
+    const char *remedy;
+} sbx_finding;
+
+// A sandbox of a list, as it was at that moment. Its texts belong to the list. The caller owns the struct; zero it or
+// use SBX_SANDBOX_ENTRY_INIT.
+typedef struct sbx_sandbox_entry {
+    // sizeof(sbx_sandbox_entry), or 0.
+    uint32_t size;
+    // SBX_STATE_....
+    int32_t state;
+    // Its id.
+    const char *id;
+    // Its name; NULL if it has none.
+    const char *name;
+} sbx_sandbox_entry;
+
 // Something that happened: to a sandbox, a program or operation in it, or a check of the host. What the fields say
 // of a kind is told there: SBX_EVENT_.... The caller owns it; zero it or use SBX_EVENT_INIT.
 typedef struct sbx_event {
@@ -555,6 +601,22 @@ typedef struct sbx_verdict {
     // The same for people, terminated.
     char detail[240];
 } sbx_verdict;
+
+// What a policy says apart from its entries. The caller owns it; zero it or use SBX_POLICY_SUMMARY_INIT.
+typedef struct sbx_policy_summary {
+    // sizeof(sbx_policy_summary), or 0.
+    uint32_t size;
+    // SBX_POLICY_...: the verdict for destinations that match no entry.
+    int32_t mode;
+    // SBX_DNS_...: which names the sandbox's resolver answers, as sbx_policy_set_dns was given it last.
+    int32_t dns;
+    // How many entries it has: sbx_policy_entry. A refused one doesn't count.
+    uint32_t entry_count;
+    // On how many ports beside 443 its domains are reached: sbx_policy_domain_port.
+    uint32_t domain_port_count;
+    // 0.
+    uint32_t reserved;
+} sbx_policy_summary;
 
 // How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 typedef struct sbx_exit {
@@ -619,6 +681,25 @@ typedef struct sbx_stats {
     int64_t library_us;
 } sbx_stats;
 
+// The bytes of a capture, which belong to it and live as long as it. The caller owns the struct; zero it or use
+// SBX_OUTPUT_INIT.
+typedef struct sbx_output {
+    // sizeof(sbx_output), or 0.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // The first bytes of the stream, not terminated; NULL if there are none.
+    const uint8_t *head;
+    // How many bytes `head` has.
+    size_t head_length;
+    // The last bytes of the stream if it is longer than the head, not terminated; NULL if there are none.
+    const uint8_t *tail;
+    // How many bytes `tail` has.
+    size_t tail_length;
+    // How many bytes between head and tail were not kept.
+    uint64_t dropped;
+} sbx_output;
+
 // How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
 // most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.
 typedef struct sbx_file_options {
@@ -665,6 +746,29 @@ typedef struct sbx_file_info {
     // When its content was last changed, in nanoseconds since 1970.
     int64_t modified_ns;
 } sbx_file_info;
+
+// Where one port of a sandbox is reached. Its texts belong to the map. The caller owns the struct; zero it or use
+// SBX_TUNNEL_INIT.
+typedef struct sbx_tunnel {
+    // sizeof(sbx_tunnel), or 0.
+    uint32_t size;
+    // SBX_PORT_....
+    int32_t kind;
+    // The port inside, as the config has it.
+    uint32_t container_port;
+    // The port on the host that the tunnel listens on.
+    uint32_t port;
+    // The address on the host that it listens on, or the name that its certificate is for.
+    const char *host;
+    // Its https:// URL; NULL if it is unencrypted.
+    const char *url;
+    // The certificate of the CA to trust, in PEM: see sbx_tunnel_map_ca_pem. NULL if it is unencrypted, or has the
+    // host's own certificate.
+    const char *ca_pem;
+    // The pin of its certificate, as curl's --pinnedpubkey takes it: "sha256//" and the SHA-256 of its public key info
+    // in base64. NULL if it is unencrypted.
+    const char *spki_sha256;
+} sbx_tunnel;
 
 #ifdef __cplusplus
 extern "C" {
@@ -765,27 +869,24 @@ void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_ESTATE (the check still goes on), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 1 or 0; SBX_ESTATE (the check still goes on).
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count; SBX_ESTATE (the check still goes on).
 int sbx_report_count(const struct sbx_report *report);
 
-// How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+// Reads one finding, from 0.
 //
-// Returns that; SBX_ENOTFOUND, SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_report_status(const struct sbx_report *report, size_t index);
-
-// What the requirement is called. NULL for a bad handle or index.
-const char *sbx_report_name(const struct sbx_report *report, size_t index);
-
-// What was found. NULL for a bad handle or index.
-const char *sbx_report_detail(const struct sbx_report *report, size_t index);
-
-// What to do about it; empty where there is nothing to do. NULL for a bad handle or index.
-const char *sbx_report_remedy(const struct sbx_report *report, size_t index);
+// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_ESTATE (the check still goes on), SBX_EINVALID,
+// SBX_ESIZE.
+//
+// Requires:
+// `finding` must point to a finding struct or be NULL.
+int sbx_report_finding(const struct sbx_report *report,
+                       size_t index,
+                       struct sbx_finding *finding);
 
 // Frees a report and its texts; NULL is allowed.
 //
@@ -795,19 +896,18 @@ void sbx_report_free(struct sbx_report *report);
 
 // How many sandboxes are in the list.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_sandbox_list_count(const struct sbx_sandbox_list *list);
 
-// A sandbox's id. NULL for a bad handle or index.
-const char *sbx_sandbox_list_id(const struct sbx_sandbox_list *list, size_t index);
-
-// A sandbox's name. NULL if it has none, or for a bad handle or index.
-const char *sbx_sandbox_list_name(const struct sbx_sandbox_list *list, size_t index);
-
-// The state that a sandbox was in: SBX_STATE_....
+// Reads one entry of a list, from 0.
 //
-// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_sandbox_list_state(const struct sbx_sandbox_list *list, size_t index);
+// Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `entry` must point to an entry struct or be NULL.
+int sbx_sandbox_list_entry(const struct sbx_sandbox_list *list,
+                           size_t index,
+                           struct sbx_sandbox_entry *entry);
 
 // Frees a list and its texts; NULL is allowed.
 //
@@ -928,7 +1028,7 @@ int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 // Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
 // every name below that one, at any depth, but not for itself.
 //
-// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
+// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
 // the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
 // name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
 // it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
@@ -948,8 +1048,8 @@ int sbx_policy_allow_domain(struct sbx_policy *policy,
 // takes it. One thread at a time sets; never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_add_tls_port(struct sbx_policy *policy,
-                            uint32_t port);
+int sbx_policy_add_domain_port(struct sbx_policy *policy,
+                               uint32_t port);
 
 // Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 //
@@ -992,22 +1092,22 @@ int sbx_policy_check(const struct sbx_policy *policy,
 // A handle that was freed already is ignored.
 void sbx_policy_free(struct sbx_policy *policy);
 
-// The policy's default verdict, for destinations that match no entry.
+// Reads what a policy says apart from its entries.
 //
-// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_mode(const struct sbx_policy *policy);
+// Any thread, never blocks.
+//
+// Returns 0 and fills *summary; SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `summary` must point to a summary struct or be NULL.
+int sbx_policy_info(const struct sbx_policy *policy, struct sbx_policy_summary *summary);
 
-// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+// A port on which a policy's domains are reached beside 443, from index 0, in rising order.
 //
-// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_dns(const struct sbx_policy *policy);
-
-// How many entries a policy has. A refused one doesn't count.
+// Any thread, never blocks.
 //
-// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_entry_count(const struct sbx_policy *policy);
+// Returns the port; SBX_ENOTFOUND (the index).
+int sbx_policy_domain_port(const struct sbx_policy *policy, size_t index);
 
 // An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
 // "local 192.0.2.0/24".
@@ -1366,7 +1466,7 @@ int sbx_config_set_stream(struct sbx_config *config,
                           int32_t stream,
                           int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
+// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 // at most 16 MiB, not both 0. 65536 each is a good choice.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1612,17 +1712,17 @@ int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox,
 
 // What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
 //
-// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
-// `captured` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
-                         int32_t stream,
-                         struct sbx_captured **captured,
-                         struct sbx_error *error);
+// `capture` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_sandbox_capture(const struct sbx_sandbox *sandbox,
+                        int32_t stream,
+                        struct sbx_capture **capture,
+                        struct sbx_error *error);
 
 // Replaces the sandbox's policy, and waits until the new one is in force.
 //
@@ -1770,7 +1870,7 @@ int sbx_exec_config_set_stream(struct sbx_exec_config *config,
                                int32_t stream,
                                int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_captured; each at
+// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 // most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -1908,17 +2008,17 @@ int sbx_process_open_fd(struct sbx_process *process,
 
 // What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_exec_config_capture_stream.
 //
-// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
 // SBX_EPANIC.
 //
 // Requires:
-// `captured` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_process_captured(const struct sbx_process *process,
-                         int32_t stream,
-                         struct sbx_captured **captured,
-                         struct sbx_error *error);
+// `capture` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_process_capture(const struct sbx_process *process,
+                        int32_t stream,
+                        struct sbx_capture **capture,
+                        struct sbx_error *error);
 
 // Frees a process; NULL is allowed. The program is not ended by it, but what was not opened of its streams is closed
 // (a terminal hangs up).
@@ -1929,35 +2029,19 @@ int sbx_process_captured(const struct sbx_process *process,
 // A handle that was freed already is ignored.
 void sbx_process_free(struct sbx_process *process);
 
-// The first bytes of the stream, not terminated; `length` gets their number.
+// Reads what a capture kept.
 //
-// Returns NULL for a bad handle or when `length` is NULL.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_captured_head(const struct sbx_captured *captured, size_t *length);
-
-// The last bytes of the stream, if it is longer than the head, not terminated; `length` gets their number.
-//
-// Returns NULL for a bad handle or when `length` is NULL.
+// Returns 0 and fills *output; SBX_EINVALID, SBX_ESIZE.
 //
 // Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_captured_tail(const struct sbx_captured *captured, size_t *length);
+// `output` must point to an output struct or be NULL.
+int sbx_capture_output(const struct sbx_capture *capture, struct sbx_output *output);
 
-// How many bytes between head and tail were not kept.
-//
-// Returns 0 and sets *bytes; SBX_EHANDLE, SBX_EINVALID, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `bytes` must point to a place for the result or be NULL.
-int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
-
-// Frees it and its bytes; NULL is allowed.
+// Frees a capture and its bytes; NULL is allowed.
 //
 // Requires:
 // None of its bytes may be used after.
-void sbx_captured_free(struct sbx_captured *captured);
+void sbx_capture_free(struct sbx_capture *capture);
 
 // Reads a file whole.
 //
@@ -2477,37 +2561,30 @@ void sbx_file_operation_free(struct sbx_file_operation *operation);
 
 // How many tunnels there are.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_tunnel_map_count(const struct sbx_tunnel_map *map);
 
-// The container port of the tunnel with an index below the count.
+// Reads one tunnel of the map, from 0, in the order of their container ports.
 //
-// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_tunnel_map_container_port(const struct sbx_tunnel_map *map, size_t index);
-
-// The port on the host that a tunnel listens on.
+// Returns 0 and fills *tunnel; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
 //
-// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_tunnel_map_port(const struct sbx_tunnel_map *map, uint32_t container_port);
+// Requires:
+// `tunnel` must point to a tunnel struct or be NULL.
+int sbx_tunnel_map_tunnel(const struct sbx_tunnel_map *map, size_t index, struct sbx_tunnel *tunnel);
 
-// The address on the host that a tunnel listens on. NULL for a bad handle or a port without a tunnel.
-const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t container_port);
+// The https:// URL of the encrypted tunnel of a container port, as in sbx_tunnel.
+//
+// Returns NULL for a bad handle, a port without a tunnel, and an unencrypted tunnel.
+const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map, uint32_t container_port);
 
-// The https:// url of an encrypted tunnel. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
-const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
-                               uint32_t container_port);
-
-// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. It is this sandbox's
-// alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are valid from
-// half a year before the sandbox was created until half a year after. NULL for a bad handle, a port without a tunnel, a
-// plain tunnel, and one with the host's own certificate.
+// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under, as in sbx_tunnel. It is
+// this sandbox's alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are
+// valid from half a year before the sandbox was created until half a year after.
+//
+// Returns NULL for a bad handle, a port without a tunnel, an unencrypted tunnel, and one with the host's own
+// certificate.
 const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
-
-// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a
-// port without a tunnel, and a plain tunnel.
-const char *sbx_tunnel_map_spki_sha256(const struct sbx_tunnel_map *map,
-                                       uint32_t container_port);
 
 // Frees a map and its texts; NULL is allowed.
 //

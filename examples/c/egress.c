@@ -104,8 +104,8 @@ static int try(const char *what, sbx_policy *policy, const char *address, const 
     if (sbx_config_new(&config, &error) < 0)
         fail();
     sbx_sandbox *sandbox = NULL;
-    sbx_captured *captured = NULL;
-    size_t size = 0;
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
     if (sbx_queue_new(64, &queue, &error) < 0)
         fail();
     sbx_config_set_command(config, command, 7);
@@ -116,11 +116,11 @@ static int try(const char *what, sbx_policy *policy, const char *address, const 
         fail();
     printf("%s\n", what);
     int denied = denials(queue);
-    if (sbx_sandbox_captured(sandbox, SBX_STDOUT, &captured, &error) < 0)
+    if (sbx_sandbox_capture(sandbox, SBX_STDOUT, &capture, &error) < 0 ||
+        sbx_capture_output(capture, &output) < 0)
         fail();
-    const void *text = sbx_captured_head(captured, &size);
-    printf("%.*s", (int)size, (const char *)text);
-    sbx_captured_free(captured);
+    printf("%.*s", (int)output.head_length, (const char *)output.head);
+    sbx_capture_free(capture);
     sbx_sandbox_free(sandbox);
     sbx_queue_free(queue);
     sbx_config_free(config);

@@ -71,13 +71,12 @@ static int stream(sbx_sandbox *sandbox) {
     /* What was written before the end is in the capture when the end is told. */
     if (sbx_process_wait(process, -1, NULL, &error) < 0)
         fail(&error);
-    sbx_captured *captured = NULL;
-    if (sbx_process_captured(process, SBX_STDERR, &captured, &error) < 0)
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
+    if (sbx_process_capture(process, SBX_STDERR, &capture, &error) < 0 || sbx_capture_output(capture, &output) < 0)
         fail(&error);
-    size_t length = 0;
-    const unsigned char *head = sbx_captured_head(captured, &length);
-    printf("err: %.*s", (int)length, (const char *)head);
-    sbx_captured_free(captured);
+    printf("err: %.*s", (int)output.head_length, (const char *)output.head);
+    sbx_capture_free(capture);
     return end_of(process);
 }
 

@@ -234,10 +234,11 @@ inline std::vector<finding> check(const runtime_options &options = {}) {
         detail::make<sbx_report>(sbx_runtime_check, &config));
     std::vector<finding> findings;
     const auto count = static_cast<std::size_t>(detail::checked(sbx_report_count(report.get())));
-    for (std::size_t i = 0; i < count; ++i)
-        findings.push_back({sbx_report_status(report.get(), i), detail::text(sbx_report_name(report.get(), i)),
-                            detail::text(sbx_report_detail(report.get(), i)),
-                            detail::text(sbx_report_remedy(report.get(), i))});
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_finding raw = SBX_FINDING_INIT;
+        detail::checked(sbx_report_finding(report.get(), i, &raw));
+        findings.push_back({raw.status, raw.name, raw.detail, raw.remedy});
+    }
     return findings;
 }
 
@@ -338,16 +339,24 @@ public:
     policy &allow_local_cidr(const std::string &cidr) { return set(sbx_policy_allow_local_cidr(get(), cidr.c_str())); }
     policy &deny_cidr(const std::string &cidr) { return set(sbx_policy_deny_cidr(get(), cidr.c_str())); }
     policy &allow_domain(const std::string &name) { return set(sbx_policy_allow_domain(get(), name.c_str())); }
-    policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_tls_port(get(), port)); }
+    policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_domain_port(get(), port)); }
     policy &dns(int mode) { return set(sbx_policy_set_dns(get(), mode)); } // SBX_DNS_...
 
-    int mode() const { return detail::checked(sbx_policy_mode(get())); } // SBX_POLICY_...
-    int dns() const { return detail::checked(sbx_policy_dns(get())); }   // SBX_DNS_...
+    int mode() const { return summary().mode; } // SBX_POLICY_...
+    int dns() const { return summary().dns; }   // SBX_DNS_...
     std::vector<std::string> entries() const {
         std::vector<std::string> all;
-        const auto count = static_cast<std::size_t>(detail::checked(sbx_policy_entry_count(get())));
+        const std::size_t count = summary().entry_count;
         for (std::size_t i = 0; i < count; ++i)
             all.push_back(detail::text(sbx_policy_entry(get(), i)));
+        return all;
+    }
+    // On which its domains are reached, beside 443.
+    std::vector<std::uint16_t> tls_ports() const {
+        std::vector<std::uint16_t> all;
+        const std::size_t count = summary().domain_port_count;
+        for (std::size_t i = 0; i < count; ++i)
+            all.push_back(static_cast<std::uint16_t>(detail::checked(sbx_policy_domain_port(get(), i))));
         return all;
     }
 
@@ -364,6 +373,11 @@ private:
     explicit policy(sbx_policy *handle) : handle_(handle) {}
     static policy of(std::int32_t mode) { return policy(detail::make<sbx_policy>(sbx_policy_new, mode)); }
 
+    sbx_policy_summary summary() const {
+        sbx_policy_summary said = SBX_POLICY_SUMMARY_INIT;
+        detail::checked(sbx_policy_info(get(), &said));
+        return said;
+    }
     // What is wrong with an entry is said by what uses the policy.
     policy &set(int result) {
         if (result < 0) {
@@ -511,13 +525,16 @@ struct captured {
 };
 
 namespace detail {
-inline sbx::captured taken(const owner<sbx_captured, sbx_captured_free> &all) {
-    std::size_t head = 0, tail = 0;
-    const auto *first = reinterpret_cast<const char *>(sbx_captured_head(all.get(), &head));
-    const auto *last = reinterpret_cast<const char *>(sbx_captured_tail(all.get(), &tail));
-    sbx::captured result{std::string(first, head), std::string(last, tail), 0};
-    checked(sbx_captured_dropped(all.get(), &result.dropped));
-    return result;
+// The bytes of a part of a capture: without any there is no address.
+inline std::string bytes(const std::uint8_t *start, std::size_t length) {
+    return length == 0 ? std::string() : std::string(reinterpret_cast<const char *>(start), length);
+}
+
+inline sbx::captured taken(sbx_capture *capture) {
+    const owner<sbx_capture, sbx_capture_free> all(capture);
+    sbx_output raw = SBX_OUTPUT_INIT;
+    checked(sbx_capture_output(capture, &raw));
+    return {bytes(raw.head, raw.head_length), bytes(raw.tail, raw.tail_length), raw.dropped};
 }
 
 // Waits with one of the C library's functions; nothing when the time runs out.
@@ -594,8 +611,8 @@ public:
         return descriptor(detail::call(sbx_process_open_fd, get(), static_cast<std::int32_t>(which)));
     }
     sbx::captured captured(stream which) const {
-        return detail::taken(detail::owner<sbx_captured, sbx_captured_free>(
-            detail::make<sbx_captured>(sbx_process_captured, get(), static_cast<std::int32_t>(which))));
+        return detail::taken(
+            detail::make<sbx_capture>(sbx_process_capture, get(), static_cast<std::int32_t>(which)));
     }
     // Throws why it could not be started, after sandbox::exec_begin().
     void rethrow_failure() const { detail::call(sbx_process_failure, get()); }
@@ -675,8 +692,8 @@ public:
     }
     // What config::capture has kept so far.
     sbx::captured captured(stream which) const {
-        return detail::taken(detail::owner<sbx_captured, sbx_captured_free>(
-            detail::make<sbx_captured>(sbx_sandbox_captured, handle_.get(), static_cast<std::int32_t>(which))));
+        return detail::taken(
+            detail::make<sbx_capture>(sbx_sandbox_capture, handle_.get(), static_cast<std::int32_t>(which)));
     }
 
     // Runs a program in the sandbox and waits until it was started.
@@ -790,15 +807,15 @@ private:
         std::map<std::uint16_t, tunnel> tunnels;
         const auto count = static_cast<std::size_t>(detail::checked(sbx_tunnel_map_count(all.get())));
         for (std::size_t i = 0; i < count; ++i) {
-            const auto port =
-                static_cast<std::uint16_t>(detail::checked(sbx_tunnel_map_container_port(all.get(), i)));
-            const auto host_port = detail::checked(sbx_tunnel_map_port(all.get(), port));
+            sbx_tunnel raw = SBX_TUNNEL_INIT;
+            detail::checked(sbx_tunnel_map_tunnel(all.get(), i, &raw));
+            const auto port = static_cast<std::uint16_t>(raw.container_port);
             tunnels[port] = {port,
-                             detail::text(sbx_tunnel_map_host(all.get(), port)),
-                             static_cast<std::uint16_t>(host_port),
-                             detail::text(sbx_tunnel_map_url(all.get(), port)),
-                             detail::text(sbx_tunnel_map_ca_pem(all.get(), port)),
-                             detail::text(sbx_tunnel_map_spki_sha256(all.get(), port))};
+                             raw.host,
+                             static_cast<std::uint16_t>(raw.port),
+                             detail::text(raw.url),
+                             detail::text(raw.ca_pem),
+                             detail::text(raw.spki_sha256)};
         }
         return tunnels;
     }
@@ -818,9 +835,11 @@ inline std::vector<listed> list(sbx_runtime *runtime) {
         make<sbx_sandbox_list>(sbx_runtime_sandboxes, runtime));
     std::vector<listed> sandboxes;
     const auto count = static_cast<std::size_t>(checked(sbx_sandbox_list_count(all.get())));
-    for (std::size_t i = 0; i < count; ++i)
-        sandboxes.push_back({text(sbx_sandbox_list_id(all.get(), i)), text(sbx_sandbox_list_name(all.get(), i)),
-                             static_cast<state>(checked(sbx_sandbox_list_state(all.get(), i)))});
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_sandbox_entry raw = SBX_SANDBOX_ENTRY_INIT;
+        checked(sbx_sandbox_list_entry(all.get(), i, &raw));
+        sandboxes.push_back({raw.id, text(raw.name), static_cast<state>(raw.state)});
+    }
     return sandboxes;
 }
 } // namespace detail

@@ -8,11 +8,17 @@ export const STRUCTS = {
     "u size, u flags, s runsc, s keeper",
   error:
     "u size, i code, i os_error, u reserved, 496 message",
+  finding:
+    "u size, i status, s name, s detail, s remedy",
+  sandbox_entry:
+    "u size, i state, s id, s name",
   event:
     "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i rule, u protocol, u port, u " +
     "count, 64 address, 280 detail",
   verdict:
     "u size, i allowed, i reason, i rule, 240 detail",
+  policy_summary:
+    "u size, i mode, i dns, u entry_count, u domain_port_count, u reserved",
   exit:
     "u size, i reason, i code, i signal, q runtime_ms, q reserved",
   stats:
@@ -20,10 +26,14 @@ export const STRUCTS = {
     "tunnel_connections, Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, u " +
     "reserved, Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q dns_queries, Q " +
     "dns_refused, q library_us",
+  output:
+    "u size, u reserved, b head, z head_length, b tail, z tail_length, Q dropped",
   file_options:
     "u size, u flags, u mode, u reserved, Q offset, Q limit, q timeout_ms, s user, q stall_timeout_ms",
   file_info:
     "u size, u kind, u mode, u user, u group, u links, Q bytes, q modified_ns",
+  tunnel:
+    "u size, i kind, u container_port, u port, s host, s url, s ca_pem, s spki_sha256",
 };
 
 export const FUNCTIONS = {
@@ -37,15 +47,10 @@ export const FUNCTIONS = {
   runtime_free: "h>v",
   report_usable: "h",
   report_count: "h",
-  report_status: "hz",
-  report_name: "hz>s",
-  report_detail: "hz>s",
-  report_remedy: "hz>s",
+  report_finding: "hz&",
   report_free: "h>v",
   sandbox_list_count: "h",
-  sandbox_list_id: "hz>s",
-  sandbox_list_name: "hz>s",
-  sandbox_list_state: "hz",
+  sandbox_list_entry: "hz&",
   sandbox_list_free: "h>v",
   queue_new: "u&e",
   queue_open_fd: "he",
@@ -56,13 +61,12 @@ export const FUNCTIONS = {
   policy_allow_local_cidr: "hs",
   policy_deny_cidr: "hs",
   policy_allow_domain: "hs",
-  policy_add_tls_port: "hu",
+  policy_add_domain_port: "hu",
   policy_set_dns: "hi",
   policy_check: "hsuu&e",
   policy_free: "h>v",
-  policy_mode: "h",
-  policy_dns: "h",
-  policy_entry_count: "h",
+  policy_info: "h&",
+  policy_domain_port: "hz",
   policy_entry: "hz>s",
   config_new: "&e",
   config_check: "he",
@@ -120,7 +124,7 @@ export const FUNCTIONS = {
   sandbox_find: "hs&e",
   sandbox_failure: "he",
   sandbox_open_fd: "hie",
-  sandbox_captured: "hi&e",
+  sandbox_capture: "hi&e",
   set_policy: "hh&e",
   set_policy_begin: "hhQe",
   sandbox_policy: "h&&e",
@@ -145,12 +149,10 @@ export const FUNCTIONS = {
   process_signal: "hie",
   process_resize: "huue",
   process_open_fd: "hie",
-  process_captured: "hi&e",
+  process_capture: "hi&e",
   process_free: "h>v",
-  captured_head: "h&>b",
-  captured_tail: "h&>b",
-  captured_dropped: "h&",
-  captured_free: "h>v",
+  capture_output: "h&",
+  capture_free: "h>v",
   file_read: "hs&&e",
   file_write: "hs&z&e",
   file_list: "hs&&e",
@@ -187,12 +189,9 @@ export const FUNCTIONS = {
   file_operation_next_change: "hq&ze",
   file_operation_free: "h>v",
   tunnel_map_count: "h",
-  tunnel_map_container_port: "hz",
-  tunnel_map_port: "hu",
-  tunnel_map_host: "hu>s",
+  tunnel_map_tunnel: "hz&",
   tunnel_map_url: "hu>s",
   tunnel_map_ca_pem: "hu>s",
-  tunnel_map_spki_sha256: "hu>s",
   tunnel_map_free: "h>v",
 };
 
@@ -281,6 +280,9 @@ export const NUMBERS = {
   STREAM_NULL: 0,
   STREAM_DESCRIPTOR: 1,
   STREAM_MERGED: 2,
+  PORT_ENCRYPTED: 1,
+  PORT_H2: 2,
+  PORT_UNENCRYPTED: 3,
   POLICY_OPEN: 1,
   POLICY_ALLOWLIST: 2,
   POLICY_BLOCKED: 3,

@@ -7,7 +7,7 @@ import { isMainThread } from "node:worker_threads";
 import { FUNCTIONS, NUMBERS } from "./abi.js";
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
-import { make, read } from "./structs.js";
+import { isText, make, read, readAll } from "./structs.js";
 
 const require = createRequire(import.meta.url);
 const { ABI_VERSION } = NUMBERS;
@@ -148,6 +148,15 @@ export function open(name, ...parameters) {
   const place = Buffer.alloc(8);
   call(name, ...parameters, place);
   return Number(place.readBigUInt64LE());
+}
+
+/** What a function whose last parameter is a struct fills it with; undefined for a text that there is none of. */
+export function filled(struct, name, ...parameters) {
+  const memory = make(struct);
+  const result = native[name](...parameters, memory);
+  if (result < 0) throw new SbxError(`sbx_${name} returned ${result}`, result);
+  const fields = Object.entries(readAll(struct, memory));
+  return Object.fromEntries(fields.map(([field, value]) => [field, isText(struct, field) ? textAt(value)?.toString() : value]));
 }
 
 /** A text as C takes it. */

@@ -33,7 +33,7 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
     set(config, |config| config.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
+/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 /// at most 16 MiB, not both 0. 65536 each is a good choice.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -188,7 +188,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_stream(
     set(config, |exec| exec.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_captured; each at
+/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 /// most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.

@@ -179,7 +179,7 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
 /// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
 /// every name below that one, at any depth, but not for itself.
 ///
-/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
+/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
 /// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
 /// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
 /// it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
@@ -210,11 +210,11 @@ pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, patter
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: u32) -> c_int {
+pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, port: u32) -> c_int {
     // SAFETY: there is no error struct to write to.
     unsafe {
         call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::port(port), |policy, port| policy.add_tls_port(port).map(drop))
+            policy.set(input::port(port), |policy, port| policy.add_domain_port(port).map(drop))
         })
     }
 }

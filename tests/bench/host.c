@@ -282,10 +282,9 @@ static int serve(int argc, char **argv)
         die("the server in the sandbox didn't get ready");
     must(sbx_tunnels(sandbox, 10000, &tunnels, &error), "sbx_tunnels");
     printf("keeper %ld\n", keeper_of_mine());
-    for (int index = 0; index < sbx_tunnel_map_count(tunnels); index++) {
-        int port = sbx_tunnel_map_container_port(tunnels, (size_t)index);
-        printf("tunnel %d %d\n", port, sbx_tunnel_map_port(tunnels, (uint32_t)port));
-    }
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    for (size_t index = 0; sbx_tunnel_map_tunnel(tunnels, index, &tunnel) == 0; index++)
+        printf("tunnel %u %u\n", tunnel.container_port, tunnel.port);
     printf("ready\n");
     fflush(stdout);
     while (read(STDIN_FILENO, line, 1) > 0)

@@ -90,6 +90,16 @@ static void must(int result, const char *what, const sbx_error *error)
     exit(1);
 }
 
+/* The port on the host that leads to a port inside. */
+static int port_of(const sbx_tunnel_map *tunnels, uint32_t inside)
+{
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    for (size_t index = 0; sbx_tunnel_map_tunnel(tunnels, index, &tunnel) == 0; index++)
+        if (tunnel.container_port == inside)
+            return (int)tunnel.port;
+    return -1;
+}
+
 /* --- sandboxes --------------------------------------------------------------------------------------------- */
 
 static sbx_config *config_of(const char *const *command, size_t length)
@@ -294,7 +304,7 @@ static int dial(int port)
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    address.sin_port = htons((uint16_t)sbx_tunnel_map_port(victim_tunnels, (uint32_t)port));
+    address.sin_port = htons((uint16_t)port_of(victim_tunnels, (uint32_t)port));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
@@ -560,7 +570,7 @@ static const char *filled(const char *word, char *into, size_t size, const sbx_t
     else if (strncmp(at + 1, "PID", name) == 0)
         snprintf(value, sizeof value, "%ld", inside);
     else
-        snprintf(value, sizeof value, "%d", sbx_tunnel_map_port(tunnels, at[1] == 'S' ? SECURE : HOLD));
+        snprintf(value, sizeof value, "%d", port_of(tunnels, at[1] == 'S' ? SECURE : HOLD));
     snprintf(into, size, "%.*s%s%s", (int)(at - word), word, value, at + 1 + name);
     return into;
 }

@@ -23,7 +23,7 @@ their terminals: exec_config_set_pty process_resize
     terminal Terminal terminal pty
 streams: config_set_stream sandbox_open_fd exec_config_set_stream process_open_fd
     pipe Pipes stdout stdout
-captured output: exec_config_capture_stream process_captured captured_head captured_tail captured_dropped
+captured output: exec_config_capture_stream process_capture capture_output
     capture - - Capture
 readiness: config_set_tcp_probe config_set_exec_probe wait_ready
     tcp_probe Probe readinessProbe readiness_probe
@@ -51,9 +51,9 @@ policies: policy_new policy_allow_cidr policy_deny_cidr \
     policy Policy outboundCidrAllowlist outbound_cidr_allowlist
 policies that change: set_policy|set_policy_begin
     set_policy SetPolicy setPolicy set_network_policy
-policies read back: sandbox_policy policy_mode policy_dns policy_entry policy_entry_count
+policies read back: sandbox_policy policy_info policy_entry policy_domain_port
     entries ReadPolicy Policy get_network_policy
-TLS ports of domains: policy_add_tls_port
+TLS ports of domains: policy_add_domain_port
     tls_port TLSPorts outboundTlsPorts outbound_tls_ports
 which names are answered: policy_set_dns
     dns DNS outboundDns outbound_dns
@@ -78,7 +78,7 @@ what a sandbox uses: sandbox_stats
     stats Stats stats stats
 events: queue_next
     queue Events events denials
-the doctor: runtime_check|runtime_check_begin report_status report_name report_detail report_remedy
+the doctor: runtime_check|runtime_check_begin report_finding
     check Doctor doctor doctor
 the library's log: log_set_fd
     log_to LogTo logTo log_to
@@ -92,7 +92,7 @@ runtimes beside the default one: runtime_new
 OTHERS = re.compile(
     r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set|mount"
     r"|capture|add)_.*|file_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
-    r"|sandbox_(name|tag|captured|open_fd)|wait"
+    r"|sandbox_(name|tag|capture|open_fd)|wait"
 )
 
 # A package's sources, and which of them say what programs find.
@@ -138,7 +138,7 @@ class Package:
         if re.search(rf"""\b(native\.|library\.sbx_){function}\b|["'`]{function}["'`]""", self.sources):
             return True
         # Of a handle's own kind: set("add_nameserver", ...). exec_config's aren't taken for config's where a row has both.
-        kind = re.match("exec_config|config|policy|tunnel_map|file_operation|report|process|sandbox|captured|file", function)
+        kind = re.match("exec_config|config|policy|tunnel_map|file_operation|report|process|sandbox|capture|file", function)
         rest = function[kind.end() + 1 :] if kind else function
         if kind and re.search(rf"""["'`]{rest}["'`]""", self.sources):
             return True

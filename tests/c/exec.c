@@ -21,7 +21,8 @@ int main(void) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_exit ended = SBX_EXIT_INIT;
     sbx_process *process = NULL;
-    sbx_captured *captured = NULL;
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
 
     sbx_exec_config *config = NULL;
     CHECK(sbx_exec_config_new(&config, &error) == 0);
@@ -69,7 +70,8 @@ int main(void) {
     CHECK(sbx_process_signal(process, 15, NULL) == SBX_EHANDLE);
     CHECK(sbx_process_resize(process, 1, 1, NULL) == SBX_EHANDLE);
     CHECK(sbx_process_open_fd(process, SBX_TERMINAL, NULL) == SBX_EHANDLE);
-    CHECK(sbx_process_captured(process, SBX_STDOUT, &captured, NULL) == SBX_EHANDLE && captured == NULL);
+    CHECK(sbx_process_capture(process, SBX_STDOUT, &capture, NULL) == SBX_EHANDLE && capture == NULL);
+    CHECK(sbx_capture_output(capture, &output) == SBX_EHANDLE && sbx_capture_output(capture, NULL) == SBX_EHANDLE);
     CHECK(sbx_process_failure(process, NULL) == SBX_EHANDLE);
     CHECK(sbx_stop(NULL, 15, 0, NULL) == SBX_EHANDLE);
     CHECK(sbx_sandbox_tag(NULL, "a") == NULL);

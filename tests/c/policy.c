@@ -4,6 +4,7 @@
 int main(void) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_verdict verdict = SBX_VERDICT_INIT;
+    sbx_policy_summary said = SBX_POLICY_SUMMARY_INIT;
     sbx_policy *open = NULL, *list = NULL, *none = NULL;
     CHECK(sbx_policy_new(SBX_POLICY_OPEN, &open, &error) == 0 && sbx_policy_new(SBX_POLICY_ALLOWLIST, &list, NULL) == 0);
     /* A policy names its mode: there is no default that zeroed memory could stand for. */
@@ -37,8 +38,9 @@ int main(void) {
     CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.0/8") == SBX_EINVALID);
     sbx_policy_free(local);
     CHECK(sbx_policy_new(SBX_POLICY_OPEN, &local, NULL) == 0);
-    CHECK(sbx_policy_dns(local) == SBX_DNS_AUTO && sbx_policy_dns(NULL) == SBX_EHANDLE);
-    CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == 0 && sbx_policy_dns(local) == SBX_DNS_ADDRESSES);
+    CHECK(sbx_policy_info(local, &said) == 0 && said.dns == SBX_DNS_AUTO);
+    CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == 0);
+    CHECK(sbx_policy_info(local, &said) == 0 && said.dns == SBX_DNS_ADDRESSES);
     CHECK(sbx_policy_set_dns(local, 4) == SBX_EINVALID);
     sbx_policy_free(local);
     CHECK(sbx_policy_new(SBX_POLICY_BLOCKED, &local, NULL) == 0);
@@ -75,8 +77,21 @@ int main(void) {
     sbx_config_free(config);
 
     /* What was added is read back, in its order; a text lives as long as its policy. */
-    CHECK(sbx_policy_mode(open) == SBX_POLICY_OPEN && sbx_policy_entry_count(open) == 0);
-    CHECK(sbx_policy_mode(list) == SBX_POLICY_ALLOWLIST && sbx_policy_entry_count(list) == 2);
+    CHECK(sbx_policy_info(open, &said) == 0 && said.mode == SBX_POLICY_OPEN && said.entry_count == 0);
+    CHECK(sbx_policy_info(list, &said) == 0 && said.mode == SBX_POLICY_ALLOWLIST && said.entry_count == 2);
+    CHECK(said.domain_port_count == 0 && sbx_policy_domain_port(list, 0) == SBX_ENOTFOUND);
+    CHECK(sbx_policy_add_domain_port(list, 9443) == 0 && sbx_policy_add_domain_port(list, 8443) == 0);
+    CHECK(sbx_policy_add_domain_port(list, 443) == 0 && sbx_policy_add_domain_port(list, 8443) == 0);
+    CHECK(sbx_policy_info(list, &said) == 0 && said.domain_port_count == 2);
+    CHECK(sbx_policy_domain_port(list, 0) == 8443 && sbx_policy_domain_port(list, 1) == 9443);
+    CHECK(sbx_policy_domain_port(list, 2) == SBX_ENOTFOUND && sbx_policy_domain_port(NULL, 0) == SBX_EHANDLE);
+    /* A shorter struct than the first is none, and what failed leaves it as it was. */
+    said.size = sizeof said - 1;
+    CHECK(sbx_policy_info(open, &said) == SBX_ESIZE && said.domain_port_count == 2);
+    said.size = 0;
+    CHECK(sbx_policy_info(open, &said) == 0 && said.size == 0 && said.domain_port_count == 0);
+    CHECK(sbx_policy_info(open, NULL) == SBX_EINVALID);
+    CHECK(sbx_policy_info((const sbx_policy *)&said, &said) == SBX_EHANDLE);
     const char *first = sbx_policy_entry(list, 0);
     CHECK(first != NULL && strcmp(first, "allow 203.0.113.0/24") == 0);
     CHECK(strcmp(sbx_policy_entry(list, 1), "deny 203.0.113.7/32") == 0);
@@ -88,7 +103,7 @@ int main(void) {
     }
     CHECK(first == sbx_policy_entry(list, 0) && strcmp(first, "allow 203.0.113.0/24") == 0);
     CHECK(strcmp(sbx_policy_entry(list, 1001), "allow 10.3.231.0/24") == 0);
-    CHECK(sbx_policy_mode(NULL) == SBX_EHANDLE && sbx_policy_entry_count(NULL) == SBX_EHANDLE);
+    CHECK(sbx_policy_info(NULL, &said) == SBX_EHANDLE);
     CHECK(sbx_policy_entry(NULL, 0) == NULL);
 
     /* Without a sandbox there is nothing to change or to read back. */

@@ -49,7 +49,7 @@ static void certify(void) {
     snprintf(command, sizeof command,
              "env -u LD_PRELOAD openssl s_client -connect 127.0.0.1:%d -verify_return_error -verify_ip 127.0.0.1 "
              "-CAfile '%s' </dev/null >/dev/null 2>&1",
-             sbx_tunnel_map_port(tunnels, 8000), certificate);
+             port_of(tunnels, 8000), certificate);
     CHECK(system(command) == 0);
     sbx_tunnel_map_free(tunnels);
     sbx_sandbox_free(sandbox);

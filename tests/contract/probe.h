@@ -96,9 +96,9 @@ __attribute__((unused)) static sbx_sandbox *server(int *plain, int *encrypted) {
     OK(sbx_wait_ready(sandbox, PATIENCE, &error));
     sbx_config_free(config);
     if (plain != NULL)
-        *plain = sbx_tunnel_map_port(tunnels, 8000);
+        *plain = port_of(tunnels, 8000);
     if (encrypted != NULL)
-        *encrypted = sbx_tunnel_map_port(tunnels, 8001);
+        *encrypted = port_of(tunnels, 8001);
     sbx_tunnel_map_free(tunnels);
     return sandbox;
 }

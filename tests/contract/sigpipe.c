@@ -77,7 +77,7 @@ int main(void) {
     OK(sbx_wait_ready(sandbox, PATIENCE, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
     for (int i = 0; i < 5; i++)
-        encrypted_client(sbx_tunnel_map_port(tunnels, 8001));
+        encrypted_client(port_of(tunnels, 8001));
     sbx_tunnel_map_free(tunnels);
 
     /* The reader of standard input is gone with the sandbox. */

@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
     OK(sbx_create(NULL, config, &sandbox, &error));
     sbx_tunnel_map *tunnels = NULL;
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
-    int port = sbx_tunnel_map_port(tunnels, 12345);
+    int port = port_of(tunnels, 12345);
     for (;;) {
         char buffer[4096];
         int fd = dial(port);

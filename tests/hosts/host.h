@@ -45,6 +45,15 @@ __attribute__((unused)) static sbx_config *script(const char *text) {
     return config;
 }
 
+/* The port on the host that leads to a port inside. */
+__attribute__((unused)) static int port_of(const sbx_tunnel_map *tunnels, uint32_t inside) {
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    for (size_t index = 0; sbx_tunnel_map_tunnel(tunnels, index, &tunnel) == 0; index++)
+        if (tunnel.container_port == inside)
+            return (int)tunnel.port;
+    return -1;
+}
+
 /* A sandbox of it, started. */
 __attribute__((unused)) static sbx_sandbox *started(const char *text) {
     sbx_config *config = script(text);

@@ -97,7 +97,19 @@ def array(name: str, texts: Iterable[str]) -> Any:
 
 
 def text(name: str, *arguments: Any) -> str | None:
-    found: bytes | None = getattr(library, "sbx_" + name)(*arguments)
+    return decoded(getattr(library, "sbx_" + name)(*arguments))
+
+
+def filled(name: str, struct: str, *arguments: Any) -> Any:
+    """What a function whose last parameter is a struct fills it with."""
+    found = new(struct)
+    result: int = getattr(library, "sbx_" + name)(*arguments, ctypes.byref(found))
+    if result < 0:
+        raise Error._kinds.get(result, InternalError)(f"sbx_{name} returned {result}", result)
+    return found
+
+
+def decoded(found: bytes | None) -> str | None:
     return None if found is None else found.decode("utf-8", "surrogateescape")
 
 

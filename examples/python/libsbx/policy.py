@@ -12,7 +12,7 @@ from .abi import POLICY_ALLOWLIST, POLICY_BLOCKED, POLICY_OPEN
 from .arguments import items, port, refuse, whole
 from .exception import InvalidError
 from .hub import Life
-from .native import Draft, call, coded, library, new, text
+from .native import Draft, call, coded, filled, library, new, text
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
@@ -31,6 +31,7 @@ class NetworkPolicy:
     outbound_domain_allowlist: tuple[str, ...]
     outbound_cidr_denylist: tuple[str, ...]
     outbound_local_cidrs: tuple[str, ...]
+    outbound_tls_ports: tuple[int, ...]
 
 
 class PolicyReason(enum.IntEnum):
@@ -91,7 +92,7 @@ def draft_policy(
     for how, entry in entries:
         policy.set(how, entry)
     for number in ports:
-        policy.set("add_tls_port", number)
+        policy.set("add_domain_port", number)
     policy.set("set_dns", _DNS.index(dns or "auto"))
     return policy
 
@@ -101,13 +102,14 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
     copy, generation = ctypes.c_void_p(), ctypes.c_uint64()
     call("sandbox_policy", sandbox, ctypes.byref(copy), ctypes.byref(generation))
     entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": [], "local": []}
-    for index in range(library.sbx_policy_entry_count(copy)):
+    said = filled("policy_info", "policy_summary", copy)
+    for index in range(said.entry_count):
         kind, _, what = (text("policy_entry", copy, index) or "").partition(" ")
         entries[kind].append(what)
-    mode = ("open", "allowlist", "blocked")[library.sbx_policy_mode(copy) - 1]
-    dns = _DNS[library.sbx_policy_dns(copy)]
+    ports = tuple(library.sbx_policy_domain_port(copy, index) for index in range(said.domain_port_count))
+    mode = ("open", "allowlist", "blocked")[said.mode - 1]
     library.sbx_policy_free(copy)
-    return NetworkPolicy(mode, generation.value, dns, *map(tuple, entries.values()))
+    return NetworkPolicy(mode, generation.value, _DNS[said.dns], *map(tuple, entries.values()), ports)
 
 
 @dataclass(frozen=True)
