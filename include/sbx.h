@@ -336,6 +336,12 @@
 // A tunnel of raw TCP.
 #define SBX_PORT_UNENCRYPTED 3
 
+// For sbx_config_add_mount: the sandbox can't write to it. The default.
+#define SBX_MOUNT_READ_ONLY 0
+
+// What the sandbox writes is written on the host.
+#define SBX_MOUNT_WRITABLE 1
+
 // A policy by which any public address may be reached, save what is denied: sbx_policy_new.
 #define SBX_POLICY_OPEN 1
 
@@ -797,7 +803,7 @@ uint32_t sbx_abi_version(void);
 //
 // Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
 // contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
-int sbx_log_set_fd(int fd, int level);
+int sbx_log_set_fd(int fd, int32_t level);
 
 // Makes a runtime: finds runsc, reads the environment, starts two threads.
 //
@@ -1234,26 +1240,20 @@ int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *
 int sbx_config_set_rootfs(struct sbx_config *config,
                           const char *directory);
 
-// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
-// "/", nor in /proc, /dev or /sys, nor used twice.
+// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Both paths are absolute; the destination is not "/", nor in /proc, /dev or /sys, nor used twice. What the sandbox
+// writes to a writable mount is on the host, as the host's user. It can make files executable there, but not set-id:
+// a mode with such a bit fails with EPERM or is not taken.
 //
-// Requires:
-// `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_read_only(struct sbx_config *config, const char *source, const char *destination);
-
-// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
-// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
-// Paths as for sbx_config_mount_read_only.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 //
 // Requires:
 // `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_writable(struct sbx_config *config,
-                              const char *source,
-                              const char *destination);
+int sbx_config_add_mount(struct sbx_config *config,
+                         const char *source,
+                         const char *destination,
+                         uint32_t flags);
 
 // How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 // 124 and SBX_EXIT_TIMED_OUT.
@@ -1281,14 +1281,14 @@ int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
 // sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_memory(struct sbx_config *config,
-                          uint64_t bytes);
+int sbx_config_set_memory_bytes(struct sbx_config *config,
+                                uint64_t bytes);
 
 // The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
-// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory.
+// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory_bytes.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_cpu(struct sbx_config *config, uint32_t millicpus);
+int sbx_config_set_millicpus(struct sbx_config *config, uint32_t millicpus);
 
 // The most processes and threads inside, from 1 to 65535 (default 4096), held by gVisor: fork(2) fails with
 // EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
@@ -1299,12 +1299,12 @@ int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
 
 // The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
 // the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
-// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
+// sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't counted, and files that root inside
+// makes in /dev are held by sbx_config_set_memory_bytes only (gVisor's own file system there has no size).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_disk(struct sbx_config *config,
-                        uint64_t bytes);
+int sbx_config_set_disk_bytes(struct sbx_config *config,
+                              uint64_t bytes);
 
 // The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
 // may raise to 1048576 themselves). They cost the host memory, but no descriptors.
@@ -1319,28 +1319,16 @@ int sbx_config_set_max_open_files(struct sbx_config *config,
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_limit_mode(struct sbx_config *config, int32_t mode);
 
-// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there: a loopback
-// address has no owner. Where that matters, let the server inside ask for a secret.
+// Adds a tunnel to a port inside, from 1 to 65535: SBX_PORT_ENCRYPTED, SBX_PORT_H2 or SBX_PORT_UNENCRYPTED.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_encrypted_port(struct sbx_config *config,
-                                  uint32_t port);
-
-// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
+// A port is listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port that the kernel picks; see
+// sbx_config_bind_port. Every user of this machine can connect to it there: a loopback address has no owner. Where
+// that matters, let the server inside ask for a secret.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
-
-// Adds a tunnel of raw TCP.
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_port(struct sbx_config *config,
+                        uint32_t container_port,
+                        int32_t kind);
 
 // Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
 // that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
@@ -1351,7 +1339,7 @@ int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
 // Requires:
 // `address` must be a terminated text or NULL.
 int sbx_config_bind_port(struct sbx_config *config,
-                         uint32_t port,
+                         uint32_t container_port,
                          const char *address,
                          uint32_t host_port);
 
@@ -1466,11 +1454,14 @@ int sbx_config_set_stream(struct sbx_config *config,
                           int32_t stream,
                           int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
+// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 // at most 16 MiB, not both 0. 65536 each is a good choice.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_capture_stream(struct sbx_config *config, int32_t stream, size_t head, size_t tail);
+int sbx_config_capture_stream(struct sbx_config *config,
+                              int32_t stream,
+                              size_t head_bytes,
+                              size_t tail_bytes);
 
 // The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
 // more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
@@ -1870,14 +1861,14 @@ int sbx_exec_config_set_stream(struct sbx_exec_config *config,
                                int32_t stream,
                                int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
+// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 // most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
                                    int32_t stream,
-                                   size_t head,
-                                   size_t tail);
+                                   size_t head_bytes,
+                                   size_t tail_bytes);
 
 // How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
 // with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its

@@ -33,9 +33,9 @@ static sbx_sandbox *start(const char *program) {
         fail();
     sbx_config_set_command(config, command, 3);
     sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
-    sbx_config_set_memory(config, 256 * MIB);
+    sbx_config_set_memory_bytes(config, 256 * MIB);
     sbx_config_set_max_processes(config, 30);
-    sbx_config_set_disk(config, 16 * MIB);
+    sbx_config_set_disk_bytes(config, 16 * MIB);
     sbx_config_set_max_open_files(config, 256);
     sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG);
     sbx_sandbox *sandbox = NULL;

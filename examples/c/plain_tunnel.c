@@ -57,7 +57,7 @@ int main(void) {
     if (sbx_config_new(&config, &error) < 0)
         fail(&error);
     sbx_config_set_command(config, command, 4);
-    sbx_config_add_unencrypted_port(config, 12345);
+    sbx_config_add_port(config, 12345, SBX_PORT_UNENCRYPTED);
     sbx_config_set_tcp_probe(config, 12345, 100);
 
     sbx_sandbox *sandbox = NULL;

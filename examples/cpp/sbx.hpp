@@ -418,10 +418,10 @@ public:
     config &name(const std::string &name) { return set(sbx_config_set_name(get(), name.c_str())); }
     config &rootfs(const std::string &directory) { return set(sbx_config_set_rootfs(get(), directory.c_str())); }
     config &mount_read_only(const std::string &source, const std::string &destination) {
-        return set(sbx_config_mount_read_only(get(), source.c_str(), destination.c_str()));
+        return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_READ_ONLY));
     }
     config &mount_writable(const std::string &source, const std::string &destination) {
-        return set(sbx_config_mount_writable(get(), source.c_str(), destination.c_str()));
+        return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_WRITABLE));
     }
     template <class Rep, class Period> config &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_config_set_timeout_ms(get(), detail::milliseconds(time)));
@@ -430,16 +430,16 @@ public:
         return set(sbx_config_set_idle_timeout_ms(get(), detail::milliseconds(time)));
     }
 
-    config &memory(std::uint64_t bytes) { return set(sbx_config_set_memory(get(), bytes)); }
-    config &cpu(std::uint32_t millicpus) { return set(sbx_config_set_cpu(get(), millicpus)); }
+    config &memory(std::uint64_t bytes) { return set(sbx_config_set_memory_bytes(get(), bytes)); }
+    config &cpu(std::uint32_t millicpus) { return set(sbx_config_set_millicpus(get(), millicpus)); }
     config &max_processes(std::uint32_t count) { return set(sbx_config_set_max_processes(get(), count)); }
     config &max_open_files(std::uint32_t count) { return set(sbx_config_set_max_open_files(get(), count)); }
-    config &disk(std::uint64_t bytes) { return set(sbx_config_set_disk(get(), bytes)); }
+    config &disk(std::uint64_t bytes) { return set(sbx_config_set_disk_bytes(get(), bytes)); }
     config &limit_mode(std::int32_t mode) { return set(sbx_config_set_limit_mode(get(), mode)); } // SBX_LIMITS_...
 
-    config &encrypted_port(std::uint16_t port) { return set(sbx_config_add_encrypted_port(get(), port)); }
-    config &h2_port(std::uint16_t port) { return set(sbx_config_add_h2_port(get(), port)); }
-    config &unencrypted_port(std::uint16_t port) { return set(sbx_config_add_unencrypted_port(get(), port)); }
+    config &encrypted_port(std::uint16_t port) { return set(sbx_config_add_port(get(), port, SBX_PORT_ENCRYPTED)); }
+    config &h2_port(std::uint16_t port) { return set(sbx_config_add_port(get(), port, SBX_PORT_H2)); }
+    config &unencrypted_port(std::uint16_t port) { return set(sbx_config_add_port(get(), port, SBX_PORT_UNENCRYPTED)); }
     config &bind_port(std::uint16_t port, const std::string &address, std::uint16_t host_port = 0) {
         return set(sbx_config_bind_port(get(), port, address.c_str(), host_port));
     }

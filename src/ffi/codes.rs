@@ -205,6 +205,11 @@ pub const SBX_PORT_H2: i32 = 2;
 /// A tunnel of raw TCP.
 pub const SBX_PORT_UNENCRYPTED: i32 = 3;
 
+/// For sbx_config_add_mount: the sandbox can't write to it. The default.
+pub const SBX_MOUNT_READ_ONLY: u32 = 0;
+/// What the sandbox writes is written on the host.
+pub const SBX_MOUNT_WRITABLE: u32 = 1;
+
 /// A policy by which any public address may be reached, save what is denied: sbx_policy_new.
 pub const SBX_POLICY_OPEN: i32 = 1;
 /// A policy by which only what is allowed may be reached.

@@ -188,7 +188,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_stream(
     set(config, |exec| exec.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
+/// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 /// most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -199,10 +199,11 @@ pub unsafe extern "C" fn sbx_exec_config_set_stream(
 pub unsafe extern "C" fn sbx_exec_config_capture_stream(
     config: *mut sbx_exec_config,
     stream: i32,
-    head: usize,
-    tail: usize,
+    head_bytes: usize,
+    tail_bytes: usize,
 ) -> c_int {
-    set(config, |exec| exec.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop))
+    let kept = Stdio::Capture { head: head_bytes, tail: tail_bytes };
+    set(config, |exec| exec.set_stdio(input::stream(stream)?, kept).map(drop))
 }
 
 /// How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed

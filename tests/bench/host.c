@@ -73,7 +73,7 @@ static sbx_config *config_of(const char *const *command, size_t length, const ch
     if (strcmp(rootfs, "-") != 0)
         sbx_config_set_rootfs(config, rootfs);
     else
-        sbx_config_mount_read_only(config, server, mounted);
+        sbx_config_add_mount(config, server, mounted, SBX_MOUNT_READ_ONLY);
     return config;
 }
 
@@ -261,9 +261,9 @@ static int serve(int argc, char **argv)
     }
     sbx_config *config = config_of(command, argc == 5 ? 1 + 2 * KINDS : 1 + KINDS, "-", argv[2]);
     for (uint32_t kind = 0; kind < KINDS; kind++) {
-        sbx_config_add_unencrypted_port(config, plain_base + kind);
+        sbx_config_add_port(config, plain_base + kind, SBX_PORT_UNENCRYPTED);
         if (argc == 5)
-            sbx_config_add_encrypted_port(config, encrypted_base + kind);
+            sbx_config_add_port(config, encrypted_base + kind, SBX_PORT_ENCRYPTED);
     }
     if (argc == 5) {
         char *chain = text_of(argv[3]), *key = text_of(argv[4]);

@@ -143,10 +143,10 @@ static void start_victim(void)
     sbx_process *process = NULL;
     snprintf(far, sizeof far, "%s:%d", far_address, ECHO);
     sbx_config *config = config_of(command, 4);
-    sbx_config_add_unencrypted_port(config, ECHO);
-    sbx_config_add_unencrypted_port(config, HOLD);
-    sbx_config_add_unencrypted_port(config, PROBE);
-    sbx_config_add_encrypted_port(config, SECURE);
+    sbx_config_add_port(config, ECHO, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, HOLD, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, PROBE, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, SECURE, SBX_PORT_ENCRYPTED);
     victim = created(config, "the victim");
     sbx_exec_config *exec = NULL;
     must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
@@ -626,8 +626,8 @@ static struct cost run_phase(const struct phase *phase, const struct attack *att
         }
         config = config_of(command, length);
     }
-    sbx_config_add_unencrypted_port(config, HOLD);
-    sbx_config_add_encrypted_port(config, SECURE);
+    sbx_config_add_port(config, HOLD, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, SECURE, SBX_PORT_ENCRYPTED);
     sbx_config_capture_stream(config, SBX_STDOUT, 65536, 65536);
     sbx_config_capture_stream(config, SBX_STDERR, 65536, 65536);
     sbx_sandbox *sandbox = created(config, "the neighbour");

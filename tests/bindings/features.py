@@ -34,7 +34,7 @@ trees as tar archives: file_copy_in|file_copy_in_begin file_copy_out|file_copy_o
     copy_in CopyIn copyIn copy_tree_from_local
 changes of files: file_watch_begin file_operation_next_change
     watch Watch watch watch
-tunnels: config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnels
+tunnels: config_add_port tunnels
     tunnels Tunnels tunnels tunnels
 tunnels for other machines: config_bind_port config_set_inbound_cidr_allowlist
     bind_port Bind bindPorts bind_ports
@@ -71,7 +71,7 @@ tags: config_set_tag
     tag Tags tags =tags
 MTU: config_set_mtu
     mtu MTU mtu mtu
-limits of memory, processor, disk, processes: config_set_memory config_set_cpu config_set_disk \
+limits of memory, processor, disk, processes: config_set_memory_bytes config_set_millicpus config_set_disk_bytes \
     config_set_max_processes config_set_max_open_files config_set_limit_mode
     memory Memory memoryMiB memory
 what a sandbox uses: sandbox_stats
@@ -90,7 +90,7 @@ runtimes beside the default one: runtime_new
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
 OTHERS = re.compile(
-    r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set|mount"
+    r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set"
     r"|capture|add)_.*|file_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
     r"|sandbox_(name|tag|capture|open_fd)|wait"
 )

@@ -41,7 +41,7 @@ static void certify(void) {
     sbx_config *config = script("exec sleep 1000");
     sbx_sandbox *sandbox = NULL;
     sbx_tunnel_map *tunnels = NULL;
-    CHECK(sbx_config_add_encrypted_port(config, 8000) == 0);
+    CHECK(sbx_config_add_port(config, 8000, SBX_PORT_ENCRYPTED) == 0);
     OK(sbx_runtime_new(NULL, &runtime, &error));
     OK(sbx_create(runtime, config, &sandbox, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));

@@ -88,8 +88,8 @@ __attribute__((unused)) static sbx_sandbox *server(int *plain, int *encrypted) {
     sbx_sandbox *sandbox = NULL;
     sbx_tunnel_map *tunnels = NULL;
     sbx_config_set_command(config, argv, 4);
-    sbx_config_add_unencrypted_port(config, 8000);
-    sbx_config_add_encrypted_port(config, 8001);
+    sbx_config_add_port(config, 8000, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, 8001, SBX_PORT_ENCRYPTED);
     sbx_config_set_tcp_probe(config, 8000, 20);
     OK(sbx_create(NULL, config, &sandbox, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));

@@ -69,7 +69,7 @@ int main(void) {
     sbx_config *config = NULL;
     CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, argv, 3);
-    sbx_config_add_encrypted_port(config, 8001);
+    sbx_config_add_port(config, 8001, SBX_PORT_ENCRYPTED);
     sbx_config_set_tcp_probe(config, 8001, 20);
     sbx_config_set_stream(config, SBX_STDIN, SBX_STREAM_DESCRIPTOR);
     sbx_tunnel_map *tunnels = NULL;

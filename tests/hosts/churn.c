@@ -24,8 +24,8 @@ int main(int argc, char **argv) {
     CHECK(argc == 2);
     int cycles = atoi(argv[1]);
     sbx_config *config = script("exec sleep 1000");
-    sbx_config_add_unencrypted_port(config, 8000);
-    sbx_config_add_encrypted_port(config, 8001);
+    sbx_config_add_port(config, 8000, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, 8001, SBX_PORT_ENCRYPTED);
     sbx_config_capture_stream(config, SBX_STDOUT, 65536, 65536);
     /* The first ones make the runtime and fill what is kept for the next. */
     int warm = cycles / 4;

@@ -50,10 +50,10 @@ int main(int argc, char **argv) {
     sbx_config *config = NULL;
     CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, server, 4);
-    sbx_config_add_unencrypted_port(config, 12345);
-    sbx_config_add_encrypted_port(config, 12346);
+    sbx_config_add_port(config, 12345, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, 12346, SBX_PORT_ENCRYPTED);
     /* With control groups where they can be had. */
-    sbx_config_set_memory(config, 512u << 20);
+    sbx_config_set_memory_bytes(config, 512u << 20);
     sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG);
     sbx_sandbox *sandbox = NULL;
     OK(sbx_create(NULL, config, &sandbox, &error));

@@ -93,19 +93,16 @@ FUNCTIONS = {
     "config_set_name": "hs",
     "config_set_tag": "hss",
     "config_set_rootfs": "hs",
-    "config_mount_read_only": "hss",
-    "config_mount_writable": "hss",
+    "config_add_mount": "hssu",
     "config_set_timeout_ms": "hq",
     "config_set_idle_timeout_ms": "hq",
-    "config_set_memory": "hQ",
-    "config_set_cpu": "hu",
+    "config_set_memory_bytes": "hQ",
+    "config_set_millicpus": "hu",
     "config_set_max_processes": "hu",
-    "config_set_disk": "hQ",
+    "config_set_disk_bytes": "hQ",
     "config_set_max_open_files": "hu",
     "config_set_limit_mode": "hi",
-    "config_add_encrypted_port": "hu",
-    "config_add_h2_port": "hu",
-    "config_add_unencrypted_port": "hu",
+    "config_add_port": "hui",
     "config_bind_port": "husu",
     "config_add_nameserver": "hs",
     "config_set_inbound_cidr_allowlist": "h&z",
@@ -295,6 +292,8 @@ STREAM_MERGED = 2
 PORT_ENCRYPTED = 1
 PORT_H2 = 2
 PORT_UNENCRYPTED = 3
+MOUNT_READ_ONLY = 0
+MOUNT_WRITABLE = 1
 POLICY_OPEN = 1
 POLICY_ALLOWLIST = 2
 POLICY_BLOCKED = 3

@@ -56,7 +56,7 @@ int main(int argc, char **argv) {
     if (sbx_config_new(&config, &error) < 0)
         fail("sbx_config_new", &error);
     sbx_config_set_command(config, (const char *const *)(argv + 2), (size_t)argc - 2);
-    sbx_config_add_unencrypted_port(config, 8421);
+    sbx_config_add_port(config, 8421, SBX_PORT_UNENCRYPTED);
     if (policy != NULL)
         sbx_config_set_policy(config, policy);
     sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
