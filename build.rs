@@ -78,7 +78,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "stats",
         "exec_config",
         "process",
-        "captured",
+        "capture",
         "file",
         "tunnel_map",
     ] {

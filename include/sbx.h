@@ -39,6 +39,11 @@
 #define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
+#define SBX_FINDING_INIT {static_cast<uint32_t>(sizeof(sbx_finding)), 0, NULL, NULL, NULL}
+#define SBX_SANDBOX_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_sandbox_entry)), 0, NULL, NULL}
+#define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
+#define SBX_OUTPUT_INIT {static_cast<uint32_t>(sizeof(sbx_output)), 0, NULL, 0, NULL, 0, 0}
+#define SBX_TUNNEL_INIT {static_cast<uint32_t>(sizeof(sbx_tunnel)), 0, 0, 0, NULL, NULL, NULL, NULL}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
@@ -49,10 +54,15 @@
 #define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
+#define SBX_FINDING_INIT {(uint32_t)sizeof(sbx_finding), 0, NULL, NULL, NULL}
+#define SBX_SANDBOX_ENTRY_INIT {(uint32_t)sizeof(sbx_sandbox_entry), 0, NULL, NULL}
+#define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
+#define SBX_OUTPUT_INIT {(uint32_t)sizeof(sbx_output), 0, NULL, 0, NULL, 0, 0}
+#define SBX_TUNNEL_INIT {(uint32_t)sizeof(sbx_tunnel), 0, 0, 0, NULL, NULL, NULL, NULL}
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
-#define SBX_ABI_VERSION 256
+#define SBX_ABI_VERSION 512
 
 // An argument or a setting has a value that is not allowed; the message names it and the rule.
 #define SBX_EINVALID -1001
@@ -323,7 +333,22 @@
 // Standard error goes where standard output goes. For SBX_STDERR only.
 #define SBX_STREAM_MERGED 2
 
-// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+// A tunnel on which the library ends TLS; the server inside speaks plain TCP.
+#define SBX_PORT_ENCRYPTED 1
+
+// As SBX_PORT_ENCRYPTED, and clients are offered HTTP/2 (ALPN "h2").
+#define SBX_PORT_H2 2
+
+// A tunnel of raw TCP.
+#define SBX_PORT_UNENCRYPTED 3
+
+// For sbx_config_add_mount: the sandbox can't write to it. The default.
+#define SBX_MOUNT_READ_ONLY 0
+
+// What the sandbox writes is written on the host.
+#define SBX_MOUNT_WRITABLE 1
+
+// A policy by which any public address may be reached, save what is denied: sbx_policy_new.
 #define SBX_POLICY_OPEN 1
 
 // A policy by which only what is allowed may be reached.
@@ -413,9 +438,8 @@
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
 
-// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
-// it. Its bytes live as long as it.
-typedef struct sbx_captured sbx_captured;
+// What a capture of an output stream had kept when it was asked for. It doesn't change; any thread may read it.
+typedef struct sbx_capture sbx_capture;
 
 // What a sandbox is asked to be.
 //
@@ -523,6 +547,34 @@ typedef struct sbx_error {
     char message[496];
 } sbx_error;
 
+// How one requirement stands. Its texts belong to the report. The caller owns the struct; zero it or use
+// SBX_FINDING_INIT.
+typedef struct sbx_finding {
+    // sizeof(sbx_finding), or 0.
+    uint32_t size;
+    // SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+    int32_t status;
+    // What the requirement is called.
+    const char *name;
+    // What was found.
+    const char *detail;
+    // What to do about it; empty where there is nothing to do.
+    const char *remedy;
+} sbx_finding;
+
+// A sandbox of a list, as it was at that moment. Its texts belong to the list. The caller owns the struct; zero it or
+// use SBX_SANDBOX_ENTRY_INIT.
+typedef struct sbx_sandbox_entry {
+    // sizeof(sbx_sandbox_entry), or 0.
+    uint32_t size;
+    // SBX_STATE_....
+    int32_t state;
+    // Its id.
+    const char *id;
+    // Its name; NULL if it has none.
+    const char *name;
+} sbx_sandbox_entry;
+
 // Something that happened to a sandbox, a program in it or an operation. SBX_EVENT_... documents which fields a kind
 // uses. The caller owns it; zero it or use SBX_EVENT_INIT.
 typedef struct sbx_event {
@@ -613,6 +665,22 @@ typedef struct sbx_verdict {
     char detail[240];
 } sbx_verdict;
 
+// What a policy says apart from its entries. The caller owns it; zero it or use SBX_POLICY_SUMMARY_INIT.
+typedef struct sbx_policy_summary {
+    // sizeof(sbx_policy_summary), or 0.
+    uint32_t size;
+    // SBX_POLICY_...: the verdict for destinations that match no entry.
+    int32_t mode;
+    // SBX_DNS_...: which names the sandbox's resolver answers, as sbx_policy_set_dns was given it last.
+    int32_t dns;
+    // How many entries it has: sbx_policy_entry. A refused one doesn't count.
+    uint32_t entry_count;
+    // On how many ports beside 443 its domains are reached: sbx_policy_domain_port.
+    uint32_t domain_port_count;
+    // 0.
+    uint32_t reserved;
+} sbx_policy_summary;
+
 // How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 typedef struct sbx_exit {
     // sizeof(sbx_exit), or 0.
@@ -676,6 +744,25 @@ typedef struct sbx_stats {
     int64_t library_us;
 } sbx_stats;
 
+// The bytes of a capture, which belong to it and live as long as it. The caller owns the struct; zero it or use
+// SBX_OUTPUT_INIT.
+typedef struct sbx_output {
+    // sizeof(sbx_output), or 0.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // The first bytes of the stream, not terminated; NULL if there are none.
+    const uint8_t *head;
+    // How many bytes `head` has.
+    size_t head_length;
+    // The last bytes of the stream if it is longer than the head, not terminated; NULL if there are none.
+    const uint8_t *tail;
+    // How many bytes `tail` has.
+    size_t tail_length;
+    // How many bytes between head and tail were not kept.
+    uint64_t dropped;
+} sbx_output;
+
 // How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
 // most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.
 typedef struct sbx_file_options {
@@ -704,11 +791,34 @@ typedef struct sbx_file_options {
     int64_t progress_timeout_ms;
 } sbx_file_options;
 
+// Where one port of a sandbox is reached. Its texts belong to the map. The caller owns the struct; zero it or use
+// SBX_TUNNEL_INIT.
+typedef struct sbx_tunnel {
+    // sizeof(sbx_tunnel), or 0.
+    uint32_t size;
+    // SBX_PORT_....
+    int32_t kind;
+    // The port inside, as the config has it.
+    uint32_t container_port;
+    // The port on the host that the tunnel listens on.
+    uint32_t port;
+    // The address on the host that it listens on, or the name that its certificate is for.
+    const char *host;
+    // Its https:// URL; NULL if it is unencrypted.
+    const char *url;
+    // The certificate of the CA to trust, in PEM: see sbx_tunnel_map_ca_pem. NULL if it is unencrypted, or has the
+    // host's own certificate.
+    const char *ca_pem;
+    // The pin of its certificate, as curl's --pinnedpubkey takes it: "sha256//" and the SHA-256 of its public key info
+    // in base64. NULL if it is unencrypted.
+    const char *spki_sha256;
+} sbx_tunnel;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-// The version of the library that is running, such as "0.1.0".
+// The version of the library that is running, such as "0.2.0".
 //
 // The text is static. Any thread, never blocks, also in a forked child.
 const char *sbx_version(void);
@@ -731,7 +841,7 @@ uint32_t sbx_abi_version(void);
 //
 // Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
 // contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
-int sbx_log_set_fd(int fd, int level);
+int sbx_log_set_fd(int fd, int32_t level);
 
 // Makes a runtime: finds runsc, reads the environment, starts two threads.
 //
@@ -803,27 +913,24 @@ void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_ESTATE (the check still goes on), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 1 or 0; SBX_ESTATE (the check still goes on).
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count; SBX_ESTATE (the check still goes on).
 int sbx_report_count(const struct sbx_report *report);
 
-// How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+// Reads one finding, from 0.
 //
-// Returns that; SBX_ENOTFOUND, SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_report_status(const struct sbx_report *report, size_t index);
-
-// What the requirement is called. NULL for a bad handle or index.
-const char *sbx_report_name(const struct sbx_report *report, size_t index);
-
-// What was found. NULL for a bad handle or index.
-const char *sbx_report_detail(const struct sbx_report *report, size_t index);
-
-// What to do about it; empty where there is nothing to do. NULL for a bad handle or index.
-const char *sbx_report_remedy(const struct sbx_report *report, size_t index);
+// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_ESTATE (the check still goes on), SBX_EINVALID,
+// SBX_ESIZE.
+//
+// Requires:
+// `finding` must point to a finding struct or be NULL.
+int sbx_report_finding(const struct sbx_report *report,
+                       size_t index,
+                       struct sbx_finding *finding);
 
 // Frees a report and its texts; NULL is allowed.
 //
@@ -833,19 +940,18 @@ void sbx_report_free(struct sbx_report *report);
 
 // How many sandboxes are in the list.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_sandbox_list_count(const struct sbx_sandbox_list *list);
 
-// A sandbox's id. NULL for a bad handle or index.
-const char *sbx_sandbox_list_id(const struct sbx_sandbox_list *list, size_t index);
-
-// A sandbox's name. NULL if it has none, or for a bad handle or index.
-const char *sbx_sandbox_list_name(const struct sbx_sandbox_list *list, size_t index);
-
-// The state that a sandbox was in: SBX_STATE_....
+// Reads one entry of a list, from 0.
 //
-// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_sandbox_list_state(const struct sbx_sandbox_list *list, size_t index);
+// Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `entry` must point to an entry struct or be NULL.
+int sbx_sandbox_list_entry(const struct sbx_sandbox_list *list,
+                           size_t index,
+                           struct sbx_sandbox_entry *entry);
 
 // Frees a list and its texts; NULL is allowed.
 //
@@ -1004,32 +1110,33 @@ int sbx_operation_next_change(struct sbx_operation *operation,
 // None of its bytes and texts may be used after. A handle that was freed already is ignored.
 void sbx_operation_free(struct sbx_operation *operation);
 
-// A policy by which any public address may be reached, save what is denied. A config without a policy has
-// one of these.
+// Makes a policy without entries. Its mode is what holds for destinations that match no entry:
 //
-// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
-// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
-// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
-// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
-// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
-// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
-struct sbx_policy *sbx_policy_new_open(void);
-
-// A policy by which only what is allowed may be reached; without entries, nothing.
+// SBX_POLICY_OPEN allows every public address. A config without a policy has one of these. Never reached are
+// loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata services, public ranges
+// for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and its
+// neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those): as the host's
+// routing has them at that moment. A neighbour is what the most specific route reaches without a gateway, unless that
+// is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's public address
+// of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr.
 //
-// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
-// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
-// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
-// child.
-struct sbx_policy *sbx_policy_new_allowlist(void);
-
-// A policy of no network at all: nothing leaves, and there are no tunnels.
+// SBX_POLICY_ALLOWLIST denies everything; entries allow ranges and domains. An entry opens a private or otherwise
+// special range only when it lies inside that range (10.1.0.0/16 does, 0.0.0.0/0 does not), neighbours at public
+// addresses on a link of the host's own only when it lies inside that link's range, and a metadata service or an
+// address of the host only when it is for that very address (/32, /128).
 //
-// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
-// thread, never blocks. Returns NULL when no handle is left or in a forked child.
-struct sbx_policy *sbx_policy_new_blocked(void);
+// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and any port or
+// inbound allowlist is refused.
+//
+// Free it with sbx_policy_free. Any thread, never blocks.
+//
+// Returns 0 and sets *policy; SBX_EINVALID (the mode), SBX_ELIMIT (no handle is left).
+//
+// Requires:
+// `policy` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_policy_new(int32_t mode,
+                   struct sbx_policy **policy,
+                   struct sbx_error *error);
 
 // Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
 //
@@ -1070,7 +1177,7 @@ int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 // Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
 // every name below that one, at any depth, but not for itself.
 //
-// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
+// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
 // the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
 // name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
 // it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
@@ -1090,8 +1197,8 @@ int sbx_policy_allow_domain(struct sbx_policy *policy,
 // takes it. One thread at a time sets; never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_add_tls_port(struct sbx_policy *policy,
-                            uint32_t port);
+int sbx_policy_add_domain_port(struct sbx_policy *policy,
+                               uint32_t port);
 
 // Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 //
@@ -1105,7 +1212,7 @@ int sbx_policy_add_tls_port(struct sbx_policy *policy,
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_policy_set_dns(struct sbx_policy *policy,
-                       int mode);
+                       int32_t mode);
 
 // Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 //
@@ -1134,22 +1241,22 @@ int sbx_policy_check(const struct sbx_policy *policy,
 // A handle that was freed already is ignored.
 void sbx_policy_free(struct sbx_policy *policy);
 
-// The policy's default verdict, for destinations that match no entry.
+// Reads what a policy says apart from its entries.
 //
-// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_mode(const struct sbx_policy *policy);
+// Any thread, never blocks.
+//
+// Returns 0 and fills *summary; SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `summary` must point to a summary struct or be NULL.
+int sbx_policy_info(const struct sbx_policy *policy, struct sbx_policy_summary *summary);
 
-// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+// A port on which a policy's domains are reached beside 443, from index 0, in rising order.
 //
-// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_dns(const struct sbx_policy *policy);
-
-// How many entries a policy has. A refused one doesn't count.
+// Any thread, never blocks.
 //
-// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_entry_count(const struct sbx_policy *policy);
+// Returns the port; SBX_ENOTFOUND (the index).
+int sbx_policy_domain_port(const struct sbx_policy *policy, size_t index);
 
 // An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
 // "local 192.0.2.0/24".
@@ -1163,9 +1270,13 @@ const char *sbx_policy_entry(const struct sbx_policy *policy,
 // Makes a config of defaults: no command, the curated view of the host's programs as root file system,
 // no ports, an open policy, 300 s of life.
 //
-// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-// forked child.
-struct sbx_config *sbx_config_new(void);
+// Free it with sbx_config_free. Any thread, never blocks.
+//
+// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+//
+// Requires:
+// `config` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_config_new(struct sbx_config **config, struct sbx_error *error);
 
 // Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
 // between settings. It looks at the config only, not at the host.
@@ -1272,26 +1383,20 @@ int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *
 int sbx_config_set_rootfs(struct sbx_config *config,
                           const char *directory);
 
-// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
-// "/", nor in /proc, /dev or /sys, nor used twice.
+// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Both paths are absolute; the destination is not "/", nor in /proc, /dev or /sys, nor used twice. What the sandbox
+// writes to a writable mount is on the host, as the host's user. It can make files executable there, but not set-id:
+// a mode with such a bit fails with EPERM or is not taken.
 //
-// Requires:
-// `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_read_only(struct sbx_config *config, const char *source, const char *destination);
-
-// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
-// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
-// Paths as for sbx_config_mount_read_only.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 //
 // Requires:
 // `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_writable(struct sbx_config *config,
-                              const char *source,
-                              const char *destination);
+int sbx_config_add_mount(struct sbx_config *config,
+                         const char *source,
+                         const char *destination,
+                         uint32_t flags);
 
 // How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 // 124 and SBX_EXIT_TIMED_OUT.
@@ -1319,14 +1424,14 @@ int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
 // sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_memory(struct sbx_config *config,
-                          uint64_t bytes);
+int sbx_config_set_memory_bytes(struct sbx_config *config,
+                                uint64_t bytes);
 
 // The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
-// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory.
+// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory_bytes.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_cpu(struct sbx_config *config, uint32_t millicpus);
+int sbx_config_set_millicpus(struct sbx_config *config, uint32_t millicpus);
 
 // The most processes and threads inside, from 1 to 65535 (default 4096), held by gVisor: fork(2) fails with
 // EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
@@ -1337,12 +1442,12 @@ int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
 
 // The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
 // the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
-// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
+// sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't counted, and files that root inside
+// makes in /dev are held by sbx_config_set_memory_bytes only (gVisor's own file system there has no size).
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_disk(struct sbx_config *config,
-                        uint64_t bytes);
+int sbx_config_set_disk_bytes(struct sbx_config *config,
+                              uint64_t bytes);
 
 // The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
 // may raise to 1048576 themselves). They cost the host memory, but no descriptors.
@@ -1357,28 +1462,16 @@ int sbx_config_set_max_open_files(struct sbx_config *config,
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_config_set_limit_mode(struct sbx_config *config, int32_t mode);
 
-// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there: a loopback
-// address has no owner. Where that matters, let the server inside ask for a secret.
+// Adds a tunnel to a port inside, from 1 to 65535: SBX_PORT_ENCRYPTED, SBX_PORT_H2 or SBX_PORT_UNENCRYPTED.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_encrypted_port(struct sbx_config *config,
-                                  uint32_t port);
-
-// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
+// A port is listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port that the kernel picks; see
+// sbx_config_bind_port. Every user of this machine can connect to it there: a loopback address has no owner. Where
+// that matters, let the server inside ask for a secret.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
-
-// Adds a tunnel of raw TCP.
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_port(struct sbx_config *config,
+                        uint32_t container_port,
+                        int32_t kind);
 
 // Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
 // that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
@@ -1389,7 +1482,7 @@ int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
 // Requires:
 // `address` must be a terminated text or NULL.
 int sbx_config_bind_port(struct sbx_config *config,
-                         uint32_t port,
+                         uint32_t container_port,
                          const char *address,
                          uint32_t host_port);
 
@@ -1504,11 +1597,14 @@ int sbx_config_set_stream(struct sbx_config *config,
                           int32_t stream,
                           int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
+// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 // at most 16 MiB, not both 0. 65536 each is a good choice.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_capture_stream(struct sbx_config *config, int32_t stream, size_t head, size_t tail);
+int sbx_config_capture_stream(struct sbx_config *config,
+                              int32_t stream,
+                              size_t head_bytes,
+                              size_t tail_bytes);
 
 // The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
 // more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
@@ -1750,17 +1846,17 @@ int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox,
 
 // What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
 //
-// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
 // SBX_EFORKED, SBX_EPANIC.
 //
 // Requires:
-// `captured` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
-                         int32_t stream,
-                         struct sbx_captured **captured,
-                         struct sbx_error *error);
+// `capture` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_sandbox_capture(const struct sbx_sandbox *sandbox,
+                        int32_t stream,
+                        struct sbx_capture **capture,
+                        struct sbx_error *error);
 
 // Replaces the sandbox's policy, and waits until the new one is in force.
 //
@@ -1832,9 +1928,13 @@ int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
 
 // Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
 //
-// Free it with sbx_exec_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-// forked child.
-struct sbx_exec_config *sbx_exec_config_new(void);
+// Free it with sbx_exec_config_free. Any thread, never blocks.
+//
+// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+//
+// Requires:
+// `config` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_exec_config_new(struct sbx_exec_config **config, struct sbx_error *error);
 
 // Says whether a program can be asked for with this: the first bad value, or the first broken rule between
 // settings.
@@ -1904,14 +2004,14 @@ int sbx_exec_config_set_stream(struct sbx_exec_config *config,
                                int32_t stream,
                                int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_captured; each at
+// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 // most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 //
 // Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
                                    int32_t stream,
-                                   size_t head,
-                                   size_t tail);
+                                   size_t head_bytes,
+                                   size_t tail_bytes);
 
 // How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
 // with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
@@ -2042,17 +2142,17 @@ int sbx_process_open_fd(struct sbx_process *process,
 
 // What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_exec_config_capture_stream.
 //
-// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
 // SBX_EPANIC.
 //
 // Requires:
-// `captured` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_process_captured(const struct sbx_process *process,
-                         int32_t stream,
-                         struct sbx_captured **captured,
-                         struct sbx_error *error);
+// `capture` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_process_capture(const struct sbx_process *process,
+                        int32_t stream,
+                        struct sbx_capture **capture,
+                        struct sbx_error *error);
 
 // Frees a process; NULL is allowed. The program is not ended by it, but what was not opened of its streams is closed
 // (a terminal hangs up).
@@ -2063,35 +2163,19 @@ int sbx_process_captured(const struct sbx_process *process,
 // A handle that was freed already is ignored.
 void sbx_process_free(struct sbx_process *process);
 
-// The first bytes of the stream, not terminated; `length` gets their number.
+// Reads what a capture kept.
 //
-// Returns NULL for a bad handle or when `length` is NULL.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_captured_head(const struct sbx_captured *captured, size_t *length);
-
-// The last bytes of the stream, if it is longer than the head, not terminated; `length` gets their number.
-//
-// Returns NULL for a bad handle or when `length` is NULL.
+// Returns 0 and fills *output; SBX_EINVALID, SBX_ESIZE.
 //
 // Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_captured_tail(const struct sbx_captured *captured, size_t *length);
+// `output` must point to an output struct or be NULL.
+int sbx_capture_output(const struct sbx_capture *capture, struct sbx_output *output);
 
-// How many bytes between head and tail were not kept.
-//
-// Returns 0 and sets *bytes; SBX_EHANDLE, SBX_EINVALID, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `bytes` must point to a place for the result or be NULL.
-int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
-
-// Frees it and its bytes; NULL is allowed.
+// Frees a capture and its bytes; NULL is allowed.
 //
 // Requires:
 // None of its bytes may be used after.
-void sbx_captured_free(struct sbx_captured *captured);
+void sbx_capture_free(struct sbx_capture *capture);
 
 // Reads a file whole: sbx_operation_bytes.
 //
@@ -2321,37 +2405,30 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
 
 // How many tunnels there are.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_tunnel_map_count(const struct sbx_tunnel_map *map);
 
-// The container port of the tunnel with an index below the count.
+// Reads one tunnel of the map, from 0, in the order of their container ports.
 //
-// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_tunnel_map_container_port(const struct sbx_tunnel_map *map, size_t index);
-
-// The port on the host that a tunnel listens on.
+// Returns 0 and fills *tunnel; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
 //
-// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_tunnel_map_port(const struct sbx_tunnel_map *map, uint32_t container_port);
+// Requires:
+// `tunnel` must point to a tunnel struct or be NULL.
+int sbx_tunnel_map_tunnel(const struct sbx_tunnel_map *map, size_t index, struct sbx_tunnel *tunnel);
 
-// The address on the host that a tunnel listens on. NULL for a bad handle or a port without a tunnel.
-const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t container_port);
+// The https:// URL of the encrypted tunnel of a container port, as in sbx_tunnel.
+//
+// Returns NULL for a bad handle, a port without a tunnel, and an unencrypted tunnel.
+const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map, uint32_t container_port);
 
-// The https:// url of an encrypted tunnel. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
-const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
-                               uint32_t container_port);
-
-// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. It is this sandbox's
-// alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are valid from
-// half a year before the sandbox was created until half a year after. NULL for a bad handle, a port without a tunnel, a
-// plain tunnel, and one with the host's own certificate.
+// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under, as in sbx_tunnel. It is
+// this sandbox's alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are
+// valid from half a year before the sandbox was created until half a year after.
+//
+// Returns NULL for a bad handle, a port without a tunnel, an unencrypted tunnel, and one with the host's own
+// certificate.
 const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
-
-// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a
-// port without a tunnel, and a plain tunnel.
-const char *sbx_tunnel_map_spki_sha256(const struct sbx_tunnel_map *map,
-                                       uint32_t container_port);
 
 // Frees a map and its texts; NULL is allowed.
 //

@@ -70,7 +70,8 @@ fn the_end_of_an_operation_is_an_event_with_its_own_cookie() {
     assert_eq!(next(&queue, done), (77, Ok(())));
     assert!(written.has_ended());
     assert_eq!(written.wait(Some(Duration::ZERO)).unwrap().bytes, 7);
-    let read = sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some((&queue, 78))).unwrap();
+    let read =
+        sandbox.begin_file(FileRequest::Read("/nowhere".into()), &plain(), Some((&queue, 78))).unwrap();
     let (cookie, result) = next(&queue, done);
     let error = result.unwrap_err();
     assert_eq!((cookie, error.code()), (78, Code::NotFound));

@@ -3,7 +3,7 @@
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
 import { hub } from "./hub.js";
-import { call, freeing, native } from "./native.js";
+import { call, filled, freeing, native } from "./native.js";
 import { make, namesOf } from "./structs.js";
 import { deferred } from "./waiting.js";
 
@@ -21,12 +21,10 @@ export async function doctor() {
   const report = Number(place.readBigUInt64LE());
   try {
     await hub().during(checked.promise);
-    const findings = Array.from({ length: native.report_count(report) }, (_, index) => ({
-      status: STATUS[native.report_status(report, index)] ?? "unknown",
-      name: String(native.report_name(report, index)),
-      detail: String(native.report_detail(report, index)),
-      remedy: String(native.report_remedy(report, index)),
-    }));
+    const findings = Array.from({ length: native.report_count(report) }, (_, index) => {
+      const { status, ...texts } = filled("finding", "report_finding", report, index);
+      return { status: STATUS[status] ?? "unknown", ...texts };
+    });
     return { usable: native.report_usable(report) === 1, findings };
   } finally {
     freeing("report", report, () => {});

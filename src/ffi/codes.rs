@@ -201,7 +201,19 @@ pub const SBX_STREAM_DESCRIPTOR: i32 = 1;
 /// Standard error goes where standard output goes. For SBX_STDERR only.
 pub const SBX_STREAM_MERGED: i32 = 2;
 
-/// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+/// A tunnel on which the library ends TLS; the server inside speaks plain TCP.
+pub const SBX_PORT_ENCRYPTED: i32 = 1;
+/// As SBX_PORT_ENCRYPTED, and clients are offered HTTP/2 (ALPN "h2").
+pub const SBX_PORT_H2: i32 = 2;
+/// A tunnel of raw TCP.
+pub const SBX_PORT_UNENCRYPTED: i32 = 3;
+
+/// For sbx_config_add_mount: the sandbox can't write to it. The default.
+pub const SBX_MOUNT_READ_ONLY: u32 = 0;
+/// What the sandbox writes is written on the host.
+pub const SBX_MOUNT_WRITABLE: u32 = 1;
+
+/// A policy by which any public address may be reached, save what is denied: sbx_policy_new.
 pub const SBX_POLICY_OPEN: i32 = 1;
 /// A policy by which only what is allowed may be reached.
 pub const SBX_POLICY_ALLOWLIST: i32 = 2;
@@ -299,7 +311,7 @@ pub(super) fn state(state: State) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LimitMode, Stream};
+    use crate::config::{LimitMode, PortKind, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
     use crate::policy::{Dns, PolicyMode, Reason};
@@ -397,6 +409,13 @@ mod tests {
             (PolicyMode::Blocked, SBX_POLICY_BLOCKED),
         ] {
             assert_eq!(mode as i32, number);
+        }
+        for (kind, number) in [
+            (PortKind::Encrypted, SBX_PORT_ENCRYPTED),
+            (PortKind::H2, SBX_PORT_H2),
+            (PortKind::Unencrypted, SBX_PORT_UNENCRYPTED),
+        ] {
+            assert_eq!(kind as i32, number);
         }
         for (mode, number) in
             [(LimitMode::Strict, SBX_LIMITS_STRICT), (LimitMode::Watchdog, SBX_LIMITS_WATCHDOG)]

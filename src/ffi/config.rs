@@ -1,15 +1,15 @@
 //! `sbx_config`: its life, and what program it describes.
 
 use std::ffi::{c_char, c_int};
-use std::ptr;
 
-use super::call::{call_on, call_or};
+use super::call::{call_new, call_on, call_or};
+use super::codes::{SBX_MOUNT_READ_ONLY, SBX_MOUNT_WRITABLE};
 use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a sandbox is asked to be.
 ///
@@ -36,11 +36,16 @@ pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> R
 /// Makes a config of defaults: no command, the curated view of the host's programs as root file system,
 /// no ports, an open policy, 300 s of life.
 ///
-/// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-/// forked child.
+/// Free it with sbx_config_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+///
+/// # Safety
+/// `config` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_config_new() -> *mut sbx_config {
-    call_or(ptr::null_mut(), || handle::insert(ConfigObject::default()))
+pub unsafe extern "C" fn sbx_config_new(config: *mut *mut sbx_config, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { call_new("config", config, error, || Ok(ConfigObject::default())) }
 }
 
 /// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
@@ -222,57 +227,34 @@ pub unsafe extern "C" fn sbx_config_set_rootfs(config: *mut sbx_config, director
     unsafe { set(config, |config| config.set_rootfs(input::text("rootfs", directory)?).map(drop)) }
 }
 
-/// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
-/// "/", nor in /proc, /dev or /sys, nor used twice.
+/// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Both paths are absolute; the destination is not "/", nor in /proc, /dev or /sys, nor used twice. What the sandbox
+/// writes to a writable mount is on the host, as the host's user. It can make files executable there, but not set-id:
+/// a mode with such a bit fails with EPERM or is not taken.
 ///
-/// # Safety
-/// `source` and `destination` must be terminated texts or NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_mount_read_only(
-    config: *mut sbx_config,
-    source: *const c_char,
-    destination: *const c_char,
-) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .mount_read_only(
-                    input::text("mount source", source)?,
-                    input::text("mount destination", destination)?,
-                )
-                .map(drop)
-        })
-    }
-}
-
-/// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
-/// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
-/// Paths as for sbx_config_mount_read_only.
-///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `source` and `destination` must be terminated texts or NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_mount_writable(
+pub unsafe extern "C" fn sbx_config_add_mount(
     config: *mut sbx_config,
     source: *const c_char,
     destination: *const c_char,
+    flags: u32,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .mount_writable(
-                    input::text("mount source", source)?,
-                    input::text("mount destination", destination)?,
-                )
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let source = unsafe { input::text("mount source", source) }?;
+        // SAFETY: as the caller promises.
+        let destination = unsafe { input::text("mount destination", destination) }?;
+        match flags {
+            SBX_MOUNT_READ_ONLY => config.mount_read_only(source, destination).map(drop),
+            SBX_MOUNT_WRITABLE => config.mount_writable(source, destination).map(drop),
+            _ => Err(Error::invalid(format!("mount flags {flags:#x}: only SBX_MOUNT_... may be set"))),
+        }
+    })
 }
 
 /// How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code

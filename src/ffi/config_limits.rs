@@ -20,19 +20,19 @@ use crate::error::Error;
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_set_memory(config: *mut sbx_config, bytes: u64) -> c_int {
+pub unsafe extern "C" fn sbx_config_set_memory_bytes(config: *mut sbx_config, bytes: u64) -> c_int {
     set(config, |config| config.set_memory(bytes).map(drop))
 }
 
 /// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
-/// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory.
+/// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory_bytes.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_set_cpu(config: *mut sbx_config, millicpus: u32) -> c_int {
+pub unsafe extern "C" fn sbx_config_set_millicpus(config: *mut sbx_config, millicpus: u32) -> c_int {
     set(config, |config| config.set_cpu(millicpus).map(drop))
 }
 
@@ -51,15 +51,15 @@ pub unsafe extern "C" fn sbx_config_set_max_processes(config: *mut sbx_config, c
 
 /// The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
 /// the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-/// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
-/// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
+/// sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't counted, and files that root inside
+/// makes in /dev are held by sbx_config_set_memory_bytes only (gVisor's own file system there has no size).
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_set_disk(config: *mut sbx_config, bytes: u64) -> c_int {
+pub unsafe extern "C" fn sbx_config_set_disk_bytes(config: *mut sbx_config, bytes: u64) -> c_int {
     set(config, |config| config.set_disk(bytes).map(drop))
 }
 

@@ -3,49 +3,41 @@
 use std::ffi::{c_char, c_int};
 
 use super::call::call_with;
+use super::codes::{SBX_PORT_ENCRYPTED, SBX_PORT_H2, SBX_PORT_UNENCRYPTED};
 use super::config::{sbx_config, set};
 use super::input;
 use super::policy::{PolicyObject, sbx_policy};
 use crate::config::{EgressLimits, PortKind};
+use crate::error::Error;
 
-/// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
-/// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-/// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there: a loopback
-/// address has no owner. Where that matters, let the server inside ask for a secret.
+/// Adds a tunnel to a port inside, from 1 to 65535: SBX_PORT_ENCRYPTED, SBX_PORT_H2 or SBX_PORT_UNENCRYPTED.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// A port is listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port that the kernel picks; see
+/// sbx_config_bind_port. Every user of this machine can connect to it there: a loopback address has no owner. Where
+/// that matters, let the server inside ask for a secret.
+///
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_add_encrypted_port(config: *mut sbx_config, port: u32) -> c_int {
-    set(config, |config| config.add_any_port(port, PortKind::Encrypted).map(drop))
-}
-
-/// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
-/// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-/// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
-///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-///
-/// # Safety
-/// None: a bad handle is an error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_add_h2_port(config: *mut sbx_config, port: u32) -> c_int {
-    set(config, |config| config.add_any_port(port, PortKind::H2).map(drop))
-}
-
-/// Adds a tunnel of raw TCP.
-/// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-/// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
-///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-///
-/// # Safety
-/// None: a bad handle is an error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_add_unencrypted_port(config: *mut sbx_config, port: u32) -> c_int {
-    set(config, |config| config.add_any_port(port, PortKind::Unencrypted).map(drop))
+pub unsafe extern "C" fn sbx_config_add_port(
+    config: *mut sbx_config,
+    container_port: u32,
+    kind: i32,
+) -> c_int {
+    set(config, |config| {
+        let kind = match kind {
+            SBX_PORT_ENCRYPTED => PortKind::Encrypted,
+            SBX_PORT_H2 => PortKind::H2,
+            SBX_PORT_UNENCRYPTED => PortKind::Unencrypted,
+            _ => {
+                let rule = "must be one of SBX_PORT_...";
+                return Err(Error::invalid(format!("port {container_port}: kind {kind}: {rule}")));
+            }
+        };
+        config.add_any_port(container_port, kind).map(drop)
+    })
 }
 
 /// Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
@@ -59,14 +51,14 @@ pub unsafe extern "C" fn sbx_config_add_unencrypted_port(config: *mut sbx_config
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_bind_port(
     config: *mut sbx_config,
-    port: u32,
+    container_port: u32,
     address: *const c_char,
     host_port: u32,
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
         set(config, |config| {
-            config.bind_any_port(port, input::text("bind address", address)?, host_port).map(drop)
+            config.bind_any_port(container_port, input::text("bind address", address)?, host_port).map(drop)
         })
     }
 }

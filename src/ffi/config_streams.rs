@@ -33,7 +33,7 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
     set(config, |config| config.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
+/// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 /// at most 16 MiB, not both 0. 65536 each is a good choice.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -44,10 +44,11 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
 pub unsafe extern "C" fn sbx_config_capture_stream(
     config: *mut sbx_config,
     stream: i32,
-    head: usize,
-    tail: usize,
+    head_bytes: usize,
+    tail_bytes: usize,
 ) -> c_int {
-    set(config, |config| config.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop))
+    let kept = Stdio::Capture { head: head_bytes, tail: tail_bytes };
+    set(config, |config| config.set_stdio(input::stream(stream)?, kept).map(drop))
 }
 
 /// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,

@@ -1,9 +1,8 @@
 //! `sbx_exec_config`: what a program in a running sandbox is asked to be.
 
 use std::ffi::{c_char, c_int};
-use std::ptr;
 
-use super::call::{call_on, call_or, call_with};
+use super::call::{call_new, call_on, call_or, call_with};
 use super::config_streams::mode_of;
 use super::draft::{self, Draft};
 use super::error::sbx_error;
@@ -39,11 +38,19 @@ fn set(config: *mut sbx_exec_config, setter: impl FnOnce(&mut Exec) -> Result<()
 
 /// Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
 ///
-/// Free it with sbx_exec_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-/// forked child.
+/// Free it with sbx_exec_config_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+///
+/// # Safety
+/// `config` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_exec_config_new() -> *mut sbx_exec_config {
-    call_or(ptr::null_mut(), || handle::insert(ExecObject::default()))
+pub unsafe extern "C" fn sbx_exec_config_new(
+    config: *mut *mut sbx_exec_config,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { call_new("config", config, error, || Ok(ExecObject::default())) }
 }
 
 /// Says whether a program can be asked for with this: the first bad value, or the first broken rule between
@@ -181,7 +188,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_stream(
     set(config, |exec| exec.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_captured; each at
+/// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 /// most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 ///
 /// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
@@ -192,10 +199,11 @@ pub unsafe extern "C" fn sbx_exec_config_set_stream(
 pub unsafe extern "C" fn sbx_exec_config_capture_stream(
     config: *mut sbx_exec_config,
     stream: i32,
-    head: usize,
-    tail: usize,
+    head_bytes: usize,
+    tail_bytes: usize,
 ) -> c_int {
-    set(config, |exec| exec.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop))
+    let kept = Stdio::Capture { head: head_bytes, tail: tail_bytes };
+    set(config, |exec| exec.set_stdio(input::stream(stream)?, kept).map(drop))
 }
 
 /// How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed

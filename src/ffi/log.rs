@@ -23,7 +23,7 @@ use crate::sys::descriptor;
 /// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
 /// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_log_set_fd(fd: c_int, level: c_int) -> c_int {
+pub extern "C" fn sbx_log_set_fd(fd: c_int, level: i32) -> c_int {
     // SAFETY: NULL is allowed.
     unsafe {
         call(ptr::null_mut(), || {

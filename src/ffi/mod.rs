@@ -12,7 +12,7 @@
 #![allow(non_camel_case_types, reason = "these are the names that C programs use")]
 
 pub(crate) mod call;
-pub(crate) mod captured;
+pub(crate) mod capture;
 pub(crate) mod codes;
 pub(crate) mod config;
 pub(crate) mod config_limits;

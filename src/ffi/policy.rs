@@ -5,8 +5,11 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::call::{call_on, call_or};
-use super::codes::{SBX_DNS_ADDRESSES, SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON};
+use super::call::{call_new, call_on, call_or};
+use super::codes::{
+    SBX_DNS_ADDRESSES, SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON, SBX_POLICY_ALLOWLIST, SBX_POLICY_BLOCKED,
+    SBX_POLICY_OPEN,
+};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
@@ -70,44 +73,46 @@ impl PolicyObject {
     }
 }
 
-fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
-    call_or(ptr::null_mut(), || handle::insert(PolicyObject::new(policy())))
-}
-
-/// A policy by which any public address may be reached, save what is denied. A config without a policy has
-/// one of these.
+/// Makes a policy without entries. Its mode is what holds for destinations that match no entry:
 ///
-/// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-/// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
-/// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
-/// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
-/// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
-/// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
-/// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
-    new(Policy::open)
-}
-
-/// A policy by which only what is allowed may be reached; without entries, nothing.
+/// SBX_POLICY_OPEN allows every public address. A config without a policy has one of these. Never reached are
+/// loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata services, public ranges
+/// for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and its
+/// neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those): as the host's
+/// routing has them at that moment. A neighbour is what the most specific route reaches without a gateway, unless that
+/// is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's public address
+/// of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr.
 ///
-/// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-/// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
-/// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
-/// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
-/// child.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_policy_new_allowlist() -> *mut sbx_policy {
-    new(Policy::allowlist)
-}
-
-/// A policy of no network at all: nothing leaves, and there are no tunnels.
+/// SBX_POLICY_ALLOWLIST denies everything; entries allow ranges and domains. An entry opens a private or otherwise
+/// special range only when it lies inside that range (10.1.0.0/16 does, 0.0.0.0/0 does not), neighbours at public
+/// addresses on a link of the host's own only when it lies inside that link's range, and a metadata service or an
+/// address of the host only when it is for that very address (/32, /128).
 ///
-/// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
-/// thread, never blocks. Returns NULL when no handle is left or in a forked child.
+/// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and any port or
+/// inbound allowlist is refused.
+///
+/// Free it with sbx_policy_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *policy; SBX_EINVALID (the mode), SBX_ELIMIT (no handle is left).
+///
+/// # Safety
+/// `policy` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_policy_new_blocked() -> *mut sbx_policy {
-    new(Policy::blocked)
+pub unsafe extern "C" fn sbx_policy_new(
+    mode: i32,
+    policy: *mut *mut sbx_policy,
+    error: *mut sbx_error,
+) -> c_int {
+    let make = || match mode {
+        SBX_POLICY_OPEN => Ok(PolicyObject::new(Policy::open())),
+        SBX_POLICY_ALLOWLIST => Ok(PolicyObject::new(Policy::allowlist())),
+        SBX_POLICY_BLOCKED => Ok(PolicyObject::new(Policy::blocked())),
+        _ => Err(Error::invalid(format!(
+            "policy mode {mode}: must be SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED"
+        ))),
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_new("policy", policy, error, make) }
 }
 
 /// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
@@ -174,7 +179,7 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
 /// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
 /// every name below that one, at any depth, but not for itself.
 ///
-/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
+/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
 /// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
 /// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
 /// it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
@@ -205,11 +210,11 @@ pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, patter
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: u32) -> c_int {
+pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, port: u32) -> c_int {
     // SAFETY: there is no error struct to write to.
     unsafe {
         call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::port(port), |policy, port| policy.add_tls_port(port).map(drop))
+            policy.set(input::port(port), |policy, port| policy.add_domain_port(port).map(drop))
         })
     }
 }
@@ -229,7 +234,7 @@ pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: 
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: c_int) -> c_int {
+pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: i32) -> c_int {
     // SAFETY: there is no error struct to write to.
     unsafe {
         call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
@@ -238,7 +243,7 @@ pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: c_int
     }
 }
 
-fn dns(mode: c_int) -> Result<Dns> {
+fn dns(mode: i32) -> Result<Dns> {
     match mode {
         SBX_DNS_AUTO => Ok(Dns::Auto),
         SBX_DNS_ON => Ok(Dns::On),

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
 
 use super::call::{call_on, call_or, call_with};
-use super::captured::sbx_captured;
+use super::capture::sbx_capture;
 use super::codes::SBX_TERMINAL;
 use super::error::sbx_error;
 use super::exec_config::{ExecObject, sbx_exec_config};
@@ -216,24 +216,24 @@ pub unsafe extern "C" fn sbx_process_open_fd(
 
 /// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_exec_config_capture_stream.
 ///
-/// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+/// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 ///
-/// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
+/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
 /// SBX_EPANIC.
 ///
 /// # Safety
-/// `captured` must point to a place for the result, `error` to an error struct or be NULL.
+/// `capture` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_process_captured(
+pub unsafe extern "C" fn sbx_process_capture(
     process: *const sbx_process,
     stream: i32,
-    captured: *mut *mut sbx_captured,
+    capture: *mut *mut sbx_capture,
     error: *mut sbx_error,
 ) -> c_int {
     // SAFETY: as the caller promises.
     unsafe {
         call_on(process, error, |process: &Process| {
-            let place = input::out_param("captured", captured)?;
+            let place = input::out_param("capture", capture)?;
             place.write(handle::insert(process.captured(input::stream(stream)?)?)?);
             Ok(0)
         })

@@ -86,7 +86,7 @@ pub unsafe extern "C" fn sbx_queue_next(
     unsafe {
         call_on::<Queue>(queue, error, |queue| {
             if event.is_null() {
-                return Err(Error::invalid("event: the place for the result is NULL"));
+                return Err(Error::invalid("event: must not be NULL"));
             }
             let size = structs::size(event)?;
             let Some(taken) = queue.next_record() else { return Ok(0) };

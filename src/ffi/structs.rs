@@ -98,6 +98,34 @@ pub(super) unsafe fn write<T: Layout>(at: *mut T, given: usize, value: &T) {
     unsafe { ptr::copy_nonoverlapping(from, to, known) };
 }
 
+/// A struct of the host's that a result goes to.
+pub(super) struct Output<T> {
+    at: *mut T,
+    given: usize,
+}
+
+impl<T: Layout> Output<T> {
+    /// Fills the struct as far as the host's has room.
+    pub(super) fn write(self, value: &T) {
+        // SAFETY: `output`'s caller promised it, and the size is the one that was read there.
+        unsafe { write(self.at, self.given, value) };
+    }
+}
+
+/// Looks at an output struct before there is a result; `what` names it in messages.
+///
+/// # Safety
+/// `at` must be NULL or point to a struct of the host's that has the size it says, and stay writable until the result
+/// was written.
+pub(super) unsafe fn output<T: Layout>(what: &str, at: *mut T) -> Result<Output<T>> {
+    if at.is_null() {
+        return Err(Error::invalid(format!("{what}: must not be NULL")));
+    }
+    // SAFETY: not NULL; passed on from the caller.
+    let given = unsafe { size(at) }?;
+    Ok(Output { at, given })
+}
+
 /// Copies a text into a field, cut at a character's border, with a NUL behind it.
 pub(super) fn fill(field: &mut [c_char], text: &str) {
     let room = field.len().saturating_sub(1).min(text.len());

@@ -3,9 +3,9 @@
 use std::ffi::c_char;
 
 /// The version of this header: major << 16 | minor << 8 | patch.
-pub const SBX_ABI_VERSION: u32 = 256;
+pub const SBX_ABI_VERSION: u32 = 512;
 
-/// The version of the library that is running, such as "0.1.0".
+/// The version of the library that is running, such as "0.2.0".
 ///
 /// The text is static. Any thread, never blocks, also in a forked child.
 #[unsafe(no_mangle)]
