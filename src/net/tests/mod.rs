@@ -12,5 +12,4 @@ mod refusals;
 mod rules;
 mod sets;
 mod space;
-mod timing;
 mod traffic;
