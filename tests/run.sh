@@ -121,6 +121,7 @@ offline() {
 say "== the harness, style, and the build =="
 check "harness" in_namespaces sh "$(pwd)/tests/harness/check.sh" "$contained"
 check "cargo fmt" cargo fmt --all -- --check
+check "cargo fmt, fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 
