@@ -30,6 +30,8 @@ fn main() -> Outcome {
     // Tests that need a runsc are ignored, with that reason, where none is named.
     println!("cargo:rerun-if-env-changed=SBX_RUNSC");
     println!("cargo:rustc-check-cfg=cfg(sbx_runsc)");
+    // The fuzz targets' way in.
+    println!("cargo:rustc-check-cfg=cfg(fuzzing)");
     if env::var_os("SBX_RUNSC").is_some_and(|runsc| !runsc.is_empty()) {
         println!("cargo:rustc-cfg=sbx_runsc");
     }

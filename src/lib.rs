@@ -62,6 +62,8 @@ mod egress;
 mod engine;
 mod event;
 mod ffi;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod keeper;
 mod net;
 mod process;

@@ -18,6 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["runtime"],
     &["doctor"],
     &["ffi"],
+    // Not in a library that is built.
+    &["fuzz"],
 ];
 
 /// A module's path below the crate, and its text.

@@ -1,12 +1,13 @@
 #!/bin/sh
 # All tests: sh tests/run.sh [--long] [filter]
 #
-# Installs what is missing, builds, and runs every test as an ordinary user, as root, and as uid 0 without
-# capabilities, each run in namespaces of its own where nothing outside can be reached. Who isn't root gets the
-# first run only. --long also runs what takes an hour, as an ordinary user: storms, 1,000 kills, 10,000 programs, other
-# kernels. A filter is a part of a test's name.
+# Installs what is missing, builds, and runs every test, as an ordinary user, as root, and as uid 0 without
+# capabilities: tests/harness/cases says which as whom. Cases run two at a time, each in namespaces where nothing
+# outside can be reached. Without root all of them run once, one at a time. --long also runs what takes an hour, as an
+# ordinary user: storms, 1,000 kills, 10,000 programs, other kernels. A filter is a part of a test's name.
 #
-# The last line is "N passed, N failed". The exit status is 0 if nothing failed. Logs: target/test-logs.
+# The last line is "N passed, N failed". The exit status is 0 if nothing failed. Logs: target/test-logs. How long each
+# case took is in the file times there; sh tests/run.sh --times prints the slowest of the last time.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/setup/say.sh
@@ -16,7 +17,10 @@ cd "$(dirname "$0")/.."
 . tests/setup/quic.sh
 . tests/setup/docker.sh
 . tests/harness/report.sh
+. tests/harness/table.sh
+. tests/harness/lanes.sh
 
+logs=$(pwd)/target/test-logs
 filter=
 for argument in "$@"; do
     case $argument in
@@ -24,7 +28,12 @@ for argument in "$@"; do
             SBX_LONG=1
             export SBX_LONG
             ;;
-        -*) give_up "unknown option $argument" "usage: sh tests/run.sh [--long] [filter]" ;;
+        --times)
+            [ -r "$logs/times" ] || give_up "no tests have run here yet"
+            slowest "$logs/times"
+            exit 0
+            ;;
+        -*) give_up "unknown option $argument" "usage: sh tests/run.sh [--long] [filter], or sh tests/run.sh --times" ;;
         *) filter=$argument ;;
     esac
 done
@@ -37,15 +46,26 @@ need_runsc
 
 CARGO_TARGET_DIR=$(pwd)/target
 export CARGO_TARGET_DIR
-logs=$(pwd)/target/test-logs
 results=$logs/results
+times=$logs/times
+table=$(pwd)/tests/harness/cases
 rm -rf "$logs"
 mkdir -p "$logs"
 : >"$results"
 
 # Not below /tmp, where every run sees an empty directory of its own.
 work=$(mktemp -d /var/tmp/sbx-tests.XXXXXX)
+clock=$work/clock
+release=
+lanes=
 clean_up() {
+    for process in $release $lanes; do
+        kill "$process" 2>/dev/null || :
+        wait "$process" || :
+    done
+    for groups in "$work"/groups.*; do
+        [ ! -e "$groups" ] || remove_groups "$groups"
+    done
     if [ -d "$work/logs" ]; then
         cp -R "$work/logs/." "$logs"
     fi
@@ -70,7 +90,9 @@ check() {
     if wanted "$check_name"; then
         check_log=$logs/$(printf '%s' "$check_name" | tr ' /' '--').log
         check_status=0
+        begin_clock
         "$@" </dev/null >"$check_log" 2>&1 || check_status=$?
+        end_clock "$check_name"
         record_status "$check_name" "$check_status" "$check_log"
     fi
 }
@@ -99,10 +121,12 @@ offline() {
 say "== the harness, style, and the build =="
 check "harness" in_namespaces sh "$(pwd)/tests/harness/check.sh" "$contained"
 check "cargo fmt" cargo fmt --all -- --check
+check "cargo fmt, fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 
 built=0
+begin_clock
 cargo test --locked --all-features --no-run --message-format=json-render-diagnostics \
     >"$logs/cargo.json" 2>"$logs/build.log" || built=$?
 if [ "$built" = 0 ]; then
@@ -113,14 +137,22 @@ if [ "$built" != 0 ]; then
     conclude
     exit 1
 fi
+end_clock build
+took=0
 python3 tests/harness/executables.py <"$logs/cargo.json" >"$logs/executables"
 
 # What every identity can read, laid out as cargo lays it out: tests look for the library beside themselves.
 say "== once, in place =="
+# What an optimised library takes is built while single programs run here.
+if wanted "quickstart"; then
+    cargo build --release --locked --quiet >"$logs/release.log" 2>&1 &
+    release=$!
+fi
 mkdir -p "$work/target/debug/deps" "$work/checkout" "$work/c"
+rows | awk -F '\t' '$2 == "once" { print $1 }' >"$work/once"
 while IFS='	' read -r name path <&4; do
     once=
-    if grep -qx "$name" tests/harness/once; then
+    if grep -qx "$name" "$work/once"; then
         once=once
         if [ -n "$filter" ] && ! wanted "$name"; then
             set -- "$filter"
@@ -128,7 +160,9 @@ while IFS='	' read -r name path <&4; do
             set --
         fi
         status=0
+        begin_clock
         offline env CARGO_MANIFEST_DIR="$(pwd)" timeout -k 10 900 "$path" "$@" </dev/null >"$logs/$name.log" 2>&1 || status=$?
+        end_clock "$name"
         record_rust "$name" "$status" "$logs/$name.log"
     else
         cp "$path" "$work/target/debug/deps/"
@@ -152,7 +186,7 @@ compile_c() {
     cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude "$1" \
         "-L$work/target/debug/deps" -lsbx -o "$work/c/${compile_name%.c}"
 }
-for program in http_server plain_tunnel egress limits files exec doctor; do
+for program in $c_programs; do
     check "c/$program compiles" compile_c "examples/c/$program.c"
 done
 # Whatever the filter: the cases that use them say so if they aren't there.
@@ -179,40 +213,96 @@ done
 chmod -R a+rX "$work"
 
 if wanted "quickstart"; then
-    # Crates are fetched before; the quickstart itself is shown to need nothing from outside.
-    cargo build --release --locked --quiet >"$logs/release.log" 2>&1 || :
+    # Crates have been fetched; the quickstart itself is shown to need nothing from outside.
+    wait "$release" || :
+    release=
     check "quickstart" offline env CARGO_NET_OFFLINE=true sh examples/quickstart.sh
 fi
 
-# run_as RUN: a run under that identity; its results are added to ours.
-run_as() {
-    say "== $1 =="
-    : >"$work/results"
-    status=0
-    in_namespaces env CI="${CI:-}" filter="$filter" \
-        sh "$work/checkout/tests/harness/run.sh" "$1" "$contained" "$work" || status=$?
-    cat "$work/results" >>"$results"
-    recorded=$(date +%s)
-    if [ "$status" != 0 ]; then
-        printf 'the run ended with %s\n' "$status" >"$logs/$1.log"
-        record_status "$1" "$status" "$logs/$1.log"
+# in_lane NAME RUNS [PART]: tests/harness/run.sh, and what came of it.
+in_lane() {
+    set -- "$1" "$2" "${3:-}" "$logs/lane-$(printf '%s' "$1-$2-${3:-}" | tr ' ' '-').log"
+    in_lane_status=0
+    (
+        [ "$counts" = alone ] || enter_groups "sbx-tests-$1.$$"
+        # A shell's children in the background ignore what Ctrl-C sends; tests must not.
+        set -- env --default-signal=INT,QUIT CI="${CI:-}" filter="$filter" counts="$counts" lane="$1" \
+            sh "$work/checkout/tests/harness/run.sh" "$2" "$contained" "$work" ${3:+"$3"}
+        if [ "$contained" = true ]; then
+            # What it holds goes with this shell.
+            set -- setpriv --pdeathsig KILL unshare --net --pid --fork --mount --mount-proc --kill-child "$@"
+        fi
+        exec "$@"
+    ) || in_lane_status=$?
+    if [ "$in_lane_status" != 0 ]; then
+        printf 'it ended with %s\n' "$in_lane_status" >"$4"
+        record_status "lane $1: $2" "$in_lane_status" "$4"
     fi
 }
 
+# lane NAME RUN...: takes from the cases of these runs what no other lane has taken. Those with an Internet of our own
+# go first, a run's all in one place.
+lane() {
+    results=$work/results
+    lane=$1
+    shift
+    for lane_run in "$@"; do
+        if take "$lane_run" "all with an Internet"; then
+            in_lane "$lane" "$lane_run" internet
+        fi
+    done
+    in_lane "$lane" "$*" cases
+}
+
+# A row that names nothing may be a test that was lost.
+table_is_whole() {
+    {
+        available
+        cut -f 1 "$work/executables"
+        # Built with --long only.
+        echo c/installed
+    } >"$work/available"
+    odd_rows "$work/available" >"$work/odd-rows"
+    cat "$work/odd-rows"
+    ! [ -s "$work/odd-rows" ]
+}
+if [ -z "$filter" ]; then
+    check "tests/harness/cases" table_is_whole
+fi
+
+mkdir "$work/taken"
+: >"$work/results"
+: >"$work/times"
+lanes=
+counts=alone
 if [ "$contained" = true ]; then
-    run_as user
-    run_as root
-    run_as nocap
+    if make_groups "sbx-tests-1.$$" && make_groups "sbx-tests-2.$$"; then
+        counts=beside
+    fi
+    say "== two at a time: user, root, nocap =="
+    for number in 1 2; do
+        lane "$number" user root nocap &
+        lanes="$lanes $!"
+    done
+    for number in $lanes; do
+        wait "$number" || :
+    done
+    lanes=
 else
-    run_as self
+    say "== self =="
+    (lane self self)
 fi
 if [ -n "${SBX_LONG:-}" ]; then
-    run_as long
+    say "== long =="
+    counts=alone
+    in_lane long long
     if [ "$contained" = true ]; then
         check "cgroup v2 in a virtual machine" sh tests/vm/cgroups.sh \
             "$(awk -F '\t' '$1 == "limits_of_memory" { print $2 }' "$logs/executables")" "$SBX_RUNSC"
     fi
 fi
+cat "$work/results" >>"$results"
+cat "$work/times" >>"$times"
 if [ "$contained" != true ]; then
     say "== left out =="
     left_out="this isn't root with CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID and CAP_SETPCAP"

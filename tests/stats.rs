@@ -21,8 +21,12 @@ fn memory_and_processor_time_are_those_of_the_programs() {
     let config = common::config(&["python3", "-c", &format!("a = b'x' * {HELD}; input()")]);
     let idle = runtime.create(&script("sleep 1000")).unwrap();
     let busy = runtime.create(&config).unwrap();
-    eventually("the program's memory is seen", || stats(&busy).memory.unwrap() >= HELD);
-    let (idle, busy) = (stats(&idle), stats(&busy));
+    let mut seen = stats(&busy);
+    eventually("the program's memory is seen", || {
+        seen = stats(&busy);
+        seen.memory.unwrap() >= HELD
+    });
+    let (idle, busy) = (stats(&idle), seen);
     let (small, large) = (idle.memory.unwrap(), busy.memory.unwrap());
     println!("idle {small}, busy {large}");
     assert!(small < HELD, "an idle sandbox has {small} bytes");

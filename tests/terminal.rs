@@ -52,6 +52,7 @@ impl Screen {
                 Ok(0) if text.is_none() => return std::mem::take(&mut self.seen),
                 Ok(0) => panic!("the terminal ended before {text:?}: {:?}", self.seen),
                 Ok(length) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..length])),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} while waiting for {text:?}: {:?}", self.seen),
             }
         }

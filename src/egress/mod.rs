@@ -64,3 +64,10 @@ pub(crate) use outbound::{Outbound, is_egress};
 pub(crate) use request::Request;
 pub(crate) use sockets::Sockets;
 pub(crate) use sweep::Applied;
+
+/// What the fuzz targets get at ([`crate::fuzz`]).
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed {
+    pub(crate) use crate::egress::dns::fuzzed as dns;
+    pub(crate) use crate::egress::hello::{Found, Hello, MOST};
+}

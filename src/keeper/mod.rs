@@ -5,6 +5,11 @@
 //! enough to clean up.
 
 mod client;
+/// A part of the program that needs nothing of it, for its tests and for fuzzing.
+#[cfg(any(test, fuzzing))]
+#[allow(dead_code, reason = "the program uses the rest of it")]
+#[path = "program/init/files/tar.rs"]
+pub(crate) mod tar;
 #[allow(dead_code, reason = "each side uses half of the format: the other half is the program's")]
 pub(crate) mod wire;
 

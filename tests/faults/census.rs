@@ -99,6 +99,23 @@ fn groups(directory: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
+/// Where sandboxes of this process have their control groups: below its own, of version 1. What is elsewhere may be
+/// another test's. Of version 2 a group that processes are in can't have others below it, so everywhere is looked.
+fn places() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own: Vec<PathBuf> = own
+        .lines()
+        .filter_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            Some(root.join(controllers).join(path.trim_start_matches('/')))
+        })
+        .filter(|own| own != root && own.join("cgroup.procs").exists())
+        .collect();
+    let legacy = own.iter().any(|own| own.starts_with(root.join("memory")));
+    if legacy { own } else { vec![root.to_owned()] }
+}
+
 /// What a sandbox consists of, as far as this process can see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
@@ -153,7 +170,7 @@ impl Census {
             mounts: mounts.lines().filter(ours).map(str::to_owned).collect(),
             own: None,
             files: names(temporary),
-            groups: groups(Path::new("/sys/fs/cgroup")),
+            groups: places().iter().flat_map(|place| groups(place)).collect(),
         }
     }
 

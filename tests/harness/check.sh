@@ -4,6 +4,8 @@ cd "$(dirname "$0")"
 . ./report.sh
 . ./leftovers.sh
 . ./contain.sh
+. ./table.sh
+. ./lanes.sh
 contained=$1
 if [ "$contained" = true ]; then
     contain
@@ -40,6 +42,61 @@ record 1 0 0 one "$scratch/log" >/dev/null
 expect "the last line" "1 passed, 0 failed" "$(conclude | tail -n 1)"
 record 0 1 0 two "$scratch/no-such-log" >/dev/null
 expect "the last line, where a log is missing" "1 passed, 1 failed" "$(conclude 2>&1 | tail -n 1)"
+
+# How long it takes, and how much it calculates.
+clock=$scratch/clock
+times=$scratch/times
+begin_clock
+sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done'
+sleep 0.2
+end_clock "a case"
+awk -F '\t' '{ exit !($1 > $2 + 150 && $2 > 10 && $3 == "a case") }' "$times" || { cat "$times"; exit 1; }
+
+# The table: a whole case, a part of one, one that isn't there, and one that the table doesn't have.
+table=$scratch/table
+cat >"$table" <<'END'
+# CASE
+one     user,root       beside  why
+two     user,root*      alone   why
+    a_part another
+gone    user            beside  why
+END
+printf '%s\tprogram\t/%s\n' one one two two new new >"$scratch/available"
+printf '%s\n' 'one beside - program /one' 'two alone a_part another program /two' \
+    'new missing - program /new' >"$scratch/expected"
+expect "the jobs of root" "$(cat "$scratch/expected")" "$(jobs root "$scratch/available" | tr '\t' ' ')"
+expect "the jobs of nocap" "new missing - program /new" "$(jobs nocap "$scratch/available" | tr '\t' ' ')"
+expect "the jobs of a run of one's own" "one two new" "$(jobs self "$scratch/available" | cut -f 1 | tr '\n' ' ' | sed 's/ $//')"
+expect "a row without a case" "gone: there is no such case" "$(odd_rows "$scratch/available")"
+printf '%s\n' 'one all beside why' 'gone user* soon why' >"$table"
+expect "odd rows" "5" "$(odd_rows "$scratch/available" | grep -c .)"
+
+# One lane takes a case, and who wants to be alone waits for it and is waited for.
+work=$scratch
+mkdir "$work/taken"
+take user "a case" || { printf 'a case can not be taken\n'; exit 1; }
+if take user "a case"; then
+    printf 'a case is taken twice\n'
+    exit 1
+fi
+: >"$scratch/order"
+take_turn beside
+(
+    take_turn alone
+    echo alone >>"$scratch/order"
+) &
+alone=$!
+# It stands at the gate.
+until ! flock --nonblock "$work/gate" true; do :; done
+(
+    take_turn beside
+    echo later >>"$scratch/order"
+) &
+later=$!
+echo first >>"$scratch/order"
+give_turn
+wait "$alone" "$later"
+expect "the order of turns" "first alone later" "$(tr '\n' ' ' <"$scratch/order" | sed 's/ $//')"
 
 # left WHAT: whether it is found.
 tries_before_giving_up=2

@@ -1,13 +1,19 @@
-# One run: every test program and every example under one identity. sh run.sh RUN CONTAINED WORK
+# A lane: cases one after another, in namespaces of the lane's own. sh run.sh RUNS CONTAINED WORK [PART]
 #
-# RUN is user, root, nocap, or self where we can't become anybody; or long: what is left out of the others because of
-# the time that it takes, once, as the least of them. CONTAINED is true where this shell is process 1 of process, mount
-# and network namespaces of the run's own. WORK is the copy that every identity can read.
+# RUNS are the identities whose cases it takes, words of user, root and nocap; or self where no other can be had;
+# or long: what is left out of the others because of the time that it takes, once, as the least of them. Lanes side by
+# side take from the same cases, each case once; tests/harness/cases says which there are and who waits for whom.
+# CONTAINED is true where this shell is process 1 of process, mount and network namespaces of the lane's own. WORK is
+# the copy that every identity can read. PART is "cases", or "internet" for those that need an Internet of our own;
+# without it both are run.
 set -eu
-run=$1
+runs=$1
 contained=$2
 work=$3
+parts=${4:-cases internet}
 . "$work/checkout/tests/harness/report.sh"
+. "$work/checkout/tests/harness/table.sh"
+. "$work/checkout/tests/harness/lanes.sh"
 . "$work/checkout/tests/harness/leftovers.sh"
 . "$work/checkout/tests/harness/identity.sh"
 . "$work/checkout/tests/harness/internet/lay.sh"
@@ -15,8 +21,14 @@ work=$3
 . "$work/checkout/tests/harness/internet/docker.sh"
 . "$work/checkout/tests/harness/contain.sh"
 results=$work/results
-logs=$work/logs/$run
-mkdir -p "$logs" "$work/snapshots"
+times=$work/times
+table=$work/checkout/tests/harness/cases
+mkdir -p "$work/taken"
+# Process ids of two lanes can be the same.
+own=$(mktemp -d "$work/lane.XXXXXX")
+chmod 755 "$own"
+clock=$own/clock
+lane=${lane:-$runs}
 
 if [ "$contained" = true ]; then
     contain
@@ -25,139 +37,203 @@ if [ "$contained" = true ]; then
     foreground=
 else
     TMPDIR=$work/tmp
-    mkdir "$TMPDIR"
+    mkdir -p "$TMPDIR"
     watched=$TMPDIR
     # Ctrl-C must reach the test: there is no process 1 here whose death takes it along.
     foreground=--foreground
 fi
 
-# Whom we become.
-identity=$run
-if [ "$run" = long ]; then
-    identity=self
-    if [ "$contained" = true ]; then
-        identity=user
+# become RUN: what follows is that run's.
+become() {
+    run=$1
+    logs=$work/logs/$run
+    mkdir -p "$logs"
+    # The identity to become.
+    identity=$run
+    limit=900
+    long=
+    if [ "$run" = long ]; then
+        identity=self
+        if [ "$contained" = true ]; then
+            identity=user
+        fi
+        limit=14400
+        long=1
     fi
-fi
-# What tests are told which run it is.
-told=$identity
-if [ "$identity" = self ]; then
-    told=user
-    if [ "$(id -u)" = 0 ]; then
-        told=root
+    # What tests are told which run it is.
+    told=$identity
+    if [ "$identity" = self ]; then
+        told=user
+        if [ "$(id -u)" = 0 ]; then
+            told=root
+        fi
     fi
-fi
-
-# An ordinary user has no control groups there, so that this run has the tests of what is done without any.
-limits=
-if [ "$contained:$identity" = true:user ]; then
-    limits=refused
-fi
+    # An ordinary user has no control groups there, so that this run has the tests of what is done without any.
+    limits=
+    if [ "$contained:$identity" = true:user ]; then
+        limits=refused
+    fi
+}
 
 # execute LOG COMMAND...: as the run's identity, with an environment made from scratch.
 execute() (
     log=$1
     shift
+    # The turn is this shell's, and no test inherits it.
+    exec 9>&-
     cd "$work/checkout"
     exec </dev/null >"$log" 2>&1
     as "$identity" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
         CI="${CI:-}" ${internet:+"SBX_TEST_INTERNET=$internet"} SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${long:+"SBX_LONG=$long"} \
-        ${limits:+"SBX_TEST_LIMITS=$limits"} \
+        ${limits:+"SBX_TEST_LIMITS=$limits"} ${test_part:+"SBX_TEST_PART=$test_part"} \
         CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
         timeout $foreground -k 10 "$limit" "$@"
 )
 
-# run_case NAME KIND COMMAND...: KIND is rust or status.
+# run_case NAME KIND COMMAND...: KIND says how results are read (report.sh).
 leaks=0
 internet=
+test_part=
 run_case() {
     case_name=$1
     case_kind=$2
     shift 2
     case_log=$logs/$(printf '%s' "$case_name" | tr ' /' '--').log
-    snapshot "$work/snapshots/$run"
+    take_turn "$turn"
+    snapshot "$own/snapshot"
     case_status=0
+    begin_clock
     execute "$case_log" "$@" || case_status=$?
+    end_clock "$run: $case_name"
     "record_$case_kind" "$run: $case_name" "$case_status" "$case_log"
-    if ! nothing_left "$work/snapshots/$run" "$case_log.left"; then
+    if ! nothing_left "$own/snapshot" "$case_log.left"; then
         leaks=$((leaks + 1))
         {
-            printf '%s\n' "$case_name:"
+            printf '%s\n' "$run: $case_name:"
             head -n 20 "$case_log.left"
-        } >>"$logs/leaks.log"
+        } >>"$own/leaks.log"
     fi
+    give_turn
 }
 
-limit=900
-long=
-if [ "$run" = long ]; then
-    limit=14400
-    long=1
-fi
-: >"$logs/leaks.log"
+: >"$own/leaks.log"
 
-while IFS='	' read -r name path once <&4; do
-    if [ "$once" = once ] || [ "$name" = internet ]; then
-        continue
-    fi
-    set --
-    case $name in
-        *"$filter"*) ;;
+# fail_case NAME MESSAGE: a case that can't be run.
+fail_case() {
+    fail_log=$logs/$(printf '%s' "$1" | tr ' /' '--').log
+    printf '%s\n' "$2" >"$fail_log"
+    record_status "$run: $1" 1 "$fail_log"
+}
+
+# all_there PROGRAM WORD...: whether each is a part of a test's name.
+all_there() {
+    list_of=$1
+    shift
+    "$list_of" --list >"$own/list" 2>/dev/null || return 1
+    for word in "$@"; do
+        grep -q "^[^ ]*$word.*: test$" "$own/list" || return 1
+    done
+}
+
+# run_rust NAME PROGRAM PART: what the filter names of it, else that part of it, else all.
+run_rust() {
+    rust_name=$1
+    rust_program=$2
+    case $rust_name in
+        *"$filter"*) set -- $3 ;;
         *) set -- "$filter" ;;
     esac
-    case $long:$name in
+    case $long:$rust_name in
         # These do more of the same when they are told to.
         1:crowd | 1:lifetime | 1:storm) set -- "$@" --include-ignored ;;
         1:*) set -- "$@" --ignored ;;
     esac
-    run_case "$name" rust "$work/target/debug/deps/${path##*/}" "$@"
-done 4<"$work/executables"
+    run_case "$rust_name" rust "$rust_program" "$@"
+}
 
-for program in http_server plain_tunnel egress limits files exec doctor; do
-    [ -z "$long" ] || continue
-    case "c/$program" in
-        *"$filter"*) ;;
-        *) continue ;;
-    esac
-    [ -x "$work/c/$program" ] || continue
-    if [ "$program" = http_server ]; then
-        run_case "c/$program" status sh examples/c/http_server.sh "$work/c/$program"
-    else
-        run_case "c/$program" status "$work/c/$program"
+# run_job NAME TURN PART KIND COMMAND
+run_job() {
+    turn=$2
+    part=$3
+    if [ "$turn" = counts ]; then
+        # It counts all control groups: only its own if its lane has some of its own.
+        turn=${counts:-beside}
     fi
-done
-
-# Programs in other languages, as tests/bindings has built them.
-while IFS='	' read -r name kind command <&5; do
-    [ -z "$long" ] || continue
-    case $name in
-        *"$filter"*) run_case "$name" "$kind" sh -c "$command" ;;
+    # A filter asks for all of a case.
+    if [ "$part" = - ] || [ -n "$filter" ]; then
+        part=
+    fi
+    case $4 in
+        program)
+            if [ -n "$part" ] && ! all_there "$5" $part; then
+                fail_case "$1" "the part of it in tests/harness/cases has a word that is in no test's name: $part"
+                return 0
+            fi
+            run_rust "$1" "$5" "$part"
+            ;;
+        *)
+            test_part=
+            case $part:$4 in
+                :*) ;;
+                *:go) test_part="-test.run=^($(printf '%s' "$part" | tr ' ' '|'))\$" ;;
+                *:python) test_part=$(printf -- ' -k %s' $part) ;;
+                *:node) test_part=$(printf -- ' --test-name-pattern=^%s$' $part) ;;
+                *) test_part=$part ;;
+            esac
+            run_case "$1" "$4" sh -c "$5"
+            test_part=
+            set -- "$1" $part
+            if [ "$((recorded_passed + recorded_ignored))" -lt "$(($# - 1))" ]; then
+                fail_case "$1: its part" "fewer tests than tests/harness/cases names: $part"
+            fi
+            ;;
     esac
-done 5<"$work/cases"
+}
+
+run_cases() {
+    jobs "$run" "$own/available" >"$own/jobs"
+    while IFS='	' read -r name turn part kind command <&4; do
+        case $name in
+            internet/*) continue ;;
+            *"$filter"*) ;;
+            # Its tests may have it in their names.
+            *) [ "$kind" = program ] || continue ;;
+        esac
+        if [ -n "$long" ] && [ "$kind" != program ]; then
+            continue
+        fi
+        take "$run" "$name" || continue
+        if [ "$turn" = missing ]; then
+            fail_case "$name" "it isn't in tests/harness/cases: add it, with who runs it and why"
+            continue
+        fi
+        run_job "$name" "$turn" "$part" "$kind" "$command"
+    done 4<"$own/jobs"
+}
 
 # same_host_network NAME: a case that compares it with what it was.
 same_host_network() {
     network_log=$logs/$(printf '%s' "$1" | tr ' /' '--').log
-    host_network "$work/host-network.after" 2>"$network_log"
+    host_network "$own/host-network.after" 2>"$network_log"
     network_status=0
-    diff "$work/host-network.before" "$work/host-network.after" >>"$network_log" || network_status=$?
+    diff "$own/host-network.before" "$own/host-network.after" >>"$network_log" || network_status=$?
     record_status "$1" "$network_status" "$network_log"
 }
 
 # The case with a docker of its own: everything of that docker's stays as it is, byte for byte.
 run_docker() {
-    docker_capture=$work/docker-capture.$run
+    docker_capture=$own/docker-capture
     mkdir "$docker_capture"
-    if lay_docker "$work/docker" "$(cat "$work/docker-programs")" "$work/container" &&
+    if lay_docker "$own/docker" "$(cat "$work/docker-programs")" "$work/container" &&
         lay_capture docker0 "$docker_capture"; then
         # nft warns of tables that iptables has made.
-        host_network "$work/host-network.before" 2>/dev/null
+        host_network "$own/host-network.before" 2>/dev/null
         run_case "internet/docker" status \
             /usr/bin/python3 tests/harness/internet/docker.py "$internet" "$docker_capture" "$container"
         same_host_network "$run: internet: docker's network is as it was"
         lift_capture
     else
-        cp "$work/docker/log" "$logs/docker.log"
+        cp "$own/docker/log" "$logs/docker.log"
         record_status "$run: internet/docker" 1 "$logs/docker.log"
     fi
     lift_docker
@@ -165,79 +241,94 @@ run_docker() {
 
 # Where nothing may go, beyond the machine. The oracle is the same for every run: one shows that it works.
 # The one with a docker of its own comes before what looks like docker's.
-internet_cases="docker allowlist default egress example live quic flood"
-if [ "$run" = user ]; then
-    internet_cases="$internet_cases oracle"
-elif [ "$run" = long ]; then
-    internet_cases=live
-fi
-internet=
-neighbours=
-for internet_case in $internet_cases; do
-    case "internet/$internet_case" in
-        *"$filter"*) ;;
-        *) continue ;;
-    esac
-    # run.sh says what is left out where we can't have namespaces.
-    [ "$contained" = true ] || continue
-    if [ -z "$internet" ]; then
-        internet=$work/internet.$run
-        quic=
-        [ ! -x "$work/quic" ] || quic=$work/quic
-        if ! lay_internet "$internet" ${quic:+"$quic"}; then
-            cp "$internet/log" "$logs/internet.log"
-            record_status "$run: internet" 1 "$logs/internet.log"
-            internet=
-            break
+run_internet() {
+    # Where there are no namespaces, tests/run.sh says that this is left out.
+    [ "$contained" = true ] || return 0
+    internet=
+    neighbours=
+    jobs "$run" "$own/available" | awk -F '\t' '$1 ~ "^internet/"' >"$own/jobs"
+    while IFS='	' read -r name turn part kind command <&4; do
+        case $name in
+            *"$filter"*) ;;
+            *) continue ;;
+        esac
+        if [ -n "$long" ] && [ "$name" != internet/live ]; then
+            continue
         fi
-    fi
-    if [ -z "$neighbours" ] && [ "$internet_case" != docker ]; then
-        lay_neighbours
-        host_network "$work/host-network.before"
-        neighbours=laid
-    fi
-    internet_tests=tests/harness/internet
-    case $internet_case in
-        docker)
-            run_docker
-            ;;
-        egress)
-            while IFS='	' read -r name path once <&4; do
-                if [ "$name" = internet ]; then
-                    run_case "internet/egress" rust "$work/target/debug/deps/${path##*/}" --ignored
+        if [ -z "$internet" ]; then
+            internet=$own/internet
+            quic=
+            [ ! -x "$work/quic" ] || quic=$work/quic
+            if ! lay_internet "$internet" ${quic:+"$quic"}; then
+                cp "$internet/log" "$logs/internet.log"
+                record_status "$run: internet" 1 "$logs/internet.log"
+                internet=
+                break
+            fi
+        fi
+        if [ -z "$neighbours" ] && [ "$name" != internet/docker ]; then
+            lay_neighbours
+            host_network "$own/host-network.before"
+            neighbours=laid
+        fi
+        internet_tests=tests/harness/internet
+        case ${name#internet/} in
+            docker)
+                run_docker
+                ;;
+            egress)
+                if [ "$part" = - ] || [ "$filter" != "" ]; then
+                    part=
                 fi
-            done 4<"$work/executables"
-            ;;
-        live | flood)
-            run_case "internet/$internet_case" status \
-                /usr/bin/python3 "$internet_tests/$internet_case.py" "$internet"
-            ;;
-        quic)
-            run_case "internet/quic" status /usr/bin/python3 "$internet_tests/quic.py" "$internet" "$work/quic"
-            ;;
-        example)
-            # Where the public address answers, the change of policy has a connection to cut.
-            run_case "internet/example" status sh -c \
-                'said=$("$1" 1.1.1.1 7) && printf "%s\n" "$said" && expr "$said" : ".*the same connection: Connection reset"' \
-                - "$work/c/egress"
-            ;;
-        oracle)
-            run_case "internet/oracle" status sh "$internet_tests/oracle.sh" "$work/c/sandbox" "$internet"
-            ;;
-        *)
-            run_case "internet/$internet_case" status \
-                sh "$internet_tests/nothing_leaves.sh" "$work/c/sandbox" "$internet" "$internet_case"
-            ;;
-    esac
+                if [ -n "$part" ] && ! all_there "$command" $part; then
+                    fail_case "$name" "the part of it in tests/harness/cases has a word that is in no test's name: $part"
+                    continue
+                fi
+                run_case "$name" rust "$command" --ignored $part
+                ;;
+            live | flood)
+                run_case "$name" status /usr/bin/python3 "$internet_tests/${name#internet/}.py" "$internet"
+                ;;
+            quic)
+                run_case "$name" status /usr/bin/python3 "$internet_tests/quic.py" "$internet" "$work/quic"
+                ;;
+            example)
+                # Where the public address answers, the change of policy has a connection to cut.
+                run_case "$name" status sh -c \
+                    'said=$("$1" 1.1.1.1 7) && printf "%s\n" "$said" && expr "$said" : ".*the same connection: Connection reset"' \
+                    - "$work/c/egress"
+                ;;
+            oracle)
+                run_case "$name" status sh "$internet_tests/oracle.sh" "$work/c/sandbox" "$internet"
+                ;;
+            allowlist | default)
+                run_case "$name" status \
+                    sh "$internet_tests/nothing_leaves.sh" "$work/c/sandbox" "$internet" "${name#internet/}"
+                ;;
+        esac
+    done 4<"$own/jobs"
+    if [ -n "$neighbours" ]; then
+        same_host_network "$run: internet: the host's network is as it was"
+    fi
+    if [ -n "$internet" ]; then
+        lift_internet
+    fi
+    internet=
+}
+
+available >"$own/available"
+recorded=0
+for part_of_run in $parts; do
+    for run in $runs; do
+        become "$run"
+        "run_$part_of_run"
+    done
 done
-if [ -n "$neighbours" ]; then
-    same_host_network "$run: internet: the host's network is as it was"
-fi
-if [ -n "$internet" ]; then
-    lift_internet
-fi
 
 # A filter that names nothing must not look like a test that passed.
-if awk -F '\t' '$1 + $2 { found = 1 } END { exit !found }' "$results"; then
-    record_status "$run: nothing left by any of them" "$leaks" "$logs/leaks.log"
+if [ "$recorded" != 0 ]; then
+    logs=$work/logs
+    leaks_log=$logs/leaks.${own##*.}.log
+    cp "$own/leaks.log" "$leaks_log"
+    record_status "$runs, in lane $lane: nothing left by any of them" "$leaks" "$leaks_log"
 fi

@@ -24,6 +24,29 @@ need_rust_components() {
     fi
 }
 
+# need_toolchain NAME [COMPONENT...]: another Rust, below target/rustup: the machine's own stays as it is. It is used by
+# "cargo +NAME" from then on. In the checkout's root.
+nightly=nightly-2026-10-30
+need_toolchain() {
+    command -v rustup >/dev/null 2>&1 || give_up "rustup is missing: it installs Rust $1" \
+        "install it from https://rustup.rs and start again"
+    RUSTUP_HOME=$(pwd)/target/rustup
+    export RUSTUP_HOME
+    toolchain_stamp=$RUSTUP_HOME/$(printf '%s' "$*" | tr ' ' '+').installed
+    if [ ! -e "$toolchain_stamp" ]; then
+        say "installing Rust $1"
+        rustup --quiet toolchain install "$1" --profile minimal --no-self-update ||
+            give_up "rustup could not install Rust $1; it said why above"
+        toolchain_name=$1
+        shift
+        for toolchain_component in "$@"; do
+            rustup --quiet component add --toolchain "$toolchain_name" "$toolchain_component" ||
+                give_up "rustup could not install $toolchain_component of Rust $toolchain_name; it said why above"
+        done
+        : >"$toolchain_stamp"
+    fi
+}
+
 need_go() {
     find_in /usr/local/go/bin go
     command -v go >/dev/null 2>&1 || give_up "go is missing: runsc is built with it" \

@@ -41,3 +41,10 @@ pub(crate) use upstreams::{SystemResolvers, Upstreams};
 mod form_tests;
 #[cfg(test)]
 mod tests;
+
+/// What the fuzz targets get at ([`crate::fuzz`]).
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed {
+    pub(crate) use crate::egress::dns::message::{Asked, Query, Response};
+    pub(crate) use crate::egress::dns::write::Answer;
+}

@@ -1,12 +1,10 @@
 //! The tar format from both sides: what is written is read back, and no archive does any harm.
 
-#[path = "../program/init/files/tar.rs"]
-mod format;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use format::{BLOCK, Entry, Header, Kind, Overrides, padding, parse};
+use crate::keeper::tar as format;
+use crate::keeper::tar::{BLOCK, Entry, Header, Kind, Overrides, padding, parse};
 
 /// Reads headers until there is an entry, as the helper does. `None` for anything else.
 fn read(mut archive: &[u8]) -> Option<(Entry, usize)> {

@@ -12,5 +12,4 @@ mod policies;
 mod rules;
 mod sets;
 mod space;
-mod timing;
 mod traffic;

@@ -13,7 +13,7 @@ if wanted_any node/types $(printf 'node-koffi/%s node-ffi-napi/%s\n' $(for name 
     for node_test in $node_tests; do
         for node_ffi in koffi @2060.io/ffi-napi; do
             add_case "node-${node_ffi##*/}/$node_test" node \
-                "SBX_FFI=$node_ffi exec node --test-reporter=tap tests/bindings/node/$node_test.test.js"
+                "SBX_FFI=$node_ffi exec node --test-reporter=tap \$SBX_TEST_PART tests/bindings/node/$node_test.test.js"
         done
     done
 fi

@@ -12,6 +12,6 @@ if wanted_any python/types $(printf 'python/%s\n' $python_tests); then
     cp -R "$python_packages" "$work/python"
     for python_test in $python_tests; do
         add_case "python/$python_test" python \
-            "PYTHONPATH=$work/python exec /usr/bin/python3 -B -X dev tests/bindings/python/$python_test.py"
+            "PYTHONPATH=$work/python exec /usr/bin/python3 -B -X dev tests/bindings/python/$python_test.py \$SBX_TEST_PART"
     done
 fi

@@ -150,8 +150,13 @@ class Hosts(unittest.TestCase):
         with sleeper():
             for _ in range(5):
                 self.assertEqual(subprocess.run(["sh", "-c", "exit 4"]).returncode, 4)
+            # Waited for, it is gone: it is no zombie, and no one else waits for it.
+            child = subprocess.Popen(["true"])
+            self.assertEqual(child.wait(), 0)
+            with self.assertRaises(ChildProcessError):
+                os.waitpid(child.pid, os.WNOHANG)
             with self.assertRaises(ProcessLookupError):
-                os.kill(subprocess.Popen(["true"]).wait() or 2**22 + 1, 0)
+                os.kill(child.pid, 0)
 
     def test_a_host_that_ignores_sigchld_or_reaps_everything(self):
         program = """
