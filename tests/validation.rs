@@ -120,7 +120,7 @@ fn a_blocked_policy_takes_neither_ports_nor_lists() {
         assert!(
             error
                 .message()
-                .starts_with("inbound_cidr_allowlist: Cannot specify it when the policy is blocked")
+                .starts_with("inbound_cidr_allowlist: a blocked policy allows none")
         );
     }
     for add in [Policy::allow_cidr, Policy::deny_cidr] {
