@@ -46,7 +46,7 @@ impl Gate {
 struct Rig {
     reactor: Reactor,
     planners: Planners,
-    told: Receiver<(u64, Result<Plan>)>,
+    plans: Receiver<(u64, Result<Plan>)>,
     gate: Arc<Gate>,
     next: u64,
     /// What came back with sandboxes that were planned.
@@ -56,7 +56,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let reactor = Reactor::new().unwrap();
-        let (gate, (sender, told)) = (Arc::new(Gate::default()), channel());
+        let (gate, (sender, plans)) = (Arc::new(Gate::default()), channel());
         let (planning, waker) = (Arc::clone(&gate), reactor.waker());
         let tell = move |number, plan| {
             let _ = sender.send((number, plan));
@@ -64,7 +64,7 @@ impl Rig {
         };
         let plan = Arc::new(move |shared: &Shared| planning.plan(shared));
         let planners = Planners::new(Kind(1), plan, Arc::new(tell));
-        Self { reactor, planners, told, gate, next: 0, kept: Vec::new() }
+        Self { reactor, planners, plans, gate, next: 0, kept: Vec::new() }
     }
 
     fn begin(&mut self, name: &str) -> Arc<Shared> {
@@ -86,7 +86,7 @@ impl Rig {
                     self.planners.timer(&mut self.reactor, key);
                 }
             }
-            while let Ok((number, plan)) = self.told.try_recv() {
+            while let Ok((number, plan)) = self.plans.try_recv() {
                 if let Some((creation, kept)) = self.planners.returned(&mut self.reactor, number) {
                     creation.fail(plan.unwrap_err());
                     self.kept.extend(kept);
@@ -180,7 +180,7 @@ fn an_ended_one_fails_at_once_and_its_plan_is_dropped() {
 fn a_thread_that_panics_is_an_error() {
     let mut rig = Rig::new();
     let shared = rig.begin("panics");
-    rig.until("it is told", |_| has_ended(&shared));
+    rig.until("its sandbox has ended", |_| has_ended(&shared));
     assert_eq!(failure(&shared).0, Code::Panic);
 }
 
