@@ -1,57 +1,57 @@
-//! The one error type of the library and the one list of its codes.
+//! The library's error type and its codes.
 //!
-//! Every failure names the value or the call it is about and, where there is something the reader can
-//! do, says what. The number is stable and part of the C ABI; the text is for people.
+//! Every error names the value or the call that failed and, where there is one, the remedy. The code's number is stable
+//! and part of the C ABI; the text is for people.
 
 use std::io;
 
-/// What every fallible call of this crate returns.
+/// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The kinds of failure, with the numbers they have in C.
 ///
-/// They lie below -1000 so that nobody takes one for a negated `errno`.
+/// They are below -1000, so that they can't be confused with a negated `errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
 pub enum Code {
     /// An argument or a setting has a value that is not allowed; the message names it and the rule.
     Invalid = -1001,
-    /// A handle is NULL, freed, of another kind, or of another copy of the library.
+    /// A handle is NULL, freed, of another kind, or from another copy of the library.
     Handle = -1002,
     /// A struct's `size` is impossible, or an unknown part of it is not zero.
     Size = -1003,
-    /// The time given ran out. Nothing was changed; the call may be made again.
+    /// The timeout expired. Nothing was changed; the call may be repeated.
     TimedOut = -1004,
     /// The object was freed, or its runtime was shut down, while the call waited.
     Closed = -1005,
-    /// Not possible in the state the object is in (for example tunnels of an ended sandbox).
+    /// Not possible in the object's current state (for example the tunnels of a sandbox that has ended).
     State = -1006,
     /// The name is already taken.
     Exists = -1007,
-    /// There is no such thing.
+    /// Not found.
     NotFound = -1008,
     /// The combination or the operation is not supported.
     Unsupported = -1009,
     /// A limit of the library or of the process is reached (descriptors, queue, table).
     Limit = -1010,
-    /// The host lacks something that is needed; the message says what and how to get it.
+    /// The host lacks something that the library needs; the message names it and the remedy.
     Host = -1011,
     /// No runsc was found.
     RunscMissing = -1012,
-    /// The runsc that was found can't be used: not executable, too old, not runsc, no answer.
+    /// The runsc that was found can't be used: not executable, too old, not runsc, or it did not answer.
     RunscUnusable = -1013,
     /// The engine (keeper or runsc) failed to start or was lost.
     Engine = -1014,
-    /// The call was made in a child after fork; only the process that loaded the library may call it.
+    /// The call was made in a child of fork; only the process that first used the library may call it.
     Forked = -1015,
-    /// The library panicked: a bug. The host goes on; the object concerned is not usable any more.
+    /// The library panicked: a bug. The host goes on; the object can only be freed.
     Panic = -1016,
     /// A system call failed; `os_error` has its number.
     System = -1017,
     /// Nothing in the sandbox accepts connections on that port.
     Refused = -1018,
-    /// The program could not be started in the sandbox (not found, not executable …).
+    /// The program could not be started in the sandbox (not found, not executable, ...).
     Exec = -1019,
     /// An internal inconsistency: a bug in the library.
     Internal = -1020,
@@ -84,18 +84,18 @@ impl Error {
         Self::new(Code::Invalid, message)
     }
 
-    /// What comes too late: `which` sandbox has ended, and why, as far as that is known.
+    /// The sandbox has ended, and why, as far as that is known.
     pub(crate) fn sandbox_ended(which: &str, why: Option<&str>) -> Self {
         let (colon, why) = why.map_or(("", ""), |why| (": ", why));
         Self::new(Code::State, format!("{which} has ended{colon}{why}"))
     }
 
-    /// What comes too early: that sandbox has not been started yet.
+    /// The sandbox has not started yet.
     pub(crate) fn still_starting(id: impl std::fmt::Display) -> Self {
         Self::new(Code::State, format!("sandbox {id} is still starting: wait for it first"))
     }
 
-    /// The process is out of descriptors: for what, and what helps beside a higher limit.
+    /// The process is out of descriptors: what they were for, and a remedy beside a higher limit.
     pub(crate) fn no_descriptors(what: &str, remedy: &str) -> Self {
         let text = "the process has no descriptors left for";
         Self::new(Code::Limit, format!("{text} {what}: raise the limit (ulimit -n) or {remedy}"))
@@ -106,7 +106,7 @@ impl Error {
         Self::new(Code::Closed, "the runtime was shut down")
     }
 
-    /// A failed system call; `what` says what was being done.
+    /// A failed system call; `what` describes what was being done.
     pub fn system(what: impl AsRef<str>, cause: &io::Error) -> Self {
         let code = match cause.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Code::Limit,
@@ -115,7 +115,7 @@ impl Error {
         Self { code, os: cause.raw_os_error(), message: format!("{}: {cause}", what.as_ref()) }
     }
 
-    /// The same error with another kind: used where the caller knows better what a failed call means.
+    /// The same error with another code, where the caller knows better what a failed call means.
     #[must_use]
     pub fn with_code(mut self, code: Code) -> Self {
         self.code = code;
@@ -136,7 +136,7 @@ impl Error {
         self
     }
 
-    /// The kind of failure.
+    /// The code.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -146,15 +146,15 @@ impl Error {
         self.os
     }
 
-    /// The text, without the kind.
+    /// The text, without the code.
     pub fn message(&self) -> &str {
         &self.message
     }
 }
 
-/// Adds what was being done to a failed system call.
+/// Adds context to an error.
 pub(crate) trait Context<T> {
-    /// Turns the failure into an [`Error`] that says what was being done.
+    /// Turns the failure into an [`Error`] that begins with `what: `.
     fn context(self, what: impl AsRef<str>) -> Result<T>;
 }
 

@@ -5,13 +5,13 @@
 //! ```
 //!
 //! Each pair is alone in its namespaces, so every sandbox has the same addresses: 192.0.0.0/29 is set aside
-//! for uses like this (RFC 7335) and never on the Internet. The keeper's program is made with this file, too.
+//! for uses like this (RFC 7335) and never on the Internet. The keeper's program includes this file, too.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The interface of G.
 pub(crate) const GATEWAY_LINK: &str = "gw0";
-/// The interface of S, and so inside.
+/// The interface of S, which the sandbox sees.
 pub(crate) const SANDBOX_LINK: &str = "eth0";
 
 /// The gateway.
@@ -25,7 +25,7 @@ pub(crate) const SPARE: [Ipv4Addr; 4] = [
     Ipv4Addr::new(192, 0, 0, 5),
     Ipv4Addr::new(192, 0, 0, 6),
 ];
-/// The network that they are all of, and the length of its prefix.
+/// The network of all these addresses, and the length of its prefix.
 pub(crate) const NETWORK: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 0);
 pub(crate) const PREFIX: u8 = 29;
 
@@ -37,6 +37,6 @@ pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0
 /// The sandbox in it.
 pub(crate) const SANDBOX6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0x6278, 0x6e65, 0, 0, 0, 0, 2);
 
-/// Locally administered, and alone on their link.
+/// Locally administered; the only ones on their link.
 pub(crate) const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
 pub(crate) const SANDBOX_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];

@@ -1,8 +1,8 @@
-//! Control groups of version 2: the part of the tree that is ours to divide.
+//! Control groups of version 2: the delegated part of the tree.
 //!
-//! A group that has controllers for its sub-groups may have no processes of its own. So those of a delegated
-//! group, the host among them, go to a sub-group first, and the sandboxes' are made beside it. Who manages the
-//! tree (systemd) takes away what others do elsewhere, so it must have said that the part is ours.
+//! A group with controllers for its sub-groups may have no processes of its own. So the processes of a delegated group,
+//! the host among them, move to a sub-group first, and the sandboxes' groups are made beside it. The manager of the tree
+//! (systemd) reverts changes elsewhere, so it must have marked the part as delegated.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,16 +15,16 @@ use nix::unistd::{AccessFlags, access};
 use crate::error::{Code, Error, Result};
 use crate::sys::xattr;
 
-/// What an ordinary user does to have limits.
+/// How an ordinary user gets limits.
 pub(crate) const REMEDY: &str = "start the program with: systemd-run --user --scope -p Delegate=yes PROGRAM (as root \
                                  without --user), or give its service Delegate=yes";
 
-/// The sub-group that the host's own processes go to.
-const HOST: &str = "sbx-host";
-/// How often processes are moved that others start meanwhile.
-const ROUNDS: u32 = 20;
+/// The sub-group for the host's own processes.
+const HOST_GROUP: &str = "sbx-host";
+/// How often to repeat the move, for processes that start meanwhile.
+const MAX_MOVE_ROUNDS: u32 = 20;
 
-/// What decides whether a part of the tree is ours.
+/// What decides whether a part of the tree is delegated to this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host {
     /// Whether systemd manages the tree.
@@ -73,16 +73,16 @@ fn words(file: &Path) -> io::Result<BTreeSet<String>> {
     Ok(fs::read_to_string(file)?.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// The group that sub-groups may be made in, seen from the process's own.
+/// The group in which sub-groups may be made, found from the process's own.
 pub(super) fn base(own: &Path, host: &Host) -> Result<PathBuf> {
     let parent = own.parent().filter(|parent| parent.join("cgroup.controllers").exists());
     let base = match parent {
         // Moved there by this library before, or put there by systemd (DelegateSubgroup=).
-        Some(parent) if own.ends_with(HOST) || ((host.marked)(parent) && !(host.marked)(own)) => parent,
+        Some(parent) if own.ends_with(HOST_GROUP) || ((host.marked)(parent) && !(host.marked)(own)) => parent,
         _ => own,
     };
     host.writable(base, REMEDY)?;
-    // The tree's root can't be delegated, and is nobody's part.
+    // The tree's root can't be delegated.
     let is_root = !base.join("cgroup.type").exists();
     if host.systemd && !is_root && !(host.marked)(base) {
         let text = format!("the control group {} is systemd's and not delegated: {REMEDY}", base.display());
@@ -91,8 +91,7 @@ pub(super) fn base(own: &Path, host: &Host) -> Result<PathBuf> {
     Ok(base.to_owned())
 }
 
-/// Has sub-groups of the base get these controllers; says whether they have the one of processes, too, which is
-/// welcome but not needed.
+/// Enables these controllers for sub-groups of the base. Returns whether the optional pids controller is enabled, too.
 pub(super) fn enable(base: &Path, wanted: &[&str]) -> Result<bool> {
     static LOCK: Mutex<()> = Mutex::new(());
     let there = controllers(base);
@@ -113,7 +112,7 @@ pub(super) fn enable(base: &Path, wanted: &[&str]) -> Result<bool> {
     }
     let more = more.join(" ");
     let mut written = fs::write(&control, &more);
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_MOVE_ROUNDS {
         match &written {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             _ => break,
@@ -126,7 +125,7 @@ pub(super) fn enable(base: &Path, wanted: &[&str]) -> Result<bool> {
 
 /// Moves the processes of a group to a sub-group of it.
 fn make_room(base: &Path) -> Result<()> {
-    let host = base.join(HOST);
+    let host = base.join(HOST_GROUP);
     match fs::create_dir(&host) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&host, &error)),
         _ => {}

@@ -1,6 +1,6 @@
 //! Control groups: where the kernel holds a sandbox's limits of memory and processor.
 //!
-//! A sandbox's groups lie below the host process's own, so that what limits the host limits its sandboxes too.
+//! A sandbox's groups are below the host process's own, so that the host's limits apply to its sandboxes too.
 //! This module locates the hierarchy and says what is written to a group; the keeper makes the groups, puts runsc in,
 //! and removes them, because it outlives the host. Version 1, version 2 and hybrid layouts (where a controller belongs to
 //! one of them) are all still in use.
@@ -24,23 +24,22 @@ use layout::Layout;
 const REMEDY_OF_VERSION_1: &str = "groups of version 1 are root's: run as root, or boot with \
                                    systemd.unified_cgroup_hierarchy=1 and use Delegate=yes";
 
-/// How many tasks on the host one inside may need at most, and how many gVisor has of its own: a second wall
-/// behind the limit that gVisor holds itself.
+/// The most host tasks for one task inside, and gVisor's own tasks: a second limit behind the one that gVisor enforces.
 const TASKS: (u64, u64) = (4, 512);
-/// The period in which processor time is given out, in microseconds.
+/// The period of the processor time quota, in microseconds.
 const PERIOD: u64 = 100_000;
 
 /// The directories of one sandbox's groups.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    /// What they are made in, for the keeper.
+    /// The directories in which the keeper makes them.
     pub(crate) parents: Vec<OwnedFd>,
-    /// Themselves.
+    /// Their own paths.
     paths: Vec<PathBuf>,
 }
 
 impl Groups {
-    /// Removes what a keeper that was killed has left; the rest has been removed by the keeper. Says whether all
+    /// Removes the groups that a killed keeper has left; a keeper that ends normally removes its own. Returns whether all
     /// are gone: a group can't be removed while processes are still ending in it.
     pub(crate) fn remove(&mut self) -> bool {
         self.paths.retain(|path| match fs::remove_dir(path) {
@@ -58,7 +57,7 @@ impl Groups {
         self.paths.is_empty()
     }
 
-    /// Leaves them to the next sandbox that is made beside them.
+    /// Leaves them to the next sandbox that is created in the same place.
     pub(crate) fn give_up(&mut self) {
         if let Some(path) = self.paths.first() {
             log::error!("the control group {} can't be removed: something hangs in it", path.display());
@@ -68,7 +67,7 @@ impl Groups {
     }
 }
 
-/// Where limits can be held.
+/// Where limits can be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Of version 2: the directory that the groups are made in.
@@ -77,22 +76,22 @@ pub(crate) enum Place {
     Legacy { memory: Option<PathBuf>, cpu: Option<PathBuf>, pids: Option<PathBuf> },
 }
 
-/// Where this process can have limits held, or why it can't. Changes nothing.
+/// Finds where limits can be enforced for this process, or why they can't. Changes nothing.
 pub(crate) fn find() -> Result<Place> {
     let layout = Layout::read().map_err(|cause| Error::system("/proc/self/cgroup and its mounts", &cause))?;
     place(&layout, &Host::read())
 }
 
-/// What limits this process can have held, for people.
+/// Which limits can be enforced for this process, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Possible {
     /// Where.
     pub(crate) place: String,
-    /// "memory" and "cpu", or one of them.
+    /// "memory", "cpu", or both.
     pub(crate) held: Vec<&'static str>,
-    /// Why none is.
+    /// Why none can be.
     pub(crate) refusal: Option<String>,
-    /// What to do about that.
+    /// The remedy.
     pub(crate) remedy: &'static str,
 }
 
@@ -151,7 +150,7 @@ fn place(layout: &Layout, host: &Host) -> Result<Place> {
     Ok(Place::Legacy { memory: owned(memory), cpu: owned(cpu), pids: owned(pids) })
 }
 
-/// The groups for these limits: what the keeper is told, and where it makes them. None if no limit needs them.
+/// The groups for these limits: the requests for the keeper, and the directories. Empty if no limit needs a group.
 pub(crate) fn plan(name: &str, limits: &Limits) -> Result<(Vec<Group>, Groups)> {
     if limits.memory.is_none() && limits.cpu.is_none() {
         return Ok(Default::default());
@@ -168,17 +167,17 @@ pub(crate) fn plan(name: &str, limits: &Limits) -> Result<(Vec<Group>, Groups)> 
             legacy(limits, memory.as_deref(), cpu.as_deref(), pids.as_deref())?
         }
     };
-    let (mut told, mut made) = (Vec::new(), Groups::default());
+    let (mut requests, mut made) = (Vec::new(), Groups::default());
     for (parent, is_unified, settings) in plans {
         stale::collect_once(parent);
         let memory = settings.iter().any(|setting| setting.file.starts_with(b"memory."));
-        told.push(Group { name: name.as_bytes().to_vec(), unified: is_unified, memory, settings });
+        requests.push(Group { name: name.as_bytes().to_vec(), unified: is_unified, memory, settings });
         let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
         let opened = File::options().read(true).custom_flags(flags).open(parent);
         made.parents.push(opened.map_err(|cause| failed(parent, &cause))?.into());
         made.paths.push(parent.join(name));
     }
-    Ok((told, made))
+    Ok((requests, made))
 }
 
 fn setting(file: &str, value: impl ToString, optional: bool) -> GroupSetting {
@@ -199,7 +198,7 @@ fn unified(limits: &Limits, pids: bool) -> Vec<GroupSetting> {
         settings.push(setting("memory.max", bytes, false));
         // Not there without accounting of swap, or without swap.
         settings.push(setting("memory.swap.max", 0, true));
-        // Half a sandbox is no sandbox: when one of its processes has to go, all do.
+        // When one process of a sandbox is killed for memory, all are: the sandbox can't go on without it.
         settings.push(setting("memory.oom.group", 1, false));
     }
     if let Some(millicpus) = limits.cpu {

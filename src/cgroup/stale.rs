@@ -1,4 +1,4 @@
-//! Groups that nobody removed, because keeper and host were killed together.
+//! Removes stale groups, left by a keeper that was killed together with its host.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

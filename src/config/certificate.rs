@@ -1,4 +1,4 @@
-//! The certificate of encrypted tunnels: the host's own, or names for the one that the library makes.
+//! The certificate of encrypted tunnels: the host's own, or further names for the one that the library makes.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use super::rules::{is_rfc1123, refuse};
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// The most names beside the usual ones.
+/// The most further names.
 const MAX_TLS_NAMES: usize = 64;
 
-/// A certificate chain and its key, given by the host and checked to belong together.
+/// The host's certificate chain and key, checked to belong together.
 #[derive(Clone)]
 pub(crate) struct Certificate {
     key: Arc<CertifiedKey>,
@@ -26,7 +26,7 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     fn new(chain_pem: &str, key_pem: &str) -> Result<Self> {
-        // No text of the PEMs is repeated: one of them is a secret.
+        // Errors quote nothing of the PEMs: one of them is a secret.
         let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(|_| Error::invalid("tls certificate: the chain is not PEM"))?;
@@ -42,12 +42,12 @@ impl Certificate {
         Ok(Self { key: Arc::new(key), chain_pem: chain_pem.to_owned() })
     }
 
-    /// What rustls serves.
+    /// The form that rustls serves.
     pub(crate) fn key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.key)
     }
 
-    /// The chain as it was given.
+    /// The chain as the host gave it.
     pub(crate) fn chain_pem(&self) -> &str {
         &self.chain_pem
     }
@@ -60,8 +60,8 @@ impl fmt::Debug for Certificate {
 }
 
 impl Config {
-    /// The host's own certificate for encrypted tunnels: a chain, the leaf first, and its key, both PEM.
-    /// Without it the library makes one under a CA of the sandbox's own.
+    /// Uses the host's own certificate for encrypted tunnels: a chain, the leaf first, and its key, both PEM. The default
+    /// is one that the library makes under a CA of the sandbox's own.
     pub fn set_tls_certificate(&mut self, chain_pem: &str, key_pem: &str) -> Result<&mut Self> {
         self.latch(|config| {
             config.certificate = Some(Certificate::new(chain_pem, key_pem)?);
@@ -69,8 +69,7 @@ impl Config {
         })
     }
 
-    /// A further name or address that the certificate made by the library is valid for,
-    /// beside 127.0.0.1, ::1 and localhost.
+    /// Adds a name or address to the certificate that the library makes, beside 127.0.0.1, ::1 and localhost.
     pub fn add_tls_name(&mut self, name: &str) -> Result<&mut Self> {
         self.latch(|config| {
             let host = name.strip_prefix("*.").unwrap_or(name);

@@ -1,11 +1,11 @@
-//! Budgets of what leaves a sandbox.
+//! Limits of a sandbox's traffic to the outside.
 
 use crate::error::{Error, Result};
 
-/// The most flows that may be asked for: far beyond what a process has descriptors for.
+/// The largest limit of flows: far more than a process has descriptors for.
 const MAX_FLOWS: u32 = 1 << 20;
 
-/// How much may leave a sandbox. `None` is the default, or no limit.
+/// Limits of a sandbox's traffic to the outside. `None` is the default, or no limit.
 ///
 /// ```
 /// let limits = sbx::EgressLimits::new().bytes_per_second(1 << 20).total_bytes(1 << 30);
@@ -15,15 +15,14 @@ const MAX_FLOWS: u32 = 1 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EgressLimits {
-    /// Connections and UDP flows that may be open at once; `None` is the default, 16,384.
+    /// Connections and UDP flows that are open at once; `None` is the default, 16,384.
     pub max_flows: Option<u32>,
-    /// Connections and UDP flows that may begin within a second; `None` is the default, 200, and 2,000 at once after a
-    /// quiet while.
+    /// Connections and UDP flows that begin within a second; `None` is the default, 200, with bursts of 2,000.
     pub new_flows_per_second: Option<u32>,
-    /// Bytes that may pass in a second, both directions together.
+    /// Bytes in a second, both directions together.
     pub bytes_per_second: Option<u64>,
-    /// Bytes that may pass in all, both directions together. As in a second, those that the resolver asks and is
-    /// answered for the sandbox count; when all have passed no question leaves.
+    /// Bytes in all, both directions together. The resolver's queries and answers count, as they do in a second; when the
+    /// total is used up, no query leaves.
     pub total_bytes: Option<u64>,
 }
 
@@ -61,7 +60,7 @@ impl EgressLimits {
         self
     }
 
-    /// From numbers of which 0 stands for none.
+    /// From numbers, of which 0 means none.
     pub(crate) fn of_numbers(max_flows: u32, new_flows: u32, bytes: u64, total: u64) -> Self {
         Self {
             max_flows: Some(max_flows).filter(|number| *number > 0),

@@ -1,4 +1,4 @@
-//! The environment of a program: plain values, and secret ones.
+//! The environment of a program: plain and secret values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::rules::{MAX_STRING_BYTES, counts, environment_name, fits, shown};
 use crate::error::{Error, Result};
 
-/// A value that is shown nowhere, and overwritten when it is no longer needed.
+/// A value that is never shown, and overwritten when it is no longer needed.
 type Secret = Zeroizing<String>;
 
 /// Variables by name. A name is either plain or secret, as it was set last.
@@ -16,12 +16,12 @@ type Secret = Zeroizing<String>;
 pub(crate) struct Environment {
     plain: BTreeMap<String, String>,
     secret: BTreeMap<String, Secret>,
-    /// What all count together.
+    /// The counted size of all variables.
     bytes: usize,
 }
 
 impl Environment {
-    /// Sets a variable whose value may be read again by the host.
+    /// Sets a plain variable.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         self.bytes = self.check(name, value)?;
         self.secret.remove(name);
@@ -29,7 +29,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Sets a variable whose value is for the program alone.
+    /// Sets a secret variable.
     pub(super) fn set_secret(&mut self, name: &str, value: &str) -> Result<()> {
         self.bytes = self.check(name, value)?;
         self.plain.remove(name);
@@ -37,7 +37,7 @@ impl Environment {
         Ok(())
     }
 
-    /// What all count with this one. The value never appears in a message: every one may be a secret.
+    /// Checks a variable; returns the counted size of all with it. No message shows a value: it may be a secret.
     fn check(&self, name: &str, value: &str) -> Result<usize> {
         environment_name(name)?;
         if value.contains('\0') {
@@ -60,12 +60,12 @@ impl Environment {
         Ok(bytes)
     }
 
-    /// What all variables count together.
+    /// The counted size of all variables.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The same with those of another that have no other value here.
+    /// The counted size together with the variables of `base` that are not replaced here.
     pub(super) fn bytes_over(&self, base: &Self) -> usize {
         let others = base.iter().filter(|(name, _)| !self.contains(name));
         self.bytes + others.map(|(name, value)| variable(name, value)).sum::<usize>()
@@ -77,7 +77,7 @@ impl Environment {
         plain.or_else(|| self.secret.get(name).map(|secret| secret.as_str()))
     }
 
-    /// Whether there is a variable of that name.
+    /// Whether a variable with this name is set.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.plain.contains_key(name) || self.secret.contains_key(name)
     }
@@ -89,12 +89,12 @@ impl Environment {
     }
 }
 
-/// What a variable counts: `NAME=value`.
+/// The counted size of a variable: `NAME=value`.
 fn variable(name: &str, value: &str) -> usize {
     counts(name.len() + 1 + value.len())
 }
 
-/// Names only.
+/// Shows names only.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter().map(|(name, _)| name)).finish()

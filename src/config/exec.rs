@@ -1,4 +1,4 @@
-//! A program to run in a sandbox that runs already.
+//! A program to execute in a running sandbox.
 
 use std::time::Duration;
 
@@ -12,11 +12,23 @@ use crate::error::{Error, Result};
 use crate::event::Queue;
 use crate::first_error::FirstError;
 
-/// What a program in a running sandbox is asked to be. What isn't set is as in the sandbox's own [`super::Config`]:
-/// environment, directory and user.
+/// The settings of a program in a running sandbox. Environment, directory and user are the sandbox's unless set.
 ///
-/// As there, a setter returns what is wrong at once and keeps it: the first bad value is what
-/// [`Exec::check`] and [`crate::Sandbox::exec`] return.
+/// As in [`Config`](crate::Config), a setter returns its error at once and keeps it: [`Exec::check`] and
+/// [`Sandbox::exec`](crate::Sandbox::exec) return the first one.
+///
+/// ```
+/// use std::time::Duration;
+/// use sbx::{Exec, Stdio, Stream};
+///
+/// let mut exec = Exec::new();
+/// exec.set_command(["make", "test"])?
+///     .set_env("CI", "1")?
+///     .set_stdio(Stream::Stdout, Stdio::capture())?
+///     .set_timeout(Duration::from_secs(60))?;
+/// exec.check()?;
+/// # Ok::<(), sbx::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Exec {
     command: Vec<String>,
@@ -31,14 +43,14 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// No command yet, no time-out, no streams.
+    /// No command, no timeout, no streams.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The program and its arguments: each shorter than 131,072 bytes, and together with the environment, the
-    /// sandbox's included, at most 2,097,152, each counted with 9 more, as Linux has it. The first is looked up in the
-    /// PATH of the program's environment unless it has a slash.
+    /// Sets the program and its arguments: each shorter than 131,072 bytes, and together with the environment, the
+    /// sandbox's included, at most 2,097,152, each counted with 9 more, as in Linux. A program without a slash is looked
+    /// up in the PATH of its environment.
     pub fn set_command<I>(&mut self, argv: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -50,17 +62,17 @@ impl Exec {
         })
     }
 
-    /// Sets one variable of the environment, over the sandbox's of the same name.
+    /// Sets a variable of the environment, in place of the sandbox's of the same name.
     pub fn set_env(&mut self, name: &str, value: &str) -> Result<&mut Self> {
         self.latch(|exec| exec.env.set(name, value))
     }
 
-    /// The same for a secret: the library's copies of the value are overwritten when they are no longer needed.
+    /// Sets a secret variable: the library's copies of the value are overwritten when they are no longer needed.
     pub fn set_secret(&mut self, name: &str, value: &str) -> Result<&mut Self> {
         self.latch(|exec| exec.env.set_secret(name, value))
     }
 
-    /// The directory the program starts in: an absolute path inside. Made if it isn't there.
+    /// Sets the working directory: an absolute path inside. It is created if missing.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.latch(|exec| {
             exec.workdir = Some(absolute_path("workdir", path)?);
@@ -68,7 +80,8 @@ impl Exec {
         })
     }
 
-    /// Who the program runs as: `name`, `uid`, `uid:gid` or `name:group`.
+    /// Sets the user: `name`, `uid`, `uid:gid` or `name:group`. A uid without an entry in the sandbox's `/etc/passwd` gets
+    /// the group of the same number, no further groups, and the home `/`.
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
         self.latch(|exec| {
             exec.user = Some(User::parse(user)?);
@@ -76,7 +89,7 @@ impl Exec {
         })
     }
 
-    /// What becomes of a standard stream (default [`Stdio::Null`]).
+    /// Connects a standard stream (default [`Stdio::Null`]).
     pub fn set_stdio(&mut self, stream: Stream, stdio: Stdio) -> Result<&mut Self> {
         self.latch(|exec| {
             stdio::check(stream, stdio)?;
@@ -87,9 +100,9 @@ impl Exec {
         })
     }
 
-    /// How long the program may run (default: as long as the sandbox). Then it is killed, with its session and all
-    /// that is below it, and its code is 124. A daemon that has begun a session of its own and whose parents have ended
-    /// lives on. If the sandbox's init doesn't tell of the program's end within twenty seconds, the sandbox ends too.
+    /// Limits how long the program may run (default: as long as the sandbox). Then it is killed, with its session and its
+    /// descendants, and its code is 124. A daemon in a session of its own whose parents have ended survives. If the
+    /// sandbox's init doesn't report the program's end within twenty seconds, the sandbox ends too.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
         self.latch(|exec| {
             exec.timeout = Some(milliseconds("timeout_ms", timeout)?);
@@ -97,7 +110,7 @@ impl Exec {
         })
     }
 
-    /// A terminal of its own, in place of all three streams: [`crate::Process::open_terminal`].
+    /// Gives the program a terminal of its own in place of all three streams: [`crate::Process::open_terminal`].
     pub fn set_pty(&mut self, rows: u16, columns: u16) -> Result<&mut Self> {
         self.latch(|exec| {
             exec.terminal = Some(window(rows, columns)?);
@@ -105,24 +118,24 @@ impl Exec {
         })
     }
 
-    /// Where the program's events go, and the number they carry.
+    /// Sends the program's events to a queue, with this number.
     pub fn set_queue(&mut self, queue: &Queue, cookie: u64) -> Result<&mut Self> {
         self.queue = Some((queue.clone(), cookie));
         Ok(self)
     }
 
-    /// The first bad value, or the first rule between settings that is broken.
+    /// Returns the first refused value, or the first broken rule between settings.
     pub fn check(&self) -> Result<()> {
         if let Some(error) = &self.bad {
             return Err(error.clone());
         }
         if self.command.is_empty() {
-            return Err(Error::invalid("command: is not set; there is nothing to run"));
+            return Err(Error::invalid("command: must be set"));
         }
         self.fits(&Environment::default())?;
         if self.terminal.is_some() && self.streams.iter().any(|stream| *stream != Stdio::Null) {
             return Err(Error::invalid(
-                "pty: a program on a terminal has no other streams; set a terminal or streams, not both",
+                "pty: must not be set together with streams; a program on a terminal has no others: set one, not both",
             ));
         }
         Ok(())
@@ -135,7 +148,7 @@ impl FirstError for Exec {
     }
 }
 
-/// What the rest of the crate reads.
+/// For the rest of the crate.
 impl Exec {
     pub(crate) fn command(&self) -> &[String] {
         &self.command
@@ -145,7 +158,7 @@ impl Exec {
         &self.env
     }
 
-    /// Whether arguments and environment are few enough, with what comes from the sandbox's.
+    /// Checks the size of arguments and environment, the sandbox's variables included.
     pub(crate) fn fits(&self, base: &Environment) -> Result<()> {
         fits_with("command", &self.command, self.env.bytes_over(base))
     }
@@ -176,7 +189,7 @@ impl Exec {
     }
 }
 
-/// The size of a terminal; a program that asks for it divides by it.
+/// Checks the size of a terminal: programs divide by it.
 pub(crate) fn window(rows: u16, columns: u16) -> Result<(u16, u16)> {
     for (what, number) in [("rows", rows), ("columns", columns)] {
         if number == 0 {

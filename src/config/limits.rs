@@ -1,4 +1,4 @@
-//! How much of the host a sandbox may use.
+//! Limits of what a sandbox may use of the host.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use super::Config;
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// Processes and threads inside, for each user, unless said otherwise.
+/// The default limit of processes and threads inside, for each user.
 const DEFAULT_MAX_PROCESSES: u32 = 4096;
 
 const MEMORY: RangeInclusive<u64> = (64 << 20)..=(1 << 50);
@@ -17,20 +17,20 @@ const PROCESSES: RangeInclusive<u32> = 1..=65_535;
 const DISK: RangeInclusive<u64> = (64 << 10)..=(1 << 50);
 const OPEN_FILES: RangeInclusive<u32> = 8..=1_048_576;
 
-/// How the limits of memory and processor are held.
+/// How the limits of memory and processor are enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(i32)]
 pub enum LimitMode {
-    /// By the kernel (cgroups), or the sandbox is not created.
+    /// By the kernel (cgroups); where it can't, creating the sandbox fails.
     #[default]
     Strict = 0,
-    /// By the kernel where it can be; else the memory is looked at again and again, and the sandbox ended when
-    /// it has too much. A program that is quick can have more for a moment.
+    /// By the kernel where it can; else the library polls the memory and ends a sandbox over its limit. A fast program can
+    /// exceed the limit for a moment.
     Watchdog = 1,
 }
 
-/// All of a sandbox's limits; `None` is none.
+/// A sandbox's limits; `None` is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
@@ -50,8 +50,8 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// The most memory, in bytes, at least 64 MiB: the programs', their files in memory, and gVisor's own, about
-    /// 20 MB. A sandbox that has it all is ended as out of memory.
+    /// Limits the memory, in bytes, at least 64 MiB: that of the programs, their files in memory, and gVisor's own, about
+    /// 20 MB. A sandbox that reaches the limit ends as out of memory.
     pub fn set_memory(&mut self, bytes: u64) -> Result<&mut Self> {
         self.latch(|config| {
             config.limits.memory = Some(within("memory", bytes, &MEMORY, "bytes")?);
@@ -59,7 +59,7 @@ impl Config {
         })
     }
 
-    /// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10.
+    /// Limits the processor time, in thousandths of a processor (1500 is one and a half), at least 10.
     pub fn set_cpu(&mut self, millicpus: u32) -> Result<&mut Self> {
         self.latch(|config| {
             config.limits.cpu = Some(within("cpu", millicpus, &CPU, "thousandths of a processor")?);
@@ -67,7 +67,7 @@ impl Config {
         })
     }
 
-    /// The most processes and threads inside, for each user there (default 4096).
+    /// Limits the processes and threads inside, for each user there (default 4096).
     pub fn set_max_processes(&mut self, count: u32) -> Result<&mut Self> {
         self.latch(|config| {
             config.limits.processes = within("max processes", count, &PROCESSES, "processes")?;
@@ -75,8 +75,8 @@ impl Config {
         })
     }
 
-    /// The most bytes that may be written: to the root file system, and as much to each of `/tmp` and
-    /// `/dev/shm`. At least 64 KiB; mounts are not counted.
+    /// Limits the bytes written to the root file system, and separately to `/tmp` and to `/dev/shm`. At least 64 KiB;
+    /// mounts are not counted.
     pub fn set_disk(&mut self, bytes: u64) -> Result<&mut Self> {
         self.latch(|config| {
             config.limits.disk = Some(within("disk", bytes, &DISK, "bytes")?);
@@ -84,7 +84,7 @@ impl Config {
         })
     }
 
-    /// The most descriptors of each process inside, at least 8.
+    /// Limits the descriptors of each process inside, at least 8.
     pub fn set_max_open_files(&mut self, count: u32) -> Result<&mut Self> {
         self.latch(|config| {
             config.limits.open_files = Some(within("max open files", count, &OPEN_FILES, "descriptors")?);
@@ -92,7 +92,7 @@ impl Config {
         })
     }
 
-    /// What to do if the kernel can't enforce the memory limit (default [`LimitMode::Strict`]).
+    /// Sets what to do if the kernel can't enforce the memory limit (default [`LimitMode::Strict`]).
     pub fn set_limit_mode(&mut self, mode: LimitMode) -> &mut Self {
         self.limits.mode = mode;
         self

@@ -1,8 +1,8 @@
-//! What a sandbox is asked to be: every setting, its default and its rule.
+//! Every setting of a sandbox, its default and its rule.
 //!
-//! A setter returns what is wrong at once and also keeps it: the first bad value is what
-//! [`Config::check`] and the creation of a sandbox return, so a program may set everything and look once.
-//! A refused value changes nothing else. Rules that concern several settings are checked by `check`.
+//! A setter returns its error at once and also keeps it: [`Config::check`] and the creation of a sandbox return the first
+//! one, so a program may set everything and check once. A refused value changes nothing else. Rules between several
+//! settings are checked by `check`.
 
 mod certificate;
 pub(crate) mod egress;
@@ -47,12 +47,12 @@ use crate::event::Queue;
 use crate::first_error::FirstError;
 use crate::policy::{Policy, PolicyMode};
 
-/// How long a sandbox lives unless said otherwise, as in Modal.
+/// The default lifetime, as in Modal.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
-/// The MTU of the sandbox's interface unless said otherwise.
+/// The default MTU of the sandbox's interface.
 const DEFAULT_MTU: u32 = 1500;
 
-/// What a sandbox is asked to be.
+/// The settings of a sandbox.
 ///
 /// A setter returns the error of a bad value and also keeps the first one: [`check`](Self::check) and the creation of a
 /// sandbox return it, so that a program may set everything and check once.
@@ -148,7 +148,7 @@ impl Config {
         Self::default()
     }
 
-    /// What the sandbox may reach. Without a policy it is open: every public address, and nothing else.
+    /// Sets what the sandbox may reach. Without a policy it is open: every public address, and nothing else.
     pub fn set_policy(&mut self, policy: &Policy) -> Result<&mut Self> {
         self.latch(|config| {
             policy.check().map_err(|error| error.context("policy"))?;
@@ -157,18 +157,18 @@ impl Config {
         })
     }
 
-    /// Where the sandbox's events go, and the number they carry.
+    /// Sends the sandbox's events to a queue, with this number.
     pub fn set_queue(&mut self, queue: &Queue, cookie: u64) -> Result<&mut Self> {
         self.queue = Some((queue.clone(), cookie));
         Ok(self)
     }
 
-    /// Budgets of what leaves the sandbox.
+    /// Limits the sandbox's traffic to the outside.
     ///
-    /// A flow beyond the most that may be open, or that may begin within a second, is reset at once (a datagram of
-    /// one dropped); beyond the bytes a second nothing more is read until there is room, which slows the sender
-    /// down; when the bytes in all are used up every flow is reset and no other is let through. Each is an event
-    /// (`Limit`), every ten seconds at most.
+    /// A flow beyond the limit of open or of new ones is reset at once (a datagram is dropped). Beyond the bytes per
+    /// second the library stops reading for a while, which slows the sender down. When the total is used up, every flow
+    /// is reset and no other is allowed. Each limit is reported by an event ([`Limit`](crate::Event::Limit)), every ten
+    /// seconds at most.
     pub fn set_egress_limits(&mut self, limits: EgressLimits) -> Result<&mut Self> {
         self.latch(|config| {
             limits.check()?;
@@ -177,7 +177,7 @@ impl Config {
         })
     }
 
-    /// The largest packet of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
+    /// Sets the MTU of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
     pub fn set_mtu(&mut self, bytes: u32) -> Result<&mut Self> {
         self.latch(|config| {
             if !(1280..=9000).contains(&bytes) {
@@ -188,7 +188,7 @@ impl Config {
         })
     }
 
-    /// The first bad value, or the first rule between settings that is broken.
+    /// Returns the first refused value, or the first broken rule between settings.
     pub fn check(&self) -> Result<()> {
         if let Some(error) = &self.bad {
             return Err(error.clone());
@@ -200,8 +200,8 @@ impl Config {
         let streams = [self.stdin, self.stdout, self.stderr];
         if self.command.is_empty() && streams.iter().any(|stream| *stream != Stdio::Null) {
             return Err(Error::invalid(
-                "command: is not set, so there is no program whose standard streams could be had; set a command, or \
-                 the streams of what is executed later",
+                "command: must be set for streams, which belong to its program; programs that are executed later have \
+                 streams of their own",
             ));
         }
         if self.policy.mode() == PolicyMode::Blocked {
@@ -213,19 +213,19 @@ impl Config {
             }
             if let Some(service) = self.host_services.first() {
                 return Err(Error::invalid(format!(
-                    "host service {}: there can be none when the policy is blocked, for there is no network",
+                    "host service {}: a blocked policy allows none, for there is no network",
                     service.port
                 )));
             }
             if self.inbound.is_some() {
                 return Err(Error::invalid(
-                    "inbound_cidr_allowlist: Cannot specify it when the policy is blocked, not even an empty one",
+                    "inbound_cidr_allowlist: a blocked policy allows none, not even an empty one",
                 ));
             }
         }
         if self.certificate.is_some() && !self.tls_names.is_empty() {
             return Err(Error::invalid(
-                "tls name: can't be added to the host's own certificate; give names or a certificate, not both",
+                "tls name: must not be set together with the host's own certificate; set names or a certificate, not both",
             ));
         }
         Ok(())
@@ -238,7 +238,7 @@ impl FirstError for Config {
     }
 }
 
-/// What the rest of the crate reads.
+/// For the rest of the crate.
 impl Config {
     pub(crate) fn command(&self) -> &[String] {
         &self.command
@@ -289,7 +289,7 @@ impl Config {
         &self.ports
     }
 
-    /// `None` lets everybody in, an empty list nobody.
+    /// `None` admits every peer, an empty list none.
     pub(crate) fn inbound_cidr_allowlist(&self) -> Option<&[IpNetwork]> {
         self.inbound.as_deref()
     }
@@ -332,7 +332,7 @@ impl Config {
     }
 }
 
-/// Values of the environment and keys may be secrets: only their names are shown.
+/// Values of the environment and keys may be secrets: only names are shown.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

@@ -1,4 +1,4 @@
-//! Root file system and bind mounts.
+//! The root file system and bind mounts.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::first_error::FirstError;
 /// The most mounts of one sandbox.
 const MAX_MOUNTS: usize = 128;
 
-/// A file or directory of the host that is seen inside.
+/// A file or directory of the host that the sandbox sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     source: PathBuf,
@@ -24,7 +24,7 @@ impl Mount {
         &self.source
     }
 
-    /// Where it is seen inside.
+    /// The path inside.
     pub fn destination(&self) -> &str {
         &self.destination
     }
@@ -36,8 +36,8 @@ impl Mount {
 }
 
 impl Config {
-    /// A directory of the host that is the sandbox's root file system, under a memory overlay.
-    /// Without it a curated read-only view of the host's programs is used.
+    /// Uses a directory of the host as the root file system, under a memory overlay. The default is a curated read-only
+    /// view of the host's programs.
     pub fn set_rootfs(&mut self, directory: &str) -> Result<&mut Self> {
         self.latch(|config| {
             let directory = absolute_path("rootfs", directory)?;
@@ -53,12 +53,12 @@ impl Config {
         })
     }
 
-    /// Shows a file or directory of the host inside, read-only.
+    /// Mounts a file or directory of the host read-only.
     pub fn mount_read_only(&mut self, source: &str, destination: &str) -> Result<&mut Self> {
         self.latch(|config| config.mount(source, destination, false))
     }
 
-    /// Shows a file or directory of the host inside, writable: what the sandbox writes is on the host.
+    /// Mounts a file or directory of the host writable: what the sandbox writes is on the host.
     pub fn mount_writable(&mut self, source: &str, destination: &str) -> Result<&mut Self> {
         self.latch(|config| config.mount(source, destination, true))
     }

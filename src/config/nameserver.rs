@@ -12,12 +12,12 @@ const DNS_PORT: u16 = 53;
 const MAX_NAMESERVERS: usize = 8;
 
 impl Config {
-    /// Has the sandbox's resolver ask this server instead of those that the host's `/etc/resolv.conf` names:
-    /// an address (`192.0.2.53`, `2001:db8::53`), or an address and a port (`127.0.0.1:5353`,
-    /// `[2001:db8::53]:5353`). Servers that are added later are asked when earlier ones don't answer.
+    /// Adds an upstream DNS server for the sandbox, instead of the host's `/etc/resolv.conf`: an address (`192.0.2.53`,
+    /// `2001:db8::53`), or an address and a port (`127.0.0.1:5353`, `[2001:db8::53]:5353`). Later servers are used when
+    /// earlier ones don't answer.
     ///
-    /// It is asked from the host, with the host's rights: it may be at any address that the host reaches, also at
-    /// one that the sandbox doesn't.
+    /// Queries are sent from the host: the server may be at any address that the host reaches, even if the sandbox
+    /// can't reach it.
     pub fn add_nameserver(&mut self, address: &str) -> Result<&mut Self> {
         self.latch(|config| {
             let refuse = |why: &str| Error::invalid(format!("name server {address:?}: {why}"));
@@ -28,17 +28,17 @@ impl Config {
             let server =
                 parsed.map_err(|_| refuse("must be an IP address, or one and a port (127.0.0.1:5353)"))?;
             if server.port() == 0 {
-                return Err(refuse("port 0 can't be asked"));
+                return Err(refuse("must not be port 0"));
             }
             if config.nameservers.len() >= MAX_NAMESERVERS {
-                return Err(refuse("there are 8 of them already, the most there may be"));
+                return Err(refuse("a sandbox takes at most 8 name servers"));
             }
             config.nameservers.push(server);
             Ok(())
         })
     }
 
-    /// Empty: those of the host.
+    /// Empty: the host's.
     pub(crate) fn nameservers(&self) -> &[SocketAddr] {
         &self.nameservers
     }

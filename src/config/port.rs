@@ -1,4 +1,4 @@
-//! The ports that tunnels lead to, and who may use them.
+//! The ports of tunnels, and the peers that may use them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -20,9 +20,9 @@ const MAX_PORTS: usize = 256;
 #[non_exhaustive]
 #[repr(i32)]
 pub enum PortKind {
-    /// TLS ends in the library; the server inside speaks plain TCP.
+    /// The library terminates TLS; the server inside speaks plain TCP.
     Encrypted = 1,
-    /// TLS ends in the library, which also offers HTTP/2 by ALPN.
+    /// The library terminates TLS and offers HTTP/2 by ALPN.
     H2 = 2,
     /// Raw TCP.
     Unencrypted = 3,
@@ -37,7 +37,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// The port that the server inside listens on.
+    /// The port of the server inside.
     pub fn container_port(&self) -> u16 {
         self.container_port
     }
@@ -47,22 +47,22 @@ impl Port {
         self.kind
     }
 
-    /// Where the tunnel listens on the host; with port 0 the kernel picks one.
+    /// The tunnel's address on the host; with port 0 the kernel picks the port.
     pub fn listen(&self) -> SocketAddr {
         self.listen
     }
 }
 
 impl Config {
-    /// Adds a tunnel to a port inside. A port is listed once, of whatever kind.
+    /// Adds a tunnel to a port inside. A port is listed once, whatever its kind.
     ///
-    /// It listens on 127.0.0.1, on a port that the kernel picks; see [`bind_port`](Self::bind_port). Every user of this
-    /// machine can connect to it there: a loopback address has no owner.
+    /// The tunnel listens on 127.0.0.1, on a port that the kernel picks; see [`bind_port`](Self::bind_port). Every user of
+    /// this machine can connect to it there: a loopback address has no owner.
     pub fn add_port(&mut self, container_port: u16, kind: PortKind) -> Result<&mut Self> {
         self.add_any_port(u32::from(container_port), kind)
     }
 
-    /// The same for a number that may not be a port at all: C's integers convert silently.
+    /// The same for a number that may not be a port: C converts integers silently.
     pub(crate) fn add_any_port(&mut self, number: u32, kind: PortKind) -> Result<&mut Self> {
         self.latch(|config| {
             let container_port = port_number("port", number)?;
@@ -83,9 +83,9 @@ impl Config {
         })
     }
 
-    /// Where the tunnel of a listed port listens on the host. Port 0 lets the kernel pick one.
+    /// Sets the address on the host where the tunnel of a listed port listens. With port 0 the kernel picks the port.
     ///
-    /// Any address but a loopback one lets other machines reach the sandbox's server: see
+    /// An address other than a loopback one lets other machines reach the sandbox's server: see
     /// [`set_inbound_cidr_allowlist`](Self::set_inbound_cidr_allowlist).
     pub fn bind_port(&mut self, container_port: u16, listen: SocketAddr) -> Result<&mut Self> {
         self.latch(|config| {
@@ -94,13 +94,13 @@ impl Config {
             });
             if let Some(other) = taken {
                 return Err(Error::invalid(format!(
-                    "port {container_port}: {listen} is where the tunnel of port {} listens",
+                    "port {container_port}: must not listen on {listen}, where the tunnel of port {} listens",
                     other.container_port
                 )));
             }
             match config.ports.iter_mut().find(|port| port.container_port == container_port) {
                 None => Err(Error::invalid(format!(
-                    "port {container_port}: is not listed; add it before saying where its tunnel listens"
+                    "port {container_port}: is not listed; add it before setting its tunnel's address"
                 ))),
                 Some(port) => {
                     port.listen = listen;
@@ -126,7 +126,7 @@ impl Config {
         }
     }
 
-    /// Who may connect to the tunnels: only peers in one of the ranges. An empty list lets nobody in.
+    /// Admits only peers in these ranges to the tunnels. An empty list admits none.
     pub fn set_inbound_cidr_allowlist<I>(&mut self, ranges: I) -> Result<&mut Self>
     where
         I: IntoIterator,

@@ -1,4 +1,4 @@
-//! How the library finds out that the server inside is ready.
+//! Readiness probes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::program::{arguments, milliseconds};
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// How often a probe asks unless said otherwise.
+/// The default time between two attempts.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How the library finds out that the server inside is ready.
@@ -57,12 +57,12 @@ impl Probe {
 }
 
 impl Config {
-    /// The readiness probe. A sandbox has one at most.
+    /// Sets the readiness probe. A sandbox has one at most.
     pub fn set_readiness_probe(&mut self, probe: Probe) -> Result<&mut Self> {
         self.latch(|config| {
             if config.probe.is_some() {
                 return Err(Error::invalid(
-                    "readiness probe: there is one already; a sandbox has exactly one or none",
+                    "readiness probe: a sandbox takes exactly one or none; it has one already",
                 ));
             }
             match &probe {

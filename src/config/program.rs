@@ -8,7 +8,7 @@ use super::user::User;
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// The most arguments, as many as a list of the C interface has.
+/// The most arguments, as for a list of the C interface.
 const MAX_ARGUMENTS: usize = 1 << 16;
 /// The most tags of one sandbox, and the longest value of one.
 const MAX_TAGS: usize = 64;
@@ -39,7 +39,7 @@ where
         arguments.push(argument.to_owned());
     }
     match arguments.first() {
-        None => Err(Error::invalid(format!("{setting}: a program is needed, but there are no arguments"))),
+        None => Err(Error::invalid(format!("{setting}: must name a program"))),
         Some(program) if program.is_empty() => {
             Err(Error::invalid(format!("{setting}: the program's name must not be empty")))
         }
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Whether a program may have these arguments with that environment.
+/// Checks the size of arguments and environment together.
 pub(crate) fn fits_with<'a>(
     setting: &str,
     arguments: impl IntoIterator<Item = &'a String>,
@@ -58,9 +58,9 @@ pub(crate) fn fits_with<'a>(
 }
 
 impl Config {
-    /// The program and its arguments: each shorter than 131,072 bytes, and together with the environment at most
-    /// 2,097,152, each counted with 9 more, as Linux has it. A sandbox without a command runs nothing by itself and
-    /// lives until its time is over, ready for [`crate::Sandbox::exec`].
+    /// Sets the program and its arguments: each shorter than 131,072 bytes, and together with the environment at most
+    /// 2,097,152, each counted with 9 more, as in Linux. A sandbox without a command runs nothing by itself and lives
+    /// until its timeout, ready for [`crate::Sandbox::exec`].
     pub fn set_command<I>(&mut self, argv: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -72,20 +72,19 @@ impl Config {
         })
     }
 
-    /// Sets one variable of the environment of all programs; the same name again replaces it.
-    ///
-    /// The value is never logged and never written to a file.
+    /// Sets a variable of the environment of all programs; the same name again replaces it. The value is never logged and
+    /// never written to a file.
     pub fn set_env(&mut self, name: &str, value: &str) -> Result<&mut Self> {
         self.latch(|config| config.env.set(name, value))
     }
 
-    /// The same for a secret: the library's copies of the value are overwritten when they are no longer needed.
+    /// Sets a secret variable: the library's copies of the value are overwritten when they are no longer needed.
     pub fn set_secret(&mut self, name: &str, value: &str) -> Result<&mut Self> {
         self.latch(|config| config.env.set_secret(name, value))
     }
 
-    /// The directory the program starts in: an absolute path inside (default `/`). Made if it isn't there, as those
-    /// above it, owned by the sandbox's root with mode 0755.
+    /// Sets the working directory: an absolute path inside (default `/`). It is created if missing, with its parents, owned
+    /// by the sandbox's root with mode 0755.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.latch(|config| {
             config.workdir = absolute_path("workdir", path)?;
@@ -93,7 +92,8 @@ impl Config {
         })
     }
 
-    /// Who the program runs as: `name`, `uid`, `uid:gid` or `name:group` (default root of the sandbox).
+    /// Sets the user: `name`, `uid`, `uid:gid` or `name:group` (default: the sandbox's root). A uid without an entry in the
+    /// sandbox's `/etc/passwd` gets the group of the same number, no further groups, and the home `/`.
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
         self.latch(|config| {
             config.user = Some(User::parse(user)?);
@@ -101,7 +101,7 @@ impl Config {
         })
     }
 
-    /// The sandbox's host name (RFC 1123, at most 64 bytes).
+    /// Sets the host name (RFC 1123, at most 64 bytes).
     pub fn set_hostname(&mut self, name: &str) -> Result<&mut Self> {
         self.latch(|config| {
             hostname(name)?;
@@ -110,7 +110,7 @@ impl Config {
         })
     }
 
-    /// The sandbox's name, unique among the runtime's live sandboxes.
+    /// Sets the name, unique among the runtime's live sandboxes.
     pub fn set_name(&mut self, name: &str) -> Result<&mut Self> {
         self.latch(|config| {
             plain_name("name", name)?;
@@ -119,7 +119,7 @@ impl Config {
         })
     }
 
-    /// A tag: a key and a text of the host's own. The same key again replaces it.
+    /// Sets a tag: a key and a text of the host's own. The same key again replaces it.
     pub fn set_tag(&mut self, key: &str, value: &str) -> Result<&mut Self> {
         self.latch(|config| {
             plain_name("tag", key)?;
@@ -139,7 +139,7 @@ impl Config {
         })
     }
 
-    /// How long the sandbox may live (default 300 s); then it ends with code 124.
+    /// Limits how long the sandbox may live (default 300 s); then it ends with code 124.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
         self.latch(|config| {
             config.timeout = milliseconds("timeout_ms", timeout)?;
@@ -147,12 +147,11 @@ impl Config {
         })
     }
 
-    /// How long the sandbox may be idle (default: as long as it lives); then it ends with code 124 and
+    /// Limits how long the sandbox may be idle (default: no limit); then it ends with code 124 and
     /// [`crate::ExitReason::Idle`].
     ///
-    /// It is idle while no program of [`crate::Sandbox::exec`] runs or is being started, no byte goes through a
-    /// tunnel or a connection, and nothing is written to the sandbox's standard input. What its own program does
-    /// by itself doesn't count.
+    /// It is idle while no program of [`crate::Sandbox::exec`] runs or is being started, no byte goes through a tunnel or
+    /// a connection, and nothing is written to the sandbox's standard input. Its own program's work doesn't count.
     pub fn set_idle_timeout(&mut self, timeout: Duration) -> Result<&mut Self> {
         self.latch(|config| {
             config.idle_timeout = Some(milliseconds("idle_timeout_ms", timeout)?);
@@ -161,7 +160,7 @@ impl Config {
     }
 }
 
-/// A time that C can say too: at least a millisecond, and no more than fit in 63 bits of them.
+/// Checks a time that C must be able to express: from one millisecond to as many as fit in 63 bits.
 pub(super) fn milliseconds(setting: &str, time: Duration) -> Result<Duration> {
     if time < Duration::from_millis(1) {
         return Err(Error::invalid(format!("{setting} {}: must be greater than 0", time.as_millis())));

@@ -1,4 +1,4 @@
-//! The rules of single values: each takes a text and returns it, or says which rule it breaks.
+//! The rules of single values: each function returns the checked value, or the rule that it breaks.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ pub(super) const STRING_OVERHEAD: usize = 9;
 /// Linux's PATH_MAX.
 const MAX_PATH_LENGTH: usize = 4096;
 
-/// What one argument or variable of so many bytes counts.
+/// The counted size of an argument or variable of this length.
 pub(super) fn counts(length: usize) -> usize {
     length.saturating_add(STRING_OVERHEAD)
 }
 
-/// Whether `what` of a program may count so much together.
+/// Checks the counted size of `what`.
 pub(super) fn fits(setting: &str, what: &str, bytes: usize) -> Result<()> {
     if bytes <= MAX_PROGRAM_BYTES {
         return Ok(());
@@ -44,12 +44,12 @@ pub(super) fn refuse(setting: &str, value: &str, rule: impl fmt::Display) -> Err
     Error::invalid(format!("{setting} {}: {rule}", shown(value)))
 }
 
-/// No NUL byte, which no system call could pass on.
+/// Refuses a NUL byte, which no system call could pass on.
 pub(super) fn no_nul(setting: &str, value: &str) -> Result<()> {
     if value.contains('\0') { Err(refuse(setting, value, "must not contain a NUL byte")) } else { Ok(()) }
 }
 
-/// An absolute path without `..`, brought into its shortest spelling.
+/// An absolute path without `..`, in its shortest spelling.
 pub(super) fn absolute_path(setting: &str, value: &str) -> Result<String> {
     no_nul(setting, value)?;
     if !value.starts_with('/') {
@@ -82,7 +82,7 @@ pub(super) fn environment_name(name: &str) -> Result<()> {
     Err(refuse("environment variable", name, "its name must match ^[a-zA-Z_][a-zA-Z0-9_]*$"))
 }
 
-/// A host name after RFC 1123, as long as Linux takes.
+/// A host name after RFC 1123, within Linux's limit.
 pub(super) fn hostname(name: &str) -> Result<()> {
     const MAX_HOSTNAME_LENGTH: usize = 64;
     if name.len() <= MAX_HOSTNAME_LENGTH && is_rfc1123(name) {

@@ -1,8 +1,8 @@
-//! What a runtime is made with.
+//! The settings of a runtime.
 
 use std::path::PathBuf;
 
-/// What a runtime is made with. The default suits nearly everybody.
+/// The settings of a runtime. The default suits most programs.
 ///
 /// ```no_run
 /// let config = sbx::RuntimeConfig::new().runsc("/opt/gvisor/runsc");
@@ -12,13 +12,13 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RuntimeConfig {
-    /// The runsc to use; else `SBX_RUNSC`, `PATH`, and the well-known places.
+    /// The runsc to use. By default `SBX_RUNSC`, `PATH` and the well-known places are searched.
     pub runsc: Option<PathBuf>,
-    /// An installed copy of the keeper to use instead of the embedded one; else `SBX_KEEPER`. Needed where
-    /// AppArmor lets only named paths make user namespaces (Ubuntu 24.04).
+    /// An installed copy of the keeper to use instead of the embedded one. By default that of `SBX_KEEPER`, if set. Needed
+    /// where AppArmor lets only named paths make user namespaces (Ubuntu 24.04).
     pub keeper: Option<PathBuf>,
-    /// Whether sandboxes get a user namespace of their own (default true). Without, the host needs
-    /// CAP_SYS_ADMIN and CAP_NET_ADMIN, and the sandboxes' processes have them too.
+    /// Whether sandboxes get a user namespace of their own (default true). Without one, the host needs CAP_SYS_ADMIN and
+    /// CAP_NET_ADMIN, and the sandboxes' processes have them too.
     pub user_namespace: bool,
 }
 

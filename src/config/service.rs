@@ -1,4 +1,4 @@
-//! Services of the host that a sandbox is given on purpose.
+//! Services of the host that a sandbox may use.
 
 use std::net::SocketAddr;
 
@@ -6,24 +6,24 @@ use super::Config;
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// The port of the gateway's address that belongs to the resolver.
+/// The resolver's port on the gateway's address.
 const DNS_PORT: u16 = 53;
 /// The most services: each is a listening socket.
 const MAX_HOST_SERVICES: usize = 16;
 
-/// A port of the gateway's address, and where it leads.
+/// A port of the gateway's address, and its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostService {
-    /// The port on 192.0.0.1, for the sandbox.
+    /// The port on 192.0.0.1, which the sandbox connects to.
     pub(crate) port: u16,
-    /// An address and port as the host reaches it.
+    /// The destination, which the host connects to.
     pub(crate) to: SocketAddr,
 }
 
 impl Config {
-    /// Gives the sandbox one TCP port of the gateway's address, 192.0.0.1, which leads to an address that the host
-    /// names (`127.0.0.1:8080`, `[::1]:8080`): say a proxy of the host's for models. Nothing else of that address is
-    /// reached by it, and no policy closes it. Port 53 belongs to the sandbox's resolver.
+    /// Forwards one TCP port of the gateway's address, 192.0.0.1, to an address that the host names (`127.0.0.1:8080`,
+    /// `[::1]:8080`), for example a model proxy of the host's. The sandbox reaches nothing else at that address. No policy
+    /// closes the port. Port 53 belongs to the sandbox's resolver.
     pub fn add_host_service(&mut self, port: u16, address: &str) -> Result<&mut Self> {
         self.latch(|config| {
             let refuse =
@@ -33,24 +33,24 @@ impl Config {
             }
             let Ok(to) = address.parse::<SocketAddr>() else {
                 return refuse(
-                    "must lead to an IP address and a port, such as 127.0.0.1:8080; names are not looked up",
+                    "must be an IP address and a port, such as 127.0.0.1:8080; names are not looked up",
                 );
             };
             if to.port() == 0 {
-                return refuse("port 0 can't be connected to");
+                return refuse("must not be port 0");
             }
             if config.host_services.iter().any(|service| service.port == port) {
-                return refuse("the port has a service already");
+                return refuse("the port must have one service; it has one already");
             }
             if config.host_services.len() >= MAX_HOST_SERVICES {
-                return refuse("there are 16 of them already, the most there may be");
+                return refuse("a sandbox takes at most 16 host services");
             }
             config.host_services.push(HostService { port, to });
             Ok(())
         })
     }
 
-    /// In the order in which they were added.
+    /// In the order of their addition.
     pub(crate) fn host_services(&self) -> &[HostService] {
         &self.host_services
     }

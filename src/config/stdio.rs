@@ -1,4 +1,4 @@
-//! What becomes of the program's standard streams.
+//! The program's standard streams.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use super::Config;
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// The most bytes that one end of a capture keeps.
+/// The most bytes of a capture's head, and of its tail.
 const MAX_CAPTURE_BYTES: usize = 16 << 20;
-/// What each end of a capture keeps unless said otherwise.
+/// The default size of a capture's head and tail.
 pub(crate) const DEFAULT_CAPTURE_BYTES: usize = 64 << 10;
 
 /// One of the three standard streams of a program.
@@ -33,7 +33,7 @@ impl fmt::Display for Stream {
 }
 
 impl Stream {
-    /// Its place among the three.
+    /// Its index among the three.
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Stdin => 0,
@@ -43,14 +43,14 @@ impl Stream {
     }
 }
 
-/// What becomes of a standard stream of the program.
+/// What a standard stream of the program is connected to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// Nothing is read, or what is written is thrown away.
+    /// Nothing: input is empty, output is discarded.
     #[default]
     Null,
-    /// The host gets a descriptor of its own for the stream.
+    /// A descriptor of the host's own.
     Descriptor,
     /// The library keeps the first and the last bytes of an output.
     Capture {
@@ -64,13 +64,13 @@ pub enum Stdio {
 }
 
 impl Stdio {
-    /// A capture of the usual size: 64 KiB of each end.
+    /// A capture of the default size: 64 KiB each of the head and the tail.
     pub fn capture() -> Self {
         Self::Capture { head: DEFAULT_CAPTURE_BYTES, tail: DEFAULT_CAPTURE_BYTES }
     }
 }
 
-/// Whether a stream can be that.
+/// Checks whether a stream can be connected to this.
 pub(super) fn check(stream: Stream, stdio: Stdio) -> Result<()> {
     let name = match stream {
         Stream::Stdin => "stdin",
@@ -79,19 +79,19 @@ pub(super) fn check(stream: Stream, stdio: Stdio) -> Result<()> {
     };
     match stdio {
         Stdio::Capture { .. } if stream == Stream::Stdin => {
-            Err(Error::invalid("stdin: an input can't be captured; use null or a descriptor"))
+            Err(Error::invalid("stdin: must not be captured, for it is an input; use null or a descriptor"))
         }
         Stdio::Merged if stream != Stream::Stderr => {
-            Err(Error::invalid(format!("{name}: only stderr can be merged, into stdout")))
+            Err(Error::invalid(format!("{name}: must not be merged; only stderr can be, into stdout")))
         }
         Stdio::Capture { head: 0, tail: 0 } => Err(Error::invalid(format!(
-            "{name}: a capture that keeps nothing; use null to throw the output away"
+            "{name}: a capture must keep something; use null to discard the output"
         ))),
         Stdio::Capture { head, tail } => {
             match [("head", head), ("tail", tail)].iter().find(|end| end.1 > MAX_CAPTURE_BYTES) {
                 None => Ok(()),
                 Some((end, bytes)) => Err(Error::invalid(format!(
-                    "{name}: a capture's {end} of {bytes} bytes is over the limit of {MAX_CAPTURE_BYTES}"
+                    "{name}: a capture's {end} must be at most {MAX_CAPTURE_BYTES} bytes, not {bytes}"
                 ))),
             }
         }
@@ -100,7 +100,7 @@ pub(super) fn check(stream: Stream, stdio: Stdio) -> Result<()> {
 }
 
 impl Config {
-    /// What becomes of a standard stream (default [`Stdio::Null`]).
+    /// Connects a standard stream (default [`Stdio::Null`]).
     pub fn set_stdio(&mut self, stream: Stream, stdio: Stdio) -> Result<&mut Self> {
         self.latch(|config| {
             check(stream, stdio)?;

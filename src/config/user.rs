@@ -1,4 +1,4 @@
-//! Who the program runs as.
+//! The user that a program runs as.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ pub(crate) enum Account {
     Name(String),
 }
 
-/// Who the program runs as: `user` or `user:group`, each a number or a name.
+/// The user that a program runs as: `user` or `user:group`, each a number or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     /// The user.
     pub(crate) user: Account,
-    /// The group; else the user's own.
+    /// The group; the user's own if none is given.
     pub(crate) group: Option<Account>,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Account {
     }
 }
 
-/// As it is written in a configuration.
+/// The form of a configuration.
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.user)?;

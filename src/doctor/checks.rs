@@ -1,8 +1,8 @@
-//! What the host has and what it lacks, each time with the remedy.
+//! The checks: what the host has, what it lacks, and the remedy.
 //!
-//! The judging functions are pure, over texts and numbers; [`Host::read`] gathers those. Whether a namespace
-//! can really be made is known only after trying, which a multi-threaded host can't: the keeper tries, and
-//! hands in a [`LiveProbe`]. Where it has, its answer decides; settings then only explain a refusal.
+//! The checks are pure functions of texts and numbers, which [`Host::read`] gathers. Whether a namespace can really be
+//! made shows only by trying, which a multi-threaded host can't: the keeper tries, and the result is a [`LiveProbe`].
+//! If there is one it decides; settings then only explain a refusal.
 
 use std::fs;
 use std::path::Path;
@@ -19,14 +19,14 @@ use crate::runsc::process;
 /// The oldest kernel this is tested on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// The descriptors that a sandbox with one port takes, without its connections.
+/// The descriptors of a sandbox with one port, without its connections.
 const DESCRIPTORS_A_SANDBOX: u64 = (limits::SANDBOX + limits::LISTENER + limits::KEPT) as u64;
 
-/// Fewer sandboxes than this are worth a remark.
+/// Fewer sandboxes than this are reported as limited.
 const SANDBOXES_EXPECTED: u64 = 64;
 
-/// What the keeper's trial gave: `None` where it was not tried (because an earlier step failed), else success
-/// or the error number.
+/// The outcome of the keeper's trial: `None` where it was not tried (because an earlier step failed), else success
+/// or the errno.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveProbe {
     /// Whether the keeper could be started at all.
@@ -218,7 +218,7 @@ fn user_namespaces(host: &Host, live: &LiveProbe) -> Finding {
             Finding::missing(NAME, format!("{}; {why}", refused(error)), remedy)
         }
         (Some(Err(error)), None) => Finding::missing(NAME, refused(error), SECCOMP_REMEDY),
-        // Root may make them whatever the two settings for others say.
+        // Root may make them whatever the two settings for ordinary users are.
         (None, Some((why, remedy))) => Finding::missing(NAME, why, remedy),
         (None, None) => Finding::ok(NAME, "no setting forbids them (not tried)"),
     }
@@ -277,10 +277,10 @@ fn module(name: &'static str, module: &'static str, host: &Host, tried: Option<R
 fn refusals(live: &LiveProbe) -> Finding {
     const NAME: &str = "refusals";
     match live.refusals {
-        Some(Ok(())) => Finding::ok(NAME, "what a gateway refuses is told"),
+        Some(Ok(())) => Finding::ok(NAME, "packets that a gateway refuses are logged"),
         Some(Err(error)) => Finding::limited(
             NAME,
-            format!("{}: what a gateway refuses is counted, but is no event", refused(error)),
+            format!("{}: packets that a gateway refuses are counted, but cause no event", refused(error)),
             "sudo modprobe nfnetlink_log nft_log && \
              printf 'nfnetlink_log\\nnft_log\\n' | sudo tee -a /etc/modules-load.d/sbx.conf",
         ),
@@ -323,19 +323,19 @@ fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
         Ok(found) => Finding::ok("runsc", found),
         Err(error) => {
             let remedy = match error.code() {
-                // It isn't its fault, most likely.
+                // Most likely runsc is not at fault.
                 Code::RunscUnusable if host.process.judge().is_some() => {
-                    "mend what stands at `process` first".to_owned()
+                    "fix the finding `process` first".to_owned()
                 }
                 Code::RunscMissing => format!("install gVisor ({})", INSTALL),
-                _ => format!("replace it by a current release ({}), or name another in SBX_RUNSC", INSTALL),
+                _ => format!("replace it with a current release ({}), or name another in SBX_RUNSC", INSTALL),
             };
             Finding::missing("runsc", error.message(), remedy)
         }
     }
 }
 
-/// Sandboxes work without; memory and processor limits need one.
+/// Sandboxes work without control groups; memory and processor limits need them.
 fn cgroups(limits: &Possible) -> Finding {
     const NAME: &str = "cgroups";
     match &limits.refusal {
@@ -353,7 +353,7 @@ fn cgroups(limits: &Possible) -> Finding {
     }
 }
 
-/// What this process passes on to those that it starts.
+/// What this process passes on to its children.
 fn process(host: &Host, live: &LiveProbe) -> Finding {
     const NAME: &str = "process";
     if let Some(obstacle) = host.process.judge().or_else(|| process::judge_room(host.room.as_ref())) {
@@ -365,7 +365,7 @@ fn process(host: &Host, live: &LiveProbe) -> Finding {
             format!("no process can be started: {}", refused(error)),
             if error == libc::EAGAIN { process::MORE_PROCESSES } else { "" },
         ),
-        _ => Finding::ok(NAME, "its devices and limits will do"),
+        _ => Finding::ok(NAME, "its devices and limits are sufficient"),
     }
 }
 

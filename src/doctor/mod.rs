@@ -1,10 +1,10 @@
-//! The doctor: looks at the host and reports what the library lacks there, each time with the remedy.
+//! The doctor: checks the host and reports what the library lacks there, with the remedy.
 //!
 //! | file | |
 //! |---|---|
-//! | `checks` | what is judged, by texts of /proc and /sys and by the trial |
-//! | `trial` | a keeper makes its namespaces, and links and rules are laid in them |
-//! | `report` | what was found |
+//! | `checks` | the checks, by texts of /proc and /sys and by the trial |
+//! | `trial` | a keeper makes its namespaces, and the library configures links and rules in them |
+//! | `report` | the findings |
 //! | `background` | the same on a thread of its own, for hosts that must not block |
 
 mod background;
@@ -22,7 +22,13 @@ use crate::keeper::Origin;
 use crate::runsc::find::Locator;
 use crate::runtime;
 
-/// Checks everything the library needs of this host. Needs no runtime.
+/// Checks everything that the library needs of this host. Needs no runtime.
+///
+/// ```no_run
+/// let report = sbx::check_host(&sbx::RuntimeConfig::default());
+/// print!("{report}");
+/// assert!(report.usable());
+/// ```
 pub fn check_host(config: &RuntimeConfig) -> Report {
     HostCheck::new(config).report()
 }
@@ -32,7 +38,7 @@ pub fn check_host_begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> R
     CheckHandle::begin(config, queue, cookie)
 }
 
-/// What is looked at, by the environment as it was when this was made.
+/// What to check, by the environment as it was when this was made.
 struct HostCheck {
     locator: Locator,
     keeper: Origin,
@@ -49,7 +55,7 @@ impl HostCheck {
         }
     }
 
-    /// Looks, and has a keeper try what it can do here.
+    /// Runs the checks and the trial.
     fn report(&self) -> Report {
         let runsc = self.locator.locate();
         checks::examine(runsc.as_deref(), Some(trial::run(&self.keeper, self.user_namespace)))

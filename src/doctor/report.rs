@@ -1,17 +1,17 @@
-//! What the doctor found: everything the library needs of a host, and what to do where it lacks something.
+//! The doctor's findings: everything that the library needs of a host, and the remedy where it lacks something.
 
 use std::fmt;
 
-/// How one requirement stands.
+/// The status of one requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
 pub enum Status {
-    /// As it should be.
+    /// Met.
     Ok = 0,
-    /// Sandboxes work, with something less; or it could not be tried.
+    /// Sandboxes work with a restriction; or it could not be tried.
     Limited = 1,
-    /// No sandbox can be made.
+    /// No sandbox can be created.
     Missing = 2,
 }
 
@@ -19,13 +19,13 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// Which; stable from release to release.
+    /// The requirement's name; stable from release to release.
     pub name: &'static str,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
     /// What was found.
     pub detail: String,
-    /// What to do, as a command where there is one; empty if nothing needs doing.
+    /// The remedy, as a command where there is one; empty if none is needed.
     pub remedy: String,
 }
 
@@ -43,7 +43,7 @@ impl Finding {
     }
 }
 
-/// Everything that was looked at.
+/// The findings of a check of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     findings: Vec<Finding>,
@@ -59,7 +59,7 @@ impl Report {
         &self.findings
     }
 
-    /// Whether sandboxes can be made on this host: nothing is missing.
+    /// Whether sandboxes can be created on this host: nothing is missing.
     pub fn usable(&self) -> bool {
         self.findings.iter().all(|finding| finding.status != Status::Missing)
     }

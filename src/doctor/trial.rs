@@ -1,5 +1,5 @@
-//! The doctor's trial: a keeper makes its namespaces, and links and rules are laid in them; nothing is
-//! started, and all of it is gone with the keeper.
+//! The doctor's trial: a keeper makes its namespaces, and the library configures links and rules in them. No sandbox is
+//! started, and everything disappears with the keeper.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::net::links;
 use crate::net::nflog::Refusals;
 use crate::sys::wait::readable;
 
-/// Far more than it takes.
+/// Far longer than the trial takes.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tries everything in the order in which a sandbox's start does; what comes after a failure is not tried.
+/// Tries everything in the order of a sandbox's start, until the first failure.
 pub(super) fn run(keeper: &Origin, user_namespace: bool) -> LiveProbe {
     let mut found = LiveProbe::default();
     let program = Program::new(keeper);
@@ -32,7 +32,7 @@ fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Re
     found.keeper = Some(outcome(&keeper));
     let mut keeper = keeper?;
     let result = in_namespaces(&mut keeper, user_namespace, found);
-    // Its end is waited for, so that nothing of the trial is left when the report is read.
+    // Wait for its end, so that nothing of the trial is left when the report is read.
     keeper.ask(&Request::Kill, vec![]).ok();
     let deadline = Instant::now() + TRIAL_TIMEOUT;
     if !readable(keeper.process(), deadline) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Why a sandbox ended. It tells a program's own 124 or 137 apart from the library's.
+/// Why a sandbox or a program ended. It tells a program's own 124 or 137 apart from the library's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
@@ -11,25 +11,25 @@ pub enum ExitReason {
     Exited = 1,
     /// A signal ended the program; `code` is 128 + the signal.
     Signalled = 2,
-    /// Its lifetime ran out; `code` is 124.
+    /// Its timeout expired; `code` is 124.
     TimedOut = 3,
-    /// It was idle for longer than it may be; `code` is 124.
+    /// It was idle for its idle timeout; `code` is 124.
     Idle = 4,
     /// It was terminated by the host; `code` is 137.
     Terminated = 5,
-    /// It needed more memory than it was given; `code` is 137.
+    /// It reached its memory limit; `code` is 137.
     OutOfMemory = 6,
-    /// The engine was lost: the keeper or gVisor died without being asked to; `code` is 137.
+    /// The engine was lost: the keeper or gVisor ended unexpectedly; `code` is 137.
     EngineLost = 7,
 }
 
-/// How a sandbox ended.
+/// How a sandbox or a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exit {
     /// Why.
     pub reason: ExitReason,
-    /// The exit code, as in Modal: the program's own; 128+n for a signal; 124 when time ran out; 137 when terminated.
+    /// The exit code, as in Modal: the program's own; 128 + n for a signal; 124 for a timeout; 137 when terminated.
     pub code: i32,
     /// The signal that ended the program, or 0.
     pub signal: i32,

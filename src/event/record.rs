@@ -1,4 +1,4 @@
-//! An event as the library passes it on: one struct with a field for everything that any kind reports. The C ABI copies
+//! The internal form of an event: one struct with a field for everything that any kind reports. The C ABI copies
 //! it as it is; Rust hosts get an [`Event`](super::Event), which is made from it.
 
 use std::time::Duration;

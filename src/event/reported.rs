@@ -1,17 +1,17 @@
-//! Which limits were reported to the host lately: each at most once in a while, however often it is met. Pure.
+//! Which limits were reported to the host lately: each at most once in ten seconds, however often it is reached. Pure.
 
 use std::time::{Duration, Instant};
 
-/// How long the same limit isn't reported again.
+/// How long the same limit is not reported again.
 const REPORT_AGAIN: Duration = Duration::from_secs(10);
 
-/// What was reported of one sandbox. A limit goes by a name that stands in the code, whatever the report says: so there
-/// are no more than there are limits.
+/// The limits that were reported for one sandbox. Each has a name that is constant in the code, whatever the text of the
+/// report, so their number is bounded.
 #[derive(Debug, Default)]
 pub(crate) struct Reported(Vec<(&'static str, Instant)>);
 
 impl Reported {
-    /// Whether this limit is to be reported now; if so, that is noted.
+    /// Whether to report this limit now; if so, remembers it.
     pub(crate) fn is_news(&mut self, limit: &'static str, now: Instant) -> bool {
         self.0.retain(|(_, at)| now.saturating_duration_since(*at) < REPORT_AGAIN);
         let is_news = self.0.iter().all(|(known, _)| *known != limit);

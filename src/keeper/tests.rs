@@ -5,6 +5,7 @@ mod hostile;
 mod inside;
 mod life;
 mod tar;
+mod terminal;
 /// The part of the program that needs nothing of it, for its own tests.
 #[path = "program/supervisor/walk.rs"]
 mod walk;

@@ -6,8 +6,8 @@ use super::nft::AllowedSets;
 use crate::policy::Policy;
 
 impl AllowedSets {
-    /// What a policy lets out as far as its entries say. The library's verdict asks about the rest: the host's
-    /// own addresses and its neighbours' at that moment.
+    /// What a policy's entries allow. The library's verdict excludes the rest: the host's own and its neighbours'
+    /// addresses at that moment.
     pub(crate) fn by(policy: &Policy) -> Self {
         let (v4, v6) = policy.reachable();
         // Whatever doesn't fit 32 bits is no IPv4 address.

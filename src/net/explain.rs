@@ -1,4 +1,4 @@
-//! What a policy says of an address on this host, at this moment.
+//! Evaluates a policy for an address on this host.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,9 @@ use super::lookup::Lookup;
 use crate::error::Result;
 use crate::policy::{Place, Policy, Verdict};
 
-/// What a policy says of traffic of that IP protocol (6 is TCP, 17 UDP) to an address, and why: without
-/// any sandbox, and without sending anything. The host's own addresses and its neighbours' are known by a
-/// look-up in its routing (of the network namespace that the calling thread is in).
+/// Evaluates a policy for traffic of an IP protocol (6 is TCP, 17 is UDP) to an address, and reports the reason. Needs no
+/// sandbox and sends no packets. The host's own and its neighbours' addresses are found by a look-up in its routing (of
+/// the calling thread's network namespace).
 pub fn explain(policy: &Policy, address: IpAddr, protocol: u8) -> Result<Verdict> {
     policy.check()?;
     let mut lookup = Lookup::open()?;

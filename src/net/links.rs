@@ -1,4 +1,4 @@
-//! Lays the links, addresses and routes of a sandbox's two network namespaces ([`crate::topology`]).
+//! Configures the links, addresses and routes of a sandbox's two network namespaces ([`crate::topology`]).
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,18 +12,18 @@ use crate::topology::{
     SANDBOX6, SPARE,
 };
 
-/// Both have this index in their namespace. Not 2: where net.core.fb_tunnels_only_for_init_net is 0, new
-/// namespaces are born with a handful of tunnels (tunl0, sit0 …).
-const INDEX: u32 = 100;
+/// The index of both ends in their namespaces. Not 2: where net.core.fb_tunnels_only_for_init_net is 0, new namespaces
+/// have a few tunnels from the start (tunl0, sit0, ...).
+const LINK_INDEX: u32 = 100;
 
-/// The mark of what is delivered to a socket of ours whatever its destination, and the table for it.
+/// The mark of packets that are delivered to the library's sockets whatever their destination, and their routing table.
 pub(crate) const MARK: u32 = 1;
 const TABLE: u8 = 100;
 
-/// The shortest "longest packet" that a link can have: for IPv4 by RFC 791, for IPv6 by RFC 8200.
+/// The smallest MTU: for IPv4 by RFC 791, for IPv6 by RFC 8200.
 const MIN_MTU: u32 = 68;
-const LEAST_MTU6: u32 = 1280;
-/// The longest that a veth pair takes.
+const MIN_MTU6: u32 = 1280;
+/// The largest MTU of a veth pair.
 const MAX_MTU: u32 = 65535;
 
 /// The sockets and the namespace that a keeper passed.
@@ -40,7 +40,6 @@ pub(crate) struct Sockets {
 /// What differs from one sandbox to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// The longest packet.
     pub(crate) mtu: u32,
     /// Whether the sandbox gets an IPv6 address and route.
     pub(crate) ipv6: bool,
@@ -52,11 +51,11 @@ impl Default for Plan {
     }
 }
 
-/// Lays the links, with all that runsc looks for in S when it starts. On failure nothing needs to be undone:
-/// the namespaces go with their keeper.
+/// Configures the links, with everything that runsc reads in S when it starts. On failure nothing needs to be undone: the
+/// namespaces disappear with their keeper.
 pub(crate) fn configure_links(sockets: Sockets, plan: &Plan) -> Result<()> {
     check_mtu(plan)?;
-    let end = |name, mac| End { name, index: INDEX, mac, mtu: plan.mtu };
+    let end = |name, mac| End { name, index: LINK_INDEX, mac, mtu: plan.mtu };
     let (gateway, sandbox) = (end(GATEWAY_LINK, GATEWAY_MAC), end(SANDBOX_LINK, SANDBOX_MAC));
     let mut g = vec![route::veth(&gateway, &sandbox, sockets.ns_s.as_fd())];
     g.extend(gateway_requests(plan.ipv6));
@@ -66,17 +65,17 @@ pub(crate) fn configure_links(sockets: Sockets, plan: &Plan) -> Result<()> {
 
 fn gateway_requests(ipv6: bool) -> Vec<Message> {
     let mut requests = vec![
-        route::no_link_local(INDEX),
-        route::without_arp(INDEX),
+        route::no_link_local(LINK_INDEX),
+        route::without_arp(LINK_INDEX),
         route::up(LOOPBACK),
-        route::up(INDEX),
-        route::address(INDEX, GATEWAY.into(), PREFIX),
+        route::up(LINK_INDEX),
+        route::address(LINK_INDEX, GATEWAY.into(), PREFIX),
     ];
-    requests.extend(SPARE.map(|spare| route::address(INDEX, spare.into(), PREFIX)));
-    requests.push(route::neighbour(INDEX, SANDBOX.into(), SANDBOX_MAC));
+    requests.extend(SPARE.map(|spare| route::address(LINK_INDEX, spare.into(), PREFIX)));
+    requests.push(route::neighbour(LINK_INDEX, SANDBOX.into(), SANDBOX_MAC));
     if ipv6 {
-        requests.push(route::address(INDEX, GATEWAY6.into(), PREFIX6));
-        requests.push(route::neighbour(INDEX, SANDBOX6.into(), SANDBOX_MAC));
+        requests.push(route::address(LINK_INDEX, GATEWAY6.into(), PREFIX6));
+        requests.push(route::neighbour(LINK_INDEX, SANDBOX6.into(), SANDBOX_MAC));
     }
     for any in versions(ipv6).map(route::any) {
         requests.push(route::marked_to_table(any, MARK, TABLE));
@@ -87,19 +86,19 @@ fn gateway_requests(ipv6: bool) -> Vec<Message> {
 
 fn sandbox_requests(ipv6: bool) -> Vec<Message> {
     let mut requests = vec![
-        route::no_link_local(INDEX),
+        route::no_link_local(LINK_INDEX),
         route::up(LOOPBACK),
-        route::up(INDEX),
-        route::address(INDEX, SANDBOX.into(), PREFIX),
-        route::neighbour(INDEX, GATEWAY.into(), GATEWAY_MAC),
-        route::default_route(INDEX, GATEWAY.into()),
+        route::up(LINK_INDEX),
+        route::address(LINK_INDEX, SANDBOX.into(), PREFIX),
+        route::neighbour(LINK_INDEX, GATEWAY.into(), GATEWAY_MAC),
+        route::default_route(LINK_INDEX, GATEWAY.into()),
     ];
     // The gateway answers no ARP.
-    requests.extend(SPARE.map(|spare| route::neighbour(INDEX, spare.into(), GATEWAY_MAC)));
+    requests.extend(SPARE.map(|spare| route::neighbour(LINK_INDEX, spare.into(), GATEWAY_MAC)));
     if ipv6 {
-        requests.push(route::address(INDEX, SANDBOX6.into(), PREFIX6));
-        requests.push(route::neighbour(INDEX, GATEWAY6.into(), GATEWAY_MAC));
-        requests.push(route::default_route(INDEX, GATEWAY6.into()));
+        requests.push(route::address(LINK_INDEX, SANDBOX6.into(), PREFIX6));
+        requests.push(route::neighbour(LINK_INDEX, GATEWAY6.into(), GATEWAY_MAC));
+        requests.push(route::default_route(LINK_INDEX, GATEWAY6.into()));
     }
     requests
 }
@@ -110,7 +109,7 @@ fn versions(ipv6: bool) -> impl Iterator<Item = bool> {
 }
 
 fn check_mtu(plan: &Plan) -> Result<()> {
-    let (least, version) = if plan.ipv6 { (LEAST_MTU6, "with") } else { (MIN_MTU, "without") };
+    let (least, version) = if plan.ipv6 { (MIN_MTU6, "with") } else { (MIN_MTU, "without") };
     if (least..=MAX_MTU).contains(&plan.mtu) {
         return Ok(());
     }

@@ -1,7 +1,6 @@
-//! What the host's own routing says of an address, at this moment.
+//! Looks an address up in the host's routing.
 //!
-//! Asked instead of kept: addresses come and go (VPN, docker, DHCP), and a list is stale as soon as it is
-//! made.
+//! There is no cache: addresses come and go (VPN, docker, DHCP), and a list would be stale at once.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
@@ -20,10 +19,10 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_VIA: u16 = 18;
-/// `struct rtmsg`, `struct rtnexthop`.
-const ROUTE: usize = 12;
-const HOP: usize = 8;
-/// The longest prefix that is still "everything else": 0/0, and its halves, by which a VPN stands before it.
+/// The sizes of `struct rtmsg` and `struct rtnexthop`.
+const RTMSG_LENGTH: usize = 12;
+const RTNEXTHOP_LENGTH: usize = 8;
+/// The longest prefix that counts as a default route: 0/0, and its halves, which a VPN puts before it.
 const DEFAULT: u8 = 1;
 
 /// How a packet to an address would go.
@@ -76,12 +75,14 @@ struct Hop {
 impl Route {
     /// Reads RTM_NEWROUTE.
     fn read(payload: &[u8]) -> Self {
-        let attributes = payload.get(ROUTE..).unwrap_or_default();
+        let attributes = payload.get(RTMSG_LENGTH..).unwrap_or_default();
         let mut hops = Vec::new();
         if let Some(mut list) = attribute(attributes, RTA_MULTIPATH) {
-            while let Some(length) = u16_at(list, 0).map(usize::from).filter(|length| *length >= HOP) {
+            while let Some(length) =
+                u16_at(list, 0).map(usize::from).filter(|length| *length >= RTNEXTHOP_LENGTH)
+            {
                 let hop = list.get(..length).unwrap_or(list);
-                hops.push(Hop::read(u32_at(hop, 4), hop.get(HOP..).unwrap_or_default()));
+                hops.push(Hop::read(u32_at(hop, 4), hop.get(RTNEXTHOP_LENGTH..).unwrap_or_default()));
                 list = list.get(length.next_multiple_of(4)..).unwrap_or_default();
             }
         } else if let Some(interface) = attribute(attributes, RTA_OIF) {
@@ -239,7 +240,7 @@ mod tests {
             assert_eq!(route.hops, [hop(Some(3), true)]);
         }
         let way = |interface: u32, attributes: &[u8]| {
-            let length = u16::try_from(HOP + attributes.len()).unwrap();
+            let length = u16::try_from(RTNEXTHOP_LENGTH + attributes.len()).unwrap();
             [&length.to_ne_bytes()[..], &[0, 0], &interface.to_ne_bytes(), attributes].concat()
         };
         let ways = [way(7, &attribute_of(RTA_GATEWAY, &[5, 5, 5, 1])), way(8, &[])].concat();

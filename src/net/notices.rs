@@ -1,4 +1,4 @@
-//! Notices from the kernel that the host's routes or links are other ones.
+//! The kernel's notifications about changes of the host's routes and links.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -9,19 +9,19 @@ use nix::sys::socket::{
 
 use crate::error::{Context, Result};
 
-/// linux/rtnetlink.h: links, routes and rules of both families, next hops. RTNLGRP_x is bit x - 1. An address of the
-/// host's is told as its local route, once that is there; the notice of the address itself comes before.
+/// linux/rtnetlink.h: links, routes and rules of both families, next hops. RTNLGRP_x is bit x - 1. A new address of the
+/// host's is reported by its local route, which the notification of the address itself precedes.
 const GROUPS: u32 = 0x1 | 0x40 | 0x80 | 0x400 | 1 << 18 | 1 << 31;
-/// How many notices are taken before others get a turn.
+/// How many notifications are read before others get a turn.
 const MAX_NOTICES: usize = 64;
 
-/// A socket that hears of changes in its network namespace.
+/// A socket that receives notifications of its network namespace.
 #[derive(Debug)]
 pub(crate) struct Notices {
     fd: OwnedFd,
 }
 
-/// What was heard.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// Something has changed.
@@ -45,7 +45,7 @@ impl Notices {
         Ok(Self { fd })
     }
 
-    /// Takes what is there. What the notices say doesn't matter: who wants to know asks.
+    /// Reads what is waiting. The contents don't matter: the current state is looked up when it is needed.
     pub(crate) fn hear(&self) -> Heard {
         let mut changed = false;
         for _ in 0..MAX_NOTICES {

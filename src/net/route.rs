@@ -72,8 +72,8 @@ pub(super) fn no_link_local(index: u32) -> Message {
         .tolerating(Errno::EAFNOSUPPORT)
 }
 
-/// Neither asks on the link who has an address (ARP, NDP) nor hears who says so: the neighbours are known. The table of
-/// those that were heard is one for all namespaces of the machine, and has a limit.
+/// Turns ARP and NDP off on the link: the neighbours are known. The kernel's table of learned neighbours is shared by all
+/// namespaces of the machine, and has a limit.
 pub(super) fn without_arp(index: u32) -> Message {
     let no_arp: u32 = libc::IFF_NOARP.cast_unsigned();
     let mut bytes = vec![0; 4];
@@ -98,7 +98,7 @@ fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { 2 } else { 10 }
 }
 
-/// Gives a link an address, without asking around whether it is taken.
+/// Gives a link an address, without duplicate address detection.
 pub(super) fn address(index: u32, address: IpAddr, prefix: u8) -> Message {
     let no_probing = u8::try_from(libc::IFA_F_NODAD).unwrap_or(0);
     let mut fixed = vec![family(address), prefix, no_probing, libc::RT_SCOPE_UNIVERSE];
@@ -109,7 +109,7 @@ pub(super) fn address(index: u32, address: IpAddr, prefix: u8) -> Message {
         .put(libc::IFA_ADDRESS, &octets(address))
 }
 
-/// Says for good who has an address, so that nobody is asked (ARP, NDP) and nobody can claim it.
+/// A permanent neighbour entry, so that no ARP or NDP is needed and none can change it.
 pub(super) fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Message {
     let mut fixed = vec![family(address), 0, 0, 0];
     fixed.extend_from_slice(&index.to_ne_bytes());
@@ -126,7 +126,7 @@ fn header(family: u8, table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; 12] 
     [family, 0, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]
 }
 
-/// Everything goes through that gateway.
+/// A default route through a gateway.
 pub(super) fn default_route(index: u32, gateway: IpAddr) -> Message {
     let (table, scope) = (libc::RT_TABLE_MAIN, libc::RT_SCOPE_UNIVERSE);
     Message::new("a default route", libc::RTM_NEWROUTE, flags::CREATE)
@@ -135,7 +135,7 @@ pub(super) fn default_route(index: u32, gateway: IpAddr) -> Message {
         .put_u32(libc::RTA_OIF, index)
 }
 
-/// What has this mark is looked up in that table.
+/// A rule: packets with this mark use that table.
 pub(super) fn marked_to_table(any: IpAddr, mark: u32, table: u8) -> Message {
     Message::new("a routing rule", libc::RTM_NEWRULE, flags::CREATE | flags::EXCLUSIVE)
         .fixed(&header(family(any), table, libc::RTPROT_STATIC, 0, FR_ACT_TO_TBL))
@@ -143,7 +143,7 @@ pub(super) fn marked_to_table(any: IpAddr, mark: u32, table: u8) -> Message {
         .put_u32(FRA_TABLE, u32::from(table))
 }
 
-/// By that table, everything is delivered here.
+/// A route of that table: every packet is delivered locally.
 pub(super) fn all_local(any: IpAddr, table: u8) -> Message {
     Message::new("a local route", libc::RTM_NEWROUTE, flags::CREATE)
         .fixed(&header(family(any), table, libc::RTPROT_STATIC, libc::RT_SCOPE_HOST, libc::RTN_LOCAL))
@@ -155,7 +155,7 @@ pub(super) fn any(ipv6: bool) -> IpAddr {
     if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
-/// Asks how a packet to this address would go: by which route of the table, or by which way of it.
+/// Asks for the route to this address: the route of the table, or the next hop.
 pub(super) fn look_up(address: IpAddr, of_table: bool) -> Message {
     let mut fixed = header(family(address), 0, 0, 0, 0);
     if let Some(length) = fixed.get_mut(1) {

@@ -1,9 +1,9 @@
-//! Strict reading of CIDR ranges.
+//! Strict parsing of CIDR ranges.
 //!
-//! Readers of addresses disagree about what is not written plainly: `010.0.0.1` is 8.0.0.1 to some and
-//! 10.0.0.1 to others, `10.0.0.5/8` silently becomes `10.0.0.0/8`, `10.1` is 10.0.0.1, and a name is
-//! looked up. A rule that means something else than its author thinks is a hole, so whatever is not the
-//! plain form is refused, with what to write instead.
+//! Parsers of addresses disagree about anything but the plain form: `010.0.0.1` is 8.0.0.1 to some and 10.0.0.1 to
+//! others, `10.0.0.5/8` silently becomes `10.0.0.0/8`, `10.1` is 10.0.0.1, and a name is looked up. An entry that means
+//! something else than its author thinks is a hole, so only the plain form is accepted; errors say what to write
+//! instead.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 
 use crate::error::{Error, Result};
 
-/// Longer than any range in plain form; what is longer is not looked at.
+/// Longer than any range in plain form; longer texts are not parsed.
 const MAX_TEXT_LENGTH: usize = 64;
 
 /// A range of addresses: an address and a prefix length, with no bit set behind the prefix.
@@ -63,7 +63,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Reads `address/prefix` in its plain form.
+/// Parses `address/prefix` in its plain form.
 pub(crate) fn parse(text: &str) -> Result<IpNetwork> {
     if text.len() > MAX_TEXT_LENGTH {
         return Err(Error::invalid(format!("CIDR range of {} bytes: not an address range", text.len())));

@@ -1,10 +1,10 @@
-//! Domains that an allowlist names, and which of them a name belongs to.
+//! The domains of an allowlist, and the look-up of a name in them.
 //!
-//! An entry is a host name, or `*.` and a host name, which stands for every name below that one, at any
-//! depth, but not for itself. Names are compared without regard to the case of their letters.
+//! An entry is a host name, or `*.` and a host name, which matches every name below that one, at any depth, but not the
+//! name itself. Comparison ignores the case of ASCII letters.
 //!
-//! What is not a plain host name is refused: a name in another script than its A-label would be read in as
-//! many ways as there are readers, a trailing dot is a habit of zone files, and an address is not a name.
+//! Anything but a plain host name is refused: software disagrees about names in other scripts than ASCII, a trailing dot
+//! belongs to zone files, and an address is not a name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,15 +16,15 @@ pub(crate) const MAX_NAME_LENGTH: usize = 253;
 /// The longest label.
 const MAX_LABEL_LENGTH: usize = 63;
 
-/// Names of one policy, found by name.
+/// The domains of one policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Domains {
     exact: HashMap<Box<str>, u32>,
-    /// What stands behind `*.`.
+    /// The names behind `*.`.
     below: HashMap<Box<str>, u32>,
 }
 
-/// A domain that an allowlist names. Its text is how it is given: `example.com`, `*.example.com`.
+/// A domain of an allowlist. Its text is the form in which it is given: `example.com`, `*.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Domain {
     /// This name.
@@ -43,7 +43,7 @@ impl fmt::Display for Domain {
 }
 
 impl Domains {
-    /// Adds an entry. One that is there already keeps its number.
+    /// Adds an entry. A domain that is there already keeps its number.
     pub(crate) fn add(&mut self, pattern: Domain, number: u32) {
         match pattern {
             Domain::Exact(name) => self.exact.entry(name).or_insert(number),
@@ -56,8 +56,8 @@ impl Domains {
         self.exact.is_empty() && self.below.is_empty()
     }
 
-    /// The entry that a name belongs to: the exact one, else the closest above. The name must be in lower
-    /// case and without a trailing dot. As many steps as it has labels, however many entries there are.
+    /// The entry that matches a name: the exact one, else the closest wildcard. The name must be in lower case and without
+    /// a trailing dot. Takes as many steps as the name has labels, however many entries there are.
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         if let Some(number) = self.exact.get(name) {
             return Some(*number);
@@ -73,7 +73,7 @@ impl Domains {
     }
 }
 
-/// Reads an entry.
+/// Parses an entry.
 pub(crate) fn parse(text: &str) -> Result<Domain> {
     if text.len() > MAX_NAME_LENGTH + 2 {
         return Err(Error::invalid(format!(
@@ -94,8 +94,8 @@ pub(crate) fn parse(text: &str) -> Result<Domain> {
     Ok(if below { Domain::Below(name) } else { Domain::Exact(name) })
 }
 
-/// The rules for a host name (RFC 952, RFC 1123), of which the last label is not a number, so that it can't be
-/// taken for an address.
+/// Checks a host name (RFC 952, RFC 1123). The last label must not be a number, so that the name can't be mistaken for an
+/// address.
 fn check(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("must be a host name, or *. and a host name");

@@ -5,14 +5,14 @@ use std::fmt;
 use super::Cidr;
 use super::domain::Domain;
 
-/// One entry of a policy. Its text is how it may be written down: `allow 10.0.0.0/8`, `deny 10.1.0.0/16`,
+/// One entry of a policy. Its text has these forms: `allow 10.0.0.0/8`, `deny 10.1.0.0/16`,
 /// `domain *.example.com`, `local 192.0.2.0/24`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyEntry {
     /// The range may be reached.
     Allow(Cidr),
-    /// The range may not be reached, whatever allows it.
+    /// The range may not be reached, even if another entry allows it.
     Deny(Cidr),
     /// The domain may be reached by TLS.
     Domain(Domain),

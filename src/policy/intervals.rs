@@ -1,17 +1,17 @@
-//! Sets of numbers as intervals: what the kernel's sets are made of.
+//! Sets of numbers as intervals, for the kernel's sets.
 
-/// Intervals in order, apart from each other, both ends included. Addresses of either version fit.
+/// Sorted, disjoint intervals that don't touch, both ends included. Addresses of either version fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intervals(Vec<(u128, u128)>);
 
 impl Intervals {
-    /// Whatever the order and overlaps of what is given.
+    /// Sorts and merges intervals in any order, with any overlaps.
     pub(crate) fn from_any(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
         let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
             match merged.last_mut() {
-                // Touching ones become one too.
+                // Touching intervals are merged too.
                 Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
                 _ => merged.push((first, last)),
             }
@@ -19,14 +19,14 @@ impl Intervals {
         Self(merged)
     }
 
-    /// Whether the number is in one of them.
+    /// Whether an interval contains the number.
     #[cfg(test)]
     pub(crate) fn contains(&self, number: u128) -> bool {
         let next = self.0.partition_point(|(first, _)| *first <= number);
         next.checked_sub(1).and_then(|index| self.0.get(index)).is_some_and(|(_, last)| number <= *last)
     }
 
-    /// Without those of the other.
+    /// The numbers that are not in the other set.
     pub(crate) fn minus(&self, other: &Self) -> Self {
         let mut left = Vec::with_capacity(self.0.len());
         let mut taken = other.0.as_slice();

@@ -1,6 +1,6 @@
-//! What a sandbox may reach.
+//! Policies: what a sandbox may reach.
 //!
-//! A policy names its mode when it is made, so that no empty list can be taken for "everything".
+//! A policy's constructor names its mode, so that an empty list can't be mistaken for "everything".
 
 pub(crate) mod cidr;
 mod domain;
@@ -36,9 +36,9 @@ const MAX_ENTRIES: usize = 1 << 17;
 #[non_exhaustive]
 #[repr(i32)]
 pub enum PolicyMode {
-    /// Any public address may be reached, save the denied ranges.
+    /// Any public address may be reached, except the denied ranges.
     Open = 1,
-    /// Nothing but the allowed ranges may be reached.
+    /// Only the allowed ranges and domains may be reached.
     Allowlist = 2,
     /// There is no network at all: nothing leaves, nothing comes in.
     Blocked = 3,
@@ -69,12 +69,12 @@ pub struct Policy {
     mode: PolicyMode,
     allowed: PrefixTable,
     denied: PrefixTable,
-    /// Where neighbours on the host's own links may be reached.
+    /// Ranges of neighbours on the host's own links that an open policy allows.
     local: PrefixTable,
-    /// As they were added; the place of each is its number.
+    /// In the order of their addition; the index is the entry's number.
     entries: Vec<PolicyEntry>,
     domains: Domains,
-    /// The ports on which a domain may be reached by TLS, beside 443.
+    /// The TLS ports of domains, beside 443.
     tls_ports: BTreeSet<u16>,
     dns: Dns,
     /// The first refused entry.
@@ -96,17 +96,17 @@ impl Policy {
         }
     }
 
-    /// Any public address may be reached, but what is denied and what is on a link of the host's own.
+    /// Allows any public address, except denied ranges and neighbours on the host's own links.
     pub fn open() -> Self {
         Self::new(PolicyMode::Open)
     }
 
-    /// Only what is allowed may be reached; without entries, nothing.
+    /// Allows only what its entries name; without entries, nothing.
     pub fn allowlist() -> Self {
         Self::new(PolicyMode::Allowlist)
     }
 
-    /// No network at all, tunnels included.
+    /// Gives the sandbox no network at all, and no tunnels.
     pub fn blocked() -> Self {
         Self::new(PolicyMode::Blocked)
     }
@@ -116,7 +116,7 @@ impl Policy {
         self.latch(|policy| {
             if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
-                    "CIDR range {range:?} can't be allowed: only an allowlist policy takes allowed ranges"
+                    "CIDR range {range:?}: must not be allowed here; only an allowlist policy takes allowed ranges"
                 )));
             }
             let range = range.parse()?;
@@ -124,14 +124,14 @@ impl Policy {
         })
     }
 
-    /// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
-    /// Only an open policy takes it, which denies them otherwise. Private and special ranges and the host's own
-    /// addresses stay closed. In an allowlist, [`allow_cidr`](Self::allow_cidr) with a range inside the link's does that.
+    /// Allows neighbours on the host's own links whose addresses are public and lie in this range. Only an open policy
+    /// takes such an entry; it denies them otherwise. Private and special ranges and the host's own addresses stay denied.
+    /// In an allowlist, use [`allow_cidr`](Self::allow_cidr) with a range inside the link's.
     pub fn allow_local_cidr(&mut self, range: &str) -> Result<&mut Self> {
         self.latch(|policy| {
             if policy.mode != PolicyMode::Open {
                 return Err(Error::invalid(format!(
-                    "CIDR range {range:?} of neighbours can't be allowed: only an open policy takes such ranges"
+                    "CIDR range {range:?}: must not be allowed for neighbours here; only an open policy takes such ranges"
                 )));
             }
             let range = range.parse()?;
@@ -139,12 +139,12 @@ impl Policy {
         })
     }
 
-    /// Denies a range. It wins over everything that allows.
+    /// Denies a range. This overrides every entry that allows.
     pub fn deny_cidr(&mut self, range: &str) -> Result<&mut Self> {
         self.latch(|policy| {
             if policy.mode == PolicyMode::Blocked {
                 return Err(Error::invalid(format!(
-                    "CIDR range {range:?} can't be denied: a blocked policy reaches nothing and takes no ranges"
+                    "CIDR range {range:?}: must not be denied here; a blocked policy reaches nothing and takes no ranges"
                 )));
             }
             let range = range.parse()?;
@@ -152,7 +152,7 @@ impl Policy {
         })
     }
 
-    /// The first bad entry, if there was one.
+    /// Returns the error of the first bad entry.
     pub fn check(&self) -> Result<()> {
         match &self.bad {
             None => self.check_names(),
@@ -165,8 +165,7 @@ impl Policy {
         self.mode
     }
 
-    /// The entries, in the order in which they were added: the place of each is the number by which a
-    /// [`Verdict`] names it.
+    /// The entries, in the order of their addition. A [`Verdict`] names an entry by its index.
     pub fn entries(&self) -> &[PolicyEntry] {
         &self.entries
     }

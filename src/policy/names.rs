@@ -1,10 +1,10 @@
-//! Names in a policy: which may be asked for, which may be reached, and on which ports.
+//! Domains and DNS in a policy: which names the resolver answers, which may be reached, and on which ports.
 
 use super::{Policy, PolicyEntry, PolicyMode, domain};
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
-/// The port on which a domain may be reached whatever else is listed.
+/// The port on which a domain may always be reached.
 const HTTPS: u16 = 443;
 
 /// Which names the sandbox's resolver answers. The numbers are part of the C ABI.
@@ -19,19 +19,19 @@ pub enum Dns {
     On = 1,
     /// No name.
     Off = 2,
-    /// The names of [`Dns::Auto`], and of each its addresses only (A, AAAA, HTTPS, SVCB): no other record is asked for,
-    /// and no alias is told.
+    /// The names of [`Dns::Auto`], and only their addresses (A, AAAA, HTTPS, SVCB): queries for other records are
+    /// refused, and answers contain no aliases.
     Addresses = 3,
 }
 
-/// Whether a name may be asked for.
+/// Whether the resolver may look up a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asking {
-    /// By an entry for its domain; what is answered may be reached.
+    /// Yes, by the entry for its domain; the answered addresses may be reached.
     Domain(u32),
-    /// It may be known, and that is all.
+    /// Yes, but the answered addresses may not be reached for that.
     Answered,
-    /// It may not.
+    /// No.
     Refused,
 }
 
@@ -39,30 +39,29 @@ impl Policy {
     /// Allows a domain: a host name (`example.com`), or `*.` and a host name (`*.example.com`), which stands
     /// for every name below it at any depth, but not for itself. Only an allowlist takes such an entry.
     ///
-    /// A sandbox reaches it by TLS, on port 443 and those of [`add_domain_port`](Self::add_domain_port): at an
-    /// address that its own resolver answered for that name a short while ago, with that name as the
-    /// handshake's server name (SNI).
+    /// The sandbox reaches it by TLS, on port 443 and those of [`add_domain_port`](Self::add_domain_port): at an address that its
+    /// own resolver answered for that name a short while ago, with that name as the handshake's server name (SNI).
     pub fn allow_domain(&mut self, pattern: &str) -> Result<&mut Self> {
         self.latch(|policy| {
             if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
-                    "domain {pattern:?} can't be allowed: only an allowlist policy takes domains"
+                    "domain {pattern:?}: must not be allowed here; only an allowlist policy takes domains"
                 )));
             }
             policy.push(PolicyEntry::Domain(domain::parse(pattern)?))
         })
     }
 
-    /// Lets domains be reached by TLS on this port too, beside 443. Only an allowlist takes it.
+    /// Adds a port on which domains may be reached by TLS, beside 443. Only an allowlist takes it.
     pub fn add_domain_port(&mut self, port: u16) -> Result<&mut Self> {
         self.latch(|policy| {
             if policy.mode != PolicyMode::Allowlist {
                 return Err(Error::invalid(format!(
-                    "TLS port {port} can't be added: only an allowlist policy reaches domains by TLS"
+                    "TLS port {port}: must not be added here; only an allowlist policy takes TLS ports"
                 )));
             }
             if port == 0 {
-                return Err(Error::invalid("TLS port 0: a port is from 1 to 65535"));
+                return Err(Error::invalid("TLS port 0: must be from 1 to 65535"));
             }
             policy.tls_ports.insert(port);
             Ok(())
@@ -74,23 +73,23 @@ impl Policy {
         self.tls_ports.iter().copied().filter(|port| *port != HTTPS)
     }
 
-    /// Which names the sandbox's resolver answers.
+    /// Sets which names the sandbox's resolver answers.
     pub fn set_dns(&mut self, dns: Dns) -> Result<&mut Self> {
         self.latch(|policy| {
             if policy.mode == PolicyMode::Blocked && matches!(dns, Dns::On | Dns::Addresses) {
-                return Err(Error::invalid("DNS can't be switched on: a blocked policy has no network"));
+                return Err(Error::invalid("DNS: must not be switched on; a blocked policy has no network"));
             }
             policy.dns = dns;
             Ok(())
         })
     }
 
-    /// Which names the sandbox's resolver answers, as it was set.
+    /// Which names the sandbox's resolver answers.
     pub fn dns(&self) -> Dns {
         self.dns
     }
 
-    /// What no single entry breaks.
+    /// Checks the rules between several settings.
     pub(super) fn check_names(&self) -> Result<()> {
         if self.dns == Dns::Off && self.has_domains() {
             return Err(Error::invalid(
@@ -106,9 +105,9 @@ impl Policy {
     }
 }
 
-/// What the relays ask.
+/// For the relays.
 impl Policy {
-    /// Whether the resolver may ask for a name, given in lower case and without a trailing dot.
+    /// Whether the resolver may look up a name, given in lower case and without a trailing dot.
     pub(crate) fn asking(&self, name: &str) -> Asking {
         let all = match (self.mode, self.dns) {
             (PolicyMode::Blocked, _) | (_, Dns::Off) => return Asking::Refused,
@@ -118,7 +117,7 @@ impl Policy {
         self.domains.find(name).map_or(all, Asking::Domain)
     }
 
-    /// Whether nothing but addresses may be asked for.
+    /// Whether only addresses may be looked up.
     pub(crate) fn tells_addresses_only(&self) -> bool {
         self.dns == Dns::Addresses
     }

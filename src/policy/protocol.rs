@@ -1,6 +1,6 @@
 //! The protocols that leave a sandbox.
 
-/// What the library relays. Everything else is denied.
+/// A protocol that the library relays. Everything else is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     /// TCP.
@@ -10,7 +10,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// Its number in IP's header (IANA).
+    /// Its number in the IP header (IANA).
     pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Tcp => 6,
@@ -18,7 +18,7 @@ impl Protocol {
         }
     }
 
-    /// The one of that number, if it is relayed.
+    /// The protocol with this number, if it is relayed.
     pub(crate) fn of(number: u8) -> Option<Self> {
         [Self::Tcp, Self::Udp].into_iter().find(|protocol| protocol.number() == number)
     }

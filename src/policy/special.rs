@@ -7,16 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::topology;
 
-/// What an address is.
+/// The class of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// An address of the public Internet.
     Public,
-    /// Protected: opened only by an entry that lies inside this range.
+    /// Protected: allowed only by an entry that lies inside this range.
     Protected(&'static Range),
-    /// A cloud's metadata service: opened only by an entry for this one address.
+    /// A cloud's metadata service: allowed only by an entry for this one address.
     Metadata,
-    /// Never reached, whatever the entries say.
+    /// Always denied, whatever the entries are.
     Never(&'static Range),
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Range {
     pub(crate) prefix: u8,
     /// What it is.
     pub(crate) name: &'static str,
-    /// Whether an entry inside it may open it.
+    /// Whether an entry inside it can allow its addresses.
     pub(crate) openable: bool,
 }
 
@@ -47,7 +47,7 @@ const fn never(range: Range) -> Range {
     Range { openable: false, ..range }
 }
 
-/// The ranges. They nest or are apart; of nested ones the longer prefix counts.
+/// The special ranges. They are nested or disjoint; of nested ones the longest prefix counts.
 pub(crate) const RANGES: &[Range] = &[
     never(v4([0, 0, 0, 0], 8, "\"this network\" (RFC 791): on Linux the host itself")),
     v4([10, 0, 0, 0], 8, "private (RFC 1918)"),
@@ -111,7 +111,7 @@ pub(crate) const RANGES: &[Range] = &[
     never(v6([0xff00, 0, 0, 0], 8, "multicast (RFC 4291)")),
 ];
 
-/// Where clouds serve metadata and credentials to whoever asks from the machine.
+/// The addresses where clouds serve metadata and credentials to any process on the machine.
 pub(crate) const METADATA: &[IpAddr] = &[
     // AWS, Google, Azure, DigitalOcean, Oracle, Hetzner, IBM and others
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
@@ -139,13 +139,13 @@ pub(crate) const METADATA: &[IpAddr] = &[
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
-/// What an address is. IPv4-mapped ones must have been turned into IPv4 (`to_canonical`).
+/// Classifies an address. IPv4-mapped ones must have been converted to IPv4 (`to_canonical`).
 pub(crate) fn class(address: IpAddr) -> Class {
     if METADATA.contains(&address) {
         return Class::Metadata;
     }
-    let around = RANGES.iter().filter(|range| range.contains(address));
-    match around.max_by_key(|range| range.prefix) {
+    let containing = RANGES.iter().filter(|range| range.contains(address));
+    match containing.max_by_key(|range| range.prefix) {
         None => Class::Public,
         Some(range) if range.openable => Class::Protected(range),
         Some(range) => Class::Never(range),

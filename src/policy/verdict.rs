@@ -1,4 +1,4 @@
-//! May a sandbox with this policy reach that address, and why?
+//! Verdicts: whether a policy allows an address, and why.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -61,26 +61,26 @@ pub enum Reason {
     OnLink = -17,
 }
 
-/// Where the host's own routing says that an address is, at this moment.
+/// Where an address is, by the host's routing at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The host itself, or everybody on a link of its own.
+    /// The host itself, or a broadcast address of one of its links.
     Host,
-    /// On a link of the host's own, in a range of that prefix length.
+    /// On one of the host's own links, in a range with this prefix length.
     OnLink(u8),
     /// Behind a gateway, or at the other end of a point-to-point link, or nowhere.
     Elsewhere,
 }
 
-/// What a policy says of an address.
+/// A policy's answer for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verdict {
     /// Why.
     pub reason: Reason,
-    /// The entry that decided: its place among the policy's entries, in the order in which they were added.
+    /// The entry that decided: its index in [`Policy::entries`].
     pub entry: Option<u32>,
-    /// The special range that the address lies in, if that decided.
+    /// The special range that contains the address, if that decided.
     pub range: Option<&'static str>,
 }
 
@@ -94,7 +94,7 @@ impl Verdict {
         Self { reason, entry: None, range: None }
     }
 
-    /// One that another reason than an address's place has decided.
+    /// A verdict that doesn't depend on an address alone.
     pub(crate) fn of(reason: Reason) -> Self {
         Self::new(reason)
     }
@@ -142,8 +142,8 @@ impl fmt::Display for Verdict {
 }
 
 impl Policy {
-    /// What the policy says of an address. `place` tells where the host has it, by a look-up at this moment; it is
-    /// asked only where that decides.
+    /// Evaluates the policy for an address. `place` looks up where the address is, by the host's routing at this moment;
+    /// it is called only where that decides.
     pub(crate) fn verdict(&self, address: IpAddr, place: impl FnOnce(IpAddr) -> Place) -> Verdict {
         let address = address.to_canonical();
         if self.mode == PolicyMode::Blocked {
@@ -156,7 +156,7 @@ impl Policy {
         if let Class::Never(range) = class {
             return Verdict { range: Some(range.name), ..Verdict::new(Reason::Reserved) };
         }
-        // What an entry must be like to open this address, and what to say if none is.
+        // The least prefix of an entry that allows this address, and the reason if there is none.
         let found = if class == Class::Metadata { Place::Elsewhere } else { place(address) };
         let (narrowest, refusal, range) = match (class, found) {
             (Class::Metadata, _) => (whole(address), Reason::Metadata, None),
@@ -166,7 +166,7 @@ impl Policy {
             _ if self.mode == PolicyMode::Open => return Verdict::new(Reason::Open),
             _ => (0, Reason::NotListed, None),
         };
-        // What an open policy's entries name are neighbours, and nothing else.
+        // An open policy's entries allow neighbours and nothing else.
         let entries = if refusal == Reason::OnLink && self.mode == PolicyMode::Open {
             &self.local
         } else {
@@ -181,7 +181,7 @@ impl Policy {
         }
     }
 
-    /// What the policy says of traffic of that IP protocol (6 is TCP, 17 UDP) to an address.
+    /// Evaluates the policy for traffic of this IP protocol (6 is TCP, 17 is UDP) to an address.
     pub(crate) fn verdict_on(
         &self,
         address: IpAddr,
@@ -196,8 +196,8 @@ impl Policy {
         }
     }
 
-    /// What may be reached as far as the entries say, for the kernel's sets: IPv4, IPv6. The host's own
-    /// addresses and its neighbours' are still in it; the verdict knows those.
+    /// What the entries allow, for the kernel's sets: IPv4, IPv6. The host's own and its neighbours' addresses are
+    /// included; the verdict excludes those.
     pub(crate) fn reachable(&self) -> (Intervals, Intervals) {
         (self.reachable_of(false), self.reachable_of(true))
     }
@@ -215,7 +215,7 @@ impl Policy {
             PolicyMode::Open => everything.parse().into_iter().collect(),
             PolicyMode::Allowlist => self.allowed.ranges().filter(of_version).collect(),
         };
-        // An entry opens what is around it, but none of the special ranges that lie within it.
+        // An entry allows its range, except the special ranges within it.
         let mut open = Vec::with_capacity(entries.len());
         for entry in entries {
             let within: Vec<_> = special
@@ -237,7 +237,7 @@ impl Policy {
         Intervals::from_any(open).minus(&never).minus(&denied)
     }
 }
-/// What is never reached: such a range, without the ones inside it that may be opened (::1 in ::/8).
+/// The ranges that no entry can allow, without the ranges inside them that one can (::1 in ::/8).
 fn never_of(ipv6: bool) -> Vec<(u128, u128)> {
     let of_version = |range: &&Range| range.first.is_ipv6() == ipv6;
     let network = |range: &Range| IpNetwork::new(range.first, range.prefix).ok().map(|range| ends(&range));

@@ -1,14 +1,14 @@
 //! A bounded capture of an output stream: its head and its tail.
 //!
-//! What a program says first and what it says last is what people look for. Between them bytes are counted
-//! and dropped, so a flood costs two buffers and the program is never held up by it.
+//! The first and the last output of a program are what people look for. Bytes between them are counted and dropped, so a
+//! flood costs two buffers and the program is never blocked.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a bounded capture of an output stream kept: the head and the tail, and how much lay between.
+/// The captured output of a stream: the head, the tail, and the number of bytes dropped between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Captured {
@@ -18,7 +18,7 @@ pub struct Captured {
     pub tail: Vec<u8>,
     /// Bytes dropped between head and tail.
     pub dropped: u64,
-    /// Whether the stream has ended: no process in the sandbox holds it any more.
+    /// Whether the stream has ended: no process in the sandbox has it open.
     pub complete: bool,
 }
 
@@ -36,7 +36,7 @@ struct Kept {
 }
 
 impl Capture {
-    /// Keeps at most so many bytes of the head and of the tail.
+    /// Keeps at most this many bytes of the head and of the tail.
     pub(crate) fn new(head: usize, tail: usize) -> Self {
         let kept = Kept {
             head: Vec::new(),
@@ -48,7 +48,7 @@ impl Capture {
         Self(Arc::new(Mutex::new(kept)))
     }
 
-    /// What has been kept so far.
+    /// A copy of what was captured so far.
     pub(crate) fn get(&self) -> Captured {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Captured {
@@ -88,12 +88,12 @@ pub(crate) struct CaptureReader {
     capture: Capture,
 }
 
-/// Why a reader stopped for now.
+/// Why a read stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Everything there was is read.
     Drained,
-    /// There may be more; others first.
+    /// There may be more; let others have their turn first.
     More,
     /// The stream has ended.
     Ended,
@@ -105,7 +105,7 @@ impl CaptureReader {
         Self { pipe: pipe.into(), capture }
     }
 
-    /// Reads what is there, up to a bound a call.
+    /// Reads what is available, up to a bound per call.
     pub(crate) fn read(&mut self) -> Progress {
         let mut buffer = [0_u8; 16 * 1024];
         for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! The library's side of init, read as one reads an attacker.
+//! The library's end of the channel to init. What init sends is untrusted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,24 +12,23 @@ use crate::keeper::wire::init::{Reply, Request};
 use crate::reactor::Permit;
 use crate::sys::channel::Channel;
 
-/// Longer than anything that init has to say.
+/// Longer than any message of init.
 const MAX_MESSAGE_LENGTH: usize = 64;
 
-/// What init may have unread while it is sent descriptors: some thirty small messages. Those on their way count against
-/// a limit of the user's, so that one init that is stopped must not have many.
+/// How many bytes init may have unread while it is sent descriptors: some thirty small messages. Descriptors in transit
+/// count against a limit of the user's, so a stopped init must not hold many.
 const MAX_UNREAD: usize = 24 * 1024;
-/// How many looks in a row find an init that reads nothing before it counts as lost. They are [`Init::LOOK`] apart, which
-/// makes half a minute, and are no time on a clock: it doesn't run while everything is frozen.
+/// After how many looks in a row at which init has read nothing it counts as lost. They are [`Init::LOOK`] apart, which
+/// makes half a minute; looks are counted instead of time, so that a frozen machine doesn't count.
 const MAX_LOOKS: u32 = 3000;
 
 /// The channel to a sandbox's init.
 #[derive(Debug)]
 pub(crate) struct Init {
     channel: Channel,
-    /// The descriptors of messages that are yet to be sent, which are the process's own until then, by the number of
-    /// the message.
+    /// The permits of descriptors in messages that are not sent yet, by the number of the message.
     held: VecDeque<(u64, Permit)>,
-    /// What was sent and was unread at the last look, and how many looks ago that has changed.
+    /// What was sent and what was unread at the last look, and for how many looks that has not changed.
     seen: (u64, usize),
     looks: u32,
 }
@@ -41,11 +40,11 @@ impl Init {
         Self { channel, held: VecDeque::new(), seen: (0, 0), looks: 0 }
     }
 
-    /// How soon it is looked again whether what waits can be sent.
+    /// The time between two looks whether queued messages can be sent.
     pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
-    /// Asks for something. An init that doesn't read is an error once its backlog is full. The permit is that for the
-    /// descriptors, and is kept until they are gone.
+    /// Sends a request. Fails if init doesn't read and its backlog is full. The permit is for the descriptors, and is kept
+    /// until they are sent.
     pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>, permit: Option<Permit>) -> Result<()> {
         let mut bytes = request.encode();
         let sent = self.channel.send(&bytes, fds);
@@ -55,20 +54,19 @@ impl Init {
         self.sent(sent)
     }
 
-    /// Goes on sending what init could not take before.
+    /// Sends queued messages, as far as init takes them.
     pub(crate) fn flush(&mut self) -> Result<()> {
         let sent = self.channel.flush().map(|_| ());
         self.sent(sent)
     }
 
-    /// Whether something is yet to be sent: it is to be looked again, since no readiness tells that fewer descriptors
-    /// are on their way.
+    /// Whether messages are queued: look again later, since no readiness reports that fewer descriptors are in transit.
     pub(crate) fn is_behind(&self) -> bool {
         self.channel.wants_write()
     }
 
-    /// Looks whether init has read something, while it is behind. One that doesn't for long is stopped, for example by
-    /// a program in it, and is an error.
+    /// Checks that init reads, while messages are queued. Fails if it has read nothing for long, for example because a
+    /// program in the sandbox has stopped it.
     pub(crate) fn look(&mut self) -> Result<()> {
         let seen = (self.channel.sent(), self.channel.unread());
         let reads = seen.0 != self.seen.0 || seen.1 < self.seen.1 || seen.1 == 0;
@@ -80,8 +78,8 @@ impl Init {
         Err(Error::new(Code::Engine, format!("the sandbox's init has read nothing for {seconds} s")))
     }
 
-    /// Descriptors on their way are counted by user, those of other processes too, against the limit of open ones
-    /// (unix(7), ETOOMANYREFS). That passes, and what was to be sent is still in the channel.
+    /// The kernel counts a user's descriptors in transit, those of other processes included, against the limit of open
+    /// ones (unix(7), ETOOMANYREFS). That passes, and the messages are still in the channel.
     fn sent(&mut self, sent: io::Result<()>) -> Result<()> {
         let gone = self.channel.sent();
         while self.held.front().is_some_and(|(number, _)| *number <= gone) {
@@ -95,8 +93,7 @@ impl Init {
         }
     }
 
-    /// What init said, if it has said something. Descriptors from inside are never wanted: they are closed,
-    /// and the message counts as malformed.
+    /// Receives a message of init, if there is one. Descriptors from inside are closed, and the message is an error.
     pub(crate) fn hear(&mut self) -> Result<Option<Reply>> {
         match self.channel.receive() {
             Ok(message) if message.fds.is_empty() && !message.truncated => {

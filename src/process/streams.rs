@@ -1,9 +1,8 @@
-//! The three standard streams of a program: what goes inside, and what the host keeps.
+//! The three standard streams of a program: the sandbox's ends and the host's ends.
 //!
-//! Outputs are pipes, since a program that opens `/dev/stdout` can't do that with a socket. Standard input is
-//! an AF_UNIX stream, since a host that writes to a pipe whose reader is gone gets SIGPIPE, and to a socket it
-//! can say MSG_NOSIGNAL; init fills a pipe of the program's from it, so `/dev/stdin` can be opened too. The host's
-//! ends are non-blocking and close-on-exec.
+//! Outputs are pipes, since `/dev/stdout` can't be opened if it is a socket. Standard input is an AF_UNIX stream, since a
+//! write to a pipe without a reader raises SIGPIPE, while a socket takes MSG_NOSIGNAL; init copies it into a pipe of the
+//! program's, so `/dev/stdin` can be opened too. The host's ends are non-blocking and close-on-exec.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,7 +18,7 @@ use crate::keeper::wire::init::Source;
 /// The host's end of a stream.
 #[derive(Debug)]
 pub(crate) enum Ours {
-    /// For the host itself.
+    /// For the host.
     Descriptor(OwnedFd),
     /// Read by the library.
     Capture(CaptureReader, Capture),
@@ -28,7 +27,7 @@ pub(crate) enum Ours {
 /// The streams of one program.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// What each stream is, for init.
+    /// The kind of each stream, for init.
     pub(crate) sources: [Source; 3],
     /// The descriptors for init, in order.
     pub(crate) theirs: Vec<OwnedFd>,
@@ -42,7 +41,7 @@ impl Streams {
         Self { sources: [Source::Null; 3], theirs: Vec::new(), ours: [None, None, None] }
     }
 
-    /// Makes them as configured: standard input, output, error.
+    /// Opens them as configured: standard input, output, error.
     pub(crate) fn open(stdio: [Stdio; 3]) -> Result<Self> {
         let mut streams = Self::none();
         let places = streams.sources.iter_mut().zip(streams.ours.iter_mut()).enumerate();

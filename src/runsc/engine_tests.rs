@@ -1,4 +1,4 @@
-//! The plans against the real runsc, in namespaces of the test's own, as whoever runs the test.
+//! The plans against the real runsc, in namespaces of the test's own, as the user that runs the tests.
 //!
 //! A shell script stands in for the keeper (it composes the root file system on a tmpfs of its own) and
 //! another for init.

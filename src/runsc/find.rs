@@ -20,7 +20,7 @@ pub(crate) const WELL_KNOWN: &[&str] = &[
     "/opt/bin/runsc",
 ];
 
-/// Where to look. The environment is read once, by whoever makes the runtime, and given here.
+/// Where to look. The environment is read once, when the runtime is made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
     /// The path the host gave.

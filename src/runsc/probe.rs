@@ -1,4 +1,4 @@
-//! Asking a binary whether it is a runsc that will do.
+//! Probes a binary: whether it is a runsc with the needed features.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -17,13 +17,13 @@ use crate::error::{Code, Error, Result};
 /// `runsc flags` prints 16 KiB.
 const OUTPUT_LIMIT: usize = 1024 * 1024;
 
-/// Generous: a cold 80 MB binary on a slow disk under load. In health it takes 30 ms.
+/// Generous, for a cold 80 MB binary on a slow disk under load. It normally takes 30 ms.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where people get it.
+/// Where to get it.
 pub(crate) const INSTALL: &str = "https://gvisor.dev/docs/user_guide/install/";
 
-/// What tells one file from another, and from itself after a change.
+/// Identifies a file and its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) device: u64,
@@ -33,8 +33,8 @@ pub(crate) struct Identity {
     changed: (i64, i64),
 }
 
-/// A runsc that was probed and will do. Immutable; it holds the file open, so that it stays the same one
-/// when the path is replaced by an upgrade.
+/// A runsc that was probed and can be used. Immutable; it holds the file open, so that it stays the same one when an
+/// upgrade replaces the path.
 #[derive(Debug)]
 pub(crate) struct Runsc {
     path: PathBuf,
@@ -51,7 +51,7 @@ impl Runsc {
         &self.path
     }
 
-    /// Where that leads: the keeper follows no link.
+    /// The path without links: the keeper follows none.
     pub(crate) fn real_path(&self) -> &Path {
         &self.real
     }
@@ -60,7 +60,7 @@ impl Runsc {
         self.identity
     }
 
-    /// What it says it is; for people only.
+    /// The version that it reports; for people only.
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
@@ -185,7 +185,7 @@ fn sidecars(real: &Path, user: u32) -> Option<(u64, u64)> {
     let is_trusted = [0, user].contains(&there.uid()) && there.mode() & 0o022 == 0;
     if !is_trusted {
         log::warn!(
-            "{} is not used: it must belong to root or to this user, and nobody else may write to it",
+            "{} is not used: it must belong to root or to this user, and no other user may write to it",
             directory.display()
         );
     }

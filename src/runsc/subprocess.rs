@@ -1,7 +1,7 @@
-//! Running a program that is not trusted to behave: bounded in time and output.
+//! Runs an untrusted program with limits of time and output.
 //!
-//! The exit status may be lost (a host that ignores SIGCHLD or reaps with `wait(-1)` takes it), so callers
-//! judge by what was printed; the status is a hint.
+//! The exit status may be lost (to a host that ignores SIGCHLD or reaps with `wait(-1)`), so callers go by the output; the
+//! status is a hint.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -18,15 +18,15 @@ use crate::sys::pidfd;
 use crate::sys::spawn::{self, Child, Command, Executable};
 use crate::sys::wait::any_readable;
 
-/// How long a killed child may take to go before it is left to the kernel.
+/// How long to wait for a killed child.
 const KILLED_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a file may be open for writing before that is an error.
+/// How long to wait for a file that is open for writing.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where the child finds the file it is made from: descriptor 3, by way of /proc, so that it is the very file
-/// that was looked at, whatever the path says by now.
+/// The program's path in the child: descriptor 3 through /proc, so that it is the file that was checked, whatever is at
+/// its path by now.
 const PROGRAM: &std::ffi::CStr = c"/proc/self/fd/3";
 
 /// Why reading ended.
@@ -40,7 +40,7 @@ pub(super) enum End {
     TimedOut,
 }
 
-/// What a program printed, on both streams, and how that ended.
+/// A program's output on both streams, and why reading ended.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) text: String,
@@ -79,8 +79,8 @@ pub(super) fn run_limited(
     Ok(Output { text: String::from_utf8_lossy(&bytes).into_owned(), end: read?, status })
 }
 
-/// Starts the program, waiting a moment for one that is still open for writing: a host that has just
-/// unpacked it may have a child, forked meanwhile by another thread, that holds the descriptor until it execs.
+/// Starts the program. Waits a moment if its file is still open for writing: a host that has just unpacked it may have a
+/// child, forked by another thread, that holds the descriptor until it execs.
 fn spawn_settled(
     argv: &[CString],
     environment: &[CString],
@@ -96,8 +96,7 @@ fn spawn_settled(
             descriptors,
             dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut || {
-                // A group of its own, so that what it starts can be killed with it; and a host that ends meanwhile
-                // takes it along.
+                // A session of its own, so that its children can be killed with it; and it ends with the host.
                 let own = nix::unistd::setsid().and_then(|_| set_pdeathsig(Signal::SIGKILL));
                 own.map_err(|error| error as i32)
             },
@@ -129,7 +128,7 @@ fn read_until(
                     return Ok(End::TooMuch);
                 }
             }
-            // Something the program left behind may hold the pipe for ever: its own end is enough.
+            // A process that the program left behind may hold the pipe open forever: the program's own end is enough.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && ended => return Ok(End::Complete),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match any_readable(&[output.as_fd(), child.pidfd.as_fd()], deadline)? {

@@ -1,7 +1,7 @@
-//! What a runtime has of its host: runsc, the keeper's program.
+//! What a runtime knows of its host: runsc, the keeper's program.
 //!
-//! Who reads the environment is the caller, at once; who looks at files and asks runsc is whoever plans a sandbox,
-//! since both may hang.
+//! The environment is read at once, on the caller's thread. Files are read and runsc is probed when a sandbox is planned,
+//! on the planning thread, since both may hang.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::runsc::rootfs;
 use crate::sandbox::{HostResources, Plan, Shared};
 use crate::sys::secure;
 
-/// By the environment as it was when this was made.
+/// Where runsc and the keeper are, by the environment as it was when this was made.
 #[derive(Debug)]
 pub(crate) struct Host {
     locator: Locator,
@@ -37,7 +37,7 @@ pub(crate) struct Host {
 impl Host {
     /// Reads the environment. What can hang is left to [`Host::find`].
     pub(super) fn new(config: &RuntimeConfig) -> Result<Self> {
-        // Nearly everything goes by it, and what fails without it names something else.
+        // Nearly everything needs it, and the errors without it would be misleading.
         if !Path::new("/proc/self/fd").exists() {
             return Err(Error::new(Code::Host, "/proc is not mounted here: mount -t proc proc /proc"));
         }
@@ -51,7 +51,7 @@ impl Host {
         })
     }
 
-    /// Finds what is needed. runsc is looked at anew each time, so a replaced one is probed again.
+    /// Finds runsc and the keeper. runsc's file is checked each time, so a replaced one is probed again.
     pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
         self.is_looked_at.store(true, Ordering::Relaxed);
         let resources = || Ok(Arc::new(HostResources { program: Program::new(&self.keeper)? }));
@@ -61,19 +61,19 @@ impl Host {
         found.map(|(runsc, resources)| (runsc, Arc::clone(resources)))
     }
 
-    /// The first time, the host's programs are looked through while runsc is asked who it is.
+    /// The first time, scans the host's programs while runsc is probed.
     fn find_while_looking(&self, shared: &Shared) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
         if shared.config.rootfs().is_some() || !rootfs::is_unseen() {
             return self.find();
         }
         thread::scope(|scope| {
-            // Without a thread it is done when the file system is planned.
+            // If no thread can be started, the scan happens when the file system is planned.
             let _ = thread::Builder::new().name("sbx-look".to_owned()).spawn_scoped(scope, rootfs::look);
             self.find()
         })
     }
 
-    /// Whether nobody has used it yet, or something was missing and never yet was everything there.
+    /// Whether nothing was ever found with this environment, so that reading it again may help.
     fn should_refresh(&self) -> bool {
         let is_looked_at = self.is_looked_at.load(Ordering::Relaxed);
         self.resources.get().is_none() && (!is_looked_at || self.has_failed.load(Ordering::Relaxed))
@@ -88,23 +88,22 @@ impl Host {
     }
 }
 
-/// The host as a runtime knows it now.
+/// What a runtime knows of its host now.
 #[derive(Debug)]
 pub(super) struct HostCache(Mutex<Arc<Host>>);
 
 impl HostCache {
-    /// This one.
     pub(super) fn new(host: Host) -> Self {
         Self(Mutex::new(Arc::new(host)))
     }
 
-    /// The host, for whoever plans.
+    /// The current host, for a planning thread.
     pub(super) fn get(&self) -> Arc<Host> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the environment again if what it said so far was of no use: who was told that runsc is missing may have
-    /// set a variable since.
+    /// Reads the environment again if nothing was found with it so far: after an error about a missing runsc the caller
+    /// may have set a variable.
     pub(super) fn renew(&self, config: &RuntimeConfig) -> Result<()> {
         let mut host = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if host.should_refresh() {
@@ -115,7 +114,7 @@ impl HostCache {
 }
 
 /// A process with several identities (a setuid program, a server that has changed its effective user for a while)
-/// makes no sandbox: it would be unclear whose it is, and the kernel denies such a process its own `/proc`.
+/// can't create sandboxes: their owner would be unclear, and the kernel denies such a process its own `/proc`.
 fn one_user() -> Result<()> {
     let user = getresuid().context("the process's users")?;
     let group = getresgid().context("the process's groups")?;
@@ -126,13 +125,13 @@ fn one_user() -> Result<()> {
     }
     let text = format!(
         "the process's real, effective and saved user or group differ (users {}, {}, {}; groups {}, {}, {}): a \
-         sandbox is of one user, so make them equal (setresuid(2), setresgid(2)) before",
+         sandbox has one user; make them equal first (setresuid(2), setresgid(2))",
         user.real, user.effective, user.saved, group.real, group.effective, group.saved
     );
     Err(Error::new(Code::Host, text))
 }
 
-/// Where runsc is looked for.
+/// Where to look for runsc.
 pub(crate) fn locator(config: &RuntimeConfig) -> Locator {
     Locator::new(Search {
         explicit: config.runsc.clone(),
@@ -141,7 +140,7 @@ pub(crate) fn locator(config: &RuntimeConfig) -> Locator {
     })
 }
 
-/// Where the keeper's program is to be had.
+/// Where the keeper's program comes from.
 pub(crate) fn keeper(config: &RuntimeConfig) -> Origin {
     Origin::new(config.keeper.clone().or_else(|| secure::variable("SBX_KEEPER").map(PathBuf::from)))
 }

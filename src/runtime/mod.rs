@@ -1,5 +1,5 @@
-//! One runtime: two threads, however many sandboxes (and one more for the moments in which some are planned), and
-//! the registry of sandboxes.
+//! A runtime: two threads, however many sandboxes (and one more while some are planned), and the registry of
+//! sandboxes.
 
 mod control;
 mod host;
@@ -55,7 +55,7 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 /// The process's descriptors, for all runtimes together.
 static BUDGET: OnceCell<Budget> = OnceCell::new();
 
-/// The budget, by the limit that is in force now.
+/// The budget, adjusted to the current limit.
 fn budget() -> Result<Budget> {
     let (soft, _) = sys::limits::descriptors().context("the limit of descriptors")?;
     let share = soft.saturating_sub(limits::RESERVE);
@@ -92,8 +92,8 @@ impl Runtime {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The process's default runtime, made on first use and never ended. Doesn't wait for runsc to be found: what is
-    /// wrong with that is told by each sandbox that is created, until it is put right.
+    /// The process's default runtime, made on first use and never ended. Doesn't look for runsc: if that can't be used,
+    /// creating a sandbox fails with the reason, until it is fixed.
     pub fn shared() -> Result<Self> {
         let config = RuntimeConfig::default();
         let runtime = DEFAULT.get_or_try_init(|| Self::start(host::Host::new(&config)?))?;
@@ -101,15 +101,16 @@ impl Runtime {
         Ok(runtime.clone())
     }
 
-    /// Creates a sandbox and waits until its program was started.
+    /// Creates a sandbox and waits until its program has started.
     pub fn create(&self, config: &Config) -> Result<Sandbox> {
         let sandbox = self.create_begin(config)?;
         sandbox.wait_started(None)?;
         Ok(sandbox)
     }
 
-    /// Begins to create a sandbox and returns at once; the end of it is an event (`Started` or `Failed`). Errors of
-    /// this call are what needs no look at the host: a bad config, a name that is taken.
+    /// Begins to create a sandbox and returns at once; reports [`Started`](crate::Event::Started) or
+    /// [`Failed`](crate::Event::Failed). Fails at once only for what needs no look at the host: a bad config, a name that
+    /// is taken.
     pub fn create_begin(&self, config: &Config) -> Result<Sandbox> {
         config.check()?;
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +121,7 @@ impl Runtime {
         Ok(sandbox)
     }
 
-    /// Puts a sandbox on the list, if its name is free.
+    /// Adds a sandbox to the registry, if its name is free.
     fn register(&self, sandbox: &Sandbox) -> Result<()> {
         let mut list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|other| other.upgrade().is_some_and(|other| other.state() != State::Ended));
@@ -134,13 +135,13 @@ impl Runtime {
         Ok(())
     }
 
-    /// The sandboxes of this runtime that the host holds and that have not ended.
+    /// The sandboxes of this runtime that have not ended and that the host still holds.
     pub fn sandboxes(&self) -> Vec<Sandbox> {
         let list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
         list.iter().filter_map(WeakSandbox::upgrade).filter(|one| one.state() != State::Ended).collect()
     }
 
-    /// The sandbox of that name, if there is one that has not ended and that the host still holds.
+    /// The sandbox with this name, if it has not ended and the host still holds it.
     pub fn find(&self, name: &str) -> Option<Sandbox> {
         self.sandboxes().into_iter().find(|sandbox| sandbox.name() == Some(name))
     }

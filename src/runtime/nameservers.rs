@@ -1,5 +1,5 @@
-//! Watches which name servers the host asks, and tells the engine. Reading the file may block, which the engine's thread
-//! mustn't.
+//! Watches the host's resolv.conf and sends the engine its name servers. Reading the file may block, which the engine's
+//! thread must not.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::egress::SystemResolvers;
 use crate::engine;
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 
-/// How often the file is looked at while a sandbox depends on it.
+/// How often the file is checked while a sandbox depends on it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The timer that looks at the host's resolv.conf.
+/// The timer that checks the host's resolv.conf.
 #[derive(Debug)]
 pub(super) struct ServerWatch {
     servers: SystemResolvers,
@@ -19,19 +19,19 @@ pub(super) struct ServerWatch {
 }
 
 impl ServerWatch {
-    /// Its wake-ups come with a key of this kind.
+    /// Its timer has a key of this kind.
     pub(super) fn new(kind: Kind) -> Self {
         Self { servers: SystemResolvers::default(), key: Slab::new(kind).insert(()), timer: None }
     }
 
-    /// A sandbox is about to begin that asks the host's servers: looks at once, unless that is done regularly.
+    /// Checks at once, for a new sandbox that uses the host's servers, unless the timer is running.
     pub(super) fn start(&mut self, reactor: &mut Reactor, engine: &engine::Handle) {
         if self.timer.is_none() {
             self.look(reactor, engine);
         }
     }
 
-    /// The timer has run out. Looks again, if a sandbox still asks those servers.
+    /// The timer has expired: checks again, if a sandbox still uses the host's servers.
     pub(super) fn wake(&mut self, reactor: &mut Reactor, engine: &engine::Handle, is_needed: bool) {
         self.timer = None;
         if is_needed {
@@ -45,7 +45,7 @@ impl ServerWatch {
         if let Some(servers) = self.servers.look()
             && engine.send(engine::Command::SetNameservers(servers)).is_err()
         {
-            // The engine's thread can't be started: it learns of them when it can.
+            // The engine's thread can't be started: send them again next time.
             self.servers = SystemResolvers::default();
         }
     }

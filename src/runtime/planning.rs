@@ -1,14 +1,13 @@
-//! Planning: what has to be looked at on the host before a sandbox's first process is started.
+//! Planning: the look at the host's files before a sandbox's first process is started.
 //!
-//! A root file system, a mount or runsc may lie on something that hangs, and then whoever looks at it hangs too. So
-//! neither the caller looks nor the control thread, but a thread that lives for the moment in which one sandbox is
-//! planned. There is one of them at a time: planning takes a hundredth of what a sandbox's start takes, so that more
-//! would gain nothing, and a burst of creations must be no burst of threads. But one that has been at it for
-//! [`STUCK_AFTER`] counts no longer, and gives one more the right to plan. So what hangs holds up nobody but its own
-//! sandbox, until [`MAX_THREADS`] hang at the same time.
+//! A root file system, a mount or runsc may be on a file system that hangs, and a thread that reads it hangs too. So each
+//! sandbox is planned on a thread of its own, neither on the caller's nor on the control thread. One thread plans at a
+//! time: planning takes a hundredth of a sandbox's start, so more threads would gain nothing, and a burst of creations
+//! must not start a burst of threads. A thread that has planned for [`STUCK_AFTER`] counts as stuck, and another one may
+//! start. So a file system that hangs delays only its own sandboxes, until [`MAX_THREADS`] threads are stuck.
 //!
-//! A thread that hangs in the kernel can't be ended. Its sandbox can: nothing that a plan holds is missed by
-//! anybody, so it is told as soon as its thread counts no longer, and the plan is thrown away if it ever comes.
+//! A thread that hangs in the kernel can't be ended. Its sandbox can: as soon as its thread is stuck it may fail at once,
+//! and a plan that arrives later is dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,30 +20,30 @@ use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 use crate::sandbox::{Command, Creation, Plan, Shared, WAITING, too_many};
 use crate::sys::thread::with_signals_blocked;
 
-/// How long a thread is waited for before the next begins beside it. In health it takes a millisecond, and some tens
-/// when runsc is asked who it is.
+/// How long a thread plans before it counts as stuck. It normally takes a millisecond, and some tens when runsc is
+/// probed.
 const STUCK_AFTER: Duration = Duration::from_millis(250);
 /// The most threads at the same time, all but one of them stuck.
 const MAX_THREADS: usize = 64;
-/// How long a sandbox may take to be planned, its wait included. A runsc that hangs is given up sooner.
+/// How long a sandbox may wait for its plan. A runsc that hangs fails sooner.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Plans a sandbox. May hang.
 pub(super) type Plans = Arc<dyn Fn(&Shared) -> Result<Plan> + Send + Sync>;
-/// Tells the control thread that the sandbox of that number has been planned, or can't be.
-pub(super) type Tells = Arc<dyn Fn(u64, Result<Plan>) + Send + Sync>;
+/// Sends the plan of the sandbox with that number, or the error, to the control thread.
+pub(super) type SendPlan = Arc<dyn Fn(u64, Result<Plan>) + Send + Sync>;
 
-/// The sandboxes that are being planned, in the control thread's hands.
+/// The sandboxes that are being planned. Owned by the control thread.
 pub(super) struct Planners {
     plan: Plans,
-    tell: Tells,
+    send: SendPlan,
     all: Slab<Planning>,
     keys: HashMap<u64, Key>,
-    /// Those without a thread, in their order.
+    /// Sandboxes that wait for a thread.
     queue: VecDeque<Key>,
-    /// Those with a thread.
+    /// Sandboxes that have a thread.
     planning_now: Vec<Key>,
-    /// How many threads hang whose sandboxes have ended.
+    /// How many stuck threads belong to sandboxes that have ended.
     abandoned: usize,
 }
 
@@ -52,17 +51,17 @@ pub(super) struct Planners {
 struct Planning {
     creation: Creation,
     number: u64,
-    /// What its life is asked before there is one.
+    /// Commands that arrived before the plan.
     meanwhile: Vec<Command>,
-    /// When it is given up.
+    /// The deadline.
     until: Instant,
     timer: Option<TimerId>,
     work: Option<PlanThread>,
-    /// Its end was asked for.
+    /// The host has asked for its end.
     is_ended: bool,
 }
 
-/// A thread, and since when it plans.
+/// A thread, and when it started.
 struct PlanThread {
     thread: JoinHandle<()>,
     since: Instant,
@@ -75,11 +74,11 @@ impl Planning {
 }
 
 impl Planners {
-    /// None yet; their keys are of that kind.
-    pub(super) fn new(kind: Kind, plan: Plans, tell: Tells) -> Self {
+    /// Timers have keys of this kind.
+    pub(super) fn new(kind: Kind, plan: Plans, send: SendPlan) -> Self {
         Self {
             plan,
-            tell,
+            send,
             all: Slab::new(kind),
             keys: HashMap::new(),
             queue: VecDeque::new(),
@@ -93,7 +92,7 @@ impl Planners {
         self.keys.is_empty()
     }
 
-    /// Has a sandbox planned, when it is its turn.
+    /// Queues a sandbox for planning.
     pub(super) fn begin(&mut self, reactor: &mut Reactor, creation: Creation) {
         let Some(number) = creation.shared().map(|shared| shared.number) else { return };
         let until = reactor.now() + PLAN_TIMEOUT;
@@ -106,7 +105,8 @@ impl Planners {
         self.go_on(reactor);
     }
 
-    /// A thread has come back: what it has planned, unless that isn't wanted any more, with what was asked meanwhile.
+    /// A thread has finished: returns the creation to go on with, and the commands that arrived meanwhile. `None` if the
+    /// sandbox has ended.
     pub(super) fn returned(
         &mut self,
         reactor: &mut Reactor,
@@ -119,7 +119,7 @@ impl Planners {
         };
         let mut planning = self.remove(reactor, key)?;
         if let Some(work) = planning.work.take() {
-            // It has done its last. Who is told now finds no thread left of it.
+            // It has sent its plan and is about to end; nothing of it is left when the caller is notified.
             let _ = work.thread.join();
         }
         self.go_on(reactor);
@@ -130,7 +130,7 @@ impl Planners {
         Some((planning.creation, planning.meanwhile))
     }
 
-    /// The host asks for a sandbox's end. False if it isn't being planned.
+    /// Ends a sandbox at the host's request. False if it isn't being planned.
     pub(super) fn end(&mut self, reactor: &mut Reactor, number: u64) -> bool {
         let now = reactor.now();
         let Some(key) = self.keys.get(&number).copied() else { return false };
@@ -150,8 +150,8 @@ impl Planners {
         }
     }
 
-    /// Keeps something that the life of a sandbox is asked until there is one. Gives it back if the sandbox isn't
-    /// being planned; tells so if as much as a life would let wait waits already.
+    /// Keeps a command for a sandbox until it is planned. Returns the command if the sandbox isn't being planned. Refuses
+    /// a policy update beyond the most that may wait.
     pub(super) fn keep(&mut self, number: u64, command: Command) -> Option<Command> {
         let Some(planning) = self.keys.get(&number).and_then(|key| self.all.get_mut(*key)) else {
             return Some(command);
@@ -169,7 +169,7 @@ impl Planners {
         None
     }
 
-    /// A timer has run out: a thread is stuck, or the patience with it is over.
+    /// A timer has expired: a thread is stuck, or a sandbox has reached its deadline.
     pub(super) fn timer(&mut self, reactor: &mut Reactor, key: Key) {
         let now = reactor.now();
         let Some(planning) = self.all.get_mut(key) else { return };
@@ -193,14 +193,14 @@ impl Planners {
         self.go_on(reactor);
     }
 
-    /// After a bug.
+    /// Fails a sandbox after a panic.
     pub(super) fn abandon(&mut self, reactor: &mut Reactor, key: Key) {
         let error = Error::new(Code::Panic, "the control thread panicked: a bug of the library");
         self.give_up(reactor, key, error);
         self.go_on(reactor);
     }
 
-    /// Begins what is next, if its turn has come.
+    /// Starts the threads that may start.
     fn go_on(&mut self, reactor: &mut Reactor) {
         while self.has_room(reactor.now()) {
             let Some(key) = self.queue.pop_front() else { return };
@@ -212,7 +212,7 @@ impl Planners {
         }
     }
 
-    /// Whether one more may plan.
+    /// Whether one more thread may start.
     fn has_room(&mut self, now: Instant) -> bool {
         let all = &mut self.all;
         let is_stuck = |key: &&Key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now));
@@ -226,11 +226,11 @@ impl Planners {
         let now = reactor.now();
         let Some(planning) = self.all.get_mut(key) else { return Ok(()) };
         let Some(shared) = planning.creation.shared().map(Arc::clone) else { return Ok(()) };
-        let (plan, tell) = (Arc::clone(&self.plan), Arc::clone(&self.tell));
+        let (plan, send) = (Arc::clone(&self.plan), Arc::clone(&self.send));
         let run = move || {
             let planned = catch_unwind(AssertUnwindSafe(|| plan(&shared)));
             let bug = |_| Err(Error::new(Code::Panic, "planning the sandbox panicked: a bug"));
-            tell(shared.number, planned.unwrap_or_else(bug));
+            send(shared.number, planned.unwrap_or_else(bug));
         };
         let thread =
             with_signals_blocked(|| std::thread::Builder::new().name("sbx-plan".to_owned()).spawn(run))?
@@ -241,7 +241,7 @@ impl Planners {
         Ok(())
     }
 
-    /// Tells a sandbox's end. A thread that it has is left to itself.
+    /// Fails a sandbox. Its thread, if it has one, is abandoned.
     fn give_up(&mut self, reactor: &mut Reactor, key: Key, error: Error) {
         if let Some(planning) = self.remove(reactor, key) {
             self.abandoned += usize::from(planning.work.is_some());

@@ -46,7 +46,7 @@ impl Gate {
 struct Rig {
     reactor: Reactor,
     planners: Planners,
-    told: Receiver<(u64, Result<Plan>)>,
+    plans: Receiver<(u64, Result<Plan>)>,
     gate: Arc<Gate>,
     next: u64,
     /// What came back with sandboxes that were planned.
@@ -56,7 +56,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let reactor = Reactor::new().unwrap();
-        let (gate, (sender, told)) = (Arc::new(Gate::default()), channel());
+        let (gate, (sender, plans)) = (Arc::new(Gate::default()), channel());
         let (planning, waker) = (Arc::clone(&gate), reactor.waker());
         let tell = move |number, plan| {
             let _ = sender.send((number, plan));
@@ -64,7 +64,7 @@ impl Rig {
         };
         let plan = Arc::new(move |shared: &Shared| planning.plan(shared));
         let planners = Planners::new(Kind(1), plan, Arc::new(tell));
-        Self { reactor, planners, told, gate, next: 0, kept: Vec::new() }
+        Self { reactor, planners, plans, gate, next: 0, kept: Vec::new() }
     }
 
     fn begin(&mut self, name: &str) -> Arc<Shared> {
@@ -86,7 +86,7 @@ impl Rig {
                     self.planners.timer(&mut self.reactor, key);
                 }
             }
-            while let Ok((number, plan)) = self.told.try_recv() {
+            while let Ok((number, plan)) = self.plans.try_recv() {
                 if let Some((creation, kept)) = self.planners.returned(&mut self.reactor, number) {
                     creation.fail(plan.unwrap_err());
                     self.kept.extend(kept);
@@ -120,7 +120,7 @@ fn a_burst_of_creations_is_no_burst_of_threads() {
     let mut rig = Rig::new();
     let all: Vec<_> = (0..200).map(|_| rig.begin("good")).collect();
     rig.until("all are planned", |_| all.iter().all(has_ended));
-    // In the words of whoever planned, as if that had been the call itself.
+    // The planner's own error, as if the caller had planned by itself.
     assert!(all.iter().all(|shared| failure(shared) == (Code::Invalid, "it was planned".to_owned())));
     assert!(rig.planners.are_idle());
     // One; but on a machine that is busy a thread may be late.
@@ -157,7 +157,7 @@ fn there_is_a_bound_to_those_that_hang() {
 }
 
 #[test]
-fn one_that_is_not_wanted_any_more_is_told_at_once_and_its_plan_thrown_away() {
+fn an_ended_one_fails_at_once_and_its_plan_is_dropped() {
     let mut rig = Rig::new();
     let (hung, waits) = (rig.begin("hangs"), rig.begin("good"));
     rig.end(&waits);
@@ -180,12 +180,12 @@ fn one_that_is_not_wanted_any_more_is_told_at_once_and_its_plan_thrown_away() {
 fn a_thread_that_panics_is_an_error() {
     let mut rig = Rig::new();
     let shared = rig.begin("panics");
-    rig.until("it is told", |_| has_ended(&shared));
+    rig.until("its sandbox has ended", |_| has_ended(&shared));
     assert_eq!(failure(&shared).0, Code::Panic);
 }
 
 #[test]
-fn what_is_asked_of_it_meanwhile_is_kept() {
+fn commands_that_arrive_meanwhile_are_kept() {
     let mut rig = Rig::new();
     let (hung, good) = (rig.begin("hangs"), rig.begin("good"));
     for shared in [&hung, &good] {
@@ -197,7 +197,7 @@ fn what_is_asked_of_it_meanwhile_is_kept() {
 }
 
 #[test]
-fn who_drops_it_tells_everybody() {
+fn dropping_the_planners_fails_every_sandbox() {
     let mut rig = Rig::new();
     let all = [rig.begin("hangs"), rig.begin("good")];
     rig.gate.open();

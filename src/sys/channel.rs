@@ -1,14 +1,14 @@
 //! Messages with descriptors over a SOCK_SEQPACKET pair (unix(7)).
 //!
-//! Used between the library, the keeper and the init inside the sandbox. Either end may be hostile to the
-//! other (init belongs to the untrusted program as soon as that runs), so a message has a greatest size and
-//! a greatest number of descriptors, and anything else is an error that ends the channel.
+//! Used between the library, the keeper and the init inside the sandbox. Either end may be hostile to the other (init
+//! belongs to the untrusted program as soon as that runs), so a message has a maximum size and a maximum number of
+//! descriptors, and anything else is an error that ends the channel.
 //!
 //! A message longer than a frame travels in several: an ordinary user's SO_SNDBUF bounds the size of one
 //! packet. Each frame starts with one byte, 1 if more follow; descriptors come with the last one.
 //!
-//! The descriptor is non-blocking. What the peer has not taken yet waits in a bounded backlog, so that a
-//! peer that doesn't read costs memory up to a bound and never time.
+//! The descriptor is non-blocking. Messages that the peer has not read yet wait in a bounded backlog, so that a peer that
+//! doesn't read costs a bounded amount of memory and no time.
 #![allow(unsafe_code, reason = "sendmsg and recvmsg with control messages")]
 
 use std::collections::VecDeque;
@@ -16,9 +16,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// The greatest payload of one frame.
+/// The largest payload of one frame.
 const FRAME: usize = 32 * 1024;
-/// The greatest message: a program's start with all that Linux lets it have, 2 MiB, and some more.
+/// The largest message: the start of a program with Linux's limit of arguments and environment, 2 MiB, and some more.
 pub(crate) const MESSAGE: usize = 2 * 1024 * 1024 + 64 * 1024;
 /// The most descriptors with one message.
 pub(crate) const DESCRIPTORS: usize = 32;
@@ -28,7 +28,7 @@ const BACKLOG: usize = 2 * MESSAGE;
 const LAST_FRAGMENT: u8 = 0;
 const MORE_FRAGMENTS: u8 = 1;
 
-/// A message as it arrived.
+/// A received message.
 #[derive(Debug, Default)]
 pub(crate) struct Message {
     /// Its bytes.
@@ -61,7 +61,7 @@ pub(crate) struct Channel {
     backlog: VecDeque<Frame>,
     waiting: usize,
     partial: Vec<u8>,
-    /// The greatest message that is accepted.
+    /// The largest message that is accepted.
     limit: usize,
     /// How many bytes the peer may have unread while something with descriptors is sent.
     most_unread: Option<usize>,
@@ -95,7 +95,7 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so both are open descriptors that nobody else owns.
+    // SAFETY: the call succeeded, so both are open descriptors that nothing else owns.
     let first = unsafe { OwnedFd::from_raw_fd(fds[0]) };
     // SAFETY: as above.
     let second = unsafe { OwnedFd::from_raw_fd(fds[1]) };
@@ -114,17 +114,17 @@ impl Channel {
         Self { fd, backlog, waiting: 0, partial, limit, most_unread: None, queued: 0, sent: 0 }
     }
 
-    /// Has descriptors wait while the peer has more than these bytes unread, by the kernel's measure (some 700 a
-    /// message at least). `send` and `flush` then fail as if the kernel itself had found too many on their way,
-    /// with `ETOOMANYREFS`: no readiness tells when they can go on.
+    /// Holds descriptors back while the peer has more than this many bytes unread, as the kernel counts them (at least
+    /// some 700 per message). `send` and `flush` then fail with `ETOOMANYREFS`, as when the kernel finds too many in
+    /// transit: no readiness reports when they can go on.
     #[allow(dead_code, reason = "the library's, for an init that may not read")]
     pub(crate) fn holding_descriptors_beyond(self, most: usize) -> Self {
         Self { most_unread: Some(most), ..self }
     }
 
-    /// Sends a message, or queues what the peer can't take now; `flush` goes on with that.
+    /// Sends a message, or queues what doesn't fit now for `flush`.
     ///
-    /// Fails with `WouldBlock` if the peer has left more than the bound unread.
+    /// Fails with `WouldBlock` if more than the bound is queued.
     pub(crate) fn send(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<()> {
         if bytes.len() > MESSAGE || fds.len() > DESCRIPTORS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too long for the channel"));
@@ -151,7 +151,7 @@ impl Channel {
         self.flush().map(|_| ())
     }
 
-    /// Sends what waits; says whether everything is gone.
+    /// Sends queued frames; returns whether all are sent.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         while let Some(frame) = self.backlog.front() {
             if !frame.fds.is_empty() && self.most_unread.is_some_and(|most| self.unread() > most) {
@@ -227,7 +227,7 @@ impl Channel {
                 (LAST_FRAGMENT, _) => {
                     return Ok(Message { bytes: std::mem::take(&mut self.partial), fds, truncated });
                 }
-                // Anything shorter would be a way to keep the reader busy for ever.
+                // Anything shorter would be a way to keep the reader busy forever.
                 (MORE_FRAGMENTS, true) if payload.len() == FRAME && !truncated => {}
                 _ => return Err(invalid("unknown frame")),
             }
@@ -325,7 +325,7 @@ fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
                 let place = unsafe { data.add(index) };
                 // SAFETY: as above.
                 let fd = unsafe { place.read_unaligned() };
-                // SAFETY: the kernel installed this descriptor for us; nobody else owns it.
+                // SAFETY: the kernel installed this descriptor for us; nothing else owns it.
                 fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }

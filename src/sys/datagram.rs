@@ -1,4 +1,4 @@
-//! UDP sockets as the relay needs them: they hear where a datagram was to go, and answer from any address.
+//! UDP sockets of the relay: they receive a datagram with its original destination, and answer from any address.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -11,7 +11,7 @@ use nix::sys::socket::{
 
 use super::socket::set_transparent;
 
-/// Room for the control message that says where a datagram was to go.
+/// Room for the control message with a datagram's original destination.
 const CONTROL: usize = 128;
 
 /// A datagram that was delivered whatever its destination.
@@ -25,7 +25,7 @@ pub(crate) struct Delivered {
     pub(crate) to: SocketAddr,
 }
 
-/// Makes an unbound socket of G hear, at this address, what the rules deliver to it.
+/// Binds a socket of G to the address to which the rules deliver.
 pub(crate) fn hear_all(socket: BorrowedFd<'_>, at: SocketAddr) -> io::Result<()> {
     set_transparent(socket, at.is_ipv6())?;
     if at.is_ipv6() {
@@ -47,7 +47,7 @@ pub(crate) fn answer_from(socket: BorrowedFd<'_>, unused: IpAddr, port: u16) -> 
     Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(unused, port)))?)
 }
 
-/// The next datagram that was delivered to such a socket. One that doesn't say where it was to go is none.
+/// The next datagram that was delivered to such a socket. One without its original destination is ignored.
 pub(crate) fn receive_delivered(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Delivered>> {
     let mut control = [0_u8; CONTROL];
     let mut parts = [IoSliceMut::new(buffer)];
@@ -138,7 +138,8 @@ pub(crate) fn receive_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Res
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT)
             .map(|message| (message.bytes, message.address.as_ref().and_then(address)))
     })?;
-    let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a datagram of nobody"))?;
+    let from =
+        from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a datagram without a sender"))?;
     Ok((length, from))
 }
 

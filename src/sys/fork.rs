@@ -1,9 +1,8 @@
-//! Finding out, without a lock and without a system call, that the process is a forked child.
+//! Detects, without a lock and without a system call, that the process is a forked child.
 //!
-//! A child of fork has one thread and a copy of every lock in whatever state it was in: the library's
-//! threads are gone, so any call could wait for ever. A page that the kernel empties in children
-//! (MADV_WIPEONFORK) tells them apart. A process id doesn't: it costs a system call, and a container's
-//! child can have its parent's number.
+//! A child of fork has one thread and a copy of every lock in its state at that moment: the library's threads are gone,
+//! so a call could block forever. A page that the kernel zeroes in children (MADV_WIPEONFORK) identifies them. A process
+//! id would cost a system call, and in a container a child can have its parent's number.
 
 use std::io;
 use std::ptr::{self, NonNull};
@@ -11,14 +10,14 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 use crate::error::{Code, Context, Error, Result};
 
-/// Written to the page where the library is first used; a child reads 0 there.
-const HERE: u8 = 1;
+/// Written to the page by the process that first uses the library; a child reads 0 there.
+const NOT_FORKED: u8 = 1;
 const PAGE: usize = 4096;
 
 /// The page, or null before the first call. Made once and never freed.
 static MARK: AtomicPtr<AtomicU8> = AtomicPtr::new(ptr::null_mut());
 
-/// Refuses to go on in a forked child of the process that first used the library.
+/// Fails in a forked child of the process that first used the library.
 pub(crate) fn refuse_child() -> Result<()> {
     let mark = match NonNull::new(MARK.load(Ordering::Acquire)) {
         Some(mark) => mark,
@@ -26,7 +25,7 @@ pub(crate) fn refuse_child() -> Result<()> {
     };
     // SAFETY: `mark` is a page of `new_mark` that was published and is never unmapped.
     let mark = unsafe { mark.as_ref() };
-    if mark.load(Ordering::Relaxed) == HERE {
+    if mark.load(Ordering::Relaxed) == NOT_FORKED {
         return Ok(());
     }
     Err(Error::new(
@@ -64,7 +63,7 @@ fn new_mark() -> Result<NonNull<AtomicU8>> {
     let Some(mark) = NonNull::new(address.cast::<AtomicU8>()) else {
         return Err(Error::new(Code::Internal, "mmap returned NULL"));
     };
-    // SAFETY: the page was mapped above and nobody else knows of it.
+    // SAFETY: the page was mapped above and no other code has its address.
     let advised = unsafe { libc::madvise(address, PAGE, libc::MADV_WIPEONFORK) };
     if advised != 0 {
         let cause = io::Error::last_os_error();
@@ -72,12 +71,12 @@ fn new_mark() -> Result<NonNull<AtomicU8>> {
         return Err(cause).context("madvise(MADV_WIPEONFORK)");
     }
     // SAFETY: the page is mapped, writable and zeroed, which is a valid AtomicU8.
-    unsafe { mark.as_ref() }.store(HERE, Ordering::Relaxed);
+    unsafe { mark.as_ref() }.store(NOT_FORKED, Ordering::Relaxed);
     Ok(mark)
 }
 
 fn unmap(mark: NonNull<AtomicU8>) {
-    // SAFETY: only called for a page of `new_mark` that was not published: nobody refers to it.
+    // SAFETY: only called for a page of `new_mark` that was not published: nothing refers to it.
     unsafe { libc::munmap(mark.as_ptr().cast(), PAGE) };
 }
 
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_told_and_its_parent_is_not() {
+    fn a_child_is_refused_and_its_parent_is_not() {
         refuse_child().unwrap();
         // SAFETY: the child makes no call but the lock-free one under test and _exit.
         let child = unsafe { libc::fork() };

@@ -133,7 +133,7 @@ mod tests {
         assert!(
             !page.gave(first + 1) && !page.gave(second + STEP) && !page.gave(0) && !page.gave(usize::MAX)
         );
-        // SAFETY: the page is mapped readable for ever; this is what a host's collector may do.
+        // SAFETY: the page stays mapped and readable; this is what a host's garbage collector may do.
         let seen = unsafe { ptr::with_exposed_provenance::<u64>(second).read_volatile() };
         assert_eq!(seen, 0);
     }

@@ -36,7 +36,7 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so this is an open descriptor that nothing else owns.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     fill(&file, bytes)?;
     seal(&file)?;
@@ -45,7 +45,7 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 /// Nothing of the file can be changed any more.
 ///
-/// With F_SEAL_WRITE the kernel would wait until nobody holds a page of the file, and on a busy machine give up with
+/// With F_SEAL_WRITE the kernel would wait until nothing holds a page of the file, and on a busy machine give up with
 /// EBUSY (memfd_wait_for_pins in mm/memfd.c). What that guards against, a writable mapping from before, isn't there:
 /// so F_SEAL_FUTURE_WRITE (Linux 5.1) forbids as much.
 fn seal(file: &File) -> io::Result<()> {
@@ -105,7 +105,7 @@ mod tests {
         // SAFETY: the name is a NUL-terminated literal.
         let fd = unsafe { libc::memfd_create(c"held".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
         assert!(fd >= 0);
-        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+        // SAFETY: the call succeeded, so this is an open descriptor that nothing else owns.
         let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         file.write_all(&[1; 4096]).unwrap();
         let (_reader, writer) = io::pipe().unwrap();

@@ -1,7 +1,7 @@
-//! Thin wrappers of system calls: the places, beside `ffi` and the keeper's program, where `unsafe` is.
+//! Thin wrappers of system calls. `unsafe` is here, in `ffi` and in the keeper's program only.
 //!
 //! `channel` and `spawn` are shared with the keeper's program and use nothing but `std` and `libc`.
-#![allow(unsafe_code, reason = "system calls are made here, so that nobody else needs to")]
+#![allow(unsafe_code, reason = "system calls are made here")]
 
 pub(crate) mod channel;
 pub(crate) mod datagram;

@@ -25,7 +25,7 @@ fn open(pid: libc::pid_t, flags: libc::c_uint) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes a number and flags, and touches no memory.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
     match i32::try_from(fd) {
-        // SAFETY: the call succeeded, so this is an open descriptor that nobody else owns.
+        // SAFETY: the call succeeded, so this is an open descriptor that nothing else owns.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
@@ -60,7 +60,7 @@ fn send(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Waits for a process to end, at most so long; says whether it has.
+/// Waits for a process to end, for at most this time; returns whether it has ended.
 pub(crate) fn has_ended(process: BorrowedFd<'_>, patience: Duration) -> bool {
     wait::readable(process, Instant::now() + patience)
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 
-/// Fills `bytes` (256 at most, which come whole or not at all) with numbers nobody can guess (getrandom(2)).
+/// Fills `bytes` (256 at most, which come whole or not at all) with unpredictable numbers (getrandom(2)).
 pub(crate) fn fill(bytes: &mut [u8]) -> io::Result<()> {
     // SAFETY: the pointer and the length are of one live slice.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };

@@ -68,7 +68,7 @@ impl Socket {
     /// Ends our direction of the stream; reading goes on.
     pub(crate) fn finish(&self) -> io::Result<()> {
         match socket::shutdown(self.fd.as_raw_fd(), Shutdown::Write) {
-            // The peer has gone completely in the meantime: nobody is left to be told.
+            // The peer is gone completely by now.
             Ok(()) | Err(nix::Error::ENOTCONN) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -76,7 +76,7 @@ impl Socket {
 
     /// Cuts the connection so that the peer sees a reset, also when a forked child of the host holds the
     /// socket too (SO_LINGER would do nothing then). An AF_UNIX peer sees the end of the stream, or
-    /// ECONNRESET if it had sent something that nobody read.
+    /// ECONNRESET if it had sent something that was not read.
     pub(crate) fn reset(self) {
         match self.family {
             Family::Tcp => disconnect(self.fd.as_fd()),
@@ -86,7 +86,7 @@ impl Socket {
         }
     }
 
-    /// Ends the stream in both directions for everybody who holds this end. What has come can still be read.
+    /// Ends the stream in both directions, for every holder of this end. Received bytes can still be read.
     pub(crate) fn end(&self) {
         // Without a peer it has ended already.
         let _ = socket::shutdown(self.fd.as_raw_fd(), Shutdown::Both);
@@ -98,7 +98,7 @@ impl Socket {
         matches!(socket::recv(self.fd.as_raw_fd(), &mut [0], flags), Err(nix::Error::EAGAIN))
     }
 
-    /// How many written bytes the peer's kernel hasn't acknowledged yet (0 if that can't be told).
+    /// How many written bytes the peer's kernel hasn't acknowledged yet (0 if unknown).
     pub(crate) fn unsent(&self) -> usize {
         let mut count: libc::c_int = 0;
         // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int, to which `count` is a valid pointer
@@ -136,7 +136,7 @@ pub(crate) fn connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<bool> {
     let address = SockaddrStorage::from(to);
     match socket::connect(fd.as_raw_fd(), &address) {
         Ok(()) => Ok(true),
-        // Interrupted or not, the connect goes on and readiness tells of its end.
+        // Interrupted or not, the connect goes on, and readiness reports its end.
         Err(nix::Error::EINPROGRESS | nix::Error::EINTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -167,7 +167,7 @@ pub(crate) fn set_urgent_inline(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(socket::setsockopt(&fd, sockopt::OobInline, &true)?)
 }
 
-/// Has the kernel find out when the other end has vanished without a word.
+/// Has the kernel detect a peer that has vanished silently.
 pub(crate) fn set_keep_alive(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(socket::setsockopt(&fd, sockopt::KeepAlive, &true)?)
 }
@@ -204,7 +204,7 @@ pub(crate) fn set_transparent(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> 
 
 /// The kernel's memory that waits in a socket: what came and wasn't read, and what was written and isn't acknowledged.
 pub(crate) fn memory(fd: BorrowedFd<'_>) -> usize {
-    // linux/sock_diag.h: the indices of what SO_MEMINFO tells.
+    // linux/sock_diag.h: the indices of SO_MEMINFO's values.
     const RMEM_ALLOC: usize = 0;
     const WMEM_ALLOC: usize = 2;
     const WMEM_QUEUED: usize = 5;
@@ -243,7 +243,7 @@ pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     v4.or_else(v6).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
 }
 
-/// Resets a TCP connection now, whoever else holds it: connect() to AF_UNSPEC is the kernel's disconnect.
+/// Resets a TCP connection now, even if another process holds it: connect() to AF_UNSPEC disconnects it in the kernel.
 pub(crate) fn disconnect(fd: BorrowedFd<'_>) {
     let nowhere = libc::sockaddr {
         #[allow(clippy::cast_possible_truncation, reason = "AF_UNSPEC is 0")]

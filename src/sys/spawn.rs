@@ -143,7 +143,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this object's own, and nobody runs on it any more.
+        // SAFETY: the mapping is this object's own, and no code runs on it any more.
         unsafe { libc::munmap(self.0, STACK) };
     }
 }

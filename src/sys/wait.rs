@@ -1,4 +1,4 @@
-//! Waiting for descriptors, for a bounded time and whatever signals the host has.
+//! Waits for descriptors, until a deadline and despite signals.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,15 +7,15 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until one of the descriptors is readable or at its end; says which are. `None` when the deadline has
-/// passed; one that has passed already is a look without waiting.
+/// Waits until one of the descriptors is readable or at end-of-file, and returns which are. `None` when the deadline has
+/// passed; with a deadline in the past it only polls.
 pub(crate) fn any_readable(
     descriptors: &[BorrowedFd<'_>],
     deadline: Instant,
 ) -> io::Result<Option<Vec<bool>>> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        // poll counts in milliseconds: a part of one is one, or the last of them would be spent in a busy loop.
+        // Round up to poll's milliseconds, to avoid a busy loop in the last one.
         let whole = left.subsec_nanos().is_multiple_of(1_000_000);
         let milliseconds = left.as_millis().saturating_add(u128::from(!whole));
         let timeout = PollTimeout::from(u16::try_from(milliseconds).unwrap_or(u16::MAX));
@@ -29,7 +29,7 @@ pub(crate) fn any_readable(
     }
 }
 
-/// Waits until the descriptor is readable or at its end; false when the deadline has passed first.
+/// Waits until the descriptor is readable or at end-of-file; false if the deadline passes first.
 pub(crate) fn readable(descriptor: BorrowedFd<'_>, deadline: Instant) -> bool {
     matches!(any_readable(&[descriptor], deadline), Ok(Some(_)))
 }

@@ -60,7 +60,7 @@ fn a_healthy_host_is_ok_throughout() {
 #[test]
 fn a_kernel_that_cant_tell_what_it_refused_is_limited() {
     let live = LiveProbe { refusals: Some(Err(libc::EINVAL)), ..tried() };
-    found(&healthy(), Some(&live), "refusals", Status::Limited, "is no event", "modprobe nfnetlink_log");
+    found(&healthy(), Some(&live), "refusals", Status::Limited, "cause no event", "modprobe nfnetlink_log");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_cause_of_a_refused_user_namespace_is_told_apart() {
 fn what_this_process_can_not_pass_on() {
     use Status::{Missing, Ok as Fine};
     let with = |process| Host { process, ..healthy() };
-    found(&healthy(), Some(&tried()), "process", Fine, "will do", "");
+    found(&healthy(), Some(&tried()), "process", Fine, "are sufficient", "");
     let small = process::Facts { file_size: 100_000 << 10, ..process::Facts::default() };
     found(&with(small), Some(&tried()), "process", Missing, "RLIMIT_FSIZE", "ulimit -f");
     let narrow = process::Facts { address_space: 400_000 << 10, ..process::Facts::default() };

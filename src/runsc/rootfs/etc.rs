@@ -73,7 +73,7 @@ ipv6\t41\tIPv6
 ipv6-icmp\t58\tIPv6-ICMP
 ";
 
-/// For programs that ask PAM (chfn, su): root inside may, nobody else gains anything by it.
+/// For programs that use PAM (chfn, su): root inside may, other users gain nothing.
 const PAM: &str = "\
 auth\tsufficient\tpam_rootok.so
 auth\trequired\tpam_deny.so

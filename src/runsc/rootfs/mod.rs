@@ -44,7 +44,7 @@ pub(crate) enum Entry {
     /// Make an empty file or directory, as the source is one, and bind the source there. The source must be
     /// opened without following links in any part of it.
     Bind { source: PathBuf, path: PathBuf, writable: bool, recursive: bool },
-    /// Mount something empty, that nobody may read, over what is there in a part of the host that was bound before.
+    /// Mount something empty and unreadable over a path in a part of the host that was bound before.
     Cover { path: PathBuf },
 }
 

@@ -1,10 +1,9 @@
-//! What of the host the default root file system shows: programs, not data.
+//! The part of the host that the default root file system shows: programs, not data.
 //!
-//! Listed directories only, and nothing below them that "other" can't read or enter: a file of mode 0600 and a
-//! directory of mode 0700 are covered, whoever runs the library. For that the directories are looked through, once a
-//! process and again when one of the listed ones has changed; what changes further down in between is not seen.
-//! [`Bounds`] holds it: a directory that is too much for them is left out, with all that is below it; where there was no
-//! time for it, for a minute.
+//! Only listed directories are shown, and in them only what every user may read or enter: a file of mode 0600 and a
+//! directory of mode 0700 are covered, even if root runs the library. The directories are scanned once per process, and
+//! again when one of the listed ones has changed; deeper changes in between are not noticed. [`Bounds`] limits a scan: a
+//! directory beyond them is left out whole; if time was the limit, for a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -16,17 +15,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Links into /usr on most systems, directories on others.
 pub(super) const TOP: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
 
-/// Of /usr and /usr/local: what programs are made of. Not `src` and `etc`, where applications and settings lie.
-const PARTS: &[&str] =
+/// The directories of /usr and /usr/local with programs and libraries. Not `src` and `etc`, which hold applications and
+/// settings.
+const USR_PARTS: &[&str] =
     &["bin", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "sbin", "share"];
 
-/// Of /usr/local only: a toolchain that its makers put there.
-const LOCAL: &[&str] = &["go"];
+/// Further directories of /usr/local: a toolchain that is installed there.
+const LOCAL_PARTS: &[&str] = &["go"];
 
-/// What of /etc programs need and everybody may know: for the linker, for TLS, for names of ports, for those who draw
-/// text, and for who adds users. Fedora keeps its certificates below pki; its private keys in pki/tls/private are not
-/// among these.
-const ETC: &[&str] = &[
+/// Public files of /etc that programs need: for the linker, TLS, names of ports, fonts, and adding users. Fedora keeps its
+/// certificates below pki; its private keys in pki/tls/private are not listed.
+const ETC_PARTS: &[&str] = &[
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
@@ -49,27 +48,27 @@ const ETC: &[&str] = &[
     "skel",
 ];
 
-/// Where programs are looked for, in their order.
-const SEARCHED: &[&str] = &["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin"];
+/// Where programs are searched, in this order.
+const SEARCH_PATH: &[&str] = &["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin"];
 
-/// The most entries of a directory that is put together entry by entry.
-const COMPOSED: usize = 64;
+/// The most entries of a directory that is composed entry by entry.
+const MAX_COMPOSED: usize = 64;
 
-/// A directory that changed so shortly before it was looked at may have changed again without another time: what file
-/// systems note moves in steps.
-const STEP: Duration = Duration::from_millis(50);
+/// A directory that changed this shortly before the scan may have changed again with the same time stamp: file systems
+/// update time stamps in steps.
+const TIMESTAMP_STEP: Duration = Duration::from_millis(50);
 
-/// How long a look is good that ran out of time: the next may find a quicker machine, and takes as long if it doesn't.
-const CUT_SHORT: Duration = Duration::from_secs(60);
+/// How long the result of a scan that ran out of time is used: the next one may be quicker, or take as long again.
+const CUT_SHORT_VALID_FOR: Duration = Duration::from_secs(60);
 
-/// How much may be looked at, and covered.
+/// The limits of a scan, and of covers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Entries of directories, of all together.
+    /// Entries of all directories together.
     entries: usize,
-    /// How long it may take.
+    /// How long the scan may take.
     time: Duration,
-    /// What is covered of one listed directory; each is a mount. If there is more, directories are covered whole.
+    /// Covers in one listed directory; each is a mount. Beyond that, whole directories are covered.
     covers: usize,
 }
 
@@ -79,7 +78,7 @@ impl Default for Bounds {
     }
 }
 
-/// One thing that is shown. Paths begin with "/" and are as the sandbox sees them; sources have no links in them.
+/// One thing that is shown. Paths begin with "/" and are those in the sandbox; sources contain no links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Link {
@@ -93,7 +92,7 @@ pub(super) enum Shown {
         path: PathBuf,
         source: PathBuf,
     },
-    /// A directory with what is below it, but for what is covered: paths in it.
+    /// A directory with its contents, except the covered paths in it.
     Tree {
         path: PathBuf,
         source: PathBuf,
@@ -110,21 +109,21 @@ impl Shown {
     }
 }
 
-/// What is shown of a host.
+/// The result of a scan.
 #[derive(Debug)]
 pub(super) struct View {
-    /// What was there when it was looked at.
+    /// The listed directories at the time of the scan.
     stamps: Vec<(PathBuf, Option<Stamp>)>,
-    /// Whether the last of their changes was long enough before.
+    /// Whether their last change was long enough before the scan.
     is_settled: bool,
     pub(super) shown: Vec<Shown>,
     /// Listed directories that are not shown, and why.
     pub(super) left_out: Vec<(PathBuf, String)>,
-    /// When it ended, if there was no time for all of it.
+    /// When the scan ended, if it ran out of time.
     cut_short: Option<Instant>,
 }
 
-/// By which a change is noticed.
+/// Identifies a state of a directory, to notice changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
@@ -144,22 +143,22 @@ impl Stamp {
         })
     }
 
-    /// Whether it may have changed in the very step of time that is now. (One of the future has another clock.)
+    /// Whether it changed within the current time step. (A time in the future comes from another clock.)
     fn is_fresh(&self, now: Duration) -> bool {
         let (seconds, rest) = self.changed;
         let at = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(rest).unwrap_or(0));
-        (now.saturating_sub(STEP)..=now.saturating_add(STEP)).contains(&at)
+        (now.saturating_sub(TIMESTAMP_STEP)..=now.saturating_add(TIMESTAMP_STEP)).contains(&at)
     }
 }
 
-/// The last look at this host, for all runtimes. Who looks holds it, so that there is one look at a time.
-static LAST: Mutex<Option<Arc<View>>> = Mutex::new(None);
+/// The last scan of this host, for all runtimes. The lock is held during a scan, so that there is one at a time.
+static LAST_SCAN: Mutex<Option<Arc<View>>> = Mutex::new(None);
 
 impl View {
-    /// Of this host as it is now. May hang where the host's file systems do, and takes some tenths of a second where
-    /// much is installed and it wasn't looked at before.
+    /// The view of this host now. May hang if the host's file systems hang. The first scan takes some tenths of a second
+    /// where much is installed.
     pub(super) fn current() -> Arc<Self> {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = LAST_SCAN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = last.as_ref().filter(|view| view.is_current()) {
             return Arc::clone(view);
         }
@@ -170,12 +169,12 @@ impl View {
         view
     }
 
-    /// Whether this host wasn't looked at yet. Waits for nobody.
+    /// Whether this host was not scanned yet. Doesn't wait for a scan.
     pub(super) fn is_first() -> bool {
-        LAST.try_lock().is_ok_and(|last| last.is_none())
+        LAST_SCAN.try_lock().is_ok_and(|last| last.is_none())
     }
 
-    /// Of the host that is below `base`.
+    /// Scans the host below `base`.
     pub(super) fn look(base: &Path, bounds: Bounds) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let stamps: Vec<_> = listed()
@@ -186,7 +185,7 @@ impl View {
             })
             .collect();
         let is_settled = !stamps.iter().filter_map(|(_, stamp)| *stamp).any(|stamp| stamp.is_fresh(now));
-        let mut looking = Looking {
+        let mut scan = Scan {
             base: base.canonicalize().unwrap_or_else(|_| base.to_owned()),
             left: bounds.entries,
             until: Instant::now() + bounds.time,
@@ -195,26 +194,26 @@ impl View {
             view: Self { stamps, is_settled, shown: Vec::new(), left_out: Vec::new(), cut_short: None },
         };
         for name in TOP {
-            looking.programs(name);
+            scan.programs(name);
         }
-        // What is large comes last: if there is no time left, it is what programs can do without.
+        // Large directories come last: if time runs out, programs can do without those.
         let (last, first): (Vec<&str>, Vec<&str>) =
-            PARTS.iter().partition(|part| matches!(**part, "include" | "share"));
+            USR_PARTS.iter().partition(|part| matches!(**part, "include" | "share"));
         for part in first.into_iter().chain(last) {
-            looking.programs(&format!("usr/{part}"));
-            looking.programs(&format!("usr/local/{part}"));
+            scan.programs(&format!("usr/{part}"));
+            scan.programs(&format!("usr/local/{part}"));
         }
-        for name in LOCAL {
-            looking.programs(&format!("usr/local/{name}"));
+        for name in LOCAL_PARTS {
+            scan.programs(&format!("usr/local/{name}"));
         }
-        for name in ETC {
-            looking.of_etc(name);
+        for name in ETC_PARTS {
+            scan.of_etc(name);
         }
-        looking.python();
-        if looking.ran_out {
-            looking.view.cut_short = Some(Instant::now());
+        scan.python();
+        if scan.ran_out {
+            scan.view.cut_short = Some(Instant::now());
         }
-        looking.view
+        scan.view
     }
 
     fn is_current(&self) -> bool {
@@ -223,7 +222,7 @@ impl View {
 
     fn is_current_at(&self, now: Instant) -> bool {
         self.is_settled
-            && self.cut_short.is_none_or(|ended| now.saturating_duration_since(ended) < CUT_SHORT)
+            && self.cut_short.is_none_or(|ended| now.saturating_duration_since(ended) < CUT_SHORT_VALID_FOR)
             && self.stamps.iter().all(|(path, stamp)| Stamp::of(path) == *stamp)
     }
 
@@ -233,9 +232,7 @@ impl View {
             _ => 0,
         });
         let covered: usize = covered.sum();
-        log::info!(
-            "the host's programs were looked through in {time:?}: {covered} private entries are covered"
-        );
+        log::info!("the host's programs were scanned in {time:?}: {covered} private entries are covered");
         for (path, why) in &self.left_out {
             log::warn!("{} is not shown in sandboxes: {why}", path.display());
         }
@@ -247,34 +244,37 @@ fn listed() -> impl Iterator<Item = String> {
     let below = |place: &'static str, names: &'static [&'static str]| {
         names.iter().map(move |name| format!("{place}{name}"))
     };
-    let usr = below("usr/", PARTS).chain(below("usr/local/", PARTS)).chain(below("usr/local/", LOCAL));
-    below("", TOP).chain(usr).chain(below("etc/", ETC))
+    let usr = below("usr/", USR_PARTS)
+        .chain(below("usr/local/", USR_PARTS))
+        .chain(below("usr/local/", LOCAL_PARTS));
+    below("", TOP).chain(usr).chain(below("etc/", ETC_PARTS))
 }
 
-/// Whether everybody may read it, and enter it if it is a directory.
+/// Whether every user may read it, and enter it if it is a directory.
 fn is_public(there: &Metadata) -> bool {
     let needed = if there.is_dir() { 0o5 } else { 0o4 };
     there.mode() & needed == needed
 }
 
-/// Why a directory isn't looked through to its end.
+/// Why a scan of a directory stopped early.
 enum Stop {
     Entries,
     Time,
 }
 
-struct Looking {
+/// A scan in progress.
+struct Scan {
     base: PathBuf,
     left: usize,
     until: Instant,
     covers: usize,
-    /// Whether there was no time for something.
+    /// Whether time ran out.
     ran_out: bool,
     view: View,
 }
 
-impl Looking {
-    /// A directory of programs, or a link in its place.
+impl Scan {
+    /// Adds a directory of programs, or a link in its place.
     fn programs(&mut self, name: &str) {
         let (here, path) = (self.base.join(name), Path::new("/").join(name));
         let Ok(there) = fs::symlink_metadata(&here) else { return };
@@ -289,28 +289,28 @@ impl Looking {
         }
     }
 
-    /// One thing of /etc, if it is there, with the links on the way to it resolved now and not by the keeper.
+    /// Adds a file or directory of /etc, if it exists. Links on its path are resolved now, not by the keeper.
     fn of_etc(&mut self, name: &str) {
         if let Some(source) = public_etc(&self.base, name) {
             self.show(source, Path::new("/etc").join(name));
         }
     }
 
-    /// A file, or a directory without what is private in it.
+    /// Adds a file, or a directory without its private entries.
     fn show(&mut self, source: PathBuf, path: PathBuf) {
         let Ok(there) = fs::symlink_metadata(&source) else { return };
         let within = source.ancestors().take_while(|above| *above != self.base && above.parent().is_some());
         let enterable =
             |above: &Path| fs::symlink_metadata(above).is_ok_and(|above| above.mode() & 0o1 == 0o1);
         if !is_public(&there) || !within.skip(1).all(enterable) {
-            self.view.left_out.push((path, "not everybody may read it".to_owned()));
+            self.view.left_out.push((path, "not every user may read it".to_owned()));
             return;
         }
         if there.is_file() {
             self.view.shown.push(Shown::File { path, source });
             return;
         }
-        let why = match self.look_through(&source) {
+        let why = match self.private_entries(&source) {
             Ok(Some(private)) => match gather(private, self.covers) {
                 Some(covers) => {
                     self.view.shown.push(Shown::Tree { path, source, covers });
@@ -319,17 +319,17 @@ impl Looking {
                 None => format!("more than {} directories in it have private entries", self.covers),
             },
             Ok(None) => "it can't be read".to_owned(),
-            Err(Stop::Entries) => "it has too many entries to be looked through".to_owned(),
+            Err(Stop::Entries) => "it has too many entries to be scanned".to_owned(),
             Err(Stop::Time) => {
                 self.ran_out = true;
-                "it could not be looked through in time".to_owned()
+                "it could not be scanned in time".to_owned()
             }
         };
         self.view.left_out.push((path, why));
     }
 
-    /// What is private in a directory and those below it; `None` if itself can't be read.
-    fn look_through(&mut self, source: &Path) -> Result<Option<Vec<PathBuf>>, Stop> {
+    /// The private entries of a directory and those below it; `None` if the directory itself can't be read.
+    fn private_entries(&mut self, source: &Path) -> Result<Option<Vec<PathBuf>>, Stop> {
         let mut private = Vec::new();
         let mut waiting = vec![PathBuf::new()];
         while let Some(directory) = waiting.pop() {
@@ -348,7 +348,7 @@ impl Looking {
         Ok(Some(private))
     }
 
-    /// The directories in a directory that everybody may enter; `None` if it can't be read.
+    /// The subdirectories that every user may enter; `None` if the directory can't be read.
     fn entries(
         &mut self,
         here: &Path,
@@ -361,7 +361,7 @@ impl Looking {
             self.left = self.left.checked_sub(1).ok_or(Stop::Entries)?;
             let Ok(entry) = entry else { return Ok(None) };
             let Ok(kind) = entry.file_type() else { return Ok(None) };
-            // A link is text. What is neither file nor directory can't be opened through gVisor.
+            // A link is only text. Other kinds of files can't be opened through gVisor.
             if !kind.is_file() && !kind.is_dir() {
                 continue;
             }
@@ -376,10 +376,10 @@ impl Looking {
         Ok(Some(below))
     }
 
-    /// A link `python` on the way of those who look for it, where there is only a `python3`, as on Debian. It takes a
-    /// directory of few programs, which is put together anew.
+    /// Adds a link `python` on the search path where there is only a `python3`, as on Debian. For that, a directory with few
+    /// programs is composed anew.
     fn python(&mut self) {
-        let find = |name: &str| SEARCHED.iter().find(|place| self.base.join(place).join(name).exists());
+        let find = |name: &str| SEARCH_PATH.iter().find(|place| self.base.join(place).join(name).exists());
         let (None, Some(python3)) = (find("python"), find("python3")) else { return };
         let target = Path::new("/").join(python3).join("python3");
         for place in ["usr/local/sbin", "usr/local/bin"] {
@@ -395,8 +395,8 @@ impl Looking {
     }
 }
 
-/// The real path of something in /etc that may be shown: a link to elsewhere than the public parts of the host would
-/// show something else.
+/// The real path of a file or directory of /etc that may be shown. `None` if a link leads out of the host's public
+/// directories.
 pub(super) fn public_etc(base: &Path, name: &str) -> Option<PathBuf> {
     let source = base.join("etc").join(name).canonicalize().ok()?;
     let public = ["usr", "etc"]
@@ -405,7 +405,7 @@ pub(super) fn public_etc(base: &Path, name: &str) -> Option<PathBuf> {
     (public && (source.is_dir() || source.is_file())).then_some(source)
 }
 
-/// The entries of a directory of few files and links, one by one. One that isn't there has none.
+/// The entries of a directory with few files and links. A missing directory has none.
 fn compose(here: &Path, path: &Path) -> Option<Vec<Shown>> {
     match fs::symlink_metadata(here) {
         Ok(there) if !there.is_dir() || !is_public(&there) => return None,
@@ -414,7 +414,7 @@ fn compose(here: &Path, path: &Path) -> Option<Vec<Shown>> {
     }
     let here = here.canonicalize().ok()?;
     let mut all = Vec::new();
-    for entry in fs::read_dir(&here).ok()?.take(COMPOSED + 1) {
+    for entry in fs::read_dir(&here).ok()?.take(MAX_COMPOSED + 1) {
         let entry = entry.ok()?;
         let (source, path) = (entry.path(), path.join(entry.file_name()));
         let there = entry.metadata().ok()?;
@@ -426,11 +426,11 @@ fn compose(here: &Path, path: &Path) -> Option<Vec<Shown>> {
             all.push(Shown::File { path, source });
         }
     }
-    (all.len() <= COMPOSED).then_some(all)
+    (all.len() <= MAX_COMPOSED).then_some(all)
 }
 
-/// At most so many paths that cover all of these: where there are more, the directories with the most of them are
-/// covered whole, then whatever lies deep. `None` if nothing less than all would do.
+/// At most `most` paths that cover all private entries. If there are more, the directories with the most of them are
+/// covered whole, then the deepest ones. `None` if that would cover everything.
 fn gather(private: Vec<PathBuf>, most: usize) -> Option<Vec<PathBuf>> {
     let mut covers: BTreeSet<PathBuf> = private.into_iter().collect();
     if covers.len() > most {
@@ -461,7 +461,7 @@ fn gather(private: Vec<PathBuf>, most: usize) -> Option<Vec<PathBuf>> {
     (covers.len() <= most).then(|| covers.into_iter().collect())
 }
 
-/// Without those that lie in another.
+/// The paths that are not inside another one.
 fn outermost(paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
     let inside =
         |path: &Path| path.ancestors().skip(1).any(|above| paths.contains(above) && above != Path::new(""));
@@ -469,177 +469,5 @@ fn outermost(paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runsc::fake::Directory;
-    use std::os::unix::fs::symlink;
-
-    fn host() -> Directory {
-        let host = Directory::new();
-        for path in [
-            "usr/bin",
-            "usr/lib/deep/er",
-            "usr/share/doc",
-            "usr/src/app",
-            "usr/local/bin",
-            "usr/local/etc",
-            "usr/local/share",
-            "etc/pki/tls/certs",
-            "etc/ssl/private",
-        ] {
-            fs::create_dir_all(host.path().join(path)).unwrap();
-        }
-        host.file("usr/bin/sh", b"", 0o755);
-        host.file("usr/share/doc/read", b"", 0o644);
-        symlink("usr/bin", host.path().join("bin")).unwrap();
-        host
-    }
-
-    fn look(host: &Directory) -> View {
-        View::look(host.path(), Bounds::default())
-    }
-
-    fn covers<'a>(view: &'a View, at: &str) -> Vec<&'a str> {
-        let of = |shown: &'a Shown| match shown {
-            Shown::Tree { path, covers, .. } if path == Path::new(at) => Some(covers),
-            _ => None,
-        };
-        view.shown.iter().find_map(of).unwrap().iter().map(|path| path.to_str().unwrap()).collect()
-    }
-
-    fn shows(view: &View, at: &str) -> bool {
-        view.shown.iter().any(|shown| shown.path() == Path::new(at))
-    }
-
-    #[test]
-    fn listed_directories_only() {
-        let view = look(&host());
-        for path in ["/usr/bin", "/usr/lib", "/usr/share", "/usr/local/bin", "/etc/pki/tls/certs", "/bin"] {
-            assert!(shows(&view, path), "{path} in {view:?}");
-        }
-        let stranger = |path: &Path| {
-            ["/usr/src", "/usr/local/etc", "/etc/ssl"].iter().any(|other| path.starts_with(other))
-        };
-        assert!(!view.shown.iter().any(|shown| stranger(shown.path())), "{view:?}");
-        assert!(view.shown.iter().all(|shown| match shown {
-            Shown::Tree { covers, .. } => covers.is_empty(),
-            _ => true,
-        }));
-    }
-
-    #[test]
-    fn what_not_everybody_may_read_or_enter_is_covered() {
-        let host = host();
-        host.file("usr/share/secret", b"", 0o600);
-        host.file("usr/share/doc/group", b"", 0o640);
-        host.file("etc/pki/tls/certs/key.pem", b"", 0o600);
-        host.mode("usr/lib/deep/er", 0o700);
-        host.mode("usr/local/share", 0o711);
-        let view = look(&host);
-        assert_eq!(covers(&view, "/usr/share"), ["doc/group", "secret"]);
-        assert_eq!(covers(&view, "/usr/lib"), ["deep/er"]);
-        assert_eq!(covers(&view, "/etc/pki/tls/certs"), ["key.pem"]);
-        assert!(!shows(&view, "/usr/local/share"));
-        assert_eq!(view.left_out.len(), 1, "{view:?}");
-        // What nobody else can get to isn't shown either, whatever its own mode.
-        host.mode("usr/local", 0o750);
-        let view = look(&host);
-        assert!(shows(&view, "/usr/share") && !shows(&view, "/usr/local/bin"));
-        host.mode("usr/lib/deep/er", 0o755);
-    }
-
-    /// Looks until what was changed before is long enough ago.
-    fn settled(host: &Directory) -> View {
-        loop {
-            let view = look(host);
-            if view.is_settled {
-                return view;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_change_of_a_listed_directory_is_seen() {
-        let host = host();
-        assert!(!look(&host).is_current(), "it was made just now, and may change again in the same moment");
-        let view = settled(&host);
-        assert!(view.is_current());
-        host.file("usr/share/secret", b"", 0o600);
-        assert!(!view.is_current());
-        let view = settled(&host);
-        host.mode("usr/lib", 0o750);
-        assert!(!view.is_current());
-        let view = settled(&host);
-        fs::create_dir(host.path().join("usr/local/go")).unwrap();
-        assert!(!view.is_current());
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_is_no_reason_to_look_each_time() {
-        let stamp = |seconds| Stamp { file: (0, 0), mode: 0, modified: (0, 0), changed: (seconds, 0) };
-        let now = Duration::from_secs(1000);
-        assert!(stamp(1000).is_fresh(now));
-        assert!(!stamp(999).is_fresh(now) && !stamp(2000).is_fresh(now) && !stamp(-1).is_fresh(now));
-    }
-
-    #[test]
-    fn what_is_too_much_is_left_out() {
-        let host = host();
-        let few = Bounds { entries: 3, ..Bounds::default() };
-        let view = View::look(host.path(), few);
-        assert!(shows(&view, "/usr/bin") && !shows(&view, "/usr/share"), "{view:?}");
-        assert!(
-            view.left_out.iter().any(|(path, why)| path == Path::new("/usr/share") && why.contains("many"))
-        );
-        assert!(view.cut_short.is_none());
-        settled(&host);
-        let view = View::look(host.path(), Bounds { time: Duration::ZERO, ..Bounds::default() });
-        assert!(!shows(&view, "/usr/bin"), "{view:?}");
-        let ended = view.cut_short.unwrap();
-        assert!(view.is_current_at(ended) && view.is_current_at(ended + CUT_SHORT - STEP));
-        assert!(!view.is_current_at(ended + CUT_SHORT), "it is looked at again in a while");
-        host.file("usr/share/other", b"", 0o644);
-        assert!(!view.is_current_at(ended), "and after a change");
-    }
-
-    #[test]
-    fn many_private_entries_are_covered_by_their_directories() {
-        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let gathered = |names: &[&str], most| gather(paths(names), most);
-        let crowd = ["one/a", "one/b", "one/c", "two/a", "top"];
-        assert_eq!(gathered(&crowd, 5), Some(paths(&["one/a", "one/b", "one/c", "top", "two/a"])));
-        assert_eq!(gathered(&crowd, 3), Some(paths(&["one", "top", "two/a"])));
-        assert_eq!(gathered(&["a/b/1", "a/c/2", "d/e/3"], 2), Some(paths(&["a", "d"])));
-        assert_eq!(gathered(&["a", "b", "c"], 2), None);
-        assert_eq!(gathered(&[], 2), Some(vec![]));
-        let nested = ["a/1", "a/2", "a/b/1", "a/b/2", "a/b/3"];
-        assert_eq!(gathered(&nested, 3), Some(paths(&["a/1", "a/2", "a/b"])));
-        assert_eq!(gathered(&nested, 1), Some(paths(&["a"])));
-    }
-
-    #[test]
-    fn python_is_a_link_where_there_is_only_python3() {
-        let host = host();
-        let link = |view: &View, at: &str| {
-            view.shown.iter().find_map(|shown| match shown {
-                Shown::Link { path, target } if path == Path::new(at) => Some(target.clone()),
-                _ => None,
-            })
-        };
-        assert_eq!(link(&look(&host), "/usr/local/sbin/python"), None);
-        host.file("usr/bin/python3", b"", 0o755);
-        assert_eq!(link(&look(&host), "/usr/local/sbin/python"), Some("/usr/bin/python3".into()));
-        // In a directory that is a link on this host, the next one is put together.
-        symlink("bin", host.path().join("usr/local/sbin")).unwrap();
-        host.file("usr/local/bin/tool", b"", 0o755);
-        host.file("usr/local/bin/private", b"", 0o700);
-        symlink("tool", host.path().join("usr/local/bin/other")).unwrap();
-        let view = look(&host);
-        assert_eq!(link(&view, "/usr/local/bin/python"), Some("/usr/bin/python3".into()));
-        assert_eq!(link(&view, "/usr/local/bin/other"), Some("tool".into()));
-        assert!(shows(&view, "/usr/local/bin/tool") && !shows(&view, "/usr/local/bin/private"));
-        host.file("usr/bin/python", b"", 0o755);
-        assert_eq!(link(&look(&host), "/usr/local/bin/python"), None);
-    }
-}
+#[path = "view_tests.rs"]
+mod tests;
