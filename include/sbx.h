@@ -3,19 +3,24 @@
  *
  * This header is the reference manual. Rules that hold for all of it:
  *
- * - 0 or more is success, a negative number is one of SBX_E.... sbx_error is the caller's, may be NULL, and
+ * - 0 or more is success, a negative number is one of SBX_E.... An sbx_error is the caller's, may be NULL, and
  *   is written on failure only. Results are written on success only: on failure their places stay as they were.
- * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros.
- * - A NULL, freed, wrong or foreign handle, NULL where a text is needed, and text that is not UTF-8 are
- *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
- *   their object and live as long as it. Paths in a sandbox and names of its files are bytes without NUL and
- *   need not be UTF-8.
+ * - Three codes may come from any function and aren't repeated below: SBX_EHANDLE for a handle that is NULL,
+ *   freed, of another kind, or of another copy of the library; SBX_EFORKED in a child of fork; SBX_EPANIC after a
+ *   panic in the library. A function that returns a pointer returns NULL instead. Only sbx_version and
+ *   sbx_abi_version work in a child of fork.
+ * - NULL in the place of a text, a struct or a result that is needed is SBX_EINVALID, and so is text that isn't
+ *   UTF-8. None of these mistakes is a crash. Other pointers must point to what their type says: texts end with a
+ *   NUL, arrays have as many elements as their count says.
+ * - Every ..._free accepts NULL and a handle that was freed already. It does nothing in a child of fork.
+ * - Texts passed in are copied. Texts and bytes returned, in structs too, belong to their object and live as long
+ *   as it. Paths in a sandbox and names of its files are bytes without NUL and need not be UTF-8.
+ * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros: size 0 stands for the struct's first
+ *   version. A size that no version has, or a field that this version doesn't know and that isn't 0, is SBX_ESIZE.
  * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
- * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
- *   thread's signal mask, and writes nothing to stdout or stderr. In a child of fork every call is
- *   SBX_EFORKED, or NULL where it returns a pointer, but for sbx_version and sbx_abi_version; a ..._free does
- *   nothing there. The library can't be unloaded: dlclose is safe and does nothing.
+ * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no thread's
+ *   signal mask, and writes nothing to stdout or stderr. It can't be unloaded: dlclose is safe and does nothing.
  */
 
 #ifndef SBX_H
@@ -801,21 +806,18 @@ uint32_t sbx_abi_version(void);
 // never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
 // is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
 //
-// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
-// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
-int sbx_log_set_fd(int fd, int32_t level);
+// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that contains the
+// library has a logger of its own).
+int sbx_log_set_fd(int fd,
+                   int32_t level);
 
 // Makes a runtime: finds runsc, reads the environment, starts two threads.
 //
 // `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; may block for some
 // milliseconds, longer if runsc doesn't answer (bounded).
 //
-// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING,
-// SBX_ERUNSC_UNUSABLE, SBX_ELIMIT, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `config` must point to such a struct or be NULL, `runtime` to a place for the result, `error` to an error
-// struct or be NULL.
+// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE,
+// SBX_ELIMIT, SBX_ESYSTEM.
 int sbx_runtime_new(const struct sbx_runtime_config *config,
                     struct sbx_runtime **runtime,
                     struct sbx_error *error);
@@ -826,9 +828,6 @@ int sbx_runtime_new(const struct sbx_runtime_config *config,
 // sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
 //
 // Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// As for sbx_runtime_new.
 int sbx_runtime_check(const struct sbx_runtime_config *config,
                       struct sbx_report **report,
                       struct sbx_error *error);
@@ -842,9 +841,6 @@ int sbx_runtime_check(const struct sbx_runtime_config *config,
 //
 // Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
 // SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// As for sbx_runtime_check.
 int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
                             struct sbx_queue *queue,
                             uint64_t cookie,
@@ -855,11 +851,8 @@ int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
 //
 // Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 //
-// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-// what making a runtime returns, without what is wrong with runsc.
-//
-// Requires:
-// `list` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *list; SBX_EINVALID, SBX_ELIMIT; with NULL also what making a runtime returns, without what
+// is wrong with runsc.
 int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
                           struct sbx_sandbox_list **list,
                           struct sbx_error *error);
@@ -869,8 +862,6 @@ int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
 // Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
 // Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (a mount) is left to the
 // kernel.
-//
-// A handle that was freed already is ignored.
 void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
@@ -887,17 +878,11 @@ int sbx_report_count(const struct sbx_report *report);
 //
 // Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_ESTATE (the check still goes on), SBX_EINVALID,
 // SBX_ESIZE.
-//
-// Requires:
-// `finding` must point to a finding struct or be NULL.
 int sbx_report_finding(const struct sbx_report *report,
                        size_t index,
                        struct sbx_finding *finding);
 
 // Frees a report and its texts; NULL is allowed.
-//
-// Requires:
-// No text of the report may be used after.
 void sbx_report_free(struct sbx_report *report);
 
 // How many sandboxes are in the list.
@@ -908,17 +893,11 @@ int sbx_sandbox_list_count(const struct sbx_sandbox_list *list);
 // Reads one entry of a list, from 0.
 //
 // Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `entry` must point to an entry struct or be NULL.
 int sbx_sandbox_list_entry(const struct sbx_sandbox_list *list,
                            size_t index,
                            struct sbx_sandbox_entry *entry);
 
 // Frees a list and its texts; NULL is allowed.
-//
-// Requires:
-// No text of the list may be used after.
 void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 
 // Makes a queue in which up to `capacity` events wait, from 1 to 65536.
@@ -928,10 +907,7 @@ void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 // After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
 // the queue with sbx_queue_free. Any thread, never blocks.
 //
-// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `queue` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT.
 int sbx_queue_new(uint32_t capacity,
                   struct sbx_queue **queue,
                   struct sbx_error *error);
@@ -943,28 +919,22 @@ int sbx_queue_new(uint32_t capacity,
 // away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
 // one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
 //
-// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns the descriptor; SBX_ECLOSED, SBX_ESYSTEM.
 int sbx_queue_open_fd(struct sbx_queue *queue, struct sbx_error *error);
 
 // Takes the oldest event.
 //
 // Any thread, never blocks: wait with sbx_queue_open_fd.
 //
-// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
-// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
-//
-// Requires:
-// `event` must point to an event struct, `error` to an error struct or be NULL.
-int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_error *error);
+// Returns 1 and fills *event, or 0 when there is none; SBX_ESIZE, SBX_EINVALID (event is NULL). No event is taken
+// then.
+int sbx_queue_next(struct sbx_queue *queue,
+                   struct sbx_event *event,
+                   struct sbx_error *error);
 
 // Frees a queue; NULL is allowed. Events that wait and that come later are thrown away.
 //
 // Sandboxes that use it live on. Any thread, never blocks.
-//
-// A handle that was freed already is ignored.
 void sbx_queue_free(struct sbx_queue *queue);
 
 // Makes a policy without entries. Its mode is what holds for destinations that match no entry:
@@ -988,9 +958,6 @@ void sbx_queue_free(struct sbx_queue *queue);
 // Free it with sbx_policy_free. Any thread, never blocks.
 //
 // Returns 0 and sets *policy; SBX_EINVALID (the mode), SBX_ELIMIT (no handle is left).
-//
-// Requires:
-// `policy` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_policy_new(int32_t mode,
                    struct sbx_policy **policy,
                    struct sbx_error *error);
@@ -1001,10 +968,7 @@ int sbx_policy_new(int32_t mode,
 // no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
 // a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `cidr` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
 
 // Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
@@ -1014,10 +978,7 @@ int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
 //
 // Forms, ownership and threads as for sbx_policy_allow_cidr.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `cidr` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_allow_local_cidr(struct sbx_policy *policy,
                                 const char *cidr);
 
@@ -1025,10 +986,7 @@ int sbx_policy_allow_local_cidr(struct sbx_policy *policy,
 //
 // Forms, ownership and threads as for sbx_policy_allow_cidr.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `cidr` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 
 // Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
@@ -1043,17 +1001,14 @@ int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 // trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
 // copied. One thread at a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `pattern` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_allow_domain(struct sbx_policy *policy,
                             const char *pattern);
 
 // Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
 // takes it. One thread at a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_policy_add_domain_port(struct sbx_policy *policy,
                                uint32_t port);
 
@@ -1067,7 +1022,7 @@ int sbx_policy_add_domain_port(struct sbx_policy *policy,
 // A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
 // each other: that is an error when the policy is used. One thread at a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_policy_set_dns(struct sbx_policy *policy,
                        int32_t mode);
 
@@ -1081,11 +1036,7 @@ int sbx_policy_set_dns(struct sbx_policy *policy,
 // addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
 //
 // Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
-// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error
-// struct or be NULL.
+// SBX_ESYSTEM (the routing can't be asked).
 int sbx_policy_check(const struct sbx_policy *policy,
                      const char *address,
                      uint32_t port,
@@ -1094,8 +1045,6 @@ int sbx_policy_check(const struct sbx_policy *policy,
                      struct sbx_error *error);
 
 // Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
-//
-// A handle that was freed already is ignored.
 void sbx_policy_free(struct sbx_policy *policy);
 
 // Reads what a policy says apart from its entries.
@@ -1103,9 +1052,6 @@ void sbx_policy_free(struct sbx_policy *policy);
 // Any thread, never blocks.
 //
 // Returns 0 and fills *summary; SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `summary` must point to a summary struct or be NULL.
 int sbx_policy_info(const struct sbx_policy *policy, struct sbx_policy_summary *summary);
 
 // A port on which a policy's domains are reached beside 443, from index 0, in rising order.
@@ -1130,23 +1076,15 @@ const char *sbx_policy_entry(const struct sbx_policy *policy,
 // Free it with sbx_config_free. Any thread, never blocks.
 //
 // Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
-//
-// Requires:
-// `config` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_config_new(struct sbx_config **config, struct sbx_error *error);
 
 // Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
 // between settings. It looks at the config only, not at the host.
 //
-// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_ELIMIT.
 int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
 
 // Frees a config; NULL is allowed. Sandboxes made with it are not affected.
-//
-// A handle that was freed already is ignored.
 void sbx_config_free(struct sbx_config *config);
 
 // The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at
@@ -1154,10 +1092,7 @@ void sbx_config_free(struct sbx_config *config);
 // environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
 // over or it is ended, ready for sbx_exec.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `argv` must point to `argc` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_command(struct sbx_config *config,
                            const char *const *argv,
                            size_t argc);
@@ -1166,10 +1101,7 @@ int sbx_config_set_command(struct sbx_config *config,
 // ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
 // never written to a file.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_env(struct sbx_config *config,
                        const char *name,
                        const char *value);
@@ -1178,10 +1110,7 @@ int sbx_config_set_env(struct sbx_config *config,
 // no longer needed (this config's with the last sandbox made with it). Inside, a variable is what every process of
 // the same user and root can read.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_secret(struct sbx_config *config,
                           const char *name,
                           const char *value);
@@ -1189,54 +1118,36 @@ int sbx_config_set_secret(struct sbx_config *config,
 // The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
 // there, as those above it, owned by the sandbox's root with mode 0755.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `path` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_workdir(struct sbx_config *config, const char *path);
 
 // Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root).
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `user` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_user(struct sbx_config *config, const char *user);
 
 // The sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_hostname(struct sbx_config *config, const char *name);
 
 // The sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes
 // of a runtime have the same.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_name(struct sbx_config *config, const char *name);
 
 // Sets a tag, for the host's own use: sbx_sandbox_tag. The same name again replaces it. Names are as those of
 // sandboxes, values have at most 256 bytes, a sandbox has at most 64.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
 
 // A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
 // /usr, /bin, /lib that everybody on the host may read, and a made-up /etc. Either is under a memory overlay: all of
 // it can be written inside, and nothing on the host is changed by that.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `directory` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_rootfs(struct sbx_config *config,
                           const char *directory);
 
@@ -1247,9 +1158,6 @@ int sbx_config_set_rootfs(struct sbx_config *config,
 // a mode with such a bit fails with EPERM or is not taken.
 //
 // Returns 0 or SBX_EINVALID.
-//
-// Requires:
-// `source` and `destination` must be terminated texts or NULL.
 int sbx_config_add_mount(struct sbx_config *config,
                          const char *source,
                          const char *destination,
@@ -1258,7 +1166,7 @@ int sbx_config_add_mount(struct sbx_config *config,
 // How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 // 124 and SBX_EXIT_TIMED_OUT.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
 
 // How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
@@ -1268,7 +1176,7 @@ int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
 // byte goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that
 // program does by itself doesn't count, nor does a connection on which nothing is sent.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
                                    int64_t idle_timeout_ms);
 
@@ -1280,21 +1188,21 @@ int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
 // fails with SBX_EHOST, or it is as sbx_config_set_limit_mode says. Where cgroup v2 allows no processes beside
 // sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_memory_bytes(struct sbx_config *config,
                                 uint64_t bytes);
 
 // The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
 // counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory_bytes.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_millicpus(struct sbx_config *config, uint32_t millicpus);
 
 // The most processes and threads inside, from 1 to 65535 (default 4096), held by gVisor: fork(2) fails with
 // EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
 // gVisor's own 65536 or the limit of memory.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
 
 // The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
@@ -1302,21 +1210,21 @@ int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
 // sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't counted, and files that root inside
 // makes in /dev are held by sbx_config_set_memory_bytes only (gVisor's own file system there has no size).
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_disk_bytes(struct sbx_config *config,
                               uint64_t bytes);
 
 // The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
 // may raise to 1048576 themselves). They cost the host memory, but no descriptors.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_max_open_files(struct sbx_config *config,
                                   uint32_t count);
 
 // What to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
 // SBX_LIMITS_WATCHDOG.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_limit_mode(struct sbx_config *config, int32_t mode);
 
 // Adds a tunnel to a port inside, from 1 to 65535: SBX_PORT_ENCRYPTED, SBX_PORT_H2 or SBX_PORT_UNENCRYPTED.
@@ -1334,10 +1242,7 @@ int sbx_config_add_port(struct sbx_config *config,
 // that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
 // sbx_config_set_inbound_cidr_allowlist.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_bind_port(struct sbx_config *config,
                          uint32_t container_port,
                          const char *address,
@@ -1350,30 +1255,21 @@ int sbx_config_bind_port(struct sbx_config *config,
 // It is asked from the host: it may be at any address that the host reaches, also at one that the sandbox doesn't.
 // The text is copied.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_add_nameserver(struct sbx_config *config,
                               const char *address);
 
 // Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
 // A count of 0 lets nobody in; without this call everybody who reaches the address may.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `ranges` must point to `count` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_inbound_cidr_allowlist(struct sbx_config *config, const char *const *ranges, size_t count);
 
 // The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
 // the library makes one under a CA of the sandbox's own: sbx_tunnel_map_ca_pem. The key is never logged. It can be
 // ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `chain_pem` and `key_pem` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_tls_certificate(struct sbx_config *config,
                                    const char *chain_pem,
                                    const char *key_pem);
@@ -1381,16 +1277,13 @@ int sbx_config_set_tls_certificate(struct sbx_config *config,
 // A further DNS name ("*." in front for a wildcard) or address that the certificate made by the library is
 // valid for, beside 127.0.0.1, ::1 and localhost. Not together with sbx_config_set_tls_certificate.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
 
 // What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
 // a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_policy(struct sbx_config *config,
                           const struct sbx_policy *policy);
 
@@ -1421,7 +1314,7 @@ int sbx_config_set_policy(struct sbx_config *config,
 // (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
 // silent for a second give way.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_egress_limits(struct sbx_config *config,
                                  uint32_t max_flows,
                                  uint32_t new_flows_per_second,
@@ -1433,23 +1326,20 @@ int sbx_config_set_egress_limits(struct sbx_config *config,
 // reached by it; a policy neither opens nor closes it, the egress limits hold for it too. Port 53 is refused: it is
 // the sandbox's resolver. At most 16.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_add_host_service(struct sbx_config *config,
                                 uint32_t port,
                                 const char *address);
 
 // The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_mtu(struct sbx_config *config, uint32_t bytes);
 
 // What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
 // for SBX_STDERR, SBX_STREAM_MERGED.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_stream(struct sbx_config *config,
                           int32_t stream,
                           int32_t mode);
@@ -1457,7 +1347,7 @@ int sbx_config_set_stream(struct sbx_config *config,
 // Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 // at most 16 MiB, not both 0. 65536 each is a good choice.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_capture_stream(struct sbx_config *config,
                               int32_t stream,
                               size_t head_bytes,
@@ -1466,7 +1356,7 @@ int sbx_config_capture_stream(struct sbx_config *config,
 // The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
 // more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_tcp_probe(struct sbx_config *config,
                              uint32_t port,
                              int64_t interval_ms);
@@ -1474,10 +1364,7 @@ int sbx_config_set_tcp_probe(struct sbx_config *config,
 // The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
 // than 0. The arguments are bounded as in sbx_config_set_command.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `argv` must point to `argc` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_exec_probe(struct sbx_config *config,
                               const char *const *argv,
                               size_t argc,
@@ -1486,7 +1373,7 @@ int sbx_config_set_exec_probe(struct sbx_config *config,
 // Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
 // before the sandbox ends.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uint64_t cookie);
 
 // Creates a sandbox and waits until its program was started.
@@ -1495,12 +1382,9 @@ int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uin
 // sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
 // 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 //
-// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
-// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
-// SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC. Nothing is left of a sandbox that failed.
-//
-// Requires:
-// `sandbox` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name), SBX_EEXEC (the program),
+// SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM. Nothing
+// is left of a sandbox that failed.
 int sbx_create(struct sbx_runtime *runtime,
                const struct sbx_config *config,
                struct sbx_sandbox **sandbox,
@@ -1515,11 +1399,8 @@ int sbx_create(struct sbx_runtime *runtime,
 // never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, as long as sbx_create may take
 // at most, and can be ended.
 //
-// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
-// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// As for sbx_create.
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST (no /proc),
+// SBX_ECLOSED, SBX_ESYSTEM.
 int sbx_create_begin(struct sbx_runtime *runtime,
                      const struct sbx_config *config,
                      struct sbx_sandbox **sandbox,
@@ -1530,11 +1411,8 @@ int sbx_create_begin(struct sbx_runtime *runtime,
 // `timeout_ms` is negative for ever, 0 to look only. That a tunnel exists doesn't mean that the server
 // inside answers: sbx_wait_ready. Free the map with sbx_tunnel_map_free. Any thread; blocks.
 //
-// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-// SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
-//
-// Requires:
-// `tunnels` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EINVALID, SBX_ELIMIT;
+// what creating failed with, if it did.
 int sbx_tunnels(struct sbx_sandbox *sandbox,
                 int64_t timeout_ms,
                 struct sbx_tunnel_map **tunnels,
@@ -1546,11 +1424,8 @@ int sbx_tunnels(struct sbx_sandbox *sandbox,
 // `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
 // without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
 //
-// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED; what creating
+// failed with, if it did.
 int sbx_wait_ready(struct sbx_sandbox *sandbox,
                    int64_t timeout_ms,
                    struct sbx_error *error);
@@ -1559,11 +1434,7 @@ int sbx_wait_ready(struct sbx_sandbox *sandbox,
 //
 // `timeout_ms` as in sbx_tunnels. `exit` may be NULL. Any thread, any number of times; blocks.
 //
-// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC; what creating failed with, if it did.
-//
-// Requires:
-// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; what creating failed with, if it did.
 int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *exit, struct sbx_error *error);
 
 // Asks for the sandbox's end, with code 137 and SBX_EXIT_TERMINATED.
@@ -1571,10 +1442,7 @@ int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *e
 // Any thread, any time, any number of times, also while it is being created; never blocks. The end itself
 // is what sbx_wait waits for, or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 //
-// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0.
 int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
 
 // Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
@@ -1587,11 +1455,7 @@ int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
 // again, it sends the signal again and may shorten the time. Any thread, any time; never blocks: sbx_wait,
 // SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 //
-// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative), SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative).
 int sbx_stop(struct sbx_sandbox *sandbox,
              int signal,
              int64_t grace_ms,
@@ -1605,9 +1469,6 @@ int sbx_stop(struct sbx_sandbox *sandbox,
 //
 // Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
 // SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_connect(struct sbx_sandbox *sandbox,
                 uint32_t port,
                 struct sbx_error *error);
@@ -1616,11 +1477,7 @@ int sbx_connect(struct sbx_sandbox *sandbox,
 //
 // Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED,
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED.
 int sbx_signal(struct sbx_sandbox *sandbox,
                int signal,
                struct sbx_error *error);
@@ -1630,14 +1487,11 @@ int sbx_signal(struct sbx_sandbox *sandbox,
 //
 // Calls that wait on it return SBX_ECLOSED then. Descriptors that were opened stay the caller's; tunnel maps and
 // captures live on. Any thread, never blocks.
-//
-// Requires:
-// No text of the sandbox may be used after. A handle that was freed already is ignored.
 void sbx_sandbox_free(struct sbx_sandbox *sandbox);
 
 // Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 //
-// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns that.
 int sbx_sandbox_state(const struct sbx_sandbox *sandbox);
 
 // The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
@@ -1653,9 +1507,6 @@ const char *sbx_sandbox_name(const struct sbx_sandbox *sandbox);
 // The value of one of the sandbox's tags: sbx_config_set_tag. The text lives as long as the handle.
 //
 // Any thread, never blocks. NULL if there is no such tag, or for a bad handle or name.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
 const char *sbx_sandbox_tag(const struct sbx_sandbox *sandbox, const char *name);
 
 // Finds the sandbox of that name in a runtime (NULL: the default one), if it has not ended.
@@ -1663,12 +1514,8 @@ const char *sbx_sandbox_tag(const struct sbx_sandbox *sandbox, const char *name)
 // The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
 // last handle is freed. Any thread, never blocks.
 //
-// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
-//
-// Requires:
-// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
-// struct or be NULL.
+// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_ELIMIT; with NULL also the errors of
+// sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 int sbx_sandbox_find(struct sbx_runtime *runtime,
                      const char *name,
                      struct sbx_sandbox **sandbox,
@@ -1679,10 +1526,7 @@ int sbx_sandbox_find(struct sbx_runtime *runtime,
 // Any thread, never blocks.
 //
 // Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// SBX_EHANDLE.
 int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *error);
 
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
@@ -1693,10 +1537,7 @@ int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *err
 // read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 //
 // Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
-// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// starting).
 int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox,
                         int32_t stream,
                         struct sbx_error *error);
@@ -1705,11 +1546,7 @@ int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox,
 //
 // Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `capture` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
 int sbx_sandbox_capture(const struct sbx_sandbox *sandbox,
                         int32_t stream,
                         struct sbx_capture **capture,
@@ -1728,9 +1565,6 @@ int sbx_sandbox_capture(const struct sbx_sandbox *sandbox,
 //
 // Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED, SBX_ESTATE (it has
 // ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `generation` must point to a number or be NULL, `error` to an error struct or be NULL.
 int sbx_set_policy(struct sbx_sandbox *sandbox,
                    const struct sbx_policy *policy,
                    uint64_t *generation,
@@ -1743,9 +1577,6 @@ int sbx_set_policy(struct sbx_sandbox *sandbox,
 // blocks.
 //
 // Returns 0; codes as sbx_set_policy, less those of what comes later.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
                          const struct sbx_policy *policy,
                          uint64_t cookie,
@@ -1760,10 +1591,6 @@ int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
 // Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 // (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
 // SBX_EPANIC.
-//
-// Requires:
-// `copy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
-// struct or be NULL.
 int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
                        struct sbx_policy **copy,
                        uint64_t *generation,
@@ -1776,9 +1603,6 @@ int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
 // form that doesn't.
 //
 // Returns 0 and fills *stats; SBX_EINVALID (stats is NULL), SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `stats` must point to a stats struct, `error` to an error struct or be NULL.
 int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
                       struct sbx_stats *stats,
                       struct sbx_error *error);
@@ -1788,75 +1612,52 @@ int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
 // Free it with sbx_exec_config_free. Any thread, never blocks.
 //
 // Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
-//
-// Requires:
-// `config` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_exec_config_new(struct sbx_exec_config **config, struct sbx_error *error);
 
 // Says whether a program can be asked for with this: the first bad value, or the first broken rule between
 // settings.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_check(const struct sbx_exec_config *config, struct sbx_error *error);
 
 // Frees a config; NULL is allowed. Programs started with it are not affected.
-//
-// A handle that was freed already is ignored.
 void sbx_exec_config_free(struct sbx_exec_config *config);
 
 // The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment, the
 // sandbox's included, at most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the
 // PATH of the program's environment unless it has a slash. It must be set.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `argv` must point to `argc` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_command(struct sbx_exec_config *config,
                                 const char *const *argv,
                                 size_t argc);
 
 // Sets a variable of the environment, over the sandbox's of the same name: sbx_config_set_env.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_env(struct sbx_exec_config *config, const char *name, const char *value);
 
 // The same for a secret: sbx_config_set_secret.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_secret(struct sbx_exec_config *config, const char *name, const char *value);
 
 // The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
 // sandbox's own program.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `path` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_workdir(struct sbx_exec_config *config, const char *path);
 
 // Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `user` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_user(struct sbx_exec_config *config, const char *user);
 
 // What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or, for
 // SBX_STDERR, SBX_STREAM_MERGED. Each program has streams of its own; one whose reader stops reading waits, and no
 // other does.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_stream(struct sbx_exec_config *config,
                                int32_t stream,
                                int32_t mode);
@@ -1864,7 +1665,7 @@ int sbx_exec_config_set_stream(struct sbx_exec_config *config,
 // Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 // most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
                                    int32_t stream,
                                    size_t head_bytes,
@@ -1875,14 +1676,14 @@ int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
 // own and whose parents have ended lives on. The end is reported once the program no longer runs. If the sandbox's
 // init hasn't confirmed that within twenty seconds, the whole sandbox ends, as SBX_EXIT_ENGINE_LOST.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,
                                    int64_t timeout_ms);
 
 // Gives the program a terminal of that size, each number from 1 to 65535, in the place of all three streams, which
 // must not be set then: sbx_process_open_fd with SBX_TERMINAL. TERM is "xterm" unless it is set.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_pty(struct sbx_exec_config *config,
                             uint32_t rows,
                             uint32_t columns);
@@ -1890,7 +1691,7 @@ int sbx_exec_config_set_pty(struct sbx_exec_config *config,
 // Where the program's events go, SBX_EVENT_PROCESS_..., and the number they carry, which is the host's own. It may be
 // the sandbox's queue. Without a queue there are no events of it.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_queue(struct sbx_exec_config *config,
                               struct sbx_queue *queue,
                               uint64_t cookie);
@@ -1901,11 +1702,8 @@ int sbx_exec_config_set_queue(struct sbx_exec_config *config,
 // sbx_process_free, which doesn't end it. Any thread; blocks (bounded). Hosts with an event loop use sbx_exec_begin.
 //
 // Returns 0 and sets *process; SBX_EEXEC (not found, not executable, no such directory or user in the sandbox),
-// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT, SBX_EENGINE,
-// SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `process` must point to a place for the result, `error` to an error struct or be NULL.
+// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT,
+// SBX_EENGINE, SBX_ECLOSED, SBX_ESYSTEM.
 int sbx_exec(struct sbx_sandbox *sandbox,
              const struct sbx_exec_config *config,
              struct sbx_process **process,
@@ -1918,9 +1716,6 @@ int sbx_exec(struct sbx_sandbox *sandbox,
 // be opened from now on, whatever happens. Any thread, never blocks.
 //
 // Returns 0 and sets *process; codes as sbx_exec, less those of what comes later.
-//
-// Requires:
-// As for sbx_exec.
 int sbx_exec_begin(struct sbx_sandbox *sandbox,
                    const struct sbx_exec_config *config,
                    struct sbx_process **process,
@@ -1933,11 +1728,7 @@ int sbx_exec_begin(struct sbx_sandbox *sandbox,
 // ends as the sandbox does: 137 and SBX_EXIT_TERMINATED also if the sandbox's own program ended by itself. Any thread,
 // any number of times; blocks.
 //
-// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what
-// starting it failed with, if it did.
-//
-// Requires:
-// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; what starting it failed with, if it did.
 int sbx_process_wait(struct sbx_process *process,
                      int64_t timeout_ms,
                      struct sbx_exit *exit,
@@ -1947,13 +1738,9 @@ int sbx_process_wait(struct sbx_process *process,
 //
 // Any thread, never blocks.
 //
-// Returns 0 if it was started or still is being; else the code, with *error filled as by sbx_exec; also SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_process_failure(const struct sbx_process *process,
-                        struct sbx_error *error);
+// Returns 0 if it was started or still is being; else the code, with *error filled as by sbx_exec; also
+// SBX_EHANDLE.
+int sbx_process_failure(const struct sbx_process *process, struct sbx_error *error);
 
 // Sends a signal to the program's process group: to itself and to what it has started, unless that has left the group
 // (as the jobs of an interactive shell do).
@@ -1961,10 +1748,7 @@ int sbx_process_failure(const struct sbx_process *process,
 // One that is still being started gets it right after. One that has ended gets none, which is no error. Any thread,
 // never blocks.
 //
-// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID (not from 1 to 64).
 int sbx_process_signal(struct sbx_process *process,
                        int signal,
                        struct sbx_error *error);
@@ -1972,10 +1756,7 @@ int sbx_process_signal(struct sbx_process *process,
 // Gives the program's terminal another size, each number from 1 to 65535. The programs in its foreground get
 // SIGWINCH. What is typed goes another way, and may overtake it. Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal).
 int sbx_process_resize(struct sbx_process *process, uint32_t rows, uint32_t columns, struct sbx_error *error);
 
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR, or of
@@ -1988,11 +1769,7 @@ int sbx_process_resize(struct sbx_process *process, uint32_t rows, uint32_t colu
 // when no process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes
 // them. Any thread, never blocks.
 //
-// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already).
 int sbx_process_open_fd(struct sbx_process *process,
                         int32_t stream,
                         struct sbx_error *error);
@@ -2001,11 +1778,7 @@ int sbx_process_open_fd(struct sbx_process *process,
 //
 // Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-//
-// Requires:
-// `capture` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
 int sbx_process_capture(const struct sbx_process *process,
                         int32_t stream,
                         struct sbx_capture **capture,
@@ -2016,22 +1789,14 @@ int sbx_process_capture(const struct sbx_process *process,
 //
 // Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; captures live on. Any
 // thread, never blocks.
-//
-// A handle that was freed already is ignored.
 void sbx_process_free(struct sbx_process *process);
 
 // Reads what a capture kept.
 //
 // Returns 0 and fills *output; SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `output` must point to an output struct or be NULL.
 int sbx_capture_output(const struct sbx_capture *capture, struct sbx_output *output);
 
 // Frees a capture and its bytes; NULL is allowed.
-//
-// Requires:
-// None of its bytes may be used after.
 void sbx_capture_free(struct sbx_capture *capture);
 
 // Reads a file whole.
@@ -2050,10 +1815,6 @@ void sbx_capture_free(struct sbx_capture *capture);
 // Returns 0 and sets *operation; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's
 // number: EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
 // SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
-// options or NULL, `error` an error struct or NULL.
 int sbx_file_read(struct sbx_sandbox *sandbox,
                   const char *path,
                   const struct sbx_file_options *options,
@@ -2071,10 +1832,6 @@ int sbx_file_read(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 // EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL, `bytes` must have `length` bytes; `options` must be options or NULL,
-// `error` an error struct or NULL.
 int sbx_file_write(struct sbx_sandbox *sandbox,
                    const char *path,
                    const uint8_t *bytes,
@@ -2093,10 +1850,6 @@ int sbx_file_write(struct sbx_sandbox *sandbox,
 // Returns 0 and sets *operation; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
 // ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
-// options or NULL, `error` an error struct or NULL.
 int sbx_file_list(struct sbx_sandbox *sandbox,
                   const char *path,
                   const struct sbx_file_options *options,
@@ -2113,10 +1866,6 @@ int sbx_file_list(struct sbx_sandbox *sandbox,
 // Returns 0 and fills *info; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 // EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
 // SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `info` must point to an info struct, `options` must be options or NULL,
-// `error` an error struct or NULL.
 int sbx_file_stat(struct sbx_sandbox *sandbox,
                   const char *path,
                   const struct sbx_file_options *options,
@@ -2131,9 +1880,6 @@ int sbx_file_stat(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 // EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
 // SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_make_directory(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2150,9 +1896,6 @@ int sbx_file_make_directory(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
 // SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
 // SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_remove(struct sbx_sandbox *sandbox,
                     const char *path,
                     const struct sbx_file_options *options,
@@ -2166,9 +1909,6 @@ int sbx_file_remove(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
 // EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
 // SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_rename(struct sbx_sandbox *sandbox,
                     const char *from,
                     const char *to,
@@ -2186,9 +1926,6 @@ int sbx_file_rename(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
 // ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_download(struct sbx_sandbox *sandbox,
                       const char *path,
                       int fd,
@@ -2206,9 +1943,6 @@ int sbx_file_download(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 // EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_upload(struct sbx_sandbox *sandbox,
                     const char *path,
                     int fd,
@@ -2231,9 +1965,6 @@ int sbx_file_upload(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
 // SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
 // SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_copy_out(struct sbx_sandbox *sandbox,
                       const char *path,
                       int fd,
@@ -2255,9 +1986,6 @@ int sbx_file_copy_out(struct sbx_sandbox *sandbox,
 // Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
 // EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
 // SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `options` must be options or NULL, `error` an error struct or NULL.
 int sbx_file_copy_in(struct sbx_sandbox *sandbox,
                      const char *path,
                      int fd,
@@ -2273,9 +2001,6 @@ int sbx_file_copy_in(struct sbx_sandbox *sandbox,
 // Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
 // SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later, as the
 // operation's.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_read_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2285,9 +2010,6 @@ int sbx_file_read_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_write does, and returns at once.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_write_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const uint8_t *bytes,
@@ -2299,9 +2021,6 @@ int sbx_file_write_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_list does, and returns at once.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_list_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2311,9 +2030,6 @@ int sbx_file_list_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
 // _target. Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2323,9 +2039,6 @@ int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_make_directory does, and returns at once.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
                                   const char *path,
                                   const struct sbx_file_options *options,
@@ -2335,9 +2048,6 @@ int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_remove does, and returns at once.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
@@ -2347,9 +2057,6 @@ int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_rename does, and returns at once.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
                           const char *from,
                           const char *to,
@@ -2361,9 +2068,6 @@ int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
 // Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
 // Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here,
 // where a hostile program may have its way: count what you read.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_download_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2373,9 +2077,6 @@ int sbx_file_download_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
@@ -2386,9 +2087,6 @@ int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
 // Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
 // Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here
 // (of the files' bytes), where a hostile program may have its way: count what you read.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2398,9 +2096,6 @@ int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
 
 // Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
 // Events, errors, threads and ownership as for sbx_file_read_begin.
-//
-// Requires:
-// As for the form that waits; `operation` must point to a place for the result.
 int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
                            const char *path,
                            const struct sbx_file_options *options,
@@ -2418,10 +2113,6 @@ int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
 // Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
 // of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for
 // sbx_file_read_begin. There is no form that waits.
-//
-// Requires:
-// The texts must end with NUL or be NULL; `operation` must point to a place for the result, `options` must be
-// options or NULL, `error` an error struct or NULL.
 int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const struct sbx_file_options *options,
@@ -2438,9 +2129,6 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
 // SBX_ECLOSED (cancelled, or a stream's end was closed), SBX_ESTATE (the sandbox has ended), SBX_EENGINE;
 // SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC. SBX_ETIMEDOUT is also how one ends that took longer than its options
 // allow: sbx_file_operation_has_ended tells.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_file_operation_wait(const struct sbx_file_operation *operation,
                             int64_t timeout_ms,
                             struct sbx_error *error);
@@ -2454,9 +2142,6 @@ int sbx_file_operation_has_ended(const struct sbx_file_operation *operation);
 // blocks.
 //
 // Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_file_operation_cancel(struct sbx_file_operation *operation, struct sbx_error *error);
 
 // The host's end of the stream of a download, upload, copy in or copy out, once.
@@ -2469,9 +2154,6 @@ int sbx_file_operation_cancel(struct sbx_file_operation *operation, struct sbx_e
 //
 // Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before), SBX_EHANDLE, SBX_EFORKED,
 // SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_file_operation_open_fd(struct sbx_file_operation *operation,
                                struct sbx_error *error);
 
@@ -2479,9 +2161,6 @@ int sbx_file_operation_open_fd(struct sbx_file_operation *operation,
 // live as long as the handle.
 //
 // Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
 const uint8_t *sbx_file_operation_bytes(const struct sbx_file_operation *operation, size_t *length);
 
 // How many entries an operation has found: those of a list in no order, or the one that was looked at.
@@ -2503,9 +2182,6 @@ const char *sbx_file_operation_target(const struct sbx_file_operation *operation
 //
 // Any thread, never blocks. Returns 0 and fills *info; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), what
 // it failed with, SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `info` must point to an info struct or be NULL, `error` to an error struct or be NULL.
 int sbx_file_operation_info(const struct sbx_file_operation *operation,
                             size_t index,
                             struct sbx_file_info *info,
@@ -2516,9 +2192,6 @@ int sbx_file_operation_info(const struct sbx_file_operation *operation,
 //
 // Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on: other than sbx_file_operation_count
 // and _info, this is a wait that only looks), what it failed with, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// The places must point to places for the results or be NULL, `error` to an error struct or be NULL.
 int sbx_file_operation_totals(const struct sbx_file_operation *operation,
                               uint64_t *bytes,
                               uint64_t *entries,
@@ -2533,9 +2206,6 @@ int sbx_file_operation_totals(const struct sbx_file_operation *operation,
 //
 // Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the
 // sandbox has ended), what the watch failed with, SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `path` must point to `capacity` writable bytes or be NULL, `error` to an error struct or be NULL.
 int sbx_file_operation_next_change(struct sbx_file_operation *operation,
                                    int64_t timeout_ms,
                                    char *path,
@@ -2545,9 +2215,6 @@ int sbx_file_operation_next_change(struct sbx_file_operation *operation,
 // Frees an operation and what it gave, and ends it if it still goes on; NULL is allowed.
 //
 // A descriptor that was opened stays the caller's. Any thread, never blocks.
-//
-// Requires:
-// None of its bytes and texts may be used after. A handle that was freed already is ignored.
 void sbx_file_operation_free(struct sbx_file_operation *operation);
 
 // How many tunnels there are.
@@ -2558,9 +2225,6 @@ int sbx_tunnel_map_count(const struct sbx_tunnel_map *map);
 // Reads one tunnel of the map, from 0, in the order of their container ports.
 //
 // Returns 0 and fills *tunnel; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `tunnel` must point to a tunnel struct or be NULL.
 int sbx_tunnel_map_tunnel(const struct sbx_tunnel_map *map, size_t index, struct sbx_tunnel *tunnel);
 
 // The https:// URL of the encrypted tunnel of a container port, as in sbx_tunnel.
@@ -2578,9 +2242,6 @@ const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
 
 // Frees a map and its texts; NULL is allowed.
-//
-// Requires:
-// No text of the map may be used after.
 void sbx_tunnel_map_free(struct sbx_tunnel_map *map);
 
 #ifdef __cplusplus

@@ -51,7 +51,7 @@ pub unsafe extern "C" fn sbx_config_new(config: *mut *mut sbx_config, error: *mu
 /// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
 /// between settings. It looks at the config only, not at the host.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_ELIMIT.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn sbx_config_free(config: *mut sbx_config) {
 /// environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
 /// over or it is ended, ready for sbx_exec.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `argv` must point to `argc` terminated texts.
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn sbx_config_set_command(
 /// ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
 /// never written to a file.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn sbx_config_set_env(
 /// no longer needed (this config's with the last sandbox made with it). Inside, a variable is what every process of
 /// the same user and root can read.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn sbx_config_set_secret(
 /// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
 /// there, as those above it, owned by the sandbox's root with mode 0755.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `path` must be a terminated text or NULL.
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn sbx_config_set_workdir(config: *mut sbx_config, path: *
 
 /// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root).
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `user` must be a terminated text or NULL.
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn sbx_config_set_user(config: *mut sbx_config, user: *con
 
 /// The sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL.
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn sbx_config_set_hostname(config: *mut sbx_config, name: 
 /// The sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes
 /// of a runtime have the same.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL.
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn sbx_config_set_name(config: *mut sbx_config, name: *con
 /// Sets a tag, for the host's own use: sbx_sandbox_tag. The same name again replaces it. Names are as those of
 /// sandboxes, values have at most 256 bytes, a sandbox has at most 64.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn sbx_config_set_tag(
 /// /usr, /bin, /lib that everybody on the host may read, and a made-up /etc. Either is under a memory overlay: all of
 /// it can be written inside, and nothing on the host is changed by that.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `directory` must be a terminated text or NULL.
@@ -260,7 +260,7 @@ pub unsafe extern "C" fn sbx_config_add_mount(
 /// How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 /// 124 and SBX_EXIT_TIMED_OUT.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -276,7 +276,7 @@ pub unsafe extern "C" fn sbx_config_set_timeout_ms(config: *mut sbx_config, time
 /// byte goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that
 /// program does by itself doesn't count, nor does a connection on which nothing is sent.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -15,7 +15,7 @@ use crate::error::Error;
 /// fails with SBX_EHOST, or it is as sbx_config_set_limit_mode says. Where cgroup v2 allows no processes beside
 /// sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn sbx_config_set_memory_bytes(config: *mut sbx_config, by
 /// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
 /// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory_bytes.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn sbx_config_set_millicpus(config: *mut sbx_config, milli
 /// EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
 /// gVisor's own 65536 or the limit of memory.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sbx_config_set_max_processes(config: *mut sbx_config, c
 /// sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't counted, and files that root inside
 /// makes in /dev are held by sbx_config_set_memory_bytes only (gVisor's own file system there has no size).
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn sbx_config_set_disk_bytes(config: *mut sbx_config, byte
 /// The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
 /// may raise to 1048576 themselves). They cost the host memory, but no descriptors.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn sbx_config_set_max_open_files(config: *mut sbx_config, 
 /// What to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
 /// SBX_LIMITS_WATCHDOG.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

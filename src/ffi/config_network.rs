@@ -44,7 +44,7 @@ pub unsafe extern "C" fn sbx_config_add_port(
 /// that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
 /// sbx_config_set_inbound_cidr_allowlist.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `address` must be a terminated text or NULL.
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn sbx_config_bind_port(
 /// It is asked from the host: it may be at any address that the host reaches, also at one that the sandbox doesn't.
 /// The text is copied.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `address` must be a terminated text or NULL.
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn sbx_config_add_nameserver(config: *mut sbx_config, addr
 /// Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
 /// A count of 0 lets nobody in; without this call everybody who reaches the address may.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `ranges` must point to `count` terminated texts.
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn sbx_config_set_inbound_cidr_allowlist(
 /// the library makes one under a CA of the sandbox's own: sbx_tunnel_map_ca_pem. The key is never logged. It can be
 /// ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `chain_pem` and `key_pem` must be terminated texts or NULL.
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn sbx_config_set_tls_certificate(
 /// A further DNS name ("*." in front for a wildcard) or address that the certificate made by the library is
 /// valid for, beside 127.0.0.1, ::1 and localhost. Not together with sbx_config_set_tls_certificate.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL.
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 /// What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
 /// a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -180,7 +180,7 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 /// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
 /// silent for a second give way.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn sbx_config_set_egress_limits(
 /// reached by it; a policy neither opens nor closes it, the egress limits hold for it too. Port 53 is refused: it is
 /// the sandbox's resolver. At most 16.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `address` must be a terminated text or NULL.
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn sbx_config_add_host_service(
 
 /// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -24,7 +24,7 @@ pub(super) fn mode_of(mode: i32) -> Result<Stdio> {
 /// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
 /// for SBX_STDERR, SBX_STREAM_MERGED.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -36,7 +36,7 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
 /// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
 /// at most 16 MiB, not both 0. 65536 each is a good choice.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sbx_config_capture_stream(
 /// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
 /// more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn sbx_config_set_tcp_probe(
 /// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
 /// than 0. The arguments are bounded as in sbx_config_set_command.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `argv` must point to `argc` terminated texts.
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn sbx_config_set_exec_probe(
 /// Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
 /// before the sandbox ends.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn sbx_exec_config_new(
 /// Says whether a program can be asked for with this: the first bad value, or the first broken rule between
 /// settings.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn sbx_exec_config_free(config: *mut sbx_exec_config) {
 /// sandbox's included, at most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the
 /// PATH of the program's environment unless it has a slash. It must be set.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `argv` must point to `argc` terminated texts.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_command(
 
 /// Sets a variable of the environment, over the sandbox's of the same name: sbx_config_set_env.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_env(
 
 /// The same for a secret: sbx_config_set_secret.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_secret(
 /// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
 /// sandbox's own program.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `path` must be a terminated text or NULL.
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_workdir(
 
 /// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `user` must be a terminated text or NULL.
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_user(
 /// SBX_STDERR, SBX_STREAM_MERGED. Each program has streams of its own; one whose reader stops reading waits, and no
 /// other does.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_stream(
 /// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_capture; each at
 /// most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn sbx_exec_config_capture_stream(
 /// own and whose parents have ended lives on. The end is reported once the program no longer runs. If the sandbox's
 /// init hasn't confirmed that within twenty seconds, the whole sandbox ends, as SBX_EXIT_ENGINE_LOST.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -226,7 +226,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_timeout_ms(
 /// Gives the program a terminal of that size, each number from 1 to 65535, in the place of all three streams, which
 /// must not be set then: sbx_process_open_fd with SBX_TERMINAL. TERM is "xterm" unless it is set.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -245,7 +245,7 @@ pub unsafe extern "C" fn sbx_exec_config_set_pty(
 /// Where the program's events go, SBX_EVENT_PROCESS_..., and the number they carry, which is the host's own. It may be
 /// the sandbox's queue. Without a queue there are no events of it.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -20,8 +20,8 @@ use crate::sys::descriptor;
 /// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
 /// is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
 ///
-/// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
-/// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that contains the
+/// library has a logger of its own).
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_log_set_fd(fd: c_int, level: i32) -> c_int {
     // SAFETY: NULL is allowed.

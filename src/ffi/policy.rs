@@ -121,7 +121,7 @@ pub unsafe extern "C" fn sbx_policy_new(
 /// no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
 /// a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *c
 ///
 /// Forms, ownership and threads as for sbx_policy_allow_cidr.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, ci
 ///
 /// Forms, ownership and threads as for sbx_policy_allow_cidr.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
 /// trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
 /// copied. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `pattern` must be a terminated text or NULL.
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, patter
 /// Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
 /// takes it. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -229,7 +229,7 @@ pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, por
 /// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
 /// each other: that is an error when the policy is used. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -266,7 +266,7 @@ fn dns(mode: i32) -> Result<Dns> {
 /// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
 ///
 /// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
-/// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
+/// SBX_ESYSTEM (the routing can't be asked).
 ///
 /// # Safety
 /// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error

@@ -54,8 +54,8 @@ unsafe fn start(
 /// sbx_process_free, which doesn't end it. Any thread; blocks (bounded). Hosts with an event loop use sbx_exec_begin.
 ///
 /// Returns 0 and sets *process; SBX_EEXEC (not found, not executable, no such directory or user in the sandbox),
-/// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT, SBX_EENGINE,
-/// SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT,
+/// SBX_EENGINE, SBX_ECLOSED, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `process` must point to a place for the result, `error` to an error struct or be NULL.
@@ -98,8 +98,7 @@ pub unsafe extern "C" fn sbx_exec_begin(
 /// ends as the sandbox does: 137 and SBX_EXIT_TERMINATED also if the sandbox's own program ended by itself. Any thread,
 /// any number of times; blocks.
 ///
-/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what
-/// starting it failed with, if it did.
+/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; what starting it failed with, if it did.
 ///
 /// # Safety
 /// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
@@ -127,8 +126,8 @@ pub unsafe extern "C" fn sbx_process_wait(
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0 if it was started or still is being; else the code, with *error filled as by sbx_exec; also SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 if it was started or still is being; else the code, with *error filled as by sbx_exec; also
+/// SBX_EHANDLE.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -144,7 +143,7 @@ pub unsafe extern "C" fn sbx_process_failure(process: *const sbx_process, error:
 /// One that is still being started gets it right after. One that has ended gets none, which is no error. Any thread,
 /// never blocks.
 ///
-/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID (not from 1 to 64).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -161,7 +160,7 @@ pub unsafe extern "C" fn sbx_process_signal(
 /// Gives the program's terminal another size, each number from 1 to 65535. The programs in its foreground get
 /// SIGWINCH. What is typed goes another way, and may overtake it. Any thread, never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -191,8 +190,7 @@ pub unsafe extern "C" fn sbx_process_resize(
 /// when no process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes
 /// them. Any thread, never blocks.
 ///
-/// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -218,8 +216,7 @@ pub unsafe extern "C" fn sbx_process_open_fd(
 ///
 /// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 ///
-/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
-/// SBX_EPANIC.
+/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
 ///
 /// # Safety
 /// `capture` must point to a place for the result, `error` to an error struct or be NULL.

@@ -29,7 +29,7 @@ impl Object for Queue {
 /// After a loss, sbx_wait_ready and sbx_file_operation_next_change tell what READY and FILE_CHANGED would have. Free
 /// the queue with sbx_queue_free. Any thread, never blocks.
 ///
-/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `queue` must point to a place for the result, `error` to an error struct or be NULL.
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn sbx_queue_new(
 /// away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
 /// one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
 ///
-/// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns the descriptor; SBX_ECLOSED, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -71,8 +71,8 @@ pub unsafe extern "C" fn sbx_queue_open_fd(queue: *mut sbx_queue, error: *mut sb
 ///
 /// Any thread, never blocks: wait with sbx_queue_open_fd.
 ///
-/// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
-/// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
+/// Returns 1 and fills *event, or 0 when there is none; SBX_ESIZE, SBX_EINVALID (event is NULL). No event is taken
+/// then.
 ///
 /// # Safety
 /// `event` must point to an event struct, `error` to an error struct or be NULL.

@@ -96,8 +96,8 @@ unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
 /// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; may block for some
 /// milliseconds, longer if runsc doesn't answer (bounded).
 ///
-/// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING,
-/// SBX_ERUNSC_UNUSABLE, SBX_ELIMIT, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE,
+/// SBX_ELIMIT, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `config` must point to such a struct or be NULL, `runtime` to a place for the result, `error` to an error
@@ -179,8 +179,8 @@ pub unsafe extern "C" fn sbx_runtime_check_begin(
 ///
 /// Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 ///
-/// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-/// what making a runtime returns, without what is wrong with runsc.
+/// Returns 0 and sets *list; SBX_EINVALID, SBX_ELIMIT; with NULL also what making a runtime returns, without what
+/// is wrong with runsc.
 ///
 /// # Safety
 /// `list` must point to a place for the result, `error` to an error struct or be NULL.

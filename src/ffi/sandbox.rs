@@ -84,9 +84,9 @@ unsafe fn create(
 /// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
 /// 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 ///
-/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
-/// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
-/// SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC. Nothing is left of a sandbox that failed.
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name), SBX_EEXEC (the program),
+/// SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM. Nothing
+/// is left of a sandbox that failed.
 ///
 /// # Safety
 /// `sandbox` must point to a place for the result, `error` to an error struct or be NULL.
@@ -110,8 +110,8 @@ pub unsafe extern "C" fn sbx_create(
 /// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, as long as sbx_create may take
 /// at most, and can be ended.
 ///
-/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
-/// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST (no /proc),
+/// SBX_ECLOSED, SBX_ESYSTEM.
 ///
 /// # Safety
 /// As for sbx_create.
@@ -131,8 +131,8 @@ pub unsafe extern "C" fn sbx_create_begin(
 /// `timeout_ms` is negative for ever, 0 to look only. That a tunnel exists doesn't mean that the server
 /// inside answers: sbx_wait_ready. Free the map with sbx_tunnel_map_free. Any thread; blocks.
 ///
-/// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-/// SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+/// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EINVALID, SBX_ELIMIT;
+/// what creating failed with, if it did.
 ///
 /// # Safety
 /// `tunnels` must point to a place for the result, `error` to an error struct or be NULL.
@@ -160,8 +160,8 @@ pub unsafe extern "C" fn sbx_tunnels(
 /// `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
 /// without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
 ///
-/// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+/// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED; what creating
+/// failed with, if it did.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -183,8 +183,7 @@ pub unsafe extern "C" fn sbx_wait_ready(
 ///
 /// `timeout_ms` as in sbx_tunnels. `exit` may be NULL. Any thread, any number of times; blocks.
 ///
-/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED,
-/// SBX_EPANIC; what creating failed with, if it did.
+/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; what creating failed with, if it did.
 ///
 /// # Safety
 /// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
@@ -213,7 +212,7 @@ pub unsafe extern "C" fn sbx_wait(
 /// Any thread, any time, any number of times, also while it is being created; never blocks. The end itself
 /// is what sbx_wait waits for, or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 ///
-/// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -233,8 +232,7 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
 /// again, it sends the signal again and may shorten the time. Any thread, any time; never blocks: sbx_wait,
 /// SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 ///
-/// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative), SBX_EHANDLE, SBX_EFORKED,
-/// SBX_EPANIC.
+/// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -278,8 +276,7 @@ pub unsafe extern "C" fn sbx_connect(sandbox: *mut sbx_sandbox, port: u32, error
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED,
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.

@@ -14,7 +14,7 @@ use crate::error::{Code, Error};
 
 /// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 ///
-/// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns that.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -76,8 +76,8 @@ pub unsafe extern "C" fn sbx_sandbox_tag(sandbox: *const sbx_sandbox, name: *con
 /// The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
 /// last handle is freed. Any thread, never blocks.
 ///
-/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-/// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_ELIMIT; with NULL also the errors of
+/// sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn sbx_sandbox_find(
 /// Any thread, never blocks.
 ///
 /// Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// SBX_EHANDLE.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error:
 /// read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
 ///
 /// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
-/// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// starting).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -152,8 +152,7 @@ pub unsafe extern "C" fn sbx_sandbox_open_fd(
 ///
 /// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 ///
-/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
 ///
 /// # Safety
 /// `capture` must point to a place for the result, `error` to an error struct or be NULL.
