@@ -81,7 +81,7 @@ pub unsafe extern "C" fn sbx_capture_output(capture: *const sbx_capture, output:
     unsafe { call_on(capture, ptr::null_mut::<sbx_error>(), read) }
 }
 
-/// Frees a capture and its bytes; NULL is allowed.
+/// Frees a capture and its bytes.
 ///
 /// # Safety
 /// None of its bytes may be used after.

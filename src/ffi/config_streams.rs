@@ -21,10 +21,10 @@ pub(super) fn mode_of(mode: i32) -> Result<Stdio> {
     }
 }
 
-/// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
-/// for SBX_STDERR, SBX_STREAM_MERGED.
+/// Sets what SBX_STDIN, SBX_STDOUT or SBX_STDERR is connected to: SBX_STREAM_NULL (the default),
+/// SBX_STREAM_DESCRIPTOR or, for SBX_STDERR, SBX_STREAM_MERGED.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -33,10 +33,10 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
     set(config, |config| config.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head_bytes` and the last `tail_bytes` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_capture; each
-/// at most 16 MiB, not both 0. 65536 each is a good choice.
+/// Captures SBX_STDOUT or SBX_STDERR: its first `head_bytes` and its last `tail_bytes` bytes are kept for
+/// sbx_sandbox_capture. Each is at most 16 MiB, not both 0; 65536 each is a good choice.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -51,10 +51,11 @@ pub unsafe extern "C" fn sbx_config_capture_stream(
     set(config, |config| config.set_stdio(input::stream(stream)?, kept).map(drop))
 }
 
-/// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
-/// more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
+/// Probes readiness by TCP: the server inside is ready when a connection to its port succeeds. It is tried every
+/// `interval_ms` milliseconds, more than 0 (100 is a good choice). A sandbox has at most one probe: sbx_wait_ready,
+/// SBX_EVENT_READY.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -70,10 +71,10 @@ pub unsafe extern "C" fn sbx_config_set_tcp_probe(
     })
 }
 
-/// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
-/// than 0. The arguments are bounded as in sbx_config_set_command.
+/// Probes readiness by a program: the server inside is ready when the program ends with code 0. It is run every
+/// `interval_ms` milliseconds, more than 0. The arguments are bounded as in sbx_config_set_command.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `argv` must point to `argc` terminated texts.
@@ -94,10 +95,10 @@ pub unsafe extern "C" fn sbx_config_set_exec_probe(
     }
 }
 
-/// Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
-/// before the sandbox ends.
+/// Sets where the sandbox's events go, and the cookie that they carry, a number of the host's own. The queue may be
+/// freed before the sandbox ends.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -11,8 +11,8 @@ use super::structs::{self, Layout, c_text};
 use crate::error::{Code, Error, Result};
 use crate::sandbox::Sandbox;
 
-/// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. Texts
-/// live as long as it. It keeps no sandbox alive.
+/// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. It keeps no
+/// sandbox alive.
 #[derive(Debug)]
 pub struct sbx_sandbox_list {
     _private: [u8; 0],
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn sbx_sandbox_list_entry(
     unsafe { call_on(list, ptr::null_mut::<sbx_error>(), read) }
 }
 
-/// Frees a list and its texts; NULL is allowed.
+/// Frees a list and its texts.
 ///
 /// # Safety
 /// No text of the list may be used after.

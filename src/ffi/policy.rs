@@ -22,8 +22,8 @@ use crate::policy::{Dns, Policy};
 
 /// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 ///
-/// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
-/// by sbx_create, so that a program may look once.
+/// The first bad entry is kept: sbx_config_set_policy, sbx_config_check and sbx_create return it. So a program may
+/// add everything and check once.
 #[derive(Debug)]
 pub struct sbx_policy {
     _private: [u8; 0],
@@ -73,23 +73,24 @@ impl PolicyObject {
     }
 }
 
-/// Makes a policy without entries. Its mode is what holds for destinations that match no entry:
+/// Makes a policy without entries. Its mode is the verdict for destinations that match no entry:
 ///
-/// SBX_POLICY_OPEN allows every public address. A config without a policy has one of these. Never reached are
-/// loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata services, public ranges
-/// for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and its
-/// neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those): as the host's
-/// routing has them at that moment. A neighbour is what the most specific route reaches without a gateway, unless that
-/// is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's public address
-/// of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr.
+/// SBX_POLICY_OPEN allows every public address. It is what a config without a policy has. Loopback, private,
+/// link-local, shared (CGNAT), multicast and reserved addresses stay denied, and so do metadata services, public
+/// ranges of a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and
+/// the neighbours on its links, also at public addresses (sbx_policy_allow_local_cidr opens those). The host's
+/// routing table says at that moment which addresses are its own and its neighbours': a neighbour is reached
+/// without a gateway by the most specific route, unless that is a default route (0/0, or the halves 0/1 and 128/1)
+/// or leads over a point-to-point link. A cloud's public address for the host that isn't configured on it can't be
+/// known: deny it with sbx_policy_deny_cidr.
 ///
-/// SBX_POLICY_ALLOWLIST denies everything; entries allow ranges and domains. An entry opens a private or otherwise
-/// special range only when it lies inside that range (10.1.0.0/16 does, 0.0.0.0/0 does not), neighbours at public
-/// addresses on a link of the host's own only when it lies inside that link's range, and a metadata service or an
-/// address of the host only when it is for that very address (/32, /128).
+/// SBX_POLICY_ALLOWLIST denies everything that no entry allows. A range opens private or otherwise special
+/// addresses only if it lies inside the special range (10.1.0.0/16 does, 0.0.0.0/0 doesn't), neighbours at public
+/// addresses only if it lies inside their link's range, and a metadata service or an address of the host only if it
+/// is exactly that address (/32, /128).
 ///
-/// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and any port or
-/// inbound allowlist is refused.
+/// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and a port
+/// or an inbound allowlist is refused.
 ///
 /// Free it with sbx_policy_free. Any thread, never blocks.
 ///
@@ -115,13 +116,12 @@ pub unsafe extern "C" fn sbx_policy_new(
     unsafe { call_new("policy", policy, error, make) }
 }
 
-/// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
+/// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol. Only an allowlist takes it.
 ///
-/// The range is taken in plain form only: no bits behind the prefix, no missing prefix, no leading zeros,
-/// no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
-/// a time sets; never blocks.
+/// The range must be written in plain form: no bits behind the prefix, no missing prefix, no leading zeros, no
+/// IPv4-mapped address, no zone, no name. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
@@ -135,14 +135,14 @@ pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *c
     }
 }
 
-/// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
-/// Only an open policy takes it: it denies them otherwise (SBX_REASON_ON_LINK). Private and special ranges, metadata
-/// services and the host's own addresses stay closed. In an allowlist, sbx_policy_allow_cidr with a range inside the
-/// link's does that.
+/// Allows neighbours on the host's own links at public addresses in this range, which an open policy denies
+/// otherwise (SBX_REASON_ON_LINK). Only an open policy takes it.
 ///
-/// Forms, ownership and threads as for sbx_policy_allow_cidr.
+/// Private and special ranges, metadata services and the host's own addresses stay denied. In an allowlist,
+/// sbx_policy_allow_cidr with a range inside the link's does the same. Forms and threads as for
+/// sbx_policy_allow_cidr.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
@@ -160,9 +160,9 @@ pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, ci
 
 /// Denies a range. It wins over everything that allows. Open policies and allowlists take it.
 ///
-/// Forms, ownership and threads as for sbx_policy_allow_cidr.
+/// Forms and threads as for sbx_policy_allow_cidr.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
@@ -176,19 +176,18 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
     }
 }
 
-/// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
-/// every name below that one, at any depth, but not for itself.
+/// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which matches every
+/// name below that one, at any depth, but not the name itself. Only an allowlist takes domains.
 ///
 /// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
-/// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
-/// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
+/// the sandbox's own resolver answered for that name a short while ago, and with that name as the handshake's
+/// server name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so
 /// it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
 ///
-/// Names are taken in plain form only: letters, digits and hyphens, other scripts as A-labels (xn--...), no
-/// trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
-/// copied. One thread at a time sets; never blocks.
+/// Names must be written in plain form: letters, digits and hyphens, other scripts as A-labels (xn--...), no
+/// trailing dot, no address, no scheme, no port. Case doesn't matter. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `pattern` must be a terminated text or NULL.
@@ -202,10 +201,10 @@ pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, patter
     }
 }
 
-/// Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
-/// takes it. One thread at a time sets; never blocks.
+/// Allows the policy's domains, by TLS, on this port too, from 1 to 65535, beside 443. Only an allowlist takes it.
+/// One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -219,17 +218,17 @@ pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, por
     }
 }
 
-/// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
+/// Sets which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 ///
-/// A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
-/// it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
-/// before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
-/// names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
-/// are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
-/// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
-/// each other: that is an error when the policy is used. One thread at a time sets; never blocks.
+/// A name that isn't answered gets REFUSED at once (with the extended error 15, "blocked"), and no query for it
+/// leaves the machine. With SBX_DNS_ON the sandbox of an allowlist can look up every name but reaches no more than
+/// before; the queries themselves can carry data out. An open policy passes every query on to the host's own name
+/// servers, also for names of the host's internal zones and of private addresses (PTR); only private addresses are
+/// removed from the answers. With SBX_DNS_ADDRESSES nothing but the public addresses of names is revealed: only A,
+/// AAAA, HTTPS and SVCB are asked for, and answers contain no alias, server or signature. SBX_DNS_OFF and domains
+/// exclude each other, which is an error when the policy is used. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -258,15 +257,15 @@ fn dns(mode: i32) -> Result<Dns> {
 
 /// Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 ///
-/// An address that is reached only as a domain's is not listed for this function: whether it may be reached
-/// depends on what the sandbox's resolver answered and on the server that the TLS handshake names.
+/// An address that is allowed only as a domain's counts as not listed here: whether it can be reached depends on
+/// what the sandbox's resolver answered and on the server that the TLS handshake names.
 ///
 /// `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
-/// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
-/// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
+/// checked), `protocol` the number of an IP protocol (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's
+/// own addresses and its neighbours' are looked up in its routing table. Any thread, never blocks.
 ///
-/// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
-/// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which the message names),
+/// SBX_ESIZE, SBX_ESYSTEM (the routing table can't be read).
 ///
 /// # Safety
 /// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error
@@ -303,7 +302,7 @@ pub unsafe extern "C" fn sbx_policy_check(
     }
 }
 
-/// Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
+/// Frees a policy. Configs and sandboxes have copies of their own. Any thread, never blocks.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.

@@ -71,7 +71,7 @@ pub unsafe extern "C" fn sbx_policy_info(
     unsafe { call_on(policy, ptr::null_mut::<sbx_error>(), read) }
 }
 
-/// A port on which a policy's domains are reached beside 443, from index 0, in rising order.
+/// A port on which the policy's domains are reached beside 443. `index` is from 0; ports are in ascending order.
 ///
 /// Any thread, never blocks.
 ///

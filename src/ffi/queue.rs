@@ -11,7 +11,7 @@ use super::{input, structs};
 use crate::error::Error;
 use crate::event::Queue;
 
-/// A queue of events. One takes the events of as many sandboxes as the host likes.
+/// A queue of events, for any number of sandboxes.
 #[derive(Debug)]
 pub struct sbx_queue {
     _private: [u8; 0],
@@ -29,7 +29,7 @@ impl Object for Queue {
 /// After a loss, sbx_wait_ready and sbx_operation_next_change tell what READY and FILE_CHANGED would have. Free
 /// the queue with sbx_queue_free. Any thread, never blocks.
 ///
-/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `queue` must point to a place for the result, `error` to an error struct or be NULL.
@@ -52,12 +52,12 @@ pub unsafe extern "C" fn sbx_queue_new(
 
 /// Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
 ///
-/// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's
-/// net.Socket, asyncio, Go's netpoller. The caller owns and closes it. When it is readable, read its bytes
-/// away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
-/// one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
+/// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's net.Socket,
+/// asyncio or Go's netpoller. The caller owns and closes it. When it is readable, read its bytes and discard them
+/// (they mean nothing), then call sbx_queue_next until it returns 0. Opening the doorbell again replaces the
+/// earlier one, which then reads end-of-file; so does freeing the queue. Any thread, never blocks.
 ///
-/// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns the descriptor; SBX_ECLOSED, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -71,8 +71,7 @@ pub unsafe extern "C" fn sbx_queue_open_fd(queue: *mut sbx_queue, error: *mut sb
 ///
 /// Any thread, never blocks: wait with sbx_queue_open_fd.
 ///
-/// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
-/// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
+/// Returns 1 and fills *event, or 0 when there is none; SBX_ESIZE, SBX_EINVALID. On failure no event is taken.
 ///
 /// # Safety
 /// `event` must point to an event struct, `error` to an error struct or be NULL.
@@ -96,7 +95,7 @@ pub unsafe extern "C" fn sbx_queue_next(
     }
 }
 
-/// Frees a queue; NULL is allowed. Events that wait and that come later are thrown away.
+/// Frees a queue. Events in it, and those that come later, are discarded.
 ///
 /// Sandboxes that use it live on. Any thread, never blocks.
 ///

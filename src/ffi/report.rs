@@ -179,7 +179,7 @@ pub unsafe extern "C" fn sbx_report_finding(
     unsafe { call_on(report, ptr::null_mut::<sbx_error>(), read) }
 }
 
-/// Frees a report and its texts; NULL is allowed.
+/// Frees a report and its texts.
 ///
 /// # Safety
 /// No text of the report may be used after.

@@ -12,9 +12,9 @@ use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::{codes, handle, input};
 use crate::error::{Code, Error};
 
-/// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
+/// The state of the sandbox: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 ///
-/// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns that state.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn sbx_sandbox_state(sandbox: *const sbx_sandbox) -> c_int
     }
 }
 
-/// The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
+/// The sandbox's id: "sb-" and 16 hexadecimal digits.
 ///
 /// Any thread, never blocks. NULL for a bad handle.
 ///
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn sbx_sandbox_id(sandbox: *const sbx_sandbox) -> *const c
     call_or(ptr::null(), || call_with(sandbox, |object: &SandboxObject| Ok(object.id.as_ptr())))
 }
 
-/// The sandbox's name. The text lives as long as the handle.
+/// The sandbox's name.
 ///
 /// Any thread, never blocks. NULL if it has none, or for a bad handle.
 ///
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sbx_sandbox_name(sandbox: *const sbx_sandbox) -> *const
     })
 }
 
-/// The value of one of the sandbox's tags: sbx_config_set_tag. The text lives as long as the handle.
+/// The value of one of the sandbox's tags: sbx_config_set_tag.
 ///
 /// Any thread, never blocks. NULL if there is no such tag, or for a bad handle or name.
 ///
@@ -73,11 +73,11 @@ pub unsafe extern "C" fn sbx_sandbox_tag(sandbox: *const sbx_sandbox, name: *con
 
 /// Finds the sandbox of that name in a runtime (NULL: the default one), if it has not ended.
 ///
-/// The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
+/// The result is another handle to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
 /// last handle is freed. Any thread, never blocks.
 ///
-/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-/// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_ELIMIT. With NULL also the errors of
+/// sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
@@ -102,12 +102,11 @@ pub unsafe extern "C" fn sbx_sandbox_find(
     }
 }
 
-/// Why the sandbox could not be created, after sbx_create_begin.
+/// Reports why the sandbox could not be created, after sbx_create_begin.
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 if it was created or is still being created; otherwise the code, with *error filled as by sbx_create.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -124,13 +123,14 @@ pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error:
 
 /// Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 ///
-/// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case. Write
-/// with send and MSG_NOSIGNAL, because writing to a program that has ended would otherwise raise SIGPIPE in your
-/// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking
-/// read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
+/// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case.
+/// Write with send and MSG_NOSIGNAL: writing to a program that has ended would otherwise raise SIGPIPE in your
+/// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a
+/// blocking read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never
+/// blocks.
 ///
 /// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
-/// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// starting).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -148,12 +148,11 @@ pub unsafe extern "C" fn sbx_sandbox_open_fd(
     }
 }
 
-/// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
+/// Gets what has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
 ///
 /// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 ///
-/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
 ///
 /// # Safety
 /// `capture` must point to a place for the result, `error` to an error struct or be NULL.

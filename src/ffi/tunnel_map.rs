@@ -10,8 +10,7 @@ use super::structs::{self, Layout, c_text};
 use crate::error::{Code, Error, Result};
 use crate::tunnel::{Tunnel, TunnelMap};
 
-/// Where the ports of a sandbox are reached, keyed by container port. It doesn't change and outlives the
-/// sandbox; any thread may read it. Texts live as long as it.
+/// Where the ports of a sandbox are reached. It doesn't change and outlives the sandbox; any thread may read it.
 #[derive(Debug)]
 pub struct sbx_tunnel_map {
     _private: [u8; 0],
@@ -188,7 +187,7 @@ pub unsafe extern "C" fn sbx_tunnel_map_ca_pem(
     text(map, container_port, |tunnel| tunnel.ca_pem.as_ref())
 }
 
-/// Frees a map and its texts; NULL is allowed.
+/// Frees a map and its texts.
 ///
 /// # Safety
 /// No text of the map may be used after.
