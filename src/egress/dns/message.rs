@@ -7,6 +7,8 @@ use domain::base::{Header, Message, ParsedName, ParsedRecord};
 use super::name::Name;
 use super::record::Record;
 
+/// The longest question that is read.
+pub(super) const MAX_QUESTION_BYTES: usize = 4096;
 /// The most records of an answer, and the most bytes that they may have once their names are whole. What has more is
 /// refused: reading it, which isn't interrupted, would hold up everything else, and remembering it would take too much.
 const MAX_RECORDS: u16 = 4096;

@@ -13,12 +13,12 @@ use crate::policy::Reason;
 
 /// The most that is read before the name must have come, as much as others who look for it take (nginx, HAProxy).
 /// Post-quantum handshakes have some 2 KiB.
-pub(crate) const MOST: usize = 16 * 1024;
+pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
 /// Records (RFC 8446, 5.1).
 const RECORD_HEADER: usize = 5;
 const HANDSHAKE: u8 = 22;
-const LONGEST_RECORD: usize = 1 << 14;
+const MAX_RECORD: usize = 1 << 14;
 /// Handshake messages (4).
 const MESSAGE_HEADER: usize = 4;
 const CLIENT_HELLO: u8 = 1;
@@ -39,7 +39,7 @@ pub(crate) enum Found {
 
 /// The beginning of a stream, kept so that it can be passed on as it came.
 #[derive(Debug, Default)]
-pub(crate) struct Hello {
+pub(crate) struct ClientHello {
     bytes: Vec<u8>,
     /// How many of them are whole records that were looked into.
     done: usize,
@@ -47,13 +47,13 @@ pub(crate) struct Hello {
     message: Vec<u8>,
 }
 
-impl Hello {
+impl ClientHello {
     /// Takes what has come next.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Found {
         self.bytes.extend_from_slice(bytes);
         match self.look() {
             Ok(Some(name)) => Found::Server(name),
-            Ok(None) if self.bytes.len() < MOST => Found::More,
+            Ok(None) if self.bytes.len() < MAX_BYTES => Found::More,
             Ok(None) => Found::Refused(Reason::NotTls),
             Err(reason) => Found::Refused(reason),
         }
@@ -61,7 +61,7 @@ impl Hello {
 
     /// How much more it takes.
     pub(crate) fn room(&self) -> usize {
-        MOST.saturating_sub(self.bytes.len())
+        MAX_BYTES.saturating_sub(self.bytes.len())
     }
 
     /// How much memory it takes.
@@ -94,7 +94,7 @@ impl Hello {
             let Some([_, _, _, high, low]) = rest.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
             let length = usize::from(u16::from_be_bytes([*high, *low]));
             // An empty one holds nothing to be read in two ways, and some stacks begin with one.
-            if length > LONGEST_RECORD {
+            if length > MAX_RECORD {
                 return Err(Reason::NotTls);
             }
             let Some(record) = rest.get(RECORD_HEADER..RECORD_HEADER + length) else { return Ok(None) };
@@ -111,7 +111,7 @@ fn whole(message: &[u8]) -> Result<Option<&[u8]>, Reason> {
     }
     let Some([_, a, b, c]) = message.first_chunk::<MESSAGE_HEADER>() else { return Ok(None) };
     let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-    if length > MOST {
+    if length > MAX_BYTES {
         return Err(Reason::NotTls);
     }
     Ok(message.get(MESSAGE_HEADER..MESSAGE_HEADER + length))

@@ -22,7 +22,7 @@ pub(super) fn of_host() -> usize {
 
 /// Who has how many towards which destination.
 #[derive(Debug)]
-pub(super) struct Ports {
+pub(super) struct LocalPorts {
     /// The most towards one destination, for all sandboxes.
     limit: usize,
     to: HashMap<SocketAddr, HashMap<u64, usize>>,
@@ -30,7 +30,7 @@ pub(super) struct Ports {
     leaving: VecDeque<(Instant, SocketAddr, u64)>,
 }
 
-impl Ports {
+impl LocalPorts {
     /// Three quarters of so many ports: the host's own programs need some.
     pub(super) fn new(ports: usize) -> Self {
         Self { limit: ports - ports / 4, to: HashMap::new(), leaving: VecDeque::new() }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn those_in_time_wait_count_for_a_minute_and_to_their_destination_alone() {
-        let (mut ports, start) = (Ports::new(40), Instant::now());
+        let (mut ports, start) = (LocalPorts::new(40), Instant::now());
         let mut begun = 0;
         while ports.take(start, address(443), 1, 1) {
             ports.linger(start, address(443), 1);
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn many_sandboxes_together_leave_a_quarter() {
-        let (mut ports, now) = (Ports::new(40), Instant::now());
+        let (mut ports, now) = (LocalPorts::new(40), Instant::now());
         let mut taken = 0;
         for sandbox in 0..10 {
             // As they come, each takes what it may.
