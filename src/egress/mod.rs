@@ -54,6 +54,8 @@ mod settings;
 mod sni;
 mod sockets;
 mod tcp;
+#[cfg(test)]
+mod testing;
 mod udp;
 
 pub(crate) use counters::Counters;

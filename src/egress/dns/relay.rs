@@ -126,6 +126,12 @@ impl Dns {
         self.states.get(&sandbox).map(|state| &state.pinned)
     }
 
+    #[cfg(test)]
+    pub(in crate::egress) fn pin(&mut self, sandbox: u64, name: &str, address: IpAddr) {
+        let state = self.states.entry(sandbox).or_default();
+        state.pinned.learn(name, &[address], 60, std::time::Instant::now());
+    }
+
     /// Handles a wake-up of a socket, a connection or a lookup.
     pub(in crate::egress) fn on_wake(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key, wake: Wake) {
         match key.kind() {

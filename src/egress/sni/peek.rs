@@ -225,3 +225,6 @@ pub(in crate::egress) fn may_be_domain(
         && dns.pinned(sandbox).is_some_and(|pinned| pinned.has_any(to.ip(), now))
         && cx.verdict(sandbox, to.ip(), Protocol::Tcp).reason == Reason::NotListed
 }
+
+#[cfg(test)]
+mod tests;

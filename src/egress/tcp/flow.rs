@@ -21,13 +21,13 @@ use crate::sys::socket::{self, Family, Socket};
 #[derive(Debug)]
 struct Flow {
     sandbox: u64,
-    /// Its destination, which the policy is asked about.
+    /// Its destination.
     to: SocketAddr,
     /// The domain that it was let through for, if no range allows it.
     domain: Option<Box<str>>,
-    /// Whether it goes to a service of the host's, about which no policy is asked.
+    /// Whether it goes to a service of the host, which no policy denies.
     to_service: bool,
-    /// What it was checked by last.
+    /// The policy and the routing that it was checked by last.
     epoch: Epoch,
     front: End,
     back: End,
@@ -37,8 +37,8 @@ struct Flow {
     timer: Option<TimerId>,
     /// When something last moved.
     active: Instant,
-    /// The destination was the first to close, so that the port isn't in TIME_WAIT here.
-    far_first: bool,
+    /// The destination closed first, so that the port isn't in TIME_WAIT here.
+    closed_remotely_first: bool,
     /// When a drain must be over.
     drained_by: Option<Instant>,
     _permit: Permit,
@@ -265,7 +265,7 @@ impl Tcp {
             flow.active = now;
         }
         let (near, far) = (flow.exchange.has_ended(Lane::Front), flow.exchange.has_ended(Lane::Back));
-        flow.far_first |= far && !near;
+        flow.closed_remotely_first |= far && !near;
         let mut again = false;
         match turn {
             Turn::Wait if flow.exchange.is_half_closed() && flow.timer.is_none() => {
@@ -276,7 +276,7 @@ impl Tcp {
             Turn::Again => again = true,
             Turn::Closed => {
                 let Some(flow) = self.take(cx, reactor, key) else { return };
-                if flow.far_first {
+                if flow.closed_remotely_first {
                     self.ports.give_back(flow.to, sandbox);
                 } else {
                     self.ports.linger(now, flow.to, sandbox);
@@ -393,7 +393,7 @@ impl Flow {
             exchange: Exchange::default(),
             timer: None,
             active: now,
-            far_first: false,
+            closed_remotely_first: false,
             drained_by: None,
             _permit: permit,
         }
@@ -423,3 +423,6 @@ fn connect(to: SocketAddr) -> io::Result<Socket> {
     socket::connect(fd.as_fd(), to)?;
     Ok(Socket::new(fd, Family::Tcp))
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,7 @@ struct Flow {
     from: SocketAddr,
     /// The destination.
     to: SocketAddr,
-    /// What it was checked by last.
+    /// The policy and the routing that it was checked by last.
     epoch: Epoch,
     /// In the host's namespace.
     socket: OwnedFd,
@@ -422,21 +422,4 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Use;
-
-    #[test]
-    fn most_local_ports_are_left_to_the_host() {
-        let ports = super::local_ports();
-        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-        let ends: Vec<usize> = range.split_whitespace().map(|end| end.parse().unwrap()).collect();
-        let quarter = (ends[1] - ends[0] + 1) / 4;
-        let _admitted = [1, 2, 3].map(|sandbox| ports.admit(sandbox, 0).unwrap());
-        // And one sandbox doesn't get all of those.
-        let share = quarter / 4;
-        assert!(ports.acquire(1, Use::Egress, share + 4).is_none());
-        let _of_one = ports.acquire(1, Use::Egress, share / 2 + 4).unwrap();
-        assert!(ports.acquire(1, Use::Egress, share / 2).is_none());
-        assert!(ports.acquire(2, Use::Egress, share / 2).is_some());
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use rustls::pki_types::ServerName;
 use super::*;
 
 /// What rustls sends first to a server of that name.
-fn rustls_hello(name: &str, sni: bool) -> Vec<u8> {
+pub(in crate::egress::sni) fn rustls_hello(name: &str, sni: bool) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
