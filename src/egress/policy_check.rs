@@ -1,4 +1,4 @@
-//! Asks a policy about a destination, with what the host's routing says of it at this moment.
+//! Evaluates a policy for a destination, with the host's routing of this moment.
 
 use std::net::IpAddr;
 

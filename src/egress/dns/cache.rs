@@ -1,7 +1,7 @@
-//! Answers of upstream servers, remembered for as long as they are good.
+//! Caches answers of upstream servers. Pure.
 //!
-//! One sandbox's only: what one has asked for must not show in how quickly another is answered. They are kept
-//! as they came and filtered each time, so that a policy is obeyed from the moment on at which it is set.
+//! Each sandbox has a cache of its own: what one has asked for must not show in how quickly another is answered. Answers
+//! are kept as they came and filtered each time, so that a new policy applies at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 256 * 1024;
 /// What an entry takes beside its bytes, roughly.
 const OVERHEAD: usize = 256;
 
-/// What makes answers differ.
+/// What an answer depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey {
     name: Name,
@@ -47,15 +47,14 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// The answer, and for how many seconds it has been here.
+    /// The answer, and its age in seconds.
     pub(crate) fn get(&self, key: &CacheKey, now: Instant) -> Option<(Arc<[u8]>, u32)> {
         let entry = self.entries.get(key).filter(|entry| now < entry.until)?;
         let age = now.saturating_duration_since(entry.since).as_secs();
         Some((Arc::clone(&entry.message), u32::try_from(age).unwrap_or(u32::MAX)))
     }
 
-    /// Remembers an answer for so many seconds. Others give way: those that have run out, then those that will
-    /// soonest.
+    /// Keeps an answer for so many seconds. Others give way: those that have expired, then those that expire first.
     pub(crate) fn put(&mut self, key: CacheKey, message: Arc<[u8]>, ttl: u32, now: Instant) {
         let size = message.len() + OVERHEAD;
         if ttl == 0 || size > MAX_BYTES / 4 {
@@ -107,7 +106,7 @@ mod tests {
         assert!(cache.get(&key("a.example"), at(10)).is_none());
         assert!(cache.get(&key("b.example"), at(0)).is_none());
         cache.put(key("a.example"), Arc::from(*b"newer"), 0, start);
-        assert_eq!(&*cache.get(&key("a.example"), at(1)).unwrap().0, b"answer", "0 is not remembered");
+        assert_eq!(&*cache.get(&key("a.example"), at(1)).unwrap().0, b"answer", "0 is not cached");
     }
 
     #[test]
@@ -118,7 +117,7 @@ mod tests {
             assert!(cache.entries.len() <= MAX_ENTRIES && cache.bytes <= MAX_BYTES);
         }
         assert!(cache.get(&key("n1999.example"), start).is_some());
-        assert!(cache.get(&key("n0.example"), start).is_none(), "what runs out soonest gives way");
+        assert!(cache.get(&key("n0.example"), start).is_none(), "what expires first gives way");
         for number in 0..20_u32 {
             cache.put(key(&format!("l{number}.example")), Arc::from(vec![0; 60_000]), 9999, start);
             assert!(cache.bytes <= MAX_BYTES);

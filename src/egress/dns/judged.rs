@@ -1,8 +1,8 @@
-//! An upstream server's answer, as the policy lets a sandbox be told of it.
+//! An upstream server's answer as the policy lets a sandbox have it, cached for a moment. Pure.
 //!
-//! What it takes to find that out (the message is read, and the host's routing is asked about each address) is done
-//! once and remembered with the answer, until there is another policy and for a second at most. Nothing is let
-//! through by it: each connection is asked about when it is made.
+//! To apply a policy the message is read and the host's routing looked up for each address. That is done once and kept
+//! with the answer, until the policy changes and for a second at most. It allows nothing: each connection is checked when
+//! it is made.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,22 +13,23 @@ use super::cache::CacheKey;
 use super::record::Record;
 use super::write::Answer;
 
-/// How long it is good for: so soon the host's routing is asked again.
+/// How long a verdict is valid: after that the host's routing is looked up again.
 const VERDICT_LIFETIME: Duration = Duration::from_secs(1);
-/// The most bytes of one sandbox that are remembered so: a sandbox chooses what it asks for, and how long that is.
+/// The most bytes that are kept for one sandbox, which chooses what it asks for and so how long answers are.
 const MAX_BYTES: usize = 256 * 1024;
-/// What an entry takes beside its records and addresses, roughly: with it the name that was asked for.
+/// What an entry takes beside its records and addresses, roughly, with the question's name.
 const OVERHEAD: usize = 512;
 
-/// What a sandbox is told, and what is to be known of it.
+/// An answer as the policy lets a sandbox have it.
 #[derive(Debug)]
 pub(super) struct Judged {
+    // Plain data.
     pub(super) answer: Answer,
-    /// How many seconds it is good for, when it is new.
+    /// How many seconds it is valid when it is new.
     pub(super) ttl: Option<u32>,
-    /// The addresses in it that may be reached by a domain.
+    /// Its addresses that may be reached as a domain.
     pub(super) reachable: Vec<IpAddr>,
-    /// Addresses that were taken out.
+    /// Addresses that were removed.
     pub(super) removed: Vec<IpAddr>,
 }
 
@@ -42,7 +43,7 @@ impl Judged {
     }
 }
 
-/// Those of one sandbox.
+/// The answers of one sandbox.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     entries: HashMap<CacheKey, (u64, Instant, Arc<Judged>)>,
@@ -50,14 +51,14 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
-    /// What was found under that policy a moment ago.
+    /// The answer as that policy lets it through, unless it is too old.
     pub(super) fn get(&self, key: &CacheKey, generation: u64, now: Instant) -> Option<Arc<Judged>> {
         let (policy, at, judged) = self.entries.get(key)?;
         let is_good = *policy == generation && now.saturating_duration_since(*at) < VERDICT_LIFETIME;
         is_good.then(|| Arc::clone(judged))
     }
 
-    /// Remembers what was found, and forgets what isn't good any more. If that is too much, nothing else is remembered.
+    /// Keeps an answer and drops those that are no longer valid. If it needs too much memory, all others are dropped.
     pub(super) fn put(&mut self, key: CacheKey, generation: u64, judged: Arc<Judged>, now: Instant) {
         self.remove(&key);
         let bytes = &mut self.bytes;
@@ -79,7 +80,7 @@ impl Verdicts {
         }
     }
 
-    /// There is another answer.
+    /// Drops an answer: there is a newer one.
     pub(super) fn remove(&mut self, key: &CacheKey) {
         if let Some((.., judged)) = self.entries.remove(key) {
             self.bytes -= judged.bytes();

@@ -1,4 +1,4 @@
-//! Which upstream server is asked next, and for how long. Pure.
+//! Which upstream server is asked next, and how long it has to answer. Pure.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::upstreams::Upstreams;
 
-/// The longest that a question takes in all. Most programs ask again after 5 s, and give up after 10.
+/// How long a question may take. Most programs ask again after 5 s, and give up after 10.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(9);
-/// The longest for one attempt, whatever the host's configuration says: others are to have a chance.
+/// How long one attempt may take, whatever the host's configuration says: the other servers need time too.
 const MAX_ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The servers that one question is sent to, in turn.
@@ -26,7 +26,7 @@ impl ServerRotation {
         Self { upstreams, first, attempts: 0, until: now + LOOKUP_TIMEOUT }
     }
 
-    /// The next server, and when to give it up; none if all were asked as often as they may.
+    /// The next server, and its deadline; `None` if all were asked as often as they may or the time is up.
     pub(super) fn next(&mut self, now: Instant) -> Option<(SocketAddr, Instant)> {
         let count = self.upstreams.servers.len();
         let most = count * usize::try_from(self.upstreams.attempts).unwrap_or(1);
@@ -38,7 +38,7 @@ impl ServerRotation {
         Some((*server, self.limit(now)))
     }
 
-    /// When to give the current server up, if it is asked once more now.
+    /// The deadline of the current server, if it is asked now.
     pub(super) fn limit(&self, now: Instant) -> Instant {
         (now + self.upstreams.timeout.min(MAX_ATTEMPT)).min(self.until)
     }
