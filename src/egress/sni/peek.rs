@@ -87,7 +87,10 @@ impl Sni {
         let peek = Peek { sandbox, to, socket, hello: ClientHello::default(), timer: None, permit };
         let key = self.peeks.insert(peek);
         reactor.join(key, sandbox);
-        let Some(peek) = self.peeks.get_mut(key) else { return };
+        let Some(peek) = self.peeks.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return;
+        };
         peek.timer = Some(reactor.schedule(reactor.now() + HANDSHAKE_TIMEOUT, key));
         if reactor.register(peek.socket.as_fd(), key, Lane::Front).is_err() {
             self.cut(cx, reactor, key);

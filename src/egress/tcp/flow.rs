@@ -143,7 +143,10 @@ impl Tcp {
         cx.opened(sandbox);
         let key = self.flows.insert(flow);
         reactor.join(key, sandbox);
-        let Some(flow) = self.flows.get_mut(key) else { return false };
+        let Some(flow) = self.flows.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return false;
+        };
         flow.timer = Some(reactor.schedule(limit, key));
         let watched = reactor
             .register(flow.front.as_fd(), key, Lane::Front)
@@ -233,7 +236,10 @@ impl Tcp {
         if !self.check_again(cx, reactor, key) {
             return;
         }
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(flow) = self.flows.get_mut(key) else {
+            debug_assert!(false, "it was allowed, not cut");
+            return;
+        };
         flow.connected = true;
         flow.active = reactor.now();
         if let Some(timer) = flow.timer.take() {
@@ -248,7 +254,10 @@ impl Tcp {
         if !self.is_still_allowed(cx, reactor, key) {
             return;
         }
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(flow) = self.flows.get_mut(key) else {
+            debug_assert!(false, "it was allowed, not cut");
+            return;
+        };
         if !flow.connected {
             return;
         }
@@ -275,7 +284,10 @@ impl Tcp {
             Turn::Wait => {}
             Turn::Again => again = true,
             Turn::Closed => {
-                let Some(flow) = self.take(cx, reactor, key) else { return };
+                let Some(flow) = self.take(cx, reactor, key) else {
+                    debug_assert!(false, "it was driven just now");
+                    return;
+                };
                 if flow.closed_remotely_first {
                     self.ports.give_back(flow.to, sandbox);
                 } else {
@@ -299,6 +311,7 @@ impl Tcp {
     }
 
     fn on_timer(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        // A wake-up can come after its flow has ended.
         let Some(flow) = self.flows.get_mut(key) else { return };
         let Some(half_closed) = cx.settings(flow.sandbox).map(|settings| settings.half_closed) else {
             return;
@@ -329,6 +342,7 @@ impl Tcp {
         reactor: &mut Reactor,
         key: Key,
     ) -> bool {
+        // It may have ended before its turn to be checked, or before its wake-up.
         let Some(flow) = self.flows.get_mut(key) else { return false };
         cx.is_current(flow.sandbox, flow.epoch) || self.check_again(cx, reactor, key)
     }
@@ -354,6 +368,7 @@ impl Tcp {
 
     /// Ends a flow with a reset on both sides.
     pub(in crate::egress) fn cut(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        // It may have ended before its turn to be cut.
         let Some(flow) = self.take(cx, reactor, key) else { return };
         self.ports.give_back(flow.to, flow.sandbox);
         flow.front.reset(cx.scratch());
