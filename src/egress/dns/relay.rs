@@ -276,7 +276,7 @@ impl Dns {
             Some(judged) => judged,
             None => {
                 let response = Response::read(&message);
-                let judged = response.and_then(|read| judge(cx, sandbox, &question, dnssec_ok, &read));
+                let judged = response.and_then(|read| apply_policy(cx, sandbox, &question, dnssec_ok, &read));
                 let Some(judged) = judged else {
                     debug_assert!(false, "what is cached was read before");
                     return true;
@@ -332,7 +332,7 @@ impl Dns {
                 return;
             }
         };
-        let Some(judged) = judge(cx, sandbox, &question, dnssec_ok, &response) else { return };
+        let Some(judged) = apply_policy(cx, sandbox, &question, dnssec_ok, &response) else { return };
         for client in clients {
             self.answer(cx, reactor, sandbox, client, &question, Arc::clone(&judged), 0);
         }
@@ -432,8 +432,8 @@ impl Dns {
     }
 }
 
-/// What of an upstream server's answer the policy of this moment allows.
-fn judge(
+/// Filters an upstream server's answer by the policy of this moment.
+fn apply_policy(
     cx: &mut Cx,
     sandbox: u64,
     question: &Question,
