@@ -4,8 +4,8 @@
 //! may panic but by an assertion that fails.
 
 use crate::egress::fuzzed::dns::{Answer, Asked, Query, Response};
-use crate::egress::fuzzed::{Found, Hello, MOST};
-use crate::event::{Event, EventKind, Queue};
+use crate::egress::fuzzed::{ClientHello, Found, MAX_BYTES};
+use crate::event::{EventKind, EventRecord, Queue};
 use crate::keeper::tar as format;
 use crate::keeper::wire::{files, init, keeper};
 use crate::policy::Policy;
@@ -13,12 +13,12 @@ use crate::policy::Policy;
 /// A TLS greeting, at once and in pieces: the same comes of it, and no more is kept than may be.
 pub fn client_hello(data: &[u8]) {
     let Some((size, stream)) = data.split_first() else { return };
-    let mut pieces = Hello::default();
+    let mut pieces = ClientHello::default();
     let mut found = Found::More;
     for piece in stream.chunks(usize::from(*size).max(1)) {
         let piece = piece.get(..piece.len().min(pieces.room())).unwrap_or_default();
         found = pieces.push(piece);
-        assert!(pieces.held() <= 2 * MOST, "more is held than is read");
+        assert!(pieces.held() <= 2 * MAX_BYTES, "more is held than is read");
         if found != Found::More {
             break;
         }
@@ -28,7 +28,7 @@ pub fn client_hello(data: &[u8]) {
     }
     let read = pieces.into_bytes();
     assert!(stream.starts_with(&read), "what was read is passed on");
-    let mut whole = Hello::default();
+    let mut whole = ClientHello::default();
     assert_eq!(whole.push(&read), found, "pieces make no difference");
 }
 
@@ -164,7 +164,7 @@ pub fn events(data: &[u8]) {
             0 => senders.extend(queue.sender(u64::from(*one))),
             1 => drop(senders.pop()),
             2 | 3 => {
-                if let Some(event) = queue.next() {
+                if let Some(event) = queue.next_record() {
                     assert_eq!(event.sequence, heard + 1, "in their order, and none is left out");
                     heard = event.sequence + event.lost;
                 }
@@ -178,12 +178,12 @@ pub fn events(data: &[u8]) {
                 };
                 if let Some(sender) = senders.last() {
                     told += 1;
-                    drop(sender.push(Event::new(kind)));
+                    drop(sender.push(EventRecord::new(kind)));
                 }
             }
         }
     }
-    while let Some(event) = queue.next() {
+    while let Some(event) = queue.next_record() {
         heard = event.sequence + event.lost;
     }
     assert_eq!(heard, told, "each was taken or counted as lost");
