@@ -14,8 +14,8 @@ use crate::process::{CaptureReader, Ours, Streams};
 use crate::reactor::{Budget, Permit, Use};
 use crate::sandbox::{Shared, State, plan};
 
-/// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
-/// is gone) has told its waiters by that.
+/// A program to be executed. Dropping it before it starts (a control thread that ends, a sandbox that is gone)
+/// notifies the waiters with an error.
 #[derive(Debug)]
 pub(crate) struct Launch {
     shared: Arc<Shared>,
