@@ -226,6 +226,7 @@ impl Loop {
 
     /// Has a sandbox do something, then sees what is left of it.
     fn with(&mut self, key: Key, act: impl FnOnce(&mut SandboxDriver, &mut ControlCx<'_>)) {
+        // A wake-up may come for a sandbox that has ended in the same turn.
         let Some(driver) = self.sandboxes.get_mut(key) else { return };
         let mut cx = ControlCx {
             reactor: &mut self.reactor,
@@ -354,8 +355,12 @@ impl Loop {
 
     /// A sandbox has been planned: its listeners are opened and it begins.
     fn planned(&mut self, number: u64, plan: Result<Plan>) {
+        // It may have been ended while it was planned.
         let Some((creation, meanwhile)) = self.planners.returned(&mut self.reactor, number) else { return };
-        let Some(shared) = creation.shared() else { return };
+        let Some(shared) = creation.shared() else {
+            debug_assert!(false, "a creation that was planned is neither begun nor given up");
+            return;
+        };
         let opened = |plan: Plan| Ok((Listeners::open(&shared.config)?, plan));
         let (listeners, plan) = match plan.and_then(opened) {
             Ok(opened) => opened,
@@ -369,6 +374,7 @@ impl Loop {
                 .ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))?;
             SandboxDriver::begin(now, Arc::clone(shared), plan, listeners, admission)
         });
+        // A failure is reported by the creation.
         let Some(driver) = begun else { return };
         self.reactor.meter(number, &driver.shared().time);
         if asks_host_servers(driver.shared()) {
@@ -429,6 +435,7 @@ impl Loop {
     }
 
     fn read_capture(&mut self, key: Key) {
+        // The capture may have ended in the same turn.
         let Some(capture) = self.captures.get_mut(key) else { return };
         match capture.read() {
             CaptureProgress::Drained => {}
@@ -441,6 +448,7 @@ impl Loop {
     }
 
     fn process(&mut self, key: Key, wake: Wake) {
+        // The program may have ended in the same turn.
         let Some(running) = self.processes.get_mut(key) else { return };
         let sandbox = running.sandbox;
         let over = match wake {

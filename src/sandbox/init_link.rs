@@ -122,3 +122,53 @@ impl InitLink {
 pub(super) fn register(reactor: &Reactor, fd: BorrowedFd<'_>, key: Key, lane: Lane) -> Result<()> {
     reactor.register(fd, key, lane).map_err(|error| Error::system("watching a descriptor", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::wire::init::Start;
+    use crate::reactor::{Kind, Slab};
+    use crate::sys::channel::{self, Channel};
+
+    fn open() -> (Reactor, InitLink, Channel) {
+        let (reactor, (ours, theirs)) = (Reactor::new().unwrap(), channel::pair().unwrap());
+        let mut link = InitLink::default();
+        link.open(&reactor, ours, Slab::new(Kind(1)).insert(())).unwrap();
+        (reactor, link, Channel::new(theirs))
+    }
+
+    #[test]
+    fn what_init_answers_at_once_is_kept_for_the_driver() {
+        let (mut reactor, mut link, mut theirs) = open();
+        for request in [
+            Request::Start(Box::new(Start { id: 7, ..Start::default() })),
+            Request::Count { ticket: 8 },
+            Request::Ping { ticket: 9 },
+            Request::Signal { id: 7, signal: 15, group: false },
+        ] {
+            link.ask(&mut reactor, &request);
+            assert_eq!(theirs.receive().unwrap().bytes, request.encode());
+        }
+        assert_eq!(link.take_asked(), [7, 8]);
+        assert!(link.take_asked().is_empty(), "once");
+        theirs.send(&Reply::Pong { ticket: 9 }.encode(), vec![]).unwrap();
+        assert_eq!(link.recv().unwrap(), Some(Reply::Pong { ticket: 9 }));
+        assert_eq!(link.recv().unwrap(), None);
+        assert!(link.take_error().is_none());
+    }
+
+    #[test]
+    fn a_lost_init_is_an_error_once_and_is_asked_for_nothing_more() {
+        let (mut reactor, mut link, theirs) = open();
+        drop(theirs);
+        link.ask(&mut reactor, &Request::Count { ticket: 8 });
+        link.fail(Error::new(crate::error::Code::Engine, "later"));
+        link.ask(&mut reactor, &Request::Count { ticket: 9 });
+        assert_eq!(link.take_asked(), [8]);
+        let error = link.take_error().unwrap();
+        assert!(error.message().contains("writing to the sandbox's init"), "the first counts: {error}");
+        assert!(link.take_error().is_none());
+        link.close(&mut reactor);
+        assert!(!link.is_open() && link.recv().unwrap().is_none());
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) struct Input {
 pub(super) struct InputWatch(Option<Key>);
 
 impl InputWatch {
-    /// Watches a copy of the descriptor, or says why that can't be.
+    /// Watches a copy of the descriptor, or returns why that fails.
     pub(super) fn start(
         &mut self,
         reactor: &mut Reactor,

@@ -15,7 +15,7 @@ use crate::reactor::{Budget, Permit, Reactor, Use};
 
 /// The most connections that may be in progress at once.
 const MAX_LOOPBACKS: usize = 256;
-/// After this the engine has given up waiting, and what init may still say of a connection is ignored.
+/// After this the engine has given up waiting, and init's answer is ignored.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connections in progress, by the number that init knows them by.
@@ -32,7 +32,7 @@ struct Connecting {
     _permit: Permit,
 }
 
-/// What a connection is made with.
+/// What a connection is made with. Open fields: the driver lends its own for one call.
 #[derive(Debug)]
 pub(super) struct LoopbackCx<'a> {
     pub(super) reactor: &'a mut Reactor,

@@ -84,7 +84,7 @@ impl Sandbox {
         })
     }
 
-    /// Has the keeper say what the sandbox uses, and init how many processes there are. Both take a fraction of a
+    /// Asks the keeper what the sandbox uses, and init how many processes there are. Both take a fraction of a
     /// millisecond where nothing is wrong; a caller that asked for numbers is better off without them than held up.
     fn ask(&self) -> Option<u32> {
         let until = Instant::now() + USAGE_TIMEOUT;

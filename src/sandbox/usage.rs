@@ -1,4 +1,4 @@
-//! Who waits for what a sandbox uses: the keeper knows memory and processor time, init counts processes.
+//! The callers that wait for what a sandbox uses: the keeper reports memory and processor time, init counts processes.
 //!
 //! One question answers all who ask meanwhile.
 
@@ -12,7 +12,7 @@ use super::lifecycle::Tickets;
 pub(super) const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most callers that wait for one answer.
 const MAX_WAITERS: usize = 1024;
-/// More than gVisor lets there be: an init that says so has not counted.
+/// More than gVisor lets there be: init has not counted.
 const MAX_PROCESSES: u64 = 1 << 16;
 
 /// The questions that are open.

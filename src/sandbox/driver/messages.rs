@@ -1,4 +1,4 @@
-//! What keeper and init say.
+//! What keeper and init report.
 
 use std::os::fd::OwnedFd;
 
@@ -16,7 +16,7 @@ const MAX_MESSAGES: usize = 32;
 
 impl SandboxDriver {
     pub(super) fn read_keeper(&mut self, cx: &mut ControlCx<'_>) {
-        // Read before a failed write is acted on: what the keeper said last is the reason for it.
+        // Read before a failed write is acted on: the keeper's last message is the reason for it.
         let flushed = self.keeper.flush();
         for _ in 0..MAX_MESSAGES {
             match self.keeper.hear() {
@@ -148,7 +148,7 @@ impl SandboxDriver {
         } else if self.is_starting() {
             self.on_reply_while_starting(cx, reply);
         }
-        // Whatever init says at another time means nothing.
+        // At another time init's replies mean nothing.
         self.settle(cx);
     }
 

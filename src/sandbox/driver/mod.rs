@@ -40,7 +40,7 @@ use crate::process::CaptureReader;
 use crate::reactor::{Admission, Budget, Key, Lane, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
 
-/// What the control thread lends to a driver for one call.
+/// What the control thread lends to a driver for one call: its own fields.
 #[derive(Debug)]
 pub(crate) struct ControlCx<'a> {
     /// Its poll loop.

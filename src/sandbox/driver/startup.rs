@@ -15,7 +15,7 @@ use crate::sandbox::policy_update::Opened;
 use crate::sys::channel;
 
 impl SandboxDriver {
-    /// The namespaces exist: lays the links that runsc is going to look at, while the keeper makes the files.
+    /// The namespaces exist: lays the links that runsc reads, while the keeper makes the files.
     pub(super) fn on_namespaces(
         &mut self,
         cx: &mut ControlCx<'_>,

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::launch::{Launch, Order};
+use super::launch::{Launch, Order, Parts};
 use super::record::Record;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Request, Step, Window};
@@ -146,10 +146,9 @@ pub(crate) struct Execs {
     has_changed: bool,
 }
 
-/// What programs are executed with.
+/// What programs are executed with. Open fields: the driver lends its own for one call.
 #[derive(Debug)]
 pub(crate) struct ExecCx<'a> {
-    // The caller lends its own fields for one call.
     pub(in crate::sandbox) reactor: &'a mut Reactor,
     pub(in crate::sandbox) processes: &'a mut Slab<Executed>,
     pub(in crate::sandbox) init: &'a mut InitLink,
@@ -179,13 +178,13 @@ impl Execs {
         sandbox: u64,
         accepts: bool,
         number: u64,
-        mut launch: Launch,
+        launch: Launch,
     ) {
         if !accepts {
             // The host has asked before it could know of the end.
             return;
         }
-        let Some((record, order)) = launch.record.take().zip(launch.order.take()) else {
+        let Some(Parts { record, order, captures, timeout, permit }) = launch.take() else {
             debug_assert!(false, "a launch is executed once");
             return;
         };
@@ -202,11 +201,11 @@ impl Execs {
             id: 0,
             user: order.start.user.to_string(),
             stage: Stage::Waiting(order, Vec::new()),
-            captures: std::mem::take(&mut launch.captures),
-            timeout: launch.timeout,
+            captures,
+            timeout,
             timer: None,
             began: None,
-            _permit: launch.permit.take(),
+            _permit: Some(permit),
         };
         let key = cx.processes.insert(program);
         cx.reactor.join(key, sandbox);
@@ -256,21 +255,20 @@ impl Execs {
             let Some(program) = cx.processes.get_mut(key) else { continue };
             let id = cx.tickets.next();
             let stage = std::mem::replace(&mut program.stage, Stage::Running);
-            let Stage::Waiting(mut order, requests) = stage else {
+            let Stage::Waiting(Order { mut start, theirs, permit }, requests) = stage else {
                 debug_assert!(false, "a program that init was asked for doesn't wait");
                 program.stage = stage;
                 continue;
             };
-            let size = order.start.size();
-            order.start.id = id;
+            let size = start.size();
+            start.id = id;
             program.id = id;
             program.stage = Stage::Asked(size);
             program.timer = schedule(cx.reactor, key, START_TIMEOUT);
             self.ids.insert(id, (number, key));
             self.asked += 1;
             self.asked_bytes += size;
-            let (theirs, permit) = (std::mem::take(&mut order.theirs), order.permit.take());
-            cx.init.give(cx.reactor, &Request::Start(order.start), theirs, permit);
+            cx.init.give(cx.reactor, &Request::Start(start), theirs, Some(permit));
             for what in requests {
                 cx.init.ask(cx.reactor, &what.to_init(id));
             }

@@ -74,7 +74,7 @@ pub(crate) enum Event {
     InitAsked { ticket: u32 },
     /// Init has answered such a request.
     InitAnswered { ticket: u32 },
-    /// A look at what init has not answered; `watched` is the time that the library has watched so far.
+    /// What init has not answered is checked; `watched` is the time that the library has watched so far.
     SilenceChecked { watched: Duration },
     /// A deadline may have passed.
     TimePassed(Observed),
@@ -116,7 +116,7 @@ pub(crate) enum Action {
     StartProgram,
     /// Hand the tunnels' listeners to the engine. Reported as `TunnelsOpen` or `Failed`.
     OpenTunnels,
-    /// Tell the host.
+    /// Report this to the host.
     Publish(Notice),
     /// Ask whether the server inside is ready. Reported as `ProbeAnswered`.
     AskProbe { ticket: u32 },
@@ -150,11 +150,11 @@ pub(crate) enum Action {
     RemoveGroups,
     /// Leave the control groups to the next sandbox that is made beside them.
     AbandonGroups,
-    /// Nothing is left: tell the host how the sandbox ended.
+    /// Nothing is left: report how the sandbox ended.
     Finish,
 }
 
-/// What the host is told while a sandbox lives.
+/// What is reported to the host while a sandbox lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// The program was started.

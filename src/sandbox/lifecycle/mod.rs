@@ -77,7 +77,7 @@ pub(super) enum Phase {
     Gone,
 }
 
-/// What the configuration says about a sandbox's life.
+/// What the configuration says about a sandbox's life. Open fields: plain data that the driver fills in.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// It has a gateway and a way out.
