@@ -40,25 +40,31 @@ impl SandboxDriver {
         Ok(())
     }
 
+    /// Opens init's channel and has the keeper start runsc.
     pub(super) fn start_runsc(&mut self, cx: &mut ControlCx<'_>) {
-        let event = match self.ask_for_runsc(cx) {
-            Ok(()) => Event::RunscAsked,
-            Err(error) => Event::Failed(error),
-        };
-        self.handle(cx, event);
-    }
-
-    fn ask_for_runsc(&mut self, cx: &mut ControlCx<'_>) -> Result<()> {
         let (Some(plan), Some(key)) = (&self.plan, self.key) else {
             debug_assert!(false, "runsc is started once, in a sandbox that is watched");
-            return Ok(());
+            return;
         };
-        let (ours, theirs) =
-            channel::pair().map_err(|error| Error::system("a socket pair for init", &error))?;
-        let arguments = plan.arguments.clone();
-        self.init.open(cx.reactor, ours, key)?;
-        self.ask_keeper(cx, &ToKeeper::Run { arguments }, vec![theirs]);
-        Ok(())
+        let (ours, theirs) = match channel::pair() {
+            Ok(pair) => pair,
+            Err(error) => {
+                return self.handle(cx, Event::Failed(Error::system("a socket pair for init", &error)));
+            }
+        };
+        let run = ToKeeper::Run { arguments: plan.arguments.clone() };
+        let event = match self.keeper.ask(&run, vec![theirs]) {
+            Ok(()) => match self.init.open(cx.reactor, ours, key) {
+                Ok(()) => Event::RunscAsked,
+                Err(error) => Event::Failed(error),
+            },
+            Err(error) => {
+                // The keeper is ending, and init's end never reaches runsc. Its last message says why.
+                self.read_on(cx);
+                Event::LossSuspected(error)
+            }
+        };
+        self.handle(cx, event);
     }
 
     /// Loads the rules and the policy's destinations, then opens the way out, while runsc starts.

@@ -103,7 +103,7 @@ pub(crate) struct Observed {
 /// What the driver has to do, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Open init's channel and ask the keeper to start runsc. Reported as `RunscAsked` or `Failed`.
+    /// Open init's channel and ask the keeper to start runsc. Reported as `RunscAsked`, `Failed` or `LossSuspected`.
     StartRunsc,
     /// Have the keeper end the sandbox after this time: the host may be stopped, in a debugger or frozen by its
     /// control group, and not do it.

@@ -87,12 +87,44 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Terminate),
         Just(Step::EngineDetaches),
     ];
-    prop::collection::vec(prop_oneof![6 => start, 6 => running, 1 => end], 0..60)
+    let any = prop::collection::vec(prop_oneof![6 => start, 6 => running, 1 => end], 0..60);
+    // Most orders never start a program: so much of a start that goes well comes first.
+    let well = [
+        Step::Prepared(Part::Links),
+        Step::Prepared(Part::Relays),
+        Step::Prepared(Part::Files),
+        Step::GatewayOpens(true),
+        Step::InitReady,
+        Step::MemoryLookedFor(true),
+        Step::ProgramStarted,
+    ];
+    (0..=well.len(), any).prop_map(move |(begun, steps)| [&well[..begun], &steps].concat())
+}
+
+/// A step of the driver that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// The keeper can't be asked to start runsc, since it is ending.
+    KeeperAtRunsc,
+    /// There are no descriptors for init's channel.
+    Runsc,
+    Tunnels,
+}
+
+fn faults() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        9 => Just(Fault::None),
+        1 => Just(Fault::KeeperAtRunsc),
+        1 => Just(Fault::Runsc),
+        1 => Just(Fault::Tunnels),
+    ]
 }
 
 /// A world around one sandbox: what is open in it, and what has been done so far.
 struct World {
     sandbox: Sandbox,
+    fault: Fault,
     keeper_is_open: bool,
     keeper_has_exited: bool,
     init_is_open: bool,
@@ -113,9 +145,10 @@ struct World {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, fault: Fault) -> Self {
         Self {
             sandbox: Sandbox::new(settings),
+            fault,
             keeper_is_open: true,
             keeper_has_exited: false,
             init_is_open: false,
@@ -156,6 +189,12 @@ impl World {
         let asks_keeper = of_keeper.contains(&action) || matches!(action, Action::LimitLifetime(_));
         assert!(!asks_keeper || self.keeper_is_open, "{action:?} of a keeper that was reported closed");
         match action {
+            Action::StartRunsc if self.fault == Fault::KeeperAtRunsc => {
+                events.push(Event::LossSuspected(error("writing to the keeper")));
+            }
+            Action::StartRunsc if self.fault == Fault::Runsc => {
+                events.push(Event::Failed(error("a socket pair")))
+            }
             Action::StartRunsc => {
                 self.init_is_open = true;
                 events.push(Event::RunscAsked);
@@ -163,6 +202,9 @@ impl World {
             Action::OpenGateway => {
                 (self.gateway_is_opening, self.rules_are_away) = (true, true);
                 events.push(Event::RulesOffloaded);
+            }
+            Action::OpenTunnels if self.fault == Fault::Tunnels => {
+                events.push(Event::Failed(error("no certificate")));
             }
             Action::OpenTunnels => events.push(Event::TunnelsOpen),
             Action::Publish(notice) => self.published.push(notice),
@@ -343,9 +385,9 @@ proptest! {
 
     #[test]
     fn whatever_happens_the_end_is_reported_once_when_everything_has_died(
-        settings in any_settings(), steps in steps(), busy: bool, late in 0_u64..20_000,
+        settings in any_settings(), fault in faults(), steps in steps(), busy: bool, late in 0_u64..20_000,
     ) {
-        let mut world = World::new(settings);
+        let mut world = World::new(settings, fault);
         world.groups_are_busy = busy;
         steps.into_iter().for_each(|step| world.step(step));
         world.die();
@@ -363,8 +405,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_sandbox_of_which_nothing_ever_dies_ends_too(settings in any_settings(), steps in steps()) {
-        let mut world = World::new(settings.clone());
+    fn a_sandbox_of_which_nothing_ever_dies_ends_too(settings in any_settings(), fault in faults(), steps in steps()) {
+        let mut world = World::new(settings.clone(), fault);
         world.groups_are_busy = true;
         steps.into_iter().for_each(|step| world.step(step));
         // The keeper hangs in the kernel, init's channel stays open, processes stay in the control groups. The engine
