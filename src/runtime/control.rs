@@ -1,4 +1,4 @@
-//! The control thread: creation, keepers, init, netlink, certificates; the lives of all sandboxes.
+//! The control thread: creation, keepers, init, netlink, certificates; it drives all sandboxes.
 //!
 //! What may take a moment happens here and not in the engine, so that it never holds up data. Others talk to
 //! it with [`Command`]s through a [`Control`] and never wait for it, but on what it writes into
@@ -19,11 +19,13 @@ use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
-use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
+use crate::sandbox::{
+    Command, Control, ControlCx, Executed, Input, Listeners, Plan, Pulse, SandboxDriver, Shared,
+};
 use crate::{egress, limits, tunnel};
 
-/// The lives' kind of key; the engine's are in a reactor of its own.
-const LIFE: Kind = Kind(1);
+/// The sandboxes' kind of key; the engine's are in a reactor of its own.
+const SANDBOX: Kind = Kind(1);
 /// The captures' kind of key.
 const CAPTURE: Kind = Kind(2);
 /// The kind of key of operations on files.
@@ -78,7 +80,7 @@ impl Thread {
             control: control.clone(),
             planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(tell)),
             budget,
-            lives: Slab::new(LIFE),
+            sandboxes: Slab::new(SANDBOX),
             captures: Slab::new(CAPTURE),
             files: Table::new(FILE),
             processes: Slab::new(PROCESS),
@@ -126,7 +128,7 @@ struct Loop {
     control: Control,
     planners: Planners,
     budget: Budget,
-    lives: Slab<Life>,
+    sandboxes: Slab<SandboxDriver>,
     captures: Slab<CaptureReader>,
     files: Table,
     processes: Slab<Executed>,
@@ -151,8 +153,8 @@ impl Body for Loop {
 impl Loop {
     /// Whether there is nothing that anything could happen to.
     fn is_idle(&self) -> bool {
-        let Self { lives, captures, processes, inputs, .. } = self;
-        let all = [lives.len(), captures.len(), processes.len(), inputs.len(), self.files.len()];
+        let Self { sandboxes, captures, processes, inputs, .. } = self;
+        let all = [sandboxes.len(), captures.len(), processes.len(), inputs.len(), self.files.len()];
         self.numbers.is_empty() && self.planners.are_idle() && all == [0; 5]
     }
 
@@ -198,14 +200,14 @@ impl Loop {
             (CAPTURE, _) => self.read_capture(key),
             (PROCESS, wake) => self.process(key, wake),
             (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
-            (PULSE, _) => self.look_at_inits(),
+            (PULSE, _) => self.check_inits(),
             (NAMESERVERS, _) => {
-                let is_needed = self.lives.iter().any(|(_, life)| asks_host_servers(life.shared()));
+                let is_needed = self.sandboxes.iter().any(|(_, driver)| asks_host_servers(driver.shared()));
                 self.nameservers.wake(&mut self.reactor, &self.engine, is_needed);
             }
             (INPUT, _) => {
                 if let Some(sandbox) = self.inputs.get_mut(key).map(|input| input.sandbox) {
-                    self.by_number(sandbox, Life::note_activity);
+                    self.by_number(sandbox, SandboxDriver::note_activity);
                 }
             }
             (FILE, Wake::Timer(_)) => {
@@ -216,16 +218,17 @@ impl Loop {
                 let ended = self.files.go_on(&mut self.reactor, key);
                 self.file_ended(ended);
             }
-            (_, Wake::Ready(_, lane, _)) => self.with(key, |life, bench| life.ready(bench, lane)),
-            (_, Wake::Timer(_)) => self.with(key, |life, bench| life.timer(bench)),
-            (_, Wake::Again(_)) => self.with(key, |life, bench| life.again(bench)),
+            (_, Wake::Ready(_, lane, _)) => self.with(key, |driver, cx| driver.ready(cx, lane)),
+            (_, Wake::Timer(_)) => self.with(key, |driver, cx| driver.timer(cx)),
+            (_, Wake::Again(_)) => self.with(key, |driver, cx| driver.again(cx)),
         }
     }
 
-    /// Lets a life do something, then sees what is left of it.
-    fn with(&mut self, key: Key, act: impl FnOnce(&mut Life, &mut Bench<'_>)) {
-        let Some(life) = self.lives.get_mut(key) else { return };
-        let mut bench = Bench {
+    /// Has a sandbox do something, then sees what is left of it.
+    fn with(&mut self, key: Key, act: impl FnOnce(&mut SandboxDriver, &mut ControlCx<'_>)) {
+        // A wake-up may come for a sandbox that has ended in the same turn.
+        let Some(driver) = self.sandboxes.get_mut(key) else { return };
+        let mut cx = ControlCx {
             reactor: &mut self.reactor,
             engine: &self.engine,
             control: &self.control,
@@ -233,15 +236,16 @@ impl Loop {
             processes: &mut self.processes,
             inputs: &mut self.inputs,
         };
-        act(life, &mut bench);
-        let (captures, number) = (life.take_captures(), life.shared().number);
-        if life.is_gone()
-            && let Some(mut life) = self.lives.remove(key)
+        act(driver, &mut cx);
+        driver.settle(&mut cx);
+        let (captures, number) = (driver.take_captures(), driver.shared().number);
+        if driver.is_gone()
+            && let Some(mut driver) = self.sandboxes.remove(key)
         {
-            life.end_execs(&mut self.reactor, &mut self.processes);
+            driver.end_execs(&mut self.reactor, &mut self.processes);
             self.numbers.remove(&number);
             self.files.end_all(&mut self.reactor, number);
-            life.tell();
+            driver.finish();
         }
         captures.into_iter().for_each(|capture| self.watch(capture, number));
     }
@@ -253,38 +257,38 @@ impl Loop {
             Command::Planned(number, plan) => self.planned(number, *plan),
             Command::Terminate(number) => {
                 if !self.planners.end(&mut self.reactor, number) {
-                    self.by_number(number, Life::terminate);
+                    self.by_number(number, SandboxDriver::terminate);
                 }
             }
             Command::Signal(number, signal) => {
-                self.by_number(number, |life, bench| life.signal(bench, signal));
+                self.by_number(number, |driver, cx| driver.signal(cx, signal));
             }
-            Command::Usage(number, curious) => {
-                self.by_number(number, |life, bench| life.ask_usage(bench, curious));
+            Command::Usage(number, waiter) => {
+                self.by_number(number, |driver, cx| driver.ask_usage(cx, waiter));
             }
-            Command::Count(number, curious) => {
-                self.by_number(number, |life, bench| life.count(bench, curious));
+            Command::Count(number, waiter) => {
+                self.by_number(number, |driver, cx| driver.count_processes(cx, waiter));
             }
             Command::Execute { sandbox, number, launch } => {
-                self.by_number(sandbox, |life, bench| life.execute(bench, number, *launch));
+                self.by_number(sandbox, |driver, cx| driver.execute(cx, number, *launch));
             }
             Command::Program { sandbox, number, what } => {
-                self.by_number(sandbox, |life, bench| life.ask_program(bench, number, what));
+                self.by_number(sandbox, |driver, cx| driver.request_program(cx, number, what));
             }
             Command::Stop(number, signal, grace) => {
                 // One that is being created has nothing that could end by itself.
                 if self.planners.end(&mut self.reactor, number) {
                     return;
                 }
-                self.by_number(number, |life, bench| life.stop(bench, signal, grace));
+                self.by_number(number, |driver, cx| driver.stop(cx, signal, grace));
             }
-            Command::Drained(number) => self.by_number(number, Life::drained),
+            Command::Drained(number) => self.by_number(number, SandboxDriver::drained),
             Command::Probe(number) => {
                 if self.planners.keep(number, command).is_some() {
-                    self.by_number(number, Life::start_probing);
+                    self.by_number(number, SandboxDriver::start_probing);
                 }
             }
-            Command::Detached(number) => self.by_number(number, |life, _| life.detached()),
+            Command::Detached(number) => self.by_number(number, SandboxDriver::detached),
             Command::File(running) => self.start_file(*running),
             Command::EndFile(number) => {
                 let ended = self.files.cancel(&mut self.reactor, number);
@@ -293,20 +297,20 @@ impl Loop {
             Command::ReadFile(number) => self.files.room(&mut self.reactor, number),
             Command::Engine(engine::Request::Tunnel(request)) => self.tunnel_request(request),
             Command::Engine(engine::Request::Egress(request)) => self.egress_request(request),
-            Command::Rules(number, work) => {
-                let command = Command::Rules(number, work);
-                if let Some(Command::Rules(_, work)) = self.planners.keep(number, command) {
-                    self.by_number(number, |life, bench| life.work_on_rules(bench, *work));
+            Command::Policy(number, task) => {
+                let command = Command::Policy(number, task);
+                if let Some(Command::Policy(_, task)) = self.planners.keep(number, command) {
+                    self.by_number(number, |driver, cx| driver.work_on_policy(cx, *task));
                 }
             }
             Command::RulesReturned(number, job) => {
-                self.by_number(number, |life, bench| life.rules_returned(bench, job));
+                self.by_number(number, |driver, cx| driver.rules_returned(cx, job));
             }
             Command::Shutdown => {
                 self.ending = true;
                 self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
-                all.into_iter().for_each(|number| self.by_number(number, Life::terminate));
+                all.into_iter().for_each(|number| self.by_number(number, SandboxDriver::terminate));
             }
         }
     }
@@ -314,90 +318,99 @@ impl Loop {
     fn tunnel_request(&mut self, request: tunnel::Request) {
         match request {
             tunnel::Request::NeedSockets { key, count } => {
-                self.by_number(key, |life, bench| life.sockets(bench, count));
+                self.by_number(key, |driver, cx| driver.sockets(cx, count));
             }
             tunnel::Request::NeedLoopback { key, port, ticket } => {
                 if self.numbers.contains_key(&key) {
-                    self.by_number(key, |life, bench| life.loopback(bench, port, ticket));
+                    self.by_number(key, |driver, cx| driver.loopback(cx, port, ticket));
                 } else {
                     let answer = Err(Error::sandbox_ended("the sandbox", None));
                     let _ = self.engine.send(engine::Command::Loopback { ticket, answer });
                 }
             }
-            tunnel::Request::Limit { key, what } => self.by_number(key, |life, _| life.limit(what)),
+            tunnel::Request::Limit { key, what } => self.by_number(key, |driver, _| driver.limit(what)),
         }
     }
 
     fn egress_request(&mut self, request: egress::Request) {
         match request {
             egress::Request::NeedDatagrams { key, ipv6, count } => {
-                self.by_number(key, |life, bench| life.datagrams(bench, ipv6, count));
+                self.by_number(key, |driver, cx| driver.datagrams(cx, ipv6, count));
             }
             egress::Request::Answered { key, added, removed } => {
-                self.by_number(key, |life, bench| life.let_answers_through(bench, &added, &removed));
+                self.by_number(key, |driver, cx| driver.allow_resolved(cx, added, removed));
             }
             egress::Request::Denied { key, denied, count } => {
-                self.by_number(key, |life, _| life.denied(&denied, count));
+                self.by_number(key, |driver, _| driver.denied(&denied, count));
             }
-            egress::Request::Limit { key, what } => self.by_number(key, |life, _| life.limit(what)),
+            egress::Request::Limit { key, what } => self.by_number(key, |driver, _| driver.limit(what)),
         }
     }
 
-    fn by_number(&mut self, number: u64, act: impl FnOnce(&mut Life, &mut Bench<'_>)) {
+    fn by_number(&mut self, number: u64, act: impl FnOnce(&mut SandboxDriver, &mut ControlCx<'_>)) {
         if let Some(key) = self.numbers.get(&number) {
             self.with(*key, act);
         }
     }
 
-    /// A sandbox has been planned: its listeners are opened and its life begins.
+    /// A sandbox has been planned: its listeners are opened and it begins.
     fn planned(&mut self, number: u64, plan: Result<Plan>) {
+        // It may have been ended while it was planned.
         let Some((creation, meanwhile)) = self.planners.returned(&mut self.reactor, number) else { return };
-        let Some(shared) = creation.shared() else { return };
-        let opened = |plan: Plan| Ok((Doors::open(&shared.config)?, plan));
-        let (doors, plan) = match plan.and_then(opened) {
+        let Some(shared) = creation.shared() else {
+            debug_assert!(false, "a creation that was planned is neither begun nor given up");
+            return;
+        };
+        let opened = |plan: Plan| Ok((Listeners::open(&shared.config)?, plan));
+        let (listeners, plan) = match plan.and_then(opened) {
             Ok(opened) => opened,
             Err(error) => return creation.fail(error),
         };
-        let budget = &self.budget;
+        let (budget, now) = (&self.budget, self.reactor.now());
         let begun = creation.begin(|shared| {
             let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
             let admission = budget
                 .admit(shared.number, count)
                 .ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))?;
-            Life::begin(Arc::clone(shared), plan, doors, admission)
+            SandboxDriver::begin(now, Arc::clone(shared), plan, listeners, admission)
         });
-        let Some(life) = begun else { return };
-        self.reactor.meter(number, &life.shared().time);
-        if asks_host_servers(life.shared()) {
+        // A failure is reported by the creation.
+        let Some(driver) = begun else { return };
+        self.reactor.meter(number, &driver.shared().time);
+        if asks_host_servers(driver.shared()) {
             self.nameservers.start(&mut self.reactor, &self.engine);
         }
-        let key = self.lives.insert(life);
+        let key = self.sandboxes.insert(driver);
         self.reactor.join(key, number);
         self.numbers.insert(number, key);
         self.pulse.start(&mut self.reactor);
-        self.with(key, |life, bench| life.watch(bench, key));
+        self.with(key, |driver, cx| driver.watch(cx, key));
         meanwhile.into_iter().for_each(|command| self.obey(command));
     }
 
     /// Whether the inits of all sandboxes answer. Looked for again as long as there are any.
-    fn look_at_inits(&mut self) {
+    fn check_inits(&mut self) {
         let watched = self.pulse.look(&mut self.reactor);
         let mut open = false;
-        let keys: Vec<Key> = self.lives.iter().map(|(key, _)| key).collect();
+        let keys: Vec<Key> = self.sandboxes.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.with(key, |life, bench| open |= life.look_for_answers(bench, watched));
+            self.with(key, |driver, cx| open |= driver.check_silence(cx, watched));
         }
         self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 
     fn start_file(&mut self, running: FileTask) {
-        let life = self.numbers.get(&running.sandbox()).and_then(|key| self.lives.get_mut(*key));
+        let driver = self.numbers.get(&running.sandbox()).and_then(|key| self.sandboxes.get_mut(*key));
         let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
         let ended = self.files.start(&mut self.reactor, budget, running, |running, reactor| {
-            let mut bench = Bench { reactor, engine, control, budget, processes, inputs };
-            match life {
-                Some(life) => life.start_file(&mut bench, running),
+            let mut cx = ControlCx { reactor, engine, control, budget, processes, inputs };
+            match driver {
+                Some(driver) => {
+                    let begun = driver.start_file(&mut cx, running);
+                    driver.settle(&mut cx);
+                    begun
+                }
                 None => Err(running.ended()),
             }
         });
@@ -406,7 +419,7 @@ impl Loop {
 
     fn file_ended(&mut self, ended: Option<FileOutcome>) {
         if let Some(ended) = ended {
-            self.by_number(ended.sandbox, |life, bench| life.file_ended(bench, ended));
+            self.by_number(ended.sandbox, |driver, cx| driver.file_ended(cx, ended));
         }
     }
 
@@ -422,6 +435,7 @@ impl Loop {
     }
 
     fn read_capture(&mut self, key: Key) {
+        // The capture may have ended in the same turn.
         let Some(capture) = self.captures.get_mut(key) else { return };
         match capture.read() {
             CaptureProgress::Drained => {}
@@ -434,10 +448,11 @@ impl Loop {
     }
 
     fn process(&mut self, key: Key, wake: Wake) {
+        // The program may have ended in the same turn.
         let Some(running) = self.processes.get_mut(key) else { return };
         let sandbox = running.sandbox;
         let over = match wake {
-            Wake::Timer(_) => return self.by_number(sandbox, |life, bench| life.exec_late(bench, key)),
+            Wake::Timer(_) => return self.by_number(sandbox, |driver, cx| driver.exec_timer(cx, key)),
             Wake::Ready(_, lane, _) => running.read(&mut self.reactor, key, lane),
             Wake::Again(_) => {
                 running.read(&mut self.reactor, key, Lane::Front);
@@ -468,13 +483,13 @@ impl Loop {
             }
             _ => Some(key),
         };
-        if let Some(mut life) = key.and_then(|key| self.lives.remove(key)) {
-            life.end_execs(&mut self.reactor, &mut self.processes);
-            let key = life.shared().number;
+        if let Some(mut driver) = key.and_then(|key| self.sandboxes.remove(key)) {
+            driver.end_execs(&mut self.reactor, &mut self.processes);
+            let key = driver.shared().number;
             self.numbers.remove(&key);
             self.files.end_all(&mut self.reactor, key);
             let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply: Box::new(|| ()) });
-            life.abandon();
+            driver.abandon();
         }
     }
 }

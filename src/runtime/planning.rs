@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
-use crate::sandbox::{Command, Creation, Plan, Shared, WAITING, too_many};
+use crate::sandbox::{Command, Creation, MAX_POLICY_TASKS, Plan, Shared, too_many_policy_tasks};
 use crate::sys::thread::with_signals_blocked;
 
 /// How long a thread plans before it counts as stuck. It normally takes a millisecond, and some tens when runsc is
@@ -159,9 +159,9 @@ impl Planners {
         match command {
             // Duplicate requests are ignored.
             Command::Probe(_) if planning.meanwhile.iter().any(|kept| matches!(kept, Command::Probe(_))) => {}
-            Command::Rules(_, work) if planning.meanwhile.len() > WAITING => {
+            Command::Policy(_, task) if planning.meanwhile.len() > MAX_POLICY_TASKS => {
                 if let Some(shared) = planning.creation.shared() {
-                    work.refuse(too_many(&shared.id));
+                    task.refuse(too_many_policy_tasks(&shared.id));
                 }
             }
             command => planning.meanwhile.push(command),

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use super::change::{Job, Work};
-use super::exec::{Behind, Launch};
+use super::exec::{Launch, ProgramRequest};
 use super::files::FileTask;
+use super::policy_update::{PolicyJob, PolicyTask};
 use super::{Plan, Shared};
 use crate::engine::{self, WakeThread};
 use crate::error::{Context, Error, Result};
 use crate::reactor::Budget;
 
-/// What the control thread is told.
+/// A request to the control thread.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Create a sandbox.
@@ -27,9 +27,9 @@ pub(crate) enum Command {
     Terminate(u64),
     /// Send its program a signal.
     Signal(u64, i32),
-    /// Find out what it uses; the answer goes to whoever waits for it.
+    /// Find out what it uses; the receiver is notified once that is known.
     Usage(u64, SyncSender<()>),
-    /// Find out how many processes there are in it; the answer goes to whoever waits for it.
+    /// Count the processes in it.
     Count(u64, SyncSender<Option<u32>>),
     /// Execute a program in it.
     Execute {
@@ -47,7 +47,7 @@ pub(crate) enum Command {
         /// The program.
         number: u64,
         /// What is wanted of it.
-        what: Behind,
+        what: ProgramRequest,
     },
     /// Send its program a signal, and end it when the program has ended and its connections have, or that time
     /// is over.
@@ -60,12 +60,12 @@ pub(crate) enum Command {
     File(Box<FileTask>),
     /// End the operation of that number, if it goes on.
     EndFile(u64),
-    /// Go on reading what the operation of that number has to tell: the host has made room.
+    /// Go on reading what the operation of that number reports: the host has made room.
     ReadFile(u64),
-    /// Do something with the rules of its gateway: change its policy, or read it back.
-    Rules(u64, Box<Work>),
-    /// They come back from the thread that they were lent to; nothing does if that has lost them.
-    RulesReturned(u64, Option<Box<Job>>),
+    /// Update its policy, or read it back.
+    Policy(u64, Box<PolicyTask>),
+    /// The rules of its gateway come back from the thread that they were offloaded to, unless that has lost them.
+    RulesReturned(u64, Option<Box<PolicyJob>>),
     /// The engine needs something.
     Engine(engine::Request),
     /// The engine has closed every descriptor of that sandbox.
@@ -74,8 +74,8 @@ pub(crate) enum Command {
     Shutdown,
 }
 
-/// A sandbox to be created. Whoever drops it before that was begun (a control thread that ends, a channel whose
-/// receiver is gone, a panic) has told its waiters by that: no creation is ever lost.
+/// A sandbox to be created. Dropping it before it starts (a control thread that ends, a channel whose receiver is gone, a
+/// panic) notifies the waiters with an error: no creation is ever lost.
 #[derive(Debug)]
 pub(crate) struct Creation(Option<Arc<Shared>>);
 
@@ -90,7 +90,7 @@ impl Creation {
         self.0.as_ref()
     }
 
-    /// Begins it with `begin`. A failure is told.
+    /// Begins it with `begin`. A failure is reported.
     pub(crate) fn begin<T>(mut self, begin: impl FnOnce(&Arc<Shared>) -> Result<T>) -> Option<T> {
         match begin(self.0.as_ref()?) {
             Ok(begun) => {
@@ -104,14 +104,14 @@ impl Creation {
         }
     }
 
-    /// It can't be: that is told, in the words of whoever found it.
+    /// It can't be created: reports that error as it is.
     pub(crate) fn fail(mut self, error: Error) {
         if let Some(shared) = self.0.take() {
             shared.fail(error);
         }
     }
 
-    /// It can't be: that is told, with the sandbox's name.
+    /// It can't be created: reports the error with the sandbox's name.
     pub(crate) fn fail_as_its_own(mut self, error: Error) {
         if let Some(shared) = self.0.take() {
             shared.fail(error.context(format!("sandbox {}", shared.id)));
@@ -160,7 +160,7 @@ impl Control {
         &self.budget
     }
 
-    /// Tells it something. Fails only when the runtime was shut down.
+    /// Sends a command. Fails only when the runtime was shut down.
     pub(crate) fn send(&self, command: Command) -> Result<()> {
         let (mut command, mut sent) = (Some(command), Ok(()));
         self.thread.with_thread(&mut || {
@@ -178,8 +178,8 @@ impl Control {
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).context("a socket pair for a connection")?;
         }
-        let (told, outcome) = sync_channel(1);
-        let reply = Box::new(move |result| drop(told.send(result)));
+        let (caller, outcome) = sync_channel(1);
+        let reply = Box::new(move |result| drop(caller.send(result)));
         let (key, stream) = (shared.number, OwnedFd::from(theirs));
         self.engine.send(engine::Command::Attach { key, port, stream, reply })?;
         let outcome = outcome.recv().unwrap_or_else(|_| Err(shared.ended()));

@@ -1,4 +1,4 @@
-//! A sandbox's gateway namespace G, as the control thread has it in hand: its rules, and the sockets in it that
+//! A sandbox's gateway namespace G, as the control thread holds it: its rules, and the sockets in it that
 //! egress needs before anything runs inside.
 
 use std::net::IpAddr;
@@ -6,20 +6,18 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::life::{Bench, Life};
-use super::plan::Plan;
+use super::policy_update::Opened;
+use super::shared::Shared;
 use crate::egress::{self, Resolver};
 use crate::engine;
 use crate::error::{Code, Error, Result};
-use crate::event::EventKind;
 use crate::keeper::wire::keeper::{Request as ToKeeper, SocketKind};
 use crate::net::links;
 use crate::net::nft::Rules;
-use crate::policy::Policy;
 
 /// What sockets of G are for, in the keeper's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+enum Purpose {
     /// The tunnels' stock.
     Tunnels = 0,
     /// The relays of what leaves.
@@ -31,184 +29,153 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    pub(super) fn of(number: u32) -> Option<Self> {
+    fn of(number: u32) -> Option<Self> {
         let all = [Self::Tunnels, Self::Relays, Self::Answers, Self::Services];
         all.into_iter().find(|purpose| *purpose as u32 == number)
     }
 }
 
-/// What there is of G so far.
-#[derive(Debug, Default)]
-pub(super) struct Gateway {
-    /// NETLINK_NETFILTER of G, twice, until the rules are loaded over the one and the other hears what they refuse.
-    pub(super) filter: Option<(OwnedFd, OwnedFd)>,
-    /// The rules, once they are loaded.
-    pub(super) rules: Option<Rules>,
-    /// What the resolver is about to answer while the rules are lent: addresses to let through, or not any more.
-    answers: Option<(Vec<IpAddr>, Vec<IpAddr>)>,
-    /// What hears the rules' refusals, until egress is opened.
-    log: Option<OwnedFd>,
-    /// Whether the first policy is in force, and egress open.
-    pub(super) is_open: bool,
-    /// Whether IPv6 is relayed.
-    pub(super) ipv6: bool,
-    /// The relays' sockets.
-    sockets: Vec<(SocketKind, Vec<OwnedFd>)>,
-    /// The sockets of the host's services.
-    services: Vec<OwnedFd>,
-    /// The kinds of socket that the relays still wait for.
-    missing: usize,
+/// The request for sockets of G.
+fn sockets(kind: SocketKind, count: usize, purpose: Purpose) -> ToKeeper {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    ToKeeper::Sockets { kind, count, purpose: purpose as u32 }
 }
 
-/// The sockets that egress needs.
-fn wanted(ipv6: bool) -> Vec<SocketKind> {
+/// The request for sockets that the tunnels connect through.
+pub(super) fn tunnel_sockets(count: usize) -> ToKeeper {
+    sockets(SocketKind::default(), count, Purpose::Tunnels)
+}
+
+/// The request for UDP sockets that answer the sandbox.
+pub(super) fn udp_sockets(ipv6: bool, count: usize) -> ToKeeper {
+    sockets(SocketKind { ipv6, datagram: true }, count, Purpose::Answers)
+}
+
+/// The kinds of socket that egress needs.
+fn relay_kinds(ipv6: bool) -> Vec<SocketKind> {
     let versions = if ipv6 { &[false, true][..] } else { &[false] };
     let kinds = versions.iter().flat_map(|ipv6| [false, true].map(|datagram| (*ipv6, datagram)));
     kinds.map(|(ipv6, datagram)| SocketKind { ipv6, datagram }).collect()
 }
 
 /// How many of them: one for the relay, and over IPv4 one for the resolver.
-fn count(kind: SocketKind) -> u32 {
+fn relay_count(kind: SocketKind) -> usize {
     if kind.ipv6 { 1 } else { 2 }
 }
 
-impl Life {
-    /// Asks for the relays' sockets, which the keeper makes while it prepares the rest.
-    pub(super) fn ask_for_relays(&mut self, bench: &mut Bench<'_>, ipv6: bool) {
-        for kind in wanted(ipv6) {
-            self.gateway.missing += 1;
-            let (count, purpose) = (count(kind), Purpose::Relays as u32);
-            self.ask_keeper(bench, &ToKeeper::Sockets { kind, count, purpose }, vec![]);
-        }
-        let services = u32::try_from(self.shared.config.host_services().len()).unwrap_or(0);
+/// What there is of G so far.
+#[derive(Debug, Default)]
+pub(super) struct Gateway {
+    /// NETLINK_NETFILTER of G, twice: one loads the rules, the other reads what they refuse.
+    filter: Option<(OwnedFd, OwnedFd)>,
+    /// The rules, once they are loaded and while they aren't offloaded.
+    rules: Option<Rules>,
+    /// Addresses that the resolver waits for while the rules are offloaded: to allow, or not any more.
+    postponed: Option<(Vec<IpAddr>, Vec<IpAddr>)>,
+    /// What reads the rules' refusals, until egress is opened.
+    log: Option<OwnedFd>,
+    ipv6: bool,
+    /// The relays' sockets.
+    relays: Vec<(SocketKind, Vec<OwnedFd>)>,
+    /// The sockets of the host's services.
+    services: Vec<OwnedFd>,
+    /// How many messages with sockets are still to come before runsc can be started.
+    missing: usize,
+}
+
+impl Gateway {
+    /// Keeps G's netfilter sockets, and returns the requests for the relays' sockets, which the keeper makes while it
+    /// prepares the rest.
+    pub(super) fn prepare(
+        &mut self,
+        filter: (OwnedFd, OwnedFd),
+        ipv6: bool,
+        services: usize,
+    ) -> Vec<ToKeeper> {
+        self.filter = Some(filter);
+        self.ipv6 = ipv6;
+        let relays = relay_kinds(ipv6).into_iter();
+        let mut requests: Vec<_> =
+            relays.map(|kind| sockets(kind, relay_count(kind), Purpose::Relays)).collect();
         if services > 0 {
-            self.gateway.missing += 1;
-            let (kind, purpose) = (SocketKind::default(), Purpose::Services as u32);
-            self.ask_keeper(bench, &ToKeeper::Sockets { kind, count: services, purpose }, vec![]);
+            requests.push(sockets(SocketKind::default(), services, Purpose::Services));
         }
+        self.missing = requests.len();
+        requests
     }
 
-    /// Sockets of G have come from the keeper.
-    pub(super) fn sockets_came(
+    /// Sockets of G have come from the keeper. Whether those that runsc waits for are complete by this.
+    pub(super) fn on_sockets(
         &mut self,
-        bench: &mut Bench<'_>,
-        kind: SocketKind,
-        purpose: u32,
+        engine: &engine::Handle,
+        shared: &Shared,
+        (kind, purpose): (SocketKind, u32),
         fds: Vec<OwnedFd>,
-    ) -> Result<()> {
-        match Purpose::of(purpose) {
+    ) -> Result<bool> {
+        let key = shared.number;
+        let expected = match Purpose::of(purpose) {
             Some(Purpose::Tunnels) => {
-                let key = self.shared.number;
-                bench.engine.send(engine::Command::Stock { key, sockets: fds })
-            }
-            Some(Purpose::Relays) if self.gateway.missing > 0 => {
-                if u32::try_from(fds.len()) != Ok(count(kind)) {
-                    return Err(Error::no_descriptors("a sandbox", "end others"));
-                }
-                self.gateway.missing -= 1;
-                self.gateway.sockets.push((kind, fds));
-                self.prepared.relays = self.gateway.missing == 0;
-                self.boot(bench)
-            }
-            Some(Purpose::Services) if self.gateway.missing > 0 => {
-                if fds.len() != self.shared.config.host_services().len() {
-                    return Err(Error::no_descriptors("a sandbox", "end others"));
-                }
-                self.gateway.missing -= 1;
-                self.gateway.services = fds;
-                self.prepared.relays = self.gateway.missing == 0;
-                self.boot(bench)
+                engine.send(engine::Command::Stock { key, sockets: fds })?;
+                return Ok(false);
             }
             Some(Purpose::Answers) => {
-                let (key, ipv6) = (self.shared.number, kind.ipv6);
-                bench.engine.send(engine::Command::Datagrams { key, ipv6, sockets: fds })
+                engine.send(engine::Command::Datagrams { key, ipv6: kind.ipv6, sockets: fds })?;
+                return Ok(false);
             }
-            _ => Err(Error::new(Code::Engine, "the keeper sent sockets that nobody asked for")),
-        }
-    }
-
-    /// The engine wants UDP sockets of G.
-    pub(crate) fn datagrams(&mut self, bench: &mut Bench<'_>, ipv6: bool, count: usize) {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let (kind, purpose) = (SocketKind { ipv6, datagram: true }, Purpose::Answers as u32);
-        self.ask_keeper(bench, &ToKeeper::Sockets { kind, count, purpose }, vec![]);
-    }
-
-    /// Takes note of how much the kernel has refused.
-    pub(super) fn count_refused(&mut self) {
-        match self.gateway.rules.as_mut().map(Rules::refused) {
-            Some(Ok(count)) => self.shared.egress.refused.store(count, Ordering::Relaxed),
-            Some(Err(error)) => log::debug!("sandbox {}: what was refused: {error}", self.shared.id),
-            None => {}
-        }
-    }
-
-    /// The resolver is about to answer addresses of the policy's domains: the rules let them through first.
-    pub(crate) fn let_answers_through(&mut self, bench: &Bench<'_>, added: &[IpAddr], removed: &[IpAddr]) {
-        if self.changes.are_lent() {
-            // The resolver waits for this before it says more.
-            self.gateway.answers = Some((added.to_vec(), removed.to_vec()));
-            return;
-        }
-        let lost = || Err(Error::new(Code::Internal, "the gateway's rules can't be changed any more"));
-        let outcome = self.gateway.rules.as_mut().map_or_else(lost, |rules| rules.answer(added, removed));
-        if let Err(error) = &outcome {
-            log::error!("sandbox {}: {error}", self.shared.id);
-        }
-        let (key, done) = (self.shared.number, outcome.is_ok());
-        let _ = bench.engine.send(engine::Command::Answered { key, done });
-    }
-
-    /// Answers that came while the rules were lent.
-    pub(super) fn let_late_answers_through(&mut self, bench: &Bench<'_>) {
-        if let Some((added, removed)) = self.gateway.answers.take() {
-            self.let_answers_through(bench, &added, &removed);
-        }
-    }
-
-    /// Something was denied, or allowed and not reached: the host is told.
-    pub(crate) fn denied(&self, denied: &egress::Denied, count: u32) {
-        let kind = match denied.why {
-            egress::Why::Unreachable(_) => EventKind::Unreachable,
-            egress::Why::Denied(..) | egress::Why::Any => EventKind::Denied,
+            Some(Purpose::Relays) if self.missing > 0 => relay_count(kind),
+            Some(Purpose::Services) if self.missing > 0 => shared.config.host_services().len(),
+            _ => return Err(Error::new(Code::Engine, "the keeper sent sockets that nobody asked for")),
         };
-        self.shared.tell(kind, |event| {
-            event.address = denied.to.as_ref().map(ToString::to_string).unwrap_or_default();
-            event.port = denied.port.into();
-            event.protocol = denied.protocol.into();
-            match denied.why {
-                egress::Why::Denied(reason, entry) => {
-                    event.reason = reason.into();
-                    event.entry = entry.and_then(|entry| i32::try_from(entry).ok()).unwrap_or(-1);
-                }
-                egress::Why::Unreachable(errno) => event.code = errno,
-                egress::Why::Any => {}
-            }
-            event.count = count;
-            event.detail.clone_from(&denied.detail);
-        });
+        if fds.len() != expected {
+            return Err(Error::no_descriptors("a sandbox", "end others"));
+        }
+        if Purpose::of(purpose) == Some(Purpose::Relays) {
+            self.relays.push((kind, fds));
+        } else {
+            self.services = fds;
+        }
+        self.missing -= 1;
+        Ok(self.missing == 0)
     }
 
-    /// Loads the rules, then the policy's destinations, then opens the way out. Until then nothing leaves, and nothing
-    /// runs in the sandbox yet.
-    pub(super) fn open_gateway(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
-        let Some((filter, log)) = self.gateway.filter.take() else { return Ok(()) };
-        self.gateway.rules = Some(links::load_rules(filter, &plan.topology)?);
-        self.gateway.ipv6 = plan.topology.ipv6;
-        self.gateway.log = Some(log);
-        self.changes.begin(Arc::new(self.shared.config.policy().clone()));
-        self.next_work(bench);
+    /// Loads the rules, which allow no destination yet.
+    pub(super) fn load_rules(&mut self, plan: &links::Plan) -> Result<()> {
+        let Some((filter, log)) = self.filter.take() else {
+            debug_assert!(false, "the gateway is opened once, after its sockets have come");
+            return Ok(());
+        };
+        self.rules = Some(links::load_rules(filter, plan)?);
+        self.log = Some(log);
         Ok(())
     }
 
-    /// The policy's destinations are loaded: from here on the sandbox reaches what its policy allows.
-    pub(super) fn open_egress(&mut self, bench: &mut Bench<'_>, policy: (Arc<Policy>, u64)) -> Result<()> {
+    /// Whether IPv6 is relayed.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    pub(super) fn take_rules(&mut self) -> Option<Rules> {
+        self.rules.take()
+    }
+
+    pub(super) fn put_rules(&mut self, rules: Rules) {
+        self.rules = Some(rules);
+    }
+
+    /// The policy's destinations are loaded: hands the relays' sockets to the engine. From here on the sandbox reaches
+    /// what its policy allows.
+    pub(super) fn open_egress(
+        &mut self,
+        engine: &engine::Handle,
+        shared: &Shared,
+        policy: Opened,
+    ) -> Result<()> {
         let mut sockets = egress::Sockets::default();
-        if let Some(log) = self.gateway.log.take() {
+        if let Some(log) = self.log.take() {
             sockets.hear_refusals(log);
         }
-        let mut resolver = Resolver::new(self.shared.config.nameservers().to_vec());
-        for (kind, fds) in std::mem::take(&mut self.gateway.sockets) {
+        let mut resolver = Resolver::new(shared.config.nameservers().to_vec());
+        for (kind, fds) in std::mem::take(&mut self.relays) {
             for (index, socket) in fds.into_iter().enumerate() {
                 match (index, kind.datagram) {
                     (0, true) => sockets.hear(socket, kind.ipv6)?,
@@ -219,22 +186,72 @@ impl Life {
             }
         }
         sockets.answer_by(resolver);
-        let services = self.shared.config.host_services();
-        for (socket, service) in std::mem::take(&mut self.gateway.services).into_iter().zip(services) {
+        let services = shared.config.host_services();
+        for (socket, service) in std::mem::take(&mut self.services).into_iter().zip(services) {
             sockets.serve(socket, *service)?;
         }
-        if let Some(rules) = &mut self.gateway.rules {
+        if let Some(rules) = &mut self.rules {
             rules.add_services(&services.iter().map(|service| service.port).collect::<Vec<_>>())?;
         }
-        bench.engine.send(engine::Command::AddEgress {
-            key: self.shared.number,
+        engine.send(engine::Command::AddEgress {
+            key: shared.number,
             policy,
-            settings: egress::Settings::of(self.shared.config.egress_limits()),
+            settings: egress::Settings::of(shared.config.egress_limits()),
             sockets,
-            counters: Arc::clone(&self.shared.egress),
-        })?;
-        self.attached = true;
-        self.gateway.is_open = true;
-        self.start_program(bench)
+            counters: Arc::clone(&shared.egress),
+        })
+    }
+
+    /// Records how much the kernel has refused.
+    pub(super) fn record_refused(&mut self, shared: &Shared) {
+        match self.rules.as_mut().map(Rules::refused) {
+            Some(Ok(count)) => shared.egress.refused.store(count, Ordering::Relaxed),
+            Some(Err(error)) => log::debug!("sandbox {}: what was refused: {error}", shared.id),
+            None => {}
+        }
+    }
+
+    /// The resolver is about to answer addresses of the policy's domains: the rules allow them first. The resolver waits
+    /// for the engine's `Answered` before it asks for more.
+    pub(super) fn allow_resolved(
+        &mut self,
+        engine: &engine::Handle,
+        shared: &Shared,
+        added: &[IpAddr],
+        removed: &[IpAddr],
+    ) {
+        let lost = || Err(Error::new(Code::Internal, "the gateway's rules can't be changed any more"));
+        let outcome = self.rules.as_mut().map_or_else(lost, |rules| rules.answer(added, removed));
+        if let Err(error) = &outcome {
+            log::error!("sandbox {}: {error}", shared.id);
+        }
+        let _ = engine.send(engine::Command::Answered { key: shared.number, done: outcome.is_ok() });
+    }
+
+    /// The same while the rules are offloaded: done once they are back.
+    pub(super) fn postpone_resolved(&mut self, added: Vec<IpAddr>, removed: Vec<IpAddr>) {
+        self.postponed = Some((added, removed));
+    }
+
+    /// The rules are back.
+    pub(super) fn allow_postponed(&mut self, engine: &engine::Handle, shared: &Shared) {
+        if let Some((added, removed)) = self.postponed.take() {
+            self.allow_resolved(engine, shared, &added, &removed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_asked_for_by_kind_and_purpose() {
+        assert_eq!(relay_kinds(false).len(), 2);
+        assert_eq!(relay_kinds(true).into_iter().map(relay_count).sum::<usize>(), 6);
+        for purpose in [Purpose::Tunnels, Purpose::Relays, Purpose::Answers, Purpose::Services] {
+            assert_eq!(Purpose::of(purpose as u32), Some(purpose));
+        }
+        assert_eq!(Purpose::of(4), None);
     }
 }

@@ -1,40 +1,41 @@
-//! One sandbox's life: states, exit, timers.
+//! A sandbox: the host's handle to it, and what the control thread does with it.
+//!
+//! [`lifecycle`] decides, [`driver`] carries out; the other modules are parts that the driver holds.
 
-mod birth;
-mod change;
 mod control;
-mod count;
-mod death;
-mod doors;
+mod denials;
+mod driver;
+mod errors;
 mod exec;
 pub(crate) mod files;
 mod gateway;
-mod idle;
-mod life;
+mod init_link;
+mod input;
+mod lifecycle;
+mod listeners;
 mod liveness;
 mod loopback;
 mod plan;
 mod policy;
-mod probing;
+mod policy_update;
 mod shared;
 mod stats;
-mod stop;
-mod trouble;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-pub(crate) use change::{WAITING, too_many};
 pub(crate) use control::{Command, Control, Creation};
-pub(crate) use doors::Doors;
+pub(crate) use driver::{ControlCx, SandboxDriver};
 pub(crate) use exec::Executed;
 pub use exec::Process;
-pub(crate) use idle::Input;
-pub(crate) use life::{Bench, Life};
+pub(crate) use input::Input;
+pub(crate) use listeners::Listeners;
 pub(crate) use liveness::{Pulse, Watched};
 pub(crate) use plan::{HostResources, Plan};
+pub(crate) use policy_update::{MAX_POLICY_TASKS, too_many_policy_tasks};
 pub(crate) use shared::{Shared, wait_on};
 pub use stats::Stats;
 

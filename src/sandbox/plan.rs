@@ -1,4 +1,4 @@
-//! From what a sandbox is asked to be to what keeper, runsc, init and engine are told.
+//! From a sandbox's configuration to what keeper, runsc, init and engine need.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -118,12 +118,12 @@ impl Plan {
     }
 }
 
-/// Who holds the limits of memory and processor: control groups, or the keeper's own eyes if that will do.
+/// What holds the limits of memory and processor: control groups, or the keeper's watchdog if that is allowed.
 fn limits(id: &SandboxId, config: &Config, setup: &mut Setup) -> Result<Groups> {
     let limits = config.limits();
     match cgroup::plan(id.as_str(), limits) {
-        Ok((told, groups)) => {
-            setup.groups = told;
+        Ok((requested, groups)) => {
+            setup.groups = requested;
             Ok(groups)
         }
         Err(error) if limits.mode == LimitMode::Watchdog && limits.cpu.is_none() => {

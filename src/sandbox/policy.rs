@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use super::change::{Told, Work};
+use super::policy_update::{PolicyReply, PolicyTask};
 use super::{Command, Sandbox, State};
 use crate::error::Result;
 use crate::policy::Policy;
@@ -17,8 +17,8 @@ impl Sandbox {
     /// stays in force. A blocked policy closes the way out and leaves the tunnels. Changes that are asked for at the
     /// same time are made one after the other.
     pub fn set_policy(&self, policy: &Policy) -> Result<u64> {
-        let (told, outcome) = sync_channel(1);
-        self.change_policy(policy, Told::caller(told))?;
+        let (caller, outcome) = sync_channel(1);
+        self.change_policy(policy, PolicyReply::caller(caller))?;
         self.shared().unless_ended(outcome.recv().unwrap_or_else(|_| Err(self.shared().ended())))
     }
 
@@ -28,28 +28,28 @@ impl Sandbox {
             Some((queue, _)) => Some(queue.sender_of_one(cookie)?),
             None => None,
         };
-        self.change_policy(policy, Told::event(sender))
+        self.change_policy(policy, PolicyReply::event(sender))
     }
 
-    fn change_policy(&self, policy: &Policy, told: Told) -> Result<()> {
+    fn change_policy(&self, policy: &Policy, reply: PolicyReply) -> Result<()> {
         policy.check()?;
-        self.work_on_rules(Work::Change(Arc::new(policy.clone()), told))
+        self.send_policy_task(PolicyTask::Update(Arc::new(policy.clone()), reply))
     }
 
     /// The policy in force, with its generation. The gateway's rules are read back from the kernel and compared with
     /// it.
     pub fn policy(&self) -> Result<(Policy, u64)> {
-        let (told, outcome) = sync_channel(1);
-        self.work_on_rules(Work::Read(told))?;
+        let (caller, outcome) = sync_channel(1);
+        self.send_policy_task(PolicyTask::Read(caller))?;
         self.shared().unless_ended(outcome.recv().unwrap_or_else(|_| Err(self.shared().ended())))
     }
 
-    fn work_on_rules(&self, work: Work) -> Result<()> {
+    fn send_policy_task(&self, task: PolicyTask) -> Result<()> {
         match self.state() {
             State::Starting | State::Running => {
-                self.control().send(Command::Rules(self.shared().number, Box::new(work)))
+                self.control().send(Command::Policy(self.shared().number, Box::new(task)))
             }
-            // Dropping the work answers its callers, too; this error is more specific.
+            // Dropping the task answers its callers, too; this error is more specific.
             _ => Err(self.shared().ended()),
         }
     }

@@ -40,7 +40,7 @@ pub(crate) struct Shared {
 /// What is known of it now.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    /// Where it is in its life.
+    /// Its state.
     pub(crate) state: State,
     /// Why it could not be created.
     pub(crate) failure: Option<Error>,
@@ -54,7 +54,7 @@ pub(crate) struct Facts {
     pub(crate) exit: Option<Exit>,
     /// When its program was started.
     pub(crate) started: Option<Instant>,
-    /// When it began to end, under the lock: nobody who asks sees more time than that in the end.
+    /// When it began to end, set under the lock: no caller sees a longer uptime than the final one.
     pub(crate) stopped: Option<Instant>,
     /// What it used of the host when that was last asked.
     pub(crate) usage: Usage,
@@ -105,13 +105,13 @@ impl Shared {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What comes too late is told why it ended.
+    /// The error for a request that comes too late: why the sandbox ended.
     pub(crate) fn ended(&self) -> Error {
         self.facts().ended(&self.id)
     }
 
-    /// The outcome of what was asked for. If the sandbox has ended meanwhile, that and why is the better word than
-    /// what the part said that noticed.
+    /// The outcome of what was asked for. If the sandbox has ended meanwhile, that and why is more precise than the
+    /// error of the part that noticed.
     pub(crate) fn unless_ended<T>(&self, outcome: Result<T>) -> Result<T> {
         let facts = self.facts();
         match outcome {
@@ -124,14 +124,14 @@ impl Shared {
         }
     }
 
-    /// Changes what is known and wakes who waits for it.
+    /// Changes what is known and wakes the waiters.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.facts());
         self.changed.notify_all();
     }
 
-    /// Changes what is known and tells the host of it, as one step: who was woken by the one finds the other.
-    pub(crate) fn update_and_tell(
+    /// Changes what is known and sends the event, as one step: a waiter that is woken finds the event in the queue.
+    pub(crate) fn update_and_notify(
         &self,
         change: impl FnOnce(&mut Facts),
         kind: EventKind,
@@ -139,7 +139,7 @@ impl Shared {
     ) {
         let mut facts = self.facts();
         change(&mut facts);
-        let ring = self.tell(kind, fill);
+        let ring = self.notify(kind, fill);
         drop(facts);
         self.changed.notify_all();
         drop(ring);
@@ -170,7 +170,7 @@ impl Shared {
             facts.state = State::Ended;
             facts.failure = Some(error);
         };
-        self.update_and_tell(ended, EventKind::Failed, |event| event.set_failure(&failure));
+        self.update_and_notify(ended, EventKind::Failed, |event| event.set_failure(&failure));
     }
 
     /// It has ended.
@@ -179,21 +179,21 @@ impl Shared {
             facts.state = State::Ended;
             facts.exit = Some(exit);
         };
-        self.update_and_tell(ended, EventKind::Exited, |event| {
+        self.update_and_notify(ended, EventKind::Exited, |event| {
             event.code = exit.code;
             event.reason = exit.reason.into();
             event.detail = detail;
         });
     }
 
-    /// Tells the host, if it wants to be told.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
+    /// Sends an event, if the host has given a queue.
+    pub(crate) fn notify(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
         self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
     }
 }
 
 impl Facts {
-    /// Why what comes now comes too late.
+    /// The error for a request that comes too late.
     pub(crate) fn ended(&self, id: &SandboxId) -> Error {
         let why = self.why.as_deref().or(self.failure.as_ref().map(Error::message));
         Error::sandbox_ended(&format!("sandbox {id}"), why)
@@ -203,7 +203,7 @@ impl Facts {
     pub(super) fn outcome_of_start(&self, id: &SandboxId) -> Option<Result<()>> {
         match (self.state, &self.failure) {
             (State::Starting, _) => None,
-            // A failure is told once everything of it is gone.
+            // A failure is reported once everything of it is gone.
             (State::Ending, Some(_)) => None,
             (State::Ended, Some(failure)) => Some(Err(failure.clone())),
             (State::Ended, None) if self.started.is_none() => Some(Err(self.ended(id))),

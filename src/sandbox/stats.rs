@@ -1,17 +1,12 @@
 //! What a sandbox uses and has done, in numbers.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use super::count::PATIENCE;
-use super::life::{Bench, Life};
+use super::usage::USAGE_TIMEOUT;
 use super::{Command, Sandbox, State};
 use crate::error::Result;
-use crate::keeper::wire::keeper::{Request, Usage};
-
-/// The most callers that wait for one answer.
-const CURIOUS: usize = 1024;
 
 /// What a sandbox uses and has done. `None` is what isn't known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,39 +84,16 @@ impl Sandbox {
         })
     }
 
-    /// Has the keeper say what the sandbox uses, and init how many processes there are. Both take a fraction of a
+    /// Asks the keeper what the sandbox uses, and init how many processes there are. Both take a fraction of a
     /// millisecond where nothing is wrong; a caller that asked for numbers is better off without them than held up.
     fn ask(&self) -> Option<u32> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + USAGE_TIMEOUT;
         let ((used, usage), (counted, count)) = (sync_channel(1), sync_channel(1));
         let number = self.shared().number;
-        // Who can't be asked or doesn't answer is ending: what is known already has to do.
+        // A sandbox that can't be asked or doesn't answer is ending: what is known already has to do.
         self.handle.control.send(Command::Usage(number, used)).ok()?;
         self.handle.control.send(Command::Count(number, counted)).ok()?;
-        let _ = usage.recv_timeout(PATIENCE);
+        let _ = usage.recv_timeout(USAGE_TIMEOUT);
         count.recv_timeout(until.saturating_duration_since(Instant::now())).ok().flatten()
-    }
-}
-
-impl Life {
-    /// Somebody wants to know what it uses. One question to the keeper answers all who ask meanwhile.
-    pub(crate) fn ask_usage(&mut self, bench: &mut Bench<'_>, curious: SyncSender<()>) {
-        if !self.is_running() || self.curious.len() >= CURIOUS {
-            return;
-        }
-        self.curious.push(curious);
-        if self.curious.len() == 1 {
-            self.count_refused();
-            self.ask_keeper(bench, &Request::Usage, vec![]);
-        }
-    }
-
-    /// The keeper says what it uses.
-    pub(super) fn used(&mut self, usage: Usage) {
-        self.shared.facts().usage = usage;
-        for curious in self.curious.drain(..) {
-            // The receiver may be gone.
-            let _ = curious.try_send(());
-        }
     }
 }

@@ -14,26 +14,32 @@ use crate::process::{CaptureReader, Ours, Streams};
 use crate::reactor::{Budget, Permit, Use};
 use crate::sandbox::{Shared, State, plan};
 
-/// A program to be executed. Whoever drops it before that was begun (a control thread that ends, a sandbox that
-/// is gone) has told its waiters by that.
+/// A program to be executed. Dropping it before it starts (a control thread that ends, a sandbox that is gone)
+/// notifies the waiters with an error.
 #[derive(Debug)]
 pub(crate) struct Launch {
     shared: Arc<Shared>,
-    pub(super) record: Option<Arc<Record>>,
-    pub(super) order: Option<Order>,
+    parts: Option<Parts>,
+}
+
+/// What a launch has prepared. Open fields: plain data that changes hands once.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) record: Arc<Record>,
+    pub(super) order: Order,
     pub(super) captures: [Option<CaptureReader>; 2],
     pub(super) timeout: Option<Duration>,
     /// The captures' descriptors.
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Permit,
 }
 
-/// What init is to be asked, until it was.
+/// What init is to be asked, until it was. Open fields: plain data that changes hands once.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) start: Box<Start>,
     pub(super) theirs: Vec<OwnedFd>,
     /// Those descriptors; they are ours until init has taken them.
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Permit,
 }
 
 impl Launch {
@@ -80,28 +86,33 @@ impl Launch {
             }
             theirs = made.theirs;
         }
-        let permit = Some(budget(theirs.len())?);
+        let permit = budget(theirs.len())?;
         let directory = exec.workdir().unwrap_or(config.workdir()).to_owned();
         let record = Record::new(what.clone(), directory, events, streams, terminal);
-        Ok(Self {
-            shared: Arc::clone(shared),
-            permit: Some(budget(captured)?),
-            record: Some(Arc::new(record)),
-            order: Some(Order { start: Box::new(start), theirs, permit }),
+        let parts = Parts {
+            permit: budget(captured)?,
+            record: Arc::new(record),
+            order: Order { start: Box::new(start), theirs, permit },
             captures,
             timeout: exec.timeout(),
-        })
+        };
+        Ok(Self { shared: Arc::clone(shared), parts: Some(parts) })
     }
 
     /// What the host knows it by.
     pub(super) fn record(&self) -> Option<Arc<Record>> {
-        self.record.clone()
+        self.parts.as_ref().map(|parts| Arc::clone(&parts.record))
+    }
+
+    /// What it has prepared: from now on the taker reports the outcome.
+    pub(super) fn take(mut self) -> Option<Parts> {
+        self.parts.take()
     }
 }
 
 impl Drop for Launch {
     fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
+        if let Some(Parts { record, .. }) = self.parts.take() {
             let facts = self.shared.facts();
             let error = match facts.state {
                 State::Ending | State::Ended => facts.ended(&self.shared.id),
@@ -113,7 +124,7 @@ impl Drop for Launch {
     }
 }
 
-/// What isn't said is as for the sandbox's own program.
+/// What isn't set is as for the sandbox's own program.
 fn start(config: &Config, exec: &Exec) -> Start {
     let mut start = plan::start(config);
     start.arguments = exec.command().iter().map(|argument| argument.clone().into_bytes()).collect();

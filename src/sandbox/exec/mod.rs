@@ -21,7 +21,7 @@ use crate::keeper::wire::init::Window;
 use crate::process::Captured;
 pub(crate) use launch::Launch;
 use record::{Have, Record};
-pub(crate) use running::{Behind, Execs, Executed};
+pub(crate) use running::{ExecCx, Execs, Executed, ProgramRequest};
 
 /// Numbers executed programs, for all sandboxes of the process.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -112,7 +112,7 @@ impl Process {
     /// has ended gets none, which is no error.
     pub fn signal(&self, signal: i32) -> Result<()> {
         check_signal(signal)?;
-        self.ask(Behind::Signal(signal))
+        self.ask(ProgramRequest::Signal(signal))
     }
 
     /// Gives its terminal another size, and tells the programs in the foreground (SIGWINCH).
@@ -121,10 +121,10 @@ impl Process {
         if matches!(self.record().facts().terminal, Have::Nothing) {
             return Err(Error::new(Code::NotFound, format!("{} has no terminal", self.record().what)));
         }
-        self.ask(Behind::Resize(Window { rows, columns }))
+        self.ask(ProgramRequest::Resize(Window { rows, columns }))
     }
 
-    fn ask(&self, what: Behind) -> Result<()> {
+    fn ask(&self, what: ProgramRequest) -> Result<()> {
         let Handle { sandbox, number, control, .. } = &*self.handle;
         // A runtime that is gone has ended its programs already.
         let _ = control.send(Command::Program { sandbox: *sandbox, number: *number, what });

@@ -13,7 +13,7 @@ use crate::reactor::Permit;
 use crate::sandbox::Exit;
 use crate::sandbox::shared::wait_on;
 
-/// One program, seen from all threads. The control thread writes, everybody reads and waits.
+/// One program, seen from all threads. The control thread writes, the others read and wait. The open fields never change.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// For messages: its name and its sandbox.
@@ -25,7 +25,7 @@ pub(crate) struct Record {
     changed: Condvar,
 }
 
-/// What is known of it now.
+/// What is known of it now. Open fields: read and changed under the record's lock only.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) state: State,

@@ -1,7 +1,7 @@
-//! Executed programs in the control thread's hands.
+//! Executed programs, as the control thread keeps them.
 //!
 //! Init is asked for a few at a time only: what it has not taken yet costs memory and descriptors here, and the
-//! kernel bounds the descriptors that are under way between processes. How a program ended is told when all that
+//! kernel bounds the descriptors that are under way between processes. How a program ended is reported when all that
 //! it had written into its captures is in them.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,38 +9,40 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::launch::{Launch, Order};
+use super::launch::{Launch, Order, Parts};
 use super::record::Record;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Request, Step, Window};
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId};
-use crate::sandbox::life::{Bench, Life, register};
+use crate::sandbox::init_link::{InitLink, register};
+use crate::sandbox::lifecycle::Tickets;
 use crate::sandbox::liveness::{SILENCE, Watched};
-use crate::sandbox::{Exit, ExitReason, trouble};
+use crate::sandbox::{Exit, ExitReason, Shared, errors};
 
 /// The most programs of one sandbox at once.
-const MOST: usize = 4096;
+const MAX_EXECS: usize = 4096;
 /// The most that init is asked for and has not answered.
-const ASKED: usize = 16;
+const MAX_ASKED: usize = 16;
 /// The same in bytes of requests, well below what its channel holds back.
-const ASKED_BYTES: usize = 512 * 1024;
+const MAX_ASKED_BYTES: usize = 512 * 1024;
 /// The most requests that wait for a program that has not been asked for yet.
-const BEHIND: usize = 64;
+const MAX_REQUESTS: usize = 64;
 /// How long init may take to start a program. Far beyond what it takes.
-const START: Duration = Duration::from_secs(60);
-/// For how long, while the library is there to hear it, the end of a program may stay out that was killed because its
-/// time is over. Then init is stopped, or lies, and the program may go on: the sandbox ends. One that the host kills has
-/// as long as any other question. Init looks at all processes for two seconds at most before it kills what it has found.
-const LAST_WORD: Duration = Duration::from_secs(20);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long init may take to report the end of a program that was killed because its time is over, while the library is
+/// there to read it. Then init is stopped, or lies, and the program may go on: the sandbox ends. One that the host kills
+/// has as long as any other request. Init looks at all processes for two seconds at most before it kills what it has
+/// found.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often that is checked.
+const EXIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far one is.
 #[derive(Debug)]
 enum Stage {
-    /// Init is yet to be asked; with what is to be asked right behind.
-    Waiting(Order, Vec<Behind>),
+    /// Init is yet to be asked; with the requests that follow.
+    Waiting(Order, Vec<ProgramRequest>),
     /// Init was asked; the size of the request.
     Asked(usize),
     Running,
@@ -49,21 +51,21 @@ enum Stage {
         watched: Watched,
         late: bool,
     },
-    /// Told; another process may still write into the captures.
+    /// Reported; another process may still write into the captures.
     Ended,
 }
 
 /// What the host asks of a program.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Behind {
+pub(crate) enum ProgramRequest {
     /// A signal to its process group.
     Signal(i32),
     /// Another size of its terminal.
     Resize(Window),
 }
 
-impl Behind {
-    fn request(self, id: u32) -> Request {
+impl ProgramRequest {
+    fn to_init(self, id: u32) -> Request {
         match self {
             Self::Signal(signal) => Request::Signal { id, signal, group: true },
             Self::Resize(window) => Request::Resize { id, window },
@@ -111,17 +113,18 @@ impl Executed {
         matches!(self.stage, Stage::Ended) && self.captures.iter().all(Option::is_none)
     }
 
-    /// It is being killed, and its end is looked for.
+    /// It is being killed, and its end is waited for.
     fn killed(&mut self, reactor: &mut Reactor, key: Key, late: bool) {
         if let Some(timer) = self.timer.take() {
             reactor.cancel(timer);
         }
         let mut watched = Watched::default();
-        self.timer = watched.look_after(reactor.now(), LOOK).map(|at| reactor.schedule(at, key));
+        self.timer =
+            watched.look_after(reactor.now(), EXIT_CHECK_INTERVAL).map(|at| reactor.schedule(at, key));
         self.stage = Stage::Killed { watched, late };
     }
 
-    /// What it has written so far is taken, since what is told next is its end.
+    /// Reads what it has written so far, since its end is reported next.
     fn take_output(&mut self, reactor: &mut Reactor, key: Key) {
         // A pipe holds 64 KiB unless its maker says otherwise, and one reading takes twice that.
         self.read(reactor, key, Lane::Front);
@@ -139,6 +142,17 @@ pub(crate) struct Execs {
     waiting: VecDeque<u64>,
     asked: usize,
     asked_bytes: usize,
+    /// Whether the first has come or the last has gone, until the driver takes that.
+    has_changed: bool,
+}
+
+/// What programs are executed with. Open fields: the driver lends its own for one call.
+#[derive(Debug)]
+pub(crate) struct ExecCx<'a> {
+    pub(in crate::sandbox) reactor: &'a mut Reactor,
+    pub(in crate::sandbox) processes: &'a mut Slab<Executed>,
+    pub(in crate::sandbox) init: &'a mut InitLink,
+    pub(in crate::sandbox) tickets: &'a mut Tickets,
 }
 
 impl Execs {
@@ -148,131 +162,160 @@ impl Execs {
     }
 
     /// Whether init's number is of one of these.
-    pub(crate) fn know(&self, id: u32) -> bool {
+    pub(crate) fn has(&self, id: u32) -> bool {
         self.ids.contains_key(&id)
     }
-}
 
-impl Life {
-    /// The host wants a program to be executed.
-    pub(crate) fn execute(&mut self, bench: &mut Bench<'_>, number: u64, mut launch: Launch) {
-        let Some((record, order)) = launch.record.clone().zip(launch.order.take()) else { return };
-        if !self.is_running() || self.is_stopping() {
-            // Dropped, and told by that.
+    /// Whether the first has come or the last has gone since this was last asked.
+    pub(crate) fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// Executes a program, if the sandbox `accepts` one. A launch that is dropped reports that it can't be.
+    pub(crate) fn execute(
+        &mut self,
+        cx: &mut ExecCx<'_>,
+        sandbox: u64,
+        accepts: bool,
+        number: u64,
+        launch: Launch,
+    ) {
+        if !accepts {
+            // The host has asked before it could know of the end.
             return;
         }
-        launch.record = None;
-        if self.execs.numbers.len() >= MOST {
-            let text =
-                format!("{}: {MOST} programs of this sandbox run already, which is the limit", record.what);
+        let Some(Parts { record, order, captures, timeout, permit }) = launch.take() else {
+            debug_assert!(false, "a launch is executed once");
+            return;
+        };
+        if self.numbers.len() >= MAX_EXECS {
+            let text = format!(
+                "{}: {MAX_EXECS} programs of this sandbox run already, which is the limit",
+                record.what
+            );
             return record.end(Err(Error::new(Code::Limit, text)));
         }
-        let running = Executed {
-            sandbox: self.shared.number,
+        let program = Executed {
+            sandbox,
             record,
             id: 0,
             user: order.start.user.to_string(),
             stage: Stage::Waiting(order, Vec::new()),
-            captures: std::mem::take(&mut launch.captures),
-            timeout: launch.timeout,
+            captures,
+            timeout,
             timer: None,
             began: None,
-            _permit: launch.permit.take(),
+            _permit: Some(permit),
         };
-        let key = bench.processes.insert(running);
-        bench.reactor.join(key, self.shared.number);
-        self.execs.numbers.insert(number, key);
-        if let Err(error) = watch(bench, key) {
-            return self.conclude(bench, number, key, Err(error));
+        let key = cx.processes.insert(program);
+        cx.reactor.join(key, sandbox);
+        self.has_changed |= self.numbers.is_empty();
+        self.numbers.insert(number, key);
+        if let Err(error) = watch(cx, key) {
+            return self.finish(cx, number, key, Err(error));
         }
-        self.execs.waiting.push_back(number);
-        self.ask_next(bench);
+        self.waiting.push_back(number);
+        self.ask_next(cx);
     }
 
-    /// Passes a request of the host's to a program; ignored once that has ended.
-    pub(crate) fn ask_program(&mut self, bench: &mut Bench<'_>, number: u64, what: Behind) {
-        let Some(key) = self.execs.numbers.get(&number).copied() else { return };
-        let Some(running) = bench.processes.get_mut(key) else { return };
-        match &mut running.stage {
-            Stage::Waiting(_, behind) if behind.len() < BEHIND => behind.push(what),
+    /// Forwards a host request to a program; ignored once it has exited.
+    pub(crate) fn request(&mut self, cx: &mut ExecCx<'_>, number: u64, what: ProgramRequest) {
+        // The program has exited before the host could know.
+        let Some(key) = self.numbers.get(&number).copied() else { return };
+        let Some(program) = cx.processes.get_mut(key) else {
+            debug_assert!(false, "a program that has a number is in the table");
+            return;
+        };
+        match &mut program.stage {
+            Stage::Waiting(_, requests) if requests.len() < MAX_REQUESTS => requests.push(what),
             Stage::Asked(..) | Stage::Running => {
-                let request = what.request(running.id);
-                if matches!((&running.stage, what), (Stage::Running, Behind::Signal(libc::SIGKILL))) {
-                    running.killed(bench.reactor, key, false);
+                let request = what.to_init(program.id);
+                if matches!((&program.stage, what), (Stage::Running, ProgramRequest::Signal(libc::SIGKILL))) {
+                    program.killed(cx.reactor, key, false);
                 }
-                self.ask_init(bench, &request);
+                cx.init.ask(cx.reactor, &request);
             }
             Stage::Waiting(..) | Stage::Killed { .. } | Stage::Ended => {}
         }
     }
 
+    /// Sends all programs a signal: the host stops a sandbox that has no other.
+    pub(crate) fn signal_all(&mut self, cx: &mut ExecCx<'_>, signal: i32) {
+        for number in self.numbers.keys().copied().collect::<Vec<_>>() {
+            self.request(cx, number, ProgramRequest::Signal(signal));
+        }
+    }
+
     /// Asks init for the next programs, as many as may be under way.
-    fn ask_next(&mut self, bench: &mut Bench<'_>) {
-        while self.execs.asked < ASKED && self.execs.asked_bytes < ASKED_BYTES {
-            let Some(number) = self.execs.waiting.pop_front() else { return };
-            let Some(key) = self.execs.numbers.get(&number).copied() else { continue };
-            let id = self.ticket();
-            let Some(running) = bench.processes.get_mut(key) else { continue };
-            let stage = std::mem::replace(&mut running.stage, Stage::Running);
-            let Stage::Waiting(mut order, behind) = stage else {
-                running.stage = stage;
+    fn ask_next(&mut self, cx: &mut ExecCx<'_>) {
+        while self.asked < MAX_ASKED && self.asked_bytes < MAX_ASKED_BYTES {
+            let Some(number) = self.waiting.pop_front() else { return };
+            // One that waited may have been finished meanwhile.
+            let Some(key) = self.numbers.get(&number).copied() else { continue };
+            let Some(program) = cx.processes.get_mut(key) else { continue };
+            let id = cx.tickets.next();
+            let stage = std::mem::replace(&mut program.stage, Stage::Running);
+            let Stage::Waiting(Order { mut start, theirs, permit }, requests) = stage else {
+                debug_assert!(false, "a program that init was asked for doesn't wait");
+                program.stage = stage;
                 continue;
             };
-            let size = order.start.size();
-            order.start.id = id;
-            running.id = id;
-            running.stage = Stage::Asked(size);
-            running.timer = schedule(bench.reactor, key, START);
-            self.execs.ids.insert(id, (number, key));
-            self.execs.asked += 1;
-            self.execs.asked_bytes += size;
-            let (theirs, permit) = (std::mem::take(&mut order.theirs), order.permit.take());
-            self.give_init(bench, &Request::Start(order.start), theirs, permit);
-            for what in behind {
-                self.ask_init(bench, &what.request(id));
+            let size = start.size();
+            start.id = id;
+            program.id = id;
+            program.stage = Stage::Asked(size);
+            program.timer = schedule(cx.reactor, key, START_TIMEOUT);
+            self.ids.insert(id, (number, key));
+            self.asked += 1;
+            self.asked_bytes += size;
+            cx.init.give(cx.reactor, &Request::Start(start), theirs, Some(permit));
+            for what in requests {
+                cx.init.ask(cx.reactor, &what.to_init(id));
             }
         }
     }
 
     /// Init has started one.
-    pub(crate) fn exec_started(&mut self, bench: &mut Bench<'_>, id: u32) {
-        let Some((_, key)) = self.execs.ids.get(&id).copied() else { return };
-        let Some(running) = bench.processes.get_mut(key) else { return };
-        if let Stage::Asked(size) = running.stage {
-            running.stage = Stage::Running;
-            running.began = Some(bench.reactor.now());
-            if let Some(timer) = running.timer.take() {
-                bench.reactor.cancel(timer);
+    pub(crate) fn on_started(&mut self, cx: &mut ExecCx<'_>, id: u32) {
+        // Init is hostile and may name any program.
+        let Some((_, key)) = self.ids.get(&id).copied() else { return };
+        let Some(program) = cx.processes.get_mut(key) else { return };
+        if let Stage::Asked(size) = program.stage {
+            program.stage = Stage::Running;
+            program.began = Some(cx.reactor.now());
+            if let Some(timer) = program.timer.take() {
+                cx.reactor.cancel(timer);
             }
-            running.timer = running.timeout.and_then(|timeout| schedule(bench.reactor, key, timeout));
-            running.record.started();
-            self.answered(bench, size);
+            program.timer = program.timeout.and_then(|timeout| schedule(cx.reactor, key, timeout));
+            program.record.started();
+            self.on_answer(cx, size);
         }
     }
 
-    fn answered(&mut self, bench: &mut Bench<'_>, size: usize) {
-        self.execs.asked = self.execs.asked.saturating_sub(1);
-        self.execs.asked_bytes = self.execs.asked_bytes.saturating_sub(size);
-        self.ask_next(bench);
+    fn on_answer(&mut self, cx: &mut ExecCx<'_>, size: usize) {
+        self.asked = self.asked.saturating_sub(1);
+        self.asked_bytes = self.asked_bytes.saturating_sub(size);
+        self.ask_next(cx);
     }
 
     /// Init could not start one.
-    pub(crate) fn exec_refused(&mut self, bench: &mut Bench<'_>, id: u32, step: Step, errno: i32) {
-        let Some((number, key)) = self.execs.ids.get(&id).copied() else { return };
-        let Some(running) = bench.processes.get_mut(key) else { return };
-        let error =
-            trouble::exec(step, errno, &running.record.what, &running.record.directory, &running.user);
-        self.conclude(bench, number, key, Err(error));
+    pub(crate) fn on_refused(&mut self, cx: &mut ExecCx<'_>, id: u32, step: Step, errno: i32) {
+        // Init is hostile and may name any program.
+        let Some((number, key)) = self.ids.get(&id).copied() else { return };
+        let Some(program) = cx.processes.get_mut(key) else { return };
+        let error = errors::exec(step, errno, &program.record.what, &program.record.directory, &program.user);
+        self.finish(cx, number, key, Err(error));
     }
 
     /// One has ended, with this status of waitpid(2).
-    pub(crate) fn exec_ended(&mut self, bench: &mut Bench<'_>, id: u32, status: i32) {
-        let Some((number, key)) = self.execs.ids.get(&id).copied() else { return };
-        let Some(running) = bench.processes.get_mut(key) else { return };
-        let now = bench.reactor.now();
-        let runtime = running.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+    pub(crate) fn on_exit(&mut self, cx: &mut ExecCx<'_>, id: u32, status: i32) {
+        // Init is hostile and may name any program.
+        let Some((number, key)) = self.ids.get(&id).copied() else { return };
+        let Some(program) = cx.processes.get_mut(key) else { return };
+        let now = cx.reactor.now();
+        let runtime = program.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let exit = |reason, code, signal| Exit { reason, code, signal, runtime };
-        let exit = match (&running.stage, libc::WIFSIGNALED(status)) {
+        let exit = match (&program.stage, libc::WIFSIGNALED(status)) {
             (Stage::Killed { late: true, .. }, true) => exit(ExitReason::TimedOut, 124, 0),
             (_, true) => {
                 let signal = libc::WTERMSIG(status);
@@ -280,103 +323,107 @@ impl Life {
             }
             (_, false) => exit(ExitReason::Exited, libc::WEXITSTATUS(status), 0),
         };
-        self.conclude(bench, number, key, Ok(exit));
+        self.finish(cx, number, key, Ok(exit));
     }
 
-    /// The time of one has run out.
-    pub(crate) fn exec_late(&mut self, bench: &mut Bench<'_>, key: Key) {
-        let now = bench.reactor.now();
-        let Some(running) = bench.processes.get_mut(key) else { return };
-        // A timer that was taken back may have run out in the same turn as what it was taken back for.
-        if running.timer.take_if(|timer| timer.at() <= now).is_none() {
+    /// The timer of one has run out.
+    pub(crate) fn on_timer(&mut self, cx: &mut ExecCx<'_>, key: Key) {
+        let now = cx.reactor.now();
+        // The program may have ended in the same turn.
+        let Some(program) = cx.processes.get_mut(key) else { return };
+        // A timer that was cancelled may have run out in the same turn as what it was cancelled for.
+        if program.timer.take_if(|timer| timer.at() <= now).is_none() {
             return;
         }
-        let id = running.id;
-        let Some((number, _)) = self.execs.ids.get(&id).copied() else { return };
-        match &mut running.stage {
+        let id = program.id;
+        let Some((number, _)) = self.ids.get(&id).copied() else {
+            debug_assert!(false, "a program with a timer was asked for and hasn't ended");
+            return;
+        };
+        match &mut program.stage {
             Stage::Running => {
-                running.killed(bench.reactor, key, true);
-                self.ask_init(bench, &Request::KillSession { id });
+                program.killed(cx.reactor, key, true);
+                cx.init.ask(cx.reactor, &Request::KillSession { id });
             }
             Stage::Killed { watched, late } => {
-                if watched.look(now) < if *late { LAST_WORD } else { SILENCE } {
-                    running.timer = watched.look_after(now, LOOK).map(|at| bench.reactor.schedule(at, key));
+                if watched.look(now) < if *late { EXIT_TIMEOUT } else { SILENCE } {
+                    let next = watched.look_after(now, EXIT_CHECK_INTERVAL);
+                    program.timer = next.map(|at| cx.reactor.schedule(at, key));
                     return;
                 }
-                let text = format!("{} was killed, and init has not told of its end", running.record.what);
-                self.init_lost(bench, Error::new(Code::Engine, text));
+                let text = format!("{} was killed, and init has not told of its end", program.record.what);
+                cx.init.fail(Error::new(Code::Engine, text));
             }
             Stage::Asked(..) => {
-                let text = format!("{} did not start within {} s", running.record.what, START.as_secs());
-                self.conclude(bench, number, key, Err(Error::new(Code::Engine, text)));
+                let seconds = START_TIMEOUT.as_secs();
+                let text = format!("{} did not start within {seconds} s", program.record.what);
+                self.finish(cx, number, key, Err(Error::new(Code::Engine, text)));
             }
             Stage::Waiting(..) | Stage::Ended => {}
         }
     }
 
-    /// The end of one, which is told.
-    fn conclude(&mut self, bench: &mut Bench<'_>, number: u64, key: Key, end: Result<Exit>) {
-        self.execs.numbers.remove(&number);
-        if let Some(running) = bench.processes.get_mut(key) {
-            self.execs.ids.remove(&running.id);
-            let stage = std::mem::replace(&mut running.stage, Stage::Ended);
-            finish(bench.reactor, running, key, end);
-            if running.is_over() {
-                bench.processes.remove(key);
+    /// One has ended, which is reported.
+    fn finish(&mut self, cx: &mut ExecCx<'_>, number: u64, key: Key, end: Result<Exit>) {
+        self.numbers.remove(&number);
+        self.has_changed |= self.numbers.is_empty();
+        if let Some(program) = cx.processes.get_mut(key) {
+            self.ids.remove(&program.id);
+            let stage = std::mem::replace(&mut program.stage, Stage::Ended);
+            report(cx.reactor, program, key, end);
+            if program.is_over() {
+                cx.processes.remove(key);
             }
             if let Stage::Asked(size) = stage {
-                self.answered(bench, size);
+                self.on_answer(cx, size);
             }
-        }
-        if self.execs.is_empty() {
-            self.note_activity(bench);
-            self.mind_stop(bench);
-        }
-    }
-
-    /// The host stops a sandbox that has no program but these: all get the signal.
-    pub(crate) fn signal_execs(&mut self, bench: &mut Bench<'_>, signal: i32) {
-        for number in self.execs.numbers.keys().copied().collect::<Vec<_>>() {
-            self.ask_program(bench, number, Behind::Signal(signal));
         }
     }
 
     /// The sandbox has ended, and so have all its programs: each in the way the sandbox did.
-    pub(crate) fn end_execs(&mut self, reactor: &mut Reactor, processes: &mut Slab<Executed>) {
-        let (reason, code) = self.end_of_programs();
-        for (_, key) in std::mem::take(&mut self.execs).numbers {
-            let Some(running) = processes.get_mut(key) else { continue };
-            let end = match running.began {
+    pub(crate) fn end_all(
+        &mut self,
+        reactor: &mut Reactor,
+        processes: &mut Slab<Executed>,
+        shared: &Shared,
+        (reason, code): (ExitReason, i32),
+    ) {
+        for (_, key) in std::mem::take(self).numbers {
+            let Some(program) = processes.get_mut(key) else {
+                debug_assert!(false, "a program that has a number is in the table");
+                continue;
+            };
+            let end = match program.began {
                 Some(began) => {
                     // Its time was over before.
-                    let is_late = matches!(running.stage, Stage::Killed { late: true, .. });
+                    let is_late = matches!(program.stage, Stage::Killed { late: true, .. });
                     let (reason, code) = if is_late { (ExitReason::TimedOut, 124) } else { (reason, code) };
                     let runtime = reactor.now().saturating_duration_since(began);
                     Ok(Exit { reason, code, signal: 0, runtime })
                 }
                 None => {
-                    let when = match running.stage {
+                    let when = match program.stage {
                         Stage::Asked(..) => "the sandbox ended before init could say that it was started",
                         _ => "the sandbox ended before it was started",
                     };
-                    Err(self.shared.ended().context(when).context(&running.record.what))
+                    Err(shared.ended().context(when).context(&program.record.what))
                 }
             };
-            running.stage = Stage::Ended;
-            finish(reactor, running, key, end);
-            if running.is_over() {
+            program.stage = Stage::Ended;
+            report(reactor, program, key, end);
+            if program.is_over() {
                 processes.remove(key);
             }
         }
     }
 }
 
-fn finish(reactor: &mut Reactor, running: &mut Executed, key: Key, end: Result<Exit>) {
-    if let Some(timer) = running.timer.take() {
+fn report(reactor: &mut Reactor, program: &mut Executed, key: Key, end: Result<Exit>) {
+    if let Some(timer) = program.timer.take() {
         reactor.cancel(timer);
     }
-    running.take_output(reactor, key);
-    running.record.end(end);
+    program.take_output(reactor, key);
+    program.record.end(end);
 }
 
 fn schedule(reactor: &mut Reactor, key: Key, after: Duration) -> Option<TimerId> {
@@ -384,82 +431,16 @@ fn schedule(reactor: &mut Reactor, key: Key, after: Duration) -> Option<TimerId>
     reactor.now().checked_add(after).map(|at| reactor.schedule(at, key))
 }
 
-fn watch(bench: &mut Bench<'_>, key: Key) -> Result<()> {
-    let Some(running) = bench.processes.get_mut(key) else { return Ok(()) };
-    for (capture, lane) in running.captures.iter().zip([Lane::Front, Lane::Back]) {
+fn watch(cx: &mut ExecCx<'_>, key: Key) -> Result<()> {
+    let Some(program) = cx.processes.get_mut(key) else { return Ok(()) };
+    for (capture, lane) in program.captures.iter().zip([Lane::Front, Lane::Back]) {
         if let Some(capture) = capture {
-            register(bench.reactor, capture.as_fd(), key, lane)?;
+            register(cx.reactor, capture.as_fd(), key, lane)?;
         }
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-    use crate::process::Capture;
-    use crate::reactor::{Kind, Wake};
-    use crate::sandbox::exec::record::Have;
-
-    #[test]
-    fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
-        let (mut reactor, mut processes) = (Reactor::new().unwrap(), Slab::new(Kind(3)));
-        let pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
-        let mut writers = Vec::new();
-        let captures = pairs.map(|(ours, theirs)| {
-            for end in [&ours, &theirs] {
-                end.set_nonblocking(true).unwrap();
-            }
-            writers.push(theirs);
-            Some(CaptureReader::new(OwnedFd::from(ours), Capture::new(16, 16)))
-        });
-        let record = Arc::new(Record::new(
-            "flood".to_owned(),
-            "/".to_owned(),
-            None,
-            Default::default(),
-            Have::default(),
-        ));
-        let key = processes.insert(Executed {
-            sandbox: 7,
-            record,
-            id: 1,
-            user: String::new(),
-            stage: Stage::Running,
-            captures,
-            timeout: None,
-            timer: None,
-            began: None,
-            _permit: None,
-        });
-        let running = processes.get_mut(key).unwrap();
-        for (capture, lane) in running.captures.iter().zip([Lane::Front, Lane::Back]) {
-            reactor.register(capture.as_ref().unwrap().as_fd(), key, lane).unwrap();
-        }
-        let fill = |mut writer: &UnixStream| while writer.write(&[0; 4096]).is_ok() {};
-        let mut again = 0;
-        for turn in 0..30 {
-            reactor.turn(Some(Duration::ZERO)).unwrap();
-            let mut wakes = 0;
-            while let Some(wake) = reactor.next() {
-                wakes += 1;
-                let lanes = match wake {
-                    Wake::Ready(_, lane, _) => vec![lane],
-                    _ => vec![Lane::Front, Lane::Back],
-                };
-                for lane in lanes {
-                    writers.iter().for_each(fill);
-                    assert!(!running.read(&mut reactor, key, lane));
-                }
-                again += u32::from(matches!(wake, Wake::Again(_)));
-            }
-            // Either stream's readiness, and its own wish.
-            assert!(wakes <= 3, "{wakes} in turn {turn}");
-        }
-        assert!(again >= 10, "they did run dry: {again}");
-    }
-}
+#[path = "running_tests.rs"]
+mod tests;

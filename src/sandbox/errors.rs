@@ -96,7 +96,7 @@ fn unknown(user: &str) -> Error {
     Error::new(Code::Exec, text)
 }
 
-/// The last that runsc said: the last message of its log, else the end of its output.
+/// The last that runsc reported: the last message of its log, else the end of its output.
 pub(super) fn last_words(log: &[u8], output: &[u8]) -> String {
     let log = String::from_utf8_lossy(log);
     // The log is JSON objects, one after another, the first perhaps cut (runsc's --log-format=json).

@@ -1,40 +1,78 @@
-//! The host's side of a sandbox's tunnels: their listeners, and what encrypted ones prove themselves with.
+//! The host's side of a sandbox's tunnels: their listeners, and the certificate of encrypted ones.
+
+use std::sync::Arc;
 
 use mio::net::TcpListener;
 
+use super::shared::Shared;
 use crate::config::{Config, Port, PortKind};
-use crate::error::{Error, Result};
-use crate::tunnel::{Identity, Tunnel, TunnelMap, listen};
+use crate::engine;
+use crate::error::{Code, Error, Result};
+use crate::tunnel::{Identity, Security, Settings, Tunnel, TunnelMap, listen};
 
 /// Open before anything is started, so that a taken port is an error then.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct Listeners {
     /// The tunnels' listeners.
-    pub(super) listeners: Vec<Listening>,
-    /// What encrypted tunnels prove themselves with.
-    pub(super) identity: Option<Identity>,
-    /// What the host is told of the tunnels.
-    pub(super) tunnels: TunnelMap,
+    listeners: Vec<Listening>,
+    /// The certificate of encrypted tunnels.
+    identity: Option<Identity>,
+    /// What the host knows of the tunnels.
+    tunnels: TunnelMap,
 }
 
 /// A listener and what it is for.
 #[derive(Debug)]
-pub(super) struct Listening {
+struct Listening {
     /// The port inside.
-    pub(super) container_port: u16,
+    container_port: u16,
     /// With or without TLS.
-    pub(super) kind: PortKind,
+    kind: PortKind,
     /// Bound and listening.
-    pub(super) listener: TcpListener,
+    listener: TcpListener,
 }
 
-impl Doors {
+impl Listeners {
     /// Opens the listeners. Nothing of this can hang.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let listeners = open_listeners(config)?;
         let identity = tls_identity(config)?;
         let tunnels = tunnel_map(&listeners, identity.as_ref())?;
         Ok(Self { listeners, identity, tunnels })
+    }
+
+    /// What the host knows of the tunnels.
+    pub(super) fn tunnels(&self) -> &TunnelMap {
+        &self.tunnels
+    }
+
+    /// Hands the sandbox and its listeners to the engine.
+    pub(super) fn attach(self, engine: &engine::Handle, shared: &Shared) -> Result<()> {
+        let key = shared.number;
+        engine.send(engine::Command::AddSandbox {
+            key,
+            settings: Settings::default(),
+            counters: Arc::clone(&shared.counters),
+            time: Arc::clone(&shared.time),
+        })?;
+        let allowed = shared.config.inbound_cidr_allowlist();
+        for listening in self.listeners {
+            let security = match (listening.kind, &self.identity) {
+                (PortKind::Unencrypted, _) => Security::Plain,
+                (kind, Some(identity)) => Security::Tls(identity.server_config(kind == PortKind::H2)?),
+                (_, None) => {
+                    return Err(Error::new(Code::Internal, "an encrypted tunnel has no certificate"));
+                }
+            };
+            engine.send(engine::Command::AddListener {
+                key,
+                container_port: listening.container_port,
+                listener: listening.listener,
+                security,
+                allowed: allowed.map(<[_]>::to_vec),
+            })?;
+        }
+        Ok(())
     }
 }
 

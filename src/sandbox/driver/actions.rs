@@ -1,0 +1,121 @@
+//! Carries out what the lifecycle decides.
+
+use std::time::Instant;
+
+use super::{ControlCx, SandboxDriver};
+use crate::engine;
+use crate::event::EventKind;
+use crate::keeper::wire::init::{Request as ToInit, Start};
+use crate::keeper::wire::keeper::Request as ToKeeper;
+use crate::sandbox::lifecycle::{Action, Cause, Event, Notice, PROGRAM};
+use crate::sandbox::plan::{self, Question};
+use crate::sandbox::{Command, State};
+
+impl SandboxDriver {
+    pub(super) fn carry_out(&mut self, cx: &mut ControlCx<'_>, action: Action) {
+        match action {
+            Action::StartRunsc => self.start_runsc(cx),
+            Action::LimitLifetime(time) => {
+                let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                self.ask_keeper(cx, &ToKeeper::Lifetime { milliseconds }, vec![]);
+            }
+            Action::OpenGateway => self.open_gateway(cx),
+            Action::AskUsage => self.ask_keeper(cx, &ToKeeper::Usage, vec![]),
+            Action::StartProgram => self.start_program(cx),
+            Action::OpenTunnels => self.open_tunnels(cx),
+            Action::Publish(notice) => self.publish(notice),
+            Action::AskProbe { ticket } => self.ask_probe(cx, ticket),
+            Action::KillProbe { ticket } => {
+                // With what it has started.
+                let kill = ToInit::Signal { id: ticket, signal: libc::SIGKILL, group: true };
+                self.init.ask(cx.reactor, &kill);
+            }
+            Action::Ping { ticket } => self.init.ask(cx.reactor, &ToInit::Ping { ticket }),
+            Action::CheckSilenceSoon => self.silence_is_checked_soon = true,
+            Action::Drain => self.drain(cx),
+            Action::SignalPrograms(signal) => {
+                if self.shared.config.command().is_empty() {
+                    self.with_execs(cx, |execs, cx| execs.signal_all(cx, signal));
+                } else {
+                    self.init.ask(cx.reactor, &ToInit::Signal { id: PROGRAM, signal, group: false });
+                }
+            }
+            Action::DetachEngine => self.detach_engine(cx),
+            Action::Release => self.release(cx),
+            Action::AskKeeperToKill => self.ask_keeper(cx, &ToKeeper::Kill, vec![]),
+            Action::KillKeeper => {
+                let id = &self.shared.id;
+                log::warn!("sandbox {id}: the keeper took too long to end it and is killed");
+                self.keeper.kill();
+            }
+            Action::GiveUpKeeper => {
+                let id = &self.shared.id;
+                log::error!("sandbox {id}: the keeper can't be ended; it hangs in the kernel");
+            }
+            Action::CloseInit => self.init.close(cx.reactor),
+            Action::AwaitKeeperExit => self.await_keeper_exit(cx),
+            Action::ReapKeeper => self.reap_keeper(cx),
+            Action::RemoveGroups => {
+                let gone = self.groups.remove();
+                self.handle(cx, if gone { Event::GroupsRemoved } else { Event::GroupsBusy });
+            }
+            Action::AbandonGroups => self.groups.give_up(),
+            // The control thread sees that nothing is left, and calls `finish`.
+            Action::Finish => {}
+        }
+    }
+
+    fn publish(&self, notice: Notice) {
+        let shared = &self.shared;
+        match notice {
+            Notice::Started => shared.update_and_notify(
+                |facts| {
+                    facts.state = State::Running;
+                    facts.started = Some(Instant::now());
+                },
+                EventKind::Started,
+                |_| (),
+            ),
+            Notice::Ready => shared.update_and_notify(|facts| facts.ready = true, EventKind::Ready, |_| ()),
+            Notice::Ending => {
+                let failure = match self.lifecycle.cause() {
+                    Some(Cause::Failed(error)) => {
+                        Some(error.clone().context(format!("sandbox {}", shared.id)))
+                    }
+                    _ => None,
+                };
+                let why = self.lifecycle.why();
+                shared.update(|facts| {
+                    facts.stopped = Some(Instant::now());
+                    facts.state = State::Ending;
+                    facts.failure = failure;
+                    facts.why = why;
+                });
+            }
+        }
+    }
+
+    fn ask_probe(&mut self, cx: &mut ControlCx<'_>, ticket: u32) {
+        let Some((question, _)) = plan::probe(&self.shared.config) else {
+            debug_assert!(false, "a sandbox without a probe is never probed");
+            return;
+        };
+        let request = match question {
+            Question::Port(port) => ToInit::Probe { ticket, port },
+            Question::Command(command) => {
+                let arguments = command.iter().map(|argument| argument.clone().into_bytes()).collect();
+                let start = Start { id: ticket, arguments, ..plan::start(&self.shared.config) };
+                ToInit::Start(Box::new(start))
+            }
+        };
+        self.init.ask(cx.reactor, &request);
+    }
+
+    /// No further connection is accepted, and the engine reports when the last has ended.
+    fn drain(&self, cx: &ControlCx<'_>) {
+        let (key, control) = (self.shared.number, cx.control.clone());
+        let reply = Box::new(move || drop(control.send(Command::Drained(key))));
+        // An engine that is gone has no connections; the grace period bounds it.
+        let _ = cx.engine.send(engine::Command::Drain { key, reply });
+    }
+}

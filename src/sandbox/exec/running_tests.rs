@@ -1,0 +1,63 @@
+//! How captures are read.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::process::Capture;
+use crate::reactor::{Kind, Wake};
+use crate::sandbox::exec::record::Have;
+
+#[test]
+fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
+    let (mut reactor, mut processes) = (Reactor::new().unwrap(), Slab::new(Kind(3)));
+    let pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
+    let mut writers = Vec::new();
+    let captures = pairs.map(|(ours, theirs)| {
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true).unwrap();
+        }
+        writers.push(theirs);
+        Some(CaptureReader::new(OwnedFd::from(ours), Capture::new(16, 16)))
+    });
+    let record =
+        Arc::new(Record::new("flood".to_owned(), "/".to_owned(), None, Default::default(), Have::default()));
+    let key = processes.insert(Executed {
+        sandbox: 7,
+        record,
+        id: 1,
+        user: String::new(),
+        stage: Stage::Running,
+        captures,
+        timeout: None,
+        timer: None,
+        began: None,
+        _permit: None,
+    });
+    let running = processes.get_mut(key).unwrap();
+    for (capture, lane) in running.captures.iter().zip([Lane::Front, Lane::Back]) {
+        reactor.register(capture.as_ref().unwrap().as_fd(), key, lane).unwrap();
+    }
+    let fill = |mut writer: &UnixStream| while writer.write(&[0; 4096]).is_ok() {};
+    let mut again = 0;
+    for turn in 0..30 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        let mut wakes = 0;
+        while let Some(wake) = reactor.next() {
+            wakes += 1;
+            let lanes = match wake {
+                Wake::Ready(_, lane, _) => vec![lane],
+                _ => vec![Lane::Front, Lane::Back],
+            };
+            for lane in lanes {
+                writers.iter().for_each(fill);
+                assert!(!running.read(&mut reactor, key, lane));
+            }
+            again += u32::from(matches!(wake, Wake::Again(_)));
+        }
+        // Either stream's readiness, and its own wish.
+        assert!(wakes <= 3, "{wakes} in turn {turn}");
+    }
+    assert!(again >= 10, "they did run dry: {again}");
+}

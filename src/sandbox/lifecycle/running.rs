@@ -1,0 +1,114 @@
+//! While the program runs: use, probes, silence, the graceful end.
+
+use std::time::{Duration, Instant};
+
+use super::stop::Stop;
+use super::{Action, Actions, Cause, Lifecycle, Notice};
+use crate::error::{Code, Error};
+use crate::sandbox::liveness::SILENCE;
+
+impl Lifecycle {
+    pub(super) fn used(&mut self, now: Instant) {
+        if self.is_running() {
+            self.idle.used(now);
+        }
+    }
+
+    pub(super) fn on_execs_idle(&mut self, now: Instant, todo: &mut Actions) {
+        self.idle.set_execs(false);
+        self.used(now);
+        self.check_stop(now, todo);
+    }
+
+    pub(super) fn want_probe(&mut self, now: Instant, todo: &mut Actions) {
+        self.probe.want();
+        self.probe_first(now, todo);
+    }
+
+    pub(super) fn probe_first(&mut self, now: Instant, todo: &mut Actions) {
+        if self.is_running() && self.probe.is_due_first() {
+            self.ask_probe(now, todo);
+        }
+    }
+
+    pub(super) fn ask_probe(&mut self, now: Instant, todo: &mut Actions) {
+        let ticket = self.tickets.next();
+        let unanswered = self.probe.ask(now, ticket);
+        todo.extend(unanswered.map(|ticket| Action::KillProbe { ticket }));
+        todo.push(Action::AskProbe { ticket });
+    }
+
+    pub(super) fn on_probe_answer(&mut self, now: Instant, ticket: u32, ready: bool, todo: &mut Actions) {
+        if self.is_running() && self.probe.answered(now, ticket, ready) {
+            todo.push(Action::Publish(Notice::Ready));
+        }
+    }
+
+    /// Init is lost if a request has been unanswered for too long. Other phases are exempt: a sandbox that starts has a
+    /// timeout of its own for that, and of one that ends nothing is expected.
+    pub(super) fn check_silence(&mut self, now: Instant, watched: Duration, todo: &mut Actions) {
+        if !self.is_running() || !self.init_is_open {
+            return;
+        }
+        let open = self.unanswered.check(watched);
+        if open.is_some_and(|age| age >= SILENCE) {
+            let text = format!("the sandbox's init has not answered for {} s", SILENCE.as_secs());
+            return self.on_init_lost(now, Error::new(Code::Engine, text), todo);
+        }
+        if self.unanswered.should_ping(now) {
+            let ticket = self.tickets.next();
+            self.unanswered.asked(ticket);
+            // Its time is counted from now on.
+            self.unanswered.check(watched);
+            todo.push(Action::Ping { ticket });
+        }
+        if open.is_some() {
+            todo.push(Action::CheckSilenceSoon);
+        }
+    }
+
+    pub(super) fn on_stop_request(&mut self, now: Instant, signal: i32, grace: Duration, todo: &mut Actions) {
+        if !self.is_running() {
+            // A sandbox that is being created has nothing that could end by itself.
+            return self.end(now, Cause::Terminated, todo);
+        }
+        match &mut self.stop {
+            Some(stop) => stop.shorten(now, grace),
+            None => {
+                self.stop = Some(Stop::new(now, grace, !self.engine_is_attached));
+                if self.engine_is_attached {
+                    todo.push(Action::Drain);
+                }
+            }
+        }
+        todo.push(Action::SignalPrograms(signal));
+        self.check_stop(now, todo);
+    }
+
+    pub(super) fn on_drained(&mut self, now: Instant, todo: &mut Actions) {
+        if let Some(stop) = &mut self.stop {
+            stop.drained();
+        }
+        self.check_stop(now, todo);
+    }
+
+    pub(super) fn on_program_exit(&mut self, now: Instant, status: i32, todo: &mut Actions) {
+        if !self.is_running() {
+            return;
+        }
+        match &mut self.stop {
+            None => self.end(now, Cause::Program(status), todo),
+            Some(stop) => {
+                stop.exited(status);
+                self.check_stop(now, todo);
+            }
+        }
+    }
+
+    pub(super) fn check_stop(&mut self, now: Instant, todo: &mut Actions) {
+        let idle = !self.settings.has_command && !self.idle.has_execs();
+        if self.is_running() && self.stop.as_ref().is_some_and(|stop| stop.is_over(now, idle)) {
+            self.end(now, Cause::Terminated, todo);
+        }
+    }
+}

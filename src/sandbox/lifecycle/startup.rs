@@ -1,0 +1,109 @@
+//! The way up: namespaces, links, runsc, init, the program.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Actions, Cause, KILL_GRACE, Lifecycle, Notice, Part, Phase, START_TIMEOUT};
+use crate::error::{Code, Error};
+
+impl Lifecycle {
+    pub(super) fn on_prepared(&mut self, part: Part, todo: &mut Actions) {
+        match part {
+            Part::Links => self.links = true,
+            Part::Files => self.files = true,
+            Part::Relays => self.relays = true,
+        }
+        if self.phase == Phase::Preparing && self.links && self.files && self.relays {
+            self.phase = Phase::Booting;
+            todo.push(Action::StartRunsc);
+            todo.push(self.lifetime_limit(START_TIMEOUT));
+        }
+    }
+
+    pub(super) fn on_runsc_asked(&mut self, todo: &mut Actions) {
+        self.init_is_open = true;
+        if self.phase != Phase::Booting {
+            return;
+        }
+        if self.settings.network {
+            todo.push(Action::OpenGateway);
+        }
+        self.start_program(todo);
+    }
+
+    pub(super) fn on_init_ready(&mut self, todo: &mut Actions) {
+        if !matches!(self.phase, Phase::Booting | Phase::Starting) {
+            return;
+        }
+        self.init_is_ready = true;
+        if self.memory_is_unseen {
+            todo.push(Action::AskUsage);
+        }
+        self.start_program(todo);
+    }
+
+    /// The keeper has looked for the memory that it is to watch: a limit that can't be held is an error.
+    pub(super) fn on_memory_looked_for(&mut self, now: Instant, found: bool, todo: &mut Actions) {
+        if !self.memory_is_unseen || self.phase != Phase::Booting || !self.init_is_ready {
+            return;
+        }
+        if !found {
+            let text = "the limit of memory can't be held by watching: this runsc's memory isn't found. Use a control \
+                        group (SBX_LIMITS_STRICT), another release of runsc, or no limit";
+            return self.end(now, Cause::Failed(Error::new(Code::Host, text)), todo);
+        }
+        self.memory_is_unseen = false;
+        self.start_program(todo);
+    }
+
+    pub(super) fn on_gateway_open(&mut self, todo: &mut Actions) {
+        self.engine_is_attached = true;
+        if self.is_ending() {
+            return todo.push(Action::DetachEngine);
+        }
+        self.gateway_is_open = true;
+        self.start_program(todo);
+    }
+
+    /// Has the program started, once everything is there: nothing runs before the first policy is in force.
+    pub(super) fn start_program(&mut self, todo: &mut Actions) {
+        let is_early = !self.init_is_open || !self.gateway_is_open || self.memory_is_unseen;
+        if self.phase != Phase::Booting || is_early {
+            return;
+        }
+        if self.settings.has_start {
+            self.phase = Phase::Starting;
+            todo.push(Action::StartProgram);
+        } else if self.init_is_ready {
+            self.open_tunnels(todo);
+        }
+    }
+
+    /// The program runs, or init alone if there is none.
+    pub(super) fn open_tunnels(&mut self, todo: &mut Actions) {
+        if !self.tunnels_are_asked {
+            self.tunnels_are_asked = true;
+            todo.push(Action::OpenTunnels);
+        }
+    }
+
+    pub(super) fn on_tunnels_open(&mut self, now: Instant, todo: &mut Actions) {
+        if !matches!(self.phase, Phase::Booting | Phase::Starting) || !self.tunnels_are_asked {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.started = true;
+        if self.pending_loss.is_none() {
+            self.deadline = now.checked_add(self.settings.timeout);
+        }
+        todo.push(self.lifetime_limit(Duration::ZERO));
+        todo.push(Action::Publish(Notice::Started));
+        self.probe_first(now, todo);
+        self.used(now);
+    }
+
+    /// The keeper ends the sandbox itself when its time has been over for a while. What it takes to start may come on
+    /// top.
+    pub(super) fn lifetime_limit(&self, start: Duration) -> Action {
+        Action::LimitLifetime(self.settings.timeout.saturating_add(start).saturating_add(KILL_GRACE))
+    }
+}
