@@ -87,10 +87,11 @@ pub unsafe extern "C" fn sbx_config_set_command(
     argv: *const *const c_char,
     argc: usize,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| config.set_command(input::texts("command argument", argv, argc)?).map(drop))
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let argv = unsafe { input::texts("command argument", argv, argc) }?;
+        config.set_command(argv).map(drop)
+    })
 }
 
 /// Sets an environment variable for all programs of the sandbox; setting the same name again replaces it.
@@ -108,17 +109,13 @@ pub unsafe extern "C" fn sbx_config_set_env(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .set_env(
-                    input::text("environment variable name", name)?,
-                    input::text("environment variable value", value)?,
-                )
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("environment variable name", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("environment variable value", value) }?;
+        config.set_env(name, value).map(drop)
+    })
 }
 
 /// Sets a secret environment variable: as sbx_config_set_env does, and the library overwrites its copies of the
@@ -135,14 +132,13 @@ pub unsafe extern "C" fn sbx_config_set_secret(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .set_secret(input::text("secret name", name)?, input::text("secret value", value)?)
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("secret name", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("secret value", value) }?;
+        config.set_secret(name, value).map(drop)
+    })
 }
 
 /// Sets the directory inside that the program starts in, an absolute path (default "/"). If it doesn't exist, it is
@@ -154,8 +150,11 @@ pub unsafe extern "C" fn sbx_config_set_secret(
 /// `path` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_workdir(config: *mut sbx_config, path: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_workdir(input::text("workdir", path)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let path = unsafe { input::text("workdir", path) }?;
+        config.set_workdir(path).map(drop)
+    })
 }
 
 /// Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its
@@ -167,8 +166,11 @@ pub unsafe extern "C" fn sbx_config_set_workdir(config: *mut sbx_config, path: *
 /// `user` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_user(config: *mut sbx_config, user: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_user(input::text("user", user)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let user = unsafe { input::text("user", user) }?;
+        config.set_user(user).map(drop)
+    })
 }
 
 /// Sets the sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
@@ -179,8 +181,11 @@ pub unsafe extern "C" fn sbx_config_set_user(config: *mut sbx_config, user: *con
 /// `name` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_hostname(config: *mut sbx_config, name: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_hostname(input::text("hostname", name)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("hostname", name) }?;
+        config.set_hostname(name).map(drop)
+    })
 }
 
 /// Sets the sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes of
@@ -192,8 +197,11 @@ pub unsafe extern "C" fn sbx_config_set_hostname(config: *mut sbx_config, name: 
 /// `name` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_name(config: *mut sbx_config, name: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_name(input::text("name", name)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("name", name) }?;
+        config.set_name(name).map(drop)
+    })
 }
 
 /// Sets a tag, for the host's own use: sbx_sandbox_tag. Setting the same name again replaces it. Names have the
@@ -209,12 +217,13 @@ pub unsafe extern "C" fn sbx_config_set_tag(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config.set_tag(input::text("tag", name)?, input::text("tag value", value)?).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("tag", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("tag value", value) }?;
+        config.set_tag(name, value).map(drop)
+    })
 }
 
 /// Sets a directory of the host as the root file system. Without it a curated view of the host is used: programs in
@@ -227,8 +236,11 @@ pub unsafe extern "C" fn sbx_config_set_tag(
 /// `directory` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_rootfs(config: *mut sbx_config, directory: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_rootfs(input::text("rootfs", directory)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let directory = unsafe { input::text("rootfs", directory) }?;
+        config.set_rootfs(directory).map(drop)
+    })
 }
 
 /// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.

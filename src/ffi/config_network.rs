@@ -55,12 +55,11 @@ pub unsafe extern "C" fn sbx_config_bind_port(
     address: *const c_char,
     host_port: u32,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config.bind_any_port(container_port, input::text("bind address", address)?, host_port).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let address = unsafe { input::text("bind address", address) }?;
+        config.bind_any_port(container_port, address, host_port).map(drop)
+    })
 }
 
 /// Adds an upstream DNS server for the sandbox, in place of those of the host's /etc/resolv.conf: an address
@@ -75,8 +74,11 @@ pub unsafe extern "C" fn sbx_config_bind_port(
 /// `address` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_add_nameserver(config: *mut sbx_config, address: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.add_nameserver(input::text("name server", address)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let address = unsafe { input::text("name server", address) }?;
+        config.add_nameserver(address).map(drop)
+    })
 }
 
 /// Sets who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
@@ -92,12 +94,11 @@ pub unsafe extern "C" fn sbx_config_set_inbound_cidr_allowlist(
     ranges: *const *const c_char,
     count: usize,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config.set_inbound_cidr_allowlist(input::texts("inbound CIDR range", ranges, count)?).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let ranges = unsafe { input::texts("inbound CIDR range", ranges, count) }?;
+        config.set_inbound_cidr_allowlist(ranges).map(drop)
+    })
 }
 
 /// Sets the certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without
@@ -114,17 +115,13 @@ pub unsafe extern "C" fn sbx_config_set_tls_certificate(
     chain_pem: *const c_char,
     key_pem: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .set_tls_certificate(
-                    input::text("tls certificate", chain_pem)?,
-                    input::text("tls key", key_pem)?,
-                )
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let chain_pem = unsafe { input::text("tls certificate", chain_pem) }?;
+        // SAFETY: as the caller promises.
+        let key_pem = unsafe { input::text("tls key", key_pem) }?;
+        config.set_tls_certificate(chain_pem, key_pem).map(drop)
+    })
 }
 
 /// Adds a DNS name ("*." in front for a wildcard) or address that the certificate made by the library is valid for,
@@ -136,8 +133,11 @@ pub unsafe extern "C" fn sbx_config_set_tls_certificate(
 /// `name` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.add_tls_name(input::text("tls name", name)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("tls name", name) }?;
+        config.add_tls_name(name).map(drop)
+    })
 }
 
 /// Sets what the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's.
@@ -213,12 +213,11 @@ pub unsafe extern "C" fn sbx_config_add_host_service(
     port: u32,
     address: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config.add_host_service(input::port(port)?, input::text("host service", address)?).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let address = unsafe { input::text("host service", address) }?;
+        config.add_host_service(input::port(port)?, address).map(drop)
+    })
 }
 
 /// Sets the MTU of the sandbox's interface, from 1280 to 9000 bytes (default 1500).

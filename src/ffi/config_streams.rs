@@ -85,14 +85,12 @@ pub unsafe extern "C" fn sbx_config_set_exec_probe(
     argc: usize,
     interval_ms: i64,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            let command = input::texts("readiness probe argument", argv, argc)?;
-            let probe = Probe::exec(command).every(input::duration("interval_ms", interval_ms)?);
-            config.set_readiness_probe(probe).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let command = unsafe { input::texts("readiness probe argument", argv, argc) }?;
+        let probe = Probe::exec(command).every(input::duration("interval_ms", interval_ms)?);
+        config.set_readiness_probe(probe).map(drop)
+    })
 }
 
 /// Sets where the sandbox's events go, and the cookie that they carry, a number of the host's own. The queue may be

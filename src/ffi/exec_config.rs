@@ -93,8 +93,11 @@ pub unsafe extern "C" fn sbx_exec_config_set_command(
     argv: *const *const c_char,
     argc: usize,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |exec| exec.set_command(input::texts("command argument", argv, argc)?).map(drop)) }
+    set(config, |exec| {
+        // SAFETY: as the caller promises.
+        let argv = unsafe { input::texts("command argument", argv, argc) }?;
+        exec.set_command(argv).map(drop)
+    })
 }
 
 /// Sets an environment variable, over the sandbox's of the same name: sbx_config_set_env.
@@ -109,16 +112,13 @@ pub unsafe extern "C" fn sbx_exec_config_set_env(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |exec| {
-            exec.set_env(
-                input::text("environment variable name", name)?,
-                input::text("environment variable value", value)?,
-            )
-            .map(drop)
-        })
-    }
+    set(config, |exec| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("environment variable name", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("environment variable value", value) }?;
+        exec.set_env(name, value).map(drop)
+    })
 }
 
 /// Sets a secret environment variable: sbx_config_set_secret.
@@ -133,12 +133,13 @@ pub unsafe extern "C" fn sbx_exec_config_set_secret(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |exec| {
-            exec.set_secret(input::text("secret name", name)?, input::text("secret value", value)?).map(drop)
-        })
-    }
+    set(config, |exec| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("secret name", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("secret value", value) }?;
+        exec.set_secret(name, value).map(drop)
+    })
 }
 
 /// Sets the directory inside that the program starts in, an absolute path. If it doesn't exist, it is made as for
@@ -153,8 +154,11 @@ pub unsafe extern "C" fn sbx_exec_config_set_workdir(
     config: *mut sbx_exec_config,
     path: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |exec| exec.set_workdir(input::text("workdir", path)?).map(drop)) }
+    set(config, |exec| {
+        // SAFETY: as the caller promises.
+        let path = unsafe { input::text("workdir", path) }?;
+        exec.set_workdir(path).map(drop)
+    })
 }
 
 /// Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox.
@@ -168,8 +172,11 @@ pub unsafe extern "C" fn sbx_exec_config_set_user(
     config: *mut sbx_exec_config,
     user: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |exec| exec.set_user(input::text("user", user)?).map(drop)) }
+    set(config, |exec| {
+        // SAFETY: as the caller promises.
+        let user = unsafe { input::text("user", user) }?;
+        exec.set_user(user).map(drop)
+    })
 }
 
 /// Sets what SBX_STDIN, SBX_STDOUT or SBX_STDERR is connected to: SBX_STREAM_NULL (the default),

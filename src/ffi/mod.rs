@@ -4,10 +4,6 @@
 //! catches panics, and turns the result into a number and a filled `sbx_error`. The comments of exported
 //! items become `include/sbx.h`, which is the reference manual: they speak to C programmers.
 #![allow(unsafe_code, reason = "this is where raw pointers of the host are read and written")]
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "an exported function has one promise, its caller's, and all of its body rests on it"
-)]
 #![allow(unreachable_pub, reason = "what C reaches is public; the modules are not part of the Rust API")]
 #![allow(non_camel_case_types, reason = "these are the names that C programs use")]
 
@@ -23,6 +19,7 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod exec_config;
 pub(crate) mod exit;
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod file;
 pub(crate) mod file_structs;
 pub(crate) mod handle;
@@ -36,10 +33,13 @@ pub(crate) mod policy_entries;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod report;
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod runtime;
 pub(crate) mod sandbox;
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod sandbox_policy;
 pub(crate) mod sandbox_state;
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod stats;
 pub(crate) mod structs;
 #[cfg(feature = "test-hooks")]

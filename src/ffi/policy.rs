@@ -67,10 +67,17 @@ impl PolicyObject {
         // A CString's bytes stay where they are when the map moves it.
         Some(texts.entry(index).or_insert_with(|| c_text(&text)).as_ptr())
     }
+}
 
-    fn set<T>(&self, value: Result<T>, add: impl FnOnce(&mut Policy, T) -> Result<()>) -> Result<c_int> {
-        self.policy().latch(|policy| add(policy, value?)).map(|_| 0)
-    }
+/// Runs a setter. A value that can't be read is kept as the policy's first bad entry, too.
+fn set<T>(
+    policy: *mut sbx_policy,
+    read: impl FnOnce() -> Result<T>,
+    add: impl FnOnce(&mut Policy, T) -> Result<()>,
+) -> c_int {
+    let body = |object: &PolicyObject| object.policy().latch(|policy| add(policy, read()?)).map(|_| 0);
+    // SAFETY: NULL is allowed for the error.
+    unsafe { call_on(policy, ptr::null_mut::<sbx_error>(), body) }
 }
 
 /// Makes a policy without entries. Its mode is the verdict for destinations that match no entry:
@@ -128,11 +135,8 @@ pub unsafe extern "C" fn sbx_policy_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("CIDR range", cidr), |policy, range| policy.allow_cidr(range).map(drop))
-        })
-    }
+    let cidr = || unsafe { input::text("CIDR range", cidr) };
+    set(policy, cidr, |policy, range| policy.allow_cidr(range).map(drop))
 }
 
 /// Allows neighbours on the host's own links at public addresses in this range, which an open policy denies
@@ -149,13 +153,8 @@ pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("CIDR range", cidr), |policy, range| {
-                policy.allow_local_cidr(range).map(drop)
-            })
-        })
-    }
+    let cidr = || unsafe { input::text("CIDR range", cidr) };
+    set(policy, cidr, |policy, range| policy.allow_local_cidr(range).map(drop))
 }
 
 /// Denies a range. It wins over everything that allows. Open policies and allowlists take it.
@@ -169,11 +168,8 @@ pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, ci
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("CIDR range", cidr), |policy, range| policy.deny_cidr(range).map(drop))
-        })
-    }
+    let cidr = || unsafe { input::text("CIDR range", cidr) };
+    set(policy, cidr, |policy, range| policy.deny_cidr(range).map(drop))
 }
 
 /// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which matches every
@@ -194,11 +190,8 @@ pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, pattern: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("domain", pattern), |policy, domain| policy.allow_domain(domain).map(drop))
-        })
-    }
+    let pattern = || unsafe { input::text("domain", pattern) };
+    set(policy, pattern, |policy, domain| policy.allow_domain(domain).map(drop))
 }
 
 /// Allows the policy's domains, by TLS, on this port too, from 1 to 65535, beside 443. Only an allowlist takes it.
@@ -210,12 +203,7 @@ pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, patter
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, port: u32) -> c_int {
-    // SAFETY: there is no error struct to write to.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::port(port), |policy, port| policy.add_domain_port(port).map(drop))
-        })
-    }
+    set(policy, || input::port(port), |policy, port| policy.add_domain_port(port).map(drop))
 }
 
 /// Sets which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
@@ -234,12 +222,7 @@ pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, por
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: i32) -> c_int {
-    // SAFETY: there is no error struct to write to.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(dns(mode), |policy, mode| policy.set_dns(mode).map(drop))
-        })
-    }
+    set(policy, || dns(mode), |policy, mode| policy.set_dns(mode).map(drop))
 }
 
 fn dns(mode: i32) -> Result<Dns> {
@@ -279,27 +262,25 @@ pub unsafe extern "C" fn sbx_policy_check(
     verdict: *mut sbx_verdict,
     error: *mut sbx_error,
 ) -> c_int {
+    let check = |policy: &PolicyObject| {
+        // SAFETY: as the caller promises.
+        let verdict = unsafe { structs::output("verdict", verdict) }?;
+        // SAFETY: as the caller promises.
+        let text = unsafe { input::text("address", address) }?;
+        let address = text.parse().map_err(|_| {
+            Error::invalid(format!(
+                "address {text:?}: must be an IPv4 or IPv6 address; names are not looked up"
+            ))
+        })?;
+        input::port(port)?;
+        let protocol = u8::try_from(protocol)
+            .map_err(|_| Error::invalid(format!("protocol {protocol}: an IP protocol is 0 to 255")))?;
+        let found = net::explain(&policy.copy()?, address, protocol)?;
+        verdict.write(&sbx_verdict::from(&found));
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy.cast_mut(), error, |policy| {
-            if verdict.is_null() {
-                return Err(Error::invalid("verdict: must not be NULL"));
-            }
-            let size = structs::size(verdict)?;
-            let text = input::text("address", address)?;
-            let address = text.parse().map_err(|_| {
-                Error::invalid(format!(
-                    "address {text:?}: must be an IPv4 or IPv6 address; names are not looked up"
-                ))
-            })?;
-            input::port(port)?;
-            let protocol = u8::try_from(protocol)
-                .map_err(|_| Error::invalid(format!("protocol {protocol}: an IP protocol is 0 to 255")))?;
-            let found = net::explain(&policy.copy()?, address, protocol)?;
-            structs::write(verdict, size, &sbx_verdict::from(&found));
-            Ok(0)
-        })
-    }
+    unsafe { call_on(policy, error, check) }
 }
 
 /// Frees a policy. Configs and sandboxes have copies of their own. Any thread, never blocks.

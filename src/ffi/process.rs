@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
 
-use super::call::{call_on, call_or, call_with};
+use super::call::{call_new, call_on, call_or, call_with};
 use super::capture::sbx_capture;
 use super::codes::SBX_TERMINAL;
 use super::error::sbx_error;
@@ -37,15 +37,12 @@ unsafe fn start(
     error: *mut sbx_error,
     start: fn(&Sandbox, &Exec) -> Result<Process>,
 ) -> c_int {
+    let make = |object: &SandboxObject| {
+        let exec = call_with(config, |config: &ExecObject| Ok(config.copy()))?;
+        start(&object.sandbox, &exec)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(sandbox, error, |object: &SandboxObject| {
-            let place = input::out_param("process", process)?;
-            let exec = call_with(config, |config: &ExecObject| Ok(config.copy()))?;
-            place.write(handle::insert(start(&object.sandbox, &exec)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("process", process, error, || call_with(sandbox, make)) }
 }
 
 /// Executes a program in a running sandbox and waits until it was started, which takes some milliseconds.
@@ -111,17 +108,17 @@ pub unsafe extern "C" fn sbx_process_wait(
     exit: *mut sbx_exit,
     error: *mut sbx_error,
 ) -> c_int {
+    let wait = |process: &Process| {
+        // SAFETY: as the caller promises.
+        let exit = unsafe { structs::optional_output("exit", exit) }?;
+        let ended = process.wait(input::timeout(timeout_ms))?;
+        if let Some(exit) = exit {
+            exit.write(&sbx_exit::from(ended));
+        }
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(process, error, |process: &Process| {
-            let size = if exit.is_null() { None } else { Some(structs::size(exit)?) };
-            let ended = process.wait(input::timeout(timeout_ms))?;
-            if let Some(size) = size {
-                structs::write(exit, size, &sbx_exit::from(ended));
-            }
-            Ok(0)
-        })
-    }
+    unsafe { call_on(process, error, wait) }
 }
 
 /// Reports why the program could not be started, after sbx_exec_begin.
@@ -228,14 +225,9 @@ pub unsafe extern "C" fn sbx_process_capture(
     capture: *mut *mut sbx_capture,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = |process: &Process| process.captured(input::stream(stream)?);
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(process, error, |process: &Process| {
-            let place = input::out_param("capture", capture)?;
-            place.write(handle::insert(process.captured(input::stream(stream)?)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("capture", capture, error, || call_with(process, make)) }
 }
 
 /// Frees a process. That doesn't end the program, but those of its streams that were not opened are closed (a

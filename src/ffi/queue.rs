@@ -3,12 +3,11 @@
 use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
 
-use super::call::{call, call_on};
+use super::call::{call_new, call_on, call_or};
 use super::error::sbx_error;
 use super::event::sbx_event;
 use super::handle::{self, Object};
-use super::{input, structs};
-use crate::error::Error;
+use super::structs;
 use crate::event::Queue;
 
 /// A queue of events, for any number of sandboxes.
@@ -39,15 +38,9 @@ pub unsafe extern "C" fn sbx_queue_new(
     queue: *mut *mut sbx_queue,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = || Queue::new(usize::try_from(capacity).unwrap_or(usize::MAX));
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("queue", queue)?;
-            let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-            place.write(handle::insert(Queue::new(capacity)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("queue", queue, error, make) }
 }
 
 /// Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
@@ -81,18 +74,15 @@ pub unsafe extern "C" fn sbx_queue_next(
     event: *mut sbx_event,
     error: *mut sbx_error,
 ) -> c_int {
+    let next = |queue: &Queue| {
+        // SAFETY: as the caller promises.
+        let event = unsafe { structs::output("event", event) }?;
+        let Some(taken) = queue.next_record() else { return Ok(0) };
+        event.write(&sbx_event::from(&taken));
+        Ok(1)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<Queue>(queue, error, |queue| {
-            if event.is_null() {
-                return Err(Error::invalid("event: must not be NULL"));
-            }
-            let size = structs::size(event)?;
-            let Some(taken) = queue.next_record() else { return Ok(0) };
-            structs::write(event, size, &sbx_event::from(&taken));
-            Ok(1)
-        })
-    }
+    unsafe { call_on(queue, error, next) }
 }
 
 /// Frees a queue. Events in it, and those that come later, are discarded.
@@ -103,7 +93,7 @@ pub unsafe extern "C" fn sbx_queue_next(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_queue_free(queue: *mut sbx_queue) {
-    super::call::call_or((), || {
+    call_or((), || {
         if let Some(queue) = handle::take::<Queue>(queue)? {
             queue.close();
         }

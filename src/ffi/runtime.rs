@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{call, call_or};
+use super::call::{call, call_new, call_or};
 use super::codes::SBX_RUNTIME_NO_USER_NAMESPACE;
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -108,14 +108,13 @@ pub unsafe extern "C" fn sbx_runtime_new(
     runtime: *mut *mut sbx_runtime,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = || {
+        // SAFETY: as the caller promises.
+        let config = unsafe { read(config) }?;
+        Runtime::new(&config)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("runtime", runtime)?;
-            place.write(handle::insert(Runtime::new(&read(config)?)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("runtime", runtime, error, make) }
 }
 
 /// The doctor: checks everything that a runtime made with this config needs of the host.
@@ -190,14 +189,9 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
     list: *mut *mut sbx_sandbox_list,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = || Ok(ListObject::new(&of(runtime)?.sandboxes()));
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("list", list)?;
-            place.write(handle::insert(ListObject::new(&of(runtime)?.sandboxes()))?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("list", list, error, make) }
 }
 
 /// Ends every sandbox of a runtime and both its threads, and frees it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_int};
 use std::os::fd::IntoRawFd;
 
-use super::call::{call, call_on, call_or};
+use super::call::{call, call_new, call_on, call_or, call_with};
 use super::config::{ConfigObject, sbx_config};
 use super::error::sbx_error;
 use super::exit::sbx_exit;
@@ -64,18 +64,18 @@ unsafe fn create(
     error: *mut sbx_error,
     start: fn(&Runtime, &Config) -> Result<Sandbox>,
 ) -> c_int {
+    let create = || {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("sandbox", sandbox) }?;
+        let config = handle::get::<ConfigObject>(config)?.copy();
+        config.check()?;
+        let sandbox = start(&runtime::of(runtime)?, &config)?;
+        let object = SandboxObject::insert(sandbox)?;
+        place.write(object.ok_or_else(|| Error::new(Code::Internal, "a new sandbox was freed"))?);
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("sandbox", sandbox)?;
-            let config = handle::get::<ConfigObject>(config)?.copy();
-            config.check()?;
-            let sandbox = start(&runtime::of(runtime)?, &config)?;
-            let object = SandboxObject::insert(sandbox)?;
-            place.write(object.ok_or_else(|| Error::new(Code::Internal, "a new sandbox was freed"))?);
-            Ok(0)
-        })
-    }
+    unsafe { call(error, create) }
 }
 
 /// Creates a sandbox and waits until its program was started.
@@ -143,15 +143,12 @@ pub unsafe extern "C" fn sbx_tunnels(
     tunnels: *mut *mut sbx_tunnel_map,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = |object: &SandboxObject| {
+        let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
+        Ok(TunnelMapObject::new(&map))
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::out_param("tunnels", tunnels)?;
-            let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
-            place.write(handle::insert(TunnelMapObject::new(&map))?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("tunnels", tunnels, error, || call_with(sandbox, make)) }
 }
 
 /// Waits until the server inside answers: the config's probe, or without one a connection to the first port listed.
@@ -195,17 +192,17 @@ pub unsafe extern "C" fn sbx_wait(
     exit: *mut sbx_exit,
     error: *mut sbx_error,
 ) -> c_int {
+    let wait = |object: &SandboxObject| {
+        // SAFETY: as the caller promises.
+        let exit = unsafe { structs::optional_output("exit", exit) }?;
+        let ended = object.sandbox.wait(input::timeout(timeout_ms))?;
+        if let Some(exit) = exit {
+            exit.write(&sbx_exit::from(ended));
+        }
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<SandboxObject>(sandbox, error, |object| {
-            let size = if exit.is_null() { None } else { Some(structs::size(exit)?) };
-            let ended = object.sandbox.wait(input::timeout(timeout_ms))?;
-            if let Some(size) = size {
-                structs::write(exit, size, &sbx_exit::from(ended));
-            }
-            Ok(0)
-        })
-    }
+    unsafe { call_on(sandbox, error, wait) }
 }
 
 /// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED.

@@ -4,12 +4,12 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::IntoRawFd;
 use std::ptr;
 
-use super::call::{call, call_on, call_or, call_with};
+use super::call::{call, call_new, call_on, call_or, call_with};
 use super::capture::sbx_capture;
 use super::error::sbx_error;
 use super::runtime::{self, sbx_runtime};
 use super::sandbox::{SandboxObject, sbx_sandbox};
-use super::{codes, handle, input};
+use super::{codes, input};
 use crate::error::{Code, Error};
 
 /// The state of the sandbox: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
@@ -89,17 +89,18 @@ pub unsafe extern "C" fn sbx_sandbox_find(
     sandbox: *mut *mut sbx_sandbox,
     error: *mut sbx_error,
 ) -> c_int {
+    let find = || {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("sandbox", sandbox) }?;
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("name", name) }?;
+        let found = runtime::of(runtime)?.find(name).map(SandboxObject::insert).transpose()?.flatten();
+        let none = || Error::new(Code::NotFound, format!("there is no sandbox named {name:?}"));
+        place.write(found.ok_or_else(none)?);
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("sandbox", sandbox)?;
-            let name = input::text("name", name)?;
-            let found = runtime::of(runtime)?.find(name).map(SandboxObject::insert).transpose()?.flatten();
-            let nobody = || Error::new(Code::NotFound, format!("there is no sandbox named {name:?}"));
-            place.write(found.ok_or_else(nobody)?);
-            Ok(0)
-        })
-    }
+    unsafe { call(error, find) }
 }
 
 /// Reports why the sandbox could not be created, after sbx_create_begin.
@@ -163,12 +164,7 @@ pub unsafe extern "C" fn sbx_sandbox_capture(
     capture: *mut *mut sbx_capture,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = |object: &SandboxObject| object.sandbox.captured(input::stream(stream)?);
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(sandbox, error, |object: &SandboxObject| {
-            let place = input::out_param("capture", capture)?;
-            place.write(handle::insert(object.sandbox.captured(input::stream(stream)?)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("capture", capture, error, || call_with(sandbox, make)) }
 }

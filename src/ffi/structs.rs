@@ -65,8 +65,9 @@ pub(super) unsafe fn read<T: Layout>(at: *const T, zero: T) -> Result<Option<T>>
     let given = unsafe { size(at) }?;
     for offset in size_of::<T>()..given {
         // SAFETY: within the size that the host says its struct has.
-        let byte = unsafe { at.cast::<u8>().add(offset).read() };
-        if byte != 0 {
+        let byte = unsafe { at.cast::<u8>().add(offset) };
+        // SAFETY: as above.
+        if unsafe { byte.read() } != 0 {
             return Err(Error::new(
                 Code::Size,
                 format!(
@@ -124,6 +125,18 @@ pub(super) unsafe fn output<T: Layout>(what: &str, at: *mut T) -> Result<Output<
     // SAFETY: not NULL; passed on from the caller.
     let given = unsafe { size(at) }?;
     Ok(Output { at, given })
+}
+
+/// The same for a struct that the host may leave out.
+///
+/// # Safety
+/// As for [`output`].
+pub(super) unsafe fn optional_output<T: Layout>(what: &str, at: *mut T) -> Result<Option<Output<T>>> {
+    if at.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { output(what, at) }.map(Some)
 }
 
 /// Copies a text into a field, cut at a character's border, with a NUL behind it.
