@@ -3,8 +3,9 @@
 #
 # Installs what is missing, builds, and runs every test, as an ordinary user, as root, and as uid 0 without
 # capabilities: tests/harness/cases says which as whom. Cases run two at a time, each in namespaces where nothing
-# outside can be reached. Without root all of them run once, one at a time. --long also runs what takes an hour, as an
-# ordinary user: storms, 1,000 kills, 10,000 programs, other kernels. A filter is a part of a test's name.
+# outside can be reached. Without root all of them run once, one at a time. --long also runs what takes hours: storms,
+# 1,000 kills and 10,000 programs as an ordinary user, other kernels, other toolchains (tests/long), and fuzzing. A
+# filter is a part of a test's name.
 #
 # The last line is "N passed, N failed". The exit status is 0 if nothing failed. Logs: target/test-logs. How long each
 # case took is in the file times there; sh tests/run.sh --times prints the slowest of the last time.
@@ -294,6 +295,13 @@ else
 fi
 if [ -n "${SBX_LONG:-}" ]; then
     say "== long =="
+    # Each installs what it takes below target/, and says so if that can't be had.
+    for name in deny; do
+        check "long/$name" sh "tests/long/$name.sh"
+    done
+    for name in client_hello dns wire tar cidr events config; do
+        check "long/fuzz/$name" sh fuzz/run.sh "$name" 180
+    done
     counts=alone
     in_lane long long
     if [ "$contained" = true ]; then
