@@ -101,6 +101,7 @@ check "harness" in_namespaces sh "$(pwd)/tests/harness/check.sh" "$contained"
 check "cargo fmt" cargo fmt --all -- --check
 check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+check "cargo test --doc" cargo test --locked --doc --all-features
 
 built=0
 cargo test --locked --all-features --no-run --message-format=json-render-diagnostics \
