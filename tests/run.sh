@@ -125,6 +125,7 @@ check "cargo fmt" cargo fmt --all -- --check
 check "cargo fmt, fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+check "cargo test --doc" cargo test --locked --doc --all-features
 
 built=0
 begin_clock

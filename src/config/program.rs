@@ -39,7 +39,7 @@ where
         arguments.push(argument.to_owned());
     }
     match arguments.first() {
-        None => Err(Error::invalid(format!("{setting}: must name a program"))),
+        None => Err(Error::invalid(format!("{setting}: must name a program; there are no arguments"))),
         Some(program) if program.is_empty() => {
             Err(Error::invalid(format!("{setting}: the program's name must not be empty")))
         }

@@ -1,8 +1,8 @@
-//! Netlink messages: put together and taken apart (netlink(7), linux/netlink.h).
+//! Encodes and decodes netlink messages (netlink(7), linux/netlink.h).
 //!
-//! A message is a header, a fixed part that depends on its type, and attributes, each with its length and
-//! type first and padded to four bytes. Attributes may hold attributes. Lengths of attributes have 16 bits:
-//! a message that outgrows them remembers it and is refused when it is finished, never sent mangled.
+//! A message is a header, a fixed part that depends on its type, and attributes, each of which starts with its length and
+//! type and is padded to four bytes. Attributes may be nested. Their lengths have 16 bits: a message that exceeds them is
+//! refused when it is finished, and never sent truncated.
 
 use nix::errno::Errno;
 
@@ -15,24 +15,24 @@ pub(super) const HEADER: usize = 16;
 pub(super) mod flags {
     /// A request.
     pub(in crate::net) const REQUEST: u16 = 0x1;
-    /// It is to be answered, if only by "done".
+    /// Requests an acknowledgement.
     pub(in crate::net) const ACK: u16 = 0x4;
     /// Fail if the object exists.
     pub(in crate::net) const EXCLUSIVE: u16 = 0x200;
-    /// Make the object.
+    /// Create the object.
     pub(in crate::net) const CREATE: u16 = 0x400;
-    /// Add at the end.
+    /// Append.
     pub(in crate::net) const APPEND: u16 = 0x800;
     /// All objects.
     pub(in crate::net) const DUMP: u16 = 0x300;
 }
 
-/// Marks an attribute that holds attributes. Some requests are refused without it, none because of it.
+/// Marks a nested attribute. Some requests are refused without it, none because of it.
 const NESTED: u16 = 0x8000;
-/// The bits of an attribute's type that are its type.
+/// The bits of the type field that hold the type.
 const TYPE_MASK: u16 = 0x3fff;
 
-/// A message in the making.
+/// Builds a message.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     bytes: Vec<u8>,
@@ -51,26 +51,26 @@ impl Message {
         Self { bytes, what, acknowledged: true, tolerated: None, overflow: false }
     }
 
-    /// A request that the kernel never answers by "done" (the edges of a transaction).
+    /// Marks a request that the kernel never acknowledges (the ends of a transaction).
     pub(super) fn unanswered(mut self) -> Self {
         self.acknowledged = false;
         self
     }
 
-    /// A request that may be refused with this error.
+    /// Tolerates this error.
     pub(super) fn tolerating(mut self, error: Errno) -> Self {
         self.tolerated = Some(error);
         self
     }
 
-    /// The fixed part, or more of it.
+    /// Appends to the fixed part.
     pub(super) fn fixed(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         self.pad();
         self
     }
 
-    /// An attribute.
+    /// Appends an attribute.
     pub(super) fn put(mut self, kind: u16, value: &[u8]) -> Self {
         let length = self.length(value.len() + 4);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
@@ -80,23 +80,23 @@ impl Message {
         self
     }
 
-    /// An attribute that is a number in the machine's order (rtnetlink's).
+    /// Appends a number in the machine's byte order, as rtnetlink uses.
     pub(super) fn put_u32(self, kind: u16, value: u32) -> Self {
         self.put(kind, &value.to_ne_bytes())
     }
 
-    /// An attribute that is a number in network order (nf_tables').
+    /// Appends a number in network byte order, as nf_tables uses.
     pub(super) fn put_be32(self, kind: u16, value: u32) -> Self {
         self.put(kind, &value.to_be_bytes())
     }
 
-    /// An attribute that is a text, ended by NUL.
+    /// Appends a text that ends with NUL.
     pub(super) fn put_text(self, kind: u16, value: &str) -> Self {
         let text: Vec<u8> = value.bytes().chain([0]).collect();
         self.put(kind, &text)
     }
 
-    /// An attribute that holds what `fill` puts into it.
+    /// Appends a nested attribute, which `fill` fills.
     pub(super) fn nest(mut self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
@@ -107,22 +107,22 @@ impl Message {
         message
     }
 
-    /// What it does, for the error if it fails.
+    /// Its purpose, for errors.
     pub(super) fn what(&self) -> &'static str {
         self.what
     }
 
-    /// Whether it is ever answered by "done".
+    /// Whether the kernel acknowledges it.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acknowledged
     }
 
-    /// The error with which it may be refused.
+    /// The tolerated error.
     pub(super) fn tolerated(&self) -> Option<Errno> {
         self.tolerated
     }
 
-    /// How long it is so far.
+    /// Its length so far.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -155,14 +155,14 @@ impl Message {
     }
 }
 
-/// Overwrites bytes that are there.
+/// Overwrites existing bytes.
 fn set(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(place) = bytes.get_mut(at..at.saturating_add(value.len())) {
         place.copy_from_slice(value);
     }
 }
 
-/// A message as it was received.
+/// A received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Received<'a> {
     /// Its type.
@@ -171,11 +171,11 @@ pub(super) struct Received<'a> {
     pub(super) flags: u16,
     /// The number of the request that it answers.
     pub(super) sequence: u32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub(super) payload: &'a [u8],
 }
 
-/// The messages of one datagram. Ends at the first that isn't one.
+/// The messages of one datagram, up to the first malformed one.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
@@ -191,7 +191,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
-/// The attributes in a list of them. Ends at the first that isn't one.
+/// The attributes of a list, up to the first malformed one.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -207,12 +207,12 @@ pub(super) fn attribute(list: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(list).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// A number at this place, in the machine's order.
+/// A number at this offset, in the machine's byte order.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-/// A number at this place, in the machine's order.
+/// A number at this offset, in the machine's byte order.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }

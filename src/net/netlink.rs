@@ -1,9 +1,9 @@
 //! A netlink socket: requests and their answers.
 //!
-//! Many requests go to the kernel in one system call. A refusal is always answered, success only where that
-//! is asked for: of the last request, which is dealt with last. So a whole topology costs one send and one
-//! receive. The kernel works while it is being sent to, and has queued the answer when the send returns; a
-//! short time-out stands guard all the same, so that the control thread can't hang on it.
+//! Many requests go to the kernel in one system call. The kernel always reports errors, and success only of requests that
+//! ask for it: the last one does, which is processed last. So a whole topology costs one send and one receive. The kernel
+//! processes requests during the send, so the answer is queued when it returns; a short timeout ensures that the control
+//! thread can't hang anyway.
 //!
 //! Not a crate: `netlink-packet-route` has breaking releases several times a year and is made for async callers,
 //! and this needs a dozen of its hundreds of message types.
@@ -24,24 +24,24 @@ use crate::sys::netlink::explain_refusals;
 const ERROR: u16 = 2;
 /// NLMSG_DONE, the end of a dump.
 const DONE: u16 = 3;
-/// NLM_F_DUMP_INTR: what is being listed changed meanwhile.
+/// NLM_F_DUMP_INTR: the list changed while it was read.
 const INTERRUPTED: u16 = 0x10;
-/// NLM_F_CAPPED: of the request, only the header is repeated.
+/// NLM_F_CAPPED: only the header of the request is included.
 const CAPPED: u16 = 0x100;
 /// NLM_F_ACK_TLVS: attributes follow.
 const ACK_TLVS: u16 = 0x200;
-/// NLMSGERR_ATTR_MSG, the kernel's own words.
+/// NLMSGERR_ATTR_MSG, the kernel's error text.
 const ATTRIBUTE_TEXT: u16 = 1;
 /// More than the kernel puts into one datagram (32 KiB, or one acknowledgement).
-const DATAGRAM: usize = 64 * 1024;
-/// How long an answer may take.
+const MAX_DATAGRAM: usize = 64 * 1024;
+/// How long to wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// What of the send buffer the kernel keeps for itself (netlink_sendmsg).
+/// The part of the send buffer that the kernel reserves (netlink_sendmsg).
 const RESERVED: usize = 32;
-/// The send buffer that is asked for. What is granted depends on net.core.wmem_max.
+/// The requested size of the send buffer. The kernel grants at most net.core.wmem_max.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// A netlink socket, made in whatever network namespace.
+/// A netlink socket, of any network namespace.
 #[derive(Debug)]
 pub(crate) struct Netlink {
     fd: OwnedFd,
@@ -50,19 +50,19 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
-    /// Over a socket that was opened elsewhere.
+    /// Wraps a socket that was opened elsewhere.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
         explain_refusals(fd.as_fd()).context("setting the options of a netlink socket")?;
         Ok(Self { fd, sequence: 0, buffer: Vec::new() })
     }
 
-    /// Gives the socket back.
+    /// Returns the socket.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.fd
     }
 
-    /// Sends requests in one go. The first that was refused is the error; those after it were carried out
-    /// nevertheless (in an nf_tables transaction: none).
+    /// Sends requests in one call. Returns the error of the first refused one; later ones were carried out nevertheless (in
+    /// an nf_tables transaction: none).
     pub(super) fn request(&mut self, requests: Vec<Message>) -> Result<()> {
         let Some(last) = requests.iter().rposition(Message::is_acknowledged) else { return Ok(()) };
         let first = self.sequence.wrapping_add(1);
@@ -98,7 +98,7 @@ impl Netlink {
         }
     }
 
-    /// Sends one question and gives every message of the answer to `take`.
+    /// Sends one query and passes every message of the answer to `take`.
     pub(super) fn query(&mut self, question: Message, mut take: impl FnMut(&Received<'_>)) -> Result<()> {
         let what = question.what();
         self.sequence = self.sequence.wrapping_add(1);
@@ -133,9 +133,9 @@ impl Netlink {
         }
     }
 
-    /// How many bytes may be sent at once. An ordinary user gets what net.core.wmem_max allows.
+    /// How many bytes may be sent at once. For an ordinary user net.core.wmem_max limits it.
     pub(super) fn room(&self) -> Result<usize> {
-        // Refused or cut down, it still has the size it had.
+        // If refused or reduced, the buffer is no smaller than before.
         let _ = sockopt::SndBuf.set(&self.fd, &(SEND_BUFFER / 2));
         let size = getsockopt(&self.fd, sockopt::SndBuf).context("the size of a netlink socket's buffer")?;
         Ok(size.min(SEND_BUFFER).saturating_sub(RESERVED))
@@ -158,11 +158,10 @@ impl Netlink {
         }
     }
 
-    /// Puts the next datagram into the buffer and gives its length; `None` if none comes in time, or, if
-    /// `only_queued`, if there is none at the moment. ENOBUFS (an answer was lost) is an error like others:
-    /// it isn't known then what was done.
+    /// Reads the next datagram into the buffer and returns its length; `None` if none arrives in time, or, if `only_queued`,
+    /// if none is queued. ENOBUFS (an answer was lost) is an error: the outcome is unknown then.
     fn receive(&mut self, deadline: Instant, only_queued: bool) -> Result<Option<usize>> {
-        self.buffer.resize(DATAGRAM, 0);
+        self.buffer.resize(MAX_DATAGRAM, 0);
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(length) => return Ok(Some(length)),
@@ -189,10 +188,10 @@ fn silence() -> Error {
     Error::new(Code::TimedOut, text)
 }
 
-/// What the kernel says about a request.
+/// The kernel's answer to a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Answer {
-    /// 0: done.
+    /// 0 is success.
     errno: i32,
     text: Option<String>,
 }
@@ -212,7 +211,7 @@ impl Answer {
         Some(Self { errno, text })
     }
 
-    /// They come after the error number and, unless it ends a list, the request or its header.
+    /// The attributes behind the errno and, unless this ends a list, the request or its header.
     fn attributes<'a>(message: &Received<'a>) -> Option<&'a [u8]> {
         let repeated = match message.kind {
             DONE => 0,

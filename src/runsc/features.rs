@@ -1,4 +1,4 @@
-//! What a runsc can do, read from its own list of flags, and what of that is needed.
+//! The features of a runsc, by its own list of flags, and those that the library needs.
 //!
 //! Versions are not trusted: builds from the Go module print none, distributions print their own.
 
@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 
 use crate::error::{Code, Error, Result};
 
-/// The flags a runsc has, with the text it explains them by (which names the values it takes).
+/// The flags of a runsc, with their explanations (which name the values).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Features {
     global: BTreeMap<String, String>,
     run: BTreeMap<String, String>,
 }
 
-/// A flag without which no sandbox of this library can be made.
+/// A flag that every sandbox needs.
 struct Required {
     flag: &'static str,
-    /// What it is needed for, to be read after "needed to".
+    /// Its purpose, for a text after "needed to".
     purpose: &'static str,
     /// The oldest release that has it.
     since: &'static str,
@@ -44,8 +44,8 @@ const RUN: &[Required] = &[
 ];
 
 /// Since Linux 6.11 every network namespace shows the file by which older releases recognise the host's own,
-/// so they refuse `--network=sandbox` everywhere (gVisor issue 10704). Nothing in the flags says that it is
-/// mended; this flag came soon after.
+/// so they refuse `--network=sandbox` everywhere (gVisor issue 10704). No flag shows that this is fixed; this one came
+/// soon after.
 const MENDED_FOR_6_11: Required = Required {
     flag: "host-settings",
     purpose: "network a sandbox on Linux 6.11 or newer (gVisor issue 10704)",
@@ -71,7 +71,7 @@ impl Features {
         self.global.get(flag).is_some_and(|text| text.contains(value))
     }
 
-    /// Says which needed flag is missing. `kernel` is (major, minor).
+    /// Reports the first needed flag that is missing. `kernel` is (major, minor).
     pub(super) fn check(&self, kernel: (u32, u32)) -> Result<()> {
         let global = GLOBAL.iter().find(|needed| !self.global.contains_key(needed.flag));
         let run = || RUN.iter().find(|needed| !self.run.contains_key(needed.flag));

@@ -1,6 +1,6 @@
-//! Which runsc: the one that was named, else the first that works of `PATH` and the well-known places.
+//! Finds runsc: the one that is named, else the first usable one in `PATH` and the well-known places.
 //!
-//! One that was named by the host or by `SBX_RUNSC` is used or is an error; nothing else is tried then.
+//! If the host or `SBX_RUNSC` names one that can't be used, that is an error; no other is tried.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::probe::{self, Candidate, INSTALL, Identity, Runsc};
 use crate::error::{Code, Error, Result};
 
-/// Where runsc is looked for after `PATH`, which services often have cut short.
+/// Where to look for runsc after `PATH`, which is often short in services.
 pub(crate) const WELL_KNOWN: &[&str] = &[
     "/usr/local/bin/runsc",
     "/usr/bin/runsc",
@@ -23,7 +23,7 @@ pub(crate) const WELL_KNOWN: &[&str] = &[
 /// Where to look. The environment is read once, when the runtime is made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
-    /// The path the host gave.
+    /// The path that the host has set.
     pub(crate) explicit: Option<PathBuf>,
     /// The value of `SBX_RUNSC`; an empty one counts as unset.
     pub(crate) variable: Option<OsString>,
@@ -31,23 +31,23 @@ pub(crate) struct Search {
     pub(crate) path: Option<OsString>,
 }
 
-/// Finds runsc and remembers what probing it gave, for as long as the file stays the same.
+/// Finds runsc and caches the result of its probe while the file stays the same.
 #[derive(Debug)]
 pub(crate) struct Locator {
     search: Search,
-    /// Empty in tests that must not find an installed one.
+    /// Empty in tests that must not find an installed runsc.
     well_known: &'static [&'static str],
     last: Mutex<Last>,
 }
 
-/// What probing gave.
+/// The result of a probe.
 #[derive(Debug, Default)]
 struct Last {
     good: Option<Arc<Runsc>>,
     bad: Option<Refused>,
 }
 
-/// A file that won't do.
+/// A file that can't be used.
 #[derive(Debug)]
 struct Refused {
     path: PathBuf,
@@ -108,7 +108,7 @@ impl Locator {
         if let Some(known) = last.good.as_ref().filter(|known| known.is(&candidate)) {
             return Ok(Arc::clone(known));
         }
-        // Who has waited while the same file was asked needn't ask it too: one that hangs hangs for long.
+        // After waiting for another thread's probe of the same file, don't probe it again: one that hangs, hangs for long.
         let same = |bad: &&Refused| bad.at >= asked && bad.identity == identity && bad.path == path;
         if let Some(bad) = last.bad.as_ref().filter(same) {
             return Err(describe(bad.error.clone()));

@@ -1,4 +1,4 @@
-//! What this process has to be able to pass on, so that gVisor's programs can run below it: devices and limits.
+//! The devices and limits of this process, which gVisor's programs inherit.
 
 use std::fmt;
 use std::fs;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Error, Result};
 use crate::sys::limits;
 
-/// What a sandbox gets of the host's devices, and the library uses of them.
+/// The host's devices that sandboxes and the library use.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// The sentry's memory is a file, and gVisor takes it in chunks of this size.
 const MEMORY_FILE: u64 = 1 << 30;
-/// With 2 GiB of address space the sentry doesn't start; with this it does.
+/// The least address space for the sentry: with 2 GiB it doesn't start.
 const ADDRESS_SPACE: u64 = 4 << 30;
-/// The processes and threads of a sandbox that does next to nothing.
+/// The processes and threads of an idle sandbox.
 const TASKS: u64 = 24;
-/// The most processes that are looked at to count a user's.
+/// The most processes that are examined to count a user's.
 const COUNTED: usize = 65_536;
 
-/// What to do where too few processes and threads are allowed.
+/// The remedy where too few processes and threads are allowed.
 pub(crate) const MORE_PROCESSES: &str = "raise docker's --pids-limit, TasksMax= of a service, or ulimit -u";
 
-/// Why no sandbox can be made by this process, and what to do.
+/// Why this process can't create sandboxes, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Obstacle {
     pub(crate) what: String,
@@ -35,18 +35,18 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// What is looked at.
+/// The facts about this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) has_proc: bool,
-    /// A device that isn't there.
+    /// A missing device.
     pub(crate) no_device: Option<PathBuf>,
     pub(crate) file_size: u64,
     pub(crate) address_space: u64,
 }
 
 impl Default for Facts {
-    /// Of a process in whose way nothing is.
+    /// Facts without an obstacle.
     fn default() -> Self {
         Self { has_proc: true, no_device: None, file_size: u64::MAX, address_space: u64::MAX }
     }
@@ -64,7 +64,7 @@ impl Facts {
         }
     }
 
-    /// What is in the way, if something is.
+    /// The obstacle, if there is one.
     pub(crate) fn judge(&self) -> Option<Obstacle> {
         let obstacle = |what: String, remedy| Some(Obstacle { what, remedy });
         if !self.has_proc {
@@ -93,7 +93,7 @@ impl Facts {
     }
 }
 
-/// Fails with what is in the way of every sandbox of this process.
+/// Fails if this process can't create sandboxes.
 pub(crate) fn check() -> Result<()> {
     match Facts::read().judge() {
         None => Ok(()),
@@ -101,13 +101,13 @@ pub(crate) fn check() -> Result<()> {
     }
 }
 
-/// How many more processes and threads there may be, if something limits them, and what.
+/// How many more processes and threads are allowed, and by which limit; `None` without a limit.
 pub(crate) fn room() -> Option<(u64, String)> {
     let (groups, user) = (room_in_groups(), room_of_user());
     groups.into_iter().chain(user).min_by_key(|(room, _)| *room)
 }
 
-/// Whether that is too little for a sandbox.
+/// Whether that is too few for a sandbox.
 pub(crate) fn judge_room(room: Option<&(u64, String)>) -> Option<Obstacle> {
     let (room, by) = room.filter(|(room, _)| *room < TASKS)?;
     Some(Obstacle {
@@ -116,7 +116,7 @@ pub(crate) fn judge_room(room: Option<&(u64, String)>) -> Option<Obstacle> {
     })
 }
 
-/// By the control groups of processes, this one's and those above it as far as they are seen.
+/// By this process's pids control group and those above it, as far as they are visible.
 fn room_in_groups() -> Option<(u64, String)> {
     let lines = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut rooms = Vec::new();
@@ -139,7 +139,7 @@ fn room_in_groups() -> Option<(u64, String)> {
     rooms.into_iter().min_by_key(|(room, _)| *room)
 }
 
-/// By the user's limit, which the machine's root has none of; a container's may have.
+/// By the user's limit. The machine's root has none; a container's root may have one.
 fn room_of_user() -> Option<(u64, String)> {
     let most = limits::processes();
     let user = nix::unistd::getuid();
@@ -180,7 +180,7 @@ pub(super) fn has_no_root(mounts: &str) -> bool {
     !mounts.is_empty() && !mounts.lines().any(|line| line.split(' ').nth(1) == Some("/"))
 }
 
-/// Adds to what a program of gVisor's said of a failed start which limit that was.
+/// Adds the limit to gVisor's error of a failed start.
 pub(crate) fn explain(said: &str) -> &'static str {
     let said = said.to_ascii_lowercase();
     if said.contains("no space left on device")

@@ -1,15 +1,15 @@
-//! The files of /etc that are made up for each sandbox.
+//! The files of /etc that are generated for each sandbox.
 
 use std::path::Path;
 
 use super::Plan;
 use crate::topology::{GATEWAY, SANDBOX};
 
-/// What the made-up files say.
+/// The contents of the generated files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Names<'a> {
     pub(crate) hostname: &'a str,
-    /// Whether the sandbox is networked: then the gateway answers its DNS questions.
+    /// Whether the sandbox has a network: then the gateway answers its DNS queries.
     pub(crate) network: bool,
 }
 
@@ -28,7 +28,7 @@ tty:x:5:
 nogroup:x:65534:
 ";
 
-/// Files only: the default of many systems asks daemons of the host, which aren't there.
+/// Files and DNS only: the defaults of many systems use daemons of the host, which the sandbox doesn't have.
 const NSSWITCH: &str = "\
 passwd: files
 group: files
@@ -39,7 +39,7 @@ protocols: files
 services: files
 ";
 
-/// Where the host has none: what programs ask for by name (RFC 6335, RFC 5237).
+/// For hosts without these files: names that programs look up (RFC 6335, RFC 5237).
 const SERVICES: &str = "\
 ftp\t21/tcp
 ssh\t22/tcp
@@ -82,12 +82,12 @@ password\trequired\tpam_unix.so
 session\trequired\tpam_permit.so
 ";
 
-/// Made for every sandbox, whatever its root file system.
+/// Generated for every sandbox, whatever its root file system.
 pub(super) const IDENTITY: &[&str] = &["hostname", "hosts", "resolv.conf"];
 
 impl Names<'_> {
-    /// Name, addresses and resolver: the sandbox's own, so that a file system that is somebody else's can't
-    /// have brought the right ones.
+    /// Name, addresses and resolver: they differ from sandbox to sandbox, so a given root file system can't have the right
+    /// ones.
     pub(super) fn identity(&self, plan: &mut Plan) {
         let hostname = self.hostname;
         let own = if self.network {
@@ -105,14 +105,14 @@ impl Names<'_> {
     }
 }
 
-/// Who there is, and where names are looked up, for a file system that has no /etc of its own.
+/// Users, groups and name services, for a file system without an /etc of its own.
 pub(super) fn accounts(plan: &mut Plan) {
     plan.file("/etc/passwd", PASSWD);
     plan.file("/etc/group", GROUP);
     plan.file("/etc/nsswitch.conf", NSSWITCH);
 }
 
-/// Names of ports and protocols, and what new users begin with, as far as the host gives none.
+/// Names of ports and protocols, and files of new users, where the host has none.
 pub(super) fn fill(plan: &mut Plan) {
     for (path, content) in [("/etc/services", SERVICES), ("/etc/protocols", PROTOCOLS)] {
         if !plan.has(Path::new(path)) {

@@ -1,9 +1,9 @@
 //! The default root file system: the host's programs and libraries, and nothing else of the host's.
 //!
-//! Visible: what programs are made of in /usr, /usr/local, /bin, /sbin, /lib*; of /etc the linker's files, public
-//! certificates, alternatives, fonts, names of services, what adduser reads, and the time zone. Never: home directories,
-//! /var, the rest of /etc, /run, /opt, /usr/src, /usr/local/etc, sockets, and what not everybody may read. A whitelist,
-//! so that what a distribution adds stays out. [`View`] has the list.
+//! Visible: programs and libraries in /usr, /usr/local, /bin, /sbin, /lib*; of /etc the linker's files, public certificates,
+//! alternatives, fonts, names of services, adduser's files, and the time zone. Never visible: home directories, /var, the
+//! rest of /etc, /run, /opt, /usr/src, /usr/local/etc, sockets, and files that not every user may read. This is an
+//! allowlist, so that a distribution's additions stay out. [`View`] has the list.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::view::{Shown, TOP, View, public_etc};
 use super::{Entry, Names, OURS, Plan, etc};
 use crate::error::{Code, Error, Result};
 
-/// Empty, for programs to write to.
+/// Empty directories for programs to write to.
 const EMPTY: &[(&str, u32)] = &[
     ("/home", 0o755),
     ("/mnt", 0o755),
@@ -28,7 +28,7 @@ const EMPTY: &[(&str, u32)] = &[
     ("/var/tmp", 0o1777),
 ];
 
-/// Mounted over by the sentry.
+/// Directories that the sentry mounts over.
 pub(super) const MOUNTED: &[(&str, u32)] =
     &[("/proc", 0o555), ("/dev", 0o755), ("/sys", 0o555), ("/tmp", 0o1777)];
 
@@ -60,7 +60,7 @@ fn plan(base: &Path, names: &Names<'_>, view: &View) -> Result<Vec<Entry>> {
     plan.finish()
 }
 
-/// One thing of the host's, with the directories above it.
+/// Adds a file or directory of the host, with the directories above it.
 fn show(shown: &Shown, plan: &mut Plan) {
     let (Shown::Link { path, .. }
     | Shown::Directory { path }
@@ -85,7 +85,7 @@ fn show(shown: &Shown, plan: &mut Plan) {
     }
 }
 
-/// No program starts without its directory or the libraries', and the error would name something else.
+/// Fails if programs or libraries are missing: no program would start, and its error would be misleading.
 fn check_view(view: &View) -> Result<()> {
     let needed = |path: &Path| {
         let name = path.strip_prefix("/usr").or_else(|_| path.strip_prefix("/")).unwrap_or(path);
@@ -103,7 +103,7 @@ fn check_view(view: &View) -> Result<()> {
     }
 }
 
-/// Says so if the host's programs don't live where this plan looks (NixOS and Guix keep theirs in a store).
+/// Fails if the host keeps its programs elsewhere (NixOS and Guix keep theirs in a store).
 fn check_layout(base: &Path) -> Result<()> {
     let shell = base.join("bin/sh");
     let real = shell.canonicalize().unwrap_or_default();
@@ -125,7 +125,7 @@ fn check_layout(base: &Path) -> Result<()> {
     ))
 }
 
-/// A link into /usr/share/zoneinfo stays one, as programs read the zone's name from it.
+/// Keeps a link into /usr/share/zoneinfo, because programs read the zone's name from it.
 fn time_zone(base: &Path, plan: &mut Plan) {
     let here = base.join("etc/localtime");
     match fs::read_link(&here) {

@@ -1,15 +1,15 @@
-//! What a sandbox's root file system is composed of: a plan that is data.
+//! The plan of a sandbox's root file system, as data.
 //!
-//! The keeper carries the plan out, in order, on an empty tmpfs in its own mount namespace. Nothing of it is
-//! seen by the host, and nothing of the host's is written: gVisor puts a memory overlay above, so that all of
-//! it can be written to inside without reaching what is below.
+//! The keeper carries the plan out, in order, on an empty tmpfs in its own mount namespace. The host doesn't see it, and
+//! nothing of the host is written: gVisor puts a memory overlay above, so that the sandbox can write everywhere without
+//! reaching the files below.
 //!
 //! # Symbolic links
 //!
-//! A plan never leads outside by a link. All directories above an entry are [`Entry::Dir`]s of the same plan,
-//! on the tmpfs, so that no link can lie on the way to a destination. Sources are without links when the plan
-//! is made, and the keeper opens them with `RESOLVE_NO_SYMLINKS`, so that a later exchange is an error. Links
-//! themselves are remade as [`Entry::Symlink`]: text that only the sandbox ever follows, within itself.
+//! No link leads out of a plan. All directories above an entry are [`Entry::Dir`]s of the same plan, on the tmpfs, so no
+//! destination path contains a link. Source paths contain no links when the plan is made, and the keeper opens them with
+//! `RESOLVE_NO_SYMLINKS`, so replacing a part with a link later is an error. Links themselves become [`Entry::Symlink`]s:
+//! text that only the sandbox follows, inside.
 mod etc;
 mod host;
 mod target;
@@ -23,33 +23,33 @@ pub(crate) use target::check_mount;
 
 use crate::error::{Code, Error, Result};
 
-/// Where init is put, below the root; the keeper binds its own file there.
+/// The path of init; the keeper binds its own program there.
 pub(crate) const INIT: &str = "/.sbx/init";
 
 /// The directory of [`INIT`], in every plan.
 const OURS: &str = "/.sbx";
 
-/// The most entries a plan may have. Each is a mount or a file in the keeper's namespace.
-const ENTRIES_MAX: usize = 8192;
+/// The most entries of a plan. Each is a mount or a file in the keeper's namespace.
+const MAX_ENTRIES: usize = 8192;
 
-/// One step. Every path is absolute, as the sandbox sees it; the keeper puts its base before it.
+/// One step. Paths are absolute in the sandbox; the keeper puts its base before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// Make a directory.
     Dir { path: PathBuf, mode: u32 },
-    /// Make a symbolic link; the target is text and is not looked at.
+    /// Make a symbolic link; the target is not checked.
     Symlink { path: PathBuf, target: PathBuf },
     /// Make a file.
     File { path: PathBuf, mode: u32, content: Vec<u8> },
-    /// Make an empty file or directory, as the source is one, and bind the source there. The source must be
-    /// opened without following links in any part of it.
+    /// Make an empty file or directory, like the source, and bind the source there. The source must be opened without
+    /// following links.
     Bind { source: PathBuf, path: PathBuf, writable: bool, recursive: bool },
     /// Mount something empty and unreadable over a path in a part of the host that was bound before.
     Cover { path: PathBuf },
 }
 
 impl Entry {
-    /// Where it is put.
+    /// The path in the sandbox.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Dir { path, .. }
@@ -61,7 +61,7 @@ impl Entry {
     }
 }
 
-/// The plan for a root file system directory of the caller's, or for the default one.
+/// The plan for the caller's root file system directory, or for the default one.
 pub(crate) fn plan(directory: Option<&Path>, names: &Names<'_>) -> Result<Vec<Entry>> {
     match directory {
         Some(directory) => user::user(directory, names),
@@ -69,17 +69,17 @@ pub(crate) fn plan(directory: Option<&Path>, names: &Names<'_>) -> Result<Vec<En
     }
 }
 
-/// Looks through the host's programs if that was never done, as [`plan`] would have to. May take a while, or hang.
+/// Scans the host's programs unless that was done before, as [`plan`] would. May take a while, or hang.
 pub(crate) fn look() {
     view::View::current();
 }
 
-/// Whether [`look`] has something to do that is worth a thread.
+/// Whether [`look`] has to scan, which is worth a thread.
 pub(crate) fn is_unseen() -> bool {
     view::View::is_first()
 }
 
-/// A plan in the making.
+/// Builds a plan.
 #[derive(Debug, Default)]
 struct Plan(Vec<Entry>);
 
@@ -96,8 +96,8 @@ impl Plan {
         self.0.push(Entry::File { path: path.into(), mode: 0o644, content: content.into() });
     }
 
-    /// Read-only: what is written inside goes to the overlay. Recursive, because in a user namespace a tree
-    /// with mounts of others in it can be bound only whole.
+    /// Read-only: writes inside go to the overlay. Recursive, because in a user namespace a tree with mounts of another
+    /// owner can only be bound whole.
     fn bind(&mut self, source: impl Into<PathBuf>, path: impl Into<PathBuf>) {
         self.0.push(Entry::Bind {
             source: source.into(),
@@ -116,11 +116,11 @@ impl Plan {
     }
 
     fn finish(self) -> Result<Vec<Entry>> {
-        if self.0.len() > ENTRIES_MAX {
+        if self.0.len() > MAX_ENTRIES {
             return Err(Error::new(
                 Code::Limit,
                 format!(
-                    "the root file system takes {} steps to compose; at most {ENTRIES_MAX}",
+                    "the root file system takes {} steps to compose; at most {MAX_ENTRIES}",
                     self.0.len()
                 ),
             ));

@@ -1,5 +1,5 @@
-//! Where the caller's mounts go: gVisor makes what is missing on the way there, but not in what is the
-//! host's, which is read-only. It says so with a bare end-of-file, so it is looked at before.
+//! The destinations of the caller's mounts. gVisor creates missing directories, but can't in the host's, which are
+//! read-only, and reports only an end-of-file. So the destination is checked before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use super::Entry;
 use crate::error::{Error, Result};
 
-/// The most links of the plan that a destination may go through.
-const LINKS: usize = 8;
+/// The most links of the plan in the path of a destination.
+const MAX_LINKS: usize = 8;
 
-/// Refuses a destination in a part of the host (or of a given directory) that has nothing of its kind there
-/// to mount on.
+/// Refuses a destination in a part of the host (or of a given directory) where nothing of its kind exists to mount on.
 pub(crate) fn check_mount(entries: &[Entry], source: &Path, destination: &Path) -> Result<()> {
     let mut path = destination.to_owned();
-    for _ in 0..LINKS {
+    for _ in 0..MAX_LINKS {
         let Some((entry, rest)) = entries.iter().find_map(|entry| match entry {
             Entry::Bind { path: at, .. } | Entry::Symlink { path: at, .. } => {
                 path.strip_prefix(at).ok().map(|rest| (entry, rest.to_owned()))

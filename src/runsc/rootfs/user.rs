@@ -1,20 +1,20 @@
-//! A directory of the caller's as the root file system.
+//! The caller's directory as the root file system.
 //!
-//! The directory is never written, and nothing outside it is reached: its top-level entries are bound one by
-//! one onto a root of our own, where init has its place and where links are only text. /etc is taken apart in
-//! the same way, because three of its files are the sandbox's (docker mounts its own over them): the
-//! directory's own `hosts`, `hostname` and `resolv.conf` are left out, link or file, and ours are put there.
+//! The directory is never written, and nothing outside it can be reached: its top-level entries are bound one by one onto
+//! a root of the library's, which also holds init, and links are only text. The entries of /etc are bound one by one, too,
+//! because three of its files are replaced (as docker does): the directory's own `hosts`, `hostname` and `resolv.conf`
+//! are left out, whether links or files, and the sandbox gets its own.
 //!
 //! A link in the place of /proc, /dev, /sys, /tmp, /etc or /.sbx is refused: mounts would go where it points
-//! (the kind of runc's CVE-2026-41579). Sockets, fifos and devices at the two levels that are taken apart are
-//! left out; further down gVisor refuses them.
+//! (like runc's CVE-2026-41579). Sockets, FIFOs and devices at these two levels are left out; further down gVisor refuses
+//! them.
 
 use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::host::MOUNTED;
-use super::{ENTRIES_MAX, Entry, Names, OURS, Plan, etc};
+use super::{Entry, MAX_ENTRIES, Names, OURS, Plan, etc};
 use crate::error::{Code, Error, Result};
 
 /// The plan for a root file system directory, which must be named by an absolute path.
@@ -67,7 +67,7 @@ pub(super) fn user(directory: &Path, names: &Names<'_>) -> Result<Vec<Entry>> {
     plan.finish()
 }
 
-/// A place for a mount or for files of ours must be a directory or free.
+/// A path for a mount or for files of the library must be a directory, or missing.
 fn check_place(base: &Path, place: &str) -> Result<()> {
     let here = base.join(place.trim_start_matches('/'));
     let kind = match fs::symlink_metadata(&here) {
@@ -96,15 +96,15 @@ fn take(entry: &DirEntry, path: PathBuf, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
-/// In the order of their names, so that a plan depends on nothing but the directory.
+/// Sorted by name, so that a plan depends only on the directory.
 fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
     let read = fs::read_dir(directory).map_err(|cause| unreadable(directory, &cause))?;
     let mut entries = Vec::new();
     for entry in read {
         entries.push(entry.map_err(|cause| unreadable(directory, &cause))?);
-        if entries.len() > ENTRIES_MAX {
+        if entries.len() > MAX_ENTRIES {
             let shown = directory.display();
-            return Err(Error::new(Code::Limit, format!("{shown} has more than {ENTRIES_MAX} entries")));
+            return Err(Error::new(Code::Limit, format!("{shown} has more than {MAX_ENTRIES} entries")));
         }
     }
     entries.sort_by_key(DirEntry::file_name);
