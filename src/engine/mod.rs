@@ -11,7 +11,7 @@
 //! # A new kind of source
 //!
 //! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
-//! taken by [`crate::tunnel::Inbound`], 4 to 10 by [`crate::egress::Outbound`]) and functions for its commands and
+//! taken by [`crate::tunnel::Tunnels`], 4 to 10 by [`crate::egress::Outbound`]) and functions for its commands and
 //! wake-ups; a field in [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 mod worker;
@@ -31,7 +31,7 @@ use crate::egress::{self, Outbound, is_egress};
 use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
-use crate::tunnel::{self, Counters, Drained, Inbound, Reply, Security, Settings};
+use crate::tunnel::{self, Counters, Drained, Reply, Security, Settings, Tunnels};
 pub(crate) use worker::{Body, Idleness, Inbox, LINGER, Left, Wake as WakeThread, Worker};
 
 /// What the engine needs of the rest of the runtime, or has to tell it. Answered by a command, in any order.
@@ -216,7 +216,7 @@ impl Engine {
         let handle = Handle { worker: Worker::new("sbx-engine"), commands, waker: reactor.waker() };
         handle.worker.start(Loop {
             reactor,
-            inbound: Inbound::new(
+            tunnels: Tunnels::new(
                 budget.clone(),
                 Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
             ),
@@ -243,7 +243,7 @@ impl Drop for Engine {
 /// The thread's own.
 struct Loop {
     reactor: Reactor,
-    inbound: Inbound,
+    tunnels: Tunnels,
     outbound: Outbound,
     commands: Inbox<Command>,
     idleness: Idleness,
@@ -263,11 +263,11 @@ impl Loop {
     fn run(&mut self) -> Left {
         let mut busy = self.commands.has_some();
         loop {
-            let idle = self.inbound.is_idle() && self.outbound.is_idle();
+            let idle = self.tunnels.is_idle() && self.outbound.is_idle();
             if self.idleness.is_over(idle && !busy, Instant::now()) {
                 return Left::Idle;
             }
-            let limit = match busy || self.inbound.is_busy() || self.outbound.is_busy() {
+            let limit = match busy || self.tunnels.is_busy() || self.outbound.is_busy() {
                 true => Some(std::time::Duration::ZERO),
                 false => idle.then_some(LINGER),
             };
@@ -284,7 +284,7 @@ impl Loop {
             for _ in 0..COMMANDS {
                 match self.commands.next() {
                     Some(Command::Shutdown) => {
-                        self.inbound.finish_removals(&mut self.reactor);
+                        self.tunnels.finish_removals(&mut self.reactor);
                         self.outbound.finish_removals(&mut self.reactor);
                         return Left::Done;
                     }
@@ -299,8 +299,8 @@ impl Loop {
                     break;
                 }
             }
-            let Self { reactor, inbound, outbound, .. } = self;
-            if catch_unwind(AssertUnwindSafe(|| inbound.end_turn(reactor))).is_err() {
+            let Self { reactor, tunnels, outbound, .. } = self;
+            if catch_unwind(AssertUnwindSafe(|| tunnels.end_turn(reactor))).is_err() {
                 log::error!("a bug: ending connections has panicked");
             }
             if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
@@ -317,7 +317,7 @@ impl Loop {
             if is_egress(key.kind()) {
                 self.outbound.discard(&mut self.reactor, key);
             } else {
-                self.inbound.discard(&mut self.reactor, key);
+                self.tunnels.discard(&mut self.reactor, key);
             }
         }
     }
@@ -327,7 +327,7 @@ impl Loop {
         if is_egress(key.kind()) {
             self.outbound.wake(&mut self.reactor, wake);
         } else {
-            self.inbound.wake(&mut self.reactor, wake);
+            self.tunnels.wake(&mut self.reactor, wake);
         }
     }
 
@@ -338,18 +338,18 @@ impl Loop {
     }
 
     fn obey_unguarded(&mut self, command: Command) {
-        let Self { reactor, inbound, outbound, .. } = self;
+        let Self { reactor, tunnels, outbound, .. } = self;
         match command {
             Command::AddSandbox { key, settings, counters, time } => {
                 reactor.meter(key, &time);
-                inbound.add_sandbox(key, settings, counters);
+                tunnels.add_sandbox(key, settings, counters);
             }
             Command::AddListener { key, container_port, listener, security, allowed } => {
-                inbound.add_listener(reactor, key, container_port, listener, security, allowed);
+                tunnels.add_listener(reactor, key, container_port, listener, security, allowed);
             }
-            Command::Stock { key, sockets } => inbound.stock(reactor, key, sockets),
-            Command::Loopback { ticket, answer } => inbound.loopback(reactor, ticket, answer),
-            Command::Attach { key, port, stream, reply } => inbound.attach(reactor, key, port, stream, reply),
+            Command::Stock { key, sockets } => tunnels.on_sockets(reactor, key, sockets),
+            Command::Loopback { ticket, answer } => tunnels.on_loopback(reactor, ticket, answer),
+            Command::Attach { key, port, stream, reply } => tunnels.attach(reactor, key, port, stream, reply),
             Command::AddEgress { key, policy, settings, sockets, counters } => {
                 outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
             }
@@ -359,11 +359,11 @@ impl Loop {
             }
             Command::SetNameservers(servers) => outbound.set_nameservers(servers),
             Command::Answered { key, done } => outbound.answered(reactor, key, done),
-            Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
+            Command::Drain { key, reply } => tunnels.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
-                let [tunnels, egress] = when_both(reply);
-                inbound.begin_removal(reactor, key, tunnels);
-                outbound.begin_removal(reactor, key, egress);
+                let [of_tunnels, of_egress] = when_both(reply);
+                tunnels.begin_removal(reactor, key, of_tunnels);
+                outbound.begin_removal(reactor, key, of_egress);
             }
             Command::Shutdown => {}
         }

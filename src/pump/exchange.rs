@@ -11,12 +11,9 @@
 
 use std::time::Duration;
 
-use super::end::End;
-use super::flow::{self, Drained, Failure, Flow, Progress, Scratch};
+use super::endpoint::Endpoint;
+use super::flow::{self, Drained, Failure, Flow, FlowProgress, Scratch};
 use crate::reactor::{Lane, Readiness};
-
-/// How many bytes are moved in each direction before others get a turn.
-pub(crate) const BUDGET: usize = 512 * 1024;
 
 /// How long a reset waits for the data before it to be delivered.
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);
@@ -95,22 +92,11 @@ impl Exchange {
         self.more
     }
 
-    /// Moves data.
-    pub(crate) fn run(
-        &mut self,
-        front: &mut End,
-        back: &mut End,
-        scratch: &mut Scratch,
-        moved: &mut Moved,
-    ) -> Turn {
-        self.run_at_most(front, back, scratch, BUDGET, moved)
-    }
-
     /// Moves data, but does no more work than so many bytes cost in each direction.
     pub(crate) fn run_at_most(
         &mut self,
-        front: &mut End,
-        back: &mut End,
+        front: &mut Endpoint,
+        back: &mut Endpoint,
         scratch: &mut Scratch,
         budget: usize,
         moved: &mut Moved,
@@ -135,11 +121,11 @@ impl Exchange {
         };
         let down = match &up {
             Ok(_) => self.down.run(back, front, scratch, &mut down_left, &mut moved.down),
-            Err(_) => Ok(Progress::Wait),
+            Err(_) => Ok(FlowProgress::Wait),
         };
         let failed = match (up, down) {
-            (Ok(Progress::Done), Ok(Progress::Done)) => return Turn::Closed,
-            (Ok(Progress::Again), Ok(_)) | (Ok(_), Ok(Progress::Again)) => return Turn::Again,
+            (Ok(FlowProgress::Done), Ok(FlowProgress::Done)) => return Turn::Closed,
+            (Ok(FlowProgress::Again), Ok(_)) | (Ok(_), Ok(FlowProgress::Again)) => return Turn::Again,
             (Ok(_), Ok(_)) => return Turn::Wait,
             (Err(Failure::Reading(_) | Failure::Truncated), _) | (_, Err(Failure::Writing(_))) => Lane::Front,
             (Err(Failure::Writing(_)), _) | (_, Err(Failure::Reading(_) | Failure::Truncated)) => Lane::Back,

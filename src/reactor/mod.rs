@@ -156,6 +156,17 @@ impl Reactor {
         }
     }
 
+    /// Has `timer`, which wakes `key`, run out at `at` and at no other time.
+    pub(crate) fn rearm(&mut self, timer: &mut Option<TimerId>, key: Key, at: Option<Instant>) {
+        if timer.map(TimerId::at) == at {
+            return;
+        }
+        if let Some(old) = timer.take() {
+            self.cancel(old);
+        }
+        *timer = at.map(|at| self.schedule(at, key));
+    }
+
     /// Begins a turn: if nothing is left of the last, waits until something is ready, a timer runs out, the waker is
     /// used or `limit` has passed.
     pub(crate) fn turn(&mut self, limit: Option<Duration>) -> io::Result<()> {
@@ -295,6 +306,28 @@ mod tests {
             turn(&mut reactor, None, &mut wakes);
         }
         assert!(matches!(wakes[..], [Wake::Timer(a), Wake::Timer(b)] if a == keys[2] && b == keys[0]));
+    }
+
+    #[test]
+    fn a_timer_that_is_armed_again_runs_out_at_its_last_time_only() {
+        let mut reactor = Reactor::new().unwrap();
+        let key = Slab::new(Kind(2)).insert(());
+        let (now, mut timer) = (Instant::now(), None);
+        let [soon, late] = [1, 3_600_000].map(|milliseconds| now + Duration::from_millis(milliseconds));
+        reactor.rearm(&mut timer, key, Some(late));
+        reactor.rearm(&mut timer, key, Some(soon));
+        let armed = timer;
+        reactor.rearm(&mut timer, key, Some(soon));
+        assert_eq!(timer, armed, "it is left alone");
+        let mut wakes = Vec::new();
+        while wakes.is_empty() {
+            turn(&mut reactor, None, &mut wakes);
+        }
+        assert!(matches!(wakes[..], [Wake::Timer(woken)] if woken == key) && Instant::now() >= soon);
+        timer = None;
+        reactor.rearm(&mut timer, key, Some(late));
+        reactor.rearm(&mut timer, key, None);
+        assert!(timer.is_none() && reactor.timers.next().is_none());
     }
 
     #[test]
