@@ -179,6 +179,80 @@ fn faults(arrows: &Arrows) -> Vec<String> {
     faults
 }
 
+/// The paths that a `use` tree behind a path's start names: of `a::{b, c::d}` they are `a::b` and `a::c::d`.
+fn paths(behind: &str) -> Vec<Vec<String>> {
+    let name: String = behind.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let list = behind.strip_prefix('{');
+    if name.is_empty() && list.is_none() {
+        return vec![Vec::new()];
+    }
+    let Some(list) = list else {
+        let rest = behind[name.len()..].strip_prefix("::").map_or_else(|| vec![Vec::new()], paths);
+        return rest.into_iter().map(|path| [vec![name.clone()], path].concat()).collect();
+    };
+    let (mut all, mut depth, mut begins) = (Vec::new(), 0_usize, true);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if begins && !character.is_whitespace() => {
+                all.extend(paths(&list[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The files of a module that form circles, or hang on them. A file that passes on what is in another imports it.
+fn circle_of_files(sources: &[Source], within: &str) -> BTreeSet<String> {
+    let library = library(sources);
+    let files: BTreeSet<&[String]> = library.iter().map(|(module, _)| *module).collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, text) in library.iter().filter(|(module, _)| module[0] == within) {
+        let parent = &module[..module.len() - 1];
+        let starts = [("crate::", &[][..]), ("super::", parent), ("use ", module)];
+        for (start, base) in starts {
+            for (at, _) in text.match_indices(start) {
+                let before = &text[..at];
+                let is_part = before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':'));
+                // `pub(in crate::a)` imports nothing.
+                if is_part || before.ends_with("(in ") {
+                    continue;
+                }
+                for path in paths(&text[at + start.len()..]) {
+                    let mut to = [base, &path].concat();
+                    // `use` of a name that is no file here is of another crate, or seen by its other start.
+                    if start == "use " && !files.contains(&to[..to.len().min(base.len() + 1)]) {
+                        continue;
+                    }
+                    while !to.is_empty() && !files.contains(&to[..]) {
+                        to.pop();
+                    }
+                    if to.first().is_some_and(|top| top == within) && to != *module {
+                        arrows.entry(module.join("::")).or_default().insert(to.join("::"));
+                    }
+                }
+            }
+        }
+    }
+    let mut left: BTreeSet<String> = arrows.keys().cloned().collect();
+    loop {
+        let fewer: BTreeSet<String> = left
+            .iter()
+            .filter(|file| arrows.get(*file).is_some_and(|to| !to.is_disjoint(&left)))
+            .cloned()
+            .collect();
+        if fewer.len() == left.len() {
+            return left;
+        }
+        left = fewer;
+    }
+}
+
 fn source(module: &str, text: &str) -> Source {
     (module.split("::").map(str::to_owned).collect(), text.to_owned())
 }
@@ -205,6 +279,31 @@ fn no_file_reaches_over_two_modules() {
     for (module, text) in library(&sources()) {
         assert!(!text.contains("super::super"), "{}", module.join("::"));
     }
+}
+
+#[test]
+fn no_files_of_a_module_of_components_form_a_circle() {
+    let sources = sources();
+    for module in ["egress"] {
+        assert_eq!(circle_of_files(&sources, module), BTreeSet::new(), "{module}");
+    }
+}
+
+#[test]
+fn a_circle_of_files_is_found_however_it_is_written() {
+    let circle = |texts: &[(&str, &str)]| {
+        let files: Vec<Source> = texts.iter().map(|(module, text)| source(module, text)).collect();
+        circle_of_files(&files, "egress").into_iter().collect::<Vec<_>>()
+    };
+    let [outer, tcp] =
+        [("egress", "mod cx;\npub(crate) use cx::Cx;"), ("egress::tcp", "use super::cx::{Cx, Epoch};")];
+    assert_eq!(circle(&[outer, tcp, ("egress::cx", "use crate::error::Error;")]), [""; 0]);
+    assert_eq!(
+        circle(&[outer, tcp, ("egress::cx", "use super::Cx;")]),
+        ["egress", "egress::cx", "egress::tcp"]
+    );
+    let nested = "use crate::{\n    egress::{dns::Dns, tcp},\n    error,\n};";
+    assert_eq!(circle(&[outer, tcp, ("egress::cx", nested)]), ["egress", "egress::cx", "egress::tcp"]);
 }
 
 #[test]

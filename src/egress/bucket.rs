@@ -1,35 +1,34 @@
-//! A rate: so much a second, and so much at once: a second's worth unless said otherwise.
+//! A token bucket: a rate a second, and a burst of a second's worth unless given.
 
 use std::time::{Duration, Instant};
 
 const NANOS: u128 = 1_000_000_000;
 
-/// A token bucket. It may be overdrawn once, by what was taken in one go; then nothing is had until it is positive
-/// again.
+/// A token bucket. One take may overdraw it; then nothing is available until it is positive again.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// What a second brings.
+    /// Tokens that are added in a second.
     rate: u64,
-    /// The most that is there.
+    /// The most that it holds.
     full: i128,
-    /// What is there, in billionths.
+    /// What it holds, in billionths of a token.
     level: i128,
     filled: Instant,
 }
 
 impl Bucket {
-    /// Full, with a second's worth.
+    /// A full bucket that holds a second's worth.
     pub(super) fn new(rate: u64, now: Instant) -> Self {
         Self::with_burst(rate, rate, now)
     }
 
-    /// Full, with so much.
+    /// A full bucket that holds a burst.
     pub(super) fn with_burst(rate: u64, burst: u64, now: Instant) -> Self {
         let full = i128::from(burst) * NANOS.cast_signed();
         Self { rate, full, level: full, filled: now }
     }
 
-    /// How much may be taken now.
+    /// How much is available now.
     pub(super) fn available(&mut self, now: Instant) -> u64 {
         let passed = now.saturating_duration_since(self.filled).as_nanos();
         self.filled = self.filled.max(now);
@@ -38,12 +37,12 @@ impl Bucket {
         u64::try_from(self.level / NANOS.cast_signed()).unwrap_or(0)
     }
 
-    /// Takes, whether it is there or not.
+    /// Takes tokens, whether they are available or not.
     pub(super) fn take(&mut self, count: u64) {
         self.level -= i128::from(count) * NANOS.cast_signed();
     }
 
-    /// How long until `count` may be taken, or a second's worth if that is less.
+    /// How long until `count` tokens are available, or a second's worth if that is less.
     pub(super) fn wait(&mut self, count: u64, now: Instant) -> Duration {
         self.available(now);
         let wanted = i128::from(count.min(self.rate)) * NANOS.cast_signed();

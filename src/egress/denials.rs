@@ -1,9 +1,8 @@
-//! What was denied, and what could not be reached, gathered, so that the host is told of each destination and a
-//! flood costs it nothing.
+//! Gathers denials and failures, so that the host hears of each destination and a flood costs it nothing. Pure.
 //!
-//! The first of a destination is told at once. What follows to the same one, for the same reason, is counted and
-//! told once a second. Only so many destinations are told apart; what is beyond is told by its number
-//! alone.
+//! The first denial of a destination is reported at once. Further ones of the same destination, for the same reason, are
+//! counted and reported once a second. The number of destinations that are kept apart is bounded; denials of others are
+//! reported by their number alone.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use crate::policy::{Reason, Verdict};
 
-/// How many destinations of one sandbox are told apart within a second.
-const MOST: usize = 64;
-/// How long denials of one destination are counted before they are told.
-pub(super) const GATHER: Duration = Duration::from_secs(1);
+/// How many destinations of one sandbox are kept apart within a second.
+const MAX_DESTINATIONS: usize = 64;
+/// How long denials of one destination are counted before they are reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where something was to go.
+/// A destination that was not reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Destination {
     /// An address.
@@ -27,21 +26,21 @@ pub(crate) enum Destination {
     Name(String),
 }
 
-/// Why something did not get there.
+/// Why a destination was not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Why {
     /// It was denied, for this reason and by this entry.
     Denied(Reason, Option<u32>),
-    /// It was allowed, and the far end did not take it: the errno.
+    /// It was allowed, and connecting failed with this errno.
     Unreachable(i32),
-    /// It was denied; it is one of those that aren't told apart.
+    /// One of those that aren't kept apart.
     Any,
 }
 
-/// A denial or a failure, as the host is told of it.
+/// A denial or a failure, as it is reported to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Denied {
-    /// Where it was to go; `None` for those that aren't told apart.
+    /// The destination; `None` for those that aren't kept apart.
     pub(crate) to: Option<Destination>,
     /// The destination's port, or 0.
     pub(crate) port: u16,
@@ -65,7 +64,7 @@ impl Denied {
         }
     }
 
-    /// Traffic of that protocol that was allowed and that the far end did not take.
+    /// Traffic of that protocol that was allowed and could not be sent.
     pub(crate) fn unreachable(to: SocketAddr, protocol: u8, error: &io::Error) -> Self {
         Self {
             to: Some(Destination::Address(to.ip())),
@@ -83,7 +82,7 @@ impl Denied {
             protocol: 0,
             why: Why::Any,
             detail: format!(
-                "denied or not reached: further destinations, beyond the {MOST} that are told apart within a second"
+                "denied or not reached: further destinations, beyond the {MAX_DESTINATIONS} that are told apart within a second"
             ),
         }
     }
@@ -98,26 +97,26 @@ impl fmt::Display for Destination {
     }
 }
 
-/// One sandbox's denials of the last moment.
+/// One sandbox's denials of the last second.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
-    /// How often each was denied since it was told.
+    /// How often each was denied since it was reported.
     recent: HashMap<Denied, u32>,
     others: u32,
-    /// When the counted ones are told.
+    /// When the counted ones are to be reported.
     until: Option<Instant>,
 }
 
 impl Denials {
-    /// Takes note of a denial. True if it is to be told now; else it is counted, and [`Denials::due`] has to be
-    /// called when [`Denials::until`] says.
+    /// Records a denial. True if it is to be reported now; else it is counted, and [`Denials::due`] has to be called at
+    /// the time of [`Denials::until`].
     pub(super) fn note(&mut self, denied: &Denied, now: Instant) -> bool {
-        self.until.get_or_insert(now + GATHER);
+        self.until.get_or_insert(now + REPORT_INTERVAL);
         if let Some(count) = self.recent.get_mut(denied) {
             *count = count.saturating_add(1);
             return false;
         }
-        if self.recent.len() >= MOST {
+        if self.recent.len() >= MAX_DESTINATIONS {
             self.others = self.others.saturating_add(1);
             return false;
         }
@@ -125,12 +124,12 @@ impl Denials {
         true
     }
 
-    /// When counted ones are to be told, or forgotten.
+    /// When counted ones are to be reported or forgotten.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// The counted ones of the second that is over, each with its number. Those that went on are counted on.
+    /// The counted ones of the last second, each with its number. Those that went on are counted further.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Denied, u32)> {
         if self.until.is_none_or(|until| now < until) {
             return Vec::new();
@@ -142,7 +141,7 @@ impl Denials {
         if others > 0 {
             due.push((Denied::others(), others));
         }
-        self.until = (!due.is_empty()).then_some(now + GATHER);
+        self.until = (!due.is_empty()).then_some(now + REPORT_INTERVAL);
         due
     }
 }
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_told_at_once_and_the_rest_by_its_number() {
+    fn the_first_is_reported_at_once_and_the_rest_by_its_number() {
         let (mut denials, start) = (Denials::default(), Instant::now());
         let (one, other) = (denied([203, 0, 113, 1], 443), denied([203, 0, 113, 1], 80));
         assert!(denials.note(&one, start));
@@ -169,24 +168,24 @@ mod tests {
         assert_eq!(denials.due(start), [], "the second isn't over");
         let until = denials.until().unwrap();
         assert_eq!(denials.due(until), [(one.clone(), 1000)]);
-        // It went on and is counted on; the other is told at once again.
+        // It went on and is counted further; the other is reported at once again.
         assert!(!denials.note(&one, until));
         assert!(denials.note(&other, until));
-        assert_eq!(denials.due(until + GATHER), [(one.clone(), 1)]);
-        assert_eq!(denials.due(until + 2 * GATHER), []);
-        assert_eq!(denials.until(), None, "nothing is left to look after");
-        assert!(denials.note(&one, until + 3 * GATHER));
+        assert_eq!(denials.due(until + REPORT_INTERVAL), [(one.clone(), 1)]);
+        assert_eq!(denials.due(until + 2 * REPORT_INTERVAL), []);
+        assert_eq!(denials.until(), None, "nothing is counted any more");
+        assert!(denials.note(&one, until + 3 * REPORT_INTERVAL));
     }
 
     #[test]
     fn a_flood_is_bounded_and_nothing_of_it_is_uncounted() {
         let (mut denials, start) = (Denials::default(), Instant::now());
-        let mut told = 0;
+        let mut reported = 0;
         for index in 0..100_000_u32 {
-            told += u32::from(denials.note(&denied(index.to_be_bytes(), 9), start));
+            reported += u32::from(denials.note(&denied(index.to_be_bytes(), 9), start));
         }
-        assert_eq!(told, u32::try_from(MOST).unwrap());
-        let due = denials.due(start + GATHER);
-        assert_eq!(due, [(Denied::others(), 100_000 - told)]);
+        assert_eq!(reported, u32::try_from(MAX_DESTINATIONS).unwrap());
+        let due = denials.due(start + REPORT_INTERVAL);
+        assert_eq!(due, [(Denied::others(), 100_000 - reported)]);
     }
 }

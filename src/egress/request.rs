@@ -1,11 +1,11 @@
-//! What egress asks the rest of the runtime for, and reports to it.
+//! Requests and reports of egress to the layer above.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::denials::Denied;
 
-/// What egress needs of the rest of the runtime, or has to tell it. Answered by a command to the engine, in any order.
+/// A request or a report to the layer above. Requests are answered by commands to the engine, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// That many unbound, non-blocking UDP sockets of the sandbox's gateway namespace.
@@ -17,17 +17,17 @@ pub(crate) enum Request {
         /// How many; fewer may be given.
         count: usize,
     },
-    /// The sandbox's resolver is about to answer the `added` addresses for a domain of its policy; the `removed`
-    /// ones have run out. The rules have to follow.
+    /// The sandbox's resolver is about to answer the `added` addresses for a domain of its policy, and the `removed` ones
+    /// have expired: the gateway's rules have to follow.
     Answered {
         /// The sandbox.
         key: u64,
-        /// To be let through from now on.
+        /// Addresses to let through from now on.
         added: Vec<IpAddr>,
-        /// Not any more.
+        /// Addresses to let through no longer.
         removed: Vec<IpAddr>,
     },
-    /// Something of a sandbox's was denied.
+    /// Traffic of a sandbox was denied or could not be sent.
     Denied {
         /// The sandbox.
         key: u64,
@@ -36,11 +36,11 @@ pub(crate) enum Request {
         /// How often.
         count: u32,
     },
-    /// A limit was reached; the connections concerned wait or were refused, as `what` says.
+    /// A limit was reached: connections wait or were refused, as `what` says.
     Limit {
         /// The sandbox.
         key: u64,
-        /// For people.
+        /// A sentence for people.
         what: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The sockets of G that a sandbox's egress begins with.
+//! The sockets of G that a sandbox's egress starts with.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,16 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use mio::net::TcpListener;
 
 use super::dns::Resolver;
-use super::listener;
+use super::tcp;
 use crate::config::HostService;
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
 use crate::net::refusals::Refusals;
 use crate::sys::datagram;
 
-/// What the rules deliver to, and what they tell.
+/// The sockets that the rules deliver to, and the one that logs what they refuse.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
+    // Plain data: taken apart when the sandbox is added.
     /// Each with the host's service that it leads to, if it leads to one.
     pub(super) listeners: Vec<(TcpListener, Option<SocketAddr>)>,
     pub(super) datagrams: Vec<OwnedFd>,
@@ -24,24 +25,24 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// The sandbox's names are answered by this resolver.
+    /// Answers the sandbox's questions by this resolver.
     pub(crate) fn answer_by(&mut self, resolver: Resolver) {
         self.resolver = resolver;
     }
 
-    /// A TCP socket takes connections from now on.
+    /// Takes connections over a TCP socket.
     pub(crate) fn listen(&mut self, socket: OwnedFd, ipv6: bool) -> Result<()> {
-        self.listeners.push((listener::listen(socket, ipv6)?, None));
+        self.listeners.push((tcp::listen(socket, ipv6)?, None));
         Ok(())
     }
 
-    /// Connections to a port of the gateway's address go to a service of the host from now on.
+    /// Relays connections to a port of the gateway's address to a service of the host.
     pub(crate) fn serve(&mut self, socket: OwnedFd, service: HostService) -> Result<()> {
-        self.listeners.push((listener::serve(socket, service.port)?, Some(service.to)));
+        self.listeners.push((tcp::serve(socket, service.port)?, Some(service.to)));
         Ok(())
     }
 
-    /// A UDP socket takes datagrams from now on.
+    /// Takes datagrams over a UDP socket.
     pub(crate) fn hear(&mut self, socket: OwnedFd, ipv6: bool) -> Result<()> {
         let address: IpAddr = if ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
         let address = SocketAddr::new(address, RELAY_PORT);
@@ -51,11 +52,11 @@ impl Sockets {
         Ok(())
     }
 
-    /// A NETLINK_NETFILTER socket hears what the rules refuse, where the kernel can tell.
+    /// Reads what the rules refuse over a NETLINK_NETFILTER socket, where the kernel can log it.
     pub(crate) fn hear_refusals(&mut self, socket: OwnedFd) {
         match Refusals::listen(socket) {
             Ok(refusals) => self.refusals = Some(refusals),
-            Err(error) => log::info!("what the gateway refuses is counted, but not told: {error}"),
+            Err(error) => log::info!("what the gateway refuses is counted, but not reported: {error}"),
         }
     }
 }

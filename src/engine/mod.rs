@@ -11,7 +11,7 @@
 //! # A new kind of source
 //!
 //! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
-//! taken by [`crate::tunnel::Tunnels`], 4 to 10 by [`crate::egress::Outbound`]) and functions for its commands and
+//! taken by [`crate::tunnel::Tunnels`], 4 to 14 by [`crate::egress::Egress`]) and functions for its commands and
 //! wake-ups; a field in [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 mod worker;
@@ -27,7 +27,7 @@ use ipnetwork::IpNetwork;
 use mio::Waker;
 use mio::net::TcpListener;
 
-use crate::egress::{self, Outbound, is_egress};
+use crate::egress::{self, Egress, is_egress};
 use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
@@ -220,7 +220,7 @@ impl Engine {
                 budget.clone(),
                 Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
             ),
-            outbound: Outbound::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
+            outbound: Egress::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
             commands: Inbox::new(receiver),
             idleness: Idleness::default(),
         })?;
@@ -244,7 +244,7 @@ impl Drop for Engine {
 struct Loop {
     reactor: Reactor,
     tunnels: Tunnels,
-    outbound: Outbound,
+    outbound: Egress,
     commands: Inbox<Command>,
     idleness: Idleness,
 }
@@ -355,10 +355,10 @@ impl Loop {
             }
             Command::SetPolicy { key, policy, reply } => outbound.set_policy(reactor, key, policy, reply),
             Command::Datagrams { key, ipv6, sockets } => {
-                outbound.datagram_sockets(reactor, key, ipv6, sockets);
+                outbound.on_datagram_sockets(reactor, key, ipv6, sockets);
             }
             Command::SetNameservers(servers) => outbound.set_nameservers(servers),
-            Command::Answered { key, done } => outbound.answered(reactor, key, done),
+            Command::Answered { key, done } => outbound.on_rules(reactor, key, done),
             Command::Drain { key, reply } => tunnels.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
                 let [of_tunnels, of_egress] = when_both(reply);

@@ -1,11 +1,11 @@
-//! What of an upstream server's answer the sandbox is told.
+//! Filters an upstream server's answer before the sandbox gets it. Pure.
 //!
-//! - Of the answers, those that belong to the question: its name, and what that is an alias of.
-//! - No address at which something protected may be (DNS rebinding), neither as an address record nor as a hint
-//!   in an HTTPS or SVCB record (RFC 9460).
-//! - No `ech` in HTTPS and SVCB records: with it a client would encrypt the server's name, by which a domain is
+//! - Answers must belong to the question: be of its name, or of a name that it is an alias of.
+//! - Protected addresses are removed (DNS rebinding), from address records as from the hints of HTTPS and SVCB records
+//!   (RFC 9460).
+//! - `ech` is removed from HTTPS and SVCB records: with it a client would encrypt the server's name, by which a domain is
 //!   recognised.
-//! - Beside the answers, what says that there are none, and for those who check signatures what that needs.
+//! - Of the authority section what proves an absence stays, and for clients that check signatures what that needs.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,26 +22,26 @@ const MANDATORY: u16 = 0;
 const IPV4_HINT: u16 = 4;
 const ECH: u16 = 5;
 const IPV6_HINT: u16 = 6;
-/// More aliases than anybody follows.
+/// The most aliases that are followed; resolvers follow fewer.
 const MAX_ALIASES: usize = 16;
-/// The longest that an answer is remembered.
+/// The longest that an answer is cached, in seconds.
 const MAX_TTL: u32 = 24 * 3600;
-/// The same for an absence (RFC 2308, 5).
+/// The longest that an absence is cached (RFC 2308, 5).
 const MAX_NEGATIVE_TTL: u32 = 3600;
 
-/// An answer, and what is to be known about it.
+/// A filtered answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filtered {
     pub(crate) answer: Answer,
     /// The addresses in it.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Those that were taken out.
+    /// The addresses that were removed.
     pub(crate) removed: Vec<IpAddr>,
-    /// How many seconds it is good for; `None` if it isn't to be remembered.
+    /// How many seconds it may be cached; `None` if it may not.
     pub(crate) ttl: Option<u32>,
 }
 
-/// Filters an answer to `question`. `keep` says of an address whether the sandbox may be told.
+/// Filters an answer to `question`. `keep` says whether the sandbox may know an address.
 pub(crate) fn filter(
     response: &Response,
     question: &Question,
@@ -50,7 +50,7 @@ pub(crate) fn filter(
 ) -> Filtered {
     let chain = chain(&response.answers, &question.name);
     let (mut addresses, mut removed) = (Vec::new(), Vec::new());
-    // One record may hold thousands, and its author may be the sandbox's own: nothing here takes longer than they are many.
+    // One record may hold thousands of addresses, and the sandbox may have made it: all of this is linear in their number.
     let mut seen = HashSet::new();
     let mut sift = |address: IpAddr| {
         let kept = keep(address);
@@ -93,8 +93,7 @@ pub(crate) fn filter(
 }
 
 impl Answer {
-    /// Keeps of an answer what was asked for, and says it of the question's name: neither aliases, nor servers of a zone,
-    /// nor signatures.
+    /// Keeps the records of the question's type, under the question's name: no aliases, servers of a zone or signatures.
     pub(crate) fn keep_addresses(&mut self, question: &Question) {
         self.answers.retain(|record| record.kind == question.kind);
         for record in &mut self.answers {
@@ -105,7 +104,7 @@ impl Answer {
     }
 }
 
-/// The names that the question's name stands for, itself included. The order of the records doesn't matter.
+/// The question's name and the names that it is an alias of. The order of the records doesn't matter.
 fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
     let mut aliases: HashMap<Name, Vec<Name>> = HashMap::new();
     for record in answers.iter().filter(|record| record.class == Class::IN) {
@@ -128,16 +127,16 @@ fn chain(answers: &[Record], name: &Name) -> HashSet<Name> {
 /// The record as it may be passed on, if at all.
 fn pass(record: &Record, sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Record> {
     match record.kind {
-        // An address must be one.
+        // A malformed address is removed.
         Rtype::A | Rtype::AAAA => record.address().filter(|address| sift(*address)).map(|_| record.clone()),
-        // Has addresses in a form that nobody has used for twenty years.
+        // Has addresses in an obsolete form (RFC 6563).
         Rtype::A6 => None,
         Rtype::SVCB | Rtype::HTTPS => Some(Record { data: service(&record.data, sift)?, ..record.clone() }),
         _ => Some(record.clone()),
     }
 }
 
-/// The data of a service record without what it mustn't say; `None` if nothing good is left, or it is malformed.
+/// The data of a service record without protected hints and `ech`; `None` if it is unusable then, or malformed.
 fn service(data: &[u8], sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Vec<u8>> {
     let (_, mut at) = Name::read(data, 2)?;
     let mut kept = data.get(..at)?.to_vec();
@@ -169,7 +168,7 @@ fn service(data: &[u8], sift: &mut impl FnMut(IpAddr) -> bool) -> Option<Vec<u8>
         kept.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
         kept.extend_from_slice(&value);
     }
-    // Whoever must know what was taken out couldn't use the rest.
+    // A record whose mandatory parameter was removed is unusable.
     mandatory.iter().all(|key| present.contains(key)).then_some(kept)
 }
 

@@ -1,9 +1,10 @@
 //! A question that is open upstream: asked by UDP, again by TCP where that is needed, then the next server.
 //!
-//! Nobody else's answer is taken for one: it has to come from the server that was asked, to a port that the kernel
-//! picked for this attempt alone, with a random number, and with the name in the random mixture of cases in which
-//! it was asked. A server that doesn't keep the case is asked again by TCP.
+//! Forged answers are not accepted: an answer has to come from the server that was asked, to a port that the kernel picked
+//! for this attempt alone, with a random number, and with the name in the random mixture of cases in which it was asked. A
+//! server that doesn't keep the case is asked again by TCP.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,39 +12,39 @@ use std::sync::Arc;
 
 use domain::base::iana::OptRcode;
 
-use super::batches::Asker;
-use super::cache::Subject;
-use super::course::Course;
-use super::filter::filter;
+use super::cache::CacheKey;
+use super::client::Client;
 use super::message::{Query, Question, Response};
-use super::relay::Dns;
+use super::server_rotation::ServerRotation;
+use super::upstreams::Upstreams;
 use super::write::{self, Answer, Why};
-use crate::egress::outbound::Outbound;
+use crate::egress::cx::Cx;
+use crate::egress::kinds::DNS_LOOKUP;
 use crate::limits;
-use crate::reactor::{Key, Lane, Permit, Reactor, TimerId, Use, Wake};
+use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
 use crate::sys::{datagram, random};
 
-/// The most questions of one sandbox that are open upstream, and of those who wait for the same answer.
-const MOST_LOOKUPS: usize = 256;
-const MOST_ASKERS: usize = 32;
+/// The most questions of one sandbox that are open upstream, and clients that wait for the same answer.
+const MAX_LOOKUPS: usize = 256;
+const MAX_CLIENTS: usize = 32;
 /// How many wrong answers are read before others get a turn.
-const WRONG: usize = 16;
-/// The longest message there is.
-const LONGEST: usize = 65_535;
+const WRONG_ANSWERS: usize = 16;
+/// The longest message by TCP.
+const MAX_MESSAGE_BYTES: usize = 65_535;
 
 /// A question that is open upstream.
 #[derive(Debug)]
-pub(in crate::egress) struct Lookup {
-    pub(super) sandbox: u64,
-    subject: Subject,
+struct Lookup {
+    sandbox: u64,
+    cache_key: CacheKey,
     /// As the sandbox asked it.
     question: Question,
     dnssec_ok: bool,
     checking_disabled: bool,
-    askers: Vec<(Asker, Query)>,
-    course: Course,
-    /// Whom it is asked at the moment, and how.
+    clients: Vec<(Client, Query)>,
+    rotation: ServerRotation,
+    /// The server that is being asked, and how.
     server: Option<SocketAddr>,
     link: Link,
     id: u16,
@@ -53,7 +54,7 @@ pub(in crate::egress) struct Lookup {
     timer: Option<TimerId>,
     /// The bytes that were sent and received since they were last counted.
     passed: usize,
-    /// What the last server said that had no answer.
+    /// The last answer that was an error.
     failure: Option<Vec<u8>>,
     _permit: Permit,
 }
@@ -75,6 +76,28 @@ impl Link {
     }
 }
 
+/// What became of a question.
+#[derive(Debug)]
+pub(super) struct Finished {
+    // Plain data: taken apart by the resolver.
+    pub(super) sandbox: u64,
+    pub(super) cache_key: CacheKey,
+    pub(super) question: Question,
+    pub(super) dnssec_ok: bool,
+    pub(super) clients: Vec<(Client, Query)>,
+    pub(super) result: LookupResult,
+}
+
+#[derive(Debug)]
+pub(super) enum LookupResult {
+    /// The server at that place has answered.
+    Answered(Arc<[u8]>, Response, usize),
+    /// Every server has failed or been too slow; the last one said this.
+    Failed(Response),
+    /// It was not asked, or no server has answered.
+    Unanswered(Answer),
+}
+
 /// What became of an attempt.
 enum Outcome {
     Wait,
@@ -83,14 +106,50 @@ enum Outcome {
     RetryOverTcp,
     /// Ask the same server without EDNS.
     RetryWithoutEdns,
-    /// Ask the next.
+    /// Ask the next server.
     Next,
     Done(Arc<[u8]>, Response),
 }
 
 impl Lookup {
-    /// Asks the server: a new number, a new mixture of cases, a new socket.
-    fn ask(&mut self, server: SocketAddr, stream: bool) -> io::Result<()> {
+    /// Asks the current server over a new socket.
+    fn ask(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key, stream: bool) -> io::Result<()> {
+        if let Some(old) = self.link.fd() {
+            reactor.deregister(old);
+        }
+        self.link = Link::None;
+        if let Some(timer) = self.timer.take() {
+            reactor.cancel(timer);
+        }
+        let Some(server) = self.server else { return Ok(()) };
+        if cx.is_exhausted(self.sandbox) {
+            return Err(io::Error::other("the bytes that may pass in all are used up"));
+        }
+        let sent = self.send(server, stream);
+        self.spend(cx);
+        sent?;
+        if let Some(new) = self.link.fd() {
+            reactor.register(new, key, Lane::Front)?;
+        }
+        self.timer = Some(reactor.schedule(self.rotation.limit(reactor.now()), key));
+        Ok(())
+    }
+
+    /// Counts what has passed between a server and us as the sandbox's.
+    fn spend(&mut self, cx: &mut Cx) {
+        let passed = std::mem::take(&mut self.passed);
+        if passed > 0 {
+            cx.spend(self.sandbox, passed as u64);
+        }
+    }
+
+    fn finish(self, result: LookupResult) -> Finished {
+        let Self { sandbox, cache_key, question, dnssec_ok, clients, .. } = self;
+        Finished { sandbox, cache_key, question, dnssec_ok, clients, result }
+    }
+
+    /// Sends the question to a server: a new number, a new mixture of cases, a new socket.
+    fn send(&mut self, server: SocketAddr, stream: bool) -> io::Result<()> {
         let mut random = [0_u8; 2 + 32];
         random::fill(&mut random)?;
         let (id, cases) = random.split_at(2);
@@ -117,18 +176,18 @@ impl Lookup {
         if matches!(self.link, Link::Stream { .. }) {
             return self.read_stream(scratch);
         }
-        for _ in 0..WRONG {
+        for _ in 0..WRONG_ANSWERS {
             let Link::Datagram(fd) = &self.link else { return Outcome::Wait };
             match datagram::receive(fd.as_fd(), scratch) {
                 Ok(length) => {
                     self.passed += length;
-                    match self.judge(scratch.get(..length).unwrap_or_default()) {
+                    match self.evaluate(scratch.get(..length).unwrap_or_default()) {
                         Outcome::Wait => {}
                         outcome => return outcome,
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Wait,
-                // Nobody listens there (ICMP).
+                // The port is closed (ICMP).
                 Err(_) => return Outcome::Next,
             }
         }
@@ -150,13 +209,13 @@ impl Lookup {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
                 if let Some(message) = input.get(2..2 + length) {
                     let message = message.to_vec();
-                    return match self.judge(&message) {
+                    return match self.evaluate(&message) {
                         Outcome::Wait => Outcome::Next,
                         outcome => outcome,
                     };
                 }
             }
-            let room = (2 + LONGEST).saturating_sub(input.len()).min(scratch.len());
+            let room = (2 + MAX_MESSAGE_BYTES).saturating_sub(input.len()).min(scratch.len());
             match socket.receive(scratch.get_mut(..room).unwrap_or_default()) {
                 Ok(0) => return Outcome::Next,
                 Ok(length) => {
@@ -169,10 +228,10 @@ impl Lookup {
         }
     }
 
-    /// What a message is worth; `Wait` if it isn't the answer.
-    fn judge(&mut self, message: &[u8]) -> Outcome {
+    /// Looks whether a message is the answer; `Wait` if it isn't.
+    fn evaluate(&mut self, message: &[u8]) -> Outcome {
         let by_stream = matches!(self.link, Link::Stream { .. });
-        // Most of it isn't looked at until it is known to be the answer: anybody can send anything.
+        // Most of it isn't read until it is known to be the answer: anybody can send anything.
         if message.get(..2) != Some(&self.id.to_be_bytes()) {
             return Outcome::Wait;
         }
@@ -199,56 +258,77 @@ impl Lookup {
     }
 }
 
-impl Outbound {
-    /// Asks upstream, or waits with those who have asked the same.
-    pub(super) fn look_up(
+/// The questions of all sandboxes that are open upstream.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    lookups: Slab<Lookup>,
+    by_question: HashMap<u64, HashMap<CacheKey, Key>>,
+}
+
+impl Lookups {
+    pub(super) fn new() -> Self {
+        Self { lookups: Slab::new(DNS_LOOKUP), by_question: HashMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lookups.len()
+    }
+
+    /// A sandbox's lookups.
+    pub(super) fn keys(&self, sandbox: u64) -> Vec<Key> {
+        self.lookups.iter().filter(|(_, lookup)| lookup.sandbox == sandbox).map(|(key, _)| key).collect()
+    }
+
+    /// Asks upstream, or waits with the clients that have asked the same. `preferred` is the place of the server that is
+    /// asked first.
+    #[allow(clippy::too_many_arguments, reason = "a question, who asked it, and the servers")]
+    pub(super) fn begin(
         &mut self,
+        cx: &mut Cx,
         reactor: &mut Reactor,
         sandbox: u64,
-        subject: Subject,
-        asker: (Asker, Query),
+        cache_key: CacheKey,
+        client: (Client, Query),
         question: &Question,
-    ) {
-        let Some(gate) = self.gates.get_mut(&sandbox) else { return };
-        if let Some(key) = gate.names.lookups.get(&subject)
-            && let Some(Dns::Lookup(lookup)) = self.dns.get_mut(*key)
-        {
+        (upstreams, preferred): (Arc<Upstreams>, usize),
+    ) -> Option<Finished> {
+        let open = self.by_question.get(&sandbox);
+        let count = open.map_or(0, HashMap::len);
+        let known = open.and_then(|open| open.get(&cache_key)).copied();
+        if let Some(lookup) = known.and_then(|key| self.lookups.get_mut(key)) {
             // Programs ask again while they wait.
-            let again = lookup
-                .askers
-                .iter()
-                .any(|(who, query)| *who == asker.0 && query.header.id() == asker.1.header.id());
-            let is_datagram = matches!(asker.0, Asker::Datagram(..));
-            if again && is_datagram {
-                return;
+            let is_same = |(other, query): &(Client, Query)| {
+                *other == client.0 && query.header.id() == client.1.header.id()
+            };
+            if matches!(client.0, Client::Datagram(..)) && lookup.clients.iter().any(is_same) {
+                return None;
             }
-            if lookup.askers.len() < MOST_ASKERS {
-                return lookup.askers.push(asker);
+            if lookup.clients.len() < MAX_CLIENTS {
+                lookup.clients.push(client);
+                return None;
             }
         }
-        if gate.pace.is_exhausted() {
-            let refused = Answer::bare(OptRcode::REFUSED, Some(Why::Blocked));
-            return self.respond(reactor, asker.0, &asker.1, &refused, 0);
-        }
-        let room = gate.names.lookups.len() < MOST_LOOKUPS && !gate.names.lookups.contains_key(&subject);
-        let permit = self
-            .budget
-            .acquire(sandbox, Use::Egress, limits::DNS_LOOKUP)
-            .filter(|_| room && !self.dns.is_full());
-        let Some(permit) = permit else {
-            let busy = Answer::bare(OptRcode::SERVFAIL, Some(Why::Other));
-            return self.respond(reactor, asker.0, &asker.1, &busy, 0);
+        let dnssec_ok = client.1.edns.is_some_and(|edns| edns.dnssec_ok);
+        let unanswered = |cache_key, client, answer| {
+            let (question, clients, result) =
+                (question.clone(), vec![client], LookupResult::Unanswered(answer));
+            Some(Finished { sandbox, cache_key, question, dnssec_ok, clients, result })
         };
-        let now = reactor.now();
-        let upstreams = gate.names.upstreams.clone().unwrap_or_else(|| Arc::clone(&self.nameservers));
+        if cx.is_exhausted(sandbox) {
+            return unanswered(cache_key, client, Answer::bare(OptRcode::REFUSED, Some(Why::Blocked)));
+        }
+        let has_room = count < MAX_LOOKUPS && known.is_none() && !self.lookups.is_full();
+        let Some(permit) = cx.acquire(sandbox, limits::DNS_LOOKUP).filter(|_| has_room) else {
+            return unanswered(cache_key, client, Answer::bare(OptRcode::SERVFAIL, Some(Why::Other)));
+        };
         let lookup = Lookup {
             sandbox,
-            subject: subject.clone(),
+            cache_key: cache_key.clone(),
             question: question.clone(),
-            dnssec_ok: asker.1.edns.is_some_and(|edns| edns.dnssec_ok),
-            checking_disabled: asker.1.checking_disabled(),
-            askers: vec![asker],
-            course: Course::new(upstreams, gate.names.preferred, now),
+            dnssec_ok,
+            checking_disabled: client.1.checking_disabled(),
+            clients: vec![client],
+            rotation: ServerRotation::new(upstreams, preferred, reactor.now()),
             server: None,
             link: Link::None,
             id: 0,
@@ -259,138 +339,107 @@ impl Outbound {
             failure: None,
             _permit: permit,
         };
-        let key = self.dns.insert(Dns::Lookup(lookup));
+        let key = self.lookups.insert(lookup);
         reactor.join(key, sandbox);
-        gate.names.lookups.insert(subject, key);
-        self.ask_next(reactor, key);
+        self.by_question.entry(sandbox).or_default().insert(cache_key, key);
+        self.ask_next(cx, reactor, key)
     }
 
-    pub(super) fn wake_lookup(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
-        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
+    /// Handles a wake-up of a lookup.
+    pub(super) fn on_wake(
+        &mut self,
+        cx: &mut Cx,
+        reactor: &mut Reactor,
+        key: Key,
+        wake: Wake,
+    ) -> Option<Finished> {
+        // A wake-up can come after its lookup has ended.
+        let lookup = self.lookups.get_mut(key)?;
         if let Wake::Timer(_) = wake {
             lookup.timer = None;
-            return self.ask_next(reactor, key);
+            return self.ask_next(cx, reactor, key);
         }
-        let outcome = lookup.read(&mut self.scratch.plain);
-        self.count_lookup(reactor, key);
-        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
+        let outcome = lookup.read(&mut cx.scratch().plain);
+        lookup.spend(cx);
         match outcome {
-            Outcome::Wait => {}
-            Outcome::Again => reactor.again(key),
-            Outcome::RetryOverTcp => self.ask_again(reactor, key, true),
+            Outcome::Wait => None,
+            Outcome::Again => {
+                reactor.again(key);
+                None
+            }
+            Outcome::RetryOverTcp => self.ask_again(cx, reactor, key, true),
             Outcome::RetryWithoutEdns => {
                 lookup.edns = false;
-                self.ask_again(reactor, key, false);
+                self.ask_again(cx, reactor, key, false)
             }
-            Outcome::Next => self.ask_next(reactor, key),
-            Outcome::Done(message, response) => self.on_answer(reactor, key, message, &response),
+            Outcome::Next => self.ask_next(cx, reactor, key),
+            Outcome::Done(message, response) => self.on_answer(reactor, key, message, response),
         }
     }
 
-    fn ask_next(&mut self, reactor: &mut Reactor, key: Key) {
+    fn ask_next(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) -> Option<Finished> {
         loop {
-            let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
-            let Some((server, _)) = lookup.course.next(reactor.now()) else {
+            let lookup = self.lookups.get_mut(key)?;
+            let Some((server, _)) = lookup.rotation.next(reactor.now()) else {
                 return self.on_all_failed(reactor, key);
             };
             lookup.edns = true;
             lookup.server = Some(server);
-            if self.ask(reactor, key, false).is_ok() {
-                return;
+            if lookup.ask(cx, reactor, key, false).is_ok() {
+                return None;
             }
         }
     }
 
-    fn ask_again(&mut self, reactor: &mut Reactor, key: Key, stream: bool) {
-        if self.ask(reactor, key, stream).is_err() {
-            self.ask_next(reactor, key);
+    /// Asks the same server again; the next one if that fails.
+    fn ask_again(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key, stream: bool) -> Option<Finished> {
+        match self.lookups.get_mut(key)?.ask(cx, reactor, key, stream) {
+            Ok(()) => None,
+            Err(_) => self.ask_next(cx, reactor, key),
         }
     }
 
-    /// What has passed between a server and us is taken off the sandbox's budgets.
-    fn count_lookup(&mut self, reactor: &mut Reactor, key: Key) {
-        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return };
-        let (sandbox, passed) = (lookup.sandbox, std::mem::take(&mut lookup.passed));
-        if passed > 0 {
-            self.spend(reactor, sandbox, passed as u64);
-        }
-    }
-
-    /// Asks the current server over a new socket.
-    fn ask(&mut self, reactor: &mut Reactor, key: Key, stream: bool) -> io::Result<()> {
-        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return Ok(()) };
-        if let Some(old) = lookup.link.fd() {
-            reactor.deregister(old);
-        }
-        lookup.link = Link::None;
-        if let Some(timer) = lookup.timer.take() {
-            reactor.cancel(timer);
-        }
-        let Some(server) = lookup.server else { return Ok(()) };
-        if self.gates.get(&lookup.sandbox).is_none_or(|gate| gate.pace.is_exhausted()) {
-            return Err(io::Error::other("the bytes that may pass in all are used up"));
-        }
-        let asked = lookup.ask(server, stream);
-        self.count_lookup(reactor, key);
-        asked?;
-        let Some(Dns::Lookup(lookup)) = self.dns.get_mut(key) else { return Ok(()) };
-        if let Some(new) = lookup.link.fd() {
-            reactor.register(new, key, Lane::Front)?;
-        }
-        lookup.timer = Some(reactor.schedule(lookup.course.limit(reactor.now()), key));
-        Ok(())
-    }
-
-    /// A server has answered: remembers the answer, and passes it on.
-    fn on_answer(&mut self, reactor: &mut Reactor, key: Key, message: Arc<[u8]>, response: &Response) {
-        let Some(lookup) = self.take_lookup(reactor, key) else { return };
-        if let Some(gate) = self.gates.get_mut(&lookup.sandbox) {
-            gate.names.preferred = lookup.course.current();
-            gate.names.verdicts.remove(&lookup.subject);
-            let ttl = filter(response, &lookup.question, lookup.dnssec_ok, |_| true).ttl;
-            gate.names.cache.put(lookup.subject, message, ttl.unwrap_or(0), reactor.now());
-        }
-        self.tell(reactor, lookup.sandbox, lookup.askers, (&lookup.question, lookup.dnssec_ok), response);
-    }
-
-    /// Every server has failed or been too slow: passes on the last failure, else SERVFAIL.
-    fn on_all_failed(&mut self, reactor: &mut Reactor, key: Key) {
-        let Some(lookup) = self.take_lookup(reactor, key) else { return };
-        if let Some(response) = lookup.failure.as_deref().and_then(Response::read) {
-            let asked = (&lookup.question, lookup.dnssec_ok);
-            return self.tell(reactor, lookup.sandbox, lookup.askers, asked, &response);
-        }
-        let failure = Answer::bare(OptRcode::SERVFAIL, Some(Why::Unreachable));
-        for (asker, query) in lookup.askers {
-            self.respond(reactor, asker, &query, &failure, 0);
-        }
-    }
-
-    fn tell(
+    /// A server has answered.
+    fn on_answer(
         &mut self,
         reactor: &mut Reactor,
-        sandbox: u64,
-        askers: Vec<(Asker, Query)>,
-        (question, dnssec_ok): (&Question, bool),
-        response: &Response,
-    ) {
-        let Some(judged) = self.judge(sandbox, question, dnssec_ok, response) else { return };
-        for (asker, query) in askers {
-            self.finish(reactor, sandbox, asker, query, question, Arc::clone(&judged), 0);
-        }
+        key: Key,
+        message: Arc<[u8]>,
+        response: Response,
+    ) -> Option<Finished> {
+        let lookup = self.take(reactor, key)?;
+        let place = lookup.rotation.current();
+        Some(lookup.finish(LookupResult::Answered(message, response, place)))
     }
 
-    pub(super) fn take_lookup(&mut self, reactor: &mut Reactor, key: Key) -> Option<Lookup> {
-        let Some(Dns::Lookup(_)) = self.dns.get_mut(key) else { return None };
-        let Some(Dns::Lookup(mut lookup)) = self.dns.remove(key) else { return None };
+    /// Every server has failed or been too slow.
+    fn on_all_failed(&mut self, reactor: &mut Reactor, key: Key) -> Option<Finished> {
+        let lookup = self.take(reactor, key)?;
+        let result = match lookup.failure.as_deref().and_then(Response::read) {
+            Some(response) => LookupResult::Failed(response),
+            None => LookupResult::Unanswered(Answer::bare(OptRcode::SERVFAIL, Some(Why::Unreachable))),
+        };
+        Some(lookup.finish(result))
+    }
+
+    /// Ends a lookup without an answer.
+    pub(super) fn discard(&mut self, reactor: &mut Reactor, key: Key) {
+        self.take(reactor, key);
+    }
+
+    fn take(&mut self, reactor: &mut Reactor, key: Key) -> Option<Lookup> {
+        let mut lookup = self.lookups.remove(key)?;
         if let Some(fd) = lookup.link.fd() {
             reactor.deregister(fd);
         }
         if let Some(timer) = lookup.timer.take() {
             reactor.cancel(timer);
         }
-        if let Some(gate) = self.gates.get_mut(&lookup.sandbox) {
-            gate.names.lookups.remove(&lookup.subject);
+        if let Some(open) = self.by_question.get_mut(&lookup.sandbox) {
+            open.remove(&lookup.cache_key);
+            if open.is_empty() {
+                self.by_question.remove(&lookup.sandbox);
+            }
         }
         Some(lookup)
     }

@@ -1,4 +1,4 @@
-//! Questions of the sandbox and answers of upstream servers, read (RFC 1035, 4.1; RFC 6891). Both are strangers'.
+//! Reads questions of the sandbox and answers of upstream servers (RFC 1035, 4.1; RFC 6891). Neither is trusted. Pure.
 
 use domain::base::iana::{Class, Opcode, OptRcode, Rtype};
 use domain::base::message::RecordSection;
@@ -7,12 +7,14 @@ use domain::base::{Header, Message, ParsedName, ParsedRecord};
 use super::name::Name;
 use super::record::Record;
 
+/// The longest question that is read.
+pub(super) const MAX_QUESTION_BYTES: usize = 4096;
 /// The most records of an answer, and the most bytes that they may have once their names are whole. What has more is
 /// refused: reading it, which isn't interrupted, would hold up everything else, and remembering it would take too much.
 const MAX_RECORDS: u16 = 4096;
 const MAX_RECORD_BYTES: usize = 128 * 1024;
 
-/// What is asked.
+/// The question of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) name: Name,
@@ -27,12 +29,12 @@ impl Question {
     }
 }
 
-/// What the asker said by EDNS.
+/// The options of a question (EDNS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edns {
-    /// The longest answer that it takes by UDP.
+    /// The longest answer that the client accepts by UDP.
     pub(crate) size: u16,
-    /// It wants DNSSEC records (the DO bit).
+    /// The client wants DNSSEC records (the DO bit).
     pub(crate) dnssec_ok: bool,
 }
 
@@ -56,7 +58,7 @@ pub(crate) enum Asked {
 }
 
 impl Query {
-    /// Whether the asker validates DNSSEC itself, and wants answers that fail validation too (the CD bit).
+    /// Whether the client validates DNSSEC itself, and wants answers that fail validation too (the CD bit).
     pub(crate) fn checking_disabled(&self) -> bool {
         self.header.cd()
     }
@@ -124,7 +126,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// What it answers, without its records; `None` if it is no answer to one question.
+    /// Reads the question of an answer, without its records; `None` if it is no answer to one question.
     pub(crate) fn question(bytes: &[u8]) -> Option<Question> {
         Some(answered(Message::from_slice(bytes).ok()?)?.0)
     }

@@ -6,13 +6,13 @@ use std::hash::{Hash, Hasher};
 use domain::base::{self, ParsedName, ToName};
 use domain::dep::octseq::Parser;
 
-/// A whole name. Unlike the crate's, two are the same only if their letters have the same case: by that an answer is
-/// known (see [`super::lookup`]).
+/// A whole name. Unlike the crate's, two are equal only if their letters have the same case, by which an answer is
+/// recognised (see [`super::lookup`]).
 #[derive(Clone)]
 pub(crate) struct Name(base::Name<Vec<u8>>);
 
 impl Name {
-    /// Reads the name at `at`, and says where what follows it begins. A pointer leads backwards from where it stands.
+    /// Reads the name at `at`; returns it and the place behind it. A pointer leads backwards from where it stands.
     pub(crate) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
         let mut parser = Parser::from_ref(message);
         parser.advance(at).ok()?;
@@ -20,7 +20,7 @@ impl Name {
         Some((Self::of_parsed(&name), parser.pos()))
     }
 
-    /// Out of a message.
+    /// Copies it out of a message.
     pub(super) fn of_parsed(name: &ParsedName<&[u8]>) -> Self {
         Self(name.to_vec())
     }
@@ -47,15 +47,14 @@ impl Name {
         self.0.for_ref()
     }
 
-    /// With all letters in lower case: names that are the same compare so.
+    /// With all letters in lower case, to be compared.
     pub(crate) fn lower(&self) -> Self {
         let mut name = self.0.clone();
         name.make_canonical();
         Self(name)
     }
 
-    /// With the case of each letter as the bits say, which are used up from the lowest on. (No length is a letter's
-    /// number.)
+    /// Flips the case of letters by the bits, from the first byte on. (No length byte has the number of a letter.)
     pub(crate) fn with_case(&self, mut bits: impl Iterator<Item = bool>) -> Self {
         let mixed = self.wire().iter().map(|byte| match bits.next() {
             Some(true) if byte.is_ascii_alphabetic() => byte ^ 0x20,
@@ -65,9 +64,9 @@ impl Name {
         base::Name::from_octets(mixed.collect()).map_or_else(|_| self.clone(), Self)
     }
 
-    /// The text by which a policy is asked: labels in lower case with dots between, without a dot at the end.
-    /// What is no letter, digit, hyphen or underscore is written as a number (`\046`), so that a dot in a label
-    /// is no dot between labels. The root is empty.
+    /// The text that a policy is evaluated for: labels in lower case with dots between, without a dot at the end. Bytes
+    /// other than letters, digits, hyphens and underscores are written as numbers (`\046`), so that a dot in a label is
+    /// no dot between labels. The root is empty.
     pub(crate) fn text(&self) -> String {
         let mut text = String::with_capacity(self.wire().len());
         for label in self.0.iter().filter(|label| !label.is_root()) {

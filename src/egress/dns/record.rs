@@ -10,7 +10,7 @@ use domain::dep::octseq::Parser;
 
 use super::name::Name;
 
-/// Where a name's servers are.
+/// The types that give the addresses of a name.
 pub(crate) const ADDRESSES: [Rtype; 4] = [Rtype::A, Rtype::AAAA, Rtype::SVCB, Rtype::HTTPS];
 
 /// Whether that type is of questions only, such as AXFR and ANY, or of what no question is about.
@@ -29,7 +29,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Takes it out of a message.
+    /// Copies it out of a message.
     pub(super) fn of_parsed(record: &ParsedRecord<'_, [u8]>) -> Option<Self> {
         let Whole { kind, data } = record.to_any_record::<Whole>().ok()?.into_data();
         // A time to live with its highest bit set is none (RFC 2181, 8).
@@ -38,7 +38,7 @@ impl Record {
         Some(Self { name: Name::of_parsed(&record.owner()), kind, class: record.class(), ttl, data })
     }
 
-    /// The address that it gives its name.
+    /// Its address, if it is an address record.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         match self.kind {
             Rtype::A => Some(Ipv4Addr::from(<[u8; 4]>::try_from(&*self.data).ok()?).into()),
@@ -47,7 +47,7 @@ impl Record {
         }
     }
 
-    /// The name that it says its name stands for.
+    /// The name that its own is an alias of.
     pub(crate) fn alias(&self) -> Option<Name> {
         if self.kind != Rtype::CNAME {
             return None;
@@ -55,7 +55,7 @@ impl Record {
         Name::read(&self.data, 0).map(|(name, _)| name)
     }
 
-    /// How long its absence may be remembered, if it says so (RFC 2308, 5).
+    /// How long an absence may be cached, if it is the record that says so (RFC 2308, 5).
     pub(crate) fn negative_ttl(&self) -> Option<u32> {
         if self.kind != Rtype::SOA {
             return None;
@@ -77,7 +77,7 @@ enum Part {
 /// The types in whose data names may be compressed (RFC 1035; RFC 3597, 4). All others are taken as they are.
 ///
 /// The crate has types for the data of some of these. They refuse what has trailing bytes, and with it the whole
-/// answer; here only names are made whole, and what is in the data is the asker's business.
+/// answer; here only names are made whole, and the rest of the data is left to the client.
 fn layout(kind: Rtype) -> &'static [Part] {
     use Part::{Bytes, Name, Text};
     match kind.to_int() {

@@ -1,4 +1,4 @@
-//! What a sandbox's resolver begins with.
+//! The sockets and servers that a sandbox's resolver starts with.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,16 +12,16 @@ use crate::topology::GATEWAY;
 
 /// Where it listens.
 const PORT: u16 = 53;
-/// Of connections that nobody has accepted yet.
+/// Of connections that are not accepted yet.
 const BACKLOG: i32 = 128;
 
-/// Sockets of G that hear questions, and whom to ask.
+/// Sockets of G that receive questions, and the servers to ask.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
     /// Empty: the servers of the host.
-    pub(super) servers: Vec<SocketAddr>,
-    pub(super) datagrams: Option<OwnedFd>,
-    pub(super) listener: Option<TcpListener>,
+    servers: Vec<SocketAddr>,
+    datagrams: Option<OwnedFd>,
+    listener: Option<TcpListener>,
 }
 
 impl Resolver {
@@ -36,14 +36,14 @@ impl Resolver {
         Self { servers, datagrams: Some(datagrams), listener: Some(listener) }
     }
 
-    /// A UDP socket hears questions from now on. Needs the links to be laid.
+    /// Receives questions over a UDP socket. Needs the links to be laid.
     pub(crate) fn hear(&mut self, socket: OwnedFd) -> Result<()> {
         bind(&socket)?;
         self.datagrams = Some(socket);
         Ok(())
     }
 
-    /// A TCP socket takes connections from now on. Needs the links to be laid.
+    /// Takes connections over a TCP socket. Needs the links to be laid.
     pub(crate) fn listen(&mut self, socket: OwnedFd) -> Result<()> {
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true).context(what())?;
         bind(&socket)?;
@@ -51,6 +51,11 @@ impl Resolver {
         socket::listen(&socket, Backlog::new(BACKLOG).context(what())?).context(what())?;
         self.listener = Some(TcpListener::from(socket));
         Ok(())
+    }
+
+    /// The servers, the UDP socket and the listener.
+    pub(super) fn into_parts(self) -> (Vec<SocketAddr>, Option<OwnedFd>, Option<TcpListener>) {
+        (self.servers, self.datagrams, self.listener)
     }
 }
 

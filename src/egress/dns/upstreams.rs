@@ -21,24 +21,24 @@ const MAX_TIMEOUT_SECONDS: u32 = 30;
 /// No more of the file is read.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// Servers, and how patiently they are asked.
+/// Servers, and how they are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Upstreams {
     pub(crate) servers: Vec<SocketAddr>,
-    /// For one attempt at one server.
+    /// How long one attempt at one server may take.
     pub(crate) timeout: Duration,
-    /// At each server.
+    /// How often each server is asked.
     pub(crate) attempts: u32,
 }
 
 impl Upstreams {
-    /// These, with the patience that is usual.
+    /// These servers, with the usual time-out and attempts.
     pub(crate) fn of(servers: Vec<SocketAddr>) -> Self {
         Self { servers, timeout: Duration::from_secs(5), attempts: 2 }
     }
 
-    /// From the text of a resolv.conf(5). What isn't understood is passed over, as the C library does; without
-    /// any server the host asks itself. `interface` gives the index of a named interface.
+    /// Parses the text of a resolv.conf(5). What isn't understood is ignored, as the C library does; without any server
+    /// the host asks itself. `interface` gives the index of a named interface.
     fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> Self {
         let (config, _) = Config::parse_with_errors(with_indexes(text, interface).as_bytes());
         let mut servers: Vec<SocketAddr> =
@@ -89,7 +89,7 @@ fn server(address: ScopedIp) -> Option<SocketAddr> {
 pub(crate) struct SystemResolvers {
     path: PathBuf,
     seen: Option<(u64, u64, i64, i64, u64)>,
-    /// Those that were told last; none yet.
+    /// The servers that were returned last.
     current: Option<Arc<Upstreams>>,
 }
 

@@ -1,4 +1,4 @@
-//! Messages, written: questions to upstream servers, answers to the sandbox.
+//! Writes messages: questions to upstream servers, answers to the sandbox. Pure.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -19,10 +19,10 @@ use super::record::Record;
 /// The longest answer by UDP that is offered and sent: it fits any path (RFC 9715).
 pub(crate) const UDP_SIZE: u16 = 1232;
 /// What every resolver accepts by UDP without EDNS (RFC 1035, 4.2.1).
-const LEAST_UDP_SIZE: u16 = 512;
-/// As many names are remembered to be pointed at: to look through more would cost more than it saves.
+const MIN_UDP_SIZE: u16 = 512;
+/// How many names are kept to be pointed at: to look through more would cost more than it saves.
 const MAX_NAMES: usize = 16;
-/// So far reach a pointer's 14 bits.
+/// How far a pointer's 14 bits reach.
 const MAX_POINTER: usize = 0x4000;
 
 /// Why a question has no answer, or less of it than there is (RFC 8914).
@@ -30,7 +30,7 @@ const MAX_POINTER: usize = 0x4000;
 pub(crate) enum Why {
     /// The policy doesn't let it be asked.
     Blocked = 15,
-    /// Something was taken out.
+    /// Something was removed.
     Filtered = 17,
     /// No upstream server has answered.
     Unreachable = 22,
@@ -55,18 +55,18 @@ impl Answer {
         Self { code, authentic: false, answers: Vec::new(), authority: Vec::new(), why }
     }
 
-    /// As bytes, at most as long as the asker takes; what doesn't fit is left out as a whole, and the answer
-    /// marked as truncated. `age` is taken off the times to live.
+    /// Writes it in at most `limit` bytes. If it doesn't fit, all records are left out and it is marked as truncated. `age`
+    /// is subtracted from the times to live.
     pub(crate) fn write(&self, query: &Query, limit: usize, age: u32) -> Vec<u8> {
         let whole = self.build(query, Some((limit, age)));
-        // What has no records is shorter than any limit.
+        // Without records it is shorter than any limit.
         whole.or_else(|_| self.build(query, None)).unwrap_or_default()
     }
 
-    /// With all records, if those aren't too much, or marked as truncated.
+    /// Writes it with its records, within a limit, or without them and marked as truncated.
     fn build(&self, query: &Query, records: Option<(usize, u32)>) -> Result<Vec<u8>, PushError> {
         let mut message = builder();
-        // One that is as long as the limit is too long for the crate.
+        // The crate refuses a message that is exactly as long as its limit.
         message.set_push_limit(records.map_or(usize::MAX, |(limit, _)| limit.saturating_add(1)));
         let header = message.header_mut();
         header.set_id(query.header.id());
@@ -103,13 +103,13 @@ impl Answer {
     }
 }
 
-/// The longest answer that the asker accepts by UDP.
+/// The longest answer that a client accepts by UDP.
 pub(crate) fn udp_limit(query: &Query) -> usize {
-    let size = query.edns.map_or(LEAST_UDP_SIZE, |edns| edns.size.clamp(LEAST_UDP_SIZE, UDP_SIZE));
+    let size = query.edns.map_or(MIN_UDP_SIZE, |edns| edns.size.clamp(MIN_UDP_SIZE, UDP_SIZE));
     size.into()
 }
 
-/// A question to an upstream server, with nothing in it but what is asked.
+/// Writes a question to an upstream server, with nothing of the client's but what is asked.
 pub(crate) fn question(
     id: u16,
     question: &Question,
@@ -138,7 +138,7 @@ fn builder() -> MessageBuilder<Target> {
     builder
 }
 
-/// A record as it is written, with an alias as a name so that others can point at it.
+/// A record as it is written. An alias is written as a name, so that others can point at it.
 fn composed(record: &Record, age: u32) -> Result<impl ComposeRecord, PushError> {
     let alias = base::Name::from_octets(&*record.data).ok().filter(|_| record.kind == Rtype::CNAME);
     let data = match alias {
@@ -166,13 +166,13 @@ fn opt(
     })
 }
 
-/// A message that grows. The crate's own targets compress by looking for the end of a name among those written; what
-/// that costs is up to who made the names. Here a name is a pointer if it was written before as a whole, which serves an
-/// answer's records.
+/// A message that grows. The crate's own targets compress by looking for the end of a name among those written, at a cost
+/// that the author of the names controls. Here a name becomes a pointer only if it was written before as a whole, which
+/// suffices for an answer's records.
 #[derive(Debug, Default)]
 struct Target {
     bytes: Vec<u8>,
-    /// Where names are that were written as a whole.
+    /// The places of names that were written as a whole.
     names: Vec<Range<usize>>,
 }
 

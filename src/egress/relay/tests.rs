@@ -10,24 +10,21 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
 
-use super::counters::Counters;
-use super::dns::{Resolver, Upstreams};
-use super::gate::Settings;
-use super::outbound::Outbound;
-use super::request::Request;
-use super::sockets::Sockets;
-use crate::policy::Policy;
-use crate::reactor::{Budget, Key, Reactor};
-use crate::sys::socket::{Family, Socket};
+use super::*;
+use crate::egress::dns::Resolver;
+use crate::egress::request::Request;
 
 const SANDBOX: u64 = 7;
 
 /// A sandbox's way out, and a connection to its resolver.
 struct Rig {
     reactor: Reactor,
-    outbound: Outbound,
+    egress: Egress,
+    budget: Budget,
     counters: Arc<Counters>,
     resolver: SocketAddr,
+    /// What was requested of the layer above.
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Rig {
@@ -37,7 +34,10 @@ impl Rig {
 
     fn with(settings: Settings, policy: Policy, servers: Vec<SocketAddr>) -> Self {
         let mut reactor = Reactor::new().unwrap();
-        let mut outbound = Outbound::new(Budget::new(1000), Arc::new(|_| ()));
+        let (budget, requests) = (Budget::new(1000), Arc::new(Mutex::new(Vec::new())));
+        let sent = Arc::clone(&requests);
+        let mut egress =
+            Egress::new(budget.clone(), Arc::new(move |request| sent.lock().unwrap().push(request)));
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let resolver = listener.local_addr().unwrap();
         let datagrams = UdpSocket::bind(resolver).unwrap();
@@ -46,8 +46,8 @@ impl Rig {
         sockets.answer_by(Resolver::over(listener, datagrams.into(), servers));
         let counters = Arc::new(Counters::default());
         let policy = (Arc::new(policy), 1);
-        outbound.add_sandbox(&mut reactor, SANDBOX, policy, settings, sockets, Arc::clone(&counters));
-        Self { reactor, outbound, counters, resolver }
+        egress.add_sandbox(&mut reactor, SANDBOX, policy, settings, sockets, Arc::clone(&counters));
+        Self { reactor, egress, budget, counters, resolver, requests }
     }
 
     /// What the engine does in a turn; how often each key was woken.
@@ -57,9 +57,9 @@ impl Rig {
         while let Some(wake) = self.reactor.next() {
             let key = wake.key();
             *woken.entry(key).or_default() += 1;
-            self.outbound.wake(&mut self.reactor, wake);
+            self.egress.wake(&mut self.reactor, wake);
         }
-        self.outbound.end_turn(&mut self.reactor);
+        self.egress.end_turn(&mut self.reactor);
         woken
     }
 }
@@ -199,7 +199,7 @@ fn the_servers_of_the_host_are_those_it_is_told_of_and_it_reads_no_file_for_them
         let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
         upstream.set_nonblocking(true).unwrap();
         let servers = vec![upstream.local_addr().unwrap()];
-        rig.outbound.set_nameservers(Arc::new(Upstreams::of(servers)));
+        rig.egress.set_nameservers(Arc::new(Upstreams::of(servers)));
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(&question(label), rig.resolver).unwrap();
         let start = Instant::now();
@@ -286,24 +286,26 @@ fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
 #[test]
 fn each_limit_is_told_once_in_a_sentence_of_its_own_whatever_errors_come_with_it() {
     let mut rig = Rig::new(Settings { total_bytes: Some(1), ..Settings::default() });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let here = Arc::clone(&told);
-    rig.outbound.requests = Arc::new(move |request| {
-        if let Request::Limit { what, .. } = request {
-            here.lock().unwrap().push(what);
-        }
-    });
     for number in 0..100 {
-        rig.outbound.report_once(SANDBOX, "accept", || format!("error {number}"));
-        rig.outbound.limited(SANDBOX, "are refused: as many are open as may be");
-        rig.outbound.spend(&mut rig.reactor, SANDBOX, 1);
+        let error = std::io::Error::other(format!("error {number}"));
+        rig.egress.cx.limit(SANDBOX, LimitKind::NotAccepted(&error));
+        rig.egress.cx.limit(SANDBOX, LimitKind::OpenFlows);
+        rig.egress.cx.spend(SANDBOX, 1);
     }
     let expected = [
-        "error 0",
+        "egress: further connections can't be accepted (error 0) and wait",
         "egress: further connections are refused: as many are open as may be",
-        "egress: the bytes that may pass in all are used up; its connections are reset, further ones refused",
+        "egress: the byte quota is used up; all connections are reset, further ones refused",
     ];
-    assert_eq!(*told.lock().unwrap(), expected);
+    let requests = rig.requests.lock().unwrap();
+    let limits: Vec<&str> = requests
+        .iter()
+        .map(|request| match request {
+            Request::Limit { key: SANDBOX, what } => what.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(limits, expected);
 }
 
 #[test]
@@ -316,23 +318,24 @@ fn a_sandbox_with_many_flows_is_removed_in_slices() {
     for _ in 0..200 {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let front = Socket::adopt(ours.into(), Family::Unix).unwrap();
-        let permit = rig.outbound.budget.acquire(SANDBOX, crate::reactor::Use::Egress, 2).unwrap();
-        let to = far.local_addr().unwrap();
-        rig.outbound.open_flow(&mut rig.reactor, SANDBOX, to, front, permit, None).unwrap();
+        let Egress { cx, tcp, .. } = &mut rig.egress;
+        let permit = cx.acquire(SANDBOX, 2).unwrap();
+        let to = (far.local_addr().unwrap(), false);
+        tcp.open(cx, &mut rig.reactor, SANDBOX, to, front, permit);
         near.push(theirs);
     }
     let gone = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&gone);
     let reply = Box::new(move || told.store(true, Ordering::Relaxed));
-    rig.outbound.begin_removal(&mut rig.reactor, SANDBOX, reply);
+    rig.egress.begin_removal(&mut rig.reactor, SANDBOX, reply);
     let mut left = rig.counters.open.load(Ordering::Relaxed);
     assert_eq!(left, 200);
     while !gone.load(Ordering::Relaxed) {
-        assert!(rig.outbound.is_busy());
+        assert!(rig.egress.is_busy());
         rig.turn();
         let now = rig.counters.open.load(Ordering::Relaxed);
         assert!(now < left && left - now <= 64, "{left}, then {now}");
         left = now;
     }
-    assert_eq!((left, rig.outbound.budget.used(), rig.outbound.is_busy()), (0, 0, false));
+    assert_eq!((left, rig.budget.used(), rig.egress.is_busy()), (0, 0, false));
 }

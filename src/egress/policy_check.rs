@@ -1,4 +1,4 @@
-//! The policy's word on a destination, with what the host's own routing says of it at this moment.
+//! Evaluates a policy for a destination, with the host's routing of this moment.
 
 use std::net::IpAddr;
 
@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::net::{Lookup, RouteKind};
 use crate::policy::{Place, Policy, Verdict};
 
-/// Asks policies. Its netlink socket is of the namespace that the engine's thread is in: the host's.
+/// Evaluates policies. Its netlink socket is of the namespace that the engine's thread is in: the host's.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
+pub(super) struct PolicyCheck {
     lookup: Option<Lookup>,
 }
 
-impl Judge {
-    /// What the policy says of traffic of that IP protocol to an address. A route look-up takes some 10 µs; one
+impl PolicyCheck {
+    /// Evaluates a policy for traffic of an IP protocol to an address. A route look-up takes some 10 µs; one
     /// that fails counts as "the host's own", and so denies.
     pub(super) fn verdict(&mut self, policy: &Policy, address: IpAddr, protocol: impl Into<u8>) -> Verdict {
         policy.verdict_on(address, protocol.into(), |address| match self.route_kind(address) {

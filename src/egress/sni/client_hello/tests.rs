@@ -6,7 +6,7 @@ use rustls::pki_types::ServerName;
 use super::*;
 
 /// What rustls sends first to a server of that name.
-fn rustls_hello(name: &str, sni: bool) -> Vec<u8> {
+pub(in crate::egress::sni) fn rustls_hello(name: &str, sni: bool) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -52,7 +52,7 @@ fn in_records(bytes: &[u8], length: usize) -> Vec<u8> {
 }
 
 fn feed(bytes: &[u8], mut sizes: impl Iterator<Item = usize>) -> (Found, usize) {
-    let mut hello = Hello::default();
+    let mut hello = ClientHello::default();
     let mut rest = bytes;
     while !rest.is_empty() {
         let (piece, more) = rest.split_at(sizes.next().unwrap_or(1).clamp(1, rest.len()));
@@ -101,9 +101,9 @@ fn empty_records_are_passed_over() {
     assert_eq!(feed(&amid, std::iter::repeat(3)).0, found);
     assert_eq!(feed(&between, std::iter::repeat(1)), (found, records.len()));
     // Nothing but those isn't TLS, once it is too much.
-    let (end, used) = feed(&empty.repeat(MOST), std::iter::repeat(1000));
+    let (end, used) = feed(&empty.repeat(MAX_BYTES), std::iter::repeat(1000));
     assert_eq!(end, Found::Refused(Reason::NotTls));
-    assert!(used <= MOST + 1000, "{used}");
+    assert!(used <= MAX_BYTES + 1000, "{used}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn with_extensions(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     body.extend_from_slice(&list);
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
     let message = [&[1][..], &length[1..], &body].concat();
-    in_records(&[&[22, 3, 1, 0, 0][..], &message].concat(), LONGEST_RECORD)
+    in_records(&[&[22, 3, 1, 0, 0][..], &message].concat(), MAX_RECORD)
 }
 
 fn names(names: &[(u8, &str)]) -> (u16, Vec<u8>) {
@@ -188,7 +188,7 @@ fn what_never_ends_is_refused_in_the_end() {
     let endless = [&[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff][..], &[22, 3, 1, 0, 1, 0].repeat(20_000)].concat();
     let (found, used) = feed(&endless, std::iter::repeat(100));
     assert_eq!(found, Found::Refused(Reason::NotTls));
-    assert!(used <= MOST + 100, "{used}");
+    assert!(used <= MAX_BYTES + 100, "{used}");
 }
 
 proptest! {

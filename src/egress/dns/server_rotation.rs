@@ -1,4 +1,4 @@
-//! Which upstream server is asked next, and for how long. Pure.
+//! Which upstream server is asked next, and how long it has to answer. Pure.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::upstreams::Upstreams;
 
-/// The longest that a question takes in all. Most programs ask again after 5 s, and give up after 10.
-const PATIENCE: Duration = Duration::from_secs(9);
-/// The longest for one attempt, whatever the host's configuration says: others are to have a chance.
-const ATTEMPT: Duration = Duration::from_secs(3);
+/// How long a question may take. Most programs ask again after 5 s, and give up after 10.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(9);
+/// How long one attempt may take, whatever the host's configuration says: the other servers need time too.
+const MAX_ATTEMPT: Duration = Duration::from_secs(3);
 
-/// One question's way through the servers.
+/// The servers that one question is sent to, in turn.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct ServerRotation {
     upstreams: Arc<Upstreams>,
     /// The server that is asked first.
     first: usize,
@@ -21,12 +21,12 @@ pub(super) struct Course {
     until: Instant,
 }
 
-impl Course {
+impl ServerRotation {
     pub(super) fn new(upstreams: Arc<Upstreams>, first: usize, now: Instant) -> Self {
-        Self { upstreams, first, attempts: 0, until: now + PATIENCE }
+        Self { upstreams, first, attempts: 0, until: now + LOOKUP_TIMEOUT }
     }
 
-    /// The next server, and when to give it up; none if all were asked as often as they may.
+    /// The next server, and its deadline; `None` if all were asked as often as they may or the time is up.
     pub(super) fn next(&mut self, now: Instant) -> Option<(SocketAddr, Instant)> {
         let count = self.upstreams.servers.len();
         let most = count * usize::try_from(self.upstreams.attempts).unwrap_or(1);
@@ -38,9 +38,9 @@ impl Course {
         Some((*server, self.limit(now)))
     }
 
-    /// When to give the current server up, if it is asked once more now.
+    /// The deadline of the current server, if it is asked now.
     pub(super) fn limit(&self, now: Instant) -> Instant {
-        (now + self.upstreams.timeout.min(ATTEMPT)).min(self.until)
+        (now + self.upstreams.timeout.min(MAX_ATTEMPT)).min(self.until)
     }
 
     /// The place of the current server.
@@ -61,10 +61,10 @@ mod tests {
         let upstreams =
             Arc::new(Upstreams { timeout: Duration::from_secs(1), ..Upstreams::of(servers.clone()) });
         let now = Instant::now();
-        let mut course = Course::new(upstreams, 4, now);
+        let mut rotation = ServerRotation::new(upstreams, 4, now);
         let mut asked = Vec::new();
-        while let Some((server, until)) = course.next(now) {
-            assert_eq!(servers[course.current()], server);
+        while let Some((server, until)) = rotation.next(now) {
+            assert_eq!(servers[rotation.current()], server);
             assert_eq!(until, now + Duration::from_secs(1));
             asked.push(server.ip().to_string());
         }
@@ -80,13 +80,13 @@ mod tests {
             ..Upstreams::of(vec!["192.0.2.1:53".parse().unwrap()])
         });
         let start = Instant::now();
-        let mut course = Course::new(upstreams, 0, start);
+        let mut rotation = ServerRotation::new(upstreams, 0, start);
         let mut now = start;
-        while let Some((_, until)) = course.next(now) {
-            assert!(until - now <= ATTEMPT);
+        while let Some((_, until)) = rotation.next(now) {
+            assert!(until - now <= MAX_ATTEMPT);
             now = until;
         }
-        assert_eq!(now, start + PATIENCE);
-        assert!(Course::new(Arc::new(Upstreams::of(Vec::new())), 0, now).next(now).is_none());
+        assert_eq!(now, start + LOOKUP_TIMEOUT);
+        assert!(ServerRotation::new(Arc::new(Upstreams::of(Vec::new())), 0, now).next(now).is_none());
     }
 }

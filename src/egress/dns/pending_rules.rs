@@ -1,54 +1,47 @@
 //! Answers that wait until the rules let their addresses through.
 //!
-//! The control thread is told of one batch at a time, and the next is gathered meanwhile: whatever a sandbox asks
-//! for, it has no more than one change of its rules in that thread's queue.
+//! The control thread gets one batch at a time, and the next is gathered meanwhile: whatever a sandbox asks for, it has
+//! no more than one change of its rules in that thread's queue.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::client::Client;
 use super::judged::Judged;
 use super::message::Query;
-use crate::egress::answered::Change;
-use crate::reactor::Key;
-
-/// Who has asked a question, and so where its answer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// By UDP, over this socket of ours.
-    Datagram(Key, SocketAddr),
-    /// By TCP.
-    Stream(Key),
-}
+use super::pinned::Change;
 
 /// An answer, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) asker: Asker,
+    // Plain data.
+    pub(super) client: Client,
     pub(super) query: Query,
     pub(super) judged: Arc<Judged>,
     pub(super) age: u32,
 }
 
-/// What becomes true together.
+/// A change of the rules, and the answers that wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    // Plain data.
     pub(super) change: Change,
     pub(super) waiting: Vec<Waiting>,
 }
 
 /// The batch that the control thread has, and the next.
 #[derive(Debug, Default)]
-pub(super) struct Batches {
+pub(super) struct PendingRules {
     sent: Option<Batch>,
     added: HashSet<IpAddr>,
     removed: HashSet<IpAddr>,
     waiting: Vec<Waiting>,
 }
 
-impl Batches {
+impl PendingRules {
     /// Whether the rules have all there is.
-    pub(super) fn are_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.sent.is_none() && self.is_next_empty()
     }
 
@@ -57,7 +50,7 @@ impl Batches {
         self.sent.as_ref().map_or(0, |batch| batch.waiting.len()) + self.waiting.len()
     }
 
-    /// Adds a change to the next batch, and who waits for it.
+    /// Adds a change to the next batch, and the answer that waits for it.
     pub(super) fn add(&mut self, change: Change, waiting: Option<Waiting>) {
         for address in change.removed {
             undo_or_add(&mut self.added, &mut self.removed, address);
@@ -78,7 +71,7 @@ impl Batches {
         Some(change)
     }
 
-    /// The one that was sent is dealt with.
+    /// The batch that was sent has been handled.
     pub(super) fn done(&mut self) -> Batch {
         self.sent.take().unwrap_or_default()
     }
@@ -110,26 +103,26 @@ mod tests {
 
     #[test]
     fn one_batch_is_under_way_and_the_next_is_gathered() {
-        let mut batches = Batches::default();
-        assert!(batches.are_empty() && batches.send().is_none());
-        batches.add(change(&[1], &[]), None);
-        assert_eq!(batches.send(), Some(change(&[1], &[])));
-        batches.add(change(&[2], &[1]), None);
-        batches.add(change(&[3], &[2]), None);
-        assert_eq!(batches.send(), None, "one is under way");
-        assert_eq!(batches.done().change, change(&[1], &[]));
-        assert_eq!(batches.send(), Some(change(&[3], &[1])));
-        batches.done();
-        assert!(batches.are_empty());
+        let mut pending = PendingRules::default();
+        assert!(pending.is_empty() && pending.send().is_none());
+        pending.add(change(&[1], &[]), None);
+        assert_eq!(pending.send(), Some(change(&[1], &[])));
+        pending.add(change(&[2], &[1]), None);
+        pending.add(change(&[3], &[2]), None);
+        assert_eq!(pending.send(), None, "one is under way");
+        assert_eq!(pending.done().change, change(&[1], &[]));
+        assert_eq!(pending.send(), Some(change(&[3], &[1])));
+        pending.done();
+        assert!(pending.is_empty());
     }
 
     proptest! {
         /// However changes are gathered, the rules have in the end what the table has.
         #[test]
         fn batches_add_up_to_the_changes(steps in prop::collection::vec((0u8..6, any::<bool>()), 0..60)) {
-            let (mut batches, mut table, mut kernel) = (Batches::default(), HashSet::new(), HashSet::new());
-            let mut follow = |batches: &mut Batches| {
-                if let Some(Change { added, removed }) = batches.send() {
+            let (mut pending, mut table, mut kernel) = (PendingRules::default(), HashSet::new(), HashSet::new());
+            let mut follow = |pending: &mut PendingRules| {
+                if let Some(Change { added, removed }) = pending.send() {
                     removed.iter().for_each(|address| assert!(kernel.remove(address)));
                     added.iter().for_each(|address| assert!(kernel.insert(*address)));
                 }
@@ -143,14 +136,14 @@ mod tests {
                     table.insert(address);
                     change(&[last], &[])
                 };
-                batches.add(step, None);
+                pending.add(step, None);
                 if turn {
-                    batches.done();
-                    follow(&mut batches);
+                    pending.done();
+                    follow(&mut pending);
                 }
             }
-            batches.done();
-            prop_assert_eq!(follow(&mut batches), table);
+            pending.done();
+            prop_assert_eq!(follow(&mut pending), table);
         }
     }
 }

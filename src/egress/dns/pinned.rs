@@ -1,27 +1,27 @@
 //! Which addresses the sandbox's resolver answered for which names, a short while ago.
 //!
-//! A domain is reached at these only: a server's name in a handshake proves nothing about who is at the other
-//! end, so without this any address at all could be had by naming an allowed server.
+//! A domain is reached at these only. The server name in a handshake proves nothing about the peer, so without this any
+//! address could be reached by naming an allowed server.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// What is answered for less is kept for this long: programs use an address for longer than they may.
-const LEAST: Duration = Duration::from_secs(60);
-/// How much longer than it is good for it is kept: between question and connection some time passes.
+/// An address is kept at least this long, whatever the answer says: programs use one for longer than they may.
+const MIN_LIFETIME: Duration = Duration::from_secs(60);
+/// It is kept this much longer than it is good for: between question and connection some time passes.
 const GRACE: Duration = Duration::from_secs(30);
-/// The longest, whatever an answer says.
-const MOST: Duration = Duration::from_secs(24 * 3600);
-/// Addresses, and names of one address, that are kept. Of more, those that run out soonest give way.
-const MOST_ADDRESSES: usize = 2048;
-const MOST_NAMES: usize = 32;
-/// Addresses of one answer, the first ones, that may be reached.
-const MOST_OF_ONE: usize = 64;
+/// An address is kept at most this long, whatever the answer says.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// The most addresses, and names of one address, that are kept. Of more, those that run out soonest give way.
+const MAX_ADDRESSES: usize = 2048;
+const MAX_NAMES: usize = 32;
+/// The most addresses of one answer that may be reached, the first ones.
+const MAX_ADDRESSES_OF_ANSWER: usize = 64;
 
 /// The answers for one sandbox's domains.
 #[derive(Debug, Default)]
-pub(crate) struct Answered {
+pub(crate) struct Pinned {
     addresses: HashMap<IpAddr, Names>,
     /// When the last name of each address runs out.
     order: BTreeSet<(Instant, IpAddr)>,
@@ -39,19 +39,20 @@ struct Named {
     until: Instant,
 }
 
-/// What has changed: what the kernel's sets have to follow.
+/// What the kernel's sets have to add and remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Change {
+    // Plain data.
     pub(crate) added: Vec<IpAddr>,
     pub(crate) removed: Vec<IpAddr>,
 }
 
-impl Answered {
-    /// These addresses are about to be answered for a name, for so many seconds.
+impl Pinned {
+    /// Keeps addresses that are about to be answered for a name, for so many seconds.
     pub(crate) fn learn(&mut self, name: &str, addresses: &[IpAddr], ttl: u32, now: Instant) -> Change {
-        let until = now + Duration::from_secs(ttl.into()).clamp(LEAST, MOST) + GRACE;
-        let mut change = Change { added: Vec::new(), removed: self.sweep(now) };
-        for address in addresses.iter().take(MOST_OF_ONE).map(IpAddr::to_canonical) {
+        let until = now + Duration::from_secs(ttl.into()).clamp(MIN_LIFETIME, MAX_LIFETIME) + GRACE;
+        let mut change = Change { added: Vec::new(), removed: self.expire(now) };
+        for address in addresses.iter().take(MAX_ADDRESSES_OF_ANSWER).map(IpAddr::to_canonical) {
             let entry = self.addresses.entry(address).or_insert_with(|| {
                 change.added.push(address);
                 self.order.insert((until, address));
@@ -64,7 +65,7 @@ impl Answered {
                 entry.until = until;
             }
         }
-        while self.addresses.len() > MOST_ADDRESSES {
+        while self.addresses.len() > MAX_ADDRESSES {
             let Some((_, address)) = self.order.pop_first() else { break };
             self.addresses.remove(&address);
             match change.added.iter().position(|added| *added == address) {
@@ -88,7 +89,7 @@ impl Answered {
         self.addresses.get(&address.to_canonical()).is_some_and(|entry| now < entry.until)
     }
 
-    /// Forgets the names that `keep` doesn't want, and says which addresses are left without any.
+    /// Forgets the names that `keep` is false for. Returns the addresses that are left without any.
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Vec<IpAddr> {
         let mut removed = Vec::new();
         self.addresses.retain(|address, entry| {
@@ -119,7 +120,7 @@ impl Answered {
     }
 
     /// Forgets those that have run out.
-    fn sweep(&mut self, now: Instant) -> Vec<IpAddr> {
+    fn expire(&mut self, now: Instant) -> Vec<IpAddr> {
         let mut removed = Vec::new();
         while let Some((until, address)) = self.order.first().copied()
             && until <= now
@@ -133,12 +134,12 @@ impl Answered {
 }
 
 impl Names {
-    /// The address was answered for that name. Of too many, the one that runs out soonest gives way.
+    /// Adds a name of the address. Of too many, the one that runs out soonest gives way.
     fn add(&mut self, name: &str, until: Instant) {
         match self.names.iter_mut().find(|named| *named.name == *name) {
             Some(named) => named.until = named.until.max(until),
             None => {
-                if self.names.len() >= MOST_NAMES
+                if self.names.len() >= MAX_NAMES
                     && let Some(soonest) = (0..self.names.len())
                         .min_by_key(|index| self.names.get(*index).map(|named| named.until))
                 {
@@ -162,41 +163,41 @@ mod tests {
 
     #[test]
     fn an_address_is_reached_by_the_names_it_was_answered_for_until_they_run_out() {
-        let (mut answered, start) = (Answered::default(), Instant::now());
+        let (mut pinned, start) = (Pinned::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(answered.learn("a.example", &[address(1)], 300, start).added, [address(1)]);
-        let shared = answered.learn("b.example", &[address(1), address(2)], 5, start);
+        assert_eq!(pinned.learn("a.example", &[address(1)], 300, start).added, [address(1)]);
+        let shared = pinned.learn("b.example", &[address(1), address(2)], 5, start);
         assert_eq!(shared, Change { added: vec![address(2)], removed: vec![] });
-        let has = |answered: &Answered, name, seconds| answered.has(address(1), name, at(seconds));
-        assert!(has(&answered, "a.example", 0) && has(&answered, "b.example", 0));
-        assert!(!has(&answered, "c.example", 0));
-        assert!(!answered.has(address(2), "a.example", start));
-        assert!(has(&answered, "b.example", 89), "kept for a minute and the grace");
-        assert!(!has(&answered, "b.example", 90) && has(&answered, "a.example", 329));
-        assert!(answered.has_any(address(1), at(329)) && !answered.has_any(address(1), at(330)));
-        let swept = answered.learn("c.example", &[address(3)], 5, at(330));
+        let has = |pinned: &Pinned, name, seconds| pinned.has(address(1), name, at(seconds));
+        assert!(has(&pinned, "a.example", 0) && has(&pinned, "b.example", 0));
+        assert!(!has(&pinned, "c.example", 0));
+        assert!(!pinned.has(address(2), "a.example", start));
+        assert!(has(&pinned, "b.example", 89), "kept for a minute and the grace");
+        assert!(!has(&pinned, "b.example", 90) && has(&pinned, "a.example", 329));
+        assert!(pinned.has_any(address(1), at(329)) && !pinned.has_any(address(1), at(330)));
+        let swept = pinned.learn("c.example", &[address(3)], 5, at(330));
         assert_eq!(swept.added, [address(3)]);
         assert_eq!(HashSet::from_iter(swept.removed), HashSet::from([address(1), address(2)]));
-        assert!(answered.has("::ffff:192.0.2.3".parse().unwrap(), "c.example", at(330)), "mapped");
+        assert!(pinned.has("::ffff:192.0.2.3".parse().unwrap(), "c.example", at(330)), "mapped");
     }
 
     #[test]
     fn one_that_runs_out_and_comes_again_is_neither_added_nor_removed() {
-        let (mut answered, start) = (Answered::default(), Instant::now());
-        answered.learn("a.example", &[address(1)], 5, start);
-        let again = answered.learn("a.example", &[address(1)], 5, start + Duration::from_secs(600));
+        let (mut pinned, start) = (Pinned::default(), Instant::now());
+        pinned.learn("a.example", &[address(1)], 5, start);
+        let again = pinned.learn("a.example", &[address(1)], 5, start + Duration::from_secs(600));
         // The kernel's set has it all the time, whatever the order.
         assert!(again.removed.is_empty(), "{again:?}");
     }
 
     #[test]
     fn names_that_a_new_policy_lacks_are_forgotten() {
-        let (mut answered, start) = (Answered::default(), Instant::now());
-        answered.learn("a.example", &[address(1)], 5, start);
-        answered.learn("b.example", &[address(1), address(2)], 5, start);
-        assert_eq!(answered.retain(|name| name == "a.example"), [address(2)]);
-        assert!(answered.has(address(1), "a.example", start));
-        assert!(!answered.has(address(1), "b.example", start));
+        let (mut pinned, start) = (Pinned::default(), Instant::now());
+        pinned.learn("a.example", &[address(1)], 5, start);
+        pinned.learn("b.example", &[address(1), address(2)], 5, start);
+        assert_eq!(pinned.retain(|name| name == "a.example"), [address(2)]);
+        assert!(pinned.has(address(1), "a.example", start));
+        assert!(!pinned.has(address(1), "b.example", start));
     }
 
     proptest! {
@@ -206,24 +207,24 @@ mod tests {
         fn the_changes_add_up_to_the_table(
             steps in prop::collection::vec((0u8..40, prop::collection::vec(any::<u16>(), 0..40), 0u32..200, 0u64..60), 1..150),
         ) {
-            let (mut answered, mut now) = (Answered::default(), Instant::now());
+            let (mut pinned, mut now) = (Pinned::default(), Instant::now());
             let mut kernel = HashSet::new();
             for (name, addresses, ttl, pause) in steps {
                 now += Duration::from_secs(pause);
                 let addresses: Vec<IpAddr> =
                     addresses.iter().map(|low| IpAddr::from([9, 9, (low >> 8).to_le_bytes()[0], low.to_le_bytes()[0]])).collect();
-                let change = answered.learn(&format!("n{name}.example"), &addresses, ttl, now);
+                let change = pinned.learn(&format!("n{name}.example"), &addresses, ttl, now);
                 for address in change.removed {
                     prop_assert!(kernel.remove(&address));
                 }
                 kernel.extend(change.added);
-                prop_assert_eq!(kernel.len(), answered.addresses.len());
-                prop_assert!(answered.addresses.keys().all(|address| kernel.contains(address)));
-                prop_assert!(kernel.len() <= MOST_ADDRESSES);
+                prop_assert_eq!(kernel.len(), pinned.addresses.len());
+                prop_assert!(pinned.addresses.keys().all(|address| kernel.contains(address)));
+                prop_assert!(kernel.len() <= MAX_ADDRESSES);
                 let last = |entry: &Names| entry.names.iter().map(|named| named.until).max();
                 let expected: BTreeSet<_> =
-                    answered.addresses.iter().map(|(address, entry)| (last(entry).unwrap(), *address)).collect();
-                prop_assert_eq!(&answered.order, &expected);
+                    pinned.addresses.iter().map(|(address, entry)| (last(entry).unwrap(), *address)).collect();
+                prop_assert_eq!(&pinned.order, &expected);
             }
         }
     }

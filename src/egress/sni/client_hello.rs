@@ -1,24 +1,21 @@
-//! The server's name in a TLS ClientHello (RFC 8446, 4.1.2 and 5.1; RFC 6066, 3), out of a stream that comes
-//! in whatever pieces.
+//! Finds the server's name in a TLS ClientHello (RFC 8446, 4.1.2 and 5.1; RFC 6066, 3) that comes in any pieces. Pure.
 //!
 //! Only the outer handshake counts. An "encrypted client hello" extension is passed over: browsers send an
-//! empty one as a decoy (RFC 9849, 6.2), and the name inside a real one is the business of the server that the
-//! outer name leads to. What could be read in two ways (two server names, an extension twice, bytes behind the
-//! end) is refused.
+//! empty one as a decoy (RFC 9849, 6.2), and the name inside a real one only matters to the server that the outer name
+//! leads to. Ambiguous handshakes (two server names, an extension twice, bytes behind the end) are refused.
 //!
 //! Not a crate: `tls-parser` doesn't put fragments together, and rustls's `Acceptor` takes much that is refused here
 //! and begins a handshake, where the bytes only have to be looked at and passed on.
 
 use crate::policy::Reason;
 
-/// The most that is read before the name must have come, as much as others who look for it take (nginx, HAProxy).
-/// Post-quantum handshakes have some 2 KiB.
-pub(crate) const MOST: usize = 16 * 1024;
+/// The most bytes in which the name must be found, as in nginx and HAProxy. Post-quantum handshakes have some 2 KiB.
+pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
 /// Records (RFC 8446, 5.1).
 const RECORD_HEADER: usize = 5;
 const HANDSHAKE: u8 = 22;
-const LONGEST_RECORD: usize = 1 << 14;
+const MAX_RECORD: usize = 1 << 14;
 /// Handshake messages (4).
 const MESSAGE_HEADER: usize = 4;
 const CLIENT_HELLO: u8 = 1;
@@ -26,55 +23,55 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
-/// What is known by now.
+/// What was found so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Not yet anything.
+    /// Nothing yet.
     More,
     /// The name, in lower case.
     Server(String),
-    /// There is none, or this isn't TLS.
+    /// There is no name, or this isn't TLS.
     Refused(Reason),
 }
 
 /// The beginning of a stream, kept so that it can be passed on as it came.
 #[derive(Debug, Default)]
-pub(crate) struct Hello {
+pub(crate) struct ClientHello {
     bytes: Vec<u8>,
-    /// How many of them are whole records that were looked into.
+    /// How many of them are in records that were read.
     done: usize,
-    /// What was in those.
+    /// The contents of those records.
     message: Vec<u8>,
 }
 
-impl Hello {
-    /// Takes what has come next.
+impl ClientHello {
+    /// Adds the next bytes of the stream.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Found {
         self.bytes.extend_from_slice(bytes);
         match self.look() {
             Ok(Some(name)) => Found::Server(name),
-            Ok(None) if self.bytes.len() < MOST => Found::More,
+            Ok(None) if self.bytes.len() < MAX_BYTES => Found::More,
             Ok(None) => Found::Refused(Reason::NotTls),
             Err(reason) => Found::Refused(reason),
         }
     }
 
-    /// How much more it takes.
+    /// How many more bytes it takes.
     pub(crate) fn room(&self) -> usize {
-        MOST.saturating_sub(self.bytes.len())
+        MAX_BYTES.saturating_sub(self.bytes.len())
     }
 
-    /// How much memory it takes.
+    /// How much memory it uses.
     pub(crate) fn held(&self) -> usize {
         self.bytes.len() + self.message.len()
     }
 
-    /// Whether nothing has come yet.
+    /// Whether there are no bytes yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// All that has come.
+    /// All bytes of the stream.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -93,8 +90,8 @@ impl Hello {
             }
             let Some([_, _, _, high, low]) = rest.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
             let length = usize::from(u16::from_be_bytes([*high, *low]));
-            // An empty one holds nothing to be read in two ways, and some stacks begin with one.
-            if length > LONGEST_RECORD {
+            // An empty record is not ambiguous, and some stacks begin with one.
+            if length > MAX_RECORD {
                 return Err(Reason::NotTls);
             }
             let Some(record) = rest.get(RECORD_HEADER..RECORD_HEADER + length) else { return Ok(None) };
@@ -104,14 +101,14 @@ impl Hello {
     }
 }
 
-/// The body of the first message, once all of it is there.
+/// The body of the first message, once it is complete.
 fn whole(message: &[u8]) -> Result<Option<&[u8]>, Reason> {
     if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
         return Err(Reason::NotTls);
     }
     let Some([_, a, b, c]) = message.first_chunk::<MESSAGE_HEADER>() else { return Ok(None) };
     let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-    if length > MOST {
+    if length > MAX_BYTES {
         return Err(Reason::NotTls);
     }
     Ok(message.get(MESSAGE_HEADER..MESSAGE_HEADER + length))
@@ -156,13 +153,13 @@ impl<'a> Reader<'a> {
         self.take(2)?.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
-    /// What has its length before it, in one byte.
+    /// Bytes with their length in front, in one byte.
     fn short(&mut self) -> Option<&'a [u8]> {
         let length = self.byte()?;
         self.take(length.into())
     }
 
-    /// What has its length before it, in two bytes.
+    /// Bytes with their length in front, in two bytes.
     fn long(&mut self) -> Option<&'a [u8]> {
         let length = self.word()?;
         self.take(length.into())
@@ -195,4 +192,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,7 +2,7 @@
 //!
 //! A port is taken for as long as the flow is open and, if the sandbox closed it first, for a minute more: in TIME_WAIT
 //! (tcp(7)) the port can't be used for that destination. One destination has as many as the kernel hands out, for all
-//! programs of the machine; towards another the same ports are free.
+//! programs of the machine; towards another destination the same ports are free. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -20,24 +20,24 @@ pub(super) fn of_host() -> usize {
     last.saturating_sub(first) + 1
 }
 
-/// Who has how many towards which destination.
+/// How many local ports each sandbox has in use towards each destination.
 #[derive(Debug)]
-pub(super) struct Ports {
+pub(super) struct LocalPorts {
     /// The most towards one destination, for all sandboxes.
     limit: usize,
     to: HashMap<SocketAddr, HashMap<u64, usize>>,
-    /// Those in TIME_WAIT, in the order of their ends.
+    /// Ports in TIME_WAIT, in the order in which that ends.
     leaving: VecDeque<(Instant, SocketAddr, u64)>,
 }
 
-impl Ports {
-    /// Three quarters of so many ports: the host's own programs need some.
+impl LocalPorts {
+    /// Shares out three quarters of so many ports: the host's own programs need some.
     pub(super) fn new(ports: usize) -> Self {
         Self { limit: ports - ports / 4, to: HashMap::new(), leaving: VecDeque::new() }
     }
 
-    /// Takes a port towards a destination, if one of that many sandboxes may have another: each gets its share of
-    /// those that there are, with one to come.
+    /// Takes a port towards a destination if the sandbox may have another. Its share is that of one of `sandboxes` and one
+    /// to come.
     pub(super) fn take(&mut self, now: Instant, to: SocketAddr, sandbox: u64, sandboxes: usize) -> bool {
         while let Some((at, to, sandbox)) = self.leaving.front().copied()
             && at <= now
@@ -54,7 +54,7 @@ impl Ports {
         may
     }
 
-    /// The port is free.
+    /// Frees a port.
     pub(super) fn give_back(&mut self, to: SocketAddr, sandbox: u64) {
         let Some(all) = self.to.get_mut(&to) else { return };
         if let Some(mine) = all.get_mut(&sandbox) {
@@ -68,7 +68,7 @@ impl Ports {
         }
     }
 
-    /// The flow has ended and its port is in TIME_WAIT.
+    /// Frees the port of a flow that has ended once its TIME_WAIT is over.
     pub(super) fn linger(&mut self, now: Instant, to: SocketAddr, sandbox: u64) {
         self.leaving.push_back((now + TIME_WAIT, to, sandbox));
     }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn those_in_time_wait_count_for_a_minute_and_to_their_destination_alone() {
-        let (mut ports, start) = (Ports::new(40), Instant::now());
+        let (mut ports, start) = (LocalPorts::new(40), Instant::now());
         let mut begun = 0;
         while ports.take(start, address(443), 1, 1) {
             ports.linger(start, address(443), 1);
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn many_sandboxes_together_leave_a_quarter() {
-        let (mut ports, now) = (Ports::new(40), Instant::now());
+        let (mut ports, now) = (LocalPorts::new(40), Instant::now());
         let mut taken = 0;
         for sandbox in 0..10 {
             // As they come, each takes what it may.
