@@ -279,7 +279,6 @@ impl Duplex {
     }
 
     /// Whether upstream ended its stream before downstream did.
-    #[cfg_attr(not(test), allow(dead_code, reason = "egress needs it"))]
     pub(crate) fn upstream_ended_first(&self) -> bool {
         self.upstream_ended_first
     }

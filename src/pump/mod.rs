@@ -6,15 +6,13 @@
 
 mod duplex;
 mod endpoint;
-mod exchange;
 mod flow;
 mod linger;
 pub(crate) mod memory;
 mod tls;
 
 pub(crate) use duplex::{BUDGET, Duplex, Expired, IdleTimeouts, Progress, Side};
-pub(crate) use endpoint::{Discard, Endpoint, Endpoint as End};
-pub(crate) use exchange::{DRAIN, DRAIN_STEP, Exchange, Moved, Turn};
+pub(crate) use endpoint::{Discard, Endpoint};
 pub(crate) use flow::{Received, Scratch, Transport};
 pub(crate) use linger::Linger;
 
