@@ -1,16 +1,15 @@
 //! The engine: one thread that moves the data of every sandbox of a runtime.
 //!
-//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with a
-//! [`Request`], which it hands to a function given at its start. Neither side
-//! ever waits for the other.
+//! Other threads send it [`Command`]s through a [`Handle`]. What it needs from them it requests with a [`Request`], which it
+//! passes to a function given at its start. Neither side ever waits for the other.
 //!
-//! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
-//! commands, then a slice of what is to be ended or judged again. It has all signals blocked, so a write to a connection
-//! that is gone can't kill the host, and no failure of one source ends it.
+//! The thread runs while there is a sandbox. A turn has wake-ups first, as many as it has time for, then commands, then a
+//! slice of the removals and policy checks that are under way. All signals are blocked in it, so a write to a connection
+//! that is gone can't kill the host, and a panic in the code of one source doesn't end it.
 //!
 //! # A new kind of source
 //!
-//! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
+//! For example captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
 //! taken by [`crate::tunnel::Tunnels`], 4 to 14 by [`crate::egress::Egress`]) and functions for its commands and
 //! wake-ups; a field in [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
@@ -34,7 +33,7 @@ use crate::reactor::{Budget, Reactor, Removed, Wake};
 use crate::tunnel::{self, Counters, Drained, Reply, Security, Settings, Tunnels};
 pub(crate) use worker::{Body, Idleness, Inbox, LINGER, Left, Wake as WakeThread, Worker};
 
-/// What the engine needs of the rest of the runtime, or has to tell it. Answered by a command, in any order.
+/// A request to the rest of the runtime, or a report for it. Requests are answered by a command, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Of the tunnels.
@@ -46,10 +45,10 @@ pub(crate) enum Request {
 /// Where requests go. Called on the engine's thread: it must not block.
 pub(crate) type Requests = Arc<dyn Fn(Request) + Send + Sync>;
 
-/// How many commands are obeyed before the sockets are looked at again.
-const COMMANDS: usize = 128;
+/// How many commands are carried out before the sockets are looked at again.
+const MAX_COMMANDS: usize = 128;
 
-/// What the engine is told to do.
+/// A command to the engine.
 pub(crate) enum Command {
     /// A sandbox exists.
     AddSandbox {
@@ -97,10 +96,10 @@ pub(crate) enum Command {
         port: u16,
         /// The library's end of an AF_UNIX stream pair.
         stream: OwnedFd,
-        /// Told once whether the server was reached. Called on the engine's thread: it must not block.
+        /// Called once, with whether the server was reached. Called on the engine's thread: it must not block.
         reply: Reply,
     },
-    /// A sandbox's way out is laid.
+    /// A sandbox has egress from now on.
     AddEgress {
         /// The sandbox.
         key: u64,
@@ -145,9 +144,9 @@ pub(crate) enum Command {
         /// Whether the rules follow.
         done: bool,
     },
-    /// The host asks other name servers.
+    /// The host has other name servers.
     SetNameservers(Arc<egress::Upstreams>),
-    /// A sandbox is no more: reset its connections, close every descriptor of it.
+    /// A sandbox has been removed: reset its connections, close every descriptor of it.
     RemoveSandbox {
         /// The sandbox.
         key: u64,
@@ -227,7 +226,7 @@ impl Engine {
         Ok(Self { handle })
     }
 
-    /// What sends commands to it.
+    /// A handle to send commands with.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -240,7 +239,7 @@ impl Drop for Engine {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Loop {
     reactor: Reactor,
     tunnels: Tunnels,
@@ -281,20 +280,20 @@ impl Loop {
                 self.guarded(wake);
             }
             busy = true;
-            for _ in 0..COMMANDS {
+            for _ in 0..MAX_COMMANDS {
                 match self.commands.next() {
                     Some(Command::Shutdown) => {
                         self.tunnels.finish_removals(&mut self.reactor);
                         self.outbound.finish_removals(&mut self.reactor);
                         return Left::Done;
                     }
-                    Some(command) => self.obey(command),
+                    Some(command) => self.execute(command),
                     None => {
                         busy = false;
                         break;
                     }
                 }
-                // What takes long leaves the rest to the next turn.
+                // A slow command leaves the rest to the next turn.
                 if self.reactor.is_over_time() {
                     break;
                 }
@@ -309,7 +308,7 @@ impl Loop {
         }
     }
 
-    /// A panic in one source costs that source and no other.
+    /// Dispatches a wake-up; a panic ends its source and no other.
     fn guarded(&mut self, wake: Wake) {
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
             log::error!("a bug: {wake:?} has panicked; what it was for is closed");
@@ -331,13 +330,13 @@ impl Loop {
         }
     }
 
-    fn obey(&mut self, command: Command) {
-        if catch_unwind(AssertUnwindSafe(|| self.obey_unguarded(command))).is_err() {
+    fn execute(&mut self, command: Command) {
+        if catch_unwind(AssertUnwindSafe(|| self.execute_unguarded(command))).is_err() {
             log::error!("a bug: a command to the engine has panicked");
         }
     }
 
-    fn obey_unguarded(&mut self, command: Command) {
+    fn execute_unguarded(&mut self, command: Command) {
         let Self { reactor, tunnels, outbound, .. } = self;
         match command {
             Command::AddSandbox { key, settings, counters, time } => {
@@ -370,12 +369,12 @@ impl Loop {
     }
 }
 
-/// Has `reply` called when both of what is returned were; one that is dropped is as good as called.
+/// Calls `reply` when both returned functions have been called or dropped.
 fn when_both(reply: Removed) -> [Removed; 2] {
     let shared = Arc::new(Mutex::new(reply));
     [Arc::clone(&shared), shared].map(|shared| -> Removed {
         Box::new(move || {
-            // The last one has it for itself.
+            // Only the last one finds no other reference.
             if let Some(Ok(reply)) = Arc::into_inner(shared).map(Mutex::into_inner) {
                 reply();
             }

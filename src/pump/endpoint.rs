@@ -213,7 +213,7 @@ impl Endpoint {
             return self.take_records(scratch, kept, limit);
         }
         // A record that is longer than the small chunk still has to find room.
-        let end = (kept + tls.ask(limit)).min(CHUNK);
+        let end = (kept + tls.read_size(limit)).min(CHUNK);
         let room = scratch.sealed.get_mut(kept..end).unwrap_or_default();
         if room.is_empty() {
             tls.keep(scratch.sealed.get(..kept).unwrap_or_default());
@@ -243,14 +243,14 @@ impl Endpoint {
         let Some(tls) = self.tls.as_mut() else { return Err(io::Error::other("no TLS")) };
         let filled = scratch.sealed.get_mut(..filled).unwrap_or_default();
         let max_records = (limit.max(SMALL_CHUNK) / RECORD_COST).max(1);
-        let mut talk = Vec::new();
-        let taken = tls.take_some(filled, max_records, &mut scratch.plain, &mut talk);
+        let mut messages = Vec::new();
+        let taken = tls.decrypt(filled, max_records, &mut scratch.plain, &mut messages);
         if let Ok((used, ..)) = taken {
             tls.keep(filled.get(used..).unwrap_or_default());
         }
-        if !talk.is_empty() && !self.closing {
+        if !messages.is_empty() && !self.closing {
             self.alerted |= taken.is_err();
-            self.write_through(&talk, &mut scratch.held)?;
+            self.write_through(&messages, &mut scratch.held)?;
         }
         taken.map(|(used, length, records)| Received::Data { length, work: used + records * RECORD_COST })
     }
@@ -289,10 +289,10 @@ impl Transport for Endpoint {
         let Scratch { plain, sealed, held } = scratch;
         let plain = plain.get(..length).unwrap_or_default();
         let Some(tls) = self.tls.as_mut() else { return self.write_through(plain, held) };
-        let mut talk = Vec::new();
-        let count = tls.seal(plain, sealed, &mut talk)?;
-        if !talk.is_empty() {
-            self.write_through(&talk, held)?;
+        let mut messages = Vec::new();
+        let count = tls.seal(plain, sealed, &mut messages)?;
+        if !messages.is_empty() {
+            self.write_through(&messages, held)?;
         }
         self.write_through(sealed.get(..count).unwrap_or_default(), held)
     }
@@ -328,9 +328,9 @@ impl Transport for Endpoint {
         if !self.closing {
             self.closing = true;
             if let Some(tls) = self.tls.as_mut() {
-                let mut talk = Vec::new();
-                tls.close(&mut talk)?;
-                self.write_through(&talk, &mut scratch.held)?;
+                let mut messages = Vec::new();
+                tls.close(&mut messages)?;
+                self.write_through(&messages, &mut scratch.held)?;
             }
         }
         self.flush(scratch)?;

@@ -319,7 +319,7 @@ impl Connection {
         let timeouts = env.sandbox.timeouts();
         let timeouts = IdleTimeouts { idle: Some(timeouts.idle), half_closed: timeouts.half_closed };
         let duplex = Duplex::new(downstream, upstream, timeouts, env.reactor.now());
-        env.memory.begun(self.sandbox, duplex.fds());
+        env.memory.on_new(self.sandbox, duplex.fds());
         self.stage = Stage::Open(duplex);
         if let Some(reply) = self.reply.take() {
             reply(Ok(()));

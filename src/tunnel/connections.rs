@@ -72,10 +72,10 @@ impl Connections {
         let now = reactor.now();
         let times = (now, now + state.timeouts().handshake);
         state.on_open();
-        if self.memory.wants(state.open()) {
-            reactor.schedule(now + Walk::FIRST, self.memory_key);
+        if self.memory.should_begin(state.open()) {
+            reactor.schedule(now + Walk::FIRST_WALK, self.memory_key);
         }
-        self.memory.begun(sandbox, [Some(downstream.as_fd()), None]);
+        self.memory.on_new(sandbox, [Some(downstream.as_fd()), None]);
         let connection = Connection::new((sandbox, port), downstream, permit, reply, times);
         let key = self.entries.insert(Entry { connection, timer: None });
         reactor.join(key, sandbox);
@@ -213,9 +213,9 @@ impl Connections {
                 NextStep::Look(key) => {
                     if let Some(Entry { connection, .. }) = self.entries.get_mut(key) {
                         let held = memory::held(connection.fds());
-                        self.memory.looked(connection.sandbox(), key, held, connection.active());
+                        self.memory.record(connection.sandbox(), key, held, connection.active());
                     }
-                    for (sandbox, excess) in self.memory.judge() {
+                    for (sandbox, excess) in self.memory.excesses() {
                         let what = match excess {
                             Excess::Twice => {
                                 "its tunnels' connections hold twice as much of the host's memory as they may, and \
@@ -240,7 +240,7 @@ impl Connections {
                 NextStep::Later => return reactor.again(self.memory_key),
                 NextStep::Over(pause) => {
                     let most = cx.sandboxes().map(|state| state.open()).max().unwrap_or(0);
-                    if self.memory.wants(most) {
+                    if self.memory.should_begin(most) {
                         reactor.schedule(reactor.now() + pause, self.memory_key);
                     }
                     return;

@@ -84,7 +84,7 @@ impl SocketPool {
         let mut sockets = sockets.into_iter();
         let needed = sockets.by_ref().take(waiting).collect();
         for socket in sockets {
-            let Some(permit) = budget.acquire(sandbox, Use::Stock, limits::POOLED_SOCKET) else {
+            let Some(permit) = budget.acquire(sandbox, Use::Pool, limits::POOLED_SOCKET) else {
                 // Without this the pool would hold what connections need, and request more forever.
                 self.release();
                 break;

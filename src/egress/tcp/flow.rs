@@ -168,9 +168,9 @@ impl Tcp {
             self.cut(cx, reactor, key);
             return false;
         }
-        self.memory.begun(sandbox, flow.fds());
-        if self.memory.wants(cx.open(sandbox)) {
-            reactor.schedule(reactor.now() + Walk::FIRST, self.memory_key);
+        self.memory.on_new(sandbox, flow.fds());
+        if self.memory.should_begin(cx.open(sandbox)) {
+            reactor.schedule(reactor.now() + Walk::FIRST_WALK, self.memory_key);
         }
         true
     }
@@ -186,9 +186,9 @@ impl Tcp {
                 Next::Look(key) => {
                     if let Some(flow) = self.flows.get_mut(key) {
                         let active = flow.active().unwrap_or_else(|| reactor.now());
-                        self.memory.looked(flow.sandbox, key, memory::held(flow.fds()), active);
+                        self.memory.record(flow.sandbox, key, memory::held(flow.fds()), active);
                     }
-                    for (sandbox, excess) in self.memory.judge() {
+                    for (sandbox, excess) in self.memory.excesses() {
                         cx.limit(
                             sandbox,
                             match excess {
@@ -206,7 +206,7 @@ impl Tcp {
                 Next::Cut(key) => self.cut(cx, reactor, key),
                 Next::Later => return reactor.again(self.memory_key),
                 Next::Over(pause) => {
-                    if self.memory.wants(cx.max_open()) {
+                    if self.memory.should_begin(cx.max_open()) {
                         reactor.schedule(reactor.now() + pause, self.memory_key);
                     }
                     return;
