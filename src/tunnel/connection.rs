@@ -28,7 +28,7 @@ const HANDSHAKE_READS: usize = 4;
 /// How much one of these reads takes at most.
 const HANDSHAKE_READ: usize = 16 * 1024;
 
-/// What a connection works with.
+/// What a connection works with: arguments that all its functions have, and so open fields.
 pub(super) struct Env<'a> {
     /// The connection's.
     pub(super) key: Key,

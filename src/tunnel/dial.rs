@@ -130,7 +130,7 @@ impl Tickets {
     }
 }
 
-/// What a [`Dial`] works with.
+/// What a [`Dial`] works with: arguments that all its functions have, and so open fields.
 pub(super) struct DialCx<'a> {
     pub(super) sandbox: u64,
     /// The connection's.

@@ -238,7 +238,10 @@ impl Listeners {
         why: &'static str,
         error: Option<&io::Error>,
     ) {
-        let Some(listener) = self.slab.get_mut(key) else { return };
+        let Some(listener) = self.slab.get_mut(key) else {
+            debug_assert!(false, "a listener that was just accepted from is there");
+            return;
+        };
         reactor.rearm(&mut listener.backoff, key, Some(reactor.now() + BACKOFF));
         self.backing_off.push(key);
         let (sandbox, port) = (listener.sandbox, listener.port);

@@ -249,7 +249,10 @@ impl Tcp {
     /// The connect under way has succeeded or failed.
     fn on_connected(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let Stage::Connecting(connecting) = &flow.stage else { return };
+        let Stage::Connecting(connecting) = &flow.stage else {
+            debug_assert!(false, "only a flow that is being connected gets connected");
+            return;
+        };
         if let Err(error) = connecting.upstream.pending_error() {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(cx, reactor, key);
@@ -259,7 +262,10 @@ impl Tcp {
         if !self.check_again(cx, reactor, key) {
             return;
         }
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(flow) = self.flows.get_mut(key) else {
+            debug_assert!(false, "a flow that was checked and let through is there");
+            return;
+        };
         let Some(half_closed) = cx.settings(flow.sandbox).map(|settings| settings.half_closed) else {
             return;
         };
@@ -275,7 +281,11 @@ impl Tcp {
         if !self.is_still_allowed(cx, reactor, key) {
             return;
         }
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(flow) = self.flows.get_mut(key) else {
+            debug_assert!(false, "a flow that is still allowed is there");
+            return;
+        };
+        // It is still being connected.
         let Stage::Open(duplex) = &mut flow.stage else { return };
         let sandbox = flow.sandbox;
         let Some(budget) = cx.allowance(reactor, sandbox, key) else { return };
@@ -350,7 +360,10 @@ impl Tcp {
     /// Ends a flow in order.
     fn close(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
         let Some(flow) = self.take(cx, reactor, key) else { return };
-        let Stage::Open(duplex) = flow.stage else { return };
+        let Stage::Open(duplex) = flow.stage else {
+            debug_assert!(false, "only a relay ends in order");
+            return;
+        };
         if duplex.upstream_ended_first() {
             // The port isn't in TIME_WAIT on this side.
             self.ports.give_back(flow.to, flow.sandbox);
