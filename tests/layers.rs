@@ -20,6 +20,9 @@ const LAYERS: &[&[&str]] = &[
     &["ffi"],
 ];
 
+/// The modules whose files form no circle.
+const WITHOUT_CIRCLES: &[&str] = &["egress", "engine", "pump", "reactor", "tunnel"];
+
 /// A module's path below the crate, and its text.
 type Source = (Vec<String>, String);
 
@@ -282,9 +285,9 @@ fn no_file_reaches_over_two_modules() {
 }
 
 #[test]
-fn no_files_of_a_module_of_components_form_a_circle() {
+fn no_files_of_these_modules_form_a_circle() {
     let sources = sources();
-    for module in ["egress", "engine", "pump", "reactor", "tunnel"] {
+    for module in WITHOUT_CIRCLES {
         assert_eq!(circle_of_files(&sources, module), BTreeSet::new(), "{module}");
     }
 }

@@ -261,13 +261,13 @@ impl Cx {
 
     /// Reports a denial, at once or counted with others.
     pub(super) fn deny(&mut self, reactor: &mut Reactor, sandbox: u64, denied: Denied) {
-        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return };
+        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return removed(sandbox) };
         state.reporter().deny(reactor, &self.requests, denied);
     }
 
     /// Reports that a limit was reached, unless the same one was reported lately.
     pub(super) fn limit(&mut self, sandbox: u64, limit: LimitKind<'_>) {
-        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return };
+        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return removed(sandbox) };
         if state.is_news(limit.text(), Instant::now()) {
             self.report(sandbox, limit.to_string());
         }
@@ -285,6 +285,7 @@ impl Cx {
 
     /// Handles a wake-up of a sandbox's reporter.
     pub(super) fn on_reporter_wake(&mut self, reactor: &mut Reactor, key: Key, wake: Wake) {
+        // A wake-up can come after its sandbox was removed.
         let Some(sandbox) = self.reporters.get_mut(key).copied() else { return };
         if let Wake::Timer(_) = wake {
             if let Some(state) = self.sandboxes.get_mut(&sandbox) {
@@ -341,29 +342,33 @@ impl Cx {
 
     /// Takes the place of a flow for a connection that isn't one yet.
     pub(super) fn reserve(&mut self, sandbox: u64) {
-        if let Some(state) = self.sandboxes.get_mut(&sandbox) {
-            state.reserve();
+        match self.sandboxes.get_mut(&sandbox) {
+            Some(state) => state.reserve(),
+            None => removed(sandbox),
         }
     }
 
     /// Gives a reserved place back.
     pub(super) fn release(&mut self, sandbox: u64) {
-        if let Some(state) = self.sandboxes.get_mut(&sandbox) {
-            state.release();
+        match self.sandboxes.get_mut(&sandbox) {
+            Some(state) => state.release(),
+            None => removed(sandbox),
         }
     }
 
     /// Counts a flow that was let through.
     pub(super) fn opened(&mut self, sandbox: u64) {
-        if let Some(state) = self.sandboxes.get_mut(&sandbox) {
-            state.opened();
+        match self.sandboxes.get_mut(&sandbox) {
+            Some(state) => state.opened(),
+            None => removed(sandbox),
         }
     }
 
     /// Counts a flow that has ended.
     pub(super) fn closed(&mut self, sandbox: u64) {
-        if let Some(state) = self.sandboxes.get_mut(&sandbox) {
-            state.closed();
+        match self.sandboxes.get_mut(&sandbox) {
+            Some(state) => state.closed(),
+            None => removed(sandbox),
         }
     }
 
@@ -415,7 +420,7 @@ impl Cx {
 
     /// Counts bytes of the sandbox's that have passed. If they were the last that may, [`Cx::take_exhausted`] says so.
     pub(super) fn spend(&mut self, sandbox: u64, count: u64) {
-        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return };
+        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return removed(sandbox) };
         if !state.quota().spend(count) {
             return;
         }
@@ -432,9 +437,15 @@ impl Cx {
 
     /// Handles a wake-up of a sandbox's quota: its rate has room again.
     pub(super) fn on_quota_wake(&mut self, reactor: &mut Reactor, key: Key) {
+        // A wake-up can come after its sandbox was removed.
         let Some(sandbox) = self.quotas.get_mut(key).copied() else { return };
         if let Some(state) = self.sandboxes.get_mut(&sandbox) {
             state.quota().requeue_throttled(reactor);
         }
     }
+}
+
+/// A protocol asks about a sandbox that was removed: its flows and sockets end before that.
+fn removed(sandbox: u64) {
+    debug_assert!(false, "sandbox {sandbox} was removed before its flows");
 }

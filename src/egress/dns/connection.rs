@@ -138,7 +138,10 @@ impl Connections {
         });
         reactor.join(key, sandbox);
         self.counts.insert(sandbox, count + 1);
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return;
+        };
         connection.timer = Some(reactor.schedule(now + IDLE_TIMEOUT, key));
         if reactor.register(connection.socket.as_fd(), key, Lane::Front).is_err() {
             self.cut(reactor, key);
@@ -147,6 +150,7 @@ impl Connections {
 
     /// Cuts a connection that has been silent for too long, unless a question of it is open.
     pub(super) fn on_timer(&mut self, reactor: &mut Reactor, key: Key) {
+        // A wake-up can come after its connection has ended.
         let Some(connection) = self.connections.get_mut(key) else { return };
         let now = reactor.now();
         let until = connection.active + IDLE_TIMEOUT;
@@ -167,7 +171,10 @@ impl Connections {
 
     /// Sends what waits, and takes the next question if `ask` says that one may be taken.
     pub(super) fn next(&mut self, reactor: &mut Reactor, key: Key, ask: bool) -> Next {
-        let Some(connection) = self.connections.get_mut(key) else { return Next::Ended };
+        let Some(connection) = self.connections.get_mut(key) else {
+            debug_assert!(false, "it is being served");
+            return Next::Ended;
+        };
         match connection.step(ask) {
             Step::Question(question) => {
                 connection.open += 1;
@@ -195,7 +202,10 @@ impl Connections {
         // The client may have gone since it asked.
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.open = connection.open.saturating_sub(1);
-        let Ok(length) = u16::try_from(bytes.len()) else { return };
+        let Ok(length) = u16::try_from(bytes.len()) else {
+            debug_assert!(false, "answers are written within that limit");
+            return;
+        };
         connection.output.extend_from_slice(&length.to_be_bytes());
         connection.output.extend_from_slice(bytes);
         if !connection.serving {
@@ -225,3 +235,6 @@ impl Connections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

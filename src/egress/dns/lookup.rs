@@ -444,3 +444,6 @@ impl Lookups {
         Some(lookup)
     }
 }
+
+#[cfg(test)]
+mod tests;

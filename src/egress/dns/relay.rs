@@ -249,13 +249,17 @@ impl Dns {
             self.respond(reactor, client, &query, &Answer::bare(OptRcode::REFUSED, None), 0);
             return true;
         }
-        let Some(policy) = cx.policy(sandbox) else { return false };
+        let Some(policy) = cx.policy(sandbox) else {
+            debug_assert!(false, "sockets are closed before their sandbox is removed");
+            return false;
+        };
         let text = question.name.text();
         if may_ask(policy, &question, &text) == Asking::Refused {
             self.refuse(cx, reactor, sandbox, client, &query, text);
             return true;
         }
         let (Some(state), Some(generation)) = (self.states.get_mut(&sandbox), cx.generation(sandbox)) else {
+            debug_assert!(false, "sockets are closed before their sandbox is removed");
             return false;
         };
         let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
@@ -272,8 +276,11 @@ impl Dns {
             Some(judged) => judged,
             None => {
                 let response = Response::read(&message);
-                let judged = response.and_then(|read| judge(cx, sandbox, &question, dnssec_ok, &read));
-                let Some(judged) = judged else { return true };
+                let judged = response.and_then(|read| apply_policy(cx, sandbox, &question, dnssec_ok, &read));
+                let Some(judged) = judged else {
+                    debug_assert!(false, "what is cached was read before");
+                    return true;
+                };
                 state.verdicts.put(key, generation, Arc::clone(&judged), now);
                 judged
             }
@@ -325,7 +332,7 @@ impl Dns {
                 return;
             }
         };
-        let Some(judged) = judge(cx, sandbox, &question, dnssec_ok, &response) else { return };
+        let Some(judged) = apply_policy(cx, sandbox, &question, dnssec_ok, &response) else { return };
         for client in clients {
             self.answer(cx, reactor, sandbox, client, &question, Arc::clone(&judged), 0);
         }
@@ -353,7 +360,10 @@ impl Dns {
         for address in &judged.removed {
             report_rebinding(cx, reactor, sandbox, *address, &name);
         }
-        let Some(state) = self.states.get_mut(&sandbox) else { return };
+        let Some(state) = self.states.get_mut(&sandbox) else {
+            debug_assert!(false, "lookups end before their sandbox is removed");
+            return;
+        };
         if !matches!(asking, Asking::Domain(_)) || judged.reachable.is_empty() {
             return self.respond(reactor, client, &query, &judged.answer, age);
         }
@@ -373,7 +383,10 @@ impl Dns {
 
     /// Has the rules follow what was learned, unless a change of them is under way.
     fn send_rules(&mut self, cx: &Cx, sandbox: u64) {
-        let Some(state) = self.states.get_mut(&sandbox) else { return };
+        let Some(state) = self.states.get_mut(&sandbox) else {
+            debug_assert!(false, "its caller has found it");
+            return;
+        };
         if let Some(Change { added, removed }) = state.pending_rules.send() {
             cx.request(Request::Answered { key: sandbox, added, removed });
         }
@@ -419,8 +432,8 @@ impl Dns {
     }
 }
 
-/// What of an upstream server's answer the policy of this moment allows.
-fn judge(
+/// Filters an upstream server's answer by the policy of this moment.
+fn apply_policy(
     cx: &mut Cx,
     sandbox: u64,
     question: &Question,

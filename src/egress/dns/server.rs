@@ -61,7 +61,10 @@ impl Servers {
         for socket in sockets {
             let key = self.sockets.insert((sandbox, socket));
             reactor.join(key, sandbox);
-            let Some((_, socket)) = self.sockets.get_mut(key) else { continue };
+            let Some((_, socket)) = self.sockets.get_mut(key) else {
+                debug_assert!(false, "it was just inserted");
+                continue;
+            };
             if let Err(error) = reactor.register(socket.as_fd(), key, Lane::Front) {
                 self.sockets.remove(key);
                 cx.report(sandbox, format!("the resolver can't be watched ({error}) and is closed"));

@@ -187,7 +187,7 @@ fn no_question_leaves_when_the_bytes_are_used_up() {
 }
 
 #[test]
-fn the_servers_of_the_host_are_those_it_is_told_of_and_it_reads_no_file_for_them() {
+fn the_hosts_servers_are_those_that_were_set_and_no_file_is_read_for_them() {
     // Calls of read(2) by this thread, as the kernel counts them: sockets are read otherwise.
     let reads = || {
         let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
@@ -272,19 +272,20 @@ fn an_answer_as_long_as_tcp_has_room_for_is_relayed() {
         sent += stream.write(&answer[sent..]).unwrap_or(0);
         sent == answer.len()
     });
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     until(&mut rig, &mut || {
         let mut buffer = [0; 4096];
         let read = client.read(&mut buffer).unwrap_or(0);
-        told.extend_from_slice(&buffer[..read]);
-        told.len() > 2 && told.len() == 2 + usize::from(u16::from_be_bytes([told[0], told[1]]))
+        received.extend_from_slice(&buffer[..read]);
+        received.len() > 2
+            && received.len() == 2 + usize::from(u16::from_be_bytes([received[0], received[1]]))
     });
-    // No error, and as many addresses as a sandbox is told.
-    assert_eq!((told[5] & 15, u16::from_be_bytes([told[8], told[9]])), (0, 64));
+    // No error, and as many addresses as a sandbox gets.
+    assert_eq!((received[5] & 15, u16::from_be_bytes([received[8], received[9]])), (0, 64));
 }
 
 #[test]
-fn each_limit_is_told_once_in_a_sentence_of_its_own_whatever_errors_come_with_it() {
+fn each_limit_is_reported_once_in_a_sentence_of_its_own_whatever_errors_come_with_it() {
     let mut rig = Rig::new(Settings { total_bytes: Some(1), ..Settings::default() });
     for number in 0..100 {
         let error = std::io::Error::other(format!("error {number}"));
@@ -325,8 +326,8 @@ fn a_sandbox_with_many_flows_is_removed_in_slices() {
         near.push(theirs);
     }
     let gone = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&gone);
-    let reply = Box::new(move || told.store(true, Ordering::Relaxed));
+    let set = Arc::clone(&gone);
+    let reply = Box::new(move || set.store(true, Ordering::Relaxed));
     rig.egress.begin_removal(&mut rig.reactor, SANDBOX, reply);
     let mut left = rig.counters.open.load(Ordering::Relaxed);
     assert_eq!(left, 200);

@@ -156,7 +156,10 @@ impl Tcp {
         cx.opened(sandbox);
         let key = self.flows.insert(flow);
         reactor.join(key, sandbox);
-        let Some(flow) = self.flows.get_mut(key) else { return false };
+        let Some(flow) = self.flows.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return false;
+        };
         let deadline = flow.deadline();
         reactor.rearm(&mut flow.timer, key, deadline);
         let sides = [Side::Downstream, Side::Upstream].into_iter().zip(flow.fds());
@@ -308,6 +311,7 @@ impl Tcp {
     }
 
     fn on_timer(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        // A wake-up can come after its flow has ended.
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.timer = None;
         match &mut flow.stage {
@@ -334,6 +338,7 @@ impl Tcp {
         reactor: &mut Reactor,
         key: Key,
     ) -> bool {
+        // It may have ended before its turn to be checked, or before its wake-up.
         let Some(flow) = self.flows.get_mut(key) else { return false };
         cx.is_current(flow.sandbox, flow.epoch) || self.check_again(cx, reactor, key)
     }
@@ -375,6 +380,7 @@ impl Tcp {
 
     /// Ends a flow with a reset on both sides.
     pub(in crate::egress) fn cut(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        // It may have ended before its turn to be cut.
         let Some(flow) = self.take(cx, reactor, key) else { return };
         self.ports.give_back(flow.to, flow.sandbox);
         match flow.stage {

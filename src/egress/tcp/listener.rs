@@ -120,7 +120,10 @@ impl Listeners {
     ) {
         let key = self.listeners.insert(Listener { socket, sandbox, service, pause: None });
         reactor.join(key, sandbox);
-        let Some(listener) = self.listeners.get_mut(key) else { return };
+        let Some(listener) = self.listeners.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return;
+        };
         match reactor.register(listener.socket.as_fd(), key, Lane::Front) {
             Ok(()) => self.by_sandbox.entry(sandbox).or_default().push(key),
             Err(error) => {
@@ -143,7 +146,10 @@ impl Listeners {
 
     /// Accepts the next connection.
     pub(in crate::egress) fn accept(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) -> Accept {
-        let Some(listener) = self.listeners.get_mut(key) else { return Accept::Wait };
+        let Some(listener) = self.listeners.get_mut(key) else {
+            debug_assert!(false, "a listener is closed by a command only");
+            return Accept::Wait;
+        };
         let Listener { sandbox, service, .. } = *listener;
         match listener.socket.accept() {
             Ok((stream, _)) => Accept::Connection(Accepted { sandbox, fd: stream.into(), service }),

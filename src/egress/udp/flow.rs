@@ -122,7 +122,10 @@ impl Udp {
         for socket in sockets {
             let key = self.entries.insert(Entry::Socket(GatewaySocket { sandbox, socket }));
             reactor.join(key, sandbox);
-            let Some(Entry::Socket(gateway)) = self.entries.get_mut(key) else { continue };
+            let Some(Entry::Socket(gateway)) = self.entries.get_mut(key) else {
+                debug_assert!(false, "it was just inserted");
+                continue;
+            };
             match reactor.register(gateway.socket.as_fd(), key, Lane::Front) {
                 Ok(()) => table.add_socket(key),
                 Err(error) => {
@@ -182,7 +185,10 @@ impl Udp {
     fn on_datagrams(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
         cx.read_route_notices(reactor);
         for _ in 0..DATAGRAMS {
-            let Some(Entry::Socket(gateway)) = self.entries.get_mut(key) else { return };
+            let Some(Entry::Socket(gateway)) = self.entries.get_mut(key) else {
+                debug_assert!(false, "sockets stay as long as their sandbox");
+                return;
+            };
             let sandbox = gateway.sandbox;
             if cx.allowance(reactor, sandbox, key).is_none() {
                 return;
@@ -208,7 +214,10 @@ impl Udp {
         if !self.is_still_allowed(cx, reactor, key) {
             return;
         }
-        let Some(flow) = self.flow(key) else { return };
+        let Some(flow) = self.flow(key) else {
+            debug_assert!(false, "it was allowed, not ended");
+            return;
+        };
         let bytes = cx.scratch().plain.get(..delivered.length).unwrap_or_default();
         match datagram::send(flow.socket.as_fd(), bytes) {
             Ok(()) => {
@@ -263,6 +272,7 @@ impl Udp {
         let (Some(Entry::Flow(flow)), Some(table)) =
             (self.entries.get_mut(key), self.tables.get_mut(&sandbox))
         else {
+            debug_assert!(false, "it was just inserted, for a sandbox that has an epoch");
             return None;
         };
         if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
@@ -304,7 +314,10 @@ impl Udp {
                 }
             }
             let oldest = table.pop_oldest()?;
-            let Some(Entry::Flow(flow)) = self.entries.get_mut(oldest) else { continue };
+            let Some(Entry::Flow(flow)) = self.entries.get_mut(oldest) else {
+                debug_assert!(false, "a flow that ends leaves the order");
+                continue;
+            };
             if reactor.now().saturating_duration_since(flow.active) >= EVICT_AFTER_IDLE {
                 self.end(cx, reactor, oldest);
             } else {
@@ -320,11 +333,17 @@ impl Udp {
             return;
         }
         for _ in 0..DATAGRAMS {
-            let Some(Entry::Flow(flow)) = self.entries.get_mut(key) else { return };
+            let Some(Entry::Flow(flow)) = self.entries.get_mut(key) else {
+                debug_assert!(false, "it was allowed, not ended");
+                return;
+            };
             if cx.allowance(reactor, flow.sandbox, key).is_none() {
                 return;
             }
-            let Some(table) = self.tables.get_mut(&flow.sandbox) else { return };
+            let Some(table) = self.tables.get_mut(&flow.sandbox) else {
+                debug_assert!(false, "flows end before their table");
+                return;
+            };
             // Without a socket to send them from they wait in the kernel.
             let Some(socket) = table.reply_sockets().get(RemoteAddr::of(flow.to)) else { return };
             match datagram::receive(flow.socket.as_fd(), &mut cx.scratch().plain) {
@@ -376,6 +395,7 @@ impl Udp {
         reactor: &mut Reactor,
         key: Key,
     ) -> bool {
+        // It may have ended before its turn to be checked, or before its wake-up.
         let Some(flow) = self.flow(key) else { return false };
         if cx.is_current(flow.sandbox, flow.epoch) {
             return true;
@@ -392,6 +412,7 @@ impl Udp {
 
     /// Ends a flow.
     pub(in crate::egress) fn end(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        // It may have ended before its turn to be ended, or be a socket.
         if self.flow(key).is_none() {
             return;
         }

@@ -91,7 +91,10 @@ impl ReplySockets {
 
     /// Notes that a flow has ended. The last one closes the socket.
     pub(super) fn leave(&mut self, remote: RemoteAddr) {
-        let Some(reply) = self.sockets.get_mut(&remote) else { return };
+        let Some(reply) = self.sockets.get_mut(&remote) else {
+            debug_assert!(false, "a socket stays as long as its users");
+            return;
+        };
         reply.users = reply.users.saturating_sub(1);
         if reply.users == 0 {
             self.sockets.remove(&remote);
