@@ -195,7 +195,7 @@ impl Egress {
             TCP_FLOW => tcp.cut(cx, reactor, key),
             UDP => udp.end(cx, reactor, key),
             DNS_SOCKET | DNS_CONNECTION | DNS_LOOKUP => dns.discard(reactor, key),
-            SNI => drop(sni.cut(cx, reactor, key)),
+            SNI => sni.cut(cx, reactor, key),
             // Listeners, timers and notices serve a whole sandbox, or all: they go on.
             _ => {}
         }

@@ -1,17 +1,16 @@
 //! The engine: one thread that moves the data of every sandbox of a runtime.
 //!
-//! Others talk to it with [`Command`]s through a [`Handle`]; what it needs from them it says with a
-//! [`Request`], which it hands to a function given at its start. Neither side
-//! ever waits for the other.
+//! Other threads send it [`Command`]s through a [`Handle`]. What it needs from them it requests with a [`Request`], which it
+//! passes to a function given at its start. Neither side ever waits for the other.
 //!
-//! The thread turns the reactor as long as there is a sandbox: wake-ups first, as many as a turn has time for, then
-//! commands, then a slice of what is to be ended or judged again. It has all signals blocked, so a write to a connection
-//! that is gone can't kill the host, and no failure of one source ends it.
+//! The thread runs while there is a sandbox. A turn has wake-ups first, as many as it has time for, then commands, then a
+//! slice of the removals and policy checks that are under way. All signals are blocked in it, so a write to a connection
+//! that is gone can't kill the host, and a panic in the code of one source doesn't end it.
 //!
 //! # A new kind of source
 //!
-//! Say captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
-//! taken by [`crate::tunnel::Inbound`], 4 to 14 by [`crate::egress::Egress`]) and functions for its commands and
+//! For example captures of a program's output: a module beside `tunnel` and `egress` with a `Slab` of its own kind (1 to 3 are
+//! taken by [`crate::tunnel::Tunnels`], 4 to 14 by [`crate::egress::Egress`]) and functions for its commands and
 //! wake-ups; a field in [`Loop`]; a variant of [`Command`]; and a line in [`Loop::dispatch`] that routes the kind.
 
 mod worker;
@@ -31,10 +30,10 @@ use crate::egress::{self, Egress, is_egress};
 use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
 use crate::reactor::{Budget, Reactor, Removed, Wake};
-use crate::tunnel::{self, Counters, Drained, Inbound, Reply, Security, Settings};
+use crate::tunnel::{self, Counters, Drained, Reply, Security, Settings, Tunnels};
 pub(crate) use worker::{Body, Idleness, Inbox, LINGER, Left, Wake as WakeThread, Worker};
 
-/// What the engine needs of the rest of the runtime, or has to tell it. Answered by a command, in any order.
+/// A request to the rest of the runtime, or a report for it. Requests are answered by a command, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Of the tunnels.
@@ -46,10 +45,10 @@ pub(crate) enum Request {
 /// Where requests go. Called on the engine's thread: it must not block.
 pub(crate) type Requests = Arc<dyn Fn(Request) + Send + Sync>;
 
-/// How many commands are obeyed before the sockets are looked at again.
-const COMMANDS: usize = 128;
+/// How many commands are carried out before the sockets are looked at again.
+const MAX_COMMANDS: usize = 128;
 
-/// What the engine is told to do.
+/// A command to the engine.
 pub(crate) enum Command {
     /// A sandbox exists.
     AddSandbox {
@@ -97,10 +96,10 @@ pub(crate) enum Command {
         port: u16,
         /// The library's end of an AF_UNIX stream pair.
         stream: OwnedFd,
-        /// Told once whether the server was reached. Called on the engine's thread: it must not block.
+        /// Called once, with whether the server was reached. Called on the engine's thread: it must not block.
         reply: Reply,
     },
-    /// A sandbox's way out is laid.
+    /// A sandbox has egress from now on.
     AddEgress {
         /// The sandbox.
         key: u64,
@@ -145,9 +144,9 @@ pub(crate) enum Command {
         /// Whether the rules follow.
         done: bool,
     },
-    /// The host asks other name servers.
+    /// The host has other name servers.
     SetNameservers(Arc<egress::Upstreams>),
-    /// A sandbox is no more: reset its connections, close every descriptor of it.
+    /// A sandbox has been removed: reset its connections, close every descriptor of it.
     RemoveSandbox {
         /// The sandbox.
         key: u64,
@@ -216,7 +215,7 @@ impl Engine {
         let handle = Handle { worker: Worker::new("sbx-engine"), commands, waker: reactor.waker() };
         handle.worker.start(Loop {
             reactor,
-            inbound: Inbound::new(
+            tunnels: Tunnels::new(
                 budget.clone(),
                 Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
             ),
@@ -227,7 +226,7 @@ impl Engine {
         Ok(Self { handle })
     }
 
-    /// What sends commands to it.
+    /// A handle to send commands with.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -240,10 +239,10 @@ impl Drop for Engine {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Loop {
     reactor: Reactor,
-    inbound: Inbound,
+    tunnels: Tunnels,
     outbound: Egress,
     commands: Inbox<Command>,
     idleness: Idleness,
@@ -263,11 +262,11 @@ impl Loop {
     fn run(&mut self) -> Left {
         let mut busy = self.commands.has_some();
         loop {
-            let idle = self.inbound.is_idle() && self.outbound.is_idle();
+            let idle = self.tunnels.is_idle() && self.outbound.is_idle();
             if self.idleness.is_over(idle && !busy, Instant::now()) {
                 return Left::Idle;
             }
-            let limit = match busy || self.inbound.is_busy() || self.outbound.is_busy() {
+            let limit = match busy || self.tunnels.is_busy() || self.outbound.is_busy() {
                 true => Some(std::time::Duration::ZERO),
                 false => idle.then_some(LINGER),
             };
@@ -281,26 +280,26 @@ impl Loop {
                 self.guarded(wake);
             }
             busy = true;
-            for _ in 0..COMMANDS {
+            for _ in 0..MAX_COMMANDS {
                 match self.commands.next() {
                     Some(Command::Shutdown) => {
-                        self.inbound.finish_removals(&mut self.reactor);
+                        self.tunnels.finish_removals(&mut self.reactor);
                         self.outbound.finish_removals(&mut self.reactor);
                         return Left::Done;
                     }
-                    Some(command) => self.obey(command),
+                    Some(command) => self.execute(command),
                     None => {
                         busy = false;
                         break;
                     }
                 }
-                // What takes long leaves the rest to the next turn.
+                // A slow command leaves the rest to the next turn.
                 if self.reactor.is_over_time() {
                     break;
                 }
             }
-            let Self { reactor, inbound, outbound, .. } = self;
-            if catch_unwind(AssertUnwindSafe(|| inbound.end_turn(reactor))).is_err() {
+            let Self { reactor, tunnels, outbound, .. } = self;
+            if catch_unwind(AssertUnwindSafe(|| tunnels.end_turn(reactor))).is_err() {
                 log::error!("a bug: ending connections has panicked");
             }
             if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
@@ -309,7 +308,7 @@ impl Loop {
         }
     }
 
-    /// A panic in one source costs that source and no other.
+    /// Dispatches a wake-up; a panic ends its source and no other.
     fn guarded(&mut self, wake: Wake) {
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(wake))).is_err() {
             log::error!("a bug: {wake:?} has panicked; what it was for is closed");
@@ -317,7 +316,7 @@ impl Loop {
             if is_egress(key.kind()) {
                 self.outbound.discard(&mut self.reactor, key);
             } else {
-                self.inbound.discard(&mut self.reactor, key);
+                self.tunnels.discard(&mut self.reactor, key);
             }
         }
     }
@@ -327,29 +326,29 @@ impl Loop {
         if is_egress(key.kind()) {
             self.outbound.wake(&mut self.reactor, wake);
         } else {
-            self.inbound.wake(&mut self.reactor, wake);
+            self.tunnels.wake(&mut self.reactor, wake);
         }
     }
 
-    fn obey(&mut self, command: Command) {
-        if catch_unwind(AssertUnwindSafe(|| self.obey_unguarded(command))).is_err() {
+    fn execute(&mut self, command: Command) {
+        if catch_unwind(AssertUnwindSafe(|| self.execute_unguarded(command))).is_err() {
             log::error!("a bug: a command to the engine has panicked");
         }
     }
 
-    fn obey_unguarded(&mut self, command: Command) {
-        let Self { reactor, inbound, outbound, .. } = self;
+    fn execute_unguarded(&mut self, command: Command) {
+        let Self { reactor, tunnels, outbound, .. } = self;
         match command {
             Command::AddSandbox { key, settings, counters, time } => {
                 reactor.meter(key, &time);
-                inbound.add_sandbox(key, settings, counters);
+                tunnels.add_sandbox(key, settings, counters);
             }
             Command::AddListener { key, container_port, listener, security, allowed } => {
-                inbound.add_listener(reactor, key, container_port, listener, security, allowed);
+                tunnels.add_listener(reactor, key, container_port, listener, security, allowed);
             }
-            Command::Stock { key, sockets } => inbound.stock(reactor, key, sockets),
-            Command::Loopback { ticket, answer } => inbound.loopback(reactor, ticket, answer),
-            Command::Attach { key, port, stream, reply } => inbound.attach(reactor, key, port, stream, reply),
+            Command::Stock { key, sockets } => tunnels.on_sockets(reactor, key, sockets),
+            Command::Loopback { ticket, answer } => tunnels.on_loopback(reactor, ticket, answer),
+            Command::Attach { key, port, stream, reply } => tunnels.attach(reactor, key, port, stream, reply),
             Command::AddEgress { key, policy, settings, sockets, counters } => {
                 outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
             }
@@ -359,23 +358,23 @@ impl Loop {
             }
             Command::SetNameservers(servers) => outbound.set_nameservers(servers),
             Command::Answered { key, done } => outbound.on_rules(reactor, key, done),
-            Command::Drain { key, reply } => inbound.drain(reactor, key, reply),
+            Command::Drain { key, reply } => tunnels.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
-                let [tunnels, egress] = when_both(reply);
-                inbound.begin_removal(reactor, key, tunnels);
-                outbound.begin_removal(reactor, key, egress);
+                let [of_tunnels, of_egress] = when_both(reply);
+                tunnels.begin_removal(reactor, key, of_tunnels);
+                outbound.begin_removal(reactor, key, of_egress);
             }
             Command::Shutdown => {}
         }
     }
 }
 
-/// Has `reply` called when both of what is returned were; one that is dropped is as good as called.
+/// Calls `reply` when both returned functions have been called or dropped.
 fn when_both(reply: Removed) -> [Removed; 2] {
     let shared = Arc::new(Mutex::new(reply));
     [Arc::clone(&shared), shared].map(|shared| -> Removed {
         Box::new(move || {
-            // The last one has it for itself.
+            // Only the last one finds no other reference.
             if let Some(Ok(reply)) = Arc::into_inner(shared).map(Mutex::into_inner) {
                 reply();
             }

@@ -1,8 +1,8 @@
-//! A thread that ends while there is nothing to do, and is started again by who has something.
+//! A thread that ends when it is idle, and is started again with the next piece of work.
 //!
-//! A process whose main thread has left by pthread_exit(3) ends with its last thread, and a signal that is for the
-//! whole process ends it only in a thread that doesn't block it. The library's threads block all, so they are there
-//! only as long as they are needed. What a thread works with stays in the meantime, and its channel with it.
+//! A process whose main thread has left by pthread_exit(3) ends with its last thread, and a signal to the process can end
+//! it only in a thread that doesn't block it. The library's threads block all signals, so they exist only while they are
+//! needed. The thread's state is parked in between, and so is its channel.
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,59 +12,59 @@ use std::time::{Duration, Instant};
 use crate::error::{Context, Result};
 use crate::sys::thread::{shorten_slice, with_signals_blocked};
 
-/// How long a thread stays without anything to do. Starting it again takes a tenth of a millisecond.
+/// How long an idle thread stays. Starting it again takes a tenth of a millisecond.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 
-/// Why the body of a thread returned.
+/// Why [`Body::work`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// There is nothing to do for now.
     Idle,
-    /// There never will be again.
+    /// There will never be anything again.
     Done,
 }
 
-/// What a thread works with.
+/// The state of a thread, and what it does.
 pub(crate) trait Body: Send + 'static {
     /// Works until there is nothing to do.
     fn work(&mut self) -> Left;
-    /// Whether something has come in the last moment. Nothing more comes while this runs.
+    /// Whether something has come since [`Body::work`] returned. Nothing more comes while this runs.
     fn has_work(&mut self) -> bool;
 }
 
-/// The receiving half of what a thread is given. It stays while there is no thread.
+/// The receiving end of a thread's channel. It stays while there is no thread.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     receiver: Receiver<T>,
-    /// Came while the thread was about to end.
+    /// Received while the thread was about to end.
     kept: Option<T>,
 }
 
 impl<T> Inbox<T> {
-    /// What comes through this.
+    /// An inbox over this channel.
     pub(crate) fn new(receiver: Receiver<T>) -> Self {
         Self { receiver, kept: None }
     }
 
-    /// The next one, if it has come.
+    /// The next message, if there is one.
     pub(crate) fn next(&mut self) -> Option<T> {
         self.kept.take().or_else(|| self.receiver.try_recv().ok())
     }
 
-    /// Whether one has come; [`Inbox::next`] gives it.
+    /// Whether there is a message; [`Inbox::next`] returns it.
     pub(crate) fn has_some(&mut self) -> bool {
         self.kept = self.next();
         self.kept.is_some()
     }
 }
 
-/// Has a thread at work while something is given to it.
+/// Ensures that a thread runs when it is given something.
 pub(crate) trait Wake: Send + Sync {
-    /// Calls `give` while a thread runs that will see it. Fails if none can be started; then nothing was given.
+    /// Calls `give` while a thread runs that will see what is given. Fails, without calling it, if none can be started.
     fn with_thread(&self, give: &mut dyn FnMut()) -> Result<()>;
 }
 
-/// A thread and what it works with.
+/// A thread and its state.
 pub(crate) struct Worker<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -73,9 +73,9 @@ struct Inner<T> {
 }
 
 struct State<T> {
-    /// What the thread works with, until it has taken it.
+    /// The thread's state, while no thread has it.
     parked: Option<T>,
-    /// A thread is about to take it.
+    /// A thread has been started and is about to take it.
     starting: bool,
     thread: Option<JoinHandle<()>>,
 }
@@ -93,7 +93,7 @@ impl<T> std::fmt::Debug for Worker<T> {
 }
 
 impl<T: Body> Worker<T> {
-    /// One without anything to work with, and so without a thread.
+    /// A worker without a state, and so without a thread.
     pub(crate) fn new(name: &'static str) -> Self {
         Self(Arc::new(Inner {
             name,
@@ -101,13 +101,13 @@ impl<T: Body> Worker<T> {
         }))
     }
 
-    /// Gives it what it works with, and starts the thread.
+    /// Gives it its state, and starts the thread.
     pub(crate) fn start(&self, body: T) -> Result<()> {
         let mut state = self.state();
         state.parked = Some(body);
         let started = self.run(&mut state);
         if started.is_err() {
-            // It may hold this, by what it is reached with.
+            // Dropped without the lock, because the state may hold this worker.
             let body = state.parked.take();
             drop(state);
             drop(body);
@@ -115,7 +115,7 @@ impl<T: Body> Worker<T> {
         started
     }
 
-    /// Waits for the thread, which was told to end. One that can't be started any more, for that, has nothing to do.
+    /// Waits for the thread, which has been sent its last message. A thread that can't be started for that has nothing to do.
     pub(crate) fn join(&self) {
         let mut state = self.state();
         let parked = if state.starting { None } else { state.parked.take() };
@@ -139,7 +139,7 @@ impl<T: Body> Worker<T> {
             return Ok(());
         }
         if let Some(before) = state.thread.take() {
-            // It has parked what it had, and returns.
+            // It has parked its state, and returns.
             let _ = before.join();
         }
         let worker = self.clone();
@@ -182,12 +182,12 @@ impl<T: Body> Wake for Worker<T> {
     }
 }
 
-/// For how long there has been nothing to do.
+/// How long a thread has been idle.
 #[derive(Debug, Default)]
 pub(crate) struct Idleness(Option<Instant>);
 
 impl Idleness {
-    /// Notes whether there is nothing to do; true once that lasted for [`LINGER`].
+    /// Records whether the thread is idle; true once it has been for [`LINGER`].
     pub(crate) fn is_over(&mut self, idle: bool, now: Instant) -> bool {
         if !idle {
             self.0 = None;

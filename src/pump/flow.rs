@@ -1,11 +1,11 @@
-//! One direction of a relay, without any descriptor of its own: what is read at one end is written to the
-//! other, the end of the stream is handed on, and while the far side is slow nothing more is read.
+//! One direction of a relay: what is read from one transport is written to the other, the end of the stream is passed
+//! on, and nothing more is read while the receiver is slow.
 //!
-//! It is written against a trait, so that a test can drive it through a million odd interleavings.
+//! It is written against a trait, so that a test can drive it through many odd interleavings.
 
 use std::io;
 
-/// How much one read takes at most, and so the most that one end may hold for a reader that has stopped.
+/// How much one read takes at most, and so the most that one endpoint holds for a reader that has stopped.
 pub(crate) const CHUNK: usize = 256 * 1024;
 
 /// The same while the relays together hold more than [`PRESSURE`] bytes.
@@ -24,7 +24,7 @@ pub(crate) struct Scratch {
     pub(crate) plain: Vec<u8>,
     /// TLS records on their way.
     pub(crate) sealed: Vec<u8>,
-    /// The bytes that wait in the queues of all ends together.
+    /// The bytes that wait in the queues of all endpoints together.
     pub(crate) held: usize,
 }
 
@@ -43,60 +43,60 @@ impl Scratch {
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// Data, or TLS's own talk.
+    /// Data, or messages of TLS itself.
     Data {
-        /// So many bytes, at the front of [`Scratch::plain`]; 0 if there was only TLS's own talk.
+        /// How many bytes of data, at the front of [`Scratch::plain`]; 0 if there were only messages of TLS itself.
         length: usize,
-        /// What the read has cost, as the bytes that cost as much to move: records of TLS count, full or empty.
+        /// The work of the read, as the number of bytes that cost as much to move. TLS records count, full or empty.
         work: usize,
     },
-    /// The peer said that it has nothing more.
+    /// The peer has ended its stream.
     End,
     /// The stream broke off: the end of a TLS stream without close_notify.
     Truncated,
-    /// Nothing at the moment.
+    /// Nothing for now.
     Blocked,
 }
 
-/// One end of a relay.
-pub(crate) trait Endpoint {
+/// What a relay reads from and writes to.
+pub(crate) trait Transport {
     /// Whether a read may bring something.
     fn can_read(&self) -> bool;
     /// Whether a write may take something.
     fn can_write(&self) -> bool;
-    /// Reads at most about `limit` bytes into `scratch.plain`, and of TLS no more records than cost as much.
+    /// Reads about `limit` bytes at most into `scratch.plain`; of TLS, no more records than cost as much.
     fn receive(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<Received>;
-    /// Takes the first `length` bytes of `scratch.plain`, all of them; what the socket won't take is queued.
+    /// Writes the first `length` bytes of `scratch.plain`; what the socket doesn't take is queued.
     fn send(&mut self, scratch: &mut Scratch, length: usize) -> io::Result<()>;
-    /// Writes what is queued, as far as it goes.
+    /// Writes as much of the queue as the socket takes.
     fn flush(&mut self, scratch: &mut Scratch) -> io::Result<()>;
     /// How many bytes are queued.
     fn queued(&self) -> usize;
-    /// Whether the peer's kernel has everything that was written.
+    /// Whether the peer's kernel has acknowledged everything that was written.
     fn is_delivered(&self) -> bool;
-    /// Ends this end's outgoing direction once everything queued is written: true when that has happened.
+    /// Ends the outgoing stream once the queue is written; true when that has happened.
     fn finish(&mut self, scratch: &mut Scratch) -> io::Result<bool>;
 }
 
 /// Why a direction stopped for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// An end will become ready and wake the relay.
+pub(crate) enum FlowProgress {
+    /// Readiness of one of the two wakes the relay.
     Wait,
     /// The budget is spent and there may be more.
     Again,
-    /// The end of the stream was handed on.
+    /// The end of the stream was passed on.
     Done,
 }
 
-/// Which end failed.
+/// Why a direction failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Reading failed: the peer has cut the connection.
     Reading(#[allow(dead_code, reason = "shown by Debug")] io::Error),
     /// The stream broke off without TLS's close_notify.
     Truncated,
-    /// Writing failed: nobody takes the data any more.
+    /// Writing failed: the receiver has cut the connection.
     Writing(#[allow(dead_code, reason = "shown by Debug")] io::Error),
 }
 
@@ -113,7 +113,7 @@ impl Flow {
         self.ended
     }
 
-    /// Whether the end of the stream was handed on.
+    /// Whether the end of the stream was passed on.
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }
@@ -123,38 +123,38 @@ impl Flow {
         self.ended = true;
     }
 
-    /// Moves data until an end isn't ready, the stream has ended, or nothing of `left` is left, from which the work is
-    /// taken; `moved` counts bytes.
+    /// Moves data until one of the two isn't ready, the stream has ended, or `left` is used up, from which the work is
+    /// subtracted. `moved` counts bytes.
     pub(crate) fn run(
         &mut self,
-        from: &mut impl Endpoint,
-        to: &mut impl Endpoint,
+        from: &mut impl Transport,
+        to: &mut impl Transport,
         scratch: &mut Scratch,
         left: &mut usize,
         moved: &mut u64,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<FlowProgress, Failure> {
         if self.done {
-            return Ok(Progress::Done);
+            return Ok(FlowProgress::Done);
         }
         loop {
             if !to.can_write() && (to.queued() > 0 || self.ended) {
-                return Ok(Progress::Wait);
+                return Ok(FlowProgress::Wait);
             }
             if self.ended {
                 self.done = to.finish(scratch).map_err(Failure::Writing)?;
-                return Ok(if self.done { Progress::Done } else { Progress::Wait });
+                return Ok(if self.done { FlowProgress::Done } else { FlowProgress::Wait });
             }
             if to.queued() > 0 {
                 to.flush(scratch).map_err(Failure::Writing)?;
                 if to.queued() > 0 {
-                    return Ok(Progress::Wait);
+                    return Ok(FlowProgress::Wait);
                 }
             }
             if !from.can_read() {
-                return Ok(Progress::Wait);
+                return Ok(FlowProgress::Wait);
             }
             if *left == 0 {
-                return Ok(Progress::Again);
+                return Ok(FlowProgress::Again);
             }
             let limit = scratch.limit().min(*left);
             match from.receive(scratch, limit).map_err(Failure::Reading)? {
@@ -167,28 +167,28 @@ impl Flow {
                 }
                 Received::End => self.ended = true,
                 Received::Truncated => return Err(Failure::Truncated),
-                Received::Blocked => return Ok(Progress::Wait),
+                Received::Blocked => return Ok(FlowProgress::Wait),
             }
         }
     }
 }
 
-/// How far a drain is.
+/// The result of [`drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
-    /// The other end's peer has everything.
+    /// The receiver has everything.
     Whole,
-    /// The other end's peer still has to take some of it.
+    /// The receiver still has to take some of it.
     Wait,
     /// The budget is spent and there may be more.
     Again,
 }
 
-/// Delivers what a failed end had sent before it failed, until nothing of `left` is left. When the other end's peer
-/// has all of it a reset can follow the data as it would have without us in between.
+/// Delivers what `from` had sent before it failed, until `left` is used up. Once the receiver has all of it, a reset can
+/// follow the data as it would have without a relay in between.
 pub(crate) fn drain(
-    from: &mut impl Endpoint,
-    to: &mut impl Endpoint,
+    from: &mut impl Transport,
+    to: &mut impl Transport,
     scratch: &mut Scratch,
     left: &mut usize,
     moved: &mut u64,
@@ -205,7 +205,7 @@ pub(crate) fn drain(
         if !from.can_read() {
             break;
         }
-        // An end that fails in one direction may go on in the other without an end.
+        // A peer that fails in one direction may go on sending in the other without an end.
         if *left == 0 {
             return Ok(Drained::Again);
         }
@@ -218,7 +218,7 @@ pub(crate) fn drain(
                     to.send(scratch, length)?;
                 }
             }
-            // It has failed already; nothing it says now is news.
+            // It has failed already, and any other failure changes nothing.
             Ok(Received::End | Received::Truncated | Received::Blocked) | Err(_) => break,
         }
     }

@@ -1,10 +1,10 @@
-//! The kernel's memory that sockets hold, which no limit of a sandbox's sees: it is the host's.
+//! The kernel memory that connections hold. It is the host's, and no limit of a sandbox counts it.
 //!
-//! The kernel lets a connection have some megabytes each way, as fast links over long ways need them, and keeps them for
-//! as long as a peer doesn't read. So while a sandbox has many connections all are looked at in turn; when together they
-//! hold more than the budget, those with more than their part get small buffers for good, and further ones do from
-//! their beginning. That makes them slower and cuts none. But what waits in a buffer already stays there: if they hold
-//! twice the budget all the same, those among the large are cut that haven't moved for longest.
+//! The kernel lets a connection buffer some megabytes each way, as fast links over long distances need, and keeps them as
+//! long as a peer doesn't read. So all connections are looked at periodically while a sandbox has many. If a sandbox's
+//! connections hold more than its budget together, those with more than their share get small buffers for good, and new
+//! ones get them from the beginning. That slows them down and cuts none. But data that is buffered already stays: if
+//! they still hold twice the budget, the large ones that have been idle for longest are reset.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
@@ -15,20 +15,20 @@ use std::time::{Duration, Instant};
 use crate::reactor::Key;
 use crate::sys::socket;
 
-/// What the connections of one sandbox may hold together before that, at most: those of egress, and those of tunnels.
-const MOST: usize = 256 << 20;
-/// However many sandboxes there are and however little memory: so much.
-const LEAST: usize = 16 << 20;
-/// With fewer connections than that there is no look at them: the kernel's own limits do.
-const FEW: usize = 16;
-/// A page, which tcp_mem counts in: gVisor's machines have no other.
+/// The largest budget of one sandbox, for egress and again for tunnels.
+const MAX_BUDGET: usize = 256 << 20;
+/// The smallest budget, however many sandboxes there are and however little memory.
+const MIN_BUDGET: usize = 16 << 20;
+/// A sandbox with this many connections at most isn't looked at: the kernel's own limits suffice.
+const FEW_CONNECTIONS: usize = 16;
+/// The unit of tcp_mem. gVisor supports no other page size.
 const PAGE: usize = 4096;
 /// How often they are looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How many are looked at before others get a turn.
-const SLICE: usize = 256;
-/// The smallest buffers, each way of each socket.
-const SMALLEST: usize = 4096;
+/// How many steps a walk takes before others get a turn.
+const STEPS_PER_TURN: usize = 256;
+/// The smallest buffer, each way of each socket.
+const MIN_BUFFER: usize = 4096;
 
 /// One connection that was looked at.
 #[derive(Clone, Copy, Debug)]
@@ -43,25 +43,25 @@ struct Seen {
 /// How much a sandbox's connections hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Excess {
-    /// Their budget at most.
+    /// No more than the budget.
     #[default]
     None,
-    /// More: they get small buffers.
+    /// More than the budget: they get small buffers.
     Over,
-    /// More than twice as much: some are cut.
+    /// More than twice the budget: some are reset.
     Twice,
 }
 
-/// A walk over all connections, and what comes of it.
+/// A periodic walk over all connections.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    /// From so much on, of all of a machine's connections, the kernel spares memory.
+    /// How much all connections of the machine hold when the kernel begins to save memory.
     pressure: usize,
-    /// One sandbox's.
+    /// How much one sandbox's connections may hold.
     budget: usize,
     left: Vec<Key>,
     seen: Vec<Seen>,
-    /// What is to be done with those that are large.
+    /// What is to be done with the large ones.
     large: VecDeque<Next>,
     /// The sandboxes that were over their budget when all were last looked at.
     over: HashSet<u64>,
@@ -71,20 +71,20 @@ pub(crate) struct Walk {
 /// What to do next of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Look at this one.
+    /// Record this one, then call [`Walk::excesses`].
     Look(Key),
-    /// Give this one such buffers.
+    /// Give this one buffers of that size.
     Shrink(Key, usize),
-    /// End this one.
+    /// Reset this one.
     Cut(Key),
-    /// Go on in the next turn.
+    /// Continue in the next turn.
     Later,
-    /// The walk is over; another begins after that time, if there are as many then.
+    /// The walk is over. Another begins after that time, if there are still many connections.
     Over(Duration),
 }
 
 impl Walk {
-    /// None is under way.
+    /// A walk that has not begun.
     pub(crate) fn new() -> Self {
         Self::under(pressure())
     }
@@ -101,9 +101,9 @@ impl Walk {
         }
     }
 
-    /// Whether one is to begin for a sandbox that has so many connections; it is called that by then.
-    pub(crate) fn wants(&mut self, open: usize) -> bool {
-        let begins = !self.under_way && open > FEW;
+    /// Whether to schedule a walk, for a sandbox with `open` connections; it counts as under way from then on.
+    pub(crate) fn should_begin(&mut self, open: usize) -> bool {
+        let begins = !self.under_way && open > FEW_CONNECTIONS;
         self.under_way |= begins;
         if !self.under_way {
             self.over.clear();
@@ -111,18 +111,17 @@ impl Walk {
         begins
     }
 
-    /// A connection of that sandbox begins, or one of its ends: it has the smallest buffers while the others hold too
-    /// much.
-    pub(crate) fn begun(&self, sandbox: u64, ends: [Option<BorrowedFd<'_>>; 2]) {
+    /// Gives a new connection of a sandbox the smallest buffers while the sandbox's others hold too much.
+    pub(crate) fn on_new(&self, sandbox: u64, sockets: [Option<BorrowedFd<'_>>; 2]) {
         if self.over.contains(&sandbox) {
-            shrink(ends, SMALLEST);
+            shrink(sockets, MIN_BUFFER);
         }
     }
 
-    /// How long until the first look.
-    pub(crate) const FIRST: Duration = INTERVAL;
+    /// How long until the first walk.
+    pub(crate) const FIRST_WALK: Duration = INTERVAL;
 
-    /// The next begins, over all of these, which are of so many sandboxes.
+    /// Begins a walk over these connections, of so many sandboxes.
     pub(crate) fn begin(&mut self, keys: impl Iterator<Item = Key>, sandboxes: usize) {
         if self.left.is_empty() && self.large.is_empty() {
             self.budget = budget(self.pressure, sandboxes);
@@ -131,10 +130,10 @@ impl Walk {
         }
     }
 
-    /// The next step of so many in this turn.
+    /// The next step; `steps` counts them in this turn.
     pub(crate) fn next(&mut self, steps: &mut usize) -> Next {
-        // Unless this turn comes to its end: a walk that a panic has cut short doesn't keep the next from beginning.
-        self.under_way = *steps >= SLICE;
+        // False within a turn, so that a walk that a panic has cut short doesn't keep the next from beginning.
+        self.under_way = *steps >= STEPS_PER_TURN;
         if self.under_way {
             return Next::Later;
         }
@@ -145,14 +144,14 @@ impl Walk {
         self.large.pop_front().unwrap_or(Next::Over(INTERVAL))
     }
 
-    /// A connection of that sandbox holds so much, and something last moved at that time.
-    pub(crate) fn looked(&mut self, sandbox: u64, key: Key, held: usize, active: Instant) {
+    /// Records how much a connection of a sandbox holds, and when data last moved.
+    pub(crate) fn record(&mut self, sandbox: u64, key: Key, held: usize, active: Instant) {
         self.seen.push(Seen { sandbox, key, held, active });
     }
 
-    /// The sandboxes that are over their budget, once all were looked at: the connections that hold more than their part
-    /// are shrunk next. A sandbox that was over it before and holds twice as much loses some of them.
-    pub(crate) fn judge(&mut self) -> Vec<(u64, Excess)> {
+    /// The sandboxes that are over their budget, once every connection was recorded. Their connections that hold more than
+    /// their share are shrunk next; a sandbox that was over its budget before and holds twice as much loses some.
+    pub(crate) fn excesses(&mut self) -> Vec<(u64, Excess)> {
         if !self.left.is_empty() || self.seen.is_empty() {
             return Vec::new();
         }
@@ -164,13 +163,13 @@ impl Walk {
         sums.retain(|_, (_, held)| *held > self.budget);
         let before = std::mem::replace(&mut self.over, sums.keys().copied().collect());
         let twice = self.budget.saturating_mul(2);
-        let mut told: Vec<_> = sums.keys().map(|sandbox| (*sandbox, Excess::Over)).collect();
-        for (sandbox, excess) in &mut told {
+        let mut excesses: Vec<_> = sums.keys().map(|sandbox| (*sandbox, Excess::Over)).collect();
+        for (sandbox, excess) in &mut excesses {
             if before.contains(sandbox) && sums.get(sandbox).is_some_and(|(_, held)| *held > twice) {
                 *excess = Excess::Twice;
             }
         }
-        if told.iter().any(|(_, excess)| *excess == Excess::Twice) {
+        if excesses.iter().any(|(_, excess)| *excess == Excess::Twice) {
             self.seen.sort_unstable_by_key(|seen| seen.active);
         }
         for Seen { sandbox, key, held, .. } in self.seen.drain(..) {
@@ -184,20 +183,20 @@ impl Walk {
                 self.large.push_back(Next::Cut(key));
             } else {
                 // Each has two sockets, and each of these a buffer each way.
-                self.large.push_back(Next::Shrink(key, (part / 4).max(SMALLEST)));
+                self.large.push_back(Next::Shrink(key, (part / 4).max(MIN_BUFFER)));
             }
         }
-        told
+        excesses
     }
 }
 
-/// What one of so many sandboxes may hold where the kernel spares memory from that on: egress and tunnels have half of
-/// it each, and there is a part that is left for others.
+/// The budget of one of so many sandboxes, where the kernel begins to save memory at `pressure`. Egress and tunnels have
+/// half of that each, and a share of it is left for other processes.
 fn budget(pressure: usize, sandboxes: usize) -> usize {
-    (pressure / 2 / sandboxes.saturating_add(1)).clamp(LEAST, MOST)
+    (pressure / 2 / sandboxes.saturating_add(1)).clamp(MIN_BUDGET, MAX_BUDGET)
 }
 
-/// From how much on the kernel spares memory for TCP; read once.
+/// How much TCP holds when the kernel begins to save memory; read once.
 fn pressure() -> usize {
     static READ: OnceLock<usize> = OnceLock::new();
     *READ.get_or_init(|| {
@@ -206,8 +205,8 @@ fn pressure() -> usize {
     })
 }
 
-/// The second number of tcp_mem, in pages (tcp(7)). A network namespace that isn't the first has no such file; there it
-/// is what the kernel takes for it by default: a sixteenth of the memory, about.
+/// The second number of tcp_mem, in pages (tcp(7)). Only the initial network namespace has that file; in others this is
+/// about the kernel's default, a sixteenth of the memory.
 fn of_host(tcp_mem: &str, meminfo: &str) -> usize {
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<usize>().ok());
     let set = number(tcp_mem.split_whitespace().nth(1)).map(|pages| pages.saturating_mul(PAGE));
@@ -217,14 +216,14 @@ fn of_host(tcp_mem: &str, meminfo: &str) -> usize {
     set.or_else(default).unwrap_or(usize::MAX)
 }
 
-/// What a connection's sockets hold.
-pub(crate) fn held(ends: [Option<BorrowedFd<'_>>; 2]) -> usize {
-    ends.into_iter().flatten().map(socket::memory).sum()
+/// How much a connection's sockets hold.
+pub(crate) fn held(sockets: [Option<BorrowedFd<'_>>; 2]) -> usize {
+    sockets.into_iter().flatten().map(socket::memory).sum()
 }
 
 /// Gives both sockets buffers of that size, each way.
-pub(crate) fn shrink(ends: [Option<BorrowedFd<'_>>; 2], size: usize) {
-    ends.into_iter().flatten().for_each(|end| socket::set_buffers(end, size));
+pub(crate) fn shrink(sockets: [Option<BorrowedFd<'_>>; 2], size: usize) {
+    sockets.into_iter().flatten().for_each(|fd| socket::set_buffers(fd, size));
 }
 
 #[cfg(test)]
@@ -232,7 +231,7 @@ mod tests {
     use super::*;
     use crate::reactor::{Kind, Slab};
 
-    /// Those that were shrunk, the sandboxes over their budgets, and how many turns it took.
+    /// Walks, and returns which were shrunk, the sandboxes over their budgets, and how many turns it took.
     fn walked(walk: &mut Walk, held: impl Fn(Key) -> (u64, usize)) -> (Vec<(Key, usize)>, Vec<u64>, usize) {
         let (mut shrunk, mut over, mut turns) = (Vec::new(), Vec::new(), 1);
         let (mut steps, now) = (0, Instant::now());
@@ -240,8 +239,8 @@ mod tests {
             match walk.next(&mut steps) {
                 Next::Look(key) => {
                     let (sandbox, held) = held(key);
-                    walk.looked(sandbox, key, held, now);
-                    over.extend(walk.judge().into_iter().map(|(sandbox, _)| sandbox));
+                    walk.record(sandbox, key, held, now);
+                    over.extend(walk.excesses().into_iter().map(|(sandbox, _)| sandbox));
                 }
                 Next::Shrink(key, size) => shrunk.push((key, size)),
                 Next::Cut(key) => panic!("{key:?} is cut"),
@@ -255,7 +254,12 @@ mod tests {
     fn those_with_more_than_their_part_of_what_is_too_much_are_shrunk() {
         let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::under(64 << 20));
         let keys: Vec<Key> = (0..1100).map(|number| slab.insert(number)).collect();
-        assert!(!walk.wants(FEW) && walk.wants(FEW + 1) && !walk.wants(1000), "one at a time");
+        assert!(
+            !walk.should_begin(FEW_CONNECTIONS)
+                && walk.should_begin(FEW_CONNECTIONS + 1)
+                && !walk.should_begin(1000),
+            "one at a time"
+        );
         walk.begin(keys.iter().copied(), 1);
         // The first sandbox has a hundred, ten of which are large; the second has many small ones.
         let index = |key: Key| keys.iter().position(|one| *one == key).unwrap();
@@ -268,12 +272,12 @@ mod tests {
         assert_eq!(shrunk.len(), 10);
         assert!(shrunk.iter().all(|(key, size)| index(*key) % 10 == 0 && *size == (16 << 20) / 400));
         assert_eq!(turns, 5, "in slices");
-        assert!(walk.wants(1000));
+        assert!(walk.should_begin(1000));
         walk.begin(keys.iter().copied(), 1);
         assert_eq!(walked(&mut walk, |_| (1, 14 << 10)).0, [], "the budget is that of all together");
         walk.begin(keys.iter().copied(), 1);
         let (shrunk, ..) = walked(&mut walk, |_| (1, 1 << 20));
-        assert_eq!((shrunk.len(), shrunk[0].1), (1100, SMALLEST));
+        assert_eq!((shrunk.len(), shrunk[0].1), (1100, MIN_BUFFER));
     }
 
     #[test]
@@ -296,8 +300,8 @@ mod tests {
                             90..100 => (1, 0),
                             _ => (2, 100 << 10),
                         };
-                        walk.looked(sandbox, key, held, active);
-                        told.extend(walk.judge());
+                        walk.record(sandbox, key, held, active);
+                        told.extend(walk.excesses());
                     }
                     Next::Shrink(key, _) => shrunk.push(key),
                     Next::Cut(key) => cut.push(key),
@@ -319,33 +323,37 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let has_small = |walk: &Walk, sandbox| {
             let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            walk.begun(sandbox, [Some(socket.as_fd()), None]);
-            nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::RcvBuf).unwrap() <= 2 * SMALLEST
+            walk.on_new(sandbox, [Some(socket.as_fd()), None]);
+            nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::RcvBuf).unwrap()
+                <= 2 * MIN_BUFFER
         };
-        assert!(walk.wants(20) && !has_small(&walk, 1));
+        assert!(walk.should_begin(20) && !has_small(&walk, 1));
         walk.begin(keys.iter().copied(), 1);
         walked(&mut walk, |_| (1, 1 << 20));
         assert!(has_small(&walk, 1) && !has_small(&walk, 2));
-        assert!(walk.wants(20) && has_small(&walk, 1));
+        assert!(walk.should_begin(20) && has_small(&walk, 1));
         walk.begin(keys.iter().copied(), 1);
         walked(&mut walk, |_| (1, 1 << 10));
         assert!(!has_small(&walk, 1), "they hold less");
         walk.begin(keys.iter().copied(), 1);
         walked(&mut walk, |_| (1, 1 << 20));
-        assert!(has_small(&walk, 1) && !walk.wants(FEW) && !has_small(&walk, 1), "few are not looked at");
+        assert!(
+            has_small(&walk, 1) && !walk.should_begin(FEW_CONNECTIONS) && !has_small(&walk, 1),
+            "few are not looked at"
+        );
     }
 
     #[test]
     fn a_walk_that_was_cut_short_does_not_keep_the_next_from_beginning() {
         let (mut slab, mut walk) = (Slab::new(Kind(5)), Walk::under(64 << 20));
-        let keys: Vec<Key> = (0..2 * SLICE).map(|number| slab.insert(number)).collect();
-        assert!(walk.wants(2 * SLICE));
+        let keys: Vec<Key> = (0..2 * STEPS_PER_TURN).map(|number| slab.insert(number)).collect();
+        assert!(walk.should_begin(2 * STEPS_PER_TURN));
         walk.begin(keys.iter().copied(), 1);
         assert!(matches!(walk.next(&mut 0), Next::Look(_)));
         // That look has panicked.
-        assert!(walk.wants(2 * SLICE));
-        assert_eq!(walk.next(&mut SLICE.clone()), Next::Later);
-        assert!(!walk.wants(2 * SLICE), "it goes on in the next turn");
+        assert!(walk.should_begin(2 * STEPS_PER_TURN));
+        assert_eq!(walk.next(&mut STEPS_PER_TURN.clone()), Next::Later);
+        assert!(!walk.should_begin(2 * STEPS_PER_TURN), "it goes on in the next turn");
     }
 
     #[test]
@@ -377,7 +385,7 @@ mod tests {
             while ours.write(&[0; 4096]).is_ok() {}
             held([Some(ours.as_fd()), Some(theirs.as_fd())])
         };
-        let (large, small) = (fill(None), fill(Some(SMALLEST)));
+        let (large, small) = (fill(None), fill(Some(MIN_BUFFER)));
         assert!(large > 64 << 10 && small > 0 && small < large / 4, "{large} {small}");
     }
 }

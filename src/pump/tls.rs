@@ -1,7 +1,7 @@
-//! The server's side of one TLS connection, over buffers that belong to somebody else.
+//! The server's side of one TLS connection, over buffers that all connections share.
 //!
-//! rustls's unbuffered interface decrypts in the shared buffer and encrypts into it, so that a quiet
-//! connection keeps nothing but its keys.
+//! rustls's unbuffered interface decrypts in the shared buffer and encrypts into it, so that a quiet connection holds
+//! nothing but its keys.
 
 use std::io;
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 
 use super::flow::SMALL_CHUNK;
 
-/// How much of rustls's own talk (handshake messages, tickets, key updates) may be waiting to be written.
-const TALK_LIMIT: usize = 256 * 1024;
+/// How many bytes of TLS's own messages (handshake, tickets, key updates) may wait to be written.
+const MAX_MESSAGES: usize = 256 * 1024;
 
-/// The bytes that a record has before its data: type, version, length.
-const HEADER: usize = 5;
+/// The length of a record's header: type, version, length.
+const RECORD_HEADER: usize = 5;
 
-/// The most that a record may have after them: 16 KiB of data and what sealing adds (RFC 5246, 6.2.3).
-const LONGEST: usize = 16 * 1024 + 2048;
+/// The longest record after its header: 16 KiB of data and what encryption adds (RFC 5246, 6.2.3).
+const MAX_RECORD: usize = 16 * 1024 + 2048;
 
 /// A TLS connection without its socket.
 pub(crate) struct Tls {
     connection: UnbufferedServerConnection,
-    /// What came and wasn't taken in: the beginning of a record whose rest has not come yet, or a backlog.
+    /// Bytes that came and weren't decrypted: the beginning of a record whose rest has not come yet, or a backlog.
     kept: Vec<u8>,
-    /// How much of the front of what is kept rustls has seen: whole records that it still needs. While a handshake
-    /// message is incomplete it puts its fragments together in our buffer, over the records' headers, and remembers how
-    /// far it has come. It indexes the buffer with that, so that each call has to bring all of it back.
+    /// How many of the first kept bytes rustls has seen: whole records that it still needs. While a handshake message is
+    /// incomplete, rustls joins its fragments in this buffer, over the records' headers, and remembers how far it has
+    /// come. It indexes the buffer with that, so each call has to pass all of it again.
     seen: usize,
-    /// Whether records were left for the next turn, since there were so many.
+    /// Whether records were left for the next turn because there were so many.
     backlog: bool,
-    /// Whether the last bytes that came had too many records in them.
-    crowded: bool,
+    /// Whether the last read brought more records than a turn takes.
+    many_records: bool,
     established: bool,
     peer_closed: bool,
-    /// An error has ended the connection, and what rustls had seen is gone.
+    /// An error has ended the connection, and the bytes that rustls had seen are gone.
     failed: bool,
 }
 
@@ -58,7 +58,7 @@ impl Tls {
             kept: Vec::new(),
             seen: 0,
             backlog: false,
-            crowded: false,
+            many_records: false,
             established: false,
             peer_closed: false,
             failed: false,
@@ -70,12 +70,12 @@ impl Tls {
         self.established
     }
 
-    /// Whether the peer has said close_notify.
+    /// Whether the peer has sent close_notify.
     pub(crate) fn peer_has_closed(&self) -> bool {
         self.peer_closed
     }
 
-    /// Whether there are records that came before and weren't taken in.
+    /// Whether records were left for the next turn.
     pub(crate) fn has_backlog(&self) -> bool {
         self.backlog
     }
@@ -85,60 +85,61 @@ impl Tls {
         self.kept.len()
     }
 
-    /// Puts the kept bytes at the front of `sealed`, gives their number, and forgets them.
+    /// Moves the kept bytes to the front of `sealed`, and returns their number.
     pub(crate) fn restore(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
         let kept = std::mem::take(&mut self.kept);
         sealed.get_mut(..kept.len()).ok_or_else(too_long)?.copy_from_slice(&kept);
         Ok(kept.len())
     }
 
-    /// Keeps what isn't taken in yet.
+    /// Keeps bytes that aren't decrypted yet.
     pub(crate) fn keep(&mut self, sealed: &[u8]) {
         self.kept = sealed.to_vec();
     }
 
-    /// How much to ask the socket for, if `limit` may be: little after a flood of small records, since all that the
-    /// turn can't take in is kept.
-    pub(crate) fn ask(&mut self, limit: usize) -> usize {
-        if std::mem::take(&mut self.crowded) { limit.min(SMALL_CHUNK) } else { limit }
+    /// How much to read, of `limit` at max_records: little after a flood of small records, because all that the turn can't
+    /// decrypt is kept.
+    pub(crate) fn read_size(&mut self, limit: usize) -> usize {
+        if std::mem::take(&mut self.many_records) { limit.min(SMALL_CHUNK) } else { limit }
     }
 
-    /// As [`Tls::take`], but takes in at most `most` records; the rest is the backlog. Returns how many bytes are done
-    /// with, how many bytes of data came out, and how many records it was.
-    pub(crate) fn take_some(
+    /// As [`Tls::decrypt_all`], but for `max_records` at max_records; the rest is the backlog. Returns how many bytes are done
+    /// with, how many bytes of data came out, and the number of records.
+    pub(crate) fn decrypt(
         &mut self,
         sealed: &mut [u8],
-        most: usize,
+        max_records: usize,
         plain: &mut [u8],
-        talk: &mut Vec<u8>,
+        messages: &mut Vec<u8>,
     ) -> io::Result<(usize, usize, usize)> {
         self.backlog = false;
-        // It stays so unless all goes well.
+        // It stays so if this fails.
         if std::mem::replace(&mut self.failed, true) {
             return Err(over());
         }
-        let (length, records) = whole_records(sealed.get(self.seen..).ok_or_else(over)?, most);
+        let (length, records) = whole_records(sealed.get(self.seen..).ok_or_else(over)?, max_records);
         let whole = self.seen + length;
-        // What comes behind the last record isn't whole, or isn't a record, which rustls then says.
-        let end = if records < most { sealed.len() } else { whole };
+        // Behind the last record there is an incomplete one, or no record, which rustls then reports.
+        let end = if records < max_records { sealed.len() } else { whole };
         let complete = end == sealed.len();
-        let (used, length) = self.take(sealed.get_mut(..end).ok_or_else(too_long)?, plain, talk)?;
+        let (used, length) =
+            self.decrypt_all(sealed.get_mut(..end).ok_or_else(too_long)?, plain, messages)?;
         self.seen = whole.saturating_sub(used);
         self.backlog = !complete && !self.peer_closed;
-        self.crowded |= self.backlog;
+        self.many_records |= self.backlog;
         self.failed = false;
         Ok((used, length, records))
     }
 
-    /// Takes records in: their data goes to the front of `plain`, what rustls has to say itself to `talk`.
+    /// Decrypts records: their data goes to the front of `plain`, messages of TLS itself to `messages`.
     /// Returns how many bytes of `sealed` are done with and how many bytes of data came out.
     ///
-    /// After an error `talk` may have an alert in it that the peer should still get.
-    fn take(
+    /// After an error `messages` may have an alert in it that the peer should still get.
+    fn decrypt_all(
         &mut self,
         sealed: &mut [u8],
         plain: &mut [u8],
-        talk: &mut Vec<u8>,
+        messages: &mut Vec<u8>,
     ) -> io::Result<(usize, usize)> {
         let (mut used, mut length) = (0, 0);
         loop {
@@ -148,7 +149,7 @@ impl Tls {
             match state {
                 Err(error) => {
                     used += discard;
-                    self.say_last_words(sealed.get_mut(used..).ok_or_else(too_long)?, talk);
+                    self.write_alert(sealed.get_mut(used..).ok_or_else(too_long)?, messages);
                     return Err(broken(error));
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -161,23 +162,23 @@ impl Tls {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                    append(talk, |room| match message.encode(room) {
+                    append(messages, |room| match message.encode(room) {
                         Ok(written) => Ok(written),
                         Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
                         Err(EncodeError::AlreadyEncoded) => Err(None),
                     })?;
-                    if talk.len() > TALK_LIMIT {
+                    if messages.len() > MAX_MESSAGES {
                         return Err(io::Error::other("the TLS peer asks much and reads nothing"));
                     }
                 }
-                Ok(ConnectionState::TransmitTlsData(talked)) => talked.done(),
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::WriteTraffic(_)) => {
                     self.established = true;
                     stop = true;
                 }
                 Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => stop = true,
-                // Early data is switched off; whatever else a later version may bring isn't for us.
+                // Early data is off, and this code knows no other state.
                 Ok(_) => return Err(io::Error::other("unexpected state of the TLS connection")),
             }
             used += discard;
@@ -187,29 +188,34 @@ impl Tls {
         }
     }
 
-    /// Encrypts `plain` into `sealed` and returns the length; rustls's own talk goes before it, to `talk`.
-    pub(crate) fn seal(&mut self, plain: &[u8], sealed: &mut [u8], talk: &mut Vec<u8>) -> io::Result<usize> {
-        self.write(talk, |traffic| traffic.encrypt(plain, sealed).map_err(|_| exhausted()))
+    /// Encrypts `plain` into `sealed` and returns the length. Messages of TLS itself go before it, to `messages`.
+    pub(crate) fn seal(
+        &mut self,
+        plain: &[u8],
+        sealed: &mut [u8],
+        messages: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        self.write(messages, |traffic| traffic.encrypt(plain, sealed).map_err(|_| exhausted()))
     }
 
-    /// Says close_notify, into `talk`.
-    pub(crate) fn close(&mut self, talk: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes close_notify to `messages`.
+    pub(crate) fn close(&mut self, messages: &mut Vec<u8>) -> io::Result<()> {
         let mut notice = Vec::new();
-        self.write(talk, |traffic| {
+        self.write(messages, |traffic| {
             append(&mut notice, |room| match traffic.queue_close_notify(room) {
                 Ok(written) => Ok(written),
                 Err(EncryptError::InsufficientSize(size)) => Err(Some(size.required_size)),
                 Err(EncryptError::EncryptExhausted) => Err(None),
             })
         })?;
-        talk.extend_from_slice(&notice);
+        messages.extend_from_slice(&notice);
         Ok(())
     }
 
-    /// Brings the connection to where it may write, and lets `job` do so.
+    /// Brings the connection to the state in which it may write, and runs `job`.
     fn write<T>(
         &mut self,
-        talk: &mut Vec<u8>,
+        messages: &mut Vec<u8>,
         job: impl FnOnce(
             &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
         ) -> io::Result<T>,
@@ -218,33 +224,33 @@ impl Tls {
             return Err(over());
         }
         loop {
-            // There is nothing new in what it has seen, and so nothing to discard.
+            // rustls has seen all of it, so there is nothing to discard.
             let seen = self.kept.get_mut(..self.seen).ok_or_else(over)?;
             let UnbufferedStatus { state, .. } = self.connection.process_tls_records(seen);
             match state.map_err(broken)? {
                 ConnectionState::WriteTraffic(mut traffic) => return job(&mut traffic),
                 ConnectionState::EncodeTlsData(mut message) => {
-                    append(talk, |room| match message.encode(room) {
+                    append(messages, |room| match message.encode(room) {
                         Ok(written) => Ok(written),
                         Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
                         Err(EncodeError::AlreadyEncoded) => Err(None),
                     })?
                 }
-                ConnectionState::TransmitTlsData(talked) => talked.done(),
+                ConnectionState::TransmitTlsData(sent) => sent.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
                 _ => return Err(io::Error::other("the TLS connection can't be written to")),
             }
         }
     }
 
-    /// The alert that tells the peer why the connection ends. rustls still indexes `rest`, what wasn't discarded before
-    /// the error. It would also go on reading there once it has nothing to say, so it isn't asked twice.
-    fn say_last_words(&mut self, rest: &mut [u8], talk: &mut Vec<u8>) {
+    /// Writes the alert that tells the peer why the connection ends. rustls still indexes `rest`, the bytes that weren't
+    /// discarded before the error. Without anything to write it would go on reading there, so it is called only once.
+    fn write_alert(&mut self, rest: &mut [u8], messages: &mut Vec<u8>) {
         if let Ok(ConnectionState::EncodeTlsData(mut message)) =
             self.connection.process_tls_records(rest).state
         {
-            // The connection is over in any case.
-            let _ = append(talk, |room| match message.encode(room) {
+            // The connection ends in any case.
+            let _ = append(messages, |room| match message.encode(room) {
                 Ok(written) => Ok(written),
                 Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
                 Err(EncodeError::AlreadyEncoded) => Err(None),
@@ -253,39 +259,39 @@ impl Tls {
     }
 }
 
-/// Appends what `job` writes; it says `Err(Some(size))` when it needs more room.
+/// Appends what `job` writes. `job` returns `Err(Some(size))` if it needs that much room.
 fn append(
-    talk: &mut Vec<u8>,
+    messages: &mut Vec<u8>,
     mut job: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
 ) -> io::Result<()> {
-    let start = talk.len();
+    let start = messages.len();
     let mut room = 512;
     loop {
-        talk.resize(start + room, 0);
-        match job(talk.get_mut(start..).ok_or_else(too_long)?) {
+        messages.resize(start + room, 0);
+        match job(messages.get_mut(start..).ok_or_else(too_long)?) {
             Ok(written) => {
-                talk.truncate(start + written);
+                messages.truncate(start + written);
                 return Ok(());
             }
-            Err(Some(required)) if required > room && required <= TALK_LIMIT => room = required,
+            Err(Some(required)) if required > room && required <= MAX_MESSAGES => room = required,
             Err(_) => {
-                talk.truncate(start);
+                messages.truncate(start);
                 return Err(exhausted());
             }
         }
     }
 }
 
-/// Where the first `most` whole records end, and how many there are. It ends earlier in front of a record that is too
-/// long.
-fn whole_records(sealed: &[u8], most: usize) -> (usize, usize) {
+/// Where the first `max_records` whole records end, and how many there are. Stops before a record that is too long.
+fn whole_records(sealed: &[u8], max_records: usize) -> (usize, usize) {
     let (mut end, mut records) = (0, 0);
-    while records < most {
-        let Some(&[_, _, _, high, low]) = sealed.get(end..).and_then(<[u8]>::first_chunk::<HEADER>) else {
+    while records < max_records {
+        let Some(&[_, _, _, high, low]) = sealed.get(end..).and_then(<[u8]>::first_chunk::<RECORD_HEADER>)
+        else {
             break;
         };
-        let next = end + HEADER + usize::from(u16::from_be_bytes([high, low]));
-        if next > sealed.len() || next - end > HEADER + LONGEST {
+        let next = end + RECORD_HEADER + usize::from(u16::from_be_bytes([high, low]));
+        if next > sealed.len() || next - end > RECORD_HEADER + MAX_RECORD {
             break;
         }
         (end, records) = (next, records + 1);

@@ -1,67 +1,67 @@
-//! How many descriptors the library may hold, counted together for everything in the process.
+//! A budget of descriptors for the whole process.
 //!
-//! A sandbox is admitted with all that it needs itself and with what is kept back for its use ([`limits::KEPT`]): whatever the
-//! others hold, a program can be executed in it, a file read, a connection made. What it uses beyond that comes from a
-//! part that all share, of which one gets no more than its share of the sandboxes that exist and one to come. A quarter
-//! of the whole is for sandboxes alone, so that others can be created while those that exist take all they get.
+//! A sandbox is admitted with the descriptors that it needs itself and a reserve for its use ([`limits::KEPT`]): whatever
+//! the others hold, a program can be executed in it, a file read, a connection made. What it uses beyond that comes from
+//! a part that all share; one sandbox gets at most its share, as if there were one sandbox more. A quarter of the whole is
+//! for admissions alone, so that sandboxes can be created while others take all they can get.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits;
 
-/// What descriptors are for.
+/// What descriptors are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// What the host asks for: programs' streams, operations on files, connections of its own.
+    /// Requests of the host: programs' streams, file operations, connections of its own.
     Host,
     /// Connections through tunnels.
     Tunnel,
-    /// Flows out, and questions of names.
+    /// Flows out, and DNS queries.
     Egress,
-    /// What makes something faster and can be done without.
-    Stock,
+    /// Pooled sockets, which save time and can be done without.
+    Pool,
 }
 
 const USES: usize = 4;
 
-/// What is kept back of each for every sandbox, of descriptors.
+/// The reserve of every sandbox, by use.
 const KEPT_BY_USE: [usize; USES] =
     [limits::KEPT_FOR_HOST, limits::KEPT_FOR_TUNNELS, limits::KEPT_FOR_EGRESS, 0];
 
-/// The descriptors of the process, shared out to sandboxes. Clones are the same budget.
+/// A budget that sandboxes share. Clones are the same budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     limit: usize,
-    /// What is kept back for each open account, by use.
+    /// The reserve of each open account, by use.
     kept: [usize; USES],
-    /// What all accounts are charged.
+    /// The charges of all accounts.
     charged: usize,
-    /// The part of it that open ones are charged whatever they use.
+    /// The part of that which doesn't depend on their use.
     fixed: usize,
     /// How many accounts are open.
     open: usize,
     accounts: HashMap<u64, Account>,
 }
 
-/// One sandbox's.
+/// One sandbox's account.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
-    /// What it needs itself, while it is open.
+    /// What the sandbox needs itself, while its account is open.
     own: Option<usize>,
     used: [usize; USES],
 }
 
 impl Account {
-    /// What is charged whatever it uses.
+    /// The charge that doesn't depend on its use.
     fn fixed(&self, kept: [usize; USES]) -> usize {
         self.own.map_or(0, |own| own + kept.iter().sum::<usize>())
     }
 
-    /// What it uses beyond what is kept back for it.
+    /// What it uses beyond its reserve.
     fn beyond(&self, kept: [usize; USES]) -> usize {
         let kept = if self.own.is_some() { kept } else { [0; USES] };
         self.used.iter().zip(kept).map(|(used, kept)| used.saturating_sub(kept)).sum()
@@ -90,37 +90,37 @@ impl State {
         self.open = self.open - before.2 + after.2;
     }
 
-    /// What is shared.
+    /// The part that all share.
     fn shared(&self) -> usize {
         (self.limit - self.limit / 4).saturating_sub(self.fixed)
     }
 
-    /// How much of it one sandbox gets for that use. The host knows what it asks for, and gets twice as much; what can be
-    /// done without leaves most to connections.
+    /// How much of that one sandbox gets for a use. The host's own requests get twice as much; pooled sockets leave most of
+    /// it to connections.
     fn share(&self, purpose: Use) -> usize {
         let (shared, parts) = (self.shared(), self.open + 1);
         match purpose {
             Use::Host => (2 * shared / parts).min(shared),
             Use::Tunnel | Use::Egress => shared / parts,
-            Use::Stock => shared / parts / 4,
+            Use::Pool => shared / parts / 4,
         }
     }
 
-    /// What all use beyond what is kept back for them.
+    /// What all use beyond their reserves.
     fn beyond(&self) -> usize {
         self.charged - self.fixed
     }
 }
 
-/// A sandbox's place in a budget; dropping it gives back what is kept for it. What it uses still is counted until
-/// that is dropped too.
+/// A sandbox's place in a budget; dropping it gives its reserve back. What it still uses is counted until that is dropped
+/// too.
 #[derive(Debug)]
 pub(crate) struct Admission {
     budget: Budget,
     sandbox: u64,
 }
 
-/// A part of a budget; dropping it gives it back.
+/// Descriptors that were acquired from a budget; dropping it gives them back.
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Budget,
@@ -135,7 +135,7 @@ impl Budget {
         Self::keeping(limit, KEPT_BY_USE)
     }
 
-    /// The same for something else, of which egress alone takes: so many are kept back for each sandbox.
+    /// A budget of something else that egress alone uses, with a reserve of `kept` for each sandbox.
     pub(crate) fn for_egress(limit: usize, kept: usize) -> Self {
         let mut by_use = [0; USES];
         by_use.iter_mut().skip(Use::Egress as usize).take(1).for_each(|one| *one = kept);
@@ -148,16 +148,16 @@ impl Budget {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under the lock leaves it half done.
+        // No change under the lock can be left half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes how many there are; what is taken stays taken.
+    /// Changes the limit; what was acquired stays acquired.
     pub(crate) fn resize(&self, limit: usize) {
         self.state().limit = limit;
     }
 
-    /// Admits a sandbox that needs `own` descriptors itself, if there are as many and those that are kept for its use.
+    /// Admits a sandbox that needs `own` descriptors itself, if the budget has room for these and for its reserve.
     pub(crate) fn admit(&self, sandbox: u64, own: usize) -> Option<Admission> {
         let mut state = self.state();
         let used = state.charged.checked_add(own)?.checked_add(state.kept.iter().sum())?;
@@ -168,8 +168,8 @@ impl Budget {
         Some(Admission { budget: self.clone(), sandbox })
     }
 
-    /// Takes `count` descriptors for a sandbox: of what is kept back for it, else within its share of what all share.
-    /// One that was never admitted, or whose admission is over, has its share and nothing kept back.
+    /// Acquires `count` descriptors for a sandbox: from its reserve, else within its share. A sandbox that was never
+    /// admitted, or whose admission was dropped, has no reserve.
     pub(crate) fn acquire(&self, sandbox: u64, purpose: Use, count: usize) -> Option<Permit> {
         let mut state = self.state();
         let mut account = state.accounts.get(&sandbox).copied().unwrap_or_default();
@@ -188,7 +188,7 @@ impl Budget {
         Some(Permit { budget: self.clone(), sandbox, purpose, count })
     }
 
-    /// How many are in use now, beside what sandboxes need themselves.
+    /// How many are in use, apart from what sandboxes need themselves.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.state().accounts.values().flat_map(|account| account.used).sum()
@@ -272,7 +272,7 @@ mod tests {
         let shared = USUAL * 3 / 4 - OWN - limits::KEPT;
         let flows = take_all(&budget, 1, Use::Egress);
         assert_eq!(flows.len(), shared / 2 + 4);
-        assert!(budget.acquire(1, Use::Stock, 1).is_none());
+        assert!(budget.acquire(1, Use::Pool, 1).is_none());
         let streams = take_all(&budget, 1, Use::Host);
         assert_eq!(streams.len(), shared - shared / 2 + 11);
         assert_eq!(take_all(&budget, 1, Use::Tunnel).len(), 6, "what is kept for tunnels");
@@ -325,7 +325,7 @@ mod tests {
             let budget = Budget::new(500);
             let (mut admitted, mut permits) = (HashMap::new(), Vec::new());
             for (sandbox, what, count) in steps {
-                let purpose = [Use::Host, Use::Tunnel, Use::Egress, Use::Stock].get(what).copied();
+                let purpose = [Use::Host, Use::Tunnel, Use::Egress, Use::Pool].get(what).copied();
                 match (purpose, what) {
                     (Some(purpose), _) => permits.extend(budget.acquire(sandbox, purpose, count)),
                     (None, 4) => drop(budget.admit(sandbox, count).map(|one| admitted.insert(sandbox, one))),

@@ -1,4 +1,4 @@
-//! What names an object in the loop, and how it fits the kernel's 64 bits.
+//! Names objects in the loop, within the 64 bits that the kernel keeps for each descriptor.
 
 /// The token of the reactor's own waker: all ones, which no key is ever packed to.
 pub(super) const WAKER: usize = usize::MAX;
@@ -18,13 +18,13 @@ pub(crate) struct Kind(pub(crate) u8);
 /// Which of an object's two descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// The first, or the only one.
+    /// The first, or the only one: downstream's, of a relay.
     Front,
-    /// The second.
+    /// The second: upstream's, of a relay.
     Back,
 }
 
-/// Names one object for ever: index, kind, and a generation that tells it from those before in its place.
+/// Names one object, and no other ever: index, kind, and a generation that differs from earlier objects' in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     kind: u8,
@@ -49,7 +49,7 @@ impl Key {
         self.index
     }
 
-    /// Whether it is a later object's than `other`, which had the same place.
+    /// Whether it names a later object than `other`, which had the same place.
     pub(super) fn is_after(self, other: Self) -> bool {
         self.generation > other.generation
     }

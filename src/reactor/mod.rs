@@ -2,31 +2,31 @@
 //!
 //! # The contract of edge-triggered readiness
 //!
-//! A descriptor is registered once, for reading and writing, edge-triggered: the kernel tells of a *change*
-//! only. So whoever is woken works until the system call says `EWOULDBLOCK`, or, when its byte budget for
-//! this wake-up is spent first, calls [`Reactor::again`], which wakes it in the next turn without the
-//! kernel's help. Everybody else gets a turn in between.
+//! A descriptor is registered once, for reading and writing, edge-triggered: the kernel reports *changes* only. So a
+//! handler works until the system call returns `EWOULDBLOCK`. If its byte budget for the wake-up is spent before that, it
+//! calls [`Reactor::again`], which wakes its key in the next turn without the kernel's help; all others get a turn in
+//! between.
 //!
 //! # Turns
 //!
-//! What the kernel and the timers tell waits here until it is handed out: a key at most once a turn for each reason,
-//! and fairly between the groups that keys [`Reactor::join`] (one a sandbox), by the time that each has used. A turn
-//! is over after a quarter of a millisecond, whatever is left: then the owner looks at its commands, and the kernel is asked for
-//! news, before the rest goes on. One wake-up isn't interrupted, so a loop within one looks at
+//! Readiness and expired timers wait here until they are handed out as [`Wake`]s: a key at most once a turn for each
+//! reason, and fairly between the groups that keys [`Reactor::join`] (one a sandbox), by the time that each has used. A
+//! turn ends after a quarter of a millisecond, whatever is left: the owner of the reactor looks at its commands, the
+//! kernel is polled again, and then the rest continues. A single wake-up isn't interrupted, so a loop in one checks
 //! [`Reactor::is_over_time`].
 //!
-//! One exception saves a call: a read of a TCP stream that brings less than asked has emptied it, if every readiness
-//! since the last `EWOULDBLOCK` was noted and none said [`Readiness::more_follows`].
+//! One exception saves a call: a short read of a TCP stream has emptied it, if every readiness since the last
+//! `EWOULDBLOCK` was recorded and none had [`Readiness::more_follows`].
 //!
 //! # A new kind of source
 //!
-//! 1. take a number for it ([`Kind`]) and keep its objects in a [`Slab`] of that kind;
-//! 2. `let key = slab.insert(object)`, then [`Reactor::register`] its descriptors under that key (an object may
-//!    have two, told apart by [`Lane`]) and schedule timers with the same key; [`Reactor::join`] says whose it is;
-//! 3. where the turn's [`Wake`]s are dispatched, route the kind to the slab's owner.
+//! 1. Pick a number for it ([`Kind`]), and keep its objects in a [`Slab`] of that kind.
+//! 2. `let key = slab.insert(object)`, then [`Reactor::register`] its descriptors under that key (an object may have two,
+//!    one a [`Lane`]), schedule timers with the same key, and [`Reactor::join`] it to its sandbox's group.
+//! 3. Where the turn's [`Wake`]s are dispatched, route the kind to the owner of the slab.
 //!
-//! Keys carry a generation: a wake-up for an object that is gone finds nothing in the slab and is ignored,
-//! also when its place was taken by another.
+//! Keys have a generation: a wake-up for an object that was removed finds nothing in the slab and is ignored, even if
+//! another object has taken its place.
 
 mod budget;
 mod key;
@@ -56,20 +56,20 @@ pub(crate) use wake::{Readiness, Wake};
 
 /// How many readiness events one turn takes from the kernel.
 const EVENTS: usize = 512;
-/// How long a turn lasts at most, but for its last wake-up, and how many wake-ups it has at most.
-const TURN: Duration = Duration::from_micros(250);
-const WAKES: usize = 512;
-/// How long one wake-up may take before a loop in it is to make room for others.
-const LONG: Duration = Duration::from_micros(500);
+/// How long a turn lasts at most, apart from its last wake-up, and how many wake-ups it has at most.
+const TURN_TIME: Duration = Duration::from_micros(250);
+const MAX_WAKES: usize = 512;
+/// How long one wake-up may take before a loop in it leaves the rest to the next turn.
+const WAKE_TIME: Duration = Duration::from_micros(500);
 
-/// The poll loop. A plain struct: whoever owns it calls [`Reactor::turn`], then [`Reactor::next`] until the turn is over.
+/// The poll loop. Its owner calls [`Reactor::turn`], then [`Reactor::next`] until that returns `None`.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     timers: Timers,
     turns: Turns,
-    /// The timers that have run out and whose keys are yet to be woken.
+    /// The timers that have expired and whose keys are yet to be woken.
     due: HashMap<Key, Vec<TimerId>>,
     waker: Arc<Waker>,
     now: Instant,
@@ -79,7 +79,7 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor without any source.
+    /// A reactor without a source.
     pub(crate) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(key::WAKER))?);
@@ -96,7 +96,7 @@ impl Reactor {
         })
     }
 
-    /// What ends a turn from any thread.
+    /// Ends a turn from any thread.
     pub(crate) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
@@ -121,17 +121,17 @@ impl Reactor {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
     }
 
-    /// Counts the time that `key` takes as that group's. What has joined none shares one.
+    /// Counts the time that `key` takes as that group's. Keys that have joined none share group 0.
     pub(crate) fn join(&mut self, key: Key, group: u64) {
         self.turns.join(key, group);
     }
 
-    /// Adds the time that the group takes to `meter`, in nanoseconds, as long as others hold that.
+    /// Adds the time that the group takes to `meter`, in nanoseconds, until the other references to it are dropped.
     pub(crate) fn meter(&mut self, group: u64, meter: &Arc<AtomicU64>) {
         self.turns.meter(group, meter);
     }
 
-    /// Wakes `key` in the next turn, once: for what had to stop although its descriptor was still ready.
+    /// Wakes `key` in the next turn, once: for a handler that stops although its descriptor is still ready.
     pub(crate) fn again(&mut self, key: Key) {
         self.turns.again(key);
     }
@@ -141,7 +141,7 @@ impl Reactor {
         self.timers.insert(at, key)
     }
 
-    /// Takes a timer back; one that has run out already is no error, and wakes nobody if its key is yet to be woken.
+    /// Cancels a timer. One that has expired already is no error, and its key isn't woken any more if it is yet to be.
     pub(crate) fn cancel(&mut self, timer: TimerId) {
         let key = timer.key();
         if self.timers.remove(timer) {
@@ -156,14 +156,25 @@ impl Reactor {
         }
     }
 
-    /// Begins a turn: if nothing is left of the last, waits until something is ready, a timer runs out, the waker is
-    /// used or `limit` has passed.
+    /// Schedules `timer`, which wakes `key`, for `at` instead of any other time; `None` cancels it.
+    pub(crate) fn rearm(&mut self, timer: &mut Option<TimerId>, key: Key, at: Option<Instant>) {
+        if timer.map(TimerId::at) == at {
+            return;
+        }
+        if let Some(old) = timer.take() {
+            self.cancel(old);
+        }
+        *timer = at.map(|at| self.schedule(at, key));
+    }
+
+    /// Begins a turn. If nothing is left of the last one, waits until a descriptor is ready, a timer expires, the waker is
+    /// used, or `limit` has passed.
     pub(crate) fn turn(&mut self, limit: Option<Duration>) -> io::Result<()> {
         self.turns.begin();
         let timeout = if self.turns.is_idle() { self.until_next_timer(limit) } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.events, timeout) {
-            // Our thread blocks all signals, but a debugger's stop shows here too. An early return is harmless:
-            // the caller turns again, and the time-outs are computed anew.
+            // The thread blocks all signals, but a debugger's stop shows here too. An early return is harmless: the
+            // caller begins another turn, and the time-out is computed again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             other => other?,
         }
@@ -183,10 +194,10 @@ impl Reactor {
                 self.due.entry(timer.key()).or_default().push(timer);
             }
         }
-        self.turns.line_up();
-        // The time of the wake-ups begins here: what so many events took isn't theirs.
+        self.turns.queue_rescheduled();
+        // The time of the wake-ups begins here: collecting the events isn't charged to them.
         self.now = Instant::now();
-        (self.handed_out, self.left) = (self.now, WAKES);
+        (self.handed_out, self.left) = (self.now, MAX_WAKES);
         Ok(())
     }
 
@@ -197,7 +208,7 @@ impl Reactor {
         self.turns.charge(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
         self.handed_out = now;
         // At least one, however late it is.
-        if now.saturating_duration_since(self.now) >= TURN && self.left < WAKES {
+        if now.saturating_duration_since(self.now) >= TURN_TIME && self.left < MAX_WAKES {
             return None;
         }
         self.left = self.left.checked_sub(1)?;
@@ -208,9 +219,9 @@ impl Reactor {
         wake
     }
 
-    /// Whether this wake-up has taken long: a loop in it does the rest in the next turn.
+    /// Whether this wake-up has taken long. A loop in it then leaves the rest to the next turn.
     pub(crate) fn is_over_time(&self) -> bool {
-        self.handed_out.elapsed() >= LONG
+        self.handed_out.elapsed() >= WAKE_TIME
     }
 
     fn until_next_timer(&self, limit: Option<Duration>) -> Option<Duration> {
@@ -242,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_told_once_and_again_needs_no_kernel() {
+    fn an_edge_is_reported_once_and_again_needs_no_kernel() {
         let mut reactor = Reactor::new().unwrap();
         let mut slab = Slab::new(Kind(1));
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -298,6 +309,28 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_that_is_armed_again_runs_out_at_its_last_time_only() {
+        let mut reactor = Reactor::new().unwrap();
+        let key = Slab::new(Kind(2)).insert(());
+        let (now, mut timer) = (Instant::now(), None);
+        let [soon, late] = [1, 3_600_000].map(|milliseconds| now + Duration::from_millis(milliseconds));
+        reactor.rearm(&mut timer, key, Some(late));
+        reactor.rearm(&mut timer, key, Some(soon));
+        let armed = timer;
+        reactor.rearm(&mut timer, key, Some(soon));
+        assert_eq!(timer, armed, "it is left alone");
+        let mut wakes = Vec::new();
+        while wakes.is_empty() {
+            turn(&mut reactor, None, &mut wakes);
+        }
+        assert!(matches!(wakes[..], [Wake::Timer(woken)] if woken == key) && Instant::now() >= soon);
+        timer = None;
+        reactor.rearm(&mut timer, key, Some(late));
+        reactor.rearm(&mut timer, key, None);
+        assert!(timer.is_none() && reactor.timers.next().is_none());
+    }
+
+    #[test]
     fn a_timer_that_is_taken_back_before_its_key_is_woken_wakes_nobody() {
         let mut reactor = Reactor::new().unwrap();
         let mut slab = Slab::new(Kind(2));
@@ -333,7 +366,7 @@ mod tests {
                 assert!(woken.insert(key), "each has changed once");
                 count += 1;
                 if turns == 1 && count == 2 {
-                    std::thread::sleep(TURN);
+                    std::thread::sleep(TURN_TIME);
                 }
             }
             // At least one, and on a busy machine the first can be all there is time for.

@@ -1,37 +1,37 @@
-//! Ends much at once: all that a sandbox has, most often.
+//! Removes many objects at once, in most cases all that a sandbox has.
 //!
-//! A sandbox may have thousands of connections, and each takes some system calls to end: they are ended in slices, with
-//! the others' data in between. Pure.
+//! A sandbox may have thousands of connections, and to end each takes some system calls. So they are ended in slices,
+//! with the data of others in between. Pure.
 
 use std::collections::VecDeque;
 
-use super::Key;
+use super::key::Key;
 
-/// How many are ended before others get a turn.
+/// How many objects are ended before others get a turn.
 const SLICE: usize = 64;
 
-/// What calls back when all of a removal has ended.
+/// Called when all objects of a removal have ended.
 pub(crate) type Removed = Box<dyn FnOnce() + Send>;
 
-/// Something that is being ended.
+/// The objects of a sandbox that are being ended.
 struct Removal {
     sandbox: u64,
     keys: Vec<Key>,
-    /// Of a sandbox that is no more: told at the end.
+    /// Called at the end, if the sandbox itself is removed.
     reply: Option<Removed>,
 }
 
-/// What is being ended.
+/// The removals under way.
 #[derive(Default)]
 pub(crate) struct Removals(VecDeque<Removal>);
 
 impl Removals {
-    /// Begins to end those keys of a sandbox.
+    /// Begins to end these keys of a sandbox.
     pub(crate) fn begin(&mut self, sandbox: u64, keys: Vec<Key>, reply: Option<Removed>) {
         self.0.push_back(Removal { sandbox, keys, reply });
     }
 
-    /// The same without a reply, and at once: the keys that are returned are to be ended now.
+    /// The same without a reply, and with a first slice: the keys that are returned are to be ended now.
     pub(crate) fn begin_now(&mut self, sandbox: u64, mut keys: Vec<Key>) -> Vec<Key> {
         let first = split(&mut keys);
         if !keys.is_empty() {
@@ -40,8 +40,8 @@ impl Removals {
         first
     }
 
-    /// The keys that are to be ended next. Their removal has its next turn behind the others, and has it although the
-    /// end of one of these may panic.
+    /// The keys that are to be ended next. Their removal is queued behind the others before that, so it continues even if
+    /// the end of one of them panics.
     pub(crate) fn slice(&mut self) -> Vec<Key> {
         let Some(mut removal) = self.0.pop_front() else { return Vec::new() };
         let slice = split(&mut removal.keys);
@@ -49,7 +49,7 @@ impl Removals {
         slice
     }
 
-    /// The removal of which [`Removals::slice`] gave the last keys, with the reply of one of a sandbox.
+    /// The removal whose last keys [`Removals::slice`] has returned: the sandbox, and the reply if there is one.
     pub(crate) fn over(&mut self) -> Option<(u64, Option<Removed>)> {
         if !self.0.back()?.keys.is_empty() {
             return None;
@@ -57,7 +57,7 @@ impl Removals {
         self.0.pop_back().map(|removal| (removal.sandbox, removal.reply))
     }
 
-    /// Whether nothing is left to be ended.
+    /// Whether no removal is under way.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

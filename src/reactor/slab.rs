@@ -1,4 +1,4 @@
-//! A table of objects whose keys are never used twice.
+//! A table of objects whose keys are never reused.
 
 use super::key::{Key, Kind};
 
@@ -8,7 +8,7 @@ struct Place<T> {
     object: Option<T>,
 }
 
-/// Objects of one kind. A place is used again, its key isn't: each use has a generation of its own.
+/// Objects of one kind. A place is reused, its key isn't: each use has a generation of its own.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     kind: Kind,
@@ -32,7 +32,7 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
-    /// Puts an object in. In a full table it replaces the last: ask [`Slab::is_full`] first.
+    /// Inserts an object. In a full table it replaces the last one: check [`Slab::is_full`] first.
     pub(crate) fn insert(&mut self, object: T) -> Key {
         if let Some(index) = self.free.pop()
             && let Some(place) = self.places.get_mut(index as usize)
@@ -48,7 +48,7 @@ impl<T> Slab<T> {
         Key::new(self.kind, index, 0)
     }
 
-    /// The object, unless it is gone.
+    /// The object, unless it was removed.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let place = self.places.get_mut(key.index() as usize)?;
         if Key::new(self.kind, key.index(), place.generation) != key {
@@ -57,7 +57,7 @@ impl<T> Slab<T> {
         place.object.as_mut()
     }
 
-    /// Takes the object out; its key is stale from now on.
+    /// Removes the object; its key is stale from now on.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get_mut(key)?;
         let place = self.places.get_mut(key.index() as usize)?;

@@ -15,7 +15,7 @@ pub(crate) struct TimerId {
 }
 
 impl TimerId {
-    /// When it runs out.
+    /// When it expires.
     pub(crate) fn at(self) -> Instant {
         self.at
     }
@@ -25,7 +25,7 @@ impl TimerId {
     }
 }
 
-/// Timers by the time at which they run out.
+/// Timers, by the time at which they expire.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     entries: BTreeSet<TimerId>,
@@ -40,7 +40,7 @@ impl Timers {
         id
     }
 
-    /// Takes it out; false if it isn't there any more.
+    /// Removes a timer; false if it isn't there any more.
     pub(super) fn remove(&mut self, id: TimerId) -> bool {
         self.entries.remove(&id)
     }

@@ -1,9 +1,9 @@
-//! Whose turn it is: what waits to be woken, and the order in which it is.
+//! The order in which keys are woken.
 //!
-//! Each key belongs to a group (a sandbox; what has joined none is in group 0). A key is queued once, however often
-//! and for whatever reasons it was to be woken. The group that has used the least time comes next, and one that was
-//! idle begins level with the others: so none waits for more than the others' shares, whatever one of them has
-//! pending, and a group that has the loop for itself gets all of it.
+//! Each key belongs to a group (a sandbox; a key that has joined none is in group 0). A key is queued once, however often
+//! and for whatever reasons it is to be woken. The group that has used the least time is served next, and one that was
+//! idle begins level with the others. So no group waits longer than the others' shares, however much one of them has
+//! pending, and a group that is alone gets all of the time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,13 @@ use super::wake::{Readiness, Wake};
 
 /// How long one group is served before the others are looked at, in nanoseconds.
 const QUANTUM: u64 = 200_000;
-/// How many of a group that have news come before one of those that had a turn already.
-const BEFORE: usize = 32;
-/// The most that one wake-up costs its group. A host that was stopped or suspended meanwhile is no fault of the
-/// sandbox's.
-const DEAREST: u64 = 50_000_000;
+/// How many keys of a group with new readiness are woken before one that was rescheduled.
+const NEWS_FIRST: usize = 32;
+/// The most that one wake-up is charged, in nanoseconds. If the host was stopped or suspended during it, that isn't the
+/// sandbox's fault.
+const MAX_CHARGE: u64 = 50_000_000;
 
-/// What a key is to be woken for.
+/// The reasons for which a key is to be woken.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     key: Key,
@@ -31,7 +31,7 @@ struct Mark {
     again: bool,
     /// It is in its group's queue.
     queued: bool,
-    /// It has asked for the next turn.
+    /// It is to be woken in the next turn.
     later: bool,
 }
 
@@ -45,7 +45,7 @@ impl Mark {
         self.front.is_some() || self.back.is_some() || self.timer || self.again
     }
 
-    /// The next thing that it is to be woken for.
+    /// The next reason.
     fn take(&mut self) -> Option<Wake> {
         if let Some(readiness) = self.front.take() {
             return Some(Wake::Ready(self.key, Lane::Front, readiness));
@@ -62,12 +62,12 @@ impl Mark {
 
 #[derive(Debug, Default)]
 struct Group {
-    /// The time that it has used, in nanoseconds; what it missed while it was idle is added.
+    /// The time that it has used, in nanoseconds, raised to the others' level when it was idle.
     used: u64,
-    /// Those with news come before those that had a turn and want more, which cost more.
+    /// Keys with new readiness, and keys that were rescheduled. The former are cheaper, and go first.
     news: VecDeque<Key>,
     more: VecDeque<Key>,
-    /// How many came before the first of the others.
+    /// How many of `news` were woken while the first of `more` waits.
     before: usize,
 }
 
@@ -76,9 +76,9 @@ impl Group {
         self.news.is_empty() && self.more.is_empty()
     }
 
-    /// The queue whose first is next.
+    /// The queue whose first key is next.
     fn queue(&mut self) -> &mut VecDeque<Key> {
-        if self.news.is_empty() || self.before >= BEFORE && !self.more.is_empty() {
+        if self.news.is_empty() || self.before >= NEWS_FIRST && !self.more.is_empty() {
             &mut self.more
         } else {
             &mut self.news
@@ -92,29 +92,29 @@ impl Group {
     fn pop(&mut self) {
         let more = self.more.len();
         self.queue().pop_front();
-        // Where there are no others none waits.
+        // It starts again when `more` has had one, and where none of it waits.
         self.before = if self.more.len() < more || more == 0 { 0 } else { self.before + 1 };
     }
 }
 
-/// What waits for its turn.
+/// The keys that wait to be woken.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     marks: [Vec<Mark>; KINDS],
-    /// Those that have something queued, and those that have used more than the others.
+    /// Groups that have something queued, or that have used more than the others.
     groups: HashMap<u64, Group>,
-    /// The groups that have something queued, but for the current one.
+    /// The groups that have something queued, except the current one.
     order: BTreeSet<(u64, u64)>,
-    /// The group that is served, how long already, its number, and whether it has more for the next turn.
+    /// The group that is served, for how long already, its number, and whether it has something for the next turn.
     current: Option<(Group, u64, u64, bool)>,
-    /// What the group that was chosen last had used, and the most that any has.
+    /// The time that the group chosen last had used, and the most that any group has.
     floor: u64,
     highest: u64,
-    /// The least that a group has used which had something in this turn and will have in the next.
+    /// The least time used by a group that was served in this turn and has something for the next.
     returning: Option<u64>,
     later: Vec<Key>,
     prune: usize,
-    /// Where the time of a group is added up, in nanoseconds, for those who asked.
+    /// Where the time of a group is added up, in nanoseconds.
     meters: HashMap<u64, Weak<AtomicU64>>,
     most_meters: usize,
 }
@@ -127,7 +127,7 @@ impl Turns {
         }
     }
 
-    /// Adds the time of that group to `meter`, in nanoseconds, as long as others hold that.
+    /// Adds the time of that group to `meter`, in nanoseconds, until the other references to it are dropped.
     pub(super) fn meter(&mut self, group: u64, meter: &Arc<AtomicU64>) {
         if self.meters.len() > self.most_meters {
             self.meters.retain(|_, meter| meter.strong_count() > 0);
@@ -136,7 +136,7 @@ impl Turns {
         self.meters.insert(group, Arc::downgrade(meter));
     }
 
-    /// A descriptor of the key's is ready.
+    /// A descriptor of the key is ready.
     pub(super) fn ready(&mut self, key: Key, lane: Lane, readiness: Readiness) {
         let Some(mark) = mark(&mut self.marks, key) else { return };
         let place = if lane == Lane::Front { &mut mark.front } else { &mut mark.back };
@@ -144,7 +144,7 @@ impl Turns {
         self.enqueue(key, false);
     }
 
-    /// A timer of the key's has run out; false if the key's place is another's by now.
+    /// A timer of the key has expired; false if another object has taken the key's place.
     pub(super) fn expired(&mut self, key: Key) -> bool {
         let Some(mark) = mark(&mut self.marks, key) else { return false };
         mark.timer = true;
@@ -152,7 +152,7 @@ impl Turns {
         true
     }
 
-    /// The timers of the key's that have run out were taken back.
+    /// The expired timers of the key were cancelled.
     pub(super) fn unexpired(&mut self, key: Key) {
         if let Some(mark) = mark(&mut self.marks, key) {
             mark.timer = false;
@@ -178,14 +178,14 @@ impl Turns {
         self.put_back();
         self.returning = None;
         if self.order.is_empty() && self.later.is_empty() {
-            // All are idle: they begin level.
+            // All groups are idle, and begin level.
             self.floor = self.highest;
             self.groups.clear();
         }
     }
 
-    /// Those that have asked for this turn are queued, behind what is new.
-    pub(super) fn line_up(&mut self) {
+    /// Queues the keys that were rescheduled for this turn, behind those with new readiness.
+    pub(super) fn queue_rescheduled(&mut self) {
         let mut later = std::mem::take(&mut self.later);
         for key in later.drain(..) {
             let Some(mark) = mark(&mut self.marks, key) else { continue };
@@ -196,20 +196,20 @@ impl Turns {
         self.later = later;
     }
 
-    /// Whether nothing waits, neither for this turn nor for the next.
+    /// Whether no key waits, neither for this turn nor for the next.
     pub(super) fn is_idle(&self) -> bool {
         let current = self.current.as_ref().is_none_or(|(group, ..)| group.is_empty());
         current && self.order.is_empty() && self.later.is_empty()
     }
 
-    /// What is to be woken now.
+    /// The next key to wake, with the reason.
     pub(super) fn next(&mut self) -> Option<Wake> {
         loop {
             if let Some((group, served, ..)) = &mut self.current
                 && *served < QUANTUM
             {
                 while let Some(key) = group.first() {
-                    // One whose place was taken by another is nobody's any more.
+                    // A key whose place another object has taken is dropped.
                     let found = mark(&mut self.marks, key);
                     let wake = found.and_then(|mark| {
                         let wake = mark.take();
@@ -228,7 +228,7 @@ impl Turns {
             }
             self.put_back();
             let (used, number) = *self.order.first()?;
-            // One that has used more than another waits for that one, which is back in a moment.
+            // A group that has used more than one that returns in the next turn waits for that one.
             if self.returning.is_some_and(|least| used > least.saturating_add(QUANTUM)) {
                 return None;
             }
@@ -238,11 +238,11 @@ impl Turns {
         }
     }
 
-    /// So many nanoseconds have passed with what [`Turns::next`] gave last.
+    /// Charges the last wake-up's group with its nanoseconds.
     pub(super) fn charge(&mut self, cost: u64) {
         if let Some((group, served, ..)) = &mut self.current {
             *served = served.saturating_add(cost);
-            group.used = group.used.saturating_add(cost.min(DEAREST));
+            group.used = group.used.saturating_add(cost.min(MAX_CHARGE));
             self.highest = self.highest.max(group.used);
         }
     }
@@ -267,7 +267,7 @@ impl Turns {
         if more { &mut group.more } else { &mut group.news }.push_back(key);
     }
 
-    /// The current group waits behind the others again.
+    /// Puts the current group behind the others again.
     fn put_back(&mut self) {
         let Some((group, served, number, returns)) = self.current.take() else { return };
         if let Some(meter) = self.meters.get(&number).and_then(Weak::upgrade) {
@@ -288,7 +288,7 @@ impl Turns {
     }
 }
 
-/// The key's place; `None` if that is another's by now.
+/// The key's mark; `None` if a later object has taken its place.
 fn mark(marks: &mut [Vec<Mark>; KINDS], key: Key) -> Option<&mut Mark> {
     let marks = marks.get_mut(usize::from(key.kind().0))?;
     let index = key.index() as usize;
@@ -326,7 +326,7 @@ mod tests {
 
     fn begin(turns: &mut Turns) {
         turns.begin();
-        turns.line_up();
+        turns.queue_rescheduled();
     }
 
     fn rest(turns: &mut Turns) -> Vec<Wake> {
@@ -379,7 +379,7 @@ mod tests {
         many.iter().for_each(|key| turns.ready(*key, Lane::Front, READABLE));
         let order: Vec<Key> = rest(&mut turns).into_iter().map(key).collect();
         assert_eq!(order.len(), 101);
-        assert_eq!(order.iter().position(|key| *key == greedy), Some(BEFORE));
+        assert_eq!(order.iter().position(|key| *key == greedy), Some(NEWS_FIRST));
     }
 
     #[test]

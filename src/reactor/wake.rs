@@ -7,14 +7,14 @@ use super::key::{Key, Lane};
 pub(crate) enum Wake {
     /// A descriptor's readiness has changed.
     Ready(Key, Lane, Readiness),
-    /// It asked for another turn.
+    /// It was rescheduled with [`super::Reactor::again`].
     Again(Key),
-    /// Its timer has run out.
+    /// Its timer has expired.
     Timer(Key),
 }
 
 impl Wake {
-    /// What it is for.
+    /// The object that is woken.
     pub(crate) fn key(&self) -> Key {
         match self {
             Self::Ready(key, ..) | Self::Again(key) | Self::Timer(key) => *key,
@@ -22,7 +22,7 @@ impl Wake {
     }
 }
 
-/// What the kernel said of a descriptor.
+/// What the kernel has reported of a descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     /// Reading may succeed (data, end of stream, or an error to be collected).
@@ -31,13 +31,13 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The descriptor has failed (EPOLLERR), for a TCP socket most often a reset.
     pub(crate) failed: bool,
-    /// Something follows the data that is there: the stream's end, or urgent data. A read that brings less than it
-    /// could have taken was not the last one, then.
+    /// Something follows the data that is there: the end of the stream, or urgent data. A short read then doesn't mean
+    /// that the socket is empty.
     pub(crate) more_follows: bool,
 }
 
 impl Readiness {
-    /// Both together.
+    /// The union of both.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             readable: self.readable || other.readable,

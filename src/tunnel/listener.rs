@@ -1,4 +1,4 @@
-//! A tunnel's listening socket, in the host's own network namespace.
+//! The tunnels' listening sockets, in the host's own network namespace.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,15 +11,27 @@ use mio::net::TcpListener;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
 use rustls::ServerConfig;
 
+use super::connections::Connections;
+use super::cx::Cx;
 use crate::error::{Code, Context, Error, Result};
-use crate::reactor::TimerId;
-use crate::sys::socket::{set_keep_alive, set_no_delay, set_urgent_inline};
+use crate::pump::Endpoint;
+use crate::reactor::{Key, Kind, Lane, Reactor, Slab, TimerId, Use};
+use crate::sys::socket::{
+    Family, Socket, disconnect, is_shortage, set_keep_alive, set_no_delay, set_urgent_inline,
+};
 
-/// How long a listener rests when there is no descriptor or no memory for another connection. The clients
-/// wait in its queue. Descriptors that this library frees end the rest at once, those that the host frees
-/// are found by the next try.
-pub(crate) const REST: Duration = Duration::from_millis(100);
+/// The reactor's kind of these keys.
+pub(super) const LISTENER: Kind = Kind(1);
 
+/// How many connections one listener accepts before others get a turn.
+pub(super) const ACCEPTS: usize = 16;
+
+/// How long a listener backs off when there is no descriptor or no memory for another connection. The clients wait in
+/// its queue. Descriptors that this library frees end the back-off at once, those that the host frees are found by the
+/// next try.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How many connections wait in a listener's queue at most.
 const BACKLOG: i32 = 4096;
 
 /// Opens a listening socket; port 0 has the kernel choose one.
@@ -71,30 +83,30 @@ pub(crate) enum Security {
 
 /// A listener and what its connections are for.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(super) struct Listener {
     socket: TcpListener,
-    pub(crate) sandbox: u64,
-    pub(crate) port: u16,
-    pub(crate) security: Security,
+    sandbox: u64,
+    port: u16,
+    security: Security,
     allowed: Option<Vec<IpNetwork>>,
-    /// Runs while it rests.
-    pub(crate) rest: Option<TimerId>,
+    /// Runs while it backs off.
+    backoff: Option<TimerId>,
 }
 
 impl Listener {
     /// `allowed` are the sources that may connect: `None` means every one, an empty list none.
-    pub(crate) fn new(
+    pub(super) fn new(
         socket: TcpListener,
         sandbox: u64,
         port: u16,
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
-        Self { socket, sandbox, port, security, allowed, rest: None }
+        Self { socket, sandbox, port, security, allowed, backoff: None }
     }
 
     /// The next connection, and whether its source is allowed.
-    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, bool)> {
+    fn accept(&self) -> io::Result<(OwnedFd, bool)> {
         let (stream, peer) = self.socket.accept()?;
         Ok((OwnedFd::from(stream), self.allows(peer.ip())))
     }
@@ -104,11 +116,162 @@ impl Listener {
         let source = source.to_canonical();
         self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|network| network.contains(source)))
     }
+
+    /// The endpoint of a connection that was accepted.
+    fn endpoint(&self, socket: OwnedFd) -> io::Result<Endpoint> {
+        let socket = Socket::new(socket, Family::Tcp);
+        match &self.security {
+            Security::Plain => Ok(Endpoint::plain(socket)),
+            Security::Tls(config) => Endpoint::encrypted(socket, Arc::clone(config)),
+        }
+    }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Every listener of every sandbox.
+pub(super) struct Listeners {
+    slab: Slab<Listener>,
+    backing_off: Vec<Key>,
+}
+
+impl Listeners {
+    /// No listener yet.
+    pub(super) fn new() -> Self {
+        Self { slab: Slab::new(LISTENER), backing_off: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Watches a listener.
+    pub(super) fn add(&mut self, reactor: &mut Reactor, listener: Listener) -> io::Result<()> {
+        let sandbox = listener.sandbox;
+        let key = self.slab.insert(listener);
+        reactor.join(key, sandbox);
+        let registered = match self.slab.get_mut(key) {
+            Some(listener) => reactor.register(listener.as_fd(), key, Lane::Front),
+            None => Ok(()),
+        };
+        if registered.is_err() {
+            self.slab.remove(key);
+        }
+        registered
+    }
+
+    /// The listeners of a sandbox.
+    pub(super) fn keys_of(&self, sandbox: u64) -> Vec<Key> {
+        self.slab.iter().filter(|(_, listener)| listener.sandbox == sandbox).map(|(key, _)| key).collect()
+    }
+
+    /// Closes the listeners of a sandbox.
+    pub(super) fn close(&mut self, reactor: &mut Reactor, sandbox: u64) {
+        for key in self.keys_of(sandbox) {
+            if let Some(mut listener) = self.slab.remove(key) {
+                reactor.deregister(listener.as_fd());
+                reactor.rearm(&mut listener.backoff, key, None);
+            }
+        }
+    }
+
+    /// Accepts what has come to a listener, unless it backs off: `most` connections at most before others get a turn.
+    pub(super) fn accept(
+        &mut self,
+        cx: &mut Cx,
+        reactor: &mut Reactor,
+        connections: &mut Connections,
+        key: Key,
+        most: usize,
+    ) {
+        for _ in 0..most {
+            // It may have been closed since it was woken.
+            let Some(listener) = self.slab.get_mut(key) else { return };
+            if listener.backoff.is_some() {
+                return;
+            }
+            let (sandbox, port) = (listener.sandbox, listener.port);
+            let Some(state) = cx.sandbox(sandbox) else {
+                debug_assert!(false, "a sandbox is removed after its listeners");
+                return;
+            };
+            if !state.has_room() || connections.is_full() {
+                return self.back_off(cx, reactor, key, "as many connections are open as may be", None);
+            }
+            let Some(permit) = cx.acquire(sandbox, Use::Tunnel) else {
+                let why = "the library's budget of descriptors is used up";
+                return self.back_off(cx, reactor, key, why, None);
+            };
+            let socket = match listener.accept() {
+                Ok((socket, true)) => socket,
+                Ok((socket, false)) => {
+                    if let Some(state) = cx.sandbox(sandbox) {
+                        state.on_refused();
+                    }
+                    disconnect(socket.as_fd());
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_shortage(&error) => {
+                    return self.back_off(cx, reactor, key, "a connection can't be accepted", Some(&error));
+                }
+                // The errors of a connection that was over before it was accepted: see accept(2).
+                Err(_) => continue,
+            };
+            // rustls refuses only a configuration that it can't use, and `Identity` makes none such.
+            let Ok(downstream) = listener.endpoint(socket) else { continue };
+            connections.admit(cx, reactor, (sandbox, port), downstream, permit, None);
+        }
+        reactor.again(key);
+    }
+
+    /// Leaves the clients in the listener's queue for a while.
+    fn back_off(
+        &mut self,
+        cx: &mut Cx,
+        reactor: &mut Reactor,
+        key: Key,
+        why: &'static str,
+        error: Option<&io::Error>,
+    ) {
+        let Some(listener) = self.slab.get_mut(key) else {
+            debug_assert!(false, "a listener that was just accepted from is there");
+            return;
+        };
+        reactor.rearm(&mut listener.backoff, key, Some(reactor.now() + BACKOFF));
+        self.backing_off.push(key);
+        let (sandbox, port) = (listener.sandbox, listener.port);
+        cx.report_once(reactor.now(), sandbox, why, || {
+            let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
+            format!("port {port}: {why}{error}; further connections wait")
+        });
+    }
+
+    /// Ends a listener's back-off, if it is in one, and accepts what has come.
+    pub(super) fn end_backoff(
+        &mut self,
+        cx: &mut Cx,
+        reactor: &mut Reactor,
+        connections: &mut Connections,
+        key: Key,
+        most: usize,
+    ) {
+        self.backing_off.retain(|other| *other != key);
+        // It may have been closed since it began to back off.
+        let Some(listener) = self.slab.get_mut(key) else { return };
+        reactor.rearm(&mut listener.backoff, key, None);
+        self.accept(cx, reactor, connections, key, most);
+    }
+
+    /// Ends the back-off of all: descriptors were freed.
+    pub(super) fn end_backoffs(&mut self, cx: &mut Cx, reactor: &mut Reactor, connections: &mut Connections) {
+        for key in std::mem::take(&mut self.backing_off) {
+            self.end_backoff(cx, reactor, connections, key, ACCEPTS);
+        }
     }
 }
 

@@ -1,15 +1,15 @@
-//! What the tunnels ask the rest of the runtime for.
+//! What the tunnels request from the rest of the runtime.
 
 use std::sync::Arc;
 
-/// What the tunnels need of the rest of the runtime. Answered by a command to the engine, in any order.
+/// A request to the rest of the runtime. Answered by a command to the engine, in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// That many unconnected, non-blocking TCP sockets of the sandbox's gateway namespace.
+    /// Unconnected, non-blocking TCP sockets of the sandbox's gateway namespace.
     NeedSockets {
         /// The sandbox.
         key: u64,
-        /// How many; fewer may be given, none means that no more can be had.
+        /// How many. The answer may have fewer; none means that no more can be had.
         count: usize,
     },
     /// An AF_UNIX stream that init relays to 127.0.0.1 and that port.
@@ -25,7 +25,7 @@ pub(crate) enum Request {
     Limit {
         /// The sandbox.
         key: u64,
-        /// For people.
+        /// A sentence for people.
         what: String,
     },
 }

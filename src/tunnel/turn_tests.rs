@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use super::{Counters, Identity, Inbound, Security, Settings, listen};
+use super::{Counters, Identity, Security, Settings, Tunnels, listen};
 use crate::error::{Code, Error};
 use crate::reactor::{Budget, Permit, Reactor, Use};
 
@@ -20,7 +20,7 @@ const OTHER: u64 = 8;
 /// A sandbox with one port on which nobody answers.
 struct Rig {
     reactor: Reactor,
-    inbound: Inbound,
+    tunnels: Tunnels,
     counters: Arc<Counters>,
     budget: Budget,
     tunnel: SocketAddr,
@@ -29,9 +29,9 @@ struct Rig {
 impl Rig {
     fn new(security: Security) -> Self {
         let budget = Budget::new(2000);
-        let inbound = Inbound::new(budget.clone(), Arc::new(|_| ()));
+        let tunnels = Tunnels::new(budget.clone(), Arc::new(|_| ()));
         let (tunnel, counters) = (SocketAddr::from(([0, 0, 0, 0], 0)), Arc::default());
-        let mut rig = Self { reactor: Reactor::new().unwrap(), inbound, counters, budget, tunnel };
+        let mut rig = Self { reactor: Reactor::new().unwrap(), tunnels, counters, budget, tunnel };
         (rig.tunnel, rig.counters) = rig.add_sandbox(SANDBOX, security);
         rig
     }
@@ -40,10 +40,10 @@ impl Rig {
         let counters = Arc::new(Counters::default());
         let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let settings = Settings { destination, sources: Vec::new(), ..Settings::default() };
-        self.inbound.add_sandbox(sandbox, settings, Arc::clone(&counters));
+        self.tunnels.add_sandbox(sandbox, settings, Arc::clone(&counters));
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        self.inbound.add_listener(&mut self.reactor, sandbox, 80, listener, security, None);
+        self.tunnels.add_listener(&mut self.reactor, sandbox, 80, listener, security, None);
         (address, counters)
     }
 
@@ -51,9 +51,9 @@ impl Rig {
     fn turn(&mut self) {
         self.reactor.turn(Some(Duration::ZERO)).unwrap();
         while let Some(wake) = self.reactor.next() {
-            self.inbound.wake(&mut self.reactor, wake);
+            self.tunnels.wake(&mut self.reactor, wake);
         }
-        self.inbound.end_turn(&mut self.reactor);
+        self.tunnels.end_turn(&mut self.reactor);
     }
 
     /// Turns until so many connections were accepted.
@@ -84,7 +84,7 @@ fn what_has_come_to_a_listener_that_rests_is_accepted_when_it_drains() {
     drop(hoard);
     let over = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&over);
-    rig.inbound.drain(&mut rig.reactor, SANDBOX, Box::new(move || told.store(true, Ordering::Relaxed)));
+    rig.tunnels.drain(&mut rig.reactor, SANDBOX, Box::new(move || told.store(true, Ordering::Relaxed)));
     assert_eq!((rig.open(), over.load(Ordering::Relaxed)), (1, false));
 }
 
@@ -103,19 +103,19 @@ fn a_sandbox_with_many_connections_is_removed_in_slices() {
     let gone = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&gone);
     let reply = Box::new(move || told.store(true, Ordering::Relaxed));
-    rig.inbound.begin_removal(&mut rig.reactor, SANDBOX, reply);
+    rig.tunnels.begin_removal(&mut rig.reactor, SANDBOX, reply);
     assert!(TcpStream::connect(rig.tunnel).is_err(), "its listener is closed at once");
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let ended = Box::new(|result: Result<(), Error>| assert_eq!(result.unwrap_err().code(), Code::State));
-    rig.inbound.attach(&mut rig.reactor, SANDBOX, 80, ours.into(), ended);
+    rig.tunnels.attach(&mut rig.reactor, SANDBOX, 80, ours.into(), ended);
     while !gone.load(Ordering::Relaxed) {
-        assert!(rig.inbound.is_busy() && !rig.inbound.is_idle());
+        assert!(rig.tunnels.is_busy() && !rig.tunnels.is_idle());
         rig.turn();
         let now = rig.open();
         assert!(now < left && left - now <= 64, "{left}, then {now}");
         left = now;
     }
-    assert_eq!((left, rig.budget.used(), rig.inbound.is_idle()), (0, 0, true));
+    assert_eq!((left, rig.budget.used(), rig.tunnels.is_idle()), (0, 0, true));
 }
 
 /// The first message of a TLS handshake.

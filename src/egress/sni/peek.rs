@@ -108,7 +108,8 @@ impl Sni {
     ) -> Option<Adopt> {
         if let Wake::Timer(_) = wake {
             self.peeks.get_mut(key)?.timer = None;
-            return self.refuse(cx, reactor, key, &Verdict::of(Reason::TlsTimeout), None);
+            self.refuse(cx, reactor, key, &Verdict::of(Reason::TlsTimeout), None);
+            return None;
         }
         loop {
             // A wake-up can come after its connection has ended.
@@ -117,11 +118,20 @@ impl Sni {
             let buffer = cx.scratch().plain.get_mut(..room).unwrap_or_default();
             let length = match peek.socket.receive(buffer) {
                 // It was closed before anything came, or in the middle of the handshake.
-                Ok(0) if peek.hello.is_empty() => return self.cut(cx, reactor, key),
-                Ok(0) => return self.refuse(cx, reactor, key, &Verdict::of(Reason::NotTls), None),
+                Ok(0) if peek.hello.is_empty() => {
+                    self.cut(cx, reactor, key);
+                    return None;
+                }
+                Ok(0) => {
+                    self.refuse(cx, reactor, key, &Verdict::of(Reason::NotTls), None);
+                    return None;
+                }
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(_) => return self.cut(cx, reactor, key),
+                Err(_) => {
+                    self.cut(cx, reactor, key);
+                    return None;
+                }
             };
             let found = peek.hello.push(buffer.get(..length).unwrap_or_default());
             let held = self.held.entry(sandbox).or_default();
@@ -129,12 +139,14 @@ impl Sni {
             match found {
                 Found::More if *held > MAX_HELD => {
                     cx.limit(sandbox, LimitKind::ServerNames);
-                    return self.cut(cx, reactor, key);
+                    self.cut(cx, reactor, key);
+                    return None;
                 }
                 Found::More => {}
                 Found::Server(name) => return self.on_server_name(cx, dns, reactor, key, name),
                 Found::Refused(reason) => {
-                    return self.refuse(cx, reactor, key, &Verdict::of(reason), None);
+                    self.refuse(cx, reactor, key, &Verdict::of(reason), None);
+                    return None;
                 }
             }
         }
@@ -161,7 +173,8 @@ impl Sni {
             cx.verdict_on_domain(sandbox, to, &name)
         };
         if !verdict.is_allowed() {
-            return self.refuse(cx, reactor, key, &verdict, Some(&name));
+            self.refuse(cx, reactor, key, &verdict, Some(&name));
+            return None;
         }
         let Peek { socket, hello, permit, .. } = self.take(cx, reactor, key)?;
         Some(Adopt { sandbox, to, socket, permit, name: name.into(), sent: hello.into_bytes() })
@@ -177,6 +190,7 @@ impl Sni {
         }
     }
 
+    /// Resets a connection and reports why.
     fn refuse(
         &mut self,
         cx: &mut Cx,
@@ -184,18 +198,19 @@ impl Sni {
         key: Key,
         verdict: &Verdict,
         name: Option<&str>,
-    ) -> Option<Adopt> {
-        let peek = self.peeks.get_mut(key)?;
-        let (sandbox, to) = (peek.sandbox, peek.to);
-        self.cut(cx, reactor, key);
-        cx.deny_flow(reactor, sandbox, to, Protocol::Tcp, verdict, name);
-        None
+    ) {
+        // A wake-up can come after its connection has ended.
+        if let Some(peek) = self.take(cx, reactor, key) {
+            peek.socket.reset();
+            cx.deny_flow(reactor, peek.sandbox, peek.to, Protocol::Tcp, verdict, name);
+        }
     }
 
-    /// Resets a connection. Returns nothing, so that [`Sni::on_wake`] can end with it.
-    pub(in crate::egress) fn cut(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) -> Option<Adopt> {
-        self.take(cx, reactor, key)?.socket.reset();
-        None
+    /// Resets a connection.
+    pub(in crate::egress) fn cut(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        if let Some(peek) = self.take(cx, reactor, key) {
+            peek.socket.reset();
+        }
     }
 
     fn take(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) -> Option<Peek> {

@@ -13,8 +13,8 @@ use crate::egress::local_ports::{self, LocalPorts};
 use crate::egress::sni::Adopt;
 use crate::policy::Protocol;
 use crate::pump::memory::{self, Excess, Next, Walk};
-use crate::pump::{DRAIN, DRAIN_STEP, End, Exchange, Moved, Turn};
-use crate::reactor::{Key, Lane, Permit, Reactor, Readiness, Slab, TimerId, Wake};
+use crate::pump::{Duplex, Endpoint, Expired, IdleTimeouts, Progress, Side};
+use crate::reactor::{Key, Permit, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
 /// One TCP connection of a sandbox.
@@ -29,19 +29,28 @@ struct Flow {
     to_service: bool,
     /// The policy and the routing that it was checked by last.
     epoch: Epoch,
-    front: End,
-    back: End,
-    /// Whether the destination has accepted it. What the sandbox sends before that waits in the kernel.
-    connected: bool,
-    exchange: Exchange,
+    stage: Stage,
     timer: Option<TimerId>,
-    /// When something last moved.
-    active: Instant,
-    /// The destination closed first, so that the port isn't in TIME_WAIT here.
-    closed_remotely_first: bool,
-    /// When a drain must be over.
-    drained_by: Option<Instant>,
     _permit: Permit,
+}
+
+/// How far a flow is.
+#[derive(Debug)]
+enum Stage {
+    Connecting(Connecting),
+    /// Data flows, or what was sent before one side cut the connection is being delivered.
+    Open(Duplex),
+    /// While the endpoints move from one stage to the next.
+    Empty,
+}
+
+/// A flow that its destination has not accepted yet. What the sandbox sends before that waits in the kernel.
+#[derive(Debug)]
+struct Connecting {
+    downstream: Endpoint,
+    upstream: Endpoint,
+    since: Instant,
+    deadline: Instant,
 }
 
 /// The TCP flows of all sandboxes.
@@ -79,7 +88,7 @@ impl Tcp {
 
     /// The flows that are not connected yet.
     pub(in crate::egress) fn connecting(&self) -> Vec<Key> {
-        self.flows.iter().filter(|(_, flow)| !flow.connected).map(|(key, _)| key).collect()
+        self.flows.iter().filter(|(_, flow)| flow.is_connecting()).map(|(key, _)| key).collect()
     }
 
     /// Begins a flow that was let through by its address, or that goes to a service of the host's.
@@ -89,25 +98,30 @@ impl Tcp {
         reactor: &mut Reactor,
         sandbox: u64,
         (to, to_service): (SocketAddr, bool),
-        front: Socket,
+        downstream: Socket,
         permit: Permit,
     ) {
-        let Some((back, epoch)) = self.connect(cx, reactor, sandbox, to) else { return front.reset() };
-        let flow = Flow::new(sandbox, to, (front, back), epoch, reactor.now(), permit);
+        let Some((upstream, epoch)) = self.connect(cx, reactor, sandbox, to) else {
+            return downstream.reset();
+        };
+        let connecting = Connecting::new(cx, reactor, sandbox, (downstream, upstream), Vec::new());
+        let flow = Flow::new(sandbox, to, connecting, epoch, permit);
         self.insert(cx, reactor, Flow { to_service, ..flow });
     }
 
     /// Begins a flow that was let through by the name of its server.
     pub(in crate::egress) fn adopt(&mut self, cx: &mut Cx, reactor: &mut Reactor, connection: Adopt) {
-        let Adopt { sandbox, to, socket: front, permit, name, sent } = connection;
-        let Some((back, epoch)) = self.connect(cx, reactor, sandbox, to) else { return front.reset() };
-        let mut flow = Flow::new(sandbox, to, (front, back), epoch, reactor.now(), permit);
-        flow.domain = Some(name);
+        let Adopt { sandbox, to, socket: downstream, permit, name, sent } = connection;
+        let Some((upstream, epoch)) = self.connect(cx, reactor, sandbox, to) else {
+            return downstream.reset();
+        };
         let count = sent.len() as u64;
         if let Some(counters) = cx.counters(sandbox) {
             counters.bytes_out.fetch_add(count, Ordering::Relaxed);
         }
-        flow.back.enqueue(sent, cx.scratch());
+        let connecting = Connecting::new(cx, reactor, sandbox, (downstream, upstream), sent);
+        let mut flow = Flow::new(sandbox, to, connecting, epoch, permit);
+        flow.domain = Some(name);
         if self.insert(cx, reactor, flow) {
             cx.spend(sandbox, count);
         }
@@ -127,7 +141,7 @@ impl Tcp {
             return None;
         }
         match connect(to) {
-            Ok(back) => Some((back, epoch)),
+            Ok(upstream) => Some((upstream, epoch)),
             Err(error) => {
                 self.ports.give_back(to, sandbox);
                 cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
@@ -138,8 +152,7 @@ impl Tcp {
 
     /// Has the reactor watch a flow; false if that fails and it was cut.
     fn insert(&mut self, cx: &mut Cx, reactor: &mut Reactor, flow: Flow) -> bool {
-        let Flow { sandbox, to, active: now, .. } = flow;
-        let limit = now + cx.settings(sandbox).map_or(Duration::ZERO, |settings| settings.connect);
+        let Flow { sandbox, to, .. } = flow;
         cx.opened(sandbox);
         let key = self.flows.insert(flow);
         reactor.join(key, sandbox);
@@ -147,18 +160,20 @@ impl Tcp {
             debug_assert!(false, "it was just inserted");
             return false;
         };
-        flow.timer = Some(reactor.schedule(limit, key));
-        let watched = reactor
-            .register(flow.front.as_fd(), key, Lane::Front)
-            .and_then(|()| reactor.register(flow.back.as_fd(), key, Lane::Back));
+        let deadline = flow.deadline();
+        reactor.rearm(&mut flow.timer, key, deadline);
+        let sides = [Side::Downstream, Side::Upstream].into_iter().zip(flow.fds());
+        let watched = sides
+            .filter_map(|(side, fd)| fd.map(|fd| reactor.register(fd, key, side.lane())))
+            .collect::<io::Result<()>>();
         if let Err(error) = watched {
             cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
             self.cut(cx, reactor, key);
             return false;
         }
-        self.memory.begun(sandbox, flow.ends());
-        if self.memory.wants(cx.open(sandbox)) {
-            reactor.schedule(now + Walk::FIRST, self.memory_key);
+        self.memory.on_new(sandbox, flow.fds());
+        if self.memory.should_begin(cx.open(sandbox)) {
+            reactor.schedule(reactor.now() + Walk::FIRST_WALK, self.memory_key);
         }
         true
     }
@@ -173,9 +188,10 @@ impl Tcp {
             match self.memory.next(&mut steps) {
                 Next::Look(key) => {
                     if let Some(flow) = self.flows.get_mut(key) {
-                        self.memory.looked(flow.sandbox, key, memory::held(flow.ends()), flow.active);
+                        let active = flow.active().unwrap_or_else(|| reactor.now());
+                        self.memory.record(flow.sandbox, key, memory::held(flow.fds()), active);
                     }
-                    for (sandbox, excess) in self.memory.judge() {
+                    for (sandbox, excess) in self.memory.excesses() {
                         cx.limit(
                             sandbox,
                             match excess {
@@ -187,13 +203,13 @@ impl Tcp {
                 }
                 Next::Shrink(key, size) => {
                     if let Some(flow) = self.flows.get_mut(key) {
-                        memory::shrink(flow.ends(), size);
+                        memory::shrink(flow.fds(), size);
                     }
                 }
                 Next::Cut(key) => self.cut(cx, reactor, key),
                 Next::Later => return reactor.again(self.memory_key),
                 Next::Over(pause) => {
-                    if self.memory.wants(cx.max_open()) {
+                    if self.memory.should_begin(cx.max_open()) {
                         reactor.schedule(reactor.now() + pause, self.memory_key);
                     }
                     return;
@@ -208,15 +224,24 @@ impl Tcp {
             Wake::Ready(_, lane, readiness) => {
                 // A wake-up can come after its flow has ended.
                 let Some(flow) = self.flows.get_mut(key) else { return };
-                flow.note(lane, readiness);
-                match lane {
-                    _ if flow.connected => self.drive(cx, reactor, key),
-                    // The sandbox has given up.
-                    Lane::Front if readiness.failed => self.cut(cx, reactor, key),
-                    Lane::Back if readiness.writable || readiness.failed => {
-                        self.on_connected(cx, reactor, key)
+                let side = Side::from(lane);
+                match &mut flow.stage {
+                    Stage::Open(duplex) => {
+                        duplex.note(side, readiness);
+                        self.drive(cx, reactor, key);
                     }
-                    _ => {}
+                    Stage::Connecting(connecting) => {
+                        connecting.endpoint(side).note(readiness);
+                        match side {
+                            // The sandbox has given up.
+                            Side::Downstream if readiness.failed => self.cut(cx, reactor, key),
+                            Side::Upstream if readiness.writable || readiness.failed => {
+                                self.on_connected(cx, reactor, key);
+                            }
+                            _ => {}
+                        }
+                    }
+                    Stage::Empty => {}
                 }
             }
             Wake::Again(_) => self.drive(cx, reactor, key),
@@ -227,7 +252,11 @@ impl Tcp {
     /// The connect under way has succeeded or failed.
     fn on_connected(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        if let Err(error) = flow.back.pending_error() {
+        let Stage::Connecting(connecting) = &flow.stage else {
+            debug_assert!(false, "only a flow that is being connected gets connected");
+            return;
+        };
+        if let Err(error) = connecting.upstream.pending_error() {
             let (sandbox, to) = (flow.sandbox, flow.to);
             self.cut(cx, reactor, key);
             return cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
@@ -237,14 +266,15 @@ impl Tcp {
             return;
         }
         let Some(flow) = self.flows.get_mut(key) else {
-            debug_assert!(false, "it was allowed, not cut");
+            debug_assert!(false, "a flow that was checked and let through is there");
             return;
         };
-        flow.connected = true;
-        flow.active = reactor.now();
-        if let Some(timer) = flow.timer.take() {
-            reactor.cancel(timer);
-        }
+        let Some(half_closed) = cx.settings(flow.sandbox).map(|settings| settings.half_closed) else {
+            return;
+        };
+        flow.relay(IdleTimeouts { idle: None, half_closed }, reactor.now());
+        let deadline = flow.deadline();
+        reactor.rearm(&mut flow.timer, key, deadline);
         self.drive(cx, reactor, key);
     }
 
@@ -255,57 +285,27 @@ impl Tcp {
             return;
         }
         let Some(flow) = self.flows.get_mut(key) else {
-            debug_assert!(false, "it was allowed, not cut");
+            debug_assert!(false, "a flow that is still allowed is there");
             return;
         };
-        if !flow.connected {
-            return;
-        }
+        // It is still being connected.
+        let Stage::Open(duplex) = &mut flow.stage else { return };
         let sandbox = flow.sandbox;
         let Some(budget) = cx.allowance(reactor, sandbox, key) else { return };
-        let mut moved = Moved::default();
-        let turn =
-            flow.exchange.run_at_most(&mut flow.front, &mut flow.back, cx.scratch(), budget, &mut moved);
-        if moved.up + moved.down > 0 {
-            if let Some(counters) = cx.counters(sandbox) {
-                counters.bytes_out.fetch_add(moved.up, Ordering::Relaxed);
-                counters.bytes_in.fetch_add(moved.down, Ordering::Relaxed);
-            }
-            flow.active = now;
+        let (progress, moved) = duplex.advance(now, budget, cx.scratch());
+        if moved.total() > 0
+            && let Some(counters) = cx.counters(sandbox)
+        {
+            counters.bytes_out.fetch_add(moved.up, Ordering::Relaxed);
+            counters.bytes_in.fetch_add(moved.down, Ordering::Relaxed);
         }
-        let (near, far) = (flow.exchange.has_ended(Lane::Front), flow.exchange.has_ended(Lane::Back));
-        flow.closed_remotely_first |= far && !near;
-        let mut again = false;
-        match turn {
-            Turn::Wait if flow.exchange.is_half_closed() && flow.timer.is_none() => {
-                let Some(settings) = cx.settings(sandbox) else { return };
-                flow.timer = Some(reactor.schedule(now + settings.half_closed, key));
-            }
-            Turn::Wait => {}
-            Turn::Again => again = true,
-            Turn::Closed => {
-                let Some(flow) = self.take(cx, reactor, key) else {
-                    debug_assert!(false, "it was driven just now");
-                    return;
-                };
-                if flow.closed_remotely_first {
-                    self.ports.give_back(flow.to, sandbox);
-                } else {
-                    self.ports.linger(now, flow.to, sandbox);
-                }
-                flow.front.close(cx.scratch());
-                flow.back.close(cx.scratch());
-            }
-            Turn::Drain if now < *flow.drained_by.get_or_insert(now + DRAIN) => {
-                if let Some(old) = flow.timer.replace(reactor.schedule(now + DRAIN_STEP, key)) {
-                    reactor.cancel(old);
-                }
-                again = flow.exchange.has_more();
-            }
-            Turn::Drain | Turn::Cut => self.cut(cx, reactor, key),
+        match progress {
+            Progress::Wait | Progress::Again => reactor.rearm(&mut flow.timer, key, duplex.deadline()),
+            Progress::Closed => self.close(cx, reactor, key),
+            Progress::Cut => self.cut(cx, reactor, key),
         }
-        cx.spend(sandbox, moved.up + moved.down);
-        if again {
+        cx.spend(sandbox, moved.total());
+        if progress == Progress::Again {
             reactor.again(key);
         }
     }
@@ -313,24 +313,20 @@ impl Tcp {
     fn on_timer(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
         // A wake-up can come after its flow has ended.
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let Some(half_closed) = cx.settings(flow.sandbox).map(|settings| settings.half_closed) else {
-            return;
-        };
         flow.timer = None;
-        if !flow.connected {
-            let (sandbox, to) = (flow.sandbox, flow.to);
-            self.cut(cx, reactor, key);
-            let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
-            return cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
-        }
-        if flow.exchange.is_failing() {
-            return self.drive(cx, reactor, key);
-        }
-        let at = flow.active + half_closed;
-        if at <= reactor.now() {
-            self.cut(cx, reactor, key);
-        } else {
-            flow.timer = Some(reactor.schedule(at, key));
+        match &mut flow.stage {
+            Stage::Connecting(_) => {
+                let (sandbox, to) = (flow.sandbox, flow.to);
+                self.cut(cx, reactor, key);
+                let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+                cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
+            }
+            Stage::Open(duplex) => match duplex.on_deadline(reactor.now()) {
+                Expired::Drain => self.drive(cx, reactor, key),
+                Expired::NotYet => reactor.rearm(&mut flow.timer, key, duplex.deadline()),
+                Expired::Idle => self.cut(cx, reactor, key),
+            },
+            Stage::Empty => {}
         }
     }
 
@@ -366,66 +362,124 @@ impl Tcp {
         verdict.is_allowed()
     }
 
+    /// Ends a flow in order.
+    fn close(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
+        let Some(flow) = self.take(cx, reactor, key) else { return };
+        let Stage::Open(duplex) = flow.stage else {
+            debug_assert!(false, "only a relay ends in order");
+            return;
+        };
+        if duplex.upstream_ended_first() {
+            // The port isn't in TIME_WAIT on this side.
+            self.ports.give_back(flow.to, flow.sandbox);
+        } else {
+            self.ports.linger(reactor.now(), flow.to, flow.sandbox);
+        }
+        duplex.close(cx.scratch());
+    }
+
     /// Ends a flow with a reset on both sides.
     pub(in crate::egress) fn cut(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {
         // It may have ended before its turn to be cut.
         let Some(flow) = self.take(cx, reactor, key) else { return };
         self.ports.give_back(flow.to, flow.sandbox);
-        flow.front.reset(cx.scratch());
-        flow.back.reset(cx.scratch());
+        match flow.stage {
+            Stage::Connecting(Connecting { downstream, upstream, .. }) => {
+                downstream.reset(cx.scratch());
+                upstream.reset(cx.scratch());
+            }
+            Stage::Open(duplex) => duplex.reset(cx.scratch()),
+            Stage::Empty => {}
+        }
     }
 
     fn take(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) -> Option<Flow> {
         let mut flow = self.flows.remove(key)?;
-        if let Some(timer) = flow.timer.take() {
-            reactor.cancel(timer);
-        }
-        reactor.deregister(flow.front.as_fd());
-        reactor.deregister(flow.back.as_fd());
+        reactor.rearm(&mut flow.timer, key, None);
+        flow.fds().into_iter().flatten().for_each(|fd| reactor.deregister(fd));
         cx.closed(flow.sandbox);
         Some(flow)
     }
 }
 
 impl Flow {
-    fn new(
-        sandbox: u64,
-        to: SocketAddr,
-        (front, back): (Socket, Socket),
-        epoch: Epoch,
-        now: Instant,
-        permit: Permit,
-    ) -> Self {
+    fn new(sandbox: u64, to: SocketAddr, connecting: Connecting, epoch: Epoch, permit: Permit) -> Self {
         Self {
             sandbox,
             to,
             domain: None,
             to_service: false,
             epoch,
-            front: End::plain(front),
-            back: End::plain(back),
-            connected: false,
-            exchange: Exchange::default(),
+            stage: Stage::Connecting(connecting),
             timer: None,
-            active: now,
-            closed_remotely_first: false,
-            drained_by: None,
             _permit: permit,
         }
     }
 
-    fn ends(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [Some(self.front.as_fd()), Some(self.back.as_fd())]
+    /// Relays from now on: the destination has accepted the connection.
+    fn relay(&mut self, timeouts: IdleTimeouts, now: Instant) {
+        match std::mem::replace(&mut self.stage, Stage::Empty) {
+            Stage::Connecting(Connecting { downstream, upstream, .. }) => {
+                self.stage = Stage::Open(Duplex::new(downstream, upstream, timeouts, now));
+            }
+            other => self.stage = other,
+        }
     }
 
-    fn note(&mut self, lane: Lane, readiness: Readiness) {
-        let end = match lane {
-            Lane::Front => &mut self.front,
-            Lane::Back => &mut self.back,
-        };
-        end.note(readiness);
-        if self.connected {
-            self.exchange.note(lane, readiness);
+    fn is_connecting(&self) -> bool {
+        matches!(self.stage, Stage::Connecting(_))
+    }
+
+    /// When something last moved.
+    fn active(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Connecting(connecting) => Some(connecting.since),
+            Stage::Open(duplex) => Some(duplex.active()),
+            Stage::Empty => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Connecting(connecting) => Some(connecting.deadline),
+            Stage::Open(duplex) => duplex.deadline(),
+            Stage::Empty => None,
+        }
+    }
+
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        match &self.stage {
+            Stage::Connecting(Connecting { downstream, upstream, .. }) => {
+                [Some(downstream.as_fd()), Some(upstream.as_fd())]
+            }
+            Stage::Open(duplex) => duplex.fds(),
+            Stage::Empty => [None, None],
+        }
+    }
+}
+
+impl Connecting {
+    /// `sent` is what was read of the connection already.
+    fn new(
+        cx: &mut Cx,
+        reactor: &Reactor,
+        sandbox: u64,
+        (downstream, upstream): (Socket, Socket),
+        sent: Vec<u8>,
+    ) -> Self {
+        let since = reactor.now();
+        let timeout = cx.settings(sandbox).map_or(Duration::ZERO, |settings| settings.connect);
+        let mut upstream = Endpoint::plain(upstream);
+        if !sent.is_empty() {
+            upstream.enqueue(sent, cx.scratch());
+        }
+        Self { downstream: Endpoint::plain(downstream), upstream, since, deadline: since + timeout }
+    }
+
+    fn endpoint(&mut self, side: Side) -> &mut Endpoint {
+        match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::tunnel::Settings;
 #[test]
 fn a_refusal_becomes_a_reset() {
     let mut settings = on_loopback();
-    settings.timeouts.patience = Duration::from_millis(20);
+    settings.timeouts.startup_grace = Duration::from_millis(20);
     let rig = Rig::new(settings);
     let (listener, address) = server();
     drop(listener);
@@ -27,7 +27,7 @@ fn a_refusal_becomes_a_reset() {
 #[test]
 fn a_server_that_starts_late_gets_the_connection_that_was_there_before_it() {
     let mut settings = on_loopback();
-    settings.timeouts.patience = LONG;
+    settings.timeouts.startup_grace = LONG;
     settings.timeouts.connect = LONG;
     let rig = Rig::new(settings);
     let (listener, address) = server();

@@ -273,7 +273,7 @@ fn a_server_on_the_sandboxes_own_loopback_is_reached_through_init() {
 #[test]
 fn a_stream_of_the_hosts_is_relayed_and_told_whether_the_server_was_reached() {
     let mut settings = on_loopback();
-    settings.timeouts.patience = Duration::from_millis(20);
+    settings.timeouts.startup_grace = Duration::from_millis(20);
     let rig = Rig::new(settings);
     let attach = |port| {
         let (mut ours, theirs) = UnixStream::pair().unwrap();

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::{CHUNK, Drained, Endpoint, Failure, Flow, Progress, Received, Scratch, drain};
+use super::{CHUNK, Drained, Failure, Flow, FlowProgress, Received, Scratch, Transport, drain};
 
 /// A generator that a seed repeats.
 struct Dice(u64);
@@ -41,7 +41,7 @@ impl Fake {
     }
 }
 
-impl Endpoint for Fake {
+impl Transport for Fake {
     fn can_read(&self) -> bool {
         self.readable
     }
@@ -141,7 +141,7 @@ fn whatever_the_order_all_bytes_arrive_and_then_the_end() {
                 let down = down.run(&mut back, &mut front, &mut scratch, &mut room, &mut outward).unwrap();
                 assert!(front.queued() <= CHUNK && back.queued() <= CHUNK, "seed {seed}: bounded");
                 assert_eq!(scratch.held, front.queued() + back.queued(), "seed {seed}: counted");
-                if up != Progress::Again && down != Progress::Again {
+                if up != FlowProgress::Again && down != FlowProgress::Again {
                     break;
                 }
             }
@@ -191,7 +191,7 @@ fn what_was_sent_before_a_cut_is_delivered_before_it_is_passed_on() {
 /// An end that always has more and takes everything.
 struct Endless;
 
-impl Endpoint for Endless {
+impl Transport for Endless {
     fn can_read(&self) -> bool {
         true
     }

@@ -27,11 +27,11 @@ fn shared() -> &'static (Arc<ServerConfig>, Arc<ClientConfig>) {
 }
 
 /// An end that waits for a handshake, and its peer's socket.
-fn waiting() -> (UnixStream, End, Scratch) {
+fn waiting() -> (UnixStream, Endpoint, Scratch) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let ours = Socket::adopt(ours.into(), Family::Unix).unwrap();
-    (theirs, End::encrypted(ours, Arc::clone(&shared().0)).unwrap(), Scratch::new())
+    (theirs, Endpoint::encrypted(ours, Arc::clone(&shared().0)).unwrap(), Scratch::new())
 }
 
 /// The record of `payload`.
@@ -41,7 +41,7 @@ fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Has the end read until it has nothing more to read, and gives the data.
-fn read(end: &mut End, scratch: &mut Scratch, limit: usize) -> io::Result<Vec<u8>> {
+fn read(end: &mut Endpoint, scratch: &mut Scratch, limit: usize) -> io::Result<Vec<u8>> {
     end.readable = true;
     let mut data = Vec::new();
     for _ in 0..1000 {
@@ -62,7 +62,7 @@ fn read(end: &mut End, scratch: &mut Scratch, limit: usize) -> io::Result<Vec<u8
 /// Sends `bytes` and has the end read them.
 fn pass(
     peer: &mut impl Write,
-    end: &mut End,
+    end: &mut Endpoint,
     scratch: &mut Scratch,
     bytes: &[u8],
     limit: usize,
@@ -187,7 +187,7 @@ impl Sealer {
 }
 
 /// An end after its handshake, and a client that may send what no client sends.
-fn established() -> (TcpStream, Sealer, End, Scratch) {
+fn established() -> (TcpStream, Sealer, Endpoint, Scratch) {
     let (client, mut end, mut scratch) = encrypted();
     let (conn, mut sock) = (client.conn, client.sock);
     let suite = conn.negotiated_cipher_suite().unwrap().tls13().unwrap();
@@ -201,10 +201,10 @@ fn established() -> (TcpStream, Sealer, End, Scratch) {
 /// Waits until the end has read all of `bytes`, which TCP may bring in several turns.
 fn pass_tcp(
     peer: &mut TcpStream,
-    end: &mut End,
+    end: &mut Endpoint,
     scratch: &mut Scratch,
     bytes: &[u8],
-    done: impl Fn(&End, &[u8]) -> bool,
+    done: impl Fn(&Endpoint, &[u8]) -> bool,
 ) -> Vec<u8> {
     let mut data = pass(peer, end, scratch, bytes, CHUNK).unwrap();
     while !done(end, &data) {
