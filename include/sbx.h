@@ -462,8 +462,7 @@ typedef struct sbx_process sbx_process;
 // A queue of events. One takes the events of as many sandboxes as the host likes.
 typedef struct sbx_queue sbx_queue;
 
-// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
-// sbx_runtime_check_begin says nothing before that check's event.
+// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
 typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes, and others for moments: one that looks through the host's programs
@@ -599,36 +598,6 @@ typedef struct sbx_file_totals {
     uint64_t skipped;
 } sbx_file_totals;
 
-// What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
-typedef struct sbx_verdict {
-    // sizeof(sbx_verdict), or 0.
-    uint32_t size;
-    // 1 if it may be reached, 0 if not.
-    int32_t allowed;
-    // Why: SBX_REASON_....
-    int32_t reason;
-    // The place of the policy's entry that decided, or -1: sbx_policy_entry.
-    int32_t entry;
-    // The same for people, terminated.
-    char detail[240];
-} sbx_verdict;
-
-// How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
-typedef struct sbx_exit {
-    // sizeof(sbx_exit), or 0.
-    uint32_t size;
-    // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
-    int32_t reason;
-    // The program's own code; 128 + n for signal n; 124 when time ran out or it was idle; 137 when terminated.
-    int32_t code;
-    // The signal that ended the program, or 0.
-    int32_t signal;
-    // From the program's start to its end, in milliseconds.
-    int64_t runtime_ms;
-    // 0.
-    int64_t reserved;
-} sbx_exit;
-
 // What a sandbox uses and has done. The caller owns it; zero it or use SBX_STATS_INIT.
 typedef struct sbx_stats {
     // sizeof(sbx_stats), or 0.
@@ -675,6 +644,36 @@ typedef struct sbx_stats {
     // the sandboxes that have something to do.
     int64_t library_us;
 } sbx_stats;
+
+// What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
+typedef struct sbx_verdict {
+    // sizeof(sbx_verdict), or 0.
+    uint32_t size;
+    // 1 if it may be reached, 0 if not.
+    int32_t allowed;
+    // Why: SBX_REASON_....
+    int32_t reason;
+    // The place of the policy's entry that decided, or -1: sbx_policy_entry.
+    int32_t entry;
+    // The same for people, terminated.
+    char detail[240];
+} sbx_verdict;
+
+// How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
+typedef struct sbx_exit {
+    // sizeof(sbx_exit), or 0.
+    uint32_t size;
+    // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
+    int32_t reason;
+    // The program's own code; 128 + n for signal n; 124 when time ran out or it was idle; 137 when terminated.
+    int32_t code;
+    // The signal that ended the program, or 0.
+    int32_t signal;
+    // From the program's start to its end, in milliseconds.
+    int64_t runtime_ms;
+    // 0.
+    int64_t reserved;
+} sbx_exit;
 
 // How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
 // most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.
@@ -761,22 +760,21 @@ int sbx_runtime_check(const struct sbx_runtime_config *config,
                       struct sbx_report **report,
                       struct sbx_error *error);
 
-// Begins what sbx_runtime_check does, and returns at once.
+// Begins sbx_runtime_check: sbx_operation_report.
 //
-// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
-// NULL. The report can be freed at any time; the check goes on to its event, which comes late or never where what is
-// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at
-// most 8 checks go on at the same time.
+// The event of its end is SBX_EVENT_CHECKED. It comes late or never where what is looked at hangs (runsc on a dead
+// mount); an operation that is cancelled ends at once, and the thread that looks goes on. At most 8 look at the same
+// time. sbx_operation says what holds for everything that is begun.
 //
-// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
-// SBX_EFORKED, SBX_EPANIC.
+// Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
 //
 // Requires:
-// As for sbx_runtime_check.
+// `config` must point to such a struct or be NULL, `operation` to a place for the result, `error` to an error struct or
+// be NULL.
 int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
                             struct sbx_queue *queue,
                             uint64_t cookie,
-                            struct sbx_report **report,
+                            struct sbx_operation **operation,
                             struct sbx_error *error);
 
 // Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.
@@ -803,17 +801,17 @@ void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_ESTATE (the check still goes on), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_count(const struct sbx_report *report);
 
 // How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
 //
-// Returns that; SBX_ENOTFOUND, SBX_ESTATE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
 int sbx_report_status(const struct sbx_report *report, size_t index);
 
 // What the requirement is called. NULL for a bad handle or index.
@@ -915,7 +913,7 @@ int sbx_operation_wait(const struct sbx_operation *operation,
 
 // Ends an operation that goes on, with SBX_ECLOSED and its event. What it has done so far stays done.
 //
-// One that has ended stays as it ended. Any thread, never blocks.
+// One that has ended stays as it ended, and a change of a policy can't be stopped. Any thread, never blocks.
 //
 // Returns 0.
 //
@@ -923,15 +921,18 @@ int sbx_operation_wait(const struct sbx_operation *operation,
 // `error` must point to an error struct or be NULL.
 int sbx_operation_cancel(struct sbx_operation *operation, struct sbx_error *error);
 
-// The host's end of the stream of a download, upload, copy in or copy out, once.
+// The connection of sbx_connect_begin, or the host's end of the stream of a download, upload, copy in or copy out. Once.
 //
 // An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with send and
-// MSG_NOSIGNAL. What is read up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
+// MSG_NOSIGNAL. A connection is there when the operation has ended, a stream from the beginning.
+//
+// What is read from a stream up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
 // when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
 // not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
 // closing. Any thread, never blocks.
 //
-// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before).
+// Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
+// error.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
@@ -995,6 +996,46 @@ int sbx_operation_next_change(struct sbx_operation *operation,
                               char *path,
                               size_t capacity,
                               struct sbx_error *error);
+
+// The policy of sbx_sandbox_policy_begin and its generation, or the generation of sbx_set_policy_begin.
+//
+// `policy` gets a copy, to be freed with sbx_policy_free; it or `generation` may be NULL, and after sbx_set_policy_begin
+// `policy` must be. Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *policy and *generation; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID,
+// SBX_ELIMIT.
+//
+// Requires:
+// `policy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
+// struct or be NULL.
+int sbx_operation_policy(const struct sbx_operation *operation,
+                         struct sbx_policy **policy,
+                         uint64_t *generation,
+                         struct sbx_error *error);
+
+// The statistics of sbx_sandbox_stats_begin, as they were when it ended.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and fills *stats; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
+//
+// Requires:
+// `stats` must point to a stats struct or be NULL, `error` to an error struct or be NULL.
+int sbx_operation_stats(const struct sbx_operation *operation,
+                        struct sbx_stats *stats,
+                        struct sbx_error *error);
+
+// The report of sbx_runtime_check_begin, to be freed with sbx_report_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *report; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+//
+// Requires:
+// `report` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_operation_report(const struct sbx_operation *operation,
+                         struct sbx_report **report,
+                         struct sbx_error *error);
 
 // Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
 //
@@ -1647,17 +1688,33 @@ int sbx_stop(struct sbx_sandbox *sandbox,
 // Connects to a port inside, without any port on the host. The port need not be listed in the config.
 //
 // The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
-// thread; blocks until it is connected or refused, a few seconds at most. There is no non-blocking variant: hosts with
-// an event loop call it from another thread, or connect to a tunnel.
+// thread; blocks until it is connected or refused, a few seconds at most. Hosts with an event loop use
+// sbx_connect_begin.
 //
-// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT, SBX_ECLOSED,
+// SBX_ELIMIT, SBX_ESYSTEM.
 //
 // Requires:
 // `error` must point to an error struct or be NULL.
 int sbx_connect(struct sbx_sandbox *sandbox,
                 uint32_t port,
                 struct sbx_error *error);
+
+// Begins sbx_connect: sbx_operation_open_fd gives the descriptor, once.
+//
+// Cancelling it closes the connection that may have been made. sbx_operation says what holds for everything that is
+// begun.
+//
+// Returns 0; SBX_EINVALID, SBX_ESTATE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
+//
+// Requires:
+// `operation` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_connect_begin(struct sbx_sandbox *sandbox,
+                      uint32_t port,
+                      struct sbx_queue *queue,
+                      uint64_t cookie,
+                      struct sbx_operation **operation,
+                      struct sbx_error *error);
 
 // Sends a signal to the sandbox's program, not to its children.
 //
@@ -1783,26 +1840,28 @@ int sbx_set_policy(struct sbx_sandbox *sandbox,
                    uint64_t *generation,
                    struct sbx_error *error);
 
-// Begins to do what sbx_set_policy does, and returns at once.
+// Begins sbx_set_policy: sbx_operation_policy gives the generation.
 //
-// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue
-// nothing tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never
-// blocks.
+// The event of its end is SBX_EVENT_POLICY_APPLIED. The policy is copied. A change that was begun is made whole, so
+// sbx_operation_cancel and sbx_operation_free don't stop it: its end is still reported. sbx_operation says what holds for
+// everything that is begun.
 //
-// Returns 0; codes as sbx_set_policy, less those of what comes later.
+// Returns 0; SBX_EINVALID (a bad entry, which is named), SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
 //
 // Requires:
-// `error` must point to an error struct or be NULL.
+// `operation` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
                          const struct sbx_policy *policy,
+                         struct sbx_queue *queue,
                          uint64_t cookie,
+                         struct sbx_operation **operation,
                          struct sbx_error *error);
 
 // What is in force: a copy of the policy, with its generation.
 //
 // The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
 // that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-// moment, and until earlier changes are made. There is no non-blocking variant.
+// moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 //
 // Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 // (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
@@ -1816,19 +1875,43 @@ int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
                        uint64_t *generation,
                        struct sbx_error *error);
 
+// Begins sbx_sandbox_policy: sbx_operation_policy. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
+//
+// Requires:
+// `operation` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_sandbox_policy_begin(struct sbx_sandbox *sandbox,
+                             struct sbx_queue *queue,
+                             uint64_t cookie,
+                             struct sbx_operation **operation,
+                             struct sbx_error *error);
+
 // What the sandbox uses and has done; of an ended one, what it had used in all.
 //
-// The kernel and the sandbox are asked anew each time. What isn't told within a second is left out of `known`. Any
-// thread, any number of times; blocks, for a fraction of a millisecond as a rule and for a second at most. There is no
-// form that doesn't.
+// The kernel and the sandbox are asked anew each time. What isn't answered within a second is left out of `known`. Any
+// thread, any number of times; blocks, usually for a fraction of a millisecond and for a second at most. Hosts with an
+// event loop use sbx_sandbox_stats_begin.
 //
-// Returns 0 and fills *stats; SBX_EINVALID (stats is NULL), SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 and fills *stats; SBX_EINVALID, SBX_ESIZE.
 //
 // Requires:
 // `stats` must point to a stats struct, `error` to an error struct or be NULL.
 int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
                       struct sbx_stats *stats,
                       struct sbx_error *error);
+
+// Begins sbx_sandbox_stats: sbx_operation_stats. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_ECLOSED, SBX_ELIMIT.
+//
+// Requires:
+// `operation` must point to a place for the result, `error` to an error struct or be NULL.
+int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_operation **operation,
+                            struct sbx_error *error);
 
 // Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
 //

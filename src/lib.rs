@@ -32,9 +32,9 @@ mod tunnel;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
 };
-pub use doctor::{CheckHandle, Finding, Report, Status, check_host, check_host_begin};
+pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
-pub use event::{Event, EventKind, Queue};
+pub use event::{Event, EventKind, Operation, Queue};
 pub use net::explain;
 pub use policy::{Dns, Policy, Reason, Verdict};
 pub use process::Captured;
@@ -43,5 +43,5 @@ pub use sandbox::files::{
     DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileOperation, FileOptions, FileRequest,
     FileTotals,
 };
-pub use sandbox::{Exit, ExitReason, Process, Sandbox, State, Stats};
+pub use sandbox::{Connection, Exit, ExitReason, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

@@ -1,10 +1,12 @@
 //! What a runtime tells its host: events, and the queues that they wait in.
 
+pub(crate) mod operation;
 pub(crate) mod queue;
 mod reported;
 
 use std::time::Duration;
 
+pub use operation::Operation;
 pub use queue::Queue;
 pub(crate) use reported::Reported;
 

@@ -6,7 +6,9 @@ use super::call::call_on;
 use super::error::sbx_error;
 use super::handle;
 use super::input;
+use super::operation::{Begin, Events, Work, sbx_operation};
 use super::policy::{PolicyObject, sbx_policy};
+use super::queue::sbx_queue;
 use super::sandbox::{SandboxObject, sbx_sandbox};
 
 /// Replaces the sandbox's policy, and waits until the new one is in force.
@@ -45,37 +47,38 @@ pub unsafe extern "C" fn sbx_set_policy(
     }
 }
 
-/// Begins to do what sbx_set_policy does, and returns at once.
+/// Begins sbx_set_policy: sbx_operation_policy gives the generation.
 ///
-/// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue
-/// nothing tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never
-/// blocks.
+/// The event of its end is SBX_EVENT_POLICY_APPLIED. The policy is copied. A change that was begun is made whole, so
+/// sbx_operation_cancel and sbx_operation_free don't stop it: its end is still reported. sbx_operation says what holds for
+/// everything that is begun.
 ///
-/// Returns 0; codes as sbx_set_policy, less those of what comes later.
+/// Returns 0; SBX_EINVALID (a bad entry, which is named), SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
 ///
 /// # Safety
-/// `error` must point to an error struct or be NULL.
+/// `operation` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_set_policy_begin(
     sandbox: *mut sbx_sandbox,
     policy: *const sbx_policy,
+    queue: *mut sbx_queue,
     cookie: u64,
+    operation: *mut *mut sbx_operation,
     error: *mut sbx_error,
 ) -> c_int {
+    let start = |object: &SandboxObject, events: Events<'_>| {
+        let policy = handle::get::<PolicyObject>(policy)?.copy()?;
+        Ok(Work::PolicyChange(object.sandbox.set_policy_begin(&policy, events)?))
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(sandbox, error, |object: &SandboxObject| {
-            let policy = handle::get::<PolicyObject>(policy)?.copy()?;
-            object.sandbox.set_policy_begin(&policy, cookie).map(|()| 0)
-        })
-    }
+    unsafe { Begin { queue, cookie, operation, error }.on(sandbox, start) }
 }
 
 /// What is in force: a copy of the policy, with its generation.
 ///
 /// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
 /// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-/// moment, and until earlier changes are made. There is no non-blocking variant.
+/// moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 ///
 /// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
 /// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
@@ -104,4 +107,24 @@ pub unsafe extern "C" fn sbx_sandbox_policy(
             Ok(0)
         })
     }
+}
+
+/// Begins sbx_sandbox_policy: sbx_operation_policy. sbx_operation says what holds for everything that is begun.
+///
+/// Returns 0; SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
+///
+/// # Safety
+/// `operation` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_policy_begin(
+    sandbox: *mut sbx_sandbox,
+    queue: *mut sbx_queue,
+    cookie: u64,
+    operation: *mut *mut sbx_operation,
+    error: *mut sbx_error,
+) -> c_int {
+    let start =
+        |object: &SandboxObject, events: Events<'_>| Ok(Work::Policy(object.sandbox.policy_begin(events)?));
+    // SAFETY: as the caller promises.
+    unsafe { Begin { queue, cookie, operation, error }.on(sandbox, start) }
 }

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::host::Known;
@@ -19,7 +19,9 @@ use crate::policy::Mode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
-use crate::sandbox::{Bench, Command, Control, Doors, Executed, Input, Life, Plan, Pulse, Shared};
+use crate::sandbox::{
+    Bench, Command, Control, Doors, Executed, Gathering, Input, Life, MEASURE_TIMEOUT, Plan, Pulse, Shared,
+};
 use crate::{egress, limits, tunnel};
 
 /// The lives' kind of key; the engine's are in a reactor of its own.
@@ -38,6 +40,8 @@ const INPUT: Kind = Kind(6);
 const PULSE: Kind = Kind(7);
 /// The kind of key of the looks at the host's name servers.
 const NAMESERVERS: Kind = Kind(8);
+/// The kind of key of statistics that are being gathered.
+const MEASURE: Kind = Kind(9);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -85,6 +89,7 @@ impl Thread {
             inputs: Slab::new(INPUT),
             pulse: Pulse::new(PULSE),
             nameservers: ServerWatch::new(NAMESERVERS),
+            measuring: Slab::new(MEASURE),
             numbers: HashMap::new(),
             ending: false,
             idleness: Idleness::default(),
@@ -133,6 +138,7 @@ struct Loop {
     inputs: Slab<Input>,
     pulse: Pulse,
     nameservers: ServerWatch,
+    measuring: Slab<Weak<Gathering>>,
     numbers: HashMap<u64, Key>,
     ending: bool,
     idleness: Idleness,
@@ -151,9 +157,10 @@ impl Body for Loop {
 impl Loop {
     /// Whether there is nothing that anything could happen to.
     fn is_idle(&self) -> bool {
-        let Self { lives, captures, processes, inputs, .. } = self;
-        let all = [lives.len(), captures.len(), processes.len(), inputs.len(), self.files.len()];
-        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 5]
+        let Self { lives, captures, processes, inputs, measuring, .. } = self;
+        let all =
+            [lives.len(), captures.len(), processes.len(), inputs.len(), self.files.len(), measuring.len()];
+        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 6]
     }
 
     fn run(&mut self) -> Left {
@@ -199,6 +206,11 @@ impl Loop {
             (PROCESS, wake) => self.process(key, wake),
             (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
             (PULSE, _) => self.look_at_inits(),
+            (MEASURE, _) => {
+                if let Some(gathering) = self.measuring.remove(key).and_then(|pending| pending.upgrade()) {
+                    gathering.finish();
+                }
+            }
             (NAMESERVERS, _) => {
                 let is_needed = self.lives.iter().any(|(_, life)| asks_host_servers(life.shared()));
                 self.nameservers.wake(&mut self.reactor, &self.engine, is_needed);
@@ -259,12 +271,7 @@ impl Loop {
             Command::Signal(number, signal) => {
                 self.by_number(number, |life, bench| life.signal(bench, signal));
             }
-            Command::Usage(number, curious) => {
-                self.by_number(number, |life, bench| life.ask_usage(bench, curious));
-            }
-            Command::Count(number, curious) => {
-                self.by_number(number, |life, bench| life.count(bench, curious));
-            }
+            Command::Measure(number, gathering) => self.measure(number, gathering),
             Command::Execute { sandbox, number, launch } => {
                 self.by_number(sandbox, |life, bench| life.execute(bench, number, *launch));
             }
@@ -346,6 +353,20 @@ impl Loop {
     fn by_number(&mut self, number: u64, act: impl FnOnce(&mut Life, &mut Bench<'_>)) {
         if let Some(key) = self.numbers.get(&number) {
             self.with(*key, act);
+        }
+    }
+
+    /// Asks for statistics; what isn't answered in time is left out.
+    fn measure(&mut self, number: u64, gathering: Arc<Gathering>) {
+        self.by_number(number, |life, bench| {
+            life.ask_usage(bench, Arc::clone(&gathering));
+            life.count(bench, Arc::clone(&gathering));
+        });
+        let pending = Arc::downgrade(&gathering);
+        drop(gathering);
+        if pending.strong_count() > 0 {
+            let key = self.measuring.insert(pending);
+            self.reactor.schedule(Instant::now() + MEASURE_TIMEOUT, key);
         }
     }
 
@@ -454,6 +475,7 @@ impl Loop {
         let key = wake.key();
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
+            MEASURE => return drop(self.measuring.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
             NAMESERVERS => return self.nameservers.wake(&mut self.reactor, &self.engine, false),
             PULSE => return self.pulse.go_on(&mut self.reactor, true, self.numbers.is_empty()),

@@ -11,14 +11,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{Command, Control};
 use super::life::{Bench, Life, Phase};
 use crate::engine;
 use crate::error::{Code, Error, Result};
-use crate::event::{EventKind, queue};
+use crate::event::operation::Completion;
 use crate::net::nft::{Allowed, Rules};
 use crate::policy::{Mode, Policy};
 use crate::runsc::command::SandboxId;
@@ -31,75 +30,23 @@ const FIRST: u64 = 0;
 /// The most changes and questions that wait for one sandbox.
 pub(crate) const WAITING: usize = 4096;
 
-/// Where the result of a change goes. Dropped unsent it sends the sandbox's end, so that no caller hangs.
-#[derive(Debug)]
-pub(crate) struct Told(Option<Listener>);
-
-#[derive(Debug)]
-enum Listener {
-    /// A call that waits.
-    Caller(SyncSender<Result<u64>>),
-    /// An event, if the sandbox has a queue.
-    Event(Option<queue::Sender>),
-}
-
-impl Told {
-    /// A call that waits.
-    pub(super) fn caller(answer: SyncSender<Result<u64>>) -> Self {
-        Self(Some(Listener::Caller(answer)))
-    }
-
-    /// An event on the sandbox's queue.
-    pub(super) fn event(sender: Option<queue::Sender>) -> Self {
-        Self(Some(Listener::Event(sender)))
-    }
-
-    /// It is done, with that generation, or could not be.
-    fn tell(mut self, outcome: Result<u64>) {
-        self.say(outcome);
-    }
-
-    fn say(&mut self, outcome: Result<u64>) {
-        match self.0.take() {
-            // The receiver may be gone.
-            Some(Listener::Caller(answer)) => drop(answer.try_send(outcome)),
-            Some(Listener::Event(Some(sender))) => {
-                sender.tell(EventKind::PolicyApplied, |event| match outcome {
-                    Ok(generation) => event.value = [generation, 0],
-                    Err(error) => event.set_failure(&error),
-                });
-            }
-            Some(Listener::Event(None)) | None => {}
-        }
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if self.0.is_some() {
-            let error = Error::sandbox_ended("the sandbox", None).append("; its policy was not changed");
-            self.say(Err(error));
-        }
-    }
-}
-
 /// What is done with the rules, one after the other.
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Put this policy in force.
-    Change(Arc<Policy>, Told),
+    Change(Arc<Policy>, Completion<u64>),
     /// Put the sandbox's first policy in force and open its way out.
     Open(Arc<Policy>),
     /// Read back what is in force, and compare.
-    Read(SyncSender<Result<(Policy, u64)>>),
+    Read(Completion<(Policy, u64)>),
 }
 
 impl Work {
     /// It is not done: whoever asked is told why.
     pub(crate) fn refuse(self, error: Error) {
         match self {
-            Self::Change(_, told) => told.tell(Err(error)),
-            Self::Read(answer) => drop(answer.try_send(Err(error))),
+            Self::Change(_, completion) => completion.complete(Err(error)),
+            Self::Read(completion) => completion.complete(Err(error)),
             Self::Open(_) => {}
         }
     }
@@ -245,8 +192,8 @@ impl Life {
         let Job { rules, work, current: (policy, generation), done, .. } = job;
         self.gateway.rules = Some(rules);
         match (work, done) {
-            (Work::Read(answer), done) => {
-                drop(answer.try_send(done.map(|()| ((*policy).clone(), generation))))
+            (Work::Read(completion), done) => {
+                completion.complete(done.map(|()| ((*policy).clone(), generation)));
             }
             (Work::Open(_), Err(error)) => self.doubt(bench, error.context("the policy")),
             (Work::Open(policy), Ok(())) => {
@@ -255,18 +202,19 @@ impl Life {
                     self.doubt(bench, error);
                 }
             }
-            (Work::Change(_, told), Err(error)) => {
-                told.tell(Err(error.context(format!("sandbox {}: the old policy stays", self.shared.id))));
+            (Work::Change(_, completion), Err(error)) => {
+                let text = format!("sandbox {}: the old policy stays", self.shared.id);
+                completion.complete(Err(error.context(text)));
             }
-            (Work::Change(policy, told), Ok(())) => {
+            (Work::Change(policy, completion), Ok(())) => {
                 let generation = generation.saturating_add(1);
                 self.changes.current = Some((Arc::clone(&policy), generation));
                 let command = engine::Command::SetPolicy {
                     key: self.shared.number,
                     policy: (policy, generation),
-                    reply: Box::new(move |generation| told.tell(Ok(generation))),
+                    reply: Box::new(move |generation| completion.complete(Ok(generation))),
                 };
-                // An engine that is gone drops the reply, and `told` with it: that tells of the sandbox's end.
+                // An engine that is gone drops the reply, and the completion with it: that reports the sandbox's end.
                 let _ = bench.engine.send(command);
             }
         }

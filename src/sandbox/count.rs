@@ -1,14 +1,15 @@
 //! How many processes there are in a sandbox: init is asked. What it says is the sandbox's word.
 
 use std::mem;
-use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::life::{Bench, Life};
+use super::stats::Gathering;
 use crate::keeper::wire::init::Request;
 
 /// How long an answer is waited for; then the question is asked anew.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// The most callers that wait for one answer.
 const CURIOUS: usize = 1024;
 /// More than gVisor lets there be: who says so has not counted.
@@ -19,12 +20,12 @@ const MOST: u64 = 1 << 16;
 pub(super) struct Counting {
     ticket: u32,
     asked: Instant,
-    curious: Vec<SyncSender<Option<u32>>>,
+    curious: Vec<Arc<Gathering>>,
 }
 
 impl Life {
     /// Somebody wants to know. One question to init answers all who ask meanwhile.
-    pub(crate) fn count(&mut self, bench: &mut Bench<'_>, curious: SyncSender<Option<u32>>) {
+    pub(crate) fn count(&mut self, bench: &mut Bench<'_>, curious: Arc<Gathering>) {
         if !self.is_running() {
             return;
         }
@@ -52,8 +53,7 @@ impl Life {
         let Some(counting) = self.counting.take_if(|counting| counting.ticket == ticket) else { return };
         let processes = processes.filter(|count| *count <= MOST).and_then(|count| u32::try_from(count).ok());
         for curious in counting.curious {
-            // The receiver may be gone.
-            let _ = curious.try_send(processes);
+            curious.counted(processes);
         }
     }
 }

@@ -13,7 +13,6 @@
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::change::Changes;
@@ -27,6 +26,7 @@ use super::liveness::Owed;
 use super::loopback::Loopbacks;
 use super::plan::Plan;
 use super::probing::Probing;
+use super::stats::Gathering;
 use super::stop::Stopping;
 use super::{Control, Shared};
 use crate::cgroup::Groups;
@@ -170,7 +170,7 @@ pub(crate) struct Life {
     pub(super) groups: Groups,
     pub(super) removals: u32,
     /// Who waits for what the keeper says of its usage.
-    pub(super) curious: Vec<SyncSender<()>>,
+    pub(super) curious: Vec<Arc<Gathering>>,
     pub(super) counting: Option<Counting>,
     pub(super) execs: Execs,
     pub(super) idle: Idle,

@@ -2,6 +2,7 @@
 
 mod birth;
 mod change;
+mod connection;
 mod control;
 mod count;
 mod death;
@@ -28,7 +29,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) use change::{WAITING, too_many};
+pub use connection::Connection;
 pub(crate) use control::{Command, Control, Creation};
+pub(crate) use count::PATIENCE as MEASURE_TIMEOUT;
 pub(crate) use doors::Doors;
 pub(crate) use exec::Executed;
 pub use exec::Process;
@@ -38,11 +41,13 @@ pub(crate) use life::{Bench, Life};
 pub(crate) use liveness::{Pulse, Watched};
 pub(crate) use plan::{Means, Plan};
 pub(crate) use shared::{Shared, wait_on};
+pub(crate) use stats::Gathering;
 pub use stats::Stats;
 
 use crate::config::Stdio;
 use crate::config::Stream;
 use crate::error::{Code, Error, Result};
+use crate::event::{Operation, Queue};
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
 
@@ -206,11 +211,18 @@ impl Sandbox {
     ///
     /// Waits until the server inside accepts or refuses, a few seconds at most.
     pub fn connect(&self, port: u16) -> Result<OwnedFd> {
+        let connected = self.connect_begin(port, None)?.wait(None);
+        self.shared().unless_ended(connected)?.take()
+    }
+
+    /// Begins that and returns at once; the result has the descriptor. With a queue its end is an event
+    /// (`OperationDone`) there, with that cookie.
+    pub fn connect_begin(&self, port: u16, events: Option<(&Queue, u64)>) -> Result<Operation<Connection>> {
         if port == 0 {
             return Err(Error::invalid("port 0: a port is 1 to 65535"));
         }
         match self.state() {
-            State::Running => self.handle.control.connect(self.shared(), port),
+            State::Running => self.handle.control.connect(self.shared(), port, events),
             State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
         }

@@ -42,7 +42,7 @@ certificates of your own: config_set_tls_certificate
     tls_certificate CertPEM tlsCertificate tls_certificate
 further names of the certificate: config_add_tls_name
     tls_name TLSNames tlsNames tls_names
-connections without a port: connect
+connections without a port: connect|connect_begin
     connect Dial connect connect
 services of the host: config_add_host_service
     host_service HostServices hostServices host_services
@@ -51,7 +51,7 @@ policies: policy_new_open policy_new_allowlist policy_new_blocked policy_allow_c
     policy Policy outboundCidrAllowlist outbound_cidr_allowlist
 policies that change: set_policy|set_policy_begin
     set_policy SetPolicy setPolicy set_network_policy
-policies read back: sandbox_policy policy_mode policy_dns policy_entry policy_entry_count
+policies read back: sandbox_policy|sandbox_policy_begin policy_mode policy_dns policy_entry policy_entry_count
     entries ReadPolicy Policy get_network_policy
 TLS ports of domains: policy_add_tls_port
     tls_port TLSPorts outboundTlsPorts outbound_tls_ports
@@ -74,7 +74,7 @@ MTU: config_set_mtu
 limits of memory, processor, disk, processes: config_set_memory config_set_cpu config_set_disk \
     config_set_max_processes config_set_max_open_files config_set_limit_mode
     memory Memory memoryMiB memory
-what a sandbox uses: sandbox_stats
+what a sandbox uses: sandbox_stats|sandbox_stats_begin
     stats Stats stats stats
 events: queue_next
     queue Events events denials

@@ -21,17 +21,17 @@ LAYOUTS = {
     "file_totals": (
         "u size, u reserved, Q bytes, Q entries, Q skipped"
     ),
-    "verdict": (
-        "u size, i allowed, i reason, i entry, 240 detail"
-    ),
-    "exit": (
-        "u size, i reason, i code, i signal, q runtime_ms, q reserved"
-    ),
     "stats": (
         "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u "
         "tunnel_connections, Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, "
         "u reserved, Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q "
         "dns_queries, Q dns_refused, q library_us"
+    ),
+    "verdict": (
+        "u size, i allowed, i reason, i entry, 240 detail"
+    ),
+    "exit": (
+        "u size, i reason, i code, i signal, q runtime_ms, q reserved"
     ),
     "file_options": (
         "u size, u flags, u mode, u reserved, Q offset, Q limit, q time_limit_ms, s user, q progress_timeout_ms"
@@ -71,6 +71,9 @@ FUNCTIONS = {
     "operation_entry": "hz&e",
     "operation_totals": "h&e",
     "operation_next_change": "hq&ze",
+    "operation_policy": "h&&e",
+    "operation_stats": "h&e",
+    "operation_report": "h&e",
     "operation_free": "h>v",
     "policy_new_open": ">h",
     "policy_new_allowlist": ">h",
@@ -134,6 +137,7 @@ FUNCTIONS = {
     "terminate": "he",
     "stop": "hiqe",
     "connect": "hue",
+    "connect_begin": "huhQ&e",
     "signal": "hie",
     "sandbox_free": "h>v",
     "sandbox_state": "h",
@@ -145,9 +149,11 @@ FUNCTIONS = {
     "sandbox_open_fd": "hie",
     "sandbox_captured": "hi&e",
     "set_policy": "hh&e",
-    "set_policy_begin": "hhQe",
+    "set_policy_begin": "hhhQ&e",
     "sandbox_policy": "h&&e",
+    "sandbox_policy_begin": "hhQ&e",
     "sandbox_stats": "h&e",
+    "sandbox_stats_begin": "hhQ&e",
     "exec_config_new": ">h",
     "exec_config_check": "he",
     "exec_config_free": "h>v",

@@ -12,6 +12,7 @@ from .arguments import items, port, refuse, whole
 from .exception import InvalidError
 from .hub import Life
 from .native import Draft, call, coded, library, new, text
+from .operation import Operation
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
@@ -95,10 +96,10 @@ def draft_policy(
     return policy
 
 
-def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
-    """What is in force, as the library reads it back from the kernel. Blocks for a moment."""
+def read_policy(operation: Operation) -> NetworkPolicy:
+    """What is in force, as the library has read it back from the kernel."""
     copy, generation = ctypes.c_void_p(), ctypes.c_uint64()
-    call("sandbox_policy", sandbox, ctypes.byref(copy), ctypes.byref(generation))
+    call("operation_policy", operation.handle, ctypes.byref(copy), ctypes.byref(generation))
     entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": [], "local": []}
     for index in range(library.sbx_policy_entry_count(copy)):
         kind, _, what = (text("policy_entry", copy, index) or "").partition(" ")

@@ -79,6 +79,7 @@ for name, result in {
     "sbx_config_free": None,
     "sbx_sandbox_free": None,
     "sbx_queue_free": None,
+    "sbx_operation_free": None,
     "sbx_tunnel_map_free": None,
 }.items():
     getattr(lib, name).restype = result
@@ -219,6 +220,12 @@ class Sandbox:
         ]
         lib.sbx_policy_free(copy)
         return entries, generation.value
+
+    def begin_to_set_policy(self, rules, cookie):
+        """Begins to change what it may reach; the end is an event."""
+        change = pointer()
+        call("sbx_set_policy_begin", self.handle, rules, self.queue, ctypes.c_uint64(cookie), ctypes.byref(change))
+        lib.sbx_operation_free(change)
 
     def set_policy(self, rules):
         """Changes what it may reach, at once; the generation."""
