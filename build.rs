@@ -78,7 +78,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "stats",
         "exec_config",
         "process",
-        "captured",
+        "capture",
         "file",
         "tunnel_map",
     ] {
@@ -86,13 +86,23 @@ fn header(root: &Path, out: &Path) -> Outcome {
     }
     let mut made = Vec::new();
     builder.generate()?.write(&mut made);
-    // "# Safety" is rustdoc's; in a C manual the same words are simply what the caller must see to.
-    let made = String::from_utf8(made)?
-        .replace("//\n// # Safety\n// None: a bad handle is an error.\n", "")
-        .replace("// # Safety\n// None: a handle", "// A handle")
-        .replace("// # Safety\n", "// Requires:\n");
-    fs::write(out.join("sbx.h"), made)?;
+    fs::write(out.join("sbx.h"), without_safety(&String::from_utf8(made)?))?;
     Ok(())
+}
+
+/// Leaves out the "# Safety" that rustdoc wants at the end of each comment: the manual says at its beginning what
+/// holds for every pointer.
+fn without_safety(manual: &str) -> String {
+    let mut kept = String::with_capacity(manual.len());
+    let mut lines = manual.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        if line == "//\n" && lines.peek() == Some(&"// # Safety\n") {
+            while lines.next_if(|line| line.starts_with("//")).is_some() {}
+        } else {
+            kept.push_str(line);
+        }
+    }
+    kept
 }
 
 /// Puts `libsbx.so.0` beside `libsbx.so`: programs that link the one ask for the other when they start.

@@ -3,20 +3,26 @@
  *
  * This header is the reference manual. Rules that hold for all of it:
  *
- * - 0 or more is success, a negative number is one of SBX_E.... sbx_error is the caller's, may be NULL, and
+ * - 0 or more is success, a negative number is one of SBX_E.... An sbx_error is the caller's, may be NULL, and
  *   is written on failure only. Results are written on success only: on failure their places stay as they were.
- * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros.
- * - A NULL, freed, wrong or foreign handle, NULL where a text is needed, and text that is not UTF-8 are
- *   errors, never crashes. Every ..._free accepts NULL. Texts passed in are copied; texts returned belong to
- *   their object and live as long as it. Paths in a sandbox and names of its files are bytes without NUL and
- *   need not be UTF-8.
+ * - Three codes may come from any function and aren't repeated below: SBX_EHANDLE for a handle that is NULL,
+ *   freed, of another kind, or of another copy of the library; SBX_EFORKED in a child of fork; SBX_EPANIC after a
+ *   panic in the library. A function that returns a pointer returns NULL instead. Only sbx_version and
+ *   sbx_abi_version work in a child of fork.
+ * - NULL in the place of a text, a struct or a result that is needed is SBX_EINVALID, and so is text that isn't
+ *   UTF-8. None of these mistakes is a crash. Other pointers must point to what their type says: texts end with a
+ *   NUL, arrays have as many elements as their count says.
+ * - Every ..._free accepts NULL and a handle that was freed already. It does nothing in a child of fork.
+ * - Texts passed in are copied. Texts and bytes returned, in structs too, belong to their object and live as long
+ *   as it. Paths in a sandbox and names of its files are bytes without NUL and need not be UTF-8.
+ * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros: size 0 stands for the struct's first
+ *   version. A size that no version has, or a field that this version doesn't know and that isn't 0, is SBX_ESIZE.
  * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires. A time in a
- *   struct is different, since structs begin as zero: 0 is its default, which it documents, and negative is no limit.
+ *   struct is different, since structs begin as zero: 0 is its default, which it documents, and negative is no
+ *   limit.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
- * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no
- *   thread's signal mask, and writes nothing to stdout or stderr. In a child of fork every call is
- *   SBX_EFORKED, or NULL where it returns a pointer, but for sbx_version and sbx_abi_version; a ..._free does
- *   nothing there. The library can't be unloaded: dlclose is safe and does nothing.
+ * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no thread's
+ *   signal mask, and writes nothing to stdout or stderr. It can't be unloaded: dlclose is safe and does nothing.
  */
 
 #ifndef SBX_H
@@ -39,6 +45,11 @@
 #define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
+#define SBX_FINDING_INIT {static_cast<uint32_t>(sizeof(sbx_finding)), 0, NULL, NULL, NULL}
+#define SBX_SANDBOX_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_sandbox_entry)), 0, NULL, NULL}
+#define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
+#define SBX_OUTPUT_INIT {static_cast<uint32_t>(sizeof(sbx_output)), 0, NULL, 0, NULL, 0, 0}
+#define SBX_TUNNEL_INIT {static_cast<uint32_t>(sizeof(sbx_tunnel)), 0, 0, 0, NULL, NULL, NULL, NULL}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
@@ -49,10 +60,15 @@
 #define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
 #define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
+#define SBX_FINDING_INIT {(uint32_t)sizeof(sbx_finding), 0, NULL, NULL, NULL}
+#define SBX_SANDBOX_ENTRY_INIT {(uint32_t)sizeof(sbx_sandbox_entry), 0, NULL, NULL}
+#define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
+#define SBX_OUTPUT_INIT {(uint32_t)sizeof(sbx_output), 0, NULL, 0, NULL, 0, 0}
+#define SBX_TUNNEL_INIT {(uint32_t)sizeof(sbx_tunnel), 0, 0, 0, NULL, NULL, NULL, NULL}
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
-#define SBX_ABI_VERSION 256
+#define SBX_ABI_VERSION 512
 
 // An argument or a setting has a value that is not allowed; the message names it and the rule.
 #define SBX_EINVALID -1001
@@ -132,20 +148,20 @@
 // A signal ended the program; `code` is 128 + the signal.
 #define SBX_EXIT_SIGNALLED 2
 
-// Its lifetime ran out; `code` is 124.
+// Its timeout expired; `code` is 124.
 #define SBX_EXIT_TIMED_OUT 3
 
-// It was idle for longer than it may be; `code` is 124.
+// It was idle for longer than allowed; `code` is 124.
 #define SBX_EXIT_IDLE 4
 
 // It was terminated by the host; `code` is 137.
 #define SBX_EXIT_TERMINATED 5
 
-// It needed more memory than it was given; `code` is 137.
+// It needed more memory than its limit; `code` is 137.
 #define SBX_EXIT_OUT_OF_MEMORY 6
 
-// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
-// for half a minute; `code` is 137.
+// The keeper or gVisor died unexpectedly, or the sandbox's init was stopped from inside and has not answered for
+// half a minute; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 
 // The sandbox's program was started. Never dropped.
@@ -154,8 +170,9 @@
 // The sandbox could not be created; `code` is the error's number, `detail` its text. Never dropped.
 #define SBX_EVENT_FAILED 2
 
-// The server inside answers, for the first time. It is asked if the config has a probe, or once somebody asks for it:
-// sbx_wait_ready, also with time-out 0. A sandbox with neither probe nor port has no such event.
+// The server inside has answered a probe for the first time. Probing starts with the sandbox if its config has a
+// probe, otherwise with the first sbx_wait_ready, also with a timeout of 0. A sandbox with neither probe nor port
+// has no such event.
 #define SBX_EVENT_READY 3
 
 // The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
@@ -199,12 +216,12 @@
 // dropped.
 #define SBX_EVENT_CHECKED 13
 
-// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
+// The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 #define SBX_LIMITS_STRICT 0
 
-// Where the kernel can't, the memory is looked at many times a second, and a sandbox that has too much is ended
-// as out of memory. Best effort: a program that is quick can have more for a moment, what thousands of processes have
-// of their own is known some seconds late, and the kernel's memory for sockets and pipes isn't seen.
+// If the kernel can't, the library samples the memory many times a second and ends a sandbox that exceeds its
+// limit as out of memory. Best effort: a quick program can exceed it for a moment, what thousands of processes
+// have of their own is noticed some seconds late, and the kernel's memory for sockets and pipes isn't counted.
 #define SBX_LIMITS_WATCHDOG 1
 
 // `cpu_us` of sbx_stats is known.
@@ -293,13 +310,13 @@
 // they are beyond the limits: look for yourself. The path is empty.
 #define SBX_CHANGE_OVERFLOW 8
 
-// Everything that is needed is there.
+// Everything that the requirement asks for is there.
 #define SBX_FINDING_OK 1
 
 // It works, but less well; the remedy says how to improve it.
 #define SBX_FINDING_LIMITED 2
 
-// Sandboxes can't be created before the remedy was applied.
+// Sandboxes can't be created until the remedy is applied.
 #define SBX_FINDING_MISSING 3
 
 // Standard input, where a stream is asked for.
@@ -314,7 +331,7 @@
 // The terminal of a program that has one: sbx_process_open_fd.
 #define SBX_TERMINAL 3
 
-// The stream is empty, or thrown away. The default.
+// Standard input is empty, output is discarded. The default.
 #define SBX_STREAM_NULL 0
 
 // The host gets a descriptor for the stream: sbx_sandbox_open_fd, sbx_process_open_fd.
@@ -323,13 +340,28 @@
 // Standard error goes where standard output goes. For SBX_STDERR only.
 #define SBX_STREAM_MERGED 2
 
-// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+// A tunnel on which the library ends TLS; the server inside speaks plain TCP.
+#define SBX_PORT_ENCRYPTED 1
+
+// As SBX_PORT_ENCRYPTED, and clients are offered HTTP/2 (ALPN "h2").
+#define SBX_PORT_H2 2
+
+// A tunnel of raw TCP.
+#define SBX_PORT_UNENCRYPTED 3
+
+// For sbx_config_add_mount: the sandbox can't write to it. The default.
+#define SBX_MOUNT_READ_ONLY 0
+
+// What the sandbox writes is written on the host.
+#define SBX_MOUNT_WRITABLE 1
+
+// Every public address is allowed, except denied ranges: sbx_policy_new.
 #define SBX_POLICY_OPEN 1
 
-// A policy by which only what is allowed may be reached.
+// Only what an entry allows is allowed.
 #define SBX_POLICY_ALLOWLIST 2
 
-// A policy of no network at all.
+// No network at all.
 #define SBX_POLICY_BLOCKED 3
 
 // Allowed: a public address, and the policy is open.
@@ -413,23 +445,22 @@
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
 
-// What a capture of an output stream had kept when it was asked. It doesn't change; any thread may read
-// it. Its bytes live as long as it.
-typedef struct sbx_captured sbx_captured;
+// What a capture of an output stream had kept when it was asked for. It doesn't change; any thread may read it.
+typedef struct sbx_capture sbx_capture;
 
-// What a sandbox is asked to be.
+// How a sandbox is created.
 //
-// A setter returns what is wrong at once and keeps it: the first bad value is what sbx_config_check and
-// sbx_create return with its text, so a program may set everything and look once. Everything passed is
-// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
+// A setter returns at once what is wrong and keeps it: sbx_config_check and sbx_create return the first bad value,
+// with its text. So a program may set everything and check once. One config makes any number of sandboxes. One
+// thread at a time sets; no function blocks.
 typedef struct sbx_config sbx_config;
 
-// What a program in a running sandbox is asked to be. What isn't set is as for the sandbox's own program:
-// environment, directory, user.
+// How a program is executed in a running sandbox. What isn't set is as for the sandbox's own program: environment,
+// directory, user.
 //
-// As with sbx_config, a setter returns what is wrong at once and keeps it: the first bad value is what
-// sbx_exec_config_check and sbx_exec return with its text. Everything passed is copied. One config starts any
-// number of programs. One thread at a time sets; no function blocks.
+// As with sbx_config, a setter returns at once what is wrong and keeps it: sbx_exec_config_check and sbx_exec
+// return the first bad value, with its text. One config starts any number of programs. One thread at a time sets;
+// no function blocks.
 typedef struct sbx_exec_config sbx_exec_config;
 
 // Something that was begun and goes on by itself, and its result.
@@ -449,35 +480,35 @@ typedef struct sbx_operation sbx_operation;
 
 // What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 //
-// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
-// by sbx_create, so that a program may look once.
+// The first bad entry is kept: sbx_config_set_policy, sbx_config_check and sbx_create return it. So a program may
+// add everything and check once.
 typedef struct sbx_policy sbx_policy;
 
-// A program that was executed in a running sandbox.
+// A program executed in a running sandbox.
 //
-// Any thread may call any of its functions at any time, several at once; only sbx_process_free comes last. It
-// doesn't keep the sandbox alive: the program ends with the sandbox.
+// Any thread may call any of its functions at any time, several at once; only sbx_process_free comes last. A
+// handle doesn't keep the sandbox alive: the program ends with the sandbox.
 typedef struct sbx_process sbx_process;
 
-// A queue of events. One takes the events of as many sandboxes as the host likes.
+// A queue of events, for any number of sandboxes.
 typedef struct sbx_queue sbx_queue;
 
 // What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
 typedef struct sbx_report sbx_report;
 
-// A runtime: two threads, however many sandboxes, and others for moments: one that looks through the host's programs
-// before the first sandbox, one in which sandboxes are planned, one for each large policy that is being loaded and for
-// each check. What hangs on the host (a dead mount, say) keeps the thread that looked at it, and another takes its
-// place; there are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which
-// glibc has every thread of a process take part in (nptl(7)).
+// A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
+// programs before the first sandbox is created, one plans sandboxes, and each check and each large policy that is
+// being loaded has one. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+// are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
+// has every thread of a process take part in (nptl(7)).
 //
-// The two end some seconds after the last sandbox, and are started again with the next. Until then they keep a process
-// whose main thread has left by pthread_exit(3), and since they block all signals, SIGTERM doesn't end one that has no
-// other thread. sbx_runtime_free ends a runtime's own at once.
+// Both threads end some seconds after the last sandbox and start again with the next. Until then they keep a
+// process alive whose main thread has left by pthread_exit(3); and since they block all signals, SIGTERM doesn't
+// end a process that has no other thread. sbx_runtime_free ends a runtime's threads at once.
 //
-// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
-// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
-// environment anew at each use.
+// Where a function takes a runtime, NULL stands for the process's default runtime, which is made on first use and
+// lives as long as the process. It looks for runsc when its first sandbox is created; until it has found one that
+// works, it reads the environment again each time.
 typedef struct sbx_runtime sbx_runtime;
 
 // A sandbox.
@@ -485,15 +516,14 @@ typedef struct sbx_runtime sbx_runtime;
 // Any thread may call any of its functions at any time, several at once; only sbx_sandbox_free comes last.
 typedef struct sbx_sandbox sbx_sandbox;
 
-// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. Texts
-// live as long as it. It keeps no sandbox alive.
+// The sandboxes of a runtime as they were at a moment. It doesn't change; any thread may read it. It keeps no
+// sandbox alive.
 typedef struct sbx_sandbox_list sbx_sandbox_list;
 
-// Where the ports of a sandbox are reached, keyed by container port. It doesn't change and outlives the
-// sandbox; any thread may read it. Texts live as long as it.
+// Where the ports of a sandbox are reached. It doesn't change and outlives the sandbox; any thread may read it.
 typedef struct sbx_tunnel_map sbx_tunnel_map;
 
-// What a runtime is made with. Zero it, or use SBX_RUNTIME_CONFIG_INIT; that suits nearly everybody.
+// How a runtime is made. The caller owns it; zero it or use SBX_RUNTIME_CONFIG_INIT, which suits most programs.
 typedef struct sbx_runtime_config {
     // sizeof(sbx_runtime_config), or 0.
     uint32_t size;
@@ -505,10 +535,10 @@ typedef struct sbx_runtime_config {
     const char *keeper;
 } sbx_runtime_config;
 
-// What went wrong. The caller owns it, it is written on failure only, and NULL may be passed instead.
+// Why a call failed. The caller owns it, it is written on failure only, and NULL may be passed instead.
 //
-// Make one with SBX_ERROR_INIT, or zero it. It can be used for any number of calls, by one thread at a
-// time. A `size` that is neither 0 nor possible makes every call SBX_ESIZE, before it does anything.
+// Zero it or use SBX_ERROR_INIT. It serves any number of calls, by one thread at a time. If its `size` is
+// impossible, every call returns SBX_ESIZE before it does anything.
 typedef struct sbx_error {
     // sizeof(sbx_error), or 0.
     uint32_t size;
@@ -521,6 +551,34 @@ typedef struct sbx_error {
     // A text for people in UTF-8, always terminated: the value or call, the rule, what to do.
     char message[496];
 } sbx_error;
+
+// How one requirement stands. Its texts belong to the report. The caller owns the struct; zero it or use
+// SBX_FINDING_INIT.
+typedef struct sbx_finding {
+    // sizeof(sbx_finding), or 0.
+    uint32_t size;
+    // SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+    int32_t status;
+    // What the requirement is called.
+    const char *name;
+    // What was found.
+    const char *detail;
+    // What to do about it; empty where there is nothing to do.
+    const char *remedy;
+} sbx_finding;
+
+// A sandbox of a list, as it was at that moment. Its texts belong to the list. The caller owns the struct; zero it or
+// use SBX_SANDBOX_ENTRY_INIT.
+typedef struct sbx_sandbox_entry {
+    // sizeof(sbx_sandbox_entry), or 0.
+    uint32_t size;
+    // SBX_STATE_....
+    int32_t state;
+    // Its id.
+    const char *id;
+    // Its name; NULL if it has none.
+    const char *name;
+} sbx_sandbox_entry;
 
 // Something that happened to a sandbox, a program in it or an operation. SBX_EVENT_... documents which fields a kind
 // uses. The caller owns it; zero it or use SBX_EVENT_INIT.
@@ -659,6 +717,22 @@ typedef struct sbx_verdict {
     char detail[240];
 } sbx_verdict;
 
+// What a policy says apart from its entries. The caller owns it; zero it or use SBX_POLICY_SUMMARY_INIT.
+typedef struct sbx_policy_summary {
+    // sizeof(sbx_policy_summary), or 0.
+    uint32_t size;
+    // SBX_POLICY_...: the verdict for destinations that match no entry.
+    int32_t mode;
+    // SBX_DNS_...: which names the sandbox's resolver answers, as sbx_policy_set_dns was given it last.
+    int32_t dns;
+    // How many entries it has: sbx_policy_entry. A refused one doesn't count.
+    uint32_t entry_count;
+    // On how many ports beside 443 its domains are reached: sbx_policy_domain_port.
+    uint32_t domain_port_count;
+    // 0.
+    uint32_t reserved;
+} sbx_policy_summary;
+
 // How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
 typedef struct sbx_exit {
     // sizeof(sbx_exit), or 0.
@@ -674,6 +748,25 @@ typedef struct sbx_exit {
     // 0.
     int64_t reserved;
 } sbx_exit;
+
+// The bytes of a capture, which belong to it and live as long as it. The caller owns the struct; zero it or use
+// SBX_OUTPUT_INIT.
+typedef struct sbx_output {
+    // sizeof(sbx_output), or 0.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // The first bytes of the stream, not terminated; NULL if there are none.
+    const uint8_t *head;
+    // How many bytes `head` has.
+    size_t head_length;
+    // The last bytes of the stream if it is longer than the head, not terminated; NULL if there are none.
+    const uint8_t *tail;
+    // How many bytes `tail` has.
+    size_t tail_length;
+    // How many bytes between head and tail were not kept.
+    uint64_t dropped;
+} sbx_output;
 
 // How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
 // most, as NULL does. What an operation has no use for is SBX_EINVALID when it is set.
@@ -703,59 +796,78 @@ typedef struct sbx_file_options {
     int64_t progress_timeout_ms;
 } sbx_file_options;
 
+// Where one port of a sandbox is reached. Its texts belong to the map. The caller owns the struct; zero it or use
+// SBX_TUNNEL_INIT.
+typedef struct sbx_tunnel {
+    // sizeof(sbx_tunnel), or 0.
+    uint32_t size;
+    // SBX_PORT_....
+    int32_t kind;
+    // The port inside, as the config has it.
+    uint32_t container_port;
+    // The port on the host that the tunnel listens on.
+    uint32_t port;
+    // The address on the host that it listens on, or the name that its certificate is for.
+    const char *host;
+    // Its https:// URL; NULL if it is unencrypted.
+    const char *url;
+    // The certificate of the CA to trust, in PEM: see sbx_tunnel_map_ca_pem. NULL if it is unencrypted, or has the
+    // host's own certificate.
+    const char *ca_pem;
+    // The pin of its certificate, as curl's --pinnedpubkey takes it: "sha256//" and the SHA-256 of its public key info
+    // in base64. NULL if it is unencrypted.
+    const char *spki_sha256;
+} sbx_tunnel;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-// The version of the library that is running, such as "0.1.0".
+// The version of the running library, such as "0.2.0".
 //
-// The text is static. Any thread, never blocks, also in a forked child.
+// The text is static. Any thread, never blocks, also in a child of fork.
 const char *sbx_version(void);
 
-// The version of the library that is running, as a number like SBX_ABI_VERSION.
+// The version of the running library as a number like SBX_ABI_VERSION.
 //
-// A program may run with a library whose number is at least the SBX_ABI_VERSION it was compiled with
-// and has the same major number (while that is 0, the same minor number too). Any thread, never blocks.
+// A program may run with a library whose number is at least the SBX_ABI_VERSION it was compiled with and has the
+// same major number (while that is 0, the same minor number too). Any thread, never blocks, also in a child of
+// fork.
 uint32_t sbx_abi_version(void);
 
-// Sends the library's log lines to a descriptor: a socket, pipe, terminal or file.
+// Sends the library's log to a descriptor: a socket, pipe, terminal or file.
 //
-// `level` is 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing. With `fd` -1 or
-// level 0 nothing is logged, which is the default. No secret is logged at any level: no environment, no
-// key, no data of tunnels.
+// `level` is 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing. With `fd` -1 or level 0
+// nothing is logged, which is the default. No secret is logged at any level: no environment, no key, no data of
+// tunnels.
 //
-// The descriptor is duplicated and stays the caller's. One setting for the whole process. Any thread;
-// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
-// is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
+// The descriptor is duplicated and stays the caller's. There is one log for the whole process. Any thread, never
+// blocks, also not when the log's reader is slow: lines are lost then, and counted. While a line is written to
+// anything but a socket, SIGPIPE and SIGXFSZ are blocked on the writing thread.
 //
-// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
-// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
-int sbx_log_set_fd(int fd, int level);
+// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that contains the
+// library has a logger of its own).
+int sbx_log_set_fd(int fd,
+                   int32_t level);
 
 // Makes a runtime: finds runsc, reads the environment, starts two threads.
 //
-// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; may block for some
-// milliseconds, longer if runsc doesn't answer (bounded).
+// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; blocks for some milliseconds, longer
+// (but bounded) if runsc doesn't answer.
 //
-// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING,
-// SBX_ERUNSC_UNUSABLE, SBX_ELIMIT, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `config` must point to such a struct or be NULL, `runtime` to a place for the result, `error` to an error
-// struct or be NULL.
+// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE,
+// SBX_ELIMIT, SBX_ESYSTEM.
 int sbx_runtime_new(const struct sbx_runtime_config *config,
                     struct sbx_runtime **runtime,
                     struct sbx_error *error);
 
 // The doctor: checks everything that a runtime made with this config needs of the host.
 //
-// What is missing is in the report, not an error of the call. `config` may be NULL. Free the report with
-// sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
+// What is missing is in the report, and is not an error of the call. `config` may be NULL. Free the report with
+// sbx_report_free. Any thread; blocks for some hundred milliseconds, since runsc is run (bounded). Hosts with an event
+// loop use sbx_runtime_check_begin.
 //
-// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// As for sbx_runtime_new.
+// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT.
 int sbx_runtime_check(const struct sbx_runtime_config *config,
                       struct sbx_report **report,
                       struct sbx_error *error);
@@ -767,10 +879,6 @@ int sbx_runtime_check(const struct sbx_runtime_config *config,
 // time. sbx_operation says what holds for everything that is begun.
 //
 // Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
-//
-// Requires:
-// `config` must point to such a struct or be NULL, `operation` to a place for the result, `error` to an error struct or
-// be NULL.
 int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
                             struct sbx_queue *queue,
                             uint64_t cookie,
@@ -781,74 +889,50 @@ int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
 //
 // Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 //
-// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-// what making a runtime returns, without what is wrong with runsc.
-//
-// Requires:
-// `list` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *list; SBX_EINVALID, SBX_ELIMIT. With NULL also the errors of sbx_runtime_new, except
+// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
                           struct sbx_sandbox_list **list,
                           struct sbx_error *error);
 
-// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
+// Ends every sandbox of a runtime and both its threads, and frees it.
 //
-// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (a mount) is left to the
-// kernel.
-//
-// A handle that was freed already is ignored.
+// Calls that wait on its sandboxes return SBX_ECLOSED. The sandboxes' handles stay valid and are freed as usual.
+// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (on a mount) is left
+// behind.
 void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 1 or 0.
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_report_count(const struct sbx_report *report);
 
-// How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+// Reads one finding, from 0.
 //
-// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_report_status(const struct sbx_report *report, size_t index);
+// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_report_finding(const struct sbx_report *report, size_t index, struct sbx_finding *finding);
 
-// What the requirement is called. NULL for a bad handle or index.
-const char *sbx_report_name(const struct sbx_report *report, size_t index);
-
-// What was found. NULL for a bad handle or index.
-const char *sbx_report_detail(const struct sbx_report *report, size_t index);
-
-// What to do about it; empty where there is nothing to do. NULL for a bad handle or index.
-const char *sbx_report_remedy(const struct sbx_report *report, size_t index);
-
-// Frees a report and its texts; NULL is allowed.
-//
-// Requires:
-// No text of the report may be used after.
+// Frees a report and its texts.
 void sbx_report_free(struct sbx_report *report);
 
 // How many sandboxes are in the list.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_sandbox_list_count(const struct sbx_sandbox_list *list);
 
-// A sandbox's id. NULL for a bad handle or index.
-const char *sbx_sandbox_list_id(const struct sbx_sandbox_list *list, size_t index);
-
-// A sandbox's name. NULL if it has none, or for a bad handle or index.
-const char *sbx_sandbox_list_name(const struct sbx_sandbox_list *list, size_t index);
-
-// The state that a sandbox was in: SBX_STATE_....
+// Reads one entry of a list, from 0.
 //
-// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_sandbox_list_state(const struct sbx_sandbox_list *list, size_t index);
+// Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_sandbox_list_entry(const struct sbx_sandbox_list *list,
+                           size_t index,
+                           struct sbx_sandbox_entry *entry);
 
-// Frees a list and its texts; NULL is allowed.
-//
-// Requires:
-// No text of the list may be used after.
+// Frees a list and its texts.
 void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 
 // Makes a queue in which up to `capacity` events wait, from 1 to 65536.
@@ -858,43 +942,32 @@ void sbx_sandbox_list_free(struct sbx_sandbox_list *list);
 // After a loss, sbx_wait_ready and sbx_operation_next_change tell what READY and FILE_CHANGED would have. Free
 // the queue with sbx_queue_free. Any thread, never blocks.
 //
-// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `queue` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT.
 int sbx_queue_new(uint32_t capacity,
                   struct sbx_queue **queue,
                   struct sbx_error *error);
 
 // Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
 //
-// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's
-// net.Socket, asyncio, Go's netpoller. The caller owns and closes it. When it is readable, read its bytes
-// away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
-// one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
+// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's net.Socket,
+// asyncio or Go's netpoller. The caller owns and closes it. When it is readable, read its bytes and discard them
+// (they mean nothing), then call sbx_queue_next until it returns 0. Opening the doorbell again replaces the
+// earlier one, which then reads end-of-file; so does freeing the queue. Any thread, never blocks.
 //
-// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_queue_open_fd(struct sbx_queue *queue, struct sbx_error *error);
+// Returns the descriptor; SBX_ECLOSED, SBX_ESYSTEM.
+int sbx_queue_open_fd(struct sbx_queue *queue,
+                      struct sbx_error *error);
 
 // Takes the oldest event.
 //
 // Any thread, never blocks: wait with sbx_queue_open_fd.
 //
-// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
-// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
-//
-// Requires:
-// `event` must point to an event struct, `error` to an error struct or be NULL.
+// Returns 1 and fills *event, or 0 when there is none; SBX_ESIZE, SBX_EINVALID. On failure no event is taken.
 int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_error *error);
 
-// Frees a queue; NULL is allowed. Events that wait and that come later are thrown away.
+// Frees a queue. Events in it, and those that come later, are discarded.
 //
 // Sandboxes that use it live on. Any thread, never blocks.
-//
-// A handle that was freed already is ignored.
 void sbx_queue_free(struct sbx_queue *queue);
 
 // Waits until an operation has ended, and returns how.
@@ -904,9 +977,6 @@ void sbx_queue_free(struct sbx_queue *queue);
 // Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else its own error: SBX_ECLOSED if it was cancelled, others as
 // its ..._begin function says. A file operation that has reached a limit of its options ends with SBX_ETIMEDOUT, too:
 // sbx_operation_count returns SBX_ESTATE only while it goes on.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_operation_wait(const struct sbx_operation *operation,
                        int64_t timeout_ms,
                        struct sbx_error *error);
@@ -916,9 +986,6 @@ int sbx_operation_wait(const struct sbx_operation *operation,
 // One that has ended stays as it ended, and a change of a policy can't be stopped. Any thread, never blocks.
 //
 // Returns 0.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_operation_cancel(struct sbx_operation *operation, struct sbx_error *error);
 
 // The connection of sbx_connect_begin, or the host's end of the stream of a download, upload, copy in or copy out. Once.
@@ -933,18 +1000,12 @@ int sbx_operation_cancel(struct sbx_operation *operation, struct sbx_error *erro
 //
 // Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
 // error.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_operation_open_fd(struct sbx_operation *operation,
                           struct sbx_error *error);
 
 // The bytes of sbx_file_read_begin, not terminated; `length` gets their number. They live as long as the handle.
 //
 // Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
 const uint8_t *sbx_operation_bytes(const struct sbx_operation *operation,
                                    size_t *length);
 
@@ -961,9 +1022,6 @@ int sbx_operation_count(const struct sbx_operation *operation);
 //
 // Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), the operation's own error,
 // SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `entry` must point to an entry struct or be NULL, `error` to an error struct or be NULL.
 int sbx_operation_entry(const struct sbx_operation *operation,
                         size_t index,
                         struct sbx_file_entry *entry,
@@ -974,9 +1032,6 @@ int sbx_operation_entry(const struct sbx_operation *operation,
 // Any thread, never blocks.
 //
 // Returns 0 and fills *totals; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `totals` must point to a totals struct or be NULL, `error` to an error struct or be NULL.
 int sbx_operation_totals(const struct sbx_operation *operation,
                          struct sbx_file_totals *totals,
                          struct sbx_error *error);
@@ -988,9 +1043,6 @@ int sbx_operation_totals(const struct sbx_operation *operation,
 //
 // Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the sandbox has
 // ended), the operation's own error, SBX_EINVALID.
-//
-// Requires:
-// `path` must point to `capacity` writable bytes or be NULL, `error` to an error struct or be NULL.
 int sbx_operation_next_change(struct sbx_operation *operation,
                               int64_t timeout_ms,
                               char *path,
@@ -1004,10 +1056,6 @@ int sbx_operation_next_change(struct sbx_operation *operation,
 //
 // Returns 0 and sets *policy and *generation; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID,
 // SBX_ELIMIT.
-//
-// Requires:
-// `policy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
-// struct or be NULL.
 int sbx_operation_policy(const struct sbx_operation *operation,
                          struct sbx_policy **policy,
                          uint64_t *generation,
@@ -1018,9 +1066,6 @@ int sbx_operation_policy(const struct sbx_operation *operation,
 // Any thread, any number of times, never blocks.
 //
 // Returns 0 and fills *stats; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `stats` must point to a stats struct or be NULL, `error` to an error struct or be NULL.
 int sbx_operation_stats(const struct sbx_operation *operation,
                         struct sbx_stats *stats,
                         struct sbx_error *error);
@@ -1030,9 +1075,6 @@ int sbx_operation_stats(const struct sbx_operation *operation,
 // Any thread, any number of times, never blocks.
 //
 // Returns 0 and sets *report; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
-//
-// Requires:
-// `report` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_operation_report(const struct sbx_operation *operation,
                          struct sbx_report **report,
                          struct sbx_error *error);
@@ -1040,129 +1082,106 @@ int sbx_operation_report(const struct sbx_operation *operation,
 // Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
 //
 // Descriptors that were opened stay the caller's. Any thread, never blocks.
-//
-// Requires:
-// None of its bytes and texts may be used after. A handle that was freed already is ignored.
 void sbx_operation_free(struct sbx_operation *operation);
 
-// A policy by which any public address may be reached, save what is denied. A config without a policy has
-// one of these.
+// Makes a policy without entries. Its mode is the verdict for destinations that match no entry:
 //
-// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
-// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
-// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
-// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
-// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
-// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
-struct sbx_policy *sbx_policy_new_open(void);
+// SBX_POLICY_OPEN allows every public address. It is what a config without a policy has. Loopback, private,
+// link-local, shared (CGNAT), multicast and reserved addresses stay denied, and so do metadata services, public
+// ranges of a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and
+// the neighbours on its links, also at public addresses (sbx_policy_allow_local_cidr opens those). The host's
+// routing table says at that moment which addresses are its own and its neighbours': a neighbour is reached
+// without a gateway by the most specific route, unless that is a default route (0/0, or the halves 0/1 and 128/1)
+// or leads over a point-to-point link. A cloud's public address for the host that isn't configured on it can't be
+// known: deny it with sbx_policy_deny_cidr.
+//
+// SBX_POLICY_ALLOWLIST denies everything that no entry allows. A range opens private or otherwise special
+// addresses only if it lies inside the special range (10.1.0.0/16 does, 0.0.0.0/0 doesn't), neighbours at public
+// addresses only if it lies inside their link's range, and a metadata service or an address of the host only if it
+// is exactly that address (/32, /128).
+//
+// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and a port
+// or an inbound allowlist is refused.
+//
+// Free it with sbx_policy_free. Any thread, never blocks.
+//
+// Returns 0 and sets *policy; SBX_EINVALID (the mode), SBX_ELIMIT (no handle is left).
+int sbx_policy_new(int32_t mode,
+                   struct sbx_policy **policy,
+                   struct sbx_error *error);
 
-// A policy by which only what is allowed may be reached; without entries, nothing.
+// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol. Only an allowlist takes it.
 //
-// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
-// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
-// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
-// child.
-struct sbx_policy *sbx_policy_new_allowlist(void);
-
-// A policy of no network at all: nothing leaves, and there are no tunnels.
+// The range must be written in plain form: no bits behind the prefix, no missing prefix, no leading zeros, no
+// IPv4-mapped address, no zone, no name. One thread at a time sets; never blocks.
 //
-// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
-// thread, never blocks. Returns NULL when no handle is left or in a forked child.
-struct sbx_policy *sbx_policy_new_blocked(void);
-
-// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
-//
-// The range is taken in plain form only: no bits behind the prefix, no missing prefix, no leading zeros,
-// no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
-// a time sets; never blocks.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `cidr` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_allow_cidr(struct sbx_policy *policy, const char *cidr);
 
-// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
-// Only an open policy takes it: it denies them otherwise (SBX_REASON_ON_LINK). Private and special ranges, metadata
-// services and the host's own addresses stay closed. In an allowlist, sbx_policy_allow_cidr with a range inside the
-// link's does that.
+// Allows neighbours on the host's own links at public addresses in this range, which an open policy denies
+// otherwise (SBX_REASON_ON_LINK). Only an open policy takes it.
 //
-// Forms, ownership and threads as for sbx_policy_allow_cidr.
+// Private and special ranges, metadata services and the host's own addresses stay denied. In an allowlist,
+// sbx_policy_allow_cidr with a range inside the link's does the same. Forms and threads as for
+// sbx_policy_allow_cidr.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `cidr` must be a terminated text or NULL.
-int sbx_policy_allow_local_cidr(struct sbx_policy *policy,
-                                const char *cidr);
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
+int sbx_policy_allow_local_cidr(struct sbx_policy *policy, const char *cidr);
 
 // Denies a range. It wins over everything that allows. Open policies and allowlists take it.
 //
-// Forms, ownership and threads as for sbx_policy_allow_cidr.
+// Forms and threads as for sbx_policy_allow_cidr.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `cidr` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_deny_cidr(struct sbx_policy *policy, const char *cidr);
 
-// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
-// every name below that one, at any depth, but not for itself.
+// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which matches every
+// name below that one, at any depth, but not the name itself. Only an allowlist takes domains.
 //
-// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
-// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
-// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
+// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
+// the sandbox's own resolver answered for that name a short while ago, and with that name as the handshake's
+// server name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so
 // it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
 //
-// Names are taken in plain form only: letters, digits and hyphens, other scripts as A-labels (xn--...), no
-// trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
-// copied. One thread at a time sets; never blocks.
+// Names must be written in plain form: letters, digits and hyphens, other scripts as A-labels (xn--...), no
+// trailing dot, no address, no scheme, no port. Case doesn't matter. One thread at a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `pattern` must be a terminated text or NULL.
+// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 int sbx_policy_allow_domain(struct sbx_policy *policy,
                             const char *pattern);
 
-// Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
-// takes it. One thread at a time sets; never blocks.
+// Allows the policy's domains, by TLS, on this port too, from 1 to 65535, beside 443. Only an allowlist takes it.
+// One thread at a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_add_tls_port(struct sbx_policy *policy,
-                            uint32_t port);
+// Returns 0 or SBX_EINVALID.
+int sbx_policy_add_domain_port(struct sbx_policy *policy,
+                               uint32_t port);
 
-// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
+// Sets which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 //
-// A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
-// it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
-// before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
-// names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
-// are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
-// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
-// each other: that is an error when the policy is used. One thread at a time sets; never blocks.
+// A name that isn't answered gets REFUSED at once (with the extended error 15, "blocked"), and no query for it
+// leaves the machine. With SBX_DNS_ON the sandbox of an allowlist can look up every name but reaches no more than
+// before; the queries themselves can carry data out. An open policy passes every query on to the host's own name
+// servers, also for names of the host's internal zones and of private addresses (PTR); only private addresses are
+// removed from the answers. With SBX_DNS_ADDRESSES nothing but the public addresses of names is revealed: only A,
+// AAAA, HTTPS and SVCB are asked for, and answers contain no alias, server or signature. SBX_DNS_OFF and domains
+// exclude each other, which is an error when the policy is used. One thread at a time sets; never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_policy_set_dns(struct sbx_policy *policy,
-                       int mode);
+                       int32_t mode);
 
 // Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 //
-// An address that is reached only as a domain's is not listed for this function: whether it may be reached
-// depends on what the sandbox's resolver answered and on the server that the TLS handshake names.
+// An address that is allowed only as a domain's counts as not listed here: whether it can be reached depends on
+// what the sandbox's resolver answered and on the server that the TLS handshake names.
 //
 // `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
-// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
-// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
+// checked), `protocol` the number of an IP protocol (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's
+// own addresses and its neighbours' are looked up in its routing table. Any thread, never blocks.
 //
-// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
-// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error
-// struct or be NULL.
+// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which the message names),
+// SBX_ESIZE, SBX_ESYSTEM (the routing table can't be read).
 int sbx_policy_check(const struct sbx_policy *policy,
                      const char *address,
                      uint32_t port,
@@ -1170,27 +1189,23 @@ int sbx_policy_check(const struct sbx_policy *policy,
                      struct sbx_verdict *verdict,
                      struct sbx_error *error);
 
-// Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
-//
-// A handle that was freed already is ignored.
+// Frees a policy. Configs and sandboxes have copies of their own. Any thread, never blocks.
 void sbx_policy_free(struct sbx_policy *policy);
 
-// The policy's default verdict, for destinations that match no entry.
+// Reads what a policy says apart from its entries.
 //
-// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_mode(const struct sbx_policy *policy);
+// Any thread, never blocks.
+//
+// Returns 0 and fills *summary; SBX_EINVALID, SBX_ESIZE.
+int sbx_policy_info(const struct sbx_policy *policy, struct sbx_policy_summary *summary);
 
-// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+// A port on which the policy's domains are reached beside 443. `index` is from 0; ports are in ascending order.
 //
-// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_dns(const struct sbx_policy *policy);
-
-// How many entries a policy has. A refused one doesn't count.
+// Any thread, never blocks.
 //
-// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_policy_entry_count(const struct sbx_policy *policy);
+// Returns the port; SBX_ENOTFOUND (the index).
+int sbx_policy_domain_port(const struct sbx_policy *policy,
+                           size_t index);
 
 // An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",
 // "local 192.0.2.0/24".
@@ -1201,381 +1216,332 @@ int sbx_policy_entry_count(const struct sbx_policy *policy);
 const char *sbx_policy_entry(const struct sbx_policy *policy,
                              size_t index);
 
-// Makes a config of defaults: no command, the curated view of the host's programs as root file system,
-// no ports, an open policy, 300 s of life.
+// Makes a config with the defaults: no command, a curated view of the host's programs as root file system, no
+// ports, an open policy, 300 s of life.
 //
-// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-// forked child.
-struct sbx_config *sbx_config_new(void);
+// Free it with sbx_config_free. Any thread, never blocks.
+//
+// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+int sbx_config_new(struct sbx_config **config, struct sbx_error *error);
 
-// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
-// between settings. It looks at the config only, not at the host.
+// Checks a config: returns the first bad value, or the first rule between settings that is broken. It looks at the
+// config only, not at the host.
 //
-// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_config_check(const struct sbx_config *config, struct sbx_error *error);
+// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_ELIMIT.
+int sbx_config_check(const struct sbx_config *config,
+                     struct sbx_error *error);
 
-// Frees a config; NULL is allowed. Sandboxes made with it are not affected.
-//
-// A handle that was freed already is ignored.
+// Frees a config. Sandboxes made with it are not affected.
 void sbx_config_free(struct sbx_config *config);
 
-// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at
-// most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the PATH of the sandbox's
-// environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
-// over or it is ended, ready for sbx_exec.
+// Sets the program and its arguments: `argc` texts.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Linux's limits hold: each text is shorter than 131072 bytes, and together with the environment they have at most
+// 2097152, with 9 more counted for each. The first is looked up in the PATH of the sandbox's environment unless it
+// contains a slash. A sandbox without a command runs nothing by itself: it waits for sbx_exec until its time is
+// over or it is ended.
 //
-// Requires:
-// `argv` must point to `argc` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_command(struct sbx_config *config,
                            const char *const *argv,
                            size_t argc);
 
-// Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
-// ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
-// never written to a file.
+// Sets an environment variable for all programs of the sandbox; setting the same name again replaces it.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Names match ^[a-zA-Z_][a-zA-Z0-9_]*$. The bounds are those of arguments, which `NAME=value` counts among. Values
+// are never logged and never written to a file.
 //
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_env(struct sbx_config *config,
                        const char *name,
                        const char *value);
 
-// The same as sbx_config_set_env for a secret: the library's copies of the value are overwritten as soon as they are
-// no longer needed (this config's with the last sandbox made with it). Inside, a variable is what every process of
-// the same user and root can read.
+// Sets a secret environment variable: as sbx_config_set_env does, and the library overwrites its copies of the
+// value as soon as they are no longer needed (this config's with the last sandbox made with it). Inside, every
+// process of the same user, and of root, can read it.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_secret(struct sbx_config *config,
                           const char *name,
                           const char *value);
 
-// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
-// there, as those above it, owned by the sandbox's root with mode 0755.
+// Sets the directory inside that the program starts in, an absolute path (default "/"). If it doesn't exist, it is
+// made, with its parents, owned by the sandbox's root, with mode 0755.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `path` must be a terminated text or NULL.
-int sbx_config_set_workdir(struct sbx_config *config, const char *path);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_workdir(struct sbx_config *config,
+                           const char *path);
 
-// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root).
+// Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its
+// root).
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `user` must be a terminated text or NULL.
-int sbx_config_set_user(struct sbx_config *config, const char *user);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_user(struct sbx_config *config,
+                        const char *user);
 
-// The sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
+// Sets the sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_hostname(struct sbx_config *config, const char *name);
 
-// The sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes
-// of a runtime have the same.
+// Sets the sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes of
+// a runtime have the same name.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
-int sbx_config_set_name(struct sbx_config *config, const char *name);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_name(struct sbx_config *config,
+                        const char *name);
 
-// Sets a tag, for the host's own use: sbx_sandbox_tag. The same name again replaces it. Names are as those of
-// sandboxes, values have at most 256 bytes, a sandbox has at most 64.
+// Sets a tag, for the host's own use: sbx_sandbox_tag. Setting the same name again replaces it. Names have the
+// form of sandboxes' names, values at most 256 bytes; a sandbox has at most 64 tags.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
-int sbx_config_set_tag(struct sbx_config *config, const char *name, const char *value);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_tag(struct sbx_config *config,
+                       const char *name,
+                       const char *value);
 
-// A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
-// /usr, /bin, /lib that everybody on the host may read, and a made-up /etc. Either is under a memory overlay: all of
-// it can be written inside, and nothing on the host is changed by that.
+// Sets a directory of the host as the root file system. Without it a curated view of the host is used: programs in
+// /usr, /bin, /lib that everybody on the host may read, and a generated /etc. Either is under a memory overlay:
+// all of it can be written inside, and nothing on the host changes.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `directory` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_rootfs(struct sbx_config *config,
                           const char *directory);
 
-// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
-// "/", nor in /proc, /dev or /sys, nor used twice.
+// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Both paths are absolute; the destination is not "/", nor in /proc, /dev or /sys, nor used twice. What the sandbox
+// writes to a writable mount is on the host, as the host's user. It can make files executable there, but not set-id:
+// a mode with such a bit fails with EPERM or is not taken.
 //
-// Requires:
-// `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_read_only(struct sbx_config *config, const char *source, const char *destination);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_mount(struct sbx_config *config,
+                         const char *source,
+                         const char *destination,
+                         uint32_t flags);
 
-// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
-// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
-// Paths as for sbx_config_mount_read_only.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `source` and `destination` must be terminated texts or NULL.
-int sbx_config_mount_writable(struct sbx_config *config,
-                              const char *source,
-                              const char *destination);
-
-// How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
+// Sets how long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 // 124 and SBX_EXIT_TIMED_OUT.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_timeout_ms(struct sbx_config *config, int64_t timeout_ms);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_timeout_ms(struct sbx_config *config,
+                              int64_t timeout_ms);
 
-// How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
-// with code 124 and SBX_EXIT_IDLE.
+// Sets how long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is
+// ended with code 124 and SBX_EXIT_IDLE.
 //
-// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no
-// byte goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that
+// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on except watches,
+// no byte passes a tunnel or sbx_connect, and nothing is written to its program's standard input. What that
 // program does by itself doesn't count, nor does a connection on which nothing is sent.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_idle_timeout_ms(struct sbx_config *config,
                                    int64_t idle_timeout_ms);
 
-// The most memory, in bytes, at least 64 MiB: the programs', their files in memory (all that is written, but for
-// mounts), and gVisor's own, about 20 MB. A sandbox that needs more ends with SBX_EXIT_OUT_OF_MEMORY.
+// Limits the sandbox's memory, in bytes, at least 64 MiB. What counts is the programs' memory, their files in
+// memory (all that they write, except to mounts), and gVisor's own, about 20 MB. A sandbox that needs more ends
+// with SBX_EXIT_OUT_OF_MEMORY.
 //
-// The kernel holds it by a cgroup that the library makes below the process's own. As root that works as it is;
-// an ordinary user's cgroup must be delegated (systemd-run --user --scope -p Delegate=yes PROGRAM). Else creating
-// fails with SBX_EHOST, or it is as sbx_config_set_limit_mode says. Where cgroup v2 allows no processes beside
-// sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
+// The kernel enforces it by a cgroup that the library makes below the process's own. As root that works as it is;
+// an ordinary user's cgroup must be delegated (systemd-run --user --scope -p Delegate=yes PROGRAM). Otherwise
+// creating the sandbox fails with SBX_EHOST, or sbx_config_set_limit_mode says what happens instead. Where cgroup
+// v2 allows no processes beside sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of
+// it, "sbx-host".
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_memory(struct sbx_config *config,
-                          uint64_t bytes);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_memory_bytes(struct sbx_config *config,
+                                uint64_t bytes);
 
-// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
-// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory.
+// Limits the sandbox's processor time, in thousandths of a processor (1500 is one and a half), at least 10.
+// gVisor's own counts. Only a cgroup can enforce it: see sbx_config_set_memory_bytes.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_cpu(struct sbx_config *config, uint32_t millicpus);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_millicpus(struct sbx_config *config, uint32_t millicpus);
 
-// The most processes and threads inside, from 1 to 65535 (default 4096), held by gVisor: fork(2) fails with
-// EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
-// gVisor's own 65536 or the limit of memory.
+// Limits the processes and threads inside, from 1 to 65535 (default 4096). gVisor enforces it: fork(2) fails with
+// EAGAIN. It counts for each user inside. Root there can become other users; what it can't do is exceed gVisor's
+// own 65536 or the memory limit.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_max_processes(struct sbx_config *config, uint32_t count);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_max_processes(struct sbx_config *config,
+                                 uint32_t count);
 
-// The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
-// the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
-// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
+// Limits the bytes that may be written, at least 64 KiB. gVisor enforces it: write(2) fails with ENOSPC.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_disk(struct sbx_config *config,
-                        uint64_t bytes);
+// The limit is for the root file system, and the same again for each of /tmp and /dev/shm. All of it is the host's
+// memory and counts for sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't
+// counted. Files that root inside makes in /dev are limited by sbx_config_set_memory_bytes only (gVisor's file
+// system there has no size).
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_disk_bytes(struct sbx_config *config,
+                              uint64_t bytes);
 
-// The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
-// may raise to 1048576 themselves). They cost the host memory, but no descriptors.
+// Limits the descriptors of each process inside, from 8 to 1048576 (default: 1024, which programs may raise to
+// 1048576 themselves). gVisor enforces it. They cost the host memory, but no descriptors.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_max_open_files(struct sbx_config *config,
                                   uint32_t count);
 
-// What to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
+// Sets what to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
 // SBX_LIMITS_WATCHDOG.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_limit_mode(struct sbx_config *config, int32_t mode);
 
-// Adds a tunnel on which the library ends TLS; the server inside speaks plain TCP.
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there: a loopback
-// address has no owner. Where that matters, let the server inside ask for a secret.
+// Adds a tunnel to a port inside, from 1 to 65535: SBX_PORT_ENCRYPTED, SBX_PORT_H2 or SBX_PORT_UNENCRYPTED.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_encrypted_port(struct sbx_config *config,
-                                  uint32_t port);
-
-// Adds a tunnel as sbx_config_add_encrypted_port does, which also offers HTTP/2 (ALPN "h2").
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
+// A port is listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port that the kernel picks; see
+// sbx_config_bind_port. Every user of this machine can connect to it there: a loopback address has no owner. Where
+// that matters, let the server inside ask for a secret.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_h2_port(struct sbx_config *config, uint32_t port);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_port(struct sbx_config *config,
+                        uint32_t container_port,
+                        int32_t kind);
 
-// Adds a tunnel of raw TCP.
-// A port is from 1 to 65535 and listed once, of whatever kind. The tunnel listens on 127.0.0.1, on a port
-// that the kernel picks; see sbx_config_bind_port. Every user of this machine can connect to it there.
-//
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_add_unencrypted_port(struct sbx_config *config, uint32_t port);
-
-// Says where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port or 0 for one
+// Sets where the tunnel of a listed port listens on the host: an IPv4 or IPv6 address, and a port, or 0 for one
 // that the kernel picks. Any address but a loopback one lets other machines reach the server inside: see
 // sbx_config_set_inbound_cidr_allowlist.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_bind_port(struct sbx_config *config,
-                         uint32_t port,
+                         uint32_t container_port,
                          const char *address,
                          uint32_t host_port);
 
 // Adds an upstream DNS server for the sandbox, in place of those of the host's /etc/resolv.conf: an address
 // ("192.0.2.53", "2001:db8::53"), or an address and a port ("127.0.0.1:5353", "[2001:db8::53]:5353"). Servers that
-// are added later are asked when earlier ones don't answer; there may be 8.
+// are added later are asked when earlier ones don't answer. At most 8.
 //
-// It is asked from the host: it may be at any address that the host reaches, also at one that the sandbox doesn't.
-// The text is copied.
+// The host asks it, so it may be at any address that the host reaches, also at one that the sandbox doesn't.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `address` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_add_nameserver(struct sbx_config *config,
                               const char *address);
 
-// Who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
-// A count of 0 lets nobody in; without this call everybody who reaches the address may.
+// Sets who may connect to the tunnels: only peers in one of `count` ranges, in the form of sbx_policy_allow_cidr.
+// A count of 0 lets no peer in; without this call every peer that reaches the address may connect.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `ranges` must point to `count` terminated texts.
-int sbx_config_set_inbound_cidr_allowlist(struct sbx_config *config, const char *const *ranges, size_t count);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_inbound_cidr_allowlist(struct sbx_config *config,
+                                          const char *const *ranges,
+                                          size_t count);
 
-// The certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without it
-// the library makes one under a CA of the sandbox's own: sbx_tunnel_map_ca_pem. The key is never logged. It can be
-// ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits.
+// Sets the certificate of encrypted tunnels: a chain, the leaf first, and its unencrypted key, both PEM. Without
+// it the library makes one under a CA of the sandbox's own: sbx_tunnel_map_ca_pem. The key is never logged. It can
+// be ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `chain_pem` and `key_pem` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_tls_certificate(struct sbx_config *config,
                                    const char *chain_pem,
                                    const char *key_pem);
 
-// A further DNS name ("*." in front for a wildcard) or address that the certificate made by the library is
-// valid for, beside 127.0.0.1, ::1 and localhost. Not together with sbx_config_set_tls_certificate.
+// Adds a DNS name ("*." in front for a wildcard) or address that the certificate made by the library is valid for,
+// beside 127.0.0.1, ::1 and localhost. Not together with sbx_config_set_tls_certificate.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
-int sbx_config_add_tls_name(struct sbx_config *config, const char *name);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_tls_name(struct sbx_config *config,
+                            const char *name);
 
-// What the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's. Without
-// a policy it is open: every public address, and nothing of the host or its networks (sbx_policy_new_open).
+// Sets what the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's.
+// Without a policy it is SBX_POLICY_OPEN: every public address, and nothing of the host or its networks.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_policy(struct sbx_config *config,
-                          const struct sbx_policy *policy);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_policy(struct sbx_config *config, const struct sbx_policy *policy);
 
-// Budgets of what leaves the sandbox; 0 is the default or none.
+// Limits what leaves the sandbox; 0 is the default or none.
 //
-// Of connections and UDP flows at most `max_flows` are open at once (default 16,384) and `new_flows_per_second` begin
-// within a second (default: 200, and 2,000 at once after a quiet while): one more is reset at once, or its datagram
-// dropped. Beyond `bytes_per_second`, both directions together, nothing more is read until there is room: the sender is
-// slowed down. When `total_bytes` have passed every flow is reset and no other is let through. Each of these but
-// `bytes_per_second` is SBX_EVENT_LIMIT, every ten seconds at most.
+// At most `max_flows` connections and UDP flows are open at once (default 16,384), and `new_flows_per_second` may
+// begin within a second (default: 200, and 2,000 at once after a quiet while): a connection beyond that is reset
+// at once, a datagram dropped. Beyond `bytes_per_second`, both directions together, the library reads no more
+// until there is room, which slows the sender down. When `total_bytes` have passed, every flow is reset and no
+// further one is let through. Each of these except `bytes_per_second` is reported as SBX_EVENT_LIMIT, every ten
+// seconds at most.
 //
-// What the resolver asks for the sandbox and is answered counts as bytes that pass, and waits for room as others do:
-// when `total_bytes` have passed no question leaves, and a name that isn't known already is REFUSED. The resolver takes
-// a thousand questions a second, and a thousand at once after a pause; more of them wait over TCP, and over UDP those
-// are lost that find no room.
+// The resolver's queries for the sandbox and their answers count as bytes that pass, and wait for room like
+// others: when `total_bytes` have passed, no query leaves, and a name that isn't known already is REFUSED. The
+// resolver takes a thousand queries a second, and a thousand at once after a pause. More of them wait over TCP;
+// over UDP those that find no room are lost.
 //
-// Each connection takes a local port of the host's towards its destination and, if the sandbox closes it first, keeps
-// it for a minute (TIME_WAIT): towards one destination all sandboxes together get three quarters of those that there
-// are, and one of *n* sandboxes 1/(*n* + 1) of these. One more is reset at once, with SBX_EVENT_LIMIT.
+// Each connection takes a local port of the host towards its destination and, if the sandbox closes it first,
+// keeps it for a minute (TIME_WAIT). Towards one destination all sandboxes together get three quarters of these
+// ports, and one of *n* sandboxes 1/(*n* + 1) of that. A connection beyond that is reset at once, with
+// SBX_EVENT_LIMIT.
 //
-// What the kernel keeps in sockets is the host's memory. When the connections of one of *n* sandboxes together hold more
-// than 256 MiB of it, or than 1/(*n* + 1) of half of what net.ipv4.tcp_mem spares from (16 MiB at least), those with more
-// than their part and those that begin get small buffers, which makes them slower and cuts none, with SBX_EVENT_LIMIT.
-// If they go on to hold twice as much, those with more than their part are reset, the longest silent first, until it
-// is less, with another SBX_EVENT_LIMIT. The same for the connections of its tunnels.
+// What the kernel buffers in sockets is the host's memory. When the connections of one of *n* sandboxes together
+// hold more than 256 MiB of it, or than 1/(*n* + 1) of half of what net.ipv4.tcp_mem leaves (16 MiB at least),
+// those with more than their share and new ones get small buffers, which slows them down and cuts none, with
+// SBX_EVENT_LIMIT. If they go on to hold twice as much, those with more than their share are reset, the longest
+// silent first, until it is less, with another SBX_EVENT_LIMIT. The same holds for the connections of its tunnels.
 //
-// Each UDP flow takes a local port of the host's: all sandboxes together get a quarter of those that there are
-// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of these. Without room, flows that have been
-// silent for a second give way.
+// Each UDP flow takes a local port of the host: all sandboxes together get a quarter of them
+// (net.ipv4.ip_local_port_range), and one of *n* sandboxes 1/(*n* + 1) of that. When there is no room, flows that
+// have been silent for a second are dropped first.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_egress_limits(struct sbx_config *config,
                                  uint32_t max_flows,
                                  uint32_t new_flows_per_second,
                                  uint64_t bytes_per_second,
                                  uint64_t total_bytes);
 
-// Gives the sandbox one TCP port of its gateway's address, 192.0.0.1, which leads to an address that the host names,
-// such as "127.0.0.1:8080" or "[::1]:8080": a proxy of the host's for models, say. Nothing else of that address is
-// reached by it; a policy neither opens nor closes it, the egress limits hold for it too. Port 53 is refused: it is
-// the sandbox's resolver. At most 16.
+// Makes a TCP port of the sandbox's gateway, 192.0.0.1, lead to an address that the host names, such as
+// "127.0.0.1:8080" or "[::1]:8080": a proxy of the host's for models, say.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Nothing else at that address can be reached by it. A policy neither opens nor closes it; the egress limits hold
+// for it too. Port 53 is refused: it is the sandbox's resolver. At most 16.
 //
-// Requires:
-// `address` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_add_host_service(struct sbx_config *config,
                                 uint32_t port,
                                 const char *address);
 
-// The MTU of the sandbox's interface, from 1280 to 9000 (default 1500).
+// Sets the MTU of the sandbox's interface, from 1280 to 9000 bytes (default 1500).
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_mtu(struct sbx_config *config, uint32_t bytes);
 
-// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
-// for SBX_STDERR, SBX_STREAM_MERGED.
+// Sets what SBX_STDIN, SBX_STDOUT or SBX_STDERR is connected to: SBX_STREAM_NULL (the default),
+// SBX_STREAM_DESCRIPTOR or, for SBX_STDERR, SBX_STREAM_MERGED.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_stream(struct sbx_config *config,
-                          int32_t stream,
-                          int32_t mode);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_stream(struct sbx_config *config, int32_t stream, int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
-// at most 16 MiB, not both 0. 65536 each is a good choice.
+// Captures SBX_STDOUT or SBX_STDERR: its first `head_bytes` and its last `tail_bytes` bytes are kept for
+// sbx_sandbox_capture. Each is at most 16 MiB, not both 0; 65536 each is a good choice.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_capture_stream(struct sbx_config *config, int32_t stream, size_t head, size_t tail);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_capture_stream(struct sbx_config *config,
+                              int32_t stream,
+                              size_t head_bytes,
+                              size_t tail_bytes);
 
-// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
-// more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
+// Probes readiness by TCP: the server inside is ready when a connection to its port succeeds. It is tried every
+// `interval_ms` milliseconds, more than 0 (100 is a good choice). A sandbox has at most one probe: sbx_wait_ready,
+// SBX_EVENT_READY.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_tcp_probe(struct sbx_config *config,
                              uint32_t port,
                              int64_t interval_ms);
 
-// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
-// than 0. The arguments are bounded as in sbx_config_set_command.
+// Probes readiness by a program: the server inside is ready when the program ends with code 0. It is run every
+// `interval_ms` milliseconds, more than 0. The arguments are bounded as in sbx_config_set_command.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `argv` must point to `argc` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_config_set_exec_probe(struct sbx_config *config,
                               const char *const *argv,
                               size_t argc,
                               int64_t interval_ms);
 
-// Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
-// before the sandbox ends.
+// Sets where the sandbox's events go, and the cookie that they carry, a number of the host's own. The queue may be
+// freed before the sandbox ends.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uint64_t cookie);
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_queue(struct sbx_config *config,
+                         struct sbx_queue *queue,
+                         uint64_t cookie);
 
 // Creates a sandbox and waits until its program was started.
 //
@@ -1583,12 +1549,9 @@ int sbx_config_set_queue(struct sbx_config *config, struct sbx_queue *queue, uin
 // sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
 // 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 //
-// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
-// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
-// SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC. Nothing is left of a sandbox that failed.
-//
-// Requires:
-// `sandbox` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name), SBX_EEXEC (the program),
+// SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM. Nothing
+// is left of a sandbox that failed.
 int sbx_create(struct sbx_runtime *runtime,
                const struct sbx_config *config,
                struct sbx_sandbox **sandbox,
@@ -1597,17 +1560,14 @@ int sbx_create(struct sbx_runtime *runtime,
 // Begins to create a sandbox and returns at once.
 //
 // It ends with SBX_EVENT_STARTED or SBX_EVENT_FAILED on the config's queue; sbx_sandbox_state and
-// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. This call returns what
-// is wrong with the config by itself, and that the name is taken. Whatever needs a look at the host (a port,
-// a directory, runsc, limits) comes later, with the code and the text that sbx_create has for it. Any thread,
-// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, as long as sbx_create may take
-// at most, and can be ended.
+// sbx_sandbox_failure report it too. The handle is valid from now on, whatever happens. What is wrong with the
+// config, and a name that is taken, is returned by this call. Whatever needs a look at the host (a port, a
+// directory, runsc, limits) is reported later, with the code and text that sbx_create has for it. Any thread,
+// never blocks: what hangs on the host (a mount, runsc) delays this sandbox only, at most as long as sbx_create
+// may take, and the sandbox can be ended meanwhile.
 //
-// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
-// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// As for sbx_create.
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST (no /proc),
+// SBX_ECLOSED, SBX_ESYSTEM.
 int sbx_create_begin(struct sbx_runtime *runtime,
                      const struct sbx_config *config,
                      struct sbx_sandbox **sandbox,
@@ -1615,71 +1575,56 @@ int sbx_create_begin(struct sbx_runtime *runtime,
 
 // Waits until the listeners of the sandbox's tunnels exist and returns where they are.
 //
-// `timeout_ms` is negative for ever, 0 to look only. That a tunnel exists doesn't mean that the server
-// inside answers: sbx_wait_ready. Free the map with sbx_tunnel_map_free. Any thread; blocks.
+// That a tunnel exists doesn't mean that the server inside answers: see sbx_wait_ready. Free the map with
+// sbx_tunnel_map_free. Any thread; blocks.
 //
-// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-// SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
-//
-// Requires:
-// `tunnels` must point to a place for the result, `error` to an error struct or be NULL.
+// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EINVALID, SBX_ELIMIT; if
+// the sandbox could not be created, that error.
 int sbx_tunnels(struct sbx_sandbox *sandbox,
                 int64_t timeout_ms,
                 struct sbx_tunnel_map **tunnels,
                 struct sbx_error *error);
 
-// Waits until the server inside answers: the config's probe, or without one a connection to the first port
-// listed. With neither there is nothing to ask: SBX_EINVALID.
+// Waits until the server inside answers: the config's probe, or without one a connection to the first port listed.
+// With neither there is nothing to ask: SBX_EINVALID.
 //
-// `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
-// without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
+// Any thread; blocks. Hosts with an event loop call it with a timeout of 0: that polls, and without a probe in the
+// config it starts probing, so that SBX_EVENT_READY follows.
 //
-// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED; if the sandbox
+// could not be created, that error.
 int sbx_wait_ready(struct sbx_sandbox *sandbox,
                    int64_t timeout_ms,
                    struct sbx_error *error);
 
 // Waits until the sandbox has ended and nothing of it is left.
 //
-// `timeout_ms` as in sbx_tunnels. `exit` may be NULL. Any thread, any number of times; blocks.
+// `exit` may be NULL. Any thread, any number of times; blocks.
 //
-// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC; what creating failed with, if it did.
-//
-// Requires:
-// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; if the sandbox could not be created, that
+// error.
 int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *exit, struct sbx_error *error);
 
-// Asks for the sandbox's end, with code 137 and SBX_EXIT_TERMINATED.
+// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED.
 //
-// Any thread, any time, any number of times, also while it is being created; never blocks. The end itself
-// is what sbx_wait waits for, or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+// Any thread, any time, any number of times, also while it is being created; never blocks. Wait for the end with
+// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 //
-// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_terminate(struct sbx_sandbox *sandbox, struct sbx_error *error);
+// Returns 0.
+int sbx_terminate(struct sbx_sandbox *sandbox,
+                  struct sbx_error *error);
 
-// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
-// and ends the sandbox when the program and the last connection have ended. What is left after `grace_ms`
-// milliseconds is killed. A sandbox without a command ends when every program executed in it has ended; all of
-// them get the signal.
+// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further
+// connection, and ends the sandbox when the program and the last connection have ended. What is left after
+// `grace_ms` milliseconds is killed. A sandbox without a command ends when every program executed in it has ended;
+// all of them get the signal.
 //
-// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and
-// 137 if the program had to be killed, if there is none, or if the sandbox was still being created. Called
-// again, it sends the signal again and may shorten the time. Any thread, any time; never blocks: sbx_wait,
-// SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and 137
+// if the program had to be killed, if there is none, or if the sandbox was still being created. Calling it again
+// sends the signal again and may shorten the time. Any thread, any time; never blocks. Wait for the end with
+// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 //
-// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative), SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, or the time is negative).
 int sbx_stop(struct sbx_sandbox *sandbox,
              int signal,
              int64_t grace_ms,
@@ -1693,9 +1638,6 @@ int sbx_stop(struct sbx_sandbox *sandbox,
 //
 // Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT, SBX_ECLOSED,
 // SBX_ELIMIT, SBX_ESYSTEM.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
 int sbx_connect(struct sbx_sandbox *sandbox,
                 uint32_t port,
                 struct sbx_error *error);
@@ -1706,9 +1648,6 @@ int sbx_connect(struct sbx_sandbox *sandbox,
 // begun.
 //
 // Returns 0; SBX_EINVALID, SBX_ESTATE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
-//
-// Requires:
-// `operation` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_connect_begin(struct sbx_sandbox *sandbox,
                       uint32_t port,
                       struct sbx_queue *queue,
@@ -1720,121 +1659,95 @@ int sbx_connect_begin(struct sbx_sandbox *sandbox,
 //
 // Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED,
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED.
 int sbx_signal(struct sbx_sandbox *sandbox,
                int signal,
                struct sbx_error *error);
 
-// Frees a sandbox and ends it if it still runs; NULL is allowed. Of several handles to the same sandbox
-// (sbx_sandbox_find) the last one that is freed ends it.
+// Frees a sandbox and ends it if it still runs. Of several handles to the same sandbox (sbx_sandbox_find) the last
+// one that is freed ends it.
 //
-// Calls that wait on it return SBX_ECLOSED then. Descriptors that were opened stay the caller's; tunnel maps and
+// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
 // captures live on. Any thread, never blocks.
-//
-// Requires:
-// No text of the sandbox may be used after. A handle that was freed already is ignored.
 void sbx_sandbox_free(struct sbx_sandbox *sandbox);
 
-// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
+// The state of the sandbox: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 //
-// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns that state.
 int sbx_sandbox_state(const struct sbx_sandbox *sandbox);
 
-// The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
+// The sandbox's id: "sb-" and 16 hexadecimal digits.
 //
 // Any thread, never blocks. NULL for a bad handle.
 const char *sbx_sandbox_id(const struct sbx_sandbox *sandbox);
 
-// The sandbox's name. The text lives as long as the handle.
+// The sandbox's name.
 //
 // Any thread, never blocks. NULL if it has none, or for a bad handle.
 const char *sbx_sandbox_name(const struct sbx_sandbox *sandbox);
 
-// The value of one of the sandbox's tags: sbx_config_set_tag. The text lives as long as the handle.
+// The value of one of the sandbox's tags: sbx_config_set_tag.
 //
 // Any thread, never blocks. NULL if there is no such tag, or for a bad handle or name.
-//
-// Requires:
-// `name` must be a terminated text or NULL.
 const char *sbx_sandbox_tag(const struct sbx_sandbox *sandbox, const char *name);
 
 // Finds the sandbox of that name in a runtime (NULL: the default one), if it has not ended.
 //
-// The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
+// The result is another handle to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
 // last handle is freed. Any thread, never blocks.
 //
-// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
-//
-// Requires:
-// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
-// struct or be NULL.
+// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_ELIMIT. With NULL also the errors of
+// sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 int sbx_sandbox_find(struct sbx_runtime *runtime,
                      const char *name,
                      struct sbx_sandbox **sandbox,
                      struct sbx_error *error);
 
-// Why the sandbox could not be created, after sbx_create_begin.
+// Reports why the sandbox could not be created, after sbx_create_begin.
 //
 // Any thread, never blocks.
 //
-// Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
-int sbx_sandbox_failure(const struct sbx_sandbox *sandbox, struct sbx_error *error);
+// Returns 0 if it was created or is still being created; otherwise the code, with *error filled as by sbx_create.
+int sbx_sandbox_failure(const struct sbx_sandbox *sandbox,
+                        struct sbx_error *error);
 
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 //
-// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case. Write
-// with send and MSG_NOSIGNAL, because writing to a program that has ended would otherwise raise SIGPIPE in your
-// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking
-// read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
+// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case.
+// Write with send and MSG_NOSIGNAL: writing to a program that has ended would otherwise raise SIGPIPE in your
+// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a
+// blocking read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never
+// blocks.
 //
 // Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
-// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// starting).
 int sbx_sandbox_open_fd(struct sbx_sandbox *sandbox,
                         int32_t stream,
                         struct sbx_error *error);
 
-// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
+// Gets what has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
 //
-// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `captured` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_sandbox_captured(const struct sbx_sandbox *sandbox,
-                         int32_t stream,
-                         struct sbx_captured **captured,
-                         struct sbx_error *error);
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
+int sbx_sandbox_capture(const struct sbx_sandbox *sandbox,
+                        int32_t stream,
+                        struct sbx_capture **capture,
+                        struct sbx_error *error);
 
-// Replaces the sandbox's policy, and waits until the new one is in force.
+// Replaces the sandbox's policy and waits until the new one is in force.
 //
 // When it returns, connections and UDP flows that the new policy denies have been reset on both sides; those that
 // both policies allow were not disturbed, and at no moment did anything get through that neither allows. What becomes
-// denied is told as SBX_EVENT_DENIED. Where it fails the old policy stays in force. A blocked policy closes the way
-// out and leaves the tunnels; a sandbox that was created blocked has no network, and can't be given one. Changes
-// asked for at the same time are made one after the other.
+// denied is reported as SBX_EVENT_DENIED. After a failure the old policy stays in force. A blocked policy closes egress
+// and leaves the tunnels; a sandbox that was created blocked has no network, and can't be given one. Concurrent changes
+// are made one after the other.
 //
 // `generation` may be NULL; the first policy has 0 and each change the next number. The policy is copied. Any thread;
 // blocks for some milliseconds, with 100,000 entries for a second. Hosts with an event loop use sbx_set_policy_begin.
 //
-// Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED, SBX_ESTATE (it has
-// ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `generation` must point to a number or be NULL, `error` to an error struct or be NULL.
+// Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED (it was created
+// blocked), SBX_ESTATE (it has ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
 int sbx_set_policy(struct sbx_sandbox *sandbox,
                    const struct sbx_policy *policy,
                    uint64_t *generation,
@@ -1847,9 +1760,6 @@ int sbx_set_policy(struct sbx_sandbox *sandbox,
 // everything that is begun.
 //
 // Returns 0; SBX_EINVALID (a bad entry, which is named), SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
-//
-// Requires:
-// `operation` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
                          const struct sbx_policy *policy,
                          struct sbx_queue *queue,
@@ -1857,19 +1767,14 @@ int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
                          struct sbx_operation **operation,
                          struct sbx_error *error);
 
-// What is in force: a copy of the policy, with its generation.
+// Reads the policy in force: a copy of it, and its generation.
 //
-// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
-// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; a difference is
+// SBX_EINTERNAL. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
 // moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 //
 // Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
-// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-//
-// Requires:
-// `copy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
-// struct or be NULL.
+// (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
 int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
                        struct sbx_policy **copy,
                        uint64_t *generation,
@@ -1878,9 +1783,6 @@ int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
 // Begins sbx_sandbox_policy: sbx_operation_policy. sbx_operation says what holds for everything that is begun.
 //
 // Returns 0; SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
-//
-// Requires:
-// `operation` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_sandbox_policy_begin(struct sbx_sandbox *sandbox,
                              struct sbx_queue *queue,
                              uint64_t cookie,
@@ -1894,9 +1796,6 @@ int sbx_sandbox_policy_begin(struct sbx_sandbox *sandbox,
 // event loop use sbx_sandbox_stats_begin.
 //
 // Returns 0 and fills *stats; SBX_EINVALID, SBX_ESIZE.
-//
-// Requires:
-// `stats` must point to a stats struct, `error` to an error struct or be NULL.
 int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
                       struct sbx_stats *stats,
                       struct sbx_error *error);
@@ -1904,134 +1803,110 @@ int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
 // Begins sbx_sandbox_stats: sbx_operation_stats. sbx_operation says what holds for everything that is begun.
 //
 // Returns 0; SBX_ECLOSED, SBX_ELIMIT.
-//
-// Requires:
-// `operation` must point to a place for the result, `error` to an error struct or be NULL.
 int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
                             struct sbx_queue *queue,
                             uint64_t cookie,
                             struct sbx_operation **operation,
                             struct sbx_error *error);
 
-// Makes a config without a command: environment, directory and user of the sandbox, no streams, no time-out.
+// Makes a config without a command: the sandbox's environment, directory and user, no streams, no timeout.
 //
-// Free it with sbx_exec_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-// forked child.
-struct sbx_exec_config *sbx_exec_config_new(void);
+// Free it with sbx_exec_config_free. Any thread, never blocks.
+//
+// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+int sbx_exec_config_new(struct sbx_exec_config **config, struct sbx_error *error);
 
-// Says whether a program can be asked for with this: the first bad value, or the first broken rule between
-// settings.
+// Checks a config: returns the first bad value, or the first rule between settings that is broken.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_check(const struct sbx_exec_config *config, struct sbx_error *error);
 
-// Frees a config; NULL is allowed. Programs started with it are not affected.
-//
-// A handle that was freed already is ignored.
+// Frees a config. Programs started with it are not affected.
 void sbx_exec_config_free(struct sbx_exec_config *config);
 
-// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment, the
-// sandbox's included, at most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the
-// PATH of the program's environment unless it has a slash. It must be set.
+// Sets the program and its arguments: `argc` texts. It must be set.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Linux's limits hold: each text is shorter than 131072 bytes, and together with the environment, the sandbox's
+// included, they have at most 2097152, with 9 more counted for each. The first is looked up in the PATH of the
+// program's environment unless it contains a slash.
 //
-// Requires:
-// `argv` must point to `argc` terminated texts.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_command(struct sbx_exec_config *config,
                                 const char *const *argv,
                                 size_t argc);
 
-// Sets a variable of the environment, over the sandbox's of the same name: sbx_config_set_env.
+// Sets an environment variable, over the sandbox's of the same name: sbx_config_set_env.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_env(struct sbx_exec_config *config, const char *name, const char *value);
 
-// The same for a secret: sbx_config_set_secret.
+// Sets a secret environment variable: sbx_config_set_secret.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `name` and `value` must be terminated texts or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_secret(struct sbx_exec_config *config, const char *name, const char *value);
 
-// The directory inside that the program starts in, an absolute path; made if it isn't there, as for the
-// sandbox's own program.
+// Sets the directory inside that the program starts in, an absolute path. If it doesn't exist, it is made as for
+// the sandbox's own program.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `path` must be a terminated text or NULL.
-int sbx_exec_config_set_workdir(struct sbx_exec_config *config, const char *path);
+// Returns 0 or SBX_EINVALID.
+int sbx_exec_config_set_workdir(struct sbx_exec_config *config,
+                                const char *path);
 
-// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox.
+// Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `user` must be a terminated text or NULL.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_user(struct sbx_exec_config *config, const char *user);
 
-// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or, for
-// SBX_STDERR, SBX_STREAM_MERGED. Each program has streams of its own; one whose reader stops reading waits, and no
-// other does.
+// Sets what SBX_STDIN, SBX_STDOUT or SBX_STDERR is connected to: SBX_STREAM_NULL (the default),
+// SBX_STREAM_DESCRIPTOR or, for SBX_STDERR, SBX_STREAM_MERGED. Each program has streams of its own: one whose
+// reader stops reading waits, and no other does.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_exec_config_set_stream(struct sbx_exec_config *config,
-                               int32_t stream,
-                               int32_t mode);
+// Returns 0 or SBX_EINVALID.
+int sbx_exec_config_set_stream(struct sbx_exec_config *config, int32_t stream, int32_t mode);
 
-// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_process_captured; each at
-// most 16 MiB, not both 0. 65536 each is a good choice. The program is never held up by it.
+// Captures SBX_STDOUT or SBX_STDERR: its first `head_bytes` and its last `tail_bytes` bytes are kept for
+// sbx_process_capture. Each is at most 16 MiB, not both 0; 65536 each is a good choice. The program never waits
+// for it.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_capture_stream(struct sbx_exec_config *config,
                                    int32_t stream,
-                                   size_t head,
-                                   size_t tail);
+                                   size_t head_bytes,
+                                   size_t tail_bytes);
 
-// How long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is killed
-// with its session and all that is below it: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a session of its
-// own and whose parents have ended lives on. The end is reported once the program no longer runs. If the sandbox's
-// init hasn't confirmed that within twenty seconds, the whole sandbox ends, as SBX_EXIT_ENGINE_LOST.
+// Sets how long the program may run, in milliseconds, more than 0 (default: as long as the sandbox). Then it is
+// killed, with its session and all its descendants: code 124 and SBX_EXIT_TIMED_OUT. A daemon that has begun a
+// session of its own and whose parents have ended lives on. The exit is reported when the program no longer runs.
+// If the sandbox's init hasn't confirmed that within twenty seconds, the whole sandbox ends, as
+// SBX_EXIT_ENGINE_LOST.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_timeout_ms(struct sbx_exec_config *config,
                                    int64_t timeout_ms);
 
-// Gives the program a terminal of that size, each number from 1 to 65535, in the place of all three streams, which
+// Gives the program a terminal of that size, each number from 1 to 65535, in place of all three streams, which
 // must not be set then: sbx_process_open_fd with SBX_TERMINAL. TERM is "xterm" unless it is set.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 or SBX_EINVALID.
 int sbx_exec_config_set_pty(struct sbx_exec_config *config,
                             uint32_t rows,
                             uint32_t columns);
 
-// Where the program's events go, SBX_EVENT_PROCESS_..., and the number they carry, which is the host's own. It may be
-// the sandbox's queue. Without a queue there are no events of it.
+// Sets where the program's events, SBX_EVENT_PROCESS_..., go, and the cookie that they carry, a number of the
+// host's own. It may be the sandbox's queue. Without a queue the program has no events.
 //
-// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_exec_config_set_queue(struct sbx_exec_config *config,
-                              struct sbx_queue *queue,
-                              uint64_t cookie);
+// Returns 0 or SBX_EINVALID.
+int sbx_exec_config_set_queue(struct sbx_exec_config *config, struct sbx_queue *queue, uint64_t cookie);
 
 // Executes a program in a running sandbox and waits until it was started, which takes some milliseconds.
 //
 // The config stays the caller's. The program leads a session and a process group of its own. Free the process with
-// sbx_process_free, which doesn't end it. Any thread; blocks (bounded). Hosts with an event loop use sbx_exec_begin.
+// sbx_process_free, which doesn't end the program. Any thread; blocks (bounded). Hosts with an event loop use
+// sbx_exec_begin.
 //
 // Returns 0 and sets *process; SBX_EEXEC (not found, not executable, no such directory or user in the sandbox),
-// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT, SBX_EENGINE,
-// SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `process` must point to a place for the result, `error` to an error struct or be NULL.
+// SBX_EINVALID, SBX_ESTATE (the sandbox is still starting, is being stopped, or has ended), SBX_ELIMIT,
+// SBX_EENGINE, SBX_ECLOSED, SBX_ESYSTEM.
 int sbx_exec(struct sbx_sandbox *sandbox,
              const struct sbx_exec_config *config,
              struct sbx_process **process,
@@ -2039,142 +1914,94 @@ int sbx_exec(struct sbx_sandbox *sandbox,
 
 // Begins to execute a program and returns at once.
 //
-// That it was started is SBX_EVENT_PROCESS_STARTED on the config's queue. That it could not be is its end:
-// SBX_EVENT_PROCESS_EXITED with the error's number, and sbx_process_failure. The handle is valid and its streams can
-// be opened from now on, whatever happens. Any thread, never blocks.
+// SBX_EVENT_PROCESS_STARTED on the config's queue reports that it was started. If it can't be started,
+// SBX_EVENT_PROCESS_EXITED reports the error, and so does sbx_process_failure. The handle is valid and its streams
+// can be opened from now on, whatever happens. Any thread, never blocks.
 //
-// Returns 0 and sets *process; codes as sbx_exec, less those of what comes later.
-//
-// Requires:
-// As for sbx_exec.
+// Returns 0 and sets *process; the errors of sbx_exec that are known at once.
 int sbx_exec_begin(struct sbx_sandbox *sandbox,
                    const struct sbx_exec_config *config,
                    struct sbx_process **process,
                    struct sbx_error *error);
 
-// Waits until the program has ended. What it had written into a capture is in it then; what it had written into a
-// descriptor can be read to its end whenever the host likes.
+// Waits until the program has ended. A capture contains all that it wrote by then; descriptors of its streams can
+// be read to their end at any later time.
 //
-// `timeout_ms` is negative for ever, 0 to look only. `exit` may be NULL. A program that the sandbox's end takes along
-// ends as the sandbox does: 137 and SBX_EXIT_TERMINATED also if the sandbox's own program ended by itself. Any thread,
-// any number of times; blocks.
+// `exit` may be NULL. A program that still runs when the sandbox ends gets the sandbox's exit reason; if the
+// sandbox's own program ended by itself, it is 137 and SBX_EXIT_TERMINATED. Any thread, any number of times;
+// blocks.
 //
-// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; what
-// starting it failed with, if it did.
-//
-// Requires:
-// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
+// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; if the program could not be started, that
+// error.
 int sbx_process_wait(struct sbx_process *process,
                      int64_t timeout_ms,
                      struct sbx_exit *exit,
                      struct sbx_error *error);
 
-// Why the program could not be started, after sbx_exec_begin.
+// Reports why the program could not be started, after sbx_exec_begin.
 //
 // Any thread, never blocks.
 //
-// Returns 0 if it was started or still is being; else the code, with *error filled as by sbx_exec; also SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0 if it was started or is still being started; otherwise the code, with *error filled as by sbx_exec.
 int sbx_process_failure(const struct sbx_process *process,
                         struct sbx_error *error);
 
-// Sends a signal to the program's process group: to itself and to what it has started, unless that has left the group
-// (as the jobs of an interactive shell do).
+// Sends a signal to the program's process group: to the program and what it has started, except what has left the
+// group (as the jobs of an interactive shell do).
 //
-// One that is still being started gets it right after. One that has ended gets none, which is no error. Any thread,
-// never blocks.
+// A program that is still being started gets it right after. For one that has ended it does nothing and returns 0.
+// Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID (not from 1 to 64).
 int sbx_process_signal(struct sbx_process *process,
                        int signal,
                        struct sbx_error *error);
 
-// Gives the program's terminal another size, each number from 1 to 65535. The programs in its foreground get
-// SIGWINCH. What is typed goes another way, and may overtake it. Any thread, never blocks.
+// Changes the size of the program's terminal, each number from 1 to 65535. The programs in its foreground get
+// SIGWINCH. The change may overtake what was typed before it. Any thread, never blocks.
 //
-// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns 0; SBX_EINVALID, SBX_ENOTFOUND (it has no terminal).
 int sbx_process_resize(struct sbx_process *process, uint32_t rows, uint32_t columns, struct sbx_error *error);
 
 // Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR, or of
 // SBX_TERMINAL.
 //
 // Once each, also before the program was started. Standard input is an AF_UNIX stream, the outputs are pipes; the
-// program has a pipe in each case. Write with send and MSG_NOSIGNAL, because writing to a program that has ended would
-// otherwise raise SIGPIPE in your process. The terminal is an AF_UNIX stream: what is written is typed, what is read is
-// shown, and closing it hangs up, which the program is told by SIGHUP. The terminal ends when its program has; an output
-// when no process inside holds it any more. Descriptors are non-blocking and close-on-exec; the caller owns and closes
-// them. Any thread, never blocks.
+// program has a pipe in each case. Write with send and MSG_NOSIGNAL: writing to a program that has ended would
+// otherwise raise SIGPIPE in your process. The terminal is an AF_UNIX stream: what is written is typed, what is
+// read is shown, and closing it hangs up, so that the program gets SIGHUP. The terminal reads end-of-file when the
+// program has ended, an output when no process inside holds it any more. Descriptors are non-blocking and
+// close-on-exec; the caller owns and closes them. Any thread, never blocks.
 //
-// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already), SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `error` must point to an error struct or be NULL.
+// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already).
 int sbx_process_open_fd(struct sbx_process *process,
                         int32_t stream,
                         struct sbx_error *error);
 
-// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_exec_config_capture_stream.
+// Gets what has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_exec_config_capture_stream.
 //
-// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 //
-// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-//
-// Requires:
-// `captured` must point to a place for the result, `error` to an error struct or be NULL.
-int sbx_process_captured(const struct sbx_process *process,
-                         int32_t stream,
-                         struct sbx_captured **captured,
-                         struct sbx_error *error);
+// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
+int sbx_process_capture(const struct sbx_process *process,
+                        int32_t stream,
+                        struct sbx_capture **capture,
+                        struct sbx_error *error);
 
-// Frees a process; NULL is allowed. The program is not ended by it, but what was not opened of its streams is closed
-// (a terminal hangs up).
+// Frees a process. That doesn't end the program, but those of its streams that were not opened are closed (a
+// terminal hangs up).
 //
 // Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; captures live on. Any
 // thread, never blocks.
-//
-// A handle that was freed already is ignored.
 void sbx_process_free(struct sbx_process *process);
 
-// The first bytes of the stream, not terminated; `length` gets their number.
+// Reads what a capture kept.
 //
-// Returns NULL for a bad handle or when `length` is NULL.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_captured_head(const struct sbx_captured *captured, size_t *length);
+// Returns 0 and fills *output; SBX_EINVALID, SBX_ESIZE.
+int sbx_capture_output(const struct sbx_capture *capture, struct sbx_output *output);
 
-// The last bytes of the stream, if it is longer than the head, not terminated; `length` gets their number.
-//
-// Returns NULL for a bad handle or when `length` is NULL.
-//
-// Requires:
-// `length` must point to a place for the result or be NULL.
-const uint8_t *sbx_captured_tail(const struct sbx_captured *captured, size_t *length);
-
-// How many bytes between head and tail were not kept.
-//
-// Returns 0 and sets *bytes; SBX_EHANDLE, SBX_EINVALID, SBX_EFORKED, SBX_EPANIC.
-//
-// Requires:
-// `bytes` must point to a place for the result or be NULL.
-int sbx_captured_dropped(const struct sbx_captured *captured, uint64_t *bytes);
-
-// Frees it and its bytes; NULL is allowed.
-//
-// Requires:
-// None of its bytes may be used after.
-void sbx_captured_free(struct sbx_captured *captured);
+// Frees a capture and its bytes.
+void sbx_capture_free(struct sbx_capture *capture);
 
 // Reads a file whole: sbx_operation_bytes.
 //
@@ -2191,10 +2018,6 @@ void sbx_captured_free(struct sbx_captured *captured);
 // Options: offset, limit, user, and the two times, which all operations but a watch have; NULL for none.
 //
 // Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_read_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2210,10 +2033,6 @@ int sbx_file_read_begin(struct sbx_sandbox *sandbox,
 //
 // Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user. The rest is as for
 // sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `bytes` have `length` bytes, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_write_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const uint8_t *bytes,
@@ -2230,10 +2049,6 @@ int sbx_file_write_begin(struct sbx_sandbox *sandbox,
 // not what it leads to.
 //
 // Options: limit, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_list_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2247,10 +2062,6 @@ int sbx_file_list_begin(struct sbx_sandbox *sandbox,
 // A symbolic link is followed, unless SBX_FILE_NO_FOLLOW is given.
 //
 // Options: SBX_FILE_NO_FOLLOW, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2262,10 +2073,6 @@ int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
 // Makes a directory.
 //
 // Options: mode, SBX_FILE_PARENTS, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
                                   const char *path,
                                   const struct sbx_file_options *options,
@@ -2280,10 +2087,6 @@ int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
 // ends the operation, and what was removed before stays removed.
 //
 // Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
@@ -2295,10 +2098,6 @@ int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
 // Renames a file or directory, on the same file system and over what is there.
 //
 // Options: SBX_FILE_EXCLUSIVE, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
                           const char *from,
                           const char *to,
@@ -2313,10 +2112,6 @@ int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
 // options.limit is held inside the sandbox here, where hostile code may get around it: count what you read.
 //
 // Options: offset, limit, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_download_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2330,10 +2125,6 @@ int sbx_file_download_begin(struct sbx_sandbox *sandbox,
 // What was sent before a failure (a full disk) stays there.
 //
 // Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
@@ -2351,10 +2142,6 @@ int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
 // what you read.
 //
 // Options: limit, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2370,10 +2157,6 @@ int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
 //
 // Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user. The rest is as for
 // sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
                            const char *path,
                            const struct sbx_file_options *options,
@@ -2390,10 +2173,6 @@ int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
 // watch goes on with those that it has. SBX_EVENT_FILE_CHANGED, with the same cookie, says that there are changes to take.
 //
 // Options: SBX_FILE_RECURSIVE, user. The rest is as for sbx_file_read_begin.
-//
-// Requires:
-// Texts must end with NUL or be NULL; `options` must be options or NULL, `operation` point to a place for the result,
-// `error` to an error struct or be NULL.
 int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const struct sbx_file_options *options,
@@ -2404,42 +2183,29 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
 
 // How many tunnels there are.
 //
-// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the count.
 int sbx_tunnel_map_count(const struct sbx_tunnel_map *map);
 
-// The container port of the tunnel with an index below the count.
+// Reads one tunnel of the map, from 0, in the order of their container ports.
 //
-// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_tunnel_map_container_port(const struct sbx_tunnel_map *map, size_t index);
+// Returns 0 and fills *tunnel; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_tunnel_map_tunnel(const struct sbx_tunnel_map *map, size_t index, struct sbx_tunnel *tunnel);
 
-// The port on the host that a tunnel listens on.
+// The https:// URL of the encrypted tunnel of a container port, as in sbx_tunnel.
 //
-// Returns the port; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_tunnel_map_port(const struct sbx_tunnel_map *map, uint32_t container_port);
+// Returns NULL for a bad handle, a port without a tunnel, and an unencrypted tunnel.
+const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map, uint32_t container_port);
 
-// The address on the host that a tunnel listens on. NULL for a bad handle or a port without a tunnel.
-const char *sbx_tunnel_map_host(const struct sbx_tunnel_map *map, uint32_t container_port);
-
-// The https:// url of an encrypted tunnel. NULL for a bad handle, a port without a tunnel, and a plain tunnel.
-const char *sbx_tunnel_map_url(const struct sbx_tunnel_map *map,
-                               uint32_t container_port);
-
-// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under. It is this sandbox's
-// alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are valid from
-// half a year before the sandbox was created until half a year after. NULL for a bad handle, a port without a tunnel, a
-// plain tunnel, and one with the host's own certificate.
+// The certificate of the CA, in PEM, that an encrypted tunnel's certificate was made under, as in sbx_tunnel. It is
+// this sandbox's alone: a client that trusts it doesn't take another sandbox on the same port for this one. Both are
+// valid from half a year before the sandbox was created until half a year after.
+//
+// Returns NULL for a bad handle, a port without a tunnel, an unencrypted tunnel, and one with the host's own
+// certificate.
 const char *sbx_tunnel_map_ca_pem(const struct sbx_tunnel_map *map,
                                   uint32_t container_port);
 
-// The pin of an encrypted tunnel's certificate: SHA-256 of its public key info, in base64. NULL for a bad handle, a
-// port without a tunnel, and a plain tunnel.
-const char *sbx_tunnel_map_spki_sha256(const struct sbx_tunnel_map *map,
-                                       uint32_t container_port);
-
-// Frees a map and its texts; NULL is allowed.
-//
-// Requires:
-// No text of the map may be used after.
+// Frees a map and its texts.
 void sbx_tunnel_map_free(struct sbx_tunnel_map *map);
 
 #ifdef __cplusplus

@@ -32,12 +32,12 @@ int main(void) {
     }
     int count = sbx_report_count(report);
     for (int index = 0; index < count; index++) {
-        size_t at = (size_t)index;
-        const char *remedy = sbx_report_remedy(report, at);
-        printf("%-8s %-24s %s\n", name_of(sbx_report_status(report, at)), sbx_report_name(report, at),
-               sbx_report_detail(report, at));
-        if (remedy[0] != '\0')
-            printf("%33s -> %s\n", "", remedy);
+        sbx_finding finding = SBX_FINDING_INIT;
+        if (sbx_report_finding(report, (size_t)index, &finding) < 0)
+            break;
+        printf("%-8s %-24s %s\n", name_of(finding.status), finding.name, finding.detail);
+        if (finding.remedy[0] != '\0')
+            printf("%33s -> %s\n", "", finding.remedy);
     }
     int usable = sbx_report_usable(report) == 1;
     printf("\nlibsbx %s: sandboxes %s be created here\n", sbx_version(), usable ? "can" : "can't");

@@ -27,6 +27,13 @@ static void fail(void) {
     exit(1);
 }
 
+static sbx_policy *new_policy(int32_t mode) {
+    sbx_policy *policy = NULL;
+    if (sbx_policy_new(mode, &policy, &error) < 0)
+        fail();
+    return policy;
+}
+
 static const char attempts[] = "import socket, sys\n"
                                "for address in sys.argv[2:]:\n"
                                "  s = socket.socket()\n"
@@ -93,10 +100,12 @@ static int denials(sbx_queue *queue) {
 static int try(const char *what, sbx_policy *policy, const char *address, const char *port) {
     const char *command[] = {"python3", "-c", attempts, port, address, "169.254.169.254", "10.1.2.3"};
     sbx_queue *queue = NULL;
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail();
     sbx_sandbox *sandbox = NULL;
-    sbx_captured *captured = NULL;
-    size_t size = 0;
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
     if (sbx_queue_new(64, &queue, &error) < 0)
         fail();
     sbx_config_set_command(config, command, 7);
@@ -107,11 +116,11 @@ static int try(const char *what, sbx_policy *policy, const char *address, const 
         fail();
     printf("%s\n", what);
     int denied = denials(queue);
-    if (sbx_sandbox_captured(sandbox, SBX_STDOUT, &captured, &error) < 0)
+    if (sbx_sandbox_capture(sandbox, SBX_STDOUT, &capture, &error) < 0 ||
+        sbx_capture_output(capture, &output) < 0)
         fail();
-    const void *text = sbx_captured_head(captured, &size);
-    printf("%.*s", (int)size, (const char *)text);
-    sbx_captured_free(captured);
+    printf("%.*s", (int)output.head_length, (const char *)output.head);
+    sbx_capture_free(capture);
     sbx_sandbox_free(sandbox);
     sbx_queue_free(queue);
     sbx_config_free(config);
@@ -135,8 +144,10 @@ static int change(const char *address, const char *port) {
     char line[256];
     uint64_t generation = 0;
     sbx_queue *queue = NULL;
-    sbx_policy *before = sbx_policy_new_open(), *after = sbx_policy_new_allowlist();
-    sbx_config *config = sbx_config_new();
+    sbx_policy *before = new_policy(SBX_POLICY_OPEN), *after = new_policy(SBX_POLICY_ALLOWLIST);
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail();
     sbx_sandbox *sandbox = NULL;
     if (sbx_queue_new(64, &queue, &error) < 0)
         fail();
@@ -176,16 +187,16 @@ int main(int argc, char **argv) {
     const char *port = argc > 2 ? argv[2] : "443";
 
     /* Any public address, and nothing of the host or its networks. Without a policy it is this one. */
-    int open = try("open", sbx_policy_new_open(), address, port);
+    int open = try("open", new_policy(SBX_POLICY_OPEN), address, port);
 
     /* Only what is named. A private range is opened by an entry that lies in it; one entry is denied again. */
-    sbx_policy *policy = sbx_policy_new_allowlist();
+    sbx_policy *policy = new_policy(SBX_POLICY_ALLOWLIST);
     sbx_policy_allow_cidr(policy, "10.1.0.0/16");
     sbx_policy_deny_cidr(policy, "10.1.2.0/24");
     int listed = try("allowlist", policy, address, port);
 
     /* No network at all: there is nothing that could be denied. */
-    int blocked = try("blocked", sbx_policy_new_blocked(), address, port);
+    int blocked = try("blocked", new_policy(SBX_POLICY_BLOCKED), address, port);
 
     /* A policy can be changed at any time. */
     int changed = change(address, port);

@@ -47,7 +47,9 @@ static int stream(sbx_sandbox *sandbox) {
     const char *argv[] = {"sh", "-c", "for i in 1 2 3; do echo line $i; done; echo $GREETING >&2; exit 3"};
     sbx_error error = SBX_ERROR_INIT;
     sbx_process *process = NULL;
-    sbx_exec_config *config = sbx_exec_config_new();
+    sbx_exec_config *config = NULL;
+    if (sbx_exec_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_exec_config_set_command(config, argv, 3);
     sbx_exec_config_set_secret(config, "GREETING", "said on the other stream");
     sbx_exec_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
@@ -69,13 +71,12 @@ static int stream(sbx_sandbox *sandbox) {
     /* What was written before the end is in the capture when the end is told. */
     if (sbx_process_wait(process, -1, NULL, &error) < 0)
         fail(&error);
-    sbx_captured *captured = NULL;
-    if (sbx_process_captured(process, SBX_STDERR, &captured, &error) < 0)
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
+    if (sbx_process_capture(process, SBX_STDERR, &capture, &error) < 0 || sbx_capture_output(capture, &output) < 0)
         fail(&error);
-    size_t length = 0;
-    const unsigned char *head = sbx_captured_head(captured, &length);
-    printf("err: %.*s", (int)length, (const char *)head);
-    sbx_captured_free(captured);
+    printf("err: %.*s", (int)output.head_length, (const char *)output.head);
+    sbx_capture_free(capture);
     return end_of(process);
 }
 
@@ -83,7 +84,9 @@ static int stream(sbx_sandbox *sandbox) {
 static int start_shell(sbx_sandbox *sandbox, unsigned rows, unsigned columns, sbx_process **process) {
     const char *argv[] = {"sh", "-i"};
     sbx_error error = SBX_ERROR_INIT;
-    sbx_exec_config *config = sbx_exec_config_new();
+    sbx_exec_config *config = NULL;
+    if (sbx_exec_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_exec_config_set_command(config, argv, 2);
     sbx_exec_config_set_env(config, "PS1", "sandbox$ ");
     sbx_exec_config_set_pty(config, rows, columns);
@@ -194,7 +197,9 @@ over:
 int main(int argc, char **argv) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_sandbox *sandbox = NULL;
-    sbx_config *config = sbx_config_new(); /* no command: it waits for what is executed */
+    sbx_config *config = NULL; /* no command: it waits for what is executed */
+    if (sbx_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_config_set_idle_timeout_ms(config, 60000);
     if (sbx_create(NULL, config, &sandbox, &error) < 0)
         fail(&error);

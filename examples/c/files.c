@@ -31,10 +31,12 @@ static void fail(const sbx_error *error) {
 /* Runs the program that was put in, and waits for it. */
 static void run(sbx_sandbox *sandbox) {
     const char *command[] = {"python3", "/srv/program.py"};
-    sbx_exec_config *config = sbx_exec_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_exec_config *config = NULL;
+    if (sbx_exec_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_exec_config_set_command(config, command, 2);
 
-    sbx_error error = SBX_ERROR_INIT;
     sbx_process *process = NULL;
     sbx_exit end = SBX_EXIT_INIT;
     if (sbx_exec(sandbox, config, &process, &error) < 0 || sbx_process_wait(process, 30000, &end, &error) < 0)
@@ -112,7 +114,9 @@ int main(int argc, char **argv) {
     const char *archive = argc > 1 ? argv[1] : "/dev/null";
     sbx_error error = SBX_ERROR_INIT;
     sbx_sandbox *sandbox = NULL;
-    sbx_config *config = sbx_config_new(); /* without a command: it waits for what is done in it */
+    sbx_config *config = NULL; /* without a command: it waits for what is done in it */
+    if (sbx_config_new(&config, &error) < 0)
+        fail(&error);
     if (sbx_create(NULL, config, &sandbox, &error) < 0)
         fail(&error);
     sbx_config_free(config);

@@ -47,12 +47,14 @@ static int fetch(const char *url, const char *ca_file) {
 int main(int argc, char **argv) {
     const char *ca_file = argc > 1 ? argv[1] : "ca.pem";
     const char *command[] = {"python3", "-m", "http.server", "12345"};
-    sbx_config *config = sbx_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_config_set_command(config, command, 4);
-    sbx_config_add_encrypted_port(config, 12345);
+    sbx_config_add_port(config, 12345, SBX_PORT_ENCRYPTED);
     sbx_config_set_tcp_probe(config, 12345, 100);
 
-    sbx_error error = SBX_ERROR_INIT;
     sbx_sandbox *sandbox = NULL;
     if (sbx_create(NULL, config, &sandbox, &error) < 0)
         fail(&error);

@@ -28,12 +28,14 @@ static void fail(void) {
 /* A sandbox that runs a program of Python's. A bad setting is found when it is created. */
 static sbx_sandbox *start(const char *program) {
     const char *command[] = {"python3", "-c", program};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail();
     sbx_config_set_command(config, command, 3);
     sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
-    sbx_config_set_memory(config, 256 * MIB);
+    sbx_config_set_memory_bytes(config, 256 * MIB);
     sbx_config_set_max_processes(config, 30);
-    sbx_config_set_disk(config, 16 * MIB);
+    sbx_config_set_disk_bytes(config, 16 * MIB);
     sbx_config_set_max_open_files(config, 256);
     sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG);
     sbx_sandbox *sandbox = NULL;
@@ -48,18 +50,18 @@ static sbx_sandbox *start(const char *program) {
 static sbx_exit finish(sbx_sandbox *sandbox, const char *what) {
     sbx_exit exit = SBX_EXIT_INIT;
     sbx_stats stats = SBX_STATS_INIT;
-    sbx_captured *captured = NULL;
-    size_t size = 0;
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
     if (sbx_wait(sandbox, -1, &exit, &error) < 0 || sbx_sandbox_stats(sandbox, &stats, &error) < 0 ||
-        sbx_sandbox_captured(sandbox, SBX_STDOUT, &captured, &error) < 0)
+        sbx_sandbox_capture(sandbox, SBX_STDOUT, &capture, &error) < 0 ||
+        sbx_capture_output(capture, &output) < 0)
         fail();
     printf("%s: reason %d, code %d after %.1f s, %.2f s of processor time", what, exit.reason, exit.code,
            (double)exit.runtime_ms / 1000, (double)stats.cpu_us / 1e6);
     if (stats.known & SBX_STATS_MEMORY_PEAK)
         printf(", %.0f MiB of memory at most", (double)stats.memory_peak_bytes / MIB);
-    const void *text = sbx_captured_head(captured, &size);
-    printf("\n%.*s", (int)size, (const char *)text);
-    sbx_captured_free(captured);
+    printf("\n%.*s", (int)output.head_length, (const char *)output.head);
+    sbx_capture_free(capture);
     sbx_sandbox_free(sandbox);
     return exit;
 }

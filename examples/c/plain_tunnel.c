@@ -21,7 +21,7 @@ static void fail(const sbx_error *error) {
 }
 
 /* A TCP connection to there, or -1. A plain tunnel has a host and a port, and no url. */
-static int reach(const char *host, int port) {
+static int reach(const char *host, uint32_t port) {
     struct sockaddr_in address;
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;
@@ -52,12 +52,14 @@ static long ask(int connection, const char *request) {
 
 int main(void) {
     const char *command[] = {"python3", "-m", "http.server", "12345"};
-    sbx_config *config = sbx_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail(&error);
     sbx_config_set_command(config, command, 4);
-    sbx_config_add_unencrypted_port(config, 12345);
+    sbx_config_add_port(config, 12345, SBX_PORT_UNENCRYPTED);
     sbx_config_set_tcp_probe(config, 12345, 100);
 
-    sbx_error error = SBX_ERROR_INIT;
     sbx_sandbox *sandbox = NULL;
     if (sbx_create(NULL, config, &sandbox, &error) < 0)
         fail(&error);
@@ -66,11 +68,12 @@ int main(void) {
     sbx_tunnel_map *tunnels = NULL;
     if (sbx_tunnels(sandbox, 50000, &tunnels, &error) < 0 || sbx_wait_ready(sandbox, 50000, &error) < 0)
         fail(&error);
-    const char *host = sbx_tunnel_map_host(tunnels, 12345);
-    int port = sbx_tunnel_map_port(tunnels, 12345);
-    printf("%s %d\n", host, port);
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    if (sbx_tunnel_map_tunnel(tunnels, 0, &tunnel) < 0)
+        return 1;
+    printf("%s %u\n", tunnel.host, tunnel.port);
 
-    int connection = reach(host, port);
+    int connection = reach(tunnel.host, tunnel.port);
     int failed = connection < 0 || ask(connection, "GET / HTTP/1.0\r\n\r\n") <= 0;
     if (failed)
         perror("error: no answer through the tunnel");

@@ -137,17 +137,6 @@ template <auto Free> struct freer {
 };
 template <class Handle, auto Free> using owner = std::unique_ptr<Handle, freer<Free>>;
 
-// What makes a handle doesn't say why there is none. A forked child is told so by every call.
-template <class Handle> Handle *some(Handle *handle) {
-    if (handle == nullptr) {
-        sbx_error error = SBX_ERROR_INIT;
-        if (sbx_config_check(nullptr, &error) == SBX_EFORKED)
-            fail(SBX_EFORKED, error);
-        throw sbx::error(code::limit, 0, "libsbx: no handle is left");
-    }
-    return handle;
-}
-
 inline std::string text(const char *pointer) { return pointer == nullptr ? std::string() : std::string(pointer); }
 
 inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
@@ -250,10 +239,11 @@ inline std::vector<finding> check(const runtime_options &options = {}) {
         detail::make<sbx_report>(sbx_runtime_check, &config));
     std::vector<finding> findings;
     const auto count = static_cast<std::size_t>(detail::checked(sbx_report_count(report.get())));
-    for (std::size_t i = 0; i < count; ++i)
-        findings.push_back({sbx_report_status(report.get(), i), detail::text(sbx_report_name(report.get(), i)),
-                            detail::text(sbx_report_detail(report.get(), i)),
-                            detail::text(sbx_report_remedy(report.get(), i))});
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_finding raw = SBX_FINDING_INIT;
+        detail::checked(sbx_report_finding(report.get(), i, &raw));
+        findings.push_back({raw.status, raw.name, raw.detail, raw.remedy});
+    }
     return findings;
 }
 
@@ -346,25 +336,33 @@ struct verdict {
 // What a sandbox may reach. It names its mode: nothing empty can mean "everything".
 class policy {
 public:
-    static policy open() { return policy(sbx_policy_new_open()); }
-    static policy allowlist() { return policy(sbx_policy_new_allowlist()); }
-    static policy blocked() { return policy(sbx_policy_new_blocked()); }
+    static policy open() { return of(SBX_POLICY_OPEN); }
+    static policy allowlist() { return of(SBX_POLICY_ALLOWLIST); }
+    static policy blocked() { return of(SBX_POLICY_BLOCKED); }
 
     policy &allow_cidr(const std::string &cidr) { return set(sbx_policy_allow_cidr(get(), cidr.c_str())); }
     // Neighbours on the host's own links at public addresses, which an open policy denies otherwise.
     policy &allow_local_cidr(const std::string &cidr) { return set(sbx_policy_allow_local_cidr(get(), cidr.c_str())); }
     policy &deny_cidr(const std::string &cidr) { return set(sbx_policy_deny_cidr(get(), cidr.c_str())); }
     policy &allow_domain(const std::string &name) { return set(sbx_policy_allow_domain(get(), name.c_str())); }
-    policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_tls_port(get(), port)); }
+    policy &tls_port(std::uint16_t port) { return set(sbx_policy_add_domain_port(get(), port)); }
     policy &dns(int mode) { return set(sbx_policy_set_dns(get(), mode)); } // SBX_DNS_...
 
-    int mode() const { return detail::checked(sbx_policy_mode(get())); } // SBX_POLICY_...
-    int dns() const { return detail::checked(sbx_policy_dns(get())); }   // SBX_DNS_...
+    int mode() const { return summary().mode; } // SBX_POLICY_...
+    int dns() const { return summary().dns; }   // SBX_DNS_...
     std::vector<std::string> entries() const {
         std::vector<std::string> all;
-        const auto count = static_cast<std::size_t>(detail::checked(sbx_policy_entry_count(get())));
+        const std::size_t count = summary().entry_count;
         for (std::size_t i = 0; i < count; ++i)
             all.push_back(detail::text(sbx_policy_entry(get(), i)));
+        return all;
+    }
+    // On which its domains are reached, beside 443.
+    std::vector<std::uint16_t> tls_ports() const {
+        std::vector<std::uint16_t> all;
+        const std::size_t count = summary().domain_port_count;
+        for (std::size_t i = 0; i < count; ++i)
+            all.push_back(static_cast<std::uint16_t>(detail::checked(sbx_policy_domain_port(get(), i))));
         return all;
     }
 
@@ -378,8 +376,14 @@ public:
 
 private:
     friend class sandbox;
-    explicit policy(sbx_policy *handle) : handle_(detail::some(handle)) {}
+    explicit policy(sbx_policy *handle) : handle_(handle) {}
+    static policy of(std::int32_t mode) { return policy(detail::make<sbx_policy>(sbx_policy_new, mode)); }
 
+    sbx_policy_summary summary() const {
+        sbx_policy_summary said = SBX_POLICY_SUMMARY_INIT;
+        detail::checked(sbx_policy_info(get(), &said));
+        return said;
+    }
     // What is wrong with an entry is said by what uses the policy.
     policy &set(int result) {
         if (result < 0) {
@@ -400,7 +404,7 @@ enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_S
 class config {
 public:
     using texts = std::vector<std::string>;
-    config() : handle_(detail::some(sbx_config_new())) {}
+    config() : handle_(detail::make<sbx_config>(sbx_config_new)) {}
 
     config &command(const texts &arguments) {
         return set(sbx_config_set_command(get(), detail::pointers(arguments).data(), arguments.size()));
@@ -420,10 +424,10 @@ public:
     config &name(const std::string &name) { return set(sbx_config_set_name(get(), name.c_str())); }
     config &rootfs(const std::string &directory) { return set(sbx_config_set_rootfs(get(), directory.c_str())); }
     config &mount_read_only(const std::string &source, const std::string &destination) {
-        return set(sbx_config_mount_read_only(get(), source.c_str(), destination.c_str()));
+        return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_READ_ONLY));
     }
     config &mount_writable(const std::string &source, const std::string &destination) {
-        return set(sbx_config_mount_writable(get(), source.c_str(), destination.c_str()));
+        return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_WRITABLE));
     }
     template <class Rep, class Period> config &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_config_set_timeout_ms(get(), detail::milliseconds(time)));
@@ -432,16 +436,16 @@ public:
         return set(sbx_config_set_idle_timeout_ms(get(), detail::milliseconds(time)));
     }
 
-    config &memory(std::uint64_t bytes) { return set(sbx_config_set_memory(get(), bytes)); }
-    config &cpu(std::uint32_t millicpus) { return set(sbx_config_set_cpu(get(), millicpus)); }
+    config &memory(std::uint64_t bytes) { return set(sbx_config_set_memory_bytes(get(), bytes)); }
+    config &cpu(std::uint32_t millicpus) { return set(sbx_config_set_millicpus(get(), millicpus)); }
     config &max_processes(std::uint32_t count) { return set(sbx_config_set_max_processes(get(), count)); }
     config &max_open_files(std::uint32_t count) { return set(sbx_config_set_max_open_files(get(), count)); }
-    config &disk(std::uint64_t bytes) { return set(sbx_config_set_disk(get(), bytes)); }
+    config &disk(std::uint64_t bytes) { return set(sbx_config_set_disk_bytes(get(), bytes)); }
     config &limit_mode(std::int32_t mode) { return set(sbx_config_set_limit_mode(get(), mode)); } // SBX_LIMITS_...
 
-    config &encrypted_port(std::uint16_t port) { return set(sbx_config_add_encrypted_port(get(), port)); }
-    config &h2_port(std::uint16_t port) { return set(sbx_config_add_h2_port(get(), port)); }
-    config &unencrypted_port(std::uint16_t port) { return set(sbx_config_add_unencrypted_port(get(), port)); }
+    config &encrypted_port(std::uint16_t port) { return set(sbx_config_add_port(get(), port, SBX_PORT_ENCRYPTED)); }
+    config &h2_port(std::uint16_t port) { return set(sbx_config_add_port(get(), port, SBX_PORT_H2)); }
+    config &unencrypted_port(std::uint16_t port) { return set(sbx_config_add_port(get(), port, SBX_PORT_UNENCRYPTED)); }
     config &bind_port(std::uint16_t port, const std::string &address, std::uint16_t host_port = 0) {
         return set(sbx_config_bind_port(get(), port, address.c_str(), host_port));
     }
@@ -527,13 +531,16 @@ struct captured {
 };
 
 namespace detail {
-inline sbx::captured taken(const owner<sbx_captured, sbx_captured_free> &all) {
-    std::size_t head = 0, tail = 0;
-    const auto *first = reinterpret_cast<const char *>(sbx_captured_head(all.get(), &head));
-    const auto *last = reinterpret_cast<const char *>(sbx_captured_tail(all.get(), &tail));
-    sbx::captured result{std::string(first, head), std::string(last, tail), 0};
-    checked(sbx_captured_dropped(all.get(), &result.dropped));
-    return result;
+// The bytes of a part of a capture: without any there is no address.
+inline std::string bytes(const std::uint8_t *start, std::size_t length) {
+    return length == 0 ? std::string() : std::string(reinterpret_cast<const char *>(start), length);
+}
+
+inline sbx::captured taken(sbx_capture *capture) {
+    const owner<sbx_capture, sbx_capture_free> all(capture);
+    sbx_output raw = SBX_OUTPUT_INIT;
+    checked(sbx_capture_output(capture, &raw));
+    return {bytes(raw.head, raw.head_length), bytes(raw.tail, raw.tail_length), raw.dropped};
 }
 
 // Waits with one of the C library's functions; nothing when the time runs out.
@@ -552,7 +559,8 @@ std::optional<exit_status> wait(Function function, Handle *handle, std::int64_t 
 // A program to run in a running sandbox. What isn't set is as for the sandbox's own program.
 class command {
 public:
-    explicit command(const std::vector<std::string> &arguments) : handle_(detail::some(sbx_exec_config_new())) {
+    explicit command(const std::vector<std::string> &arguments)
+        : handle_(detail::make<sbx_exec_config>(sbx_exec_config_new)) {
         set(sbx_exec_config_set_command(get(), detail::pointers(arguments).data(), arguments.size()));
     }
     command &env(const std::string &name, const std::string &value) {
@@ -609,8 +617,8 @@ public:
         return descriptor(detail::call(sbx_process_open_fd, get(), static_cast<std::int32_t>(which)));
     }
     sbx::captured captured(stream which) const {
-        return detail::taken(detail::owner<sbx_captured, sbx_captured_free>(
-            detail::make<sbx_captured>(sbx_process_captured, get(), static_cast<std::int32_t>(which))));
+        return detail::taken(
+            detail::make<sbx_capture>(sbx_process_capture, get(), static_cast<std::int32_t>(which)));
     }
     // Throws why it could not be started, after sandbox::exec_begin().
     void rethrow_failure() const { detail::call(sbx_process_failure, get()); }
@@ -776,8 +784,8 @@ public:
     }
     // What config::capture has kept so far.
     sbx::captured captured(stream which) const {
-        return detail::taken(detail::owner<sbx_captured, sbx_captured_free>(
-            detail::make<sbx_captured>(sbx_sandbox_captured, handle_.get(), static_cast<std::int32_t>(which))));
+        return detail::taken(
+            detail::make<sbx_capture>(sbx_sandbox_capture, handle_.get(), static_cast<std::int32_t>(which)));
     }
 
     // Runs a program in the sandbox and waits until it was started.
@@ -887,15 +895,15 @@ private:
         std::map<std::uint16_t, tunnel> tunnels;
         const auto count = static_cast<std::size_t>(detail::checked(sbx_tunnel_map_count(all.get())));
         for (std::size_t i = 0; i < count; ++i) {
-            const auto port =
-                static_cast<std::uint16_t>(detail::checked(sbx_tunnel_map_container_port(all.get(), i)));
-            const auto host_port = detail::checked(sbx_tunnel_map_port(all.get(), port));
+            sbx_tunnel raw = SBX_TUNNEL_INIT;
+            detail::checked(sbx_tunnel_map_tunnel(all.get(), i, &raw));
+            const auto port = static_cast<std::uint16_t>(raw.container_port);
             tunnels[port] = {port,
-                             detail::text(sbx_tunnel_map_host(all.get(), port)),
-                             static_cast<std::uint16_t>(host_port),
-                             detail::text(sbx_tunnel_map_url(all.get(), port)),
-                             detail::text(sbx_tunnel_map_ca_pem(all.get(), port)),
-                             detail::text(sbx_tunnel_map_spki_sha256(all.get(), port))};
+                             raw.host,
+                             static_cast<std::uint16_t>(raw.port),
+                             detail::text(raw.url),
+                             detail::text(raw.ca_pem),
+                             detail::text(raw.spki_sha256)};
         }
         return tunnels;
     }
@@ -915,9 +923,11 @@ inline std::vector<listed> list(sbx_runtime *runtime) {
         make<sbx_sandbox_list>(sbx_runtime_sandboxes, runtime));
     std::vector<listed> sandboxes;
     const auto count = static_cast<std::size_t>(checked(sbx_sandbox_list_count(all.get())));
-    for (std::size_t i = 0; i < count; ++i)
-        sandboxes.push_back({text(sbx_sandbox_list_id(all.get(), i)), text(sbx_sandbox_list_name(all.get(), i)),
-                             static_cast<state>(checked(sbx_sandbox_list_state(all.get(), i)))});
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_sandbox_entry raw = SBX_SANDBOX_ENTRY_INIT;
+        checked(sbx_sandbox_list_entry(all.get(), i, &raw));
+        sandboxes.push_back({raw.id, text(raw.name), static_cast<state>(raw.state)});
+    }
     return sandboxes;
 }
 } // namespace detail

@@ -145,9 +145,9 @@ func (s *setting) finish(op string, check func(*C.sbx_error) C.int) error {
 
 // build makes the library's config, with events under this cookie. The caller frees it, whatever happens.
 func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
-	b := C.sbx_config_new()
-	if b == nil {
-		return nil, failed("config", ErrLimit, "no handle is left")
+	var b *C.sbx_config
+	if err := calling(nil, "config", func(e *C.sbx_error) C.int { return C.sbx_config_new(&b, e) }); err != nil {
+		return nil, err
 	}
 	var s setting
 	defer s.free()
@@ -162,25 +162,28 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	s.text1(c.Rootfs, func(v *C.char) C.int { return C.sbx_config_set_rootfs(b, v) })
 	for _, mount := range c.Mounts {
 		source, target := s.text(mount.Source), s.text(mount.Target)
-		s.when(mount.Writable, func() C.int { return C.sbx_config_mount_writable(b, source, target) })
-		s.when(!mount.Writable, func() C.int { return C.sbx_config_mount_read_only(b, source, target) })
+		flags := C.uint32_t(C.SBX_MOUNT_READ_ONLY)
+		if mount.Writable {
+			flags = C.SBX_MOUNT_WRITABLE
+		}
+		s.set(C.sbx_config_add_mount(b, source, target, flags))
 	}
 	s.span("Timeout", c.Timeout, func(ms C.int64_t) C.int { return C.sbx_config_set_timeout_ms(b, ms) })
 	s.span("IdleTimeout", c.IdleTimeout, func(ms C.int64_t) C.int { return C.sbx_config_set_idle_timeout_ms(b, ms) })
 
-	s.when(c.Memory != 0, func() C.int { return C.sbx_config_set_memory(b, C.uint64_t(c.Memory)) })
+	s.when(c.Memory != 0, func() C.int { return C.sbx_config_set_memory_bytes(b, C.uint64_t(c.Memory)) })
 	if !(c.CPUs >= 0 && c.CPUs < 1<<20) && s.bad == nil {
 		s.bad = failed("config", ErrInvalid, "CPUs: %v is out of range; 0 is the default", c.CPUs)
 	}
-	s.when(c.CPUs > 0, func() C.int { return C.sbx_config_set_cpu(b, C.uint32_t(min(c.CPUs, 1<<20)*1000)) })
+	s.when(c.CPUs > 0, func() C.int { return C.sbx_config_set_millicpus(b, C.uint32_t(min(c.CPUs, 1<<20)*1000)) })
 	s.count("MaxProcesses", c.MaxProcesses, func(n C.uint32_t) C.int { return C.sbx_config_set_max_processes(b, n) })
 	s.count("MaxOpenFiles", c.MaxOpenFiles, func(n C.uint32_t) C.int { return C.sbx_config_set_max_open_files(b, n) })
-	s.when(c.Disk != 0, func() C.int { return C.sbx_config_set_disk(b, C.uint64_t(c.Disk)) })
+	s.when(c.Disk != 0, func() C.int { return C.sbx_config_set_disk_bytes(b, C.uint64_t(c.Disk)) })
 	s.when(c.Watchdog, func() C.int { return C.sbx_config_set_limit_mode(b, C.SBX_LIMITS_WATCHDOG) })
 
-	s.ports(c.EncryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_encrypted_port(b, p) })
-	s.ports(c.H2Ports, func(p C.uint32_t) C.int { return C.sbx_config_add_h2_port(b, p) })
-	s.ports(c.UnencryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_unencrypted_port(b, p) })
+	s.ports(c.EncryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_port(b, p, C.SBX_PORT_ENCRYPTED) })
+	s.ports(c.H2Ports, func(p C.uint32_t) C.int { return C.sbx_config_add_port(b, p, C.SBX_PORT_H2) })
+	s.ports(c.UnencryptedPorts, func(p C.uint32_t) C.int { return C.sbx_config_add_port(b, p, C.SBX_PORT_UNENCRYPTED) })
 	for port, at := range c.Bind {
 		s.set(C.sbx_config_bind_port(b, C.uint32_t(port), s.text(at.Addr().String()), C.uint32_t(at.Port())))
 	}

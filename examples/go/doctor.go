@@ -65,22 +65,22 @@ func Doctor(ctx context.Context) (Report, error) {
 			return err
 		}
 		defer C.sbx_report_free(report)
-		found = readReport(report)
-		return nil
+		found, err = readReport(report)
+		return err
 	})
 	return found, err
 }
 
-func readReport(report *C.sbx_report) Report {
+func readReport(report *C.sbx_report) (Report, error) {
 	found := Report{Usable: C.sbx_report_usable(report) == 1}
 	for i := range C.sbx_report_count(report) {
-		at := C.size_t(i)
+		f := C.sbx_finding{size: C.sizeof_sbx_finding}
+		if err := result("doctor", C.sbx_report_finding(report, C.size_t(i), &f), nil); err != nil {
+			return Report{}, err
+		}
 		found.Findings = append(found.Findings, Finding{
-			Status: Status(C.sbx_report_status(report, at)),
-			Name:   C.GoString(C.sbx_report_name(report, at)),
-			Detail: C.GoString(C.sbx_report_detail(report, at)),
-			Remedy: C.GoString(C.sbx_report_remedy(report, at)),
+			Status: Status(f.status), Name: C.GoString(f.name), Detail: C.GoString(f.detail), Remedy: C.GoString(f.remedy),
 		})
 	}
-	return found
+	return found, nil
 }

@@ -177,6 +177,7 @@ func TestAPolicyIsReadBack(t *testing.T) {
 	policy := &Policy{
 		Mode: Allowlist, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 		AllowDomains: []string{"*.example.com"}, DenyCIDRs: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}, DNS: DNSAddresses,
+		TLSPorts: []uint16{8443, 9443},
 	}
 	sandbox := create(t, &Config{Policy: policy})
 	read, err := sandbox.ReadPolicy(patience(t))

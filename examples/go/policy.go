@@ -15,9 +15,9 @@ type Mode int
 
 // The modes.
 const (
-	Open      Mode = iota + 1 // any public address, save what is denied
-	Allowlist                 // only what is allowed; without entries, nothing
-	Blocked                   // no network at all, and no tunnels
+	Open      Mode = C.SBX_POLICY_OPEN      // any public address, save what is denied
+	Allowlist Mode = C.SBX_POLICY_ALLOWLIST // only what is allowed; without entries, nothing
+	Blocked   Mode = C.SBX_POLICY_BLOCKED   // no network at all, and no tunnels
 )
 
 // A Policy is what a sandbox may reach.
@@ -46,18 +46,12 @@ const (
 // keeps, and says where it is used; that a text was cut short it can't know.
 func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 	var policy *C.sbx_policy
-	switch p.Mode {
-	case Open:
-		policy = C.sbx_policy_new_open()
-	case Allowlist:
-		policy = C.sbx_policy_new_allowlist()
-	case Blocked:
-		policy = C.sbx_policy_new_blocked()
-	default:
+	if p.Mode < Open || p.Mode > Blocked {
 		return nil, failed("policy", ErrInvalid, "a policy's Mode must be Open, Allowlist or Blocked")
 	}
-	if policy == nil {
-		return nil, failed("policy", ErrLimit, "no handle is left")
+	made := func(e *C.sbx_error) C.int { return C.sbx_policy_new(C.int32_t(p.Mode), &policy, e) }
+	if err := calling(nil, "policy", made); err != nil {
+		return nil, err
 	}
 	for _, cidr := range p.AllowCIDRs {
 		C.sbx_policy_allow_cidr(policy, texts.text(cidr.String()))
@@ -66,9 +60,9 @@ func (p *Policy) build(texts *texts) (*C.sbx_policy, error) {
 		C.sbx_policy_allow_domain(policy, texts.text(domain))
 	}
 	for _, port := range p.TLSPorts {
-		C.sbx_policy_add_tls_port(policy, C.uint32_t(port))
+		C.sbx_policy_add_domain_port(policy, C.uint32_t(port))
 	}
-	C.sbx_policy_set_dns(policy, C.int(p.DNS))
+	C.sbx_policy_set_dns(policy, C.int32_t(p.DNS))
 	for _, cidr := range p.LocalCIDRs {
 		C.sbx_policy_allow_local_cidr(policy, texts.text(cidr.String()))
 	}
@@ -143,7 +137,7 @@ func (p *Policy) Check(address netip.Addr, port uint16, protocol uint8) (Verdict
 	return Verdict{found.allowed == 1, PolicyReason(found.reason), int(found.entry), C.GoString(&found.detail[0])}, nil
 }
 
-// ReadPolicy is the policy in force, read back from the kernel, but for its TLSPorts, which can't be.
+// ReadPolicy is the policy in force. The rules that hold it are read back from the kernel.
 func (s *Sandbox) ReadPolicy(ctx context.Context) (*Policy, error) {
 	policy := &Policy{}
 	read, err := s.operation(ctx, "read policy", func(c common) C.int {
@@ -161,18 +155,30 @@ func (s *Sandbox) ReadPolicy(ctx context.Context) (*Policy, error) {
 			return err
 		}
 		defer C.sbx_policy_free(copied)
-		policy.Mode, policy.DNS = Mode(C.sbx_policy_mode(copied)), DNS(C.sbx_policy_dns(copied))
-		for i := range C.sbx_policy_entry_count(copied) {
-			if err := policy.add(C.GoString(C.sbx_policy_entry(copied, C.size_t(i)))); err != nil {
-				return err
-			}
-		}
-		return nil
+		return policy.read(copied)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return policy, nil
+}
+
+// read takes over what the library's policy says.
+func (p *Policy) read(from *C.sbx_policy) error {
+	said := C.sbx_policy_summary{size: C.sizeof_sbx_policy_summary}
+	if err := result("read policy", C.sbx_policy_info(from, &said), nil); err != nil {
+		return err
+	}
+	p.Mode, p.DNS = Mode(said.mode), DNS(said.dns)
+	for i := range said.domain_port_count {
+		p.TLSPorts = append(p.TLSPorts, uint16(C.sbx_policy_domain_port(from, C.size_t(i))))
+	}
+	for i := range said.entry_count {
+		if err := p.add(C.GoString(C.sbx_policy_entry(from, C.size_t(i)))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add adds an entry as the library writes it.

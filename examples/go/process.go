@@ -91,9 +91,9 @@ func (s *subject) killOnDone(ctx context.Context, handle *C.sbx_process) {
 }
 
 func (c *Cmd) build(cookie uint64) (*C.sbx_exec_config, error) {
-	b := C.sbx_exec_config_new()
-	if b == nil {
-		return nil, failed("exec", ErrLimit, "no handle is left")
+	var b *C.sbx_exec_config
+	if err := calling(nil, "exec", func(e *C.sbx_error) C.int { return C.sbx_exec_config_new(&b, e) }); err != nil {
+		return nil, err
 	}
 	var s setting
 	defer s.free()

@@ -30,7 +30,7 @@ import (
 	"unsafe"
 )
 
-// Version is the version of the library that is running, such as "0.1.0".
+// Version is the version of the library that is running, such as "0.2.0".
 func Version() string { return C.GoString(C.sbx_version()) }
 
 // LogTo sends the library's log lines to a file: 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing;

@@ -62,14 +62,17 @@ func (s *Sandbox) Tunnels() (map[uint16]Tunnel, error) {
 	defer C.sbx_tunnel_map_free(all)
 	tunnels := map[uint16]Tunnel{}
 	for i := range C.sbx_tunnel_map_count(all) {
-		port := C.uint32_t(C.sbx_tunnel_map_container_port(all, C.size_t(i)))
-		tunnels[uint16(port)] = Tunnel{
-			ContainerPort: uint16(port),
-			Host:          C.GoString(C.sbx_tunnel_map_host(all, port)),
-			Port:          uint16(C.sbx_tunnel_map_port(all, port)),
-			URL:           C.GoString(C.sbx_tunnel_map_url(all, port)),
-			CAPEM:         C.GoString(C.sbx_tunnel_map_ca_pem(all, port)),
-			SPKISHA256:    C.GoString(C.sbx_tunnel_map_spki_sha256(all, port)),
+		t := C.sbx_tunnel{size: C.sizeof_sbx_tunnel}
+		if err := result("tunnels", C.sbx_tunnel_map_tunnel(all, C.size_t(i), &t), nil); err != nil {
+			return nil, err
+		}
+		tunnels[uint16(t.container_port)] = Tunnel{
+			ContainerPort: uint16(t.container_port),
+			Host:          C.GoString(t.host),
+			Port:          uint16(t.port),
+			URL:           C.GoString(t.url),
+			CAPEM:         C.GoString(t.ca_pem),
+			SPKISHA256:    C.GoString(t.spki_sha256),
 		}
 	}
 	return tunnels, nil

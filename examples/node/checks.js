@@ -2,7 +2,7 @@
 
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
-import { freeing, native } from "./native.js";
+import { filled, freeing, native } from "./native.js";
 import { Operation } from "./operation.js";
 import { make, namesOf } from "./structs.js";
 
@@ -13,12 +13,10 @@ export async function doctor() {
   const check = new Operation("runtime_check_begin", make("runtime_config"));
   const report = await check.run(check, (done) => done.open("report"));
   try {
-    const findings = Array.from({ length: native.report_count(report) }, (_, index) => ({
-      status: STATUS[native.report_status(report, index)] ?? "unknown",
-      name: String(native.report_name(report, index)),
-      detail: String(native.report_detail(report, index)),
-      remedy: String(native.report_remedy(report, index)),
-    }));
+    const findings = Array.from({ length: native.report_count(report) }, (_, index) => {
+      const { status, ...texts } = filled("finding", "report_finding", report, index);
+      return { status: STATUS[status] ?? "unknown", ...texts };
+    });
     return { usable: native.report_usable(report) === 1, findings };
   } finally {
     freeing("report", report, () => {});

@@ -1,15 +1,17 @@
 // Options of programs and sandboxes, written into the library's configs.
 
+import { NUMBERS } from "./abi.js";
 import { list, milliseconds, onlyKnown, port, record, whole } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
 import { call, native, text, texts } from "./native.js";
 import { makePolicy, POLICY_OPTIONS } from "./policy.js";
 
 const STREAMS = { ignore: 0, pipe: 1, merged: 2 };
-const LIMITS = { cpu: ["cpu", 1000], memoryMiB: ["memory", 2 ** 20], diskMiB: ["disk", 2 ** 20] };
+const LIMITS = { cpu: ["millicpus", 1000], memoryMiB: ["memory_bytes", 2 ** 20], diskMiB: ["disk_bytes", 2 ** 20] };
 Object.assign(LIMITS, { maxProcesses: ["max_processes", 1], maxOpenFiles: ["max_open_files", 1] });
 const MOST = 2 ** 20;
-const LIMITS_WATCHDOG = 1;
+const { PORT_ENCRYPTED, PORT_H2, PORT_UNENCRYPTED } = NUMBERS;
+const PORTS = { encryptedPorts: PORT_ENCRYPTED, h2Ports: PORT_H2, unencryptedPorts: PORT_UNENCRYPTED };
 
 const PROGRAM_OPTIONS = "env secrets workdir user timeoutMs stdin stdout stderr signal".split(" ");
 export const EXEC_OPTIONS = [...PROGRAM_OPTIONS, "terminal"];
@@ -84,14 +86,14 @@ export function configure(config, set, command, options) {
     if (!fits) throw invalid(`${option} must be a number up to ${MOST}, not ${value}`);
     set(`set_${limit}`, Math.round(value * unit));
   }
-  if (options.memoryWatchdog) set("set_limit_mode", LIMITS_WATCHDOG);
-  for (const [option, how] of [["mounts", "mount_read_only"], ["writableMounts", "mount_writable"]]) {
+  if (options.memoryWatchdog) set("set_limit_mode", NUMBERS.LIMITS_WATCHDOG);
+  for (const [option, how] of [["mounts", NUMBERS.MOUNT_READ_ONLY], ["writableMounts", NUMBERS.MOUNT_WRITABLE]]) {
     for (const [place, source] of Object.entries(record(options[option] ?? {}, option))) {
-      set(how, text(source, `${option}[${JSON.stringify(place)}]`), text(place, option));
+      set("add_mount", text(source, `${option}[${JSON.stringify(place)}]`), text(place, option), how);
     }
   }
-  for (const kind of ["encrypted", "h2", "unencrypted"]) {
-    for (const number of list(options[`${kind}Ports`], `${kind}Ports`)) set(`add_${kind}_port`, port(number, `${kind}Ports`));
+  for (const [option, kind] of Object.entries(PORTS)) {
+    for (const number of list(options[option], option)) set("add_port", port(number, option), kind);
   }
   for (const [number, address] of Object.entries(record(options.hostServices ?? {}, "hostServices"))) {
     const inside = port(Number(number), "a port of hostServices");

@@ -7,7 +7,7 @@ import { isMainThread } from "node:worker_threads";
 import { FUNCTIONS, NUMBERS } from "./abi.js";
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
-import { make, read } from "./structs.js";
+import { isText, make, read, readAll } from "./structs.js";
 
 const require = createRequire(import.meta.url);
 const { ABI_VERSION } = NUMBERS;
@@ -138,6 +138,15 @@ export function open(name, ...parameters) {
   return Number(place.readBigUInt64LE());
 }
 
+/** What a function whose last parameter is a struct fills it with; undefined for a text that there is none of. */
+export function filled(struct, name, ...parameters) {
+  const memory = make(struct);
+  const result = native[name](...parameters, memory);
+  if (result < 0) throw new SbxError(`sbx_${name} returned ${result}`, result);
+  const fields = Object.entries(readAll(struct, memory));
+  return Object.fromEntries(fields.map(([field, value]) => [field, isText(struct, field) ? textAt(value)?.toString() : value]));
+}
+
 /** A text as C takes it. */
 export function text(value, what) {
   if (typeof value !== "string") throw invalid(`${what} must be a string, not ${kindOf(value)}`);
@@ -175,9 +184,8 @@ export function freeing(kind, handle, use) {
 }
 
 /** Something of the library's that is made, filled in and freed here. A bad value is what its check says at the end. */
-export function making(kind, how, use) {
-  const made = Number(native[`${kind}_${how}`]());
-  if (!made) call("config_check", 0); // says why: a forked child, or no handles left
+export function making(kind, use, ...how) {
+  const made = open(`${kind}_new`, ...how);
   const set = (what, ...values) => native[`${kind}_${what}`](made, ...values);
   return freeing(kind, made, () => use(made, set));
 }

@@ -2,7 +2,7 @@
 
 import { list, onlyKnown, port, record, whole } from "./arguments.js";
 import { invalid } from "./errors.js";
-import { call, making, native, text } from "./native.js";
+import { call, filled, making, native, text } from "./native.js";
 import { make, namesOf, readAll } from "./structs.js";
 
 const MODES = [, "open", "allowlist", "blocked"];
@@ -30,19 +30,20 @@ export function makePolicy(options, use) {
   const allowlist = options[LISTS.allow] ?? options[LISTS.domain];
   const dns = DNS.indexOf(options.outboundDns ?? "auto");
   if (dns < 0) throw invalid(`outboundDns must be one of ${DNS.join(", ")}`);
-  const how = options.blockNetwork ? "new_blocked" : allowlist ? "new_allowlist" : "new_open";
+  const mode = MODES.indexOf(options.blockNetwork ? "blocked" : allowlist ? "allowlist" : "open");
   const ports = list(options.outboundTlsPorts, "outboundTlsPorts");
   if (ports.length > 0 && !options[LISTS.domain]) {
     throw invalid("outboundTlsPorts are ports of domains: they take outboundDomainAllowlist");
   }
-  return making("policy", how, (policy, set) => {
+  const fill = (policy, set) => {
     for (const [kind, option] of Object.entries(LISTS)) {
       for (const entry of options[option] ?? []) set(SETTERS[kind], text(entry, option));
     }
-    for (const number of ports) set("add_tls_port", port(number, "outboundTlsPorts"));
+    for (const number of ports) set("add_domain_port", port(number, "outboundTlsPorts"));
     set("set_dns", dns);
     return use(policy);
-  });
+  };
+  return making("policy", fill, mode);
 }
 
 /** What the policy of these options says of an address, and why. It takes no sandbox and sends nothing. */
@@ -58,14 +59,15 @@ export function checkPolicy(options, destination) {
 
 /** What a policy says: its mode, its entries in their order, and the options that ask for the same. */
 export function readPolicy(policy) {
-  const mode = MODES[native.policy_mode(policy)];
-  const count = native.policy_entry_count(policy);
-  const entries = Array.from({ length: count }, (_, index) => String(native.policy_entry(policy, index)));
+  const { dns, entryCount, domainPortCount, ...said } = filled("policy_summary", "policy_info", policy);
+  const mode = MODES[said.mode];
+  const entries = Array.from({ length: entryCount }, (_, index) => String(native.policy_entry(policy, index)));
+  const ports = Array.from({ length: domainPortCount }, (_, index) => native.policy_domain_port(policy, index));
   const options = mode === "blocked" ? { blockNetwork: true } : mode === "allowlist" ? { [LISTS.allow]: [] } : {};
   for (const entry of entries) {
     const [kind, value] = entry.split(" ");
     (options[LISTS[kind]] ??= []).push(value);
   }
-  const dns = native.policy_dns(policy);
+  if (ports.length > 0 && options[LISTS.domain]) options.outboundTlsPorts = ports;
   return { mode, entries, options: dns > 0 ? { ...options, outboundDns: DNS[dns] } : options };
 }

@@ -1,17 +1,14 @@
 // What a sandbox says of itself: where its ports are reached, what it uses and has done.
 
 import { readAll } from "./structs.js";
-import { native } from "./native.js";
+import { filled, native } from "./native.js";
 
 /** A map of tunnels, by port inside. */
 export function readTunnels(map) {
   const tunnels = {};
   for (let index = 0; index < native.tunnel_map_count(map); index++) {
-    const number = native.tunnel_map_container_port(map, index);
-    const [host, url, ca, spkiSha256] = ["host", "url", "ca_pem", "spki_sha256"].map((what) =>
-      native[`tunnel_map_${what}`](map, number)?.toString(),
-    );
-    tunnels[number] = Object.freeze({ host, port: native.tunnel_map_port(map, number), url, ca, spkiSha256 });
+    const { containerPort, host, port, url, caPem: ca, spkiSha256 } = filled("tunnel", "tunnel_map_tunnel", map, index);
+    tunnels[containerPort] = Object.freeze({ host, port, url, ca, spkiSha256 });
   }
   return Object.freeze(tunnels);
 }

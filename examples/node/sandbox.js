@@ -30,7 +30,7 @@ export class Sandbox extends Program {
     const { signal } = record(options, "options");
     signal?.throwIfAborted();
     const life = new Life("sandbox");
-    making("config", "new", (config, set) => {
+    making("config", (config, set) => {
       configure(config, set, command, options);
       call("config_check", config);
       life.begin("create_begin", 0, config, set);
@@ -42,7 +42,7 @@ export class Sandbox extends Program {
     const { signal, terminal } = record(options, "options");
     signal?.throwIfAborted();
     const life = new Life("process");
-    making("exec_config", "new", (config, set) => {
+    making("exec_config", (config, set) => {
       describe(set, command, options, EXEC_OPTIONS);
       if (terminal) record(terminal, "terminal");
       if (terminal) set("set_pty", port(terminal.rows, "terminal.rows"), port(terminal.columns, "terminal.columns"));

@@ -8,7 +8,7 @@ export function layout(struct) {
   let size = 0;
   for (const [kind, name] of STRUCTS[struct].split(", ").map((field) => field.split(" "))) {
     const [, length, letter] = /^(\d*)(\D?)$/.exec(kind);
-    const bytes = ({ u: 4, i: 4, q: 8, Q: 8, s: 8 }[letter] ?? 1) * Number(length || 1);
+    const bytes = ({ u: 4, i: 4, q: 8, Q: 8, z: 8, s: 8, b: 8 }[letter] ?? 1) * Number(length || 1);
     fields[name] = { kind, letter, length, offset: size, bytes };
     size += bytes;
   }
@@ -32,9 +32,10 @@ export function make(struct) {
   return memory;
 }
 
-const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE", s: "readBigUInt64LE" };
+const READERS = { u: "readUInt32LE", i: "readInt32LE", q: "readBigInt64LE", Q: "readBigUInt64LE", z: "readBigUInt64LE" };
+Object.assign(READERS, { s: "readBigUInt64LE", b: "readBigUInt64LE" });
 
-/** A field of a struct; of a text its address. Numbers fit a double: they are counts, times and our own cookies. */
+/** A field of a struct. Numbers fit a double: they are counts, times, our own cookies, and addresses of texts and bytes. */
 export function read(struct, memory, name) {
   const { letter, length, offset, bytes } = LAYOUTS[struct].fields[name];
   const number = (at) => Number(memory[READERS[letter]](at));
@@ -49,6 +50,10 @@ export function readAll(struct, memory) {
   const names = Object.keys(LAYOUTS[struct].fields).filter((name) => !["size", "reserved"].includes(name));
   return Object.fromEntries(names.map((name) => [camel(name), read(struct, memory, name)]));
 }
+
+/** Whether a field of a struct, under its name as JavaScript has it, is the address of a text. */
+export const isText = (struct, field) =>
+  Object.entries(LAYOUTS[struct].fields).some(([name, { kind }]) => kind === "s" && camel(name) === field);
 
 /** Sets a field of a struct; a text by its address. */
 export function write(struct, memory, name, value) {

@@ -15,15 +15,16 @@ const INBOUND_RANGES: usize = 4096;
 /// The most ports of one sandbox.
 const PORTS: usize = 256;
 
-/// What a tunnel does with the bytes of a port.
+/// What a tunnel does with the bytes of a port. The numbers are part of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
 pub enum PortKind {
     /// TLS ends in the library; the server inside speaks plain TCP.
-    Encrypted,
+    Encrypted = 1,
     /// TLS ends in the library, which also offers HTTP/2 by ALPN.
-    H2,
+    H2 = 2,
     /// Raw TCP.
-    Unencrypted,
+    Unencrypted = 3,
 }
 
 /// A port of a sandbox that gets a tunnel.

@@ -8,6 +8,7 @@ use std::sync::Once;
 
 use super::error::{self, sbx_error};
 use super::handle::{self, Object};
+use super::input;
 use crate::error::{Code, Error, Result};
 use crate::sys::fork;
 
@@ -50,6 +51,26 @@ pub(super) unsafe fn call_on<T: Object>(
 ) -> c_int {
     // SAFETY: passed on from the caller.
     unsafe { call(error, || call_with(handle, body)) }
+}
+
+/// Runs the body of an exported function that makes an object, and gives the host its handle.
+///
+/// # Safety
+/// As for [`call`]. `place` must be NULL or point to a place of the host's that the handle may be written to.
+pub(super) unsafe fn call_new<T: Object>(
+    what: &str,
+    place: *mut *mut T::Opaque,
+    error: *mut sbx_error,
+    body: impl FnOnce() -> Result<T>,
+) -> c_int {
+    let body = || {
+        // SAFETY: passed on from the caller.
+        let place = unsafe { input::out_param(what, place) }?;
+        place.write(handle::insert(body()?)?);
+        Ok(0)
+    };
+    // SAFETY: passed on from the caller.
+    unsafe { call(error, body) }
 }
 
 /// Runs a body whose error can only be told by a value such as NULL.

@@ -57,24 +57,25 @@ pub const SBX_STATE_ENDED: i32 = 4;
 pub const SBX_EXIT_EXITED: i32 = 1;
 /// A signal ended the program; `code` is 128 + the signal.
 pub const SBX_EXIT_SIGNALLED: i32 = 2;
-/// Its lifetime ran out; `code` is 124.
+/// Its timeout expired; `code` is 124.
 pub const SBX_EXIT_TIMED_OUT: i32 = 3;
-/// It was idle for longer than it may be; `code` is 124.
+/// It was idle for longer than allowed; `code` is 124.
 pub const SBX_EXIT_IDLE: i32 = 4;
 /// It was terminated by the host; `code` is 137.
 pub const SBX_EXIT_TERMINATED: i32 = 5;
-/// It needed more memory than it was given; `code` is 137.
+/// It needed more memory than its limit; `code` is 137.
 pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
-/// The keeper or gVisor died without being asked to, or the sandbox's init was stopped from inside and has not answered
-/// for half a minute; `code` is 137.
+/// The keeper or gVisor died unexpectedly, or the sandbox's init was stopped from inside and has not answered for
+/// half a minute; `code` is 137.
 pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 
 /// The sandbox's program was started. Never dropped.
 pub const SBX_EVENT_STARTED: u32 = 1;
 /// The sandbox could not be created; `code` is the error's number, `detail` its text. Never dropped.
 pub const SBX_EVENT_FAILED: u32 = 2;
-/// The server inside answers, for the first time. It is asked if the config has a probe, or once somebody asks for it:
-/// sbx_wait_ready, also with time-out 0. A sandbox with neither probe nor port has no such event.
+/// The server inside has answered a probe for the first time. Probing starts with the sandbox if its config has a
+/// probe, otherwise with the first sbx_wait_ready, also with a timeout of 0. A sandbox with neither probe nor port
+/// has no such event.
 pub const SBX_EVENT_READY: u32 = 3;
 /// The sandbox has ended and nothing of it is left; `code` and `reason` as in sbx_exit. Never dropped.
 pub const SBX_EVENT_EXITED: u32 = 4;
@@ -108,11 +109,11 @@ pub const SBX_EVENT_UNREACHABLE: u32 = 12;
 /// dropped.
 pub const SBX_EVENT_CHECKED: u32 = 13;
 
-/// Limits of memory and processor are held by the kernel (cgroups), or the sandbox is not created.
+/// The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 pub const SBX_LIMITS_STRICT: i32 = 0;
-/// Where the kernel can't, the memory is looked at many times a second, and a sandbox that has too much is ended
-/// as out of memory. Best effort: a program that is quick can have more for a moment, what thousands of processes have
-/// of their own is known some seconds late, and the kernel's memory for sockets and pipes isn't seen.
+/// If the kernel can't, the library samples the memory many times a second and ends a sandbox that exceeds its
+/// limit as out of memory. Best effort: a quick program can exceed it for a moment, what thousands of processes
+/// have of their own is noticed some seconds late, and the kernel's memory for sockets and pipes isn't counted.
 pub const SBX_LIMITS_WATCHDOG: i32 = 1;
 
 /// `cpu_us` of sbx_stats is known.
@@ -178,11 +179,11 @@ pub const SBX_CHANGE_ATTRIBUTES: i32 = 7;
 /// they are beyond the limits: look for yourself. The path is empty.
 pub const SBX_CHANGE_OVERFLOW: i32 = 8;
 
-/// Everything that is needed is there.
+/// Everything that the requirement asks for is there.
 pub const SBX_FINDING_OK: i32 = 1;
 /// It works, but less well; the remedy says how to improve it.
 pub const SBX_FINDING_LIMITED: i32 = 2;
-/// Sandboxes can't be created before the remedy was applied.
+/// Sandboxes can't be created until the remedy is applied.
 pub const SBX_FINDING_MISSING: i32 = 3;
 
 /// Standard input, where a stream is asked for.
@@ -194,18 +195,30 @@ pub const SBX_STDERR: i32 = 2;
 /// The terminal of a program that has one: sbx_process_open_fd.
 pub const SBX_TERMINAL: i32 = 3;
 
-/// The stream is empty, or thrown away. The default.
+/// Standard input is empty, output is discarded. The default.
 pub const SBX_STREAM_NULL: i32 = 0;
 /// The host gets a descriptor for the stream: sbx_sandbox_open_fd, sbx_process_open_fd.
 pub const SBX_STREAM_DESCRIPTOR: i32 = 1;
 /// Standard error goes where standard output goes. For SBX_STDERR only.
 pub const SBX_STREAM_MERGED: i32 = 2;
 
-/// A policy by which any public address may be reached, save what is denied: sbx_policy_mode.
+/// A tunnel on which the library ends TLS; the server inside speaks plain TCP.
+pub const SBX_PORT_ENCRYPTED: i32 = 1;
+/// As SBX_PORT_ENCRYPTED, and clients are offered HTTP/2 (ALPN "h2").
+pub const SBX_PORT_H2: i32 = 2;
+/// A tunnel of raw TCP.
+pub const SBX_PORT_UNENCRYPTED: i32 = 3;
+
+/// For sbx_config_add_mount: the sandbox can't write to it. The default.
+pub const SBX_MOUNT_READ_ONLY: u32 = 0;
+/// What the sandbox writes is written on the host.
+pub const SBX_MOUNT_WRITABLE: u32 = 1;
+
+/// Every public address is allowed, except denied ranges: sbx_policy_new.
 pub const SBX_POLICY_OPEN: i32 = 1;
-/// A policy by which only what is allowed may be reached.
+/// Only what an entry allows is allowed.
 pub const SBX_POLICY_ALLOWLIST: i32 = 2;
-/// A policy of no network at all.
+/// No network at all.
 pub const SBX_POLICY_BLOCKED: i32 = 3;
 
 /// Allowed: a public address, and the policy is open.
@@ -299,7 +312,7 @@ pub(super) fn state(state: State) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LimitMode, Stream};
+    use crate::config::{LimitMode, PortKind, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
     use crate::policy::{Dns, Mode, Reason};
@@ -397,6 +410,13 @@ mod tests {
             (Mode::Blocked, SBX_POLICY_BLOCKED),
         ] {
             assert_eq!(mode as i32, number);
+        }
+        for (kind, number) in [
+            (PortKind::Encrypted, SBX_PORT_ENCRYPTED),
+            (PortKind::H2, SBX_PORT_H2),
+            (PortKind::Unencrypted, SBX_PORT_UNENCRYPTED),
+        ] {
+            assert_eq!(kind as i32, number);
         }
         for (mode, number) in
             [(LimitMode::Strict, SBX_LIMITS_STRICT), (LimitMode::Watchdog, SBX_LIMITS_WATCHDOG)]

@@ -1,21 +1,21 @@
 //! `sbx_config`: its life, and what program it describes.
 
 use std::ffi::{c_char, c_int};
-use std::ptr;
 
-use super::call::{call_on, call_or};
+use super::call::{call_new, call_on, call_or};
+use super::codes::{SBX_MOUNT_READ_ONLY, SBX_MOUNT_WRITABLE};
 use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// What a sandbox is asked to be.
+/// How a sandbox is created.
 ///
-/// A setter returns what is wrong at once and keeps it: the first bad value is what sbx_config_check and
-/// sbx_create return with its text, so a program may set everything and look once. Everything passed is
-/// copied. One config makes any number of sandboxes. One thread at a time sets; no function blocks.
+/// A setter returns at once what is wrong and keeps it: sbx_config_check and sbx_create return the first bad value,
+/// with its text. So a program may set everything and check once. One config makes any number of sandboxes. One
+/// thread at a time sets; no function blocks.
 #[derive(Debug)]
 pub struct sbx_config {
     _private: [u8; 0],
@@ -33,20 +33,25 @@ pub(super) fn set(config: *mut sbx_config, setter: impl FnOnce(&mut Config) -> R
     draft::set(config, setter)
 }
 
-/// Makes a config of defaults: no command, the curated view of the host's programs as root file system,
-/// no ports, an open policy, 300 s of life.
+/// Makes a config with the defaults: no command, a curated view of the host's programs as root file system, no
+/// ports, an open policy, 300 s of life.
 ///
-/// Free it with sbx_config_free. Any thread, never blocks. Returns NULL when no handle is left or in a
-/// forked child.
+/// Free it with sbx_config_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *config; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+///
+/// # Safety
+/// `config` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_config_new() -> *mut sbx_config {
-    call_or(ptr::null_mut(), || handle::insert(ConfigObject::default()))
+pub unsafe extern "C" fn sbx_config_new(config: *mut *mut sbx_config, error: *mut sbx_error) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { call_new("config", config, error, || Ok(ConfigObject::default())) }
 }
 
-/// Says whether a sandbox can be asked for with this: the first bad value, or the first broken rule
-/// between settings. It looks at the config only, not at the host.
+/// Checks a config: returns the first bad value, or the first rule between settings that is broken. It looks at the
+/// config only, not at the host.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_ELIMIT.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -56,7 +61,7 @@ pub unsafe extern "C" fn sbx_config_check(config: *const sbx_config, error: *mut
     unsafe { call_on::<ConfigObject>(config, error, |config| config.copy().check().map(|()| 0)) }
 }
 
-/// Frees a config; NULL is allowed. Sandboxes made with it are not affected.
+/// Frees a config. Sandboxes made with it are not affected.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.
@@ -65,12 +70,14 @@ pub unsafe extern "C" fn sbx_config_free(config: *mut sbx_config) {
     call_or((), || handle::take::<ConfigObject>(config).map(drop));
 }
 
-/// The program and its arguments: `argc` texts, each shorter than 131072 bytes, and together with the environment at
-/// most 2097152, each counted with 9 more: Linux's own limits. The first is looked up in the PATH of the sandbox's
-/// environment unless it has a slash. A sandbox without a command runs nothing by itself and lives until its time is
-/// over or it is ended, ready for sbx_exec.
+/// Sets the program and its arguments: `argc` texts.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Linux's limits hold: each text is shorter than 131072 bytes, and together with the environment they have at most
+/// 2097152, with 9 more counted for each. The first is looked up in the PATH of the sandbox's environment unless it
+/// contains a slash. A sandbox without a command runs nothing by itself: it waits for sbx_exec until its time is
+/// over or it is ended.
+///
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `argv` must point to `argc` terminated texts.
@@ -80,17 +87,19 @@ pub unsafe extern "C" fn sbx_config_set_command(
     argv: *const *const c_char,
     argc: usize,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| config.set_command(input::texts("command argument", argv, argc)?).map(drop))
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let argv = unsafe { input::texts("command argument", argv, argc) }?;
+        config.set_command(argv).map(drop)
+    })
 }
 
-/// Sets a variable of the environment of all programs of the sandbox; the same name again replaces it. Names match
-/// ^[a-zA-Z_][a-zA-Z0-9_]*$. Bounds are as for arguments, which `NAME=value` counts with. Values are never logged and
-/// never written to a file.
+/// Sets an environment variable for all programs of the sandbox; setting the same name again replaces it.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Names match ^[a-zA-Z_][a-zA-Z0-9_]*$. The bounds are those of arguments, which `NAME=value` counts among. Values
+/// are never logged and never written to a file.
+///
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -100,24 +109,20 @@ pub unsafe extern "C" fn sbx_config_set_env(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .set_env(
-                    input::text("environment variable name", name)?,
-                    input::text("environment variable value", value)?,
-                )
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("environment variable name", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("environment variable value", value) }?;
+        config.set_env(name, value).map(drop)
+    })
 }
 
-/// The same as sbx_config_set_env for a secret: the library's copies of the value are overwritten as soon as they are
-/// no longer needed (this config's with the last sandbox made with it). Inside, a variable is what every process of
-/// the same user and root can read.
+/// Sets a secret environment variable: as sbx_config_set_env does, and the library overwrites its copies of the
+/// value as soon as they are no longer needed (this config's with the last sandbox made with it). Inside, every
+/// process of the same user, and of root, can read it.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -127,70 +132,82 @@ pub unsafe extern "C" fn sbx_config_set_secret(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .set_secret(input::text("secret name", name)?, input::text("secret value", value)?)
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("secret name", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("secret value", value) }?;
+        config.set_secret(name, value).map(drop)
+    })
 }
 
-/// The directory inside that the program starts in, an absolute path (default "/"). It is made if it isn't
-/// there, as those above it, owned by the sandbox's root with mode 0755.
+/// Sets the directory inside that the program starts in, an absolute path (default "/"). If it doesn't exist, it is
+/// made, with its parents, owned by the sandbox's root, with mode 0755.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `path` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_workdir(config: *mut sbx_config, path: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_workdir(input::text("workdir", path)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let path = unsafe { input::text("workdir", path) }?;
+        config.set_workdir(path).map(drop)
+    })
 }
 
-/// Who the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its root).
+/// Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its
+/// root).
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `user` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_user(config: *mut sbx_config, user: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_user(input::text("user", user)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let user = unsafe { input::text("user", user) }?;
+        config.set_user(user).map(drop)
+    })
 }
 
-/// The sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
+/// Sets the sandbox's host name: labels of letters, digits and inner hyphens (RFC 1123), at most 64 bytes.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_hostname(config: *mut sbx_config, name: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_hostname(input::text("hostname", name)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("hostname", name) }?;
+        config.set_hostname(name).map(drop)
+    })
 }
 
-/// The sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes
-/// of a runtime have the same.
+/// Sets the sandbox's name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit. No two live sandboxes of
+/// a runtime have the same name.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_name(config: *mut sbx_config, name: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_name(input::text("name", name)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("name", name) }?;
+        config.set_name(name).map(drop)
+    })
 }
 
-/// Sets a tag, for the host's own use: sbx_sandbox_tag. The same name again replaces it. Names are as those of
-/// sandboxes, values have at most 256 bytes, a sandbox has at most 64.
+/// Sets a tag, for the host's own use: sbx_sandbox_tag. Setting the same name again replaces it. Names have the
+/// form of sandboxes' names, values at most 256 bytes; a sandbox has at most 64 tags.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `name` and `value` must be terminated texts or NULL.
@@ -200,85 +217,66 @@ pub unsafe extern "C" fn sbx_config_set_tag(
     name: *const c_char,
     value: *const c_char,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config.set_tag(input::text("tag", name)?, input::text("tag value", value)?).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("tag", name) }?;
+        // SAFETY: as the caller promises.
+        let value = unsafe { input::text("tag value", value) }?;
+        config.set_tag(name, value).map(drop)
+    })
 }
 
-/// A directory of the host that is the root file system. Without it a curated view of the host is used: programs in
-/// /usr, /bin, /lib that everybody on the host may read, and a made-up /etc. Either is under a memory overlay: all of
-/// it can be written inside, and nothing on the host is changed by that.
+/// Sets a directory of the host as the root file system. Without it a curated view of the host is used: programs in
+/// /usr, /bin, /lib that everybody on the host may read, and a generated /etc. Either is under a memory overlay:
+/// all of it can be written inside, and nothing on the host changes.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `directory` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_config_set_rootfs(config: *mut sbx_config, directory: *const c_char) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { set(config, |config| config.set_rootfs(input::text("rootfs", directory)?).map(drop)) }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let directory = unsafe { input::text("rootfs", directory) }?;
+        config.set_rootfs(directory).map(drop)
+    })
 }
 
-/// Shows a file or directory of the host inside, read-only. Both paths are absolute; the destination is not
-/// "/", nor in /proc, /dev or /sys, nor used twice.
+/// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Both paths are absolute; the destination is not "/", nor in /proc, /dev or /sys, nor used twice. What the sandbox
+/// writes to a writable mount is on the host, as the host's user. It can make files executable there, but not set-id:
+/// a mode with such a bit fails with EPERM or is not taken.
+///
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `source` and `destination` must be terminated texts or NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_mount_read_only(
+pub unsafe extern "C" fn sbx_config_add_mount(
     config: *mut sbx_config,
     source: *const c_char,
     destination: *const c_char,
+    flags: u32,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .mount_read_only(
-                    input::text("mount source", source)?,
-                    input::text("mount destination", destination)?,
-                )
-                .map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let source = unsafe { input::text("mount source", source) }?;
+        // SAFETY: as the caller promises.
+        let destination = unsafe { input::text("mount destination", destination) }?;
+        match flags {
+            SBX_MOUNT_READ_ONLY => config.mount_read_only(source, destination).map(drop),
+            SBX_MOUNT_WRITABLE => config.mount_writable(source, destination).map(drop),
+            _ => Err(Error::invalid(format!("mount flags {flags:#x}: only SBX_MOUNT_... may be set"))),
+        }
+    })
 }
 
-/// Shows a file or directory of the host inside, writable: what the sandbox writes there is on the host, as the host's
-/// user. It can make files executable, but not set-id: a mode with such a bit fails with EPERM or is not taken.
-/// Paths as for sbx_config_mount_read_only.
-///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-///
-/// # Safety
-/// `source` and `destination` must be terminated texts or NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_mount_writable(
-    config: *mut sbx_config,
-    source: *const c_char,
-    destination: *const c_char,
-) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            config
-                .mount_writable(
-                    input::text("mount source", source)?,
-                    input::text("mount destination", destination)?,
-                )
-                .map(drop)
-        })
-    }
-}
-
-/// How long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
+/// Sets how long the sandbox may live, in milliseconds, more than 0 (default 300000). Then it is ended with code
 /// 124 and SBX_EXIT_TIMED_OUT.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -287,14 +285,14 @@ pub unsafe extern "C" fn sbx_config_set_timeout_ms(config: *mut sbx_config, time
     set(config, |config| config.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
 }
 
-/// How long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is ended
-/// with code 124 and SBX_EXIT_IDLE.
+/// Sets how long the sandbox may be idle, in milliseconds, more than 0 (default: as long as it lives). Then it is
+/// ended with code 124 and SBX_EXIT_IDLE.
 ///
-/// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on but watches, no
-/// byte goes through a tunnel or sbx_connect, and nothing is written to the standard input of its program. What that
+/// It is idle while no program of sbx_exec runs or is being started, no operation on files goes on except watches,
+/// no byte passes a tunnel or sbx_connect, and nothing is written to its program's standard input. What that
 /// program does by itself doesn't count, nor does a connection on which nothing is sent.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

@@ -7,40 +7,42 @@ use super::config::{sbx_config, set};
 use crate::config::LimitMode;
 use crate::error::Error;
 
-/// The most memory, in bytes, at least 64 MiB: the programs', their files in memory (all that is written, but for
-/// mounts), and gVisor's own, about 20 MB. A sandbox that needs more ends with SBX_EXIT_OUT_OF_MEMORY.
+/// Limits the sandbox's memory, in bytes, at least 64 MiB. What counts is the programs' memory, their files in
+/// memory (all that they write, except to mounts), and gVisor's own, about 20 MB. A sandbox that needs more ends
+/// with SBX_EXIT_OUT_OF_MEMORY.
 ///
-/// The kernel holds it by a cgroup that the library makes below the process's own. As root that works as it is;
-/// an ordinary user's cgroup must be delegated (systemd-run --user --scope -p Delegate=yes PROGRAM). Else creating
-/// fails with SBX_EHOST, or it is as sbx_config_set_limit_mode says. Where cgroup v2 allows no processes beside
-/// sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of it, "sbx-host".
+/// The kernel enforces it by a cgroup that the library makes below the process's own. As root that works as it is;
+/// an ordinary user's cgroup must be delegated (systemd-run --user --scope -p Delegate=yes PROGRAM). Otherwise
+/// creating the sandbox fails with SBX_EHOST, or sbx_config_set_limit_mode says what happens instead. Where cgroup
+/// v2 allows no processes beside sub-cgroups, the processes of the delegated cgroup are moved to a sub-cgroup of
+/// it, "sbx-host".
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_set_memory(config: *mut sbx_config, bytes: u64) -> c_int {
+pub unsafe extern "C" fn sbx_config_set_memory_bytes(config: *mut sbx_config, bytes: u64) -> c_int {
     set(config, |config| config.set_memory(bytes).map(drop))
 }
 
-/// The most processor time, in thousandths of a processor (1500 is one and a half), at least 10. gVisor's own
-/// counts. It is held by a cgroup and by nothing else: see sbx_config_set_memory.
+/// Limits the sandbox's processor time, in thousandths of a processor (1500 is one and a half), at least 10.
+/// gVisor's own counts. Only a cgroup can enforce it: see sbx_config_set_memory_bytes.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_set_cpu(config: *mut sbx_config, millicpus: u32) -> c_int {
+pub unsafe extern "C" fn sbx_config_set_millicpus(config: *mut sbx_config, millicpus: u32) -> c_int {
     set(config, |config| config.set_cpu(millicpus).map(drop))
 }
 
-/// The most processes and threads inside, from 1 to 65535 (default 4096), held by gVisor: fork(2) fails with
-/// EAGAIN. It counts for each user inside; root there can become others, and what it can't do is go beyond
-/// gVisor's own 65536 or the limit of memory.
+/// Limits the processes and threads inside, from 1 to 65535 (default 4096). gVisor enforces it: fork(2) fails with
+/// EAGAIN. It counts for each user inside. Root there can become other users; what it can't do is exceed gVisor's
+/// own 65536 or the memory limit.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -49,24 +51,26 @@ pub unsafe extern "C" fn sbx_config_set_max_processes(config: *mut sbx_config, c
     set(config, |config| config.set_max_processes(count).map(drop))
 }
 
-/// The most bytes that may be written, at least 64 KiB, held by gVisor: write(2) fails with ENOSPC. So much for
-/// the root file system, and as much for each of /tmp and /dev/shm. All of it is memory of the host and counts for
-/// sbx_config_set_memory, too. What is written to mounts is the host's and isn't counted, and files that root inside
-/// makes in /dev are held by sbx_config_set_memory only (gVisor's own file system there has no size).
+/// Limits the bytes that may be written, at least 64 KiB. gVisor enforces it: write(2) fails with ENOSPC.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// The limit is for the root file system, and the same again for each of /tmp and /dev/shm. All of it is the host's
+/// memory and counts for sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't
+/// counted. Files that root inside makes in /dev are limited by sbx_config_set_memory_bytes only (gVisor's file
+/// system there has no size).
+///
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_config_set_disk(config: *mut sbx_config, bytes: u64) -> c_int {
+pub unsafe extern "C" fn sbx_config_set_disk_bytes(config: *mut sbx_config, bytes: u64) -> c_int {
     set(config, |config| config.set_disk(bytes).map(drop))
 }
 
-/// The most descriptors of each process inside, from 8 to 1048576, held by gVisor (default: 1024, which programs
-/// may raise to 1048576 themselves). They cost the host memory, but no descriptors.
+/// Limits the descriptors of each process inside, from 8 to 1048576 (default: 1024, which programs may raise to
+/// 1048576 themselves). gVisor enforces it. They cost the host memory, but no descriptors.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -75,10 +79,10 @@ pub unsafe extern "C" fn sbx_config_set_max_open_files(config: *mut sbx_config, 
     set(config, |config| config.set_max_open_files(count).map(drop))
 }
 
-/// What to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
+/// Sets what to do if the kernel can't enforce the memory limit: SBX_LIMITS_STRICT (the default), or
 /// SBX_LIMITS_WATCHDOG.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

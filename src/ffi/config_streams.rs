@@ -21,10 +21,10 @@ pub(super) fn mode_of(mode: i32) -> Result<Stdio> {
     }
 }
 
-/// What becomes of SBX_STDIN, SBX_STDOUT or SBX_STDERR: SBX_STREAM_NULL (the default), SBX_STREAM_DESCRIPTOR or,
-/// for SBX_STDERR, SBX_STREAM_MERGED.
+/// Sets what SBX_STDIN, SBX_STDOUT or SBX_STDERR is connected to: SBX_STREAM_NULL (the default),
+/// SBX_STREAM_DESCRIPTOR or, for SBX_STDERR, SBX_STREAM_MERGED.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -33,10 +33,10 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
     set(config, |config| config.set_stdio(input::stream(stream)?, mode_of(mode)?).map(drop))
 }
 
-/// Keeps the first `head` and the last `tail` bytes of SBX_STDOUT or SBX_STDERR for sbx_sandbox_captured; each
-/// at most 16 MiB, not both 0. 65536 each is a good choice.
+/// Captures SBX_STDOUT or SBX_STDERR: its first `head_bytes` and its last `tail_bytes` bytes are kept for
+/// sbx_sandbox_capture. Each is at most 16 MiB, not both 0; 65536 each is a good choice.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -44,16 +44,18 @@ pub unsafe extern "C" fn sbx_config_set_stream(config: *mut sbx_config, stream: 
 pub unsafe extern "C" fn sbx_config_capture_stream(
     config: *mut sbx_config,
     stream: i32,
-    head: usize,
-    tail: usize,
+    head_bytes: usize,
+    tail_bytes: usize,
 ) -> c_int {
-    set(config, |config| config.set_stdio(input::stream(stream)?, Stdio::Capture { head, tail }).map(drop))
+    let kept = Stdio::Capture { head: head_bytes, tail: tail_bytes };
+    set(config, |config| config.set_stdio(input::stream(stream)?, kept).map(drop))
 }
 
-/// The server inside is ready when a TCP connection to its port succeeds, tried every `interval_ms` milliseconds,
-/// more than 0 (100 is a good choice). A sandbox has one probe at most: sbx_wait_ready, SBX_EVENT_READY.
+/// Probes readiness by TCP: the server inside is ready when a connection to its port succeeds. It is tried every
+/// `interval_ms` milliseconds, more than 0 (100 is a good choice). A sandbox has at most one probe: sbx_wait_ready,
+/// SBX_EVENT_READY.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -69,10 +71,10 @@ pub unsafe extern "C" fn sbx_config_set_tcp_probe(
     })
 }
 
-/// The server inside is ready when this program ends with code 0, tried every `interval_ms` milliseconds, more
-/// than 0. The arguments are bounded as in sbx_config_set_command.
+/// Probes readiness by a program: the server inside is ready when the program ends with code 0. It is run every
+/// `interval_ms` milliseconds, more than 0. The arguments are bounded as in sbx_config_set_command.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// `argv` must point to `argc` terminated texts.
@@ -83,20 +85,18 @@ pub unsafe extern "C" fn sbx_config_set_exec_probe(
     argc: usize,
     interval_ms: i64,
 ) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe {
-        set(config, |config| {
-            let command = input::texts("readiness probe argument", argv, argc)?;
-            let probe = Probe::exec(command).every(input::duration("interval_ms", interval_ms)?);
-            config.set_readiness_probe(probe).map(drop)
-        })
-    }
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let command = unsafe { input::texts("readiness probe argument", argv, argc) }?;
+        let probe = Probe::exec(command).every(input::duration("interval_ms", interval_ms)?);
+        config.set_readiness_probe(probe).map(drop)
+    })
 }
 
-/// Where the sandbox's events go, and the number they carry, which is the host's own. The queue may be freed
-/// before the sandbox ends.
+/// Sets where the sandbox's events go, and the cookie that they carry, a number of the host's own. The queue may be
+/// freed before the sandbox ends.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.

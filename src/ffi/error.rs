@@ -5,10 +5,10 @@ use std::ffi::c_char;
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
 
-/// What went wrong. The caller owns it, it is written on failure only, and NULL may be passed instead.
+/// Why a call failed. The caller owns it, it is written on failure only, and NULL may be passed instead.
 ///
-/// Make one with SBX_ERROR_INIT, or zero it. It can be used for any number of calls, by one thread at a
-/// time. A `size` that is neither 0 nor possible makes every call SBX_ESIZE, before it does anything.
+/// Zero it or use SBX_ERROR_INIT. It serves any number of calls, by one thread at a time. If its `size` is
+/// impossible, every call returns SBX_ESIZE before it does anything.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_error {

@@ -41,7 +41,7 @@ pub(super) unsafe fn path(what: &str, at: *const c_char) -> Result<PathBuf> {
 /// As for [`text`].
 unsafe fn terminated<'a>(what: &str, at: *const c_char) -> Result<&'a [u8]> {
     if at.is_null() {
-        return Err(Error::invalid(format!("{what}: is NULL")));
+        return Err(Error::invalid(format!("{what}: must not be NULL")));
     }
     // SAFETY: not NULL, and reads no further than the NUL or the limit.
     let length = unsafe { libc::strnlen(at, LONGEST_TEXT + 1) };
@@ -76,7 +76,7 @@ pub(super) unsafe fn texts<'a>(what: &str, at: *const *const c_char, count: usiz
         return Ok(Vec::new());
     }
     if at.is_null() {
-        return Err(Error::invalid(format!("{what}: the list is NULL, but its count is {count}")));
+        return Err(Error::invalid(format!("{what}: the list must not be NULL with a count of {count}")));
     }
     if count > LONGEST_LIST {
         return Err(Error::invalid(format!(
@@ -129,7 +129,7 @@ pub(super) fn port(number: u32) -> Result<u16> {
 pub(super) unsafe fn out_param<'a, T>(what: &str, at: *mut T) -> Result<&'a mut std::mem::MaybeUninit<T>> {
     // SAFETY: MaybeUninit has the layout of T and no validity rule; the caller promises the rest.
     unsafe { at.cast::<std::mem::MaybeUninit<T>>().as_mut() }
-        .ok_or_else(|| Error::invalid(format!("{what}: the place for the result is NULL")))
+        .ok_or_else(|| Error::invalid(format!("{what}: must not be NULL")))
 }
 
 /// The size of a terminal: rows and columns, each from 1 to 65535.

@@ -10,20 +10,20 @@ use super::log_sink;
 use crate::error::{Context, Error};
 use crate::sys::descriptor;
 
-/// Sends the library's log lines to a descriptor: a socket, pipe, terminal or file.
+/// Sends the library's log to a descriptor: a socket, pipe, terminal or file.
 ///
-/// `level` is 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing. With `fd` -1 or
-/// level 0 nothing is logged, which is the default. No secret is logged at any level: no environment, no
-/// key, no data of tunnels.
+/// `level` is 0 nothing, 1 errors, 2 warnings, 3 information, 4 debugging, 5 tracing. With `fd` -1 or level 0
+/// nothing is logged, which is the default. No secret is logged at any level: no environment, no key, no data of
+/// tunnels.
 ///
-/// The descriptor is duplicated and stays the caller's. One setting for the whole process. Any thread;
-/// never blocks, also not when the reader of the lines is slow: lines are lost then, and counted. While a line
-/// is written to anything but a socket, SIGPIPE and SIGXFSZ are held back on the writing thread.
+/// The descriptor is duplicated and stays the caller's. There is one log for the whole process. Any thread, never
+/// blocks, also not when the log's reader is slow: lines are lost then, and counted. While a line is written to
+/// anything but a socket, SIGPIPE and SIGXFSZ are blocked on the writing thread.
 ///
-/// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that
-/// contains the library has a logger of its own), SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ESYSTEM (not a usable descriptor), SBX_ESTATE (a Rust program that contains the
+/// library has a logger of its own).
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_log_set_fd(fd: c_int, level: c_int) -> c_int {
+pub extern "C" fn sbx_log_set_fd(fd: c_int, level: i32) -> c_int {
     // SAFETY: NULL is allowed.
     unsafe {
         call(ptr::null_mut(), || {

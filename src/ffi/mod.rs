@@ -4,15 +4,11 @@
 //! catches panics, and turns the result into a number and a filled `sbx_error`. The comments of exported
 //! items become `include/sbx.h`, which is the reference manual: they speak to C programmers.
 #![allow(unsafe_code, reason = "this is where raw pointers of the host are read and written")]
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "an exported function has one promise, its caller's, and all of its body rests on it"
-)]
 #![allow(unreachable_pub, reason = "what C reaches is public; the modules are not part of the Rust API")]
 #![allow(non_camel_case_types, reason = "these are the names that C programs use")]
 
 pub(crate) mod call;
-pub(crate) mod captured;
+pub(crate) mod capture;
 pub(crate) mod codes;
 pub(crate) mod config;
 pub(crate) mod config_limits;

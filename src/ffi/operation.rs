@@ -333,11 +333,10 @@ pub unsafe extern "C" fn sbx_operation_entry(
 ) -> c_int {
     let read = |object: &OperationObject| {
         // SAFETY: as the caller promises.
-        let size = unsafe { structs::place("entry", entry) }?;
+        let place = unsafe { structs::output("entry", entry) }?;
         let found = object.entry(index)?;
         let value = sbx_file_entry::new(&found.info, &found.name, found.target.as_ref());
-        // SAFETY: as the caller promises, and its size was checked.
-        unsafe { structs::write(entry, size, &value) };
+        place.write(&value);
         Ok(0)
     };
     // SAFETY: as the caller promises.
@@ -360,10 +359,9 @@ pub unsafe extern "C" fn sbx_operation_totals(
 ) -> c_int {
     let read = |object: &OperationObject| {
         // SAFETY: as the caller promises.
-        let size = unsafe { structs::place("totals", totals) }?;
+        let place = unsafe { structs::output("totals", totals) }?;
         let value = sbx_file_totals::from(object.file("totals")?.totals()?);
-        // SAFETY: as the caller promises, and its size was checked.
-        unsafe { structs::write(totals, size, &value) };
+        place.write(&value);
         Ok(0)
     };
     // SAFETY: as the caller promises.
@@ -467,13 +465,12 @@ pub unsafe extern "C" fn sbx_operation_stats(
 ) -> c_int {
     let read = |object: &OperationObject| {
         // SAFETY: as the caller promises.
-        let size = unsafe { structs::place("stats", stats) }?;
+        let place = unsafe { structs::output("stats", stats) }?;
         let found = match &object.work {
             Work::Stats(found) => sbx_stats::from(*found.result()?),
             other => return Err(other.without("statistics")),
         };
-        // SAFETY: as the caller promises, and its size was checked.
-        unsafe { structs::write(stats, size, &found) };
+        place.write(&found);
         Ok(0)
     };
     // SAFETY: as the caller promises.

@@ -5,8 +5,11 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::call::{call_on, call_or};
-use super::codes::{SBX_DNS_ADDRESSES, SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON};
+use super::call::{call_new, call_on, call_or};
+use super::codes::{
+    SBX_DNS_ADDRESSES, SBX_DNS_AUTO, SBX_DNS_OFF, SBX_DNS_ON, SBX_POLICY_ALLOWLIST, SBX_POLICY_BLOCKED,
+    SBX_POLICY_OPEN,
+};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
@@ -19,8 +22,8 @@ use crate::sticky::Sticky;
 
 /// What a sandbox may reach. A policy names its mode, so that no empty list can mean "everything".
 ///
-/// The first bad entry is kept and returned when the policy is given to a config, by sbx_config_check and
-/// by sbx_create, so that a program may look once.
+/// The first bad entry is kept: sbx_config_set_policy, sbx_config_check and sbx_create return it. So a program may
+/// add everything and check once.
 #[derive(Debug)]
 pub struct sbx_policy {
     _private: [u8; 0],
@@ -64,181 +67,165 @@ impl PolicyObject {
         // A CString's bytes stay where they are when the map moves it.
         Some(texts.entry(index).or_insert_with(|| c_text(&text)).as_ptr())
     }
-
-    fn set<T>(&self, value: Result<T>, add: impl FnOnce(&mut Policy, T) -> Result<()>) -> Result<c_int> {
-        self.policy().sticky(|policy| add(policy, value?)).map(|_| 0)
-    }
 }
 
-fn new(policy: impl FnOnce() -> Policy) -> *mut sbx_policy {
-    call_or(ptr::null_mut(), || handle::insert(PolicyObject::new(policy())))
+/// Runs a setter. A value that can't be read is kept as the policy's first bad entry, too.
+fn set<T>(
+    policy: *mut sbx_policy,
+    read: impl FnOnce() -> Result<T>,
+    add: impl FnOnce(&mut Policy, T) -> Result<()>,
+) -> c_int {
+    let body = |object: &PolicyObject| object.policy().sticky(|policy| add(policy, read()?)).map(|_| 0);
+    // SAFETY: NULL is allowed for the error.
+    unsafe { call_on(policy, ptr::null_mut::<sbx_error>(), body) }
 }
 
-/// A policy by which any public address may be reached, save what is denied. A config without a policy has
-/// one of these.
+/// Makes a policy without entries. Its mode is the verdict for destinations that match no entry:
 ///
-/// Never reached are loopback, private, link-local, shared (CGNAT), multicast and reserved addresses, metadata
-/// services, public ranges for a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own
-/// addresses, and its neighbours on its own links, also at public addresses (sbx_policy_allow_local_cidr opens those):
-/// as its routing has them at that moment. A neighbour is what the most specific route reaches without a gateway,
-/// unless that is a default route (0/0, or the halves 0/1 and 128/1) or leads over a point-to-point link. A cloud's
-/// public address of the host that isn't configured on it can't be known: deny it with sbx_policy_deny_cidr. Free it
-/// with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked child.
+/// SBX_POLICY_OPEN allows every public address. It is what a config without a policy has. Loopback, private,
+/// link-local, shared (CGNAT), multicast and reserved addresses stay denied, and so do metadata services, public
+/// ranges of a provider's internal services (IBM's 161.26.0.0/16 and 166.8.0.0/14), the host's own addresses, and
+/// the neighbours on its links, also at public addresses (sbx_policy_allow_local_cidr opens those). The host's
+/// routing table says at that moment which addresses are its own and its neighbours': a neighbour is reached
+/// without a gateway by the most specific route, unless that is a default route (0/0, or the halves 0/1 and 128/1)
+/// or leads over a point-to-point link. A cloud's public address for the host that isn't configured on it can't be
+/// known: deny it with sbx_policy_deny_cidr.
+///
+/// SBX_POLICY_ALLOWLIST denies everything that no entry allows. A range opens private or otherwise special
+/// addresses only if it lies inside the special range (10.1.0.0/16 does, 0.0.0.0/0 doesn't), neighbours at public
+/// addresses only if it lies inside their link's range, and a metadata service or an address of the host only if it
+/// is exactly that address (/32, /128).
+///
+/// SBX_POLICY_BLOCKED is no network at all: nothing leaves, and there are no tunnels. A config with it and a port
+/// or an inbound allowlist is refused.
+///
+/// Free it with sbx_policy_free. Any thread, never blocks.
+///
+/// Returns 0 and sets *policy; SBX_EINVALID (the mode), SBX_ELIMIT (no handle is left).
+///
+/// # Safety
+/// `policy` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_policy_new_open() -> *mut sbx_policy {
-    new(Policy::open)
+pub unsafe extern "C" fn sbx_policy_new(
+    mode: i32,
+    policy: *mut *mut sbx_policy,
+    error: *mut sbx_error,
+) -> c_int {
+    let make = || match mode {
+        SBX_POLICY_OPEN => Ok(PolicyObject::new(Policy::open())),
+        SBX_POLICY_ALLOWLIST => Ok(PolicyObject::new(Policy::allowlist())),
+        SBX_POLICY_BLOCKED => Ok(PolicyObject::new(Policy::blocked())),
+        _ => Err(Error::invalid(format!(
+            "policy mode {mode}: must be SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED"
+        ))),
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_new("policy", policy, error, make) }
 }
 
-/// A policy by which only what is allowed may be reached; without entries, nothing.
+/// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol. Only an allowlist takes it.
 ///
-/// An entry opens a private or otherwise special range only when it lies inside that range (10.1.0.0/16 does,
-/// 0.0.0.0/0 does not), neighbours at public addresses on a link of the host's own only when it lies inside that
-/// link's range, and a metadata service or an address of the host only when it is for that very address (/32,
-/// /128). Free it with sbx_policy_free. Any thread, never blocks. Returns NULL when no handle is left or in a forked
-/// child.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_policy_new_allowlist() -> *mut sbx_policy {
-    new(Policy::allowlist)
-}
-
-/// A policy of no network at all: nothing leaves, and there are no tunnels.
+/// The range must be written in plain form: no bits behind the prefix, no missing prefix, no leading zeros, no
+/// IPv4-mapped address, no zone, no name. One thread at a time sets; never blocks.
 ///
-/// A config with it and any port or inbound allowlist is refused. Free it with sbx_policy_free. Any
-/// thread, never blocks. Returns NULL when no handle is left or in a forked child.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_policy_new_blocked() -> *mut sbx_policy {
-    new(Policy::blocked)
-}
-
-/// Allows a range such as "192.0.2.0/24" or "2001:db8::/32", for any protocol.
-///
-/// The range is taken in plain form only: no bits behind the prefix, no missing prefix, no leading zeros,
-/// no IPv4-mapped address, no zone, no name. Only an allowlist takes it. The text is copied. One thread at
-/// a time sets; never blocks.
-///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_allow_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("CIDR range", cidr), |policy, range| policy.allow_cidr(range).map(drop))
-        })
-    }
+    let cidr = || unsafe { input::text("CIDR range", cidr) };
+    set(policy, cidr, |policy, range| policy.allow_cidr(range).map(drop))
 }
 
-/// Lets neighbours on the host's own links be reached, as far as their addresses are public and lie in this range.
-/// Only an open policy takes it: it denies them otherwise (SBX_REASON_ON_LINK). Private and special ranges, metadata
-/// services and the host's own addresses stay closed. In an allowlist, sbx_policy_allow_cidr with a range inside the
-/// link's does that.
+/// Allows neighbours on the host's own links at public addresses in this range, which an open policy denies
+/// otherwise (SBX_REASON_ON_LINK). Only an open policy takes it.
 ///
-/// Forms, ownership and threads as for sbx_policy_allow_cidr.
+/// Private and special ranges, metadata services and the host's own addresses stay denied. In an allowlist,
+/// sbx_policy_allow_cidr with a range inside the link's does the same. Forms and threads as for
+/// sbx_policy_allow_cidr.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_allow_local_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("CIDR range", cidr), |policy, range| {
-                policy.allow_local_cidr(range).map(drop)
-            })
-        })
-    }
+    let cidr = || unsafe { input::text("CIDR range", cidr) };
+    set(policy, cidr, |policy, range| policy.allow_local_cidr(range).map(drop))
 }
 
 /// Denies a range. It wins over everything that allows. Open policies and allowlists take it.
 ///
-/// Forms, ownership and threads as for sbx_policy_allow_cidr.
+/// Forms and threads as for sbx_policy_allow_cidr.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `cidr` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_deny_cidr(policy: *mut sbx_policy, cidr: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("CIDR range", cidr), |policy, range| policy.deny_cidr(range).map(drop))
-        })
-    }
+    let cidr = || unsafe { input::text("CIDR range", cidr) };
+    set(policy, cidr, |policy, range| policy.deny_cidr(range).map(drop))
 }
 
-/// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which stands for
-/// every name below that one, at any depth, but not for itself.
+/// Allows a domain: a host name ("example.com"), or "*." and a host name ("*.example.com"), which matches every
+/// name below that one, at any depth, but not the name itself. Only an allowlist takes domains.
 ///
-/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_tls_port: at an address that
-/// the sandbox's own resolver answered for that name a short while ago, with that name as the handshake's server
-/// name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so that
+/// A sandbox reaches a domain by TLS only, on port 443 and those of sbx_policy_add_domain_port: at an address that
+/// the sandbox's own resolver answered for that name a short while ago, and with that name as the handshake's
+/// server name (SNI). Domains and ranges add up: what either allows is allowed. QUIC (UDP) shows no server name, so
 /// it needs a range; clients fall back to TLS. Denied ranges and protected addresses stay denied.
 ///
-/// Names are taken in plain form only: letters, digits and hyphens, other scripts as A-labels (xn--...), no
-/// trailing dot, no address, no scheme, no port. Case doesn't matter. Only an allowlist takes domains. The text is
-/// copied. One thread at a time sets; never blocks.
+/// Names must be written in plain form: letters, digits and hyphens, other scripts as A-labels (xn--...), no
+/// trailing dot, no address, no scheme, no port. Case doesn't matter. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `pattern` must be a terminated text or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_policy_allow_domain(policy: *mut sbx_policy, pattern: *const c_char) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::text("domain", pattern), |policy, domain| policy.allow_domain(domain).map(drop))
-        })
-    }
+    let pattern = || unsafe { input::text("domain", pattern) };
+    set(policy, pattern, |policy, domain| policy.allow_domain(domain).map(drop))
 }
 
-/// Lets the policy's domains be reached by TLS on this port too, from 1 to 65535, beside 443. Only an allowlist
-/// takes it. One thread at a time sets; never blocks.
+/// Allows the policy's domains, by TLS, on this port too, from 1 to 65535, beside 443. Only an allowlist takes it.
+/// One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_add_tls_port(policy: *mut sbx_policy, port: u32) -> c_int {
-    // SAFETY: there is no error struct to write to.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(input::port(port), |policy, port| policy.add_tls_port(port).map(drop))
-        })
-    }
+pub unsafe extern "C" fn sbx_policy_add_domain_port(policy: *mut sbx_policy, port: u32) -> c_int {
+    set(policy, || input::port(port), |policy, port| policy.add_domain_port(port).map(drop))
 }
 
-/// Says which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
+/// Sets which names the sandbox's resolver answers: SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES.
 ///
-/// A name that is not answered gets REFUSED (with the extended error 15, "blocked") at once, and no question for
-/// it leaves the machine. With SBX_DNS_ON an allowlist's sandbox can look up every name but reaches no more than
-/// before; questions themselves can carry data out. An open policy asks the host's own name servers everything, the
-/// names and services of its internal zones included, and the names of private addresses (PTR); only such addresses
-/// are left out of answers. With SBX_DNS_ADDRESSES it tells no more than the public addresses of names: nothing but
-/// A, AAAA, HTTPS and SVCB is asked for, and no alias, server or signature is named. SBX_DNS_OFF and domains exclude
-/// each other: that is an error when the policy is used. One thread at a time sets; never blocks.
+/// A name that isn't answered gets REFUSED at once (with the extended error 15, "blocked"), and no query for it
+/// leaves the machine. With SBX_DNS_ON the sandbox of an allowlist can look up every name but reaches no more than
+/// before; the queries themselves can carry data out. An open policy passes every query on to the host's own name
+/// servers, also for names of the host's internal zones and of private addresses (PTR); only private addresses are
+/// removed from the answers. With SBX_DNS_ADDRESSES nothing but the public addresses of names is revealed: only A,
+/// AAAA, HTTPS and SVCB are asked for, and answers contain no alias, server or signature. SBX_DNS_OFF and domains
+/// exclude each other, which is an error when the policy is used. One thread at a time sets; never blocks.
 ///
-/// Returns 0; SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 or SBX_EINVALID.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: c_int) -> c_int {
-    // SAFETY: there is no error struct to write to.
-    unsafe {
-        call_on::<PolicyObject>(policy, ptr::null_mut::<sbx_error>(), |policy| {
-            policy.set(dns(mode), |policy, mode| policy.set_dns(mode).map(drop))
-        })
-    }
+pub unsafe extern "C" fn sbx_policy_set_dns(policy: *mut sbx_policy, mode: i32) -> c_int {
+    set(policy, || dns(mode), |policy, mode| policy.set_dns(mode).map(drop))
 }
 
-fn dns(mode: c_int) -> Result<Dns> {
+fn dns(mode: i32) -> Result<Dns> {
     match mode {
         SBX_DNS_AUTO => Ok(Dns::Auto),
         SBX_DNS_ON => Ok(Dns::On),
@@ -253,15 +240,15 @@ fn dns(mode: c_int) -> Result<Dns> {
 
 /// Evaluates a policy for one address and reports the reason. Needs no sandbox and sends no packets.
 ///
-/// An address that is reached only as a domain's is not listed for this function: whether it may be reached
-/// depends on what the sandbox's resolver answered and on the server that the TLS handshake names.
+/// An address that is allowed only as a domain's counts as not listed here: whether it can be reached depends on
+/// what the sandbox's resolver answered and on the server that the TLS handshake names.
 ///
 /// `address` is an IPv4 or IPv6 address in plain form, `port` 1 to 65535 (no entry names ports yet: it is only
-/// checked), `protocol` an IP protocol's number (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's own
-/// addresses and its neighbours' are known by a look-up in its routing at this moment. Any thread, never blocks.
+/// checked), `protocol` the number of an IP protocol (6 is TCP, 17 UDP; nothing else leaves a sandbox). The host's
+/// own addresses and its neighbours' are looked up in its routing table. Any thread, never blocks.
 ///
-/// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which is named), SBX_ESIZE,
-/// SBX_EHANDLE, SBX_ESYSTEM (the routing can't be asked), SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and fills *verdict; SBX_EINVALID (also for a policy with a bad entry, which the message names),
+/// SBX_ESIZE, SBX_ESYSTEM (the routing table can't be read).
 ///
 /// # Safety
 /// `address` must be a terminated text or NULL, `verdict` must point to a verdict struct, `error` to an error
@@ -275,30 +262,28 @@ pub unsafe extern "C" fn sbx_policy_check(
     verdict: *mut sbx_verdict,
     error: *mut sbx_error,
 ) -> c_int {
+    let check = |policy: &PolicyObject| {
+        // SAFETY: as the caller promises.
+        let verdict = unsafe { structs::output("verdict", verdict) }?;
+        // SAFETY: as the caller promises.
+        let text = unsafe { input::text("address", address) }?;
+        let address = text.parse().map_err(|_| {
+            Error::invalid(format!(
+                "address {text:?}: must be an IPv4 or IPv6 address; names are not looked up"
+            ))
+        })?;
+        input::port(port)?;
+        let protocol = u8::try_from(protocol)
+            .map_err(|_| Error::invalid(format!("protocol {protocol}: an IP protocol is 0 to 255")))?;
+        let found = net::explain(&policy.copy()?, address, protocol)?;
+        verdict.write(&sbx_verdict::from(&found));
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<PolicyObject>(policy.cast_mut(), error, |policy| {
-            if verdict.is_null() {
-                return Err(Error::invalid("verdict: must not be NULL"));
-            }
-            let size = structs::size(verdict)?;
-            let text = input::text("address", address)?;
-            let address = text.parse().map_err(|_| {
-                Error::invalid(format!(
-                    "address {text:?}: must be an IPv4 or IPv6 address; names are not looked up"
-                ))
-            })?;
-            input::port(port)?;
-            let protocol = u8::try_from(protocol)
-                .map_err(|_| Error::invalid(format!("protocol {protocol}: an IP protocol is 0 to 255")))?;
-            let found = net::explain(&policy.copy()?, address, protocol)?;
-            structs::write(verdict, size, &sbx_verdict::from(&found));
-            Ok(0)
-        })
-    }
+    unsafe { call_on(policy, error, check) }
 }
 
-/// Frees a policy; NULL is allowed. Configs and sandboxes have copies of their own. Any thread, never blocks.
+/// Frees a policy. Configs and sandboxes have copies of their own. Any thread, never blocks.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.

@@ -6,55 +6,88 @@ use std::ptr;
 use super::call::{call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::policy::{PolicyObject, sbx_policy};
+use super::structs::{self, Layout};
+use crate::error::{Code, Error};
+use crate::policy::Policy;
 
-/// The policy's default verdict, for destinations that match no entry.
-///
-/// Any thread, never blocks. Returns SBX_POLICY_OPEN, SBX_POLICY_ALLOWLIST or SBX_POLICY_BLOCKED; SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
-///
-/// # Safety
-/// None: a bad handle is an error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_mode(policy: *const sbx_policy) -> c_int {
-    // SAFETY: NULL is allowed for the error.
-    unsafe {
-        call_on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
-            Ok(object.look(|policy| policy.mode() as c_int))
-        })
+/// What a policy says apart from its entries. The caller owns it; zero it or use SBX_POLICY_SUMMARY_INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct sbx_policy_summary {
+    /// sizeof(sbx_policy_summary), or 0.
+    pub size: u32,
+    /// SBX_POLICY_...: the verdict for destinations that match no entry.
+    pub mode: i32,
+    /// SBX_DNS_...: which names the sandbox's resolver answers, as sbx_policy_set_dns was given it last.
+    pub dns: i32,
+    /// How many entries it has: sbx_policy_entry. A refused one doesn't count.
+    pub entry_count: u32,
+    /// On how many ports beside 443 its domains are reached: sbx_policy_domain_port.
+    pub domain_port_count: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), begins with its size, 24 bytes without padding, integers only.
+unsafe impl Layout for sbx_policy_summary {
+    const NAME: &'static str = "sbx_policy_summary";
+    const FIRST: usize = 24;
+}
+
+impl From<&Policy> for sbx_policy_summary {
+    fn from(policy: &Policy) -> Self {
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        Self {
+            size: 0,
+            mode: policy.mode() as i32,
+            dns: policy.dns() as i32,
+            entry_count: count(policy.entries().len()),
+            domain_port_count: count(policy.domain_ports().count()),
+            reserved: 0,
+        }
     }
 }
 
-/// Which names a policy has the sandbox's resolver answer: what sbx_policy_set_dns was given last.
+/// Reads what a policy says apart from its entries.
 ///
-/// Any thread, never blocks. Returns SBX_DNS_AUTO, SBX_DNS_ON, SBX_DNS_OFF or SBX_DNS_ADDRESSES; SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Any thread, never blocks.
+///
+/// Returns 0 and fills *summary; SBX_EINVALID, SBX_ESIZE.
 ///
 /// # Safety
-/// None: a bad handle is an error.
+/// `summary` must point to a summary struct or be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_dns(policy: *const sbx_policy) -> c_int {
+pub unsafe extern "C" fn sbx_policy_info(
+    policy: *const sbx_policy,
+    summary: *mut sbx_policy_summary,
+) -> c_int {
+    let read = |object: &PolicyObject| {
+        // SAFETY: as the caller promises.
+        let summary = unsafe { structs::output("summary", summary) }?;
+        summary.write(&object.look(|policy| sbx_policy_summary::from(policy)));
+        Ok(0)
+    };
     // SAFETY: NULL is allowed for the error.
-    unsafe {
-        call_on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
-            Ok(object.look(|policy| policy.dns() as c_int))
-        })
-    }
+    unsafe { call_on(policy, ptr::null_mut::<sbx_error>(), read) }
 }
 
-/// How many entries a policy has. A refused one doesn't count.
+/// A port on which the policy's domains are reached beside 443. `index` is from 0; ports are in ascending order.
 ///
-/// Any thread, never blocks. Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Any thread, never blocks.
+///
+/// Returns the port; SBX_ENOTFOUND (the index).
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_policy_entry_count(policy: *const sbx_policy) -> c_int {
+pub unsafe extern "C" fn sbx_policy_domain_port(policy: *const sbx_policy, index: usize) -> c_int {
+    let read = |object: &PolicyObject| {
+        let port = object.look(|policy| policy.domain_ports().nth(index));
+        port.map(c_int::from)
+            .ok_or_else(|| Error::new(Code::NotFound, format!("the policy has no domain port {index}")))
+    };
     // SAFETY: NULL is allowed for the error.
-    unsafe {
-        call_on(policy, ptr::null_mut::<sbx_error>(), |object: &PolicyObject| {
-            Ok(object.look(|policy| c_int::try_from(policy.entries().len()).unwrap_or(c_int::MAX)))
-        })
-    }
+    unsafe { call_on(policy, ptr::null_mut::<sbx_error>(), read) }
 }
 
 /// An entry of a policy as text: "allow 192.0.2.0/24", "deny 2001:db8::/32", "domain *.example.com",

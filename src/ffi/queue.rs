@@ -3,15 +3,14 @@
 use std::ffi::c_int;
 use std::os::fd::IntoRawFd;
 
-use super::call::{call, call_on};
+use super::call::{call_new, call_on, call_or};
 use super::error::sbx_error;
 use super::event::sbx_event;
 use super::handle::{self, Object};
-use super::{input, structs};
-use crate::error::Error;
+use super::structs;
 use crate::event::Queue;
 
-/// A queue of events. One takes the events of as many sandboxes as the host likes.
+/// A queue of events, for any number of sandboxes.
 #[derive(Debug)]
 pub struct sbx_queue {
     _private: [u8; 0],
@@ -29,7 +28,7 @@ impl Object for Queue {
 /// After a loss, sbx_wait_ready and sbx_operation_next_change tell what READY and FILE_CHANGED would have. Free
 /// the queue with sbx_queue_free. Any thread, never blocks.
 ///
-/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *queue; SBX_EINVALID, SBX_ELIMIT.
 ///
 /// # Safety
 /// `queue` must point to a place for the result, `error` to an error struct or be NULL.
@@ -39,25 +38,19 @@ pub unsafe extern "C" fn sbx_queue_new(
     queue: *mut *mut sbx_queue,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = || Queue::new(usize::try_from(capacity).unwrap_or(usize::MAX));
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("queue", queue)?;
-            let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-            place.write(handle::insert(Queue::new(capacity)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("queue", queue, error, make) }
 }
 
 /// Opens the queue's doorbell: a descriptor that becomes readable when the queue becomes non-empty.
 ///
-/// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's
-/// net.Socket, asyncio, Go's netpoller. The caller owns and closes it. When it is readable, read its bytes
-/// away (they mean nothing), then call sbx_queue_next until it returns 0. Opening it again replaces the
-/// one before, which reads end-of-file then; so does freeing the queue. Any thread, never blocks.
+/// It is one end of an AF_UNIX stream pair, non-blocking and close-on-exec, for epoll, libuv, Node's net.Socket,
+/// asyncio or Go's netpoller. The caller owns and closes it. When it is readable, read its bytes and discard them
+/// (they mean nothing), then call sbx_queue_next until it returns 0. Opening the doorbell again replaces the
+/// earlier one, which then reads end-of-file; so does freeing the queue. Any thread, never blocks.
 ///
-/// Returns the descriptor; SBX_EHANDLE, SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns the descriptor; SBX_ECLOSED, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -71,8 +64,7 @@ pub unsafe extern "C" fn sbx_queue_open_fd(queue: *mut sbx_queue, error: *mut sb
 ///
 /// Any thread, never blocks: wait with sbx_queue_open_fd.
 ///
-/// Returns 1 and fills *event, or 0 when there is none; SBX_EHANDLE, SBX_ESIZE, SBX_EINVALID (event is
-/// NULL), SBX_EFORKED, SBX_EPANIC. No event is taken then.
+/// Returns 1 and fills *event, or 0 when there is none; SBX_ESIZE, SBX_EINVALID. On failure no event is taken.
 ///
 /// # Safety
 /// `event` must point to an event struct, `error` to an error struct or be NULL.
@@ -82,21 +74,18 @@ pub unsafe extern "C" fn sbx_queue_next(
     event: *mut sbx_event,
     error: *mut sbx_error,
 ) -> c_int {
+    let next = |queue: &Queue| {
+        // SAFETY: as the caller promises.
+        let event = unsafe { structs::output("event", event) }?;
+        let Some(taken) = queue.next() else { return Ok(0) };
+        event.write(&sbx_event::from(&taken));
+        Ok(1)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<Queue>(queue, error, |queue| {
-            if event.is_null() {
-                return Err(Error::invalid("event: the place for the result is NULL"));
-            }
-            let size = structs::size(event)?;
-            let Some(taken) = queue.next() else { return Ok(0) };
-            structs::write(event, size, &sbx_event::from(&taken));
-            Ok(1)
-        })
-    }
+    unsafe { call_on(queue, error, next) }
 }
 
-/// Frees a queue; NULL is allowed. Events that wait and that come later are thrown away.
+/// Frees a queue. Events in it, and those that come later, are discarded.
 ///
 /// Sandboxes that use it live on. Any thread, never blocks.
 ///
@@ -104,7 +93,7 @@ pub unsafe extern "C" fn sbx_queue_next(
 /// None: a handle that was freed already is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_queue_free(queue: *mut sbx_queue) {
-    super::call::call_or((), || {
+    call_or((), || {
         if let Some(queue) = handle::take::<Queue>(queue)? {
             queue.close();
         }

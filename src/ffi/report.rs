@@ -3,11 +3,11 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
-use super::call::{call_on, call_or, call_with};
+use super::call::{call_on, call_or};
 use super::codes::{SBX_FINDING_LIMITED, SBX_FINDING_MISSING, SBX_FINDING_OK};
 use super::error::sbx_error;
 use super::handle::{self, Object};
-use super::structs::c_text;
+use super::structs::{self, Layout, c_text};
 use crate::doctor::{Report, Status};
 use crate::error::{Code, Error, Result};
 
@@ -15,6 +15,41 @@ use crate::error::{Code, Error, Result};
 #[derive(Debug)]
 pub struct sbx_report {
     _private: [u8; 0],
+}
+
+/// How one requirement stands. Its texts belong to the report. The caller owns the struct; zero it or use
+/// SBX_FINDING_INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct sbx_finding {
+    /// sizeof(sbx_finding), or 0.
+    pub size: u32,
+    /// SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+    pub status: i32,
+    /// What the requirement is called.
+    pub name: *const c_char,
+    /// What was found.
+    pub detail: *const c_char,
+    /// What to do about it; empty where there is nothing to do.
+    pub remedy: *const c_char,
+}
+
+// SAFETY: repr(C), begins with its size, 32 bytes without padding, integers and raw pointers only.
+unsafe impl Layout for sbx_finding {
+    const NAME: &'static str = "sbx_finding";
+    const FIRST: usize = 32;
+}
+
+impl From<&FindingTexts> for sbx_finding {
+    fn from(texts: &FindingTexts) -> Self {
+        Self {
+            size: 0,
+            status: texts.status,
+            name: texts.name.as_ptr(),
+            detail: texts.detail.as_ptr(),
+            remedy: texts.remedy.as_ptr(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,19 +108,9 @@ impl Texts {
     }
 }
 
-fn text(
-    report: *const sbx_report,
-    index: usize,
-    field: impl FnOnce(&FindingTexts) -> &CString,
-) -> *const c_char {
-    call_or(ptr::null(), || {
-        call_with(report, |report: &ReportObject| Ok(field(report.texts()?.finding(index)?).as_ptr()))
-    })
-}
-
 /// Whether sandboxes can be created: nothing is missing.
 ///
-/// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 1 or 0.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -101,7 +126,7 @@ pub unsafe extern "C" fn sbx_report_usable(report: *const sbx_report) -> c_int {
 
 /// How many findings there are.
 ///
-/// Returns the count; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns the count.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -115,50 +140,29 @@ pub unsafe extern "C" fn sbx_report_count(report: *const sbx_report) -> c_int {
     }
 }
 
-/// How a requirement stands: SBX_FINDING_OK, SBX_FINDING_LIMITED or SBX_FINDING_MISSING.
+/// Reads one finding, from 0.
 ///
-/// Returns that; SBX_ENOTFOUND, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
 ///
 /// # Safety
-/// None: a bad handle is an error.
+/// `finding` must point to a finding struct or be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_report_status(report: *const sbx_report, index: usize) -> c_int {
+pub unsafe extern "C" fn sbx_report_finding(
+    report: *const sbx_report,
+    index: usize,
+    finding: *mut sbx_finding,
+) -> c_int {
+    let read = |report: &ReportObject| {
+        // SAFETY: as the caller promises.
+        let finding = unsafe { structs::output("finding", finding) }?;
+        finding.write(&sbx_finding::from(report.texts()?.finding(index)?));
+        Ok(0)
+    };
     // SAFETY: NULL is allowed for the error.
-    unsafe {
-        call_on(report, ptr::null_mut::<sbx_error>(), |report: &ReportObject| {
-            Ok(report.texts()?.finding(index)?.status)
-        })
-    }
+    unsafe { call_on(report, ptr::null_mut::<sbx_error>(), read) }
 }
 
-/// What the requirement is called. NULL for a bad handle or index.
-///
-/// # Safety
-/// None: a bad handle is an error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_report_name(report: *const sbx_report, index: usize) -> *const c_char {
-    text(report, index, |finding| &finding.name)
-}
-
-/// What was found. NULL for a bad handle or index.
-///
-/// # Safety
-/// None: a bad handle is an error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_report_detail(report: *const sbx_report, index: usize) -> *const c_char {
-    text(report, index, |finding| &finding.detail)
-}
-
-/// What to do about it; empty where there is nothing to do. NULL for a bad handle or index.
-///
-/// # Safety
-/// None: a bad handle is an error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_report_remedy(report: *const sbx_report, index: usize) -> *const c_char {
-    text(report, index, |finding| &finding.remedy)
-}
-
-/// Frees a report and its texts; NULL is allowed.
+/// Frees a report and its texts.
 ///
 /// # Safety
 /// No text of the report may be used after.

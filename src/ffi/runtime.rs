@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{call, call_or};
+use super::call::{call_new, call_or};
 use super::codes::SBX_RUNTIME_NO_USER_NAMESPACE;
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -18,19 +18,19 @@ use crate::doctor;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 
-/// A runtime: two threads, however many sandboxes, and others for moments: one that looks through the host's programs
-/// before the first sandbox, one in which sandboxes are planned, one for each large policy that is being loaded and for
-/// each check. What hangs on the host (a dead mount, say) keeps the thread that looked at it, and another takes its
-/// place; there are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which
-/// glibc has every thread of a process take part in (nptl(7)).
+/// A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
+/// programs before the first sandbox is created, one plans sandboxes, and each check and each large policy that is
+/// being loaded has one. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+/// are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
+/// has every thread of a process take part in (nptl(7)).
 ///
-/// The two end some seconds after the last sandbox, and are started again with the next. Until then they keep a process
-/// whose main thread has left by pthread_exit(3), and since they block all signals, SIGTERM doesn't end one that has no
-/// other thread. sbx_runtime_free ends a runtime's own at once.
+/// Both threads end some seconds after the last sandbox and start again with the next. Until then they keep a
+/// process alive whose main thread has left by pthread_exit(3); and since they block all signals, SIGTERM doesn't
+/// end a process that has no other thread. sbx_runtime_free ends a runtime's threads at once.
 ///
-/// Where a call takes one, NULL stands for the process's default runtime, which is made on first use and lives as
-/// long as the process. It looks for runsc with its first sandbox; until it has found one that works, it reads the
-/// environment anew at each use.
+/// Where a function takes a runtime, NULL stands for the process's default runtime, which is made on first use and
+/// lives as long as the process. It looks for runsc when its first sandbox is created; until it has found one that
+/// works, it reads the environment again each time.
 #[derive(Debug)]
 pub struct sbx_runtime {
     _private: [u8; 0],
@@ -41,7 +41,7 @@ impl Object for Runtime {
     const KIND: &'static str = "runtime";
 }
 
-/// What a runtime is made with. Zero it, or use SBX_RUNTIME_CONFIG_INIT; that suits nearly everybody.
+/// How a runtime is made. The caller owns it; zero it or use SBX_RUNTIME_CONFIG_INIT, which suits most programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_runtime_config {
@@ -93,11 +93,11 @@ unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
 
 /// Makes a runtime: finds runsc, reads the environment, starts two threads.
 ///
-/// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; may block for some
-/// milliseconds, longer if runsc doesn't answer (bounded).
+/// `config` may be NULL. Free the runtime with sbx_runtime_free. Any thread; blocks for some milliseconds, longer
+/// (but bounded) if runsc doesn't answer.
 ///
-/// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING,
-/// SBX_ERUNSC_UNUSABLE, SBX_ELIMIT, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *runtime; SBX_EINVALID, SBX_ESIZE, SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE,
+/// SBX_ELIMIT, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `config` must point to such a struct or be NULL, `runtime` to a place for the result, `error` to an error
@@ -108,22 +108,22 @@ pub unsafe extern "C" fn sbx_runtime_new(
     runtime: *mut *mut sbx_runtime,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = || {
+        // SAFETY: as the caller promises.
+        let config = unsafe { read(config) }?;
+        Runtime::new(&config)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("runtime", runtime)?;
-            place.write(handle::insert(Runtime::new(&read(config)?)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("runtime", runtime, error, make) }
 }
 
 /// The doctor: checks everything that a runtime made with this config needs of the host.
 ///
-/// What is missing is in the report, not an error of the call. `config` may be NULL. Free the report with
-/// sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
+/// What is missing is in the report, and is not an error of the call. `config` may be NULL. Free the report with
+/// sbx_report_free. Any thread; blocks for some hundred milliseconds, since runsc is run (bounded). Hosts with an event
+/// loop use sbx_runtime_check_begin.
 ///
-/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT.
 ///
 /// # Safety
 /// As for sbx_runtime_new.
@@ -133,14 +133,13 @@ pub unsafe extern "C" fn sbx_runtime_check(
     report: *mut *mut sbx_report,
     error: *mut sbx_error,
 ) -> c_int {
+    let check = || {
+        // SAFETY: as the caller promises.
+        let config = unsafe { read(config) }?;
+        Ok(ReportObject::of(&doctor::check_host(&config)))
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("report", report)?;
-            place.write(handle::insert(ReportObject::of(&doctor::check_host(&read(config)?)))?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("report", report, error, check) }
 }
 
 /// Begins sbx_runtime_check: sbx_operation_report.
@@ -175,8 +174,8 @@ pub unsafe extern "C" fn sbx_runtime_check_begin(
 ///
 /// Free the list with sbx_sandbox_list_free. Any thread, never blocks.
 ///
-/// Returns 0 and sets *list; SBX_EHANDLE, SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with NULL also
-/// what making a runtime returns, without what is wrong with runsc.
+/// Returns 0 and sets *list; SBX_EINVALID, SBX_ELIMIT. With NULL also the errors of sbx_runtime_new, except
+/// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 ///
 /// # Safety
 /// `list` must point to a place for the result, `error` to an error struct or be NULL.
@@ -186,21 +185,16 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
     list: *mut *mut sbx_sandbox_list,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = || Ok(ListObject::new(&of(runtime)?.sandboxes()));
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("list", list)?;
-            place.write(handle::insert(ListObject::new(&of(runtime)?.sandboxes()))?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("list", list, error, make) }
 }
 
-/// Ends every sandbox of a runtime and both its threads, and frees it; NULL is ignored.
+/// Ends every sandbox of a runtime and both its threads, and frees it.
 ///
-/// Calls that wait on its sandboxes return SBX_ECLOSED; the sandboxes' handles stay and are freed as usual.
-/// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (a mount) is left to the
-/// kernel.
+/// Calls that wait on its sandboxes return SBX_ECLOSED. The sandboxes' handles stay valid and are freed as usual.
+/// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (on a mount) is left
+/// behind.
 ///
 /// # Safety
 /// None: a handle that was freed already is ignored.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_int};
 use std::os::fd::IntoRawFd;
 
-use super::call::{call, call_on, call_or};
+use super::call::{call, call_new, call_on, call_or, call_with};
 use super::config::{ConfigObject, sbx_config};
 use super::error::sbx_error;
 use super::exit::sbx_exit;
@@ -66,18 +66,18 @@ unsafe fn create(
     error: *mut sbx_error,
     start: fn(&Runtime, &Config) -> Result<Sandbox>,
 ) -> c_int {
+    let create = || {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("sandbox", sandbox) }?;
+        let config = handle::get::<ConfigObject>(config)?.copy();
+        config.check()?;
+        let sandbox = start(&runtime::of(runtime)?, &config)?;
+        let object = SandboxObject::insert(sandbox)?;
+        place.write(object.ok_or_else(|| Error::new(Code::Internal, "a new sandbox was freed"))?);
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("sandbox", sandbox)?;
-            let config = handle::get::<ConfigObject>(config)?.copy();
-            config.check()?;
-            let sandbox = start(&runtime::of(runtime)?, &config)?;
-            let object = SandboxObject::insert(sandbox)?;
-            place.write(object.ok_or_else(|| Error::new(Code::Internal, "a new sandbox was freed"))?);
-            Ok(0)
-        })
-    }
+    unsafe { call(error, create) }
 }
 
 /// Creates a sandbox and waits until its program was started.
@@ -86,9 +86,9 @@ unsafe fn create(
 /// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
 /// 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 ///
-/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS (the name),
-/// SBX_EEXEC (the program), SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT,
-/// SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC. Nothing is left of a sandbox that failed.
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name), SBX_EEXEC (the program),
+/// SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM. Nothing
+/// is left of a sandbox that failed.
 ///
 /// # Safety
 /// `sandbox` must point to a place for the result, `error` to an error struct or be NULL.
@@ -106,14 +106,14 @@ pub unsafe extern "C" fn sbx_create(
 /// Begins to create a sandbox and returns at once.
 ///
 /// It ends with SBX_EVENT_STARTED or SBX_EVENT_FAILED on the config's queue; sbx_sandbox_state and
-/// sbx_sandbox_failure tell it too. The handle is valid from now on, whatever happens. This call returns what
-/// is wrong with the config by itself, and that the name is taken. Whatever needs a look at the host (a port,
-/// a directory, runsc, limits) comes later, with the code and the text that sbx_create has for it. Any thread,
-/// never blocks: what hangs on the host (a mount, runsc) hangs this sandbox only, as long as sbx_create may take
-/// at most, and can be ended.
+/// sbx_sandbox_failure report it too. The handle is valid from now on, whatever happens. What is wrong with the
+/// config, and a name that is taken, is returned by this call. Whatever needs a look at the host (a port, a
+/// directory, runsc, limits) is reported later, with the code and text that sbx_create has for it. Any thread,
+/// never blocks: what hangs on the host (a mount, runsc) delays this sandbox only, at most as long as sbx_create
+/// may take, and the sandbox can be ended meanwhile.
 ///
-/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EHANDLE, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST
-/// (no /proc), SBX_ECLOSED, SBX_ESYSTEM, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS, SBX_ELIMIT, SBX_EHOST (no /proc),
+/// SBX_ECLOSED, SBX_ESYSTEM.
 ///
 /// # Safety
 /// As for sbx_create.
@@ -130,11 +130,11 @@ pub unsafe extern "C" fn sbx_create_begin(
 
 /// Waits until the listeners of the sandbox's tunnels exist and returns where they are.
 ///
-/// `timeout_ms` is negative for ever, 0 to look only. That a tunnel exists doesn't mean that the server
-/// inside answers: sbx_wait_ready. Free the map with sbx_tunnel_map_free. Any thread; blocks.
+/// That a tunnel exists doesn't mean that the server inside answers: see sbx_wait_ready. Free the map with
+/// sbx_tunnel_map_free. Any thread; blocks.
 ///
-/// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-/// SBX_EINVALID, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+/// Returns 0 and sets *tunnels; SBX_ETIMEDOUT, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EINVALID, SBX_ELIMIT; if
+/// the sandbox could not be created, that error.
 ///
 /// # Safety
 /// `tunnels` must point to a place for the result, `error` to an error struct or be NULL.
@@ -145,25 +145,22 @@ pub unsafe extern "C" fn sbx_tunnels(
     tunnels: *mut *mut sbx_tunnel_map,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = |object: &SandboxObject| {
+        let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
+        Ok(TunnelMapObject::new(&map))
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<SandboxObject>(sandbox, error, |object| {
-            let place = input::out_param("tunnels", tunnels)?;
-            let map = object.sandbox.tunnels(input::timeout(timeout_ms))?;
-            place.write(handle::insert(TunnelMapObject::new(&map))?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("tunnels", tunnels, error, || call_with(sandbox, make)) }
 }
 
-/// Waits until the server inside answers: the config's probe, or without one a connection to the first port
-/// listed. With neither there is nothing to ask: SBX_EINVALID.
+/// Waits until the server inside answers: the config's probe, or without one a connection to the first port listed.
+/// With neither there is nothing to ask: SBX_EINVALID.
 ///
-/// `timeout_ms` as in sbx_tunnels. Any thread; blocks. Hosts with an event loop call it with time-out 0: it looks, and
-/// without a probe it begins to ask, so that SBX_EVENT_READY comes when it is.
+/// Any thread; blocks. Hosts with an event loop call it with a timeout of 0: that polls, and without a probe in the
+/// config it starts probing, so that SBX_EVENT_READY follows.
 ///
-/// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC; what creating failed with, if it did.
+/// Returns 0; SBX_ETIMEDOUT, SBX_EINVALID (nothing to ask), SBX_ESTATE (it has ended), SBX_ECLOSED; if the sandbox
+/// could not be created, that error.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -183,10 +180,10 @@ pub unsafe extern "C" fn sbx_wait_ready(
 
 /// Waits until the sandbox has ended and nothing of it is left.
 ///
-/// `timeout_ms` as in sbx_tunnels. `exit` may be NULL. Any thread, any number of times; blocks.
+/// `exit` may be NULL. Any thread, any number of times; blocks.
 ///
-/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED,
-/// SBX_EPANIC; what creating failed with, if it did.
+/// Returns 0 and fills *exit; SBX_ETIMEDOUT, SBX_ECLOSED, SBX_ESIZE; if the sandbox could not be created, that
+/// error.
 ///
 /// # Safety
 /// `exit` must point to an exit struct or be NULL, `error` to an error struct or be NULL.
@@ -197,25 +194,25 @@ pub unsafe extern "C" fn sbx_wait(
     exit: *mut sbx_exit,
     error: *mut sbx_error,
 ) -> c_int {
+    let wait = |object: &SandboxObject| {
+        // SAFETY: as the caller promises.
+        let exit = unsafe { structs::optional_output("exit", exit) }?;
+        let ended = object.sandbox.wait(input::timeout(timeout_ms))?;
+        if let Some(exit) = exit {
+            exit.write(&sbx_exit::from(ended));
+        }
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on::<SandboxObject>(sandbox, error, |object| {
-            let size = if exit.is_null() { None } else { Some(structs::size(exit)?) };
-            let ended = object.sandbox.wait(input::timeout(timeout_ms))?;
-            if let Some(size) = size {
-                structs::write(exit, size, &sbx_exit::from(ended));
-            }
-            Ok(0)
-        })
-    }
+    unsafe { call_on(sandbox, error, wait) }
 }
 
-/// Asks for the sandbox's end, with code 137 and SBX_EXIT_TERMINATED.
+/// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED.
 ///
-/// Any thread, any time, any number of times, also while it is being created; never blocks. The end itself
-/// is what sbx_wait waits for, or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+/// Any thread, any time, any number of times, also while it is being created; never blocks. Wait for the end with
+/// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 ///
-/// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -225,18 +222,17 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
     unsafe { call_on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
 }
 
-/// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further connection,
-/// and ends the sandbox when the program and the last connection have ended. What is left after `grace_ms`
-/// milliseconds is killed. A sandbox without a command ends when every program executed in it has ended; all of
-/// them get the signal.
+/// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further
+/// connection, and ends the sandbox when the program and the last connection have ended. What is left after
+/// `grace_ms` milliseconds is killed. A sandbox without a command ends when every program executed in it has ended;
+/// all of them get the signal.
 ///
-/// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and
-/// 137 if the program had to be killed, if there is none, or if the sandbox was still being created. Called
-/// again, it sends the signal again and may shorten the time. Any thread, any time; never blocks: sbx_wait,
-/// SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+/// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and 137
+/// if the program had to be killed, if there is none, or if the sandbox was still being created. Calling it again
+/// sends the signal again and may shorten the time. Any thread, any time; never blocks. Wait for the end with
+/// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
 ///
-/// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, the time is negative), SBX_EHANDLE, SBX_EFORKED,
-/// SBX_EPANIC.
+/// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, or the time is negative).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -305,8 +301,7 @@ pub unsafe extern "C" fn sbx_connect_begin(
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED,
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID (not from 1 to 64), SBX_ESTATE (it isn't running, or there is no program), SBX_ECLOSED.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -320,10 +315,10 @@ pub unsafe extern "C" fn sbx_signal(
     unsafe { call_on::<SandboxObject>(sandbox, error, |object| object.sandbox.signal(signal).map(|()| 0)) }
 }
 
-/// Frees a sandbox and ends it if it still runs; NULL is allowed. Of several handles to the same sandbox
-/// (sbx_sandbox_find) the last one that is freed ends it.
+/// Frees a sandbox and ends it if it still runs. Of several handles to the same sandbox (sbx_sandbox_find) the last
+/// one that is freed ends it.
 ///
-/// Calls that wait on it return SBX_ECLOSED then. Descriptors that were opened stay the caller's; tunnel maps and
+/// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
 /// captures live on. Any thread, never blocks.
 ///
 /// # Safety

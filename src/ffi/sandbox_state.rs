@@ -4,17 +4,17 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::IntoRawFd;
 use std::ptr;
 
-use super::call::{call, call_on, call_or, call_with};
-use super::captured::sbx_captured;
+use super::call::{call, call_new, call_on, call_or, call_with};
+use super::capture::sbx_capture;
 use super::error::sbx_error;
 use super::runtime::{self, sbx_runtime};
 use super::sandbox::{SandboxObject, sbx_sandbox};
-use super::{codes, handle, input};
+use super::{codes, input};
 use crate::error::{Code, Error};
 
-/// Where the sandbox is in its life: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
+/// The state of the sandbox: SBX_STATE_.... It only ever moves forward. Any thread, never blocks.
 ///
-/// Returns that; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns that state.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn sbx_sandbox_state(sandbox: *const sbx_sandbox) -> c_int
     }
 }
 
-/// The sandbox's id: "sb-" and 16 hexadecimal digits. The text lives as long as the handle.
+/// The sandbox's id: "sb-" and 16 hexadecimal digits.
 ///
 /// Any thread, never blocks. NULL for a bad handle.
 ///
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn sbx_sandbox_id(sandbox: *const sbx_sandbox) -> *const c
     call_or(ptr::null(), || call_with(sandbox, |object: &SandboxObject| Ok(object.id.as_ptr())))
 }
 
-/// The sandbox's name. The text lives as long as the handle.
+/// The sandbox's name.
 ///
 /// Any thread, never blocks. NULL if it has none, or for a bad handle.
 ///
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sbx_sandbox_name(sandbox: *const sbx_sandbox) -> *const
     })
 }
 
-/// The value of one of the sandbox's tags: sbx_config_set_tag. The text lives as long as the handle.
+/// The value of one of the sandbox's tags: sbx_config_set_tag.
 ///
 /// Any thread, never blocks. NULL if there is no such tag, or for a bad handle or name.
 ///
@@ -73,11 +73,11 @@ pub unsafe extern "C" fn sbx_sandbox_tag(sandbox: *const sbx_sandbox, name: *con
 
 /// Finds the sandbox of that name in a runtime (NULL: the default one), if it has not ended.
 ///
-/// The handle is another one to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
+/// The result is another handle to the same sandbox, to be freed with sbx_sandbox_free; the sandbox ends when its
 /// last handle is freed. Any thread, never blocks.
 ///
-/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_EHANDLE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC; with
-/// NULL also the errors of sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+/// Returns 0 and sets *sandbox; SBX_ENOTFOUND, SBX_EINVALID, SBX_ELIMIT. With NULL also the errors of
+/// sbx_runtime_new, except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
 ///
 /// # Safety
 /// `name` must be a terminated text or NULL, `sandbox` must point to a place for the result, `error` to an error
@@ -89,25 +89,25 @@ pub unsafe extern "C" fn sbx_sandbox_find(
     sandbox: *mut *mut sbx_sandbox,
     error: *mut sbx_error,
 ) -> c_int {
+    let find = || {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("sandbox", sandbox) }?;
+        // SAFETY: as the caller promises.
+        let name = unsafe { input::text("name", name) }?;
+        let found = runtime::of(runtime)?.find(name).map(SandboxObject::insert).transpose()?.flatten();
+        let none = || Error::new(Code::NotFound, format!("there is no sandbox named {name:?}"));
+        place.write(found.ok_or_else(none)?);
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("sandbox", sandbox)?;
-            let name = input::text("name", name)?;
-            let found = runtime::of(runtime)?.find(name).map(SandboxObject::insert).transpose()?.flatten();
-            let nobody = || Error::new(Code::NotFound, format!("there is no sandbox named {name:?}"));
-            place.write(found.ok_or_else(nobody)?);
-            Ok(0)
-        })
-    }
+    unsafe { call(error, find) }
 }
 
-/// Why the sandbox could not be created, after sbx_create_begin.
+/// Reports why the sandbox could not be created, after sbx_create_begin.
 ///
 /// Any thread, never blocks.
 ///
-/// Returns 0 if it was created or still is being; else the code, with *error filled as by sbx_create; also
-/// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 if it was created or is still being created; otherwise the code, with *error filled as by sbx_create.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -124,13 +124,14 @@ pub unsafe extern "C" fn sbx_sandbox_failure(sandbox: *const sbx_sandbox, error:
 
 /// Opens the host's end of SBX_STDIN, SBX_STDOUT or SBX_STDERR that was configured as SBX_STREAM_DESCRIPTOR.
 ///
-/// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case. Write
-/// with send and MSG_NOSIGNAL, because writing to a program that has ended would otherwise raise SIGPIPE in your
-/// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a blocking
-/// read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never blocks.
+/// Once each. Standard input is an AF_UNIX stream, the outputs are pipes; the program has a pipe in each case.
+/// Write with send and MSG_NOSIGNAL: writing to a program that has ended would otherwise raise SIGPIPE in your
+/// process. The descriptor is non-blocking and close-on-exec; the caller owns and closes it. (For stdio or a
+/// blocking read(2), clear O_NONBLOCK with fcntl(2): fgets takes EAGAIN for the end of the file.) Any thread, never
+/// blocks.
 ///
 /// Returns the descriptor; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ESTATE (opened already, or still
-/// starting), SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// starting).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -148,28 +149,22 @@ pub unsafe extern "C" fn sbx_sandbox_open_fd(
     }
 }
 
-/// What has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
+/// Gets what has been captured so far of SBX_STDOUT or SBX_STDERR: sbx_config_capture_stream.
 ///
-/// Free it with sbx_captured_free. Any thread, any number of times, also after the end; never blocks.
+/// Free it with sbx_capture_free. Any thread, any number of times, also after the end; never blocks.
 ///
-/// Returns 0 and sets *captured; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT, SBX_EHANDLE,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *capture; SBX_EINVALID, SBX_ENOTFOUND (not so configured), SBX_ELIMIT.
 ///
 /// # Safety
-/// `captured` must point to a place for the result, `error` to an error struct or be NULL.
+/// `capture` must point to a place for the result, `error` to an error struct or be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_sandbox_captured(
+pub unsafe extern "C" fn sbx_sandbox_capture(
     sandbox: *const sbx_sandbox,
     stream: i32,
-    captured: *mut *mut sbx_captured,
+    capture: *mut *mut sbx_capture,
     error: *mut sbx_error,
 ) -> c_int {
+    let make = |object: &SandboxObject| object.sandbox.captured(input::stream(stream)?);
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(sandbox, error, |object: &SandboxObject| {
-            let place = input::out_param("captured", captured)?;
-            place.write(handle::insert(object.sandbox.captured(input::stream(stream)?)?)?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("capture", capture, error, || call_with(sandbox, make)) }
 }

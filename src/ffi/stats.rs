@@ -120,10 +120,9 @@ pub unsafe extern "C" fn sbx_sandbox_stats(
 ) -> c_int {
     let read = |object: &SandboxObject| {
         // SAFETY: as the caller promises.
-        let size = unsafe { structs::place("stats", stats) }?;
+        let place = unsafe { structs::output("stats", stats) }?;
         let found = sbx_stats::from(object.sandbox.stats()?);
-        // SAFETY: as the caller promises, and its size was checked.
-        unsafe { structs::write(stats, size, &found) };
+        place.write(&found);
         Ok(0)
     };
     // SAFETY: as the caller promises.

@@ -41,18 +41,6 @@ pub(super) unsafe fn size<T: Layout>(at: *const T) -> Result<usize> {
     }
 }
 
-/// The same for a result that has to go somewhere; `what` names it in messages.
-///
-/// # Safety
-/// `at` must be NULL or as for [`size`].
-pub(super) unsafe fn place<T: Layout>(what: &str, at: *const T) -> Result<usize> {
-    if at.is_null() {
-        return Err(Error::invalid(format!("{what}: must not be NULL")));
-    }
-    // SAFETY: as the caller promises.
-    unsafe { size(at) }
-}
-
 /// Reads an input struct; `None` for NULL. What the host's is shorter is zero.
 ///
 /// # Safety
@@ -65,8 +53,9 @@ pub(super) unsafe fn read<T: Layout>(at: *const T, zero: T) -> Result<Option<T>>
     let given = unsafe { size(at) }?;
     for offset in size_of::<T>()..given {
         // SAFETY: within the size that the host says its struct has.
-        let byte = unsafe { at.cast::<u8>().add(offset).read() };
-        if byte != 0 {
+        let byte = unsafe { at.cast::<u8>().add(offset) };
+        // SAFETY: as above.
+        if unsafe { byte.read() } != 0 {
             return Err(Error::new(
                 Code::Size,
                 format!(
@@ -96,6 +85,46 @@ pub(super) unsafe fn write<T: Layout>(at: *mut T, given: usize, value: &T) {
     let to = unsafe { at.cast::<u8>().add(AFTER_SIZE) };
     // SAFETY: both have `known` bytes more, and ours is not the host's.
     unsafe { ptr::copy_nonoverlapping(from, to, known) };
+}
+
+/// A struct of the host's that a result goes to.
+pub(super) struct Output<T> {
+    at: *mut T,
+    given: usize,
+}
+
+impl<T: Layout> Output<T> {
+    /// Fills the struct as far as the host's has room.
+    pub(super) fn write(self, value: &T) {
+        // SAFETY: `output`'s caller promised it, and the size is the one that was read there.
+        unsafe { write(self.at, self.given, value) };
+    }
+}
+
+/// Looks at an output struct before there is a result; `what` names it in messages.
+///
+/// # Safety
+/// `at` must be NULL or point to a struct of the host's that has the size it says, and stay writable until the result
+/// was written.
+pub(super) unsafe fn output<T: Layout>(what: &str, at: *mut T) -> Result<Output<T>> {
+    if at.is_null() {
+        return Err(Error::invalid(format!("{what}: must not be NULL")));
+    }
+    // SAFETY: not NULL; passed on from the caller.
+    let given = unsafe { size(at) }?;
+    Ok(Output { at, given })
+}
+
+/// The same for a struct that the host may leave out.
+///
+/// # Safety
+/// As for [`output`].
+pub(super) unsafe fn optional_output<T: Layout>(what: &str, at: *mut T) -> Result<Option<Output<T>>> {
+    if at.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { output(what, at) }.map(Some)
 }
 
 /// Copies a text into a field, cut at a character's border, with a NUL behind it.

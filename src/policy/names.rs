@@ -38,7 +38,7 @@ impl Policy {
     /// Allows a domain: a host name (`example.com`), or `*.` and a host name (`*.example.com`), which stands
     /// for every name below it at any depth, but not for itself. Only an allowlist takes such an entry.
     ///
-    /// A sandbox reaches it by TLS, on port 443 and those of [`add_tls_port`](Self::add_tls_port): at an
+    /// A sandbox reaches it by TLS, on port 443 and those of [`add_domain_port`](Self::add_domain_port): at an
     /// address that its own resolver answered for that name a short while ago, with that name as the
     /// handshake's server name (SNI).
     pub fn allow_domain(&mut self, pattern: &str) -> Result<&mut Self> {
@@ -53,7 +53,7 @@ impl Policy {
     }
 
     /// Lets domains be reached by TLS on this port too, beside 443. Only an allowlist takes it.
-    pub fn add_tls_port(&mut self, port: u16) -> Result<&mut Self> {
+    pub fn add_domain_port(&mut self, port: u16) -> Result<&mut Self> {
         self.sticky(|policy| {
             if policy.mode != Mode::Allowlist {
                 return Err(Error::invalid(format!(
@@ -66,6 +66,11 @@ impl Policy {
             policy.tls_ports.insert(port);
             Ok(())
         })
+    }
+
+    /// The ports on which domains are reached beside 443, in rising order.
+    pub fn domain_ports(&self) -> impl Iterator<Item = u16> {
+        self.tls_ports.iter().copied().filter(|port| *port != HTTPS)
     }
 
     /// Which names the sandbox's resolver answers.
@@ -179,8 +184,8 @@ mod tests {
     fn what_has_no_meaning_is_refused() {
         assert!(Policy::open().allow_domain("example.com").is_err());
         assert!(Policy::blocked().allow_domain("example.com").is_err());
-        assert!(Policy::open().add_tls_port(8443).is_err());
-        assert!(Policy::allowlist().add_tls_port(0).is_err());
+        assert!(Policy::open().add_domain_port(8443).is_err());
+        assert!(Policy::allowlist().add_domain_port(0).is_err());
         assert!(Policy::blocked().set_dns(Dns::On).is_err());
         assert!(Policy::blocked().set_dns(Dns::Addresses).is_err());
         assert!(Policy::blocked().set_dns(Dns::Off).is_ok());
@@ -204,7 +209,8 @@ mod tests {
         assert!(Policy::allowlist().tls_ports().is_empty());
         let mut policy = with_domain();
         assert_eq!(policy.tls_ports(), [443]);
-        policy.add_tls_port(8443).unwrap().add_tls_port(443).unwrap().add_tls_port(8443).unwrap();
+        policy.add_domain_port(8443).unwrap().add_domain_port(443).unwrap().add_domain_port(8443).unwrap();
+        assert_eq!(policy.domain_ports().collect::<Vec<_>>(), [8443]);
         assert_eq!(policy.tls_ports(), [443, 8443]);
         assert!(policy.is_tls_port(443) && policy.is_tls_port(8443) && !policy.is_tls_port(80));
         assert!(!Policy::allowlist().is_tls_port(443));

@@ -9,6 +9,7 @@ use crate::config::PortKind;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     container_port: u16,
+    kind: PortKind,
     host: String,
     port: u16,
     url: Option<String>,
@@ -24,12 +25,17 @@ impl Tunnel {
             PortKind::Encrypted | PortKind::H2 => Some(format!("https://{literal}:{port}")),
             PortKind::Unencrypted => None,
         };
-        Self { container_port, host, port, url }
+        Self { container_port, kind, host, port, url }
     }
 
     /// The port in the sandbox.
     pub fn container_port(&self) -> u16 {
         self.container_port
+    }
+
+    /// What it does with the bytes.
+    pub fn kind(&self) -> PortKind {
+        self.kind
     }
 
     /// The host to connect to.

@@ -9,6 +9,7 @@ TOP = Path(__file__).resolve().parents[2]
 # error, s a text, b bytes of the library's, i int, u uint32_t, q int64_t, Q uint64_t, z size_t, v void.
 NUMBERS = {
     "int": "i", "int32_t": "i", "uint32_t": "u", "int64_t": "q", "uint64_t": "Q", "size_t": "z", "const char *": "s",
+    "const uint8_t *": "b",
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ class Header:
         words = " ".join(line.split())
         if not words:
             return
-        kind, names = re.fullmatch(r"(const char \*|\w+) ?(.*)", words).groups()
+        kind, names = re.fullmatch(r"(const \w+ \*|\w+) ?(.*)", words).groups()
         for name in names.split(", "):
             field, length = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", name).groups()
             yield (length or "") + NUMBERS.get(kind, ""), field
@@ -56,8 +57,6 @@ class Header:
         return NUMBERS[parameter.rsplit(" ", 1)[0]]
 
     def _result(self, returned):
-        if returned == "const uint8_t *":
-            return "b"
         if returned == "void":
             return "v"
         return NUMBERS.get(returned, "h")

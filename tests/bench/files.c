@@ -107,7 +107,8 @@ static void ours_out(sbx_sandbox *sandbox, long bytes)
 static void cat(sbx_sandbox *sandbox, int stream, const char *script, long bytes)
 {
     const char *const command[] = {"sh", "-c", script};
-    sbx_exec_config *config = sbx_exec_config_new();
+    sbx_exec_config *config = NULL;
+    must(sbx_exec_config_new(&config, &error), "sbx_exec_config_new");
     sbx_exec_config_set_command(config, command, 3);
     sbx_exec_config_set_stream(config, stream, SBX_STREAM_DESCRIPTOR);
     sbx_process *process = NULL;
@@ -178,7 +179,8 @@ int main(int argc, char **argv)
         return 2;
     }
     long runs = number(argv[1], 1, 1000), megabytes = number(argv[2], 1, 1 << 20);
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    must(sbx_config_new(&config, &error), "sbx_config_new");
     sbx_config_set_timeout_ms(config, 3600 * 1000);
     sbx_sandbox *sandbox = NULL;
     must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");

@@ -65,14 +65,15 @@ static int stream_read(int fd, char *data, size_t length)
 
 static sbx_config *config_of(const char *const *command, size_t length, const char *rootfs, const char *server)
 {
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    must(sbx_config_new(&config, &error), "sbx_config_new");
     sbx_config_set_command(config, command, length);
     sbx_config_set_timeout_ms(config, 3600 * 1000);
     sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
     if (strcmp(rootfs, "-") != 0)
         sbx_config_set_rootfs(config, rootfs);
     else
-        sbx_config_mount_read_only(config, server, mounted);
+        sbx_config_add_mount(config, server, mounted, SBX_MOUNT_READ_ONLY);
     return config;
 }
 
@@ -169,7 +170,8 @@ static int exec_in_turns(int argc, char **argv)
     sbx_sandbox *sandbox = NULL;
     must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
     sbx_config_free(config);
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new");
     sbx_exec_config_set_command(exec, program, 1);
     /* The first is slower on both sides: it is not counted. */
     for (long run = 0; run <= runs; run++) {
@@ -259,9 +261,9 @@ static int serve(int argc, char **argv)
     }
     sbx_config *config = config_of(command, argc == 5 ? 1 + 2 * KINDS : 1 + KINDS, "-", argv[2]);
     for (uint32_t kind = 0; kind < KINDS; kind++) {
-        sbx_config_add_unencrypted_port(config, plain_base + kind);
+        sbx_config_add_port(config, plain_base + kind, SBX_PORT_UNENCRYPTED);
         if (argc == 5)
-            sbx_config_add_encrypted_port(config, encrypted_base + kind);
+            sbx_config_add_port(config, encrypted_base + kind, SBX_PORT_ENCRYPTED);
     }
     if (argc == 5) {
         char *chain = text_of(argv[3]), *key = text_of(argv[4]);
@@ -280,10 +282,9 @@ static int serve(int argc, char **argv)
         die("the server in the sandbox didn't get ready");
     must(sbx_tunnels(sandbox, 10000, &tunnels, &error), "sbx_tunnels");
     printf("keeper %ld\n", keeper_of_mine());
-    for (int index = 0; index < sbx_tunnel_map_count(tunnels); index++) {
-        int port = sbx_tunnel_map_container_port(tunnels, (size_t)index);
-        printf("tunnel %d %d\n", port, sbx_tunnel_map_port(tunnels, (uint32_t)port));
-    }
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    for (size_t index = 0; sbx_tunnel_map_tunnel(tunnels, index, &tunnel) == 0; index++)
+        printf("tunnel %u %u\n", tunnel.container_port, tunnel.port);
     printf("ready\n");
     fflush(stdout);
     while (read(STDIN_FILENO, line, 1) > 0)
@@ -350,7 +351,8 @@ static int policies(int argc, char **argv)
     for (long run = number(argv[3], 1, 1000); run > 0; run--)
         for (int at = 4; at < argc; at++) {
             long count = number(argv[at], 0, 130000);
-            sbx_policy *policy = sbx_policy_new_allowlist();
+            sbx_policy *policy = NULL;
+            must(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, &error), "sbx_policy_new");
             for (long index = 0; index < count; index++) {
                 /* Every other /24 from 11.0.0.0 on: none merges with its neighbour. */
                 char range[32];

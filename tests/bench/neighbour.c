@@ -90,11 +90,23 @@ static void must(int result, const char *what, const sbx_error *error)
     exit(1);
 }
 
+/* The port on the host that leads to a port inside. */
+static int port_of(const sbx_tunnel_map *tunnels, uint32_t inside)
+{
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    for (size_t index = 0; sbx_tunnel_map_tunnel(tunnels, index, &tunnel) == 0; index++)
+        if (tunnel.container_port == inside)
+            return (int)tunnel.port;
+    return -1;
+}
+
 /* --- sandboxes --------------------------------------------------------------------------------------------- */
 
 static sbx_config *config_of(const char *const *command, size_t length)
 {
-    sbx_config *config = sbx_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_config *config = NULL;
+    must(sbx_config_new(&config, &error), "sbx_config_new", &error);
     char server[64];
     snprintf(server, sizeof server, "%s:%d", far_address, NAMES);
     sbx_config_set_rootfs(config, rootfs);
@@ -131,12 +143,13 @@ static void start_victim(void)
     sbx_process *process = NULL;
     snprintf(far, sizeof far, "%s:%d", far_address, ECHO);
     sbx_config *config = config_of(command, 4);
-    sbx_config_add_unencrypted_port(config, ECHO);
-    sbx_config_add_unencrypted_port(config, HOLD);
-    sbx_config_add_unencrypted_port(config, PROBE);
-    sbx_config_add_encrypted_port(config, SECURE);
+    sbx_config_add_port(config, ECHO, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, HOLD, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, PROBE, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, SECURE, SBX_PORT_ENCRYPTED);
     victim = created(config, "the victim");
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
     sbx_exec_config_set_command(exec, prober, 4);
     must(sbx_exec(victim, exec, &process, &error), "the victim's prober", &error);
     sbx_exec_config_free(exec);
@@ -291,7 +304,7 @@ static int dial(int port)
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    address.sin_port = htons((uint16_t)sbx_tunnel_map_port(victim_tunnels, (uint32_t)port));
+    address.sin_port = htons((uint16_t)port_of(victim_tunnels, (uint32_t)port));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
@@ -347,7 +360,9 @@ static bool handshake(void)
 static bool execution(void)
 {
     static const char *const command[] = {"/attack", "true"};
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
     sbx_process *process = NULL;
     sbx_exit exit = SBX_EXIT_INIT;
     sbx_exec_config_set_command(exec, command, 2);
@@ -361,7 +376,9 @@ static bool execution(void)
 static bool policy_change(void)
 {
     static bool second;
-    sbx_policy *policy = sbx_policy_new_open();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_policy *policy = NULL;
+    must(sbx_policy_new(SBX_POLICY_OPEN, &policy, &error), "sbx_policy_new", &error);
     second = !second;
     sbx_policy_deny_cidr(policy, second ? "203.0.112.0/24" : "203.0.114.0/24");
     bool well = sbx_set_policy(victim, policy, NULL, NULL) >= 0;
@@ -500,7 +517,9 @@ static void (*drive_once)(sbx_sandbox *sandbox);
 static void drive_exec(sbx_sandbox *sandbox)
 {
     static const char *const command[] = {"/attack", "true"};
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_exec_config *exec = NULL;
+    must(sbx_exec_config_new(&exec, &error), "sbx_exec_config_new", &error);
     sbx_process *process = NULL;
     sbx_exec_config_set_command(exec, command, 2);
     if (sbx_exec(sandbox, exec, &process, NULL) >= 0)
@@ -553,7 +572,7 @@ static const char *filled(const char *word, char *into, size_t size, const sbx_t
     else if (strncmp(at + 1, "PID", name) == 0)
         snprintf(value, sizeof value, "%ld", inside);
     else
-        snprintf(value, sizeof value, "%d", sbx_tunnel_map_port(tunnels, at[1] == 'S' ? SECURE : HOLD));
+        snprintf(value, sizeof value, "%d", port_of(tunnels, at[1] == 'S' ? SECURE : HOLD));
     snprintf(into, size, "%.*s%s%s", (int)(at - word), word, value, at + 1 + name);
     return into;
 }
@@ -609,8 +628,8 @@ static struct cost run_phase(const struct phase *phase, const struct attack *att
         }
         config = config_of(command, length);
     }
-    sbx_config_add_unencrypted_port(config, HOLD);
-    sbx_config_add_encrypted_port(config, SECURE);
+    sbx_config_add_port(config, HOLD, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, SECURE, SBX_PORT_ENCRYPTED);
     sbx_config_capture_stream(config, SBX_STDOUT, 65536, 65536);
     sbx_config_capture_stream(config, SBX_STDERR, 65536, 65536);
     sbx_sandbox *sandbox = created(config, "the neighbour");

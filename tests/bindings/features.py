@@ -23,7 +23,7 @@ their terminals: exec_config_set_pty process_resize
     terminal Terminal terminal pty
 streams: config_set_stream sandbox_open_fd exec_config_set_stream process_open_fd
     pipe Pipes stdout stdout
-captured output: exec_config_capture_stream process_captured captured_head captured_tail captured_dropped
+captured output: exec_config_capture_stream process_capture capture_output
     capture - - Capture
 readiness: config_set_tcp_probe config_set_exec_probe wait_ready
     tcp_probe Probe readinessProbe readiness_probe
@@ -34,7 +34,7 @@ trees as tar archives: file_copy_in_begin file_copy_out_begin
     copy_in CopyIn copyIn copy_tree_from_local
 changes of files: file_watch_begin operation_next_change
     watch Watch watch watch
-tunnels: config_add_encrypted_port config_add_h2_port config_add_unencrypted_port tunnels
+tunnels: config_add_port tunnels
     tunnels Tunnels tunnels tunnels
 tunnels for other machines: config_bind_port config_set_inbound_cidr_allowlist
     bind_port Bind bindPorts bind_ports
@@ -46,14 +46,14 @@ connections without a port: connect|connect_begin
     connect Dial connect connect
 services of the host: config_add_host_service
     host_service HostServices hostServices host_services
-policies: policy_new_open policy_new_allowlist policy_new_blocked policy_allow_cidr policy_deny_cidr \
+policies: policy_new policy_allow_cidr policy_deny_cidr \
     policy_allow_domain policy_allow_local_cidr config_set_policy
     policy Policy outboundCidrAllowlist outbound_cidr_allowlist
 policies that change: set_policy|set_policy_begin
     set_policy SetPolicy setPolicy set_network_policy
-policies read back: sandbox_policy|sandbox_policy_begin policy_mode policy_dns policy_entry policy_entry_count
+policies read back: sandbox_policy|sandbox_policy_begin policy_info policy_entry policy_domain_port
     entries ReadPolicy Policy get_network_policy
-TLS ports of domains: policy_add_tls_port
+TLS ports of domains: policy_add_domain_port
     tls_port TLSPorts outboundTlsPorts outbound_tls_ports
 which names are answered: policy_set_dns
     dns DNS outboundDns outbound_dns
@@ -71,14 +71,14 @@ tags: config_set_tag
     tag Tags tags =tags
 MTU: config_set_mtu
     mtu MTU mtu mtu
-limits of memory, processor, disk, processes: config_set_memory config_set_cpu config_set_disk \
+limits of memory, processor, disk, processes: config_set_memory_bytes config_set_millicpus config_set_disk_bytes \
     config_set_max_processes config_set_max_open_files config_set_limit_mode
     memory Memory memoryMiB memory
 what a sandbox uses: sandbox_stats|sandbox_stats_begin
     stats Stats stats stats
 events: queue_next
     queue Events events denials
-the doctor: runtime_check|runtime_check_begin report_status report_name report_detail report_remedy
+the doctor: runtime_check|runtime_check_begin report_finding
     check Doctor doctor doctor
 the library's log: log_set_fd
     log_to LogTo logTo log_to
@@ -90,9 +90,9 @@ runtimes beside the default one: runtime_new
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
 OTHERS = re.compile(
-    r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set|mount"
+    r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set"
     r"|capture|add)_.*|file_.*|operation_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
-    r"|sandbox_(name|tag|captured|open_fd)|wait"
+    r"|sandbox_(name|tag|capture|open_fd)|wait"
 )
 
 # A package's sources, and which of them say what programs find.
@@ -138,7 +138,7 @@ class Package:
         if re.search(rf"""\b(native\.|library\.sbx_){function}\b|["'`]{function}["'`]""", self.sources):
             return True
         # Of a handle's own kind: set("add_nameserver", ...). exec_config's aren't taken for config's where a row has both.
-        kind = re.match("exec_config|config|policy|tunnel_map|operation|report|process|sandbox|captured|file", function)
+        kind = re.match("exec_config|config|policy|tunnel_map|operation|report|process|sandbox|capture|file", function)
         rest = function[kind.end() + 1 :] if kind else function
         if kind and re.search(rf"""["'`]{rest}["'`]""", self.sources):
             return True

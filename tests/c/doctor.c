@@ -38,11 +38,19 @@ int main(void) {
     CHECK(sbx_report_count(report) > 5 && sbx_report_count(report) == sbx_report_count(waited));
     CHECK(sbx_report_usable(report) == sbx_report_usable(waited));
     CHECK(event.value[0] == (uint64_t)sbx_report_usable(report));
+    sbx_finding finding = SBX_FINDING_INIT, same = SBX_FINDING_INIT;
     for (int i = 0; i < sbx_report_count(report); i++) {
-        CHECK(strcmp(sbx_report_name(report, i), sbx_report_name(waited, i)) == 0);
-        CHECK(sbx_report_status(report, i) == sbx_report_status(waited, i));
-        CHECK(sbx_report_detail(report, i) != NULL && sbx_report_remedy(report, i) != NULL);
+        CHECK(sbx_report_finding(report, i, &finding) == 0 && sbx_report_finding(waited, i, &same) == 0);
+        CHECK(strcmp(finding.name, same.name) == 0 && finding.status == same.status);
+        CHECK(finding.status >= SBX_FINDING_OK && finding.status <= SBX_FINDING_MISSING);
+        CHECK(finding.detail != NULL && finding.remedy != NULL);
     }
+    const char *last = finding.name;
+    CHECK(sbx_report_finding(report, (size_t)sbx_report_count(report), &finding) == SBX_ENOTFOUND);
+    CHECK(sbx_report_finding(report, (size_t)-1, &finding) == SBX_ENOTFOUND && finding.name == last);
+    CHECK(sbx_report_finding(report, 0, NULL) == SBX_EINVALID && sbx_report_finding(NULL, 0, &finding) == SBX_EHANDLE);
+    finding.size = 7;
+    CHECK(sbx_report_finding(report, 0, &finding) == SBX_ESIZE);
     sbx_report_free(waited);
     sbx_report_free(report);
 

@@ -10,7 +10,8 @@ static void first_bad(sbx_exec_config *config, const char *text) {
 
 static sbx_exec_config *with_command(void) {
     const char *argv[] = {"true"};
-    sbx_exec_config *config = sbx_exec_config_new();
+    sbx_exec_config *config = NULL;
+    CHECK(sbx_exec_config_new(&config, NULL) == 0);
     CHECK(sbx_exec_config_set_command(config, argv, 1) == 0);
     CHECK(sbx_exec_config_check(config, NULL) == 0);
     return config;
@@ -20,10 +21,13 @@ int main(void) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_exit ended = SBX_EXIT_INIT;
     sbx_process *process = NULL;
-    sbx_captured *captured = NULL;
+    sbx_capture *capture = NULL;
+    sbx_output output = SBX_OUTPUT_INIT;
 
-    first_bad(sbx_exec_config_new(), "command");
-    sbx_exec_config *config = with_command();
+    sbx_exec_config *config = NULL;
+    CHECK(sbx_exec_config_new(&config, &error) == 0);
+    first_bad(config, "command");
+    config = with_command();
     CHECK(sbx_exec_config_set_env(config, "A=B", "") == SBX_EINVALID);
     CHECK(sbx_exec_config_set_workdir(config, "relative") == SBX_EINVALID);
     first_bad(config, "A=B");
@@ -66,7 +70,8 @@ int main(void) {
     CHECK(sbx_process_signal(process, 15, NULL) == SBX_EHANDLE);
     CHECK(sbx_process_resize(process, 1, 1, NULL) == SBX_EHANDLE);
     CHECK(sbx_process_open_fd(process, SBX_TERMINAL, NULL) == SBX_EHANDLE);
-    CHECK(sbx_process_captured(process, SBX_STDOUT, &captured, NULL) == SBX_EHANDLE && captured == NULL);
+    CHECK(sbx_process_capture(process, SBX_STDOUT, &capture, NULL) == SBX_EHANDLE && capture == NULL);
+    CHECK(sbx_capture_output(capture, &output) == SBX_EHANDLE && sbx_capture_output(capture, NULL) == SBX_EHANDLE);
     CHECK(sbx_process_failure(process, NULL) == SBX_EHANDLE);
     CHECK(sbx_stop(NULL, 15, 0, NULL) == SBX_EHANDLE);
     CHECK(sbx_sandbox_tag(NULL, "a") == NULL);

@@ -204,7 +204,8 @@ int main(void) {
     if (getenv("SBX_RUNSC") == NULL)
         return 0;
     sbx_error error = SBX_ERROR_INIT;
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_queue *queue = NULL;
     sbx_sandbox *sandbox = NULL;
     CHECK(sbx_queue_new(16, &queue, &error) == 0 && sbx_config_set_queue(config, queue, 1) == 0);

@@ -9,7 +9,8 @@ static volatile int stop;
 static void *busy(void *unused) {
     (void)unused;
     while (!stop) {
-        sbx_config *config = sbx_config_new();
+        sbx_config *config = NULL;
+        CHECK(sbx_config_new(&config, NULL) == 0);
         sbx_config_set_workdir(config, "/a");
         sbx_config_free(config);
     }
@@ -17,7 +18,8 @@ static void *busy(void *unused) {
 }
 
 int main(void) {
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
         CHECK(pthread_create(&threads[i], NULL, busy, NULL) == 0);
@@ -26,8 +28,11 @@ int main(void) {
         CHECK(child >= 0);
         if (child == 0) {
             sbx_error error = SBX_ERROR_INIT;
+            sbx_config *none = NULL;
+            sbx_policy *policy = NULL;
             int ok = sbx_config_check(config, &error) == SBX_EFORKED && error.code == SBX_EFORKED &&
-                     sbx_config_new() == NULL && sbx_policy_new_open() == NULL &&
+                     sbx_config_new(&none, NULL) == SBX_EFORKED && none == NULL &&
+                     sbx_policy_new(SBX_POLICY_OPEN, &policy, NULL) == SBX_EFORKED && policy == NULL &&
                      sbx_log_set_fd(2, 5) == SBX_EFORKED && sbx_sandbox_state(NULL) == SBX_EFORKED &&
                      sbx_version() != NULL;
             sbx_config_free(config); /* nothing, and no wait */

@@ -10,8 +10,10 @@ static void refused(const void *handle, const char *why) {
 }
 
 int main(void) {
-    sbx_config *config = sbx_config_new();
-    sbx_policy *policy = sbx_policy_new_allowlist();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
+    sbx_policy *policy = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, NULL) == 0);
     long local = 0;
     char *heap = malloc(64);
     CHECK(config != NULL && policy != NULL && heap != NULL);
@@ -38,12 +40,21 @@ int main(void) {
     sbx_runtime_free(NULL);
     sbx_sandbox_free(NULL);
     sbx_sandbox_list_free(NULL);
-    sbx_captured_free(NULL);
+    sbx_capture_free(NULL);
     sbx_tunnel_map_free(NULL);
     CHECK(sbx_sandbox_id(NULL) == NULL && sbx_sandbox_name(NULL) == NULL);
     CHECK(sbx_sandbox_state(NULL) == SBX_EHANDLE && sbx_terminate(NULL, NULL) == SBX_EHANDLE);
     CHECK(sbx_wait(NULL, 0, NULL, NULL) == SBX_EHANDLE && sbx_connect(NULL, 80, NULL) == SBX_EHANDLE);
     CHECK(sbx_tunnel_map_url(NULL, 80) == NULL && sbx_tunnel_map_count(NULL) == SBX_EHANDLE);
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    CHECK(sbx_tunnel_map_tunnel(NULL, 0, &tunnel) == SBX_EHANDLE && tunnel.host == NULL);
+    sbx_sandbox_entry entry = SBX_SANDBOX_ENTRY_INIT;
+    CHECK(sbx_sandbox_list_entry(NULL, 0, &entry) == SBX_EHANDLE && sbx_sandbox_list_count(NULL) == SBX_EHANDLE);
+    sbx_sandbox_list *list = NULL;
+    CHECK(sbx_runtime_sandboxes(NULL, &list, NULL) == 0 && sbx_sandbox_list_count(list) == 0);
+    CHECK(sbx_sandbox_list_entry(list, 0, &entry) == SBX_ENOTFOUND && entry.id == NULL);
+    CHECK(sbx_sandbox_list_entry(list, 0, NULL) == SBX_EINVALID);
+    sbx_sandbox_list_free(list);
     CHECK(sbx_queue_new(1, NULL, NULL) == SBX_EINVALID);
     CHECK(sbx_create(NULL, NULL, NULL, NULL) == SBX_EINVALID);
     sbx_sandbox *sandbox = (sbx_sandbox *)&local;
@@ -51,7 +62,7 @@ int main(void) {
 
     sbx_config *before = NULL;
     for (int i = 0; i < 1000000; i++) {
-        config = sbx_config_new();
+        CHECK(sbx_config_new(&config, NULL) == 0);
         CHECK(config != NULL && config != before);
         before = config;
         sbx_config_free(config);

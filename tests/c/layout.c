@@ -41,5 +41,21 @@ int main(void) {
     SIZE(sbx_runtime_config);
     FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
     FIELD(sbx_runtime_config, keeper);
+    SIZE(sbx_finding);
+    FIELD(sbx_finding, size); FIELD(sbx_finding, status); FIELD(sbx_finding, name); FIELD(sbx_finding, detail);
+    FIELD(sbx_finding, remedy);
+    SIZE(sbx_sandbox_entry);
+    FIELD(sbx_sandbox_entry, size); FIELD(sbx_sandbox_entry, state); FIELD(sbx_sandbox_entry, id);
+    FIELD(sbx_sandbox_entry, name);
+    SIZE(sbx_policy_summary);
+    FIELD(sbx_policy_summary, size); FIELD(sbx_policy_summary, mode); FIELD(sbx_policy_summary, dns);
+    FIELD(sbx_policy_summary, entry_count); FIELD(sbx_policy_summary, domain_port_count);
+    FIELD(sbx_policy_summary, reserved);
+    SIZE(sbx_output);
+    FIELD(sbx_output, size); FIELD(sbx_output, reserved); FIELD(sbx_output, head); FIELD(sbx_output, head_length);
+    FIELD(sbx_output, tail); FIELD(sbx_output, tail_length); FIELD(sbx_output, dropped);
+    SIZE(sbx_tunnel);
+    FIELD(sbx_tunnel, size); FIELD(sbx_tunnel, kind); FIELD(sbx_tunnel, container_port); FIELD(sbx_tunnel, port);
+    FIELD(sbx_tunnel, host); FIELD(sbx_tunnel, url); FIELD(sbx_tunnel, ca_pem); FIELD(sbx_tunnel, spki_sha256);
     return 0;
 }

@@ -10,10 +10,11 @@
 static void without_a_sandbox(sbx_queue *queue) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_operation *operation = NULL;
-    sbx_policy *policy = sbx_policy_new_open(), *copy = NULL;
+    sbx_policy *policy = NULL, *copy = NULL;
     sbx_stats stats = SBX_STATS_INIT;
     sbx_report *report = NULL;
     uint64_t generation = 7;
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &policy, &error) == 0);
     CHECK(sbx_connect_begin(NULL, 80, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_set_policy_begin(NULL, policy, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_policy_begin(NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
@@ -86,8 +87,9 @@ static void a_connection(sbx_sandbox *sandbox, sbx_queue *queue, int bell) {
 static void a_policy(sbx_sandbox *sandbox, sbx_queue *queue, int bell) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_operation *change = NULL, *read_back = NULL;
-    sbx_policy *policy = sbx_policy_new_allowlist(), *copy = NULL;
+    sbx_policy *policy = NULL, *copy = NULL;
     uint64_t generation = 0;
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, &error) == 0);
     CHECK(sbx_policy_allow_cidr(policy, "203.0.113.0/24") == 0);
     /* Freed or cancelled, it is made all the same. */
     CHECK(sbx_set_policy_begin(sandbox, policy, queue, 41, &change, &error) == 0);
@@ -136,8 +138,9 @@ static void statistics(sbx_sandbox *sandbox, sbx_queue *queue, int bell) {
 static void after_the_end(sbx_sandbox *sandbox, sbx_queue *queue, int bell) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_operation *operation = NULL;
-    sbx_policy *policy = sbx_policy_new_open();
+    sbx_policy *policy = NULL;
     sbx_stats stats = SBX_STATS_INIT;
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &policy, &error) == 0);
     CHECK(sbx_connect_begin(sandbox, 8000, queue, 61, &operation, &error) == SBX_ESTATE);
     CHECK(sbx_set_policy_begin(sandbox, policy, queue, 62, &operation, &error) == SBX_ESTATE);
     CHECK(sbx_sandbox_policy_begin(sandbox, queue, 63, &operation, &error) == SBX_ESTATE && operation == NULL);
@@ -163,7 +166,8 @@ int main(void) {
         sbx_queue_free(queue);
         return 0;
     }
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, &error) == 0);
     sbx_sandbox *sandbox = NULL;
     int bell = sbx_queue_open_fd(queue, &error);
     CHECK(bell >= 0 && sbx_config_set_queue(config, queue, 1) == 0);

@@ -4,7 +4,14 @@
 int main(void) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_verdict verdict = SBX_VERDICT_INIT;
-    sbx_policy *open = sbx_policy_new_open(), *list = sbx_policy_new_allowlist();
+    sbx_policy_summary said = SBX_POLICY_SUMMARY_INIT;
+    sbx_policy *open = NULL, *list = NULL, *none = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &open, &error) == 0 && sbx_policy_new(SBX_POLICY_ALLOWLIST, &list, NULL) == 0);
+    /* A policy names its mode: there is no default that zeroed memory could stand for. */
+    CHECK(sbx_policy_new(0, &none, &error) == SBX_EINVALID && none == NULL && strstr(error.message, "policy mode 0"));
+    CHECK(sbx_policy_new(4, &none, NULL) == SBX_EINVALID && sbx_policy_new(-1, &none, NULL) == SBX_EINVALID);
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, NULL, &error) == SBX_EINVALID);
+    CHECK(strcmp(error.message, "policy: must not be NULL") == 0 && none == NULL);
     CHECK(sbx_policy_check(open, "8.8.8.8", 443, 6, &verdict, &error) == 0);
     CHECK(verdict.allowed == 1 && verdict.reason == SBX_REASON_OPEN && verdict.entry == -1);
     CHECK(sbx_policy_check(open, "10.0.0.1", 443, 6, &verdict, &error) == 0);
@@ -18,7 +25,8 @@ int main(void) {
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTOCOL);
 
     /* Neighbours are for open policies to name; a private address stays closed. */
-    sbx_policy *local = sbx_policy_new_open();
+    sbx_policy *local = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &local, NULL) == 0);
     CHECK(sbx_policy_allow_local_cidr(local, "0.0.0.0/0") == 0);
     CHECK(strcmp(sbx_policy_entry(local, 0), "local 0.0.0.0/0") == 0);
     CHECK(sbx_policy_check(local, "10.0.0.1", 443, 6, &verdict, &error) == 0 && verdict.reason == SBX_REASON_PROTECTED);
@@ -26,15 +34,16 @@ int main(void) {
     CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.5/8") == SBX_EINVALID);
     CHECK(sbx_policy_allow_local_cidr(NULL, "10.0.0.0/8") == SBX_EHANDLE);
     sbx_policy_free(local);
-    local = sbx_policy_new_allowlist();
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &local, NULL) == 0);
     CHECK(sbx_policy_allow_local_cidr(local, "10.0.0.0/8") == SBX_EINVALID);
     sbx_policy_free(local);
-    local = sbx_policy_new_open();
-    CHECK(sbx_policy_dns(local) == SBX_DNS_AUTO && sbx_policy_dns(NULL) == SBX_EHANDLE);
-    CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == 0 && sbx_policy_dns(local) == SBX_DNS_ADDRESSES);
+    CHECK(sbx_policy_new(SBX_POLICY_OPEN, &local, NULL) == 0);
+    CHECK(sbx_policy_info(local, &said) == 0 && said.dns == SBX_DNS_AUTO);
+    CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == 0);
+    CHECK(sbx_policy_info(local, &said) == 0 && said.dns == SBX_DNS_ADDRESSES);
     CHECK(sbx_policy_set_dns(local, 4) == SBX_EINVALID);
     sbx_policy_free(local);
-    local = sbx_policy_new_blocked();
+    CHECK(sbx_policy_new(SBX_POLICY_BLOCKED, &local, NULL) == 0);
     CHECK(sbx_policy_set_dns(local, SBX_DNS_ADDRESSES) == SBX_EINVALID);
     sbx_policy_free(local);
     CHECK(sbx_policy_check(list, "203.0.113.1", 1, 1, &verdict, &error) == 0);
@@ -56,10 +65,11 @@ int main(void) {
     CHECK(sbx_policy_check(list, "1.1.1.1", 1, 6, &verdict, &error) == SBX_EINVALID);
     CHECK(strstr(error.message, "10.0.0.5/8") != NULL);
     /* Nor is a policy of nothing but bad entries an empty one, or none: the config that got it is spoiled too. */
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_policy(config, NULL) == SBX_EHANDLE && sbx_config_check(config, &error) == SBX_EHANDLE);
     sbx_config_free(config);
-    config = sbx_config_new();
+    CHECK(sbx_config_new(&config, NULL) == 0);
     const char *const command[] = {"true"};
     CHECK(sbx_config_set_command(config, command, 1) == 0 && sbx_config_check(config, &error) == 0);
     CHECK(sbx_config_set_policy(config, list) == SBX_EINVALID && sbx_config_check(config, &error) == SBX_EINVALID);
@@ -67,8 +77,21 @@ int main(void) {
     sbx_config_free(config);
 
     /* What was added is read back, in its order; a text lives as long as its policy. */
-    CHECK(sbx_policy_mode(open) == SBX_POLICY_OPEN && sbx_policy_entry_count(open) == 0);
-    CHECK(sbx_policy_mode(list) == SBX_POLICY_ALLOWLIST && sbx_policy_entry_count(list) == 2);
+    CHECK(sbx_policy_info(open, &said) == 0 && said.mode == SBX_POLICY_OPEN && said.entry_count == 0);
+    CHECK(sbx_policy_info(list, &said) == 0 && said.mode == SBX_POLICY_ALLOWLIST && said.entry_count == 2);
+    CHECK(said.domain_port_count == 0 && sbx_policy_domain_port(list, 0) == SBX_ENOTFOUND);
+    CHECK(sbx_policy_add_domain_port(list, 9443) == 0 && sbx_policy_add_domain_port(list, 8443) == 0);
+    CHECK(sbx_policy_add_domain_port(list, 443) == 0 && sbx_policy_add_domain_port(list, 8443) == 0);
+    CHECK(sbx_policy_info(list, &said) == 0 && said.domain_port_count == 2);
+    CHECK(sbx_policy_domain_port(list, 0) == 8443 && sbx_policy_domain_port(list, 1) == 9443);
+    CHECK(sbx_policy_domain_port(list, 2) == SBX_ENOTFOUND && sbx_policy_domain_port(NULL, 0) == SBX_EHANDLE);
+    /* A shorter struct than the first is none, and what failed leaves it as it was. */
+    said.size = sizeof said - 1;
+    CHECK(sbx_policy_info(open, &said) == SBX_ESIZE && said.domain_port_count == 2);
+    said.size = 0;
+    CHECK(sbx_policy_info(open, &said) == 0 && said.size == 0 && said.domain_port_count == 0);
+    CHECK(sbx_policy_info(open, NULL) == SBX_EINVALID);
+    CHECK(sbx_policy_info((const sbx_policy *)&said, &said) == SBX_EHANDLE);
     const char *first = sbx_policy_entry(list, 0);
     CHECK(first != NULL && strcmp(first, "allow 203.0.113.0/24") == 0);
     CHECK(strcmp(sbx_policy_entry(list, 1), "deny 203.0.113.7/32") == 0);
@@ -80,7 +103,7 @@ int main(void) {
     }
     CHECK(first == sbx_policy_entry(list, 0) && strcmp(first, "allow 203.0.113.0/24") == 0);
     CHECK(strcmp(sbx_policy_entry(list, 1001), "allow 10.3.231.0/24") == 0);
-    CHECK(sbx_policy_mode(NULL) == SBX_EHANDLE && sbx_policy_entry_count(NULL) == SBX_EHANDLE);
+    CHECK(sbx_policy_info(NULL, &said) == SBX_EHANDLE);
     CHECK(sbx_policy_entry(NULL, 0) == NULL);
 
     /* Without a sandbox there is nothing to change or to read back. */

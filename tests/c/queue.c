@@ -31,7 +31,8 @@ int main(void) {
 
     int second = sbx_queue_open_fd(queue, &error);
     CHECK(second >= 0 && read(bell, &byte, 1) == 0);
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(sbx_config_set_queue(config, queue, 42) == 0);
     sbx_queue_free(queue);
     CHECK(read(second, &byte, 1) == 0);

@@ -6,12 +6,14 @@ static void *work(void *unused) {
     (void)unused;
     const char *argv[] = {"true"};
     sbx_error error = SBX_ERROR_INIT;
-    sbx_config *config = sbx_config_new();
-    sbx_policy *policy = sbx_policy_new_allowlist();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
+    sbx_policy *policy = NULL;
+    CHECK(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, NULL) == 0);
     sbx_queue *queue = NULL;
     CHECK(sbx_config_set_command(config, argv, 1) == 0);
     CHECK(sbx_config_set_env(config, "A", "1") == 0);
-    CHECK(sbx_config_add_encrypted_port(config, 443) == 0);
+    CHECK(sbx_config_add_port(config, 443, SBX_PORT_ENCRYPTED) == 0);
     CHECK(sbx_config_bind_port(config, 443, "127.0.0.1", 0) == 0);
     CHECK(sbx_policy_deny_cidr(policy, "192.0.2.0/24") == 0);
     CHECK(sbx_config_set_policy(config, policy) == 0);

@@ -37,7 +37,8 @@ int main(int argc, char **argv) {
     CHECK(result.reason == SBX_EXIT_TERMINATED && result.code == 137);
     sbx_sandbox_free(sandbox);
     const char *nothing[] = {"/no/such/program"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, nothing, 1);
     CHECK(sbx_create(NULL, config, &sandbox, NULL) == SBX_EEXEC);
     sbx_config_free(config);

@@ -6,7 +6,7 @@
 
 typedef struct {
     void *library;
-    sbx_config *(*config_new)(void);
+    int (*config_new)(sbx_config **, sbx_error *);
     void (*config_free)(sbx_config *);
     int (*command)(sbx_config *, const char *const *, size_t);
     int (*create)(sbx_runtime *, const sbx_config *, sbx_sandbox **, sbx_error *);
@@ -40,8 +40,9 @@ static api load(const char *path) {
 
 static sbx_sandbox *start(const api *it, const char *text) {
     const char *argv[] = {"sh", "-c", text};
-    sbx_config *config = it->config_new();
+    sbx_config *config = NULL;
     sbx_sandbox *sandbox = NULL;
+    OK(it->config_new(&config, &error));
     CHECK(it->command(config, argv, 3) == 0);
     OK(it->create(NULL, config, &sandbox, &error));
     it->config_free(config);

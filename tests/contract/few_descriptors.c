@@ -4,7 +4,7 @@
 static int attempt(sbx_error *error) {
     sbx_config *config = script("exec sleep 1000");
     sbx_sandbox *sandbox = NULL;
-    sbx_config_add_encrypted_port(config, 8000);
+    sbx_config_add_port(config, 8000, SBX_PORT_ENCRYPTED);
     int code = sbx_create(NULL, config, &sandbox, error);
     sbx_config_free(config);
     if (code == 0) {

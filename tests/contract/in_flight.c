@@ -36,8 +36,10 @@ int main(void) {
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = LIMIT;
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    sbx_config *config = sbx_config_new();
-    sbx_exec_config *exec = sbx_exec_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
+    sbx_exec_config *exec = NULL;
+    CHECK(sbx_exec_config_new(&exec, NULL) == 0);
     CHECK(sbx_exec_config_set_command(exec, command, 1) == 0);
     CHECK(sbx_exec_config_set_stream(exec, SBX_STDOUT, SBX_STREAM_DESCRIPTOR) == 0);
     OK(sbx_create(NULL, config, &sandbox, &error));

@@ -41,7 +41,7 @@ static void certify(void) {
     sbx_config *config = script("exec sleep 1000");
     sbx_sandbox *sandbox = NULL;
     sbx_tunnel_map *tunnels = NULL;
-    CHECK(sbx_config_add_encrypted_port(config, 8000) == 0);
+    CHECK(sbx_config_add_port(config, 8000, SBX_PORT_ENCRYPTED) == 0);
     OK(sbx_runtime_new(NULL, &runtime, &error));
     OK(sbx_create(runtime, config, &sandbox, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
@@ -49,7 +49,7 @@ static void certify(void) {
     snprintf(command, sizeof command,
              "env -u LD_PRELOAD openssl s_client -connect 127.0.0.1:%d -verify_return_error -verify_ip 127.0.0.1 "
              "-CAfile '%s' </dev/null >/dev/null 2>&1",
-             sbx_tunnel_map_port(tunnels, 8000), certificate);
+             port_of(tunnels, 8000), certificate);
     CHECK(system(command) == 0);
     sbx_tunnel_map_free(tunnels);
     sbx_sandbox_free(sandbox);

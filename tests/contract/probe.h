@@ -83,21 +83,22 @@ __attribute__((unused)) static sbx_sandbox *server(int *plain, int *encrypted) {
                           "    except OSError: pass\n"
                           "while True:\n"
                           "    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()\n"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_sandbox *sandbox = NULL;
     sbx_tunnel_map *tunnels = NULL;
     sbx_config_set_command(config, argv, 4);
-    sbx_config_add_unencrypted_port(config, 8000);
-    sbx_config_add_encrypted_port(config, 8001);
+    sbx_config_add_port(config, 8000, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, 8001, SBX_PORT_ENCRYPTED);
     sbx_config_set_tcp_probe(config, 8000, 20);
     OK(sbx_create(NULL, config, &sandbox, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
     OK(sbx_wait_ready(sandbox, PATIENCE, &error));
     sbx_config_free(config);
     if (plain != NULL)
-        *plain = sbx_tunnel_map_port(tunnels, 8000);
+        *plain = port_of(tunnels, 8000);
     if (encrypted != NULL)
-        *encrypted = sbx_tunnel_map_port(tunnels, 8001);
+        *encrypted = port_of(tunnels, 8001);
     sbx_tunnel_map_free(tunnels);
     return sandbox;
 }

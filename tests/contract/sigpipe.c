@@ -66,9 +66,10 @@ int main(void) {
                           "    try:\n"
                           "        while c.send(b'x' * 65536): pass\n"
                           "    except OSError: pass\n"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, argv, 3);
-    sbx_config_add_encrypted_port(config, 8001);
+    sbx_config_add_port(config, 8001, SBX_PORT_ENCRYPTED);
     sbx_config_set_tcp_probe(config, 8001, 20);
     sbx_config_set_stream(config, SBX_STDIN, SBX_STREAM_DESCRIPTOR);
     sbx_tunnel_map *tunnels = NULL;
@@ -76,7 +77,7 @@ int main(void) {
     OK(sbx_wait_ready(sandbox, PATIENCE, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
     for (int i = 0; i < 5; i++)
-        encrypted_client(sbx_tunnel_map_port(tunnels, 8001));
+        encrypted_client(port_of(tunnels, 8001));
     sbx_tunnel_map_free(tunnels);
 
     /* The reader of standard input is gone with the sandbox. */

@@ -5,7 +5,7 @@
 static void *create(void *moment) {
     sbx_sandbox *sandbox = NULL;
     sbx_config *config = script("exec sleep 1000");
-    CHECK(sbx_config_add_encrypted_port(config, 1) == 0);
+    CHECK(sbx_config_add_port(config, 1, SBX_PORT_ENCRYPTED) == 0);
     /* It may succeed, fail, or never return. */
     (void)sbx_create(NULL, config, &sandbox, NULL);
     return moment;

@@ -7,14 +7,14 @@ static void cycle(sbx_config *config) {
     OK(sbx_create(NULL, config, &sandbox, &error));
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
     /* Nobody listens inside; the connection is accepted, tried for, and reset with the sandbox. */
-    int fd = dial(sbx_tunnel_map_port(tunnels, 8000));
+    int fd = dial(port_of(tunnels, 8000));
     CHECK(fd >= 0);
     CHECK(sbx_terminate(sandbox, NULL) == 0);
     sbx_exit result = ended(sandbox);
     CHECK(result.reason == SBX_EXIT_TERMINATED && result.code == 137);
     /* That it has ended means that nothing is left. */
     CHECK(childless());
-    CHECK(dial(sbx_tunnel_map_port(tunnels, 8000)) < 0);
+    CHECK(dial(port_of(tunnels, 8000)) < 0);
     close(fd);
     sbx_tunnel_map_free(tunnels);
     sbx_sandbox_free(sandbox);
@@ -24,8 +24,8 @@ int main(int argc, char **argv) {
     CHECK(argc == 2);
     int cycles = atoi(argv[1]);
     sbx_config *config = script("exec sleep 1000");
-    sbx_config_add_unencrypted_port(config, 8000);
-    sbx_config_add_encrypted_port(config, 8001);
+    sbx_config_add_port(config, 8000, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, 8001, SBX_PORT_ENCRYPTED);
     sbx_config_capture_stream(config, SBX_STDOUT, 65536, 65536);
     /* The first ones make the runtime and fill what is kept for the next. */
     int warm = cycles / 4;

@@ -47,18 +47,19 @@ int main(int argc, char **argv) {
     CHECK(pthread_create(&thread, NULL, death, NULL) == 0);
 
     const char *server[] = {"python3", "-m", "http.server", "12345"};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     sbx_config_set_command(config, server, 4);
-    sbx_config_add_unencrypted_port(config, 12345);
-    sbx_config_add_encrypted_port(config, 12346);
+    sbx_config_add_port(config, 12345, SBX_PORT_UNENCRYPTED);
+    sbx_config_add_port(config, 12346, SBX_PORT_ENCRYPTED);
     /* With control groups where they can be had. */
-    sbx_config_set_memory(config, 512u << 20);
+    sbx_config_set_memory_bytes(config, 512u << 20);
     sbx_config_set_limit_mode(config, SBX_LIMITS_WATCHDOG);
     sbx_sandbox *sandbox = NULL;
     OK(sbx_create(NULL, config, &sandbox, &error));
     sbx_tunnel_map *tunnels = NULL;
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
-    int port = sbx_tunnel_map_port(tunnels, 12345);
+    int port = port_of(tunnels, 12345);
     for (;;) {
         char buffer[4096];
         int fd = dial(port);

@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
     CHECK(argc == 3);
     int step = atoi(argv[2]);
     sbx_config *config = script("exit 0");
-    sbx_config_add_encrypted_port(config, 8000);
+    sbx_config_add_port(config, 8000, SBX_PORT_ENCRYPTED);
     sbx_config_capture_stream(config, SBX_STDOUT, 4096, 4096);
     sbx_error error = SBX_ERROR_INIT;
     if (attempt(config, &error) < 0) {

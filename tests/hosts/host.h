@@ -38,10 +38,20 @@
 /* A config of `sh -c SCRIPT`. */
 __attribute__((unused)) static sbx_config *script(const char *text) {
     const char *argv[] = {"sh", "-c", text};
-    sbx_config *config = sbx_config_new();
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, NULL) == 0);
     CHECK(config != NULL);
     CHECK(sbx_config_set_command(config, argv, 3) == 0);
     return config;
+}
+
+/* The port on the host that leads to a port inside. */
+__attribute__((unused)) static int port_of(const sbx_tunnel_map *tunnels, uint32_t inside) {
+    sbx_tunnel tunnel = SBX_TUNNEL_INIT;
+    for (size_t index = 0; sbx_tunnel_map_tunnel(tunnels, index, &tunnel) == 0; index++)
+        if (tunnel.container_port == inside)
+            return (int)tunnel.port;
+    return -1;
 }
 
 /* A sandbox of it, started. */

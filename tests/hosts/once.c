@@ -50,10 +50,10 @@ int main(int argc, char **argv) {
         CHECK(sbx_runtime_check(NULL, &report, &error) == 0);
     }
     printf("the doctor: %s\n", sbx_report_usable(report) ? "usable" : "not usable");
-    for (size_t i = 0; i < (size_t)sbx_report_count(report); i++)
-        if (sbx_report_status(report, i) == SBX_FINDING_MISSING)
-            printf("%s: %s -> %s\n", sbx_report_name(report, i), sbx_report_detail(report, i),
-                   sbx_report_remedy(report, i));
+    sbx_finding finding = SBX_FINDING_INIT;
+    for (size_t i = 0; sbx_report_finding(report, i, &finding) == 0; i++)
+        if (finding.status == SBX_FINDING_MISSING)
+            printf("%s: %s -> %s\n", finding.name, finding.detail, finding.remedy);
     sbx_report_free(report);
     CHECK(childless());
     return 0;

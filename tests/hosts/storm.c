@@ -32,7 +32,7 @@ static void *terminate(void *sandbox) {
 /* Creates one; NULL if the process can't hold more at the moment. */
 static sbx_sandbox *make(const char *text, bool begin_only) {
     sbx_config *config = script(text);
-    sbx_config_add_unencrypted_port(config, 8000);
+    sbx_config_add_port(config, 8000, SBX_PORT_UNENCRYPTED);
     sbx_sandbox *sandbox = NULL;
     sbx_error error = SBX_ERROR_INIT;
     int code = begin_only ? sbx_create_begin(NULL, config, &sandbox, &error)

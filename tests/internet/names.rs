@@ -34,7 +34,7 @@ fn domains(patterns: &[&str]) -> Policy {
     for pattern in patterns {
         policy.allow_domain(pattern).unwrap();
     }
-    policy.add_tls_port(8443).unwrap();
+    policy.add_domain_port(8443).unwrap();
     policy
 }
 

@@ -11,6 +11,12 @@ LAYOUTS = {
     "error": (
         "u size, i code, i os_error, u reserved, 496 message"
     ),
+    "finding": (
+        "u size, i status, s name, s detail, s remedy"
+    ),
+    "sandbox_entry": (
+        "u size, i state, s id, s name"
+    ),
     "event": (
         "u size, u kind, Q cookie, Q sequence, q time_ms, Q lost, i code, i reason, i entry, u protocol, u "
         "port, u count, 64 address, 280 detail, 2Q value"
@@ -30,11 +36,20 @@ LAYOUTS = {
     "verdict": (
         "u size, i allowed, i reason, i entry, 240 detail"
     ),
+    "policy_summary": (
+        "u size, i mode, i dns, u entry_count, u domain_port_count, u reserved"
+    ),
     "exit": (
         "u size, i reason, i code, i signal, q runtime_ms, q reserved"
     ),
+    "output": (
+        "u size, u reserved, b head, z head_length, b tail, z tail_length, Q dropped"
+    ),
     "file_options": (
         "u size, u flags, u mode, u reserved, Q offset, Q limit, q time_limit_ms, s user, q progress_timeout_ms"
+    ),
+    "tunnel": (
+        "u size, i kind, u container_port, u port, s host, s url, s ca_pem, s spki_sha256"
     ),
 }
 
@@ -49,15 +64,10 @@ FUNCTIONS = {
     "runtime_free": "h>v",
     "report_usable": "h",
     "report_count": "h",
-    "report_status": "hz",
-    "report_name": "hz>s",
-    "report_detail": "hz>s",
-    "report_remedy": "hz>s",
+    "report_finding": "hz&",
     "report_free": "h>v",
     "sandbox_list_count": "h",
-    "sandbox_list_id": "hz>s",
-    "sandbox_list_name": "hz>s",
-    "sandbox_list_state": "hz",
+    "sandbox_list_entry": "hz&",
     "sandbox_list_free": "h>v",
     "queue_new": "u&e",
     "queue_open_fd": "he",
@@ -75,22 +85,19 @@ FUNCTIONS = {
     "operation_stats": "h&e",
     "operation_report": "h&e",
     "operation_free": "h>v",
-    "policy_new_open": ">h",
-    "policy_new_allowlist": ">h",
-    "policy_new_blocked": ">h",
+    "policy_new": "i&e",
     "policy_allow_cidr": "hs",
     "policy_allow_local_cidr": "hs",
     "policy_deny_cidr": "hs",
     "policy_allow_domain": "hs",
-    "policy_add_tls_port": "hu",
+    "policy_add_domain_port": "hu",
     "policy_set_dns": "hi",
     "policy_check": "hsuu&e",
     "policy_free": "h>v",
-    "policy_mode": "h",
-    "policy_dns": "h",
-    "policy_entry_count": "h",
+    "policy_info": "h&",
+    "policy_domain_port": "hz",
     "policy_entry": "hz>s",
-    "config_new": ">h",
+    "config_new": "&e",
     "config_check": "he",
     "config_free": "h>v",
     "config_set_command": "h&z",
@@ -102,19 +109,16 @@ FUNCTIONS = {
     "config_set_name": "hs",
     "config_set_tag": "hss",
     "config_set_rootfs": "hs",
-    "config_mount_read_only": "hss",
-    "config_mount_writable": "hss",
+    "config_add_mount": "hssu",
     "config_set_timeout_ms": "hq",
     "config_set_idle_timeout_ms": "hq",
-    "config_set_memory": "hQ",
-    "config_set_cpu": "hu",
+    "config_set_memory_bytes": "hQ",
+    "config_set_millicpus": "hu",
     "config_set_max_processes": "hu",
-    "config_set_disk": "hQ",
+    "config_set_disk_bytes": "hQ",
     "config_set_max_open_files": "hu",
     "config_set_limit_mode": "hi",
-    "config_add_encrypted_port": "hu",
-    "config_add_h2_port": "hu",
-    "config_add_unencrypted_port": "hu",
+    "config_add_port": "hui",
     "config_bind_port": "husu",
     "config_add_nameserver": "hs",
     "config_set_inbound_cidr_allowlist": "h&z",
@@ -147,14 +151,14 @@ FUNCTIONS = {
     "sandbox_find": "hs&e",
     "sandbox_failure": "he",
     "sandbox_open_fd": "hie",
-    "sandbox_captured": "hi&e",
+    "sandbox_capture": "hi&e",
     "set_policy": "hh&e",
     "set_policy_begin": "hhhQ&e",
     "sandbox_policy": "h&&e",
     "sandbox_policy_begin": "hhQ&e",
     "sandbox_stats": "h&e",
     "sandbox_stats_begin": "hhQ&e",
-    "exec_config_new": ">h",
+    "exec_config_new": "&e",
     "exec_config_check": "he",
     "exec_config_free": "h>v",
     "exec_config_set_command": "h&z",
@@ -174,12 +178,10 @@ FUNCTIONS = {
     "process_signal": "hie",
     "process_resize": "huue",
     "process_open_fd": "hie",
-    "process_captured": "hi&e",
+    "process_capture": "hi&e",
     "process_free": "h>v",
-    "captured_head": "h&>b",
-    "captured_tail": "h&>b",
-    "captured_dropped": "h&",
-    "captured_free": "h>v",
+    "capture_output": "h&",
+    "capture_free": "h>v",
     "file_read_begin": "hs&hQ&e",
     "file_write_begin": "hs&z&hQ&e",
     "file_list_begin": "hs&hQ&e",
@@ -193,16 +195,13 @@ FUNCTIONS = {
     "file_copy_in_begin": "hs&hQ&e",
     "file_watch_begin": "hs&hQ&e",
     "tunnel_map_count": "h",
-    "tunnel_map_container_port": "hz",
-    "tunnel_map_port": "hu",
-    "tunnel_map_host": "hu>s",
+    "tunnel_map_tunnel": "hz&",
     "tunnel_map_url": "hu>s",
     "tunnel_map_ca_pem": "hu>s",
-    "tunnel_map_spki_sha256": "hu>s",
     "tunnel_map_free": "h>v",
 }
 
-ABI_VERSION = 256
+ABI_VERSION = 512
 EINVALID = -1001
 EHANDLE = -1002
 ESIZE = -1003
@@ -287,6 +286,11 @@ TERMINAL = 3
 STREAM_NULL = 0
 STREAM_DESCRIPTOR = 1
 STREAM_MERGED = 2
+PORT_ENCRYPTED = 1
+PORT_H2 = 2
+PORT_UNENCRYPTED = 3
+MOUNT_READ_ONLY = 0
+MOUNT_WRITABLE = 1
 POLICY_OPEN = 1
 POLICY_ALLOWLIST = 2
 POLICY_BLOCKED = 3

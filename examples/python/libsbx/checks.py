@@ -10,7 +10,7 @@ from .abi import EINVALID, ESYSTEM
 from .arguments import refuse
 from .exception import Error, InternalError
 from .hub import the_hub
-from .native import call, library, text
+from .native import call, decoded, filled, library
 from .operation import Operation
 from .waiting import Method
 
@@ -52,9 +52,9 @@ async def _doctor() -> Report:
     try:
         findings = []
         for index in range(library.sbx_report_count(report)):
-            status = _STATUS[library.sbx_report_status(report, index)] or ""
-            said = (text("report_" + what, report, index) or "" for what in ("name", "detail", "remedy"))
-            findings.append(Finding(status, *said))
+            said = filled("report_finding", "finding", report, index)
+            texts = (decoded(text) or "" for text in (said.name, said.detail, said.remedy))
+            findings.append(Finding(_STATUS[said.status] or "", *texts))
         return Report(library.sbx_report_usable(report) == 1, tuple(findings))
     finally:
         library.sbx_report_free(report)

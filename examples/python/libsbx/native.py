@@ -106,6 +106,15 @@ def text(name: str, *arguments: Any) -> str | None:
     return decoded(getattr(library, "sbx_" + name)(*arguments))
 
 
+def filled(name: str, struct: str, *arguments: Any) -> Any:
+    """What a function whose last parameter is a struct fills it with."""
+    found = new(struct)
+    result: int = getattr(library, "sbx_" + name)(*arguments, ctypes.byref(found))
+    if result < 0:
+        raise Error._kinds.get(result, InternalError)(f"sbx_{name} returned {result}", result)
+    return found
+
+
 def decoded(found: bytes | None) -> str | None:
     return None if found is None else found.decode("utf-8", "surrogateescape")
 
@@ -113,12 +122,11 @@ def decoded(found: bytes | None) -> str | None:
 class Draft:
     """A config or a policy while it is being filled in. Its first bad value is what the library reports at the end."""
 
-    def __init__(self, kind: str, how: str = "new") -> None:
+    def __init__(self, kind: str, *how: int) -> None:
         self._kind = kind
         self._bad = False
-        self.handle = getattr(library, f"sbx_{kind}_{how}")()
-        if not self.handle:
-            call("config_check", None)  # says why: a forked child, or no handles left
+        self.handle = ctypes.c_void_p()
+        call(f"{kind}_new", *how, ctypes.byref(self.handle))
 
     def set(self, what: str, *arguments: Any, name: str = "") -> None:
         name = name or what

@@ -8,10 +8,11 @@ import enum
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
+from .abi import POLICY_ALLOWLIST, POLICY_BLOCKED, POLICY_OPEN
 from .arguments import items, port, refuse, whole
 from .exception import InvalidError
 from .hub import Life
-from .native import Draft, call, coded, library, new, text
+from .native import Draft, call, coded, filled, library, new, text
 from .operation import Operation
 from .waiting import Bell, Stream, until
 
@@ -31,6 +32,7 @@ class NetworkPolicy:
     outbound_domain_allowlist: tuple[str, ...]
     outbound_cidr_denylist: tuple[str, ...]
     outbound_local_cidrs: tuple[str, ...]
+    outbound_tls_ports: tuple[int, ...]
 
 
 class PolicyReason(enum.IntEnum):
@@ -87,11 +89,11 @@ def draft_policy(
         ("deny_cidr", "outbound_cidr_denylist", denied), ("allow_local_cidr", "outbound_local_cidrs", local),
     ):  # fmt: skip
         entries += [(how, coded(name, entry)) for entry in (() if given is None else items(name, given))]
-    policy = Draft("policy", "new_blocked" if block_network else "new_allowlist" if listed else "new_open")
+    policy = Draft("policy", POLICY_BLOCKED if block_network else POLICY_ALLOWLIST if listed else POLICY_OPEN)
     for how, entry in entries:
         policy.set(how, entry)
     for number in ports:
-        policy.set("add_tls_port", number)
+        policy.set("add_domain_port", number)
     policy.set("set_dns", _DNS.index(dns or "auto"))
     return policy
 
@@ -101,13 +103,15 @@ def read_policy(operation: Operation) -> NetworkPolicy:
     copy, generation = ctypes.c_void_p(), ctypes.c_uint64()
     call("operation_policy", operation.handle, ctypes.byref(copy), ctypes.byref(generation))
     entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": [], "local": []}
-    for index in range(library.sbx_policy_entry_count(copy)):
+    said = filled("policy_info", "policy_summary", copy)
+    for index in range(said.entry_count):
         kind, _, what = (text("policy_entry", copy, index) or "").partition(" ")
         entries[kind].append(what)
-    mode = ("open", "allowlist", "blocked")[library.sbx_policy_mode(copy) - 1]
-    dns = _DNS[library.sbx_policy_dns(copy)]
+    ports = tuple(library.sbx_policy_domain_port(copy, index) for index in range(said.domain_port_count))
+    mode = ("open", "allowlist", "blocked")[said.mode - 1]
     library.sbx_policy_free(copy)
-    return NetworkPolicy(mode, generation.value, dns, *map(tuple, entries.values()))
+    allow, domain, deny, local = (tuple(listed) for listed in entries.values())
+    return NetworkPolicy(mode, generation.value, _DNS[said.dns], allow, domain, deny, local, ports)
 
 
 @dataclass(frozen=True)

@@ -84,22 +84,27 @@ async def _create(
     with Draft("config") as config:
         texts = dict(workdir=workdir, user=user, hostname=hostname, name=name, rootfs=rootfs)
         fill(config, program(args, rootfs), env, secrets, **texts)
-        for kind, places in (("read_only", mounts), ("writable", writable_mounts)):
-            parameter, rule = ("mounts", "writable_mounts")[kind == "writable"], "a path on this machine"
-            for place, source in pairs(parameter, places, PATH, rule):
-                config.set("mount_" + kind, source, place, name=parameter)
+        for parameter, places, flags in (
+            ("mounts", mounts, native.MOUNT_READ_ONLY), ("writable_mounts", writable_mounts, native.MOUNT_WRITABLE),
+        ):  # fmt: skip
+            for place, source in pairs(parameter, places, PATH, "a path on this machine"):
+                config.set("add_mount", source, place, flags, name=parameter)
         config.set("set_timeout_ms", milliseconds("timeout", timeout))
         if idle_timeout is not None:
             config.set("set_idle_timeout_ms", milliseconds("idle_timeout", idle_timeout))
         limits = dict(cpu=cpu, memory=memory, disk=disk, max_processes=max_processes, max_open_files=max_open_files)
-        units = dict(cpu=1000, memory=1 << 20, disk=1 << 20)
+        units = dict(cpu=("millicpus", 1000), memory=("memory_bytes", 1 << 20), disk=("disk_bytes", 1 << 20))
         for setting, most in limits.items():
             if most is not None:
-                config.set("set_" + setting, limit(setting, most, units.get(setting, 1)))
+                what, unit = units.get(setting, (setting, 1))
+                config.set("set_" + what, limit(setting, most, unit))
         config.set("set_limit_mode", native.LIMITS_WATCHDOG if memory_watchdog else native.LIMITS_STRICT)
-        for kind, ports in (("encrypted", encrypted_ports), ("h2", h2_ports), ("unencrypted", unencrypted_ports)):
-            for number in items(f"{kind}_ports", ports, int, "integers from 1 to 65535"):
-                config.set(f"add_{kind}_port", port(f"{kind}_ports", number))
+        for parameter, ports, kind in (
+            ("encrypted_ports", encrypted_ports, native.PORT_ENCRYPTED), ("h2_ports", h2_ports, native.PORT_H2),
+            ("unencrypted_ports", unencrypted_ports, native.PORT_UNENCRYPTED),
+        ):  # fmt: skip
+            for number in items(parameter, ports, int, "integers from 1 to 65535"):
+                config.set("add_port", port(parameter, number), kind)
         for number, address in services("host_services", host_services):
             config.set("add_host_service", number, address, name=f"host_services[{number}]")
         for number, address, host_port in listeners("bind_ports", bind_ports):

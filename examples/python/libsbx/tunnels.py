@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .exception import InvalidError
-from .native import library, text
+from .native import decoded, filled, library
 from .trust import alone, trust
 
 
@@ -56,14 +56,10 @@ def read_tunnels(found: ctypes.c_void_p, ended: Future[Any]) -> dict[int, Tunnel
     """The tunnels of the library's map, by container port. Their authority is trusted until `ended`."""
     tunnels = {}
     for index in range(library.sbx_tunnel_map_count(found)):
-        container_port = library.sbx_tunnel_map_container_port(found, index)
-        host = text("tunnel_map_host", found, container_port) or ""
-        port = library.sbx_tunnel_map_port(found, container_port)
-        url, authority, pin = (
-            text("tunnel_map_" + what, found, container_port) for what in ("url", "ca_pem", "spki_sha256")
-        )
-        plain = (host, port) if url is None else ("", 0)
-        tunnels[container_port] = Tunnel(host, port, plain[0], plain[1], authority, pin)
+        said = filled("tunnel_map_tunnel", "tunnel", found, index)
+        host, authority, pin = decoded(said.host) or "", decoded(said.ca_pem), decoded(said.spki_sha256)
+        plain = (host, said.port) if said.url is None else ("", 0)
+        tunnels[said.container_port] = Tunnel(host, said.port, plain[0], plain[1], authority, pin)
         if authority is not None:
             trust(authority, ended)
     return tunnels

@@ -348,6 +348,7 @@ TEST(a_policy_explains_itself_and_names_its_bad_entry) {
     CHECK(!policy.check("198.51.100.7", 443).allowed && policy.check("198.51.100.7", 443).entry == 1);
     policy.allow_domain("*.example.com").tls_port(8443).dns(SBX_DNS_ON);
     CHECK(policy.mode() == SBX_POLICY_ALLOWLIST && policy.entries().size() == 3);
+    CHECK(policy.tls_ports() == std::vector<std::uint16_t>{8443});
     THROWS(sbx::invalid, sbx::code::invalid, "198.51.100.7/8", policy.deny_cidr("198.51.100.7/8"));
     auto open = sbx::policy::open();
     open.allow_local_cidr("93.184.216.0/24").dns(SBX_DNS_ADDRESSES);

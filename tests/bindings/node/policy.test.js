@@ -19,6 +19,7 @@ test("a policy that is changed and read back", async () => {
     outboundCidrAllowlist: ["192.0.2.0/24"],
     outboundDomainAllowlist: ["*.example.com"],
     outboundCidrDenylist: ["192.0.2.7/32"],
+    outboundTlsPorts: [8443, 9443],
   };
   assert.equal(await sandbox.setPolicy(listed), 1);
   const { generation, mode, entries, options } = await sandbox.policy();

@@ -73,6 +73,7 @@ class Policy(unittest.TestCase):
         settings = dict(
             outbound_cidr_allowlist=["93.184.216.0/24", "2001:db8:1::/48"],
             outbound_domain_allowlist=["example.com", "*.example.org"], outbound_cidr_denylist=["93.184.216.34/32"],
+            outbound_tls_ports=[8443, 9443],
         )  # fmt: skip
         self.assertEqual(self.sb.set_network_policy(**settings), 1)
         found = self.sb.get_network_policy()

@@ -37,7 +37,7 @@ def main():
         return [line for line in bridge.seen() if f" {container} " in line]
 
     def prepare(config):
-        same(lib.sbx_config_add_unencrypted_port(config, ctypes.c_uint32(SERVED)), 0)
+        same(lib.sbx_config_add_port(config, ctypes.c_uint32(SERVED), 3), 0)
 
     # The host itself reaches it: what follows means something.
     with socket.create_connection((container, 80), 10) as connection:

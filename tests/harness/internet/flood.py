@@ -155,7 +155,7 @@ def come_in(address):
 
 def half_open_connections_keep_no_client_out(wire):
     def prepare(config):
-        same(lib.sbx_config_add_unencrypted_port(config, ctypes.c_uint32(7000)), 0)
+        same(lib.sbx_config_add_port(config, ctypes.c_uint32(7000), 3), 0)
 
     with Sandbox(policy("allowlist"), prepare) as sandbox:
         same(sandbox.ask("serve", 7000), "serving")

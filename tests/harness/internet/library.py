@@ -66,15 +66,39 @@ class Stats(ctypes.Structure):
     ]
 
 
+class Tunnel(ctypes.Structure):
+    """sbx_tunnel."""
+
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("kind", ctypes.c_int32),
+        ("container_port", ctypes.c_uint32),
+        ("port", ctypes.c_uint32),
+        ("host", ctypes.c_char_p),
+        ("url", ctypes.c_char_p),
+        ("ca_pem", ctypes.c_char_p),
+        ("spki_sha256", ctypes.c_char_p),
+    ]
+
+
+class Summary(ctypes.Structure):
+    """sbx_policy_summary."""
+
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("mode", ctypes.c_int32),
+        ("dns", ctypes.c_int32),
+        ("entry_count", ctypes.c_uint32),
+        ("domain_port_count", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
 FAILED, EXITED, DENIED, APPLIED, LIMIT, UNREACHABLE = 2, 4, 6, 7, 8, 12
 OPEN, LISTED, BLOCKED, DENY, NOT_LISTED, PROTECTED, METADATA, HOST = 1, 2, -1, -2, -3, -4, -5, -6
 
 for name, result in {
-    "sbx_policy_new_open": pointer,
-    "sbx_policy_new_allowlist": pointer,
-    "sbx_policy_new_blocked": pointer,
     "sbx_policy_entry": ctypes.c_char_p,
-    "sbx_config_new": pointer,
     "sbx_policy_free": None,
     "sbx_config_free": None,
     "sbx_sandbox_free": None,
@@ -103,7 +127,8 @@ def call(name, *arguments):
 
 
 def policy(mode, allow=(), deny=()):
-    made = pointer(getattr(lib, f"sbx_policy_new_{mode}")())
+    made = pointer()
+    call("sbx_policy_new", 1 + ["open", "allowlist", "blocked"].index(mode), ctypes.byref(made))
     for entry in allow:
         assert lib.sbx_policy_allow_cidr(made, entry.encode()) == 0, entry
     for entry in deny:
@@ -117,7 +142,8 @@ class Sandbox:
     def __init__(self, rules, prepare=lambda config: None):
         self.queue, self.seen = pointer(), []
         call("sbx_queue_new", 65536, ctypes.byref(self.queue))
-        config = pointer(lib.sbx_config_new())
+        config = pointer()
+        call("sbx_config_new", ctypes.byref(config))
         command = [b"/usr/bin/python3", b"-I", b"-c", (HERE / "agent.py").read_bytes()]
         words = (ctypes.c_char_p * len(command))(*command)
         checks = [
@@ -206,18 +232,20 @@ class Sandbox:
         """Where that port of the sandbox is reached."""
         tunnels = pointer()
         call("sbx_tunnels", self.handle, ctypes.c_int64(30000), ctypes.byref(tunnels))
-        at = lib.sbx_tunnel_map_port(tunnels, ctypes.c_uint32(port))
+        found, index = Tunnel(), 0
+        while found.container_port != port:
+            assert lib.sbx_tunnel_map_tunnel(tunnels, ctypes.c_size_t(index), ctypes.byref(found)) == 0, port
+            index += 1
         lib.sbx_tunnel_map_free(tunnels)
-        return "127.0.0.1", at
+        return "127.0.0.1", found.port
 
     def policy(self):
         """What is in force: the entries, and the generation."""
         copy, generation = pointer(), ctypes.c_uint64()
         call("sbx_sandbox_policy", self.handle, ctypes.byref(copy), ctypes.byref(generation))
-        entries = [
-            lib.sbx_policy_entry(copy, ctypes.c_size_t(index)).decode()
-            for index in range(lib.sbx_policy_entry_count(copy))
-        ]
+        said = Summary()
+        assert lib.sbx_policy_info(copy, ctypes.byref(said)) == 0
+        entries = [lib.sbx_policy_entry(copy, ctypes.c_size_t(index)).decode() for index in range(said.entry_count)]
         lib.sbx_policy_free(copy)
         return entries, generation.value
 

@@ -147,7 +147,7 @@ def a_change_cuts_what_it_denies_and_nothing_else(wire):
         same([line for line in wire.seen() if f" {ONE} " in line], [])
         same(sandbox.policy(), (["allow " + both, "allow " + second], 1))
         # One that fails leaves everything as it is, and so does one that is refused.
-        bad = pointer(lib.sbx_policy_new_allowlist())
+        bad = policy("allowlist")
         lib.sbx_policy_allow_cidr(bad, b"10.0.0.5/8")
         try:
             sandbox.set_policy(bad)

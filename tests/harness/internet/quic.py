@@ -52,7 +52,7 @@ def main():
     wire = Wire(internet)
 
     def prepare(config):
-        same(lib.sbx_config_mount_read_only(config, os.fsencode(program), b"/quic"), 0)
+        same(lib.sbx_config_add_mount(config, os.fsencode(program), b"/quic", 0), 0)
 
     with Sandbox(policy("open"), prepare) as sandbox:
         for address in (ONE, OTHER, SIX):

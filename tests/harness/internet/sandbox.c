@@ -48,16 +48,20 @@ static void show_inbound(sbx_sandbox *sandbox) {
 int main(int argc, char **argv) {
     if (argc < 3)
         return 2;
-    sbx_policy *policy = strcmp(argv[1], "allowlist") == 0 ? sbx_policy_new_allowlist() : NULL;
-    sbx_config *config = sbx_config_new();
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_policy *policy = NULL;
+    if (strcmp(argv[1], "allowlist") == 0 && sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, &error) < 0)
+        fail("sbx_policy_new", &error);
+    sbx_config *config = NULL;
+    if (sbx_config_new(&config, &error) < 0)
+        fail("sbx_config_new", &error);
     sbx_config_set_command(config, (const char *const *)(argv + 2), (size_t)argc - 2);
-    sbx_config_add_unencrypted_port(config, 8421);
+    sbx_config_add_port(config, 8421, SBX_PORT_UNENCRYPTED);
     if (policy != NULL)
         sbx_config_set_policy(config, policy);
     sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
     sbx_config_set_stream(config, SBX_STDERR, SBX_STREAM_MERGED);
 
-    sbx_error error = SBX_ERROR_INIT;
     sbx_sandbox *sandbox = NULL;
     if (sbx_create(NULL, config, &sandbox, &error) < 0)
         fail("sbx_create", &error);

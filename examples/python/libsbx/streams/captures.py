@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any
 
 from ..arguments import whole
-from ..native import call, library
+from ..native import call, filled, library
 
 _MOST = 16 << 20
 
@@ -43,16 +42,12 @@ class Captured:
 
 
 def read_captured(process: ctypes.c_void_p, stream: int) -> Captured:
-    found, dropped = ctypes.c_void_p(), ctypes.c_uint64()
-    call("process_captured", process, stream, ctypes.byref(found))
-
-    def end(name: str) -> bytes:
-        length = ctypes.c_size_t()
-        at: Any = getattr(library, "sbx_captured_" + name)(found, ctypes.byref(length))
-        return ctypes.string_at(at, length.value) if length.value else b""
-
+    capture = ctypes.c_void_p()
+    call("process_capture", process, stream, ctypes.byref(capture))
     try:
-        library.sbx_captured_dropped(found, ctypes.byref(dropped))
-        return Captured(end("head"), end("tail"), dropped.value)
+        kept = filled("capture_output", "output", capture)
+        parts = ((kept.head, kept.head_length), (kept.tail, kept.tail_length))
+        head, tail = (ctypes.string_at(start, length) if length else b"" for start, length in parts)
+        return Captured(head, tail, kept.dropped)
     finally:
-        library.sbx_captured_free(found)
+        library.sbx_capture_free(capture)
