@@ -63,6 +63,7 @@ class Stats(ctypes.Structure):
         ("egress_denied", ctypes.c_uint64),
         ("dns_queries", ctypes.c_uint64),
         ("dns_refused", ctypes.c_uint64),
+        ("library_us", ctypes.c_int64),
     ]
 
 
@@ -207,7 +208,7 @@ class Sandbox:
         """What the library has told since the last look."""
         event, told = Event(), []
         while lib.sbx_queue_next(self.queue, ctypes.byref(event), None) == 1:
-            told.append({name: getattr(event, name) for name, _ in Event._fields_})
+            told.append({name: getattr(event, name) for name, _ in Event._fields_} | {"value": tuple(event.value)})
         self.seen += told
         return told
 
