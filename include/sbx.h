@@ -18,7 +18,8 @@
  * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros: size 0 stands for the struct's first
  *   version. A size that no version has, or a field that this version doesn't know and that isn't 0, is SBX_ESIZE.
  * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires. A time in a
- *   struct is different, since structs begin as zero: 0 is its default, which it documents, and negative is no limit.
+ *   struct is different, since structs begin as zero: 0 is its default, which it documents, and negative is no
+ *   limit.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
  * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no thread's
  *   signal mask, and writes nothing to stdout or stderr. It can't be unloaded: dlclose is safe and does nothing.
@@ -492,8 +493,7 @@ typedef struct sbx_process sbx_process;
 // A queue of events, for any number of sandboxes.
 typedef struct sbx_queue sbx_queue;
 
-// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
-// sbx_runtime_check_begin says nothing before that check's event.
+// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
 typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
@@ -656,52 +656,6 @@ typedef struct sbx_file_totals {
     uint64_t skipped;
 } sbx_file_totals;
 
-// What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
-typedef struct sbx_verdict {
-    // sizeof(sbx_verdict), or 0.
-    uint32_t size;
-    // 1 if it may be reached, 0 if not.
-    int32_t allowed;
-    // Why: SBX_REASON_....
-    int32_t reason;
-    // The place of the policy's entry that decided, or -1: sbx_policy_entry.
-    int32_t entry;
-    // The same for people, terminated.
-    char detail[240];
-} sbx_verdict;
-
-// What a policy says apart from its entries. The caller owns it; zero it or use SBX_POLICY_SUMMARY_INIT.
-typedef struct sbx_policy_summary {
-    // sizeof(sbx_policy_summary), or 0.
-    uint32_t size;
-    // SBX_POLICY_...: the verdict for destinations that match no entry.
-    int32_t mode;
-    // SBX_DNS_...: which names the sandbox's resolver answers, as sbx_policy_set_dns was given it last.
-    int32_t dns;
-    // How many entries it has: sbx_policy_entry. A refused one doesn't count.
-    uint32_t entry_count;
-    // On how many ports beside 443 its domains are reached: sbx_policy_domain_port.
-    uint32_t domain_port_count;
-    // 0.
-    uint32_t reserved;
-} sbx_policy_summary;
-
-// How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
-typedef struct sbx_exit {
-    // sizeof(sbx_exit), or 0.
-    uint32_t size;
-    // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
-    int32_t reason;
-    // The program's own code; 128 + n for signal n; 124 when time ran out or it was idle; 137 when terminated.
-    int32_t code;
-    // The signal that ended the program, or 0.
-    int32_t signal;
-    // From the program's start to its end, in milliseconds.
-    int64_t runtime_ms;
-    // 0.
-    int64_t reserved;
-} sbx_exit;
-
 // What a sandbox uses and has done. The caller owns it; zero it or use SBX_STATS_INIT.
 typedef struct sbx_stats {
     // sizeof(sbx_stats), or 0.
@@ -748,6 +702,52 @@ typedef struct sbx_stats {
     // the sandboxes that have something to do.
     int64_t library_us;
 } sbx_stats;
+
+// What a policy says of an address. The caller owns it; zero it or use SBX_VERDICT_INIT.
+typedef struct sbx_verdict {
+    // sizeof(sbx_verdict), or 0.
+    uint32_t size;
+    // 1 if it may be reached, 0 if not.
+    int32_t allowed;
+    // Why: SBX_REASON_....
+    int32_t reason;
+    // The place of the policy's entry that decided, or -1: sbx_policy_entry.
+    int32_t entry;
+    // The same for people, terminated.
+    char detail[240];
+} sbx_verdict;
+
+// What a policy says apart from its entries. The caller owns it; zero it or use SBX_POLICY_SUMMARY_INIT.
+typedef struct sbx_policy_summary {
+    // sizeof(sbx_policy_summary), or 0.
+    uint32_t size;
+    // SBX_POLICY_...: the verdict for destinations that match no entry.
+    int32_t mode;
+    // SBX_DNS_...: which names the sandbox's resolver answers, as sbx_policy_set_dns was given it last.
+    int32_t dns;
+    // How many entries it has: sbx_policy_entry. A refused one doesn't count.
+    uint32_t entry_count;
+    // On how many ports beside 443 its domains are reached: sbx_policy_domain_port.
+    uint32_t domain_port_count;
+    // 0.
+    uint32_t reserved;
+} sbx_policy_summary;
+
+// How a sandbox or a program executed in it ended. The caller owns it; zero it or use SBX_EXIT_INIT.
+typedef struct sbx_exit {
+    // sizeof(sbx_exit), or 0.
+    uint32_t size;
+    // Why: SBX_EXIT_.... It tells a program's own 124 or 137 apart from the library's.
+    int32_t reason;
+    // The program's own code; 128 + n for signal n; 124 when time ran out or it was idle; 137 when terminated.
+    int32_t code;
+    // The signal that ended the program, or 0.
+    int32_t signal;
+    // From the program's start to its end, in milliseconds.
+    int64_t runtime_ms;
+    // 0.
+    int64_t reserved;
+} sbx_exit;
 
 // The bytes of a capture, which belong to it and live as long as it. The caller owns the struct; zero it or use
 // SBX_OUTPUT_INIT.
@@ -863,27 +863,26 @@ int sbx_runtime_new(const struct sbx_runtime_config *config,
 
 // The doctor: checks everything that a runtime made with this config needs of the host.
 //
-// What is missing is in the report, not an error of the call. `config` may be NULL. Free the report with
-// sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
+// What is missing is in the report, and is not an error of the call. `config` may be NULL. Free the report with
+// sbx_report_free. Any thread; blocks for some hundred milliseconds, since runsc is run (bounded). Hosts with an event
+// loop use sbx_runtime_check_begin.
 //
-// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT.
 int sbx_runtime_check(const struct sbx_runtime_config *config,
                       struct sbx_report **report,
                       struct sbx_error *error);
 
-// Begins what sbx_runtime_check does, and returns at once.
+// Begins sbx_runtime_check: sbx_operation_report.
 //
-// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
-// NULL. The report can be freed at any time; the check goes on to its event, which comes late or never where what is
-// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at
-// most 8 checks go on at the same time.
+// The event of its end is SBX_EVENT_CHECKED. It comes late or never where what is looked at hangs (runsc on a dead
+// mount); an operation that is cancelled ends at once, and the thread that looks goes on. At most 8 look at the same
+// time. sbx_operation says what holds for everything that is begun.
 //
-// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
-// SBX_EFORKED, SBX_EPANIC.
+// Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
 int sbx_runtime_check_begin(const struct sbx_runtime_config *config,
                             struct sbx_queue *queue,
                             uint64_t cookie,
-                            struct sbx_report **report,
+                            struct sbx_operation **operation,
                             struct sbx_error *error);
 
 // Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.
@@ -905,21 +904,18 @@ void sbx_runtime_free(struct sbx_runtime *runtime);
 
 // Whether sandboxes can be created: nothing is missing.
 //
-// Returns 1 or 0; SBX_ESTATE (the check still goes on).
+// Returns 1 or 0.
 int sbx_report_usable(const struct sbx_report *report);
 
 // How many findings there are.
 //
-// Returns the count; SBX_ESTATE (the check still goes on).
+// Returns the count.
 int sbx_report_count(const struct sbx_report *report);
 
 // Reads one finding, from 0.
 //
-// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_ESTATE (the check still goes on), SBX_EINVALID,
-// SBX_ESIZE.
-int sbx_report_finding(const struct sbx_report *report,
-                       size_t index,
-                       struct sbx_finding *finding);
+// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_report_finding(const struct sbx_report *report, size_t index, struct sbx_finding *finding);
 
 // Frees a report and its texts.
 void sbx_report_free(struct sbx_report *report);
@@ -973,6 +969,120 @@ int sbx_queue_next(struct sbx_queue *queue, struct sbx_event *event, struct sbx_
 //
 // Sandboxes that use it live on. Any thread, never blocks.
 void sbx_queue_free(struct sbx_queue *queue);
+
+// Waits until an operation has ended, and returns how.
+//
+// Any thread, any number of times; blocks for `timeout_ms`.
+//
+// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else its own error: SBX_ECLOSED if it was cancelled, others as
+// its ..._begin function says. A file operation that has reached a limit of its options ends with SBX_ETIMEDOUT, too:
+// sbx_operation_count returns SBX_ESTATE only while it goes on.
+int sbx_operation_wait(const struct sbx_operation *operation,
+                       int64_t timeout_ms,
+                       struct sbx_error *error);
+
+// Ends an operation that goes on, with SBX_ECLOSED and its event. What it has done so far stays done.
+//
+// One that has ended stays as it ended, and a change of a policy can't be stopped. Any thread, never blocks.
+//
+// Returns 0.
+int sbx_operation_cancel(struct sbx_operation *operation, struct sbx_error *error);
+
+// The connection of sbx_connect_begin, or the host's end of the stream of a download, upload, copy in or copy out. Once.
+//
+// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with send and
+// MSG_NOSIGNAL. A connection is there when the operation has ended, a stream from the beginning.
+//
+// What is read from a stream up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
+// when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
+// not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
+// closing. Any thread, never blocks.
+//
+// Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
+// error.
+int sbx_operation_open_fd(struct sbx_operation *operation,
+                          struct sbx_error *error);
+
+// The bytes of sbx_file_read_begin, not terminated; `length` gets their number. They live as long as the handle.
+//
+// Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
+const uint8_t *sbx_operation_bytes(const struct sbx_operation *operation,
+                                   size_t *length);
+
+// How many entries a file operation has found: those of a list, or the one that was described.
+//
+// Any thread, never blocks.
+//
+// Returns the count; SBX_ESTATE (it goes on), else the operation's own error.
+int sbx_operation_count(const struct sbx_operation *operation);
+
+// One of the entries that a file operation has found, by its place from 0.
+//
+// Any thread, never blocks.
+//
+// Returns 0 and fills *entry; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), the operation's own error,
+// SBX_EINVALID, SBX_ESIZE.
+int sbx_operation_entry(const struct sbx_operation *operation,
+                        size_t index,
+                        struct sbx_file_entry *entry,
+                        struct sbx_error *error);
+
+// What a file operation has done, as the sandbox reports it.
+//
+// Any thread, never blocks.
+//
+// Returns 0 and fills *totals; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
+int sbx_operation_totals(const struct sbx_operation *operation,
+                         struct sbx_file_totals *totals,
+                         struct sbx_error *error);
+
+// Takes the next change of a watch, in the order in which they happened.
+//
+// `path` gets where, relative to the directory, with a NUL behind it: bytes, not always UTF-8. `capacity` is the size
+// of that place: 4096, so that every path fits. Any thread; blocks for `timeout_ms`.
+//
+// Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the sandbox has
+// ended), the operation's own error, SBX_EINVALID.
+int sbx_operation_next_change(struct sbx_operation *operation,
+                              int64_t timeout_ms,
+                              char *path,
+                              size_t capacity,
+                              struct sbx_error *error);
+
+// The policy of sbx_sandbox_policy_begin and its generation, or the generation of sbx_set_policy_begin.
+//
+// `policy` gets a copy, to be freed with sbx_policy_free; it or `generation` may be NULL, and after sbx_set_policy_begin
+// `policy` must be. Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *policy and *generation; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID,
+// SBX_ELIMIT.
+int sbx_operation_policy(const struct sbx_operation *operation,
+                         struct sbx_policy **policy,
+                         uint64_t *generation,
+                         struct sbx_error *error);
+
+// The statistics of sbx_sandbox_stats_begin, as they were when it ended.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and fills *stats; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
+int sbx_operation_stats(const struct sbx_operation *operation,
+                        struct sbx_stats *stats,
+                        struct sbx_error *error);
+
+// The report of sbx_runtime_check_begin, to be freed with sbx_report_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *report; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+int sbx_operation_report(const struct sbx_operation *operation,
+                         struct sbx_report **report,
+                         struct sbx_error *error);
+
+// Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
+//
+// Descriptors that were opened stay the caller's. Any thread, never blocks.
+void sbx_operation_free(struct sbx_operation *operation);
 
 // Makes a policy without entries. Its mode is the verdict for destinations that match no entry:
 //
@@ -1523,14 +1633,27 @@ int sbx_stop(struct sbx_sandbox *sandbox,
 // Connects to a port inside, without any port on the host. The port need not be listed in the config.
 //
 // The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
-// thread; blocks until it is connected or refused, a few seconds at most. There is no non-blocking variant: hosts with
-// an event loop call it from another thread, or connect to a tunnel.
+// thread; blocks until it is connected or refused, a few seconds at most. Hosts with an event loop use
+// sbx_connect_begin.
 //
-// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT, SBX_ECLOSED,
+// SBX_ELIMIT, SBX_ESYSTEM.
 int sbx_connect(struct sbx_sandbox *sandbox,
                 uint32_t port,
                 struct sbx_error *error);
+
+// Begins sbx_connect: sbx_operation_open_fd gives the descriptor, once.
+//
+// Cancelling it closes the connection that may have been made. sbx_operation says what holds for everything that is
+// begun.
+//
+// Returns 0; SBX_EINVALID, SBX_ESTATE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
+int sbx_connect_begin(struct sbx_sandbox *sandbox,
+                      uint32_t port,
+                      struct sbx_queue *queue,
+                      uint64_t cookie,
+                      struct sbx_operation **operation,
+                      struct sbx_error *error);
 
 // Sends a signal to the sandbox's program, not to its children.
 //
@@ -1612,60 +1735,79 @@ int sbx_sandbox_capture(const struct sbx_sandbox *sandbox,
                         struct sbx_capture **capture,
                         struct sbx_error *error);
 
-// Replaces the sandbox's policy, and waits until the new one is in force.
+// Replaces the sandbox's policy and waits until the new one is in force.
 //
 // When it returns, connections and UDP flows that the new policy denies have been reset on both sides; those that
 // both policies allow were not disturbed, and at no moment did anything get through that neither allows. What becomes
-// denied is told as SBX_EVENT_DENIED. Where it fails the old policy stays in force. A blocked policy closes the way
-// out and leaves the tunnels; a sandbox that was created blocked has no network, and can't be given one. Changes
-// asked for at the same time are made one after the other.
+// denied is reported as SBX_EVENT_DENIED. After a failure the old policy stays in force. A blocked policy closes egress
+// and leaves the tunnels; a sandbox that was created blocked has no network, and can't be given one. Concurrent changes
+// are made one after the other.
 //
 // `generation` may be NULL; the first policy has 0 and each change the next number. The policy is copied. Any thread;
 // blocks for some milliseconds, with 100,000 entries for a second. Hosts with an event loop use sbx_set_policy_begin.
 //
-// Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED, SBX_ESTATE (it has
-// ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 and sets *generation; SBX_EINVALID (a bad entry, which is named), SBX_EUNSUPPORTED (it was created
+// blocked), SBX_ESTATE (it has ended), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
 int sbx_set_policy(struct sbx_sandbox *sandbox,
                    const struct sbx_policy *policy,
                    uint64_t *generation,
                    struct sbx_error *error);
 
-// Begins to do what sbx_set_policy does, and returns at once.
+// Begins sbx_set_policy: sbx_operation_policy gives the generation.
 //
-// The end is SBX_EVENT_POLICY_APPLIED with this `cookie`, on the queue of the sandbox's config; without a queue
-// nothing tells of it. After an error of this call itself no event comes. The policy is copied. Any thread, never
-// blocks.
+// The event of its end is SBX_EVENT_POLICY_APPLIED. The policy is copied. A change that was begun is made whole, so
+// sbx_operation_cancel and sbx_operation_free don't stop it: its end is still reported. sbx_operation says what holds for
+// everything that is begun.
 //
-// Returns 0; codes as sbx_set_policy, less those of what comes later.
+// Returns 0; SBX_EINVALID (a bad entry, which is named), SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
 int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
                          const struct sbx_policy *policy,
+                         struct sbx_queue *queue,
                          uint64_t cookie,
+                         struct sbx_operation **operation,
                          struct sbx_error *error);
 
-// What is in force: a copy of the policy, with its generation.
+// Reads the policy in force: a copy of it, and its generation.
 //
-// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; should they differ,
-// that is an error. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
-// moment, and until earlier changes are made. There is no non-blocking variant.
+// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; a difference is
+// SBX_EINTERNAL. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+// moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 //
 // Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
-// (it has ended), SBX_EINTERNAL (they differ), SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED, SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
+// (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
 int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
                        struct sbx_policy **copy,
                        uint64_t *generation,
                        struct sbx_error *error);
 
+// Begins sbx_sandbox_policy: sbx_operation_policy. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_ESTATE (the sandbox has ended), SBX_ECLOSED, SBX_ELIMIT.
+int sbx_sandbox_policy_begin(struct sbx_sandbox *sandbox,
+                             struct sbx_queue *queue,
+                             uint64_t cookie,
+                             struct sbx_operation **operation,
+                             struct sbx_error *error);
+
 // What the sandbox uses and has done; of an ended one, what it had used in all.
 //
-// The kernel and the sandbox are asked anew each time. What isn't told within a second is left out of `known`. Any
-// thread, any number of times; blocks, for a fraction of a millisecond as a rule and for a second at most. There is no
-// form that doesn't.
+// The kernel and the sandbox are asked anew each time. What isn't answered within a second is left out of `known`. Any
+// thread, any number of times; blocks, usually for a fraction of a millisecond and for a second at most. Hosts with an
+// event loop use sbx_sandbox_stats_begin.
 //
-// Returns 0 and fills *stats; SBX_EINVALID (stats is NULL), SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+// Returns 0 and fills *stats; SBX_EINVALID, SBX_ESIZE.
 int sbx_sandbox_stats(const struct sbx_sandbox *sandbox,
                       struct sbx_stats *stats,
                       struct sbx_error *error);
+
+// Begins sbx_sandbox_stats: sbx_operation_stats. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_ECLOSED, SBX_ELIMIT.
+int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_operation **operation,
+                            struct sbx_error *error);
 
 // Makes a config without a command: the sandbox's environment, directory and user, no streams, no timeout.
 //
@@ -1875,195 +2017,7 @@ void sbx_capture_free(struct sbx_capture *capture);
 //
 // Options: offset, limit, user, and the two times, which all operations but a watch have; NULL for none.
 //
-// Returns 0 and sets *operation; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's
-// number: EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
-// SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_read(struct sbx_sandbox *sandbox,
-                  const char *path,
-                  const struct sbx_file_options *options,
-                  struct sbx_file_operation **operation,
-                  struct sbx_error *error);
-
-// Writes a file whole, in place of what is there.
-//
-// `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload has
-// no limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
-//
-// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none.
-// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_write_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
-// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_write(struct sbx_sandbox *sandbox,
-                   const char *path,
-                   const uint8_t *bytes,
-                   size_t length,
-                   const struct sbx_file_options *options,
-                   struct sbx_error *error);
-
-// Lists a directory.
-//
-// Up to 100,000 entries, or options.limit; of a larger one nothing is given.
-//
-// The entries are sbx_file_operation_count, _name, _target and _info of the operation, which is freed with
-// sbx_file_operation_free. Options: limit, user, timeout_ms; NULL for none. Paths, rights and links as in
-// sbx_file_read. Any thread; blocks: sbx_file_list_begin doesn't.
-//
-// Returns 0 and sets *operation; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
-// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_list(struct sbx_sandbox *sandbox,
-                  const char *path,
-                  const struct sbx_file_options *options,
-                  struct sbx_file_operation **operation,
-                  struct sbx_error *error);
-
-// Says what a path is.
-//
-// Of a symbolic link, what it leads to, unless SBX_FILE_NO_FOLLOW is given.
-//
-// Options: SBX_FILE_NO_FOLLOW, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
-// thread; blocks: sbx_file_stat_begin doesn't.
-//
-// Returns 0 and fills *info; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
-// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_stat(struct sbx_sandbox *sandbox,
-                  const char *path,
-                  const struct sbx_file_options *options,
-                  struct sbx_file_info *info,
-                  struct sbx_error *error);
-
-// Makes a directory.
-//
-// Options: mode, SBX_FILE_PARENTS, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
-// Any thread; blocks: sbx_file_make_directory_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
-// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_make_directory(struct sbx_sandbox *sandbox,
-                            const char *path,
-                            const struct sbx_file_options *options,
-                            struct sbx_error *error);
-
-// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE all that is below, too.
-//
-// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed
-// ends it, and what was removed before stays removed.
-//
-// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user, timeout_ms; NULL for none. Paths, rights and links as in
-// sbx_file_read. Any thread; blocks: sbx_file_remove_begin doesn't.
-//
-// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
-// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
-// SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_remove(struct sbx_sandbox *sandbox,
-                    const char *path,
-                    const struct sbx_file_options *options,
-                    struct sbx_error *error);
-
-// Gives a file or directory another name on the same file system, over what is there.
-//
-// Options: SBX_FILE_EXCLUSIVE, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
-// thread; blocks: sbx_file_rename_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC,
-// EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT,
-// SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_rename(struct sbx_sandbox *sandbox,
-                    const char *from,
-                    const char *to,
-                    const struct sbx_file_options *options,
-                    struct sbx_error *error);
-
-// Reads a file of any size into a descriptor.
-//
-// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
-// complete only if this returns 0.
-//
-// Options: offset, limit, user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read. Any
-// thread; blocks: sbx_file_download_begin doesn't.
-//
-// Returns 0; SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES,
-// ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_download(struct sbx_sandbox *sandbox,
-                      const char *path,
-                      int fd,
-                      const struct sbx_file_options *options,
-                      struct sbx_error *error);
-
-// Writes a file with all that a descriptor gives, in place of what is there.
-//
-// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
-// read or written (a full disk) is an error; then what was written is not the whole.
-//
-// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user, timeout_ms; NULL for none. Paths,
-// rights and links as in sbx_file_read. Any thread; blocks: sbx_file_upload_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
-// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_upload(struct sbx_sandbox *sandbox,
-                    const char *path,
-                    int fd,
-                    const struct sbx_file_options *options,
-                    struct sbx_error *error);
-
-// Packs a file or a tree into a tar archive (ustar with pax headers).
-//
-// A directory's entries are named relative to it, a file by the last part of its path. Symbolic links are
-// packed as such; sockets and devices are left out and counted: sbx_file_operation_totals. What the archive
-// says comes from the sandbox: unpack it only with something that refuses absolute paths, "..", devices, and
-// paths that lead through links.
-//
-// `fd` is any descriptor that can be written to; it stays the caller's. What has been written to it is
-// complete only if this returns 0.
-//
-// Options: limit (of the archive), user, timeout_ms; NULL for none. Paths, rights and links as in sbx_file_read.
-// Any thread; blocks: sbx_file_copy_out_begin doesn't.
-//
-// Returns 0; SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number: EACCES, ENOSPC, EISDIR ...),
-// SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ETIMEDOUT, SBX_ECLOSED,
-// SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_copy_out(struct sbx_sandbox *sandbox,
-                      const char *path,
-                      int fd,
-                      const struct sbx_file_options *options,
-                      struct sbx_error *error);
-
-// Unpacks a tar archive (ustar, pax, GNU) into a directory.
-//
-// An entry with an absolute path, with "..", or whose path leads through a symbolic link is SBX_EINVALID;
-// devices and sparse files are SBX_EUNSUPPORTED. What is in the way of a file is replaced. What came before
-// such an entry stays.
-//
-// `fd` is any descriptor that can be read; it stays the caller's. It is read up to its end. What can't be
-// read or written (a full disk) is an error; then what was written is not the whole.
-//
-// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user, timeout_ms; NULL for none.
-// Paths, rights and links as in sbx_file_read. Any thread; blocks: sbx_file_copy_in_begin doesn't.
-//
-// Returns 0; SBX_EEXISTS, SBX_EUNSUPPORTED, SBX_ENOTFOUND, SBX_ESYSTEM (os_error has the sandbox's number:
-// EACCES, ENOSPC, EISDIR ...), SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT,
-// SBX_ETIMEDOUT, SBX_ECLOSED, SBX_EENGINE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_copy_in(struct sbx_sandbox *sandbox,
-                     const char *path,
-                     int fd,
-                     const struct sbx_file_options *options,
-                     struct sbx_error *error);
-
-// Begins what sbx_file_read does, and returns at once.
-//
-// For all functions sbx_file_..._begin: the operation goes on by itself and ends with SBX_EVENT_FILE_DONE with
-// `cookie` on the sandbox's queue, if it has one; sbx_file_operation_wait tells too. Free it with
-// sbx_file_operation_free, which also ends it. Any thread, never blocks.
-//
-// Returns 0 and sets *operation; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running),
-// SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC; the rest comes later, as the
-// operation's.
+// Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ESTATE (the sandbox isn't running), SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM.
 int sbx_file_read_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2072,8 +2026,13 @@ int sbx_file_read_begin(struct sbx_sandbox *sandbox,
                         struct sbx_operation **operation,
                         struct sbx_error *error);
 
-// Begins what sbx_file_write does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Writes a file whole, in place of what is there.
+//
+// `bytes` are copied; NULL is allowed if there are none. Up to 16 MiB, or options.limit: sbx_file_upload_begin has no
+// limit. A file that fails in the middle (ENOSPC) is left as far as it was written.
+//
+// Options: mode, limit, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user. The rest is as for
+// sbx_file_read_begin.
 int sbx_file_write_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const uint8_t *bytes,
@@ -2084,8 +2043,12 @@ int sbx_file_write_begin(struct sbx_sandbox *sandbox,
                          struct sbx_operation **operation,
                          struct sbx_error *error);
 
-// Begins what sbx_file_list does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Lists a directory: sbx_operation_count and sbx_operation_entry, in no order.
+//
+// Up to 100,000 entries, or options.limit; of a larger directory nothing is given. A symbolic link is described itself,
+// not what it leads to.
+//
+// Options: limit, user. The rest is as for sbx_file_read_begin.
 int sbx_file_list_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2094,8 +2057,11 @@ int sbx_file_list_begin(struct sbx_sandbox *sandbox,
                         struct sbx_operation **operation,
                         struct sbx_error *error);
 
-// Begins what sbx_file_stat does, and returns at once. What it is: sbx_file_operation_info with index 0, and
-// _target. Events, errors, threads and ownership as for sbx_file_read_begin.
+// Describes a file: sbx_operation_entry with index 0.
+//
+// A symbolic link is followed, unless SBX_FILE_NO_FOLLOW is given.
+//
+// Options: SBX_FILE_NO_FOLLOW, user. The rest is as for sbx_file_read_begin.
 int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
                         const char *path,
                         const struct sbx_file_options *options,
@@ -2104,8 +2070,9 @@ int sbx_file_stat_begin(struct sbx_sandbox *sandbox,
                         struct sbx_operation **operation,
                         struct sbx_error *error);
 
-// Begins what sbx_file_make_directory does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Makes a directory.
+//
+// Options: mode, SBX_FILE_PARENTS, user. The rest is as for sbx_file_read_begin.
 int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
                                   const char *path,
                                   const struct sbx_file_options *options,
@@ -2114,8 +2081,12 @@ int sbx_file_make_directory_begin(struct sbx_sandbox *sandbox,
                                   struct sbx_operation **operation,
                                   struct sbx_error *error);
 
-// Begins what sbx_file_remove does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Removes a file, a symbolic link or an empty directory; with SBX_FILE_RECURSIVE everything below, too.
+//
+// Links below are removed, not followed; a tree deeper than 1,000 directories is SBX_ELIMIT. What can't be removed
+// ends the operation, and what was removed before stays removed.
+//
+// Options: SBX_FILE_RECURSIVE, SBX_FILE_MISSING_OK, user. The rest is as for sbx_file_read_begin.
 int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
@@ -2124,8 +2095,9 @@ int sbx_file_remove_begin(struct sbx_sandbox *sandbox,
                           struct sbx_operation **operation,
                           struct sbx_error *error);
 
-// Begins what sbx_file_rename does, and returns at once.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Renames a file or directory, on the same file system and over what is there.
+//
+// Options: SBX_FILE_EXCLUSIVE, user. The rest is as for sbx_file_read_begin.
 int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
                           const char *from,
                           const char *to,
@@ -2135,9 +2107,11 @@ int sbx_file_rename_begin(struct sbx_sandbox *sandbox,
                           struct sbx_operation **operation,
                           struct sbx_error *error);
 
-// Begins what sbx_file_download does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here,
-// where a hostile program may have its way: count what you read.
+// Reads a file of any size through a stream: sbx_operation_open_fd.
+//
+// options.limit is held inside the sandbox here, where hostile code may get around it: count what you read.
+//
+// Options: offset, limit, user. The rest is as for sbx_file_read_begin.
 int sbx_file_download_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2146,8 +2120,11 @@ int sbx_file_download_begin(struct sbx_sandbox *sandbox,
                             struct sbx_operation **operation,
                             struct sbx_error *error);
 
-// Begins what sbx_file_upload does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Writes a file of any size through a stream, in place of what is there: sbx_operation_open_fd.
+//
+// What was sent before a failure (a full disk) stays there.
+//
+// Options: mode, SBX_FILE_PARENTS, SBX_FILE_EXCLUSIVE, SBX_FILE_APPEND, user. The rest is as for sbx_file_read_begin.
 int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
                           const char *path,
                           const struct sbx_file_options *options,
@@ -2156,9 +2133,15 @@ int sbx_file_upload_begin(struct sbx_sandbox *sandbox,
                           struct sbx_operation **operation,
                           struct sbx_error *error);
 
-// Begins what sbx_file_copy_out does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin. options.limit is held inside the sandbox here
-// (of the files' bytes), where a hostile program may have its way: count what you read.
+// Packs a file or a tree into a tar archive (ustar with pax headers) on a stream: sbx_operation_open_fd.
+//
+// A directory's entries are named relative to it, a file by the last part of its path. Symbolic links are packed as
+// such; sockets and devices are left out and counted: sbx_operation_totals. What the archive says comes from the
+// sandbox: unpack it only with something that refuses absolute paths, "..", devices, and paths that lead through
+// links. options.limit is of the files' bytes and held inside the sandbox, where hostile code may get around it: count
+// what you read.
+//
+// Options: limit, user. The rest is as for sbx_file_read_begin.
 int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
                             const char *path,
                             const struct sbx_file_options *options,
@@ -2167,8 +2150,13 @@ int sbx_file_copy_out_begin(struct sbx_sandbox *sandbox,
                             struct sbx_operation **operation,
                             struct sbx_error *error);
 
-// Begins what sbx_file_copy_in does, and returns at once. The stream is sbx_file_operation_open_fd.
-// Events, errors, threads and ownership as for sbx_file_read_begin.
+// Unpacks a tar archive (ustar, pax, GNU) from a stream into a directory: sbx_operation_open_fd.
+//
+// An entry with an absolute path, with "..", or whose path leads through a symbolic link is SBX_EINVALID; devices and
+// sparse files are SBX_EUNSUPPORTED. What is in the way of a file is replaced. What came before such an entry stays.
+//
+// Options: limit (of its files' bytes), SBX_FILE_PARENTS, SBX_FILE_KEEP_OWNER, user. The rest is as for
+// sbx_file_read_begin.
 int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
                            const char *path,
                            const struct sbx_file_options *options,
@@ -2184,9 +2172,7 @@ int sbx_file_copy_in_begin(struct sbx_sandbox *sandbox,
 // ends. Up to 8,192 directories are watched, 1,000 deep; when there are more, SBX_CHANGE_OVERFLOW reports it once and the
 // watch goes on with those that it has. SBX_EVENT_FILE_CHANGED, with the same cookie, says that there are changes to take.
 //
-// Options: SBX_FILE_RECURSIVE, user; NULL for none. A time-out is for each sbx_file_operation_next_change, and none
-// of the options. SBX_EVENT_FILE_CHANGED and SBX_EVENT_FILE_DONE carry `cookie`. Errors, threads and ownership as for
-// sbx_file_read_begin. There is no form that waits.
+// Options: SBX_FILE_RECURSIVE, user. The rest is as for sbx_file_read_begin.
 int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          const char *path,
                          const struct sbx_file_options *options,
@@ -2194,103 +2180,6 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          uint64_t cookie,
                          struct sbx_operation **operation,
                          struct sbx_error *error);
-
-// Waits until an operation has ended, and says how it went.
-//
-// `timeout_ms` is negative for ever, 0 to look only. Any thread, any number of times; blocks.
-//
-// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else what it failed with: SBX_ENOTFOUND, SBX_EEXISTS,
-// SBX_ESYSTEM, SBX_ELIMIT, SBX_EUNSUPPORTED, SBX_EINVALID, with os_error where the sandbox gave a number;
-// SBX_ECLOSED (cancelled, or a stream's end was closed), SBX_ESTATE (the sandbox has ended), SBX_EENGINE;
-// SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC. SBX_ETIMEDOUT is also how one ends that took longer than its options
-// allow: sbx_file_operation_has_ended tells.
-int sbx_file_operation_wait(const struct sbx_file_operation *operation,
-                            int64_t timeout_ms,
-                            struct sbx_error *error);
-
-// Whether an operation has ended, well or not. Any thread, never blocks.
-//
-// Returns 1 or 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_has_ended(const struct sbx_file_operation *operation);
-
-// Ends an operation that goes on, with SBX_ECLOSED; what it has done so far stays done. Any thread, never
-// blocks.
-//
-// Returns 0; SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_cancel(struct sbx_file_operation *operation, struct sbx_error *error);
-
-// The host's end of the stream of a download, upload, copy in or copy out, once.
-//
-// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with
-// send and MSG_NOSIGNAL. What was read up to its end is complete only if sbx_file_operation_wait says that the
-// operation was done; what is written counts as complete when its end is shut down or closed, and is written
-// only if that says so. To give up in the middle, cancel the operation before closing. Any thread, never
-// blocks.
-//
-// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before), SBX_EHANDLE, SBX_EFORKED,
-// SBX_EPANIC.
-int sbx_file_operation_open_fd(struct sbx_file_operation *operation,
-                               struct sbx_error *error);
-
-// The bytes that sbx_file_read or its _begin form has read, not terminated; `length` gets their number. They
-// live as long as the handle.
-//
-// Any thread, never blocks. NULL for a bad handle, when `length` is NULL, or if the operation was not done.
-const uint8_t *sbx_file_operation_bytes(const struct sbx_file_operation *operation, size_t *length);
-
-// How many entries an operation has found: those of a list in no order, or the one that was looked at.
-//
-// Any thread, never blocks. Returns the count; SBX_ESTATE (it goes on), what it failed with, SBX_EHANDLE,
-// SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_count(const struct sbx_file_operation *operation);
-
-// An entry's name: bytes with a NUL behind them, not always UTF-8, never "." or "..", without a slash; empty
-// for the one that was looked at. It lives as long as the handle.
-//
-// Any thread, never blocks. NULL for a bad handle or index, or if the operation was not done.
-const char *sbx_file_operation_name(const struct sbx_file_operation *operation, size_t index);
-
-// Where an entry that is a symbolic link leads, as its name. NULL if it is none.
-const char *sbx_file_operation_target(const struct sbx_file_operation *operation, size_t index);
-
-// What an entry is; of a listed symbolic link, the link itself.
-//
-// Any thread, never blocks. Returns 0 and fills *info; SBX_ENOTFOUND (the index), SBX_ESTATE (it goes on), what
-// it failed with, SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_info(const struct sbx_file_operation *operation,
-                            size_t index,
-                            struct sbx_file_info *info,
-                            struct sbx_error *error);
-
-// What an operation has done, as the sandbox says: bytes of files, entries, and entries that were left out
-// (sockets and devices are not copied). Each place may be NULL.
-//
-// Any thread, never blocks. Returns 0 and sets them; SBX_ETIMEDOUT (it goes on: other than sbx_file_operation_count
-// and _info, this is a wait that only looks), what it failed with, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_totals(const struct sbx_file_operation *operation,
-                              uint64_t *bytes,
-                              uint64_t *entries,
-                              uint64_t *skipped,
-                              struct sbx_error *error);
-
-// Takes the next change in a directory that is watched, in the order in which they happened.
-//
-// `path` gets where, relative to the directory, with a NUL behind it: bytes, not always UTF-8. `capacity` is
-// the size of that place: 4096, so that every path fits. `timeout_ms` is negative for ever, 0 to look only.
-// Any thread; blocks.
-//
-// Returns SBX_CHANGE_...; SBX_ETIMEDOUT (nothing has changed), SBX_ESTATE (the directory is gone, or the
-// sandbox has ended), what the watch failed with, SBX_EINVALID, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
-int sbx_file_operation_next_change(struct sbx_file_operation *operation,
-                                   int64_t timeout_ms,
-                                   char *path,
-                                   size_t capacity,
-                                   struct sbx_error *error);
-
-// Frees an operation and what it gave, and ends it if it still goes on; NULL is allowed.
-//
-// A descriptor that was opened stays the caller's. Any thread, never blocks.
-void sbx_file_operation_free(struct sbx_file_operation *operation);
 
 // How many tunnels there are.
 //

@@ -78,9 +78,9 @@ mod tunnel;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
 };
-pub use doctor::{CheckHandle, Finding, Report, Status, check_host, check_host_begin};
+pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
-pub use event::{Event, Exit, ExitReason, Queue, QueuedEvent};
+pub use event::{Event, Exit, ExitReason, Operation, Queue, QueuedEvent};
 pub use net::explain;
 pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};
 pub use process::Captured;
@@ -89,5 +89,5 @@ pub use sandbox::files::{
     DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileOperation, FileOptions, FileRequest,
     FileTotals,
 };
-pub use sandbox::{Process, Sandbox, State, Stats};
+pub use sandbox::{Connection, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};

@@ -133,6 +133,13 @@ fn files() {
 }
 
 #[test]
+fn operation() {
+    sanitized("operation");
+    // In a sandbox, as files.
+    assert_eq!(run(&mut Command::new(compile("operation", &[]))), "");
+}
+
+#[test]
 fn settings() {
     sanitized("settings");
 }

@@ -46,12 +46,12 @@ fn the_header_compiles_as_c99_and_cxx11() {
     let source = "#include <sbx.h>\n#include <sbx.h>\n\
         sbx_error error = SBX_ERROR_INIT;\nsbx_exit end = SBX_EXIT_INIT;\nsbx_event event = SBX_EVENT_INIT;\n\
         sbx_runtime_config config = SBX_RUNTIME_CONFIG_INIT;\n\
-        sbx_file_options options = SBX_FILE_OPTIONS_INIT;\nsbx_file_entry file = SBX_FILE_ENTRY_INIT;\n\
-        sbx_file_totals totals = SBX_FILE_TOTALS_INIT;\n\
         sbx_finding finding = SBX_FINDING_INIT;\nsbx_sandbox_entry entry = SBX_SANDBOX_ENTRY_INIT;\n\
         sbx_policy_summary summary = SBX_POLICY_SUMMARY_INIT;\nsbx_output output = SBX_OUTPUT_INIT;\n\
         sbx_tunnel tunnel = SBX_TUNNEL_INIT;\n\
-                struct sbx_error *tagged = &error;\nint main(void) { return tagged->code; }\n";
+        sbx_file_options options = SBX_FILE_OPTIONS_INIT;\nsbx_file_entry file = SBX_FILE_ENTRY_INIT;\n\
+        sbx_file_totals totals = SBX_FILE_TOTALS_INIT;\n\
+        struct sbx_error *tagged = &error;\nint main(void) { return tagged->code; }\n";
     for (compiler, standard, extension) in [("cc", "-std=c99", "c"), ("c++", "-std=c++11", "cc")] {
         let file = directory.join(format!("header.{extension}"));
         fs::write(&file, source).unwrap();

@@ -846,9 +846,10 @@ public:
         detail::call(sbx_set_policy, get(), policy.get(), &generation);
         return generation;
     }
-    // Begins to: event_kind::policy_applied with this cookie tells the rest.
-    void set_policy_begin(const sbx::policy &policy, std::uint64_t cookie) const {
-        detail::call(sbx_set_policy_begin, get(), policy.get(), cookie);
+    // Begins to: event_kind::policy_applied with this cookie reports the end.
+    void set_policy_begin(const sbx::policy &policy, const sbx::queue &queue, std::uint64_t cookie) const {
+        sbx_operation_free(
+            detail::make<sbx_operation>(sbx_set_policy_begin, get(), policy.get(), queue.get(), cookie));
     }
     // What is in force, read back from the kernel.
     sbx::policy policy() const {

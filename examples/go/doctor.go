@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -52,20 +51,27 @@ func (r Report) String() string {
 
 // Doctor checks everything that sandboxes need of this machine. What is missing is in the report, and no error.
 func Doctor(ctx context.Context) (Report, error) {
-	var report *C.sbx_report
-	checked, err := begun(ctx, "the check", func(it *subject) error {
-		return calling(nil, "doctor", func(e *C.sbx_error) C.int {
-			return C.sbx_runtime_check_begin(nil, events.handle, C.uint64_t(it.cookie), &report, e)
-		})
+	check, err := begunOperation(ctx, "doctor", "the check", nil, func(c common) C.int {
+		return C.sbx_runtime_check_begin(nil, c.queue, c.cookie, c.op, c.failure)
 	})
 	if err != nil {
 		return Report{}, err
 	}
-	defer C.sbx_report_free(report)
-	defer checked.forget()
-	if err := errors.Join(checked.await(ctx, checked.ended, "did not end"), checked.why()); err != nil {
-		return Report{}, err
-	}
+	var found Report
+	err = check.do(ctx, func(op *operation) error {
+		var report *C.sbx_report
+		err := calling(op, "doctor", func(e *C.sbx_error) C.int { return C.sbx_operation_report(op.handle, &report, e) })
+		if err != nil {
+			return err
+		}
+		defer C.sbx_report_free(report)
+		found, err = readReport(report)
+		return err
+	})
+	return found, err
+}
+
+func readReport(report *C.sbx_report) (Report, error) {
 	found := Report{Usable: C.sbx_report_usable(report) == 1}
 	for i := range C.sbx_report_count(report) {
 		f := C.sbx_finding{size: C.sizeof_sbx_finding}

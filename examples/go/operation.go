@@ -45,6 +45,12 @@ func begunOperation(ctx context.Context, what, name string, closes *subject, beg
 // operation begins one of this sandbox's.
 func (s *Sandbox) operation(ctx context.Context, what string, begin func(common) C.int) (*operation, error) {
 	defer runtime.KeepAlive(s)
+	if err := usable(ctx); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, s.subject.gaveUp(ctx, "was not asked to "+what)
+	}
 	return begunOperation(ctx, what, what+" in "+s.ID(), s.subject, begin)
 }
 

@@ -140,17 +140,23 @@ func (p *Policy) Check(address netip.Addr, port uint16, protocol uint8) (Verdict
 // ReadPolicy is the policy in force. The rules that hold it are read back from the kernel.
 func (s *Sandbox) ReadPolicy(ctx context.Context) (*Policy, error) {
 	policy := &Policy{}
-	err := s.blocking(ctx, s.measuring, "did not say what it may reach", func() error {
+	read, err := s.operation(ctx, "read policy", func(c common) C.int {
+		return C.sbx_sandbox_policy_begin(s.handle, c.queue, c.cookie, c.op, c.failure)
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = read.do(ctx, func(op *operation) error {
 		var copied *C.sbx_policy
-		err := calling(s, "read policy", func(e *C.sbx_error) C.int {
-			return C.sbx_sandbox_policy(s.handle, &copied, nil, e)
+		err := calling(op, "read policy", func(e *C.sbx_error) C.int {
+			return C.sbx_operation_policy(op.handle, &copied, nil, e)
 		})
 		if err != nil {
 			return err
 		}
 		defer C.sbx_policy_free(copied)
 		return policy.read(copied)
-	}, func() {})
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,10 +15,9 @@ import (
 // A Sandbox. Any goroutine may call any method at any time.
 type Sandbox struct {
 	Streams
-	handle              *C.sbx_sandbox
-	subject             *subject
-	dialling, measuring chan struct{} // slots of blocking calls
-	cleanup             runtime.Cleanup
+	handle  *C.sbx_sandbox
+	subject *subject
+	cleanup runtime.Cleanup
 }
 
 // Create creates a sandbox and waits until its program was started. A context that ends before ends the
@@ -50,7 +49,7 @@ func Create(ctx context.Context, config *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{Streams: noStreams, handle: handle, subject: subject, dialling: make(chan struct{}, 4), measuring: make(chan struct{}, 4)}
+	s := &Sandbox{Streams: noStreams, handle: handle, subject: subject}
 	s.cleanup = runtime.AddCleanup(s, freed, subject)
 	err = subject.begins(ctx)
 	if err == nil {
@@ -132,65 +131,20 @@ func (s *Sandbox) SetPolicy(ctx context.Context, policy *Policy) error {
 	if policy == nil {
 		return failed("policy", ErrInvalid, "the policy is nil: &sbx.Policy{Mode: sbx.Open} is the open one")
 	}
-	applied, err := begun(ctx, "policy of "+s.ID(), func(it *subject) error {
-		it.closed = s.subject.closed
-		var texts texts
-		defer texts.free()
-		p, err := policy.build(&texts)
-		defer C.sbx_policy_free(p)
-		if err != nil {
-			return err
-		}
-		return calling(s, "set policy", func(e *C.sbx_error) C.int {
-			return C.sbx_set_policy_begin(s.handle, p, C.uint64_t(it.cookie), e)
-		})
+	var texts texts
+	defer texts.free()
+	p, err := policy.build(&texts)
+	defer C.sbx_policy_free(p)
+	if err != nil {
+		return err
+	}
+	change, err := s.operation(ctx, "set policy", func(c common) C.int {
+		return C.sbx_set_policy_begin(s.handle, p, c.queue, c.cookie, c.op, c.failure)
 	})
 	if err != nil {
 		return err
 	}
-	defer applied.forget()
-	return errors.Join(applied.await(ctx, applied.ended, "was not applied"), applied.why())
-}
-
-// blockingCalls bounds the threads that such calls take, of all sandboxes.
-var blockingCalls = make(chan struct{}, 64)
-
-// blocking makes a call that has no form that doesn't block, on a goroutine of its own, and waits for it or for the
-// context; late undoes what comes after that. The slots are the sandbox's: one that doesn't answer leaves the others
-// theirs.
-func (s *Sandbox) blocking(ctx context.Context, slots chan struct{}, what string, call func() error, late func()) error {
-	if err := usable(ctx); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return s.subject.gaveUp(ctx, what)
-	}
-	done := make(chan error)
-	go func() {
-		defer runtime.KeepAlive(s)
-		for _, bound := range []chan struct{}{slots, blockingCalls} {
-			select {
-			case bound <- struct{}{}:
-				defer func() { <-bound }()
-			case <-ctx.Done():
-				return
-			}
-		}
-		err := call()
-		select {
-		case done <- err:
-		case <-ctx.Done():
-			if err == nil {
-				late()
-			}
-		}
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return s.subject.gaveUp(ctx, what)
-	}
+	return change.do(ctx, nil)
 }
 
 // Dial connects to a port inside, without any port on the host; it need not be listed in the config. For an
@@ -199,19 +153,22 @@ func (s *Sandbox) blocking(ctx context.Context, slots chan struct{}, what string
 //	DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return sandbox.Dial(ctx, 8080) }
 func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	var conn net.Conn
-	err := s.blocking(ctx, s.dialling, "was not connected to", func() error {
-		file, err := opened("dial", func(e *C.sbx_error) C.int { return C.sbx_connect(s.handle, C.uint32_t(port), e) })
+	dialled, err := s.operation(ctx, "dial", func(c common) C.int {
+		return C.sbx_connect_begin(s.handle, C.uint32_t(port), c.queue, c.cookie, c.op, c.failure)
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = dialled.do(ctx, func(op *operation) error {
+		file, err := opened("dial", func(e *C.sbx_error) C.int { return C.sbx_operation_open_fd(op.handle, e) })
 		if err != nil {
 			return err
 		}
 		defer file.Close()
 		conn, err = net.FileConn(file)
 		return err
-	}, func() { conn.Close() })
-	if err != nil {
-		return nil, err
-	}
-	return conn, nil
+	})
+	return conn, err
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are

@@ -50,11 +50,17 @@ type EgressStats struct {
 // Stats says what it uses and has done; of an ended one, what it had used in all.
 func (s *Sandbox) Stats(ctx context.Context) (Stats, error) {
 	raw := C.sbx_stats{size: C.sizeof_sbx_stats}
-	err := s.blocking(ctx, s.measuring, "did not say what it uses", func() error {
-		return calling(s, "stats", func(e *C.sbx_error) C.int { return C.sbx_sandbox_stats(s.handle, &raw, e) })
-	}, func() {})
+	asked, err := s.operation(ctx, "stats", func(c common) C.int {
+		return C.sbx_sandbox_stats_begin(s.handle, c.queue, c.cookie, c.op, c.failure)
+	})
 	if err != nil {
-		return Stats{}, err // the call may still write to raw
+		return Stats{}, err
+	}
+	err = asked.do(ctx, func(op *operation) error {
+		return calling(op, "stats", func(e *C.sbx_error) C.int { return C.sbx_operation_stats(op.handle, &raw, e) })
+	})
+	if err != nil {
+		return Stats{}, err
 	}
 	known := func(bit C.uint32_t) bool { return raw.known&bit != 0 }
 	return Stats{

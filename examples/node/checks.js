@@ -2,25 +2,17 @@
 
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
-import { hub } from "./hub.js";
-import { call, filled, freeing, native } from "./native.js";
+import { filled, freeing, native } from "./native.js";
+import { Operation } from "./operation.js";
 import { make, namesOf } from "./structs.js";
-import { deferred } from "./waiting.js";
 
 const STATUS = namesOf("FINDING_");
 const LEVELS = ["off", "error", "warning", "info", "debug", "trace"];
 
 export async function doctor() {
-  const checked = deferred();
-  const place = Buffer.alloc(8);
-  const happened = ({ code, detail }) => {
-    code < 0 ? checked.reject(new SbxError(detail, code)) : checked.resolve();
-    return true;
-  };
-  hub().begin({ happened }, (cookie) => call("runtime_check_begin", make("runtime_config"), hub().queue, cookie, place));
-  const report = Number(place.readBigUInt64LE());
+  const check = new Operation("runtime_check_begin", make("runtime_config"));
+  const report = await check.run(check, (done) => done.open("report"));
   try {
-    await hub().during(checked.promise);
     const findings = Array.from({ length: native.report_count(report) }, (_, index) => {
       const { status, ...texts } = filled("finding", "report_finding", report, index);
       return { status: STATUS[status] ?? "unknown", ...texts };

@@ -131,18 +131,6 @@ export function call(name, ...parameters) {
   return result;
 }
 
-/** The same on a thread of libuv's pool. Whatever is passed must last until then. */
-export async function callElsewhere(name, ...parameters) {
-  const error = make("error");
-  return new Promise((resolve, reject) => {
-    native[name].async(...parameters, error, (failed, result) => {
-      if (failed) reject(failed);
-      else if (result < 0) reject(failure(name, result, error));
-      else resolve(result);
-    });
-  });
-}
-
 /** Calls a function whose last parameters are a handle's place and the error, and gives that handle. */
 export function open(name, ...parameters) {
   const place = Buffer.alloc(8);

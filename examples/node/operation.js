@@ -48,6 +48,11 @@ export class Operation {
     return call(`operation_${what}`, this.handle, ...values);
   }
 
+  /** Calls one that gives a handle. */
+  open(what) {
+    return open(`operation_${what}`, this.handle);
+  }
+
   /** What `take` makes of it once it has ended. It is freed then; its owner isn't garbage until that. */
   async run(owner, take, signal) {
     try {

@@ -3,11 +3,11 @@
 import { Socket } from "node:net";
 import { onlyKnown, patience, port, record, signalNumber, whole } from "./arguments.js";
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
-import { SbxError } from "./errors.js";
 import { Files } from "./files.js";
 import { hub } from "./hub.js";
 import { Life } from "./life.js";
-import { call, callElsewhere, freeing, making, native, open } from "./native.js";
+import { call, freeing, making, native, open } from "./native.js";
+import { Operation } from "./operation.js";
 import { makePolicy, POLICY_OPTIONS, readPolicy } from "./policy.js";
 import { lost, Process, Program } from "./program.js";
 import { readStats, readTunnels } from "./readings.js";
@@ -55,33 +55,34 @@ export class Sandbox extends Program {
 
   async setPolicy(options) {
     onlyKnown(options, POLICY_OPTIONS);
-    const applied = deferred();
-    const happened = ({ code, value: [generation], detail }) => {
-      code < 0 ? applied.reject(new SbxError(detail, code)) : applied.resolve(generation);
-      return true;
-    };
-    hub().begin({ happened }, (cookie) =>
-      makePolicy(options, (policy) => call("set_policy_begin", this._life.handle, policy, cookie)),
-    );
-    return hub().during(applied.promise, this);
+    const change = makePolicy(options, (policy) => new Operation("set_policy_begin", this._life.handle, policy));
+    return change.run(this, (done) => {
+      const generation = Buffer.alloc(8);
+      done.call("policy", null, generation);
+      return Number(generation.readBigUInt64LE());
+    });
   }
 
   async policy() {
-    const copy = Buffer.alloc(8);
-    const generation = Buffer.alloc(8);
-    await hub().during(callElsewhere("sandbox_policy", this._life.handle, copy, generation), this);
-    const read = freeing("policy", Number(copy.readBigUInt64LE()), readPolicy);
-    return { generation: Number(generation.readBigUInt64LE()), ...read };
+    return new Operation("sandbox_policy_begin", this._life.handle).run(this, (done) => {
+      const [copy, generation] = [Buffer.alloc(8), Buffer.alloc(8)];
+      done.call("policy", copy, generation);
+      const read = freeing("policy", Number(copy.readBigUInt64LE()), readPolicy);
+      return { generation: Number(generation.readBigUInt64LE()), ...read };
+    });
   }
 
   async stats() {
-    const stats = make("stats");
-    await hub().during(callElsewhere("sandbox_stats", this._life.handle, stats), this);
-    return readStats(stats);
+    return new Operation("sandbox_stats_begin", this._life.handle).run(this, (done) => {
+      const stats = make("stats");
+      done.call("stats", stats);
+      return readStats(stats);
+    });
   }
 
   async connect(number) {
-    const fd = await hub().during(callElsewhere("connect", this._life.handle, port(number, "port")), this);
+    const connection = new Operation("connect_begin", this._life.handle, port(number, "port"));
+    const fd = await connection.run(this, (done) => done.call("open_fd"));
     return new Socket({ fd, readable: true, writable: true });
   }
 

@@ -1,8 +1,7 @@
 // gVisor sandboxes inside your own process. sbx.d.ts says what there is; README.md how to use it.
 //
 // Nothing here waits in the library: what takes time is begun and ends as an event. One queue takes the events of all
-// sandboxes, and its doorbell is a socket of the event loop. Only connecting to a port inside and reading back a policy or
-// statistics are called on a thread of libuv's.
+// sandboxes, and its doorbell is a socket of the event loop.
 
 export { doctor, logTo } from "./checks.js";
 export { FileError, SbxError } from "./errors.js";

@@ -12,12 +12,11 @@ mod checks;
 mod report;
 mod trial;
 
-pub use background::CheckHandle;
 pub use report::{Finding, Report, Status};
 
 use crate::config::RuntimeConfig;
 use crate::error::Result;
-use crate::event::Queue;
+use crate::event::{Operation, Queue};
 use crate::keeper::Origin;
 use crate::runsc::find::Locator;
 use crate::runtime;
@@ -33,9 +32,10 @@ pub fn check_host(config: &RuntimeConfig) -> Report {
     HostCheck::new(config).report()
 }
 
-/// Begins that check and returns at once. An event (`Checked`) with this cookie reports its end.
-pub fn check_host_begin(config: &RuntimeConfig, queue: &Queue, cookie: u64) -> Result<CheckHandle> {
-    CheckHandle::begin(config, queue, cookie)
+/// Begins that check and returns at once. With a queue its end is an event (`Checked`) there, with that cookie. A check
+/// that is cancelled still runs to its end, unheard.
+pub fn check_host_begin(config: &RuntimeConfig, events: Option<(&Queue, u64)>) -> Result<Operation<Report>> {
+    background::begin(config, events)
 }
 
 /// What to check, by the environment as it was when this was made.

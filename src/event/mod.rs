@@ -1,6 +1,7 @@
 //! What a runtime reports to its host: events, and the queues that they wait in.
 
 mod exit;
+pub(crate) mod operation;
 pub(crate) mod queue;
 mod record;
 mod reported;
@@ -8,6 +9,7 @@ mod reported;
 use std::time::Duration;
 
 pub use exit::{Exit, ExitReason};
+pub use operation::Operation;
 pub use queue::Queue;
 pub(crate) use record::{EventKind, EventReason, EventRecord};
 pub(crate) use reported::Reported;

@@ -19,7 +19,6 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod exec_config;
 pub(crate) mod exit;
-#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod file;
 pub(crate) mod file_structs;
 pub(crate) mod handle;
@@ -33,13 +32,10 @@ pub(crate) mod policy_entries;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod report;
-#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod runtime;
 pub(crate) mod sandbox;
-#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod sandbox_policy;
 pub(crate) mod sandbox_state;
-#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise, the caller's, is behind all of a body")]
 pub(crate) mod stats;
 pub(crate) mod structs;
 #[cfg(feature = "test-hooks")]

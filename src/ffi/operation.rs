@@ -5,16 +5,23 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use super::call::{call_on, call_or, call_with};
+use super::call::{call, call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::file_structs::{sbx_file_entry, sbx_file_totals};
 use super::handle::{self, Object};
+use super::policy::{PolicyObject, sbx_policy};
 use super::queue::sbx_queue;
+use super::report::{ReportObject, sbx_report};
+use super::stats::sbx_stats;
 use super::{input, structs};
+use crate::doctor::Report;
 use crate::error::{Code, Error, Result};
-use crate::event::Queue;
+use crate::event::{Operation, Queue};
+use crate::policy::Policy;
 use crate::sandbox::files::{FileInfo, FileOperation};
+use crate::sandbox::{Connection, Stats};
 
 /// Something that was begun and goes on by itself, and its result.
 ///
@@ -41,6 +48,53 @@ pub(super) type Events<'a> = Option<(&'a Queue, u64)>;
 #[derive(Debug)]
 pub(super) enum Work {
     File(FileOperation),
+    Connection(Operation<Connection>),
+    PolicyChange(Operation<u64>),
+    Policy(Operation<(Policy, u64)>),
+    Stats(Operation<Stats>),
+    Check(Operation<Report>),
+}
+
+impl Work {
+    fn wait(&self, timeout: Option<Duration>) -> Result<()> {
+        match self {
+            Self::File(file) => file.wait(timeout).map(drop),
+            Self::Connection(connection) => connection.wait(timeout).map(drop),
+            Self::PolicyChange(change) => change.wait(timeout).map(drop),
+            Self::Policy(policy) => policy.wait(timeout).map(drop),
+            Self::Stats(stats) => stats.wait(timeout).map(drop),
+            Self::Check(check) => check.wait(timeout).map(drop),
+        }
+    }
+
+    fn cancel(&self) {
+        match self {
+            Self::File(file) => file.cancel(),
+            Self::Connection(connection) => connection.cancel(),
+            Self::PolicyChange(change) => change.cancel(),
+            Self::Policy(policy) => policy.cancel(),
+            Self::Stats(stats) => stats.cancel(),
+            Self::Check(check) => check.cancel(),
+        }
+    }
+
+    /// Whether it has ended well; an error also while it goes on.
+    fn ended_well(&self) -> Result<()> {
+        match self {
+            Self::File(file) => file.totals().map(drop),
+            Self::Connection(connection) => connection.result().map(drop),
+            Self::PolicyChange(change) => change.result().map(drop),
+            Self::Policy(policy) => policy.result().map(drop),
+            Self::Stats(stats) => stats.result().map(drop),
+            Self::Check(check) => check.result().map(drop),
+        }
+    }
+
+    /// Why there is no such result.
+    fn without(&self, result: &str) -> Error {
+        let text = format!("the operation's result is another: it has no {result}");
+        self.ended_well().err().unwrap_or_else(|| Error::invalid(text))
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +143,18 @@ impl Begin {
         unsafe { call_on(object, error, body) }
     }
 
+    /// Begins something that is no object's.
+    ///
+    /// # Safety
+    /// As for [`Begin::on`].
+    pub(super) unsafe fn freely(self, start: impl FnOnce(Events<'_>) -> Result<Work>) -> c_int {
+        let error = self.error;
+        // SAFETY: as the caller promises.
+        let body = || unsafe { self.insert(start) };
+        // SAFETY: as the caller promises.
+        unsafe { call(error, body) }
+    }
+
     /// Begins something and hands its handle out.
     unsafe fn insert(self, start: impl FnOnce(Events<'_>) -> Result<Work>) -> Result<c_int> {
         // SAFETY: as the caller promises.
@@ -114,9 +180,10 @@ impl Found {
 
 impl OperationObject {
     /// The file operation, which is what has that result.
-    fn file(&self, _result: &str) -> Result<&FileOperation> {
+    fn file(&self, result: &str) -> Result<&FileOperation> {
         match &self.work {
             Work::File(operation) => Ok(operation),
+            other => Err(other.without(result)),
         }
     }
 
@@ -155,16 +222,14 @@ pub unsafe extern "C" fn sbx_operation_wait(
     error: *mut sbx_error,
 ) -> c_int {
     let timeout = input::timeout(timeout_ms);
-    let wait = |object: &OperationObject| match &object.work {
-        Work::File(file) => file.wait(timeout).map(|_| 0),
-    };
+    let wait = |object: &OperationObject| object.work.wait(timeout).map(|()| 0);
     // SAFETY: as the caller promises.
     unsafe { call_on(operation, error, wait) }
 }
 
 /// Ends an operation that goes on, with SBX_ECLOSED and its event. What it has done so far stays done.
 ///
-/// One that has ended stays as it ended. Any thread, never blocks.
+/// One that has ended stays as it ended, and a change of a policy can't be stopped. Any thread, never blocks.
 ///
 /// Returns 0.
 ///
@@ -173,24 +238,25 @@ pub unsafe extern "C" fn sbx_operation_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_operation_cancel(operation: *mut sbx_operation, error: *mut sbx_error) -> c_int {
     let cancel = |object: &OperationObject| {
-        match &object.work {
-            Work::File(file) => file.cancel(),
-        }
+        object.work.cancel();
         Ok(0)
     };
     // SAFETY: as the caller promises.
     unsafe { call_on(operation, error, cancel) }
 }
 
-/// The host's end of the stream of a download, upload, copy in or copy out, once.
+/// The connection of sbx_connect_begin, or the host's end of the stream of a download, upload, copy in or copy out. Once.
 ///
 /// An AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Write to it with send and
-/// MSG_NOSIGNAL. What is read up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
+/// MSG_NOSIGNAL. A connection is there when the operation has ended, a stream from the beginning.
+///
+/// What is read from a stream up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
 /// when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
 /// not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
 /// closing. Any thread, never blocks.
 ///
-/// Returns the descriptor; SBX_ESTATE (it has no stream, or that was opened before).
+/// Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
+/// error.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -199,8 +265,13 @@ pub unsafe extern "C" fn sbx_operation_open_fd(
     operation: *mut sbx_operation,
     error: *mut sbx_error,
 ) -> c_int {
-    let open = |object: &OperationObject| match &object.work {
-        Work::File(file) => Ok(file.open_stream()?.into_raw_fd()),
+    let open = |object: &OperationObject| {
+        let descriptor = match &object.work {
+            Work::File(file) => file.open_stream(),
+            Work::Connection(connection) => connection.result()?.take(),
+            other => Err(other.without("descriptor").with_code(Code::State)),
+        };
+        descriptor.map(IntoRawFd::into_raw_fd)
     };
     // SAFETY: as the caller promises.
     unsafe { call_on(operation, error, open) }
@@ -262,11 +333,10 @@ pub unsafe extern "C" fn sbx_operation_entry(
 ) -> c_int {
     let read = |object: &OperationObject| {
         // SAFETY: as the caller promises.
-        let size = unsafe { structs::place("entry", entry) }?;
+        let place = unsafe { structs::output("entry", entry) }?;
         let found = object.entry(index)?;
         let value = sbx_file_entry::new(&found.info, &found.name, found.target.as_ref());
-        // SAFETY: as the caller promises, and its size was checked.
-        unsafe { structs::write(entry, size, &value) };
+        place.write(&value);
         Ok(0)
     };
     // SAFETY: as the caller promises.
@@ -289,10 +359,9 @@ pub unsafe extern "C" fn sbx_operation_totals(
 ) -> c_int {
     let read = |object: &OperationObject| {
         // SAFETY: as the caller promises.
-        let size = unsafe { structs::place("totals", totals) }?;
+        let place = unsafe { structs::output("totals", totals) }?;
         let value = sbx_file_totals::from(object.file("totals")?.totals()?);
-        // SAFETY: as the caller promises, and its size was checked.
-        unsafe { structs::write(totals, size, &value) };
+        place.write(&value);
         Ok(0)
     };
     // SAFETY: as the caller promises.
@@ -334,6 +403,106 @@ pub unsafe extern "C" fn sbx_operation_next_change(
     };
     // SAFETY: as the caller promises.
     unsafe { call_on(operation, error, take) }
+}
+
+/// The policy of sbx_sandbox_policy_begin and its generation, or the generation of sbx_set_policy_begin.
+///
+/// `policy` gets a copy, to be freed with sbx_policy_free; it or `generation` may be NULL, and after sbx_set_policy_begin
+/// `policy` must be. Any thread, any number of times, never blocks.
+///
+/// Returns 0 and sets *policy and *generation; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID,
+/// SBX_ELIMIT.
+///
+/// # Safety
+/// `policy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error
+/// struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_policy(
+    operation: *const sbx_operation,
+    policy: *mut *mut sbx_policy,
+    generation: *mut u64,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        let (copy, number) = match &object.work {
+            Work::PolicyChange(change) => (None, *change.result()?),
+            Work::Policy(read) => {
+                let read = read.result()?;
+                (Some(read.0.clone()), read.1)
+            }
+            other => return Err(other.without("policy")),
+        };
+        if !policy.is_null() {
+            // SAFETY: as the caller promises.
+            let place = unsafe { input::out_param("policy", policy) }?;
+            let copy =
+                copy.ok_or_else(|| Error::invalid("policy: must be NULL after sbx_set_policy_begin"))?;
+            place.write(handle::insert(PolicyObject::new(copy))?);
+        }
+        if !generation.is_null() {
+            // SAFETY: as the caller promises.
+            unsafe { generation.write_unaligned(number) };
+        }
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// The statistics of sbx_sandbox_stats_begin, as they were when it ended.
+///
+/// Any thread, any number of times, never blocks.
+///
+/// Returns 0 and fills *stats; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ESIZE.
+///
+/// # Safety
+/// `stats` must point to a stats struct or be NULL, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_stats(
+    operation: *const sbx_operation,
+    stats: *mut sbx_stats,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { structs::output("stats", stats) }?;
+        let found = match &object.work {
+            Work::Stats(found) => sbx_stats::from(*found.result()?),
+            other => return Err(other.without("statistics")),
+        };
+        place.write(&found);
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// The report of sbx_runtime_check_begin, to be freed with sbx_report_free.
+///
+/// Any thread, any number of times, never blocks.
+///
+/// Returns 0 and sets *report; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+///
+/// # Safety
+/// `report` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_report(
+    operation: *const sbx_operation,
+    report: *mut *mut sbx_report,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("report", report) }?;
+        let found = match &object.work {
+            Work::Check(check) => ReportObject::of(&*check.result()?),
+            other => return Err(other.without("report")),
+        };
+        place.write(handle::insert(found)?);
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
 }
 
 /// Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.

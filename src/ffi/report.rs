@@ -2,18 +2,16 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
-use std::sync::OnceLock;
 
 use super::call::{call_on, call_or};
 use super::codes::{SBX_FINDING_LIMITED, SBX_FINDING_MISSING, SBX_FINDING_OK};
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::structs::{self, Layout, c_text};
-use crate::doctor::{CheckHandle, Report, Status};
+use crate::doctor::{Report, Status};
 use crate::error::{Code, Error, Result};
 
-/// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it. One of
-/// sbx_runtime_check_begin says nothing before that check's event.
+/// What the doctor found. It doesn't change; any thread may read it. Texts live as long as it.
 #[derive(Debug)]
 pub struct sbx_report {
     _private: [u8; 0],
@@ -56,9 +54,7 @@ impl From<&FindingTexts> for sbx_finding {
 
 #[derive(Debug)]
 pub(super) struct ReportObject {
-    /// Made when the check has ended and somebody looks.
-    texts: OnceLock<Texts>,
-    check: Option<CheckHandle>,
+    texts: Texts,
 }
 
 #[derive(Debug)]
@@ -81,24 +77,12 @@ impl Object for ReportObject {
 }
 
 impl ReportObject {
-    /// Of a check that is done.
     pub(super) fn of(report: &Report) -> Self {
-        Self { texts: OnceLock::from(Texts::new(report)), check: None }
-    }
-
-    /// Of a check that goes on.
-    pub(super) fn when_done(check: CheckHandle) -> Self {
-        Self { texts: OnceLock::new(), check: Some(check) }
+        Self { texts: Texts::new(report) }
     }
 
     fn texts(&self) -> Result<&Texts> {
-        match (self.texts.get(), &self.check) {
-            (None, Some(check)) => {
-                let report = check.report()?;
-                Ok(self.texts.get_or_init(|| Texts::new(report)))
-            }
-            (texts, _) => texts.ok_or_else(|| Error::new(Code::Internal, "a report without a check")),
-        }
+        Ok(&self.texts)
     }
 }
 
@@ -126,7 +110,7 @@ impl Texts {
 
 /// Whether sandboxes can be created: nothing is missing.
 ///
-/// Returns 1 or 0; SBX_ESTATE (the check still goes on).
+/// Returns 1 or 0.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -142,7 +126,7 @@ pub unsafe extern "C" fn sbx_report_usable(report: *const sbx_report) -> c_int {
 
 /// How many findings there are.
 ///
-/// Returns the count; SBX_ESTATE (the check still goes on).
+/// Returns the count.
 ///
 /// # Safety
 /// None: a bad handle is an error.
@@ -158,8 +142,7 @@ pub unsafe extern "C" fn sbx_report_count(report: *const sbx_report) -> c_int {
 
 /// Reads one finding, from 0.
 ///
-/// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_ESTATE (the check still goes on), SBX_EINVALID,
-/// SBX_ESIZE.
+/// Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
 ///
 /// # Safety
 /// `finding` must point to a finding struct or be NULL.

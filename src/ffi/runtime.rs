@@ -3,19 +3,19 @@
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-use super::call::{call, call_new, call_or};
+use super::call::{call_new, call_or};
 use super::codes::SBX_RUNTIME_NO_USER_NAMESPACE;
 use super::error::sbx_error;
 use super::handle::{self, Object};
 use super::input;
 use super::list::{ListObject, sbx_sandbox_list};
+use super::operation::{Begin, Events, Work, sbx_operation};
 use super::queue::sbx_queue;
 use super::report::{ReportObject, sbx_report};
 use super::structs::{self, Layout};
 use crate::config::RuntimeConfig;
 use crate::doctor;
 use crate::error::{Error, Result};
-use crate::event::Queue;
 use crate::runtime::Runtime;
 
 /// A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
@@ -119,10 +119,11 @@ pub unsafe extern "C" fn sbx_runtime_new(
 
 /// The doctor: checks everything that a runtime made with this config needs of the host.
 ///
-/// What is missing is in the report, not an error of the call. `config` may be NULL. Free the report with
-/// sbx_report_free. Any thread; may block for some hundred milliseconds (runsc is run, bounded).
+/// What is missing is in the report, and is not an error of the call. `config` may be NULL. Free the report with
+/// sbx_report_free. Any thread; blocks for some hundred milliseconds, since runsc is run (bounded). Hosts with an event
+/// loop use sbx_runtime_check_begin.
 ///
-/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT.
 ///
 /// # Safety
 /// As for sbx_runtime_new.
@@ -132,46 +133,41 @@ pub unsafe extern "C" fn sbx_runtime_check(
     report: *mut *mut sbx_report,
     error: *mut sbx_error,
 ) -> c_int {
+    let check = || {
+        // SAFETY: as the caller promises.
+        let config = unsafe { read(config) }?;
+        Ok(ReportObject::of(&doctor::check_host(&config)))
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("report", report)?;
-            place.write(handle::insert(ReportObject::of(&doctor::check_host(&read(config)?)))?);
-            Ok(0)
-        })
-    }
+    unsafe { call_new("report", report, error, check) }
 }
 
-/// Begins what sbx_runtime_check does, and returns at once.
+/// Begins sbx_runtime_check: sbx_operation_report.
 ///
-/// It ends with SBX_EVENT_CHECKED with `cookie` on the queue. Until then the report's functions return SBX_ESTATE, or
-/// NULL. The report can be freed at any time; the check goes on to its event, which comes late or never where what is
-/// looked at hangs (runsc on a dead mount). Any thread, never blocks: a thread of its own does the work, so that at
-/// most 8 checks go on at the same time.
+/// The event of its end is SBX_EVENT_CHECKED. It comes late or never where what is looked at hangs (runsc on a dead
+/// mount); an operation that is cancelled ends at once, and the thread that looks goes on. At most 8 look at the same
+/// time. sbx_operation says what holds for everything that is begun.
 ///
-/// Returns 0 and sets *report; SBX_EINVALID, SBX_ESIZE, SBX_EHANDLE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM,
-/// SBX_EFORKED, SBX_EPANIC.
+/// Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
 ///
 /// # Safety
-/// As for sbx_runtime_check.
+/// `config` must point to such a struct or be NULL, `operation` to a place for the result, `error` to an error struct or
+/// be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_runtime_check_begin(
     config: *const sbx_runtime_config,
     queue: *mut sbx_queue,
     cookie: u64,
-    report: *mut *mut sbx_report,
+    operation: *mut *mut sbx_operation,
     error: *mut sbx_error,
 ) -> c_int {
+    let start = |events: Events<'_>| {
+        // SAFETY: as the caller promises.
+        let config = unsafe { read(config) }?;
+        Ok(Work::Check(doctor::check_host_begin(&config, events)?))
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let place = input::out_param("report", report)?;
-            let (config, queue) = (read(config)?, handle::get::<Queue>(queue)?);
-            let check = doctor::check_host_begin(&config, &queue, cookie)?;
-            place.write(handle::insert(ReportObject::when_done(check))?);
-            Ok(0)
-        })
-    }
+    unsafe { Begin { queue, cookie, operation, error }.freely(start) }
 }
 
 /// Lists the sandboxes of a runtime (NULL: the default one) that have not ended, as they are at this moment.

@@ -10,6 +10,8 @@ use super::error::sbx_error;
 use super::exit::sbx_exit;
 use super::handle::{self, Object};
 use super::input;
+use super::operation::{Begin, Events, Work, sbx_operation};
+use super::queue::sbx_queue;
 use super::runtime::{self, sbx_runtime};
 use super::structs::{self, c_text};
 use super::tunnel_map::{TunnelMapObject, sbx_tunnel_map};
@@ -252,11 +254,11 @@ pub unsafe extern "C" fn sbx_stop(
 /// Connects to a port inside, without any port on the host. The port need not be listed in the config.
 ///
 /// The descriptor is an AF_UNIX stream socket, non-blocking and close-on-exec, which the caller owns and closes. Any
-/// thread; blocks until it is connected or refused, a few seconds at most. There is no non-blocking variant: hosts with
-/// an event loop call it from another thread, or connect to a tunnel.
+/// thread; blocks until it is connected or refused, a few seconds at most. Hosts with an event loop use
+/// sbx_connect_begin.
 ///
-/// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT,
-/// SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns the descriptor; SBX_EREFUSED, SBX_EINVALID, SBX_ESTATE, SBX_EUNSUPPORTED, SBX_ETIMEDOUT, SBX_ECLOSED,
+/// SBX_ELIMIT, SBX_ESYSTEM.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -268,6 +270,31 @@ pub unsafe extern "C" fn sbx_connect(sandbox: *mut sbx_sandbox, port: u32, error
             Ok(object.sandbox.connect(input::port(port)?)?.into_raw_fd())
         })
     }
+}
+
+/// Begins sbx_connect: sbx_operation_open_fd gives the descriptor, once.
+///
+/// Cancelling it closes the connection that may have been made. sbx_operation says what holds for everything that is
+/// begun.
+///
+/// Returns 0; SBX_EINVALID, SBX_ESTATE, SBX_ECLOSED, SBX_ELIMIT, SBX_ESYSTEM.
+///
+/// # Safety
+/// `operation` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_connect_begin(
+    sandbox: *mut sbx_sandbox,
+    port: u32,
+    queue: *mut sbx_queue,
+    cookie: u64,
+    operation: *mut *mut sbx_operation,
+    error: *mut sbx_error,
+) -> c_int {
+    let start = |object: &SandboxObject, events: Events<'_>| {
+        Ok(Work::Connection(object.sandbox.connect_begin(input::port(port)?, events)?))
+    };
+    // SAFETY: as the caller promises.
+    unsafe { Begin { queue, cookie, operation, error }.on(sandbox, start) }
 }
 
 /// Sends a signal to the sandbox's program, not to its children.

@@ -7,9 +7,10 @@ use super::codes::{
     SBX_STATS_CPU, SBX_STATS_EGRESS, SBX_STATS_MEMORY, SBX_STATS_MEMORY_PEAK, SBX_STATS_PROCESSES,
 };
 use super::error::sbx_error;
+use super::operation::{Begin, Events, Work, sbx_operation};
+use super::queue::sbx_queue;
 use super::sandbox::{SandboxObject, sbx_sandbox};
 use super::structs::{self, Layout};
-use crate::error::Error;
 use crate::sandbox::Stats;
 
 /// What a sandbox uses and has done. The caller owns it; zero it or use SBX_STATS_INIT.
@@ -64,7 +65,7 @@ pub struct sbx_stats {
 // SAFETY: repr(C), begins with its size, 136 bytes without padding, integers only.
 unsafe impl Layout for sbx_stats {
     const NAME: &'static str = "sbx_stats";
-    const FIRST: usize = 128;
+    const FIRST: usize = 136;
 }
 
 impl From<Stats> for sbx_stats {
@@ -103,11 +104,11 @@ impl From<Stats> for sbx_stats {
 
 /// What the sandbox uses and has done; of an ended one, what it had used in all.
 ///
-/// The kernel and the sandbox are asked anew each time. What isn't told within a second is left out of `known`. Any
-/// thread, any number of times; blocks, for a fraction of a millisecond as a rule and for a second at most. There is no
-/// form that doesn't.
+/// The kernel and the sandbox are asked anew each time. What isn't answered within a second is left out of `known`. Any
+/// thread, any number of times; blocks, usually for a fraction of a millisecond and for a second at most. Hosts with an
+/// event loop use sbx_sandbox_stats_begin.
 ///
-/// Returns 0 and fills *stats; SBX_EINVALID (stats is NULL), SBX_ESIZE, SBX_EHANDLE, SBX_EFORKED, SBX_EPANIC.
+/// Returns 0 and fills *stats; SBX_EINVALID, SBX_ESIZE.
 ///
 /// # Safety
 /// `stats` must point to a stats struct, `error` to an error struct or be NULL.
@@ -117,15 +118,33 @@ pub unsafe extern "C" fn sbx_sandbox_stats(
     stats: *mut sbx_stats,
     error: *mut sbx_error,
 ) -> c_int {
+    let read = |object: &SandboxObject| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { structs::output("stats", stats) }?;
+        let found = sbx_stats::from(object.sandbox.stats()?);
+        place.write(&found);
+        Ok(0)
+    };
     // SAFETY: as the caller promises.
-    unsafe {
-        call_on(sandbox, error, |object: &SandboxObject| {
-            if stats.is_null() {
-                return Err(Error::invalid("stats: the place for the result is NULL"));
-            }
-            let size = structs::size(stats)?;
-            structs::write(stats, size, &sbx_stats::from(object.sandbox.stats()?));
-            Ok(0)
-        })
-    }
+    unsafe { call_on(sandbox, error, read) }
+}
+
+/// Begins sbx_sandbox_stats: sbx_operation_stats. sbx_operation says what holds for everything that is begun.
+///
+/// Returns 0; SBX_ECLOSED, SBX_ELIMIT.
+///
+/// # Safety
+/// `operation` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_stats_begin(
+    sandbox: *mut sbx_sandbox,
+    queue: *mut sbx_queue,
+    cookie: u64,
+    operation: *mut *mut sbx_operation,
+    error: *mut sbx_error,
+) -> c_int {
+    let start =
+        |object: &SandboxObject, events: Events<'_>| Ok(Work::Stats(object.sandbox.stats_begin(events)?));
+    // SAFETY: as the caller promises.
+    unsafe { Begin { queue, cookie, operation, error }.on(sandbox, start) }
 }

@@ -41,18 +41,6 @@ pub(super) unsafe fn size<T: Layout>(at: *const T) -> Result<usize> {
     }
 }
 
-/// The same for a result that has to go somewhere; `what` names it in messages.
-///
-/// # Safety
-/// `at` must be NULL or as for [`size`].
-pub(super) unsafe fn place<T: Layout>(what: &str, at: *const T) -> Result<usize> {
-    if at.is_null() {
-        return Err(Error::invalid(format!("{what}: must not be NULL")));
-    }
-    // SAFETY: as the caller promises.
-    unsafe { size(at) }
-}
-
 /// Reads an input struct; `None` for NULL. What the host's is shorter is zero.
 ///
 /// # Safety

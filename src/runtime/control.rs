@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::host::HostCache;
@@ -20,7 +20,8 @@ use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{FdBudget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{
-    Command, Control, ControlCx, Executed, Input, Listeners, Plan, Pulse, SandboxDriver, Shared,
+    Command, Control, ControlCx, Executed, Gathering, Input, Listeners, MEASURE_TIMEOUT, Plan, Pulse,
+    SandboxDriver, Shared,
 };
 use crate::{egress, limits, tunnel};
 
@@ -40,6 +41,8 @@ const INPUT: Kind = Kind(6);
 const PULSE: Kind = Kind(7);
 /// The kind of key of the looks at the host's name servers.
 const NAMESERVERS: Kind = Kind(8);
+/// The kind of key of statistics that are being gathered.
+const MEASURE: Kind = Kind(9);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -87,6 +90,7 @@ impl Thread {
             inputs: Slab::new(INPUT),
             pulse: Pulse::new(PULSE),
             nameservers: ServerWatch::new(NAMESERVERS),
+            measuring: Slab::new(MEASURE),
             numbers: HashMap::new(),
             ending: false,
             idleness: Idleness::default(),
@@ -135,6 +139,7 @@ struct Loop {
     inputs: Slab<Input>,
     pulse: Pulse,
     nameservers: ServerWatch,
+    measuring: Slab<Weak<Gathering>>,
     numbers: HashMap<u64, Key>,
     ending: bool,
     idleness: Idleness,
@@ -153,9 +158,16 @@ impl Body for Loop {
 impl Loop {
     /// Whether there is nothing that anything could happen to.
     fn is_idle(&self) -> bool {
-        let Self { sandboxes, captures, processes, inputs, .. } = self;
-        let all = [sandboxes.len(), captures.len(), processes.len(), inputs.len(), self.files.len()];
-        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 5]
+        let Self { sandboxes, captures, processes, inputs, measuring, .. } = self;
+        let all = [
+            sandboxes.len(),
+            captures.len(),
+            processes.len(),
+            inputs.len(),
+            self.files.len(),
+            measuring.len(),
+        ];
+        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 6]
     }
 
     fn run(&mut self) -> Left {
@@ -201,6 +213,11 @@ impl Loop {
             (PROCESS, wake) => self.process(key, wake),
             (PLANNING, _) => self.planners.timer(&mut self.reactor, key),
             (PULSE, _) => self.check_inits(),
+            (MEASURE, _) => {
+                if let Some(gathering) = self.measuring.remove(key).and_then(|pending| pending.upgrade()) {
+                    gathering.finish();
+                }
+            }
             (NAMESERVERS, _) => {
                 let is_needed = self.sandboxes.iter().any(|(_, driver)| asks_host_servers(driver.shared()));
                 self.nameservers.wake(&mut self.reactor, &self.engine, is_needed);
@@ -263,12 +280,7 @@ impl Loop {
             Command::Signal(number, signal) => {
                 self.by_number(number, |driver, cx| driver.signal(cx, signal));
             }
-            Command::Usage(number, waiter) => {
-                self.by_number(number, |driver, cx| driver.ask_usage(cx, waiter));
-            }
-            Command::Count(number, waiter) => {
-                self.by_number(number, |driver, cx| driver.count_processes(cx, waiter));
-            }
+            Command::Measure(number, gathering) => self.measure(number, gathering),
             Command::Execute { sandbox, number, launch } => {
                 self.by_number(sandbox, |driver, cx| driver.execute(cx, number, *launch));
             }
@@ -350,6 +362,20 @@ impl Loop {
     fn by_number(&mut self, number: u64, act: impl FnOnce(&mut SandboxDriver, &mut ControlCx<'_>)) {
         if let Some(key) = self.numbers.get(&number) {
             self.with(*key, act);
+        }
+    }
+
+    /// Asks for statistics; what isn't answered in time is left out.
+    fn measure(&mut self, number: u64, gathering: Arc<Gathering>) {
+        self.by_number(number, |driver, cx| {
+            driver.ask_usage(cx, Arc::clone(&gathering));
+            driver.count_processes(cx, Arc::clone(&gathering));
+        });
+        let pending = Arc::downgrade(&gathering);
+        drop(gathering);
+        if pending.strong_count() > 0 {
+            let key = self.measuring.insert(pending);
+            self.reactor.schedule(Instant::now() + MEASURE_TIMEOUT, key);
         }
     }
 
@@ -469,6 +495,7 @@ impl Loop {
         let key = wake.key();
         let key = match key.kind() {
             CAPTURE => return drop(self.captures.remove(key)),
+            MEASURE => return drop(self.measuring.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
             NAMESERVERS => return self.nameservers.wake(&mut self.reactor, &self.engine, false),
             PULSE => return self.pulse.go_on(&mut self.reactor, true, self.numbers.is_empty()),

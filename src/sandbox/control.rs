@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use mio::Waker;
@@ -11,9 +11,12 @@ use mio::Waker;
 use super::exec::{Launch, ProgramRequest};
 use super::files::FileTask;
 use super::policy_update::{PolicyJob, PolicyTask};
-use super::{Plan, Shared};
+use super::stats::Gathering;
+use super::{Connection, Plan, Shared};
 use crate::engine::{self, WakeThread};
 use crate::error::{Context, Error, Result};
+use crate::event::operation::{Notice, Operation};
+use crate::event::{EventKind, Queue};
 use crate::reactor::FdBudget;
 
 /// A request to the control thread.
@@ -27,10 +30,8 @@ pub(crate) enum Command {
     Terminate(u64),
     /// Send its program a signal.
     Signal(u64, i32),
-    /// Find out what it uses; the receiver is notified once that is known.
-    Usage(u64, SyncSender<()>),
-    /// Count the processes in it.
-    Count(u64, SyncSender<Option<u32>>),
+    /// Find out what it uses and how many processes there are in it, for these statistics.
+    Measure(u64, Arc<Gathering>),
     /// Execute a program in it.
     Execute {
         /// The sandbox.
@@ -172,17 +173,26 @@ impl Control {
         self.waker.wake().context("waking the control thread")
     }
 
-    /// A stream to a port inside; waits until it is connected or refused. The engine's own time-outs bound it.
-    pub(crate) fn connect(&self, shared: &Shared, port: u16) -> Result<OwnedFd> {
+    /// Begins a stream to a port inside. The engine's own time-outs bound it.
+    pub(crate) fn connect(
+        &self,
+        shared: &Shared,
+        port: u16,
+        events: Option<(&Queue, u64)>,
+    ) -> Result<Operation<Connection>> {
         let (ours, theirs) = UnixStream::pair().context("a socket pair for a connection")?;
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).context("a socket pair for a connection")?;
         }
-        let (caller, outcome) = sync_channel(1);
-        let reply = Box::new(move |result| drop(caller.send(result)));
+        let notice = Notice::new(events, EventKind::OperationDone, |_| [0; 2])?;
+        let title = format!("connecting to port {port} in sandbox {}", shared.id);
+        let lost = Error::sandbox_ended(&format!("sandbox {}", shared.id), None);
+        let (operation, completion) = Operation::new(title, lost);
+        let ours = Connection::new(ours.into());
+        let reply = Box::new(move |result: Result<()>| completion.complete(result.map(|()| ours)));
         let (key, stream) = (shared.number, OwnedFd::from(theirs));
         self.engine.send(engine::Command::Attach { key, port, stream, reply })?;
-        let outcome = outcome.recv().unwrap_or_else(|_| Err(shared.ended()));
-        shared.unless_ended(outcome).map(|()| ours.into())
+        operation.notify(notice);
+        Ok(operation)
     }
 }

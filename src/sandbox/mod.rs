@@ -2,6 +2,7 @@
 //!
 //! [`lifecycle`] decides, [`driver`] carries out; the other modules are parts that the driver holds.
 
+mod connection;
 mod control;
 mod denials;
 mod driver;
@@ -27,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub use connection::Connection;
 pub(crate) use control::{Command, Control, Creation};
 pub(crate) use driver::{ControlCx, SandboxDriver};
 pub(crate) use exec::Executed;
@@ -37,12 +39,15 @@ pub(crate) use liveness::{Pulse, Watched};
 pub(crate) use plan::{HostResources, Plan};
 pub(crate) use policy_update::{MAX_POLICY_TASKS, too_many_policy_tasks};
 pub(crate) use shared::{Shared, wait_on};
+pub(crate) use stats::Gathering;
 pub use stats::Stats;
+pub(crate) use usage::USAGE_TIMEOUT as MEASURE_TIMEOUT;
 
 use crate::config::Stdio;
 use crate::config::Stream;
 use crate::error::{Code, Error, Result};
 pub(crate) use crate::event::{Exit, ExitReason};
+use crate::event::{Operation, Queue};
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
 
@@ -218,11 +223,18 @@ impl Sandbox {
     ///
     /// Waits until the server inside accepts or refuses, a few seconds at most.
     pub fn connect(&self, port: u16) -> Result<OwnedFd> {
+        let connected = self.connect_begin(port, None)?.wait(None);
+        self.shared().unless_ended(connected)?.take()
+    }
+
+    /// Begins that and returns at once; the result has the descriptor. With a queue its end is an event
+    /// (`OperationDone`) there, with that cookie.
+    pub fn connect_begin(&self, port: u16, events: Option<(&Queue, u64)>) -> Result<Operation<Connection>> {
         if port == 0 {
             return Err(Error::invalid("port 0: a port is 1 to 65535"));
         }
         match self.state() {
-            State::Running => self.handle.control.connect(self.shared(), port),
+            State::Running => self.handle.control.connect(self.shared(), port, events),
             State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
         }

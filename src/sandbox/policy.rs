@@ -1,11 +1,12 @@
 //! What a sandbox may reach: changed while it runs, and read back.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
-use super::policy_update::{PolicyReply, PolicyTask};
+use super::policy_update::PolicyTask;
 use super::{Command, Sandbox, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::event::operation::{Notice, Operation};
+use crate::event::{EventKind, Queue};
 use crate::policy::Policy;
 
 impl Sandbox {
@@ -17,31 +18,41 @@ impl Sandbox {
     /// stays in force. A blocked policy closes the way out and leaves the tunnels. Changes that are asked for at the
     /// same time are made one after the other.
     pub fn set_policy(&self, policy: &Policy) -> Result<u64> {
-        let (caller, outcome) = sync_channel(1);
-        self.change_policy(policy, PolicyReply::caller(caller))?;
-        self.shared().unless_ended(outcome.recv().unwrap_or_else(|_| Err(self.shared().ended())))
+        let changed = self.set_policy_begin(policy, None)?.wait(None);
+        self.shared().unless_ended(changed.map(|generation| *generation))
     }
 
-    /// Begins to do that and returns at once. The end is an event (`PolicyApplied`) with this cookie.
-    pub fn set_policy_begin(&self, policy: &Policy, cookie: u64) -> Result<()> {
-        let sender = match self.shared().config.queue() {
-            Some((queue, _)) => Some(queue.sender_of_one(cookie)?),
-            None => None,
-        };
-        self.change_policy(policy, PolicyReply::event(sender))
-    }
-
-    fn change_policy(&self, policy: &Policy, reply: PolicyReply) -> Result<()> {
+    /// Begins to do that and returns at once. With a queue its end is an event (`PolicyApplied`) there, with that cookie.
+    /// A change that was begun can't be cancelled: it is in force on both sides or on none.
+    pub fn set_policy_begin(&self, policy: &Policy, events: Option<(&Queue, u64)>) -> Result<Operation<u64>> {
         policy.check()?;
-        self.send_policy_task(PolicyTask::Update(Arc::new(policy.clone()), reply))
+        let notice = Notice::new(events, EventKind::PolicyApplied, |generation| [*generation, 0])?;
+        let lost = Error::sandbox_ended("the sandbox", None).append("; its policy was not changed");
+        let (operation, completion) = Operation::uncancellable(self.title("changing the policy of"), lost);
+        self.send_policy_task(PolicyTask::Update(Arc::new(policy.clone()), completion))?;
+        operation.notify(notice);
+        Ok(operation)
     }
 
     /// The policy in force, with its generation. The gateway's rules are read back from the kernel and compared with
     /// it.
     pub fn policy(&self) -> Result<(Policy, u64)> {
-        let (caller, outcome) = sync_channel(1);
-        self.send_policy_task(PolicyTask::Read(caller))?;
-        self.shared().unless_ended(outcome.recv().unwrap_or_else(|_| Err(self.shared().ended())))
+        let read = self.policy_begin(None)?.wait(None);
+        self.shared().unless_ended(read.map(|found| (*found).clone()))
+    }
+
+    /// Begins to read it and returns at once. With a queue its end is an event (`OperationDone`) there, with that cookie.
+    pub fn policy_begin(&self, events: Option<(&Queue, u64)>) -> Result<Operation<(Policy, u64)>> {
+        let notice = Notice::new(events, EventKind::OperationDone, |_| [0; 2])?;
+        let lost = Error::sandbox_ended("the sandbox", None);
+        let (operation, completion) = Operation::new(self.title("reading the policy of"), lost);
+        self.send_policy_task(PolicyTask::Read(completion))?;
+        operation.notify(notice);
+        Ok(operation)
+    }
+
+    fn title(&self, doing: &str) -> String {
+        format!("{doing} sandbox {}", self.id())
     }
 
     fn send_policy_task(&self, task: PolicyTask) -> Result<()> {

@@ -11,7 +11,6 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{Command, Control};
@@ -19,7 +18,7 @@ use super::gateway::Gateway;
 use super::shared::Shared;
 use crate::engine;
 use crate::error::{Code, Error, Result};
-use crate::event::{EventKind, queue};
+use crate::event::operation::Completion;
 use crate::net::nft::{AllowedSets, Rules};
 use crate::policy::{Policy, PolicyMode};
 use crate::runsc::command::SandboxId;
@@ -32,75 +31,23 @@ const FIRST_GENERATION: u64 = 0;
 /// The most updates and readings that wait for one sandbox.
 pub(crate) const MAX_POLICY_TASKS: usize = 4096;
 
-/// Where the result of an update goes. Dropped unsent it sends the sandbox's end, so that no caller hangs.
-#[derive(Debug)]
-pub(crate) struct PolicyReply(Option<Receiver>);
-
-#[derive(Debug)]
-enum Receiver {
-    /// A call that waits.
-    Caller(SyncSender<Result<u64>>),
-    /// An event, if the sandbox has a queue.
-    Event(Option<queue::Sender>),
-}
-
-impl PolicyReply {
-    /// To a call that waits.
-    pub(super) fn caller(caller: SyncSender<Result<u64>>) -> Self {
-        Self(Some(Receiver::Caller(caller)))
-    }
-
-    /// As an event on the sandbox's queue.
-    pub(super) fn event(sender: Option<queue::Sender>) -> Self {
-        Self(Some(Receiver::Event(sender)))
-    }
-
-    /// Sends the new policy's generation, or why it isn't in force.
-    fn send(mut self, outcome: Result<u64>) {
-        self.send_once(outcome);
-    }
-
-    fn send_once(&mut self, outcome: Result<u64>) {
-        match self.0.take() {
-            // The caller may have stopped waiting.
-            Some(Receiver::Caller(caller)) => drop(caller.try_send(outcome)),
-            Some(Receiver::Event(Some(sender))) => {
-                sender.tell(EventKind::PolicyApplied, |event| match outcome {
-                    Ok(generation) => event.value = [generation, 0],
-                    Err(error) => event.set_failure(&error),
-                });
-            }
-            Some(Receiver::Event(None)) | None => {}
-        }
-    }
-}
-
-impl Drop for PolicyReply {
-    fn drop(&mut self) {
-        if self.0.is_some() {
-            let error = Error::sandbox_ended("the sandbox", None).append("; its policy was not changed");
-            self.send_once(Err(error));
-        }
-    }
-}
-
 /// Something to be done with the rules.
 #[derive(Debug)]
 pub(crate) enum PolicyTask {
     /// Put this policy in force.
-    Update(Arc<Policy>, PolicyReply),
+    Update(Arc<Policy>, Completion<u64>),
     /// Put the sandbox's first policy in force.
     Open(Arc<Policy>),
     /// Read back what is in force, and compare.
-    Read(SyncSender<Result<(Policy, u64)>>),
+    Read(Completion<(Policy, u64)>),
 }
 
 impl PolicyTask {
     /// Sends the caller an error in place of a result.
     pub(crate) fn refuse(self, error: Error) {
         match self {
-            Self::Update(_, reply) => reply.send(Err(error)),
-            Self::Read(caller) => drop(caller.try_send(Err(error))),
+            Self::Update(_, completion) => completion.complete(Err(error)),
+            Self::Read(completion) => completion.complete(Err(error)),
             Self::Open(_) => {}
         }
     }
@@ -225,26 +172,27 @@ impl PolicyUpdates {
         let PolicyJob { rules, task, current: (policy, generation), done, .. } = job;
         gateway.put_rules(rules);
         match (task, done) {
-            (PolicyTask::Read(caller), done) => {
-                drop(caller.try_send(done.map(|()| ((*policy).clone(), generation))));
+            (PolicyTask::Read(completion), done) => {
+                completion.complete(done.map(|()| ((*policy).clone(), generation)));
             }
             (PolicyTask::Open(_), Err(error)) => return Some(Err(error.context("the policy"))),
             (PolicyTask::Open(policy), Ok(())) => {
                 self.current = Some((Arc::clone(&policy), FIRST_GENERATION));
                 return Some(Ok((policy, FIRST_GENERATION)));
             }
-            (PolicyTask::Update(_, reply), Err(error)) => {
-                reply.send(Err(error.context(format!("sandbox {}: the old policy stays", shared.id))));
+            (PolicyTask::Update(_, completion), Err(error)) => {
+                completion
+                    .complete(Err(error.context(format!("sandbox {}: the old policy stays", shared.id))));
             }
-            (PolicyTask::Update(policy, reply), Ok(())) => {
+            (PolicyTask::Update(policy, completion), Ok(())) => {
                 let generation = generation.saturating_add(1);
                 self.current = Some((Arc::clone(&policy), generation));
                 let command = engine::Command::SetPolicy {
                     key: shared.number,
                     policy: (policy, generation),
-                    reply: Box::new(move |generation| reply.send(Ok(generation))),
+                    reply: Box::new(move |generation| completion.complete(Ok(generation))),
                 };
-                // An engine that is gone drops the reply, which sends the sandbox's end.
+                // An engine that is gone drops the reply and the completion, which sends the sandbox's end.
                 let _ = engine.send(command);
             }
         }

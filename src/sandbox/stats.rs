@@ -1,12 +1,14 @@
 //! What a sandbox uses and has done, in numbers.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::usage::USAGE_TIMEOUT;
-use super::{Command, Sandbox, State};
-use crate::error::Result;
+use super::{Command, Sandbox, Shared, State};
+use crate::error::{Code, Error, Result};
+use crate::event::operation::{Completion, Notice, Operation};
+use crate::event::{EventKind, Queue};
 
 /// What a sandbox uses and has done. `None` is what isn't known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,50 +52,107 @@ pub struct Stats {
     pub dns_refused: u64,
 }
 
+/// Statistics that are being gathered. They are complete when the keeper and init have both answered, or can't, or when
+/// their time is over: what isn't known then is left out.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    shared: Arc<Shared>,
+    processes: Mutex<Option<u32>>,
+    completion: Mutex<Option<Completion<Stats>>>,
+}
+
+impl Gathering {
+    /// Init's answer.
+    pub(super) fn counted(&self, processes: Option<u32>) {
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = processes;
+    }
+
+    /// Completes them with what is known now, if that was not done before.
+    pub(crate) fn finish(&self) {
+        let completion = self.completion.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(completion) = completion {
+            let processes = *self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+            completion.complete(Ok(read(&self.shared, processes)));
+        }
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// What is known of a sandbox.
+fn read(shared: &Shared, processes: Option<u32>) -> Stats {
+    let (uptime, usage) = {
+        let facts = shared.facts();
+        let end = facts.stopped.unwrap_or_else(Instant::now);
+        let until = |started: Instant| end.saturating_duration_since(started);
+        let ended = facts.exit.map(|exit| exit.runtime);
+        (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), facts.usage)
+    };
+    let (counters, egress) = (&shared.counters, &shared.egress);
+    Stats {
+        uptime,
+        cpu: usage.cpu_us.map(Duration::from_micros),
+        library_time: Duration::from_nanos(shared.time.load(Ordering::Relaxed)),
+        memory: usage.memory,
+        memory_peak: usage.memory_peak,
+        processes,
+        tunnel_connections: u32::try_from(counters.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+        tunnel_connections_total: counters.total.load(Ordering::Relaxed),
+        tunnel_bytes_in: counters.bytes_in.load(Ordering::Relaxed),
+        tunnel_bytes_out: counters.bytes_out.load(Ordering::Relaxed),
+        egress_flows: u32::try_from(egress.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+        egress_flows_total: egress.total.load(Ordering::Relaxed),
+        egress_bytes_in: egress.bytes_in.load(Ordering::Relaxed),
+        egress_bytes_out: egress.bytes_out.load(Ordering::Relaxed),
+        egress_denied: egress.denied.load(Ordering::Relaxed) + egress.refused.load(Ordering::Relaxed),
+        dns_queries: egress.questions.load(Ordering::Relaxed),
+        dns_refused: egress.refused_names.load(Ordering::Relaxed),
+    }
+}
+
 impl Sandbox {
     /// What it uses and has done; of an ended one, what it had used. The kernel is asked anew each time.
     pub fn stats(&self) -> Result<Stats> {
-        let processes = if self.state() == State::Running { self.ask() } else { None };
-        let shared = self.shared();
-        let (uptime, usage) = {
-            let facts = shared.facts();
-            let end = facts.stopped.unwrap_or_else(Instant::now);
-            let until = |started: Instant| end.saturating_duration_since(started);
-            let ended = facts.exit.map(|exit| exit.runtime);
-            (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), facts.usage)
-        };
-        let (counters, egress) = (&shared.counters, &shared.egress);
-        Ok(Stats {
-            uptime,
-            cpu: usage.cpu_us.map(Duration::from_micros),
-            library_time: Duration::from_nanos(shared.time.load(Ordering::Relaxed)),
-            memory: usage.memory,
-            memory_peak: usage.memory_peak,
-            processes,
-            tunnel_connections: u32::try_from(counters.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-            tunnel_connections_total: counters.total.load(Ordering::Relaxed),
-            tunnel_bytes_in: counters.bytes_in.load(Ordering::Relaxed),
-            tunnel_bytes_out: counters.bytes_out.load(Ordering::Relaxed),
-            egress_flows: u32::try_from(egress.open.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-            egress_flows_total: egress.total.load(Ordering::Relaxed),
-            egress_bytes_in: egress.bytes_in.load(Ordering::Relaxed),
-            egress_bytes_out: egress.bytes_out.load(Ordering::Relaxed),
-            egress_denied: egress.denied.load(Ordering::Relaxed) + egress.refused.load(Ordering::Relaxed),
-            dns_queries: egress.questions.load(Ordering::Relaxed),
-            dns_refused: egress.refused_names.load(Ordering::Relaxed),
-        })
+        let (operation, gathering) = self.gather();
+        match operation.wait(Some(USAGE_TIMEOUT)) {
+            Err(error) if error.code() == Code::TimedOut => {}
+            result => return result.map(|stats| *stats),
+        }
+        // A control thread that is held up itself: a caller that asked for numbers is better off without than held up.
+        if let Some(gathering) = gathering.upgrade() {
+            gathering.finish();
+        }
+        operation.wait(None).map(|stats| *stats)
     }
 
-    /// Asks the keeper what the sandbox uses, and init how many processes there are. Both take a fraction of a
-    /// millisecond where nothing is wrong; a caller that asked for numbers is better off without them than held up.
-    fn ask(&self) -> Option<u32> {
-        let until = Instant::now() + USAGE_TIMEOUT;
-        let ((used, usage), (counted, count)) = (sync_channel(1), sync_channel(1));
-        let number = self.shared().number;
-        // A sandbox that can't be asked or doesn't answer is ending: what is known already has to do.
-        self.handle.control.send(Command::Usage(number, used)).ok()?;
-        self.handle.control.send(Command::Count(number, counted)).ok()?;
-        let _ = usage.recv_timeout(USAGE_TIMEOUT);
-        count.recv_timeout(until.saturating_duration_since(Instant::now())).ok().flatten()
+    /// Begins to find that out and returns at once. With a queue its end is an event (`OperationDone`) there, with that
+    /// cookie.
+    pub fn stats_begin(&self, events: Option<(&Queue, u64)>) -> Result<Operation<Stats>> {
+        let notice = Notice::new(events, EventKind::OperationDone, |_| [0; 2])?;
+        let (operation, _) = self.gather();
+        operation.notify(notice);
+        Ok(operation)
+    }
+
+    /// Has the keeper say what the sandbox uses, and init how many processes there are. Both take a fraction of a
+    /// millisecond where nothing is wrong.
+    fn gather(&self) -> (Operation<Stats>, Weak<Gathering>) {
+        let shared = Arc::clone(self.shared());
+        let title = format!("asking what sandbox {} uses", shared.id);
+        let lost = Error::new(Code::Internal, "statistics were lost");
+        let (operation, completion) = Operation::new(title, lost);
+        let number = shared.number;
+        let (processes, completion) = (Mutex::new(None), Mutex::new(Some(completion)));
+        let gathering = Arc::new(Gathering { shared, processes, completion });
+        let weak = Arc::downgrade(&gathering);
+        if self.state() == State::Running {
+            // Who can't be asked is ending: what is known already has to do.
+            let _ = self.control().send(Command::Measure(number, gathering));
+        }
+        (operation, weak)
     }
 }

@@ -3,35 +3,42 @@
 //! One question answers all who ask meanwhile.
 
 use std::mem;
-use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lifecycle::Tickets;
+use super::stats::Gathering;
 
 /// How long an answer is waited for; then the question is asked anew.
-pub(super) const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most callers that wait for one answer.
 const MAX_WAITERS: usize = 1024;
 /// More than gVisor lets there be: init has not counted.
 const MAX_PROCESSES: u64 = 1 << 16;
 
-/// The questions that are open.
-#[derive(Debug, Default)]
-pub(super) struct UsageQueries {
-    usage: Vec<SyncSender<()>>,
-    count: Option<ProcessCount>,
+/// The questions that are open. A waiter is dropped once its question is answered, or can't be.
+#[derive(Debug)]
+pub(super) struct UsageQueries<W = Arc<Gathering>> {
+    usage: Vec<W>,
+    count: Option<ProcessCount<W>>,
+}
+
+impl<W> Default for UsageQueries<W> {
+    fn default() -> Self {
+        Self { usage: Vec::new(), count: None }
+    }
 }
 
 #[derive(Debug)]
-struct ProcessCount {
+struct ProcessCount<W> {
     ticket: u32,
     asked: Instant,
-    waiters: Vec<SyncSender<Option<u32>>>,
+    waiters: Vec<W>,
 }
 
-impl UsageQueries {
+impl<W> UsageQueries<W> {
     /// Adds a waiter for the keeper's numbers. Whether the keeper is to be asked.
-    pub(super) fn wait_for_usage(&mut self, waiter: SyncSender<()>) -> bool {
+    pub(super) fn wait_for_usage(&mut self, waiter: W) -> bool {
         if self.usage.len() >= MAX_WAITERS {
             return false;
         }
@@ -41,19 +48,11 @@ impl UsageQueries {
 
     /// The keeper has answered.
     pub(super) fn on_usage(&mut self) {
-        for waiter in self.usage.drain(..) {
-            // The receiver may be gone.
-            let _ = waiter.try_send(());
-        }
+        self.usage.clear();
     }
 
     /// Adds a waiter for init's count of processes. The ticket to ask init with, if it is to be asked.
-    pub(super) fn wait_for_count(
-        &mut self,
-        waiter: SyncSender<Option<u32>>,
-        now: Instant,
-        tickets: &mut Tickets,
-    ) -> Option<u32> {
+    pub(super) fn wait_for_count(&mut self, waiter: W, now: Instant, tickets: &mut Tickets) -> Option<u32> {
         let mut waiters = Vec::new();
         if let Some(count) = &mut self.count {
             if count.waiters.len() < MAX_WAITERS {
@@ -72,16 +71,15 @@ impl UsageQueries {
         Some(ticket)
     }
 
-    /// Init's answer, if it is one to the question that is open. It is the sandbox's word.
-    pub(super) fn on_count(&mut self, ticket: u32, processes: Option<u64>) {
-        // A late answer to an earlier question, or an invented one.
-        let Some(count) = self.count.take_if(|count| count.ticket == ticket) else { return };
+    /// Init's answer, and those who waited for it. It is the sandbox's word: a late answer to an earlier question, or an
+    /// invented one, is for nobody.
+    pub(super) fn on_count(&mut self, ticket: u32, processes: Option<u64>) -> (Vec<W>, Option<u32>) {
+        let Some(count) = self.count.take_if(|count| count.ticket == ticket) else {
+            return (Vec::new(), None);
+        };
         let processes =
             processes.filter(|count| *count <= MAX_PROCESSES).and_then(|count| u32::try_from(count).ok());
-        for waiter in count.waiters {
-            // The receiver may be gone.
-            let _ = waiter.try_send(processes);
-        }
+        (count.waiters, processes)
     }
 
     /// The sandbox is ending: init's count isn't waited for any more. The keeper reports once more.
@@ -92,38 +90,29 @@ impl UsageQueries {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{TryRecvError, sync_channel};
-
     use super::*;
 
     #[test]
     fn one_question_answers_all_who_wait() {
         let mut queries = UsageQueries::default();
-        let ((first, one), (second, other)) = (sync_channel(1), sync_channel(1));
-        assert!(queries.wait_for_usage(first));
-        assert!(!queries.wait_for_usage(second));
+        let waiter = Arc::new(());
+        assert!(queries.wait_for_usage(Arc::clone(&waiter)));
+        assert!(!queries.wait_for_usage(Arc::clone(&waiter)));
         queries.on_usage();
-        assert_eq!((one.try_recv(), other.try_recv()), (Ok(()), Ok(())));
-        queries.on_usage();
-        assert_eq!(one.try_recv(), Err(TryRecvError::Disconnected));
-        let waiter = || sync_channel(1).0;
-        assert_eq!((0..2 * MAX_WAITERS).filter(|_| queries.wait_for_usage(waiter())).count(), 1);
+        assert_eq!(Arc::strong_count(&waiter), 1, "both were let go");
+        assert_eq!((0..2 * MAX_WAITERS).filter(|_| queries.wait_for_usage(Arc::clone(&waiter))).count(), 1);
         assert_eq!(queries.usage.len(), MAX_WAITERS);
     }
 
     #[test]
     fn processes_are_counted_anew_when_init_does_not_answer_and_lies_are_no_number() {
         let (mut queries, mut tickets, now) = (UsageQueries::default(), Tickets::default(), Instant::now());
-        let ((first, one), (second, other)) = (sync_channel(1), sync_channel(1));
-        let ticket = queries.wait_for_count(first, now, &mut tickets).unwrap();
-        let later = queries.wait_for_count(second, now + USAGE_TIMEOUT, &mut tickets).unwrap();
-        queries.on_count(ticket, Some(3));
-        assert_eq!(one.try_recv(), Err(TryRecvError::Empty), "an answer to the old question");
-        queries.on_count(later, Some(5));
-        assert_eq!((one.try_recv(), other.try_recv()), (Ok(Some(5)), Ok(Some(5))));
-        let (third, one) = sync_channel(1);
-        let ticket = queries.wait_for_count(third, now, &mut tickets).unwrap();
-        queries.on_count(ticket, Some(u64::MAX));
-        assert_eq!(one.try_recv(), Ok(None));
+        let ticket = queries.wait_for_count("one", now, &mut tickets).unwrap();
+        assert_eq!(queries.wait_for_count("same", now, &mut tickets), None);
+        let later = queries.wait_for_count("other", now + USAGE_TIMEOUT, &mut tickets).unwrap();
+        assert_eq!(queries.on_count(ticket, Some(3)), (vec![], None), "an answer to the old question");
+        assert_eq!(queries.on_count(later, Some(5)), (vec!["one", "same", "other"], Some(5)));
+        let ticket = queries.wait_for_count("third", now, &mut tickets).unwrap();
+        assert_eq!(queries.on_count(ticket, Some(u64::MAX)), (vec!["third"], None));
     }
 }

@@ -133,6 +133,8 @@ mod tests {
         assert_eq!(map.get(9000).unwrap().url(), Some("https://[::1]:4001"));
         assert_eq!(map.get(9000).unwrap().host(), "::1");
         assert_eq!(map.get(22).unwrap().url(), None);
+        let kinds: Vec<PortKind> = map.iter().map(Tunnel::kind).collect();
+        assert_eq!(kinds, [PortKind::Unencrypted, PortKind::Encrypted, PortKind::Encrypted, PortKind::H2]);
         assert_eq!(map.get(22).unwrap().tcp_socket(), ("127.0.0.1", 4000));
         assert!(map.get(23).is_none());
     }

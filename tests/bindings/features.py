@@ -42,7 +42,7 @@ certificates of your own: config_set_tls_certificate
     tls_certificate CertPEM tlsCertificate tls_certificate
 further names of the certificate: config_add_tls_name
     tls_name TLSNames tlsNames tls_names
-connections without a port: connect
+connections without a port: connect|connect_begin
     connect Dial connect connect
 services of the host: config_add_host_service
     host_service HostServices hostServices host_services
@@ -51,7 +51,7 @@ policies: policy_new policy_allow_cidr policy_deny_cidr \
     policy Policy outboundCidrAllowlist outbound_cidr_allowlist
 policies that change: set_policy|set_policy_begin
     set_policy SetPolicy setPolicy set_network_policy
-policies read back: sandbox_policy policy_info policy_entry policy_domain_port
+policies read back: sandbox_policy|sandbox_policy_begin policy_info policy_entry policy_domain_port
     entries ReadPolicy Policy get_network_policy
 TLS ports of domains: policy_add_domain_port
     tls_port TLSPorts outboundTlsPorts outbound_tls_ports
@@ -74,7 +74,7 @@ MTU: config_set_mtu
 limits of memory, processor, disk, processes: config_set_memory_bytes config_set_millicpus config_set_disk_bytes \
     config_set_max_processes config_set_max_open_files config_set_limit_mode
     memory Memory memoryMiB memory
-what a sandbox uses: sandbox_stats
+what a sandbox uses: sandbox_stats|sandbox_stats_begin
     stats Stats stats stats
 events: queue_next
     queue Events events denials

@@ -111,7 +111,6 @@ int main(void) {
     sbx_policy *copy = NULL;
     CHECK(sbx_set_policy(NULL, open, &generation, &error) == SBX_EHANDLE && generation == 7);
     CHECK(sbx_set_policy((sbx_sandbox *)open, open, NULL, NULL) == SBX_EHANDLE);
-    CHECK(sbx_set_policy_begin(NULL, open, 1, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_policy(NULL, &copy, &generation, &error) == SBX_EHANDLE && copy == NULL && generation == 7);
 
     sbx_policy_free(open);

@@ -95,6 +95,15 @@ __attribute__((unused)) static sbx_sandbox *server(int *plain, int *encrypted) {
     OK(sbx_tunnels(sandbox, PATIENCE, &tunnels, &error));
     OK(sbx_wait_ready(sandbox, PATIENCE, &error));
     sbx_config_free(config);
+    sbx_tunnel first = SBX_TUNNEL_INIT, second = SBX_TUNNEL_INIT;
+    CHECK(sbx_tunnel_map_count(tunnels) == 2 && sbx_tunnel_map_tunnel(tunnels, 0, &first) == 0);
+    CHECK(first.kind == SBX_PORT_UNENCRYPTED && first.container_port == 8000 && strcmp(first.host, "127.0.0.1") == 0);
+    CHECK(first.url == NULL && first.ca_pem == NULL && first.spki_sha256 == NULL);
+    CHECK(sbx_tunnel_map_tunnel(tunnels, 1, &second) == 0 && sbx_tunnel_map_tunnel(tunnels, 2, &first) == SBX_ENOTFOUND);
+    CHECK(second.kind == SBX_PORT_ENCRYPTED && second.container_port == 8001 && second.port != first.port);
+    CHECK(strcmp(second.url, sbx_tunnel_map_url(tunnels, 8001)) == 0);
+    CHECK(strcmp(second.ca_pem, sbx_tunnel_map_ca_pem(tunnels, 8001)) == 0);
+    CHECK(strncmp(second.spki_sha256, "sha256//", 8) == 0);
     if (plain != NULL)
         *plain = port_of(tunnels, 8000);
     if (encrypted != NULL)

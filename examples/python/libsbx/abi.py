@@ -27,6 +27,12 @@ LAYOUTS = {
     "file_totals": (
         "u size, u reserved, Q bytes, Q entries, Q skipped"
     ),
+    "stats": (
+        "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u "
+        "tunnel_connections, Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, "
+        "u reserved, Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q "
+        "dns_queries, Q dns_refused, q library_us"
+    ),
     "verdict": (
         "u size, i allowed, i reason, i entry, 240 detail"
     ),
@@ -35,12 +41,6 @@ LAYOUTS = {
     ),
     "exit": (
         "u size, i reason, i code, i signal, q runtime_ms, q reserved"
-    ),
-    "stats": (
-        "u size, u known, q uptime_ms, q cpu_us, Q memory_bytes, Q memory_peak_bytes, u processes, u "
-        "tunnel_connections, Q tunnel_connections_total, Q tunnel_bytes_in, Q tunnel_bytes_out, u egress_flows, "
-        "u reserved, Q egress_flows_total, Q egress_bytes_in, Q egress_bytes_out, Q egress_denied, Q "
-        "dns_queries, Q dns_refused, q library_us"
     ),
     "output": (
         "u size, u reserved, b head, z head_length, b tail, z tail_length, Q dropped"
@@ -81,6 +81,9 @@ FUNCTIONS = {
     "operation_entry": "hz&e",
     "operation_totals": "h&e",
     "operation_next_change": "hq&ze",
+    "operation_policy": "h&&e",
+    "operation_stats": "h&e",
+    "operation_report": "h&e",
     "operation_free": "h>v",
     "policy_new": "i&e",
     "policy_allow_cidr": "hs",
@@ -138,6 +141,7 @@ FUNCTIONS = {
     "terminate": "he",
     "stop": "hiqe",
     "connect": "hue",
+    "connect_begin": "huhQ&e",
     "signal": "hie",
     "sandbox_free": "h>v",
     "sandbox_state": "h",
@@ -149,9 +153,11 @@ FUNCTIONS = {
     "sandbox_open_fd": "hie",
     "sandbox_capture": "hi&e",
     "set_policy": "hh&e",
-    "set_policy_begin": "hhQe",
+    "set_policy_begin": "hhhQ&e",
     "sandbox_policy": "h&&e",
+    "sandbox_policy_begin": "hhQ&e",
     "sandbox_stats": "h&e",
+    "sandbox_stats_begin": "hhQ&e",
     "exec_config_new": "&e",
     "exec_config_check": "he",
     "exec_config_free": "h>v",

@@ -11,7 +11,8 @@ from .arguments import refuse
 from .exception import Error, InternalError
 from .hub import the_hub
 from .native import call, decoded, filled, library
-from .waiting import Method, new_future, settle, until
+from .operation import Operation
+from .waiting import Method
 
 _LEVELS = ("off", "error", "warning", "info", "debug", "trace")
 _STATUS = (None, "ok", "limited", "missing")
@@ -45,16 +46,10 @@ class Report:
 async def _doctor() -> Report:
     """Checks everything that sandboxes need of this machine, and what to do about what is missing. What is missing is in
     the report, and no exception."""
-    hub, report, checked = the_hub(), ctypes.c_void_p(), new_future()
-
-    def happened(event: Any) -> bool:
-        kind = Error._kinds.get(event.code, InternalError)
-        settle(checked, kind(event.detail.decode("utf-8", "replace"), event.code) if event.code < 0 else None)
-        return True
-
-    hub.begin(happened, lambda cookie: call("runtime_check_begin", None, hub.queue, cookie, ctypes.byref(report)))
+    check, report = Operation(the_hub(), "runtime_check_begin", None), ctypes.c_void_p()
+    await check.end()
+    call("operation_report", check.handle, ctypes.byref(report))
     try:
-        await until(checked)
         findings = []
         for index in range(library.sbx_report_count(report)):
             said = filled("report_finding", "finding", report, index)

@@ -33,6 +33,10 @@ class Operation:
 
     async def end(self) -> None:
         await until(self._done)
+        self._check()
+
+    def _check(self) -> None:
+        """Raises what it failed with."""
         call("operation_wait", self.handle, 0)
 
     def cancel(self) -> None:

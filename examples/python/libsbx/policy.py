@@ -13,6 +13,7 @@ from .arguments import items, port, refuse, whole
 from .exception import InvalidError
 from .hub import Life
 from .native import Draft, call, coded, filled, library, new, text
+from .operation import Operation
 from .waiting import Bell, Stream, until
 
 Texts = Optional[Sequence[str]]
@@ -97,10 +98,10 @@ def draft_policy(
     return policy
 
 
-def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
-    """What is in force, as the library reads it back from the kernel. Blocks for a moment."""
+def read_policy(operation: Operation) -> NetworkPolicy:
+    """What is in force, as the library has read it back from the kernel."""
     copy, generation = ctypes.c_void_p(), ctypes.c_uint64()
-    call("sandbox_policy", sandbox, ctypes.byref(copy), ctypes.byref(generation))
+    call("operation_policy", operation.handle, ctypes.byref(copy), ctypes.byref(generation))
     entries: dict[str, list[str]] = {"allow": [], "domain": [], "deny": [], "local": []}
     said = filled("policy_info", "policy_summary", copy)
     for index in range(said.entry_count):
@@ -109,7 +110,8 @@ def read_policy(sandbox: ctypes.c_void_p) -> NetworkPolicy:
     ports = tuple(library.sbx_policy_domain_port(copy, index) for index in range(said.domain_port_count))
     mode = ("open", "allowlist", "blocked")[said.mode - 1]
     library.sbx_policy_free(copy)
-    return NetworkPolicy(mode, generation.value, _DNS[said.dns], *map(tuple, entries.values()), ports)
+    allow, domain, deny, local = (tuple(listed) for listed in entries.values())
+    return NetworkPolicy(mode, generation.value, _DNS[said.dns], allow, domain, deny, local, ports)
 
 
 @dataclass(frozen=True)

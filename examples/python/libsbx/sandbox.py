@@ -20,12 +20,13 @@ from .exception import ClientClosed, Error, InvalidError, NotFoundError, Sandbox
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
 from .filesystem import Filesystem
 from .native import Draft, array, call, library
+from .operation import Operation
 from .policy import Denials, NetworkPolicy, Texts, draft_policy, read_policy
 from .process import ContainerProcess
 from .stats import SandboxStats, read_stats
 from .streams import Capture, StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
-from .waiting import Method, TimedOut, both, in_thread, is_plain, new_future, runs_loop, settle, until
+from .waiting import Method, TimedOut, both, is_plain, runs_loop, until
 
 _MODES = {
     StreamType.PIPE: native.STREAM_DESCRIPTOR,
@@ -391,14 +392,12 @@ class Sandbox:
     async def connect(self, port: int) -> socket.socket:
         """Connects to a port inside, without any port on this machine; it need not be listed. The socket is a blocking
         one; that of `.aio` is for asyncio.open_connection(sock=...)."""
-        number, handle, plain = whole("port", port, 1, 65535), self._use(), is_plain()
-
-        def connected() -> socket.socket:
-            connection = socket.socket(fileno=call("connect", handle, number))
-            connection.setblocking(plain)
-            return connection
-
-        return await until(in_thread(connected))
+        number, handle = whole("port", port, 1, 65535), self._use()
+        operation = Operation(self._hub, "connect_begin", handle, number)
+        await operation.end()
+        connection = socket.socket(fileno=call("operation_open_fd", operation.handle))
+        connection.setblocking(is_plain())
+        return connection
 
     @property
     def filesystem(self) -> Filesystem:
@@ -413,30 +412,31 @@ class Sandbox:
     ) -> int:  # fmt: skip
         """Replaces what the sandbox may reach, with parameters as create()'s, and returns the policy's generation.
         When it returns, what the new policy denies was cut."""
-        handle, applied = self._use(), new_future()
-
-        def happened(event: Any) -> bool:
-            failure = Error._kinds.get(event.code, Error)(event.detail.decode("utf-8", "replace"), event.code)
-            settle(applied, failure if event.code < 0 else event.value[0])
-            return True
-
+        handle = self._use()
         lists = (outbound_cidr_allowlist, outbound_domain_allowlist, outbound_cidr_denylist, outbound_local_cidrs)
         wanted = draft_policy(block_network, *lists, outbound_tls_ports, outbound_dns)
         with wanted:
-            self._hub.begin(happened, lambda cookie: call("set_policy_begin", handle, wanted.handle, cookie))
-        return int(await until(applied))
+            change = Operation(self._hub, "set_policy_begin", handle, wanted.handle)
+        await change.end()
+        generation = ctypes.c_uint64()
+        call("operation_policy", change.handle, None, ctypes.byref(generation))
+        return generation.value
 
     _experimental_set_outbound_network_policy = set_network_policy
 
     @both
     async def get_network_policy(self) -> NetworkPolicy:
         """What is in force, read back from the kernel."""
-        return await until(in_thread(read_policy, self._use()))
+        operation = Operation(self._hub, "sandbox_policy_begin", self._use())
+        await operation.end()
+        return read_policy(operation)
 
     @both
     async def stats(self) -> SandboxStats:
         """What the sandbox uses and has done; of an ended one, what it had used in all."""
-        return await until(in_thread(read_stats, self._use()))
+        operation = Operation(self._hub, "sandbox_stats_begin", self._use())
+        await operation.end()
+        return read_stats(operation)
 
     @both
     async def get_tags(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import native
+from .operation import Operation
 
 # The bits of `known`; what isn't here and doesn't begin with egress_ or dns_ always is.
 _KNOWN = {"cpu_us": 1, "memory_bytes": 2, "memory_peak_bytes": 4, "processes": 8, "egress": 16, "dns": 16}
@@ -35,9 +36,9 @@ class SandboxStats:
     library_us: int
 
 
-def read_stats(sandbox: ctypes.c_void_p) -> SandboxStats:
+def read_stats(operation: Operation) -> SandboxStats:
     found = native.new("stats")
-    native.call("sandbox_stats", sandbox, ctypes.byref(found))
+    native.call("operation_stats", operation.handle, ctypes.byref(found))
 
     def value(name: str) -> Any:
         bit = _KNOWN.get(name) or _KNOWN.get(name.split("_")[0], 0)

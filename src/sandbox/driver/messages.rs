@@ -181,7 +181,10 @@ impl SandboxDriver {
             FromInit::NotStarted { id, .. } => self.handle(cx, probed(id, false)),
             FromInit::Probed { ticket, errno } => self.handle(cx, probed(ticket, errno == 0)),
             FromInit::Connected { ticket, errno } => self.loopbacks.on_connected(cx.engine, ticket, errno),
-            FromInit::Counted { ticket, processes } => self.usage.on_count(ticket, processes),
+            FromInit::Counted { ticket, processes } => {
+                let (waiters, processes) = self.usage.on_count(ticket, processes);
+                waiters.iter().for_each(|waiter| waiter.counted(processes));
+            }
             FromInit::Hello | FromInit::Pong { .. } => {}
         }
     }

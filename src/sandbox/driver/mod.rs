@@ -14,7 +14,6 @@ use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::exec::{ExecCx, Execs, Executed, Launch, ProgramRequest};
@@ -27,6 +26,7 @@ use super::listeners::Listeners;
 use super::loopback::{LoopbackCx, Loopbacks};
 use super::plan::{self, Plan, Question};
 use super::policy_update::{PolicyJob, PolicyTask, PolicyUpdates};
+use super::stats::Gathering;
 use super::usage::UsageQueries;
 use super::{Control, Shared, denials};
 use crate::cgroup::Groups;
@@ -340,7 +340,7 @@ impl SandboxDriver {
     }
 
     /// Has the keeper report what the sandbox uses. A waiter that is dropped learns that there is nothing new.
-    pub(crate) fn ask_usage(&mut self, cx: &mut ControlCx<'_>, waiter: SyncSender<()>) {
+    pub(crate) fn ask_usage(&mut self, cx: &mut ControlCx<'_>, waiter: Arc<Gathering>) {
         if self.lifecycle.is_running() && self.usage.wait_for_usage(waiter) {
             self.gateway.record_refused(&self.shared);
             self.ask_keeper(cx, &ToKeeper::Usage, vec![]);
@@ -348,7 +348,7 @@ impl SandboxDriver {
     }
 
     /// Has init count the processes.
-    pub(crate) fn count_processes(&mut self, cx: &mut ControlCx<'_>, waiter: SyncSender<Option<u32>>) {
+    pub(crate) fn count_processes(&mut self, cx: &mut ControlCx<'_>, waiter: Arc<Gathering>) {
         if !self.lifecycle.is_running() {
             return;
         }

@@ -368,7 +368,7 @@ TEST(a_policy_is_changed_while_the_sandbox_runs) {
     CHECK(sandbox.set_policy(policy.allow_cidr("198.51.100.0/24")) == 1);
     CHECK(sandbox.policy().entries() == std::vector<std::string>{"allow 198.51.100.0/24"});
     CHECK(sandbox.set_policy(sbx::policy::open()) == 2 && sandbox.policy().mode() == SBX_POLICY_OPEN);
-    sandbox.set_policy_begin(policy, 7);
+    sandbox.set_policy_begin(policy, queue, 7);
     for (;;) {
         const auto event = queue.next();
         if (event && event->kind == sbx::event_kind::policy_applied && event->cookie == 7) {

@@ -108,11 +108,12 @@ class Broken(unittest.TestCase):
         """An operation; returns when it has ended, and the event waits to be taken."""
         operation, options = ctypes.c_void_p(), native.new("file_options")
         place, chosen, sandbox = ctypes.byref(operation), ctypes.byref(options), self.sb._life.handle
+        queue = self.sb._hub.queue
         self.sb._hub.begin(
-            taker, lambda cookie: native.call("file_stat_begin", sandbox, b"/tmp", chosen, cookie, place)
+            taker, lambda cookie: native.call("file_stat_begin", sandbox, b"/tmp", chosen, queue, cookie, place)
         )
-        native.call("file_operation_wait", operation, -1)
-        self.addCleanup(native.library.sbx_file_operation_free, operation)
+        native.call("operation_wait", operation, -1)
+        self.addCleanup(native.library.sbx_operation_free, operation)
 
     def test_logging_that_raises_ends_nothing(self):
         for self.kind in (ValueError, SystemExit):

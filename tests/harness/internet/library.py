@@ -63,6 +63,7 @@ class Stats(ctypes.Structure):
         ("egress_denied", ctypes.c_uint64),
         ("dns_queries", ctypes.c_uint64),
         ("dns_refused", ctypes.c_uint64),
+        ("library_us", ctypes.c_int64),
     ]
 
 
@@ -103,6 +104,7 @@ for name, result in {
     "sbx_config_free": None,
     "sbx_sandbox_free": None,
     "sbx_queue_free": None,
+    "sbx_operation_free": None,
     "sbx_tunnel_map_free": None,
 }.items():
     getattr(lib, name).restype = result
@@ -206,7 +208,7 @@ class Sandbox:
         """What the library has told since the last look."""
         event, told = Event(), []
         while lib.sbx_queue_next(self.queue, ctypes.byref(event), None) == 1:
-            told.append({name: getattr(event, name) for name, _ in Event._fields_})
+            told.append({name: getattr(event, name) for name, _ in Event._fields_} | {"value": tuple(event.value)})
         self.seen += told
         return told
 
@@ -247,6 +249,12 @@ class Sandbox:
         entries = [lib.sbx_policy_entry(copy, ctypes.c_size_t(index)).decode() for index in range(said.entry_count)]
         lib.sbx_policy_free(copy)
         return entries, generation.value
+
+    def begin_to_set_policy(self, rules, cookie):
+        """Begins to change what it may reach; the end is an event."""
+        change = pointer()
+        call("sbx_set_policy_begin", self.handle, rules, self.queue, ctypes.c_uint64(cookie), ctypes.byref(change))
+        lib.sbx_operation_free(change)
 
     def set_policy(self, rules):
         """Changes what it may reach, at once; the generation."""

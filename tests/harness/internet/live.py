@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from library import (  # noqa: E402
-    APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, UNREACHABLE, Failure, Sandbox, call, lib, policy, pointer,
+    APPLIED, BLOCKED, DENIED, HOST, LIMIT, NOT_LISTED, PROTECTED, UNREACHABLE, Failure, Sandbox, lib, policy, pointer,
 )
 from wire import run, same  # noqa: E402
 
@@ -171,15 +171,15 @@ def changes_are_made_one_after_the_other(_wire):
     with Sandbox(policy("allowlist")) as sandbox:
         policies = [policy("allowlist", [f"{ONE}/32"]), policy("allowlist", [f"{OTHER}/32"])]
         for index in range(50):
-            call("sbx_set_policy_begin", sandbox.handle, policies[index % 2], ctypes.c_uint64(1000 + index))
+            sandbox.begin_to_set_policy(policies[index % 2], 1000 + index)
         seen = [sandbox.wait_for(APPLIED) for _ in range(50)]
         same([(event["cookie"], event["code"], event["value"][0]) for event in seen],
              [(1000 + index, 0, index + 1) for index in range(50)])
         same(sandbox.policy(), ([f"allow {OTHER}/32"], 50))
         # Many entries take a thread of their own; the sandbox's other matters go on meanwhile, and so does another.
         many = policy("allowlist", [f"11.{index >> 8 & 255}.{index & 255}.0/25" for index in range(20_000)])
-        call("sbx_set_policy_begin", sandbox.handle, many, ctypes.c_uint64(1))
-        call("sbx_set_policy_begin", sandbox.handle, policies[0], ctypes.c_uint64(2))
+        sandbox.begin_to_set_policy(many, 1)
+        sandbox.begin_to_set_policy(policies[0], 2)
         same([sandbox.wait_for(APPLIED, patience=60)["cookie"] for _ in range(2)], [1, 2])
         same(sandbox.policy(), ([f"allow {ONE}/32"], 52))
         same(sandbox.ask("connect", "a", ONE, ECHO), "connected")

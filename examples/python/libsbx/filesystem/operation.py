@@ -34,9 +34,9 @@ class FileOperation(Operation):
         with modals_errors():
             super().__init__(hub, f"file_{what}_begin", sandbox, *arguments, chosen)
 
-    async def end(self) -> None:
+    def _check(self) -> None:
         with modals_errors():
-            await super().end()
+            super()._check()
 
     @contextmanager
     def stream(self) -> Iterator[socket.socket]:

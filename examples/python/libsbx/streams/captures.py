@@ -47,6 +47,7 @@ def read_captured(process: ctypes.c_void_p, stream: int) -> Captured:
     try:
         kept = filled("capture_output", "output", capture)
         parts = ((kept.head, kept.head_length), (kept.tail, kept.tail_length))
-        return Captured(*(ctypes.string_at(start, length) if length else b"" for start, length in parts), kept.dropped)
+        head, tail = (ctypes.string_at(start, length) if length else b"" for start, length in parts)
+        return Captured(head, tail, kept.dropped)
     finally:
         library.sbx_capture_free(capture)
