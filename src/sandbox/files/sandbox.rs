@@ -23,7 +23,7 @@ impl Sandbox {
         options: &FileOptions,
         events: Option<(&Queue, u64)>,
     ) -> Result<FileOperation> {
-        self.start_file(self.prepare_file(request, options, events)?)
+        Ok(self.start_file(self.prepare_file(request, options, events)?))
     }
 
     fn prepare_file(
@@ -42,10 +42,11 @@ impl Sandbox {
         FileTask::prepare(self.shared(), request, options, events)
     }
 
-    fn start_file(&self, running: FileTask) -> Result<FileOperation> {
+    fn start_file(&self, running: FileTask) -> FileOperation {
         let (number, progress) = (running.number(), Arc::clone(running.progress()));
-        self.control().send(Command::File(Box::new(running)))?;
-        Ok(FileOperation::new(number, progress, self.control().clone()))
+        // A runtime that is gone drops the task, which ends the operation: the one place where that is reported.
+        let _ = self.control().send(Command::File(Box::new(running)));
+        FileOperation::new(number, progress, self.control().clone())
     }
 
     fn file(&self, request: FileRequest, options: &FileOptions) -> Result<FileOperation> {
@@ -144,7 +145,7 @@ impl Sandbox {
     fn out(&self, request: FileRequest, to: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
         let mut running = self.prepare_file(request, options, None)?;
         let done_pipe = running.done_pipe()?;
-        let operation = self.start_file(running)?;
+        let operation = self.start_file(running);
         let limit = options.limit.unwrap_or(u64::MAX);
         let copied = copy::out(operation.open_stream()?, to, done_pipe.as_fd(), limit);
         match copied {
@@ -157,7 +158,7 @@ impl Sandbox {
     fn into(&self, request: FileRequest, from: BorrowedFd<'_>, options: &FileOptions) -> Result<FileTotals> {
         let mut running = self.prepare_file(request, options, None)?;
         let done_pipe = running.done_pipe()?;
-        let operation = self.start_file(running)?;
+        let operation = self.start_file(running);
         let stream = operation.open_stream()?;
         if let Err(error) = copy::into(from, &stream, done_pipe.as_fd()) {
             // Before the stream's end is seen: what was sent so far is not the whole.
