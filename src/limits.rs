@@ -1,6 +1,6 @@
 //! How many descriptors each thing takes, and how many are kept in reserve.
 //!
-//! [`crate::reactor::Budget`] divides the process's descriptors among the sandboxes by these numbers.
+//! [`crate::reactor::FdBudget`] divides the process's descriptors among the sandboxes by these numbers.
 
 /// Descriptors that are left to the host program, whatever the limit.
 pub(crate) const RESERVE: usize = 256;

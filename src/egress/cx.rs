@@ -22,7 +22,7 @@ use super::settings::Settings;
 use crate::net::nflog::{Refusals, Refused};
 use crate::policy::{Policy, Protocol, Reason, Verdict};
 use crate::pump::Scratch;
-use crate::reactor::{Budget, Key, Permit, Reactor, Slab, Use, Wake};
+use crate::reactor::{FdBudget, FdPermit, Key, Reactor, Slab, Use, Wake};
 
 /// How many of the kernel's messages about refused packets are read before others get a turn.
 const MESSAGES: usize = 8;
@@ -45,14 +45,14 @@ pub(super) struct Cx {
     routes: Routes,
     policy_check: PolicyCheck,
     scratch: Scratch,
-    budget: Budget,
+    budget: FdBudget,
     requests: Requests,
     /// The sandboxes that have just used up their byte quota.
     exhausted: Vec<u64>,
 }
 
 impl Cx {
-    pub(super) fn new(budget: Budget, requests: Requests) -> Self {
+    pub(super) fn new(budget: FdBudget, requests: Requests) -> Self {
         Self {
             sandboxes: HashMap::new(),
             reporters: Slab::new(REPORTER),
@@ -301,7 +301,7 @@ impl Cx {
                 break;
             }
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     /// Reads one message of the kernel's about packets that the rules have refused; false if there is none.
@@ -373,7 +373,7 @@ impl Cx {
     }
 
     /// Takes so many descriptors, if the sandbox may have them.
-    pub(super) fn acquire(&self, sandbox: u64, count: usize) -> Option<Permit> {
+    pub(super) fn acquire(&self, sandbox: u64, count: usize) -> Option<FdPermit> {
         self.budget.acquire(sandbox, Use::Egress, count)
     }
 

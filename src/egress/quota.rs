@@ -145,7 +145,7 @@ impl Quota {
     pub(super) fn requeue_throttled(&mut self, reactor: &mut Reactor) {
         if self.timer.is_some_and(|timer| timer.at() <= reactor.now()) {
             self.timer = None;
-            self.throttled.drain().for_each(|key| reactor.again(key));
+            self.throttled.drain().for_each(|key| reactor.reschedule(key));
         }
     }
 

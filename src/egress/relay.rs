@@ -19,7 +19,7 @@ use super::tcp::{Accept, Accepted, Listeners, Tcp};
 use super::udp::Udp;
 use crate::limits;
 use crate::policy::{Policy, Protocol};
-use crate::reactor::{Budget, Key, Reactor, Removals, Removed, Wake};
+use crate::reactor::{FdBudget, Key, Reactor, Removals, Removed, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
 /// How many connections one listener accepts before others get a turn.
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Egress {
 
 impl Egress {
     /// Egress without any sandbox.
-    pub(crate) fn new(budget: Budget, requests: Requests) -> Self {
+    pub(crate) fn new(budget: FdBudget, requests: Requests) -> Self {
         Self {
             cx: Cx::new(budget, requests),
             listeners: Listeners::new(),
@@ -103,7 +103,7 @@ impl Egress {
         self.sni.recheck(&mut self.cx, &self.dns, reactor, sandbox);
         // Connections that wait to be accepted are checked by that.
         for key in self.listeners.keys(sandbox) {
-            self.on_listener(reactor, key, Wake::Again(key));
+            self.on_listener(reactor, key, Wake::Rescheduled(key));
         }
         self.recheck(reactor);
     }
@@ -216,7 +216,7 @@ impl Egress {
                 break;
             }
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     /// Relays a connection of the sandbox's, or reads its server's name first. If it is not allowed, resets it

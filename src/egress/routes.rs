@@ -83,7 +83,7 @@ impl Routes {
         }
         // Connections under way are checked in a turn of its own.
         if heard.changed || heard.more {
-            reactor.again(key);
+            reactor.reschedule(key);
         }
     }
 

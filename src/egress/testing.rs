@@ -12,7 +12,7 @@ use super::denials::{Denied, Destination, Why};
 use super::request::Request;
 use super::settings::Settings;
 use crate::policy::{Policy, Reason};
-use crate::reactor::{Budget, Reactor, Wake};
+use crate::reactor::{FdBudget, Reactor, Wake};
 use crate::sys::socket::{Family, Socket};
 
 pub(super) const SANDBOX: u64 = 7;
@@ -24,13 +24,13 @@ pub(super) struct Rig {
     pub(super) reactor: Reactor,
     pub(super) cx: Cx,
     pub(super) counters: Arc<Counters>,
-    pub(super) budget: Budget,
+    pub(super) budget: FdBudget,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Rig {
     pub(super) fn new(policy: Policy, settings: Settings) -> Self {
-        let (budget, requests) = (Budget::new(1000), Arc::new(Mutex::new(Vec::new())));
+        let (budget, requests) = (FdBudget::new(1000), Arc::new(Mutex::new(Vec::new())));
         let sent = Arc::clone(&requests);
         let mut cx = Cx::new(budget.clone(), Arc::new(move |request| sent.lock().unwrap().push(request)));
         let (mut reactor, counters) = (Reactor::new().unwrap(), Arc::new(Counters::default()));

@@ -29,7 +29,7 @@ use mio::net::TcpListener;
 use crate::egress::{self, Egress, is_egress};
 use crate::error::{Context, Error, Result};
 use crate::policy::Policy;
-use crate::reactor::{Budget, Reactor, Removed, Wake};
+use crate::reactor::{FdBudget, Reactor, Removed, Wake};
 use crate::tunnel::{self, Counters, Drained, Reply, Security, Settings, Tunnels};
 pub(crate) use worker::{Body, Idleness, Inbox, LINGER, Left, Wake as WakeThread, Worker};
 
@@ -75,7 +75,7 @@ pub(crate) enum Command {
         allowed: Option<Vec<IpNetwork>>,
     },
     /// The answer to [`tunnel::Request::NeedSockets`].
-    Stock {
+    Sockets {
         /// The sandbox.
         key: u64,
         /// Unconnected non-blocking TCP sockets of its gateway namespace; none if there can't be any.
@@ -162,7 +162,7 @@ impl std::fmt::Debug for Command {
         formatter.write_str(match self {
             Self::AddSandbox { .. } => "AddSandbox",
             Self::AddListener { .. } => "AddListener",
-            Self::Stock { .. } => "Stock",
+            Self::Sockets { .. } => "Sockets",
             Self::Loopback { .. } => "Loopback",
             Self::Attach { .. } => "Attach",
             Self::AddEgress { .. } => "AddEgress",
@@ -208,7 +208,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts the thread. `requests` is called on it and must not block.
-    pub(crate) fn start(budget: Budget, requests: Requests) -> Result<Self> {
+    pub(crate) fn start(budget: FdBudget, requests: Requests) -> Result<Self> {
         let reactor = Reactor::new().context("create the engine's poll descriptor")?;
         let (commands, receiver) = channel();
         let of_tunnels = Arc::clone(&requests);
@@ -346,7 +346,7 @@ impl Loop {
             Command::AddListener { key, container_port, listener, security, allowed } => {
                 tunnels.add_listener(reactor, key, container_port, listener, security, allowed);
             }
-            Command::Stock { key, sockets } => tunnels.on_sockets(reactor, key, sockets),
+            Command::Sockets { key, sockets } => tunnels.on_sockets(reactor, key, sockets),
             Command::Loopback { ticket, answer } => tunnels.on_loopback(reactor, ticket, answer),
             Command::Attach { key, port, stream, reply } => tunnels.attach(reactor, key, port, stream, reply),
             Command::AddEgress { key, policy, settings, sockets, counters } => {

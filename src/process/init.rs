@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
-use crate::reactor::Permit;
+use crate::reactor::FdPermit;
 use crate::sys::channel::Channel;
 
 /// Longer than any message of init.
@@ -27,7 +27,7 @@ const MAX_LOOKS: u32 = 3000;
 pub(crate) struct Init {
     channel: Channel,
     /// The permits of descriptors in messages that are not sent yet, by the number of the message.
-    held: VecDeque<(u64, Permit)>,
+    held: VecDeque<(u64, FdPermit)>,
     /// What was sent and what was unread at the last look, and for how many looks that has not changed.
     seen: (u64, usize),
     looks: u32,
@@ -45,7 +45,12 @@ impl Init {
 
     /// Sends a request. Fails if init doesn't read and its backlog is full. The permit is for the descriptors, and is kept
     /// until they are sent.
-    pub(crate) fn ask(&mut self, request: &Request, fds: Vec<OwnedFd>, permit: Option<Permit>) -> Result<()> {
+    pub(crate) fn ask(
+        &mut self,
+        request: &Request,
+        fds: Vec<OwnedFd>,
+        permit: Option<FdPermit>,
+    ) -> Result<()> {
         let mut bytes = request.encode();
         let sent = self.channel.send(&bytes, fds);
         // The environment of a program may hold secrets.
@@ -123,11 +128,11 @@ impl AsFd for Init {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::{Budget, Use};
+    use crate::reactor::{FdBudget, Use};
     use crate::sys::channel;
 
     /// What the library asks for with a descriptor.
-    fn ask(init: &mut Init, budget: &Budget, ticket: u32) -> bool {
+    fn ask(init: &mut Init, budget: &FdBudget, ticket: u32) -> bool {
         let Some(permit) = budget.acquire(1, Use::Tunnel, 1) else { return false };
         let fd = std::fs::File::open("/dev/null").unwrap().into();
         init.ask(&Request::Connect { ticket, port: 80 }, vec![fd], Some(permit)).unwrap();
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn one_that_does_not_read_keeps_few_descriptors_and_is_lost_in_the_end() {
         let (ours, theirs) = channel::pair().unwrap();
-        let (mut init, mut theirs, budget) = (Init::new(ours), Channel::new(theirs), Budget::new(400));
+        let (mut init, mut theirs, budget) = (Init::new(ours), Channel::new(theirs), FdBudget::new(400));
         // All count until they are gone, and it gets no more than are left for others.
         let asked = (0..1000).take_while(|ticket| ask(&mut init, &budget, *ticket)).count();
         let gone = usize::try_from(init.channel.sent()).unwrap();

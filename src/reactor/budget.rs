@@ -31,7 +31,10 @@ const KEPT_BY_USE: [usize; USES] =
 
 /// A budget that sandboxes share. Clones are the same budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Mutex<State>>);
+pub(crate) struct FdBudget(Arc<Mutex<State>>);
+
+/// A budget of local ports, which are shared by the same rules.
+pub(crate) type PortBudget = FdBudget;
 
 #[derive(Debug)]
 struct State {
@@ -116,20 +119,20 @@ impl State {
 /// too.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    budget: Budget,
+    budget: FdBudget,
     sandbox: u64,
 }
 
 /// Descriptors that were acquired from a budget; dropping it gives them back.
 #[derive(Debug)]
-pub(crate) struct Permit {
-    budget: Budget,
+pub(crate) struct FdPermit {
+    budget: FdBudget,
     sandbox: u64,
     purpose: Use,
     count: usize,
 }
 
-impl Budget {
+impl FdBudget {
     /// A budget of that many descriptors.
     pub(crate) fn new(limit: usize) -> Self {
         Self::keeping(limit, KEPT_BY_USE)
@@ -170,7 +173,7 @@ impl Budget {
 
     /// Acquires `count` descriptors for a sandbox: from its reserve, else within its share. A sandbox that was never
     /// admitted, or whose admission was dropped, has no reserve.
-    pub(crate) fn acquire(&self, sandbox: u64, purpose: Use, count: usize) -> Option<Permit> {
+    pub(crate) fn acquire(&self, sandbox: u64, purpose: Use, count: usize) -> Option<FdPermit> {
         let mut state = self.state();
         let mut account = state.accounts.get(&sandbox).copied().unwrap_or_default();
         let (kept, before) = (state.kept, account.beyond(state.kept));
@@ -185,7 +188,7 @@ impl Budget {
             return None;
         }
         state.with(sandbox, |account| account.used = used);
-        Some(Permit { budget: self.clone(), sandbox, purpose, count })
+        Some(FdPermit { budget: self.clone(), sandbox, purpose, count })
     }
 
     /// How many are in use, apart from what sandboxes need themselves.
@@ -201,7 +204,7 @@ impl Drop for Admission {
     }
 }
 
-impl Drop for Permit {
+impl Drop for FdPermit {
     fn drop(&mut self) {
         let (purpose, count) = (self.purpose as usize, self.count);
         self.budget.state().with(self.sandbox, |account| {
@@ -222,11 +225,11 @@ mod tests {
     const OWN: usize = 19;
 
     /// One descriptor after the other, as long as there is one.
-    fn take_all(budget: &Budget, sandbox: u64, purpose: Use) -> Vec<Permit> {
+    fn take_all(budget: &FdBudget, sandbox: u64, purpose: Use) -> Vec<FdPermit> {
         std::iter::from_fn(|| budget.acquire(sandbox, purpose, 1)).collect()
     }
 
-    fn sums(budget: &Budget) -> (usize, usize) {
+    fn sums(budget: &FdBudget) -> (usize, usize) {
         let state = budget.state();
         (state.charged, state.open)
     }
@@ -238,10 +241,10 @@ mod tests {
 
     #[test]
     fn greedy_ones_get_equal_shares_and_leave_room_for_others() {
-        let budget = Budget::new(USUAL);
+        let budget = FdBudget::new(USUAL);
         let mut admitted: Vec<Admission> =
             (0..6).map(|sandbox| budget.admit(sandbox, OWN).unwrap()).collect();
-        let mut taken: Vec<Vec<Permit>> =
+        let mut taken: Vec<Vec<FdPermit>> =
             (0..6).map(|sandbox| take_all(&budget, sandbox, Use::Egress)).collect();
         let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
         let share = (USUAL * 3 / 4 - 6 * (OWN + limits::KEPT)) / 7;
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn one_alone_leaves_half_of_what_is_shared_but_to_the_host() {
-        let budget = Budget::new(USUAL);
+        let budget = FdBudget::new(USUAL);
         let _admitted = budget.admit(1, OWN).unwrap();
         let shared = USUAL * 3 / 4 - OWN - limits::KEPT;
         let flows = take_all(&budget, 1, Use::Egress);
@@ -280,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_share_gets_smaller_with_others_and_what_is_taken_stays() {
-        let budget = Budget::new(USUAL);
+        let budget = FdBudget::new(USUAL);
         let _first = budget.admit(1, OWN).unwrap();
         let mut flows = take_all(&budget, 1, Use::Egress);
         let _second = budget.admit(2, OWN).unwrap();
@@ -291,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_outlives_its_sandbox_is_counted_until_it_is_dropped() {
-        let budget = Budget::new(100);
+        let budget = FdBudget::new(100);
         let admitted = budget.admit(1, 10).unwrap();
         let held = budget.acquire(1, Use::Host, 8).unwrap();
         assert!(budget.admit(1, 10).is_none(), "it is there already");
@@ -305,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_was_lowered_takes_nothing_away() {
-        let budget = Budget::new(400);
+        let budget = FdBudget::new(400);
         let _admitted = budget.admit(1, 10).unwrap();
         let flows = take_all(&budget, 1, Use::Egress);
         budget.resize(20);
@@ -322,7 +325,7 @@ mod tests {
         fn the_sum_is_right_and_what_is_kept_is_there(
             steps in prop::collection::vec((0_u64..5, 0_usize..7, 1_usize..40), 1..200),
         ) {
-            let budget = Budget::new(500);
+            let budget = FdBudget::new(500);
             let (mut admitted, mut permits) = (HashMap::new(), Vec::new());
             for (sandbox, what, count) in steps {
                 let purpose = [Use::Host, Use::Tunnel, Use::Egress, Use::Pool].get(what).copied();

@@ -4,7 +4,7 @@
 //!
 //! A descriptor is registered once, for reading and writing, edge-triggered: the kernel reports *changes* only. So a
 //! handler works until the system call returns `EWOULDBLOCK`. If its byte budget for the wake-up is spent before that, it
-//! calls [`Reactor::again`], which wakes its key in the next turn without the kernel's help; all others get a turn in
+//! calls [`Reactor::reschedule`], which wakes its key in the next turn without the kernel's help; all others get a turn in
 //! between.
 //!
 //! # Turns
@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-pub(crate) use budget::{Admission, Budget, Permit, Use};
+pub(crate) use budget::{Admission, FdBudget, FdPermit, PortBudget, Use};
 pub(crate) use key::{Key, Kind, Lane};
 pub(crate) use removals::{Removals, Removed};
 pub(crate) use slab::Slab;
@@ -132,8 +132,8 @@ impl Reactor {
     }
 
     /// Wakes `key` in the next turn, once: for a handler that stops although its descriptor is still ready.
-    pub(crate) fn again(&mut self, key: Key) {
-        self.turns.again(key);
+    pub(crate) fn reschedule(&mut self, key: Key) {
+        self.turns.reschedule(key);
     }
 
     /// Wakes `key` at `at`, once.
@@ -268,9 +268,9 @@ mod tests {
         wakes.clear();
         turn(&mut reactor, Some(Duration::ZERO), &mut wakes);
         assert!(wakes.is_empty(), "edge-triggered: nothing has changed");
-        reactor.again(key);
+        reactor.reschedule(key);
         turn(&mut reactor, None, &mut wakes);
-        assert!(matches!(wakes[..], [Wake::Again(again)] if again == key));
+        assert!(matches!(wakes[..], [Wake::Rescheduled(again)] if again == key));
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Mark {
         if std::mem::take(&mut self.timer) {
             return Some(Wake::Timer(self.key));
         }
-        std::mem::take(&mut self.again).then_some(Wake::Again(self.key))
+        std::mem::take(&mut self.again).then_some(Wake::Rescheduled(self.key))
     }
 }
 
@@ -160,7 +160,7 @@ impl Turns {
     }
 
     /// The key is to be woken in the next turn.
-    pub(super) fn again(&mut self, key: Key) {
+    pub(super) fn reschedule(&mut self, key: Key) {
         if let Some(mark) = mark(&mut self.marks, key)
             && !std::mem::replace(&mut mark.later, true)
         {
@@ -338,7 +338,7 @@ mod tests {
         let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
         let one = slab.insert(());
         for _ in 0..9 {
-            turns.again(one);
+            turns.reschedule(one);
             turns.expired(one);
             turns.ready(one, Lane::Back, READABLE);
             turns.ready(one, Lane::Back, Readiness { more_follows: true, ..Readiness::default() });
@@ -347,7 +347,7 @@ mod tests {
         let both = Readiness { more_follows: true, ..READABLE };
         let wakes = rest(&mut turns);
         assert!(
-            matches!(wakes[..], [Wake::Ready(a, Lane::Back, told), Wake::Timer(b), Wake::Again(c)]
+            matches!(wakes[..], [Wake::Ready(a, Lane::Back, told), Wake::Timer(b), Wake::Rescheduled(c)]
                 if [a, b, c] == [one; 3] && told == both),
             "{wakes:?}"
         );
@@ -361,7 +361,7 @@ mod tests {
         turns.ready(other, Lane::Front, READABLE);
         begin(&mut turns);
         assert_eq!(turns.next().map(key), Some(one));
-        turns.again(one);
+        turns.reschedule(one);
         // The turn is over before the other had its own.
         begin(&mut turns);
         assert!(!turns.is_idle());
@@ -374,7 +374,7 @@ mod tests {
         let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
         let many = keys(&mut slab, &mut turns, 7, 100);
         let [greedy] = keys(&mut slab, &mut turns, 7, 1)[..] else { panic!() };
-        turns.again(greedy);
+        turns.reschedule(greedy);
         begin(&mut turns);
         many.iter().for_each(|key| turns.ready(*key, Lane::Front, READABLE));
         let order: Vec<Key> = rest(&mut turns).into_iter().map(key).collect();
@@ -414,8 +414,8 @@ mod tests {
         let [dear] = keys(&mut slab, &mut turns, 1, 1)[..] else { panic!() };
         let [cheap] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
         let mut used = [0_u64; 2];
-        turns.again(dear);
-        turns.again(cheap);
+        turns.reschedule(dear);
+        turns.reschedule(cheap);
         for _ in 0..10_000 {
             begin(&mut turns);
             // A turn is over after a moment, and the rest of it waits.
@@ -427,7 +427,7 @@ mod tests {
                 used[place] += cost;
                 turns.charge(cost);
                 left = left.saturating_sub(cost);
-                turns.again(key(wake));
+                turns.reschedule(key(wake));
             }
         }
         let [dear, cheap] = used;
@@ -462,7 +462,7 @@ mod tests {
         let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
         let [old] = keys(&mut slab, &mut turns, 1, 1)[..] else { panic!() };
         turns.ready(old, Lane::Front, READABLE);
-        turns.again(old);
+        turns.reschedule(old);
         slab.remove(old);
         let [new] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
         turns.ready(new, Lane::Front, READABLE);

@@ -7,8 +7,8 @@ use super::key::{Key, Lane};
 pub(crate) enum Wake {
     /// A descriptor's readiness has changed.
     Ready(Key, Lane, Readiness),
-    /// It was rescheduled with [`super::Reactor::again`].
-    Again(Key),
+    /// It was rescheduled with [`super::Reactor::reschedule`].
+    Rescheduled(Key),
     /// Its timer has expired.
     Timer(Key),
 }
@@ -17,7 +17,7 @@ impl Wake {
     /// The object that is woken.
     pub(crate) fn key(&self) -> Key {
         match self {
-            Self::Ready(key, ..) | Self::Again(key) | Self::Timer(key) => *key,
+            Self::Ready(key, ..) | Self::Rescheduled(key) | Self::Timer(key) => *key,
         }
     }
 }

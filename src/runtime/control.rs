@@ -17,7 +17,7 @@ use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Error, Result};
 use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
-use crate::reactor::{Budget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::reactor::{FdBudget, Key, Kind, Lane, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{
     Command, Control, ControlCx, Executed, Input, Listeners, Plan, Pulse, SandboxDriver, Shared,
@@ -57,7 +57,7 @@ impl Thread {
         commands: (Sender<Command>, Receiver<Command>),
         engine: engine::Handle,
         host: Arc<HostCache>,
-        budget: Budget,
+        budget: FdBudget,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");
         let control = Control::new(
@@ -127,7 +127,7 @@ struct Loop {
     engine: engine::Handle,
     control: Control,
     planners: Planners,
-    budget: Budget,
+    budget: FdBudget,
     sandboxes: Slab<SandboxDriver>,
     captures: Slab<CaptureReader>,
     files: Table,
@@ -220,7 +220,7 @@ impl Loop {
             }
             (_, Wake::Ready(_, lane, _)) => self.with(key, |driver, cx| driver.ready(cx, lane)),
             (_, Wake::Timer(_)) => self.with(key, |driver, cx| driver.timer(cx)),
-            (_, Wake::Again(_)) => self.with(key, |driver, cx| driver.again(cx)),
+            (_, Wake::Rescheduled(_)) => self.with(key, |driver, cx| driver.again(cx)),
         }
     }
 
@@ -439,7 +439,7 @@ impl Loop {
         let Some(capture) = self.captures.get_mut(key) else { return };
         match capture.read() {
             CaptureProgress::Drained => {}
-            CaptureProgress::More => self.reactor.again(key),
+            CaptureProgress::More => self.reactor.reschedule(key),
             CaptureProgress::Ended => {
                 self.reactor.deregister(std::os::fd::AsFd::as_fd(capture));
                 self.captures.remove(key);
@@ -454,7 +454,7 @@ impl Loop {
         let over = match wake {
             Wake::Timer(_) => return self.by_number(sandbox, |driver, cx| driver.exec_timer(cx, key)),
             Wake::Ready(_, lane, _) => running.read(&mut self.reactor, key, lane),
-            Wake::Again(_) => {
+            Wake::Rescheduled(_) => {
                 running.read(&mut self.reactor, key, Lane::Front);
                 running.read(&mut self.reactor, key, Lane::Back)
             }

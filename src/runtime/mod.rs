@@ -16,7 +16,7 @@ use crate::config::{Config, RuntimeConfig};
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
 use crate::limits;
-use crate::reactor::{Budget, Reactor};
+use crate::reactor::{FdBudget, Reactor};
 use crate::runsc::command::SandboxId;
 use crate::sandbox::{Command, Control, Creation, Sandbox, Shared, State, WeakSandbox};
 use crate::sys;
@@ -53,13 +53,13 @@ struct Inner {
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// The process's descriptors, for all runtimes together.
-static BUDGET: OnceCell<Budget> = OnceCell::new();
+static BUDGET: OnceCell<FdBudget> = OnceCell::new();
 
 /// The budget, adjusted to the current limit.
-fn budget() -> Result<Budget> {
+fn budget() -> Result<FdBudget> {
     let (soft, _) = sys::limits::descriptors().context("the limit of descriptors")?;
     let share = soft.saturating_sub(limits::RESERVE);
-    let budget = BUDGET.get_or_init(|| Budget::new(share));
+    let budget = BUDGET.get_or_init(|| FdBudget::new(share));
     budget.resize(share);
     Ok(budget.clone())
 }

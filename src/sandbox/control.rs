@@ -14,7 +14,7 @@ use super::policy_update::{PolicyJob, PolicyTask};
 use super::{Plan, Shared};
 use crate::engine::{self, WakeThread};
 use crate::error::{Context, Error, Result};
-use crate::reactor::Budget;
+use crate::reactor::FdBudget;
 
 /// A request to the control thread.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ pub(crate) struct Control {
     commands: Sender<Command>,
     waker: Arc<Waker>,
     engine: engine::Handle,
-    budget: Budget,
+    budget: FdBudget,
 }
 
 impl std::fmt::Debug for Control {
@@ -150,13 +150,13 @@ impl Control {
         commands: Sender<Command>,
         waker: Arc<Waker>,
         engine: engine::Handle,
-        budget: Budget,
+        budget: FdBudget,
     ) -> Self {
         Self { thread, commands, waker, engine, budget }
     }
 
     /// The process's descriptors.
-    pub(super) fn budget(&self) -> &Budget {
+    pub(super) fn budget(&self) -> &FdBudget {
         &self.budget
     }
 

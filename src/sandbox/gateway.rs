@@ -115,7 +115,7 @@ impl Gateway {
         let key = shared.number;
         let expected = match Purpose::of(purpose) {
             Some(Purpose::Tunnels) => {
-                engine.send(engine::Command::Stock { key, sockets: fds })?;
+                engine.send(engine::Command::Sockets { key, sockets: fds })?;
                 return Ok(false);
             }
             Some(Purpose::Answers) => {

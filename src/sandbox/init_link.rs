@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
 use crate::process::Init;
-use crate::reactor::{Key, Lane, Permit, Reactor, TimerId};
+use crate::reactor::{FdPermit, Key, Lane, Reactor, TimerId};
 
 /// Init's channel, once it is open.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl InitLink {
         reactor: &mut Reactor,
         request: &Request,
         fds: Vec<OwnedFd>,
-        permit: Option<Permit>,
+        permit: Option<FdPermit>,
     ) {
         // Init may have been lost before: then nothing is asked, and the sandbox ends within a second.
         let Some((init, _)) = self.open.as_mut().filter(|_| self.error.is_none()) else { return };

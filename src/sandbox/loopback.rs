@@ -11,7 +11,7 @@ use crate::engine;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::Request;
 use crate::limits;
-use crate::reactor::{Budget, Permit, Reactor, Use};
+use crate::reactor::{FdBudget, FdPermit, Reactor, Use};
 
 /// The most connections that may be in progress at once.
 const MAX_LOOPBACKS: usize = 256;
@@ -29,7 +29,7 @@ struct Connecting {
     /// The library's end.
     stream: OwnedFd,
     since: Instant,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 /// What a connection is made with. Open fields: the driver lends its own for one call.
@@ -37,7 +37,7 @@ struct Connecting {
 pub(super) struct LoopbackCx<'a> {
     pub(super) reactor: &'a mut Reactor,
     pub(super) engine: &'a engine::Handle,
-    pub(super) budget: &'a Budget,
+    pub(super) budget: &'a FdBudget,
     pub(super) init: &'a mut InitLink,
     pub(super) tickets: &'a mut Tickets,
 }
@@ -72,7 +72,7 @@ impl Loopbacks {
         sandbox: u64,
         is_running: bool,
         ticket: u64,
-    ) -> Result<(u32, OwnedFd, Permit)> {
+    ) -> Result<(u32, OwnedFd, FdPermit)> {
         let now = cx.reactor.now();
         // A hostile init never answers; what the engine has forgotten must not pile up here.
         self.0.retain(|_, connecting| now.saturating_duration_since(connecting.since) < ENGINE_TIMEOUT);

@@ -16,7 +16,7 @@ use crate::pump::{
     BUDGET, Discard, Duplex, Endpoint, Expired, IdleTimeouts, Linger, Progress, Received, Scratch, Side,
     Transport,
 };
-use crate::reactor::{Key, Permit, Reactor, Readiness};
+use crate::reactor::{FdPermit, Key, Reactor, Readiness};
 use crate::sys::socket::Socket;
 
 /// Called with whether the server was reached; for connections that the host itself requested.
@@ -132,7 +132,7 @@ pub(super) struct Connection {
     /// When the stage began; an open relay knows when data moved.
     since: Instant,
     reply: Option<Reply>,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 impl Connection {
@@ -140,7 +140,7 @@ impl Connection {
     pub(super) fn new(
         (sandbox, port): (u64, u16),
         downstream: Endpoint,
-        permit: Permit,
+        permit: FdPermit,
         reply: Option<Reply>,
         (now, deadline): (Instant, Instant),
     ) -> Self {

@@ -8,7 +8,7 @@ use super::dial::{Supply, Tickets};
 use crate::error::{Code, Error, Result};
 use crate::pump::memory::{self, Excess, Next as NextStep, Walk};
 use crate::pump::{Endpoint, Scratch, Side};
-use crate::reactor::{Key, Kind, Permit, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdPermit, Key, Kind, Reactor, Slab, TimerId, Wake};
 
 /// The reactor's kind of these keys.
 pub(super) const CONNECTION: Kind = Kind(2);
@@ -62,7 +62,7 @@ impl Connections {
         reactor: &mut Reactor,
         (sandbox, port): (u64, u16),
         downstream: Endpoint,
-        permit: Permit,
+        permit: FdPermit,
         reply: Option<Reply>,
     ) {
         let Some(state) = cx.sandbox(sandbox) else {
@@ -98,7 +98,7 @@ impl Connections {
         }
         self.drive(cx, reactor, key, |connection, env| match wake {
             Wake::Ready(_, lane, readiness) => connection.on_ready(env, lane.into(), readiness),
-            Wake::Again(_) => connection.on_reschedule(env),
+            Wake::Rescheduled(_) => connection.on_reschedule(env),
             Wake::Timer(_) => connection.on_deadline(env),
         });
     }
@@ -172,7 +172,7 @@ impl Connections {
             Next::Wait => reactor.rearm(&mut entry.timer, key, entry.connection.deadline()),
             Next::Reschedule => {
                 reactor.rearm(&mut entry.timer, key, entry.connection.deadline());
-                reactor.again(key);
+                reactor.reschedule(key);
             }
             Next::Close => {
                 if let Some(connection) = self.take_out(cx, reactor, key) {
@@ -237,7 +237,7 @@ impl Connections {
                     let why = Error::new(Code::Limit, "its sandbox's hold too much of the host's memory");
                     self.cut(cx, reactor, key, why);
                 }
-                NextStep::Later => return reactor.again(self.memory_key),
+                NextStep::Later => return reactor.reschedule(self.memory_key),
                 NextStep::Over(pause) => {
                     let most = cx.sandboxes().map(|state| state.open()).max().unwrap_or(0);
                     if self.memory.should_begin(most) {

@@ -8,19 +8,19 @@ use super::dial::Supply;
 use super::request::{Request, Requests};
 use super::sandbox_state::SandboxState;
 use crate::limits;
-use crate::reactor::{Budget, Key, Permit, Use};
+use crate::reactor::{FdBudget, FdPermit, Key, Use};
 
 /// What the parts of the tunnels share.
 pub(super) struct Cx {
     sandboxes: HashMap<u64, SandboxState>,
-    budget: Budget,
+    budget: FdBudget,
     requests: Requests,
     /// Descriptors were freed in this turn, or there is room for another connection.
     freed: bool,
 }
 
 impl Cx {
-    pub(super) fn new(budget: Budget, requests: Requests) -> Self {
+    pub(super) fn new(budget: FdBudget, requests: Requests) -> Self {
         Self { sandboxes: HashMap::new(), budget, requests, freed: false }
     }
 
@@ -52,7 +52,7 @@ impl Cx {
     }
 
     /// The descriptors of a connection. If the budget has run out, the sandbox's pool gives up its own.
-    pub(super) fn acquire(&mut self, sandbox: u64, purpose: Use) -> Option<Permit> {
+    pub(super) fn acquire(&mut self, sandbox: u64, purpose: Use) -> Option<FdPermit> {
         let permit = self.budget.acquire(sandbox, purpose, limits::CONNECTION);
         if permit.is_some() || purpose != Use::Tunnel {
             return permit;

@@ -13,7 +13,7 @@ use super::retry::{AfterRefusal, Retry, Route};
 use super::socket_pool::SocketPool;
 use crate::error::{Code, Result};
 use crate::pump::Side;
-use crate::reactor::{Budget, Key, Reactor};
+use crate::reactor::{FdBudget, Key, Reactor};
 use crate::sys::socket::{self, Family, Socket};
 
 /// What the dials of one sandbox share.
@@ -70,7 +70,7 @@ impl Dialer {
         &mut self,
         sockets: Vec<OwnedFd>,
         mut waits: impl FnMut(&Key) -> bool,
-        budget: (&Budget, u64),
+        budget: (&FdBudget, u64),
     ) -> Supply {
         self.waiting.retain(|key| waits(key));
         if sockets.is_empty() {

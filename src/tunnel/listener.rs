@@ -226,7 +226,7 @@ impl Listeners {
             let Ok(downstream) = listener.endpoint(socket) else { continue };
             connections.admit(cx, reactor, (sandbox, port), downstream, permit, None);
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     /// Leaves the clients in the listener's queue for a while.

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::limits::{self, MAX_POOLED_SOCKETS, MIN_POOLED_SOCKETS};
-use crate::reactor::{Budget, Permit, Use};
+use crate::reactor::{FdBudget, FdPermit, Use};
 
 /// Two requests closer together than this mean that the batch is too small.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ pub(super) const SHRINK_AFTER: Duration = Duration::from_secs(5);
 /// The sockets that are there, and the request under way.
 #[derive(Debug)]
 pub(super) struct SocketPool {
-    sockets: Vec<(OwnedFd, Permit)>,
+    sockets: Vec<(OwnedFd, FdPermit)>,
     requested: usize,
     batch: usize,
     last_request: Option<Instant>,
@@ -78,7 +78,7 @@ impl SocketPool {
         &mut self,
         sockets: Vec<OwnedFd>,
         waiting: usize,
-        (budget, sandbox): (&Budget, u64),
+        (budget, sandbox): (&FdBudget, u64),
     ) -> Vec<OwnedFd> {
         self.requested = 0;
         let mut sockets = sockets.into_iter();
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn it_grows_under_demand_and_shrinks_back() {
-        let budget = Budget::new(1000);
+        let budget = FdBudget::new(1000);
         let (mut pool, start) = (SocketPool::new(), Instant::now());
         let mut asked = Vec::new();
         for _ in 0..7 {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn connections_that_wait_come_first_and_the_budget_bounds_the_rest() {
-        let budget = Budget::new(3);
+        let budget = FdBudget::new(3);
         let (mut pool, now) = (SocketPool::new(), Instant::now());
         assert_eq!(pool.request(10, now), Some(10));
         assert_eq!(pool.on_sockets(sockets(10), 3, (&budget, 1)).len(), 3);

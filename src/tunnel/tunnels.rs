@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::socket_pool::SHRINK_AFTER;
 use crate::error::{Code, Error, Result};
 use crate::pump::Endpoint;
-use crate::reactor::{Budget, Key, Kind, Permit, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
+use crate::reactor::{FdBudget, FdPermit, Key, Kind, Reactor, Removals, Removed, Slab, TimerId, Use, Wake};
 use crate::sys::socket::{Family, Socket};
 
 /// The reactor's kind of the keys of [`Tunnels`] itself.
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Tunnels {
 
 impl Tunnels {
     /// No tunnel yet.
-    pub(crate) fn new(budget: Budget, requests: Requests) -> Self {
+    pub(crate) fn new(budget: FdBudget, requests: Requests) -> Self {
         let mut own = Slab::new(MAINTENANCE);
         let (maintenance, memory) = (own.insert(()), own.insert(()));
         Self {
@@ -110,7 +110,7 @@ impl Tunnels {
         }
     }
 
-    fn endpoint_of_host(&mut self, sandbox: u64, port: u16, fd: OwnedFd) -> Result<(Endpoint, Permit)> {
+    fn endpoint_of_host(&mut self, sandbox: u64, port: u16, fd: OwnedFd) -> Result<(Endpoint, FdPermit)> {
         let limit = |what: &str| Error::new(Code::Limit, format!("connect to port {port}: {what}"));
         let state = self.cx.sandbox(sandbox).filter(|state| !state.has_ended());
         let state = state.ok_or_else(|| Error::sandbox_ended("the sandbox", None))?;

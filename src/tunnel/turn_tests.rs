@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::{Counters, Identity, Security, Settings, Tunnels, listen};
 use crate::error::{Code, Error};
-use crate::reactor::{Budget, Permit, Reactor, Use};
+use crate::reactor::{FdBudget, FdPermit, Reactor, Use};
 
 const SANDBOX: u64 = 7;
 const OTHER: u64 = 8;
@@ -22,13 +22,13 @@ struct Rig {
     reactor: Reactor,
     tunnels: Tunnels,
     counters: Arc<Counters>,
-    budget: Budget,
+    budget: FdBudget,
     tunnel: SocketAddr,
 }
 
 impl Rig {
     fn new(security: Security) -> Self {
-        let budget = Budget::new(2000);
+        let budget = FdBudget::new(2000);
         let tunnels = Tunnels::new(budget.clone(), Arc::new(|_| ()));
         let (tunnel, counters) = (SocketAddr::from(([0, 0, 0, 0], 0)), Arc::default());
         let mut rig = Self { reactor: Reactor::new().unwrap(), tunnels, counters, budget, tunnel };
@@ -68,7 +68,7 @@ impl Rig {
     }
 
     /// Takes all that others may.
-    fn hog(&self) -> Vec<Permit> {
+    fn hog(&self) -> Vec<FdPermit> {
         std::iter::from_fn(|| self.budget.acquire(OTHER, Use::Host, 1)).collect()
     }
 }

@@ -9,7 +9,7 @@ use super::message::MAX_QUESTION_BYTES;
 use crate::egress::cx::Cx;
 use crate::egress::kinds::DNS_CONNECTION;
 use crate::limits;
-use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId};
+use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId};
 use crate::sys::socket::{self, Family, Socket};
 
 /// The most connections of one sandbox.
@@ -35,7 +35,7 @@ struct Connection {
     serving: bool,
     active: Instant,
     timer: Option<TimerId>,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 /// What a connection has to do next.
@@ -193,7 +193,7 @@ impl Connections {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.serving = false;
         if more {
-            reactor.again(key);
+            reactor.reschedule(key);
         }
     }
 
@@ -209,7 +209,7 @@ impl Connections {
         connection.output.extend_from_slice(&length.to_be_bytes());
         connection.output.extend_from_slice(bytes);
         if !connection.serving {
-            reactor.again(key);
+            reactor.reschedule(key);
         }
     }
 

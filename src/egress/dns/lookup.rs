@@ -21,7 +21,7 @@ use super::write::{self, Answer, Why};
 use crate::egress::cx::Cx;
 use crate::egress::kinds::DNS_LOOKUP;
 use crate::limits;
-use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
 use crate::sys::{datagram, random};
 
@@ -56,7 +56,7 @@ struct Lookup {
     passed: usize,
     /// The last answer that was an error.
     failure: Option<Vec<u8>>,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 #[derive(Debug)]
@@ -364,7 +364,7 @@ impl Lookups {
         match outcome {
             Outcome::Wait => None,
             Outcome::Again => {
-                reactor.again(key);
+                reactor.reschedule(key);
                 None
             }
             Outcome::RetryOverTcp => self.ask_again(cx, reactor, key, true),

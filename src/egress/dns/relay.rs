@@ -173,7 +173,7 @@ impl Dns {
                 break;
             }
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     /// Takes connections.
@@ -193,7 +193,7 @@ impl Dns {
                 break;
             }
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     /// Takes a connection's questions.

@@ -20,7 +20,7 @@ const SANDBOX: u64 = 7;
 struct Rig {
     reactor: Reactor,
     egress: Egress,
-    budget: Budget,
+    budget: FdBudget,
     counters: Arc<Counters>,
     resolver: SocketAddr,
     /// What was requested of the layer above.
@@ -34,7 +34,7 @@ impl Rig {
 
     fn with(settings: Settings, policy: Policy, servers: Vec<SocketAddr>) -> Self {
         let mut reactor = Reactor::new().unwrap();
-        let (budget, requests) = (Budget::new(1000), Arc::new(Mutex::new(Vec::new())));
+        let (budget, requests) = (FdBudget::new(1000), Arc::new(Mutex::new(Vec::new())));
         let sent = Arc::clone(&requests);
         let mut egress =
             Egress::new(budget.clone(), Arc::new(move |request| sent.lock().unwrap().push(request)));

@@ -15,7 +15,7 @@ use crate::egress::dns::Dns;
 use crate::egress::kinds::SNI;
 use crate::egress::limit::LimitKind;
 use crate::policy::{Protocol, Reason, Verdict};
-use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::Socket;
 
 /// How long the handshake's first message may take.
@@ -30,7 +30,7 @@ pub(in crate::egress) struct Adopt {
     pub(in crate::egress) sandbox: u64,
     pub(in crate::egress) to: SocketAddr,
     pub(in crate::egress) socket: Socket,
-    pub(in crate::egress) permit: Permit,
+    pub(in crate::egress) permit: FdPermit,
     pub(in crate::egress) name: Box<str>,
     /// What the sandbox has sent so far.
     pub(in crate::egress) sent: Vec<u8>,
@@ -44,7 +44,7 @@ struct Peek {
     socket: Socket,
     hello: ClientHello,
     timer: Option<TimerId>,
-    permit: Permit,
+    permit: FdPermit,
 }
 
 /// The connections of all sandboxes whose servers aren't known yet.
@@ -81,7 +81,7 @@ impl Sni {
         sandbox: u64,
         to: SocketAddr,
         socket: Socket,
-        permit: Permit,
+        permit: FdPermit,
     ) {
         cx.reserve(sandbox);
         let peek = Peek { sandbox, to, socket, hello: ClientHello::default(), timer: None, permit };

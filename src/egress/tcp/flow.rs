@@ -14,7 +14,7 @@ use crate::egress::sni::Adopt;
 use crate::policy::Protocol;
 use crate::pump::memory::{self, Excess, Next, Walk};
 use crate::pump::{Duplex, Endpoint, Expired, IdleTimeouts, Progress, Side};
-use crate::reactor::{Key, Permit, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdPermit, Key, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
 
 /// One TCP connection of a sandbox.
@@ -31,7 +31,7 @@ struct Flow {
     epoch: Epoch,
     stage: Stage,
     timer: Option<TimerId>,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 /// How far a flow is.
@@ -99,7 +99,7 @@ impl Tcp {
         sandbox: u64,
         (to, to_service): (SocketAddr, bool),
         downstream: Socket,
-        permit: Permit,
+        permit: FdPermit,
     ) {
         let Some((upstream, epoch)) = self.connect(cx, reactor, sandbox, to) else {
             return downstream.reset();
@@ -207,7 +207,7 @@ impl Tcp {
                     }
                 }
                 Next::Cut(key) => self.cut(cx, reactor, key),
-                Next::Later => return reactor.again(self.memory_key),
+                Next::Later => return reactor.reschedule(self.memory_key),
                 Next::Over(pause) => {
                     if self.memory.should_begin(cx.max_open()) {
                         reactor.schedule(reactor.now() + pause, self.memory_key);
@@ -244,7 +244,7 @@ impl Tcp {
                     Stage::Empty => {}
                 }
             }
-            Wake::Again(_) => self.drive(cx, reactor, key),
+            Wake::Rescheduled(_) => self.drive(cx, reactor, key),
             Wake::Timer(_) => self.on_timer(cx, reactor, key),
         }
     }
@@ -306,7 +306,7 @@ impl Tcp {
         }
         cx.spend(sandbox, moved.total());
         if progress == Progress::Again {
-            reactor.again(key);
+            reactor.reschedule(key);
         }
     }
 
@@ -403,7 +403,7 @@ impl Tcp {
 }
 
 impl Flow {
-    fn new(sandbox: u64, to: SocketAddr, connecting: Connecting, epoch: Epoch, permit: Permit) -> Self {
+    fn new(sandbox: u64, to: SocketAddr, connecting: Connecting, epoch: Epoch, permit: FdPermit) -> Self {
         Self {
             sandbox,
             to,

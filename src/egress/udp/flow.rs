@@ -20,7 +20,7 @@ use crate::egress::local_ports;
 use crate::egress::request::Request;
 use crate::limits;
 use crate::policy::Protocol;
-use crate::reactor::{Budget, Key, Lane, Permit, Reactor, Slab, TimerId, Use, Wake};
+use crate::reactor::{FdPermit, Key, Lane, PortBudget, Reactor, Slab, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
 
 /// How many datagrams of one socket are moved before others get a turn.
@@ -41,8 +41,8 @@ const KEPT_PORTS: usize = 4;
 /// The local ports of UDP that the library takes, for all sandboxes. Flows beyond what is kept for each sandbox take at
 /// most a quarter of those that the kernel hands out, and all of them a third: a connected port can't be used by another
 /// program, whatever its destination, and the host's own programs need some.
-fn local_ports() -> Budget {
-    Budget::for_egress(local_ports::of_host() / 3, KEPT_PORTS)
+fn local_ports() -> PortBudget {
+    PortBudget::for_egress(local_ports::of_host() / 3, KEPT_PORTS)
 }
 
 /// What a key of the UDP kind names.
@@ -83,9 +83,9 @@ struct Flow {
 /// What a flow takes of what all flows share.
 #[derive(Debug)]
 struct Room {
-    _descriptor: Permit,
+    _descriptor: FdPermit,
     /// A local port of the host's.
-    _port: Permit,
+    _port: FdPermit,
 }
 
 /// The UDP flows of all sandboxes.
@@ -93,7 +93,7 @@ pub(in crate::egress) struct Udp {
     entries: Slab<Entry>,
     tables: HashMap<u64, Table>,
     /// Local ports.
-    ports: Budget,
+    ports: PortBudget,
 }
 
 impl Udp {
@@ -163,7 +163,7 @@ impl Udp {
         let Some(table) = self.tables.get_mut(&sandbox) else { return };
         let arrival = table.reply_sockets().arrived(ipv6, sockets.into_iter().next());
         // Answers may have come long ago.
-        arrival.served.into_iter().for_each(|key| reactor.again(key));
+        arrival.served.into_iter().for_each(|key| reactor.reschedule(key));
         if !arrival.lost.is_empty() {
             arrival.lost.into_iter().for_each(|key| self.end(cx, reactor, key));
             cx.limit(sandbox, LimitKind::Descriptors);
@@ -203,7 +203,7 @@ impl Udp {
                 break;
             }
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     /// Sends a datagram of the sandbox on; its bytes are at the front of the shared buffer.
@@ -299,7 +299,7 @@ impl Udp {
         reactor: &mut Reactor,
         sandbox: u64,
         remote: RemoteAddr,
-    ) -> Option<(Room, Option<Permit>)> {
+    ) -> Option<(Room, Option<FdPermit>)> {
         for _ in 0..MAX_EVICTION_LOOKS {
             let table = self.tables.get_mut(&sandbox)?;
             let known = table.reply_sockets().contains(remote);
@@ -365,7 +365,7 @@ impl Udp {
                 Err(error) => return self.on_error(cx, reactor, key, &error),
             }
         }
-        reactor.again(key);
+        reactor.reschedule(key);
     }
 
     fn on_timer(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key) {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::reactor::{Key, Permit};
+use crate::reactor::{FdPermit, Key};
 use crate::sys::datagram;
 use crate::topology::NETWORK6;
 
@@ -33,7 +33,7 @@ struct Reply {
     users: usize,
     /// Those that began before it was there, and whose answers may have come.
     waiting: Vec<Key>,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 /// One sandbox's reply sockets.
@@ -69,7 +69,7 @@ impl ReplySockets {
     }
 
     /// Notes that a socket was requested.
-    pub(super) fn expect(&mut self, remote: RemoteAddr, permit: Permit) {
+    pub(super) fn expect(&mut self, remote: RemoteAddr, permit: FdPermit) {
         let reply = Reply { socket: None, users: 0, waiting: Vec::new(), _permit: permit };
         self.sockets.insert(remote, reply);
         self.requested(remote.ipv6).push_back(remote);
@@ -133,7 +133,7 @@ impl ReplySockets {
 mod tests {
     use super::*;
     use crate::egress::kinds::UDP;
-    use crate::reactor::{Budget, Slab, Use};
+    use crate::reactor::{FdBudget, Slab, Use};
 
     fn remote(port: u16) -> RemoteAddr {
         RemoteAddr { ipv6: false, port }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_comes_is_for_the_port_that_was_requested_first() {
-        let (budget, mut flows, mut replies) = (Budget::new(20), Slab::new(UDP), ReplySockets::default());
+        let (budget, mut flows, mut replies) = (FdBudget::new(20), Slab::new(UDP), ReplySockets::default());
         let mut begin = |replies: &mut ReplySockets, port| {
             let flow = flows.insert(());
             if !replies.contains(remote(port)) {

@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::super::{Command, Engine, Handle, Request};
 use crate::egress;
 use crate::error::{Code, Error, Result};
-use crate::reactor::Budget;
+use crate::reactor::FdBudget;
 use crate::tunnel::{self, Counters, Identity, Security, Settings, listen};
 
 /// No test waits longer for anything.
@@ -31,7 +31,7 @@ pub(super) struct Rig {
     pub(super) engine: Option<Engine>,
     pub(super) handle: Handle,
     pub(super) counters: Arc<Counters>,
-    pub(super) budget: Budget,
+    pub(super) budget: FdBudget,
     pub(super) limits: Arc<Mutex<Vec<String>>>,
     pub(super) asked: Arc<Mutex<Vec<usize>>>,
     pub(super) identity: Identity,
@@ -48,7 +48,7 @@ impl Rig {
 
     pub(super) fn with(settings: Settings, budget: usize, init: Init) -> Self {
         let (sender, requests): (_, Receiver<Request>) = channel();
-        let budget = Budget::new(budget);
+        let budget = FdBudget::new(budget);
         let engine =
             Engine::start(budget.clone(), Arc::new(move |request| drop(sender.send(request)))).unwrap();
         let handle = engine.handle();
@@ -112,7 +112,7 @@ impl Above {
                 self.asked.lock().unwrap().push(count);
                 let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
                 let make = |_| socket::socket(AddressFamily::Inet, SockType::Stream, flags, None).ok();
-                Command::Stock { key, sockets: (0..count).filter_map(make).collect() }
+                Command::Sockets { key, sockets: (0..count).filter_map(make).collect() }
             }
             Request::Tunnel(tunnel::Request::NeedLoopback { port, ticket, .. }) => {
                 Command::Loopback { ticket, answer: (self.init)(port) }

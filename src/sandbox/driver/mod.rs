@@ -37,7 +37,7 @@ use crate::keeper::Keeper;
 use crate::keeper::wire::init::Request as ToInit;
 use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::process::CaptureReader;
-use crate::reactor::{Admission, Budget, Key, Lane, Reactor, Slab, TimerId, Use};
+use crate::reactor::{Admission, FdBudget, Key, Lane, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
 
 /// What the control thread lends to a driver for one call: its own fields.
@@ -50,7 +50,7 @@ pub(crate) struct ControlCx<'a> {
     /// The way back to the control thread itself.
     pub(crate) control: &'a Control,
     /// The process's descriptors.
-    pub(crate) budget: &'a Budget,
+    pub(crate) budget: &'a FdBudget,
     /// The executed programs of all sandboxes.
     pub(crate) processes: &'a mut Slab<Executed>,
     /// The standard inputs that are watched.
@@ -436,7 +436,7 @@ impl SandboxDriver {
     /// Has both channels read in the next turn.
     fn read_on(&self, cx: &mut ControlCx<'_>) {
         if let Some(key) = self.key {
-            cx.reactor.again(key);
+            cx.reactor.reschedule(key);
         }
     }
 

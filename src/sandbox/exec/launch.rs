@@ -11,7 +11,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{Source, Start, Window};
 use crate::process::{CaptureReader, Ours, Streams};
-use crate::reactor::{Budget, Permit, Use};
+use crate::reactor::{FdBudget, FdPermit, Use};
 use crate::sandbox::{Shared, State, plan};
 
 /// A program to be executed. Dropping it before it starts (a control thread that ends, a sandbox that is gone)
@@ -30,7 +30,7 @@ pub(super) struct Parts {
     pub(super) captures: [Option<CaptureReader>; 2],
     pub(super) timeout: Option<Duration>,
     /// The captures' descriptors.
-    pub(super) permit: Permit,
+    pub(super) permit: FdPermit,
 }
 
 /// What init is to be asked, until it was. Open fields: plain data that changes hands once.
@@ -39,12 +39,12 @@ pub(super) struct Order {
     pub(super) start: Box<Start>,
     pub(super) theirs: Vec<OwnedFd>,
     /// Those descriptors; they are ours until init has taken them.
-    pub(super) permit: Permit,
+    pub(super) permit: FdPermit,
 }
 
 impl Launch {
     /// Prepares a program of a sandbox.
-    pub(super) fn new(shared: &Arc<Shared>, exec: &Exec, budget: &Budget) -> Result<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, exec: &Exec, budget: &FdBudget) -> Result<Self> {
         let (sandbox, config) = (&shared.id, &shared.config);
         let name = exec.command().first().map_or("", String::as_str);
         let what = format!("the program {name:?} in sandbox {sandbox}");

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::queue::{self, Ring};
 use crate::event::{EventKind, EventRecord};
 use crate::process::Capture;
-use crate::reactor::Permit;
+use crate::reactor::FdPermit;
 use crate::sandbox::Exit;
 use crate::sandbox::shared::wait_on;
 
@@ -52,7 +52,7 @@ pub(super) enum Have {
     #[default]
     Nothing,
     /// To be taken once, with its part of the budget.
-    Descriptor(OwnedFd, Permit),
+    Descriptor(OwnedFd, FdPermit),
     /// Taken, or closed with the handle.
     Taken,
     Capture(Capture),

@@ -14,7 +14,7 @@ use super::record::Record;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Request, Step, Window};
 use crate::process::{CaptureProgress, CaptureReader};
-use crate::reactor::{Key, Lane, Permit, Reactor, Slab, TimerId};
+use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId};
 use crate::sandbox::init_link::{InitLink, register};
 use crate::sandbox::lifecycle::Tickets;
 use crate::sandbox::liveness::{SILENCE, Watched};
@@ -88,7 +88,7 @@ pub(crate) struct Executed {
     timeout: Option<Duration>,
     timer: Option<TimerId>,
     began: Option<Instant>,
-    _permit: Option<Permit>,
+    _permit: Option<FdPermit>,
 }
 
 impl Executed {
@@ -99,7 +99,7 @@ impl Executed {
         if let Some(capture) = place {
             match capture.read() {
                 CaptureProgress::Drained => {}
-                CaptureProgress::More => reactor.again(key),
+                CaptureProgress::More => reactor.reschedule(key),
                 CaptureProgress::Ended => {
                     reactor.deregister(capture.as_fd());
                     *place = None;

@@ -54,7 +54,7 @@ fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
                 writers.iter().for_each(fill);
                 assert!(!running.read(&mut reactor, key, lane));
             }
-            again += u32::from(matches!(wake, Wake::Again(_)));
+            again += u32::from(matches!(wake, Wake::Rescheduled(_)));
         }
         // Either stream's readiness, and its own wish.
         assert!(wakes <= 3, "{wakes} in turn {turn}");

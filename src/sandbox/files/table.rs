@@ -7,7 +7,7 @@ use super::operation::Answer;
 use super::task::{FileTask, Next};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::reactor::{Budget, Key, Kind, Lane, Permit, Reactor, Slab, TimerId, Use};
+use crate::reactor::{FdBudget, FdPermit, Key, Kind, Lane, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
 const MOST: usize = 256;
@@ -20,7 +20,7 @@ struct Place {
     /// When it is given up, and when it is looked whether anything moves.
     timer: Option<TimerId>,
     look: Option<TimerId>,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 /// An operation that has ended here.
@@ -59,7 +59,7 @@ impl Table {
     pub(crate) fn start(
         &mut self,
         reactor: &mut Reactor,
-        budget: &Budget,
+        budget: &FdBudget,
         mut running: FileTask,
         ask: impl FnOnce(&mut FileTask, &mut Reactor) -> Result<u32>,
     ) -> Option<FileOutcome> {
@@ -105,7 +105,7 @@ impl Table {
         match self.places.get_mut(key)?.running.go_on() {
             Next::Wait => None,
             Next::Again => {
-                reactor.again(key);
+                reactor.reschedule(key);
                 None
             }
             Next::Over(result) => self.end(reactor, key, result),
@@ -138,7 +138,7 @@ impl Table {
     /// The host has made room for what an operation has to tell.
     pub(crate) fn room(&mut self, reactor: &mut Reactor, number: u64) {
         if let Some(key) = self.keys.get(&number) {
-            reactor.again(*key);
+            reactor.reschedule(*key);
         }
     }
 

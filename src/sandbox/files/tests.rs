@@ -16,7 +16,7 @@ use super::{FileOptions, FileRequest, FileTask, copy};
 use crate::config::Config;
 use crate::error::{Code, Result};
 use crate::keeper::wire::files::{Change, ChangeKind, Entry, Outcome, Stat, Step, Totals};
-use crate::reactor::{Budget, Kind, Reactor, Wake};
+use crate::reactor::{FdBudget, Kind, Reactor, Wake};
 use crate::runsc::command::SandboxId;
 use crate::sandbox::Shared;
 
@@ -42,7 +42,7 @@ impl Rig {
         let progress = Arc::clone(running.progress());
         let (mut reactor, mut table) = (Reactor::new().unwrap(), Table::new(Kind(4)));
         let mut fds = Vec::new();
-        table.start(&mut reactor, &Budget::new(10), running, |running, _| {
+        table.start(&mut reactor, &FdBudget::new(10), running, |running, _| {
             fds = running.order().unwrap().fds;
             Ok(7)
         });

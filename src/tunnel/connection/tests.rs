@@ -11,7 +11,7 @@ use rustls::{ClientConnection, StreamOwned};
 use super::*;
 use crate::limits;
 use crate::pump::tests::configs;
-use crate::reactor::{Budget, Kind, Slab, Use};
+use crate::reactor::{FdBudget, Kind, Slab, Use};
 use crate::sys::socket::Family;
 use crate::tunnel::settings::Settings;
 
@@ -36,7 +36,7 @@ impl Rig {
         let here = Arc::clone(&requested);
         let settings = Settings { destination: Ipv4Addr::LOCALHOST.into(), ..Settings::default() };
         let reactor = Reactor::new().unwrap();
-        let permit = Budget::new(100).acquire(SANDBOX, Use::Tunnel, limits::CONNECTION).unwrap();
+        let permit = FdBudget::new(100).acquire(SANDBOX, Use::Tunnel, limits::CONNECTION).unwrap();
         let times = (reactor.now(), reactor.now() + Duration::from_secs(10));
         Self {
             scratch: Scratch::new(),

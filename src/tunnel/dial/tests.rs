@@ -167,7 +167,7 @@ fn all_tries_together_have_a_deadline() {
 #[test]
 fn sockets_go_to_those_that_wait_and_none_is_requested_again_when_there_is_none() {
     let mut rig = Rig::new();
-    let budget = Budget::new(1000);
+    let budget = FdBudget::new(1000);
     let mut slab = Slab::new(Kind(2));
     let keys: Vec<Key> = (0..4).map(|number| slab.insert(number)).collect();
     for key in &keys {

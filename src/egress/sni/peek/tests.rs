@@ -46,7 +46,7 @@ impl Test {
     fn sent(&mut self, to: SocketAddr, bytes: &[u8]) -> Option<Adopt> {
         let (mut theirs, key) = self.begin(to);
         theirs.write_all(bytes).unwrap();
-        self.wake(Wake::Again(key))
+        self.wake(Wake::Rescheduled(key))
     }
 
     fn assert_over(&self) {
@@ -62,10 +62,10 @@ fn a_connection_to_an_allowed_server_is_handed_on_with_what_it_has_sent() {
     let (mut theirs, key) = test.begin(test.to);
     assert_eq!(test.rig.cx.open(SANDBOX), 1, "it has the place of a flow");
     theirs.write_all(&hello[..100]).unwrap();
-    assert!(test.wake(Wake::Again(key)).is_none());
+    assert!(test.wake(Wake::Rescheduled(key)).is_none());
     assert_eq!(test.sni.held.get(&SANDBOX), Some(&100));
     theirs.write_all(&hello[100..]).unwrap();
-    let adopt = test.wake(Wake::Again(key)).unwrap();
+    let adopt = test.wake(Wake::Rescheduled(key)).unwrap();
     assert_eq!((adopt.sandbox, adopt.to, &*adopt.name), (SANDBOX, test.to, "a.example"));
     assert_eq!(adopt.sent, hello);
     assert_eq!(test.rig.budget.used(), limits::TCP_FLOW, "the permit goes with it");
@@ -104,12 +104,12 @@ fn silence_is_refused_and_a_close_before_the_first_byte_is_not_reported() {
     assert_eq!(test.rig.denied().0, Some(Reason::TlsTimeout));
     let (theirs, key) = test.begin(test.to);
     drop(theirs);
-    assert!(test.wake(Wake::Again(key)).is_none());
+    assert!(test.wake(Wake::Rescheduled(key)).is_none());
     assert_eq!(test.rig.requests(), []);
     // In the middle of the handshake it is.
     assert!(test.sent(test.to, &rustls_hello("a.example", true)[..50]).is_none());
     let [key] = test.sni.keys(SANDBOX)[..] else { panic!() };
-    assert!(test.wake(Wake::Again(key)).is_none());
+    assert!(test.wake(Wake::Rescheduled(key)).is_none());
     assert_eq!(test.rig.denied().0, Some(Reason::NotTls));
     test.assert_over();
 }
@@ -137,7 +137,7 @@ fn what_unfinished_handshakes_hold_is_bounded() {
     for _ in 0..200 {
         let (mut theirs, key) = test.begin(test.to);
         theirs.write_all(&bytes).unwrap();
-        assert!(test.wake(Wake::Again(key)).is_none());
+        assert!(test.wake(Wake::Rescheduled(key)).is_none());
         open.push(theirs);
         most = most.max(test.sni.held.get(&SANDBOX).copied().unwrap_or_default());
     }

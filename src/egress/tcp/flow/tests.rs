@@ -25,7 +25,7 @@ impl Opened {
     }
 
     /// Opens a flow to the listener.
-    fn open(open: impl FnOnce(&mut Cx, &mut Tcp, &mut Reactor, SocketAddr, Socket, Permit)) -> Self {
+    fn open(open: impl FnOnce(&mut Cx, &mut Tcp, &mut Reactor, SocketAddr, Socket, FdPermit)) -> Self {
         let (mut rig, mut tcp) = (Rig::new(Rig::loopback(), Settings::default()), Tcp::new());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
