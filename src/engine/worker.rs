@@ -240,6 +240,11 @@ mod tests {
         let worker = Worker::new("counter");
         let body = Counter { given: Inbox::new(given), sum: Arc::clone(&sum), threads: Arc::clone(&threads) };
         worker.start(body).unwrap();
+        give(&worker, &way, 1);
+        // What comes next starts another thread.
+        while worker.state().parked.is_none() {
+            std::thread::yield_now();
+        }
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..EACH).for_each(|_| give(&worker, &way, 1)));
@@ -247,7 +252,7 @@ mod tests {
         });
         give(&worker, &way, 0);
         worker.join();
-        assert_eq!(sum.load(Ordering::SeqCst), 4 * EACH);
+        assert_eq!(sum.load(Ordering::SeqCst), 1 + 4 * EACH);
         assert!(threads.load(Ordering::SeqCst) > 1);
     }
 

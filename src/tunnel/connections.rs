@@ -126,7 +126,7 @@ impl Connections {
                 for (key, socket) in given {
                     self.drive(cx, reactor, key, |connection, env| connection.on_socket(env, Some(socket)));
                 }
-                cx.restock(sandbox, reactor.now());
+                cx.refill_pool(sandbox, reactor.now());
             }
         }
     }

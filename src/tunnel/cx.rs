@@ -62,9 +62,9 @@ impl Cx {
     }
 
     /// Requests sockets for a sandbox if there are too few.
-    pub(super) fn restock(&mut self, sandbox: u64, now: Instant) {
+    pub(super) fn refill_pool(&mut self, sandbox: u64, now: Instant) {
         if let Some(state) = self.sandboxes.get_mut(&sandbox) {
-            state.dialer().restock(sandbox, now, &self.requests);
+            state.dialer().refill_pool(sandbox, now, &self.requests);
         }
     }
 

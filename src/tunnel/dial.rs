@@ -59,7 +59,7 @@ impl Dialer {
     }
 
     /// Requests sockets for a sandbox if there are too few.
-    pub(super) fn restock(&mut self, sandbox: u64, now: Instant, requests: &Requests) {
+    pub(super) fn refill_pool(&mut self, sandbox: u64, now: Instant, requests: &Requests) {
         if let Some(count) = self.pool.request(self.waiting.len(), now) {
             requests(Request::NeedSockets { key: sandbox, count });
         }
@@ -244,7 +244,7 @@ impl Dial {
                 if socket.is_none() {
                     cx.dialer.waiting.push_back(cx.key);
                 }
-                cx.dialer.restock(cx.sandbox, cx.reactor.now(), cx.requests);
+                cx.dialer.refill_pool(cx.sandbox, cx.reactor.now(), cx.requests);
                 socket.map_or(Dialed::Pending, |socket| self.on_socket(cx, socket))
             }
         }

@@ -84,7 +84,7 @@ impl Tunnels {
         }
         let listener = Listener::new(socket, sandbox, port, security, allowed);
         match self.listeners.add(reactor, listener) {
-            Ok(()) => self.cx.restock(sandbox, reactor.now()),
+            Ok(()) => self.cx.refill_pool(sandbox, reactor.now()),
             Err(error) => {
                 let what = format!("a tunnel's listener can't be watched ({error}); it is closed");
                 self.cx.report(sandbox, what);

@@ -17,7 +17,7 @@ use crate::reactor::{FdBudget, FdPermit, Reactor, Use};
 const SANDBOX: u64 = 7;
 const OTHER: u64 = 8;
 
-/// A sandbox with one port on which nobody answers.
+/// A sandbox with one port on which no server answers.
 struct Rig {
     reactor: Reactor,
     tunnels: Tunnels,
@@ -74,11 +74,11 @@ impl Rig {
 }
 
 #[test]
-fn what_has_come_to_a_listener_that_rests_is_accepted_when_it_drains() {
+fn what_has_come_to_a_listener_that_backs_off_is_accepted_when_it_drains() {
     let mut rig = Rig::new(Security::Plain);
     let hoard = rig.hog();
     let _client = TcpStream::connect(rig.tunnel).unwrap();
-    // It finds no descriptors, and rests.
+    // It finds no descriptors, and backs off.
     (0..5).for_each(|_| rig.turn());
     assert_eq!(rig.open(), 0);
     drop(hoard);

@@ -89,8 +89,8 @@ fn connections_over_the_limit_wait_and_get_in_when_others_end() {
         let settings = Settings { max_connections, ..on_loopback() };
         let rig = Rig::with(settings, budget, Box::new(|_| Err(crate::error::Error::invalid("none"))));
         let tunnel = rig.plain(echo());
-        // What is in stock is no reason to keep a connection out.
-        wait_until("the stock is there", || rig.budget.used() == 4);
+        // Pooled sockets are no reason to keep a connection out.
+        wait_until("the pool is filled", || rig.budget.used() == 4);
         let mut clients: Vec<TcpStream> = (0..12).map(|_| connect(tunnel)).collect();
         clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
         for mut client in clients {

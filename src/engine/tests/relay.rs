@@ -312,7 +312,7 @@ fn only_sources_of_the_allowlist_get_in() {
 }
 
 #[test]
-fn many_connections_at_once_grow_the_stock_and_all_get_through() {
+fn many_connections_at_once_grow_the_pool_and_all_get_through() {
     let rig = Rig::new(on_loopback());
     let tunnel = rig.plain(echo());
     let clients: Vec<_> = (0..200).map(|_| connect(tunnel)).collect();
