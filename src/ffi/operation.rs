@@ -30,9 +30,9 @@ use crate::sandbox::{Connection, Stats};
 /// queue there is no event. They return 0 and set *operation, or what is wrong at once, and then no event comes; what
 /// goes wrong later is the operation's own error. Where a program may block, three lines are a call that waits:
 ///
-///     sbx_operation *operation = NULL;
-///     int code = sbx_file_remove_begin(sandbox, "/tmp/a", NULL, NULL, 0, &operation, &error);
-///     if (code == 0) code = sbx_operation_wait(operation, -1, &error);
+///   sbx_operation *operation = NULL;
+///   int code = sbx_file_remove_begin(sandbox, "/tmp/a", NULL, NULL, 0, &operation, &error);
+///   if (code == 0) code = sbx_operation_wait(operation, -1, &error);
 ///
 /// Any thread may call any function of an operation at any time; only sbx_operation_free comes last. An operation doesn't
 /// keep its sandbox alive.
