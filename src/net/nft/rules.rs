@@ -62,7 +62,7 @@ impl Version {
         rule
     }
 
-    fn from_other_than(self, address: &[u8]) -> Rule {
+    fn sender_other_than(self, address: &[u8]) -> Rule {
         self.field(self.source).then([Expression::CmpNeq(address.to_vec())])
     }
 
@@ -117,9 +117,9 @@ pub(super) fn prerouting(ipv6: bool) -> Vec<Rule> {
         rules.push(V6.only().verdict(Verdict::Goto(REFUSED)));
     }
     // The sandbox is alone on the link: any other sender is forged.
-    rules.push(V4.from_other_than(&SANDBOX.octets()).verdict(Verdict::Drop));
+    rules.push(V4.sender_other_than(&SANDBOX.octets()).verdict(Verdict::Drop));
     if ipv6 {
-        rules.push(V6.from_other_than(&SANDBOX6.octets()).verdict(Verdict::Drop));
+        rules.push(V6.sender_other_than(&SANDBOX6.octets()).verdict(Verdict::Drop));
     }
     // Answers to the library's connections, which it makes from any of G's addresses.
     let own = V4.field(V4.destination).then([Expression::Lookup(GATEWAY4.into())]);
