@@ -28,9 +28,8 @@ where
             return Err(Error::invalid(format!("{setting}: more than {ARGUMENTS} arguments")));
         }
         if argument.len() >= STRING_BYTES {
-            let rule = format_args!(
-                "must be shorter than {STRING_BYTES} bytes, which is Linux's limit for one argument"
-            );
+            let rule =
+                format!("must be shorter than {STRING_BYTES} bytes, which is Linux's limit for one argument");
             return Err(refuse(&name(), argument, rule));
         }
         bytes = bytes.saturating_add(counts(argument.len()));
