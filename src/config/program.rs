@@ -29,7 +29,7 @@ where
             return Err(Error::invalid(format!("{setting}: more than {MAX_ARGUMENTS} arguments")));
         }
         if argument.len() >= MAX_STRING_BYTES {
-            let rule = format_args!(
+            let rule = format!(
                 "must be shorter than {MAX_STRING_BYTES} bytes, which is Linux's limit for one argument"
             );
             return Err(refuse(&name(), argument, rule));
