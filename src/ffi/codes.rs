@@ -9,19 +9,21 @@ pub const SBX_EINVALID: i32 = -1001;
 pub const SBX_EHANDLE: i32 = -1002;
 /// A struct's `size` is impossible, or an unknown part of it is not zero.
 pub const SBX_ESIZE: i32 = -1003;
-/// The time given ran out. Nothing was changed; the call may be made again.
+/// The time given ran out. A call that waits has changed nothing and may be made again; a file operation that has
+/// reached a limit of its options has ended, and what it did stays done.
 pub const SBX_ETIMEDOUT: i32 = -1004;
-/// The object was freed, or its runtime was shut down, while the call waited.
+/// The object was freed, its runtime was shut down, or the operation was cancelled, before it was done; or the queue
+/// that was given has been freed.
 pub const SBX_ECLOSED: i32 = -1005;
 /// Not possible in the state the object is in (for example tunnels of an ended sandbox).
 pub const SBX_ESTATE: i32 = -1006;
-/// The name is already taken.
+/// The name, the port or the file is already there.
 pub const SBX_EEXISTS: i32 = -1007;
 /// There is no such thing.
 pub const SBX_ENOTFOUND: i32 = -1008;
 /// The combination or the operation is not supported.
 pub const SBX_EUNSUPPORTED: i32 = -1009;
-/// A limit of the library or of the process is reached (descriptors, queue, table).
+/// A limit of the library, of the process, or of an operation's options is reached (descriptors, queue, table, bytes).
 pub const SBX_ELIMIT: i32 = -1010;
 /// The host lacks something that is needed; the message says what and how to get it.
 pub const SBX_EHOST: i32 = -1011;
@@ -65,8 +67,8 @@ pub const SBX_EXIT_IDLE: i32 = 4;
 pub const SBX_EXIT_TERMINATED: i32 = 5;
 /// It needed more memory than its limit; `code` is 137.
 pub const SBX_EXIT_OUT_OF_MEMORY: i32 = 6;
-/// The keeper or gVisor died unexpectedly, or the sandbox's init was stopped from inside and has not answered for
-/// half a minute; `code` is 137.
+/// The keeper or gVisor died unexpectedly, or the sandbox's init did not answer for half a minute, or did not confirm
+/// the end of a timed-out program within twenty seconds; `code` is 137.
 pub const SBX_EXIT_ENGINE_LOST: i32 = 7;
 
 /// The sandbox's program was started. Never dropped.
@@ -95,7 +97,8 @@ pub const SBX_EVENT_POLICY_APPLIED: u32 = 7;
 pub const SBX_EVENT_LIMIT: u32 = 8;
 /// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
 pub const SBX_EVENT_PROCESS_STARTED: u32 = 9;
-/// An operation has ended: `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
+/// An operation has ended, except a change of the policy (SBX_EVENT_POLICY_APPLIED) and a check (SBX_EVENT_CHECKED):
+/// `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
 /// all, or `code` is the error's number and `detail` its text. Never dropped.
 pub const SBX_EVENT_OPERATION_DONE: u32 = 10;
 /// In a directory that is watched there are changes to be taken: sbx_operation_next_change until it has

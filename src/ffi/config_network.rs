@@ -172,7 +172,7 @@ pub unsafe extern "C" fn sbx_config_set_policy(config: *mut sbx_config, policy: 
 /// SBX_EVENT_LIMIT.
 ///
 /// What the kernel buffers in sockets is the host's memory. When the connections of one of *n* sandboxes together
-/// hold more than 256 MiB of it, or than 1/(*n* + 1) of half of what net.ipv4.tcp_mem leaves (16 MiB at least),
+/// hold more than 1/(*n* + 1) of half the second number of net.ipv4.tcp_mem, but 16 MiB at least and 256 MiB at most,
 /// those with more than their share and new ones get small buffers, which slows them down and cuts none, with
 /// SBX_EVENT_LIMIT. If they go on to hold twice as much, those with more than their share are reset, the longest
 /// silent first, until it is less, with another SBX_EVENT_LIMIT. The same holds for the connections of its tunnels.

@@ -49,7 +49,8 @@ pub struct sbx_runtime_config {
     pub size: u32,
     /// SBX_RUNTIME_..., added up.
     pub flags: u32,
-    /// The runsc to use; NULL: SBX_RUNSC, PATH, and the well-known places.
+    /// The runsc to use. NULL: SBX_RUNSC, then PATH, then /usr/local/bin, /usr/bin, /usr/local/sbin, /usr/sbin,
+    /// /opt/gvisor/bin and /opt/bin.
     pub runsc: *const c_char,
     /// An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
     pub keeper: *const c_char,

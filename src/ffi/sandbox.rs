@@ -86,7 +86,7 @@ unsafe fn create(
 /// sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
 /// 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 ///
-/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name), SBX_EEXEC (the program),
+/// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name, or a port to listen on), SBX_EEXEC (the program),
 /// SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM. Nothing
 /// is left of a sandbox that failed.
 ///
