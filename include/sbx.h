@@ -17,9 +17,9 @@
  *   as it. Paths in a sandbox and names of its files are bytes without NUL and need not be UTF-8.
  * - Structs begin with their size. Zero them, or use the SBX_..._INIT macros: size 0 stands for the struct's first
  *   version. A size that no version has, or a field that this version doesn't know and that isn't 0, is SBX_ESIZE.
- * - Timeouts are in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when one expires. A time in a
- *   struct is different, since structs begin as zero: 0 is its default, which it documents, and negative is no
- *   limit.
+ * - The timeout of a call that waits is in milliseconds. Negative waits forever, 0 polls; SBX_ETIMEDOUT when it
+ *   expires. A time in a struct is different, since structs begin as zero: 0 is its default, which it documents,
+ *   and negative is no limit. Settings of a config take what they document.
  * - Descriptors returned by ..._open_fd functions and sbx_connect are the caller's to close.
  * - Any thread may call, with any stack from 64 KiB. The library installs no signal handler, changes no thread's
  *   signal mask, and writes nothing to stdout or stderr. It can't be unloaded: dlclose is safe and does nothing.
@@ -79,16 +79,18 @@
 // A struct's `size` is impossible, or an unknown part of it is not zero.
 #define SBX_ESIZE -1003
 
-// The time given ran out. Nothing was changed; the call may be made again.
+// The time given ran out. A call that waits has changed nothing and may be made again; a file operation that has
+// reached a limit of its options has ended, and what it did stays done.
 #define SBX_ETIMEDOUT -1004
 
-// The object was freed, or its runtime was shut down, while the call waited.
+// The object was freed, its runtime was shut down, or the operation was cancelled, before it was done; or the queue
+// that was given has been freed.
 #define SBX_ECLOSED -1005
 
 // Not possible in the state the object is in (for example tunnels of an ended sandbox).
 #define SBX_ESTATE -1006
 
-// The name is already taken.
+// The name, the port or the file is already there.
 #define SBX_EEXISTS -1007
 
 // There is no such thing.
@@ -97,7 +99,7 @@
 // The combination or the operation is not supported.
 #define SBX_EUNSUPPORTED -1009
 
-// A limit of the library or of the process is reached (descriptors, queue, table).
+// A limit of the library, of the process, or of an operation's options is reached (descriptors, queue, table, bytes).
 #define SBX_ELIMIT -1010
 
 // The host lacks something that is needed; the message says what and how to get it.
@@ -160,8 +162,8 @@
 // It needed more memory than its limit; `code` is 137.
 #define SBX_EXIT_OUT_OF_MEMORY 6
 
-// The keeper or gVisor died unexpectedly, or the sandbox's init was stopped from inside and has not answered for
-// half a minute; `code` is 137.
+// The keeper or gVisor died unexpectedly, or the sandbox's init did not answer for half a minute, or did not confirm
+// the end of a timed-out program within twenty seconds; `code` is 137.
 #define SBX_EXIT_ENGINE_LOST 7
 
 // The sandbox's program was started. Never dropped.
@@ -199,7 +201,8 @@
 // A program of sbx_exec_begin or sbx_exec was started. Never dropped.
 #define SBX_EVENT_PROCESS_STARTED 9
 
-// An operation has ended: `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
+// An operation has ended, except a change of the policy (SBX_EVENT_POLICY_APPLIED) and a check (SBX_EVENT_CHECKED):
+// `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
 // all, or `code` is the error's number and `detail` its text. Never dropped.
 #define SBX_EVENT_OPERATION_DONE 10
 
@@ -529,7 +532,8 @@ typedef struct sbx_runtime_config {
     uint32_t size;
     // SBX_RUNTIME_..., added up.
     uint32_t flags;
-    // The runsc to use; NULL: SBX_RUNSC, PATH, and the well-known places.
+    // The runsc to use. NULL: SBX_RUNSC, then PATH, then /usr/local/bin, /usr/bin, /usr/local/sbin, /usr/sbin,
+    // /opt/gvisor/bin and /opt/bin.
     const char *runsc;
     // An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
     const char *keeper;
@@ -1273,7 +1277,8 @@ int sbx_config_set_workdir(struct sbx_config *config,
                            const char *path);
 
 // Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its
-// root).
+// root). A uid without an entry in its /etc/passwd gets the group of the same number, no further groups, and the home
+// "/".
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_config_set_user(struct sbx_config *config,
@@ -1470,7 +1475,7 @@ int sbx_config_set_policy(struct sbx_config *config, const struct sbx_policy *po
 // SBX_EVENT_LIMIT.
 //
 // What the kernel buffers in sockets is the host's memory. When the connections of one of *n* sandboxes together
-// hold more than 256 MiB of it, or than 1/(*n* + 1) of half of what net.ipv4.tcp_mem leaves (16 MiB at least),
+// hold more than 1/(*n* + 1) of half the second number of net.ipv4.tcp_mem, but 16 MiB at least and 256 MiB at most,
 // those with more than their share and new ones get small buffers, which slows them down and cuts none, with
 // SBX_EVENT_LIMIT. If they go on to hold twice as much, those with more than their share are reset, the longest
 // silent first, until it is less, with another SBX_EVENT_LIMIT. The same holds for the connections of its tunnels.
@@ -1549,7 +1554,7 @@ int sbx_config_set_queue(struct sbx_config *config,
 // sbx_sandbox_free, which also ends it. Any thread; blocks for some hundred milliseconds (where the host hangs, for
 // 120 s of planning and 60 s of starting at most). Hosts with an event loop use sbx_create_begin.
 //
-// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name), SBX_EEXEC (the program),
+// Returns 0 and sets *sandbox; SBX_EINVALID, SBX_EUNSUPPORTED, SBX_EEXISTS (the name, or a port to listen on), SBX_EEXEC (the program),
 // SBX_EHOST, SBX_ERUNSC_MISSING, SBX_ERUNSC_UNUSABLE, SBX_EENGINE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM. Nothing
 // is left of a sandbox that failed.
 int sbx_create(struct sbx_runtime *runtime,
