@@ -177,7 +177,7 @@ name = "sbx-keeper"
 path = {main:?}
 
 [dependencies]
-libc = "0.2"
+libc = "0.2.191"
 
 [profile.release]
 opt-level = "s"
