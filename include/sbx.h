@@ -202,8 +202,9 @@
 #define SBX_EVENT_PROCESS_STARTED 9
 
 // An operation has ended, except a change of the policy (SBX_EVENT_POLICY_APPLIED) and a check (SBX_EVENT_CHECKED):
-// `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
-// all, or `code` is the error's number and `detail` its text. Never dropped.
+// `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in all, as far as they are
+// known (the same for a file, 0 where no bytes are moved), or `code` is the error's number and `detail` its text. Never
+// dropped.
 #define SBX_EVENT_OPERATION_DONE 10
 
 // In a directory that is watched there are changes to be taken: sbx_operation_next_change until it has
@@ -471,11 +472,12 @@ typedef struct sbx_exec_config sbx_exec_config;
 // All ..._begin functions that give one work alike. They never block, and may be called from any thread. `queue` and
 // `cookie` say where the event of the end goes: SBX_EVENT_OPERATION_DONE, unless the function names another. With a NULL
 // queue there is no event. They return 0 and set *operation, or what is wrong at once, and then no event comes; what
-// goes wrong later is the operation's own error. Where a program may block, three lines are a call that waits:
+// goes wrong later is the operation's own error. Where a program may block, this is a call that waits:
 //
 //   sbx_operation *operation = NULL;
 //   int code = sbx_file_remove_begin(sandbox, "/tmp/a", NULL, NULL, 0, &operation, &error);
 //   if (code == 0) code = sbx_operation_wait(operation, -1, &error);
+//   sbx_operation_free(operation);
 //
 // Any thread may call any function of an operation at any time; only sbx_operation_free comes last. An operation doesn't
 // keep its sandbox alive.
@@ -695,7 +697,7 @@ typedef struct sbx_stats {
     uint64_t egress_bytes_in;
     // Bytes from the sandbox to outside by those flows.
     uint64_t egress_bytes_out;
-    // Flows that the policy denied.
+    // What the policy denied: flows, and single packets that the gateway's rules refused, sent again or not.
     uint64_t egress_denied;
     // Names that were asked for.
     uint64_t dns_queries;
@@ -901,7 +903,7 @@ int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
 
 // Ends every sandbox of a runtime and both its threads, and frees it.
 //
-// Calls that wait on its sandboxes return SBX_ECLOSED. The sandboxes' handles stay valid and are freed as usual.
+// Its sandboxes end as by sbx_terminate, and calls that wait for them return as they do then. The sandboxes' handles stay valid and are freed as usual.
 // Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (on a mount) is left
 // behind.
 void sbx_runtime_free(struct sbx_runtime *runtime);
@@ -979,8 +981,8 @@ void sbx_queue_free(struct sbx_queue *queue);
 // Any thread, any number of times; blocks for `timeout_ms`.
 //
 // Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else its own error: SBX_ECLOSED if it was cancelled, others as
-// its ..._begin function says. A file operation that has reached a limit of its options ends with SBX_ETIMEDOUT, too:
-// sbx_operation_count returns SBX_ESTATE only while it goes on.
+// its ..._begin function says. An operation can end with SBX_ETIMEDOUT, too, as a file operation does that has reached a
+// limit of its options: sbx_operation_count says whether it has ended.
 int sbx_operation_wait(const struct sbx_operation *operation,
                        int64_t timeout_ms,
                        struct sbx_error *error);
@@ -998,8 +1000,8 @@ int sbx_operation_cancel(struct sbx_operation *operation, struct sbx_error *erro
 // MSG_NOSIGNAL. A connection is there when the operation has ended, a stream from the beginning.
 //
 // What is read from a stream up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
-// when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
-// not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
+// when its end is shut down or closed, and was stored only if that returns 0. When the
+// operation ends the library shuts the stream down, whatever the sandbox does with its end. To give up in the middle, cancel the operation before
 // closing. Any thread, never blocks.
 //
 // Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
@@ -1013,11 +1015,11 @@ int sbx_operation_open_fd(struct sbx_operation *operation,
 const uint8_t *sbx_operation_bytes(const struct sbx_operation *operation,
                                    size_t *length);
 
-// How many entries a file operation has found: those of a list, or the one that was described.
+// Whether an operation has ended, and how many entries it has found: those of a list, or the one that was described.
 //
 // Any thread, never blocks.
 //
-// Returns the count; SBX_ESTATE (it goes on), else the operation's own error.
+// Returns SBX_ESTATE while it goes on; then the count, which is 0 if it failed or isn't one that finds entries.
 int sbx_operation_count(const struct sbx_operation *operation);
 
 // One of the entries that a file operation has found, by its place from 0.
@@ -1610,10 +1612,11 @@ int sbx_wait_ready(struct sbx_sandbox *sandbox,
 // error.
 int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *exit, struct sbx_error *error);
 
-// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED.
+// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED. One that is still being created fails, with SBX_ECLOSED and
+// SBX_EVENT_FAILED.
 //
-// Any thread, any time, any number of times, also while it is being created; never blocks. Wait for the end with
-// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+// Any thread, any time, any number of times; never blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or
+// SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
 //
 // Returns 0.
 int sbx_terminate(struct sbx_sandbox *sandbox,
@@ -1625,9 +1628,9 @@ int sbx_terminate(struct sbx_sandbox *sandbox,
 // all of them get the signal.
 //
 // The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and 137
-// if the program had to be killed, if there is none, or if the sandbox was still being created. Calling it again
-// sends the signal again and may shorten the time. Any thread, any time; never blocks. Wait for the end with
-// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+// if the program had to be killed, or if there is none. One that is still being created fails, with SBX_ECLOSED and
+// SBX_EVENT_FAILED. Calling it again sends the signal again and may shorten the time. Any thread, any time; never
+// blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
 //
 // Returns 0; SBX_EINVALID (the signal is not from 1 to 64, or the time is negative).
 int sbx_stop(struct sbx_sandbox *sandbox,

@@ -264,6 +264,17 @@ fn blocked_is_no_network_at_all() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_sandbox_without_a_network_has_no_ports_to_connect_to() {
+    let runtime = runtime();
+    let mut config = sbx::Config::new();
+    config.set_policy(&Policy::blocked()).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    let error = sandbox.connect(80).unwrap_err();
+    assert_eq!(error.code(), sbx::Code::Unsupported, "{error}");
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn process_1_and_capabilities_are_the_documented_ones() {
     let runtime = runtime();
     let said = run(

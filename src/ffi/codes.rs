@@ -98,8 +98,9 @@ pub const SBX_EVENT_LIMIT: u32 = 8;
 /// A program of sbx_exec_begin or sbx_exec was started. Never dropped.
 pub const SBX_EVENT_PROCESS_STARTED: u32 = 9;
 /// An operation has ended, except a change of the policy (SBX_EVENT_POLICY_APPLIED) and a check (SBX_EVENT_CHECKED):
-/// `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in
-/// all, or `code` is the error's number and `detail` its text. Never dropped.
+/// `cookie` is the one it was begun with. `code` is 0 and `value` the bytes done and the bytes in all, as far as they are
+/// known (the same for a file, 0 where no bytes are moved), or `code` is the error's number and `detail` its text. Never
+/// dropped.
 pub const SBX_EVENT_OPERATION_DONE: u32 = 10;
 /// In a directory that is watched there are changes to be taken: sbx_operation_next_change until it has
 /// none. `cookie` is the watch's.

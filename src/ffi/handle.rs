@@ -61,11 +61,28 @@ impl Table {
 
 /// A new handle for an object.
 pub(super) fn insert<T: Object>(object: T) -> Result<*mut T::Opaque> {
+    Ok(reserve()?.fill(object))
+}
+
+/// Takes a handle for an object that is yet to be made, so that nothing can fail once it is. Unfilled it is lost.
+pub(super) fn reserve() -> Result<Reserved> {
     let table = table()?;
-    let address = table.page.take()?;
-    let slot = Slot { kind: T::KIND, object: Arc::new(object), poisoned: false };
-    table.lock().insert(address, slot);
-    Ok(ptr::with_exposed_provenance_mut(address))
+    Ok(Reserved { table, address: table.page.take()? })
+}
+
+/// A handle without an object.
+pub(super) struct Reserved {
+    table: &'static Table,
+    address: usize,
+}
+
+impl Reserved {
+    /// Gives it its object.
+    pub(super) fn fill<T: Object>(self, object: T) -> *mut T::Opaque {
+        let slot = Slot { kind: T::KIND, object: Arc::new(object), poisoned: false };
+        self.table.lock().insert(self.address, slot);
+        ptr::with_exposed_provenance_mut(self.address)
+    }
 }
 
 /// The object of a handle.

@@ -28,11 +28,12 @@ use crate::sandbox::{Connection, Stats};
 /// All ..._begin functions that give one work alike. They never block, and may be called from any thread. `queue` and
 /// `cookie` say where the event of the end goes: SBX_EVENT_OPERATION_DONE, unless the function names another. With a NULL
 /// queue there is no event. They return 0 and set *operation, or what is wrong at once, and then no event comes; what
-/// goes wrong later is the operation's own error. Where a program may block, three lines are a call that waits:
+/// goes wrong later is the operation's own error. Where a program may block, this is a call that waits:
 ///
 ///   sbx_operation *operation = NULL;
 ///   int code = sbx_file_remove_begin(sandbox, "/tmp/a", NULL, NULL, 0, &operation, &error);
 ///   if (code == 0) code = sbx_operation_wait(operation, -1, &error);
+///   sbx_operation_free(operation);
 ///
 /// Any thread may call any function of an operation at any time; only sbx_operation_free comes last. An operation doesn't
 /// keep its sandbox alive.
@@ -75,6 +76,17 @@ impl Work {
             Self::Policy(policy) => policy.cancel(),
             Self::Stats(stats) => stats.cancel(),
             Self::Check(check) => check.cancel(),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::File(file) => file.has_ended(),
+            Self::Connection(connection) => connection.has_ended(),
+            Self::PolicyChange(change) => change.has_ended(),
+            Self::Policy(policy) => policy.has_ended(),
+            Self::Stats(stats) => stats.has_ended(),
+            Self::Check(check) => check.has_ended(),
         }
     }
 
@@ -160,8 +172,10 @@ impl Begin {
         // SAFETY: as the caller promises.
         let place = unsafe { input::out_param("operation", self.operation) }?;
         let queue = if self.queue.is_null() { None } else { Some(handle::get::<Queue>(self.queue)?) };
+        // Nothing may fail once it is begun: an event would come for what was refused.
+        let reserved = handle::reserve()?;
         let work = start(queue.as_deref().map(|queue| (queue, self.cookie)))?;
-        place.write(handle::insert(OperationObject { work, found: OnceLock::new() })?);
+        place.write(reserved.fill(OperationObject { work, found: OnceLock::new() }));
         Ok(0)
     }
 }
@@ -210,8 +224,8 @@ impl OperationObject {
 /// Any thread, any number of times; blocks for `timeout_ms`.
 ///
 /// Returns 0 if it was done; SBX_ETIMEDOUT if it goes on; else its own error: SBX_ECLOSED if it was cancelled, others as
-/// its ..._begin function says. A file operation that has reached a limit of its options ends with SBX_ETIMEDOUT, too:
-/// sbx_operation_count returns SBX_ESTATE only while it goes on.
+/// its ..._begin function says. An operation can end with SBX_ETIMEDOUT, too, as a file operation does that has reached a
+/// limit of its options: sbx_operation_count says whether it has ended.
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -251,8 +265,8 @@ pub unsafe extern "C" fn sbx_operation_cancel(operation: *mut sbx_operation, err
 /// MSG_NOSIGNAL. A connection is there when the operation has ended, a stream from the beginning.
 ///
 /// What is read from a stream up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
-/// when its end is shut down or closed, and was stored only if that returns 0. The other end is the sandbox's, which need
-/// not close it when the operation ends: wait for that, too. To give up in the middle, cancel the operation before
+/// when its end is shut down or closed, and was stored only if that returns 0. When the
+/// operation ends the library shuts the stream down, whatever the sandbox does with its end. To give up in the middle, cancel the operation before
 /// closing. Any thread, never blocks.
 ///
 /// Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
@@ -294,23 +308,29 @@ pub unsafe extern "C" fn sbx_operation_bytes(
         call_with(operation, |object: &OperationObject| {
             object.file("bytes")?.with_bytes(|bytes| {
                 length.write(bytes.len());
-                bytes.as_ptr()
+                // An empty vector's address is none, and Go's runtime ends a process that holds such a one.
+                if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr() }
             })
         })
     })
 }
 
-/// How many entries a file operation has found: those of a list, or the one that was described.
+/// Whether an operation has ended, and how many entries it has found: those of a list, or the one that was described.
 ///
 /// Any thread, never blocks.
 ///
-/// Returns the count; SBX_ESTATE (it goes on), else the operation's own error.
+/// Returns SBX_ESTATE while it goes on; then the count, which is 0 if it failed or isn't one that finds entries.
 ///
 /// # Safety
 /// None: a bad handle is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_operation_count(operation: *const sbx_operation) -> c_int {
-    let count = |object: &OperationObject| Ok(c_int::try_from(object.found()?.len()).unwrap_or(c_int::MAX));
+    let count = |object: &OperationObject| {
+        if !object.work.has_ended() {
+            return Err(Error::new(Code::State, "the operation goes on"));
+        }
+        Ok(object.found().map_or(0, |found| c_int::try_from(found.len()).unwrap_or(c_int::MAX)))
+    };
     // SAFETY: NULL is allowed for the error.
     unsafe { call_on(operation, ptr::null_mut::<sbx_error>(), count) }
 }

@@ -193,7 +193,7 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
 
 /// Ends every sandbox of a runtime and both its threads, and frees it.
 ///
-/// Calls that wait on its sandboxes return SBX_ECLOSED. The sandboxes' handles stay valid and are freed as usual.
+/// Its sandboxes end as by sbx_terminate, and calls that wait for them return as they do then. The sandboxes' handles stay valid and are freed as usual.
 /// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (on a mount) is left
 /// behind.
 ///

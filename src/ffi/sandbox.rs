@@ -207,10 +207,11 @@ pub unsafe extern "C" fn sbx_wait(
     unsafe { call_on(sandbox, error, wait) }
 }
 
-/// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED.
+/// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED. One that is still being created fails, with SBX_ECLOSED and
+/// SBX_EVENT_FAILED.
 ///
-/// Any thread, any time, any number of times, also while it is being created; never blocks. Wait for the end with
-/// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+/// Any thread, any time, any number of times; never blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or
+/// SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
 ///
 /// Returns 0.
 ///
@@ -228,9 +229,9 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
 /// all of them get the signal.
 ///
 /// The sandbox ends as its program did (SBX_EXIT_EXITED or SBX_EXIT_SIGNALLED); or with SBX_EXIT_TERMINATED and 137
-/// if the program had to be killed, if there is none, or if the sandbox was still being created. Calling it again
-/// sends the signal again and may shorten the time. Any thread, any time; never blocks. Wait for the end with
-/// sbx_wait or SBX_EVENT_EXITED. A sandbox that has ended stays as it ended.
+/// if the program had to be killed, or if there is none. One that is still being created fails, with SBX_ECLOSED and
+/// SBX_EVENT_FAILED. Calling it again sends the signal again and may shorten the time. Any thread, any time; never
+/// blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
 ///
 /// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, or the time is negative).
 ///

@@ -50,7 +50,7 @@ pub struct sbx_stats {
     pub egress_bytes_in: u64,
     /// Bytes from the sandbox to outside by those flows.
     pub egress_bytes_out: u64,
-    /// Flows that the policy denied.
+    /// What the policy denied: flows, and single packets that the gateway's rules refused, sent again or not.
     pub egress_denied: u64,
     /// Names that were asked for.
     pub dns_queries: u64,

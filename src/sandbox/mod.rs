@@ -48,6 +48,7 @@ use crate::config::Stream;
 use crate::error::{Code, Error, Result};
 pub(crate) use crate::event::{Exit, ExitReason};
 use crate::event::{Operation, Queue};
+use crate::policy::PolicyMode;
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
 
@@ -234,6 +235,10 @@ impl Sandbox {
             return Err(Error::invalid("port 0: a port is 1 to 65535"));
         }
         match self.state() {
+            State::Running if self.shared().config.policy().mode() == PolicyMode::Blocked => {
+                let text = format!("sandbox {}: was created without any network, and has no ports", self.id());
+                Err(Error::new(Code::Unsupported, text))
+            }
             State::Running => self.handle.control.connect(self.shared(), port, events),
             State::Starting => Err(Error::still_starting(self.id())),
             _ => Err(self.shared().ended()),
