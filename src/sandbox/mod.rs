@@ -236,7 +236,8 @@ impl Sandbox {
         }
         match self.state() {
             State::Running if self.shared().config.policy().mode() == PolicyMode::Blocked => {
-                let text = format!("sandbox {}: was created without any network, and has no ports", self.id());
+                let text =
+                    format!("sandbox {}: was created without any network, and has no ports", self.id());
                 Err(Error::new(Code::Unsupported, text))
             }
             State::Running => self.handle.control.connect(self.shared(), port, events),
