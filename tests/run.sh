@@ -181,6 +181,8 @@ for directory in include tests examples; do
         cp -R "$directory" "$work/checkout/"
     fi
 done
+mkdir "$work/checkout/fuzz"
+cp -R fuzz/seeds "$work/checkout/fuzz/"
 cp "$SBX_RUNSC" "$work/runsc"
 # compile_c SOURCE: a C program that uses the library, into $work/c.
 compile_c() {
