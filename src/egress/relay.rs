@@ -264,9 +264,9 @@ impl Egress {
         self.recheck.done(update);
     }
 
-    /// Resets every flow of a sandbox within the next turns.
+    /// Resets every flow of a sandbox within the next turns, and what would become one.
     fn end_flows(&mut self, reactor: &mut Reactor, sandbox: u64) {
-        let keys = [self.tcp.keys(sandbox), self.udp.keys(sandbox)].concat();
+        let keys = [self.tcp.keys(sandbox), self.udp.keys(sandbox), self.sni.keys(sandbox)].concat();
         for key in self.removals.begin_now(sandbox, keys) {
             self.discard(reactor, key);
         }

@@ -163,6 +163,11 @@ impl Sni {
     ) -> Option<Adopt> {
         let peek = self.peeks.get_mut(key)?;
         let (sandbox, to) = (peek.sandbox, peek.to);
+        if cx.is_exhausted(sandbox) {
+            // It is among those that are being ended, and must not become a flow that isn't.
+            self.cut(cx, reactor, key);
+            return None;
+        }
         let is_known = cx.policy(sandbox)?.domain_of(&name).is_some();
         let is_pinned = dns.pinned(sandbox).is_some_and(|pinned| pinned.has(to.ip(), &name, reactor.now()));
         let verdict = if !is_known {
