@@ -367,3 +367,24 @@ fn connections_that_have_not_named_their_server_end_when_the_bytes_are_used_up()
     }
     assert_eq!((rig.egress.cx.open(SANDBOX), rig.budget.used()), (0, 0));
 }
+
+#[test]
+fn a_new_policy_checks_connections_that_have_not_named_their_server_in_slices() {
+    let mut rig = Rig::new(Settings::default());
+    let _near = begin_peeks(&mut rig, 200);
+    let applied = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&applied);
+    let reply = Box::new(move |generation| set.store(generation == 2, Ordering::Relaxed));
+    let mut left = rig.egress.sni.len();
+    rig.egress.set_policy(&mut rig.reactor, SANDBOX, (Arc::new(Policy::blocked()), 2), reply);
+    loop {
+        let now = rig.egress.sni.len();
+        assert!(now < left && left - now <= 64, "{left}, then {now}");
+        left = now;
+        if applied.load(Ordering::Relaxed) {
+            break;
+        }
+        rig.turn();
+    }
+    assert_eq!((left, rig.egress.is_busy(), rig.budget.used()), (0, false, 0));
+}

@@ -131,12 +131,11 @@ fn no_connection_is_handed_on_when_the_bytes_are_used_up() {
 #[test]
 fn a_new_policy_cuts_what_can_not_be_a_domain_any_more() {
     let mut test = Test::new();
-    let (_theirs, _) = test.begin(test.to);
+    let (_theirs, key) = test.begin(test.to);
     let Test { rig, sni, dns, .. } = &mut test;
-    sni.recheck(&mut rig.cx, dns, &mut rig.reactor, SANDBOX);
-    assert_eq!(sni.len(), 1);
+    assert!(sni.is_still_allowed(&mut rig.cx, dns, &mut rig.reactor, key));
     assert!(rig.cx.set_policy(SANDBOX, Arc::new(Policy::allowlist()), 2));
-    sni.recheck(&mut rig.cx, dns, &mut rig.reactor, SANDBOX);
+    assert!(!sni.is_still_allowed(&mut rig.cx, dns, &mut rig.reactor, key));
     test.assert_over();
 }
 
