@@ -267,7 +267,8 @@ impl Cx {
 
     /// Reports that a limit was reached, unless the same one was reported lately.
     pub(super) fn limit(&mut self, sandbox: u64, limit: LimitKind<'_>) {
-        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return removed(sandbox) };
+        // The walk over memory may name a sandbox that was removed since its flows were looked at.
+        let Some(state) = self.sandboxes.get_mut(&sandbox) else { return };
         if state.is_news(limit.text(), Instant::now()) {
             self.report(sandbox, limit.to_string());
         }

@@ -98,9 +98,8 @@ impl Egress {
             return;
         }
         self.dns.policy_changed(&self.cx, sandbox);
-        let flows = [self.udp.keys(sandbox), self.tcp.keys(sandbox)].concat();
+        let flows = [self.udp.keys(sandbox), self.tcp.keys(sandbox), self.sni.keys(sandbox)].concat();
         self.recheck.begin(sandbox, generation, flows, reply);
-        self.sni.recheck(&mut self.cx, &self.dns, reactor, sandbox);
         // Connections that wait to be accepted are checked by that.
         for key in self.listeners.keys(sandbox) {
             self.on_listener(reactor, key, Wake::Rescheduled(key));
@@ -255,18 +254,20 @@ impl Egress {
     /// Checks a slice of the flows that a new policy or routing may deny.
     fn recheck(&mut self, reactor: &mut Reactor) {
         let (flows, update) = self.recheck.next();
+        let Self { cx, tcp, udp, dns, sni, .. } = self;
         for key in flows {
             match key.kind() {
-                TCP_FLOW => self.tcp.is_still_allowed(&mut self.cx, reactor, key),
-                _ => self.udp.is_still_allowed(&mut self.cx, reactor, key),
+                TCP_FLOW => tcp.is_still_allowed(cx, reactor, key),
+                SNI => sni.is_still_allowed(cx, dns, reactor, key),
+                _ => udp.is_still_allowed(cx, reactor, key),
             };
         }
         self.recheck.done(update);
     }
 
-    /// Resets every flow of a sandbox within the next turns.
+    /// Resets every flow of a sandbox within the next turns, and what would become one.
     fn end_flows(&mut self, reactor: &mut Reactor, sandbox: u64) {
-        let keys = [self.tcp.keys(sandbox), self.udp.keys(sandbox)].concat();
+        let keys = [self.tcp.keys(sandbox), self.udp.keys(sandbox), self.sni.keys(sandbox)].concat();
         for key in self.removals.begin_now(sandbox, keys) {
             self.discard(reactor, key);
         }

@@ -35,7 +35,7 @@ pub(super) struct Judged {
 
 impl Judged {
     /// What it takes, roughly.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let records = self.answer.answers.iter().chain(&self.answer.authority);
         let records: usize =
             records.map(|record| size_of::<Record>() + record.name.wire().len() + record.data.len()).sum();

@@ -12,6 +12,11 @@ use super::judged::Judged;
 use super::message::Query;
 use super::pinned::Change;
 
+/// The most answers of one sandbox that wait.
+const MAX_WAITING: usize = 1024;
+/// The most bytes that they take: the sandbox chooses what it asks for, and so how long answers are.
+const MAX_WAITING_BYTES: usize = 4 << 20;
+
 /// An answer, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -37,6 +42,8 @@ pub(super) struct PendingRules {
     added: HashSet<IpAddr>,
     removed: HashSet<IpAddr>,
     waiting: Vec<Waiting>,
+    /// What the answers of both batches take. One that several clients wait for counts for each of them.
+    bytes: usize,
 }
 
 impl PendingRules {
@@ -45,9 +52,10 @@ impl PendingRules {
         self.sent.is_none() && self.is_next_empty()
     }
 
-    /// How many answers wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.sent.as_ref().map_or(0, |batch| batch.waiting.len()) + self.waiting.len()
+    /// Whether another answer may wait.
+    pub(super) fn has_room_for(&self, judged: &Judged) -> bool {
+        let waiting = self.sent.as_ref().map_or(0, |batch| batch.waiting.len()) + self.waiting.len();
+        waiting < MAX_WAITING && self.bytes.saturating_add(judged.bytes()) <= MAX_WAITING_BYTES
     }
 
     /// Adds a change to the next batch, and the answer that waits for it.
@@ -58,6 +66,7 @@ impl PendingRules {
         for address in change.added {
             undo_or_add(&mut self.removed, &mut self.added, address);
         }
+        self.bytes += waiting.as_ref().map_or(0, |waiting| waiting.judged.bytes());
         self.waiting.extend(waiting);
     }
 
@@ -73,7 +82,10 @@ impl PendingRules {
 
     /// The batch that was sent has been handled.
     pub(super) fn done(&mut self) -> Batch {
-        self.sent.take().unwrap_or_default()
+        let batch = self.sent.take().unwrap_or_default();
+        let bytes: usize = batch.waiting.iter().map(|waiting| waiting.judged.bytes()).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        batch
     }
 
     fn is_next_empty(&self) -> bool {
@@ -91,6 +103,13 @@ fn undo_or_add(other: &mut HashSet<IpAddr>, list: &mut HashSet<IpAddr>, address:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::dns::message::Asked;
+    use crate::egress::dns::name::Name;
+    use crate::egress::dns::record::Record;
+    use crate::egress::dns::write::Answer;
+    use crate::egress::kinds::DNS_CONNECTION;
+    use crate::reactor::Slab;
+    use domain::base::iana::{Class, OptRcode, Rtype};
     use proptest::prelude::*;
 
     fn addresses(lasts: &[u8]) -> Vec<IpAddr> {
@@ -114,6 +133,46 @@ mod tests {
         assert_eq!(pending.send(), Some(change(&[3], &[1])));
         pending.done();
         assert!(pending.is_empty());
+    }
+
+    /// An answer with that many bytes of text in it, and a client that waits for it.
+    fn waiting(bytes: usize) -> Waiting {
+        let (name, ttl) = (Name::of("a"), 9);
+        let record = Record { name, kind: Rtype::TXT, class: Class::IN, ttl, data: vec![7; bytes] };
+        let answer = Answer { answers: vec![record], ..Answer::bare(OptRcode::NOERROR, None) };
+        let judged = Judged { answer, ttl: Some(ttl), reachable: addresses(&[1]), removed: Vec::new() };
+        let Asked::Answer(query, _) = Query::read(&[0; 12]) else { panic!() };
+        let client = Client::Stream(Slab::new(DNS_CONNECTION).insert(()));
+        Waiting { client, query, judged: Arc::new(judged), age: 0 }
+    }
+
+    /// Has answers wait until there is no room for another, in two batches; how many there are.
+    fn fill(pending: &mut PendingRules, bytes: usize) -> usize {
+        let mut count = 0;
+        while pending.has_room_for(&waiting(bytes).judged) {
+            pending.add(change(&[1], &[]), Some(waiting(bytes)));
+            pending.send();
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn answers_that_wait_are_bounded_by_their_number_and_their_bytes() {
+        let mut pending = PendingRules::default();
+        for _ in 0..3 {
+            let long = fill(&mut pending, 60 << 10);
+            assert!((60..70).contains(&long), "{long}");
+            assert_eq!(pending.done().waiting.len(), 1);
+            assert_eq!(fill(&mut pending, 60 << 10), 1, "as much as was sent has room again");
+            pending.send();
+            assert_eq!(pending.done().waiting.len(), long);
+            assert_eq!((pending.bytes, pending.is_empty()), (0, true));
+            assert_eq!(fill(&mut pending, 0), MAX_WAITING);
+            pending.done();
+            pending.send();
+            pending.done();
+        }
     }
 
     proptest! {

@@ -40,8 +40,6 @@ const QUESTIONS: usize = 8;
 const MAX_ANSWER_BYTES: usize = 65_535;
 /// The most addresses of one answer; each costs a look at the host's routes. Those beyond are left out.
 const MAX_ADDRESSES: usize = 64;
-/// The most answers of one sandbox that wait for the rules.
-const MAX_WAITING: usize = 1024;
 /// How long a socket pauses when the process has no memory or descriptors for it.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -367,7 +365,7 @@ impl Dns {
         if !matches!(asking, Asking::Domain(_)) || judged.reachable.is_empty() {
             return self.respond(reactor, client, &query, &judged.answer, age);
         }
-        if state.pending_rules.waiting() >= MAX_WAITING {
+        if !state.pending_rules.has_room_for(&judged) {
             let busy = Answer::bare(OptRcode::SERVFAIL, Some(Why::Other));
             return self.respond(reactor, client, &query, &busy, 0);
         }

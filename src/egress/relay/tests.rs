@@ -340,3 +340,51 @@ fn a_sandbox_with_many_flows_is_removed_in_slices() {
     }
     assert_eq!((left, rig.budget.used(), rig.egress.is_busy()), (0, 0, false));
 }
+
+/// Connections of the sandbox that have not named their server yet.
+fn begin_peeks(rig: &mut Rig, count: usize) -> Vec<UnixStream> {
+    let begin = |_| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let socket = Socket::adopt(ours.into(), Family::Unix).unwrap();
+        let Egress { cx, sni, .. } = &mut rig.egress;
+        let permit = cx.acquire(SANDBOX, limits::TCP_FLOW).unwrap();
+        sni.begin(cx, &mut rig.reactor, SANDBOX, "198.51.200.1:443".parse().unwrap(), socket, permit);
+        theirs
+    };
+    (0..count).map(begin).collect()
+}
+
+#[test]
+fn connections_that_have_not_named_their_server_end_when_the_bytes_are_used_up() {
+    let mut rig = Rig::new(Settings { total_bytes: Some(1), ..Settings::default() });
+    let mut near = begin_peeks(&mut rig, 100);
+    rig.egress.cx.spend(SANDBOX, 1);
+    near[0].write_all(&[22]).unwrap();
+    let begin = Instant::now();
+    while rig.egress.sni.len() > 0 || rig.egress.is_busy() {
+        rig.turn();
+        assert!(begin.elapsed() < Duration::from_secs(10), "{} are left", rig.egress.sni.len());
+    }
+    assert_eq!((rig.egress.cx.open(SANDBOX), rig.budget.used()), (0, 0));
+}
+
+#[test]
+fn a_new_policy_checks_connections_that_have_not_named_their_server_in_slices() {
+    let mut rig = Rig::new(Settings::default());
+    let _near = begin_peeks(&mut rig, 200);
+    let applied = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&applied);
+    let reply = Box::new(move |generation| set.store(generation == 2, Ordering::Relaxed));
+    let mut left = rig.egress.sni.len();
+    rig.egress.set_policy(&mut rig.reactor, SANDBOX, (Arc::new(Policy::blocked()), 2), reply);
+    loop {
+        let now = rig.egress.sni.len();
+        assert!(now < left && left - now <= 64, "{left}, then {now}");
+        left = now;
+        if applied.load(Ordering::Relaxed) {
+            break;
+        }
+        rig.turn();
+    }
+    assert_eq!((left, rig.egress.is_busy(), rig.budget.used()), (0, false, 0));
+}

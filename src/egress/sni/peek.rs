@@ -163,6 +163,11 @@ impl Sni {
     ) -> Option<Adopt> {
         let peek = self.peeks.get_mut(key)?;
         let (sandbox, to) = (peek.sandbox, peek.to);
+        if cx.is_exhausted(sandbox) {
+            // It is among those that are being ended, and must not become a flow that isn't.
+            self.cut(cx, reactor, key);
+            return None;
+        }
         let is_known = cx.policy(sandbox)?.domain_of(&name).is_some();
         let is_pinned = dns.pinned(sandbox).is_some_and(|pinned| pinned.has(to.ip(), &name, reactor.now()));
         let verdict = if !is_known {
@@ -180,14 +185,22 @@ impl Sni {
         Some(Adopt { sandbox, to, socket, permit, name: name.into(), sent: hello.into_bytes() })
     }
 
-    /// Cuts the connections of a sandbox that can't be to a domain by its new policy.
-    pub(in crate::egress) fn recheck(&mut self, cx: &mut Cx, dns: &Dns, reactor: &mut Reactor, sandbox: u64) {
-        for key in self.keys(sandbox) {
-            let Some(to) = self.peeks.get_mut(key).map(|peek| peek.to) else { continue };
-            if !may_be_domain(cx, dns, reactor.now(), sandbox, to) {
-                self.cut(cx, reactor, key);
-            }
+    /// Whether a connection can be to a domain by the policy of this moment; if not, it is cut.
+    pub(in crate::egress) fn is_still_allowed(
+        &mut self,
+        cx: &mut Cx,
+        dns: &Dns,
+        reactor: &mut Reactor,
+        key: Key,
+    ) -> bool {
+        // It may have ended before its turn to be checked, or become a flow: its name was checked by this policy.
+        let Some(peek) = self.peeks.get_mut(key) else { return false };
+        let (sandbox, to) = (peek.sandbox, peek.to);
+        let is_allowed = may_be_domain(cx, dns, reactor.now(), sandbox, to);
+        if !is_allowed {
+            self.cut(cx, reactor, key);
         }
+        is_allowed
     }
 
     /// Resets a connection and reports why.

@@ -20,12 +20,16 @@ struct Test {
 impl Test {
     /// A policy with one domain, which the resolver has answered an address for.
     fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
         let mut policy = Policy::allowlist();
         policy.allow_domain("a.example").unwrap();
         let mut dns = Dns::new();
         let to: SocketAddr = "198.51.200.1:443".parse().unwrap();
         dns.pin(SANDBOX, "a.example", to.ip());
-        Self { rig: Rig::new(policy, Settings::default()), sni: Sni::new(), dns, to }
+        Self { rig: Rig::new(policy, settings), sni: Sni::new(), dns, to }
     }
 
     /// The sandbox's end of a new connection, and its key.
@@ -115,14 +119,23 @@ fn silence_is_refused_and_a_close_before_the_first_byte_is_not_reported() {
 }
 
 #[test]
+fn no_connection_is_handed_on_when_the_bytes_are_used_up() {
+    let mut test = Test::with(Settings { total_bytes: Some(1), ..Settings::default() });
+    test.rig.cx.spend(SANDBOX, 1);
+    assert!(test.rig.limit().contains("the byte quota is used up"));
+    assert!(test.sent(test.to, &rustls_hello("a.example", true)).is_none());
+    assert_eq!(test.rig.requests(), []);
+    test.assert_over();
+}
+
+#[test]
 fn a_new_policy_cuts_what_can_not_be_a_domain_any_more() {
     let mut test = Test::new();
-    let (_theirs, _) = test.begin(test.to);
+    let (_theirs, key) = test.begin(test.to);
     let Test { rig, sni, dns, .. } = &mut test;
-    sni.recheck(&mut rig.cx, dns, &mut rig.reactor, SANDBOX);
-    assert_eq!(sni.len(), 1);
+    assert!(sni.is_still_allowed(&mut rig.cx, dns, &mut rig.reactor, key));
     assert!(rig.cx.set_policy(SANDBOX, Arc::new(Policy::allowlist()), 2));
-    sni.recheck(&mut rig.cx, dns, &mut rig.reactor, SANDBOX);
+    assert!(!sni.is_still_allowed(&mut rig.cx, dns, &mut rig.reactor, key));
     test.assert_over();
 }
 

@@ -156,3 +156,18 @@ fn what_was_read_of_an_adopted_connection_is_sent_first() {
     opened.tcp.cut(&mut opened.rig.cx, &mut opened.rig.reactor, key);
     opened.assert_over();
 }
+
+#[test]
+fn a_walk_over_memory_goes_on_when_a_sandbox_was_removed_since_it_was_looked_at() {
+    const REMOVED: u64 = SANDBOX + 1;
+    let mut opened = Opened::new(false);
+    let key = opened.key();
+    let Rig { cx, reactor, .. } = &mut opened.rig;
+    let memory = &mut opened.tcp.memory;
+    memory.begin([key].into_iter(), 2);
+    memory.record(REMOVED, key, 1 << 30, reactor.now());
+    let memory_key = opened.tcp.memory_key;
+    opened.tcp.on_memory_wake(cx, reactor, Wake::Rescheduled(memory_key));
+    assert_eq!(opened.rig.requests(), [], "nothing is reported of it");
+    assert_eq!(opened.tcp.len(), 1);
+}
