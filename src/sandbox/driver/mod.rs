@@ -341,7 +341,7 @@ impl SandboxDriver {
 
     /// Has the keeper report what the sandbox uses. A waiter that is dropped learns that there is nothing new.
     pub(crate) fn ask_usage(&mut self, cx: &mut ControlCx<'_>, waiter: Arc<Gathering>) {
-        if self.lifecycle.is_running() && self.usage.wait_for_usage(waiter) {
+        if self.lifecycle.is_running() && self.usage.wait_for_usage(waiter, cx.reactor.now()) {
             self.gateway.record_refused(&self.shared);
             self.ask_keeper(cx, &ToKeeper::Usage, vec![]);
         }
