@@ -51,10 +51,10 @@ impl<W> UsageQueries<W> {
         true
     }
 
-    /// The keeper has answered.
-    pub(super) fn on_usage(&mut self) {
+    /// The keeper has answered: those who waited for it.
+    pub(super) fn on_usage(&mut self) -> Vec<W> {
         self.usage_asked = None;
-        self.usage.clear();
+        mem::take(&mut self.usage)
     }
 
     /// Adds a waiter for init's count of processes. The ticket to ask init with, if it is to be asked.
@@ -104,8 +104,7 @@ mod tests {
         let (waiter, now) = (Arc::new(()), Instant::now());
         assert!(queries.wait_for_usage(Arc::clone(&waiter), now));
         assert!(!queries.wait_for_usage(Arc::clone(&waiter), now));
-        queries.on_usage();
-        assert_eq!(Arc::strong_count(&waiter), 1, "both were let go");
+        assert_eq!(queries.on_usage().len(), 2);
         let asks = (0..2 * MAX_WAITERS).filter(|_| queries.wait_for_usage(Arc::clone(&waiter), now)).count();
         assert_eq!(asks, 1);
         assert_eq!(queries.usage.len(), MAX_WAITERS);
@@ -118,8 +117,7 @@ mod tests {
         assert!(!queries.wait_for_usage("same", now + USAGE_TIMEOUT / 2));
         assert!(queries.wait_for_usage("other", now + USAGE_TIMEOUT));
         assert!(!queries.wait_for_usage("its", now + USAGE_TIMEOUT));
-        assert_eq!(queries.usage.len(), 4, "one answer is for all");
-        queries.on_usage();
+        assert_eq!(queries.on_usage(), ["one", "same", "other", "its"], "one answer is for all");
         assert!(queries.wait_for_usage("next", now + USAGE_TIMEOUT));
     }
 
