@@ -37,6 +37,7 @@ impl SandboxDriver {
     }
 
     pub(super) fn read_init(&mut self, cx: &mut ControlCx<'_>) {
+        self.report_asked(cx);
         let flushed = self.init.flush(cx.reactor);
         for _ in 0..MAX_MESSAGES {
             if !self.init.is_open() {

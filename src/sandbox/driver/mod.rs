@@ -191,9 +191,7 @@ impl SandboxDriver {
     /// Reports what the components have noticed, and sets the timer. Every call of the control thread's ends with this.
     pub(crate) fn settle(&mut self, cx: &mut ControlCx<'_>) {
         loop {
-            for ticket in self.init.take_asked() {
-                self.handle(cx, Event::InitAsked { ticket });
-            }
+            self.report_asked(cx);
             if let Some(error) = self.init.take_error() {
                 self.handle(cx, Event::InitLost(error));
             } else if self.execs.take_change() {
@@ -209,6 +207,13 @@ impl SandboxDriver {
                 cx.reactor.cancel(timer);
             }
             self.timer = next.zip(self.key).map(|(at, key)| cx.reactor.schedule(at, key));
+        }
+    }
+
+    /// Reports what init was asked. An answer is read only after that, since it ends the wait for it.
+    fn report_asked(&mut self, cx: &mut ControlCx<'_>) {
+        for ticket in self.init.take_asked() {
+            self.handle(cx, Event::InitAsked { ticket });
         }
     }
 
@@ -445,3 +450,6 @@ impl SandboxDriver {
         matches!(self.lifecycle.phase(), Phase::Booting | Phase::Starting)
     }
 }
+
+#[cfg(test)]
+mod tests;
