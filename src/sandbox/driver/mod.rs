@@ -31,7 +31,7 @@ use super::usage::UsageQueries;
 use super::{Control, Shared, denials};
 use crate::cgroup::Groups;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::Keeper;
 use crate::keeper::wire::init::Request as ToInit;
@@ -406,6 +406,11 @@ impl SandboxDriver {
 
     /// The rules are back from a thread of their own; `None` if it has lost them.
     pub(crate) fn rules_returned(&mut self, cx: &mut ControlCx<'_>, job: Option<Box<PolicyJob>>) {
+        if job.is_none() && !self.updates.has_opened() {
+            // What is lost is the first policy, which comes before all else: the start can't go on without it.
+            let text = "the policy: the thread that was to load it has panicked: a bug of the library";
+            self.handle(cx, Event::Failed(Error::new(Code::Panic, text)));
+        }
         // The rules of a sandbox that is ending are dropped with the job.
         let job = job.filter(|_| !self.lifecycle.is_ending()).map(|job| *job);
         let opened = self.updates.reclaim(&mut self.gateway, &self.shared, cx.engine, job);

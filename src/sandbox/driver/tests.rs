@@ -122,3 +122,16 @@ fn what_init_answers_in_the_same_turn_is_not_waited_for() {
     assert!(!driver.check_silence(&mut rig.cx(), Duration::ZERO), "nothing is open");
     assert!(driver.lifecycle.is_running() && driver.events.is_empty());
 }
+
+#[test]
+fn a_start_whose_first_policy_is_lost_fails_at_once() {
+    let mut rig = Rig::new();
+    let mut driver = rig.driver();
+    for event in [Event::Prepared(Part::Files), Event::RulesOffloaded] {
+        driver.lifecycle.handle(rig.reactor.now(), event);
+    }
+    driver.rules_returned(&mut rig.cx(), None);
+    assert!(driver.lifecycle.is_ending());
+    let failure = driver.shared.facts().failure.clone().unwrap();
+    assert_eq!(failure.code(), Code::Panic, "{failure}");
+}
