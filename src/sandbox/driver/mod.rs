@@ -88,6 +88,15 @@ pub(crate) struct SandboxDriver {
     admission: Admission,
 }
 
+/// A driver that handles its events, until that is over, by a panic too.
+struct Handling<'a>(&'a mut SandboxDriver);
+
+impl Drop for Handling<'_> {
+    fn drop(&mut self) {
+        self.0.is_handling = false;
+    }
+}
+
 /// What the configuration says about the sandbox's life.
 fn settings(config: &Config, plan: &Plan, groups: &Groups) -> Settings {
     let probe = plan::probe(config).map(|(question, interval)| ProbeSettings {
@@ -180,12 +189,12 @@ impl SandboxDriver {
         if mem::replace(&mut self.is_handling, true) {
             return;
         }
-        while let Some(event) = self.events.pop_front() {
-            for action in self.lifecycle.handle(cx.reactor.now(), event) {
-                self.carry_out(cx, action);
+        let Handling(driver) = &mut Handling(self);
+        while let Some(event) = driver.events.pop_front() {
+            for action in driver.lifecycle.handle(cx.reactor.now(), event) {
+                driver.carry_out(cx, action);
             }
         }
-        self.is_handling = false;
     }
 
     /// Reports what the components have noticed, and sets the timer. Every call of the control thread's ends with this.

@@ -48,6 +48,11 @@ impl SandboxDriver {
             admission: budget.admit(number, 1).unwrap(),
         }
     }
+
+    /// Has a descriptor watched as its program's standard input.
+    pub(crate) fn watch_as_input(&mut self, cx: &mut ControlCx<'_>, fd: &OwnedFd) {
+        self.input.start(cx.reactor, cx.inputs, self.shared.number, fd).unwrap();
+    }
 }
 
 /// Stands for a control thread that runs.
@@ -134,4 +139,16 @@ fn a_start_whose_first_policy_is_lost_fails_at_once() {
     assert!(driver.lifecycle.is_ending());
     let failure = driver.shared.facts().failure.clone().unwrap();
     assert_eq!(failure.code(), Code::Panic, "{failure}");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_while_an_event_is_handled_leaves_no_event_behind_that_waits_for_its_end() {
+    let mut rig = Rig::new();
+    let mut driver = rig.driver();
+    // It has no plan, so runsc can't be started, which an assertion says.
+    let start = || driver.handle(&mut rig.cx(), Event::Prepared(Part::Files));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(start)).is_err());
+    driver.terminate(&mut rig.cx());
+    assert!(driver.lifecycle.is_ending() && driver.events.is_empty());
 }
