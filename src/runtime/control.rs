@@ -14,7 +14,7 @@ use super::host::HostCache;
 use super::nameservers::ServerWatch;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{FdBudget, Key, Kind, Lane, Reactor, Slab, Wake};
@@ -241,7 +241,7 @@ impl Loop {
         }
     }
 
-    /// Has a sandbox do something, then sees what is left of it.
+    /// Has a sandbox do something, then sees what is left of it. A panic in that ends this sandbox and no other.
     fn with(&mut self, key: Key, act: impl FnOnce(&mut SandboxDriver, &mut ControlCx<'_>)) {
         // A wake-up may come for a sandbox that has ended in the same turn.
         let Some(driver) = self.sandboxes.get_mut(key) else { return };
@@ -253,8 +253,14 @@ impl Loop {
             processes: &mut self.processes,
             inputs: &mut self.inputs,
         };
-        act(driver, &mut cx);
-        driver.settle(&mut cx);
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            act(driver, &mut cx);
+            driver.settle(&mut cx);
+        }));
+        if done.is_err() {
+            log::error!("a bug: the control thread has panicked in sandbox {}", driver.shared().id);
+            return self.abandon_sandbox(key);
+        }
         let (captures, number) = (driver.take_captures(), driver.shared().number);
         if driver.is_gone()
             && let Some(mut driver) = self.sandboxes.remove(key)
@@ -426,20 +432,32 @@ impl Loop {
     }
 
     fn start_file(&mut self, running: FileTask) {
-        let driver = self.numbers.get(&running.sandbox()).and_then(|key| self.sandboxes.get_mut(*key));
+        let key = self.numbers.get(&running.sandbox()).copied();
+        let driver = key.and_then(|key| self.sandboxes.get_mut(key));
+        let mut has_panicked = false;
         let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
         let ended = self.files.start(&mut self.reactor, budget, running, |running, reactor| {
             let mut cx = ControlCx { reactor, engine, control, budget, processes, inputs };
             match driver {
                 Some(driver) => {
-                    let begun = driver.start_file(&mut cx, running);
-                    driver.settle(&mut cx);
-                    begun
+                    let begun = catch_unwind(AssertUnwindSafe(|| {
+                        let begun = driver.start_file(&mut cx, running);
+                        driver.settle(&mut cx);
+                        begun
+                    }));
+                    begun.unwrap_or_else(|_| {
+                        log::error!("a bug: an operation on files has panicked in the control thread");
+                        has_panicked = true;
+                        Err(Error::new(Code::Panic, "the control thread panicked: a bug of the library"))
+                    })
                 }
                 None => Err(running.ended()),
             }
         });
+        if let Some(key) = key.filter(|_| has_panicked) {
+            self.abandon_sandbox(key);
+        }
         self.file_ended(ended);
     }
 
@@ -510,14 +528,22 @@ impl Loop {
             }
             _ => Some(key),
         };
-        if let Some(mut driver) = key.and_then(|key| self.sandboxes.remove(key)) {
-            driver.end_execs(&mut self.reactor, &mut self.processes);
-            let key = driver.shared().number;
-            self.numbers.remove(&key);
-            self.files.end_all(&mut self.reactor, key);
-            let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply: Box::new(|| ()) });
-            driver.abandon();
+        if let Some(key) = key {
+            self.abandon_sandbox(key);
         }
+    }
+
+    /// After a bug: what a sandbox has become can't be trusted any more, and it ends at once.
+    fn abandon_sandbox(&mut self, key: Key) {
+        // It may have ended before the panic.
+        let Some(mut driver) = self.sandboxes.remove(key) else { return };
+        let key = driver.shared().number;
+        self.numbers.remove(&key);
+        driver.end_execs(&mut self.reactor, &mut self.processes);
+        driver.stop_input(&self.reactor, &mut self.inputs);
+        self.files.end_all(&mut self.reactor, key);
+        let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply: Box::new(|| ()) });
+        driver.abandon();
     }
 }
 
@@ -525,3 +551,7 @@ impl Loop {
 fn asks_host_servers(shared: &Shared) -> bool {
     shared.config.nameservers().is_empty() && shared.config.policy().mode() != PolicyMode::Blocked
 }
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

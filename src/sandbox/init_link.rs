@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use super::lifecycle::PROGRAM;
 use crate::error::{Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
 use crate::process::Init;
@@ -50,7 +51,8 @@ impl InitLink {
         // Init may have been lost before: then nothing is asked, and the sandbox ends within a second.
         let Some((init, _)) = self.open.as_mut().filter(|_| self.error.is_none()) else { return };
         match request {
-            Request::Start(start) => self.asked.push(start.id),
+            // The start of the sandbox's own program has a timeout of its own.
+            Request::Start(start) if start.id != PROGRAM => self.asked.push(start.id),
             // A ping is counted where it is decided.
             Request::Count { ticket } => self.asked.push(*ticket),
             _ => {}
@@ -141,6 +143,7 @@ mod tests {
     fn what_init_answers_at_once_is_kept_for_the_driver() {
         let (mut reactor, mut link, mut theirs) = open();
         for request in [
+            Request::Start(Box::new(Start { id: PROGRAM, ..Start::default() })),
             Request::Start(Box::new(Start { id: 7, ..Start::default() })),
             Request::Count { ticket: 8 },
             Request::Ping { ticket: 9 },

@@ -71,6 +71,8 @@ pub(crate) fn too_many_policy_tasks(id: &SandboxId) -> Error {
 pub(super) struct PolicyUpdates {
     waiting: VecDeque<PolicyTask>,
     is_offloaded: bool,
+    /// The first policy is in force.
+    has_opened: bool,
     /// What is in force, once the rules are loaded.
     current: Option<(Arc<Policy>, u64)>,
 }
@@ -106,6 +108,11 @@ impl PolicyUpdates {
     /// Whether the rules are with a thread of their own.
     pub(super) fn is_offloaded(&self) -> bool {
         self.is_offloaded
+    }
+
+    /// Whether the first policy is in force.
+    pub(super) fn has_opened(&self) -> bool {
+        self.has_opened
     }
 
     /// Does what waits, until there is nothing more to do for now. Returns the outcome of the first policy, which
@@ -177,6 +184,7 @@ impl PolicyUpdates {
             }
             (PolicyTask::Open(_), Err(error)) => return Some(Err(error.context("the policy"))),
             (PolicyTask::Open(policy), Ok(())) => {
+                self.has_opened = true;
                 self.current = Some((Arc::clone(&policy), FIRST_GENERATION));
                 return Some(Ok((policy, FIRST_GENERATION)));
             }

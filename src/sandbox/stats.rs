@@ -1,6 +1,6 @@
 //! What a sandbox uses and has done, in numbers.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use super::{Command, Sandbox, Shared, State};
 use crate::error::{Code, Error, Result};
 use crate::event::operation::{Completion, Notice, Operation};
 use crate::event::{EventKind, Queue};
+use crate::keeper::wire::keeper::Usage;
 
 /// What a sandbox uses and has done. `None` is what isn't known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,11 +58,18 @@ pub struct Stats {
 #[derive(Debug)]
 pub(crate) struct Gathering {
     shared: Arc<Shared>,
+    /// Whether the keeper has answered.
+    is_reported: AtomicBool,
     processes: Mutex<Option<u32>>,
     completion: Mutex<Option<Completion<Stats>>>,
 }
 
 impl Gathering {
+    /// The keeper's answer is what is known of the sandbox.
+    pub(super) fn reported(&self) {
+        self.is_reported.store(true, Ordering::Release);
+    }
+
     /// Init's answer.
     pub(super) fn counted(&self, processes: Option<u32>) {
         *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = processes;
@@ -72,7 +80,8 @@ impl Gathering {
         let completion = self.completion.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(completion) = completion {
             let processes = *self.processes.lock().unwrap_or_else(PoisonError::into_inner);
-            completion.complete(Ok(read(&self.shared, processes)));
+            let is_reported = self.is_reported.load(Ordering::Acquire);
+            completion.complete(Ok(read(&self.shared, is_reported, processes)));
         }
     }
 }
@@ -83,14 +92,16 @@ impl Drop for Gathering {
     }
 }
 
-/// What is known of a sandbox.
-fn read(shared: &Shared, processes: Option<u32>) -> Stats {
+/// What is known of a sandbox. While it runs, an earlier report of the keeper's doesn't count.
+fn read(shared: &Shared, is_reported: bool, processes: Option<u32>) -> Stats {
     let (uptime, usage) = {
         let facts = shared.facts();
         let end = facts.stopped.unwrap_or_else(Instant::now);
         let until = |started: Instant| end.saturating_duration_since(started);
         let ended = facts.exit.map(|exit| exit.runtime);
-        (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), facts.usage)
+        let is_known = is_reported || facts.state != State::Running;
+        let usage = if is_known { facts.usage } else { Usage::default() };
+        (ended.or_else(|| facts.started.map(until)).unwrap_or_default(), usage)
     };
     let (counters, egress) = (&shared.counters, &shared.egress);
     Stats {
@@ -147,12 +158,33 @@ impl Sandbox {
         let (operation, completion) = Operation::new(title, lost);
         let number = shared.number;
         let (processes, completion) = (Mutex::new(None), Mutex::new(Some(completion)));
-        let gathering = Arc::new(Gathering { shared, processes, completion });
+        let is_reported = AtomicBool::new(false);
+        let gathering = Arc::new(Gathering { shared, is_reported, processes, completion });
         let weak = Arc::downgrade(&gathering);
         if self.state() == State::Running {
             // Who can't be asked is ending: what is known already has to do.
             let _ = self.control().send(Command::Measure(number, gathering));
         }
         (operation, weak)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::runsc::command::SandboxId;
+
+    #[test]
+    fn what_the_keeper_has_not_reported_this_time_is_unknown_while_the_sandbox_runs() {
+        let shared = Shared::new(1, SandboxId::random().unwrap(), Config::new()).unwrap();
+        let usage = Usage { cpu_us: Some(5), memory: Some(6), memory_peak: Some(7) };
+        shared.update(|facts| (facts.state, facts.usage) = (State::Running, usage));
+        let stats = read(&shared, false, Some(2));
+        assert_eq!((stats.cpu, stats.memory, stats.memory_peak), (None, None, None));
+        assert_eq!(stats.processes, Some(2));
+        assert_eq!(read(&shared, true, None).memory, Some(6));
+        shared.update(|facts| facts.state = State::Ending);
+        assert_eq!(read(&shared, false, None).memory_peak, Some(7), "the last report is the final one");
     }
 }

@@ -20,12 +20,14 @@ const MAX_PROCESSES: u64 = 1 << 16;
 #[derive(Debug)]
 pub(super) struct UsageQueries<W = Arc<Gathering>> {
     usage: Vec<W>,
+    /// When the keeper was asked, until it answers.
+    usage_asked: Option<Instant>,
     count: Option<ProcessCount<W>>,
 }
 
 impl<W> Default for UsageQueries<W> {
     fn default() -> Self {
-        Self { usage: Vec::new(), count: None }
+        Self { usage: Vec::new(), usage_asked: None, count: None }
     }
 }
 
@@ -37,18 +39,22 @@ struct ProcessCount<W> {
 }
 
 impl<W> UsageQueries<W> {
-    /// Adds a waiter for the keeper's numbers. Whether the keeper is to be asked.
-    pub(super) fn wait_for_usage(&mut self, waiter: W) -> bool {
-        if self.usage.len() >= MAX_WAITERS {
+    /// Adds a waiter for the keeper's numbers. Whether the keeper is to be asked: its answer may be lost.
+    pub(super) fn wait_for_usage(&mut self, waiter: W, now: Instant) -> bool {
+        if self.usage.len() < MAX_WAITERS {
+            self.usage.push(waiter);
+        }
+        if self.usage_asked.is_some_and(|asked| now.saturating_duration_since(asked) < USAGE_TIMEOUT) {
             return false;
         }
-        self.usage.push(waiter);
-        self.usage.len() == 1
+        self.usage_asked = Some(now);
+        true
     }
 
-    /// The keeper has answered.
-    pub(super) fn on_usage(&mut self) {
-        self.usage.clear();
+    /// The keeper has answered: those who waited for it.
+    pub(super) fn on_usage(&mut self) -> Vec<W> {
+        self.usage_asked = None;
+        mem::take(&mut self.usage)
     }
 
     /// Adds a waiter for init's count of processes. The ticket to ask init with, if it is to be asked.
@@ -95,13 +101,24 @@ mod tests {
     #[test]
     fn one_question_answers_all_who_wait() {
         let mut queries = UsageQueries::default();
-        let waiter = Arc::new(());
-        assert!(queries.wait_for_usage(Arc::clone(&waiter)));
-        assert!(!queries.wait_for_usage(Arc::clone(&waiter)));
-        queries.on_usage();
-        assert_eq!(Arc::strong_count(&waiter), 1, "both were let go");
-        assert_eq!((0..2 * MAX_WAITERS).filter(|_| queries.wait_for_usage(Arc::clone(&waiter))).count(), 1);
+        let (waiter, now) = (Arc::new(()), Instant::now());
+        assert!(queries.wait_for_usage(Arc::clone(&waiter), now));
+        assert!(!queries.wait_for_usage(Arc::clone(&waiter), now));
+        assert_eq!(queries.on_usage().len(), 2);
+        let asks = (0..2 * MAX_WAITERS).filter(|_| queries.wait_for_usage(Arc::clone(&waiter), now)).count();
+        assert_eq!(asks, 1);
         assert_eq!(queries.usage.len(), MAX_WAITERS);
+    }
+
+    #[test]
+    fn the_keeper_is_asked_anew_when_it_does_not_answer() {
+        let (mut queries, now) = (UsageQueries::default(), Instant::now());
+        assert!(queries.wait_for_usage("one", now));
+        assert!(!queries.wait_for_usage("same", now + USAGE_TIMEOUT / 2));
+        assert!(queries.wait_for_usage("other", now + USAGE_TIMEOUT));
+        assert!(!queries.wait_for_usage("its", now + USAGE_TIMEOUT));
+        assert_eq!(queries.on_usage(), ["one", "same", "other", "its"], "one answer is for all");
+        assert!(queries.wait_for_usage("next", now + USAGE_TIMEOUT));
     }
 
     #[test]

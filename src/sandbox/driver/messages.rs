@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use super::{ControlCx, SandboxDriver};
 use crate::error::{Code, Error};
 use crate::keeper::wire::init::Reply as FromInit;
-use crate::keeper::wire::keeper::{OutOfMemory, Reply as FromKeeper};
+use crate::keeper::wire::keeper::{OutOfMemory, Reply as FromKeeper, Usage};
 use crate::runsc::process;
 use crate::sandbox::errors;
 use crate::sandbox::lifecycle::{Event, PROGRAM, Part, Phase};
@@ -37,6 +37,7 @@ impl SandboxDriver {
     }
 
     pub(super) fn read_init(&mut self, cx: &mut ControlCx<'_>) {
+        self.report_asked(cx);
         let flushed = self.init.flush(cx.reactor);
         for _ in 0..MAX_MESSAGES {
             if !self.init.is_open() {
@@ -84,8 +85,7 @@ impl SandboxDriver {
             }
             FromKeeper::Failed { step, errno } => Err(errors::keeper(&step, errno)),
             FromKeeper::Used(usage) => {
-                self.shared.facts().usage = usage;
-                self.usage.on_usage();
+                self.on_usage(usage);
                 self.handle(cx, Event::MemoryLookedFor { found: usage.memory.is_some() });
                 Ok(())
             }
@@ -96,8 +96,7 @@ impl SandboxDriver {
                 Ok(())
             }
             FromKeeper::Ended { status, log, output, usage, out_of_memory } => {
-                self.shared.facts().usage = usage;
-                self.usage.on_usage();
+                self.on_usage(usage);
                 // Init may have reported the program's end just before.
                 self.read_init(cx);
                 let event = match out_of_memory {
@@ -111,6 +110,11 @@ impl SandboxDriver {
         if let Err(error) = done {
             self.handle(cx, Event::Failed(error));
         }
+    }
+
+    fn on_usage(&mut self, usage: Usage) {
+        self.shared.facts().usage = usage;
+        self.usage.on_usage().iter().for_each(|waiter| waiter.reported());
     }
 
     fn runsc_error(&self, status: i32, log: &[u8], output: &[u8]) -> Error {

@@ -31,7 +31,7 @@ use super::usage::UsageQueries;
 use super::{Control, Shared, denials};
 use crate::cgroup::Groups;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::event::EventKind;
 use crate::keeper::Keeper;
 use crate::keeper::wire::init::Request as ToInit;
@@ -86,6 +86,15 @@ pub(crate) struct SandboxDriver {
     /// Init has left something unanswered since the last check.
     silence_is_checked_soon: bool,
     admission: Admission,
+}
+
+/// A driver that handles its events, until that is over, by a panic too.
+struct Handling<'a>(&'a mut SandboxDriver);
+
+impl Drop for Handling<'_> {
+    fn drop(&mut self) {
+        self.0.is_handling = false;
+    }
 }
 
 /// What the configuration says about the sandbox's life.
@@ -180,20 +189,18 @@ impl SandboxDriver {
         if mem::replace(&mut self.is_handling, true) {
             return;
         }
-        while let Some(event) = self.events.pop_front() {
-            for action in self.lifecycle.handle(cx.reactor.now(), event) {
-                self.carry_out(cx, action);
+        let Handling(driver) = &mut Handling(self);
+        while let Some(event) = driver.events.pop_front() {
+            for action in driver.lifecycle.handle(cx.reactor.now(), event) {
+                driver.carry_out(cx, action);
             }
         }
-        self.is_handling = false;
     }
 
     /// Reports what the components have noticed, and sets the timer. Every call of the control thread's ends with this.
     pub(crate) fn settle(&mut self, cx: &mut ControlCx<'_>) {
         loop {
-            for ticket in self.init.take_asked() {
-                self.handle(cx, Event::InitAsked { ticket });
-            }
+            self.report_asked(cx);
             if let Some(error) = self.init.take_error() {
                 self.handle(cx, Event::InitLost(error));
             } else if self.execs.take_change() {
@@ -209,6 +216,13 @@ impl SandboxDriver {
                 cx.reactor.cancel(timer);
             }
             self.timer = next.zip(self.key).map(|(at, key)| cx.reactor.schedule(at, key));
+        }
+    }
+
+    /// Reports what init was asked. An answer is read only after that, since it ends the wait for it.
+    fn report_asked(&mut self, cx: &mut ControlCx<'_>) {
+        for ticket in self.init.take_asked() {
+            self.handle(cx, Event::InitAsked { ticket });
         }
     }
 
@@ -341,7 +355,7 @@ impl SandboxDriver {
 
     /// Has the keeper report what the sandbox uses. A waiter that is dropped learns that there is nothing new.
     pub(crate) fn ask_usage(&mut self, cx: &mut ControlCx<'_>, waiter: Arc<Gathering>) {
-        if self.lifecycle.is_running() && self.usage.wait_for_usage(waiter) {
+        if self.lifecycle.is_running() && self.usage.wait_for_usage(waiter, cx.reactor.now()) {
             self.gateway.record_refused(&self.shared);
             self.ask_keeper(cx, &ToKeeper::Usage, vec![]);
         }
@@ -401,6 +415,11 @@ impl SandboxDriver {
 
     /// The rules are back from a thread of their own; `None` if it has lost them.
     pub(crate) fn rules_returned(&mut self, cx: &mut ControlCx<'_>, job: Option<Box<PolicyJob>>) {
+        if job.is_none() && !self.updates.has_opened() {
+            // What is lost is the first policy, which comes before all else: the start can't go on without it.
+            let text = "the policy: the thread that was to load it has panicked: a bug of the library";
+            self.handle(cx, Event::Failed(Error::new(Code::Panic, text)));
+        }
         // The rules of a sandbox that is ending are dropped with the job.
         let job = job.filter(|_| !self.lifecycle.is_ending()).map(|job| *job);
         let opened = self.updates.reclaim(&mut self.gateway, &self.shared, cx.engine, job);
@@ -445,3 +464,6 @@ impl SandboxDriver {
         matches!(self.lifecycle.phase(), Phase::Booting | Phase::Starting)
     }
 }
+
+#[cfg(test)]
+mod tests;

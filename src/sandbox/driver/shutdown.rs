@@ -10,6 +10,7 @@ use crate::reactor::{Lane, Reactor, Slab};
 use crate::sandbox::exec::Executed;
 use crate::sandbox::gateway::Gateway;
 use crate::sandbox::init_link::register;
+use crate::sandbox::input::Input;
 use crate::sandbox::lifecycle::{Event, KILL_GRACE, Outcome};
 use crate::sandbox::{Command, Control, Exit};
 
@@ -72,6 +73,11 @@ impl SandboxDriver {
     /// Ends what is left of the executed programs: each ends in the way the sandbox did.
     pub(crate) fn end_execs(&mut self, reactor: &mut Reactor, processes: &mut Slab<Executed>) {
         self.execs.end_all(reactor, processes, &self.shared, self.lifecycle.outcome_of_execs());
+    }
+
+    /// Watches its program's standard input no more.
+    pub(crate) fn stop_input(&mut self, reactor: &Reactor, inputs: &mut Slab<Input>) {
+        self.input.stop(reactor, inputs);
     }
 
     /// After a bug in the control thread: ends the sandbox by the end of its channel, and reports that.

@@ -369,12 +369,16 @@ impl Execs {
         self.has_changed |= self.numbers.is_empty();
         if let Some(program) = cx.processes.get_mut(key) {
             self.ids.remove(&program.id);
-            let stage = std::mem::replace(&mut program.stage, Stage::Ended);
+            // One that waited still has the pipes' write ends: they go first, so that its captures end.
+            let asked = match std::mem::replace(&mut program.stage, Stage::Ended) {
+                Stage::Asked(size) => Some(size),
+                _ => None,
+            };
             report(cx.reactor, program, key, end);
             if program.is_over() {
                 cx.processes.remove(key);
             }
-            if let Stage::Asked(size) = stage {
+            if let Some(size) = asked {
                 self.on_answer(cx, size);
             }
         }

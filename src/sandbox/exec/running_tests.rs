@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use super::*;
 use crate::process::Capture;
-use crate::reactor::{Kind, Wake};
+use crate::reactor::{FdBudget, Kind, Use, Wake};
 use crate::sandbox::exec::record::Have;
 
 #[test]
@@ -60,4 +60,36 @@ fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
         assert!(wakes <= 3, "{wakes} in turn {turn}");
     }
     assert!(again >= 10, "they did run dry: {again}");
+}
+
+#[test]
+fn nothing_is_left_of_a_program_that_is_given_up_before_init_was_asked() {
+    let (mut reactor, budget) = (Reactor::new().unwrap(), FdBudget::new(1000));
+    let (mut processes, mut init, mut tickets) =
+        (Slab::new(Kind(3)), InitLink::default(), Tickets::default());
+    let permit = || budget.acquire(7, Use::Host, 2).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let order = Order { start: Box::default(), theirs: vec![theirs.into()], permit: permit() };
+    let record =
+        Arc::new(Record::new("one".to_owned(), "/".to_owned(), None, Default::default(), Have::default()));
+    let key = processes.insert(Executed {
+        sandbox: 7,
+        record,
+        id: 0,
+        user: String::new(),
+        stage: Stage::Waiting(order, Vec::new()),
+        captures: [Some(CaptureReader::new(OwnedFd::from(ours), Capture::new(16, 16))), None],
+        timeout: None,
+        timer: None,
+        began: None,
+        _permit: Some(permit()),
+    });
+    let mut execs = Execs::default();
+    execs.numbers.insert(1, key);
+    let mut cx =
+        ExecCx { reactor: &mut reactor, processes: &mut processes, init: &mut init, tickets: &mut tickets };
+    execs.finish(&mut cx, 1, key, Err(Error::new(Code::System, "its captures can't be watched")));
+    assert!(execs.is_empty());
+    assert_eq!(processes.len(), 0, "its captures have ended with it");
 }

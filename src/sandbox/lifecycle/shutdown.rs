@@ -23,8 +23,9 @@ impl Lifecycle {
         }
     }
 
+    /// The first loss counts: what fails after it doesn't put the end off.
     pub(super) fn suspect_loss(&mut self, now: Instant, error: Error) {
-        if !self.is_ending() {
+        if !self.is_ending() && self.pending_loss.is_none() {
             self.pending_loss = Some(error);
             self.deadline = now.checked_add(LOSS_TIMEOUT);
         }

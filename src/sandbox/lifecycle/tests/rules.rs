@@ -219,6 +219,16 @@ fn a_lost_init_waits_for_the_keepers_word() {
 }
 
 #[test]
+fn further_losses_do_not_put_the_end_off() {
+    let mut sandbox = Sandbox::at(Phase::Running);
+    sandbox.handle(Event::LossSuspected(error("no such device")));
+    sandbox.pass(LOSS_TIMEOUT / 2);
+    sandbox.all([Event::LossSuspected(error("another")), Event::InitLost(error("init ended"))]);
+    sandbox.pass(LOSS_TIMEOUT / 2);
+    assert_eq!(sandbox.why(), "engine lost: no such device");
+}
+
+#[test]
 fn a_suspected_loss_is_decided_in_time_although_the_program_starts() {
     let mut sandbox = Sandbox::at(Phase::Starting);
     sandbox.all([Event::LossSuspected(error("no such device")), Event::ProgramStarted, Event::TunnelsOpen]);

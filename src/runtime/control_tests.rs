@@ -1,0 +1,59 @@
+//! What a bug in the control thread takes along.
+
+use std::io::pipe;
+use std::os::fd::OwnedFd;
+
+use super::*;
+use crate::engine::Engine;
+use crate::sandbox::State;
+
+/// A control thread's state, without the thread.
+fn control() -> (Loop, Engine) {
+    let (reactor, budget) = (Reactor::new().unwrap(), FdBudget::new(1000));
+    let ((sender, receiver), requests) = prepare(&reactor);
+    let engine = Engine::start(budget.clone(), requests).unwrap();
+    let (worker, handle) = (Arc::new(Worker::<Loop>::new("test")), engine.handle());
+    let control = Control::new(worker, sender, reactor.waker(), handle.clone(), budget.clone());
+    let plan = |_: &Shared| Err(Error::shut_down());
+    let state = Loop {
+        reactor,
+        commands: Inbox::new(receiver),
+        engine: handle,
+        control,
+        planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ())),
+        budget,
+        sandboxes: Slab::new(SANDBOX),
+        captures: Slab::new(CAPTURE),
+        files: Table::new(FILE),
+        processes: Slab::new(PROCESS),
+        inputs: Slab::new(INPUT),
+        pulse: Pulse::new(PULSE),
+        nameservers: ServerWatch::new(NAMESERVERS),
+        measuring: Slab::new(MEASURE),
+        numbers: HashMap::new(),
+        ending: false,
+        idleness: Idleness::default(),
+    };
+    (state, engine)
+}
+
+#[test]
+fn a_panic_in_a_command_ends_its_sandbox_and_no_other() {
+    let (mut control, _engine) = control();
+    let [seventh, eighth] = [7, 8].map(|number| {
+        let driver = SandboxDriver::bare(control.reactor.now(), number, &control.budget);
+        let shared = Arc::clone(driver.shared());
+        control.numbers.insert(number, control.sandboxes.insert(driver));
+        shared
+    });
+    let (input, _writer) = pipe().unwrap();
+    control.by_number(7, |driver, cx| driver.watch_as_input(cx, &OwnedFd::from(input)));
+    assert_eq!(control.inputs.len(), 1);
+    control.by_number(7, |_, _| panic!("as it was asked to"));
+    assert_eq!((control.inputs.len(), control.sandboxes.len(), control.numbers.len()), (0, 1, 1));
+    let facts = seventh.facts();
+    assert_eq!(facts.state, State::Ended);
+    assert_eq!(facts.failure.as_ref().map(Error::code), Some(Code::Panic));
+    drop(facts);
+    assert_eq!(eighth.facts().state, State::Starting);
+}
