@@ -11,14 +11,14 @@ use crate::event::{EventKind, Queue};
 use crate::sys::thread::with_signals_blocked;
 
 /// The most checks at the same time, of all that the process has begun.
-const MOST: usize = 8;
+const MAX_CHECKS: usize = 8;
 
 /// How many there are.
 static GOING_ON: AtomicUsize = AtomicUsize::new(0);
 
 /// Reads the environment and starts the thread.
 pub(super) fn begin(config: &RuntimeConfig, events: Option<(&Queue, u64)>) -> Result<Operation<Report>> {
-    let place = Place::take()?;
+    let permit = Permit::take()?;
     let check = HostCheck::new(config);
     let notice = Notice::new(events, EventKind::Checked, |report: &Report| [u64::from(report.usable()), 0])?;
     let lost = Error::new(Code::Internal, "the check's thread was lost");
@@ -26,7 +26,7 @@ pub(super) fn begin(config: &RuntimeConfig, events: Option<(&Queue, u64)>) -> Re
     let run = move || {
         let report = catch_unwind(AssertUnwindSafe(|| check.report()));
         // Before the end is known: who hears of it may begin another.
-        drop(place);
+        drop(permit);
         completion.complete(
             report.map_err(|_| Error::new(Code::Panic, "the check panicked: a bug of the library")),
         );
@@ -38,21 +38,22 @@ pub(super) fn begin(config: &RuntimeConfig, events: Option<(&Queue, u64)>) -> Re
 }
 
 /// One of the places for checks.
-struct Place;
+struct Permit;
 
-impl Place {
+impl Permit {
     fn take() -> Result<Self> {
-        let one_more = |count| (count < MOST).then_some(count + 1);
+        let one_more = |count| (count < MAX_CHECKS).then_some(count + 1);
         match GOING_ON.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
             Ok(_) => Ok(Self),
-            Err(_) => {
-                Err(Error::new(Code::Limit, format!("{MOST} checks go on already: wait for one of them")))
-            }
+            Err(_) => Err(Error::new(
+                Code::Limit,
+                format!("{MAX_CHECKS} checks go on already: wait for one of them"),
+            )),
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         GOING_ON.fetch_sub(1, Ordering::Relaxed);
     }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::denials::{Denials, Denied};
 use super::request::{Request, Requests};
-use crate::net::nflog::{Refusals, Refused, Told};
+use crate::net::nflog::{Progress, Refusals, Refused};
 use crate::reactor::{Key, Lane, Reactor, TimerId};
 
 /// One sandbox's denials on their way to the host.
@@ -52,8 +52,8 @@ impl Reporter {
     ) -> Option<Vec<Refused>> {
         let mut refused = Vec::new();
         match self.refusals.as_mut()?.read(|packet| refused.push(packet)) {
-            Ok(Told::More | Told::Lost) => Some(refused),
-            Ok(Told::Nothing) => None,
+            Ok(Progress::More | Progress::Lost) => Some(refused),
+            Ok(Progress::Nothing) => None,
             Err(error) => {
                 if let Some(refusals) = self.refusals.take() {
                     reactor.deregister(refusals.as_fd());

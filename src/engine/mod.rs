@@ -219,7 +219,7 @@ impl Engine {
                 budget.clone(),
                 Arc::new(move |request| of_tunnels(Request::Tunnel(request))),
             ),
-            outbound: Egress::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
+            egress: Egress::new(budget, Arc::new(move |request| requests(Request::Egress(request)))),
             commands: Inbox::new(receiver),
             idleness: Idleness::default(),
         })?;
@@ -243,7 +243,7 @@ impl Drop for Engine {
 struct Loop {
     reactor: Reactor,
     tunnels: Tunnels,
-    outbound: Egress,
+    egress: Egress,
     commands: Inbox<Command>,
     idleness: Idleness,
 }
@@ -262,11 +262,11 @@ impl Loop {
     fn run(&mut self) -> Left {
         let mut busy = self.commands.has_some();
         loop {
-            let idle = self.tunnels.is_idle() && self.outbound.is_idle();
+            let idle = self.tunnels.is_idle() && self.egress.is_idle();
             if self.idleness.is_over(idle && !busy, Instant::now()) {
                 return Left::Idle;
             }
-            let limit = match busy || self.tunnels.is_busy() || self.outbound.is_busy() {
+            let limit = match busy || self.tunnels.is_busy() || self.egress.is_busy() {
                 true => Some(std::time::Duration::ZERO),
                 false => idle.then_some(LINGER),
             };
@@ -284,7 +284,7 @@ impl Loop {
                 match self.commands.next() {
                     Some(Command::Shutdown) => {
                         self.tunnels.finish_removals(&mut self.reactor);
-                        self.outbound.finish_removals(&mut self.reactor);
+                        self.egress.finish_removals(&mut self.reactor);
                         return Left::Done;
                     }
                     Some(command) => self.execute(command),
@@ -298,11 +298,11 @@ impl Loop {
                     break;
                 }
             }
-            let Self { reactor, tunnels, outbound, .. } = self;
+            let Self { reactor, tunnels, egress, .. } = self;
             if catch_unwind(AssertUnwindSafe(|| tunnels.end_turn(reactor))).is_err() {
                 log::error!("a bug: ending connections has panicked");
             }
-            if catch_unwind(AssertUnwindSafe(|| outbound.end_turn(reactor))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| egress.end_turn(reactor))).is_err() {
                 log::error!("a bug: ending or judging flows has panicked");
             }
         }
@@ -314,7 +314,7 @@ impl Loop {
             log::error!("a bug: {wake:?} has panicked; what it was for is closed");
             let key = wake.key();
             if is_egress(key.kind()) {
-                self.outbound.discard(&mut self.reactor, key);
+                self.egress.discard(&mut self.reactor, key);
             } else {
                 self.tunnels.discard(&mut self.reactor, key);
             }
@@ -324,7 +324,7 @@ impl Loop {
     fn dispatch(&mut self, wake: Wake) {
         let key = wake.key();
         if is_egress(key.kind()) {
-            self.outbound.wake(&mut self.reactor, wake);
+            self.egress.wake(&mut self.reactor, wake);
         } else {
             self.tunnels.wake(&mut self.reactor, wake);
         }
@@ -337,7 +337,7 @@ impl Loop {
     }
 
     fn execute_unguarded(&mut self, command: Command) {
-        let Self { reactor, tunnels, outbound, .. } = self;
+        let Self { reactor, tunnels, egress, .. } = self;
         match command {
             Command::AddSandbox { key, settings, counters, time } => {
                 reactor.meter(key, &time);
@@ -350,19 +350,19 @@ impl Loop {
             Command::Loopback { ticket, answer } => tunnels.on_loopback(reactor, ticket, answer),
             Command::Attach { key, port, stream, reply } => tunnels.attach(reactor, key, port, stream, reply),
             Command::AddEgress { key, policy, settings, sockets, counters } => {
-                outbound.add_sandbox(reactor, key, policy, settings, sockets, counters);
+                egress.add_sandbox(reactor, key, policy, settings, sockets, counters);
             }
-            Command::SetPolicy { key, policy, reply } => outbound.set_policy(reactor, key, policy, reply),
+            Command::SetPolicy { key, policy, reply } => egress.set_policy(reactor, key, policy, reply),
             Command::Datagrams { key, ipv6, sockets } => {
-                outbound.on_datagram_sockets(reactor, key, ipv6, sockets);
+                egress.on_datagram_sockets(reactor, key, ipv6, sockets);
             }
-            Command::SetNameservers(servers) => outbound.set_nameservers(servers),
-            Command::Answered { key, done } => outbound.on_rules(reactor, key, done),
+            Command::SetNameservers(servers) => egress.set_nameservers(servers),
+            Command::Answered { key, done } => egress.on_rules(reactor, key, done),
             Command::Drain { key, reply } => tunnels.drain(reactor, key, reply),
             Command::RemoveSandbox { key, reply } => {
                 let [of_tunnels, of_egress] = when_both(reply);
                 tunnels.begin_removal(reactor, key, of_tunnels);
-                outbound.begin_removal(reactor, key, of_egress);
+                egress.begin_removal(reactor, key, of_egress);
             }
             Command::Shutdown => {}
         }

@@ -44,7 +44,7 @@ pub struct sbx_output {
 // SAFETY: repr(C), begins with its size, 48 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_output {
     const NAME: &'static str = "sbx_output";
-    const FIRST: usize = 48;
+    const FIRST_SIZE: usize = 48;
 }
 
 impl From<&Captured> for sbx_output {

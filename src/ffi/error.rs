@@ -27,7 +27,7 @@ pub struct sbx_error {
 // SAFETY: repr(C), begins with its size, 512 bytes without padding, integers only.
 unsafe impl Layout for sbx_error {
     const NAME: &'static str = "sbx_error";
-    const FIRST: usize = 512;
+    const FIRST_SIZE: usize = 512;
 }
 
 impl sbx_error {

@@ -46,7 +46,7 @@ pub struct sbx_event {
 // SAFETY: repr(C), begins with its size, 424 bytes without padding, integers only.
 unsafe impl Layout for sbx_event {
     const NAME: &'static str = "sbx_event";
-    const FIRST: usize = 424;
+    const FIRST_SIZE: usize = 424;
 }
 
 impl From<&EventRecord> for sbx_event {

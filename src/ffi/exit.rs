@@ -24,7 +24,7 @@ pub struct sbx_exit {
 // SAFETY: repr(C), begins with its size, 32 bytes without padding, integers only.
 unsafe impl Layout for sbx_exit {
     const NAME: &'static str = "sbx_exit";
-    const FIRST: usize = 32;
+    const FIRST_SIZE: usize = 32;
 }
 
 impl From<Exit> for sbx_exit {

@@ -46,7 +46,7 @@ pub struct sbx_file_options {
 // SAFETY: repr(C), begins with its size, 56 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_file_options {
     const NAME: &'static str = "sbx_file_options";
-    const FIRST: usize = 56;
+    const FIRST_SIZE: usize = 56;
 }
 
 /// A file, as the sandbox describes it: sbx_operation_entry. The caller owns it; zero it or use SBX_FILE_ENTRY_INIT.
@@ -79,7 +79,7 @@ pub struct sbx_file_entry {
 // SAFETY: repr(C), begins with its size, 56 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_file_entry {
     const NAME: &'static str = "sbx_file_entry";
-    const FIRST: usize = 56;
+    const FIRST_SIZE: usize = 56;
 }
 
 impl sbx_file_entry {
@@ -120,7 +120,7 @@ pub struct sbx_file_totals {
 // SAFETY: repr(C), begins with its size, 32 bytes without padding, integers only.
 unsafe impl Layout for sbx_file_totals {
     const NAME: &'static str = "sbx_file_totals";
-    const FIRST: usize = 32;
+    const FIRST_SIZE: usize = 32;
 }
 
 impl From<FileTotals> for sbx_file_totals {

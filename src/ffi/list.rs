@@ -36,7 +36,7 @@ pub struct sbx_sandbox_entry {
 // SAFETY: repr(C), begins with its size, 24 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_sandbox_entry {
     const NAME: &'static str = "sbx_sandbox_entry";
-    const FIRST: usize = 24;
+    const FIRST_SIZE: usize = 24;
 }
 
 impl From<&Entry> for sbx_sandbox_entry {

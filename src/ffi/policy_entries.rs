@@ -31,7 +31,7 @@ pub struct sbx_policy_summary {
 // SAFETY: repr(C), begins with its size, 24 bytes without padding, integers only.
 unsafe impl Layout for sbx_policy_summary {
     const NAME: &'static str = "sbx_policy_summary";
-    const FIRST: usize = 24;
+    const FIRST_SIZE: usize = 24;
 }
 
 impl From<&Policy> for sbx_policy_summary {

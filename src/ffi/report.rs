@@ -37,7 +37,7 @@ pub struct sbx_finding {
 // SAFETY: repr(C), begins with its size, 32 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_finding {
     const NAME: &'static str = "sbx_finding";
-    const FIRST: usize = 32;
+    const FIRST_SIZE: usize = 32;
 }
 
 impl From<&FindingTexts> for sbx_finding {

@@ -59,7 +59,7 @@ pub struct sbx_runtime_config {
 // SAFETY: repr(C), begins with its size, 24 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_runtime_config {
     const NAME: &'static str = "sbx_runtime_config";
-    const FIRST: usize = 24;
+    const FIRST_SIZE: usize = 24;
 }
 
 /// The runtime of a handle, or the default one.

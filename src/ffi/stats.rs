@@ -65,7 +65,7 @@ pub struct sbx_stats {
 // SAFETY: repr(C), begins with its size, 136 bytes without padding, integers only.
 unsafe impl Layout for sbx_stats {
     const NAME: &'static str = "sbx_stats";
-    const FIRST: usize = 136;
+    const FIRST_SIZE: usize = 136;
 }
 
 impl From<Stats> for sbx_stats {

@@ -10,7 +10,7 @@ use std::ptr;
 use crate::error::{Code, Error, Result};
 
 /// Nobody's struct is longer: a larger size is not a size.
-const LONGEST: usize = 4096;
+const MAX_SIZE: usize = 4096;
 
 /// A struct that is shared with C.
 ///
@@ -20,7 +20,7 @@ pub(super) unsafe trait Layout: Copy {
     /// Its name in C.
     const NAME: &'static str;
     /// The size of its first published layout.
-    const FIRST: usize;
+    const FIRST_SIZE: usize;
 }
 
 /// The size that the host gave its struct, if it is possible.
@@ -32,8 +32,8 @@ pub(super) unsafe fn size<T: Layout>(at: *const T) -> Result<usize> {
     let given = unsafe { at.cast::<u32>().read_unaligned() };
     let given = usize::try_from(given).unwrap_or(usize::MAX);
     match given {
-        0 => Ok(T::FIRST),
-        size if (T::FIRST..=LONGEST).contains(&size) => Ok(size),
+        0 => Ok(T::FIRST_SIZE),
+        size if (T::FIRST_SIZE..=MAX_SIZE).contains(&size) => Ok(size),
         _ => Err(Error::new(
             Code::Size,
             format!("{}: size {given} is not the size of such a struct; set it to sizeof or to 0", T::NAME),
@@ -156,7 +156,7 @@ mod tests {
     // SAFETY: repr(C), begins with its size, no padding, integers only.
     unsafe impl Layout for Sample {
         const NAME: &'static str = "sample";
-        const FIRST: usize = 8;
+        const FIRST_SIZE: usize = 8;
     }
     const ZERO: Sample = Sample { size: 0, first: 0, later: 0 };
 

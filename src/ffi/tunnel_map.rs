@@ -44,7 +44,7 @@ pub struct sbx_tunnel {
 // SAFETY: repr(C), begins with its size, 48 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_tunnel {
     const NAME: &'static str = "sbx_tunnel";
-    const FIRST: usize = 48;
+    const FIRST_SIZE: usize = 48;
 }
 
 impl From<&Texts> for sbx_tunnel {

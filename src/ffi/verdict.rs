@@ -24,7 +24,7 @@ pub struct sbx_verdict {
 // SAFETY: repr(C), begins with its size, 256 bytes without padding, integers only.
 unsafe impl Layout for sbx_verdict {
     const NAME: &'static str = "sbx_verdict";
-    const FIRST: usize = 256;
+    const FIRST_SIZE: usize = 256;
 }
 
 impl From<&Verdict> for sbx_verdict {

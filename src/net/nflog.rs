@@ -61,7 +61,7 @@ pub(crate) struct Refused {
 
 /// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Progress {
     /// There may be more.
     More,
     /// Nothing is waiting.
@@ -96,17 +96,17 @@ impl Refusals {
     }
 
     /// Reads one datagram and gives each packet in it to `take`.
-    pub(crate) fn read(&mut self, mut take: impl FnMut(Refused)) -> io::Result<Told> {
+    pub(crate) fn read(&mut self, mut take: impl FnMut(Refused)) -> io::Result<Progress> {
         self.buffer.resize(2 * MAX_DATAGRAM as usize, 0);
         match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(length) => {
                 let received = self.buffer.get(..length).unwrap_or_default();
                 messages(received).filter_map(|message| packet(&message)).for_each(&mut take);
-                Ok(Told::More)
+                Ok(Progress::More)
             }
-            Err(Errno::EINTR) => Ok(Told::More),
-            Err(Errno::EAGAIN) => Ok(Told::Nothing),
-            Err(Errno::ENOBUFS) => Ok(Told::Lost),
+            Err(Errno::EINTR) => Ok(Progress::More),
+            Err(Errno::EAGAIN) => Ok(Progress::Nothing),
+            Err(Errno::ENOBUFS) => Ok(Progress::Lost),
             Err(error) => Err(error.into()),
         }
     }

@@ -44,7 +44,7 @@ pub(crate) struct Plan {
     /// The program's streams.
     pub(crate) stdio: [Stdio; 3],
     /// What the runtime starts it with.
-    pub(crate) means: Arc<HostResources>,
+    pub(crate) host: Arc<HostResources>,
 }
 
 /// What a runtime starts its sandboxes with.
@@ -61,7 +61,7 @@ impl Plan {
         id: &SandboxId,
         config: &Config,
         runsc: &Runsc,
-        means: Arc<HostResources>,
+        host: Arc<HostResources>,
         user_namespace: bool,
         ipv6: bool,
     ) -> Result<Self> {
@@ -113,7 +113,7 @@ impl Plan {
             topology: links::Plan { mtu: config.mtu(), ipv6 },
             start: start(config),
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
-            means,
+            host,
         })
     }
 }

@@ -199,6 +199,6 @@ fn every_message_has_the_bytes_that_are_written_down() {
 fn a_long_path_of_a_failure_is_cut() {
     let step = files::Step::Open;
     let failed = |length| files::Outcome::Failed { step, errno: 1, path: vec![b'x'; length] };
-    let sent = failed(files::LONGEST_PATH + 1).encode();
-    assert_eq!(files::Outcome::decode(&sent), Ok(failed(files::LONGEST_PATH)));
+    let sent = failed(files::MAX_PATH_BYTES + 1).encode();
+    assert_eq!(files::Outcome::decode(&sent), Ok(failed(files::MAX_PATH_BYTES)));
 }

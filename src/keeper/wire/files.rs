@@ -8,13 +8,13 @@ use super::codec::{self, Form, Malformed, Reader, Wire, Writer, messages, wire};
 use super::init::User;
 
 /// The longest path (PATH_MAX without its NUL).
-pub(crate) const LONGEST_PATH: usize = 4095;
+pub(crate) const MAX_PATH_BYTES: usize = 4095;
 /// The longest name of a directory's entry (NAME_MAX).
-pub(crate) const LONGEST_NAME: usize = 255;
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 /// Instead of a mode: the default one.
 pub(crate) const NO_MODE: u32 = u32::MAX;
 /// The longest [`Outcome`], and the longest record of a stream.
-pub(crate) const LONGEST: usize = 2 * LONGEST_PATH + 128;
+pub(crate) const MAX_MESSAGE: usize = 2 * MAX_PATH_BYTES + 128;
 
 wire! {
     /// The operation.
@@ -109,11 +109,11 @@ wire! {
     #[derive(Clone, Debug, PartialEq, Eq, Default)]
     pub(crate) struct Entry {
         /// The name; empty in the answer to `Stat`.
-        pub(crate) name: Vec<u8> as Text<LONGEST_NAME>,
+        pub(crate) name: Vec<u8> as Text<MAX_NAME_BYTES>,
         /// The metadata.
         pub(crate) stat: Stat,
         /// The target of a symbolic link; else empty.
-        pub(crate) target: Vec<u8> as Text<LONGEST_PATH>,
+        pub(crate) target: Vec<u8> as Text<MAX_PATH_BYTES>,
     }
 
     /// The totals of an operation.
@@ -146,7 +146,7 @@ wire! {
         /// The kind of change.
         pub(crate) kind: ChangeKind,
         /// The path relative to the directory.
-        pub(crate) path: Vec<u8> as Text<LONGEST_PATH>,
+        pub(crate) path: Vec<u8> as Text<MAX_PATH_BYTES>,
     }
 
     /// A kind of change.
@@ -174,29 +174,29 @@ wire! {
 messages!(Outcome);
 
 /// Bytes of a limited length and without NUL, like every path from the kernel.
-struct Text<const LONGEST: usize>;
+struct Text<const MAX: usize>;
 
-impl<const LONGEST: usize> Form<Vec<u8>> for Text<LONGEST> {
+impl<const MAX: usize> Form<Vec<u8>> for Text<MAX> {
     fn put(value: &Vec<u8>, writer: &mut Writer) {
         value.put(writer);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
         let bytes = reader.bytes()?;
-        if bytes.len() <= LONGEST && !bytes.contains(&0) { Ok(bytes.to_vec()) } else { Err(Malformed) }
+        if bytes.len() <= MAX && !bytes.contains(&0) { Ok(bytes.to_vec()) } else { Err(Malformed) }
     }
 }
 
-/// A path of which at most the first [`LONGEST_PATH`] bytes are sent.
+/// A path of which at most the first [`MAX_PATH_BYTES`] bytes are sent.
 struct CutPath;
 
 impl Form<Vec<u8>> for CutPath {
     fn put(value: &Vec<u8>, writer: &mut Writer) {
-        writer.bytes(value.get(..LONGEST_PATH).unwrap_or(value));
+        writer.bytes(value.get(..MAX_PATH_BYTES).unwrap_or(value));
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
-        Text::<LONGEST_PATH>::take(reader)
+        Text::<MAX_PATH_BYTES>::take(reader)
     }
 }
 
@@ -245,7 +245,7 @@ impl Change {
 
 fn record(value: &impl Wire) -> Vec<u8> {
     let body = codec::encode(value);
-    // At most LONGEST, which fits.
+    // At most MAX_MESSAGE, which fits.
     let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
     [&length.to_le_bytes()[..], &body].concat()
 }
@@ -257,7 +257,7 @@ type Split<'a> = (&'a [u8], &'a [u8]);
 pub(crate) fn split(stream: &[u8]) -> Result<Option<Split<'_>>, Malformed> {
     let Some((length, rest)) = stream.split_first_chunk() else { return Ok(None) };
     let length = usize::from(u16::from_le_bytes(*length));
-    if length > LONGEST {
+    if length > MAX_MESSAGE {
         return Err(Malformed);
     }
     Ok(rest.split_at_checked(length))

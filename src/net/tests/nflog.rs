@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::space::{Side, Space};
-use crate::net::nflog::{Refusals, Refused, Told};
+use crate::net::nflog::{Progress, Refusals, Refused};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 
@@ -15,7 +15,7 @@ const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 fn next(refusals: &mut Refusals, seen: &mut Vec<Refused>) {
     let ready = poll(&mut [PollFd::new(refusals.as_fd(), PollFlags::POLLIN)], 10_000_u16).unwrap();
     assert_eq!(ready, 1, "nothing was told");
-    while refusals.read(|refused| seen.push(refused)).unwrap() == Told::More {}
+    while refusals.read(|refused| seen.push(refused)).unwrap() == Progress::More {}
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn refused_packets_are_told_with_their_destination_and_counted() {
     assert_eq!(seen, [Refused { to: FAR.into(), port: 53, protocol: 17 }]);
     told += seen.len();
     assert_eq!(rules.refused().unwrap(), u64::try_from(told).unwrap());
-    assert_eq!(refusals.read(|_| ()).unwrap(), Told::Nothing);
+    assert_eq!(refusals.read(|_| ()).unwrap(), Progress::Nothing);
 }
 
 #[test]
@@ -54,6 +54,6 @@ fn a_flood_of_refusals_is_told_in_part_and_counted_in_whole() {
     }
     assert_eq!(rules.refused().unwrap(), u64::from(flood));
     let mut told = 0;
-    while refusals.read(|_| told += 1).unwrap() != Told::Nothing {}
+    while refusals.read(|_| told += 1).unwrap() != Progress::Nothing {}
     assert!((1..flood / 2).contains(&told), "{told} of {flood}");
 }

@@ -126,7 +126,7 @@ impl SandboxDriver {
         listeners: Listeners,
         admission: Admission,
     ) -> Result<Self> {
-        let mut keeper = Keeper::start(&plan.means.program)?;
+        let mut keeper = Keeper::start(&plan.host.program)?;
         let mut groups = mem::take(&mut plan.groups);
         let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups), now);
         let setup = mem::take(&mut plan.setup);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::user::User;
 use crate::error::{Error, Result};
-use crate::keeper::wire::files::{Job, LONGEST_NAME, LONGEST_PATH, NO_MODE, Task};
+use crate::keeper::wire::files::{Job, MAX_NAME_BYTES, MAX_PATH_BYTES, NO_MODE, Task};
 use crate::keeper::wire::init;
 
 /// How many bytes are read or written whole, unless a limit is given.
@@ -354,11 +354,11 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
     if bytes.contains(&0) {
         return refuse("must not contain NUL");
     }
-    if bytes.len() > LONGEST_PATH {
-        return refuse(&format!("is longer than {LONGEST_PATH} bytes"));
+    if bytes.len() > MAX_PATH_BYTES {
+        return refuse(&format!("is longer than {MAX_PATH_BYTES} bytes"));
     }
-    if bytes.split(|byte| *byte == b'/').any(|name| name.len() > LONGEST_NAME) {
-        return refuse(&format!("has a name longer than {LONGEST_NAME} bytes"));
+    if bytes.split(|byte| *byte == b'/').any(|name| name.len() > MAX_NAME_BYTES) {
+        return refuse(&format!("has a name longer than {MAX_NAME_BYTES} bytes"));
     }
     Ok(bytes.to_vec())
 }

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::reactor::{FdBudget, FdPermit, Key, Kind, Lane, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
-const MOST: usize = 256;
+const MAX_OPERATIONS: usize = 256;
 
 #[derive(Debug)]
 struct Place {
@@ -66,8 +66,9 @@ impl Table {
         let sandbox = running.sandbox();
         let busy = self.places.iter().filter(|(_, place)| place.running.sandbox() == sandbox).count();
         let title = running.progress().title.clone();
-        if busy >= MOST {
-            let message = format!("{title}: {MOST} operations go on in this sandbox; wait for some to end");
+        if busy >= MAX_OPERATIONS {
+            let message =
+                format!("{title}: {MAX_OPERATIONS} operations go on in this sandbox; wait for some to end");
             running.finish(Err(Error::new(Code::Limit, message)));
             return None;
         }

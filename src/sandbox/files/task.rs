@@ -15,7 +15,7 @@ use super::stall::{Held, Stall, USUAL};
 use super::trouble;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, EventRecord, Queue, queue};
-use crate::keeper::wire::files::{Job, LONGEST, Outcome, Task};
+use crate::keeper::wire::files::{Job, MAX_MESSAGE, Outcome, Task};
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
 use crate::sys::socket::{Family, Socket};
@@ -112,7 +112,7 @@ impl FileTask {
             is_use,
             timeout: options.time_limit,
             stall: stall.map(Stall::new),
-            channel: Channel::with_limit(ours, LONGEST),
+            channel: Channel::with_limit(ours, MAX_MESSAGE),
             pump,
             held,
             works: 0,

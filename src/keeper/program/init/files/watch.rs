@@ -15,7 +15,7 @@ use super::helper::{AtStep, Result};
 use super::plain;
 use super::remove::MAX_DEPTH;
 use crate::system::{self, check, owned};
-use crate::wire::files::{Change, ChangeKind, LONGEST_PATH, Outcome, Step, Totals};
+use crate::wire::files::{Change, ChangeKind, MAX_PATH_BYTES, Outcome, Step, Totals};
 
 /// The maximum number of directories that one operation watches.
 const MAX_WATCHES: usize = 8192;
@@ -70,7 +70,7 @@ impl Watcher {
     fn send_change(&mut self, kind: ChangeKind, path: Vec<u8>) -> Result<()> {
         // No path that long can be opened.
         let (kind, path) =
-            if path.len() > LONGEST_PATH { (ChangeKind::Overflow, Vec::new()) } else { (kind, path) };
+            if path.len() > MAX_PATH_BYTES { (ChangeKind::Overflow, Vec::new()) } else { (kind, path) };
         if kind != ChangeKind::Ready {
             self.totals.entries += 1;
         }
