@@ -432,10 +432,10 @@ impl Connection {
         }
     }
 
-    /// Withdraws its request to init.
-    pub(super) fn cancel(&self, tickets: &mut Tickets) {
+    /// Withdraws its request to init or for a socket.
+    pub(super) fn cancel(&self, tickets: &mut Tickets, sandbox: &mut SandboxState) {
         if let Stage::Dialing { dial, .. } = &self.stage {
-            dial.cancel(tickets);
+            dial.cancel(tickets, sandbox.dialer());
         }
     }
 }

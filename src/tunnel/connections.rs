@@ -194,8 +194,8 @@ impl Connections {
         let Entry { connection, mut timer } = self.entries.remove(key)?;
         reactor.rearm(&mut timer, key, None);
         connection.fds().into_iter().flatten().for_each(|fd| reactor.deregister(fd));
-        connection.cancel(&mut self.tickets);
         if let Some(state) = cx.sandbox(connection.sandbox()) {
+            connection.cancel(&mut self.tickets, state);
             state.on_close(connection.is_lingering());
         }
         cx.note_freed();

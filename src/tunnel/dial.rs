@@ -1,7 +1,7 @@
 //! From an accepted connection to its server in the sandbox: a TCP connect to eth0's address with a socket from the pool,
 //! or a stream through init to the sandbox's own 127.0.0.1.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,8 +25,9 @@ pub(super) struct Dialer {
     /// Which source address is in use: 0 for the kernel's choice, else 1 + index into `sources`.
     source: usize,
     pool: SocketPool,
-    /// Connections that wait for a socket, in the order in which they came; some may have ended.
-    waiting: VecDeque<Key>,
+    /// Connections that wait for a socket, by their places in the order in which they came.
+    waiting: BTreeMap<u64, Key>,
+    last_place: u64,
     /// The route that last worked for a port.
     routes: HashMap<u16, Route>,
 }
@@ -48,7 +49,8 @@ impl Dialer {
             sources,
             source: 0,
             pool: SocketPool::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            last_place: 0,
             routes: HashMap::new(),
         }
     }
@@ -72,15 +74,22 @@ impl Dialer {
         mut waits: impl FnMut(&Key) -> bool,
         budget: (&FdBudget, u64),
     ) -> Supply {
-        self.waiting.retain(|key| waits(key));
+        self.waiting.retain(|_, key| waits(key));
         if sockets.is_empty() {
             self.pool.on_sockets(sockets, self.waiting.len(), budget);
             // To request them again at once would be a loop between the two threads.
-            return Supply::None(self.waiting.drain(..).collect());
+            return Supply::None(std::mem::take(&mut self.waiting).into_values().collect());
         }
-        let ready = self.pool.on_sockets(sockets, self.waiting.len(), budget);
-        let count = ready.len();
-        Supply::Sockets(self.waiting.drain(..count).zip(ready).collect())
+        let ready = self.pool.on_sockets(sockets, self.waiting.len(), budget).into_iter();
+        let first = std::iter::from_fn(|| self.waiting.pop_first());
+        Supply::Sockets(ready.zip(first).map(|(socket, (_, key))| (key, socket)).collect())
+    }
+
+    /// Has a connection wait for a socket, and returns its place.
+    fn enqueue(&mut self, key: Key) -> u64 {
+        self.last_place += 1;
+        self.waiting.insert(self.last_place, key);
+        self.last_place
     }
 
     /// Starts to connect a socket to a port.
@@ -145,8 +154,8 @@ pub(super) struct DialCx<'a> {
 /// What a dial waits for.
 #[derive(Debug)]
 enum Step {
-    /// A socket from the pool.
-    Socket,
+    /// A socket from the pool, in that place.
+    Socket(u64),
     /// The end of the TCP connect.
     Connect(Socket),
     /// Init's answer to the request with that ticket.
@@ -239,10 +248,9 @@ impl Dial {
                 Dialed::Pending
             }
             Route::Direct => {
-                self.step = Step::Socket;
                 let socket = cx.dialer.pool.take();
                 if socket.is_none() {
-                    cx.dialer.waiting.push_back(cx.key);
+                    self.step = Step::Socket(cx.dialer.enqueue(cx.key));
                 }
                 cx.dialer.refill_pool(cx.sandbox, cx.reactor.now(), cx.requests);
                 socket.map_or(Dialed::Pending, |socket| self.on_socket(cx, socket))
@@ -252,7 +260,7 @@ impl Dial {
 
     /// Whether it waits for a socket from the pool.
     pub(super) fn waits_for_socket(&self) -> bool {
-        matches!(self.step, Step::Socket)
+        matches!(self.step, Step::Socket(_))
     }
 
     /// A socket for it has come.
@@ -330,10 +338,16 @@ impl Dial {
         if let Step::Connect(socket) = &self.step { Some(socket.as_fd()) } else { None }
     }
 
-    /// The connection has ended: init's answer will be dropped.
-    pub(super) fn cancel(&self, tickets: &mut Tickets) {
-        if let Step::Init(ticket) = self.step {
-            tickets.redeem(ticket);
+    /// The connection has ended: init's answer will be dropped, and it waits for no socket.
+    pub(super) fn cancel(&self, tickets: &mut Tickets, dialer: &mut Dialer) {
+        match self.step {
+            Step::Init(ticket) => {
+                tickets.redeem(ticket);
+            }
+            Step::Socket(place) => {
+                dialer.waiting.remove(&place);
+            }
+            Step::Connect(_) | Step::Backoff(_) => {}
         }
     }
 

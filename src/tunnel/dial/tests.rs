@@ -123,7 +123,7 @@ fn a_server_on_loopback_is_reached_through_init_and_so_is_the_next_at_once() {
     assert!(matches!(dial.on_loopback(&mut rig.cx(), Ok(ours.into())), Dialed::Connected(_)));
     let (next, _) = rig.start(port, TIMEOUT);
     let ticket = rig.ticket();
-    next.cancel(&mut rig.tickets);
+    next.cancel(&mut rig.tickets, &mut rig.dialer);
     assert_eq!(rig.tickets.redeem(ticket), None, "its connection has ended");
 }
 
@@ -189,4 +189,31 @@ fn sockets_go_to_those_that_wait_and_none_is_requested_again_when_there_is_none(
         Supply::Sockets(_) => panic!(),
     }
     assert!(rig.requested().is_empty());
+}
+
+#[test]
+fn connections_that_end_while_the_keeper_is_silent_leave_nothing() {
+    let mut rig = Rig::new();
+    let mut slab = Slab::new(Kind(2));
+    let (mut dials, mut keys) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        rig.key = slab.insert(());
+        keys.push(rig.key);
+        dials.push(rig.start(80, TIMEOUT).0);
+        // Every second one ends again.
+        if let Some(index) = dials.len().checked_sub(2).filter(|index| index % 2 == 0) {
+            dials[index].cancel(&mut rig.tickets, &mut rig.dialer);
+        }
+    }
+    assert_eq!(rig.dialer.waiting.len(), 50);
+    let budget = FdBudget::new(1000);
+    let sockets = (0..2).map(|_| socket::tcp(false).unwrap()).collect();
+    match rig.dialer.on_sockets(sockets, |_| true, (&budget, SANDBOX)) {
+        Supply::Sockets(given) => {
+            assert_eq!(given.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [keys[1], keys[3]]);
+        }
+        Supply::None(_) => panic!(),
+    }
+    dials.iter().skip(5).for_each(|dial| dial.cancel(&mut rig.tickets, &mut rig.dialer));
+    assert!(rig.dialer.waiting.is_empty());
 }
