@@ -131,7 +131,7 @@ impl Endpoint {
     }
 
     /// How many bytes are held in memory for this endpoint.
-    fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.queue.len() + self.tls.as_ref().map_or(0, |tls| tls.kept())
     }
 

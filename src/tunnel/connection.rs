@@ -78,6 +78,8 @@ struct Handshake {
     downstream: Endpoint,
     early: Vec<u8>,
     deadline: Instant,
+    /// How many bytes it holds, as counted in [`SandboxState`].
+    held: usize,
 }
 
 /// What became of a wake-up of a handshake.
@@ -144,7 +146,7 @@ impl Connection {
         reply: Option<Reply>,
         (now, deadline): (Instant, Instant),
     ) -> Self {
-        let stage = Stage::Handshake(Handshake { downstream, early: Vec::new(), deadline });
+        let stage = Stage::Handshake(Handshake { downstream, early: Vec::new(), deadline, held: 0 });
         Self { sandbox, port, stage, since: now, reply, _permit: permit }
     }
 
@@ -230,7 +232,16 @@ impl Connection {
     /// The wake-up that it has asked for.
     pub(super) fn on_reschedule(&mut self, env: &mut Env<'_>) -> Next {
         let Stage::Handshake(handshake) = &mut self.stage else { return self.advance(env) };
-        match handshake.advance(env.scratch) {
+        let handshaken = handshake.advance(env.scratch);
+        let held = match handshaken {
+            Handshaken::Wait | Handshaken::Again => handshake.downstream.held(),
+            Handshaken::Established | Handshaken::Refused | Handshaken::Failed => 0,
+        };
+        let before = std::mem::replace(&mut handshake.held, held);
+        if !env.sandbox.recount_handshakes(before, held) {
+            return self.on_handshakes_too_large(env);
+        }
+        match handshaken {
             Handshaken::Wait => Next::Wait,
             Handshaken::Again => Next::Reschedule,
             Handshaken::Established => self.dial(env),
@@ -341,6 +352,16 @@ impl Connection {
         Next::Cut(error)
     }
 
+    /// The sandbox's handshakes hold more than they may, with what has just come for this one.
+    fn on_handshakes_too_large(&mut self, env: &mut Env<'_>) -> Next {
+        let limit = "its tunnels' clients send more than may be held before their TLS handshakes are over, and \
+                     some are reset";
+        if env.sandbox.is_news(limit, env.reactor.now()) {
+            (env.requests)(Request::Limit { key: self.sandbox, what: limit.to_owned() });
+        }
+        Next::cut(Code::Limit, "the sandbox's TLS handshakes hold too much memory")
+    }
+
     /// Does what can be done now.
     fn advance(&mut self, env: &mut Env<'_>) -> Next {
         match &mut self.stage {
@@ -432,10 +453,14 @@ impl Connection {
         }
     }
 
-    /// Withdraws its request to init or for a socket.
+    /// It ends: withdraws its request to init or for a socket, and what its handshake was counted with.
     pub(super) fn cancel(&self, tickets: &mut Tickets, sandbox: &mut SandboxState) {
-        if let Stage::Dialing { dial, .. } = &self.stage {
-            dial.cancel(tickets, sandbox.dialer());
+        match &self.stage {
+            Stage::Handshake(handshake) => {
+                sandbox.recount_handshakes(handshake.held, 0);
+            }
+            Stage::Dialing { dial, .. } => dial.cancel(tickets, sandbox.dialer()),
+            Stage::Open(_) | Stage::Lingering(_) | Stage::Empty => {}
         }
     }
 }

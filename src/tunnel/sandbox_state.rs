@@ -13,6 +13,10 @@ use crate::event::Reported;
 /// and among the descriptors.
 const MAX_LINGERING: usize = 64;
 
+/// How many bytes a sandbox's connections hold together before their TLS handshakes are over. Most handshakes' messages come
+/// whole, and aren't held at all.
+const MAX_HANDSHAKE_BYTES: usize = 8 << 20;
+
 /// Called when the last connection has ended. Called on the engine's thread: it must not block.
 pub(crate) type Drained = Box<dyn FnOnce() + Send>;
 
@@ -24,6 +28,8 @@ pub(super) struct SandboxState {
     dialer: Dialer,
     open: usize,
     lingering: usize,
+    /// How many bytes connections hold before their TLS handshakes are over.
+    handshake_bytes: usize,
     /// Which limits were reported lately.
     reported: Reported,
     /// No further connection is accepted.
@@ -45,6 +51,7 @@ impl SandboxState {
             dialer: Dialer::new(destination, sources),
             open: 0,
             lingering: 0,
+            handshake_bytes: 0,
             reported: Reported::default(),
             draining: false,
             drained: None,
@@ -112,6 +119,12 @@ impl SandboxState {
         let has_room = self.lingering < MAX_LINGERING;
         self.lingering += usize::from(has_room);
         has_room
+    }
+
+    /// A connection whose TLS handshake isn't over holds `now` bytes, after `before`; false if all of them hold too much.
+    pub(super) fn recount_handshakes(&mut self, before: usize, now: usize) -> bool {
+        self.handshake_bytes = self.handshake_bytes.saturating_sub(before) + now;
+        now <= before || self.handshake_bytes <= MAX_HANDSHAKE_BYTES
     }
 
     /// Accepts no further connection, and calls `reply` when the last one has ended.

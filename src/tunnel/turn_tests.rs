@@ -1,6 +1,6 @@
 //! What becomes of connections within a turn, without a sandbox and without a clock.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -47,13 +47,16 @@ impl Rig {
         (address, counters)
     }
 
-    /// What the engine does in a turn.
-    fn turn(&mut self) {
+    /// What the engine does in a turn; whether anything was woken.
+    fn turn(&mut self) -> bool {
         self.reactor.turn(Some(Duration::ZERO)).unwrap();
+        let mut woken = false;
         while let Some(wake) = self.reactor.next() {
             self.tunnels.wake(&mut self.reactor, wake);
+            woken = true;
         }
         self.tunnels.end_turn(&mut self.reactor);
+        woken
     }
 
     /// Turns until so many connections were accepted.
@@ -79,7 +82,9 @@ fn what_has_come_to_a_listener_that_backs_off_is_accepted_when_it_drains() {
     let hoard = rig.hog();
     let _client = TcpStream::connect(rig.tunnel).unwrap();
     // It finds no descriptors, and backs off.
-    (0..5).for_each(|_| rig.turn());
+    for _ in 0..5 {
+        rig.turn();
+    }
     assert_eq!(rig.open(), 0);
     drop(hoard);
     let over = Arc::new(AtomicBool::new(false));
@@ -142,7 +147,9 @@ fn the_handshakes_of_many_leave_others_their_turns() {
             client
         })
         .collect();
-    (0..5).for_each(|_| rig.turn());
+    for _ in 0..5 {
+        rig.turn();
+    }
     clients.iter_mut().for_each(|client| client.write_all(&hello).unwrap());
     let _client = TcpStream::connect(other).unwrap();
     let answered = |clients: &mut Vec<TcpStream>| {
@@ -158,4 +165,51 @@ fn the_handshakes_of_many_leave_others_their_turns() {
         rig.turn();
         assert!(start.elapsed() < Duration::from_secs(60));
     }
+}
+
+/// Sends a part of a TLS handshake's first message from that many clients; how many of them are still connected then.
+fn begin_handshakes(rig: &mut Rig, count: u64) -> (Vec<TcpStream>, u64) {
+    // A message of 65,520 bytes, in records of 1,000, of which forty come.
+    let first = [&[22, 3, 1, 0x03, 0xe8, 1, 0, 0xff, 0xf0][..], &[0; 996]].concat();
+    let next = [&[22, 3, 1, 0x03, 0xe8][..], &[0; 1000]].concat();
+    let part = [first, next.repeat(39)].concat();
+    let accepted = rig.counters.total.load(Ordering::Relaxed);
+    let connect = |number| {
+        let client = TcpStream::connect(rig.tunnel).unwrap();
+        client.set_nonblocking(true).unwrap();
+        rig.accept(accepted + number);
+        (client, 0)
+    };
+    let mut clients: Vec<_> = (1..=count).map(connect).collect();
+    let start = Instant::now();
+    while clients.iter().any(|(_, sent)| *sent < part.len()) {
+        for (client, sent) in &mut clients {
+            match client.write(&part[*sent..]) {
+                Ok(count) => *sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // It was cut.
+                Err(_) => *sent = part.len(),
+            }
+        }
+        rig.turn();
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    while rig.turn() {}
+    (clients.into_iter().map(|(client, _)| client).collect(), rig.open())
+}
+
+#[test]
+fn what_unfinished_handshakes_hold_is_bounded_and_free_again_when_they_end() {
+    let identity = Identity::make(&[]).unwrap();
+    let mut rig = Rig::new(Security::Tls(identity.server_config(false).unwrap()));
+    for _ in 0..2 {
+        let (clients, open) = begin_handshakes(&mut rig, 300);
+        // Each holds 40 KB of 8 MiB.
+        assert!((150..=209).contains(&open), "{open}");
+        drop(clients);
+        while rig.open() > 0 {
+            rig.turn();
+        }
+    }
+    assert_eq!(begin_handshakes(&mut rig, 150).1, 150);
 }

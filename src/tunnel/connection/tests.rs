@@ -181,6 +181,26 @@ fn clients_beyond_the_bound_do_not_linger() {
 }
 
 #[test]
+fn the_client_whose_handshake_takes_more_than_there_is_room_for_is_reset_and_reported() {
+    let (downstream, mut client) = encrypted();
+    let mut rig = Rig::new(downstream, closed_port(), None);
+    // The beginning of a record.
+    client.sock.write_all(&[22, 3, 1, 1]).unwrap();
+    rig.until(|_, next| matches!(next, Next::Wait));
+    while rig.state.recount_handshakes(0, 1 << 20) {}
+    client.sock.write_all(&[0, 1]).unwrap();
+    rig.until(|_, next| match next {
+        Next::Cut(why) => {
+            assert_eq!(why.code(), Code::Limit);
+            true
+        }
+        _ => false,
+    });
+    assert!(matches!(&rig.requested.lock().unwrap()[..],
+        [Request::Limit { what, .. }] if what.contains("before their TLS handshakes")));
+}
+
+#[test]
 fn a_handshake_has_a_deadline_and_an_open_connection_another() {
     let (downstream, _client) = encrypted();
     let mut rig = Rig::new(downstream, closed_port(), None);
