@@ -23,7 +23,7 @@ impl SandboxDriver {
             Action::AskUsage => self.ask_keeper(cx, &ToKeeper::Usage, vec![]),
             Action::StartProgram => self.start_program(cx),
             Action::OpenTunnels => self.open_tunnels(cx),
-            Action::Publish(notice) => self.publish(notice),
+            Action::Publish(notice) => self.publish(cx.reactor.now(), notice),
             Action::AskProbe { ticket } => self.ask_probe(cx, ticket),
             Action::KillProbe { ticket } => {
                 // With what it has started.
@@ -65,13 +65,15 @@ impl SandboxDriver {
         }
     }
 
-    fn publish(&self, notice: Notice) {
+    /// Publishes what has happened in the turn that began at `now`.
+    pub(super) fn publish(&self, now: Instant, notice: Notice) {
         let shared = &self.shared;
         match notice {
             Notice::Started => shared.update_and_notify(
                 |facts| {
                     facts.state = State::Running;
-                    facts.started = Some(Instant::now());
+                    // The time that its deadline counts from: it never runs for less than its lifetime.
+                    facts.started = Some(now);
                 },
                 EventKind::Started,
                 |_| (),

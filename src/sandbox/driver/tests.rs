@@ -8,7 +8,7 @@ use crate::keeper::wire::init::Reply;
 use crate::keeper::{Origin, Program};
 use crate::reactor::Kind;
 use crate::runsc::command::SandboxId;
-use crate::sandbox::lifecycle::Part;
+use crate::sandbox::lifecycle::{Notice, Part};
 use crate::sys::channel::{self, Channel};
 
 impl SandboxDriver {
@@ -126,6 +126,15 @@ fn what_init_answers_in_the_same_turn_is_not_waited_for() {
     driver.settle(&mut rig.cx());
     assert!(!driver.check_silence(&mut rig.cx(), Duration::ZERO), "nothing is open");
     assert!(driver.lifecycle.is_running() && driver.events.is_empty());
+}
+
+#[test]
+fn a_sandbox_has_run_since_the_moment_that_its_lifetime_counts_from() {
+    let rig = Rig::new();
+    let driver = rig.driver();
+    let now = rig.reactor.now();
+    driver.publish(now, Notice::Started);
+    assert_eq!(driver.shared.facts().started, Some(now));
 }
 
 #[test]
