@@ -1,4 +1,4 @@
-//! `sbx_operation`: something that was begun.
+//! `sbx_operation`: something that was begun. One file, because it is one C object with all its results.
 
 use std::ffi::{CString, c_char, c_int};
 use std::os::fd::IntoRawFd;

@@ -3,6 +3,8 @@
 //! What may take a moment happens here and not in the engine, so that it never holds up data. Others talk to
 //! it with [`Command`]s through a [`Control`] and never wait for it, but on what it writes into
 //! [`crate::sandbox::Shared`].
+//!
+//! One loop over every kind of key and command, and so one file: each arm only finds whose it is.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
