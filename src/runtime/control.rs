@@ -78,25 +78,15 @@ impl Thread {
             let _ = way.send(Command::Planned(number, Box::new(plan)));
         };
         let plan = move |shared: &Shared| host.get().plan(shared);
-        worker.start(Loop {
+        let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(tell));
+        worker.start(Loop::new(
             reactor,
-            commands: Inbox::new(commands.1),
+            Inbox::new(commands.1),
             engine,
-            control: control.clone(),
-            planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(tell)),
+            control.clone(),
+            planners,
             budget,
-            sandboxes: Slab::new(SANDBOX),
-            captures: Slab::new(CAPTURE),
-            files: Table::new(FILE),
-            processes: Slab::new(PROCESS),
-            inputs: Slab::new(INPUT),
-            pulse: Pulse::new(PULSE),
-            nameservers: ServerWatch::new(NAMESERVERS),
-            measuring: Slab::new(MEASURE),
-            numbers: HashMap::new(),
-            ending: false,
-            idleness: Idleness::default(),
-        })?;
+        ))?;
         Ok(Self { control, worker })
     }
 
@@ -158,6 +148,36 @@ impl Body for Loop {
 }
 
 impl Loop {
+    /// A loop without a sandbox.
+    fn new(
+        reactor: Reactor,
+        commands: Inbox<Command>,
+        engine: engine::Handle,
+        control: Control,
+        planners: Planners,
+        budget: FdBudget,
+    ) -> Self {
+        Self {
+            reactor,
+            commands,
+            engine,
+            control,
+            planners,
+            budget,
+            sandboxes: Slab::new(SANDBOX),
+            captures: Slab::new(CAPTURE),
+            files: Table::new(FILE),
+            processes: Slab::new(PROCESS),
+            inputs: Slab::new(INPUT),
+            pulse: Pulse::new(PULSE),
+            nameservers: ServerWatch::new(NAMESERVERS),
+            measuring: Slab::new(MEASURE),
+            numbers: HashMap::new(),
+            ending: false,
+            idleness: Idleness::default(),
+        }
+    }
+
     /// Whether there is nothing that anything could happen to.
     fn is_idle(&self) -> bool {
         let Self { sandboxes, captures, processes, inputs, measuring, .. } = self;

@@ -15,26 +15,8 @@ fn control() -> (Loop, Engine) {
     let (worker, handle) = (Arc::new(Worker::<Loop>::new("test")), engine.handle());
     let control = Control::new(worker, sender, reactor.waker(), handle.clone(), budget.clone());
     let plan = |_: &Shared| Err(Error::shut_down());
-    let state = Loop {
-        reactor,
-        commands: Inbox::new(receiver),
-        engine: handle,
-        control,
-        planners: Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ())),
-        budget,
-        sandboxes: Slab::new(SANDBOX),
-        captures: Slab::new(CAPTURE),
-        files: Table::new(FILE),
-        processes: Slab::new(PROCESS),
-        inputs: Slab::new(INPUT),
-        pulse: Pulse::new(PULSE),
-        nameservers: ServerWatch::new(NAMESERVERS),
-        measuring: Slab::new(MEASURE),
-        numbers: HashMap::new(),
-        ending: false,
-        idleness: Idleness::default(),
-    };
-    (state, engine)
+    let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ()));
+    (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget), engine)
 }
 
 #[test]
