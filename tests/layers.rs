@@ -90,23 +90,7 @@ fn without_tests(text: &str) -> (String, Vec<String>) {
 
 /// The first names of what stands behind a path's start: of `a::b` it is `a`, of `{a::b, c}` they are `a` and `c`.
 fn first_names(behind: &str) -> Vec<String> {
-    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let Some(list) = behind.strip_prefix('{') else { return vec![name(behind)] };
-    let (mut names, mut depth, mut begins) = (Vec::new(), 0_usize, true);
-    for (at, character) in list.char_indices() {
-        match character {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => begins = true,
-            _ if begins && !character.is_whitespace() => {
-                names.push(name(&list[at..]));
-                begins = false;
-            }
-            _ => {}
-        }
-    }
-    names
+    paths(behind).into_iter().filter_map(|path| path.into_iter().next()).collect()
 }
 
 /// The names directly below the crate that a module's text takes something from.
