@@ -63,7 +63,7 @@ export class Operation {
     }
   }
 
-  /** Ends it if it still goes on; nobody waits for it in vain. */
+  /** Ends it if it still goes on, and rejects whatever waits for it. */
   free() {
     this.done.reject(this.givenUp());
     hub().forget(this);

@@ -72,7 +72,7 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It has ended; of several ends the first counts. Whoever is woken finds the event, too.
+    /// Records how it ended. Only the first call takes effect. The event is in the queue before waiters wake.
     fn end(&self, result: Result<T>) {
         let mut state = self.state();
         if state.result.is_some() {

@@ -148,7 +148,7 @@ impl Connections {
         }
     }
 
-    /// Cuts a connection that has been silent for too long, unless a question of it is open.
+    /// Cuts a connection that has been silent for too long, unless one of its queries is pending.
     pub(super) fn on_timer(&mut self, reactor: &mut Reactor, key: Key) {
         // A wake-up can come after its connection has ended.
         let Some(connection) = self.connections.get_mut(key) else { return };
