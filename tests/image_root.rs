@@ -47,6 +47,9 @@ fn tree() -> Tree {
     tree
 }
 
+/// What is done to an image's bytes.
+type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// A configuration on an image that captures what its program says.
 fn on(image: &ImageFile, command: &[&str]) -> Config {
     let mut config = Config::new();
@@ -98,7 +101,7 @@ fn owners_and_modes_are_the_images_and_can_be_changed() {
     let mut tree = tree();
     tree.directory("/var/lib/postgresql", 0o700, (999, 998));
     tree.file("/var/lib/postgresql/data", 0o600, (999, 998), "its own\n");
-    tree.file("/bin/setuid", 0o4755, (0, 0), "");
+    tree.file("/bin/setuid", 0o4755, (0, 0), fs::read("/usr/bin/id").unwrap());
     tree.file("/far", 0o640, (4_000_000_000, 70_000), "");
     let image = tree.write(scratch.path("image"));
     let sandbox = idle(&runtime, &image);
@@ -110,6 +113,7 @@ fn owners_and_modes_are_the_images_and_can_be_changed() {
     let cat = "cat /var/lib/postgresql/data 2>&1 | cat";
     assert_eq!(exec_as(&sandbox, "postgres", cat), "its own\n");
     assert!(exec_as(&sandbox, "node", cat).contains("Permission denied"));
+    assert_eq!(exec_as(&sandbox, "node", "setuid -u"), "1000\n", "no user gains anything by it");
     let change = "chown node:staff /var/lib/postgresql/data && chmod 666 /var/lib/postgresql/data && \
                   chmod 711 /var/lib/postgresql && stat -c '%a %u %g' /var/lib/postgresql/data";
     assert_eq!(exec(&sandbox, change), "666 1000 50\n");
@@ -338,7 +342,7 @@ fn what_is_no_whole_image_is_refused_by_name() {
     let (runtime, scratch) = (runtime(), Scratch::new("image-bad"));
     let whole = tree().bytes();
     let nothing = |_: &mut Vec<u8>| ();
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("not an EROFS image", &|bytes| bytes.truncate(100)),
         ("not an EROFS image", &|bytes| bytes[1024] = 0),
         ("shorter", &|bytes| bytes.truncate(bytes.len() - 4096)),
@@ -455,8 +459,8 @@ fn tunnels_policies_and_services_are_as_on_any_root() {
     let server =
         std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"by the host\n").unwrap());
     let queue = Queue::new(64).unwrap();
-    let ask = format!("net ask 192.0.0.1 8080; net ask 192.0.0.1 8081; net ask 203.0.113.7 80");
-    let mut config = script(&image, &ask);
+    let ask = "net ask 192.0.0.1 8080; net ask 192.0.0.1 8081; net ask 203.0.113.7 80";
+    let mut config = script(&image, ask);
     config.set_policy(&Policy::allowlist()).unwrap().add_host_service(8080, &here.to_string()).unwrap();
     config.set_queue(&queue, 7).unwrap();
     assert_eq!(run(&runtime, &config), "by the host\nConnection refused\nConnection refused\n");
