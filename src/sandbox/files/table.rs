@@ -89,7 +89,10 @@ impl Table {
         let key = self.places.insert(Place { running, ticket, timer: None, look: None, _permit: permit });
         self.keys.insert(number, key);
         reactor.join(key, sandbox);
-        let place = self.places.get_mut(key)?;
+        let Some(place) = self.places.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return None;
+        };
         place.timer = at.map(|at| reactor.schedule(at, key));
         let look = place.running.next_look(reactor.now());
         place.look = look.map(|at| reactor.schedule(at, key));
@@ -103,6 +106,7 @@ impl Table {
 
     /// An operation can go on; it is returned if that was its end.
     pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
+        // It may have ended since it was woken, here and in `late`.
         match self.places.get_mut(key)?.running.go_on() {
             Next::Wait => None,
             Next::Again => {
@@ -131,13 +135,19 @@ impl Table {
 
     /// The host doesn't want an operation any more.
     pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<FileOutcome> {
+        // It may have ended by itself.
         let key = *self.keys.get(&number)?;
-        let error = self.places.get_mut(key)?.running.cancelled();
+        let Some(place) = self.places.get_mut(key) else {
+            debug_assert!(false, "a number is removed with its operation");
+            return None;
+        };
+        let error = place.running.cancelled();
         self.end(reactor, key, Err(error))
     }
 
     /// The host has made room for what an operation has to tell.
     pub(crate) fn room(&mut self, reactor: &mut Reactor, number: u64) {
+        // It may have ended, with changes that the host hasn't taken.
         if let Some(key) = self.keys.get(&number) {
             reactor.reschedule(*key);
         }
