@@ -82,7 +82,7 @@ impl Connections {
         reactor.join(key, sandbox);
         self.drive(cx, reactor, key, |connection, env| {
             let [Some(downstream), _] = connection.fds() else { return Next::Wait };
-            match env.reactor.register(downstream, env.key, Side::Downstream.lane()) {
+            match env.reactor.register(downstream, env.key, Side::Downstream.slot()) {
                 Ok(()) => connection.start(env),
                 Err(error) => Next::Cut(Error::system("watch a connection", &error)),
             }
@@ -98,7 +98,7 @@ impl Connections {
             entry.timer = None;
         }
         self.drive(cx, reactor, key, |connection, env| match wake {
-            Wake::Ready(_, lane, readiness) => connection.on_ready(env, lane.into(), readiness),
+            Wake::Ready(_, slot, readiness) => connection.on_ready(env, slot.into(), readiness),
             Wake::Rescheduled(_) => connection.on_reschedule(env),
             Wake::Timer(_) => connection.on_deadline(env),
         });

@@ -164,7 +164,7 @@ impl Tcp {
         reactor.rearm(&mut flow.timer, key, deadline);
         let sides = [Side::Downstream, Side::Upstream].into_iter().zip(flow.fds());
         let watched = sides
-            .filter_map(|(side, fd)| fd.map(|fd| reactor.register(fd, key, side.lane())))
+            .filter_map(|(side, fd)| fd.map(|fd| reactor.register(fd, key, side.slot())))
             .collect::<io::Result<()>>();
         if let Err(error) = watched {
             cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
@@ -186,10 +186,10 @@ impl Tcp {
     /// Handles a wake-up of a flow.
     pub(in crate::egress) fn on_wake(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key, wake: Wake) {
         match wake {
-            Wake::Ready(_, lane, readiness) => {
+            Wake::Ready(_, slot, readiness) => {
                 // A wake-up can come after its flow has ended.
                 let Some(flow) = self.flows.get_mut(key) else { return };
-                let side = Side::from(lane);
+                let side = Side::from(slot);
                 match &mut flow.stage {
                     Stage::Open(duplex) => {
                         duplex.note(side, readiness);

@@ -7,7 +7,7 @@ use super::operation::Answer;
 use super::task::{FileTask, Next};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::reactor::{FdBudget, FdPermit, Key, Kind, Lane, Reactor, Slab, TimerId, Use};
+use crate::reactor::{FdBudget, FdPermit, FdSlot, Key, Kind, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
 const MAX_OPERATIONS: usize = 256;
@@ -98,8 +98,8 @@ impl Table {
         place.look = look.map(|at| reactor.schedule(at, key));
         let (channel, stream) = place.running.descriptors();
         let watched = reactor
-            .register(channel, key, Lane::Front)
-            .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, Lane::Back)));
+            .register(channel, key, FdSlot::First)
+            .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, FdSlot::Second)));
         let error = watched.err()?;
         self.end(reactor, key, Err(Error::system(format!("{title}: watching it"), &error)))
     }
