@@ -10,6 +10,15 @@ pub(crate) use super::user::User;
 use super::{Secret, files};
 
 wire! {
+    /// A file to write in the sandbox.
+    #[derive(Clone, Debug, PartialEq, Eq, Default)]
+    pub(crate) struct File {
+        /// Its absolute path.
+        pub(crate) path: Vec<u8>,
+        /// What is in it.
+        pub(crate) content: Vec<u8>,
+    }
+
     /// A standard stream of a program.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
     pub(crate) enum Source {
@@ -41,6 +50,8 @@ wire! {
         pub(crate) environment: Vec<Secret>,
         /// The working directory. Init makes it if it is missing.
         pub(crate) directory: Vec<u8>,
+        /// Files to write before that, as root and with mode 0644. What is there is replaced, and a link isn't followed.
+        pub(crate) files: Vec<File>,
         /// The user that the program runs as.
         pub(crate) user: User,
         /// Whether setuid programs may gain privileges (in the sandbox).
@@ -72,6 +83,8 @@ wire! {
         Terminal = 6,
         /// Creating the working directory.
         MakeDirectory = 7,
+        /// Writing the files.
+        WriteFiles = 8,
     }
 
     /// From the library to init.

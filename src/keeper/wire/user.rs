@@ -10,9 +10,12 @@ wire! {
     pub(crate) struct User {
         /// A name or a number; empty for root.
         pub(crate) user: String,
-        /// A name or a number. Empty for the user's own group: the one in `/etc/passwd`, or else the group with
-        /// the user's number.
+        /// A name or a number. Empty for the user's own group: the one in `/etc/passwd`, or else (unless
+        /// `of_image`) the group with the user's number.
         pub(crate) group: String,
+        /// Whether both are looked up as docker does in an image: a number without an entry has group 0, and an
+        /// explicit group is the only one.
+        pub(crate) of_image: bool,
     }
 }
 
