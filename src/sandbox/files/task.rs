@@ -289,7 +289,9 @@ impl FileTask {
         match outcome {
             Outcome::Done(totals) => answer.totals = FileTotals::from(totals),
             Outcome::Is(entry) => answer.info = Some(FileInfo::new(&entry.stat, entry.target)),
-            Outcome::Failed { .. } | Outcome::Working => {}
+            Outcome::Failed { .. } | Outcome::Working => {
+                debug_assert!(false, "a failure is returned before, and work that goes on is no outcome");
+            }
         }
         if let Some(pump) = self.pump.take() {
             pump.check_end()?;
