@@ -5,6 +5,8 @@ mod archive;
 mod config;
 mod digest;
 mod json;
+mod reference;
+mod registry;
 mod store;
 #[cfg(test)]
 mod testing;
