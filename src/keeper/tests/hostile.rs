@@ -182,7 +182,8 @@ fn real(program: &str, arguments: &[CString]) -> (OwnedFd, Child) {
         executable: Executable::Paths(&[CString::new(program).unwrap()]),
         arguments,
         environment: &[],
-        descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
+        // Init has its channel as standard input, the keeper as 3.
+        descriptors: &[theirs.as_fd(), null, null, theirs.as_fd(), host.as_fd()],
         dispositions: spawn::EVERY_SIGNAL,
         prepare: &mut || Ok(()),
     })

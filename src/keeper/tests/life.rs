@@ -98,7 +98,7 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
         let (_ours, theirs) = channel::pair().unwrap();
         let arguments =
             ["runsc", "--root=/state", "--log=/state/log", "--ignore-cgroups", "--network=sandbox"];
-        let more = ["run", "--bundle=/bundle", "--pass-fd=3:3", &name];
+        let more = ["run", "--bundle=/bundle", &name];
         let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
         let setup = setup(true, host_view());
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();

@@ -14,9 +14,21 @@ wire! {
     pub(crate) struct User {
         /// A name or a number; empty for root.
         pub(crate) user: String,
-        /// A name or a number. Empty for the user's own group: the one in `/etc/passwd`, or else the group with
-        /// the user's number.
+        /// A name or a number. Empty for the user's own group: the one in `/etc/passwd`, or else (unless `of_image`) the
+        /// group with the user's number.
         pub(crate) group: String,
+        /// Whether both are looked up as docker does in an image: a number without an entry has group 0, and an explicit
+        /// group is the only one.
+        pub(crate) of_image: bool,
+    }
+
+    /// A file to write in the sandbox.
+    #[derive(Clone, Debug, PartialEq, Eq, Default)]
+    pub(crate) struct File {
+        /// Its absolute path.
+        pub(crate) path: Vec<u8>,
+        /// What is in it.
+        pub(crate) content: Vec<u8>,
     }
 
     /// A standard stream of a program.
@@ -50,6 +62,8 @@ wire! {
         pub(crate) environment: Vec<Secret>,
         /// The working directory. Init makes it if it is missing.
         pub(crate) directory: Vec<u8>,
+        /// Files to write before that, as root and with mode 0644. What is there is replaced, and a link isn't followed.
+        pub(crate) files: Vec<File>,
         /// The user that the program runs as.
         pub(crate) user: User,
         /// Whether setuid programs may gain privileges (in the sandbox).
@@ -81,6 +95,8 @@ wire! {
         Terminal = 6,
         /// Creating the working directory.
         MakeDirectory = 7,
+        /// Writing the files.
+        WriteFiles = 8,
     }
 
     /// From the library to init.

@@ -108,7 +108,7 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups) -> Settings {
     Settings {
         network: plan.network,
         has_command,
-        has_start: has_command || plan.start.directory != b"/",
+        has_start: has_command || plan.start.directory != b"/" || !plan.start.files.is_empty(),
         watches_memory: plan.setup.watched_memory != 0,
         has_groups: !groups.are_gone(),
         timeout: config.timeout(),
@@ -130,8 +130,9 @@ impl SandboxDriver {
         let mut groups = mem::take(&mut plan.groups);
         let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups), now);
         let setup = mem::take(&mut plan.setup);
-        let parents = mem::take(&mut groups.parents);
-        if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), parents) {
+        let mut descriptors = mem::take(&mut groups.parents);
+        descriptors.append(&mut plan.images);
+        if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), descriptors) {
             // It is ending already, and its channel tells why.
             log::debug!("sandbox {}: {error}", shared.id);
         }

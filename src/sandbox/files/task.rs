@@ -80,7 +80,8 @@ impl FileTask {
         events: Option<(&Queue, u64)>,
     ) -> Result<Self> {
         let title = format!("{} in sandbox {}", request.title(), shared.id);
-        let (task, purpose) = request.task(options)?;
+        let (mut task, purpose) = request.task(options)?;
+        task.user.of_image = shared.config.image().is_some();
         let asks_what_it_is = matches!(task.job, Job::Stat { .. });
         let sender = events.map(|(queue, cookie)| queue.sender_of_one(cookie)).transpose()?;
         let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;
