@@ -64,6 +64,7 @@ mod event;
 mod ffi;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod image;
 mod keeper;
 mod net;
 mod process;
@@ -84,6 +85,7 @@ pub use config::{
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
 pub use event::{Event, Exit, ExitReason, Operation, Queue, QueuedEvent};
+pub use image::ImageConfig;
 pub use net::explain;
 pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};
 pub use process::Captured;
