@@ -4,6 +4,8 @@
 mod config;
 mod digest;
 mod json;
+mod reference;
+mod registry;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -9,7 +9,7 @@ mod intervals;
 mod names;
 mod prefix_table;
 mod protocol;
-mod special;
+pub(crate) mod special;
 mod verdict;
 
 use std::collections::BTreeSet;
