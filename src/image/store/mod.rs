@@ -275,9 +275,7 @@ impl Store {
             pruned.kept_bytes -= image.disk_bytes();
         }
         let removed: BTreeSet<ImageId> = pruned.removed.iter().copied().collect();
-        self.change_tags(&lock, |tags| {
-            Ok(removed.iter().fold(false, |any, id| tags.remove_image(*id) || any))
-        })?;
+        self.change_tags(&lock, |tags| Ok(removed.iter().filter(|id| tags.remove_image(**id)).count() > 0))?;
         for id in &removed {
             self.unlink(*id)?;
         }
