@@ -4,6 +4,8 @@
 mod archive;
 mod config;
 mod digest;
+/// Writes and reads the file. The keeper's program includes it, too.
+pub(crate) mod erofs;
 mod json;
 mod reference;
 mod registry;

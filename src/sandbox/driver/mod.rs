@@ -37,7 +37,7 @@ use crate::keeper::Keeper;
 use crate::keeper::wire::init::Request as ToInit;
 use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::process::CaptureReader;
-use crate::reactor::{Admission, FdBudget, Key, Lane, Reactor, Slab, TimerId, Use};
+use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
 
 /// What the control thread lends to a driver for one call: its own fields.
@@ -164,7 +164,7 @@ impl SandboxDriver {
     /// Has its descriptors watched under this key from now on.
     pub(crate) fn watch(&mut self, cx: &mut ControlCx<'_>, key: Key) {
         self.key = Some(key);
-        if let Err(error) = register(cx.reactor, self.keeper.as_fd(), key, Lane::Front) {
+        if let Err(error) = register(cx.reactor, self.keeper.as_fd(), key, FdSlot::First) {
             self.handle(cx, Event::Failed(error));
         }
     }
@@ -228,11 +228,11 @@ impl SandboxDriver {
     }
 
     /// A descriptor is ready: the keeper's channel or process (front), or init's channel (back).
-    pub(crate) fn ready(&mut self, cx: &mut ControlCx<'_>, lane: Lane) {
-        match lane {
-            Lane::Front if self.lifecycle.keeper_is_open() => self.read_keeper(cx),
-            Lane::Front => self.check_keeper_exit(cx),
-            Lane::Back => self.read_init(cx),
+    pub(crate) fn ready(&mut self, cx: &mut ControlCx<'_>, slot: FdSlot) {
+        match slot {
+            FdSlot::First if self.lifecycle.keeper_is_open() => self.read_keeper(cx),
+            FdSlot::First => self.check_keeper_exit(cx),
+            FdSlot::Second => self.read_init(cx),
         }
     }
 
