@@ -64,6 +64,7 @@ mod event;
 mod ffi;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod image;
 mod keeper;
 mod net;
 mod process;

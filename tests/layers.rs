@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     // The leaves.
     &["error", "limits", "topology", "first_error", "event", "policy", "config"],
     &["sys", "reactor"],
-    &["cgroup", "keeper", "net", "process", "pump", "runsc"],
+    &["cgroup", "image", "keeper", "net", "process", "pump", "runsc"],
     &["egress", "tunnel"],
     &["engine"],
     &["sandbox"],
