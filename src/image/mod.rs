@@ -6,6 +6,7 @@ mod config;
 mod digest;
 /// Writes and reads the file. The keeper's program includes it, too.
 pub(crate) mod erofs;
+pub(crate) mod helper;
 mod json;
 mod reference;
 mod registry;
@@ -20,5 +21,5 @@ use crate::error::{Code, Error};
 
 /// An image that can't be used, and what to do.
 pub(crate) fn error(text: impl Into<String>) -> Error {
-    Error::new(Code::Host, text)
+    Error::new(Code::Image, text)
 }
