@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod keeper;
+mod user;
 
 pub(crate) use codec::Malformed;
 use codec::{Reader, Wire, Writer};
