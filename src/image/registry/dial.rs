@@ -80,7 +80,7 @@ impl Dialer {
         named_by: NamedBy,
         patience: &Patience<'_>,
     ) -> Result<Connection, DialFailure> {
-        let (stream, reach) = match self.proxies.of(server) {
+        let (stream, reach) = match self.proxies.of(server)? {
             Some(proxy) => self.tunnel(proxy, server, named_by, patience)?,
             None => self.connect(server, named_by, patience)?,
         };

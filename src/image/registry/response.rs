@@ -250,7 +250,8 @@ impl Response {
         if self.length().is_some_and(|length| length > limit as u64) {
             return Err(too_long());
         }
-        let mut body = Zeroizing::new(Vec::new());
+        // As much as a token takes, so that no part of one is left behind in memory that is given back.
+        let mut body = Zeroizing::new(Vec::with_capacity(limit.min(BUFFER)));
         let mut buffer = Zeroizing::new(vec![0; 16 * 1024]);
         loop {
             let count = self.read(&mut buffer, patience)?;
