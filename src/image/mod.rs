@@ -1,6 +1,7 @@
 //! Images: a sandbox's file system as one read-only EROFS file, with the configuration that came with it.
 #![allow(dead_code, unused_imports, reason = "what imports and pulls images will use it")]
 
+mod archive;
 mod config;
 mod digest;
 mod json;

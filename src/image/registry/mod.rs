@@ -13,7 +13,7 @@ mod credentials;
 mod dial;
 mod endpoint;
 mod failure;
-mod manifest;
+pub(crate) mod manifest;
 mod patience;
 mod proxy;
 mod reach;
