@@ -15,6 +15,7 @@ mod endpoint;
 mod failure;
 pub(crate) mod manifest;
 mod patience;
+mod pool;
 mod proxy;
 mod reach;
 mod refusal;

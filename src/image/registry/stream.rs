@@ -81,6 +81,11 @@ impl Stream {
         Ok(stream)
     }
 
+    /// Whether it is open and nothing has come that no one asked for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.socket.waits_for_more()
+    }
+
     /// Sends everything.
     pub(super) fn send(
         &mut self,
