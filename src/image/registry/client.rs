@@ -167,7 +167,7 @@ fn head(url: &Url, request: &Request<'_>) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(Vec::with_capacity(secret.saturating_add(url.target().len()).saturating_add(2048)));
     let mut add = |parts: &[&str]| parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
     add(&[method, " ", url.target(), " HTTP/1.1\r\nHost: ", &url.origin().authority(), "\r\n"]);
-    add(&["User-Agent: libsbx/", env!("CARGO_PKG_VERSION"), "\r\n"]);
+    add(&["User-Agent: libsbx/", env!("CARGO_PKG_VERSION"), "\r\nAccept-Encoding: identity\r\n"]);
     if let Some(accept) = request.accept {
         add(&["Accept: ", accept, "\r\n"]);
     }

@@ -418,3 +418,47 @@ fn framing(head: &Head) -> Result<Framing> {
         (None, None) => Ok(Framing::Close),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The framing of a head, or the error.
+    fn framing_of(head: &[u8]) -> Result<Option<Framing>> {
+        parse(head)?.map(|(head, _)| framing(&head)).transpose()
+    }
+
+    #[test]
+    fn a_connection_is_kept_where_the_server_keeps_it() {
+        let keeps = |head: &str| parse(head.as_bytes()).unwrap().unwrap().0.keeps_alive();
+        assert!(keeps("HTTP/1.1 200 OK\r\n\r\n"));
+        assert!(keeps("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"));
+        assert!(!keeps("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n"));
+        assert!(!keeps("HTTP/1.0 200 OK\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_head_is_complete_with_its_empty_line() {
+        for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\n\n", "HTTP/1.1 200 OK\r\nA: b\r\n\r\n"] {
+            for length in 0..head.len() {
+                let part = &head.as_bytes()[..length];
+                assert!(!has_end(part), "{part:?}");
+                assert!(parse(part).unwrap().is_none());
+            }
+            assert!(has_end(head.as_bytes()) && framing_of(head.as_bytes()).unwrap().is_some());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_head_is_read_or_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            lines in "(HTTP/1\\.[01] [0-9]{3} x\r\n)?((Content-Length|Transfer-Encoding|Location): [ -~]{0,20}\r\n){0,4}(\r\n)?",
+        ) {
+            let _ = framing_of(&bytes);
+            let _ = framing_of(lines.as_bytes());
+            let mixed = [lines.as_bytes(), &bytes].concat();
+            let _ = framing_of(&mixed);
+        }
+    }
+}
