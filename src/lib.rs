@@ -76,6 +76,9 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
+#[cfg(feature = "test-hooks")]
+#[doc(hidden)]
+pub use config::ImageFile;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
 };

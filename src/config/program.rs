@@ -87,13 +87,14 @@ impl Config {
     /// by the sandbox's root with mode 0755.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.latch(|config| {
-            config.workdir = absolute_path("workdir", path)?;
+            config.workdir = Some(absolute_path("workdir", path)?);
             Ok(())
         })
     }
 
     /// Sets the user: `name`, `uid`, `uid:gid` or `name:group` (default: the sandbox's root). A uid without an entry in the
-    /// sandbox's `/etc/passwd` gets the group of the same number, no further groups, and the home `/`.
+    /// sandbox's `/etc/passwd` gets the group of the same number (on an image group 0, as in docker), no further groups,
+    /// and the home `/`.
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
         self.latch(|config| {
             config.user = Some(User::parse(user)?);

@@ -82,7 +82,7 @@ impl Denied {
             protocol: 0,
             why: Why::Any,
             detail: format!(
-                "denied or not reached: further destinations, beyond the {MAX_DESTINATIONS} that are told apart within a second"
+                "denied or not reached: further destinations, beyond the {MAX_DESTINATIONS} that are reported separately within a second"
             ),
         }
     }
@@ -149,10 +149,10 @@ impl Denials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Place, Policy};
+    use crate::policy::{Location, Policy};
 
     fn denied(address: [u8; 4], port: u16) -> Denied {
-        let verdict = Policy::allowlist().verdict(address.into(), |_| Place::Elsewhere);
+        let verdict = Policy::allowlist().verdict(address.into(), |_| Location::Elsewhere);
         Denied::to(address.into(), port, 6, &verdict)
     }
 

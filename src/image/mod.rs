@@ -4,6 +4,9 @@
 mod archive;
 mod config;
 mod digest;
+/// Writes and reads the file. The keeper's program includes it, too.
+pub(crate) mod erofs;
+pub(crate) mod helper;
 mod json;
 mod reference;
 mod registry;

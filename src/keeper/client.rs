@@ -1,9 +1,10 @@
 //! The library's side of a keeper: starts it and talks to it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::sys::{memfd, pidfd, secure};
 pub(super) const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
 /// Identifies the sources of the program. The keeper compares it with its own.
 const BUILD: &str = env!("SBX_BUILD");
+
+/// The most bytes of an installed program that are read; it has a megabyte.
+const MAX_PROGRAM_SIZE: u64 = 64 << 20;
 
 /// Where to get the keeper's program from. Reads the environment once, when it is created.
 #[derive(Debug)]
@@ -58,6 +62,29 @@ impl Program {
         };
         Ok(Self { file })
     }
+
+    /// Starts the program in the role that has this name, with an empty environment and only these descriptors.
+    pub(crate) fn start(&self, role: &CStr, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
+        spawn::spawn(&mut Command {
+            executable: Executable::Open(self.file.as_fd()),
+            arguments: &[role.to_owned(), CString::new(BUILD).unwrap_or_default()],
+            environment: &[],
+            descriptors,
+            dispositions: spawn::EVERY_SIGNAL,
+            prepare: &mut || Ok(()),
+        })
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
+        let what = "reading the keeper's program";
+        let file = File::from(self.file.try_clone().context(what)?);
+        let size = file.metadata().context(what)?.len();
+        let mut bytes = vec![0; usize::try_from(size.min(MAX_PROGRAM_SIZE)).unwrap_or(0)];
+        // The descriptor's own offset stays where it is.
+        file.read_exact_at(&mut bytes, 0).context(what)?;
+        Ok(bytes)
+    }
 }
 
 /// A started keeper.
@@ -76,17 +103,10 @@ impl Keeper {
         // thread, but not its process, and EOF on the channel doesn't arrive while a forked child of the host
         // holds it too.
         let host = pidfd::of_this_thread().context("pidfd_open of the own thread")?;
-        let arguments = [CString::from(c"sbx-keeper"), CString::new(BUILD).unwrap_or_default()];
         let null = null.as_fd();
-        let child = spawn::spawn(&mut Command {
-            executable: Executable::Open(program.file.as_fd()),
-            arguments: &arguments,
-            environment: &[],
-            descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
-            dispositions: spawn::EVERY_SIGNAL,
-            prepare: &mut || Ok(()),
-        })
-        .context("starting the keeper")?;
+        let child = program
+            .start(c"sbx-keeper", &[null, null, null, theirs.as_fd(), host.as_fd()])
+            .context("starting the keeper")?;
         Ok(Self { channel: Channel::new(ours), child })
     }
 

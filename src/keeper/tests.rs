@@ -4,6 +4,7 @@ mod build;
 mod hostile;
 mod inside;
 mod life;
+mod seccomp;
 mod tar;
 mod terminal;
 /// The part of the program that needs nothing of it, for its own tests.
@@ -67,6 +68,7 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Setup {
         mounts: vec![],
         bundle: bundle.into(),
         groups: vec![],
+        images: 0,
         watched_memory: 0,
     }
 }
@@ -119,7 +121,6 @@ impl Sandbox {
             network,
             "run",
             "--bundle=/bundle",
-            "--pass-fd=3:3",
             name,
         ];
         let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();

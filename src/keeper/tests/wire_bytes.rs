@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::keeper::wire::{files, init, keeper};
+use crate::keeper::wire::{files, image, init, keeper};
 
 fn user() -> init::User {
-    init::User { user: "me".into(), group: "us".into() }
+    init::User { user: "me".into(), group: "us".into(), of_image: true }
 }
 
 fn to_init() -> Vec<init::Request> {
@@ -15,6 +15,7 @@ fn to_init() -> Vec<init::Request> {
         arguments: vec![b"sh".to_vec(), vec![]],
         environment: vec![b"A=b".to_vec().into()],
         directory: b"/d".to_vec(),
+        files: vec![init::File { path: b"/f".to_vec(), content: b"c".to_vec() }],
         user: user(),
         setuid_allowed: true,
         open_files: 1024,
@@ -63,6 +64,7 @@ fn from_init() -> Vec<init::Reply> {
         Step::Process,
         Step::Terminal,
         Step::MakeDirectory,
+        Step::WriteFiles,
     ];
     let mut all = vec![
         Reply::Hello,
@@ -101,6 +103,7 @@ fn to_keeper() -> Vec<keeper::Request> {
         mounts: vec![bind()],
         bundle: b"{}".to_vec(),
         groups: vec![Group { name: b"g".to_vec(), unified: true, memory: false, settings: vec![setting] }],
+        images: 6,
         watched_memory: u64::MAX - 1,
     };
     vec![
@@ -132,6 +135,41 @@ fn from_keeper() -> Vec<keeper::Reply> {
         Reply::Used(usage),
         Reply::Expired,
     ]
+}
+
+fn to_image_helper() -> Vec<image::Request> {
+    use image::{Limits, Range, Request, Resources, Whiteouts};
+    let limits = Limits { bytes: 1, entries: 2, ratio: 3, depth: 4, layers: 5, memory: 6 };
+    let resources = Resources { cpu_seconds: 7, address_space: 8, file_size: 9 };
+    let range = Some(Range { offset: 10, length: 11 });
+    vec![
+        Request::Setup { limits, resources },
+        Request::Base,
+        Request::Layer { range, diff_id: Some([12; 32]), whiteouts: Whiteouts::Oci },
+        Request::Layer { range: None, diff_id: None, whiteouts: Whiteouts::Devices },
+        Request::Layer { range: None, diff_id: None, whiteouts: Whiteouts::None },
+        Request::Index,
+        Request::Inflate,
+        Request::Finish,
+    ]
+}
+
+fn from_image_helper() -> Vec<image::Reply> {
+    use image::{ArchiveEntry, Failure, Reply, Summary};
+    let entry = ArchiveEntry { name: b"n".to_vec(), offset: 1, length: 2, link: Some(b"l".to_vec()) };
+    let plain = ArchiveEntry { link: None, ..entry.clone() };
+    let diff_ids = vec![[5; 32]];
+    let mut all = vec![
+        Reply::Ready { isolated: true },
+        Reply::Progress { bytes: 3 },
+        Reply::Done,
+        Reply::Entries { entries: vec![entry, plain], last: true },
+        Reply::Inflated { bytes: 4 },
+        Reply::Finished(Summary { entries: 1, bytes: 2, content_bytes: 3, dropped_xattrs: 4, diff_ids }),
+    ];
+    let failures = [Failure::Malformed, Failure::Limit, Failure::Digest, Failure::System, Failure::Internal];
+    all.extend(failures.map(|failure| Reply::Failed { failure, errno: 28, text: b"t".to_vec() }));
+    all
 }
 
 fn entry() -> files::Entry {
@@ -188,6 +226,8 @@ fn every_message_has_the_bytes_that_are_written_down() {
     outcomes().iter().for_each(|outcome| add("outcome", outcome.encode()));
     add("entry", entry().record());
     changes().iter().for_each(|change| add("change", change.record()));
+    to_image_helper().iter().for_each(|message| add("to-image-helper", message.encode()));
+    from_image_helper().iter().for_each(|message| add("from-image-helper", message.encode()));
     for (now, pinned) in text.lines().zip(include_str!("wire_bytes.txt").lines()) {
         assert_eq!(now, pinned);
     }
