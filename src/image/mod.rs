@@ -1,9 +1,14 @@
 //! Images: a sandbox's file system as one read-only EROFS file, with the configuration that came with it.
 #![allow(dead_code, unused_imports, reason = "what imports and pulls images will use it")]
 
+mod archive;
 mod config;
 mod digest;
+/// Writes and reads the file. The keeper's program includes it, too.
+pub(crate) mod erofs;
 mod json;
+mod reference;
+mod registry;
 mod store;
 #[cfg(test)]
 mod testing;
