@@ -28,6 +28,7 @@ use nix::sys::stat::{Mode, fstat};
 use container::Container;
 pub(crate) use directory::{DirectorySummary, PipeWriter, write as write_directory};
 
+pub(crate) use super::helper::ArchiveEntry;
 use super::registry::Platform;
 use super::store::{ImageId, OriginKind, Store, Temporary, id_of_layers};
 use super::{Digest, ImageConfig, error};
@@ -65,18 +66,6 @@ pub(crate) struct Select<'a> {
     pub(crate) platform: &'a Platform,
     /// One of its names.
     pub(crate) name: Option<&'a str>,
-}
-
-/// An entry of an archive, as the helper lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ArchiveEntry {
-    /// Its name as written in the archive.
-    pub(crate) name: Vec<u8>,
-    /// Where its content begins.
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
-    /// The target, if it is a hard or a symbolic link.
-    pub(crate) link: Option<Vec<u8>>,
 }
 
 /// What the confined helper does for an archive.
