@@ -4,6 +4,7 @@ mod build;
 mod hostile;
 mod inside;
 mod life;
+mod seccomp;
 mod tar;
 mod terminal;
 /// The part of the program that needs nothing of it, for its own tests.

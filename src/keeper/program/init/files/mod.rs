@@ -10,7 +10,7 @@ mod helper;
 mod pack;
 mod plain;
 mod remove;
-mod tar;
+pub(crate) mod tar;
 mod unpack;
 mod watch;
 
