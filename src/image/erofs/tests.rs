@@ -9,6 +9,10 @@ use super::{
     Attributes, Content, Device, Extent, Image, Inode, Kind, NodeId, Output, ReadError, Tree, Writer,
 };
 
+// ImageFile, by which a sandbox is given an image's file, is there for tests alone.
+#[cfg(feature = "test-hooks")]
+mod gvisor;
+
 /// What a path is in an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -211,8 +215,12 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
+fn children() -> impl Strategy<Value = BTreeMap<Vec<u8>, Node>> {
+    btree_map(name(), node(), 0..8)
+}
+
 fn root() -> impl Strategy<Value = (Attributes, BTreeMap<Vec<u8>, Node>)> {
-    (attributes(), btree_map(name(), node(), 0..8))
+    (attributes(), children())
 }
 
 #[derive(Default)]
