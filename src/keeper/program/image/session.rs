@@ -17,7 +17,7 @@ use crate::wire::image::{Failure, MAX_FAILURE_TEXT, Range, Reply, Request};
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much is written at once where a hole can't be made.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The exit codes, which only people see.
 pub(super) const EXIT_DONE: i32 = 0;
