@@ -265,7 +265,10 @@ impl erofs::Output for Output {
         loop {
             // SAFETY: fallocate takes numbers.
             match system::check(unsafe { libc::fallocate(self.file.as_raw_fd(), mode, start, count) }) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.session.report();
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => break,
                 Err(error) => return Err(self.session.failed("writing", error)),
