@@ -69,6 +69,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "exit",
         "event",
         "file_structs",
+        "image_options",
         "log",
         "runtime",
         "report",
@@ -90,6 +91,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "process",
         "capture",
         "file",
+        "image",
         "tunnel_map",
     ] {
         builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));

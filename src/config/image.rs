@@ -44,8 +44,9 @@ pub(crate) struct ImageMount {
 }
 
 impl Config {
-    /// Sets the program that the command's arguments are for, in place of the image's entrypoint; an empty list is none.
-    /// The image's default arguments are then not used. Without an image it comes before the command.
+    /// Sets the program that the command's arguments are for, in place of the image's entrypoint, whose default arguments
+    /// (`Cmd`) are then not used. With an empty list there is none, and the command, or the image's `Cmd`, is the program.
+    /// Without an image it comes before the command.
     pub fn set_entrypoint<I>(&mut self, argv: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -69,20 +70,12 @@ impl Config {
     }
 
     /// Uses an image as the root file system.
-    #[cfg_attr(
-        not(any(test, feature = "test-hooks")),
-        allow(dead_code, reason = "the way to images is not public yet")
-    )]
     pub(crate) fn set_root_image(&mut self, image: RootImage) -> &mut Self {
         self.image = Some(image);
         self
     }
 
     /// Mounts the files of an image read-only at a path.
-    #[cfg_attr(
-        not(any(test, feature = "test-hooks")),
-        allow(dead_code, reason = "the way to images is not public yet")
-    )]
     pub(crate) fn mount_image_at(&mut self, image: RootImage, destination: &str) -> Result<&mut Self> {
         self.latch(|config| {
             let destination = config.mount_destination(destination)?;
@@ -111,7 +104,7 @@ impl Config {
             _ => entrypoint.clone().unwrap_or_default(),
         };
         match &config.image {
-            Some(image) if config.command.is_empty() && entrypoint.is_none() => {
+            Some(image) if config.command.is_empty() && entrypoint.as_ref().is_none_or(Vec::is_empty) => {
                 arguments.extend(image.cmd.iter().cloned());
             }
             _ => arguments.append(&mut config.command),
@@ -275,6 +268,10 @@ mod tests {
             config.set_entrypoint(Vec::<&str>::new()).unwrap();
         };
         assert_eq!(command(&plain), ["c"]);
+        let only_cmd = |config: &mut Config| {
+            config.set_entrypoint(Vec::<&str>::new()).unwrap();
+        };
+        assert_eq!(command(&only_cmd), ["a", "b"]);
         let none = |config: &mut Config| {
             config.set_no_command().unwrap();
         };

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::patience::{Patience, Readiness};
+use super::pool::Pool;
 use super::proxy::{Proxies, Proxy};
 use super::reach::{NamedBy, Reach};
 use super::resolve;
@@ -31,6 +32,7 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Dialer {
     tls: Arc<ClientConfig>,
     proxies: Proxies,
+    pub(super) pool: Pool,
     /// What test servers are called: a name, the address that it is judged by, and where it really is.
     #[cfg(test)]
     pub(super) names: std::collections::HashMap<String, (IpAddr, SocketAddr)>,
@@ -39,8 +41,8 @@ pub(super) struct Dialer {
 /// How a connection could not be made.
 #[derive(Debug)]
 pub(super) enum DialFailure {
-    /// The server accepts connections but doesn't speak TLS.
-    NotTls,
+    /// The server accepts connections but may not speak TLS. The failure is for one that has to.
+    NotTls(Failure),
     Other(Failure),
 }
 
@@ -68,6 +70,7 @@ impl Dialer {
         Self {
             tls,
             proxies,
+            pool: Pool::default(),
             #[cfg(test)]
             names: std::collections::HashMap::new(),
         }
@@ -80,7 +83,7 @@ impl Dialer {
         named_by: NamedBy,
         patience: &Patience<'_>,
     ) -> Result<Connection, DialFailure> {
-        let (stream, reach) = match self.proxies.of(server) {
+        let (stream, reach) = match self.proxies.of(server)? {
             Some(proxy) => self.tunnel(proxy, server, named_by, patience)?,
             None => self.connect(server, named_by, patience)?,
         };
@@ -89,7 +92,7 @@ impl Dialer {
             Scheme::Https => {
                 let until = patience.at_most(HANDSHAKE_TIMEOUT);
                 stream.secure(&self.tls, &server.host, patience, until).map_err(|failure| match failure {
-                    HandshakeFailure::NotTls => DialFailure::NotTls,
+                    HandshakeFailure::NotTls(failure) => DialFailure::NotTls(failure),
                     HandshakeFailure::Other(failure) => DialFailure::Other(failure),
                 })?
             }

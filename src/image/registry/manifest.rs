@@ -132,7 +132,7 @@ impl fmt::Display for Platform {
 
 /// What a manifest says.
 #[derive(Debug)]
-pub(super) enum Document {
+pub(crate) enum Document {
     /// Another manifest for each platform; this is the wanted one's.
     Index(Descriptor),
     /// One image.
@@ -140,7 +140,7 @@ pub(super) enum Document {
 }
 
 /// Reads a manifest. `served` is the media type by which the server calls it.
-pub(super) fn parse(bytes: &[u8], served: Option<&str>, platform: &Platform) -> Result<Document> {
+pub(crate) fn parse(bytes: &[u8], served: Option<&str>, platform: &Platform) -> Result<Document> {
     let fields = json::parse("manifest", bytes)?;
     let manifest = Object::new("manifest", &fields);
     let own = manifest.string("mediaType")?;
@@ -308,7 +308,7 @@ fn descriptor(entry: &Object<'_>) -> Result<Descriptor> {
 }
 
 /// Refuses a configuration of another platform, where a registry has but one image under a name.
-pub(super) fn check_platform(config: &[u8], platform: &Platform) -> Result<()> {
+pub(crate) fn check_platform(config: &[u8], platform: &Platform) -> Result<()> {
     let fields = json::parse("configuration", config)?;
     let config = Object::new("configuration", &fields);
     let (Some(os), Some(architecture)) = (config.string("os")?, config.string("architecture")?) else {

@@ -13,8 +13,9 @@ mod credentials;
 mod dial;
 mod endpoint;
 mod failure;
-mod manifest;
+pub(crate) mod manifest;
 mod patience;
+mod pool;
 mod proxy;
 mod reach;
 mod refusal;
@@ -26,7 +27,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod url;
-mod watch;
 
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
@@ -34,7 +34,6 @@ use std::time::Instant;
 
 pub(crate) use manifest::{Descriptor, Manifest, Platform};
 pub(crate) use settings::RegistrySettings;
-pub(crate) use watch::Watch;
 
 use credentials::{Login, Sources};
 use dial::Dialer;
@@ -48,7 +47,7 @@ use roots::Roots;
 use sha2::{Digest as _, Sha256};
 
 use super::reference::Reference;
-use super::{Digest, json};
+use super::{Digest, Watch, json};
 use crate::error::{Code, Result};
 use crate::image::error;
 
@@ -76,7 +75,7 @@ impl Registry {
             own: settings.ca_pem.as_deref(),
         };
         let https_proxy = environment.https_proxy.as_ref().map(|text| text.as_str());
-        let proxies = Proxies::new(https_proxy, environment.no_proxy.as_deref())?;
+        let proxies = Proxies::new(https_proxy, environment.no_proxy.as_deref());
         let now = Instant::now();
         Ok(Self {
             dialer: Dialer::new(roots.client_config()?, proxies),
