@@ -16,6 +16,8 @@ mod testing;
 
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) use registry::fuzzed;
 
 use crate::error::{Code, Error};
 
