@@ -45,6 +45,9 @@ pub const SBX_EREFUSED: i32 = -1018;
 pub const SBX_EEXEC: i32 = -1019;
 /// An internal inconsistency: a bug in the library.
 pub const SBX_EINTERNAL: i32 = -1020;
+/// An image can't be used, or made: it is malformed, its registry refused, the process that reads it has ended, or the
+/// directory of images isn't safe. The message says which, and what to do.
+pub const SBX_EIMAGE: i32 = -1021;
 
 /// Being created: nothing of the program runs yet.
 pub const SBX_STATE_STARTING: i32 = 1;
@@ -112,6 +115,9 @@ pub const SBX_EVENT_UNREACHABLE: u32 = 12;
 /// `value[0]` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
 /// dropped.
 pub const SBX_EVENT_CHECKED: u32 = 13;
+/// An operation on an image goes on: `cookie` is the one it was begun with, `value` the bytes done and the bytes in all, as
+/// far as they are known (0: not yet), `detail` what is being done. At most ten a second for an operation.
+pub const SBX_EVENT_PROGRESS: u32 = 14;
 
 /// The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -218,6 +224,17 @@ pub const SBX_MOUNT_READ_ONLY: u32 = 0;
 /// What the sandbox writes is written on the host.
 pub const SBX_MOUNT_WRITABLE: u32 = 1;
 
+/// For sbx_image_options.format: what is imported is found out. The default.
+pub const SBX_IMAGE_FORMAT_AUTO: i32 = 0;
+/// An OCI image layout: a directory, or a tar archive of it.
+pub const SBX_IMAGE_FORMAT_OCI: i32 = 1;
+/// An archive of `docker save`.
+pub const SBX_IMAGE_FORMAT_DOCKER: i32 = 2;
+/// A tar archive of a root file system.
+pub const SBX_IMAGE_FORMAT_TARBALL: i32 = 3;
+/// A directory that is a root file system.
+pub const SBX_IMAGE_FORMAT_DIRECTORY: i32 = 4;
+
 /// Every public address is allowed, except denied ranges: sbx_policy_new.
 pub const SBX_POLICY_OPEN: i32 = 1;
 /// Only what an entry allows is allowed.
@@ -319,6 +336,7 @@ mod tests {
     use crate::config::{LimitMode, PortKind, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
+    use crate::image::ImageFormat;
     use crate::policy::{Dns, PolicyMode, Reason};
     use crate::sandbox::ExitReason;
     use crate::sandbox::files::{FileChangeKind, FileKind};
@@ -346,6 +364,7 @@ mod tests {
             (Code::Refused, SBX_EREFUSED),
             (Code::Exec, SBX_EEXEC),
             (Code::Internal, SBX_EINTERNAL),
+            (Code::Image, SBX_EIMAGE),
         ] {
             assert_eq!(code.number(), number, "{code:?}");
         }
@@ -363,6 +382,7 @@ mod tests {
             (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
             (EventKind::Unreachable, SBX_EVENT_UNREACHABLE),
             (EventKind::Checked, SBX_EVENT_CHECKED),
+            (EventKind::Progress, SBX_EVENT_PROGRESS),
         ] {
             assert_eq!(kind as u32, number);
         }
@@ -407,6 +427,15 @@ mod tests {
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {
             assert_eq!(reason as i32, number);
+        }
+        for (format, number) in [
+            (ImageFormat::Auto, SBX_IMAGE_FORMAT_AUTO),
+            (ImageFormat::Oci, SBX_IMAGE_FORMAT_OCI),
+            (ImageFormat::Docker, SBX_IMAGE_FORMAT_DOCKER),
+            (ImageFormat::Tarball, SBX_IMAGE_FORMAT_TARBALL),
+            (ImageFormat::Directory, SBX_IMAGE_FORMAT_DIRECTORY),
+        ] {
+            assert_eq!(format as i32, number);
         }
         for (mode, number) in [
             (PolicyMode::Open, SBX_POLICY_OPEN),

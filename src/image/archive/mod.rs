@@ -17,7 +17,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,9 +25,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat};
 
 use container::Container;
-pub(crate) use directory::{DirectorySummary, PipeWriter, write as write_directory};
+pub(crate) use directory::{PipeWriter, write as write_directory};
 
 pub(crate) use super::helper::ArchiveEntry;
+use super::options::{ImageFormat as Format, ImageSource as Source};
 use super::registry::Platform;
 use super::store::{ImageId, OriginKind, Store, Temporary, id_of_layers};
 use super::{Digest, ImageConfig, error};
@@ -36,29 +36,6 @@ use crate::error::{Code, Context, Error, Result};
 use crate::sys::signal_guard;
 
 const CHUNK_BYTES: usize = 256 * 1024;
-
-/// What a source is said to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// To be found out.
-    Auto,
-    /// An OCI image layout: a directory, or a tar archive of it.
-    Oci,
-    /// What `docker save` writes.
-    Docker,
-    /// A tar archive of a root file system.
-    Tarball,
-    /// A directory that is a root file system.
-    Directory,
-}
-
-/// Where it is.
-#[derive(Debug)]
-pub(crate) enum Source {
-    Path(PathBuf),
-    /// A file, a directory, or a pipe that is read to its end.
-    Descriptor(OwnedFd),
-}
 
 /// Which image of several.
 #[derive(Clone, Copy, Debug)]
