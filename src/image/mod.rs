@@ -30,6 +30,8 @@ mod workers;
 
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) use registry::fuzzed;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
