@@ -2,6 +2,7 @@
 //!
 //! [`lifecycle`] decides, [`driver`] carries out; the other modules are parts that the driver holds.
 
+mod archive;
 mod connection;
 mod control;
 mod denials;
@@ -20,6 +21,8 @@ mod plan;
 mod policy;
 mod policy_update;
 mod shared;
+#[allow(dead_code, reason = "taken by snapshots of sandboxes on images")]
+mod snapshot;
 mod stats;
 mod usage;
 
@@ -28,6 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use archive::{Archive, ArchiveTask};
 pub use connection::Connection;
 pub(crate) use control::{Command, Control, Creation};
 pub(crate) use driver::{ControlCx, SandboxDriver};

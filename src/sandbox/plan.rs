@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) groups: Groups,
     /// The command line of runsc.
     pub(crate) arguments: Vec<Vec<u8>>,
+    /// runsc's arguments for snapshots, up to the command, if there can be any.
+    pub(crate) snapshots: Option<Vec<Vec<u8>>>,
     /// Links, addresses, rules.
     pub(crate) topology: links::Plan,
     /// For init.
@@ -110,6 +112,7 @@ impl Plan {
             setup,
             groups,
             arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
+            snapshots: None,
             topology: links::Plan { mtu: config.mtu(), ipv6 },
             start: start(config),
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
