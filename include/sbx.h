@@ -186,8 +186,8 @@
 
 // Something that the sandbox wanted to reach was denied: `address` (an address or a name), `port`, `protocol` (6 is
 // TCP, 17 UDP), `reason` (SBX_REASON_...), `entry` (the policy's entry, or -1), `detail`. The first denial of a
-// destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
-// `address` counts those beyond the 64 destinations that are told apart within a second.
+// destination is reported at once; further ones are counted and reported once a second, in `count`. An event without
+// `address` counts the denials of further destinations, beyond the 64 that are reported separately within a second.
 #define SBX_EVENT_DENIED 6
 
 // A change of the policy begun by sbx_set_policy_begin has ended; `cookie` is the one given there. `code` is 0 and
@@ -289,7 +289,7 @@
 // Something else.
 #define SBX_FILE_KIND_OTHER 7
 
-// Watching has begun: what changes from now on is told. The path is empty.
+// Watching has begun: every change from now on is reported. The path is empty.
 #define SBX_CHANGE_READY 1
 
 // It is new.
@@ -1374,9 +1374,9 @@ int sbx_config_set_max_processes(struct sbx_config *config,
 
 // Limits the bytes that may be written, at least 64 KiB. gVisor enforces it: write(2) fails with ENOSPC.
 //
-// The limit is for the root file system, and the same again for each of /tmp and /dev/shm. All of it is the host's
-// memory and counts for sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't
-// counted. Files that root inside makes in /dev are limited by sbx_config_set_memory_bytes only (gVisor's file
+// The limit is for the root file system, and the same again for each of /tmp and /dev/shm. These files are kept in the
+// host's memory, so they count for sbx_config_set_memory_bytes, too. Writes to mounts go to the host's file systems and
+// aren't counted. Files that root inside makes in /dev are limited by sbx_config_set_memory_bytes only (gVisor's file
 // system there has no size).
 //
 // Returns 0 or SBX_EINVALID.

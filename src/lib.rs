@@ -64,6 +64,7 @@ mod event;
 mod ffi;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod image;
 mod keeper;
 mod net;
 mod process;
@@ -75,12 +76,16 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
+#[cfg(feature = "test-hooks")]
+#[doc(hidden)]
+pub use config::ImageFile;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
 };
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
 pub use event::{Event, Exit, ExitReason, Operation, Queue, QueuedEvent};
+pub use image::ImageConfig;
 pub use net::explain;
 pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};
 pub use process::Captured;

@@ -7,6 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What the fuzz target `config` does with its input.
+#[path = "../fuzz/config/mod.rs"]
+mod config;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -87,7 +91,7 @@ fn structs_lie_as_they_always_did_and_without_padding() {
             assert_eq!(size, end, "padding before {line}");
             (size, end) = (words[1].parse().unwrap(), 0);
         } else {
-            assert_eq!(end, words[1].parse().unwrap(), "padding before {line}");
+            assert_eq!(end, words[1].parse::<usize>().unwrap(), "padding before {line}");
             end += words[2].parse::<usize>().unwrap();
         }
     }
@@ -118,6 +122,16 @@ fn sanitized(name: &str) {
     let output =
         run(Command::new(program).env_remove("SBX_RUNSC").env("UBSAN_OPTIONS", "print_stacktrace=1"));
     assert_eq!(output, "");
+}
+
+#[test]
+fn what_was_found_by_fuzzing_configs_stays_mended() {
+    let seeds: Vec<_> = fs::read_dir(root().join("fuzz/seeds/config")).unwrap().flatten().collect();
+    assert!(!seeds.is_empty());
+    for seed in seeds {
+        println!("{}", seed.path().display());
+        config::run(&fs::read(seed.path()).unwrap());
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The committed header is the one that the sources make, and both C and C++ take it.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +14,13 @@ fn committed() -> PathBuf {
     root().join("include/sbx.h")
 }
 
+fn made() -> String {
+    fs::read_to_string(concat!(env!("OUT_DIR"), "/sbx.h")).unwrap()
+}
+
 #[test]
 fn the_committed_header_is_what_the_sources_make() {
-    let made = fs::read_to_string(concat!(env!("OUT_DIR"), "/sbx.h")).unwrap();
+    let made = made();
     if std::env::var_os("SBX_BLESS").is_some() {
         fs::write(committed(), &made).unwrap();
     }
@@ -24,6 +30,90 @@ fn the_committed_header_is_what_the_sources_make() {
         made == committed,
         "include/sbx.h is not what the sources make (first difference: {differs:?}); \
          write it with SBX_BLESS=1 cargo test --test header"
+    );
+}
+
+/// Calls of the header's functions for configs and policies, for the fuzz target `config`: a function that is added is
+/// called without a word. One with an argument of a type that isn't known here is left out.
+fn calls(header: &str) -> String {
+    let code: Vec<_> = header.lines().filter_map(|line| line.split("//").next()).collect();
+    let code = code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let (mut declared, mut called, mut left_out) = (String::new(), String::new(), Vec::new());
+    let mut ids = BTreeSet::new();
+    for declaration in code.split([';', '}']) {
+        let Some((name, arguments)) = declaration
+            .trim()
+            .strip_prefix("int sbx_")
+            .and_then(|rest| rest.strip_suffix(')')?.split_once('('))
+            .filter(|(name, _)| ["config_", "policy_", "exec_config_"].iter().any(|of| name.starts_with(of)))
+        else {
+            continue;
+        };
+        let known: Option<Vec<_>> = arguments.split(", ").map(argument).collect();
+        let Some(known) = known else {
+            left_out.push(name);
+            continue;
+        };
+        let types: Vec<_> =
+            known.iter().enumerate().map(|(at, (kind, _))| format!("a{at}: {kind}")).collect();
+        let values: Vec<_> = known.iter().map(|(_, value)| *value).collect();
+        writeln!(declared, "    fn sbx_{name}({}) -> i32;", types.join(", ")).unwrap();
+        let id = id(name);
+        assert!(ids.insert(id), "the number of {name} is another function's, too");
+        writeln!(called, "        {id} => unsafe {{ sbx_{name}({}) }},", values.join(", ")).unwrap();
+    }
+    let count = ids.len();
+    assert!(count > 2 * left_out.len() && count > 20, "called: {count}; types not known of: {left_out:?}");
+    let ids = ids.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "//! Made by tests/header.rs.\n\nuse std::ffi::{{c_char, c_void}};\n\nuse super::{{Handles, Input}};\n\n\
+         unsafe extern \"C\" {{\n{declared}}}\n\n/// The functions' numbers.\nconst IDS: [u16; {count}] = [{ids}];\n\n\
+         /// Calls the function of that number, or else any of them.\n\
+         pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32 {{\n    \
+         let any = IDS[usize::from(number) % IDS.len()];\n    \
+         match if IDS.contains(&number) {{ number }} else {{ any }} {{\n{called}        _ => 0,\n    }}\n}}\n"
+    )
+}
+
+/// The number by which inputs name a function. It follows from the name, so that seeds mean the same calls after a
+/// function was added.
+fn id(name: &str) -> u16 {
+    name.bytes().fold(0, |sum, byte| sum.wrapping_mul(251).wrapping_add(byte.into()))
+}
+
+/// The Rust type of a C argument, and where the fuzz target takes its value from.
+fn argument(declared: &str) -> Option<(&'static str, &'static str)> {
+    // A type and a name, or a pointer's star before the name.
+    let end = declared.rfind([' ', '*'])? + 1;
+    let kind = declared[..end].replace("const", "").replace("struct ", "").replace(' ', "");
+    Some(match kind.as_str() {
+        "int" | "int32_t" => ("i32", "input.number() as i32"),
+        "uint16_t" => ("u16", "input.number() as u16"),
+        "uint32_t" => ("u32", "input.number() as u32"),
+        "int64_t" => ("i64", "input.number() as i64"),
+        "uint64_t" => ("u64", "input.number()"),
+        "size_t" => ("usize", "input.size()"),
+        "char*" => ("*const c_char", "input.text()"),
+        "char**" => ("*const *const c_char", "input.list()"),
+        "sbx_config*" => ("*const c_void", "handles.config(input)"),
+        "sbx_policy*" => ("*const c_void", "handles.policy(input)"),
+        "sbx_exec_config*" => ("*const c_void", "handles.exec_config(input)"),
+        "sbx_queue*" => ("*const c_void", "handles.queue(input)"),
+        "sbx_error*" | "sbx_verdict*" => ("*mut c_void", "input.room()"),
+        _ => return None,
+    })
+}
+
+#[test]
+fn the_fuzz_targets_calls_are_those_of_the_header() {
+    let made = calls(&made());
+    let path = root().join("fuzz/config/calls.rs");
+    if std::env::var_os("SBX_BLESS").is_some() {
+        fs::write(&path, &made).unwrap();
+    }
+    assert!(
+        fs::read_to_string(path).unwrap_or_default() == made,
+        "fuzz/config/calls.rs is not what the header makes; write it with SBX_BLESS=1 cargo test --test header"
     );
 }
 

@@ -25,13 +25,13 @@ static void say(unsigned char kind, uint32_t id, int32_t status, int length) {
     unsigned char bytes[16] = {0, kind};
     memcpy(bytes + 2, &id, 4);
     if (kind == 2) { bytes[6] = 4; memcpy(bytes + 7, &status, 4); } else memcpy(bytes + 6, &status, 4);
-    while (write(3, bytes, length) < 0) usleep(100);
+    while (write(0, bytes, length) < 0) usleep(100);
 }
 static void counted(uint32_t ticket, uint64_t count) {
     unsigned char bytes[15] = {0, 6, 0, 0, 0, 0, 1};
     memcpy(bytes + 2, &ticket, 4);
     memcpy(bytes + 7, &count, 8);
-    while (write(3, bytes, sizeof bytes) < 0) usleep(100);
+    while (write(0, bytes, sizeof bytes) < 0) usleep(100);
 }
 #define STARTED(id) say(1, id, 0, 6)
 #define NOT_STARTED(id) say(2, id, 2, 11)
@@ -43,10 +43,10 @@ int main(int argc, char **argv) {
         bundle |= !strncmp(argv[i], "--bundle", 8) || !strncmp(argv[i], "-bundle", 7);
     }
     if (!run || !bundle) { execv(REAL, argv); return 127; }
-    write(3, "\0\0", 2);
+    write(0, "\0\0", 2);
     for (;;) {
         uint32_t id;
-        ssize_t length = read(3, message, sizeof message);
+        ssize_t length = read(0, message, sizeof message);
         if (length == 0) return 0;
         if (length < 6) { usleep(1000); continue; }
         memcpy(&id, message + 2, 4);

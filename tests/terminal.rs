@@ -9,13 +9,16 @@
 )]
 
 mod common;
+#[path = "common/screen.rs"]
+mod screen;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::{PATIENCE, eventually, runtime};
 use sbx::{Code, Config, Exec, ExitReason, Process, Runtime, Sandbox, Stdio, Stream};
+use screen::Screen;
 
 fn idle() -> (Runtime, Sandbox) {
     let runtime = runtime();
@@ -23,40 +26,12 @@ fn idle() -> (Runtime, Sandbox) {
     (runtime, sandbox)
 }
 
-/// What a person at the terminal sees and types.
-struct Screen {
-    stream: UnixStream,
-    seen: String,
-}
-
-impl Screen {
-    fn of(process: &Process) -> Self {
-        let stream = UnixStream::from(process.open_terminal().unwrap());
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(PATIENCE).unwrap();
-        Self { stream, seen: String::new() }
-    }
-
-    fn type_in(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Reads until the text appears, or to the end for `None`; what was read up to then is taken off.
-    fn see(&mut self, text: Option<&str>) -> String {
-        let mut buffer = [0; 1024];
-        loop {
-            if let Some(end) = text.and_then(|text| Some(self.seen.find(text)? + text.len())) {
-                return self.seen.drain(..end).collect();
-            }
-            match self.stream.read(&mut buffer) {
-                Ok(0) if text.is_none() => return std::mem::take(&mut self.seen),
-                Ok(0) => panic!("the terminal ended before {text:?}: {:?}", self.seen),
-                Ok(length) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..length])),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => panic!("{error} while waiting for {text:?}: {:?}", self.seen),
-            }
-        }
-    }
+/// The terminal of a program.
+fn screen_of(process: &Process) -> Screen {
+    let stream = UnixStream::from(process.open_terminal().unwrap());
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(PATIENCE).unwrap();
+    Screen::new(stream)
 }
 
 fn on_terminal(sandbox: &Sandbox, command: &[&str]) -> (Process, Screen) {
@@ -64,7 +39,7 @@ fn on_terminal(sandbox: &Sandbox, command: &[&str]) -> (Process, Screen) {
     exec.set_command(command).unwrap();
     exec.set_env("PS1", "ready> ").unwrap().set_pty(24, 80).unwrap();
     let process = sandbox.exec(&exec).unwrap();
-    let screen = Screen::of(&process);
+    let screen = screen_of(&process);
     (process, screen)
 }
 
@@ -112,7 +87,7 @@ fn the_program_owns_its_terminal_whoever_it_runs_as() {
         .unwrap();
     exec.set_user("1234").unwrap().set_pty(24, 80).unwrap();
     let process = sandbox.exec(&exec).unwrap();
-    assert_eq!(Screen::of(&process).see(None), "1234\r\nto tty\r\nend\r\n");
+    assert_eq!(screen_of(&process).see(None), "1234\r\nto tty\r\nend\r\n");
     assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
 }
 
@@ -180,7 +155,7 @@ fn a_time_out_ends_a_program_on_a_terminal_too() {
     exec.set_pty(24, 80).unwrap().set_timeout(Duration::from_millis(50)).unwrap();
     let process = sandbox.exec(&exec).unwrap();
     assert_eq!(process.wait(PATIENCE).unwrap().reason, ExitReason::TimedOut);
-    Screen::of(&process).see(None);
+    screen_of(&process).see(None);
 }
 
 #[test]

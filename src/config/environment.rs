@@ -37,9 +37,27 @@ impl Environment {
         Ok(())
     }
 
+    /// Sets a plain variable of an image unless one of that name is set. Its name needs no more than Linux needs.
+    pub(super) fn set_default(&mut self, name: &str, value: &str) -> Result<()> {
+        if name.is_empty() || name.contains('\0') {
+            return Err(Error::invalid(
+                "environment variable: its name must not be empty or contain a NUL byte",
+            ));
+        }
+        if !self.contains(name) {
+            self.bytes = self.check_size(name, value)?;
+            self.plain.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+
     /// Checks a variable; returns the counted size of all with it. No message shows a value: it may be a secret.
     fn check(&self, name: &str, value: &str) -> Result<usize> {
         environment_name(name)?;
+        self.check_size(name, value)
+    }
+
+    fn check_size(&self, name: &str, value: &str) -> Result<usize> {
         if value.contains('\0') {
             return Err(Error::invalid(format!(
                 "environment variable {name:?}: its value must not contain a NUL byte"

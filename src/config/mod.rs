@@ -8,6 +8,7 @@ mod certificate;
 pub(crate) mod egress;
 mod environment;
 pub(crate) mod exec;
+pub(crate) mod image;
 mod limits;
 mod mount;
 mod nameserver;
@@ -32,6 +33,9 @@ pub(crate) use certificate::Certificate;
 pub use egress::EgressLimits;
 use environment::Environment;
 pub use exec::Exec;
+#[cfg(feature = "test-hooks")]
+pub use image::ImageFile;
+use image::{ImageMount, RootImage};
 pub use limits::LimitMode;
 pub(crate) use limits::Limits;
 pub use mount::Mount;
@@ -80,8 +84,12 @@ const DEFAULT_MTU: u32 = 1500;
 #[derive(Clone)]
 pub struct Config {
     command: Vec<String>,
+    /// `None` is the image's; none of either in a configuration that is [resolved](Self::resolved).
+    entrypoint: Option<Vec<String>>,
+    has_no_command: bool,
     env: Environment,
-    workdir: String,
+    /// `None` is the image's, or else `/`.
+    workdir: Option<String>,
     user: Option<User>,
     hostname: Option<String>,
     name: Option<String>,
@@ -89,7 +97,9 @@ pub struct Config {
     timeout: Duration,
     idle_timeout: Option<Duration>,
     rootfs: Option<PathBuf>,
+    image: Option<RootImage>,
     mounts: Vec<Mount>,
+    image_mounts: Vec<ImageMount>,
     ports: Vec<Port>,
     inbound: Option<Vec<IpNetwork>>,
     certificate: Option<Certificate>,
@@ -112,8 +122,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             command: Vec::new(),
+            entrypoint: None,
+            has_no_command: false,
             env: Environment::default(),
-            workdir: "/".to_owned(),
+            workdir: None,
             user: None,
             hostname: None,
             name: None,
@@ -121,7 +133,9 @@ impl Default for Config {
             timeout: DEFAULT_LIFETIME,
             idle_timeout: None,
             rootfs: None,
+            image: None,
             mounts: Vec::new(),
+            image_mounts: Vec::new(),
             ports: Vec::new(),
             inbound: None,
             certificate: None,
@@ -190,9 +204,10 @@ impl Config {
 
     /// Returns the first refused value, or the first broken rule between settings.
     pub fn check(&self) -> Result<()> {
-        if let Some(error) = &self.bad {
-            return Err(error.clone());
-        }
+        self.resolved()?.check_rules()
+    }
+
+    fn check_rules(&self) -> Result<()> {
         program::fits_with("command", &self.command, self.env.bytes())?;
         if let Some(Probe::Exec { command, .. }) = &self.probe {
             program::fits_with("readiness probe: command", command, self.env.bytes())?;
@@ -223,6 +238,11 @@ impl Config {
                 ));
             }
         }
+        if self.image.is_some() && self.rootfs.is_some() {
+            return Err(Error::invalid(
+                "image: must not be set together with a rootfs directory; set one, not both",
+            ));
+        }
         if self.certificate.is_some() && !self.tls_names.is_empty() {
             return Err(Error::invalid(
                 "tls name: must not be set together with the host's own certificate; set names or a certificate, not both",
@@ -249,7 +269,7 @@ impl Config {
     }
 
     pub(crate) fn workdir(&self) -> &str {
-        &self.workdir
+        self.workdir.as_deref().unwrap_or("/")
     }
 
     /// `None` is the sandbox's root.
@@ -281,8 +301,17 @@ impl Config {
         self.rootfs.as_deref()
     }
 
+    /// The image that is the root file system.
+    pub(crate) fn image(&self) -> Option<&RootImage> {
+        self.image.as_ref()
+    }
+
     pub(crate) fn mounts(&self) -> &[Mount] {
         &self.mounts
+    }
+
+    pub(crate) fn image_mounts(&self) -> &[ImageMount] {
+        &self.image_mounts
     }
 
     pub(crate) fn ports(&self) -> &[Port] {
@@ -342,6 +371,7 @@ impl fmt::Debug for Config {
             .field("user", &self.user)
             .field("name", &self.name)
             .field("rootfs", &self.rootfs)
+            .field("image", &self.image.as_ref().map(|image| &image.name))
             .field("mounts", &self.mounts)
             .field("ports", &self.ports)
             .field("policy", &self.policy)

@@ -65,6 +65,18 @@ impl Config {
 
     fn mount(&mut self, source: &str, destination: &str, writable: bool) -> Result<()> {
         let source = absolute_path("mount source", source)?;
+        let destination = self.mount_destination(destination)?;
+        if self.mounts.len() >= MAX_MOUNTS {
+            return Err(Error::invalid(format!(
+                "mount {destination:?}: a sandbox takes at most {MAX_MOUNTS} mounts"
+            )));
+        }
+        self.mounts.push(Mount { source: source.into(), destination, writable });
+        Ok(())
+    }
+
+    /// Checks where something is to be mounted.
+    pub(super) fn mount_destination(&self, destination: &str) -> Result<String> {
         let destination = absolute_path("mount destination", destination)?;
         if destination == "/" {
             return Err(refuse("mount destination", "/", "must not be the root; set rootfs instead"));
@@ -78,16 +90,11 @@ impl Config {
                 ));
             }
         }
-        if self.mounts.iter().any(|mount| mount.destination == destination) {
+        let of_images = self.image_mounts.iter().any(|mount| mount.destination == destination);
+        if of_images || self.mounts.iter().any(|mount| mount.destination == destination) {
             return Err(refuse("mount destination", &destination, "is used by another mount already"));
         }
-        if self.mounts.len() >= MAX_MOUNTS {
-            return Err(Error::invalid(format!(
-                "mount {destination:?}: a sandbox takes at most {MAX_MOUNTS} mounts"
-            )));
-        }
-        self.mounts.push(Mount { source: source.into(), destination, writable });
-        Ok(())
+        Ok(destination)
     }
 }
 

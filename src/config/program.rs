@@ -87,7 +87,7 @@ impl Config {
     /// by the sandbox's root with mode 0755.
     pub fn set_workdir(&mut self, path: &str) -> Result<&mut Self> {
         self.latch(|config| {
-            config.workdir = absolute_path("workdir", path)?;
+            config.workdir = Some(absolute_path("workdir", path)?);
             Ok(())
         })
     }

@@ -82,7 +82,7 @@ impl Denied {
             protocol: 0,
             why: Why::Any,
             detail: format!(
-                "denied or not reached: further destinations, beyond the {MAX_DESTINATIONS} that are told apart within a second"
+                "denied or not reached: further destinations, beyond the {MAX_DESTINATIONS} that are reported separately within a second"
             ),
         }
     }

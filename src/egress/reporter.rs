@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::denials::{Denials, Denied};
 use super::request::{Request, Requests};
 use crate::net::nflog::{Progress, Refusals, Refused};
-use crate::reactor::{Key, Lane, Reactor, TimerId};
+use crate::reactor::{FdSlot, Key, Reactor, TimerId};
 
 /// One sandbox's denials on their way to the host.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Reporter {
     ) -> Self {
         let mut reporter = Self { sandbox, key, refusals, denials: Denials::default(), timer: None };
         if let Some(refusals) = &reporter.refusals
-            && let Err(error) = reactor.register(refusals.as_fd(), key, Lane::Front)
+            && let Err(error) = reactor.register(refusals.as_fd(), key, FdSlot::First)
         {
             reporter.refusals = None;
             reporter.report_unreadable(requests, &error);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::kinds::ROUTES;
 use crate::net::Notices;
-use crate::reactor::{Key, Lane, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdSlot, Key, Reactor, Slab, TimerId, Wake};
 
 /// How long connections under way are left alone between two changes: a busy host has many.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -54,7 +54,7 @@ impl Routes {
         };
         let key = self.notices.insert(notices);
         let Some(notices) = self.notices.get_mut(key) else { return };
-        if let Err(error) = reactor.register(notices.as_fd(), key, Lane::Front) {
+        if let Err(error) = reactor.register(notices.as_fd(), key, FdSlot::First) {
             self.notices.remove(key);
             return log::warn!("every flow is checked each time it is used: {error}");
         }

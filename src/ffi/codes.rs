@@ -86,8 +86,8 @@ pub const SBX_EVENT_EXITED: u32 = 4;
 pub const SBX_EVENT_PROCESS_EXITED: u32 = 5;
 /// Something that the sandbox wanted to reach was denied: `address` (an address or a name), `port`, `protocol` (6 is
 /// TCP, 17 UDP), `reason` (SBX_REASON_...), `entry` (the policy's entry, or -1), `detail`. The first denial of a
-/// destination is told at once; how often it was denied after that is told once a second, in `count`. An event without
-/// `address` counts those beyond the 64 destinations that are told apart within a second.
+/// destination is reported at once; further ones are counted and reported once a second, in `count`. An event without
+/// `address` counts the denials of further destinations, beyond the 64 that are reported separately within a second.
 pub const SBX_EVENT_DENIED: u32 = 6;
 /// A change of the policy begun by sbx_set_policy_begin has ended; `cookie` is the one given there. `code` is 0 and
 /// `value[0]` the policy's generation, or `code` is an error's number and `detail` its text, and the old policy stays.
@@ -165,7 +165,7 @@ pub const SBX_FILE_KIND_DEVICE: u32 = 6;
 /// Something else.
 pub const SBX_FILE_KIND_OTHER: u32 = 7;
 
-/// Watching has begun: what changes from now on is told. The path is empty.
+/// Watching has begun: every change from now on is reported. The path is empty.
 pub const SBX_CHANGE_READY: i32 = 1;
 /// It is new.
 pub const SBX_CHANGE_CREATED: i32 = 2;

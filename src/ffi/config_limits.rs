@@ -53,9 +53,9 @@ pub unsafe extern "C" fn sbx_config_set_max_processes(config: *mut sbx_config, c
 
 /// Limits the bytes that may be written, at least 64 KiB. gVisor enforces it: write(2) fails with ENOSPC.
 ///
-/// The limit is for the root file system, and the same again for each of /tmp and /dev/shm. All of it is the host's
-/// memory and counts for sbx_config_set_memory_bytes, too. What is written to mounts is the host's and isn't
-/// counted. Files that root inside makes in /dev are limited by sbx_config_set_memory_bytes only (gVisor's file
+/// The limit is for the root file system, and the same again for each of /tmp and /dev/shm. These files are kept in the
+/// host's memory, so they count for sbx_config_set_memory_bytes, too. Writes to mounts go to the host's file systems and
+/// aren't counted. Files that root inside makes in /dev are limited by sbx_config_set_memory_bytes only (gVisor's file
 /// system there has no size).
 ///
 /// Returns 0 or SBX_EINVALID.

@@ -64,7 +64,10 @@ pub(super) unsafe fn write(at: *mut sbx_error, failure: &Error) {
         return;
     }
     // SAFETY: not NULL; passed on from the caller.
-    let Ok(given) = (unsafe { structs::size(at) }) else { return };
+    let Ok(given) = (unsafe { structs::size(at) }) else {
+        // The host has changed the size since the call began. An assertion would abort it: no unwinding goes on to C.
+        return;
+    };
     let mut value = sbx_error::empty();
     value.code = failure.code().number();
     value.os_error = failure.os_error().unwrap_or(0);

@@ -117,6 +117,7 @@ pub(super) fn take<T: Object>(handle: *const T::Opaque) -> Result<Option<Arc<T>>
 
 /// Makes an object unusable after a call on it panicked. It can still be freed.
 pub(super) fn poison(address: usize) {
+    // The handle may have been freed by another thread since the call began.
     if let Ok(table) = table()
         && let Some(slot) = table.lock().get_mut(&address)
     {
@@ -133,6 +134,8 @@ fn downcast<T: Object>(slot: &Slot) -> Result<Arc<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
 
     enum OneOpaque {}
     enum TwoOpaque {}
@@ -177,6 +180,29 @@ mod tests {
         poison(one.addr());
         assert!(get::<One>(one).is_err_and(|error| error.code() == Code::Panic));
         assert!(take::<One>(one).unwrap().is_some());
+    }
+
+    #[test]
+    fn threads_make_use_and_free_handles_at_once() {
+        let shared = insert(One(5)).unwrap().addr();
+        let uses = AtomicU32::new(0);
+        // Each uses the shared one until it is freed, and meanwhile makes and frees one of its own.
+        let user = || {
+            while let Ok(one) = get::<One>(ptr::without_provenance(shared)) {
+                assert_eq!(one.0, 5);
+                let own = insert(One(uses.fetch_add(1, Ordering::Relaxed))).unwrap();
+                assert!(get::<One>(own).is_ok());
+                assert!(take::<One>(own).unwrap().is_some());
+                assert!(get::<One>(own).is_err());
+            }
+        };
+        thread::scope(|scope| {
+            let users: Vec<_> = (0..4).map(|_| scope.spawn(user)).collect();
+            while uses.load(Ordering::Relaxed) < 1000 && !users.iter().any(|user| user.is_finished()) {
+                thread::yield_now();
+            }
+            assert_eq!(take::<One>(ptr::without_provenance(shared)).unwrap().unwrap().0, 5);
+        });
     }
 
     #[test]

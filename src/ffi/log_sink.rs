@@ -108,6 +108,7 @@ impl Log for Sink {
         }
         let text = line(record);
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        // Logging may have been turned off since the record's level was compared.
         let Some(target) = target.as_mut() else { return };
         if target.lost > 0 {
             let notice =

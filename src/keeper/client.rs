@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::sys::{memfd, pidfd, secure};
 pub(super) const EMBEDDED: &[u8] = include_bytes!(env!("SBX_KEEPER_PROGRAM"));
 /// Identifies the sources of the program. The keeper compares it with its own.
 const BUILD: &str = env!("SBX_BUILD");
+
+/// The most bytes of an installed program that are read; it has a megabyte.
+const MAX_PROGRAM_SIZE: u64 = 64 << 20;
 
 /// Where to get the keeper's program from. Reads the environment once, when it is created.
 #[derive(Debug)]
@@ -57,6 +61,17 @@ impl Program {
             }
         };
         Ok(Self { file })
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
+        let what = "reading the keeper's program";
+        let file = File::from(self.file.try_clone().context(what)?);
+        let size = file.metadata().context(what)?.len();
+        let mut bytes = vec![0; usize::try_from(size.min(MAX_PROGRAM_SIZE)).unwrap_or(0)];
+        // The descriptor's own offset stays where it is.
+        file.read_exact_at(&mut bytes, 0).context(what)?;
+        Ok(bytes)
     }
 }
 

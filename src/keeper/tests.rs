@@ -68,6 +68,7 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Setup {
         mounts: vec![],
         bundle: bundle.into(),
         groups: vec![],
+        images: 0,
         watched_memory: 0,
     }
 }
@@ -123,7 +124,6 @@ impl Sandbox {
             network,
             "run",
             "--bundle=/bundle",
-            "--pass-fd=3:3",
             name,
         ];
         let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::endpoint::Endpoint;
 use super::flow::{self, Drained, Failure, Flow, FlowProgress, Scratch};
-use crate::reactor::{Lane, Readiness};
+use crate::reactor::{FdSlot, Readiness};
 
 /// How many bytes are moved in each direction before others get a turn.
 pub(crate) const BUDGET: usize = 512 * 1024;
@@ -37,20 +37,20 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// The lane of the reactor that this side's socket is registered for.
-    pub(crate) fn lane(self) -> Lane {
+    /// The slot of the reactor that this side's socket is registered for.
+    pub(crate) fn slot(self) -> FdSlot {
         match self {
-            Self::Downstream => Lane::Front,
-            Self::Upstream => Lane::Back,
+            Self::Downstream => FdSlot::First,
+            Self::Upstream => FdSlot::Second,
         }
     }
 }
 
-impl From<Lane> for Side {
-    fn from(lane: Lane) -> Self {
-        match lane {
-            Lane::Front => Self::Downstream,
-            Lane::Back => Self::Upstream,
+impl From<FdSlot> for Side {
+    fn from(slot: FdSlot) -> Self {
+        match slot {
+            FdSlot::First => Self::Downstream,
+            FdSlot::Second => Self::Upstream,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::reactor::Key;
+use crate::reactor::{Key, Reactor, Wake};
 use crate::sys::socket;
 
 /// The largest budget of one sandbox, for egress and again for tunnels.
@@ -41,11 +41,8 @@ struct Seen {
 }
 
 /// How much a sandbox's connections hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// No more than the budget.
-    #[default]
-    None,
     /// More than the budget: they get small buffers.
     Over,
     /// More than twice the budget: some are reset.
@@ -68,9 +65,75 @@ pub(crate) struct Walk {
     under_way: bool,
 }
 
+/// The connections that a [`Walk`] is over.
+pub(crate) trait Walked {
+    /// The walk over them.
+    fn walk(&mut self) -> &mut Walk;
+    /// The key that the walk is woken with.
+    fn walk_key(&self) -> Key;
+    /// All connections.
+    fn keys(&self) -> Vec<Key>;
+    /// How many sandboxes there are.
+    fn sandbox_count(&self) -> usize;
+    /// The most connections that one sandbox has open.
+    fn max_open(&mut self) -> usize;
+    /// A connection, unless it has ended since the walk began.
+    fn look(&mut self, key: Key) -> Option<Look<'_>>;
+    /// Reports that the connections of a sandbox hold too much.
+    fn report(&mut self, now: Instant, sandbox: u64, excess: Excess);
+    /// Resets a connection.
+    fn cut(&mut self, reactor: &mut Reactor, key: Key);
+}
+
+/// A connection that a walk looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look<'a> {
+    pub(crate) sandbox: u64,
+    pub(crate) sockets: [Option<BorrowedFd<'a>>; 2],
+    /// When something last moved.
+    pub(crate) active: Instant,
+}
+
+/// Begins or continues the walk over these connections, as its wake-up says.
+pub(crate) fn on_wake(connections: &mut impl Walked, reactor: &mut Reactor, wake: Wake) {
+    if let Wake::Timer(_) = wake {
+        let (keys, sandboxes) = (connections.keys(), connections.sandbox_count());
+        connections.walk().begin(keys.into_iter(), sandboxes);
+    }
+    let mut steps = 0;
+    loop {
+        match connections.walk().next(&mut steps) {
+            Next::Look(key) => {
+                let seen = connections.look(key).map(|look| (look.sandbox, held(look.sockets), look.active));
+                let walk = connections.walk();
+                if let Some((sandbox, held, active)) = seen {
+                    walk.record(sandbox, key, held, active);
+                }
+                for (sandbox, excess) in walk.excesses() {
+                    connections.report(reactor.now(), sandbox, excess);
+                }
+            }
+            Next::Shrink(key, size) => {
+                if let Some(look) = connections.look(key) {
+                    shrink(look.sockets, size);
+                }
+            }
+            Next::Cut(key) => connections.cut(reactor, key),
+            Next::Later => return reactor.reschedule(connections.walk_key()),
+            Next::Over(pause) => {
+                let most = connections.max_open();
+                if connections.walk().should_begin(most) {
+                    reactor.schedule(reactor.now() + pause, connections.walk_key());
+                }
+                return;
+            }
+        }
+    }
+}
+
 /// What to do next of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+enum Next {
     /// Record this one, then call [`Walk::excesses`].
     Look(Key),
     /// Give this one buffers of that size.
@@ -131,7 +194,7 @@ impl Walk {
     }
 
     /// The next step; `steps` counts them in this turn.
-    pub(crate) fn next(&mut self, steps: &mut usize) -> Next {
+    fn next(&mut self, steps: &mut usize) -> Next {
         // False within a turn, so that a walk that a panic has cut short doesn't keep the next from beginning.
         self.under_way = *steps >= STEPS_PER_TURN;
         if self.under_way {
@@ -151,7 +214,7 @@ impl Walk {
 
     /// The sandboxes that are over their budget, once every connection was recorded. Their connections that hold more than
     /// their share are shrunk next; a sandbox that was over its budget before and holds twice as much loses some.
-    pub(crate) fn excesses(&mut self) -> Vec<(u64, Excess)> {
+    fn excesses(&mut self) -> Vec<(u64, Excess)> {
         if !self.left.is_empty() || self.seen.is_empty() {
             return Vec::new();
         }
@@ -217,12 +280,12 @@ fn of_host(tcp_mem: &str, meminfo: &str) -> usize {
 }
 
 /// How much a connection's sockets hold.
-pub(crate) fn held(sockets: [Option<BorrowedFd<'_>>; 2]) -> usize {
+fn held(sockets: [Option<BorrowedFd<'_>>; 2]) -> usize {
     sockets.into_iter().flatten().map(socket::memory).sum()
 }
 
 /// Gives both sockets buffers of that size, each way.
-pub(crate) fn shrink(sockets: [Option<BorrowedFd<'_>>; 2], size: usize) {
+fn shrink(sockets: [Option<BorrowedFd<'_>>; 2], size: usize) {
     sockets.into_iter().flatten().for_each(|fd| socket::set_buffers(fd, size));
 }
 

@@ -17,11 +17,11 @@ pub(crate) struct Kind(pub(crate) u8);
 
 /// Which of an object's two descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum FdSlot {
     /// The first, or the only one: downstream's, of a relay.
-    Front,
+    First,
     /// The second: upstream's, of a relay.
-    Back,
+    Second,
 }
 
 /// Names one object, and no other ever: index, kind, and a generation that differs from earlier objects' in its place.
@@ -54,29 +54,29 @@ impl Key {
         self.generation > other.generation
     }
 
-    pub(super) fn token(self, lane: Lane) -> usize {
-        let lane = match lane {
-            Lane::Front => 0,
-            Lane::Back => 1,
+    pub(super) fn token(self, slot: FdSlot) -> usize {
+        let slot = match slot {
+            FdSlot::First => 0,
+            FdSlot::Second => 1,
         };
         let packed = (self.generation << (INDEX_BITS + KIND_BITS + 1))
             | (u64::from(self.kind) << (INDEX_BITS + 1))
             | (u64::from(self.index) << 1)
-            | lane;
+            | slot;
         #[allow(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
         let token = packed as usize;
         token
     }
 
-    pub(super) fn from_token(token: usize) -> Option<(Self, Lane)> {
+    pub(super) fn from_token(token: usize) -> Option<(Self, FdSlot)> {
         if token == WAKER {
             return None;
         }
-        let lane = if token & 1 == 0 { Lane::Front } else { Lane::Back };
+        let slot = if token & 1 == 0 { FdSlot::First } else { FdSlot::Second };
         let index = u32::try_from((token >> 1) & ((1 << INDEX_BITS) - 1)).ok()?;
         let kind = u8::try_from((token >> (INDEX_BITS + 1)) & ((1 << KIND_BITS) - 1)).ok()?;
         let generation = u64::try_from(token >> (INDEX_BITS + KIND_BITS + 1)).ok()?;
-        Some((Self { kind, index, generation }, lane))
+        Some((Self { kind, index, generation }, slot))
     }
 }
 
@@ -88,10 +88,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_token_gives_its_key_back(kind in 0u8..15, index in 0u32..(1 << INDEX_BITS), generation: u64, back: bool) {
-            let lane = if back { Lane::Back } else { Lane::Front };
+            let slot = if back { FdSlot::Second } else { FdSlot::First };
             let key = Key::new(Kind(kind), index, generation);
-            prop_assert_ne!(key.token(lane), WAKER);
-            prop_assert_eq!(Key::from_token(key.token(lane)), Some((key, lane)));
+            prop_assert_ne!(key.token(slot), WAKER);
+            prop_assert_eq!(Key::from_token(key.token(slot)), Some((key, slot)));
         }
     }
 }

@@ -22,7 +22,7 @@
 //!
 //! 1. Pick a number for it ([`Kind`]), and keep its objects in a [`Slab`] of that kind.
 //! 2. `let key = slab.insert(object)`, then [`Reactor::register`] its descriptors under that key (an object may have two,
-//!    one a [`Lane`]), schedule timers with the same key, and [`Reactor::join`] it to its sandbox's group.
+//!    one a [`FdSlot`]), schedule timers with the same key, and [`Reactor::join`] it to its sandbox's group.
 //! 3. Where the turn's [`Wake`]s are dispatched, route the kind to the owner of the slab.
 //!
 //! Keys have a generation: a wake-up for an object that was removed finds nothing in the slab and is ignored, even if
@@ -47,7 +47,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) use budget::{Admission, FdBudget, FdPermit, PortBudget, Use};
-pub(crate) use key::{Key, Kind, Lane};
+pub(crate) use key::{FdSlot, Key, Kind};
 pub(crate) use removals::{Removals, Removed};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{TimerId, Timers};
@@ -109,9 +109,9 @@ impl Reactor {
     /// Watches a descriptor, for reading and writing, until [`Reactor::deregister`].
     ///
     /// The first wake-up comes at once if it is ready already.
-    pub(crate) fn register(&self, fd: BorrowedFd<'_>, key: Key, lane: Lane) -> io::Result<()> {
+    pub(crate) fn register(&self, fd: BorrowedFd<'_>, key: Key, slot: FdSlot) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(key.token(lane)), interest)
+        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(key.token(slot)), interest)
     }
 
     /// Stops watching. Closing isn't enough: a forked child of the host may hold the open file too, and then
@@ -180,14 +180,14 @@ impl Reactor {
         }
         self.now = Instant::now();
         for event in &self.events {
-            let Some((key, lane)) = Key::from_token(event.token().0) else { continue };
+            let Some((key, slot)) = Key::from_token(event.token().0) else { continue };
             let readiness = Readiness {
                 readable: event.is_readable() || event.is_read_closed() || event.is_error(),
                 writable: event.is_writable() || event.is_write_closed() || event.is_error(),
                 failed: event.is_error(),
                 more_follows: event.is_read_closed() || event.is_error() || event.is_priority(),
             };
-            self.turns.ready(key, lane, readiness);
+            self.turns.ready(key, slot, readiness);
         }
         while let Some(timer) = self.timers.expired(self.now) {
             if self.turns.expired(timer.key()) {
@@ -258,7 +258,7 @@ mod tests {
         let mut slab = Slab::new(Kind(1));
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let key = slab.insert(());
-        reactor.register(ours.as_fd(), key, Lane::Front).unwrap();
+        reactor.register(ours.as_fd(), key, FdSlot::First).unwrap();
         let mut wakes = Vec::new();
         turn(&mut reactor, Some(Duration::ZERO), &mut wakes);
         wakes.clear();
@@ -279,7 +279,7 @@ mod tests {
         let mut slab = Slab::new(Kind(1));
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let old = slab.insert("old");
-        reactor.register(ours.as_fd(), old, Lane::Front).unwrap();
+        reactor.register(ours.as_fd(), old, FdSlot::First).unwrap();
         theirs.write_all(b"x").unwrap();
         let mut wakes = Vec::new();
         turn(&mut reactor, None, &mut wakes);
@@ -353,7 +353,7 @@ mod tests {
         for (ours, _) in &pairs {
             let key = slab.insert(());
             reactor.join(key, 1);
-            reactor.register(ours.as_fd(), key, Lane::Front).unwrap();
+            reactor.register(ours.as_fd(), key, FdSlot::First).unwrap();
         }
         let mut woken = std::collections::HashSet::new();
         let mut turns = 0;

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::key::{KINDS, Key, Lane};
+use super::key::{FdSlot, KINDS, Key};
 use super::wake::{Readiness, Wake};
 
 /// How long one group is served before the others are looked at, in nanoseconds.
@@ -25,8 +25,8 @@ const MAX_CHARGE: u64 = 50_000_000;
 struct Mark {
     key: Key,
     group: u64,
-    front: Option<Readiness>,
-    back: Option<Readiness>,
+    first: Option<Readiness>,
+    second: Option<Readiness>,
     timer: bool,
     again: bool,
     /// It is in its group's queue.
@@ -37,21 +37,21 @@ struct Mark {
 
 impl Mark {
     fn new(key: Key) -> Self {
-        let (group, front, back) = (0, None, None);
-        Self { key, group, front, back, timer: false, again: false, queued: false, later: false }
+        let (group, first, second) = (0, None, None);
+        Self { key, group, first, second, timer: false, again: false, queued: false, later: false }
     }
 
     fn has_more(&self) -> bool {
-        self.front.is_some() || self.back.is_some() || self.timer || self.again
+        self.first.is_some() || self.second.is_some() || self.timer || self.again
     }
 
     /// The next reason.
     fn take(&mut self) -> Option<Wake> {
-        if let Some(readiness) = self.front.take() {
-            return Some(Wake::Ready(self.key, Lane::Front, readiness));
+        if let Some(readiness) = self.first.take() {
+            return Some(Wake::Ready(self.key, FdSlot::First, readiness));
         }
-        if let Some(readiness) = self.back.take() {
-            return Some(Wake::Ready(self.key, Lane::Back, readiness));
+        if let Some(readiness) = self.second.take() {
+            return Some(Wake::Ready(self.key, FdSlot::Second, readiness));
         }
         if std::mem::take(&mut self.timer) {
             return Some(Wake::Timer(self.key));
@@ -137,10 +137,13 @@ impl Turns {
     }
 
     /// A descriptor of the key is ready.
-    pub(super) fn ready(&mut self, key: Key, lane: Lane, readiness: Readiness) {
+    pub(super) fn ready(&mut self, key: Key, slot: FdSlot, readiness: Readiness) {
         let Some(mark) = mark(&mut self.marks, key) else { return };
-        let place = if lane == Lane::Front { &mut mark.front } else { &mut mark.back };
-        *place = Some(place.unwrap_or_default().or(readiness));
+        let marked = match slot {
+            FdSlot::First => &mut mark.first,
+            FdSlot::Second => &mut mark.second,
+        };
+        *marked = Some(marked.unwrap_or_default().or(readiness));
         self.enqueue(key, false);
     }
 
@@ -340,14 +343,14 @@ mod tests {
         for _ in 0..9 {
             turns.reschedule(one);
             turns.expired(one);
-            turns.ready(one, Lane::Back, READABLE);
-            turns.ready(one, Lane::Back, Readiness { more_follows: true, ..Readiness::default() });
+            turns.ready(one, FdSlot::Second, READABLE);
+            turns.ready(one, FdSlot::Second, Readiness { more_follows: true, ..Readiness::default() });
         }
         begin(&mut turns);
         let both = Readiness { more_follows: true, ..READABLE };
         let wakes = rest(&mut turns);
         assert!(
-            matches!(wakes[..], [Wake::Ready(a, Lane::Back, told), Wake::Timer(b), Wake::Rescheduled(c)]
+            matches!(wakes[..], [Wake::Ready(a, FdSlot::Second, told), Wake::Timer(b), Wake::Rescheduled(c)]
                 if [a, b, c] == [one; 3] && told == both),
             "{wakes:?}"
         );
@@ -357,8 +360,8 @@ mod tests {
     fn who_asks_again_waits_for_the_next_turn_behind_those_of_its_group() {
         let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
         let [one, other] = keys(&mut slab, &mut turns, 7, 2)[..] else { panic!() };
-        turns.ready(one, Lane::Front, READABLE);
-        turns.ready(other, Lane::Front, READABLE);
+        turns.ready(one, FdSlot::First, READABLE);
+        turns.ready(other, FdSlot::First, READABLE);
         begin(&mut turns);
         assert_eq!(turns.next().map(key), Some(one));
         turns.reschedule(one);
@@ -376,7 +379,7 @@ mod tests {
         let [greedy] = keys(&mut slab, &mut turns, 7, 1)[..] else { panic!() };
         turns.reschedule(greedy);
         begin(&mut turns);
-        many.iter().for_each(|key| turns.ready(*key, Lane::Front, READABLE));
+        many.iter().for_each(|key| turns.ready(*key, FdSlot::First, READABLE));
         let order: Vec<Key> = rest(&mut turns).into_iter().map(key).collect();
         assert_eq!(order.len(), 101);
         assert_eq!(order.iter().position(|key| *key == greedy), Some(NEWS_FIRST));
@@ -389,14 +392,14 @@ mod tests {
         let [quiet] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
         let mut woken = 0;
         for _ in 0..100 {
-            floods.iter().for_each(|key| turns.ready(*key, Lane::Front, READABLE));
+            floods.iter().for_each(|key| turns.ready(*key, FdSlot::First, READABLE));
             begin(&mut turns);
             // It has run alone for a while when the other comes.
             for _ in 0..50 {
                 turns.next().unwrap();
                 turns.charge(20_000);
             }
-            turns.ready(quiet, Lane::Front, READABLE);
+            turns.ready(quiet, FdSlot::First, READABLE);
             let before = (0..).find(|_| {
                 let found = turns.next().map(key) == Some(quiet);
                 turns.charge(20_000);
@@ -443,8 +446,8 @@ mod tests {
         turns.meter(1, &meter);
         for _ in 0..10 {
             begin(&mut turns);
-            turns.ready(one, Lane::Front, READABLE);
-            turns.ready(other, Lane::Front, READABLE);
+            turns.ready(one, FdSlot::First, READABLE);
+            turns.ready(other, FdSlot::First, READABLE);
             while let Some(wake) = turns.next() {
                 turns.charge(if key(wake) == one { 1000 } else { 7 });
             }
@@ -461,12 +464,12 @@ mod tests {
     fn a_key_whose_place_was_taken_is_nobodys() {
         let (mut slab, mut turns) = (Slab::new(Kind(1)), Turns::default());
         let [old] = keys(&mut slab, &mut turns, 1, 1)[..] else { panic!() };
-        turns.ready(old, Lane::Front, READABLE);
+        turns.ready(old, FdSlot::First, READABLE);
         turns.reschedule(old);
         slab.remove(old);
         let [new] = keys(&mut slab, &mut turns, 2, 1)[..] else { panic!() };
-        turns.ready(new, Lane::Front, READABLE);
-        turns.ready(old, Lane::Front, READABLE);
+        turns.ready(new, FdSlot::First, READABLE);
+        turns.ready(old, FdSlot::First, READABLE);
         begin(&mut turns);
         assert_eq!(rest(&mut turns).into_iter().map(key).collect::<Vec<_>>(), [new]);
     }
@@ -477,7 +480,7 @@ mod tests {
         for group in 0..10_000 {
             let [one] = keys(&mut slab, &mut turns, group, 1)[..] else { panic!() };
             begin(&mut turns);
-            turns.ready(one, Lane::Front, READABLE);
+            turns.ready(one, FdSlot::First, READABLE);
             assert_eq!(turns.next().map(key), Some(one));
             turns.charge(1000);
             slab.remove(one);

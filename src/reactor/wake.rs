@@ -1,12 +1,12 @@
 //! Why an object is woken.
 
-use super::key::{Key, Lane};
+use super::key::{FdSlot, Key};
 
 /// Why an object is woken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wake {
     /// A descriptor's readiness has changed.
-    Ready(Key, Lane, Readiness),
+    Ready(Key, FdSlot, Readiness),
     /// It was rescheduled with [`super::Reactor::reschedule`].
     Rescheduled(Key),
     /// Its timer has expired.

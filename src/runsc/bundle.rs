@@ -1,8 +1,9 @@
 //! The `config.json` of a sandbox whose first process is our init.
 //!
-//! No annotations, ever: runsc takes some of them as flags, past what the command line says. No hooks, no
-//! user namespace (the keeper has made it), no cgroup path, no seccomp filter (the sentry has its own).
+//! No annotations but the four of [`RootAnnotation`], and these only on an image: runsc takes others as flags, past what the
+//! command line says. No hooks, no user namespace (the keeper has made it), no cgroup path, no seccomp filter (the sentry has its own).
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::OciSpecError;
@@ -43,6 +44,45 @@ const PAGE: u64 = 4096;
 /// Where nothing of the caller's may be mounted: it would replace what the sandbox runs on.
 const RESERVED: &[&str] = &["/proc", "/sys", "/dev", "/.sbx"];
 
+/// The annotations of a sandbox whose root file system is an image. There are no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RootAnnotation {
+    /// The image's path.
+    Source,
+    /// Its file system.
+    Type,
+    /// Where writes go.
+    Overlay,
+    /// The limit of writes. With annotations runsc ignores the size of its flag `--overlay2`.
+    Options,
+}
+
+impl RootAnnotation {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Source => "dev.gvisor.spec.rootfs.source",
+            Self::Type => "dev.gvisor.spec.rootfs.type",
+            Self::Overlay => "dev.gvisor.spec.rootfs.overlay",
+            Self::Options => "dev.gvisor.spec.rootfs.options",
+        }
+    }
+}
+
+/// The path of an image, by its index among the images of runsc's descriptors (`Setup::images`). By descriptor, an image is
+/// the file that was opened, whatever is at its path by now, and nothing has to be mounted.
+pub(crate) fn image_path(index: usize) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", index.saturating_add(3)))
+}
+
+/// An image whose files the sandbox sees at a path, read-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BundleImage {
+    /// As runsc sees it.
+    pub(crate) source: PathBuf,
+    /// Inside; absolute and without `..`.
+    pub(crate) destination: PathBuf,
+}
+
 /// A file or directory of the host's in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BundleMount {
@@ -56,8 +96,12 @@ pub(crate) struct BundleMount {
 /// What differs from one sandbox to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bundle<'a> {
-    /// The composed root file system, as runsc sees it.
+    /// The composed root file system, as runsc sees it; with an image an empty directory.
     pub(crate) root: &'a Path,
+    /// The image in its place, as runsc sees it.
+    pub(crate) root_image: Option<&'a Path>,
+    /// The images at paths, init's among them.
+    pub(crate) images: &'a [BundleImage],
     /// Our init's path inside.
     pub(crate) init: &'a str,
     pub(crate) hostname: &'a str,
@@ -80,6 +124,16 @@ impl Bundle<'_> {
 
     fn spec(&self) -> Result<oci_spec::runtime::Spec, OciSpecError> {
         let mut mounts = system_mounts(self.limits.disk)?;
+        for image in self.images {
+            mounts.push(
+                MountBuilder::default()
+                    .destination(image.destination.clone())
+                    .typ("erofs")
+                    .source(image.source.clone())
+                    .options(["ro", "nosuid", "nodev"].map(str::to_owned))
+                    .build()?,
+            );
+        }
         for mount in self.mounts {
             let mode = if mount.writable { "rw" } else { "ro" };
             mounts.push(
@@ -103,8 +157,20 @@ impl Bundle<'_> {
             .mounts(mounts)
             .linux(linux)
             .build()?;
-        spec.set_annotations(None).set_hooks(None);
+        spec.set_annotations(self.annotations()).set_hooks(None);
         Ok(spec)
+    }
+
+    fn annotations(&self) -> Option<HashMap<String, String>> {
+        let source = self.root_image?.to_string_lossy().into_owned();
+        let options = self.limits.disk.map(|bytes| format!("size={bytes}"));
+        let all = [
+            (RootAnnotation::Source, Some(source)),
+            (RootAnnotation::Type, Some("erofs".to_owned())),
+            (RootAnnotation::Overlay, Some("memory".to_owned())),
+            (RootAnnotation::Options, options),
+        ];
+        Some(all.into_iter().filter_map(|(one, value)| Some((one.key().to_owned(), value?))).collect())
     }
 
     fn process(&self) -> Result<Process, OciSpecError> {
@@ -211,6 +277,8 @@ mod tests {
     fn json(mounts: &[BundleMount], network: Option<&Path>) -> Result<serde_json::Value> {
         let bundle = Bundle {
             root: Path::new("/rootfs"),
+            root_image: None,
+            images: &[],
             init: "/.sbx/init",
             hostname: "box",
             network_namespace: network,
@@ -237,6 +305,41 @@ mod tests {
             ["args", "capabilities", "cwd", "env", "noNewPrivileges", "rlimits", "terminal", "user"]
         );
         assert_eq!(value["root"], serde_json::json!({"path": "/rootfs", "readonly": false}));
+    }
+
+    #[test]
+    fn an_image_has_these_four_annotations_and_no_others() {
+        let limits = |disk| Limits { disk, ..Limits::default() };
+        let path = image_path(1);
+        let images = [BundleImage { source: image_path(0), destination: "/.sbx".into() }];
+        let annotations = |limits: &Limits| {
+            let bundle = Bundle {
+                root: Path::new("/rootfs"),
+                root_image: Some(&path),
+                images: &images,
+                init: "/.sbx/init",
+                hostname: "box",
+                network_namespace: None,
+                limits,
+                mounts: &[],
+            };
+            let value: serde_json::Value = serde_json::from_slice(&bundle.json().unwrap()).unwrap();
+            let init = value["mounts"].as_array().unwrap().last().unwrap();
+            assert_eq!(
+                *init,
+                serde_json::json!({"destination": "/.sbx", "type": "erofs", "source": "/proc/self/fd/3",
+                    "options": ["ro", "nosuid", "nodev"]})
+            );
+            value["annotations"].clone()
+        };
+        let mut expected = serde_json::json!({
+            "dev.gvisor.spec.rootfs.source": "/proc/self/fd/4",
+            "dev.gvisor.spec.rootfs.type": "erofs",
+            "dev.gvisor.spec.rootfs.overlay": "memory",
+        });
+        assert_eq!(annotations(&limits(None)), expected);
+        expected["dev.gvisor.spec.rootfs.options"] = "size=4096".into();
+        assert_eq!(annotations(&limits(Some(4096))), expected);
     }
 
     #[test]

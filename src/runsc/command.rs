@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::RawFd;
 use std::path::Path;
 
 use super::probe::Runsc;
@@ -55,8 +54,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) network: Network,
     /// The most bytes that may be written over the root file system.
     pub(crate) disk: Option<u64>,
-    /// The end of init's socket pair as runsc has it; inside it is descriptor 3.
-    pub(crate) init_socket: RawFd,
 }
 
 /// Flags given whether or not they are the default, since defaults have changed from release to release;
@@ -134,7 +131,6 @@ impl Launch<'_> {
         }
         arguments.push("run".into());
         arguments.push(option("bundle", self.bundle));
-        arguments.push(format!("--pass-fd={}:3", self.init_socket).into());
         arguments.push(self.id.as_str().into());
         arguments
     }
@@ -161,7 +157,6 @@ mod tests {
             bundle: Path::new("/bundle"),
             network,
             disk: None,
-            init_socket: 5,
         };
         launch.arguments(runsc).into_iter().map(|argument| argument.into_string().unwrap()).collect()
     }
@@ -189,7 +184,6 @@ mod tests {
                 "--allow-suid=false",
                 "run",
                 "--bundle=/bundle",
-                "--pass-fd=5:3",
                 "sb-0123456789abcdef",
             ]
         );

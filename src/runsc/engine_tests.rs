@@ -63,13 +63,15 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
     let bundle = Bundle {
         limits: &crate::config::Limits::default(),
         root: &root,
+        root_image: None,
+        images: &[],
         init: rootfs::INIT,
         hostname: "box",
         network_namespace: (network == Network::Sandbox).then_some(Path::new("/proc/self/ns/net")),
         mounts,
     };
     let config = directory.file("config.json", &bundle.json().unwrap(), 0o644);
-    let passed = directory.file("passed", b"through the passed descriptor\n", 0o644);
+    let passed = directory.file("passed", b"through standard input\n", 0o644);
     let (state, log, panic_log) = (base.join("state"), directory.path().join("log"), base.join("panic"));
     let launch = Launch {
         disk: None,
@@ -79,7 +81,6 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
         panic_log: &panic_log,
         bundle: &base,
         network,
-        init_socket: 9,
     };
     let arguments: Vec<_> =
         launch.arguments(&runsc).into_iter().map(|argument| argument.into_string().unwrap()).collect();
@@ -87,7 +88,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
     let script = format!(
         "set -e\numask 022\nip link set lo up\nmount --make-rprivate /\nmount -t tmpfs tmpfs '{base}'\nmkdir '{root}'\n\
          {compose}cp '{config}' '{base}/config.json'\n\
-         env -i {environment} '{runsc}' {arguments} 9<'{passed}' </dev/null 2>&1 | cat\n\
+         env -i {environment} '{runsc}' {arguments} <'{passed}' 2>&1 | cat\n\
          cat '{root}/etc/hostname'; ls -d '{root}/new' 2>/dev/null || echo no new file below\n",
         base = base.display(),
         root = root.display(),
@@ -108,7 +109,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
 }
 
 const INIT: &str = "\
-cat <&3
+cat
 echo pid $$ uid $(id -u) host $(hostname)
 grep CapEff /proc/self/status
 cat /etc/resolv.conf
@@ -135,7 +136,7 @@ fn check(network: Network) {
     };
     let text = run(&directory, &runsc, network, INIT, &[mount("data", false), mount("out", true)]);
     let expected = [
-        "through the passed descriptor",
+        "through standard input",
         "pid 1 uid 0 host box",
         "wrote",
         "data is read-only",

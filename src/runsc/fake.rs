@@ -12,6 +12,8 @@ pub(super) const FLAGS: &str = "
     \tallow ID elevation when executing binaries with SUID/SGID bits.
   -directfs
     \tdirectly access the container filesystems from the sentry. (default true)
+  -gofer-network-namespace value
+    \tnetwork namespace for gofers
   -host-settings value
     \thow to handle non-optimal host kernel settings
   -host-uds value
@@ -44,8 +46,6 @@ pub(super) const HELP_RUN: &str = "
 run [flags] <container id> - create and run a secure container.
   -bundle string
     \tpath to the root of the bundle directory, defaults to the current directory
-  -pass-fd value
-    \tfile descriptor passed to the container in M:N format (can be supplied multiple times)
 ";
 
 /// A directory of its own under the system's temporary one, removed at the end.

@@ -22,6 +22,15 @@ struct Required {
     since: &'static str,
 }
 
+impl Required {
+    fn missing(&self) -> Error {
+        let Self { flag, purpose, since } = self;
+        let text =
+            format!("too old: it has no --{flag}, needed to {purpose}; the oldest that has it is {since}");
+        Error::new(Code::RunscUnusable, text)
+    }
+}
+
 const EVERY: &str = "any release of 2023 or later";
 
 const GLOBAL: &[Required] = &[
@@ -38,10 +47,7 @@ const GLOBAL: &[Required] = &[
     },
 ];
 
-const RUN: &[Required] = &[
-    Required { flag: "bundle", purpose: "say what to run", since: EVERY },
-    Required { flag: "pass-fd", purpose: "talk to the sandbox's first process", since: "release-20230320.0" },
-];
+const RUN: &[Required] = &[Required { flag: "bundle", purpose: "say what to run", since: EVERY }];
 
 /// Since Linux 6.11 every network namespace shows the file by which older releases recognise the host's own,
 /// so they refuse `--network=sandbox` everywhere (gVisor issue 10704). No flag shows that this is fixed; this one came
@@ -50,6 +56,14 @@ const MENDED_FOR_6_11: Required = Required {
     flag: "host-settings",
     purpose: "network a sandbox on Linux 6.11 or newer (gVisor issue 10704)",
     since: "any of November 2024 or later",
+};
+
+/// What an image as the root needs: EROFS mounts in a sandbox that has no gofer. No flag shows them; this one came with the
+/// release that mended them.
+const IMAGES: Required = Required {
+    flag: "gofer-network-namespace",
+    purpose: "start a sandbox on an image",
+    since: "release-20260727.0",
 };
 
 impl Features {
@@ -81,13 +95,13 @@ impl Features {
         };
         match global.or_else(run).or_else(network) {
             None => Ok(()),
-            Some(Required { flag, purpose, since }) => Err(Error::new(
-                Code::RunscUnusable,
-                format!(
-                    "too old: it has no --{flag}, needed to {purpose}; the oldest that has it is {since}"
-                ),
-            )),
+            Some(needed) => Err(needed.missing()),
         }
+    }
+
+    /// Reports a flag that only images need, if it is missing.
+    pub(super) fn check_images(&self) -> Result<()> {
+        if self.has(IMAGES.flag) { Ok(()) } else { Err(IMAGES.missing()) }
     }
 }
 
@@ -125,7 +139,7 @@ mod tests {
     fn a_complete_one_passes() {
         let features = Features::parse(fake::FLAGS, fake::HELP_RUN).unwrap();
         features.check((6, 18)).unwrap();
-        assert!(features.has("overlay2") && !features.has("pass-fd"));
+        assert!(features.has("overlay2") && !features.has("bundle"));
         assert!(features.has_value("overlay2", "'memory'"));
     }
 
@@ -145,6 +159,16 @@ mod tests {
         let error = without("host-settings").check((6, 11)).unwrap_err();
         assert!(error.message().contains("10704"), "{error}");
         assert!(without("host-settings").check((7, 0)).is_err());
+    }
+
+    #[test]
+    fn only_images_need_what_images_need() {
+        let features = Features::parse(fake::FLAGS, fake::HELP_RUN).unwrap();
+        features.check_images().unwrap();
+        without(IMAGES.flag).check((6, 18)).unwrap();
+        let error = without(IMAGES.flag).check_images().unwrap_err();
+        assert_eq!(error.code(), Code::RunscUnusable);
+        assert!(error.message().contains("image") && error.message().contains(IMAGES.since), "{error}");
     }
 
     #[test]

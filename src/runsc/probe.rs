@@ -60,6 +60,11 @@ impl Runsc {
         self.identity
     }
 
+    /// Whether it can start a sandbox on an image. If not, the error names it and the remedy.
+    pub(crate) fn check_images(&self) -> Result<()> {
+        self.features.check_images().map_err(|error| with_remedy(error, &self.path, &self.version))
+    }
+
     /// The version that it reports; for people only.
     pub(crate) fn version(&self) -> &str {
         &self.version
@@ -161,13 +166,14 @@ fn probe_within(candidate: Candidate, timeout: Duration, kernel: (u32, u32)) -> 
         return Err(not_runsc(&candidate.path, &flags));
     };
     let version = version(&candidate.ask(&["--version"], timeout)?.text);
-    features.check(kernel).map_err(|error| {
-        let shown = candidate.path.display();
-        let error = error.context(format!("{shown} ({version})"));
-        Error::new(error.code(), format!("{}. Get a newer one: {INSTALL}", error.message()))
-    })?;
+    features.check(kernel).map_err(|error| with_remedy(error, &candidate.path, &version))?;
     let Candidate { path, real, file, identity } = candidate;
     Ok(Runsc { path, real, _file: file, identity, version, features })
+}
+
+/// Names the binary that lacks something, and where to get a newer one.
+fn with_remedy(error: Error, path: &Path, version: &str) -> Error {
+    error.context(format!("{} ({version})", path.display())).append(&format!(". Get a newer one: {INSTALL}"))
 }
 
 /// `runsc version release-20260817.0` and the OCI version on a second line.

@@ -19,7 +19,7 @@ use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Code, Error, Result};
 use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
-use crate::reactor::{FdBudget, Key, Kind, Lane, Reactor, Slab, Wake};
+use crate::reactor::{FdBudget, FdSlot, Key, Kind, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{
     Command, Control, ControlCx, Executed, Gathering, Input, Listeners, MEASURE_TIMEOUT, Plan, Pulse,
@@ -257,7 +257,7 @@ impl Loop {
                 let ended = self.files.go_on(&mut self.reactor, key);
                 self.file_ended(ended);
             }
-            (_, Wake::Ready(_, lane, _)) => self.with(key, |driver, cx| driver.ready(cx, lane)),
+            (_, Wake::Ready(_, slot, _)) => self.with(key, |driver, cx| driver.ready(cx, slot)),
             (_, Wake::Timer(_)) => self.with(key, |driver, cx| driver.timer(cx)),
             (_, Wake::Rescheduled(_)) => self.with(key, |driver, cx| driver.again(cx)),
         }
@@ -497,7 +497,7 @@ impl Loop {
         let key = self.captures.insert(capture);
         self.reactor.join(key, sandbox);
         if let Some(capture) = self.captures.get_mut(key)
-            && let Err(error) = self.reactor.register(std::os::fd::AsFd::as_fd(capture), key, Lane::Front)
+            && let Err(error) = self.reactor.register(std::os::fd::AsFd::as_fd(capture), key, FdSlot::First)
         {
             log::error!("an output can't be captured: {error}");
             self.captures.remove(key);
@@ -523,10 +523,10 @@ impl Loop {
         let sandbox = running.sandbox;
         let over = match wake {
             Wake::Timer(_) => return self.by_number(sandbox, |driver, cx| driver.exec_timer(cx, key)),
-            Wake::Ready(_, lane, _) => running.read(&mut self.reactor, key, lane),
+            Wake::Ready(_, slot, _) => running.read(&mut self.reactor, key, slot),
             Wake::Rescheduled(_) => {
-                running.read(&mut self.reactor, key, Lane::Front);
-                running.read(&mut self.reactor, key, Lane::Back)
+                running.read(&mut self.reactor, key, FdSlot::First);
+                running.read(&mut self.reactor, key, FdSlot::Second)
             }
         };
         if over {

@@ -54,7 +54,7 @@ impl Host {
     /// Finds runsc and the keeper. runsc's file is checked each time, so a replaced one is probed again.
     pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
         self.is_looked_at.store(true, Ordering::Relaxed);
-        let resources = || Ok(Arc::new(HostResources { program: Program::new(&self.keeper)? }));
+        let resources = || Ok(Arc::new(HostResources::new(Program::new(&self.keeper)?)));
         let located = process::check().and_then(|()| self.locator.locate());
         let found = located.and_then(|runsc| Ok((runsc, self.resources.get_or_try_init(resources)?)));
         self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
@@ -63,7 +63,8 @@ impl Host {
 
     /// The first time, scans the host's programs while runsc is probed.
     fn find_while_looking(&self, shared: &Shared) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
-        if shared.config.rootfs().is_some() || !rootfs::is_unseen() {
+        let is_given = shared.config.rootfs().is_some() || shared.config.image().is_some();
+        if is_given || !rootfs::is_unseen() {
             return self.find();
         }
         thread::scope(|scope| {

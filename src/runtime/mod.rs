@@ -113,8 +113,9 @@ impl Runtime {
     /// is taken.
     pub fn create_begin(&self, config: &Config) -> Result<Sandbox> {
         config.check()?;
+        let config = config.resolved()?;
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared::new(number, SandboxId::random()?, config.clone())?);
+        let shared = Arc::new(Shared::new(number, SandboxId::random()?, config)?);
         let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
         self.register(&sandbox)?;
         self.inner.way.send(Command::Create(Box::new(Creation::new(shared))))?;

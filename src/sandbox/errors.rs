@@ -93,6 +93,7 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
         Step::User => return unknown(&user),
         Step::Identity => format!("the command can't run as user {user:?}"),
         Step::Terminal => format!("the command {command:?} can't have a terminal in the sandbox"),
+        Step::WriteFiles => "/etc/hosts, hostname and resolv.conf can't be written in the sandbox".to_owned(),
         Step::Process | Step::Message => format!("the command {command:?} could not be started"),
     };
     Error::system(text, &cause).with_code(Code::Exec)
@@ -110,7 +111,7 @@ pub(super) fn exec(step: Step, errno: i32, what: &str, directory: &str, user: &s
         Step::User => return unknown(user).context(what),
         Step::Identity => format!("{what} can't run as user {user:?}"),
         Step::Terminal => format!("{what} can't have a terminal"),
-        Step::Process | Step::Message => format!("{what} could not be started"),
+        Step::Process | Step::Message | Step::WriteFiles => format!("{what} could not be started"),
     };
     Error::system(text, &cause).with_code(Code::Exec)
 }

@@ -9,7 +9,7 @@ use super::lifecycle::PROGRAM;
 use crate::error::{Error, Result};
 use crate::keeper::wire::init::{Reply, Request};
 use crate::process::Init;
-use crate::reactor::{FdPermit, Key, Lane, Reactor, TimerId};
+use crate::reactor::{FdPermit, FdSlot, Key, Reactor, TimerId};
 
 /// Init's channel, once it is open.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct InitLink {
 impl InitLink {
     /// Opens the channel over the library's end; its wake-ups come under this key.
     pub(super) fn open(&mut self, reactor: &Reactor, fd: OwnedFd, key: Key) -> Result<()> {
-        register(reactor, fd.as_fd(), key, Lane::Back)?;
+        register(reactor, fd.as_fd(), key, FdSlot::Second)?;
         self.open = Some((Init::new(fd), key));
         Ok(())
     }
@@ -121,8 +121,8 @@ impl InitLink {
 }
 
 /// Has a descriptor watched.
-pub(super) fn register(reactor: &Reactor, fd: BorrowedFd<'_>, key: Key, lane: Lane) -> Result<()> {
-    reactor.register(fd, key, lane).map_err(|error| Error::system("watching a descriptor", &error))
+pub(super) fn register(reactor: &Reactor, fd: BorrowedFd<'_>, key: Key, slot: FdSlot) -> Result<()> {
+    reactor.register(fd, key, slot).map_err(|error| Error::system("watching a descriptor", &error))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::init_link::register;
-use crate::reactor::{Key, Lane, Reactor, Slab};
+use crate::reactor::{FdSlot, Key, Reactor, Slab};
 
 /// The sandbox's end of its program's standard input, watched for what the host writes to it. (The kernel wakes
 /// every watcher of the open file when something arrives, also if gVisor is quicker to read it.)
@@ -31,7 +31,7 @@ impl InputWatch {
         let key = inputs.insert(Input { sandbox, fd });
         reactor.join(key, sandbox);
         let watched = inputs.get_mut(key).map_or(Ok(()), |input| {
-            register(reactor, input.fd.as_fd(), key, Lane::Front).map_err(|error| error.to_string())
+            register(reactor, input.fd.as_fd(), key, FdSlot::First).map_err(|error| error.to_string())
         });
         match watched {
             Ok(()) => self.0 = Some(key),

@@ -1,18 +1,19 @@
 //! From a sandbox's configuration to what keeper, runsc, init and engine need.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::images::{HostResources, Images};
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
 use crate::config::{self, Config, LimitMode, Limits, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
-use crate::keeper::Program;
 use crate::keeper::wire::Secret;
-use crate::keeper::wire::init::{Start, User};
+use crate::keeper::wire::init::{File, Start, User};
 use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
 use crate::net::{links, sysctl};
 use crate::policy::PolicyMode;
@@ -33,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) network: bool,
     /// For the keeper.
     pub(crate) setup: Setup,
+    /// The images' descriptors, init's first, that go with it.
+    pub(crate) images: Vec<OwnedFd>,
     /// The control groups that the keeper makes.
     pub(crate) groups: Groups,
     /// The command line of runsc.
@@ -49,13 +52,6 @@ pub(crate) struct Plan {
     pub(crate) host: Arc<HostResources>,
 }
 
-/// What a runtime starts its sandboxes with.
-#[derive(Debug)]
-pub(crate) struct HostResources {
-    /// The keeper's program.
-    pub(crate) program: Program,
-}
-
 impl Plan {
     /// Plans a sandbox. Looks at the host's files, which may hang; opens nothing that another could miss, and starts
     /// nothing.
@@ -70,11 +66,17 @@ impl Plan {
         let network = config.policy().mode() != PolicyMode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
         let names = rootfs::Names { hostname, network };
-        let entries = rootfs::plan(config.rootfs(), &names)?;
+        let entries = match config.image() {
+            Some(_) => Vec::new(),
+            None => rootfs::plan(config.rootfs(), &names)?,
+        };
+        let images = Images::open(config, runsc, &host)?;
         let (binds, mounts) = bind_mounts(config)?;
         check_mounts(config, &entries)?;
         let bundle = Bundle {
             root: Path::new("/rootfs"),
+            root_image: images.root.as_deref(),
+            images: &images.mounts,
             init: rootfs::INIT,
             hostname,
             network_namespace: network.then_some(Path::new("/proc/self/ns/net")),
@@ -89,7 +91,6 @@ impl Plan {
             bundle: Path::new("/bundle"),
             network: if network { Network::Sandbox } else { Network::None },
             disk: config.limits().disk,
-            init_socket: 3,
         };
         let identity = runsc.identity();
         let mut setup = Setup {
@@ -104,9 +105,15 @@ impl Plan {
             mounts: binds,
             bundle: bundle.json()?,
             groups: Vec::new(),
+            images: u32::try_from(images.files.len()).unwrap_or(u32::MAX),
             watched_memory: 0,
         };
         let groups = limits(id, config, &mut setup)?;
+        let mut start = start(config);
+        if config.image().is_some() {
+            let file = |(path, content): (&str, String)| File { path: path.into(), content: content.into() };
+            start.files = names.files().map(file).into();
+        }
         Ok(Self {
             network,
             setup,
@@ -114,7 +121,8 @@ impl Plan {
             arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
             snapshots: None,
             topology: links::Plan { mtu: config.mtu(), ipv6 },
-            start: start(config),
+            start,
+            images: images.files,
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
             host,
         })
@@ -157,17 +165,18 @@ pub(super) fn start(config: &Config) -> Start {
         arguments: config.command().iter().map(|argument| argument.clone().into_bytes()).collect(),
         environment: environment.collect(),
         directory: config.workdir().as_bytes().to_vec(),
-        user: config.user().map(user).unwrap_or_default(),
+        user: config.user().map(|name| user(name, config)).unwrap_or_default(),
         open_files: config.limits().open_files.unwrap_or(0),
         ..Start::default()
     }
 }
 
 /// A user as init wants it.
-pub(super) fn user(user: &config::user::User) -> User {
+pub(super) fn user(user: &config::user::User, config: &Config) -> User {
     User {
         user: user.user.to_string(),
         group: user.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+        of_image: config.image().is_some(),
     }
 }
 

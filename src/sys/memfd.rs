@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::signal_guard;
 
+const MFD_NOEXEC_SEAL: libc::c_uint = 0x8;
 const MFD_EXEC: libc::c_uint = 0x10;
 
 /// A read-only descriptor of a program with these bytes, to be run by `execveat(AT_EMPTY_PATH)`.
@@ -22,6 +23,26 @@ pub(crate) fn program(bytes: &[u8], directories: &[&Path]) -> io::Result<OwnedFd
             directories.iter().find_map(|directory| in_directory(bytes, directory).ok()).ok_or(first)
         }
     }
+}
+
+/// A descriptor of a file in memory with these bytes, which nothing can change. It isn't a program.
+pub(crate) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name is a NUL-terminated literal.
+    let mut fd = unsafe { libc::memfd_create(c"sbx-image".as_ptr(), flags | MFD_NOEXEC_SEAL) };
+    if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+        // Before Linux 6.3 the flag is unknown.
+        // SAFETY: as above.
+        fd = unsafe { libc::memfd_create(c"sbx-image".as_ptr(), flags) };
+    }
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so this is an open descriptor that nothing else owns.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    fill(&file, bytes)?;
+    seal(&file)?;
+    Ok(file.into())
 }
 
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {

@@ -1,12 +1,13 @@
 //! All connections of a runtime: wakes each, carries out what it decides, and bounds the memory of all.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use super::connection::{Connection, Env, Next, Reply};
 use super::cx::Cx;
 use super::dial::{Supply, Tickets};
 use crate::error::{Code, Error, Result};
-use crate::pump::memory::{self, Excess, Next as NextStep, Walk};
+use crate::pump::memory::{self, Excess, Look, Walk, Walked};
 use crate::pump::{Endpoint, Scratch, Side};
 use crate::reactor::{FdPermit, Key, Kind, Reactor, Slab, TimerId, Wake};
 
@@ -81,7 +82,7 @@ impl Connections {
         reactor.join(key, sandbox);
         self.drive(cx, reactor, key, |connection, env| {
             let [Some(downstream), _] = connection.fds() else { return Next::Wait };
-            match env.reactor.register(downstream, env.key, Side::Downstream.lane()) {
+            match env.reactor.register(downstream, env.key, Side::Downstream.slot()) {
                 Ok(()) => connection.start(env),
                 Err(error) => Next::Cut(Error::system("watch a connection", &error)),
             }
@@ -97,7 +98,7 @@ impl Connections {
             entry.timer = None;
         }
         self.drive(cx, reactor, key, |connection, env| match wake {
-            Wake::Ready(_, lane, readiness) => connection.on_ready(env, lane.into(), readiness),
+            Wake::Ready(_, slot, readiness) => connection.on_ready(env, slot.into(), readiness),
             Wake::Rescheduled(_) => connection.on_reschedule(env),
             Wake::Timer(_) => connection.on_deadline(env),
         });
@@ -204,48 +205,56 @@ impl Connections {
 
     /// Looks at the kernel's memory that connections hold.
     pub(super) fn walk_memory(&mut self, cx: &mut Cx, reactor: &mut Reactor, wake: Wake) {
-        if let Wake::Timer(_) = wake {
-            self.memory.begin(self.entries.iter().map(|(key, _)| key), cx.sandbox_count());
-        }
-        let mut steps = 0;
-        loop {
-            match self.memory.next(&mut steps) {
-                NextStep::Look(key) => {
-                    if let Some(Entry { connection, .. }) = self.entries.get_mut(key) {
-                        let held = memory::held(connection.fds());
-                        self.memory.record(connection.sandbox(), key, held, connection.active());
-                    }
-                    for (sandbox, excess) in self.memory.excesses() {
-                        let what = match excess {
-                            Excess::Twice => {
-                                "its tunnels' connections hold twice as much of the host's memory as they may, and \
-                                 some are reset"
-                            }
-                            _ => {
-                                "its tunnels' connections hold too much of the host's memory and get small buffers"
-                            }
-                        };
-                        cx.report_once(reactor.now(), sandbox, what, || what.to_owned());
-                    }
-                }
-                NextStep::Shrink(key, size) => {
-                    if let Some(entry) = self.entries.get_mut(key) {
-                        memory::shrink(entry.connection.fds(), size);
-                    }
-                }
-                NextStep::Cut(key) => {
-                    let why = Error::new(Code::Limit, "its sandbox's hold too much of the host's memory");
-                    self.cut(cx, reactor, key, why);
-                }
-                NextStep::Later => return reactor.reschedule(self.memory_key),
-                NextStep::Over(pause) => {
-                    let most = cx.sandboxes().map(|state| state.open()).max().unwrap_or(0);
-                    if self.memory.should_begin(most) {
-                        reactor.schedule(reactor.now() + pause, self.memory_key);
-                    }
-                    return;
-                }
+        memory::on_wake(&mut Walkable { connections: self, cx }, reactor, wake);
+    }
+}
+
+/// The connections that the walk over their memory looks at.
+struct Walkable<'a> {
+    connections: &'a mut Connections,
+    cx: &'a mut Cx,
+}
+
+impl Walked for Walkable<'_> {
+    fn walk(&mut self) -> &mut Walk {
+        &mut self.connections.memory
+    }
+
+    fn walk_key(&self) -> Key {
+        self.connections.memory_key
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.connections.entries.iter().map(|(key, _)| key).collect()
+    }
+
+    fn sandbox_count(&self) -> usize {
+        self.cx.sandbox_count()
+    }
+
+    fn max_open(&mut self) -> usize {
+        self.cx.sandboxes().map(|state| state.open()).max().unwrap_or(0)
+    }
+
+    fn look(&mut self, key: Key) -> Option<Look<'_>> {
+        let Entry { connection, .. } = self.connections.entries.get_mut(key)?;
+        Some(Look { sandbox: connection.sandbox(), sockets: connection.fds(), active: connection.active() })
+    }
+
+    fn report(&mut self, now: Instant, sandbox: u64, excess: Excess) {
+        let what = match excess {
+            Excess::Over => {
+                "its tunnels' connections hold too much of the host's memory and get small buffers"
             }
-        }
+            Excess::Twice => {
+                "its tunnels' connections hold twice as much of the host's memory as they may, and some are reset"
+            }
+        };
+        self.cx.report_once(now, sandbox, what, || what.to_owned());
+    }
+
+    fn cut(&mut self, reactor: &mut Reactor, key: Key) {
+        let why = Error::new(Code::Limit, "its sandbox's hold too much of the host's memory");
+        self.connections.cut(self.cx, reactor, key, why);
     }
 }

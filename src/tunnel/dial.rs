@@ -268,7 +268,7 @@ impl Dial {
         let begun = cx
             .dialer
             .connect(fd.as_fd(), self.port)
-            .and_then(|()| cx.reactor.register(fd.as_fd(), cx.key, Side::Upstream.lane()));
+            .and_then(|()| cx.reactor.register(fd.as_fd(), cx.key, Side::Upstream.slot()));
         match begun {
             Ok(()) => {
                 self.step = Step::Connect(Socket::new(fd, Family::Tcp));
@@ -308,7 +308,7 @@ impl Dial {
     pub(super) fn on_loopback(&mut self, cx: &mut DialCx<'_>, answer: Result<OwnedFd>) -> Dialed {
         let Ok(fd) = answer else { return self.on_refused(cx) };
         let socket = Socket::adopt(fd, Family::Unix).and_then(|socket| {
-            cx.reactor.register(socket.as_fd(), cx.key, Side::Upstream.lane())?;
+            cx.reactor.register(socket.as_fd(), cx.key, Side::Upstream.slot())?;
             Ok(socket)
         });
         match socket {

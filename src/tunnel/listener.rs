@@ -15,7 +15,7 @@ use super::connections::Connections;
 use super::cx::Cx;
 use crate::error::{Code, Context, Error, Result};
 use crate::pump::Endpoint;
-use crate::reactor::{Key, Kind, Lane, Reactor, Slab, TimerId, Use};
+use crate::reactor::{FdSlot, Key, Kind, Reactor, Slab, TimerId, Use};
 use crate::sys::socket::{
     Family, Socket, disconnect, is_shortage, set_keep_alive, set_no_delay, set_urgent_inline,
 };
@@ -155,7 +155,7 @@ impl Listeners {
         let key = self.slab.insert(listener);
         reactor.join(key, sandbox);
         let registered = match self.slab.get_mut(key) {
-            Some(listener) => reactor.register(listener.as_fd(), key, Lane::Front),
+            Some(listener) => reactor.register(listener.as_fd(), key, FdSlot::First),
             None => Ok(()),
         };
         if registered.is_err() {

@@ -113,8 +113,8 @@ egress_round() {
 measure_policies() {
     (as_user "$bin/host" policies "$work/egress-root" "$runs" 1 10000 100000) >"$work/policies" ||
         give_up "sandboxes with long lists failed"
-    while read -r count microseconds; do
-        record "egress-create-$count" ours "$microseconds"
+    while read -r what count microseconds; do
+        record "egress-$what-$count" ours "$microseconds"
     done <"$work/policies"
     ask ours rtt99 $far_address:7003 1 20000
     record egress-rtt99-quiet ours "$value"

@@ -10,11 +10,11 @@
  *   host outbound ROOTFS                         a sandbox with /load --lines of that root, its standard streams
  *                                                joined with this program's
  *   host policies ROOTFS RUNS COUNT...           RUNS times, for each COUNT: a sandbox with an allowlist of so many
- *                                                ranges is created and ended
+ *                                                ranges is created, all of them are replaced, and it is ended
  *
  * lifecycle prints a line for every figure: NAME SIDE MICROSECONDS. With a ROOTFS directory the server is
  * /server in it, as for RAW; with "-" the library's own root file system is used, with SERVER mounted.
- * policies prints COUNT MICROSECONDS for each creation. serve prints the keeper's process id and the tunnels' ports.
+ * policies prints "create" or "change", COUNT and MICROSECONDS. serve prints the keeper's process id and the tunnels' ports.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -341,6 +341,20 @@ static int outbound(int argc, char **argv)
     return 0;
 }
 
+/* Every other /24 from 11.0.0.0 on, or from 11.0.1.0 on: none merges with its neighbour. */
+static sbx_policy *policy_of(long count, long first)
+{
+    sbx_policy *policy = NULL;
+    must(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, &error), "sbx_policy_new");
+    for (long index = 0; index < count; index++) {
+        char range[32];
+        long base = 11L * 65536 + first + 2 * index;
+        snprintf(range, sizeof range, "%ld.%ld.%ld.0/24", base >> 16, base >> 8 & 255, base & 255);
+        must(sbx_policy_allow_cidr(policy, range), range);
+    }
+    return policy;
+}
+
 static int policies(int argc, char **argv)
 {
     if (argc < 5)
@@ -351,22 +365,18 @@ static int policies(int argc, char **argv)
     for (long run = number(argv[3], 1, 1000); run > 0; run--)
         for (int at = 4; at < argc; at++) {
             long count = number(argv[at], 0, 130000);
-            sbx_policy *policy = NULL;
-            must(sbx_policy_new(SBX_POLICY_ALLOWLIST, &policy, &error), "sbx_policy_new");
-            for (long index = 0; index < count; index++) {
-                /* Every other /24 from 11.0.0.0 on: none merges with its neighbour. */
-                char range[32];
-                long base = 11L * 65536 + 2 * index;
-                snprintf(range, sizeof range, "%ld.%ld.%ld.0/24", base >> 16, base >> 8 & 255, base & 255);
-                must(sbx_policy_allow_cidr(policy, range), range);
-            }
+            sbx_policy *policy = policy_of(count, 0), *other = policy_of(count, 1);
             must(sbx_config_set_policy(config, policy), "sbx_config_set_policy");
             sbx_sandbox *sandbox = NULL;
             int64_t before = now_ns();
             must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
-            printf("%ld %lld\n", count, (long long)(now_ns() - before) / 1000);
+            printf("create %ld %lld\n", count, (long long)(now_ns() - before) / 1000);
+            before = now_ns();
+            must(sbx_set_policy(sandbox, other, NULL, &error), "sbx_set_policy");
+            printf("change %ld %lld\n", count, (long long)(now_ns() - before) / 1000);
             fflush(stdout);
             sbx_policy_free(policy);
+            sbx_policy_free(other);
             sbx_sandbox_free(sandbox);
         }
     sbx_config_free(config);

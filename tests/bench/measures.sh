@@ -330,7 +330,8 @@ report_egress() {
         figure "egress-$name" nat conn/s
         figure "egress-$name" slirp conn/s ">=1"
     done
-    for name in denied-by-sets denied-by-verdict rtt99-quiet rtt99-loading create-1 create-10000 create-100000; do
+    for name in denied-by-sets denied-by-verdict rtt99-quiet rtt99-loading create-1 create-10000 create-100000 \
+        change-1 change-10000 change-100000; do
         printf '%-26s %10s us\n' "egress-$name" "$(median "$work/runs.egress-$name.ours")"
     done
     awk -v none="$(median "$work/runs.egress-create-1.ours")" -v ten="$(median "$work/runs.egress-create-10000.ours")" \

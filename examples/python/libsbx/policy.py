@@ -149,9 +149,9 @@ def check_network_policy(
 
 @dataclass(frozen=True)
 class Denial:
-    """Something that the sandbox wanted to reach and may not. Of one destination the first is told at once, those after
-    it once a second, in `count`; without an address it counts those beyond the 64 that are told apart. `protocol` is 6
-    for TCP, 17 for UDP; `entry` the place of the policy's entry that decided, or -1."""
+    """Something that the sandbox wanted to reach and may not. The first denial of a destination is reported at once,
+    further ones once a second, in `count`. Without an address, `count` is that of the destinations beyond the 64 that are
+    reported separately. `protocol` is 6 for TCP, 17 for UDP; `entry` the place of the policy's entry that decided, or -1."""
 
     address: str
     port: int

@@ -9,7 +9,7 @@ use super::message::MAX_QUESTION_BYTES;
 use crate::egress::cx::Cx;
 use crate::egress::kinds::DNS_CONNECTION;
 use crate::limits;
-use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId};
+use crate::reactor::{FdPermit, FdSlot, Key, Reactor, Slab, TimerId};
 use crate::sys::socket::{self, Family, Socket};
 
 /// The most connections of one sandbox.
@@ -143,7 +143,7 @@ impl Connections {
             return;
         };
         connection.timer = Some(reactor.schedule(now + IDLE_TIMEOUT, key));
-        if reactor.register(connection.socket.as_fd(), key, Lane::Front).is_err() {
+        if reactor.register(connection.socket.as_fd(), key, FdSlot::First).is_err() {
             self.cut(reactor, key);
         }
     }

@@ -21,7 +21,7 @@ use super::write::{self, Answer, Why};
 use crate::egress::cx::Cx;
 use crate::egress::kinds::DNS_LOOKUP;
 use crate::limits;
-use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdPermit, FdSlot, Key, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
 use crate::sys::{datagram, random};
 
@@ -129,7 +129,7 @@ impl Lookup {
         self.spend(cx);
         sent?;
         if let Some(new) = self.link.fd() {
-            reactor.register(new, key, Lane::Front)?;
+            reactor.register(new, key, FdSlot::First)?;
         }
         self.timer = Some(reactor.schedule(self.rotation.limit(reactor.now()), key));
         Ok(())

@@ -8,7 +8,7 @@ use mio::net::TcpListener;
 
 use crate::egress::cx::Cx;
 use crate::egress::kinds::DNS_SOCKET;
-use crate::reactor::{Key, Lane, Reactor, Slab};
+use crate::reactor::{FdSlot, Key, Reactor, Slab};
 use crate::sys::datagram;
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Servers {
                 debug_assert!(false, "it was just inserted");
                 continue;
             };
-            if let Err(error) = reactor.register(socket.as_fd(), key, Lane::Front) {
+            if let Err(error) = reactor.register(socket.as_fd(), key, FdSlot::First) {
                 self.sockets.remove(key);
                 cx.report(sandbox, format!("the resolver can't be watched ({error}) and is closed"));
             }

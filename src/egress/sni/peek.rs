@@ -15,7 +15,7 @@ use crate::egress::dns::Dns;
 use crate::egress::kinds::SNI;
 use crate::egress::limit::LimitKind;
 use crate::policy::{Protocol, Reason, Verdict};
-use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdPermit, FdSlot, Key, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::Socket;
 
 /// How long the handshake's first message may take.
@@ -92,7 +92,7 @@ impl Sni {
             return;
         };
         peek.timer = Some(reactor.schedule(reactor.now() + HANDSHAKE_TIMEOUT, key));
-        if reactor.register(peek.socket.as_fd(), key, Lane::Front).is_err() {
+        if reactor.register(peek.socket.as_fd(), key, FdSlot::First).is_err() {
             self.cut(cx, reactor, key);
         }
     }

@@ -12,7 +12,7 @@ use crate::egress::limit::LimitKind;
 use crate::egress::local_ports::{self, LocalPorts};
 use crate::egress::sni::Adopt;
 use crate::policy::Protocol;
-use crate::pump::memory::{self, Excess, Next, Walk};
+use crate::pump::memory::{self, Excess, Look, Walk, Walked};
 use crate::pump::{Duplex, Endpoint, Expired, IdleTimeouts, Progress, Side};
 use crate::reactor::{FdPermit, Key, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{self, Family, Socket};
@@ -164,7 +164,7 @@ impl Tcp {
         reactor.rearm(&mut flow.timer, key, deadline);
         let sides = [Side::Downstream, Side::Upstream].into_iter().zip(flow.fds());
         let watched = sides
-            .filter_map(|(side, fd)| fd.map(|fd| reactor.register(fd, key, side.lane())))
+            .filter_map(|(side, fd)| fd.map(|fd| reactor.register(fd, key, side.slot())))
             .collect::<io::Result<()>>();
         if let Err(error) = watched {
             cx.unreachable(reactor, sandbox, to, Protocol::Tcp, &error);
@@ -180,51 +180,16 @@ impl Tcp {
 
     /// Looks at the kernel's memory that flows hold.
     pub(in crate::egress) fn on_memory_wake(&mut self, cx: &mut Cx, reactor: &mut Reactor, wake: Wake) {
-        if let Wake::Timer(_) = wake {
-            self.memory.begin(self.flows.iter().map(|(key, _)| key), cx.sandboxes());
-        }
-        let mut steps = 0;
-        loop {
-            match self.memory.next(&mut steps) {
-                Next::Look(key) => {
-                    if let Some(flow) = self.flows.get_mut(key) {
-                        let active = flow.active().unwrap_or_else(|| reactor.now());
-                        self.memory.record(flow.sandbox, key, memory::held(flow.fds()), active);
-                    }
-                    for (sandbox, excess) in self.memory.excesses() {
-                        cx.limit(
-                            sandbox,
-                            match excess {
-                                Excess::Twice => LimitKind::TwiceTheMemory,
-                                _ => LimitKind::Memory,
-                            },
-                        );
-                    }
-                }
-                Next::Shrink(key, size) => {
-                    if let Some(flow) = self.flows.get_mut(key) {
-                        memory::shrink(flow.fds(), size);
-                    }
-                }
-                Next::Cut(key) => self.cut(cx, reactor, key),
-                Next::Later => return reactor.reschedule(self.memory_key),
-                Next::Over(pause) => {
-                    if self.memory.should_begin(cx.max_open()) {
-                        reactor.schedule(reactor.now() + pause, self.memory_key);
-                    }
-                    return;
-                }
-            }
-        }
+        memory::on_wake(&mut Flows { tcp: self, cx }, reactor, wake);
     }
 
     /// Handles a wake-up of a flow.
     pub(in crate::egress) fn on_wake(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key, wake: Wake) {
         match wake {
-            Wake::Ready(_, lane, readiness) => {
+            Wake::Ready(_, slot, readiness) => {
                 // A wake-up can come after its flow has ended.
                 let Some(flow) = self.flows.get_mut(key) else { return };
-                let side = Side::from(lane);
+                let side = Side::from(slot);
                 match &mut flow.stage {
                     Stage::Open(duplex) => {
                         duplex.note(side, readiness);
@@ -399,6 +364,51 @@ impl Tcp {
         flow.fds().into_iter().flatten().for_each(|fd| reactor.deregister(fd));
         cx.closed(flow.sandbox);
         Some(flow)
+    }
+}
+
+/// The flows that the walk over their memory looks at.
+struct Flows<'a> {
+    tcp: &'a mut Tcp,
+    cx: &'a mut Cx,
+}
+
+impl Walked for Flows<'_> {
+    fn walk(&mut self) -> &mut Walk {
+        &mut self.tcp.memory
+    }
+
+    fn walk_key(&self) -> Key {
+        self.tcp.memory_key
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.tcp.flows.iter().map(|(key, _)| key).collect()
+    }
+
+    fn sandbox_count(&self) -> usize {
+        self.cx.sandboxes()
+    }
+
+    fn max_open(&mut self) -> usize {
+        self.cx.max_open()
+    }
+
+    fn look(&mut self, key: Key) -> Option<Look<'_>> {
+        let flow = self.tcp.flows.get_mut(key)?;
+        Some(Look { sandbox: flow.sandbox, sockets: flow.fds(), active: flow.active()? })
+    }
+
+    fn report(&mut self, _: Instant, sandbox: u64, excess: Excess) {
+        let kind = match excess {
+            Excess::Over => LimitKind::Memory,
+            Excess::Twice => LimitKind::TwiceTheMemory,
+        };
+        self.cx.limit(sandbox, kind);
+    }
+
+    fn cut(&mut self, reactor: &mut Reactor, key: Key) {
+        self.tcp.cut(self.cx, reactor, key);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::egress::kinds::TCP_LISTENER;
 use crate::egress::limit::LimitKind;
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
-use crate::reactor::{Key, Lane, Reactor, Slab, TimerId, Wake};
+use crate::reactor::{FdSlot, Key, Reactor, Slab, TimerId, Wake};
 use crate::sys::socket::{is_shortage, set_keep_alive, set_no_delay, set_transparent};
 use crate::topology::GATEWAY;
 
@@ -124,7 +124,7 @@ impl Listeners {
             debug_assert!(false, "it was just inserted");
             return;
         };
-        match reactor.register(listener.socket.as_fd(), key, Lane::Front) {
+        match reactor.register(listener.socket.as_fd(), key, FdSlot::First) {
             Ok(()) => self.by_sandbox.entry(sandbox).or_default().push(key),
             Err(error) => {
                 // A closed listener is refused by the rules: nothing gets out unseen.

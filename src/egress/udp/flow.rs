@@ -20,7 +20,7 @@ use crate::egress::local_ports;
 use crate::egress::request::Request;
 use crate::limits;
 use crate::policy::Protocol;
-use crate::reactor::{FdPermit, Key, Lane, PortBudget, Reactor, Slab, TimerId, Use, Wake};
+use crate::reactor::{FdPermit, FdSlot, Key, PortBudget, Reactor, Slab, TimerId, Use, Wake};
 use crate::sys::datagram::{self, Delivered};
 
 /// How many datagrams of one socket are moved before others get a turn.
@@ -126,7 +126,7 @@ impl Udp {
                 debug_assert!(false, "it was just inserted");
                 continue;
             };
-            match reactor.register(gateway.socket.as_fd(), key, Lane::Front) {
+            match reactor.register(gateway.socket.as_fd(), key, FdSlot::First) {
                 Ok(()) => table.add_socket(key),
                 Err(error) => {
                     self.entries.remove(key);
@@ -275,7 +275,7 @@ impl Udp {
             debug_assert!(false, "it was just inserted, for a sandbox that has an epoch");
             return None;
         };
-        if let Err(error) = reactor.register(flow.socket.as_fd(), key, Lane::Front) {
+        if let Err(error) = reactor.register(flow.socket.as_fd(), key, FdSlot::First) {
             self.entries.remove(key);
             cx.unreachable(reactor, sandbox, to, Protocol::Udp, &error);
             return None;

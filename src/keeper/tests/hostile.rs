@@ -1,4 +1,4 @@
-//! Each end of a channel in the hands of somebody who wishes the other ill.
+//! Hostile peers: an init that attacks the library, and a library that attacks init and the keeper.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ use crate::sys::channel::{self, Channel};
 use crate::sys::spawn::{self, Child, Command, Executable};
 use crate::sys::{memfd, pidfd};
 
-/// One packet, as it is, with descriptors. False if the peer is gone.
+/// Sends one packet of these bytes and descriptors. Returns false if the peer is gone.
 fn packet(socket: &OwnedFd, bytes: &[u8], fds: &[i32]) -> bool {
     let rights = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &[][..] } else { &rights[..] };
@@ -44,7 +44,8 @@ fn packet(socket: &OwnedFd, bytes: &[u8], fds: &[i32]) -> bool {
     }
 }
 
-/// The whole of a hostile init's life: `act` sends, and the library's reading ends with an error.
+/// Runs a hostile init, whose part `act` plays. Returns the replies that the library has taken and the error at which it
+/// has stopped.
 fn hostile_init(act: impl FnOnce(OwnedFd) + Send + 'static) -> (Vec<Reply>, String) {
     let (ours, theirs) = channel::pair().unwrap();
     let mut init = Init::new(ours);
@@ -64,7 +65,7 @@ fn hostile_init(act: impl FnOnce(OwnedFd) + Send + 'static) -> (Vec<Reply>, Stri
 }
 
 #[test]
-fn what_init_may_not_say_ends_its_channel() {
+fn a_malformed_reply_of_init_ends_its_channel() {
     let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("malformed", vec![vec![0]]),
         ("malformed", vec![vec![0, 77]]),
@@ -102,7 +103,7 @@ fn descriptors_from_inside_are_closed_and_end_the_channel() {
 }
 
 #[test]
-fn out_of_turn_is_a_matter_for_who_asked_and_is_passed_on() {
+fn replies_that_nothing_asked_for_are_passed_on() {
     let said = [
         Reply::Exited { id: 9, status: 0 },
         Reply::Hello,
@@ -138,7 +139,7 @@ fn an_init_that_does_not_read_costs_a_bounded_backlog() {
     assert_eq!(error.code(), Code::Engine);
 }
 
-/// A directory with the program under the name by which it becomes init.
+/// A directory with the keeper's program, named `init`, which makes it run as init.
 struct Named(PathBuf);
 
 impl Named {
@@ -147,8 +148,8 @@ impl Named {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("sbx-hostile-{}-{number}", process::id()));
         fs::create_dir(&path).unwrap();
-        // From the bytes that the library has in itself: what they were made from may be anywhere, or gone. By
-        // another process, so that no child of this one can hold the file open for writing when it is run.
+        // From the embedded bytes: the file that they come from may be gone. Another process writes it, so that no
+        // child of this one holds the file open for writing when it is run (ETXTBSY).
         let program = memfd::program(EMBEDDED, &[]).unwrap();
         let copied =
             process::Command::new("cp").arg("/dev/stdin").arg(path.join("init")).stdin(program).status();
@@ -172,7 +173,7 @@ fn text(path: &Path) -> CString {
     CString::new(path.to_str().unwrap()).unwrap()
 }
 
-/// The real program, by its two names, with our end of its channel.
+/// Starts the real program and returns the library's end of its channel.
 fn real(program: &str, arguments: &[CString]) -> (OwnedFd, Child) {
     let (ours, theirs) = channel::pair().unwrap();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
@@ -182,7 +183,8 @@ fn real(program: &str, arguments: &[CString]) -> (OwnedFd, Child) {
         executable: Executable::Paths(&[CString::new(program).unwrap()]),
         arguments,
         environment: &[],
-        descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
+        // Init has its channel as standard input, the keeper as 3.
+        descriptors: &[theirs.as_fd(), null, null, theirs.as_fd(), host.as_fd()],
         dispositions: spawn::EVERY_SIGNAL,
         prepare: &mut || Ok(()),
     })
@@ -190,7 +192,7 @@ fn real(program: &str, arguments: &[CString]) -> (OwnedFd, Child) {
     (ours, child)
 }
 
-/// In a network namespace of its own: it connects to whatever port it is asked to.
+/// Starts it as init, in a network namespace of its own, since it connects to any port that it is asked to.
 fn real_init(named: &Named) -> (OwnedFd, Child) {
     let words = ["unshare", "-Urn", "--"].map(|word| CString::new(word).unwrap());
     let arguments = [&words[..], &[text(&named.init())]].concat();
@@ -202,7 +204,7 @@ fn real_keeper() -> (OwnedFd, Child) {
     real(Named::new().init().to_str().unwrap(), &arguments)
 }
 
-/// It ends by itself, and not by a signal.
+/// Waits until it has exited, and fails if a signal killed it.
 fn ends(child: &Child, why: &str) -> i32 {
     readable(&child.pidfd);
     match waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap() {
@@ -282,7 +284,7 @@ fn until(channel: &mut Channel, mut enough: impl FnMut(&[u8]) -> bool) {
             Ok(message) if enough(&message.bytes) => return,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                // What we have to say may still wait here.
+                // Requests may still wait in this end of the channel.
                 while !channel.flush().unwrap() && channel.wants_write() {
                     if let Ok(message) = channel.receive()
                         && enough(&message.bytes)
@@ -309,7 +311,7 @@ fn init_takes_what_is_well_formed_in_any_order() {
         channel.send(&request.encode(), fds.collect()).unwrap();
         while channel.receive().is_ok() {}
     }
-    // Having answered all that, it still answers.
+    // It still answers.
     let start = Start { id: 77, streams: [Source::Null; 3], ..Start::default() };
     channel.send(&Request::Start(Box::new(start)).encode(), vec![]).unwrap();
     channel.flush().unwrap();
@@ -349,7 +351,7 @@ fn the_keeper_refuses_the_wrong_order_and_says_so() {
 }
 
 #[test]
-fn descriptors_that_nobody_asked_for_end_the_keeper() {
+fn unexpected_descriptors_end_the_keeper() {
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
     for request in [
         keeper::Request::Sockets { kind: SocketKind::default(), count: 1, purpose: 0 },

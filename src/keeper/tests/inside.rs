@@ -13,8 +13,8 @@ use crate::keeper::wire::init::{Reply, Request, Source, Start};
 
 const MEGABYTES: usize = 50;
 
-/// Serves one connection after another on 127.0.0.1 alone. `first` says which side speaks first; the other
-/// side's end must have arrived before it answers.
+/// Serves one connection on 127.0.0.1. `first` names the side that sends first. The other side sends after it has read to
+/// the end.
 const SERVER: &str = r#"
 import socket, sys
 first, length = sys.argv[1], int(sys.argv[2])
@@ -43,7 +43,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 impl Sandbox {
-    /// Starts a program that goes on, with what it says.
+    /// Starts a program and returns its output.
     fn launch(&mut self, id: u32, arguments: &[&str]) -> BufReader<File> {
         let (read, write) = std::io::pipe().unwrap();
         let start = Start {
@@ -115,8 +115,8 @@ fn ticks(sandbox: &mut Sandbox, id: u32) -> u64 {
     rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
-/// A relay of which one side has ended both ways while the other is slow: epoll goes on reporting that end
-/// whatever is asked of it, and init must not run in circles until the slow side moves.
+/// One side of the relay has ended both ways while the other is slow. epoll reports that end whatever it is asked to
+/// watch, and init must not spin until the slow side moves.
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_relay_that_waits_for_its_slower_side_rests() {
@@ -127,14 +127,14 @@ fn a_relay_that_waits_for_its_slower_side_rests() {
     let (_, mut stream) = sandbox.connect(2, port);
     stream.write_all(&pattern(length)).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    // The server has answered everything and is gone; we don't read.
+    // The server has sent its answer and is gone. Nothing reads it yet.
     assert_eq!(line(&mut output), "same");
     assert_eq!(sandbox.reply(), Reply::Exited { id: 1, status: 0 });
     let before = ticks(&mut sandbox, 3);
     let (reply, _) = sandbox.run(4, &["sleep", "1"], |_| ());
     assert_eq!(reply, Reply::Exited { id: 4, status: 0 });
     let after = ticks(&mut sandbox, 5);
-    // In circles that would be a hundred, and on an idle machine it is 0 or 1.
+    // It would be a hundred if init spun. On an idle machine it is 0 or 1.
     assert!(after - before < 30, "{} ticks", after - before);
     let mut got = Vec::new();
     stream.read_to_end(&mut got).unwrap();
@@ -177,7 +177,7 @@ except ConnectionResetError:
     stream.set_nonblocking(true).unwrap();
     let data = vec![7; 1 << 20];
     let mut sent = 0;
-    // As much as the way holds, and then nobody is here any more.
+    // Fill all buffers on the way, then close the stream.
     let mut full = 0;
     while full < 20 {
         match stream.write(&data) {
@@ -195,16 +195,16 @@ except ConnectionResetError:
     let after = ticks(&mut sandbox, 6);
     assert!(after - before < 30, "{} ticks", after - before);
     drop(go);
-    // The server gets all of it, or learns that it did not: what is cut short never looks whole.
+    // The server gets everything or a reset: an incomplete stream never looks complete.
     let got = line(&mut output);
     assert!(got == sent.to_string() || got == "reset", "{got} of {sent}");
     sandbox.end();
 }
 
-/// An input whose writer is gone while nobody reads: the end is reported for as long as it lasts.
+/// The writer of an input is gone while the program doesn't read. epoll reports that end all the time.
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
-fn an_input_that_nobody_reads_rests_and_comes_whole_in_the_end() {
+fn an_input_that_is_not_read_costs_no_time_and_arrives_complete() {
     let mut sandbox = Sandbox::start(false);
     let (stdin, mut stream) = UnixStream::pair().unwrap();
     let (read, write) = std::io::pipe().unwrap();
@@ -238,7 +238,7 @@ fn an_input_that_nobody_reads_rests_and_comes_whole_in_the_end() {
     sandbox.run(4, &["sleep", "1"], |_| ());
     let after = ticks(&mut sandbox, 5);
     assert!(after - before < 30, "{} ticks", after - before);
-    // A helper of init's that lives on has nothing of it.
+    // A process that init has started holds no copy of it.
     let waiting = start(6, "read -r line", [Source::Given, Source::Null, Source::Null]);
     assert_eq!(sandbox.ask(&waiting, vec![go.into()]), Reply::Started { id: 6 });
     sandbox.run(7, &["touch", "/tmp/go"], |_| ());
@@ -289,7 +289,7 @@ fn two_hundred_programs_run_at_once() {
         };
         assert_eq!(sandbox.ask(&Request::Start(Box::new(start)), vec![read.into()]), Reply::Started { id });
     }
-    // None has ended, since none has been told to.
+    // None has ended: each waits for the end of its input.
     drop(held);
     let mut ended = BTreeMap::new();
     for _ in 0..COUNT {
@@ -316,7 +316,7 @@ fn orphans_are_reaped_and_not_reported() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
-fn signals_reach_a_program_or_its_group_and_nobody_else() {
+fn signals_reach_a_program_or_its_group_and_no_others() {
     let mut sandbox = Sandbox::start(false);
     let send = |sandbox: &mut Sandbox, id, signal, group| {
         sandbox.init.send(&Request::Signal { id, signal, group }.encode(), vec![]).unwrap();
@@ -324,7 +324,7 @@ fn signals_reach_a_program_or_its_group_and_nobody_else() {
     let trap = "trap 'echo caught; exit 3' USR1; echo ready; while :; do sleep 0.01; done";
     let mut output = sandbox.launch(1, &["sh", "-c", trap]);
     assert_eq!(line(&mut output), "ready");
-    // Nobody has these numbers, and there are no such signals.
+    // No program has these numbers, and no such signals exist.
     for (id, signal) in
         [(99, libc::SIGKILL), (0, libc::SIGKILL), (u32::MAX, libc::SIGTERM), (1, 0), (1, 4000), (1, -9)]
     {
@@ -342,7 +342,7 @@ fn signals_reach_a_program_or_its_group_and_nobody_else() {
     // The sleeper held the pipe too.
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
-    // A program that has ended is nobody any more.
+    // Signals to a program that has ended are ignored.
     send(&mut sandbox, 2, libc::SIGKILL, true);
     let (reply, text) = sandbox.run(3, &["echo", "still here"], |_| ());
     assert_eq!((reply, text.as_str()), (Reply::Exited { id: 3, status: 0 }, "still here\n"));
@@ -378,7 +378,7 @@ fn a_program_is_killed_with_its_session_and_all_below_it() {
     assert_eq!(sandbox.reply(), Reply::Exited { id: 2, status: libc::SIGKILL });
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
-    // Of the other program nothing was killed, and numbers that nobody has mean nothing.
+    // The other program's processes live, and unknown numbers are ignored.
     sandbox.init.send(&Request::KillSession { id: 99 }.encode(), vec![]).unwrap();
     sleepers(&mut sandbox, "1");
     sandbox.end();
@@ -416,7 +416,7 @@ fn init_answers_while_it_kills_and_kills_many_at_once() {
     // Everything of the chain held its output. The others' orphans in sessions of their own may live on.
     let mut rest = String::new();
     outputs[0].read_to_string(&mut rest).unwrap();
-    // Nothing is left to be done: a program whose number is a new one's is not killed with what was.
+    // No kill is left over that could hit a new program.
     let (reply, text) = sandbox.run(99, &["sh", "-c", "sleep 1 & wait; echo on"], |_| ());
     assert_eq!((reply, text.as_str()), (Reply::Exited { id: 99, status: 0 }, "on\n"));
     sandbox.end();

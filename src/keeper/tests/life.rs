@@ -1,4 +1,4 @@
-//! Nothing outlives a keeper or its host, and nothing of the host's leaks into either.
+//! A keeper that dies, or whose host dies, leaves no process behind, and nothing that the host has open leaks into one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use proptest::test_runner::TestRunner;
 use super::{Keeper, Origin, PATIENCE, Program, Reply, Request, Sandbox, host_view, setup};
 use crate::sys::channel;
 
-/// Set for the program that plays the host.
+/// The variable that names the sandbox to the process that plays the host.
 const HOST: &str = "SBX_TEST_HOST";
 
 /// A process: its number, and when it started, which together are never used again.
@@ -29,7 +29,7 @@ pub(super) fn processes() -> BTreeMap<Process, i32> {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
         let fields: Vec<&str> = rest.split(' ').collect();
-        // A zombie has ended; who reaps it is its parent's business.
+        // A zombie has ended.
         if fields[0] != "Z" && fields[0] != "X" {
             all.insert((pid, fields[19].parse().unwrap()), fields[1].parse().unwrap());
         }
@@ -49,7 +49,7 @@ pub(super) fn family(of: i32) -> Vec<Process> {
     found
 }
 
-/// Those that have a word in their command line.
+/// The processes that have this word in their command line.
 fn named(name: &str) -> Vec<Process> {
     let has = |pid: i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -58,7 +58,7 @@ fn named(name: &str) -> Vec<Process> {
     processes().into_keys().filter(|(pid, _)| has(*pid)).collect()
 }
 
-/// Waits until none of these is left, nor anybody of that name.
+/// Waits until none of these processes is left, and none with that name.
 pub(super) fn gone(family: &[Process], name: &str, keeper: Option<&Keeper>) {
     let begin = Instant::now();
     loop {
@@ -76,7 +76,7 @@ pub(super) fn gone(family: &[Process], name: &str, keeper: Option<&Keeper>) {
     }
 }
 
-/// A moment up to a time.
+/// A random duration, up to a fifth longer than `longest`.
 fn moment(random: &mut TestRunner, longest: Duration) -> Duration {
     longest.mul_f64((0.0_f64..1.2).new_tree(random).unwrap().current())
 }
@@ -98,7 +98,7 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
         let (_ours, theirs) = channel::pair().unwrap();
         let arguments =
             ["runsc", "--root=/state", "--log=/state/log", "--ignore-cgroups", "--network=sandbox"];
-        let more = ["run", "--bundle=/bundle", "--pass-fd=3:3", &name];
+        let more = ["run", "--bundle=/bundle", &name];
         let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
         let setup = setup(true, host_view());
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
@@ -120,7 +120,7 @@ fn a_keeper_ends_its_sandbox_when_its_time_is_over() {
     let mut lifetime = |milliseconds| {
         sandbox.keeper.ask(&Request::Lifetime { milliseconds }, vec![]).unwrap();
     };
-    // The last word counts, and a time that never comes is one.
+    // The last request counts, and the clock can't represent one of them.
     lifetime(1);
     lifetime(u64::MAX);
     lifetime(3_600_000);
@@ -174,7 +174,7 @@ fn a_host_killed_at_any_moment_takes_everything_along() {
         let begin = Instant::now();
         let mut keeper: Option<i32> = None;
         if round == 0 {
-            // Once it is all there; and how long that takes.
+            // Kills it when everything has started, and measures how long that takes.
             keeper = says().parse().ok();
             longest = begin.elapsed();
         } else {
@@ -200,10 +200,10 @@ fn links(pid: i32) -> Option<Vec<String>> {
     Some(links.map(|link| link.to_string_lossy().into_owned()).collect())
 }
 
-/// Hosts open files without close-on-exec. None of those may be in anybody's hands below.
+/// Hosts open files without close-on-exec. No process of the sandbox may have one of them.
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
-fn nobody_below_holds_what_the_host_has_open() {
+fn no_process_of_the_sandbox_has_what_the_host_has_open() {
     let path = std::env::temp_dir().join(format!("sbx-leak-{}", std::process::id()));
     let leaked = File::create(&path).unwrap();
     fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();

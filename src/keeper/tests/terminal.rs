@@ -1,10 +1,13 @@
 //! A program on a terminal that init makes for it, inside real gVisor.
 
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::{PATIENCE, Sandbox};
 use crate::keeper::wire::init::{Reply, Request, Start, Window};
+use screen::Screen;
+
+#[path = "../../../tests/common/screen.rs"]
+mod screen;
 
 impl Sandbox {
     /// Starts a program on a terminal.
@@ -19,35 +22,7 @@ impl Sandbox {
             ..Start::default()
         };
         assert_eq!(self.ask(&Request::Start(Box::new(start)), vec![theirs.into()]), Reply::Started { id });
-        Screen { stream: ours, seen: String::new() }
-    }
-}
-
-/// What a person at the terminal sees and types.
-struct Screen {
-    stream: UnixStream,
-    seen: String,
-}
-
-impl Screen {
-    fn type_in(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Reads until the text appears, or to the end for `None`; what was read up to then is taken off.
-    fn see(&mut self, text: Option<&str>) -> String {
-        let mut buffer = [0; 1024];
-        loop {
-            if let Some(end) = text.and_then(|text| Some(self.seen.find(text)? + text.len())) {
-                return self.seen.drain(..end).collect();
-            }
-            match self.stream.read(&mut buffer) {
-                Ok(0) if text.is_none() => return std::mem::take(&mut self.seen),
-                Ok(0) => panic!("the terminal ended before {text:?}: {:?}", self.seen),
-                Ok(length) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..length])),
-                Err(error) => panic!("{error} while waiting for {text:?}: {:?}", self.seen),
-            }
-        }
+        Screen::new(ours)
     }
 }
 

@@ -18,8 +18,20 @@ fn source() -> impl Strategy<Value = init::Source> {
 }
 
 fn step() -> impl Strategy<Value = init::Step> {
-    use init::Step::{Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User};
-    prop::sample::select(vec![Message, User, Identity, Directory, Execute, Process, Terminal, MakeDirectory])
+    use init::Step::{
+        Directory, Execute, Identity, MakeDirectory, Message, Process, Terminal, User, WriteFiles,
+    };
+    prop::sample::select(vec![
+        Message,
+        User,
+        Identity,
+        Directory,
+        Execute,
+        Process,
+        Terminal,
+        MakeDirectory,
+        WriteFiles,
+    ])
 }
 
 fn window() -> impl Strategy<Value = init::Window> {
@@ -31,17 +43,26 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
     bytes().prop_map(|bytes| [b"/dev/null/", &bytes[..]].concat())
 }
 
+fn user() -> impl Strategy<Value = init::User> {
+    (any::<String>(), any::<String>(), any::<bool>()).prop_map(|(user, group, of_image)| init::User {
+        user,
+        group,
+        of_image,
+    })
+}
+
 fn start() -> impl Strategy<Value = init::Start> {
-    let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
+    let file = (path(), bytes()).prop_map(|(path, content)| init::File { path, content });
     let streams = [source(), source(), source()];
     let terminal = proptest::option::of(window());
     let others = (any::<bool>(), any::<u32>());
-    (any::<u32>(), list(), list(), path(), user, others, streams, terminal).prop_map(
-        |(id, arguments, environment, directory, user, others, streams, terminal)| init::Start {
+    (any::<u32>(), list(), list(), (path(), vec(file, 0..3)), user(), others, streams, terminal).prop_map(
+        |(id, arguments, environment, (directory, files), user, others, streams, terminal)| init::Start {
             id,
             arguments,
             environment: environment.into_iter().map(Into::into).collect(),
             directory,
+            files,
             user,
             setuid_allowed: others.0,
             open_files: others.1,
@@ -68,8 +89,7 @@ fn file_task() -> impl Strategy<Value = files::Task> {
             _ => Watch { path, recursive: one },
         },
     );
-    let user = (any::<String>(), any::<String>()).prop_map(|(user, group)| init::User { user, group });
-    (user, job).prop_map(|(user, job)| files::Task { user, job })
+    (user(), job).prop_map(|(user, job)| files::Task { user, job })
 }
 
 pub(super) fn to_init() -> impl Strategy<Value = init::Request> {
@@ -131,12 +151,12 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
         mandatory,
     });
     let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4), vec(group(), 0..3));
-    (any::<[bool; 3]>(), lists, bytes(), any::<([u64; 2], [u64; 2], u64)>(), bytes()).prop_map(
+    (any::<[bool; 3]>(), lists, bytes(), any::<([u64; 2], [u64; 2], u64, u32)>(), bytes()).prop_map(
         |(
             [user_namespace, network, only_namespaces],
             (sysctls, rootfs, mounts, groups),
             runsc,
-            ([device, inode], [beside_device, beside_inode], watched_memory),
+            ([device, inode], [beside_device, beside_inode], watched_memory, images),
             bundle,
         )| {
             keeper::Setup {
@@ -151,6 +171,7 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
                 mounts,
                 bundle,
                 groups,
+                images,
                 watched_memory,
             }
         },

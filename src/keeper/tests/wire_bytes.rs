@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::keeper::wire::{files, init, keeper};
 
 fn user() -> init::User {
-    init::User { user: "me".into(), group: "us".into() }
+    init::User { user: "me".into(), group: "us".into(), of_image: true }
 }
 
 fn to_init() -> Vec<init::Request> {
@@ -15,6 +15,7 @@ fn to_init() -> Vec<init::Request> {
         arguments: vec![b"sh".to_vec(), vec![]],
         environment: vec![b"A=b".to_vec().into()],
         directory: b"/d".to_vec(),
+        files: vec![init::File { path: b"/f".to_vec(), content: b"c".to_vec() }],
         user: user(),
         setuid_allowed: true,
         open_files: 1024,
@@ -64,6 +65,7 @@ fn from_init() -> Vec<init::Reply> {
         Step::Process,
         Step::Terminal,
         Step::MakeDirectory,
+        Step::WriteFiles,
     ];
     let mut all = vec![
         Reply::Hello,
@@ -102,6 +104,7 @@ fn to_keeper() -> Vec<keeper::Request> {
         mounts: vec![bind()],
         bundle: b"{}".to_vec(),
         groups: vec![Group { name: b"g".to_vec(), unified: true, memory: false, settings: vec![setting] }],
+        images: 6,
         watched_memory: u64::MAX - 1,
     };
     vec![

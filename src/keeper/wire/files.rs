@@ -5,7 +5,7 @@
 //! stream. The library reads all of it as it would an attacker's.
 
 use super::codec::{self, Form, Malformed, Reader, Wire, Writer, messages, wire};
-use super::init::User;
+use super::user::User;
 
 /// The longest path (PATH_MAX without its NUL).
 pub(crate) const MAX_PATH_BYTES: usize = 4095;

@@ -6,17 +6,17 @@
 use std::fmt;
 
 use super::codec::{self, messages, wire};
+pub(crate) use super::user::User;
 use super::{Secret, files};
 
 wire! {
-    /// The user that a program runs as, as written in the configuration. Init looks names up in the sandbox.
+    /// A file to write in the sandbox.
     #[derive(Clone, Debug, PartialEq, Eq, Default)]
-    pub(crate) struct User {
-        /// A name or a number; empty for root.
-        pub(crate) user: String,
-        /// A name or a number. Empty for the user's own group: the one in `/etc/passwd`, or else the group with
-        /// the user's number.
-        pub(crate) group: String,
+    pub(crate) struct File {
+        /// Its absolute path.
+        pub(crate) path: Vec<u8>,
+        /// What is in it.
+        pub(crate) content: Vec<u8>,
     }
 
     /// A standard stream of a program.
@@ -50,6 +50,8 @@ wire! {
         pub(crate) environment: Vec<Secret>,
         /// The working directory. Init makes it if it is missing.
         pub(crate) directory: Vec<u8>,
+        /// Files to write before that, as root and with mode 0644. What is there is replaced, and a link isn't followed.
+        pub(crate) files: Vec<File>,
         /// The user that the program runs as.
         pub(crate) user: User,
         /// Whether setuid programs may gain privileges (in the sandbox).
@@ -81,6 +83,8 @@ wire! {
         Terminal = 6,
         /// Creating the working directory.
         MakeDirectory = 7,
+        /// Writing the files.
+        WriteFiles = 8,
     }
 
     /// From the library to init.
@@ -134,14 +138,6 @@ wire! {
 }
 
 messages!(Request, Reply);
-
-/// As it is written in a configuration; empty for root.
-impl fmt::Display for User {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let colon = if self.group.is_empty() { "" } else { ":" };
-        write!(out, "{}{colon}{}", self.user, self.group)
-    }
-}
 
 impl Start {
     /// How many bytes the request has: those of the program and the number of the request.

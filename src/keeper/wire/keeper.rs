@@ -106,8 +106,11 @@ wire! {
         pub(crate) mounts: Vec<Bind>,
         /// The OCI bundle's config.json.
         pub(crate) bundle: Vec<u8>,
-        /// The control groups, one for each descriptor of the message.
+        /// The control groups, one for each of the message's first descriptors.
         pub(crate) groups: Vec<Group>,
+        /// The number of images, which are the other descriptors. runsc has them as descriptors 3 and up. With images
+        /// init comes in one of them.
+        pub(crate) images: u32,
         /// The bytes of memory beyond which the keeper itself ends the sandbox; 0 for no watchdog.
         pub(crate) watched_memory: u64,
     }
@@ -143,10 +146,11 @@ wire! {
     /// From the library to the keeper.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) enum Request {
-        /// The first message, with the directories of the control groups. The keeper answers `Namespaces`, then
+        /// The first message, with the directories of the control groups and the images. The keeper answers `Namespaces`, then
         /// `Prepared`.
         Setup(setup: Box<Setup>) = 0,
-        /// Start runsc with these arguments. The one descriptor is init's end of its channel, which becomes 3.
+        /// Start runsc with these arguments. The one descriptor is init's end of its channel, which becomes its standard
+        /// input.
         /// The keeper answers `Running`, and later `Ended`.
         Run { arguments: Vec<Vec<u8>> } = 1,
         /// Create this many non-blocking sockets in G. The keeper answers `Sockets`, with the same purpose, a

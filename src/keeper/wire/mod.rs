@@ -9,6 +9,7 @@ mod codec;
 pub(crate) mod files;
 pub(crate) mod init;
 pub(crate) mod keeper;
+mod user;
 
 pub(crate) use codec::Malformed;
 use codec::{Reader, Wire, Writer};

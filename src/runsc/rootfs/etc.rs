@@ -82,26 +82,29 @@ password\trequired\tpam_unix.so
 session\trequired\tpam_permit.so
 ";
 
-/// Generated for every sandbox, whatever its root file system.
+/// Generated for every sandbox, whatever its root file system. On an image init writes them.
 pub(super) const IDENTITY: &[&str] = &["hostname", "hosts", "resolv.conf"];
 
 impl Names<'_> {
     /// Name, addresses and resolver: they differ from sandbox to sandbox, so a given root file system can't have the right
     /// ones.
     pub(super) fn identity(&self, plan: &mut Plan) {
+        for (path, content) in self.files() {
+            plan.file(path, content);
+        }
+    }
+
+    /// The paths and contents of these files.
+    pub(crate) fn files(&self) -> [(&'static str, String); 3] {
         let hostname = self.hostname;
         let own = if self.network {
             format!("{SANDBOX}\t{hostname}\n")
         } else {
             format!("127.0.1.1\t{hostname}\n")
         };
-        plan.file("/etc/hostname", format!("{hostname}\n"));
-        plan.file(
-            "/etc/hosts",
-            format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}"),
-        );
+        let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}");
         let resolver = if self.network { format!("nameserver {GATEWAY}\n") } else { String::new() };
-        plan.file("/etc/resolv.conf", resolver);
+        [("/etc/hostname", format!("{hostname}\n")), ("/etc/hosts", hosts), ("/etc/resolv.conf", resolver)]
     }
 }
 

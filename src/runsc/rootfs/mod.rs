@@ -26,8 +26,8 @@ use crate::error::{Code, Error, Result};
 /// The path of init; the keeper binds its own program there.
 pub(crate) const INIT: &str = "/.sbx/init";
 
-/// The directory of [`INIT`], in every plan.
-const OURS: &str = "/.sbx";
+/// The directory of [`INIT`], in every plan; on an image, where init's own is mounted.
+pub(crate) const OURS: &str = "/.sbx";
 
 /// The most entries of a plan. Each is a mount or a file in the keeper's namespace.
 const MAX_ENTRIES: usize = 8192;

@@ -38,7 +38,7 @@ use crate::keeper::Keeper;
 use crate::keeper::wire::init::Request as ToInit;
 use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::process::CaptureReader;
-use crate::reactor::{Admission, FdBudget, Key, Lane, Reactor, Slab, TimerId, Use};
+use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
 
 /// What the control thread lends to a driver for one call: its own fields.
@@ -110,7 +110,7 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups) -> Settings {
     Settings {
         network: plan.network,
         has_command,
-        has_start: has_command || plan.start.directory != b"/",
+        has_start: has_command || plan.start.directory != b"/" || !plan.start.files.is_empty(),
         watches_memory: plan.setup.watched_memory != 0,
         has_groups: !groups.are_gone(),
         timeout: config.timeout(),
@@ -132,8 +132,9 @@ impl SandboxDriver {
         let mut groups = mem::take(&mut plan.groups);
         let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups), now);
         let setup = mem::take(&mut plan.setup);
-        let parents = mem::take(&mut groups.parents);
-        if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), parents) {
+        let mut descriptors = mem::take(&mut groups.parents);
+        descriptors.append(&mut plan.images);
+        if let Err(error) = keeper.ask(&ToKeeper::Setup(Box::new(setup)), descriptors) {
             // It is ending already, and its channel tells why.
             log::debug!("sandbox {}: {error}", shared.id);
         }
@@ -166,7 +167,7 @@ impl SandboxDriver {
     /// Has its descriptors watched under this key from now on.
     pub(crate) fn watch(&mut self, cx: &mut ControlCx<'_>, key: Key) {
         self.key = Some(key);
-        if let Err(error) = register(cx.reactor, self.keeper.as_fd(), key, Lane::Front) {
+        if let Err(error) = register(cx.reactor, self.keeper.as_fd(), key, FdSlot::First) {
             self.handle(cx, Event::Failed(error));
         }
     }
@@ -230,11 +231,11 @@ impl SandboxDriver {
     }
 
     /// A descriptor is ready: the keeper's channel or process (front), or init's channel (back).
-    pub(crate) fn ready(&mut self, cx: &mut ControlCx<'_>, lane: Lane) {
-        match lane {
-            Lane::Front if self.lifecycle.keeper_is_open() => self.read_keeper(cx),
-            Lane::Front => self.check_keeper_exit(cx),
-            Lane::Back => self.read_init(cx),
+    pub(crate) fn ready(&mut self, cx: &mut ControlCx<'_>, slot: FdSlot) {
+        match slot {
+            FdSlot::First if self.lifecycle.keeper_is_open() => self.read_keeper(cx),
+            FdSlot::First => self.check_keeper_exit(cx),
+            FdSlot::Second => self.read_init(cx),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ControlCx, SandboxDriver};
 use crate::engine;
 use crate::error::{Code, Error};
-use crate::reactor::{Lane, Reactor, Slab};
+use crate::reactor::{FdSlot, Reactor, Slab};
 use crate::sandbox::exec::Executed;
 use crate::sandbox::gateway::Gateway;
 use crate::sandbox::init_link::register;
@@ -50,7 +50,7 @@ impl SandboxDriver {
     pub(super) fn await_keeper_exit(&mut self, cx: &mut ControlCx<'_>) {
         cx.reactor.deregister(self.keeper.as_fd());
         let watched =
-            self.key.map_or(Ok(()), |key| register(cx.reactor, self.keeper.process(), key, Lane::Front));
+            self.key.map_or(Ok(()), |key| register(cx.reactor, self.keeper.process(), key, FdSlot::First));
         if let Err(error) = watched {
             // The deadline looks after it.
             log::error!("sandbox {}: {error}", self.shared.id);

@@ -119,8 +119,8 @@ impl SandboxDriver {
             return Ok(());
         };
         if self.shared.config.command().is_empty() {
-            let directory = mem::take(&mut plan.start.directory);
-            let start = Start { id: PROGRAM, directory, ..Start::default() };
+            let Start { directory, files, .. } = mem::take(&mut plan.start);
+            let start = Start { id: PROGRAM, directory, files, ..Start::default() };
             self.init.ask(cx.reactor, &ToInit::Start(Box::new(start)));
             return Ok(());
         }

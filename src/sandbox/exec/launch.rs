@@ -137,7 +137,7 @@ fn start(config: &Config, exec: &Exec) -> Start {
         start.directory = directory.as_bytes().to_vec();
     }
     if let Some(user) = exec.user() {
-        start.user = plan::user(user);
+        start.user = plan::user(user, config);
     }
     start.streams = [Source::Null; 3];
     start

@@ -14,7 +14,7 @@ use super::record::Record;
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::init::{Request, Step, Window};
 use crate::process::{CaptureProgress, CaptureReader};
-use crate::reactor::{FdPermit, Key, Lane, Reactor, Slab, TimerId};
+use crate::reactor::{FdPermit, FdSlot, Key, Reactor, Slab, TimerId};
 use crate::sandbox::init_link::{InitLink, register};
 use crate::sandbox::lifecycle::Tickets;
 use crate::sandbox::liveness::{SILENCE, Watched};
@@ -93,9 +93,9 @@ pub(crate) struct Executed {
 
 impl Executed {
     /// Reads what is there of a capture. True once nothing of the program is left.
-    pub(crate) fn read(&mut self, reactor: &mut Reactor, key: Key, lane: Lane) -> bool {
+    pub(crate) fn read(&mut self, reactor: &mut Reactor, key: Key, slot: FdSlot) -> bool {
         let [out, err] = &mut self.captures;
-        let place = if lane == Lane::Front { out } else { err };
+        let place = if slot == FdSlot::First { out } else { err };
         if let Some(capture) = place {
             match capture.read() {
                 CaptureProgress::Drained => {}
@@ -127,8 +127,8 @@ impl Executed {
     /// Reads what it has written so far, since its end is reported next.
     fn take_output(&mut self, reactor: &mut Reactor, key: Key) {
         // A pipe holds 64 KiB unless its maker says otherwise, and one reading takes twice that.
-        self.read(reactor, key, Lane::Front);
-        self.read(reactor, key, Lane::Back);
+        self.read(reactor, key, FdSlot::First);
+        self.read(reactor, key, FdSlot::Second);
     }
 }
 
@@ -437,9 +437,9 @@ fn schedule(reactor: &mut Reactor, key: Key, after: Duration) -> Option<TimerId>
 
 fn watch(cx: &mut ExecCx<'_>, key: Key) -> Result<()> {
     let Some(program) = cx.processes.get_mut(key) else { return Ok(()) };
-    for (capture, lane) in program.captures.iter().zip([Lane::Front, Lane::Back]) {
+    for (capture, slot) in program.captures.iter().zip([FdSlot::First, FdSlot::Second]) {
         if let Some(capture) = capture {
-            register(cx.reactor, capture.as_fd(), key, lane)?;
+            register(cx.reactor, capture.as_fd(), key, slot)?;
         }
     }
     Ok(())

@@ -36,8 +36,8 @@ fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
         _permit: None,
     });
     let running = processes.get_mut(key).unwrap();
-    for (capture, lane) in running.captures.iter().zip([Lane::Front, Lane::Back]) {
-        reactor.register(capture.as_ref().unwrap().as_fd(), key, lane).unwrap();
+    for (capture, slot) in running.captures.iter().zip([FdSlot::First, FdSlot::Second]) {
+        reactor.register(capture.as_ref().unwrap().as_fd(), key, slot).unwrap();
     }
     let fill = |mut writer: &UnixStream| while writer.write(&[0; 4096]).is_ok() {};
     let mut again = 0;
@@ -46,13 +46,13 @@ fn two_captures_that_never_run_dry_wake_their_program_once_a_turn() {
         let mut wakes = 0;
         while let Some(wake) = reactor.next() {
             wakes += 1;
-            let lanes = match wake {
-                Wake::Ready(_, lane, _) => vec![lane],
-                _ => vec![Lane::Front, Lane::Back],
+            let slots = match wake {
+                Wake::Ready(_, slot, _) => vec![slot],
+                _ => vec![FdSlot::First, FdSlot::Second],
             };
-            for lane in lanes {
+            for slot in slots {
                 writers.iter().for_each(fill);
-                assert!(!running.read(&mut reactor, key, lane));
+                assert!(!running.read(&mut reactor, key, slot));
             }
             again += u32::from(matches!(wake, Wake::Rescheduled(_)));
         }

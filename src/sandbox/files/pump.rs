@@ -204,7 +204,7 @@ impl Work {
                 }
                 *rest = stream.to_vec();
             }
-            Self::Write { .. } => {}
+            Self::Write { .. } => debug_assert!(false, "a stream that is written isn't read"),
         }
         Ok(true)
     }

@@ -231,6 +231,7 @@ impl FileRequest {
         let user = user.map(|user| init::User {
             user: user.user.to_string(),
             group: user.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ..init::User::default()
         });
         let mode = options.mode.unwrap_or(NO_MODE);
         let FileOptions { offset, parents, exclusive, append, .. } = *options;

@@ -7,7 +7,7 @@ use super::operation::Answer;
 use super::task::{FileTask, Next};
 use crate::error::{Code, Error, Result};
 use crate::limits;
-use crate::reactor::{FdBudget, FdPermit, Key, Kind, Lane, Reactor, Slab, TimerId, Use};
+use crate::reactor::{FdBudget, FdPermit, FdSlot, Key, Kind, Reactor, Slab, TimerId, Use};
 
 /// The most that one sandbox may have at once.
 const MAX_OPERATIONS: usize = 256;
@@ -89,20 +89,24 @@ impl Table {
         let key = self.places.insert(Place { running, ticket, timer: None, look: None, _permit: permit });
         self.keys.insert(number, key);
         reactor.join(key, sandbox);
-        let place = self.places.get_mut(key)?;
+        let Some(place) = self.places.get_mut(key) else {
+            debug_assert!(false, "it was just inserted");
+            return None;
+        };
         place.timer = at.map(|at| reactor.schedule(at, key));
         let look = place.running.next_look(reactor.now());
         place.look = look.map(|at| reactor.schedule(at, key));
         let (channel, stream) = place.running.descriptors();
         let watched = reactor
-            .register(channel, key, Lane::Front)
-            .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, Lane::Back)));
+            .register(channel, key, FdSlot::First)
+            .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, FdSlot::Second)));
         let error = watched.err()?;
         self.end(reactor, key, Err(Error::system(format!("{title}: watching it"), &error)))
     }
 
     /// An operation can go on; it is returned if that was its end.
     pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
+        // It may have ended since it was woken, here and in `late`.
         match self.places.get_mut(key)?.running.go_on() {
             Next::Wait => None,
             Next::Again => {
@@ -131,13 +135,19 @@ impl Table {
 
     /// The host doesn't want an operation any more.
     pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<FileOutcome> {
+        // It may have ended by itself.
         let key = *self.keys.get(&number)?;
-        let error = self.places.get_mut(key)?.running.cancelled();
+        let Some(place) = self.places.get_mut(key) else {
+            debug_assert!(false, "a number is removed with its operation");
+            return None;
+        };
+        let error = place.running.cancelled();
         self.end(reactor, key, Err(error))
     }
 
     /// The host has made room for what an operation has to tell.
     pub(crate) fn room(&mut self, reactor: &mut Reactor, number: u64) {
+        // It may have ended, with changes that the host hasn't taken.
         if let Some(key) = self.keys.get(&number) {
             reactor.reschedule(*key);
         }

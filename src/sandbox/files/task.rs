@@ -80,7 +80,8 @@ impl FileTask {
         events: Option<(&Queue, u64)>,
     ) -> Result<Self> {
         let title = format!("{} in sandbox {}", request.title(), shared.id);
-        let (task, purpose) = request.task(options)?;
+        let (mut task, purpose) = request.task(options)?;
+        task.user.of_image = shared.config.image().is_some();
         let asks_what_it_is = matches!(task.job, Job::Stat { .. });
         let sender = events.map(|(queue, cookie)| queue.sender_of_one(cookie)).transpose()?;
         let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;
@@ -288,7 +289,9 @@ impl FileTask {
         match outcome {
             Outcome::Done(totals) => answer.totals = FileTotals::from(totals),
             Outcome::Is(entry) => answer.info = Some(FileInfo::new(&entry.stat, entry.target)),
-            Outcome::Failed { .. } | Outcome::Working => {}
+            Outcome::Failed { .. } | Outcome::Working => {
+                debug_assert!(false, "a failure is returned before, and work that goes on is no outcome");
+            }
         }
         if let Some(pump) = self.pump.take() {
             pump.check_end()?;

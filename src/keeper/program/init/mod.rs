@@ -1,6 +1,6 @@
 //! Init: process 1 of the sandbox.
 //!
-//! runsc starts it with its channel to the library as descriptor 3. It starts programs, with the standard
+//! runsc starts it with its channel to the library as standard input. It starts programs, with the standard
 //! streams that come with the request (standard input through a pipe) or on a terminal of their own; it reaps
 //! processes, forwards signals, reports statuses, counts processes, probes ports, and relays connections to
 //! servers that listen on the sandbox's 127.0.0.1. Once a program runs, assume that it controls init. It can
@@ -60,9 +60,20 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn start() -> io::Result<Init> {
-    let channel = system::inherited(3);
+/// Takes the channel from standard input and puts /dev/null in its place: the helpers, which run as other users, keep
+/// the standard streams.
+fn take_channel() -> io::Result<OwnedFd> {
+    let null = system::open(c"/dev/null", libc::O_RDWR)?;
+    // SAFETY: F_DUPFD_CLOEXEC takes a number.
+    let channel = system::owned(unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: dup2 takes numbers.
+    system::check(unsafe { libc::dup2(null.as_raw_fd(), 0) })?;
     system::adopt(channel.as_fd())?;
+    Ok(channel)
+}
+
+fn start() -> io::Result<Init> {
+    let channel = take_channel()?;
     // Programs that run as another user can't trace init or read its memory.
     system::prctl(libc::PR_SET_DUMPABLE, 0)?;
     let set = system::block_sigchld()?;

@@ -47,6 +47,9 @@ impl Programs {
         if !start.directory.is_empty() && !start.directory.starts_with(b"/") {
             return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno: libc::EINVAL };
         }
+        if let Err(errno) = files::replace_all(&start.files) {
+            return Reply::NotStarted { id: start.id, step: Step::WriteFiles, errno };
+        }
         // As root and with mode 0755, as docker and runsc create it.
         if let Err(errno) = files::make_directories(&start.directory) {
             return Reply::NotStarted { id: start.id, step: Step::MakeDirectory, errno };

@@ -39,8 +39,8 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// Looks a user up. A number needs no entry: without one its group has the same number, it has no other groups,
-    /// and its home is `/`. A name without an entry is `None`.
+    /// Looks a user up. A number needs no entry: without one its group has the same number (in an image 0), it has no
+    /// other groups, and its home is `/`. A name without an entry is `None`.
     pub(super) fn look_up(&mut self, user: &User) -> Option<Identity> {
         let [passwd, groups] = &mut self.0;
         find(user, passwd.current(), groups.current())
@@ -78,9 +78,10 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
             )
         }
         // The group has the user's number, like the groups that useradd(8) creates. Docker uses group 0 here,
-        // which would give an unknown user access to the files of root's group.
-        None => (None, number?, number?, &b"/"[..]),
+        // which would give an unknown user access to the files of root's group; images are made for that.
+        None => (None, number?, if user.of_image { 0 } else { number? }, &b"/"[..]),
     };
+    let is_only_group = user.of_image && !user.group.is_empty();
     let group = match user.group.as_str() {
         "" => own_group,
         wanted => match lines(groups).find(|fields| matches(fields, 0, 2, wanted)) {
@@ -89,9 +90,10 @@ fn find(user: &User, passwd: &[u8], groups: &[u8]) -> Option<Identity> {
         },
     };
     let member = |fields: &Vec<&[u8]>| {
-        name.is_some_and(|name| {
-            fields.get(3).is_some_and(|list| list.split(|byte| *byte == b',').any(|who| who == name))
-        })
+        !is_only_group
+            && name.is_some_and(|name| {
+                fields.get(3).is_some_and(|list| list.split(|byte| *byte == b',').any(|who| who == name))
+            })
     };
     let more = lines(groups).filter(member).filter_map(|fields| parse(fields.get(2)?)).take(MAX_GROUPS);
     let groups = std::iter::once(group).chain(more.filter(|more| *more != group)).collect();

@@ -28,11 +28,13 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts runsc in the control groups and in namespace S, with `fds` as descriptors 3 and up.
+    /// Starts runsc in the control groups and in namespace S, with init's channel as standard input and the images as
+    /// descriptors 3 and up.
     pub(super) fn start(
         arguments: &[Vec<u8>],
         sandbox: Option<BorrowedFd<'_>>,
-        fds: &[OwnedFd],
+        channel: &OwnedFd,
+        images: &[OwnedFd],
         groups: &Groups,
     ) -> Result<Self, Failure> {
         let arguments: Vec<CString> = arguments
@@ -40,13 +42,12 @@ impl Engine {
             .map(|argument| system::c_path(argument))
             .collect::<io::Result<_>>()
             .step("arguments")?;
-        // Pipes, because runsc changes the owner and the offset of its standard streams (gVisor's
-        // sandbox.go:configureStdios). The input is empty, and the output is bounded here.
-        let (nothing, _) = pipe().step("pipe")?;
+        // A pipe, because runsc changes the owner and the offset of its standard streams (gVisor's
+        // sandbox.go:configureStdios). The output is bounded here.
         let (output, write) = pipe().step("pipe")?;
         system::adopt(output.as_fd()).step("pipe")?;
-        let mut descriptors = vec![nothing.as_fd(), write.as_fd(), write.as_fd()];
-        descriptors.extend(fds.iter().map(AsFd::as_fd));
+        let mut descriptors = vec![channel.as_fd(), write.as_fd(), write.as_fd()];
+        descriptors.extend(images.iter().map(AsFd::as_fd));
         // SAFETY: getpid takes nothing.
         let keeper = unsafe { libc::getpid() };
         let mut filter = seccomp::no_set_id();

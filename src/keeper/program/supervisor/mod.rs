@@ -75,6 +75,8 @@ struct Keeper {
     channel: Channel,
     host: OwnedFd,
     namespaces: Option<Namespaces>,
+    /// The images that runsc opens, until it is started.
+    images: Vec<OwnedFd>,
     engine: Option<Engine>,
     snapshotter: Option<Snapshotter>,
     groups: Groups,
@@ -90,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         channel: Channel::new(system::inherited(3)),
         host: system::inherited(4),
         namespaces: None,
+        images: Vec::new(),
         engine: None,
         snapshotter: None,
         groups: Groups::default(),
@@ -305,7 +308,9 @@ impl Keeper {
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
         let wanted = match &request {
             Request::Run { .. } | Request::Snapshot { .. } => 1,
-            Request::Setup(setup) => setup.groups.len(),
+            Request::Setup(setup) => {
+                setup.groups.len().saturating_add(usize::try_from(setup.images).unwrap_or(usize::MAX))
+            }
             _ => 0,
         };
         if fds.len() != wanted {
@@ -359,7 +364,8 @@ impl Keeper {
         Ok(true)
     }
 
-    fn set_up(&mut self, setup: &Setup, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    fn set_up(&mut self, setup: &Setup, mut fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        self.images = fds.split_off(setup.groups.len().min(fds.len()));
         // Before entering the user namespace, whose owner has fewer rights to write.
         self.groups = Groups::make(&setup.groups, fds)?;
         self.watchdog = Watchdog::new(setup.watched_memory);
@@ -382,10 +388,14 @@ impl Keeper {
         let (Some(namespaces), None) = (&self.namespaces, &self.engine) else {
             return out_of_order();
         };
-        let engine =
-            Engine::start(arguments, namespaces.sandbox.as_ref().map(AsFd::as_fd), &fds, &self.groups)?;
-        self.engine = Some(engine);
-        drop(fds);
+        let sandbox = namespaces.sandbox.as_ref().map(AsFd::as_fd);
+        let [channel] = <[OwnedFd; 1]>::try_from(fds)
+            .map_err(|_| io::Error::from_raw_os_error(libc::EPROTO))
+            .step("descriptors of a message")?;
+        // runsc's own, once it runs: an image that is removed is given back when the sandbox ends.
+        let images = std::mem::take(&mut self.images);
+        self.engine = Some(Engine::start(arguments, sandbox, &channel, &images, &self.groups)?);
+        drop(channel);
         self.send(&Reply::Running, vec![]);
         seccomp::restrict().step("seccomp filter")
     }

@@ -33,7 +33,9 @@ pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
         attach(&bind, &path, Access::AsIs).step(&path)?;
     }
     install_runsc(setup)?;
-    install_init().step("the init program")?;
+    if setup.images == 0 {
+        install_init().step("the init program")?;
+    }
     let root = RootFs::open().step("/rootfs")?;
     for entry in &setup.rootfs {
         root.add(entry)?;
@@ -114,7 +116,7 @@ fn install_beside(setup: &Setup) -> io::Result<()> {
     mounts::bind(&source, &mounts::target(c"/gvisor-bin")?, Access::ReadOnly)
 }
 
-/// Copies this program, to be the sandbox's process 1.
+/// Copies this program, to be the sandbox's process 1. On an image it is mounted from an image of its own.
 fn install_init() -> io::Result<()> {
     let mut file = fs::File::create("/rootfs/.sbx/init")?;
     io::copy(&mut fs::File::open("/proc/self/exe")?, &mut file)?;

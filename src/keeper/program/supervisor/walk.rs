@@ -3,6 +3,9 @@
 use std::fs;
 use std::time::Instant;
 
+/// How often the children of a process are read at most while its threads come and go.
+const MAX_READINGS: usize = 4;
+
 /// A walk over a process and its descendants.
 #[derive(Debug)]
 pub(super) struct Walk {
@@ -67,11 +70,38 @@ fn some_of(all: &[i32], room: usize, from: usize) -> impl Iterator<Item = i32> {
 
 /// The children of all threads of a process; none if it has ended.
 pub(super) fn children(of: i32) -> Vec<i32> {
-    let threads = fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
+    let tasks = format!("/proc/{of}/task");
+    children_of_threads(
+        || {
+            let entries = fs::read_dir(&tasks).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+        },
+        |thread| {
+            let list = fs::read_to_string(format!("{tasks}/{thread}/children")).unwrap_or_default();
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        },
+    )
+}
+
+/// The children of threads that come and go. A thread that ends passes its children to another one, whose list
+/// may have been read already, and can cut the list of threads short while that is read
+/// (proc_tid_children(5)). So they are read again until no thread has come or gone meanwhile, within bounds.
+fn children_of_threads(
+    mut threads: impl FnMut() -> Vec<i32>,
+    mut children: impl FnMut(i32) -> Vec<i32>,
+) -> Vec<i32> {
+    let (mut found, mut before) = (Vec::new(), threads());
+    for _ in 0..MAX_READINGS {
+        found.extend(before.iter().flat_map(|thread| children(*thread)));
+        let after = threads();
+        if after == before {
+            break;
+        }
+        before = after;
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// The processor time of a process and its reaped children, in clock ticks.
@@ -107,6 +137,37 @@ mod tests {
         assert_eq!(of(3, 1), [1, 4, 7]);
         assert_eq!(of(0, 1), [0_i32; 0]);
         assert_eq!(some_of(&[], 3, 1).count(), 0);
+    }
+
+    #[test]
+    fn a_child_is_found_whose_parent_thread_ends_meanwhile() {
+        // Thread 2 ends once the list of thread 1, which gets its child, has been read.
+        let mut threads = [vec![1, 2], vec![1], vec![1]].into_iter();
+        let mut lists = [(1, vec![10]), (2, vec![]), (1, vec![10, 20])].into_iter();
+        let found = children_of_threads(
+            || threads.next().unwrap(),
+            |thread| {
+                let (of, list) = lists.next().unwrap();
+                assert_eq!(of, thread);
+                list
+            },
+        );
+        assert_eq!(found, [10, 20]);
+        assert!(threads.next().is_none() && lists.next().is_none());
+    }
+
+    #[test]
+    fn threads_that_never_stay_are_read_a_few_times() {
+        let (mut next, mut readings) = (0, 0);
+        let mut threads = || {
+            next += 1;
+            vec![next]
+        };
+        let found = children_of_threads(&mut threads, |thread| {
+            readings += 1;
+            vec![-thread]
+        });
+        assert_eq!((found.len(), readings), (MAX_READINGS, MAX_READINGS));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use crate::channel::Channel;
 use crate::system;
 use crate::wire::files::{Outcome, Step, Task};
+use crate::wire::init::File;
 
 /// The maximum number of helpers.
 const MAX_HELPERS: usize = 512;
@@ -87,6 +88,13 @@ impl Files {
 /// Creates a directory and its missing parents.
 pub(super) fn make_directories(path: &[u8]) -> Result<(), i32> {
     plain::make_all(path).map_err(|failure| failure.errno())
+}
+
+/// Writes files in the place of what is there.
+pub(super) fn replace_all(files: &[File]) -> Result<(), i32> {
+    files
+        .iter()
+        .try_for_each(|file| plain::replace(&file.path, &file.content).map_err(|failure| failure.errno()))
 }
 
 /// Sends an outcome. The library may have closed its end; that is fine.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
@@ -187,6 +188,34 @@ pub(super) fn make_all(path: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes a file in the place of what is there: a link is replaced, not followed. Does nothing where the host has mounted
+/// something of its own, at the path or above it.
+pub(super) fn replace(path: &[u8], content: &[u8]) -> Result<()> {
+    let end = path.iter().rposition(|byte| *byte == b'/').ok_or(Failure::of(Step::Open, libc::EINVAL))?;
+    let (directory, name) = path.split_at(end);
+    let name = at::name(name.get(1..).unwrap_or_default()).at_step(Step::Open)?;
+    make_all(directory)?;
+    let directory = at::name(directory).at_step(Step::Open)?;
+    let directory =
+        at::open(In::ROOT, &directory, libc::O_PATH | libc::O_DIRECTORY, 0).at_step(Step::Open)?;
+    let device = |fd: OwnedFd| File::from(fd).metadata().map(|metadata| metadata.dev()).at_step(Step::Open);
+    let root = at::open(In::ROOT, c"/", libc::O_PATH | libc::O_DIRECTORY, 0).at_step(Step::Open)?;
+    let copy = directory.try_clone().at_step(Step::Open)?;
+    if device(copy)? != device(root)? {
+        return Ok(());
+    }
+    let directory = In::from(&directory);
+    match at::unlink(directory, &name, false) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        removed => removed.at_step(Step::Remove)?,
+    }
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+    let file = at::open(directory, &name, flags, FILE_MODE).at_step(Step::Open)?;
+    at::set_mode(file.as_fd(), FILE_MODE).at_step(Step::Write)?;
+    File::from(file).write_all(content).at_step(Step::Write)
 }
 
 pub(super) fn rename(from: &[u8], to: &[u8], exclusive: bool) -> Result<Outcome> {

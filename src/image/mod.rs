@@ -1,0 +1,19 @@
+//! Images: a sandbox's file system as one read-only EROFS file, with the configuration that came with it.
+#![allow(dead_code, unused_imports, reason = "what imports and pulls images will use it")]
+
+mod config;
+mod digest;
+mod json;
+mod store;
+#[cfg(test)]
+mod testing;
+
+pub use config::ImageConfig;
+pub(crate) use digest::Digest;
+
+use crate::error::{Code, Error};
+
+/// An image that can't be used, and what to do.
+pub(crate) fn error(text: impl Into<String>) -> Error {
+    Error::new(Code::Host, text)
+}

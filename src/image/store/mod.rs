@@ -1,0 +1,488 @@
+//! The store: a directory of the user's with the images that were imported, shared by the user's processes.
+//!
+//! ```text
+//! v1/images/<64 hex digits>.erofs   an image, mode 0400
+//! v1/images/<64 hex digits>.json    its record; modified when the image was last used
+//! v1/tags.json                      which name stands for which image
+//! v1/tmp/                           what is being written; locked by its process
+//! v1/lock                           held while something is published, tagged or removed
+//! ```
+//!
+//! An image is there once its record is: both are written elsewhere, synchronised and renamed, the record last; and the
+//! record goes first when an image is removed. So a kill at any moment leaves the image or a file that nothing believes,
+//! which the next change of the store removes. Readers take no lock. `v1` is the format: another release's directory is
+//! neither read nor removed.
+//!
+//! A file is checked when it is opened, and a sandbox gets the descriptor: it runs on when the image is removed, and the
+//! space is free when the last of them has ended.
+
+mod directories;
+mod filesystem;
+mod record;
+mod tags;
+mod temporary;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::renameat;
+use nix::sys::stat::{FileStat, Mode, fchmod, futimens};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{fsync, ftruncate};
+use sha2::{Digest as _, Sha256};
+
+use directories::{Directories, Lock, open_file, read_file, remove_file};
+use record::Record;
+pub(crate) use record::{Origin, OriginKind};
+use tags::Tags;
+pub(crate) use temporary::Temporary;
+
+use super::{Digest, ImageConfig, error};
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::secure;
+
+/// The name of an image: what it is made of. An alias, since it is written as every digest is.
+pub(crate) type ImageId = Digest;
+
+/// Changes whenever the same layers would make another file.
+const WRITER_VERSION: u32 = 1;
+/// As many digits of an id name an image.
+const MIN_PREFIX_DIGITS: usize = 12;
+/// Where an EROFS file has its superblock, and how that begins.
+const MAGIC_OFFSET: u64 = 1024;
+const MAGIC: u32 = 0xe0f5_e1e2;
+/// The mode of what is published.
+const MODE: u32 = 0o400;
+
+/// The id of an image that is made of layers: its configuration's digest, its layers' (uncompressed), and the writer.
+pub(crate) fn id_of_layers(config: Digest, diff_ids: &[Digest]) -> ImageId {
+    let mut hash = Sha256::new();
+    hash.update(format!("libsbx image of layers, writer {WRITER_VERSION}\n"));
+    hash.update(config.bytes());
+    for id in diff_ids {
+        hash.update(id.bytes());
+    }
+    ImageId::from(<[u8; 32]>::from(hash.finalize()))
+}
+
+/// The id of an image that has no layers with digests (a directory, a tarball, a snapshot): that of its own file.
+pub(crate) fn id_of_file(file: &File, config: Digest, cancelled: &AtomicBool) -> Result<ImageId> {
+    let length = file.metadata().context("the size of an image")?.len();
+    let content = Digest::of_file(file, 0, length, cancelled)?;
+    let mut hash = Sha256::new();
+    hash.update("libsbx image by content\n");
+    hash.update(config.bytes());
+    hash.update(content.bytes());
+    Ok(ImageId::from(<[u8; 32]>::from(hash.finalize())))
+}
+
+/// The store.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    directories: Arc<Directories>,
+}
+
+/// An image in the store, as it was when it was looked up. A cheap clone.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredImage {
+    directories: Arc<Directories>,
+    record: Arc<Record>,
+    blocks: u64,
+    last_used: SystemTime,
+    tags: Vec<String>,
+}
+
+/// What pruning has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pruned {
+    /// What was removed: what is damaged, then the longest unused first.
+    pub(crate) removed: Vec<ImageId>,
+    /// The bytes on disk that these took.
+    pub(crate) freed_bytes: u64,
+    /// The bytes on disk that the others take.
+    pub(crate) kept_bytes: u64,
+}
+
+impl Store {
+    /// The user's directory for images: `$XDG_CACHE_HOME/libsbx/images`, or `$HOME/.cache/libsbx/images`. Reads the
+    /// environment, so it is called when a runtime is made.
+    pub(crate) fn directory_from_environment() -> Result<PathBuf> {
+        directory_from(secure::variable("XDG_CACHE_HOME"), secure::variable("HOME"))
+    }
+
+    /// Opens the store in a directory, which is made if it is missing. Fails where other users could change it, and where
+    /// images can't be used from ([`trust`], [`filesystem`]).
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
+        let store = Self { directories: Arc::new(Directories::open(directory)?) };
+        // What another process is changing, it also cleans up.
+        if let Some(lock) = store.directories.try_lock()? {
+            store.collect(&lock)?;
+        }
+        Ok(store)
+    }
+
+    /// A new temporary file. `purpose` is the beginning of its name.
+    pub(crate) fn temporary(&self, purpose: &str) -> Result<Temporary> {
+        Temporary::new(&self.directories, purpose)
+    }
+
+    /// Makes a finished file an image, and gives it a tag. No process may have the file open for writing any more. If the
+    /// image is there already, it stays as it is.
+    pub(crate) fn publish(
+        &self,
+        mut file: Temporary,
+        id: ImageId,
+        config: &[u8],
+        origin: Origin,
+        tag: Option<&str>,
+    ) -> Result<StoredImage> {
+        let what = || format!("publishing the image {id} in {:?}", self.directories.path());
+        if let Some(tag) = tag {
+            tags::check(tag)?;
+        }
+        let length = file.file().metadata().context(what())?.len();
+        check_magic(file.file(), &file_name(id))?;
+        let record = Record::new(id, length, config, origin)?;
+        // Gives back what was reserved beyond the end.
+        ftruncate(file.file(), libc::off_t::try_from(length).unwrap_or(libc::off_t::MAX)).context(what())?;
+        fchmod(file.file(), Mode::from_bits_truncate(MODE)).context(what())?;
+        // Before the lock is taken: this may last.
+        fsync(file.file()).context(what())?;
+
+        let lock = self.directories.lock()?;
+        let images = self.directories.images.as_fd();
+        if self.is_whole(id) {
+            self.touch(id)?;
+        } else {
+            renameat(&self.directories.temporary, file.name(), images, &file_name(id)[..]).context(what())?;
+            file.set_published();
+            fsync(images).context(what())?;
+            if let Err(cause) = self.directories.replace(&lock, images, &record_name(id), &record.write()) {
+                remove_file(images, &file_name(id))?;
+                return Err(cause);
+            }
+        }
+        if let Some(tag) = tag {
+            self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))?;
+        }
+        drop(lock);
+        self.get(id)?.ok_or_else(|| error(format!("image {id}: was removed by another process")))
+    }
+
+    /// The image of a name: a full reference that it was tagged with, its id, or at least 12 digits of that.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<StoredImage>> {
+        if let Some(id) = ImageId::parse(name) {
+            return self.get(id);
+        }
+        if let Some(id) = self.tags()?.get(name) {
+            return self.get(id);
+        }
+        let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_prefix = prefix.len() >= MIN_PREFIX_DIGITS
+            && prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_prefix {
+            return Ok(None);
+        }
+        let mut found: Vec<ImageId> =
+            self.ids()?.into_iter().filter(|id| id.hex().starts_with(prefix)).collect();
+        match (found.pop(), found.len()) {
+            (Some(id), 0) => self.get(id),
+            (None, _) => Ok(None),
+            (Some(_), others) => Err(Error::invalid(format!(
+                "image {name:?}: is the beginning of {} images' ids; give more digits",
+                others + 1
+            ))),
+        }
+    }
+
+    /// An image by its id. One whose files are damaged is an error that says so.
+    pub(crate) fn get(&self, id: ImageId) -> Result<Option<StoredImage>> {
+        let tags = self.tags()?;
+        self.load(id, &tags)
+    }
+
+    /// All images, the one used last first. What is damaged is left out, and logged.
+    pub(crate) fn list(&self) -> Result<Vec<StoredImage>> {
+        let tags = self.tags()?;
+        let mut images = Vec::new();
+        for id in self.ids()? {
+            match self.load(id, &tags) {
+                Ok(image) => images.extend(image),
+                Err(cause) => log::warn!("{cause}"),
+            }
+        }
+        images.sort_by_key(|image| (std::cmp::Reverse(image.last_used), image.record.id));
+        Ok(images)
+    }
+
+    /// Gives an image a tag, and takes it from the one that had it.
+    pub(crate) fn tag(&self, id: ImageId, tag: &str) -> Result<()> {
+        tags::check(tag)?;
+        let lock = self.directories.lock()?;
+        if !self.is_whole(id) {
+            return Err(Error::new(Code::NotFound, format!("image {id}: is not in the store")));
+        }
+        self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))
+    }
+
+    /// Removes a tag; the image stays. Whether there was one.
+    pub(crate) fn untag(&self, tag: &str) -> Result<bool> {
+        let lock = self.directories.lock()?;
+        let mut was_there = false;
+        self.change_tags(&lock, |tags| {
+            was_there = tags.remove(tag);
+            Ok(was_there)
+        })?;
+        Ok(was_there)
+    }
+
+    /// Removes an image and its tags, also a damaged one. Whether it was there. Sandboxes that run on it aren't affected.
+    pub(crate) fn remove(&self, id: ImageId) -> Result<bool> {
+        let lock = self.directories.lock()?;
+        self.collect(&lock)?;
+        let was_there =
+            open_file(&self.directories.images, &record_name(id)).map_or(true, |found| found.is_some());
+        self.change_tags(&lock, |tags| Ok(tags.remove_image(id)))?;
+        self.unlink(id)?;
+        Ok(was_there)
+    }
+
+    /// Removes damaged images, and those that weren't used for the longest time, until the rest takes no more than `max_bytes`
+    /// on disk.
+    /// Sandboxes that run on a removed image aren't affected; they hold its space until they end.
+    pub(crate) fn prune(&self, max_bytes: u64) -> Result<Pruned> {
+        let lock = self.directories.lock()?;
+        self.collect(&lock)?;
+        let mut images = self.list()?;
+        let whole: BTreeSet<ImageId> = images.iter().map(StoredImage::id).collect();
+        let damaged = self.ids()?.difference(&whole).copied().collect();
+        let kept_bytes = images.iter().map(StoredImage::disk_bytes).sum();
+        let mut pruned = Pruned { removed: damaged, freed_bytes: 0, kept_bytes };
+        while pruned.kept_bytes > max_bytes {
+            let Some(image) = images.pop() else { break };
+            pruned.removed.push(image.id());
+            pruned.freed_bytes += image.disk_bytes();
+            pruned.kept_bytes -= image.disk_bytes();
+        }
+        let removed: BTreeSet<ImageId> = pruned.removed.iter().copied().collect();
+        self.change_tags(&lock, |tags| {
+            Ok(removed.iter().fold(false, |any, id| tags.remove_image(*id) || any))
+        })?;
+        for id in &removed {
+            self.unlink(*id)?;
+        }
+        Ok(pruned)
+    }
+
+    fn load(&self, id: ImageId, tags: &Tags) -> Result<Option<StoredImage>> {
+        let images = &self.directories.images;
+        let record = read_file(images, &record_name(id), record::MAX_RECORD_BYTES)
+            .map_err(|cause| damaged(id, &cause))?;
+        let Some((json, stat)) = record else { return Ok(None) };
+        let record = Record::parse(id, &json).map_err(|cause| damaged(id, &cause))?;
+        let (_, blocks) = match open_image(&self.directories, &record) {
+            Ok(opened) => opened,
+            // Another process has removed it since.
+            Err(_)
+                if read_file(images, &record_name(id), record::MAX_RECORD_BYTES)
+                    .is_ok_and(|r| r.is_none()) =>
+            {
+                return Ok(None);
+            }
+            Err(cause) => return Err(cause),
+        };
+        let last_used = last_used(&stat);
+        let tags = tags.of(id);
+        let directories = Arc::clone(&self.directories);
+        Ok(Some(StoredImage { directories, record: Arc::new(record), blocks, last_used, tags }))
+    }
+
+    /// Whether an image is there and undamaged.
+    fn is_whole(&self, id: ImageId) -> bool {
+        self.load(id, &Tags::default()).is_ok_and(|image| image.is_some())
+    }
+
+    /// The ids for which there is a record, in their order.
+    fn ids(&self) -> Result<BTreeSet<ImageId>> {
+        let names = directories::names(&self.directories.images)?;
+        Ok(names.iter().filter_map(|name| ImageId::from_hex(name.strip_suffix(".json")?)).collect())
+    }
+
+    fn tags(&self) -> Result<Tags> {
+        match read_file(&self.directories.format, tags::FILE, tags::MAX_BYTES)? {
+            Some((json, _)) => Tags::parse(&json),
+            None => Ok(Tags::default()),
+        }
+    }
+
+    /// Changes the tags, and writes them if `change` says so.
+    fn change_tags(&self, lock: &Lock, change: impl FnOnce(&mut Tags) -> Result<bool>) -> Result<()> {
+        let mut tags = self.tags()?;
+        if change(&mut tags)? {
+            self.directories.replace(lock, self.directories.format.as_fd(), tags::FILE, &tags.write())?;
+        }
+        Ok(())
+    }
+
+    /// Removes an image's files, the record first.
+    fn unlink(&self, id: ImageId) -> Result<()> {
+        let images = &self.directories.images;
+        remove_file(images, &record_name(id))?;
+        fsync(images).context(format!("removing the image {id} from {:?}", self.directories.path()))?;
+        remove_file(images, &file_name(id))
+    }
+
+    /// Removes what killed processes have left: temporary files, and images without a record.
+    fn collect(&self, lock: &Lock) -> Result<()> {
+        temporary::collect(&self.directories, lock)?;
+        let believed = self.ids()?;
+        for name in directories::names(&self.directories.images)? {
+            let id = name.strip_suffix(".erofs").and_then(ImageId::from_hex);
+            if id.is_some_and(|id| !believed.contains(&id)) {
+                remove_file(&self.directories.images, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn touch(&self, id: ImageId) -> Result<()> {
+        touch(&self.directories, id)
+    }
+}
+
+impl StoredImage {
+    /// Opens the file for reading, checks it, and counts this as a use. The descriptor stays good when the image is removed.
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
+        let (file, _) = open_image(&self.directories, &self.record)?;
+        // Only decides what is pruned first; the image may have been removed by now.
+        if let Err(cause) = touch(&self.directories, self.record.id) {
+            log::debug!("{cause}");
+        }
+        Ok(file.into())
+    }
+
+    /// The id.
+    pub(crate) fn id(&self) -> ImageId {
+        self.record.id
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> &ImageConfig {
+        &self.record.config
+    }
+
+    /// The configuration's JSON, as the image has it.
+    pub(crate) fn config_json(&self) -> &str {
+        &self.record.config_json
+    }
+
+    /// The size of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.record.bytes
+    }
+
+    /// What the file takes on disk; it may have holes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.blocks
+    }
+
+    /// When it was published.
+    pub(crate) fn created(&self) -> SystemTime {
+        self.record.created
+    }
+
+    /// When it was last opened or published.
+    pub(crate) fn last_used(&self) -> SystemTime {
+        self.last_used
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.record.origin
+    }
+
+    /// Its tags, sorted.
+    pub(crate) fn tags(&self) -> &[String] {
+        &self.tags
+    }
+}
+
+/// Opens an image's file if it is as it was published; also what it takes on disk.
+fn open_image(directories: &Directories, record: &Record) -> Result<(File, u64)> {
+    let id = record.id;
+    let Some((file, stat)) =
+        open_file(&directories.images, &file_name(id)).map_err(|cause| damaged(id, &cause))?
+    else {
+        return Err(Error::new(Code::NotFound, format!("image {id}: is not in the store any more")));
+    };
+    let refuse = |what: String| Err(damaged(id, &error(what)));
+    if stat.st_mode & 0o7777 != MODE {
+        return refuse(format!("its file has mode {:04o}, not {MODE:04o}", stat.st_mode & 0o7777));
+    }
+    if stat.st_nlink != 1 {
+        return refuse(format!("its file has {} names", stat.st_nlink));
+    }
+    if u64::try_from(stat.st_size) != Ok(record.bytes) {
+        return refuse(format!("its file has {} bytes, not {}", stat.st_size, record.bytes));
+    }
+    check_magic(&file, &file_name(id)).map_err(|cause| damaged(id, &cause))?;
+    Ok((file, u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)))
+}
+
+fn damaged(id: ImageId, cause: &Error) -> Error {
+    error(format!("image {id}: is damaged; remove it, and get it again: {}", cause.message()))
+}
+
+fn check_magic(file: &File, name: &str) -> Result<()> {
+    let mut magic = [0; 4];
+    match file.read_exact_at(&mut magic, MAGIC_OFFSET) {
+        Ok(()) if u32::from_le_bytes(magic) == MAGIC => Ok(()),
+        Ok(()) => Err(error(format!("{name}: is not an EROFS file"))),
+        Err(cause) => Err(cause).context(format!("{name}: reading the superblock")),
+    }
+}
+
+fn touch(directories: &Directories, id: ImageId) -> Result<()> {
+    let what = || format!("image {id}: marking it as used");
+    match open_file(&directories.images, &record_name(id))? {
+        Some((file, _)) => futimens(&file, &TimeSpec::UTIME_OMIT, &TimeSpec::UTIME_NOW).context(what()),
+        None => Ok(()),
+    }
+}
+
+fn last_used(record: &FileStat) -> SystemTime {
+    let seconds = Duration::from_secs(u64::try_from(record.st_mtime).unwrap_or(0));
+    let nanoseconds = Duration::from_nanos(u64::try_from(record.st_mtime_nsec).unwrap_or(0));
+    SystemTime::UNIX_EPOCH.checked_add(seconds.saturating_add(nanoseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn file_name(id: ImageId) -> String {
+    format!("{}.erofs", id.hex())
+}
+
+fn record_name(id: ImageId) -> String {
+    format!("{}.json", id.hex())
+}
+
+/// As the XDG base directory specification has it: a relative path is ignored.
+fn directory_from(cache: Option<OsString>, home: Option<OsString>) -> Result<PathBuf> {
+    let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
+    match (absolute(cache), absolute(home)) {
+        (Some(cache), _) => Ok(cache.join("libsbx/images")),
+        (None, Some(home)) => Ok(home.join(".cache/libsbx/images")),
+        (None, None) => Err(error(
+            "there is no directory for images: neither XDG_CACHE_HOME nor HOME is set to an absolute path; set the runtime's \
+             image_directory",
+        )),
+    }
+}

@@ -1,0 +1,445 @@
+use super::*;
+use crate::image::testing::Directory;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// What stands for an image: only the store's checks look at it.
+fn content(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> =
+        (0..length).map(|at| (at as u64 ^ (at as u64 >> 8) ^ seed).to_le_bytes()[0]).collect();
+    bytes[1024..1028].copy_from_slice(&MAGIC.to_le_bytes());
+    bytes
+}
+
+fn config(seed: u64) -> Vec<u8> {
+    format!(r#"{{"os":"linux","config":{{"Labels":{{"seed":"{seed}"}}}}}}"#).into_bytes()
+}
+
+fn origin() -> Origin {
+    Origin { kind: OriginKind::Directory, from: "/somewhere".to_owned() }
+}
+
+fn id(seed: u64) -> ImageId {
+    id_of_layers(Digest::of(&config(seed)), &[])
+}
+
+fn publish(store: &Store, seed: u64, length: usize, tag: Option<&str>) -> Result<StoredImage> {
+    let file = store.temporary("test")?;
+    file.file().write_all_at(&content(seed, length), 0).unwrap();
+    store.publish(file, id(seed), &config(seed), origin(), tag)
+}
+
+fn files(top: &Directory, part: &str) -> Vec<String> {
+    let entries = fs::read_dir(top.path().join("v1").join(part)).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn file_path(top: &Directory, seed: u64) -> PathBuf {
+    top.path().join("v1/images").join(file_name(id(seed)))
+}
+
+#[test]
+fn an_image_is_found_by_its_names() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    assert!(store.find("docker.io/library/x:1").unwrap().is_none());
+    let image = publish(&store, 1, 8192, Some("docker.io/library/x:1")).unwrap();
+    publish(&store, 2, 4096, None).unwrap();
+    assert_eq!(
+        (image.id(), image.bytes(), image.tags()),
+        (id(1), 8192, &["docker.io/library/x:1".to_owned()][..])
+    );
+    assert_eq!(image.config().labels["seed"], "1");
+    assert_eq!(image.config_json().as_bytes(), config(1));
+    assert_eq!(image.origin(), &origin());
+    let hex = id(1).hex();
+    for name in
+        ["docker.io/library/x:1", &id(1).to_string(), &hex, &hex[..12], &format!("sha256:{}", &hex[..20])]
+    {
+        assert_eq!(store.find(name).unwrap().unwrap().id(), id(1), "{name}");
+    }
+    for name in [&hex[..11], "x", "", "sha256:", &"0".repeat(64), &hex.to_uppercase()] {
+        assert!(store.find(name).unwrap().is_none(), "{name}");
+    }
+    let mode = fs::metadata(file_path(&top, 1)).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o400);
+    assert_eq!(fs::read(file_path(&top, 1)).unwrap(), content(1, 8192));
+    assert_eq!(files(&top, "tmp"), [""; 0]);
+    // Another process finds the same.
+    assert_eq!(Store::open(top.path()).unwrap().list().unwrap().len(), 2);
+}
+
+#[test]
+fn a_beginning_that_several_ids_share_is_ambiguous() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    for last in ["0", "1"] {
+        let name = format!("{}{last}.json", "ab".repeat(31) + "a");
+        top.file(&format!("v1/images/{name}"), b"{}");
+    }
+    let error = store.find(&"ab".repeat(8)).unwrap_err();
+    assert!(error.message().contains("the beginning of 2 images' ids"), "{error}");
+}
+
+#[test]
+fn a_tag_moves_and_an_image_stays_without_it() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 1, 4096, Some("a")).unwrap();
+    publish(&store, 2, 4096, Some("a")).unwrap();
+    assert_eq!(store.find("a").unwrap().unwrap().id(), id(2));
+    assert_eq!(store.get(id(1)).unwrap().unwrap().tags(), [""; 0]);
+    store.tag(id(1), "a").unwrap();
+    store.tag(id(1), "b").unwrap();
+    assert_eq!(store.get(id(1)).unwrap().unwrap().tags(), ["a", "b"]);
+    assert!(store.untag("a").unwrap() && !store.untag("a").unwrap());
+    assert!(store.find("a").unwrap().is_none());
+    assert_eq!(store.tag(id(3), "c").unwrap_err().code(), Code::NotFound);
+    assert_eq!(store.tag(id(1), "").unwrap_err().code(), Code::Invalid);
+    assert_eq!(publish(&store, 4, 4096, Some("a\0")).unwrap_err().code(), Code::Invalid);
+    assert!(store.get(id(4)).unwrap().is_none());
+    assert_eq!(files(&top, "tmp"), [""; 0]);
+}
+
+#[test]
+fn an_image_that_is_removed_goes_on_for_those_who_have_it_open() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    let image = publish(&store, 1, 4096, Some("a")).unwrap();
+    let open = File::from(image.open().unwrap());
+    assert!(store.remove(id(1)).unwrap() && !store.remove(id(1)).unwrap());
+    assert!(store.find("a").unwrap().is_none() && store.list().unwrap().is_empty());
+    assert_eq!(files(&top, "images"), [""; 0]);
+    let mut bytes = vec![0; 4096];
+    open.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, content(1, 4096));
+    assert_eq!(image.open().unwrap_err().code(), Code::NotFound);
+    // The same image can be had again.
+    publish(&store, 1, 4096, None).unwrap().open().unwrap();
+}
+
+#[test]
+fn publishing_what_is_there_keeps_the_file() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 1, 4096, Some("a")).unwrap();
+    let before = fs::metadata(file_path(&top, 1)).unwrap().ino();
+    let again = publish(&store, 1, 4096, Some("b")).unwrap();
+    assert_eq!(again.tags(), ["a", "b"]);
+    assert_eq!(fs::metadata(file_path(&top, 1)).unwrap().ino(), before);
+    assert_eq!(files(&top, "tmp"), [""; 0]);
+}
+
+#[test]
+fn a_file_that_was_changed_or_exchanged_is_refused_and_can_be_had_again() {
+    type Damage = fn(&Path);
+    let damages: &[(Damage, &str)] = &[
+        (|path| mode(path, 0o600), "mode 0600"),
+        (|path| mode(path, 0o444), "mode 0444"),
+        (|path| mode(path, 0o422), "another user could have changed it"),
+        (|path| write(path, 100), "has 100 bytes"),
+        (|path| write(path, 4097), "has 4097 bytes"),
+        (|path| fs::hard_link(path, path.with_extension("other")).unwrap(), "has 2 names"),
+        (|path| fs::remove_file(path).unwrap(), "is not in the store any more"),
+        (
+            |path| {
+                fs::rename(path, path.with_extension("real")).unwrap();
+                symlink(path.with_extension("real"), path).unwrap();
+            },
+            "is a symbolic link",
+        ),
+        (
+            |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+            "is not a regular file",
+        ),
+        (|path| write_at(path, &[0; 4]), "is not an EROFS file"),
+    ];
+    for (damage, text) in damages {
+        let top = Directory::new();
+        let store = Store::open(top.path()).unwrap();
+        let image = publish(&store, 1, 4096, Some("a")).unwrap();
+        let path = file_path(&top, 1);
+        damage(&path);
+        let error = image.open().unwrap_err();
+        assert!(error.message().contains(text), "{error}");
+        store.find("a").unwrap_err();
+        assert!(store.list().unwrap().is_empty());
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap();
+        }
+        publish(&store, 1, 4096, None).unwrap().open().unwrap();
+        assert_eq!(store.find("a").unwrap().unwrap().id(), id(1));
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn write(path: &Path, length: usize) {
+    mode(path, 0o600);
+    fs::write(path, vec![0; length]).unwrap();
+    mode(path, 0o400);
+}
+
+fn write_at(path: &Path, bytes: &[u8]) {
+    mode(path, 0o600);
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, MAGIC_OFFSET).unwrap();
+    mode(path, 0o400);
+}
+
+#[test]
+fn a_damaged_record_is_refused_and_can_be_removed() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 1, 4096, Some("a")).unwrap();
+    let record = top.path().join("v1/images").join(record_name(id(1)));
+    write(&record, 10);
+    for error in [store.find("a").unwrap_err(), store.get(id(1)).unwrap_err()] {
+        assert!(error.message().contains("is damaged; remove it"), "{error}");
+    }
+    assert!(store.list().unwrap().is_empty());
+    assert!(store.remove(id(1)).unwrap());
+    assert_eq!(files(&top, "images"), [""; 0]);
+    publish(&store, 2, 4096, None).unwrap();
+    write(&top.path().join("v1/images").join(record_name(id(2))), 10);
+    assert_eq!(store.prune(u64::MAX).unwrap().removed, [id(2)]);
+    assert_eq!(files(&top, "images"), [""; 0]);
+}
+
+#[test]
+fn pruning_removes_what_was_not_used_for_the_longest_time() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    for seed in 1..=4 {
+        publish(&store, seed, 64 * 1024, Some(&seed.to_string())).unwrap();
+    }
+    // In the order 3, 1, 4, 2.
+    for (age, seed) in [(40, 3), (30, 1), (20, 4), (10, 2)] {
+        let record = File::open(top.path().join("v1/images").join(record_name(id(seed)))).unwrap();
+        record.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    let order: Vec<ImageId> = store.list().unwrap().iter().map(StoredImage::id).collect();
+    assert_eq!(order, [id(2), id(4), id(1), id(3)]);
+    // Opening is a use.
+    store.find("1").unwrap().unwrap().open().unwrap();
+    let total: u64 = store.list().unwrap().iter().map(StoredImage::disk_bytes).sum();
+    assert_eq!(store.prune(total).unwrap(), Pruned { kept_bytes: total, ..Pruned::default() });
+    let pruned = store.prune(total - 1).unwrap();
+    assert_eq!(pruned.removed, [id(3)]);
+    assert_eq!(pruned.freed_bytes + pruned.kept_bytes, total);
+    assert!(store.find("3").unwrap().is_none());
+    assert_eq!(store.prune(pruned.kept_bytes - 1).unwrap().removed, [id(4)]);
+    assert_eq!(store.prune(0).unwrap().removed, [id(2), id(1)]);
+    assert_eq!(files(&top, "images"), [""; 0]);
+    assert_eq!(store.tags().unwrap(), Tags::default());
+}
+
+#[test]
+fn another_format_is_left_alone() {
+    let top = Directory::new();
+    top.file("v0/images/x", b"old");
+    top.file("v2/anything", b"new");
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 1, 4096, None).unwrap();
+    store.prune(0).unwrap();
+    drop(Store::open(top.path()).unwrap());
+    assert_eq!(fs::read(top.path().join("v0/images/x")).unwrap(), b"old");
+    assert_eq!(fs::read(top.path().join("v2/anything")).unwrap(), b"new");
+}
+
+#[test]
+fn a_format_directory_that_others_may_enter_or_a_link_is_refused() {
+    let top = Directory::new();
+    fs::create_dir(top.path().join("v1")).unwrap();
+    mode(&top.path().join("v1"), 0o755);
+    let error = Store::open(top.path()).unwrap_err();
+    assert!(error.message().contains("must belong to user"), "{error}");
+    fs::rename(top.path().join("v1"), top.path().join("real")).unwrap();
+    mode(&top.path().join("real"), 0o700);
+    symlink("real", top.path().join("v1")).unwrap();
+    Store::open(top.path()).unwrap_err();
+}
+
+#[test]
+fn a_temporary_file_goes_with_its_owner() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    let file = store.temporary("blob").unwrap();
+    file.file().write_all(b"x").unwrap();
+    assert!(files(&top, "tmp")[0].starts_with("blob."));
+    // Another process opens the store: this one lives.
+    Store::open(top.path()).unwrap();
+    assert_eq!(files(&top, "tmp").len(), 1);
+    drop(file);
+    assert_eq!(files(&top, "tmp"), [""; 0]);
+    // What no process has locked is left by a dead one; so is an image without a record.
+    top.file("v1/tmp/blob.0123456789abcdef", b"x");
+    top.file(&format!("v1/images/{}", file_name(id(1))), b"x");
+    Store::open(top.path()).unwrap();
+    assert_eq!((files(&top, "tmp"), files(&top, "images")), (vec![], vec![]));
+}
+
+#[test]
+fn space_is_reserved_before_and_given_back_after() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    let file = store.temporary("blob").unwrap();
+    for error in [file.reserve(1 << 60).unwrap_err(), file.reserve(u64::MAX).unwrap_err()] {
+        assert_eq!(error.os_error(), Some(libc::ENOSPC));
+        assert!(error.message().contains("needs ") && error.message().contains("image_directory"), "{error}");
+    }
+    file.check_space(0).unwrap();
+    file.reserve(0).unwrap();
+    file.reserve(1 << 20).unwrap();
+    assert_eq!(file.file().metadata().unwrap().len(), 0);
+    file.file().write_all_at(&content(1, 4096), 0).unwrap();
+    let image = store.publish(file, id(1), &config(1), origin(), None).unwrap();
+    assert!(image.disk_bytes() < 1 << 20, "{}", image.disk_bytes());
+}
+
+#[test]
+fn what_is_no_image_is_not_published() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    for bytes in [&b""[..], &[0; 4096]] {
+        let file = store.temporary("test").unwrap();
+        file.file().write_all_at(bytes, 0).unwrap();
+        store.publish(file, id(1), &config(1), origin(), None).unwrap_err();
+    }
+    let file = store.temporary("test").unwrap();
+    file.file().write_all_at(&content(1, 4096), 0).unwrap();
+    store.publish(file, id(1), b"{\"os\": 1}", origin(), None).unwrap_err();
+    assert_eq!((files(&top, "tmp"), files(&top, "images")), (vec![], vec![]));
+}
+
+#[test]
+fn ids_differ_by_everything_that_makes_the_image() {
+    let top = Directory::new();
+    let live = AtomicBool::new(false);
+    let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+    let file = |name: &str, bytes: &[u8]| File::open(top.file(name, bytes)).unwrap();
+    let ids = [
+        id_of_layers(a, &[]),
+        id_of_layers(a, &[a]),
+        id_of_layers(a, &[a, b]),
+        id_of_layers(a, &[b, a]),
+        id_of_layers(b, &[a]),
+        id_of_file(&file("a", b"a"), a, &live).unwrap(),
+        id_of_file(&file("b", b"b"), a, &live).unwrap(),
+        id_of_file(&file("c", b"a"), b, &live).unwrap(),
+    ];
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    assert_eq!(id_of_file(&file("d", b"a"), a, &live).unwrap(), ids[5]);
+}
+
+#[test]
+fn the_directory_comes_from_the_environment() {
+    let path = |cache: &str, home: &str| directory_from(Some(cache.into()), Some(home.into()));
+    assert_eq!(path("/cache", "/home/me").unwrap(), Path::new("/cache/libsbx/images"));
+    for cache in ["", "cache"] {
+        assert_eq!(path(cache, "/home/me").unwrap(), Path::new("/home/me/.cache/libsbx/images"));
+    }
+    for error in [path("", "me").unwrap_err(), directory_from(None, None).unwrap_err()] {
+        assert!(error.message().contains("set the runtime's image_directory"), "{error}");
+    }
+}
+
+#[test]
+fn threads_publish_tag_and_remove_at_once() {
+    let top = Directory::new();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = Store::open(top.path()).unwrap();
+            scope.spawn(move || {
+                for round in 0..8 {
+                    // Another thread may remove it before it is looked up.
+                    if let Ok(image) = publish(&store, round % 3, 8192, Some(&format!("t{thread}"))) {
+                        let _ = image.open();
+                    }
+                    store.list().unwrap();
+                    if round % 4 == 3 {
+                        store.remove(id(round % 3)).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let store = Store::open(top.path()).unwrap();
+    check_store(&store, &top);
+}
+
+/// Everything that is believed is whole, and nothing else is left.
+fn check_store(store: &Store, top: &Directory) -> usize {
+    let images = store.list().unwrap();
+    for image in &images {
+        let seed: u64 = image.config().labels["seed"].parse().unwrap();
+        assert_eq!(image.id(), id(seed));
+        let length = usize::try_from(image.bytes()).unwrap();
+        let mut bytes = vec![0; length];
+        File::from(image.open().unwrap()).read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == content(seed, length), "{seed}");
+    }
+    assert_eq!(store.ids().unwrap().len(), images.len(), "nothing is damaged");
+    assert_eq!(files(top, "images").len(), 2 * images.len());
+    assert_eq!(files(top, "tmp"), [""; 0]);
+    images.len()
+}
+
+const STORE_OF_CHILD: &str = "SBX_TEST_STORE";
+
+/// The child of the test below: changes a store until it is killed.
+#[test]
+fn a_process_that_is_killed() {
+    let Some(directory) = std::env::var_os(STORE_OF_CHILD) else { return };
+    let store = Store::open(Path::new(&directory)).unwrap();
+    for seed in 0.. {
+        let seed = seed % 7;
+        publish(&store, seed, 300_000, Some(&format!("tag{}", seed % 2))).unwrap();
+        println!("published");
+        if seed % 3 == 0 {
+            store.remove(id(seed)).unwrap();
+        }
+        if seed == 6 {
+            store.prune(600_000).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_nothing_that_is_believed() {
+    let top = Directory::new();
+    let mut found = 0;
+    for round in 0..200 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "image::store::tests::a_process_that_is_killed", "--nocapture"])
+            .env(STORE_OF_CHILD, top.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut random = [0; 2];
+        crate::sys::random::fill(&mut random).unwrap();
+        // Most of it at a random moment after the start, so that kills also hit the opening.
+        let wait = if round % 4 == 0 { 0 } else { u64::from(u16::from_ne_bytes(random)) % 20_000 };
+        if round % 4 != 0 {
+            let mut line = [0; 256];
+            let _ = std::io::Read::read(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+        }
+        thread::sleep(Duration::from_micros(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(top.path()).unwrap();
+        found += check_store(&store, &top);
+    }
+    assert!(found > 100, "the children publish before they are killed: {found}");
+}

@@ -1,0 +1,106 @@
+//! The images of a sandbox: its root, those that are mounted at paths, and the small one that has init.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use once_cell::sync::OnceCell;
+
+use super::init_image;
+use crate::config::Config;
+use crate::config::image::RootImage;
+use crate::error::{Code, Context, Error, Result};
+use crate::keeper::Program;
+use crate::runsc::bundle::{BundleImage, image_path};
+use crate::runsc::probe::Runsc;
+use crate::runsc::rootfs;
+
+/// What a runtime starts its sandboxes with.
+#[derive(Debug)]
+pub(crate) struct HostResources {
+    /// The keeper's program.
+    pub(crate) program: Program,
+    /// An image that has init, made when the first sandbox on an image is planned.
+    init_image: OnceCell<OwnedFd>,
+}
+
+impl HostResources {
+    /// With this program.
+    pub(crate) fn new(program: Program) -> Self {
+        Self { program, init_image: OnceCell::new() }
+    }
+
+    fn init_image(&self) -> Result<OwnedFd> {
+        let image = self.init_image.get_or_try_init(|| init_image::make(&self.program.bytes()?))?;
+        image.try_clone().context("a copy of a descriptor")
+    }
+}
+
+/// The images of a sandbox, opened. Empty if neither its root nor a mount is one.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    /// The root's path, as runsc sees it.
+    pub(super) root: Option<PathBuf>,
+    /// The others.
+    pub(super) mounts: Vec<BundleImage>,
+    /// Their descriptors, by index. Init's is the first.
+    pub(super) files: Vec<OwnedFd>,
+}
+
+impl Images {
+    /// Opens what the configuration names.
+    pub(super) fn open(config: &Config, runsc: &Runsc, host: &HostResources) -> Result<Self> {
+        let mut images = Self::default();
+        if config.image().is_none() && config.image_mounts().is_empty() {
+            return Ok(images);
+        }
+        runsc.check_images()?;
+        let source = images.add(host.init_image()?);
+        images.mounts.push(BundleImage { source, destination: rootfs::OURS.into() });
+        if let Some(image) = config.image() {
+            images.root = Some(images.add(open(image)?));
+        }
+        for mount in config.image_mounts() {
+            let source = images.add(open(&mount.image)?);
+            images.mounts.push(BundleImage { source, destination: mount.destination.clone().into() });
+        }
+        Ok(images)
+    }
+
+    fn add(&mut self, file: OwnedFd) -> PathBuf {
+        let path = image_path(self.files.len());
+        self.files.push(file);
+        path
+    }
+}
+
+fn open(image: &RootImage) -> Result<OwnedFd> {
+    let file = image.file.open().map(File::from);
+    let checked = file.and_then(|file| check(&file).map(|()| file));
+    checked.map(OwnedFd::from).map_err(|error| error.context(format!("image {}", image.name)))
+}
+
+/// Refuses what isn't a whole EROFS image: runsc's own words don't say what is wrong.
+fn check(file: &File) -> Result<()> {
+    /// Where the superblock is, and its first fields (erofs_fs.h in the kernel's sources).
+    const SUPERBLOCK: u64 = 1024;
+    const MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
+    let wrong = |text: &str| Err(Error::new(Code::Invalid, text));
+    let metadata = file.metadata().context("its file")?;
+    let mut superblock = [0_u8; 40];
+    if !metadata.is_file() || file.read_exact_at(&mut superblock, SUPERBLOCK).is_err() {
+        return wrong("its file is not an EROFS image");
+    }
+    let [m0, m1, m2, m3, ..] = superblock;
+    let [.., b0, b1, b2, b3] = superblock;
+    if [m0, m1, m2, m3] != MAGIC {
+        return wrong("its file is not an EROFS image");
+    }
+    let bits = superblock.get(12).copied().unwrap_or_default();
+    let blocks = u64::from(u32::from_le_bytes([b0, b1, b2, b3]));
+    match blocks.checked_mul(1_u64.checked_shl(u32::from(bits)).unwrap_or(u64::MAX)) {
+        Some(size) if size <= metadata.len() => Ok(()),
+        _ => wrong("its file is damaged: it is shorter than it says itself"),
+    }
+}
