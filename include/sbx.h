@@ -44,7 +44,7 @@
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
-#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL}
+#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL, NULL}
 #define SBX_FINDING_INIT {static_cast<uint32_t>(sizeof(sbx_finding)), 0, NULL, NULL, NULL}
 #define SBX_SANDBOX_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_sandbox_entry)), 0, NULL, NULL}
 #define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
@@ -59,7 +59,7 @@
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
-#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL}
+#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL, NULL}
 #define SBX_FINDING_INIT {(uint32_t)sizeof(sbx_finding), 0, NULL, NULL, NULL}
 #define SBX_SANDBOX_ENTRY_INIT {(uint32_t)sizeof(sbx_sandbox_entry), 0, NULL, NULL}
 #define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
@@ -131,6 +131,10 @@
 
 // An internal inconsistency: a bug in the library.
 #define SBX_EINTERNAL -1020
+
+// An image can't be used, or made: it is malformed, its registry refused, the process that reads it has ended, or the
+// directory of images isn't safe. The message says which, and what to do.
+#define SBX_EIMAGE -1021
 
 // Being created: nothing of the program runs yet.
 #define SBX_STATE_STARTING 1
@@ -219,6 +223,10 @@
 // `value[0]` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
 // dropped.
 #define SBX_EVENT_CHECKED 13
+
+// An operation on an image goes on: `cookie` is the one it was begun with, `value` the bytes done and the bytes in all, as
+// far as they are known (0: not yet), `detail` what is being done. At most ten a second for an operation.
+#define SBX_EVENT_PROGRESS 14
 
 // The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 #define SBX_LIMITS_STRICT 0
@@ -539,6 +547,9 @@ typedef struct sbx_runtime_config {
     const char *runsc;
     // An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
     const char *keeper;
+    // Where images are kept; NULL: libsbx/images in XDG_CACHE_HOME, or in .cache of HOME. It is made if it isn't there.
+    // It and the directories above must be writable by this user and root only.
+    const char *image_directory;
 } sbx_runtime_config;
 
 // Why a call failed. The caller owns it, it is written on failure only, and NULL may be passed instead.

@@ -55,6 +55,9 @@ pub enum Code {
     Exec = -1019,
     /// An internal inconsistency: a bug in the library.
     Internal = -1020,
+    /// An image can't be used, or made: it is malformed, its registry refused, the process that reads it has ended, or the
+    /// directory of images isn't safe. The message says which, and what to do.
+    Image = -1021,
 }
 
 impl Code {

@@ -59,6 +59,7 @@ enum class code : int {
     refused = SBX_EREFUSED,
     exec = SBX_EEXEC,
     internal = SBX_EINTERNAL,
+    image = SBX_EIMAGE,
 };
 
 // What the library refuses or can't do. what() names the value or call, the rule, and what to do.

@@ -70,6 +70,7 @@ const (
 	ErrSystem        Code = C.SBX_ESYSTEM         // a system call failed
 	ErrRefused       Code = C.SBX_EREFUSED        // nothing inside accepts connections there
 	ErrExec          Code = C.SBX_EEXEC           // the program could not be started in the sandbox
+	ErrImage         Code = C.SBX_EIMAGE          // an image can't be used or made
 )
 
 // Error is the number; an [Error] has the text.

@@ -6,7 +6,7 @@
 // and before a letter of that many numbers.
 export const STRUCTS = {
   runtime_config:
-    "u size, u flags, s runsc, s keeper",
+    "u size, u flags, s runsc, s keeper, s image_directory",
   error:
     "u size, i code, i os_error, u reserved, 496 message",
   finding:
@@ -209,6 +209,7 @@ export const NUMBERS = {
   EREFUSED: -1018,
   EEXEC: -1019,
   EINTERNAL: -1020,
+  EIMAGE: -1021,
   STATE_STARTING: 1,
   STATE_RUNNING: 2,
   STATE_ENDING: 3,
@@ -233,6 +234,7 @@ export const NUMBERS = {
   EVENT_FILE_CHANGED: 11,
   EVENT_UNREACHABLE: 12,
   EVENT_CHECKED: 13,
+  EVENT_PROGRESS: 14,
   LIMITS_STRICT: 0,
   LIMITS_WATCHDOG: 1,
   STATS_CPU: 1,

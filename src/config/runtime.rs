@@ -20,6 +20,8 @@ pub struct RuntimeConfig {
     /// Whether sandboxes get a user namespace of their own (default true). Without one, the host needs CAP_SYS_ADMIN and
     /// CAP_NET_ADMIN, and the sandboxes' processes have them too.
     pub user_namespace: bool,
+    /// Where images are kept. By default `libsbx/images` in `XDG_CACHE_HOME`, or in `.cache` of `HOME`.
+    pub image_directory: Option<PathBuf>,
 }
 
 impl RuntimeConfig {
@@ -48,10 +50,18 @@ impl RuntimeConfig {
         self.user_namespace = own;
         self
     }
+
+    /// Keeps images in this directory. It is made if it isn't there; it and the directories above must be writable by
+    /// nobody but this user and root.
+    #[must_use]
+    pub fn image_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.image_directory = Some(path.into());
+        self
+    }
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { runsc: None, keeper: None, user_namespace: true }
+        Self { runsc: None, keeper: None, user_namespace: true, image_directory: None }
     }
 }

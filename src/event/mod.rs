@@ -115,6 +115,16 @@ pub enum Event {
         /// How many there were, as far as that is known.
         bytes_total: u64,
     },
+    /// An operation on an image goes on; at most ten of these come a second.
+    #[non_exhaustive]
+    Progress {
+        /// How many bytes are done.
+        bytes_done: u64,
+        /// How many there are in all; 0 as long as that isn't known.
+        bytes_total: u64,
+        /// What is being done, for people.
+        detail: String,
+    },
     /// A watched directory has changes: [`FileOperation::next_change`](crate::FileOperation::next_change).
     FileChanged,
     /// A check of the host has ended.
@@ -186,6 +196,7 @@ impl From<EventRecord> for Event {
                 bytes_done: first,
                 bytes_total: second,
             },
+            EventKind::Progress => Self::Progress { bytes_done: first, bytes_total: second, detail },
             EventKind::FileChanged => Self::FileChanged,
             EventKind::Checked => Self::Checked { usable: failure.map_or(Ok(first == 1), Err) },
         }
@@ -264,6 +275,11 @@ mod tests {
         assert_eq!(done, Event::OperationDone { result: Ok(()), bytes_done: 5, bytes_total: 9 });
         let done = event(EventKind::OperationDone, fail);
         assert_eq!(done, Event::OperationDone { result: failed, bytes_done: 0, bytes_total: 0 });
+        let going_on = event(EventKind::Progress, |record| {
+            (record.value, record.detail) = ([3, 9], "layer 1 of 2".to_owned());
+        });
+        let detail = "layer 1 of 2".to_owned();
+        assert_eq!(going_on, Event::Progress { bytes_done: 3, bytes_total: 9, detail });
         let applied = event(EventKind::PolicyApplied, |record| record.value = [7, 0]);
         assert_eq!(applied, Event::PolicyApplied { generation: Ok(7) });
         let failed = Err(error.clone());

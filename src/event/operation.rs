@@ -1,5 +1,7 @@
 //! Something that was begun and ends with one result: it can be waited for, and an event can report its end.
 
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ struct Shared<T> {
     title: String,
     state: Mutex<State<T>>,
     ended: Condvar,
+    /// Whether there is a result, for a thread that works on it and looks often.
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,7 @@ impl<T> Shared<T> {
         let result = result.map(Arc::new);
         let ring = state.notice.take().and_then(|notice| notice.send(&result));
         state.result = Some(result);
+        self.has_ended.store(true, Ordering::Relaxed);
         drop(state);
         self.ended.notify_all();
         drop(ring);
@@ -93,6 +98,53 @@ impl<T> Completion<T> {
     pub(crate) fn complete(mut self, result: Result<T>) {
         self.lost = None;
         self.shared.end(result);
+    }
+
+    /// Set once the operation has ended: before its work is done if it was cancelled.
+    #[allow(dead_code, reason = "operations on images are not there yet")]
+    pub(crate) fn has_ended(&self) -> &AtomicBool {
+        &self.shared.has_ended
+    }
+
+    /// Reports how far it is: the bytes done, the bytes in all (0 if that isn't known), and what is being done.
+    #[allow(dead_code, reason = "operations on images are not there yet")]
+    pub(crate) fn report(&self, bytes: [u64; 2], detail: &str) {
+        let state = self.shared.state();
+        let ring = state.notice.as_ref().and_then(|notice| {
+            notice.sender.tell(EventKind::Progress, |event: &mut EventRecord| {
+                (event.value, event.detail) = (bytes, detail.to_owned());
+            })
+        });
+        drop(state);
+        drop(ring);
+    }
+}
+
+/// What can end an operation of any kind before its work is done. The thread that does the work notices it by
+/// [`Completion::has_ended`].
+#[allow(dead_code, reason = "operations on images are not there yet")]
+pub(crate) trait Stop: fmt::Debug + Send + Sync {
+    /// Whether it has ended.
+    fn has_ended(&self) -> bool;
+    /// Ends it with that error, unless it has ended.
+    fn stop(&self, error: Error);
+}
+
+impl<T: fmt::Debug + Send + Sync> Stop for Shared<T> {
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self, error: Error) {
+        self.end(Err(error));
+    }
+}
+
+impl<T: fmt::Debug + Send + Sync + 'static> Completion<T> {
+    /// What can end the operation.
+    #[allow(dead_code, reason = "operations on images are not there yet")]
+    pub(crate) fn stop(&self) -> Arc<dyn Stop> {
+        Arc::clone(&self.shared) as Arc<dyn Stop>
     }
 }
 
@@ -117,7 +169,8 @@ impl<T> Operation<T> {
 
     fn with(title: String, lost: Error, can_be_cancelled: bool) -> (Self, Completion<T>) {
         let state = Mutex::new(State { result: None, notice: None });
-        let shared = Arc::new(Shared { title, state, ended: Condvar::new() });
+        let shared =
+            Arc::new(Shared { title, state, ended: Condvar::new(), has_ended: AtomicBool::new(false) });
         let completion = Completion { shared: Arc::clone(&shared), lost: Some(lost) };
         (Self(Arc::new(Handle { shared, can_be_cancelled })), completion)
     }
@@ -235,6 +288,22 @@ mod tests {
             completion.complete(Ok(5));
             assert_eq!(told(&queue), [(7, Code::Closed.number(), [0, 0])]);
         }
+    }
+
+    #[test]
+    fn progress_is_reported_until_the_end_and_dropped_where_there_is_no_room() {
+        let queue = Queue::new(1).unwrap();
+        let (operation, completion) = begun(&queue);
+        assert!(!completion.has_ended().load(Ordering::Relaxed));
+        completion.report([1, 4], "half");
+        completion.report([2, 4], "no room");
+        let event = queue.next_record().unwrap();
+        assert_eq!((event.kind, event.cookie, event.value), (EventKind::Progress, 7, [1, 4]));
+        assert_eq!((event.detail.as_str(), event.lost), ("half", 1));
+        operation.cancel();
+        assert!(completion.has_ended().load(Ordering::Relaxed));
+        completion.report([3, 4], "too late");
+        assert_eq!(told(&queue), [(7, Code::Closed.number(), [0, 0])]);
     }
 
     #[test]

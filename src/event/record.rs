@@ -39,6 +39,9 @@ pub(crate) enum EventKind {
     Unreachable = 12,
     /// A check of this machine has ended; the first `value` is 1 if sandboxes can be created.
     Checked = 13,
+    /// An operation on an image goes on: `value` are the bytes done and in all, `detail` what is being done.
+    #[allow(dead_code, reason = "operations on images are not there yet")]
+    Progress = 14,
 }
 
 /// The reason that an event carries. In C it is one number: those of exits are positive, as are the reasons that allow;

@@ -45,6 +45,9 @@ pub const SBX_EREFUSED: i32 = -1018;
 pub const SBX_EEXEC: i32 = -1019;
 /// An internal inconsistency: a bug in the library.
 pub const SBX_EINTERNAL: i32 = -1020;
+/// An image can't be used, or made: it is malformed, its registry refused, the process that reads it has ended, or the
+/// directory of images isn't safe. The message says which, and what to do.
+pub const SBX_EIMAGE: i32 = -1021;
 
 /// Being created: nothing of the program runs yet.
 pub const SBX_STATE_STARTING: i32 = 1;
@@ -112,6 +115,9 @@ pub const SBX_EVENT_UNREACHABLE: u32 = 12;
 /// `value[0]` 1 if sandboxes can be created, else 0; or `code` is an error's number and `detail` its text. Never
 /// dropped.
 pub const SBX_EVENT_CHECKED: u32 = 13;
+/// An operation on an image goes on: `cookie` is the one it was begun with, `value` the bytes done and the bytes in all, as
+/// far as they are known (0: not yet), `detail` what is being done. At most ten a second for an operation.
+pub const SBX_EVENT_PROGRESS: u32 = 14;
 
 /// The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -346,6 +352,7 @@ mod tests {
             (Code::Refused, SBX_EREFUSED),
             (Code::Exec, SBX_EEXEC),
             (Code::Internal, SBX_EINTERNAL),
+            (Code::Image, SBX_EIMAGE),
         ] {
             assert_eq!(code.number(), number, "{code:?}");
         }
@@ -363,6 +370,7 @@ mod tests {
             (EventKind::FileChanged, SBX_EVENT_FILE_CHANGED),
             (EventKind::Unreachable, SBX_EVENT_UNREACHABLE),
             (EventKind::Checked, SBX_EVENT_CHECKED),
+            (EventKind::Progress, SBX_EVENT_PROGRESS),
         ] {
             assert_eq!(kind as u32, number);
         }

@@ -54,12 +54,15 @@ pub struct sbx_runtime_config {
     pub runsc: *const c_char,
     /// An installed copy of the keeper to use instead of the embedded one; NULL: SBX_KEEPER, or none.
     pub keeper: *const c_char,
+    /// Where images are kept; NULL: libsbx/images in XDG_CACHE_HOME, or in .cache of HOME. It is made if it isn't there.
+    /// It and the directories above must be writable by this user and root only.
+    pub image_directory: *const c_char,
 }
 
-// SAFETY: repr(C), begins with its size, 24 bytes without padding, integers and raw pointers only.
+// SAFETY: repr(C), begins with its size, 32 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_runtime_config {
     const NAME: &'static str = "sbx_runtime_config";
-    const FIRST_SIZE: usize = 24;
+    const FIRST_SIZE: usize = 32;
 }
 
 /// The runtime of a handle, or the default one.
@@ -68,8 +71,13 @@ pub(super) fn of(runtime: *const sbx_runtime) -> Result<Runtime> {
 }
 
 unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
-    const ZERO: sbx_runtime_config =
-        sbx_runtime_config { size: 0, flags: 0, runsc: ptr::null(), keeper: ptr::null() };
+    const ZERO: sbx_runtime_config = sbx_runtime_config {
+        size: 0,
+        flags: 0,
+        runsc: ptr::null(),
+        keeper: ptr::null(),
+        image_directory: ptr::null(),
+    };
     let mut result = RuntimeConfig::default();
     // SAFETY: as the caller promises.
     let given = unsafe { structs::read(config, ZERO) }?;
@@ -88,6 +96,10 @@ unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
     if !given.keeper.is_null() {
         // SAFETY: as the caller promises.
         result.keeper = Some(unsafe { input::text("keeper", given.keeper) }?.into());
+    }
+    if !given.image_directory.is_null() {
+        // SAFETY: as the caller promises.
+        result.image_directory = Some(unsafe { input::path("image_directory", given.image_directory) }?);
     }
     Ok(result)
 }

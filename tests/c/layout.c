@@ -40,7 +40,7 @@ int main(void) {
     FIELD(sbx_file_totals, entries); FIELD(sbx_file_totals, skipped);
     SIZE(sbx_runtime_config);
     FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
-    FIELD(sbx_runtime_config, keeper);
+    FIELD(sbx_runtime_config, keeper); FIELD(sbx_runtime_config, image_directory);
     SIZE(sbx_finding);
     FIELD(sbx_finding, size); FIELD(sbx_finding, status); FIELD(sbx_finding, name); FIELD(sbx_finding, detail);
     FIELD(sbx_finding, remedy);

@@ -57,6 +57,10 @@ class ExecutionError(Error, of=(_abi.EEXEC,)):
     """The program could not be started in the sandbox."""
 
 
+class ImageError(Error, of=(_abi.EIMAGE,)):
+    """An image can't be used or made: malformed, refused by its registry, or kept where it isn't safe."""
+
+
 class ConnectionError(Error, of=(_abi.EREFUSED,)):
     """Nothing in the sandbox accepts connections there."""
 
