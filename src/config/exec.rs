@@ -81,7 +81,7 @@ impl Exec {
     }
 
     /// Sets the user: `name`, `uid`, `uid:gid` or `name:group`. A uid without an entry in the sandbox's `/etc/passwd` gets
-    /// the group of the same number, no further groups, and the home `/`.
+    /// the group of the same number (on an image group 0, as in docker), no further groups, and the home `/`.
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
         self.latch(|exec| {
             exec.user = Some(User::parse(user)?);

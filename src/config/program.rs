@@ -93,7 +93,8 @@ impl Config {
     }
 
     /// Sets the user: `name`, `uid`, `uid:gid` or `name:group` (default: the sandbox's root). A uid without an entry in the
-    /// sandbox's `/etc/passwd` gets the group of the same number, no further groups, and the home `/`.
+    /// sandbox's `/etc/passwd` gets the group of the same number (on an image group 0, as in docker), no further groups,
+    /// and the home `/`.
     pub fn set_user(&mut self, user: &str) -> Result<&mut Self> {
         self.latch(|config| {
             config.user = Some(User::parse(user)?);

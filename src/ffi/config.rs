@@ -158,8 +158,8 @@ pub unsafe extern "C" fn sbx_config_set_workdir(config: *mut sbx_config, path: *
 }
 
 /// Sets the user that the program runs as: "name", "uid", "uid:gid" or "name:group" of the sandbox (default its
-/// root). A uid without an entry in its /etc/passwd gets the group of the same number, no further groups, and the home
-/// "/".
+/// root). A uid without an entry in its /etc/passwd gets the group of the same number (on an image group 0, as in
+/// docker), no further groups, and the home "/".
 ///
 /// Returns 0 or SBX_EINVALID.
 ///

@@ -12,7 +12,7 @@ pub(super) const FLAGS: &str = "
     \tallow ID elevation when executing binaries with SUID/SGID bits.
   -directfs
     \tdirectly access the container filesystems from the sentry. (default true)
-  -gofer-network-namespace value
+  -gofer-network-namespace
     \tnetwork namespace for gofers
   -host-settings value
     \thow to handle non-optimal host kernel settings

@@ -311,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_can_not_start_images_can_be_used_for_the_rest() {
+        let directory = Directory::new();
+        let path = directory.good_without("gofer-network-namespace");
+        let runsc = probe_within(Candidate::open(&path).unwrap(), TIMEOUT, (6, 18)).unwrap();
+        let error = runsc.check_images().unwrap_err();
+        assert_eq!(error.code(), Code::RunscUnusable);
+        for part in [&*path.display().to_string(), "release-20260101.0", "image", INSTALL] {
+            assert!(error.message().contains(part), "{error} lacks {part}");
+        }
+    }
+
+    #[test]
     fn nothing_of_the_host_reaches_it() {
         let directory = Directory::new();
         let note = directory.path().join("note");
