@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fuzzing: sh fuzz/run.sh [TARGET [SECONDS]]. Without a TARGET all of them, a minute each.
 #
-# A target is a function of src/fuzz.rs, or targets/config.rs. libFuzzer drives it by what of the code each input
+# A target is a function of src/fuzz.rs, or fuzz/config. libFuzzer drives it by what of the code each input
 # reaches, and the address sanitizer watches, for which a nightly Rust is installed below target/. Inputs begin with
 # fuzz/seeds/TARGET. One that fails is kept in target/fuzz/failures: mend what it shows, and add it to the seeds, which
 # the library's own tests try again.

@@ -7,7 +7,7 @@ use crate::egress::fuzzed::dns::{Answer, Asked, Query, Response};
 use crate::egress::fuzzed::{ClientHello, Found, MAX_BYTES};
 use crate::event::{EventKind, EventRecord, Queue};
 use crate::keeper::tar as format;
-use crate::keeper::wire::{files, init, keeper};
+use crate::keeper::wire::{files, image, init, keeper};
 use crate::policy::Policy;
 
 /// A TLS greeting, at once and in pieces: the same comes of it, and no more is kept than may be.
@@ -64,13 +64,15 @@ pub fn dns(data: &[u8]) {
 /// Messages between library, keeper and init, either way: what is read is written as it was.
 pub fn wire(data: &[u8]) {
     let Some((which, message)) = data.split_first() else { return };
-    let again = match which % 6 {
+    let again = match which % 8 {
         0 => init::Request::decode(message).map(|message| message.encode()),
         1 => init::Reply::decode(message).map(|message| message.encode()),
         2 => keeper::Request::decode(message).map(|message| message.encode()),
         3 => keeper::Reply::decode(message).map(|message| message.encode()),
         4 => files::Outcome::decode(message).map(|message| message.encode()),
-        _ => return records(message),
+        5 => return records(message),
+        6 => image::Request::decode(message).map(|message| message.encode()),
+        _ => image::Reply::decode(message).map(|message| message.encode()),
     };
     if let Ok(again) = again {
         assert_eq!(again, message, "one value has one encoding");

@@ -69,7 +69,7 @@ impl Groups {
 
 /// Where limits can be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Hierarchy {
     /// Of version 2: the directory that the groups are made in.
     Unified(PathBuf),
     /// Of version 1: one directory for each controller, of memory, processor and processes (which may be missing).
@@ -77,9 +77,9 @@ pub(crate) enum Place {
 }
 
 /// Finds where limits can be enforced for this process, or why they can't. Changes nothing.
-pub(crate) fn find() -> Result<Place> {
+pub(crate) fn find() -> Result<Hierarchy> {
     let layout = Layout::read().map_err(|cause| Error::system("/proc/self/cgroup and its mounts", &cause))?;
-    place(&layout, &Host::read())
+    locate(&layout, &Host::read())
 }
 
 /// Which limits can be enforced for this process, for people.
@@ -100,12 +100,12 @@ impl Possible {
     pub(crate) fn read() -> Self {
         let known = ["memory", "cpu"];
         match find() {
-            Ok(Place::Unified(base)) => {
+            Ok(Hierarchy::Unified(base)) => {
                 let there = delegated::controllers(&base);
                 let held = known.into_iter().filter(|name| there.contains(*name)).collect();
                 Self { place: format!("version 2, in {}", base.display()), held, refusal: None, remedy: "" }
             }
-            Ok(Place::Legacy { memory, cpu, .. }) => {
+            Ok(Hierarchy::Legacy { memory, cpu, .. }) => {
                 let places = known.into_iter().zip([memory, cpu]);
                 let there: Vec<_> = places.filter_map(|(name, place)| Some((name, place?))).collect();
                 let shown: Vec<_> = there.iter().map(|(_, place)| place.display().to_string()).collect();
@@ -129,10 +129,10 @@ impl Possible {
     }
 }
 
-fn place(layout: &Layout, host: &Host) -> Result<Place> {
+fn locate(layout: &Layout, host: &Host) -> Result<Hierarchy> {
     if let Some(own) = layout.unified.as_deref().filter(|own| delegated::controllers(own).contains("memory"))
     {
-        return delegated::base(own, host).map(Place::Unified);
+        return delegated::base(own, host).map(Hierarchy::Unified);
     }
     let (memory, cpu, pids) = (layout.of("memory"), layout.of("cpu"), layout.of("pids"));
     if memory.is_none() && cpu.is_none() {
@@ -147,7 +147,7 @@ fn place(layout: &Layout, host: &Host) -> Result<Place> {
     }
     let pids = pids.filter(|own| host.writable(own, "").is_ok());
     let owned = |path: Option<&Path>| path.map(Path::to_owned);
-    Ok(Place::Legacy { memory: owned(memory), cpu: owned(cpu), pids: owned(pids) })
+    Ok(Hierarchy::Legacy { memory: owned(memory), cpu: owned(cpu), pids: owned(pids) })
 }
 
 /// The groups for these limits: the requests for the keeper, and the directories. Empty if no limit needs a group.
@@ -155,15 +155,15 @@ pub(crate) fn plan(name: &str, limits: &Limits) -> Result<(Vec<Group>, Groups)> 
     if limits.memory.is_none() && limits.cpu.is_none() {
         return Ok(Default::default());
     }
-    let place = find()?;
-    let plans = match &place {
-        Place::Unified(base) => {
+    let hierarchy = find()?;
+    let plans = match &hierarchy {
+        Hierarchy::Unified(base) => {
             let wanted = [("memory", limits.memory.is_some()), ("cpu", limits.cpu.is_some())];
             let wanted: Vec<_> = wanted.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| *name).collect();
             let pids = delegated::enable(base, &wanted)?;
             vec![(base.as_path(), true, unified(limits, pids))]
         }
-        Place::Legacy { memory, cpu, pids } => {
+        Hierarchy::Legacy { memory, cpu, pids } => {
             legacy(limits, memory.as_deref(), cpu.as_deref(), pids.as_deref())?
         }
     };

@@ -8,7 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::delegated::{self, Host};
 use super::layout::Layout;
-use super::{Place, legacy, place, stale, unified};
+use super::{Hierarchy, legacy, locate, stale, unified};
 use crate::config::{Config, Limits};
 use crate::error::Code;
 
@@ -91,8 +91,8 @@ fn a_hybrid_machine_has_its_controllers_in_version_1() {
         ("/", "systemd", "cgroup rw,name=systemd"),
         ("/", "unified", V2),
     ];
-    let found = place(&tree.layout(own, &mounts), &Host::fake(false, nobody)).unwrap();
-    assert_eq!(found, Place::Legacy { memory: Some(memory), cpu: Some(cpu), pids: None });
+    let found = locate(&tree.layout(own, &mounts), &Host::fake(false, nobody)).unwrap();
+    assert_eq!(found, Hierarchy::Legacy { memory: Some(memory), cpu: Some(cpu), pids: None });
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn paths_with_blanks_are_found() {
 
 #[test]
 fn nothing_mounted_is_an_error_of_its_own() {
-    let error = place(&Layout::default(), &Host::fake(false, nobody)).unwrap_err();
+    let error = locate(&Layout::default(), &Host::fake(false, nobody)).unwrap_err();
     assert_eq!(
         (error.code(), error.message()),
         (Code::Host, "no control groups are mounted (/sys/fs/cgroup)")
@@ -125,7 +125,7 @@ fn nothing_mounted_is_an_error_of_its_own() {
     let tree = Tree::new("bare");
     tree.group("", "pids");
     let bare = tree.layout("0::/\n", &[("/", "", V2)]);
-    let error = place(&bare, &Host::fake(false, nobody)).unwrap_err();
+    let error = locate(&bare, &Host::fake(false, nobody)).unwrap_err();
     assert!(error.message().contains("is given no memory controller"), "{error}");
 }
 

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Origin, Program};
 use crate::net::links;
-use crate::net::nflog::Refusals;
+use crate::net::nflog::NflogSocket;
 use crate::sys::wait::readable;
 
 /// Far longer than the trial takes.
@@ -77,7 +77,7 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
     let rules = links::load_rules(filter_g, &plan);
     found.nf_tables = Some(outcome(&rules));
     found.tproxy = Some(outcome(&rules));
-    found.refusals = Some(outcome(&Refusals::listen(log_g)).and(match &rules {
+    found.refusals = Some(outcome(&NflogSocket::listen(log_g)).and(match &rules {
         Ok(rules) if !rules.log_refused() => Err(libc::ENOENT),
         _ => Ok(()),
     }));

@@ -19,7 +19,7 @@ use super::request::{Request, Requests};
 use super::routes::Routes;
 use super::sandbox_state::SandboxState;
 use super::settings::Settings;
-use crate::net::nflog::{Refusals, Refused};
+use crate::net::nflog::{NflogSocket, Refused};
 use crate::policy::{Policy, Protocol, Reason, Verdict};
 use crate::pump::Scratch;
 use crate::reactor::{FdBudget, FdPermit, Key, Reactor, Slab, Use, Wake};
@@ -73,7 +73,7 @@ impl Cx {
         sandbox: u64,
         policy: (Arc<Policy>, u64),
         settings: Settings,
-        refusals: Option<Refusals>,
+        refusals: Option<NflogSocket>,
         counters: Arc<Counters>,
     ) {
         self.routes.watch(reactor);

@@ -149,10 +149,10 @@ impl Denials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Place, Policy};
+    use crate::policy::{Location, Policy};
 
     fn denied(address: [u8; 4], port: u16) -> Denied {
-        let verdict = Policy::allowlist().verdict(address.into(), |_| Place::Elsewhere);
+        let verdict = Policy::allowlist().verdict(address.into(), |_| Location::Elsewhere);
         Denied::to(address.into(), port, 6, &verdict)
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::error::Result;
 use crate::net::{Lookup, RouteKind};
-use crate::policy::{Place, Policy, Verdict};
+use crate::policy::{Location, Policy, Verdict};
 
 /// Evaluates policies. Its netlink socket is of the namespace that the engine's thread is in: the host's.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl PolicyCheck {
                 log::error!("{address} is denied: {error}");
                 // The next verdict tries it with a new socket.
                 self.lookup = None;
-                Place::Host
+                Location::Host
             }
         })
     }

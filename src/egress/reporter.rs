@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::denials::{Denials, Denied};
 use super::request::{Request, Requests};
-use crate::net::nflog::{Progress, Refusals, Refused};
+use crate::net::nflog::{NflogSocket, Progress, Refused};
 use crate::reactor::{FdSlot, Key, Reactor, TimerId};
 
 /// One sandbox's denials on their way to the host.
@@ -14,7 +14,7 @@ pub(super) struct Reporter {
     /// What the reactor wakes for the kernel's messages and for the timer.
     key: Key,
     /// Reads what the rules have refused, where the kernel logs it.
-    refusals: Option<Refusals>,
+    refusals: Option<NflogSocket>,
     denials: Denials,
     /// Runs while denials are counted.
     timer: Option<TimerId>,
@@ -27,7 +27,7 @@ impl Reporter {
         requests: &Requests,
         sandbox: u64,
         key: Key,
-        refusals: Option<Refusals>,
+        refusals: Option<NflogSocket>,
     ) -> Self {
         let mut reporter = Self { sandbox, key, refusals, denials: Denials::default(), timer: None };
         if let Some(refusals) = &reporter.refusals

@@ -10,7 +10,7 @@ use super::tcp;
 use crate::config::HostService;
 use crate::error::{Context, Result};
 use crate::net::RELAY_PORT;
-use crate::net::nflog::Refusals;
+use crate::net::nflog::NflogSocket;
 use crate::sys::datagram;
 
 /// The sockets that the rules deliver to, and the one that logs what they refuse.
@@ -20,7 +20,7 @@ pub(crate) struct Sockets {
     /// Each with the host's service that it leads to, if it leads to one.
     pub(super) listeners: Vec<(TcpListener, Option<SocketAddr>)>,
     pub(super) datagrams: Vec<OwnedFd>,
-    pub(super) refusals: Option<Refusals>,
+    pub(super) refusals: Option<NflogSocket>,
     pub(super) resolver: Resolver,
 }
 
@@ -53,8 +53,8 @@ impl Sockets {
     }
 
     /// Reads what the rules refuse over a NETLINK_NETFILTER socket, where the kernel can log it.
-    pub(crate) fn hear_refusals(&mut self, socket: OwnedFd) {
-        match Refusals::listen(socket) {
+    pub(crate) fn listen_for_refusals(&mut self, socket: OwnedFd) {
+        match NflogSocket::listen(socket) {
             Ok(refusals) => self.refusals = Some(refusals),
             Err(error) => log::info!("what the gateway refuses is counted, but not reported: {error}"),
         }

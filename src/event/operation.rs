@@ -64,7 +64,7 @@ impl<T> Notice<T> {
     }
 
     fn send(&self, result: &Result<Arc<T>>) -> Option<Ring> {
-        self.sender.tell(self.kind, |event: &mut EventRecord| match result {
+        self.sender.send(self.kind, |event: &mut EventRecord| match result {
             Ok(found) => event.value = (self.value)(found),
             Err(error) => event.set_failure(error),
         })

@@ -233,7 +233,7 @@ impl Drop for Ring {
 
 impl Sender {
     /// Sends the host an event, from any thread; `fill` sets more than its kind.
-    pub(crate) fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
+    pub(crate) fn send(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
         let mut event = EventRecord::new(kind);
         fill(&mut event);
         self.push(event)

@@ -1,6 +1,6 @@
 //! The library's side of a keeper: starts it and talks to it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -73,6 +73,18 @@ impl Program {
         file.read_exact_at(&mut bytes, 0).context(what)?;
         Ok(bytes)
     }
+
+    /// Starts the program in the role that has this name, with an empty environment and only these descriptors.
+    pub(crate) fn start(&self, role: &CStr, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
+        spawn::spawn(&mut Command {
+            executable: Executable::Open(self.file.as_fd()),
+            arguments: &[role.to_owned(), CString::new(BUILD).unwrap_or_default()],
+            environment: &[],
+            descriptors,
+            dispositions: spawn::EVERY_SIGNAL,
+            prepare: &mut || Ok(()),
+        })
+    }
 }
 
 /// A started keeper.
@@ -91,17 +103,10 @@ impl Keeper {
         // thread, but not its process, and EOF on the channel doesn't arrive while a forked child of the host
         // holds it too.
         let host = pidfd::of_this_thread().context("pidfd_open of the own thread")?;
-        let arguments = [CString::from(c"sbx-keeper"), CString::new(BUILD).unwrap_or_default()];
         let null = null.as_fd();
-        let child = spawn::spawn(&mut Command {
-            executable: Executable::Open(program.file.as_fd()),
-            arguments: &arguments,
-            environment: &[],
-            descriptors: &[null, null, null, theirs.as_fd(), host.as_fd()],
-            dispositions: spawn::EVERY_SIGNAL,
-            prepare: &mut || Ok(()),
-        })
-        .context("starting the keeper")?;
+        let child = program
+            .start(c"sbx-keeper", &[null, null, null, theirs.as_fd(), host.as_fd()])
+            .context("starting the keeper")?;
         Ok(Self { channel: Channel::new(ours), child })
     }
 

@@ -4,6 +4,7 @@ mod build;
 mod hostile;
 mod inside;
 mod life;
+mod seccomp;
 mod snapshot;
 mod tar;
 mod terminal;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::lookup::Lookup;
 use crate::error::Result;
-use crate::policy::{Place, Policy, Verdict};
+use crate::policy::{Location, Policy, Verdict};
 
 /// Evaluates a policy for traffic of an IP protocol (6 is TCP, 17 is UDP) to an address, and reports the reason. Needs no
 /// sandbox and sends no packets. The host's own and its neighbours' addresses are found by a look-up in its routing (of
@@ -17,7 +17,7 @@ pub fn explain(policy: &Policy, address: IpAddr, protocol: u8) -> Result<Verdict
         Ok(kind) => kind.into(),
         Err(error) => {
             failure = Some(error);
-            Place::Host
+            Location::Host
         }
     });
     failure.map_or(Ok(verdict), Err)

@@ -12,7 +12,7 @@ use super::message::{attribute, u16_at, u32_at};
 use super::netlink::Netlink;
 use super::route;
 use crate::error::{Context, Result};
-use crate::policy::Place;
+use crate::policy::Location;
 
 // linux/rtnetlink.h
 const RTA_OIF: u16 = 4;
@@ -43,7 +43,7 @@ pub(crate) enum RouteKind {
     Unreachable,
 }
 
-impl From<RouteKind> for Place {
+impl From<RouteKind> for Location {
     fn from(kind: RouteKind) -> Self {
         match kind {
             RouteKind::Local | RouteKind::Broadcast => Self::Host,

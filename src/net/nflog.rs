@@ -72,12 +72,12 @@ pub(crate) enum Progress {
 
 /// A socket that receives refused packets.
 #[derive(Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct NflogSocket {
     fd: OwnedFd,
     buffer: Vec<u8>,
 }
 
-impl Refusals {
+impl NflogSocket {
     /// Over a NETLINK_NETFILTER socket of G. Fails where the kernel has no nfnetlink_log.
     pub(crate) fn listen(socket: OwnedFd) -> Result<Self> {
         let mut netlink = Netlink::new(socket)?;
@@ -112,7 +112,7 @@ impl Refusals {
     }
 }
 
-impl AsFd for Refusals {
+impl AsFd for NflogSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -9,7 +9,7 @@ mod intervals;
 mod names;
 mod prefix_table;
 mod protocol;
-mod special;
+pub(crate) mod special;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ pub use entry::PolicyEntry;
 pub(crate) use names::Asking;
 pub use names::Dns;
 pub(crate) use protocol::Protocol;
-pub(crate) use verdict::Place;
+pub(crate) use verdict::Location;
 pub use verdict::{Reason, Verdict};
 
 use crate::error::{Code, Error, Result};

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 use super::special::{METADATA, RANGES};
-use super::{Place, Policy, PolicyMode};
+use super::{Location, Policy, PolicyMode};
 
 /// How many random policies are compared.
 const CASES: usize = 1000;
@@ -104,7 +104,7 @@ fn a_thousand_random_policies_say_what_pythons_ipaddress_makes_of_them() {
                 None => (false, number.parse().unwrap()),
             };
             let address = address(ipv6, bits);
-            let verdict = policy.verdict(address, |_| Place::Elsewhere);
+            let verdict = policy.verdict(address, |_| Location::Elsewhere);
             let found = (format!("{:?}", verdict.reason), verdict.entry);
             assert_eq!(found, (reason, rule), "{address} by {mode} allow {allow:?} deny {deny:?}");
             // What the kernel is given says the same.

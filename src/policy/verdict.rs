@@ -63,7 +63,7 @@ pub enum Reason {
 
 /// Where an address is, by the host's routing at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// The host itself, or a broadcast address of one of its links.
     Host,
     /// On one of the host's own links, in a range with this prefix length.
@@ -142,9 +142,9 @@ impl fmt::Display for Verdict {
 }
 
 impl Policy {
-    /// Evaluates the policy for an address. `place` looks up where the address is, by the host's routing at this moment;
+    /// Evaluates the policy for an address. `locate` looks up where the address is, by the host's routing at this moment;
     /// it is called only where that decides.
-    pub(crate) fn verdict(&self, address: IpAddr, place: impl FnOnce(IpAddr) -> Place) -> Verdict {
+    pub(crate) fn verdict(&self, address: IpAddr, locate: impl FnOnce(IpAddr) -> Location) -> Verdict {
         let address = address.to_canonical();
         if self.mode == PolicyMode::Blocked {
             return Verdict::new(Reason::Blocked);
@@ -157,12 +157,12 @@ impl Policy {
             return Verdict { range: Some(range.name), ..Verdict::new(Reason::Reserved) };
         }
         // The least prefix of an entry that allows this address, and the reason if there is none.
-        let found = if class == Class::Metadata { Place::Elsewhere } else { place(address) };
+        let found = if class == Class::Metadata { Location::Elsewhere } else { locate(address) };
         let (narrowest, refusal, range) = match (class, found) {
             (Class::Metadata, _) => (whole(address), Reason::Metadata, None),
-            (_, Place::Host) => (whole(address), Reason::Host, None),
+            (_, Location::Host) => (whole(address), Reason::Host, None),
             (Class::Protected(range), _) => (range.prefix, Reason::Protected, Some(range.name)),
-            (_, Place::OnLink(prefix)) => (prefix, Reason::OnLink, None),
+            (_, Location::OnLink(prefix)) => (prefix, Reason::OnLink, None),
             _ if self.mode == PolicyMode::Open => return Verdict::new(Reason::Open),
             _ => (0, Reason::NotListed, None),
         };
@@ -186,9 +186,9 @@ impl Policy {
         &self,
         address: IpAddr,
         protocol: u8,
-        place: impl FnOnce(IpAddr) -> Place,
+        locate: impl FnOnce(IpAddr) -> Location,
     ) -> Verdict {
-        let verdict = self.verdict(address, place);
+        let verdict = self.verdict(address, locate);
         match Protocol::of(protocol) {
             Some(_) => verdict,
             None if !verdict.is_allowed() => verdict,
@@ -283,14 +283,14 @@ mod tests {
 
     /// A host that has 8.8.4.4, on a link with 5.5.5.0/24, 10.0.0.0/8, 2a05:5:5::/64 and a gateway 6.6.6.1 that its
     /// provider has put on no network of its own.
-    fn routed(address: IpAddr) -> Place {
+    fn routed(address: IpAddr) -> Location {
         let links: [(&str, u8); 4] =
             [("5.5.5.0/24", 24), ("10.0.0.0/8", 8), ("2a05:5:5::/64", 64), ("6.6.6.1/32", 32)];
         if address == Ipv4Addr::new(8, 8, 4, 4) {
-            return Place::Host;
+            return Location::Host;
         }
         let on = |(range, _): &&(&str, u8)| range.parse::<IpNetwork>().unwrap().contains(address);
-        links.iter().find(on).map_or(Place::Elsewhere, |(_, prefix)| Place::OnLink(*prefix))
+        links.iter().find(on).map_or(Location::Elsewhere, |(_, prefix)| Location::OnLink(*prefix))
     }
 
     #[test]
@@ -407,7 +407,7 @@ mod tests {
     fn the_entry_that_decided_is_named() {
         let mut policy = allowlist(&["1.0.0.0/8", "1.2.0.0/16"]);
         policy.deny_cidr("1.2.3.0/24").unwrap();
-        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| Place::Elsewhere).entry;
+        let rule = |address: &str| policy.verdict(address.parse().unwrap(), |_| Location::Elsewhere).entry;
         assert_eq!(
             (rule("1.1.1.1"), rule("1.2.1.1"), rule("1.2.3.4"), rule("2.2.2.2")),
             (Some(0), Some(1), Some(2), None)
@@ -467,7 +467,7 @@ mod tests {
                     continue;
                 }
                 let number = match address { IpAddr::V4(a) => a.to_bits().into(), IpAddr::V6(a) => a.to_bits() };
-                let verdict = policy.verdict(address, |_| Place::Elsewhere);
+                let verdict = policy.verdict(address, |_| Location::Elsewhere);
                 prop_assert_eq!(set.contains(number), verdict.is_allowed(), "{} {:?}", address, verdict);
             }
         }

@@ -73,12 +73,12 @@ impl Thread {
             budget.clone(),
         );
         let way = control.clone();
-        let tell = move |number, plan| {
+        let report = move |number, plan| {
             // A control thread that is gone has ended the sandbox.
             let _ = way.send(Command::Planned(number, Box::new(plan)));
         };
         let plan = move |shared: &Shared| host.get().plan(shared);
-        let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(tell));
+        let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(report));
         worker.start(Loop::new(
             reactor,
             Inbox::new(commands.1),

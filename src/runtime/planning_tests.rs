@@ -58,12 +58,12 @@ impl Rig {
         let reactor = Reactor::new().unwrap();
         let (gate, (sender, plans)) = (Arc::new(Gate::default()), channel());
         let (planning, waker) = (Arc::clone(&gate), reactor.waker());
-        let tell = move |number, plan| {
+        let report = move |number, plan| {
             let _ = sender.send((number, plan));
             waker.wake().unwrap();
         };
         let plan = Arc::new(move |shared: &Shared| planning.plan(shared));
-        let planners = Planners::new(Kind(1), plan, Arc::new(tell));
+        let planners = Planners::new(Kind(1), plan, Arc::new(report));
         Self { reactor, planners, plans, gate, next: 0, kept: Vec::new() }
     }
 

@@ -172,7 +172,7 @@ impl Gateway {
     ) -> Result<()> {
         let mut sockets = egress::Sockets::default();
         if let Some(log) = self.log.take() {
-            sockets.hear_refusals(log);
+            sockets.listen_for_refusals(log);
         }
         let mut resolver = Resolver::new(shared.config.nameservers().to_vec());
         for (kind, fds) in std::mem::take(&mut self.relays) {

@@ -188,7 +188,7 @@ impl Shared {
 
     /// Sends an event, if the host has given a queue.
     pub(crate) fn notify(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
-        self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
+        self.events.as_ref().and_then(|sender| sender.send(kind, fill))
     }
 }
 

@@ -27,7 +27,7 @@ snapshot() {
         { read -r name <"$entry/comm"; } 2>/dev/null || continue
         case $contained:$name in
             true:*) ;;
-            false:runsc* | false:sbx-keeper* | false:exe) mine "$entry" 2>/dev/null || continue ;;
+            false:runsc* | false:sbx-keeper* | false:sbx-image* | false:exe) mine "$entry" 2>/dev/null || continue ;;
             *) continue ;;
         esac
         printf 'process %s %s\n' "${entry#/proc/}" "$name"

@@ -284,7 +284,8 @@ run_internet() {
                     fail_case "$name" "the part of it in tests/harness/cases has a word that is in no test's name: $part"
                     continue
                 fi
-                run_case "$name" rust "$command" --ignored $part
+                # Most of their time they wait for time-outs, side by side.
+                run_case "$name" rust "$command" --ignored --test-threads 8 $part
                 ;;
             live | flood)
                 run_case "$name" status /usr/bin/python3 "$internet_tests/${name#internet/}.py" "$internet"

@@ -9,8 +9,22 @@ use crate::far::{came, internet};
 #[ignore = "needs the network of tests/harness/internet"]
 fn either_side_may_end_first() {
     let internet = internet();
-    let attempts = ["first 24.0.0.1 7 8", "last 24.0.0.2 13 8", "first 2a00:24::1 7 8"].map(str::to_owned);
-    let lines = internet.try_from_inside(&Policy::open(), &attempts);
+    // The last one keeps the sandbox: its end would cut what is still being delivered.
+    let attempts = ["first 24.0.0.1 7 8", "last 24.0.0.2 13 8", "first 2a00:24::1 7 8", "hold 24.0.0.3 9"];
+    let config = crate::far::trying(&Policy::open(), &attempts.map(str::to_owned));
+    let sandbox = internet.runtime.create(&config).unwrap();
+    let mut lines: Vec<String> = Vec::new();
+    eventually("they don't end", || {
+        let captured = sandbox.captured(sbx::Stream::Stdout).unwrap();
+        let text = String::from_utf8_lossy(&captured.head).into_owned();
+        lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        lines.retain(|line| line != "holding");
+        lines.len() == 3
+    });
     assert_eq!([&lines[0], &lines[2]], ["first 24.0.0.1 7 8 whole", "first 2a00:24::1 7 8 whole"]);
     // The far side had ended and was sent everything all the same.
     let sent = lines[1].strip_prefix("last 24.0.0.2 13 8 ").unwrap();

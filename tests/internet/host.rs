@@ -4,7 +4,7 @@ use sbx::Policy;
 use sbx::Reason;
 
 use crate::common::eventually;
-use crate::far::{allowlist, internet};
+use crate::far::{Internet, allowlist, internet};
 
 fn reach(address: &str, port: u16) -> Vec<String> {
     vec![format!("reach {address} {port}")]
@@ -14,6 +14,7 @@ fn reach(address: &str, port: u16) -> Vec<String> {
 #[ignore = "needs the network of tests/harness/internet"]
 fn an_address_of_the_host_needs_an_entry_of_its_own() {
     let internet = internet();
+    let _alone = Internet::host_alone();
     for (address, range, exact) in
         [("5.5.5.2", "5.5.5.0/24", "5.5.5.2/32"), ("2a05:5:5::2", "2a05:5:5::/64", "2a05:5:5::2/128")]
     {

@@ -23,12 +23,14 @@ import zlib
 
 MIB = 1 << 20
 PATIENCE = 60
+# To get somewhere at all: the first packet is sent again after 1, 3, 7 and 15 seconds.
+REACH_PATIENCE = 20
 
 
-def connect(address, port):
+def connect(address, port, patience):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     connection = socket.socket(family)
-    connection.settimeout(PATIENCE)
+    connection.settimeout(patience)
     connection.connect((address, int(port)))
     return connection
 
@@ -115,7 +117,8 @@ def hold(connection, _):
 def attempt(words):
     what, address, port, *number = words.split()
     try:
-        return globals()[what](connect(address, port), int(number[0]) if number else 0)
+        patience = REACH_PATIENCE if what == "reach" else PATIENCE
+        return globals()[what](connect(address, port, patience), int(number[0]) if number else 0)
     except TimeoutError:
         return "silence"
     except OSError as error:

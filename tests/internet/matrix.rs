@@ -2,7 +2,7 @@
 
 use sbx::Policy;
 
-use crate::far::{allowlist, internet};
+use crate::far::{Internet, allowlist, internet};
 
 /// The addresses of `destinations` that are marked so.
 fn destinations(mark: &str) -> Vec<&'static str> {
@@ -32,6 +32,7 @@ fn open_reaches_every_public_address_and_no_other() {
     let internet = internet();
     let (open, never) = (destinations("open"), destinations("never"));
     assert!(open.len() > 5 && never.len() > 30);
+    let _alone = Internet::host_alone();
     let contacts = internet.contacts();
     let lines = internet.try_from_inside(&Policy::open(), &reach(&open));
     assert!(all_reached(&lines), "{lines:#?}");

@@ -40,7 +40,7 @@ const NETWORK: &[(i64, &str)] = &[
 /// Fails if images can't be used from the file system of a directory.
 pub(super) fn check(directory: impl AsFd, path: &Path) -> Result<()> {
     let found = fstatfs(directory).context(format!("the file system of the image directory {path:?}"))?;
-    judge(path, i64::from(found.filesystem_type().0), found.flags().contains(FsFlags::ST_NOEXEC))
+    judge(path, found.filesystem_type().0, found.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 fn judge(path: &Path, kind: i64, noexec: bool) -> Result<()> {

@@ -175,8 +175,8 @@ impl Store {
         if let Some(tag) = tag {
             self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))?;
         }
-        drop(lock);
-        self.get(id)?.ok_or_else(|| error(format!("image {id}: was removed by another process")))
+        // Still under the lock, so that no other process has removed it.
+        self.get(id)?.ok_or_else(|| error(format!("{}: it is not there", what())))
     }
 
     /// The image of a name: a full reference that it was tagged with, its id, or at least 12 digits of that.
@@ -275,9 +275,7 @@ impl Store {
             pruned.kept_bytes -= image.disk_bytes();
         }
         let removed: BTreeSet<ImageId> = pruned.removed.iter().copied().collect();
-        self.change_tags(&lock, |tags| {
-            Ok(removed.iter().fold(false, |any, id| tags.remove_image(*id) || any))
-        })?;
+        self.change_tags(&lock, |tags| Ok(removed.iter().filter(|id| tags.remove_image(**id)).count() > 0))?;
         for id in &removed {
             self.unlink(*id)?;
         }

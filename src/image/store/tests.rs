@@ -362,10 +362,9 @@ fn threads_publish_tag_and_remove_at_once() {
             let store = Store::open(top.path()).unwrap();
             scope.spawn(move || {
                 for round in 0..8 {
-                    // Another thread may remove it before it is looked up.
-                    if let Ok(image) = publish(&store, round % 3, 8192, Some(&format!("t{thread}"))) {
-                        let _ = image.open();
-                    }
+                    let image = publish(&store, round % 3, 8192, Some(&format!("t{thread}"))).unwrap();
+                    // Another thread may have removed it.
+                    let _ = image.open();
                     store.list().unwrap();
                     if round % 4 == 3 {
                         store.remove(id(round % 3)).unwrap();
@@ -395,9 +394,23 @@ fn check_store(store: &Store, top: &Directory) -> usize {
     images.len()
 }
 
+/// The store that a child process of these tests works on.
 const STORE_OF_CHILD: &str = "SBX_TEST_STORE";
+/// The longest file that a child may write.
+const FILE_SIZE_OF_CHILD: &str = "SBX_TEST_FILE_SIZE";
 
-/// The child of the test below: changes a store until it is killed.
+/// Runs another test of this module in a process of its own, on this store.
+fn child(test: &str, top: &Directory) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", &format!("image::store::tests::{test}"), "--nocapture"])
+        .env(STORE_OF_CHILD, top.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// A child: changes a store until it is killed.
 #[test]
 fn a_process_that_is_killed() {
     let Some(directory) = std::env::var_os(STORE_OF_CHILD) else { return };
@@ -420,26 +433,70 @@ fn a_kill_at_any_moment_leaves_nothing_that_is_believed() {
     let top = Directory::new();
     let mut found = 0;
     for round in 0..200 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "image::store::tests::a_process_that_is_killed", "--nocapture"])
-            .env(STORE_OF_CHILD, top.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut first = child("a_process_that_is_killed", &top).spawn().unwrap();
+        // Sometimes two at once.
+        let second = (round % 3 == 0).then(|| child("a_process_that_is_killed", &top).spawn().unwrap());
         let mut random = [0; 2];
         crate::sys::random::fill(&mut random).unwrap();
-        // Most of it at a random moment after the start, so that kills also hit the opening.
-        let wait = if round % 4 == 0 { 0 } else { u64::from(u16::from_ne_bytes(random)) % 20_000 };
-        if round % 4 != 0 {
+        let mut wait = u64::from(u16::from_ne_bytes(random)) % 20_000;
+        if round % 4 == 0 {
+            // While it starts.
+            wait /= 10;
+        } else {
             let mut line = [0; 256];
-            let _ = std::io::Read::read(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+            let _ = std::io::Read::read(first.stdout.as_mut().unwrap(), &mut line).unwrap();
         }
         thread::sleep(Duration::from_micros(wait));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        for mut child in std::iter::once(first).chain(second) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
         let store = Store::open(top.path()).unwrap();
         found += check_store(&store, &top);
     }
     assert!(found > 100, "the children publish before they are killed: {found}");
+}
+
+/// A child: publishes an image when its files may not become longer than a limit, as on a full disk.
+#[test]
+fn a_process_that_can_not_write() {
+    let Some(limit) = std::env::var_os(FILE_SIZE_OF_CHILD) else { return };
+    let store = Store::open(Path::new(&std::env::var_os(STORE_OF_CHILD).unwrap())).unwrap();
+    let file = store.temporary("test").unwrap();
+    file.file().write_all_at(&content(1, 8192), 0).unwrap();
+    let mut size = std::ffi::OsString::from("--fsize=");
+    size.push(limit);
+    let set = Command::new("prlimit").arg(size).arg("--pid").arg(std::process::id().to_string()).status();
+    assert!(set.unwrap().success());
+    match store.publish(file, id(1), &config(1), origin(), Some("a")) {
+        Ok(_) => println!("was published"),
+        Err(cause) => println!("failed with {:?}: {cause}", cause.os_error()),
+    }
+}
+
+#[test]
+fn a_write_that_fails_changes_nothing() {
+    let (mut failed, mut published) = (0, 0);
+    for limit in [0, 1, 50, 100, 150, 200, 220, 240, 260, 280, 300, 400, 1000] {
+        let top = Directory::new();
+        let store = Store::open(top.path()).unwrap();
+        publish(&store, 2, 4096, Some("a")).unwrap();
+        let output = child("a_process_that_can_not_write", &top)
+            .env(FILE_SIZE_OF_CHILD, limit.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let images = check_store(&store, &top);
+        let tagged = store.find("a").unwrap().unwrap().id();
+        if text.contains("was published") {
+            published += 1;
+            assert_eq!((images, tagged), (2, id(1)));
+        } else {
+            failed += 1;
+            assert!(text.contains(&format!("failed with {:?}", Some(libc::EFBIG))), "{limit}: {text}");
+            // Where the image could be written and the tag couldn't, it is there without.
+            assert_eq!(tagged, id(2));
+        }
+    }
+    assert!(failed > 3 && published > 1, "{failed} {published}");
 }

@@ -1,14 +1,16 @@
-//! The keeper's program: one small static binary with two roles.
+//! The keeper's program: one small static binary with three roles.
 //!
 //! As *supervisor*, started by the library, it holds a sandbox's namespaces and child processes and ends them
 //! when the library or its process ends. As *init*, process 1 of the sandbox, it starts programs and reports
-//! on them. The name that it is started with decides. It depends on `libc` alone, has one thread, and is
-//! embedded into the library by `build.rs`.
+//! on them. As *image helper*, started by the library for one image, it reads the bytes of strangers where they
+//! can do no harm. The name that it is started with decides. It has one thread and is embedded into the library by
+//! `build.rs`. It depends on `libc` alone.
 #![allow(unsafe_code, reason = "system calls of a program that has nothing but libc")]
 
 #[path = "../../sys/channel.rs"]
 #[allow(dead_code, reason = "the library makes the pairs")]
 mod channel;
+mod image;
 mod init;
 #[path = "../../sys/spawn.rs"]
 #[allow(dead_code, reason = "the library executes an open file")]
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
     match (name, arguments.get(1)) {
         (Some(b"sbx-keeper"), Some(build)) if build == BUILD => supervisor::main(),
         (Some(b"sbx-keeper"), Some(_)) => supervisor::refuse(&format!("this keeper is of build {BUILD}")),
+        (Some(b"sbx-image"), Some(build)) if build == BUILD => image::main(),
+        (Some(b"sbx-image"), Some(_)) => image::refuse(&format!("the program is of build {BUILD}")),
         (Some(name), None) if name.ends_with(b"init") => init::main(),
         _ => ExitCode::FAILURE,
     }

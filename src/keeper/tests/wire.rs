@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::keeper::wire::{files, init, keeper};
+use crate::keeper::wire::{files, image, init, keeper};
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..40)
@@ -253,7 +253,69 @@ fn snapshot_end() -> impl Strategy<Value = keeper::SnapshotEnd> {
     ]
 }
 
-/// All four decoders. What one of them takes must be what it would have sent itself: there is one form.
+fn digest() -> impl Strategy<Value = [u8; 32]> {
+    any::<[u8; 32]>()
+}
+
+fn whiteouts() -> impl Strategy<Value = image::Whiteouts> {
+    use image::Whiteouts::{Devices, None, Oci};
+    prop_oneof![Just(Oci), Just(Devices), Just(None)]
+}
+
+fn to_image_helper() -> impl Strategy<Value = image::Request> {
+    use image::Request::{Base, Finish, Index, Inflate, Layer, Setup};
+    let limits =
+        any::<([u64; 4], [u32; 2])>().prop_map(|([bytes, entries, ratio, memory], [depth, layers])| {
+            image::Limits { bytes, entries, ratio, depth, layers, memory }
+        });
+    let resources = any::<[u64; 3]>().prop_map(|[cpu_seconds, address_space, file_size]| image::Resources {
+        cpu_seconds,
+        address_space,
+        file_size,
+    });
+    let range = any::<(u64, u64)>().prop_map(|(offset, length)| image::Range { offset, length });
+    let (range, diff_id) = (proptest::option::of(range), proptest::option::of(digest()));
+    prop_oneof![
+        (limits, resources).prop_map(|(limits, resources)| Setup { limits, resources }),
+        Just(Base),
+        (range, diff_id, whiteouts()).prop_map(|(range, diff_id, whiteouts)| Layer {
+            range,
+            diff_id,
+            whiteouts
+        }),
+        Just(Index),
+        Just(Inflate),
+        Just(Finish),
+    ]
+}
+
+fn from_image_helper() -> impl Strategy<Value = image::Reply> {
+    use image::Failure::{Digest, Internal, Limit, Malformed, System};
+    use image::Reply::{Done, Entries, Failed, Finished, Inflated, Progress, Ready};
+    let entry = (bytes(), any::<(u64, u64)>(), proptest::option::of(bytes()))
+        .prop_map(|(name, (offset, length), link)| image::ArchiveEntry { name, offset, length, link });
+    let summary = (any::<[u64; 4]>(), vec(digest(), 0..4)).prop_map(
+        |([entries, bytes, content_bytes, dropped_xattrs], diff_ids)| image::Summary {
+            entries,
+            bytes,
+            content_bytes,
+            dropped_xattrs,
+            diff_ids,
+        },
+    );
+    let failure = prop_oneof![Just(Malformed), Just(Limit), Just(Digest), Just(System), Just(Internal)];
+    prop_oneof![
+        any::<bool>().prop_map(|isolated| Ready { isolated }),
+        any::<u64>().prop_map(|bytes| Progress { bytes }),
+        Just(Done),
+        (vec(entry, 0..4), any::<bool>()).prop_map(|(entries, last)| Entries { entries, last }),
+        any::<u64>().prop_map(|bytes| Inflated { bytes }),
+        summary.prop_map(Finished),
+        (failure, any::<i32>(), bytes()).prop_map(|(failure, errno, text)| Failed { failure, errno, text }),
+    ]
+}
+
+/// All six decoders. What one of them takes must be what it would have sent itself: there is one form.
 fn decode(message: &[u8]) {
     if let Ok(request) = init::Request::decode(message) {
         assert_eq!(request.encode(), message);
@@ -265,6 +327,12 @@ fn decode(message: &[u8]) {
         assert_eq!(request.encode(), message);
     }
     if let Ok(reply) = keeper::Reply::decode(message) {
+        assert_eq!(reply.encode(), message);
+    }
+    if let Ok(request) = image::Request::decode(message) {
+        assert_eq!(request.encode(), message);
+    }
+    if let Ok(reply) = image::Reply::decode(message) {
         assert_eq!(reply.encode(), message);
     }
 }
@@ -315,6 +383,8 @@ pub(super) fn any_message() -> impl Strategy<Value = Vec<u8>> {
         from_init().prop_map(|message| message.encode()),
         to_keeper().prop_map(|message| message.encode()),
         from_keeper().prop_map(|message| message.encode()),
+        to_image_helper().prop_map(|message| message.encode()),
+        from_image_helper().prop_map(|message| message.encode()),
     ]
 }
 
@@ -345,6 +415,16 @@ proptest! {
     #[test]
     fn replies_of_the_keeper_come_back(message in from_keeper()) {
         prop_assert_eq!(keeper::Reply::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn requests_to_the_image_helper_come_back(message in to_image_helper()) {
+        prop_assert_eq!(image::Request::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn replies_of_the_image_helper_come_back(message in from_image_helper()) {
+        prop_assert_eq!(image::Reply::decode(&message.encode()), Ok(message));
     }
 
     #[test]

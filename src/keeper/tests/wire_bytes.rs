@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::keeper::wire::{files, init, keeper};
+use crate::keeper::wire::{files, image, init, keeper};
 
 fn user() -> init::User {
     init::User { user: "me".into(), group: "us".into(), of_image: true }
@@ -149,6 +149,41 @@ fn from_keeper() -> Vec<keeper::Reply> {
     ]
 }
 
+fn to_image_helper() -> Vec<image::Request> {
+    use image::{Limits, Range, Request, Resources, Whiteouts};
+    let limits = Limits { bytes: 1, entries: 2, ratio: 3, depth: 4, layers: 5, memory: 6 };
+    let resources = Resources { cpu_seconds: 7, address_space: 8, file_size: 9 };
+    let range = Some(Range { offset: 10, length: 11 });
+    vec![
+        Request::Setup { limits, resources },
+        Request::Base,
+        Request::Layer { range, diff_id: Some([12; 32]), whiteouts: Whiteouts::Oci },
+        Request::Layer { range: None, diff_id: None, whiteouts: Whiteouts::Devices },
+        Request::Layer { range: None, diff_id: None, whiteouts: Whiteouts::None },
+        Request::Index,
+        Request::Inflate,
+        Request::Finish,
+    ]
+}
+
+fn from_image_helper() -> Vec<image::Reply> {
+    use image::{ArchiveEntry, Failure, Reply, Summary};
+    let entry = ArchiveEntry { name: b"n".to_vec(), offset: 1, length: 2, link: Some(b"l".to_vec()) };
+    let plain = ArchiveEntry { link: None, ..entry.clone() };
+    let diff_ids = vec![[5; 32]];
+    let mut all = vec![
+        Reply::Ready { isolated: true },
+        Reply::Progress { bytes: 3 },
+        Reply::Done,
+        Reply::Entries { entries: vec![entry, plain], last: true },
+        Reply::Inflated { bytes: 4 },
+        Reply::Finished(Summary { entries: 1, bytes: 2, content_bytes: 3, dropped_xattrs: 4, diff_ids }),
+    ];
+    let failures = [Failure::Malformed, Failure::Limit, Failure::Digest, Failure::System, Failure::Internal];
+    all.extend(failures.map(|failure| Reply::Failed { failure, errno: 28, text: b"t".to_vec() }));
+    all
+}
+
 fn entry() -> files::Entry {
     let stat = files::Stat { mode: 0o100_644, user: 1, group: 2, links: 3, size: 4, modified: -5 };
     files::Entry { name: b"name".to_vec(), stat, target: b"target".to_vec() }
@@ -203,6 +238,8 @@ fn every_message_has_the_bytes_that_are_written_down() {
     outcomes().iter().for_each(|outcome| add("outcome", outcome.encode()));
     add("entry", entry().record());
     changes().iter().for_each(|change| add("change", change.record()));
+    to_image_helper().iter().for_each(|message| add("to-image-helper", message.encode()));
+    from_image_helper().iter().for_each(|message| add("from-image-helper", message.encode()));
     for (now, pinned) in text.lines().zip(include_str!("wire_bytes.txt").lines()) {
         assert_eq!(now, pinned);
     }

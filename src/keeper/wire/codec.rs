@@ -230,6 +230,17 @@ impl<T: Wire> Wire for [T; 3] {
     }
 }
 
+/// A digest, as it is.
+impl Wire for [u8; 32] {
+    fn put(&self, writer: &mut Writer) {
+        writer.raw(self);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        reader.array()
+    }
+}
+
 /// Declares types and implements [`Wire`] for them.
 ///
 /// Fields are encoded in the order of the declaration. A variant has its number behind it, which is encoded

@@ -1,4 +1,4 @@
-//! The messages between library, keeper and init.
+//! The messages between library, keeper and init, and those of the process that converts images.
 //!
 //! Both ends come from one build (the keeper's program is embedded, and build ids are compared), so the format has
 //! no versions.
@@ -7,6 +7,7 @@
 
 mod codec;
 pub(crate) mod files;
+pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod keeper;
 mod user;

@@ -7,12 +7,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::space::{Side, Space};
-use crate::net::nflog::{Progress, Refusals, Refused};
+use crate::net::nflog::{NflogSocket, Progress, Refused};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 
 /// Waits for one packet, for some seconds at most.
-fn next(refusals: &mut Refusals, seen: &mut Vec<Refused>) {
+fn next(refusals: &mut NflogSocket, seen: &mut Vec<Refused>) {
     let ready = poll(&mut [PollFd::new(refusals.as_fd(), PollFlags::POLLIN)], 10_000_u16).unwrap();
     assert_eq!(ready, 1, "nothing was told");
     while refusals.read(|refused| seen.push(refused)).unwrap() == Progress::More {}
@@ -21,7 +21,7 @@ fn next(refusals: &mut Refusals, seen: &mut Vec<Refused>) {
 #[test]
 fn refused_packets_are_told_with_their_destination_and_counted() {
     let (mut space, mut rules) = Space::with_rules(false);
-    let mut refusals = Refusals::listen(space.filter()).unwrap();
+    let mut refusals = NflogSocket::listen(space.filter()).unwrap();
     assert_eq!(rules.refused().unwrap(), 0);
     let at = |address: IpAddr, port| SocketAddr::new(address, port);
     assert_eq!(space.connect(Side::Sandbox, at(FAR.into(), 443)).unwrap_err(), Errno::ECONNREFUSED);
@@ -44,7 +44,7 @@ fn refused_packets_are_told_with_their_destination_and_counted() {
 #[test]
 fn a_flood_of_refusals_is_told_in_part_and_counted_in_whole() {
     let (mut space, mut rules) = Space::with_rules(false);
-    let mut refusals = Refusals::listen(space.filter()).unwrap();
+    let mut refusals = NflogSocket::listen(space.filter()).unwrap();
     let socket = space.udp(Side::Sandbox, SocketAddr::new(Ipv4Addr::new(192, 0, 0, 2).into(), 0));
     let flood = 20_000;
     for index in 0..flood {

@@ -28,8 +28,13 @@ fn addresses_routes_rules_and_links_are_told_and_nothing_else_is() {
         assert!(notices.hear().changed, "{command}");
         while notices.hear().changed {}
     }
-    space.run(Side::Gateway, &["ip", "route", "get", "44.0.0.1"]);
-    assert_eq!(notices.hear(), silence);
+    // What follows from an IPv6 address comes later, from a work queue of the kernel's.
+    let reads_are_silent = (0..50).any(|_| {
+        while notices.hear().changed {}
+        space.run(Side::Gateway, &["ip", "route", "get", "44.0.0.1"]);
+        notices.hear() == silence
+    });
+    assert!(reads_are_silent);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::space::{Side, Space};
 use crate::net::RELAY_PORT;
 use crate::net::nft::AllowedSets;
-use crate::policy::{Place, Policy};
+use crate::policy::{Location, Policy};
 use crate::topology::{SANDBOX, SANDBOX6};
 
 const CASES: u32 = 1000;
@@ -140,7 +140,7 @@ fn what_random_policies_say_is_what_the_rules_do() {
         let expected: BTreeSet<IpAddr> = probes
             .iter()
             .copied()
-            .filter(|address| policy.verdict(*address, |_| Place::Elsewhere).is_allowed())
+            .filter(|address| policy.verdict(*address, |_| Location::Elsewhere).is_allowed())
             .collect();
         for probe in &probes {
             let message = format!("{case} {probe}");

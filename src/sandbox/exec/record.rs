@@ -81,7 +81,7 @@ impl Record {
         let mut facts = self.facts();
         if facts.state == State::Starting {
             facts.state = State::Running;
-            let ring = self.tell(EventKind::ProcessStarted, |_| ());
+            let ring = self.notify(EventKind::ProcessStarted, |_| ());
             drop(facts);
             self.changed.notify_all();
             drop(ring);
@@ -95,7 +95,7 @@ impl Record {
             return;
         }
         facts.state = State::Ended;
-        let ring = self.tell(EventKind::ProcessExited, |event| match &end {
+        let ring = self.notify(EventKind::ProcessExited, |event| match &end {
             Ok(exit) => (event.code, event.reason) = (exit.code, exit.reason.into()),
             Err(error) => event.set_failure(error),
         });
@@ -160,7 +160,7 @@ impl Record {
         }
     }
 
-    fn tell(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
-        self.events.as_ref().and_then(|sender| sender.tell(kind, fill))
+    fn notify(&self, kind: EventKind, fill: impl FnOnce(&mut EventRecord)) -> Option<Ring> {
+        self.events.as_ref().and_then(|sender| sender.send(kind, fill))
     }
 }

@@ -9,6 +9,7 @@
 
 mod copy;
 mod entry;
+mod errors;
 mod operation;
 mod pump;
 mod request;
@@ -16,7 +17,6 @@ mod sandbox;
 mod stall;
 mod table;
 mod task;
-mod trouble;
 
 #[cfg(test)]
 mod tests;

@@ -52,13 +52,13 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It has ended; `tell` is called as one step with that.
-    pub(super) fn finish(&self, result: Result<Answer>, tell: impl FnOnce() -> Option<Ring>) {
+    /// Records the end. Calls `notify` in the same step.
+    pub(super) fn finish(&self, result: Result<Answer>, notify: impl FnOnce() -> Option<Ring>) {
         let mut state = self.state();
         let mut ring = None;
         if state.result.is_none() {
             state.result = Some(result.map(Arc::new));
-            ring = tell();
+            ring = notify();
         }
         drop(state);
         self.changed.notify_all();
@@ -81,11 +81,11 @@ impl Progress {
         CHANGES.saturating_sub(self.state().changes.len())
     }
 
-    /// A change; `tell` is called if the host should look.
-    pub(super) fn add(&self, change: FileChange, tell: impl FnOnce() -> Option<Ring>) {
+    /// Records a change. Calls `notify` if the host has taken all earlier ones.
+    pub(super) fn add(&self, change: FileChange, notify: impl FnOnce() -> Option<Ring>) {
         let mut state = self.state();
         state.changes.push_back(change);
-        let ring = if std::mem::take(&mut state.quiet) { tell() } else { None };
+        let ring = if std::mem::take(&mut state.quiet) { notify() } else { None };
         drop(state);
         self.changed.notify_all();
         drop(ring);

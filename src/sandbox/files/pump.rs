@@ -77,7 +77,7 @@ impl Pump {
     }
 
     /// Moves what can be moved now.
-    pub(super) fn go_on(&mut self, progress: &Progress, tell: impl Fn() -> Option<Ring>) -> Result<Left> {
+    pub(super) fn go_on(&mut self, progress: &Progress, notify: impl Fn() -> Option<Ring>) -> Result<Left> {
         if self.over {
             return Ok(Left::Over);
         }
@@ -85,7 +85,7 @@ impl Pump {
         while moved < BUDGET {
             let left = match &mut self.work {
                 Work::Write { bytes, sent } => write(&self.socket, bytes, sent)?,
-                work => read(&self.socket, work, progress, &tell)?,
+                work => read(&self.socket, work, progress, &notify)?,
             };
             match left {
                 Ok(count) => {
@@ -140,11 +140,11 @@ fn read(
     socket: &Socket,
     work: &mut Work,
     progress: &Progress,
-    tell: &impl Fn() -> Option<Ring>,
+    notify: &impl Fn() -> Option<Ring>,
 ) -> Result<std::result::Result<usize, Left>> {
     if matches!(work, Work::Changes { .. }) {
         // What waits from the last time comes first; and what has no room stays with the sender.
-        if !work.take(&[], progress, tell)? {
+        if !work.take(&[], progress, notify)? {
             return Ok(Err(Left::Full));
         }
     }
@@ -152,7 +152,7 @@ fn read(
     match socket.receive(&mut buffer) {
         Ok(0) => Ok(Err(Left::Over)),
         Ok(count) => {
-            let room = work.take(buffer.get(..count).unwrap_or_default(), progress, tell)?;
+            let room = work.take(buffer.get(..count).unwrap_or_default(), progress, notify)?;
             Ok(if room { Ok(count) } else { Err(Left::Full) })
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Err(Left::Waiting)),
@@ -162,7 +162,7 @@ fn read(
 
 impl Work {
     /// Takes what came. False if there was no room for all of it.
-    fn take(&mut self, came: &[u8], progress: &Progress, tell: &impl Fn() -> Option<Ring>) -> Result<bool> {
+    fn take(&mut self, came: &[u8], progress: &Progress, notify: &impl Fn() -> Option<Ring>) -> Result<bool> {
         match self {
             Self::Bytes { limit, bytes } => {
                 if came.len() > *limit - bytes.len() {
@@ -199,7 +199,7 @@ impl Work {
                         return Ok(false);
                     }
                     let change = Change::from_record(record).map_err(|_| malformed())?;
-                    progress.add(FileChange::new(change), tell);
+                    progress.add(FileChange::new(change), notify);
                     stream = more;
                 }
                 *rest = stream.to_vec();

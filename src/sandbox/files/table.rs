@@ -145,7 +145,7 @@ impl Table {
         self.end(reactor, key, Err(error))
     }
 
-    /// The host has made room for what an operation has to tell.
+    /// The host has made room for what an operation has to report.
     pub(crate) fn room(&mut self, reactor: &mut Reactor, number: u64) {
         // It may have ended, with changes that the host hasn't taken.
         if let Some(key) = self.keys.get(&number) {

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::entry::{FileInfo, FileTotals};
+use super::errors;
 use super::operation::{Answer, Progress};
 use super::pump::{Left, Pump};
 use super::request::{FileOptions, FileRequest, StreamUse};
 use super::stall::{Held, Stall, USUAL};
-use super::trouble;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, EventRecord, Queue, queue};
 use crate::keeper::wire::files::{Job, MAX_MESSAGE, Outcome, Task};
@@ -201,13 +201,13 @@ impl FileTask {
     fn try_to_go_on(&mut self) -> Result<Next> {
         let chatters = self.hear()?;
         if let Some(Outcome::Failed { step, errno, path }) = &self.outcome {
-            return Err(trouble::failed(&self.progress.title, *step, *errno, path.clone()));
+            return Err(errors::failed(&self.progress.title, *step, *errno, path.clone()));
         }
         let (progress, sender) = (Arc::clone(&self.progress), &self.sender);
-        let tell = || sender.as_ref().and_then(|sender| sender.tell(EventKind::FileChanged, |_| ()));
+        let notify = || sender.as_ref().and_then(|sender| sender.send(EventKind::FileChanged, |_| ()));
         let titled = |error: Error| error.context(&progress.title);
         let left = match &mut self.pump {
-            Some(pump) => pump.go_on(&progress, tell).map_err(titled)?,
+            Some(pump) => pump.go_on(&progress, notify).map_err(titled)?,
             None => Left::Over,
         };
         let brings = self.pump.as_ref().is_some_and(Pump::brings_the_answer);
@@ -314,7 +314,7 @@ impl FileTask {
                 Ok(bytes) => event.value = [*bytes; 2],
                 Err(error) => event.set_failure(error),
             };
-            self.sender.as_ref().and_then(|sender| sender.tell(EventKind::OperationDone, fill))
+            self.sender.as_ref().and_then(|sender| sender.send(EventKind::OperationDone, fill))
         });
     }
 }

@@ -8,7 +8,7 @@
 
 mod count;
 mod events;
-mod files;
+pub(crate) mod files;
 mod inputs;
 mod probe;
 mod programs;

@@ -16,7 +16,7 @@ mod mount_setup;
 mod mounts;
 mod namespaces;
 mod rootfs;
-mod seccomp;
+pub(crate) mod seccomp;
 mod snapshot;
 mod usage;
 mod walk;

@@ -1,4 +1,4 @@
-//! seccomp(2) filters for the keeper, and for runsc and its descendants.
+//! seccomp(2) filters for the keeper, for runsc and its descendants, and for the image helper.
 //!
 //! Once the sandbox runs, the keeper can't execute a program, create or enter a namespace, mount, trace, or
 //! open a connection. This is a second line of defence: the keeper only communicates with the library.
@@ -9,11 +9,12 @@
 //! runsc has filters of its own. Ours comes before those and removes one thing that they allow: giving a file
 //! of the host a set-id bit. In a writable mount a program could otherwise leave a set-id file of the host's
 //! user, for others to execute on the host.
+//!
+//! The image helper's filter is its confinement where no namespaces can be had: no call that names a file, a
+//! process or an address is left. The library's tests include this file, which uses nothing of the program.
 
 use std::io;
 use std::mem::offset_of;
-
-use crate::system;
 
 const ALLOWED: &[libc::c_long] = &[
     libc::SYS_read,
@@ -118,16 +119,16 @@ const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 
 /// A filter to be applied.
 #[derive(Debug)]
-pub(super) struct Filter(Vec<libc::sock_filter>);
+pub(crate) struct Filter(pub(crate) Vec<libc::sock_filter>);
 
 impl Filter {
     /// Applies the filter to this process; children inherit it. Makes one system call and nothing else.
-    pub(super) fn apply(&mut self) -> io::Result<()> {
+    pub(crate) fn apply(&mut self) -> io::Result<()> {
         let length = u16::try_from(self.0.len()).unwrap_or(0);
         let filter = libc::sock_fprog { len: length, filter: self.0.as_mut_ptr() };
         // SAFETY: the filter points at a live program as long as it says; no_new_privs is set.
         let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-        system::check(done).map(|_| ())
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Starts a filter: loads the number of the system call. `others` is the action for calls of another
@@ -288,3 +289,79 @@ pub(super) fn restrict_snapshots() -> io::Result<()> {
 
 /// Names anonymous memory (prctl(2)), as the Go runtime does.
 const PR_SET_VMA: u32 = 0x53_564d_41;
+
+/// A condition on the lower half of an argument; the call is fatal where it doesn't hold.
+#[derive(Clone, Copy, Debug)]
+enum Condition {
+    /// The argument with this index is this number.
+    Equal(usize, u32),
+    /// It has none of these bits.
+    Without(usize, u32),
+    /// It has one of these bits.
+    With(usize, u32),
+}
+
+impl Condition {
+    /// Loads the argument, tests it, and returns the fatal action if the condition doesn't hold.
+    fn steps(self) -> [libc::sock_filter; 3] {
+        let (index, test) = match self {
+            Self::Equal(index, value) => (index, step(EQUAL, value, 1, 0)),
+            Self::Without(index, bits) => (index, step(ANY_BIT, bits, 0, 1)),
+            Self::With(index, bits) => (index, step(ANY_BIT, bits, 1, 0)),
+        };
+        [step(LOAD, argument(index), 0, 0), test, step(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0)]
+    }
+}
+
+/// The filter for the image helper, whose channel is this descriptor and whose process id is this number. Whatever
+/// isn't named ends the process.
+///
+/// It can read and write what is open, receive and send on its channel, map and unmap memory that can't be executed,
+/// and end. abort(3) is what it ends by when it is out of memory.
+pub(crate) fn image_helper(channel: u32, pid: u32) -> Filter {
+    let own = [Condition::Equal(0, channel)];
+    let executable = libc::PROT_EXEC.cast_unsigned();
+    let anonymous = libc::MAP_ANONYMOUS.cast_unsigned();
+    let memory = [Condition::Without(2, executable), Condition::With(3, anonymous)];
+    let abort = [Condition::Equal(0, pid), Condition::Equal(2, libc::SIGABRT.cast_unsigned())];
+    let calls: &[(libc::c_long, &[Condition])] = &[
+        (libc::SYS_read, &[]),
+        (libc::SYS_write, &[]),
+        (libc::SYS_pread64, &[]),
+        (libc::SYS_pwrite64, &[]),
+        (libc::SYS_lseek, &[]),
+        (libc::SYS_fallocate, &[]),
+        (libc::SYS_close, &[]),
+        (libc::SYS_recvmsg, &own),
+        (libc::SYS_sendmsg, &own),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_poll, &[]),
+        (libc::SYS_ppoll, &[]),
+        (libc::SYS_mmap, &memory),
+        (libc::SYS_munmap, &[]),
+        (libc::SYS_mremap, &[]),
+        (libc::SYS_madvise, &[]),
+        (libc::SYS_brk, &[]),
+        (libc::SYS_futex, &[]),
+        (libc::SYS_clock_gettime, &[]),
+        (libc::SYS_getrandom, &[]),
+        (libc::SYS_rt_sigaction, &[]),
+        (libc::SYS_rt_sigprocmask, &[]),
+        (libc::SYS_rt_sigreturn, &[]),
+        (libc::SYS_restart_syscall, &[]),
+        (libc::SYS_getpid, &[]),
+        (libc::SYS_gettid, &[]),
+        (libc::SYS_tgkill, &abort),
+        (libc::SYS_exit, &[]),
+        (libc::SYS_exit_group, &[]),
+    ];
+    let mut program = Filter::of_calls(libc::SECCOMP_RET_KILL_PROCESS);
+    for (call, conditions) in calls {
+        let length = u8::try_from(3 * conditions.len() + 1).unwrap_or(u8::MAX);
+        program.push(step(EQUAL, u32::try_from(*call).unwrap_or(u32::MAX), 0, length));
+        program.extend(conditions.iter().flat_map(|condition| condition.steps()));
+        program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    }
+    program.push(step(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0));
+    Filter(program)
+}

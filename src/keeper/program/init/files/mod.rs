@@ -11,7 +11,7 @@ mod measure;
 mod pack;
 mod plain;
 mod remove;
-mod tar;
+pub(crate) mod tar;
 mod unpack;
 mod watch;
 

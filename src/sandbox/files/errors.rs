@@ -1,4 +1,4 @@
-//! What failed in the sandbox, in words that say what to do.
+//! Errors of file operations: what failed in the sandbox, and what to do.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::error::{Code, Error};
 use crate::keeper::wire::files::Step;
 
-/// A failure that a helper told of.
+/// The error for a failure that a helper has reported.
 pub(super) fn failed(title: &str, step: Step, errno: i32, path: Vec<u8>) -> Error {
     // It comes from inside: only what can be an error number is taken for one.
     let errno = if (1..4096).contains(&errno) { errno } else { libc::EIO };

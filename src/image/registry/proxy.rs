@@ -1,0 +1,208 @@
+//! The proxy of the process's environment: HTTPS_PROXY, and NO_PROXY for the servers that are reached without it.
+//!
+//! HTTP_PROXY is for plain http, which only goes to this machine and never through a proxy.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+use super::url::{Origin, Scheme};
+use crate::error::{Error, Result};
+use crate::policy::Cidr;
+
+/// A proxy that makes tunnels (CONNECT).
+#[derive(Clone)]
+pub(super) struct Proxy {
+    pub(super) origin: Origin,
+    /// The value of `Proxy-Authorization`.
+    pub(super) authorization: Option<Zeroizing<String>>,
+}
+
+/// The servers that are reached without a proxy.
+#[derive(Clone, Debug, Default)]
+struct Exceptions(Vec<Exception>);
+
+#[derive(Clone, Debug)]
+enum Exception {
+    All,
+    Network(Cidr),
+    /// A name and everything below it, with one port or any.
+    Name(String, Option<u16>),
+}
+
+/// How servers are reached.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Proxies {
+    https: Option<Proxy>,
+    exceptions: Exceptions,
+}
+
+impl Proxies {
+    /// Reads the values of HTTPS_PROXY and NO_PROXY.
+    pub(super) fn new(https: Option<&str>, no_proxy: Option<&str>) -> Result<Self> {
+        let https =
+            https.filter(|text| !text.trim().is_empty()).map(|text| Proxy::parse(text.trim())).transpose()?;
+        Ok(Self { https, exceptions: Exceptions::parse(no_proxy.unwrap_or_default()) })
+    }
+
+    /// The proxy for a server, if it isn't reached directly.
+    pub(super) fn of(&self, server: &Origin) -> Option<&Proxy> {
+        let direct = server.scheme == Scheme::Http || server.is_loopback() || self.exceptions.include(server);
+        self.https.as_ref().filter(|_| !direct)
+    }
+}
+
+impl Proxy {
+    /// No message shows the text: it may have a password in it.
+    fn parse(text: &str) -> Result<Self> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        if !scheme.eq_ignore_ascii_case("http") {
+            let scheme: String = scheme.chars().take(20).collect();
+            return Err(Error::invalid(format!(
+                "HTTPS_PROXY: a proxy with the scheme {scheme:?}; only http:// is supported"
+            )));
+        }
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        let origin = Origin::new(Scheme::Http, host)
+            .map_err(|error| Error::invalid(format!("HTTPS_PROXY: {}", error.message())))?;
+        let authorization = user.map(|user| {
+            let decoded = Zeroizing::new(percent_decoded(user));
+            let encoded = Zeroizing::new(BASE64_STANDARD.encode(&*decoded));
+            Zeroizing::new(format!("Basic {}", encoded.as_str()))
+        });
+        Ok(Self { origin, authorization })
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({})", self.origin)
+    }
+}
+
+impl Exceptions {
+    fn parse(text: &str) -> Self {
+        let items = text.split([',', ' ']).map(str::trim).filter(|item| !item.is_empty());
+        Self(items.filter_map(Exception::parse).collect())
+    }
+
+    fn include(&self, server: &Origin) -> bool {
+        self.0.iter().any(|exception| match (exception, server.address()) {
+            (Exception::All, _) => true,
+            (Exception::Network(network), Some(address)) => network.contains(address.to_canonical()),
+            (Exception::Network(_), None) => false,
+            (Exception::Name(name, port), address) => {
+                let below = server.host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+                let same = server.host == *name || (below && address.is_none());
+                same && port.is_none_or(|port| port == server.port)
+            }
+        })
+    }
+}
+
+impl Exception {
+    fn parse(item: &str) -> Option<Self> {
+        if item == "*" {
+            return Some(Self::All);
+        }
+        if let Ok(address) = item.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            return format!("{address}/{length}").parse().ok().map(Self::Network);
+        }
+        if item.contains('/') {
+            return item.parse().ok().map(Self::Network);
+        }
+        let item = item.to_ascii_lowercase();
+        let item = item.strip_prefix('*').unwrap_or(&item);
+        let item = item.strip_prefix('.').unwrap_or(item);
+        match item.rsplit_once(':') {
+            Some((name, port)) => Some(Self::Name(name.to_owned(), Some(port.parse().ok()?))),
+            None => Some(Self::Name(item.to_owned(), None)),
+        }
+    }
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match value.filter(|_| *first == b'%') {
+            Some(value) => {
+                bytes.push(value);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> Origin {
+        Origin::new(Scheme::Https, text).unwrap()
+    }
+
+    #[test]
+    fn a_proxy_with_a_password_never_shows_it() {
+        let proxies = Proxies::new(Some("http://user:p%40ss@proxy.example:3128/"), None).unwrap();
+        let proxy = proxies.of(&server("registry.example")).unwrap();
+        assert_eq!(proxy.origin.to_string(), "http://proxy.example:3128");
+        assert_eq!(proxy.authorization.as_ref().unwrap().as_str(), "Basic dXNlcjpwQHNz");
+        assert!(!format!("{proxies:?}").contains("dXNl"));
+        let error = Proxies::new(Some("http://user:secret@pro xy"), None).unwrap_err();
+        assert!(!error.message().contains("secret"), "{error}");
+        assert_eq!(Proxies::new(Some("proxy:3128"), None).unwrap().https.unwrap().origin.port, 3128);
+        assert!(Proxies::new(Some(" "), None).unwrap().https.is_none());
+    }
+
+    #[test]
+    fn other_kinds_of_proxies_are_refused() {
+        for text in ["socks5://proxy:1080", "https://proxy"] {
+            let error = Proxies::new(Some(text), None).unwrap_err();
+            assert!(error.message().contains("only http://"), "{error}");
+        }
+    }
+
+    #[test]
+    fn exceptions_are_names_networks_and_ports() {
+        let no_proxy =
+            "example.com, .corp.example,*.lab.example,10.0.0.0/8,192.0.2.7,host:5000,[2001:db8::1]";
+        let proxies = Proxies::new(Some("http://proxy"), Some(no_proxy)).unwrap();
+        let direct = |text: &str| proxies.of(&server(text)).is_none();
+        for text in [
+            "example.com",
+            "a.example.com:8443",
+            "corp.example",
+            "a.b.corp.example",
+            "x.lab.example",
+            "10.1.2.3",
+            "192.0.2.7:5000",
+            "host:5000",
+            "[2001:db8::1]",
+            "localhost:5000",
+            "127.0.0.1",
+        ] {
+            assert!(direct(text), "{text}");
+        }
+        for text in ["notexample.com", "example.com.evil", "11.0.0.1", "host", "host:5001", "[2001:db8::2]"] {
+            assert!(!direct(text), "{text}");
+        }
+        let all = Proxies::new(Some("http://proxy"), Some("*")).unwrap();
+        assert!(all.of(&server("a.example")).is_none());
+    }
+}

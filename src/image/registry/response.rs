@@ -1,0 +1,376 @@
+//! An HTTP/1.1 response: its head, and its body as it comes.
+//!
+//! httparse reads heads and chunk sizes; what is around that is here and not a client crate's, because every wait has to end
+//! with the operation, every part has a bound, and nothing of it may get into a log (ureq's trace log has whole requests).
+
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::patience::Patience;
+use super::stream::Stream;
+use crate::error::Result;
+use crate::image::error;
+
+/// The longest head of a response, and the most headers in it.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 128;
+
+/// How many interim responses (1xx) may come before the one that counts.
+const MAX_INTERIM: usize = 8;
+
+/// The longest line with a chunk's size, and the longest trailer in all.
+const MAX_CHUNK_LINE: usize = 1024;
+const MAX_TRAILER: usize = 8 * 1024;
+
+/// How long a server may take from the request to the end of the head, however it comes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a body may pause.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+const BUFFER: usize = 64 * 1024;
+
+/// A stream whose next bytes may have been received already.
+#[derive(Debug)]
+struct Buffered {
+    stream: Stream,
+    bytes: Zeroizing<Vec<u8>>,
+    /// Where in `bytes` the rest begins.
+    start: usize,
+}
+
+impl Buffered {
+    fn new(stream: Stream) -> Self {
+        Self { stream, bytes: Zeroizing::default(), start: 0 }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start = self.start.saturating_add(count).min(self.bytes.len());
+    }
+
+    /// Receives more behind what there is; false at the end of the stream.
+    fn fill(&mut self, patience: &Patience<'_>, until: Instant) -> Result<bool, Failure> {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        let length = self.bytes.len();
+        self.bytes.resize(length.saturating_add(BUFFER), 0);
+        let room = self.bytes.get_mut(length..).unwrap_or_default();
+        let received = self.stream.receive(room, patience, until);
+        self.bytes.truncate(length.saturating_add(*received.as_ref().unwrap_or(&0)));
+        Ok(received? > 0)
+    }
+
+    /// What is there, or else what comes next. 0 at the end of the stream.
+    fn read(&mut self, buffer: &mut [u8], patience: &Patience<'_>, until: Instant) -> Result<usize, Failure> {
+        let rest = self.rest();
+        if rest.is_empty() {
+            return self.stream.receive(buffer, patience, until);
+        }
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.consume(count);
+        Ok(count)
+    }
+
+    /// A line without its end.
+    fn line(&mut self, limit: usize, patience: &Patience<'_>, until: Instant) -> Result<Vec<u8>, Failure> {
+        let mut searched = 0;
+        loop {
+            let unread = self.rest();
+            if let Some(at) = unread.iter().skip(searched).position(|byte| *byte == b'\n') {
+                let length = searched.saturating_add(at);
+                let line = unread.get(..length).unwrap_or_default();
+                let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+                self.consume(length.saturating_add(1));
+                return Ok(line);
+            }
+            searched = unread.len();
+            if searched > limit {
+                return Err(malformed("a line is too long").into());
+            }
+            if !self.fill(patience, until)? {
+                return Err(ended());
+            }
+        }
+    }
+}
+
+fn malformed(what: &str) -> crate::error::Error {
+    error(format!("the server's answer is malformed: {what}"))
+}
+
+fn ended() -> Failure {
+    Failure::passing(error("the connection ended before the answer did"))
+}
+
+/// The status line and the headers.
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    headers: Headers,
+    /// HTTP/1.0, which has no chunks.
+    old: bool,
+}
+
+/// The headers of a response, their names in lower case.
+#[derive(Debug, Default)]
+pub(super) struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    /// The first of this name, which is in lower case.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All of this name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Where the body ends.
+#[derive(Debug)]
+enum Framing {
+    /// After this many bytes.
+    Length(u64),
+    /// In a chunk with so much left of it, or before the next one.
+    Chunk(u64),
+    /// With the connection.
+    Close,
+    Ended,
+}
+
+/// A response whose body is yet to be read.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    source: Buffered,
+    framing: Framing,
+}
+
+impl Response {
+    /// Receives the head of the response to a request that was sent.
+    pub(super) fn receive(stream: Stream, patience: &Patience<'_>) -> Result<Self, Failure> {
+        let until = patience.at_most(HEAD_TIMEOUT);
+        let mut source = Buffered::new(stream);
+        let head = final_head(&mut source, patience, until)?;
+        let framing = framing(&head)?;
+        let encoding = head.headers.get("content-encoding");
+        if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            return Err(malformed("it has a Content-Encoding, which was not asked for").into());
+        }
+        Ok(Self { status: head.status, headers: head.headers, source, framing })
+    }
+
+    /// How long the body is, if the head says so.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Ended => Some(0),
+            Framing::Chunk(_) | Framing::Close => None,
+        }
+    }
+
+    /// Receives some of the body; 0 is its end.
+    pub(super) fn read(&mut self, buffer: &mut [u8], patience: &Patience<'_>) -> Result<usize, Failure> {
+        let until = patience.at_most(IDLE_TIMEOUT);
+        if matches!(self.framing, Framing::Chunk(0)) {
+            self.next_chunk(patience, until)?;
+        }
+        let limit = match self.framing {
+            Framing::Ended | Framing::Length(0) => return Ok(0),
+            Framing::Length(left) | Framing::Chunk(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            Framing::Close => usize::MAX,
+        };
+        let limit = limit.min(buffer.len());
+        let count = self.source.read(buffer.get_mut(..limit).unwrap_or_default(), patience, until)?;
+        match &mut self.framing {
+            Framing::Length(left) | Framing::Chunk(left) => {
+                if count == 0 {
+                    return Err(ended());
+                }
+                *left = left.saturating_sub(count as u64);
+                let chunk_ended = *left == 0 && matches!(self.framing, Framing::Chunk(_));
+                if chunk_ended && !self.source.line(2, patience, until)?.is_empty() {
+                    return Err(malformed("a chunk is longer than it says").into());
+                }
+            }
+            Framing::Close if count == 0 => self.framing = Framing::Ended,
+            Framing::Close | Framing::Ended => {}
+        }
+        Ok(count)
+    }
+
+    /// Reads the line with the next chunk's size; behind the last one the trailer.
+    fn next_chunk(&mut self, patience: &Patience<'_>, until: Instant) -> Result<(), Failure> {
+        let mut line = self.source.line(MAX_CHUNK_LINE, patience, until)?;
+        line.extend_from_slice(b"\r\n");
+        let size = match httparse::parse_chunk_size(&line) {
+            Ok(httparse::Status::Complete((_, size))) => size,
+            _ => return Err(malformed("a chunk without a size").into()),
+        };
+        self.framing = Framing::Chunk(size);
+        if size > 0 {
+            return Ok(());
+        }
+        let mut trailer: usize = 0;
+        loop {
+            let line = self.source.line(MAX_TRAILER, patience, until)?;
+            trailer = trailer.saturating_add(line.len()).saturating_add(1);
+            if trailer > MAX_TRAILER {
+                return Err(malformed("the trailer is too long").into());
+            }
+            if line.is_empty() {
+                self.framing = Framing::Ended;
+                return Ok(());
+            }
+        }
+    }
+
+    /// The whole body, which must not be longer than the limit. The bytes are overwritten when they are dropped: a token
+    /// may be in them.
+    pub(super) fn body(
+        mut self,
+        limit: usize,
+        what: &str,
+        patience: &Patience<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let too_long = || Failure::Final(error(format!("{what} is longer than {limit} bytes")));
+        if self.length().is_some_and(|length| length > limit as u64) {
+            return Err(too_long());
+        }
+        let mut body = Zeroizing::new(Vec::new());
+        let mut buffer = Zeroizing::new(vec![0; 16 * 1024]);
+        loop {
+            let count = self.read(&mut buffer, patience)?;
+            if count == 0 {
+                return Ok(body);
+            }
+            if body.len().saturating_add(count) > limit {
+                return Err(too_long());
+            }
+            body.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        }
+    }
+}
+
+/// The status of a proxy's answer to CONNECT, behind which the stream is the server's.
+pub(super) fn of_tunnel(
+    stream: &mut Stream,
+    patience: &Patience<'_>,
+    until: Instant,
+) -> Result<u16, Failure> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    // Byte by byte, so that nothing of what follows is taken: what that is, the server decides.
+    while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
+        if head.len() > MAX_HEAD {
+            return Err(malformed("its head is too long").into());
+        }
+        if stream.receive(&mut byte, patience, until)? == 0 {
+            return Err(ended());
+        }
+        head.extend_from_slice(&byte);
+    }
+    Ok(parse(&head)?.map(|(head, _)| head.status).ok_or_else(|| malformed("its head has no end"))?)
+}
+
+/// The head behind interim ones.
+fn final_head(source: &mut Buffered, patience: &Patience<'_>, until: Instant) -> Result<Head, Failure> {
+    for _ in 0..=MAX_INTERIM {
+        let head = head(source, patience, until)?;
+        match head.status {
+            101 => return Err(malformed("it switches to another protocol").into()),
+            100..=199 => {}
+            _ => return Ok(head),
+        }
+    }
+    Err(malformed("it has too many interim answers").into())
+}
+
+fn head(source: &mut Buffered, patience: &Patience<'_>, until: Instant) -> Result<Head, Failure> {
+    let mut searched: usize = 0;
+    loop {
+        // Parsed only when the end is there: a server may send it byte by byte.
+        let unread = source.rest();
+        let is_complete = has_end(unread.get(searched.saturating_sub(3)..).unwrap_or_default());
+        let parsed = if is_complete { parse(unread)? } else { None };
+        if let Some((head, length)) = parsed {
+            source.consume(length);
+            return Ok(head);
+        }
+        searched = unread.len();
+        if searched > MAX_HEAD {
+            return Err(malformed("its head is too long").into());
+        }
+        if !source.fill(patience, until)? {
+            return Err(ended());
+        }
+    }
+}
+
+fn has_end(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
+}
+
+/// The head at the beginning of the bytes, and its length, if all of it is there.
+fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+        Ok(httparse::Status::Complete(_)) => return Err(malformed("its head is too long")),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(cause) => return Err(malformed(&cause.to_string())),
+    };
+    let (Some(status), Some(version)) = (response.code, response.version) else {
+        return Err(malformed("it has no status"));
+    };
+    if status < 100 {
+        return Err(malformed("its status is no number from 100 on"));
+    }
+    let headers = response.headers.iter().map(|header| {
+        (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).trim().to_owned())
+    });
+    let headers = Headers(headers.collect());
+    Ok(Some((Head { status, headers, old: version == 0 }, length)))
+}
+
+/// Where the body ends (RFC 9112, 6.3). What two readers could understand in two ways is refused.
+fn framing(head: &Head) -> Result<Framing> {
+    if matches!(head.status, 204 | 304) {
+        return Ok(Framing::Ended);
+    }
+    let mut lengths = head.headers.all("content-length");
+    let length = lengths.next();
+    if lengths.any(|other| Some(other) != length) {
+        return Err(malformed("it has several lengths"));
+    }
+    let mut codings = head.headers.all("transfer-encoding");
+    match (codings.next(), length) {
+        (Some(_), Some(_)) => Err(malformed("it has a length and chunks")),
+        (Some(coding), None)
+            if coding.eq_ignore_ascii_case("chunked") && codings.next().is_none() && !head.old =>
+        {
+            Ok(Framing::Chunk(0))
+        }
+        (Some(_), None) => Err(malformed("its Transfer-Encoding is not chunked")),
+        (None, Some(length)) => {
+            let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+            let length = length.parse().ok().filter(|_| digits);
+            length.map(Framing::Length).ok_or_else(|| malformed("its length is no number"))
+        }
+        (None, None) => Ok(Framing::Close),
+    }
+}

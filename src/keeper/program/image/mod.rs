@@ -1,0 +1,117 @@
+//! The image helper: makes one EROFS file out of layers that strangers made.
+//!
+//! Archives and compressed streams are read here and nowhere else, in a process that lives for one image and can do
+//! nothing but read what it was given, write its output and answer the library (`confine`). It is started with its
+//! channel to the library as descriptor 3, the file to write as 4 and the pidfd of the library's thread as 5, and ends
+//! with that thread, with the channel, or with the first failure.
+
+mod confine;
+mod index;
+mod session;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use crate::channel::Channel;
+use crate::system;
+use crate::wire::image::{Failure, Reply, Request, Resources};
+use session::{Archive, EXIT_FAILED, Session, exit};
+
+const CHANNEL: i32 = 3;
+const HOST: i32 = 5;
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) struct Problem {
+    failure: Failure,
+    errno: i32,
+    text: String,
+}
+
+impl Problem {
+    fn new(failure: Failure, text: String) -> Self {
+        Self { failure, errno: 0, text }
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        Self { failure: Failure::System, errno, text: error.to_string() }
+    }
+}
+
+/// Runs the helper.
+pub(crate) fn main() -> ExitCode {
+    let session = Session::new(Channel::new(system::inherited(CHANNEL)), system::inherited(HOST));
+    report_panics();
+    if let Err(error) = confine::detach(HOST) {
+        session.fail(
+            Failure::System,
+            error.raw_os_error().unwrap_or(libc::EIO),
+            "leaving the host's session",
+        );
+        return ExitCode::FAILURE;
+    }
+    let (Request::Setup { resources, .. }, fds) = session.next() else { return ExitCode::FAILURE };
+    if !fds.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    serve(&Rc::new(session), &resources)
+}
+
+/// Reports why there will be no image.
+pub(crate) fn refuse(why: &str) -> ExitCode {
+    let text = why.as_bytes().to_vec();
+    let reply = Reply::Failed { failure: Failure::System, errno: libc::ENOEXEC, text };
+    let _ = Channel::new(system::inherited(CHANNEL)).send(&reply.encode(), Vec::new());
+    ExitCode::FAILURE
+}
+
+/// Reports a panic's place. Its message would go nowhere.
+fn report_panics() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(String::new, ToString::to_string);
+        let reply = Reply::Failed { failure: Failure::Internal, errno: 0, text: place.into_bytes() };
+        // The session may be in use. The process ends here, so both may own the descriptor.
+        let _ = Channel::new(system::inherited(CHANNEL)).send(&reply.encode(), Vec::new());
+        exit(EXIT_FAILED)
+    }));
+}
+
+fn serve(session: &Rc<Session>, resources: &Resources) -> ! {
+    match confine::confine(CHANNEL, resources) {
+        Ok(isolated) => session.reply(&Reply::Ready { isolated }),
+        Err(error) => {
+            session.fail(Failure::System, error.raw_os_error().unwrap_or(libc::EIO), "confining itself");
+            exit(EXIT_FAILED);
+        }
+    }
+    loop {
+        let (request, fds) = session.next();
+        if let Err(problem) = handle(&request, fds, session) {
+            session.fail(problem.failure, problem.errno, &problem.text);
+            exit(EXIT_FAILED)
+        }
+    }
+}
+
+/// Handles a request.
+fn handle(request: &Request, fds: Vec<OwnedFd>, session: &Rc<Session>) -> Result<(), Problem> {
+    match request {
+        Request::Index => index::index(&Archive::new(only(fds)?, session), session),
+        _ => Err(out_of_order()),
+    }
+}
+
+fn only(fds: Vec<OwnedFd>) -> Result<OwnedFd, Problem> {
+    let [fd] = fds.try_into().map_err(|_| out_of_order())?;
+    Ok(fd)
+}
+
+fn out_of_order() -> Problem {
+    Problem::new(Failure::Internal, "a request out of order".into())
+}
