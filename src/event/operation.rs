@@ -111,7 +111,7 @@ impl<T> Completion<T> {
     pub(crate) fn report(&self, bytes: [u64; 2], detail: &str) {
         let state = self.shared.state();
         let ring = state.notice.as_ref().and_then(|notice| {
-            notice.sender.tell(EventKind::Progress, |event: &mut EventRecord| {
+            notice.sender.send(EventKind::Progress, |event: &mut EventRecord| {
                 (event.value, event.detail) = (bytes, detail.to_owned());
             })
         });

@@ -10,12 +10,14 @@ pub(crate) mod helper;
 mod json;
 mod reference;
 mod registry;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
 
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
+pub(crate) use snapshot::Source;
 
 use crate::error::{Code, Error};
 

@@ -119,7 +119,9 @@ impl Plan {
             setup,
             groups,
             arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
-            snapshots: None,
+            snapshots: config
+                .image()
+                .map(|_| launch.arguments_of_commands().into_iter().map(OsString::into_vec).collect()),
             topology: links::Plan { mtu: config.mtu(), ipv6 },
             start,
             images: images.files,

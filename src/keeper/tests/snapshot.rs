@@ -211,6 +211,26 @@ fn the_process_for_snapshots_has_no_rights_and_no_descriptors() {
     sandbox.end();
 }
 
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn the_process_for_snapshots_is_small() {
+    let mut sandbox = sandbox();
+    let pid = process(&sandbox);
+    let own = |when: &str| {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let value = |key: &str| -> u32 {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        println!("{when}: {} kB of its own, {} kB by share", value("Private_Dirty:"), value("Pss:"));
+        value("Private_Dirty:")
+    };
+    assert!(own("before a snapshot") < 512);
+    assert_eq!(take(&mut sandbox, 1 << 30, PATIENCE).0, SnapshotEnd::Complete);
+    assert!(own("after one") < 1024);
+    sandbox.end();
+}
+
 /// What runs in the place of runsc: makes each system call and says its error number.
 const CALLS: &str = r#"
     for (@CALLS@) { my ($name, @a) = @$_; $! = 0; my $r = syscall(shift @a, @a); print STDERR "$name=", ($r < 0 ? $!+0 : 0), " " }

@@ -71,7 +71,7 @@ impl Measure {
                 libc::S_IFREG if self.upper.is_none_or(|upper| upper == stat.st_dev) => {
                     let size = u64::try_from(stat.st_size).unwrap_or(0);
                     if size > self.limit {
-                        return Err(Failure::of(Step::Limit, libc::EFBIG).at(&below()));
+                        return Err(Failure::of(Step::Limit, libc::ENOMEM).at(&below()));
                     }
                     // Each name of a file counts for its part.
                     let part = size / u64::try_from(stat.st_nlink).unwrap_or(1).max(1);
