@@ -61,6 +61,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "exit",
         "event",
         "file_structs",
+        "image_options",
         "log",
         "runtime",
         "report",
@@ -82,6 +83,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "process",
         "capture",
         "file",
+        "image",
         "tunnel_map",
     ] {
         builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));

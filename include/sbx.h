@@ -50,6 +50,9 @@
 #define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
 #define SBX_OUTPUT_INIT {static_cast<uint32_t>(sizeof(sbx_output)), 0, NULL, 0, NULL, 0, 0}
 #define SBX_TUNNEL_INIT {static_cast<uint32_t>(sizeof(sbx_tunnel)), 0, 0, 0, NULL, NULL, NULL, NULL}
+#define SBX_IMAGE_OPTIONS_INIT \
+  {static_cast<uint32_t>(sizeof(sbx_image_options)), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+#define SBX_IMAGE_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_image_summary)), 0, NULL, NULL, NULL, NULL, 0, 0, 0}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
@@ -65,6 +68,9 @@
 #define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
 #define SBX_OUTPUT_INIT {(uint32_t)sizeof(sbx_output), 0, NULL, 0, NULL, 0, 0}
 #define SBX_TUNNEL_INIT {(uint32_t)sizeof(sbx_tunnel), 0, 0, 0, NULL, NULL, NULL, NULL}
+#define SBX_IMAGE_OPTIONS_INIT \
+  {(uint32_t)sizeof(sbx_image_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+#define SBX_IMAGE_SUMMARY_INIT {(uint32_t)sizeof(sbx_image_summary), 0, NULL, NULL, NULL, NULL, 0, 0, 0}
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
@@ -367,6 +373,21 @@
 // What the sandbox writes is written on the host.
 #define SBX_MOUNT_WRITABLE 1
 
+// For sbx_image_options.format: what is imported is found out. The default.
+#define SBX_IMAGE_FORMAT_AUTO 0
+
+// An OCI image layout: a directory, or a tar archive of it.
+#define SBX_IMAGE_FORMAT_OCI 1
+
+// An archive of `docker save`.
+#define SBX_IMAGE_FORMAT_DOCKER 2
+
+// A tar archive of a root file system.
+#define SBX_IMAGE_FORMAT_TARBALL 3
+
+// A directory that is a root file system.
+#define SBX_IMAGE_FORMAT_DIRECTORY 4
+
 // Every public address is allowed, except denied ranges: sbx_policy_new.
 #define SBX_POLICY_OPEN 1
 
@@ -474,6 +495,15 @@ typedef struct sbx_config sbx_config;
 // return the first bad value, with its text. One config starts any number of programs. One thread at a time sets;
 // no function blocks.
 typedef struct sbx_exec_config sbx_exec_config;
+
+// A file system with the settings that were made for it, as it is stored: sbx_config_set_image.
+//
+// It doesn't change; any thread may read it. Its file stays readable as long as the handle, a config or a sandbox has the
+// image, also when it is removed from the store. It keeps one descriptor open.
+typedef struct sbx_image sbx_image;
+
+// The images of a store as they were at a moment. It doesn't change; any thread may read it.
+typedef struct sbx_image_list sbx_image_list;
 
 // Something that was begun and goes on by itself, and its result.
 //
@@ -658,7 +688,7 @@ typedef struct sbx_file_entry {
     const char *target;
 } sbx_file_entry;
 
-// What a file operation has done, as the sandbox reports it: sbx_operation_totals. The caller owns it; zero it or use
+// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns it; zero it or use
 // SBX_FILE_TOTALS_INIT.
 typedef struct sbx_file_totals {
     // sizeof(sbx_file_totals), or 0.
@@ -812,6 +842,70 @@ typedef struct sbx_file_options {
     // watch.
     int64_t progress_timeout_ms;
 } sbx_file_options;
+
+// How an image is pulled or imported. The caller owns it; zero it or use SBX_IMAGE_OPTIONS_INIT, which suits most, as
+// NULL does. Texts are copied.
+typedef struct sbx_image_options {
+    // sizeof(sbx_image_options), or 0.
+    uint32_t size;
+    // What is imported: SBX_IMAGE_FORMAT_.... For import only.
+    int32_t format;
+    // The name that the image is stored under. NULL: a pulled image has its reference's, an imported one none but its
+    // id.
+    const char *tag;
+    // Which one, where there are several: "os/architecture" or "os/architecture/variant", as "linux/arm64/v8". NULL:
+    // this machine's.
+    const char *platform;
+    // Which image of an archive or a layout that has several: one of its names. For import only.
+    const char *select;
+    // For the registry, as are all fields down to `mirrors`: a user. NULL: as ~/.docker/config.json says, or nobody. For
+    // pull only.
+    const char *username;
+    // That user's password or token.
+    const char *password;
+    // Certificates, in PEM, of authorities that are trusted beside the system's.
+    const char *ca_pem;
+    // The absolute path of a program that speaks docker's protocol for credential helpers. It is asked before
+    // ~/.docker/config.json.
+    const char *credential_helper;
+    // Mirrors, one a line: "registry=host", as "docker.io=mirror.example:5000". They are asked first, in this order.
+    const char *mirrors;
+    // The most bytes of the image's files. More is SBX_ELIMIT, as with all limits below. 0: 16 GiB.
+    uint64_t limit_bytes;
+    // The most entries: files, directories, links. 0: 1,000,000.
+    uint64_t limit_entries;
+    // How many times larger a layer may be than what it is compressed to, beyond its first 16 MiB. 0: 200.
+    uint64_t limit_ratio;
+    // The most bytes of memory for names and the like. 0: 512 MiB.
+    uint64_t limit_memory_bytes;
+    // How many directories a path may be deep. 0: 64.
+    uint32_t limit_depth;
+    // The most layers. 0: 127.
+    uint32_t limit_layers;
+} sbx_image_options;
+
+// What is known of an image. Its texts belong to the image or to the list. The caller owns the struct; zero it or use
+// SBX_IMAGE_SUMMARY_INIT.
+typedef struct sbx_image_summary {
+    // sizeof(sbx_image_summary), or 0.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // Its id: "sha256:" and 64 hexadecimal digits.
+    const char *id;
+    // Its names, one a line; empty if it has none.
+    const char *tags;
+    // Where it came from, for people: a reference, or "import".
+    const char *source;
+    // Its settings: the JSON of the OCI image specification (Entrypoint, Cmd, Env, User ...). NULL in a list.
+    const char *config;
+    // How many bytes it takes in the store.
+    uint64_t bytes;
+    // When it was stored, in milliseconds since 1970.
+    int64_t created_ms;
+    // When it was last used, in milliseconds since 1970.
+    int64_t last_used_ms;
+} sbx_image_summary;
 
 // Where one port of a sandbox is reached. Its texts belong to the map. The caller owns the struct; zero it or use
 // SBX_TUNNEL_INIT.
@@ -1044,7 +1138,7 @@ int sbx_operation_entry(const struct sbx_operation *operation,
                         struct sbx_file_entry *entry,
                         struct sbx_error *error);
 
-// What a file operation has done, as the sandbox reports it.
+// What a file operation has done, as the sandbox reports it; or what sbx_image_prune_begin has removed.
 //
 // Any thread, never blocks.
 //
@@ -1094,6 +1188,24 @@ int sbx_operation_stats(const struct sbx_operation *operation,
 // Returns 0 and sets *report; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
 int sbx_operation_report(const struct sbx_operation *operation,
                          struct sbx_report **report,
+                         struct sbx_error *error);
+
+// The image of sbx_image_pull_begin, sbx_image_import_begin or sbx_image_find_begin, to be freed with sbx_image_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *image; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+int sbx_operation_image(const struct sbx_operation *operation,
+                        struct sbx_image **image,
+                        struct sbx_error *error);
+
+// The images of sbx_image_list_begin, to be freed with sbx_image_list_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *list; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+int sbx_operation_images(const struct sbx_operation *operation,
+                         struct sbx_image_list **list,
                          struct sbx_error *error);
 
 // Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
@@ -1324,6 +1436,37 @@ int sbx_config_set_tag(struct sbx_config *config,
 // Returns 0 or SBX_EINVALID.
 int sbx_config_set_rootfs(struct sbx_config *config,
                           const char *directory);
+
+// Sets an image as the root file system. What its config says holds where this config says nothing: its Entrypoint, Cmd,
+// Env, WorkingDir and User, by docker's rules. All of it can be written inside, and nothing in the image changes.
+//
+// The image's handle may be freed after.
+//
+// Returns 0, SBX_EHANDLE or SBX_EINVALID.
+int sbx_config_set_image(struct sbx_config *config,
+                         const struct sbx_image *image);
+
+// Mounts an image's files read-only at `destination`, an absolute path as sbx_config_add_mount takes it. It takes no time
+// and no copy. A sandbox has at most 16 of these.
+//
+// Returns 0, SBX_EHANDLE or SBX_EINVALID.
+int sbx_config_add_image_mount(struct sbx_config *config,
+                               const struct sbx_image *image,
+                               const char *destination);
+
+// Sets the program that the command's arguments are for, in place of the image's Entrypoint, whose Cmd is not used then;
+// `argc` 0 is none. Without an image it comes before the command.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_entrypoint(struct sbx_config *config,
+                              const char *const *argv,
+                              size_t argc);
+
+// Says that the sandbox has no program of its own, not the image's either: it waits for sbx_exec. Without an image that is
+// the default.
+//
+// Returns 0.
+int sbx_config_set_no_command(struct sbx_config *config);
 
 // Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.
 //
@@ -2199,6 +2342,120 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
                          uint64_t cookie,
                          struct sbx_operation **operation,
                          struct sbx_error *error);
+
+// Pulls an image from a registry into the store: sbx_operation_image.
+//
+// `reference` is as docker has it: "python:3.12", "registry.example:5000/team/app@sha256:...". Nothing but the manifest
+// is downloaded if the store has the image already. Everything that comes is checked against its digest, and unpacked by
+// a confined process. Registries are reached by HTTPS, with the system's authorities and proxies as the environment had
+// them when the runtime was made; by HTTP only on a loopback address.
+//
+// For all functions on images: they work on the store of `runtime` (NULL: of the default one), which all of the user's
+// programs share. Up to 64 operations of a runtime wait while two pulls or imports go on. While one goes on,
+// SBX_EVENT_PROGRESS comes to its queue; a pulled byte counts twice there, when it has come and when it is unpacked. Where
+// an operation fails, is cancelled, or its process ends, nothing of it stays. Their errors are SBX_EIMAGE (what is wrong
+// with the image, the registry or the store), SBX_ELIMIT, SBX_ENOTFOUND, SBX_ETIMEDOUT, SBX_EINVALID, SBX_EHOST,
+// SBX_ESYSTEM (with ENOSPC if the disk is full) and SBX_ECLOSED. sbx_operation says what holds for everything that is
+// begun.
+//
+// Returns 0; SBX_EINVALID, SBX_ESIZE, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM.
+int sbx_image_pull_begin(struct sbx_runtime *runtime,
+                         const char *reference,
+                         const struct sbx_image_options *options,
+                         struct sbx_queue *queue,
+                         uint64_t cookie,
+                         struct sbx_operation **operation,
+                         struct sbx_error *error);
+
+// Stores an image that is in files: sbx_operation_image.
+//
+// They are at `path`, or with a NULL path behind the descriptor `fd`, which stays the caller's and must be seekable if it
+// is an archive; with a path `fd` is -1. What they are is found out, or said by options.format: an OCI layout (a
+// directory, or a tar archive of it), an archive of `docker save`, a tar archive of a root file system, or a directory
+// that is one. Archives may be compressed by gzip or zstd. A directory's files belong to the user that they belong to if
+// this process is root's, else to root. The rest is as for sbx_image_pull_begin.
+int sbx_image_import_begin(struct sbx_runtime *runtime,
+                           const char *path,
+                           int fd,
+                           const struct sbx_image_options *options,
+                           struct sbx_queue *queue,
+                           uint64_t cookie,
+                           struct sbx_operation **operation,
+                           struct sbx_error *error);
+
+// Finds an image in the store: sbx_operation_image.
+//
+// `name` is one of its names (a reference as sbx_image_pull_begin takes it), its id, or the beginning of its id, at
+// least 12 digits. SBX_ENOTFOUND if there is none. The rest is as for sbx_image_pull_begin.
+int sbx_image_find_begin(struct sbx_runtime *runtime,
+                         const char *name,
+                         struct sbx_queue *queue,
+                         uint64_t cookie,
+                         struct sbx_operation **operation,
+                         struct sbx_error *error);
+
+// Lists the store's images: sbx_operation_images. The rest is as for sbx_image_pull_begin.
+int sbx_image_list_begin(struct sbx_runtime *runtime,
+                         struct sbx_queue *queue,
+                         uint64_t cookie,
+                         struct sbx_operation **operation,
+                         struct sbx_error *error);
+
+// Gives an image of the store one more name: `tag`, a reference without a digest. Another image that has that name loses
+// it. `name` is as for sbx_image_find_begin, the rest as for sbx_image_pull_begin.
+int sbx_image_tag_begin(struct sbx_runtime *runtime,
+                        const char *name,
+                        const char *tag,
+                        struct sbx_queue *queue,
+                        uint64_t cookie,
+                        struct sbx_operation **operation,
+                        struct sbx_error *error);
+
+// Removes an image from the store: by one of its names, which is all that goes if it has others; by its id with all of
+// its names.
+//
+// Sandboxes that run on it go on, and handles of it stay usable; its bytes are free when the last of them is gone. `name`
+// is as for sbx_image_find_begin, the rest as for sbx_image_pull_begin.
+int sbx_image_remove_begin(struct sbx_runtime *runtime,
+                           const char *name,
+                           struct sbx_queue *queue,
+                           uint64_t cookie,
+                           struct sbx_operation **operation,
+                           struct sbx_error *error);
+
+// Removes images, those that were not used for longest first, until the store has at most `max_bytes`: 0 removes all.
+//
+// sbx_operation_totals has how many were removed (`entries`) and how many bytes they had; the event of the end has the
+// bytes. The rest is as for sbx_image_remove_begin.
+int sbx_image_prune_begin(struct sbx_runtime *runtime,
+                          uint64_t max_bytes,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
+
+// Reads what is known of an image, as it was when the handle was made.
+//
+// Any thread, never blocks.
+//
+// Returns 0 and fills *info; SBX_EINVALID, SBX_ESIZE.
+int sbx_image_info(const struct sbx_image *image, struct sbx_image_summary *info);
+
+// Frees an image's handle and its texts. The image stays in the store.
+void sbx_image_free(struct sbx_image *image);
+
+// How many images are in the list.
+//
+// Returns the count.
+int sbx_image_list_count(const struct sbx_image_list *list);
+
+// Reads one image of a list, from 0, the one that was used last first.
+//
+// Returns 0 and fills *info; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_image_list_entry(const struct sbx_image_list *list, size_t index, struct sbx_image_summary *info);
+
+// Frees a list and its texts.
+void sbx_image_list_free(struct sbx_image_list *list);
 
 // How many tunnels there are.
 //

@@ -85,7 +85,9 @@ pub use config::{
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
 pub use event::{Event, Exit, ExitReason, Operation, Queue, QueuedEvent};
-pub use image::ImageConfig;
+pub use image::{
+    Image, ImageConfig, ImageFormat, ImageInfo, ImageLimits, ImageOptions, ImageSource, PrunedImages,
+};
 pub use net::explain;
 pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};
 pub use process::Captured;

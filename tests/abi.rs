@@ -154,6 +154,13 @@ fn operation() {
 }
 
 #[test]
+fn image() {
+    sanitized("image");
+    // In a sandbox, as files.
+    assert_eq!(run(&mut Command::new(compile("image", &[]))), "");
+}
+
+#[test]
 fn settings() {
     sanitized("settings");
 }

@@ -35,6 +35,12 @@ export const STRUCTS = {
     "u size, u reserved, b head, z head_length, b tail, z tail_length, Q dropped",
   file_options:
     "u size, u flags, u mode, u reserved, Q offset, Q limit, q time_limit_ms, s user, q progress_timeout_ms",
+  image_options:
+    "u size, i format, s tag, s platform, s select, s username, s password, s ca_pem, s credential_helper, s " +
+    "mirrors, Q limit_bytes, Q limit_entries, Q limit_ratio, Q limit_memory_bytes, u limit_depth, u " +
+    "limit_layers",
+  image_summary:
+    "u size, u reserved, s id, s tags, s source, s config, Q bytes, q created_ms, q last_used_ms",
   tunnel:
     "u size, i kind, u container_port, u port, s host, s url, s ca_pem, s spki_sha256",
 };
@@ -70,6 +76,8 @@ export const FUNCTIONS = {
   operation_policy: "h&&e",
   operation_stats: "h&e",
   operation_report: "h&e",
+  operation_image: "h&e",
+  operation_images: "h&e",
   operation_free: "h>v",
   policy_new: "i&e",
   policy_allow_cidr: "hs",
@@ -95,6 +103,10 @@ export const FUNCTIONS = {
   config_set_name: "hs",
   config_set_tag: "hss",
   config_set_rootfs: "hs",
+  config_set_image: "hh",
+  config_add_image_mount: "hhs",
+  config_set_entrypoint: "h&z",
+  config_set_no_command: "h",
   config_add_mount: "hssu",
   config_set_timeout_ms: "hq",
   config_set_idle_timeout_ms: "hq",
@@ -180,6 +192,18 @@ export const FUNCTIONS = {
   file_copy_out_begin: "hs&hQ&e",
   file_copy_in_begin: "hs&hQ&e",
   file_watch_begin: "hs&hQ&e",
+  image_pull_begin: "hs&hQ&e",
+  image_import_begin: "hsi&hQ&e",
+  image_find_begin: "hshQ&e",
+  image_list_begin: "hhQ&e",
+  image_tag_begin: "hsshQ&e",
+  image_remove_begin: "hshQ&e",
+  image_prune_begin: "hQhQ&e",
+  image_info: "h&",
+  image_free: "h>v",
+  image_list_count: "h",
+  image_list_entry: "hz&",
+  image_list_free: "h>v",
   tunnel_map_count: "h",
   tunnel_map_tunnel: "hz&",
   tunnel_map_url: "hu>s",
@@ -280,6 +304,11 @@ export const NUMBERS = {
   PORT_UNENCRYPTED: 3,
   MOUNT_READ_ONLY: 0,
   MOUNT_WRITABLE: 1,
+  IMAGE_FORMAT_AUTO: 0,
+  IMAGE_FORMAT_OCI: 1,
+  IMAGE_FORMAT_DOCKER: 2,
+  IMAGE_FORMAT_TARBALL: 3,
+  IMAGE_FORMAT_DIRECTORY: 4,
   POLICY_OPEN: 1,
   POLICY_ALLOWLIST: 2,
   POLICY_BLOCKED: 3,

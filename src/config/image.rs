@@ -74,20 +74,12 @@ impl Config {
     }
 
     /// Uses an image as the root file system.
-    #[cfg_attr(
-        not(any(test, feature = "test-hooks")),
-        allow(dead_code, reason = "the way to images is not public yet")
-    )]
     pub(crate) fn set_root_image(&mut self, image: RootImage) -> &mut Self {
         self.image = Some(image);
         self
     }
 
     /// Mounts the files of an image read-only at a path.
-    #[cfg_attr(
-        not(any(test, feature = "test-hooks")),
-        allow(dead_code, reason = "the way to images is not public yet")
-    )]
     pub(crate) fn mount_image_at(&mut self, image: RootImage, destination: &str) -> Result<&mut Self> {
         self.latch(|config| {
             let destination = config.mount_destination(destination)?;

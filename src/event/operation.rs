@@ -101,13 +101,11 @@ impl<T> Completion<T> {
     }
 
     /// Set once the operation has ended: before its work is done if it was cancelled.
-    #[allow(dead_code, reason = "operations on images are not there yet")]
     pub(crate) fn has_ended(&self) -> &AtomicBool {
         &self.shared.has_ended
     }
 
     /// Reports how far it is: the bytes done, the bytes in all (0 if that isn't known), and what is being done.
-    #[allow(dead_code, reason = "operations on images are not there yet")]
     pub(crate) fn report(&self, bytes: [u64; 2], detail: &str) {
         let state = self.shared.state();
         let ring = state.notice.as_ref().and_then(|notice| {
@@ -122,7 +120,6 @@ impl<T> Completion<T> {
 
 /// What can end an operation of any kind before its work is done. The thread that does the work notices it by
 /// [`Completion::has_ended`].
-#[allow(dead_code, reason = "operations on images are not there yet")]
 pub(crate) trait Stop: fmt::Debug + Send + Sync {
     /// Whether it has ended.
     fn has_ended(&self) -> bool;
@@ -142,7 +139,6 @@ impl<T: fmt::Debug + Send + Sync> Stop for Shared<T> {
 
 impl<T: fmt::Debug + Send + Sync + 'static> Completion<T> {
     /// What can end the operation.
-    #[allow(dead_code, reason = "operations on images are not there yet")]
     pub(crate) fn stop(&self) -> Arc<dyn Stop> {
         Arc::clone(&self.shared) as Arc<dyn Stop>
     }

@@ -40,7 +40,6 @@ pub(crate) enum EventKind {
     /// A check of this machine has ended; the first `value` is 1 if sandboxes can be created.
     Checked = 13,
     /// An operation on an image goes on: `value` are the bytes done and in all, `detail` what is being done.
-    #[allow(dead_code, reason = "operations on images are not there yet")]
     Progress = 14,
 }
 

@@ -224,6 +224,17 @@ pub const SBX_MOUNT_READ_ONLY: u32 = 0;
 /// What the sandbox writes is written on the host.
 pub const SBX_MOUNT_WRITABLE: u32 = 1;
 
+/// For sbx_image_options.format: what is imported is found out. The default.
+pub const SBX_IMAGE_FORMAT_AUTO: i32 = 0;
+/// An OCI image layout: a directory, or a tar archive of it.
+pub const SBX_IMAGE_FORMAT_OCI: i32 = 1;
+/// An archive of `docker save`.
+pub const SBX_IMAGE_FORMAT_DOCKER: i32 = 2;
+/// A tar archive of a root file system.
+pub const SBX_IMAGE_FORMAT_TARBALL: i32 = 3;
+/// A directory that is a root file system.
+pub const SBX_IMAGE_FORMAT_DIRECTORY: i32 = 4;
+
 /// Every public address is allowed, except denied ranges: sbx_policy_new.
 pub const SBX_POLICY_OPEN: i32 = 1;
 /// Only what an entry allows is allowed.
@@ -325,6 +336,7 @@ mod tests {
     use crate::config::{LimitMode, PortKind, Stream};
     use crate::error::Code;
     use crate::event::EventKind;
+    use crate::image::ImageFormat;
     use crate::policy::{Dns, PolicyMode, Reason};
     use crate::sandbox::ExitReason;
     use crate::sandbox::files::{FileChangeKind, FileKind};
@@ -415,6 +427,15 @@ mod tests {
             (ExitReason::EngineLost, SBX_EXIT_ENGINE_LOST),
         ] {
             assert_eq!(reason as i32, number);
+        }
+        for (format, number) in [
+            (ImageFormat::Auto, SBX_IMAGE_FORMAT_AUTO),
+            (ImageFormat::Oci, SBX_IMAGE_FORMAT_OCI),
+            (ImageFormat::Docker, SBX_IMAGE_FORMAT_DOCKER),
+            (ImageFormat::Tarball, SBX_IMAGE_FORMAT_TARBALL),
+            (ImageFormat::Directory, SBX_IMAGE_FORMAT_DIRECTORY),
+        ] {
+            assert_eq!(format as i32, number);
         }
         for (mode, number) in [
             (PolicyMode::Open, SBX_POLICY_OPEN),

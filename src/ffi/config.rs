@@ -2,11 +2,12 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::call::{call_new, call_on, call_or};
+use super::call::{call_new, call_on, call_or, call_with};
 use super::codes::{SBX_MOUNT_READ_ONLY, SBX_MOUNT_WRITABLE};
 use super::draft::{self, Draft};
 use super::error::sbx_error;
 use super::handle::{self, Object};
+use super::image::{ImageObject, sbx_image};
 use super::input;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -242,6 +243,72 @@ pub unsafe extern "C" fn sbx_config_set_rootfs(config: *mut sbx_config, director
         let directory = unsafe { input::text("rootfs", directory) }?;
         config.set_rootfs(directory).map(drop)
     })
+}
+
+/// Sets an image as the root file system. What its config says holds where this config says nothing: its Entrypoint, Cmd,
+/// Env, WorkingDir and User, by docker's rules. All of it can be written inside, and nothing in the image changes.
+///
+/// The image's handle may be freed after.
+///
+/// Returns 0, SBX_EHANDLE or SBX_EINVALID.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_image(config: *mut sbx_config, image: *const sbx_image) -> c_int {
+    set(config, |config| call_with(image, |image: &ImageObject| config.set_image(image.image()).map(drop)))
+}
+
+/// Mounts an image's files read-only at `destination`, an absolute path as sbx_config_add_mount takes it. It takes no time
+/// and no copy. A sandbox has at most 16 of these.
+///
+/// Returns 0, SBX_EHANDLE or SBX_EINVALID.
+///
+/// # Safety
+/// `destination` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_add_image_mount(
+    config: *mut sbx_config,
+    image: *const sbx_image,
+    destination: *const c_char,
+) -> c_int {
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let destination = unsafe { input::text("mount destination", destination) }?;
+        call_with(image, |image: &ImageObject| config.mount_image(image.image(), destination).map(drop))
+    })
+}
+
+/// Sets the program that the command's arguments are for, in place of the image's Entrypoint, whose Cmd is not used then;
+/// `argc` 0 is none. Without an image it comes before the command.
+///
+/// Returns 0 or SBX_EINVALID.
+///
+/// # Safety
+/// `argv` must point to `argc` terminated texts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_entrypoint(
+    config: *mut sbx_config,
+    argv: *const *const c_char,
+    argc: usize,
+) -> c_int {
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let argv = unsafe { input::texts("entrypoint argument", argv, argc) }?;
+        config.set_entrypoint(argv).map(drop)
+    })
+}
+
+/// Says that the sandbox has no program of its own, not the image's either: it waits for sbx_exec. Without an image that is
+/// the default.
+///
+/// Returns 0.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_no_command(config: *mut sbx_config) -> c_int {
+    set(config, |config| config.set_no_command().map(drop))
 }
 
 /// Mounts a file or directory of the host inside: read-only, or with SBX_MOUNT_WRITABLE in `flags` writable.

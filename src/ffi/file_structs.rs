@@ -11,6 +11,7 @@ use super::codes::{
 use super::input;
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
+use crate::image::PrunedImages;
 use crate::sandbox::files::{FileInfo, FileOptions, FileTotals};
 
 /// How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
@@ -100,7 +101,7 @@ impl sbx_file_entry {
     }
 }
 
-/// What a file operation has done, as the sandbox reports it: sbx_operation_totals. The caller owns it; zero it or use
+/// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns it; zero it or use
 /// SBX_FILE_TOTALS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +122,12 @@ pub struct sbx_file_totals {
 unsafe impl Layout for sbx_file_totals {
     const NAME: &'static str = "sbx_file_totals";
     const FIRST_SIZE: usize = 32;
+}
+
+impl From<PrunedImages> for sbx_file_totals {
+    fn from(pruned: PrunedImages) -> Self {
+        Self { size: 0, reserved: 0, bytes: pruned.bytes, entries: pruned.images, skipped: 0 }
+    }
 }
 
 impl From<FileTotals> for sbx_file_totals {

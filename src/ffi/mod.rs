@@ -22,6 +22,8 @@ pub(crate) mod exit;
 pub(crate) mod file;
 pub(crate) mod file_structs;
 pub(crate) mod handle;
+pub(crate) mod image;
+pub(crate) mod image_options;
 pub(crate) mod input;
 pub(crate) mod list;
 pub(crate) mod log;

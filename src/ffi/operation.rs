@@ -11,6 +11,7 @@ use super::call::{call, call_on, call_or, call_with};
 use super::error::sbx_error;
 use super::file_structs::{sbx_file_entry, sbx_file_totals};
 use super::handle::{self, Object};
+use super::image::{ImageListObject, ImageObject, sbx_image, sbx_image_list};
 use super::policy::{PolicyObject, sbx_policy};
 use super::queue::sbx_queue;
 use super::report::{ReportObject, sbx_report};
@@ -19,6 +20,7 @@ use super::{input, structs};
 use crate::doctor::Report;
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
+use crate::image::{Image, ImageInfo, PrunedImages};
 use crate::policy::Policy;
 use crate::sandbox::files::{FileInfo, FileOperation};
 use crate::sandbox::{Connection, Stats};
@@ -54,6 +56,10 @@ pub(super) enum Work {
     Policy(Operation<(Policy, u64)>),
     Stats(Operation<Stats>),
     Check(Operation<Report>),
+    Image(Operation<Image>),
+    Images(Operation<Vec<ImageInfo>>),
+    Pruned(Operation<PrunedImages>),
+    Done(Operation<()>),
 }
 
 impl Work {
@@ -65,6 +71,10 @@ impl Work {
             Self::Policy(policy) => policy.wait(timeout).map(drop),
             Self::Stats(stats) => stats.wait(timeout).map(drop),
             Self::Check(check) => check.wait(timeout).map(drop),
+            Self::Image(image) => image.wait(timeout).map(drop),
+            Self::Images(images) => images.wait(timeout).map(drop),
+            Self::Pruned(pruned) => pruned.wait(timeout).map(drop),
+            Self::Done(done) => done.wait(timeout).map(drop),
         }
     }
 
@@ -76,6 +86,10 @@ impl Work {
             Self::Policy(policy) => policy.cancel(),
             Self::Stats(stats) => stats.cancel(),
             Self::Check(check) => check.cancel(),
+            Self::Image(image) => image.cancel(),
+            Self::Images(images) => images.cancel(),
+            Self::Pruned(pruned) => pruned.cancel(),
+            Self::Done(done) => done.cancel(),
         }
     }
 
@@ -87,6 +101,10 @@ impl Work {
             Self::Policy(policy) => policy.has_ended(),
             Self::Stats(stats) => stats.has_ended(),
             Self::Check(check) => check.has_ended(),
+            Self::Image(image) => image.has_ended(),
+            Self::Images(images) => images.has_ended(),
+            Self::Pruned(pruned) => pruned.has_ended(),
+            Self::Done(done) => done.has_ended(),
         }
     }
 
@@ -99,6 +117,10 @@ impl Work {
             Self::Policy(policy) => policy.result().map(drop),
             Self::Stats(stats) => stats.result().map(drop),
             Self::Check(check) => check.result().map(drop),
+            Self::Image(image) => image.result().map(drop),
+            Self::Images(images) => images.result().map(drop),
+            Self::Pruned(pruned) => pruned.result().map(drop),
+            Self::Done(done) => done.result().map(drop),
         }
     }
 
@@ -363,7 +385,7 @@ pub unsafe extern "C" fn sbx_operation_entry(
     unsafe { call_on(operation, error, read) }
 }
 
-/// What a file operation has done, as the sandbox reports it.
+/// What a file operation has done, as the sandbox reports it; or what sbx_image_prune_begin has removed.
 ///
 /// Any thread, never blocks.
 ///
@@ -380,7 +402,10 @@ pub unsafe extern "C" fn sbx_operation_totals(
     let read = |object: &OperationObject| {
         // SAFETY: as the caller promises.
         let place = unsafe { structs::output("totals", totals) }?;
-        let value = sbx_file_totals::from(object.file("totals")?.totals()?);
+        let value = match &object.work {
+            Work::Pruned(pruned) => sbx_file_totals::from(*pruned.result()?),
+            _ => sbx_file_totals::from(object.file("totals")?.totals()?),
+        };
         place.write(&value);
         Ok(0)
     };
@@ -517,6 +542,62 @@ pub unsafe extern "C" fn sbx_operation_report(
         let found = match &object.work {
             Work::Check(check) => ReportObject::of(&*check.result()?),
             other => return Err(other.without("report")),
+        };
+        place.write(handle::insert(found)?);
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// The image of sbx_image_pull_begin, sbx_image_import_begin or sbx_image_find_begin, to be freed with sbx_image_free.
+///
+/// Any thread, any number of times, never blocks.
+///
+/// Returns 0 and sets *image; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+///
+/// # Safety
+/// `image` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_image(
+    operation: *const sbx_operation,
+    image: *mut *mut sbx_image,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("image", image) }?;
+        let found = match &object.work {
+            Work::Image(found) => ImageObject::new((*found.result()?).clone()),
+            other => return Err(other.without("image")),
+        };
+        place.write(handle::insert(found)?);
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// The images of sbx_image_list_begin, to be freed with sbx_image_list_free.
+///
+/// Any thread, any number of times, never blocks.
+///
+/// Returns 0 and sets *list; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+///
+/// # Safety
+/// `list` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_images(
+    operation: *const sbx_operation,
+    list: *mut *mut sbx_image_list,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("list", list) }?;
+        let found = match &object.work {
+            Work::Images(found) => ImageListObject::new(&found.result()?),
+            other => return Err(other.without("images")),
         };
         place.write(handle::insert(found)?);
         Ok(0)

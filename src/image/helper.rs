@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
+use super::Watch;
 use crate::error::{Code, Context, Error, Result};
 use crate::keeper::Program;
 pub(crate) use crate::keeper::wire::image::{ArchiveEntry, Limits, Summary, Whiteouts};
@@ -62,14 +63,6 @@ impl Limits {
             file_size: self.bytes.saturating_add(self.memory).saturating_add(blocks),
         }
     }
-}
-
-/// How the caller follows a step and ends it.
-pub(crate) struct Watch<'a> {
-    /// Set by another thread to end the step.
-    pub(crate) cancelled: &'a AtomicBool,
-    /// Called with the bytes of input that were read in this step, at most ten times a second.
-    pub(crate) progress: &'a mut dyn FnMut(u64),
 }
 
 /// A layer's bytes: all that can be read from the descriptor from where it stands, or a part of a file.

@@ -1,27 +1,69 @@
 //! Images: a sandbox's file system as one read-only EROFS file, with the configuration that came with it.
-#![allow(dead_code, unused_imports, reason = "what imports and pulls images will use it")]
 
 mod archive;
 mod config;
+/// Turns layers into the file. The keeper's program runs it, confined; here it is for tests and fuzzing.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod convert;
 mod digest;
 /// Writes and reads the file. The keeper's program includes it, too.
+#[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod erofs;
-pub(crate) mod helper;
+mod handle;
+mod helper;
+mod import;
 mod json;
+mod options;
+mod progress;
+mod pull;
+#[allow(dead_code, reason = "its tests use the rest of it")]
 mod reference;
+#[allow(dead_code, reason = "its tests use the rest of it")]
 mod registry;
+mod service;
 mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
+mod watch;
+mod workers;
 
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
 pub(crate) use snapshot::Source;
 
-use crate::error::{Code, Error};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use handle::{Image, ImageInfo};
+pub use options::{ImageFormat, ImageLimits, ImageOptions, ImageSource, PrunedImages};
+pub(crate) use registry::RegistrySettings;
+pub(crate) use service::Images;
+use store::Store;
+pub(crate) use watch::Watch;
+
+use crate::error::{Code, Error, Result};
 
 /// An image that can't be used, and what to do.
 pub(crate) fn error(text: impl Into<String>) -> Error {
     Error::new(Code::Image, text)
+}
+
+/// Fails if the operation has ended, because it was cancelled, while a thread still works on it.
+fn cancelled(ended: &AtomicBool) -> Result<()> {
+    if ended.load(Ordering::Relaxed) {
+        return Err(Error::new(Code::Closed, "the operation was cancelled"));
+    }
+    Ok(())
+}
+
+/// Where a runtime's images are: in this directory, or else in the user's, by the environment.
+pub(crate) fn directory(directory: Option<&Path>) -> Result<PathBuf> {
+    match directory {
+        Some(directory) if directory.is_absolute() => Ok(directory.to_owned()),
+        Some(directory) => {
+            Err(Error::invalid(format!("image_directory {}: must be an absolute path", directory.display())))
+        }
+        None => Store::directory_from_environment(),
+    }
 }

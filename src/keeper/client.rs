@@ -63,17 +63,6 @@ impl Program {
         Ok(Self { file })
     }
 
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
-        let what = "reading the keeper's program";
-        let file = File::from(self.file.try_clone().context(what)?);
-        let size = file.metadata().context(what)?.len();
-        let mut bytes = vec![0; usize::try_from(size.min(MAX_PROGRAM_SIZE)).unwrap_or(0)];
-        // The descriptor's own offset stays where it is.
-        file.read_exact_at(&mut bytes, 0).context(what)?;
-        Ok(bytes)
-    }
-
     /// Starts the program in the role that has this name, with an empty environment and only these descriptors.
     pub(crate) fn start(&self, role: &CStr, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
         spawn::spawn(&mut Command {
@@ -84,6 +73,17 @@ impl Program {
             dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut || Ok(()),
         })
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
+        let what = "reading the keeper's program";
+        let file = File::from(self.file.try_clone().context(what)?);
+        let size = file.metadata().context(what)?.len();
+        let mut bytes = vec![0; usize::try_from(size.min(MAX_PROGRAM_SIZE)).unwrap_or(0)];
+        // The descriptor's own offset stays where it is.
+        file.read_exact_at(&mut bytes, 0).context(what)?;
+        Ok(bytes)
     }
 }
 

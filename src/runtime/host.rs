@@ -54,11 +54,20 @@ impl Host {
     /// Finds runsc and the keeper. runsc's file is checked each time, so a replaced one is probed again.
     pub(super) fn find(&self) -> Result<(Arc<Runsc>, Arc<HostResources>)> {
         self.is_looked_at.store(true, Ordering::Relaxed);
-        let resources = || Ok(Arc::new(HostResources::new(Program::new(&self.keeper)?)));
         let located = process::check().and_then(|()| self.locator.locate());
-        let found = located.and_then(|runsc| Ok((runsc, self.resources.get_or_try_init(resources)?)));
+        let found = located.and_then(|runsc| Ok((runsc, self.resources()?)));
         self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
         found.map(|(runsc, resources)| (runsc, Arc::clone(resources)))
+    }
+
+    fn resources(&self) -> Result<&Arc<HostResources>> {
+        let resources = || Ok(Arc::new(HostResources::new(Program::new(&self.keeper)?)));
+        self.resources.get_or_try_init(resources)
+    }
+
+    /// The keeper's program, which needs no runsc.
+    pub(super) fn program(&self) -> Result<Arc<Program>> {
+        Ok(Arc::clone(&self.resources()?.program))
     }
 
     /// The first time, scans the host's programs while runsc is probed.

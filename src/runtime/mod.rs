@@ -3,6 +3,7 @@
 
 mod control;
 mod host;
+mod images;
 mod nameservers;
 mod planning;
 
@@ -15,6 +16,7 @@ use once_cell::sync::OnceCell;
 use crate::config::{Config, RuntimeConfig};
 use crate::engine;
 use crate::error::{Code, Context, Error, Result};
+use crate::image::Images;
 use crate::limits;
 use crate::reactor::{FdBudget, Reactor};
 use crate::runsc::command::SandboxId;
@@ -46,6 +48,7 @@ struct Inner {
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
     host: Arc<host::HostCache>,
+    images: Images,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -72,11 +75,12 @@ impl Runtime {
     pub fn new(config: &RuntimeConfig) -> Result<Self> {
         let host = host::Host::new(config)?;
         host.find()?;
-        Self::start(host)
+        Self::start(host, config)
     }
 
-    fn start(host: host::Host) -> Result<Self> {
+    fn start(host: host::Host, config: &RuntimeConfig) -> Result<Self> {
         let host = Arc::new(host::HostCache::new(host));
+        let images = images::images(config, &host);
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
@@ -87,6 +91,7 @@ impl Runtime {
             control: Mutex::new(Some(control)),
             engine: Mutex::new(Some(engine)),
             host,
+            images,
             sandboxes: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -96,7 +101,7 @@ impl Runtime {
     /// creating a sandbox fails with the reason, until it is fixed.
     pub fn shared() -> Result<Self> {
         let config = RuntimeConfig::default();
-        let runtime = DEFAULT.get_or_try_init(|| Self::start(host::Host::new(&config)?))?;
+        let runtime = DEFAULT.get_or_try_init(|| Self::start(host::Host::new(&config)?, &config))?;
         runtime.inner.host.renew(&config)?;
         Ok(runtime.clone())
     }
@@ -155,6 +160,7 @@ impl Runtime {
 
 impl Inner {
     fn shutdown(&self) {
+        self.images.shutdown();
         // The locks are held while the threads end, so that a second caller returns no sooner.
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         drop(control.take());

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 
@@ -20,7 +21,7 @@ use crate::runsc::rootfs;
 #[derive(Debug)]
 pub(crate) struct HostResources {
     /// The keeper's program.
-    pub(crate) program: Program,
+    pub(crate) program: Arc<Program>,
     /// An image that has init, made when the first sandbox on an image is planned.
     init_image: OnceCell<OwnedFd>,
 }
@@ -28,7 +29,7 @@ pub(crate) struct HostResources {
 impl HostResources {
     /// With this program.
     pub(crate) fn new(program: Program) -> Self {
-        Self { program, init_image: OnceCell::new() }
+        Self { program: Arc::new(program), init_image: OnceCell::new() }
     }
 
     fn init_image(&self) -> Result<OwnedFd> {

@@ -86,13 +86,21 @@ finding and listing sandboxes: sandbox_find|runtime_sandboxes
     find Find find =from_name
 runtimes beside the default one: runtime_new
     runtime Runtime Runtime Runtime
+images pulled from a registry: image_pull_begin config_set_image
+    pull_image PullImage pullImage from_registry
+images imported from files: image_import_begin
+    import_image ImportImage importImage import_image
+the store of images: image_find_begin image_list_begin image_tag_begin image_remove_begin image_prune_begin
+    find_image FindImage findImage find_image
+images mounted in a sandbox: config_add_image_mount
+    mount_image ImageMounts imageMounts image_mounts
 """
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
 OTHERS = re.compile(
     r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set"
     r"|capture|add)_.*|file_.*|operation_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
-    r"|sandbox_(name|tag|capture|open_fd)|wait"
+    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)"
 )
 
 # A package's sources, and which of them say what programs find.

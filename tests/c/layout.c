@@ -41,6 +41,17 @@ int main(void) {
     SIZE(sbx_runtime_config);
     FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
     FIELD(sbx_runtime_config, keeper); FIELD(sbx_runtime_config, image_directory);
+    SIZE(sbx_image_options);
+    FIELD(sbx_image_options, size); FIELD(sbx_image_options, format); FIELD(sbx_image_options, tag);
+    FIELD(sbx_image_options, platform); FIELD(sbx_image_options, select); FIELD(sbx_image_options, username);
+    FIELD(sbx_image_options, password); FIELD(sbx_image_options, ca_pem); FIELD(sbx_image_options, credential_helper);
+    FIELD(sbx_image_options, mirrors); FIELD(sbx_image_options, limit_bytes); FIELD(sbx_image_options, limit_entries);
+    FIELD(sbx_image_options, limit_ratio); FIELD(sbx_image_options, limit_memory_bytes);
+    FIELD(sbx_image_options, limit_depth); FIELD(sbx_image_options, limit_layers);
+    SIZE(sbx_image_summary);
+    FIELD(sbx_image_summary, size); FIELD(sbx_image_summary, reserved); FIELD(sbx_image_summary, id);
+    FIELD(sbx_image_summary, tags); FIELD(sbx_image_summary, source); FIELD(sbx_image_summary, config);
+    FIELD(sbx_image_summary, bytes); FIELD(sbx_image_summary, created_ms); FIELD(sbx_image_summary, last_used_ms);
     SIZE(sbx_finding);
     FIELD(sbx_finding, size); FIELD(sbx_finding, status); FIELD(sbx_finding, name); FIELD(sbx_finding, detail);
     FIELD(sbx_finding, remedy);

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, major, minor};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat2, readlinkat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{FileStat, fstat, fstatat, major, minor};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Whence, getegid, geteuid, lseek};
 
@@ -32,6 +33,8 @@ const MAX_NAMES_BYTES: usize = 256 * 1024 * 1024;
 /// Parts of one file; what is beyond is read as if it had no holes.
 const MAX_EXTENTS: usize = 64 * 1024;
 const CHUNK_BYTES: usize = 256 * 1024;
+/// How often a writer that waits for the reader looks whether it is to stop.
+const STOP_INTERVAL_MS: u8 = 50;
 
 /// File systems of the kernel's own, whose directories are left empty (linux/magic.h): procfs, sysfs, cgroups, devpts,
 /// mqueue, debugfs, tracefs, securityfs, bpf, pstore, efivarfs, configfs, fusectl, hugetlbfs, selinuxfs, binfmt_misc.
@@ -109,19 +112,39 @@ pub(crate) fn write(
     walk.run()
 }
 
-/// The end of a pipe that is written to. A reader that has gone is an error, not a signal.
+/// The end of a pipe that is written to. A reader that has gone, or reads no more, is an error and no signal.
 #[derive(Debug)]
-pub(crate) struct PipeWriter(OwnedFd);
+pub(crate) struct PipeWriter<'a> {
+    end: OwnedFd,
+    stop: &'a AtomicBool,
+}
 
-impl PipeWriter {
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+impl<'a> PipeWriter<'a> {
+    /// Writing fails as soon as `stop` is set.
+    pub(crate) fn new(end: OwnedFd, stop: &'a AtomicBool) -> Result<Self> {
+        fcntl(&end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("a pipe that doesn't block")?;
+        Ok(Self { end, stop })
     }
 }
 
-impl Write for PipeWriter {
+impl Write for PipeWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        signal_guard::write(self.0.as_fd(), bytes)
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(io::Error::from_raw_os_error(libc::EPIPE));
+            }
+            match signal_guard::write(self.end.as_fd(), bytes) {
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            match poll(
+                &mut [PollFd::new(self.end.as_fd(), PollFlags::POLLOUT)],
+                PollTimeout::from(STOP_INTERVAL_MS),
+            ) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 const ENTRIES: u64 = 1_000_000;
@@ -249,7 +250,25 @@ fn a_reader_that_goes_away_is_an_error() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let live = AtomicBool::new(false);
-    let mut writer = PipeWriter::new(writer.into());
+    let mut writer = PipeWriter::new(writer.into(), &live).unwrap();
     let error = write(open(top.path()), top.path(), &mut writer, ENTRIES, &live).unwrap_err();
+    assert_eq!(error.os_error(), Some(libc::EPIPE));
+}
+
+#[test]
+fn a_reader_that_stands_still_can_be_given_up() {
+    let top = Directory::new();
+    top.file("big", &vec![1; 1 << 20]);
+    let (_reader, writer) = io::pipe().unwrap();
+    let (live, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let error = std::thread::scope(|scope| {
+        let walk = || {
+            let mut writer = PipeWriter::new(writer.into(), &stop).unwrap();
+            write(open(top.path()), top.path(), &mut writer, ENTRIES, &live).unwrap_err()
+        };
+        let walk = scope.spawn(walk);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        walk.join().unwrap()
+    });
     assert_eq!(error.os_error(), Some(libc::EPIPE));
 }

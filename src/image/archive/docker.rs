@@ -14,9 +14,9 @@ use super::{Found, Layer, Select, layered};
 use crate::error::{Code, Error, Result};
 use crate::image::json::{self, Object};
 
+use crate::image::error;
 use crate::image::registry::manifest;
 use crate::image::store::OriginKind;
-use crate::image::{Digest, error};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 /// Docker's before 1.10 wrote only this.

@@ -17,7 +17,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,38 +25,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat};
 
 use container::Container;
-pub(crate) use directory::{DirectorySummary, PipeWriter, write as write_directory};
+pub(crate) use directory::{PipeWriter, write as write_directory};
 
+use super::options::{ImageFormat as Format, ImageSource as Source};
 use super::registry::Platform;
 use super::store::{ImageId, OriginKind, Store, Temporary, id_of_layers};
 use super::{Digest, ImageConfig, error};
 use crate::error::{Code, Context, Error, Result};
+pub(crate) use crate::keeper::wire::image::ArchiveEntry;
 use crate::sys::signal_guard;
 
 const CHUNK_BYTES: usize = 256 * 1024;
-
-/// What a source is said to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// To be found out.
-    Auto,
-    /// An OCI image layout: a directory, or a tar archive of it.
-    Oci,
-    /// What `docker save` writes.
-    Docker,
-    /// A tar archive of a root file system.
-    Tarball,
-    /// A directory that is a root file system.
-    Directory,
-}
-
-/// Where it is.
-#[derive(Debug)]
-pub(crate) enum Source {
-    Path(PathBuf),
-    /// A file, a directory, or a pipe that is read to its end.
-    Descriptor(OwnedFd),
-}
 
 /// Which image of several.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +43,6 @@ pub(crate) struct Select<'a> {
     pub(crate) platform: &'a Platform,
     /// One of its names.
     pub(crate) name: Option<&'a str>,
-}
-
-/// An entry of an archive, as the helper lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ArchiveEntry {
-    /// Its name as written in the archive.
-    pub(crate) name: Vec<u8>,
-    /// Where its content begins.
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
-    /// The target, if it is a hard or a symbolic link.
-    pub(crate) link: Option<Vec<u8>>,
 }
 
 /// What the confined helper does for an archive.

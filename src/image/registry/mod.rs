@@ -26,7 +26,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod url;
-mod watch;
 
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
@@ -34,7 +33,6 @@ use std::time::Instant;
 
 pub(crate) use manifest::{Descriptor, Manifest, Platform};
 pub(crate) use settings::RegistrySettings;
-pub(crate) use watch::Watch;
 
 use credentials::{Login, Sources};
 use dial::Dialer;
@@ -48,7 +46,7 @@ use roots::Roots;
 use sha2::{Digest as _, Sha256};
 
 use super::reference::Reference;
-use super::{Digest, json};
+use super::{Digest, Watch, json};
 use crate::error::{Code, Result};
 use crate::image::error;
 

@@ -362,11 +362,15 @@ impl StoredImage {
     /// Opens the file for reading, checks it, and counts this as a use. The descriptor stays good when the image is removed.
     pub(crate) fn open(&self) -> Result<OwnedFd> {
         let (file, _) = open_image(&self.directories, &self.record)?;
-        // Only decides what is pruned first; the image may have been removed by now.
+        self.touch();
+        Ok(file.into())
+    }
+
+    /// Counts a use. It only decides what is pruned first; the image may have been removed by now.
+    pub(crate) fn touch(&self) {
         if let Err(cause) = touch(&self.directories, self.record.id) {
             log::debug!("{cause}");
         }
-        Ok(file.into())
     }
 
     /// The id.
@@ -385,6 +389,7 @@ impl StoredImage {
     }
 
     /// The size of the file.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.record.bytes
     }

@@ -1,4 +1,4 @@
-//! How the caller follows a pull and ends it.
+//! How the caller follows what may take long, and ends it.
 
 use std::sync::atomic::AtomicBool;
 
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 pub(crate) struct Watch<'a> {
     /// Set by another thread to end the step.
     pub(crate) cancelled: &'a AtomicBool,
-    /// Called with the bytes that there are by now.
+    /// Called with the bytes that are done by now in this step; may be called often.
     pub(crate) progress: &'a mut dyn FnMut(u64),
 }
 

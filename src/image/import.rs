@@ -1,0 +1,243 @@
+//! Imports an image from files: finds its parts, has each layer unpacked, and publishes the result.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use super::archive::{
+    ArchiveEntry, Content, Found, Importer, Layer, PipeWriter, Select, Unpacker, write_directory,
+};
+use super::handle::Image;
+use super::helper::{Helper, LayerInput, Limits, Summary, Whiteouts};
+use super::options::{ImageFormat, ImageOptions, ImageSource};
+use super::progress::Progress;
+use super::registry::Platform;
+use super::service::{Shared, StopOnDrop, parse_tag};
+use super::store::{Origin, id_of_file};
+use super::workers::Threads;
+use super::{Digest, Watch, cancelled};
+use crate::error::{Code, Context, Error, Result};
+use crate::event::operation::Completion;
+use crate::sys::thread::with_signals_blocked;
+
+/// The most characters of where an image comes from.
+const MAX_DESCRIPTION: usize = 500;
+
+/// What is to be imported.
+#[derive(Debug)]
+pub(super) struct Import {
+    source: ImageSource,
+    format: ImageFormat,
+    tag: Option<String>,
+    platform: Platform,
+    select: Option<String>,
+    limits: Limits,
+}
+
+impl Import {
+    /// Checks everything that needs no look at the files or the store.
+    pub(super) fn new(source: ImageSource, options: &ImageOptions) -> Result<Self> {
+        let of_pulls = [
+            options.login.is_some(),
+            options.ca_pem.is_some(),
+            options.credential_helper.is_some(),
+            !options.mirrors.is_empty(),
+        ];
+        if of_pulls.contains(&true) {
+            return Err(Error::invalid("image options: what is for a registry is for pulls only"));
+        }
+        Ok(Self {
+            source,
+            format: options.format,
+            tag: options.tag.as_deref().map(parse_tag).transpose()?,
+            platform: options.platform.as_deref().map_or_else(|| Ok(Platform::host()), Platform::parse)?,
+            select: options.select.clone(),
+            limits: options.limits.into(),
+        })
+    }
+
+    /// What it is imported from, for people.
+    pub(super) fn name(&self) -> String {
+        match &self.source {
+            ImageSource::Path(path) => path.display().to_string(),
+            ImageSource::Descriptor(_) => "a descriptor".to_owned(),
+        }
+    }
+
+    pub(super) fn run(
+        self,
+        shared: &Shared,
+        threads: &Threads,
+        completion: &Completion<Image>,
+    ) -> Result<Image> {
+        let name = self.name();
+        let store = shared.store()?;
+        let ended = completion.has_ended();
+        let progress = Progress::new(completion);
+        progress.step(format!("reading {name}"));
+        let output = store.temporary("image")?;
+        let mut helper = shared.helper(&output, &self.limits)?;
+        let mut importer = Importer {
+            store,
+            unpacker: &mut Asking { helper: &mut helper, ended },
+            max_bytes: self.limits.bytes,
+            cancelled: ended,
+        };
+        let select = Select { platform: &self.platform, name: self.select.as_deref() };
+        let found =
+            importer.find(self.source, self.format, select).map_err(|error| match error.os_error() {
+                Some(libc::ENOENT) => error.with_code(Code::NotFound),
+                _ => error,
+            })?;
+        let known = found.id();
+        // The same image may be on its way by another name.
+        let turn = known.map(|id| shared.take_turn(id, ended)).transpose()?;
+        if let Some(id) = known
+            && let Some(stored) = store.get(id).unwrap_or_default()
+        {
+            drop(helper);
+            return match &self.tag {
+                None => Image::open(stored),
+                Some(tag) => {
+                    store.tag(id, tag)?;
+                    Image::open(store.get(id)?.unwrap_or(stored))
+                }
+            };
+        }
+        let bytes = found.bytes()?;
+        progress.set_total(bytes);
+        output.check_space(bytes)?;
+        let Found { kind, config, names, content } = found;
+        match content {
+            Content::Layers(layers) => {
+                let count = layers.len();
+                for (index, layer) in layers.iter().enumerate() {
+                    let number = index + 1;
+                    progress.step(format!("unpacking layer {number} of {count}"));
+                    unpack(&mut helper, layer, Whiteouts::Oci, &progress, ended)
+                        .map_err(|error| error.context(format!("{name}: layer {number}")))?;
+                }
+            }
+            Content::Tarball(archive) => {
+                progress.step(format!("unpacking {name}"));
+                unpack(&mut helper, &archive, Whiteouts::None, &progress, ended)
+                    .map_err(|error| error.context(&name))?;
+            }
+            Content::Directory(root) => {
+                progress.step(format!("reading {name}"));
+                let walk = Walk { root, path: PathBuf::from(&name), max_entries: self.limits.entries };
+                walk.run(&mut helper, threads, &progress, ended)?;
+            }
+        }
+        progress.step("writing the image");
+        let Summary { dropped_xattrs, .. } =
+            helper.finish(&mut Watch { cancelled: ended, progress: &mut |_| () })?;
+        if dropped_xattrs > 0 {
+            log::warn!("{name}: {dropped_xattrs} extended attributes were left out: an image has none");
+        }
+        let id = match known {
+            Some(id) => id,
+            None => id_of_file(output.file(), Digest::of(&config), ended)?,
+        };
+        cancelled(ended)?;
+        let origin = Origin { kind, from: described(&name, &names) };
+        let stored = store.publish(output, id, &config, origin, self.tag.as_deref())?;
+        drop(turn);
+        Image::open(stored)
+    }
+}
+
+/// What it comes from, for people: the path, and its names there.
+fn described(path: &str, names: &[String]) -> String {
+    let text = if names.is_empty() { path.to_owned() } else { format!("{path} ({})", names.join(", ")) };
+    text.chars().take(MAX_DESCRIPTION).collect()
+}
+
+/// The helper, as the module that finds an image's parts asks it.
+struct Asking<'a> {
+    helper: &'a mut Helper,
+    ended: &'a AtomicBool,
+}
+
+impl Unpacker for Asking<'_> {
+    fn index(&mut self, archive: BorrowedFd<'_>) -> Result<Vec<ArchiveEntry>> {
+        self.helper.index(archive, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
+    }
+
+    fn inflate(&mut self, input: OwnedFd, into: OwnedFd) -> Result<u64> {
+        self.helper.inflate(input, into, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
+    }
+}
+
+fn unpack(
+    helper: &mut Helper,
+    layer: &Layer,
+    whiteouts: Whiteouts,
+    progress: &Progress<'_, Image>,
+    ended: &AtomicBool,
+) -> Result<()> {
+    let (fd, range) = layer.open(ended)?;
+    let diff_id = layer.diff_id.map(|id| *id.bytes());
+    let (_, length) = range;
+    let mut watch = Watch { cancelled: ended, progress: &mut progress.counter(length) };
+    helper.layer(LayerInput { fd, range: Some(range) }, diff_id, whiteouts, &mut watch)?;
+    (watch.progress)(length);
+    Ok(())
+}
+
+/// A directory that is read by one thread, and unpacked by another.
+struct Walk {
+    root: OwnedFd,
+    path: PathBuf,
+    max_entries: u64,
+}
+
+impl Walk {
+    fn run(
+        self,
+        helper: &mut Helper,
+        threads: &Threads,
+        progress: &Progress<'_, Image>,
+        ended: &AtomicBool,
+    ) -> Result<()> {
+        let _assistant = threads.wait_for_assistant(ended)?;
+        let (reader, writer) = io::pipe().context("a pipe for a directory's files")?;
+        thread::scope(|scope| {
+            // Set when the other end of the pipe is gone.
+            let stopped = StopOnDrop::default();
+            let stop = stopped.flag();
+            let read = move || {
+                let mut into = PipeWriter::new(writer.into(), &stop)?;
+                write_directory(self.root, &self.path, &mut into, self.max_entries, &stop)
+            };
+            let builder = thread::Builder::new().name("sbx-walk".to_owned());
+            let walk = with_signals_blocked(|| builder.spawn_scoped(scope, read))?
+                .context("a thread that reads a directory")?;
+            let mut watch = Watch { cancelled: ended, progress: &mut progress.counter(u64::MAX) };
+            let input = LayerInput { fd: reader.into(), range: None };
+            let unpacked = helper.layer(input, None, Whiteouts::None, &mut watch);
+            drop(stopped);
+            let read =
+                walk.join().map_err(|_| Error::new(Code::Panic, "reading a directory panicked: a bug"))?;
+            // What the reader says is the cause, unless the reader itself was stopped by the other's end.
+            match (unpacked, read) {
+                (Ok(()), Ok(summary)) => {
+                    if summary.left_out_sockets > 0 {
+                        log::info!("{} sockets were left out", summary.left_out_sockets);
+                    }
+                    Ok(())
+                }
+                (Ok(()), Err(error)) => Err(error),
+                (Err(error), Err(cause))
+                    if cause.os_error() != Some(libc::EPIPE) && cause.code() != Code::Closed =>
+                {
+                    log::debug!("unpacking a directory that could not be read: {error}");
+                    Err(cause)
+                }
+                (Err(error), _) => Err(error),
+            }
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! How far an operation is, reported at most ten times a second.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::event::operation::Completion;
+
+/// The least time between two reports.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Counts the bytes of an operation and reports them. Several threads may count.
+#[derive(Debug)]
+pub(super) struct Progress<'a, T> {
+    completion: &'a Completion<T>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    done: u64,
+    total: u64,
+    step: String,
+    reported: Option<Instant>,
+}
+
+impl<'a, T> Progress<'a, T> {
+    pub(super) fn new(completion: &'a Completion<T>) -> Self {
+        Self { completion, state: Mutex::default() }
+    }
+
+    /// So many bytes there are.
+    pub(super) fn set_total(&self, bytes: u64) {
+        self.update(|state| state.total = bytes);
+    }
+
+    /// This is being done now.
+    pub(super) fn step(&self, step: impl Into<String>) {
+        self.update(|state| state.step = step.into());
+    }
+
+    /// Counts what one step does, which says itself how far it is, and has at most so many bytes to do.
+    pub(super) fn counter(&self, most: u64) -> impl FnMut(u64) + '_ {
+        let mut before = 0;
+        move |now| {
+            let now = now.min(most);
+            // A download that begins again has less than before.
+            let more = now.saturating_sub(before);
+            before = before.max(now);
+            self.update(|state| state.done = state.done.saturating_add(more));
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let now = Instant::now();
+        if state.reported.is_some_and(|before| now.duration_since(before) < REPORT_INTERVAL) {
+            return;
+        }
+        state.reported = Some(now);
+        let (bytes, step) = ([state.done, state.total], state.step.clone());
+        drop(state);
+        self.completion.report(bytes, &step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::event::operation::{Notice, Operation};
+    use crate::event::{EventKind, Queue};
+
+    #[test]
+    fn bytes_are_counted_and_reports_are_few() {
+        let queue = Queue::new(100).unwrap();
+        let (operation, completion) = Operation::<u32>::new("it".to_owned(), Error::shut_down());
+        operation.notify(Notice::new(Some((&queue, 1)), EventKind::OperationDone, |_| [0; 2]).unwrap());
+        let progress = Progress::new(&completion);
+        progress.set_total(1000);
+        let mut count = progress.counter(450);
+        for bytes in (0..400).chain(100..500) {
+            count(bytes);
+        }
+        let waiting: Vec<_> = std::iter::from_fn(|| queue.next_record()).map(|event| event.value).collect();
+        assert!((1..20).contains(&waiting.len()), "{waiting:?}");
+        std::thread::sleep(REPORT_INTERVAL);
+        progress.step("the rest");
+        let last = queue.next_record().unwrap();
+        assert_eq!((last.value, last.detail.as_str()), ([450, 1000], "the rest"));
+    }
+}

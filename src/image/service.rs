@@ -1,0 +1,314 @@
+//! The operations on a runtime's images: each runs on one of its threads and ends with one result.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+
+use super::cancelled;
+use super::handle::{Image, ImageInfo};
+use super::helper::{Helper, Limits};
+use super::import::Import;
+use super::options::{ImageLimits, ImageOptions, ImageSource, PrunedImages};
+use super::pull::Pull;
+use super::reference::Reference;
+use super::registry::RegistrySettings;
+use super::store::{ImageId, Store, StoredImage, Temporary};
+use super::workers::{Pace, Threads, Workers};
+use crate::error::{Code, Context, Error, Result};
+use crate::event::operation::{Completion, Notice, Operation};
+use crate::event::{EventKind, Queue};
+use crate::keeper::Program;
+
+/// How often a thread that waits for another's pull looks whether its operation has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Where the event of an operation's end goes.
+type Events<'a> = Option<(&'a Queue, u64)>;
+
+/// Where the keeper's program comes from when it is needed.
+type ProgramSource = Box<dyn Fn() -> Result<Arc<Program>> + Send + Sync>;
+
+/// A runtime's images.
+#[derive(Debug)]
+pub(crate) struct Images {
+    shared: Arc<Shared>,
+    workers: Workers,
+}
+
+/// What its threads share.
+pub(super) struct Shared {
+    /// Where the store is, by the runtime's config and environment.
+    directory: Result<PathBuf>,
+    registry: RegistrySettings,
+    program: ProgramSource,
+    store: OnceCell<Store>,
+    /// Images that are being made, so that the same one isn't made twice at once.
+    being_made: Mutex<HashSet<ImageId>>,
+    made: Condvar,
+}
+
+impl Images {
+    /// The images in this directory. Reads nothing yet.
+    pub(crate) fn new(
+        directory: Result<PathBuf>,
+        registry: RegistrySettings,
+        program: ProgramSource,
+    ) -> Self {
+        let shared = Shared {
+            directory,
+            registry,
+            program,
+            store: OnceCell::new(),
+            being_made: Mutex::default(),
+            made: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared), workers: Workers::new() }
+    }
+
+    /// Ends every operation.
+    pub(crate) fn shutdown(&self) {
+        self.workers.shutdown();
+    }
+
+    /// Begins to pull an image.
+    pub(crate) fn pull(
+        &self,
+        reference: &str,
+        options: &ImageOptions,
+        events: Events<'_>,
+    ) -> Result<Operation<Image>> {
+        let pull = Pull::new(reference, options, &self.shared.registry)?;
+        let title = format!("pulling the image {}", pull.reference);
+        self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
+            pull.run(shared, threads, completion)
+        })
+    }
+
+    /// Begins to import one.
+    pub(crate) fn import(
+        &self,
+        source: ImageSource,
+        options: &ImageOptions,
+        events: Events<'_>,
+    ) -> Result<Operation<Image>> {
+        let import = Import::new(source, options)?;
+        let title = format!("importing the image {}", import.name());
+        self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
+            import.run(shared, threads, completion)
+        })
+    }
+
+    /// Begins to look one up.
+    pub(crate) fn find(&self, name: &str, events: Events<'_>) -> Result<Operation<Image>> {
+        let name = Name::parse(name)?;
+        let title = format!("looking for the image {name}");
+        self.begin(Pace::Quick, title, events, size, move |shared, _, _| Image::open(shared.find(&name)?))
+    }
+
+    /// Begins to list all.
+    pub(crate) fn list(&self, events: Events<'_>) -> Result<Operation<Vec<ImageInfo>>> {
+        let title = "listing the images".to_owned();
+        self.begin(
+            Pace::Quick,
+            title,
+            events,
+            |_| [0; 2],
+            |shared, _, _| Ok(shared.store()?.list()?.iter().map(ImageInfo::new).collect()),
+        )
+    }
+
+    /// Begins to give one another name.
+    pub(crate) fn tag(&self, name: &str, tag: &str, events: Events<'_>) -> Result<Operation<()>> {
+        let (name, tag) = (Name::parse(name)?, parse_tag(tag)?);
+        let title = format!("tagging the image {name}");
+        self.begin(
+            Pace::Quick,
+            title,
+            events,
+            |_| [0; 2],
+            move |shared, _, _| {
+                let id = shared.find(&name)?.id();
+                shared.store()?.tag(id, &tag)
+            },
+        )
+    }
+
+    /// Begins to remove a name, or an image with all of its names.
+    pub(crate) fn remove(&self, name: &str, events: Events<'_>) -> Result<Operation<()>> {
+        let name = Name::parse(name)?;
+        let title = format!("removing the image {name}");
+        self.begin(Pace::Quick, title, events, |_| [0; 2], move |shared, _, _| shared.remove(&name))
+    }
+
+    /// Begins to remove those that weren't used for longest.
+    pub(crate) fn prune(&self, max_bytes: u64, events: Events<'_>) -> Result<Operation<PrunedImages>> {
+        let title = "pruning the images".to_owned();
+        let value = |pruned: &PrunedImages| [pruned.bytes; 2];
+        self.begin(Pace::Quick, title, events, value, move |shared, _, _| {
+            let pruned = shared.store()?.prune(max_bytes)?;
+            let images = u64::try_from(pruned.removed.len()).unwrap_or(u64::MAX);
+            Ok(PrunedImages { images, bytes: pruned.freed_bytes })
+        })
+    }
+
+    fn begin<T: fmt::Debug + Send + Sync + 'static>(
+        &self,
+        pace: Pace,
+        title: String,
+        events: Events<'_>,
+        value: fn(&T) -> [u64; 2],
+        work: impl FnOnce(&Shared, &Threads, &Completion<T>) -> Result<T> + Send + 'static,
+    ) -> Result<Operation<T>> {
+        let notice = Notice::new(events, EventKind::OperationDone, value)?;
+        let (operation, completion) = Operation::new(title, Error::shut_down());
+        let shared = Arc::clone(&self.shared);
+        let stop = completion.stop();
+        let run = move |threads: &Threads| {
+            let result = catch_unwind(AssertUnwindSafe(|| work(&shared, threads, &completion)));
+            let panicked =
+                || Error::new(Code::Panic, "an operation on images panicked: a bug of the library");
+            completion.complete(result.unwrap_or_else(|_| Err(panicked())));
+        };
+        self.workers.submit(pace, stop, run)?;
+        operation.notify(notice);
+        Ok(operation)
+    }
+}
+
+impl Shared {
+    /// The store, opened by the first operation that gets so far.
+    pub(super) fn store(&self) -> Result<&Store> {
+        self.store.get_or_try_init(|| Store::open(self.directory.as_ref().map_err(Clone::clone)?))
+    }
+
+    fn find(&self, name: &Name) -> Result<StoredImage> {
+        let store = self.store()?;
+        let by_tag = name.tag.as_deref().map_or(Ok(None), |tag| store.find(tag))?;
+        let found = match by_tag {
+            None => store.find(&name.text)?,
+            found => found,
+        };
+        found.ok_or_else(|| {
+            Error::new(
+                Code::NotFound,
+                format!("image {name}: the store has none of that name; pull or import it first"),
+            )
+        })
+    }
+
+    fn remove(&self, name: &Name) -> Result<()> {
+        let store = self.store()?;
+        let image = self.find(name)?;
+        match name.tag.as_ref().filter(|tag| image.tags().contains(tag)) {
+            Some(tag) if image.tags().len() > 1 => store.untag(tag).map(drop),
+            _ => store.remove(image.id()).map(drop),
+        }
+    }
+
+    /// The process that unpacks into this file. It ends with this thread.
+    pub(super) fn helper(&self, output: &Temporary, limits: &Limits) -> Result<Helper> {
+        let program = (self.program)()?;
+        let output = output.file().try_clone().context("a descriptor of the image")?;
+        Helper::start(&program, output.into(), limits)
+    }
+
+    /// Waits until nobody else here makes the image of that id, and keeps others from it.
+    pub(super) fn take_turn(&self, id: ImageId, ended: &AtomicBool) -> Result<Turn<'_>> {
+        let mut being_made = self.being_made.lock().unwrap_or_else(PoisonError::into_inner);
+        while !being_made.insert(id) {
+            cancelled(ended)?;
+            let waited = self.made.wait_timeout(being_made, POLL_INTERVAL);
+            being_made = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(Turn { shared: self, id })
+    }
+}
+
+/// Stops another thread of the same operation, however this one ends.
+#[derive(Default)]
+pub(super) struct StopOnDrop(Arc<AtomicBool>);
+
+impl StopOnDrop {
+    /// What the other thread looks at.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The right to make an image.
+pub(super) struct Turn<'a> {
+    shared: &'a Shared,
+    id: ImageId,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.shared.being_made.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.shared.made.notify_all();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// How a program names an image of the store.
+#[derive(Clone, Debug)]
+struct Name {
+    text: String,
+    /// As a tag, in full, if it can be one.
+    tag: Option<String>,
+}
+
+impl Name {
+    fn parse(text: &str) -> Result<Self> {
+        let is_id = ImageId::parse(text).is_some();
+        let tag = match Reference::parse(text) {
+            Ok(reference) => Some(reference.to_string()),
+            Err(_) if is_id => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { text: text.to_owned(), tag })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A tag in full.
+pub(super) fn parse_tag(tag: &str) -> Result<String> {
+    let reference = Reference::parse(tag)?;
+    if reference.digest().is_some() {
+        return Err(Error::invalid(format!("tag {tag}: must be a name without a digest")));
+    }
+    Ok(reference.to_string())
+}
+
+impl From<ImageLimits> for Limits {
+    fn from(limits: ImageLimits) -> Self {
+        let ImageLimits { bytes, entries, ratio, memory, depth, layers } = limits;
+        Self { bytes, entries, ratio, depth, layers, memory }
+    }
+}
+
+/// The sizes in the event of the end.
+fn size(image: &Image) -> [u64; 2] {
+    [image.info().bytes; 2]
+}

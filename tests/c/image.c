@@ -1,0 +1,229 @@
+/* Images: imported, found, listed, removed, and every wrong argument. With SBX_RUNSC a sandbox runs on one, too. */
+#define _GNU_SOURCE
+#include "check.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char directory[] = "/tmp/sbx-c-image-XXXXXX";
+
+/* A path in the test's directory. */
+static const char *in(const char *name) {
+    static char paths[4][256];
+    static int next;
+    char *path = paths[next++ % 4];
+    CHECK(snprintf(path, sizeof paths[0], "%s/%s", directory, name) < (int)sizeof paths[0]);
+    return path;
+}
+
+static void shell(const char *command) {
+    CHECK(system(command) == 0);
+}
+
+/* Waits for an operation and frees it. */
+static int ended(sbx_operation *operation, sbx_error *error) {
+    int code = sbx_operation_wait(operation, 60000, error);
+    sbx_operation_free(operation);
+    return code;
+}
+
+static void wrong_arguments(sbx_runtime *runtime, sbx_queue *queue) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_image *image = NULL;
+    sbx_image_list *list = NULL;
+    sbx_image_summary summary = SBX_IMAGE_SUMMARY_INIT;
+    sbx_image_options options = SBX_IMAGE_OPTIONS_INIT;
+    sbx_config *config = NULL;
+    CHECK(sbx_config_new(&config, &error) == 0);
+    CHECK(sbx_image_pull_begin(runtime, NULL, NULL, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_pull_begin(runtime, "UPPER", NULL, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "UPPER") != NULL);
+    CHECK(sbx_image_pull_begin((sbx_runtime *)queue, "a", NULL, NULL, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_image_pull_begin(runtime, "a", NULL, (sbx_queue *)config, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_image_pull_begin(runtime, "a", NULL, queue, 1, NULL, &error) == SBX_EINVALID);
+    options.size = 1;
+    CHECK(sbx_image_pull_begin(runtime, "a", &options, queue, 1, &operation, &error) == SBX_ESIZE);
+    options = (sbx_image_options)SBX_IMAGE_OPTIONS_INIT;
+    options.format = SBX_IMAGE_FORMAT_OCI;
+    CHECK(sbx_image_pull_begin(runtime, "a", &options, queue, 1, &operation, &error) == SBX_EINVALID);
+    options.format = 99;
+    CHECK(sbx_image_import_begin(runtime, "/a", -1, &options, queue, 1, &operation, &error) == SBX_EINVALID);
+    options.format = SBX_IMAGE_FORMAT_AUTO;
+    options.username = "somebody";
+    CHECK(sbx_image_pull_begin(runtime, "a", &options, queue, 1, &operation, &error) == SBX_EINVALID);
+    options.username = NULL;
+    options.mirrors = "docker.io";
+    CHECK(sbx_image_pull_begin(runtime, "a", &options, queue, 1, &operation, &error) == SBX_EINVALID);
+    options.mirrors = NULL;
+    options.credential_helper = "relative";
+    CHECK(sbx_image_pull_begin(runtime, "a", &options, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_import_begin(runtime, NULL, -1, NULL, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_import_begin(runtime, "/a", 0, NULL, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_import_begin(runtime, NULL, 1000000, NULL, queue, 1, &operation, &error) == SBX_ESYSTEM);
+    CHECK(error.os_error == EBADF);
+    CHECK(sbx_image_find_begin(runtime, NULL, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_find_begin(runtime, "a b", queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_tag_begin(runtime, "a", "", queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_remove_begin(runtime, NULL, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_image_list_begin(runtime, queue, 1, NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_image_prune_begin(runtime, 0, queue, 1, NULL, &error) == SBX_EINVALID);
+    CHECK(operation == NULL);
+    /* What was refused has no event. */
+    sbx_event event = SBX_EVENT_INIT;
+    CHECK(sbx_queue_next(queue, &event, NULL) == 0);
+
+    CHECK(sbx_operation_image(NULL, &image, &error) == SBX_EHANDLE && image == NULL);
+    CHECK(sbx_operation_images(NULL, &list, &error) == SBX_EHANDLE && list == NULL);
+    CHECK(sbx_image_info(NULL, &summary) == SBX_EHANDLE && summary.id == NULL);
+    CHECK(sbx_image_list_count(NULL) == SBX_EHANDLE);
+    CHECK(sbx_image_list_entry(NULL, 0, &summary) == SBX_EHANDLE);
+    CHECK(sbx_config_set_image(config, NULL) == SBX_EHANDLE);
+    CHECK(sbx_config_set_image(config, (sbx_image *)queue) == SBX_EHANDLE);
+    CHECK(sbx_config_add_image_mount(config, NULL, "/a") == SBX_EHANDLE);
+    /* It is kept, as any bad value is. */
+    CHECK(sbx_config_check(config, &error) == SBX_EHANDLE);
+    sbx_config_free(config);
+    sbx_image_free(NULL);
+    sbx_image_list_free(NULL);
+}
+
+static void nothing_there(sbx_runtime *runtime) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_image_list *list = NULL;
+    sbx_image *image = NULL;
+    CHECK(sbx_image_list_begin(runtime, NULL, 0, &operation, &error) == 0);
+    CHECK(sbx_operation_wait(operation, 60000, &error) == 0);
+    CHECK(sbx_operation_image(operation, &image, &error) == SBX_EINVALID && image == NULL);
+    CHECK(sbx_operation_images(operation, NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_operation_images(operation, &list, &error) == 0 && sbx_image_list_count(list) == 0);
+    sbx_operation_free(operation);
+    sbx_image_list_free(list);
+    CHECK(sbx_image_list_count(list) == SBX_EHANDLE);
+    CHECK(sbx_image_find_begin(runtime, "nothing:1", NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == SBX_ENOTFOUND && strstr(error.message, "nothing:1") != NULL);
+    CHECK(sbx_image_import_begin(runtime, in("nowhere"), -1, NULL, NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == SBX_ENOTFOUND && error.os_error == ENOENT);
+}
+
+/* Imports a root file system of one program. */
+static sbx_image *imported(sbx_runtime *runtime, sbx_queue *queue) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_image *image = NULL;
+    sbx_image_options options = SBX_IMAGE_OPTIONS_INIT;
+    options.tag = "box:1";
+    options.format = SBX_IMAGE_FORMAT_TARBALL;
+    int fd = open(in("root.tar"), O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    CHECK(sbx_image_import_begin(runtime, NULL, fd, &options, queue, 9, &operation, &error) == 0);
+    CHECK(close(fd) == 0);
+    int code = sbx_operation_wait(operation, 60000, &error);
+    if (code != 0)
+        printf("%s\n", error.message);
+    CHECK(code == 0);
+    sbx_event event = SBX_EVENT_INIT;
+    int progress = 0;
+    while (sbx_queue_next(queue, &event, NULL) == 1 && event.kind == SBX_EVENT_PROGRESS)
+        progress += event.cookie == 9 && event.detail[0] != 0 && event.value[0] <= event.value[1];
+    CHECK(progress > 0 && event.kind == SBX_EVENT_OPERATION_DONE && event.cookie == 9 && event.value[0] > 0);
+    CHECK(sbx_operation_image(operation, &image, &error) == 0);
+    sbx_operation_free(operation);
+    sbx_image_summary summary = SBX_IMAGE_SUMMARY_INIT;
+    CHECK(sbx_image_info(image, NULL) == SBX_EINVALID);
+    CHECK(sbx_image_info(image, &summary) == 0 && strncmp(summary.id, "sha256:", 7) == 0);
+    CHECK(strcmp(summary.tags, "docker.io/library/box:1") == 0 && strstr(summary.config, "linux") != NULL);
+    CHECK(summary.bytes > 0 && summary.created_ms > 0 && summary.last_used_ms >= summary.created_ms - 1000);
+    return image;
+}
+
+static void names(sbx_runtime *runtime, sbx_image *image) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_image_list *list = NULL;
+    sbx_image_summary summary = SBX_IMAGE_SUMMARY_INIT, found = SBX_IMAGE_SUMMARY_INIT;
+    CHECK(sbx_image_info(image, &summary) == 0);
+    CHECK(sbx_image_tag_begin(runtime, summary.id, "other", NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == 0);
+    CHECK(sbx_image_list_begin(runtime, NULL, 0, &operation, &error) == 0);
+    CHECK(sbx_operation_wait(operation, 60000, &error) == 0);
+    CHECK(sbx_operation_images(operation, &list, &error) == 0 && sbx_image_list_count(list) == 1);
+    sbx_operation_free(operation);
+    CHECK(sbx_image_list_entry(list, 0, &found) == 0 && strcmp(found.id, summary.id) == 0 && found.config == NULL);
+    CHECK(strcmp(found.tags, "docker.io/library/box:1\ndocker.io/library/other:latest") == 0);
+    CHECK(sbx_image_list_entry(list, 1, &found) == SBX_ENOTFOUND);
+    sbx_image_list_free(list);
+    CHECK(sbx_image_remove_begin(runtime, "box:1", NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == 0);
+    sbx_file_totals totals = SBX_FILE_TOTALS_INIT;
+    CHECK(sbx_image_prune_begin(runtime, 0, NULL, 0, &operation, &error) == 0);
+    CHECK(sbx_operation_wait(operation, 60000, &error) == 0);
+    CHECK(sbx_operation_totals(operation, &totals, &error) == 0 && totals.entries == 1 && totals.bytes > 0);
+    sbx_operation_free(operation);
+    CHECK(sbx_image_find_begin(runtime, "other", NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == SBX_ENOTFOUND);
+}
+
+/* On an image that is in the store no more. */
+static void a_sandbox(sbx_runtime *runtime, sbx_image *image) {
+    const char *entrypoint[] = {"/bin/busybox", "echo"}, *command[] = {"hello"};
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_config *config = NULL;
+    sbx_sandbox *sandbox = NULL;
+    sbx_exit end = SBX_EXIT_INIT;
+    CHECK(sbx_config_new(&config, &error) == 0);
+    CHECK(sbx_config_set_image(config, image) == 0);
+    CHECK(sbx_config_add_image_mount(config, image, "/mnt/box") == 0);
+    CHECK(sbx_config_set_entrypoint(config, entrypoint, 2) == 0 && sbx_config_set_command(config, command, 1) == 0);
+    CHECK(sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR) == 0);
+    sbx_image_free(image);
+    int code = sbx_create(runtime, config, &sandbox, &error);
+    if (code != 0)
+        printf("%s\n", error.message);
+    CHECK(code == 0);
+    CHECK(sbx_wait(sandbox, 60000, &end, &error) == 0 && end.code == 0);
+    int out = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
+    char said[16] = "";
+    struct pollfd ready = {.fd = out, .events = POLLIN};
+    CHECK(poll(&ready, 1, 30000) == 1 && read(out, said, sizeof said - 1) == 6 && strcmp(said, "hello\n") == 0);
+    CHECK(close(out) == 0);
+    sbx_sandbox_free(sandbox);
+    sbx_config_free(config);
+    CHECK(sbx_config_new(&config, &error) == 0 && sbx_config_set_no_command(config) == 0);
+    CHECK(sbx_config_set_entrypoint(config, NULL, 0) == 0 && sbx_config_check(config, &error) == 0);
+    sbx_config_free(config);
+}
+
+int main(void) {
+    CHECK(mkdtemp(directory) != NULL);
+    char command[512];
+    snprintf(command, sizeof command,
+             "cd %s && mkdir -p root/bin && cp /usr/bin/busybox root/bin && tar -C root -cf root.tar .", directory);
+    shell(command);
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_runtime *runtime = NULL;
+    sbx_queue *queue = NULL;
+    CHECK(sbx_queue_new(1000, &queue, &error) == 0);
+    const char *runsc = getenv("SBX_RUNSC");
+    if (runsc == NULL) {
+        /* A runtime looks for runsc; the default one doesn't, and nothing here touches its store. */
+        wrong_arguments(NULL, queue);
+    } else {
+        sbx_runtime_config config = SBX_RUNTIME_CONFIG_INIT;
+        config.image_directory = in("images");
+        CHECK(sbx_runtime_new(&config, &runtime, &error) == 0);
+        wrong_arguments(runtime, queue);
+        nothing_there(runtime);
+        sbx_image *image = imported(runtime, queue);
+        names(runtime, image);
+        a_sandbox(runtime, image);
+    }
+    sbx_runtime_free(runtime);
+    sbx_queue_free(queue);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    shell(command);
+    return 0;
+}
