@@ -30,6 +30,7 @@ mod workers;
 
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
+pub use snapshot::Snapshot;
 pub(crate) use snapshot::Source;
 
 use std::path::{Path, PathBuf};

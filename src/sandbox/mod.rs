@@ -23,7 +23,6 @@ mod plan;
 mod policy;
 mod policy_update;
 mod shared;
-#[allow(dead_code, reason = "taken by snapshots of sandboxes on images")]
 mod snapshot;
 mod stats;
 mod usage;
@@ -55,6 +54,7 @@ use crate::config::Stream;
 use crate::error::{Code, Error, Result};
 pub(crate) use crate::event::{Exit, ExitReason};
 use crate::event::{Operation, Queue};
+use crate::image::Images;
 use crate::policy::PolicyMode;
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
@@ -96,6 +96,8 @@ pub struct Sandbox {
 struct Handle {
     shared: Arc<Shared>,
     control: Control,
+    /// The runtime's images, as long as there is the runtime.
+    images: Weak<Images>,
 }
 
 impl Drop for Handle {
@@ -118,8 +120,8 @@ impl WeakSandbox {
 
 impl Sandbox {
     /// A handle to a sandbox.
-    pub(crate) fn new(shared: Arc<Shared>, control: Control) -> Self {
-        Self { handle: Arc::new(Handle { shared, control }) }
+    pub(crate) fn new(shared: Arc<Shared>, control: Control, images: Weak<Images>) -> Self {
+        Self { handle: Arc::new(Handle { shared, control, images }) }
     }
 
     /// What finds the sandbox again as long as the host holds it.
@@ -135,6 +137,11 @@ impl Sandbox {
     /// The way to the control thread.
     pub(crate) fn control(&self) -> &Control {
         &self.handle.control
+    }
+
+    /// The runtime's images; `None` once the runtime is gone.
+    fn images(&self) -> Option<Arc<Images>> {
+        self.handle.images.upgrade()
     }
 
     /// Its id: `sb-` and 16 hexadecimal digits.

@@ -1,4 +1,4 @@
-//! Snapshots: a sandbox as the source of a new image.
+//! Snapshots: a sandbox as the source of a new image ([`crate::image::Snapshot`]).
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, WeakSandbox};
+use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, State, WeakSandbox};
 use crate::config::image::RootImage;
-use crate::error::{Error, Result};
-use crate::event::Operation;
-use crate::image::Source;
+use crate::error::{Code, Error, Result};
+use crate::event::{Operation, Queue};
+use crate::image::{Snapshot, Source};
 
 /// How long writing the changes may take, in which the sandbox is paused. Less than what a stalled operation on files has.
 const ARCHIVE_TIME: Duration = Duration::from_secs(50);
@@ -21,6 +21,51 @@ const MAX_FILE_BYTES: u64 = 16 << 30;
 const MEMORY_FACTOR: u64 = 3;
 /// How often it is looked whether the operation was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Sandbox {
+    /// Stores what is in its root file system as a new image, and waits for that. `tag` is a name for it.
+    ///
+    /// The sandbox must have been started from an image. Its programs are paused while their changes are written (some 30
+    /// ms, and about a second for a gigabyte); its connections stay open. They go on before the changes are merged with the
+    /// image. What is mounted is not in a snapshot: /tmp, /dev, /dev/shm, mounted directories and images. Neither are
+    /// sockets, and extended attributes; times of modification are rounded to seconds.
+    ///
+    /// A file may have at most a third of the memory that is free, since gVisor reads each one whole: beyond that the
+    /// snapshot fails with [`Code::Limit`], and the sandbox goes on.
+    pub fn snapshot(&self, tag: Option<&str>) -> Result<Snapshot> {
+        let taken = self.snapshot_begin(tag, None)?.wait(None);
+        self.shared().unless_ended(taken.map(|snapshot| (*snapshot).clone()))
+    }
+
+    /// Begins that and returns at once. With a queue its end is an event (`OperationDone`) there, with that cookie; its
+    /// values are the bytes of the image and the microseconds in which the sandbox was paused.
+    ///
+    /// The operation doesn't keep the sandbox alive. One that is cancelled resumes the sandbox first.
+    pub fn snapshot_begin(
+        &self,
+        tag: Option<&str>,
+        events: Option<(&Queue, u64)>,
+    ) -> Result<Operation<Snapshot>> {
+        let Some(base) = self.shared().config.image().cloned() else {
+            let text = format!(
+                "sandbox {}: only a sandbox that was started from an image has snapshots; import its root directory as an \
+                 image, and start from that",
+                self.id()
+            );
+            return Err(Error::new(Code::Unsupported, text));
+        };
+        match self.state() {
+            State::Running => {}
+            State::Starting => return Err(Error::still_starting(self.id())),
+            State::Ending | State::Ended => return Err(self.shared().ended()),
+        }
+        let images = self.images().ok_or_else(Error::shut_down)?;
+        let (shared, control) = (Arc::clone(self.shared()), self.control().clone());
+        let name = format!("sandbox {}", self.id());
+        let running = Running { name, sandbox: self.downgrade(), shared, control, base };
+        images.snapshot(Box::new(running), tag, events)
+    }
+}
 
 /// A sandbox that runs.
 #[derive(Debug)]
