@@ -2,7 +2,8 @@
 //!
 //! The keeper's program is a small static binary that the library embeds. A nested cargo builds it here, as a
 //! workspace of its own: in a separate target directory, because the outer one is locked; with none of the
-//! outer build's flags, which are for a shared library; and with a lock file that holds `libc` alone.
+//! outer build's flags, which are for a shared library; and with a lock file that holds `libc` and what decompresses
+//! and hashes images, alone.
 //!
 //! In the repository the program is also a member of the workspace (`src/keeper/member`), so that rustfmt,
 //! clippy and the workspace's lints cover it. That member is not what is built here. A published libsbx
@@ -22,8 +23,15 @@ use std::process::Command;
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What the keeper's program is made of.
-const PARTS: [&str; 5] =
-    ["src/keeper/program", "src/keeper/wire", "src/sys/channel.rs", "src/sys/spawn.rs", "src/topology.rs"];
+const PARTS: [&str; 7] = [
+    "src/image/convert",
+    "src/image/erofs",
+    "src/keeper/program",
+    "src/keeper/wire",
+    "src/sys/channel.rs",
+    "src/sys/spawn.rs",
+    "src/topology.rs",
+];
 
 fn main() -> Outcome {
     println!("cargo:rerun-if-changed=build.rs");
@@ -180,7 +188,10 @@ name = "sbx-keeper"
 path = {main:?}
 
 [dependencies]
+flate2 = {{ version = "1.1.11", default-features = false, features = ["runtime_detection", "zlib-rs"] }}
 libc = "0.2.191"
+ruzstd = {{ version = "0.9.1", default-features = false, features = ["std"] }}
+sha2 = {{ version = "0.11.1", default-features = false }}
 
 [profile.release]
 opt-level = "s"
@@ -188,6 +199,10 @@ panic = "abort"
 lto = true
 codegen-units = 1
 strip = true
+
+# Decompression and digests are what takes time.
+[profile.release.package."*"]
+opt-level = 3
 
 [workspace]
 "#

@@ -117,6 +117,32 @@ fn the_fuzz_targets_calls_are_those_of_the_header() {
     );
 }
 
+/// The version of this package in a lock file, and what it depends on.
+fn locked(file: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let package =
+        text.split("[[package]]\n").find(|package| package.starts_with("name = \"sbx\"\n")).unwrap();
+    // A dependency has a version behind it where the file has two of that name.
+    let name = |line: &str| {
+        line.strip_prefix(" \"").and_then(|rest| rest.split([' ', '"']).next().map(str::to_owned))
+    };
+    package.lines().map(|line| name(line).unwrap_or_else(|| line.to_owned())).collect()
+}
+
+#[test]
+fn the_fuzz_targets_are_locked_to_what_the_library_depends_on() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, tests_only) = manifest.split_once("[dev-dependencies]\n").unwrap();
+    let tests_only: Vec<_> = tests_only.lines().map_while(|line| line.split_once(" = ")).collect();
+    let mut wanted = locked("Cargo.lock");
+    wanted.retain(|line| !tests_only.iter().any(|(name, _)| line == name));
+    assert_eq!(
+        locked("fuzz/Cargo.lock"),
+        wanted,
+        "run cargo update --workspace --manifest-path fuzz/Cargo.toml"
+    );
+}
+
 #[test]
 fn the_version_macro_is_the_package_version() {
     let number = |text: &str| text.parse::<u32>().unwrap();

@@ -49,8 +49,9 @@ pub(crate) struct ImageMount {
 }
 
 impl Config {
-    /// Sets the program that the command's arguments are for, in place of the image's entrypoint; an empty list is none.
-    /// The image's default arguments are then not used. Without an image it comes before the command.
+    /// Sets the program that the command's arguments are for, in place of the image's entrypoint, whose default arguments
+    /// (`Cmd`) are then not used. With an empty list there is none, and the command, or the image's `Cmd`, is the program.
+    /// Without an image it comes before the command.
     pub fn set_entrypoint<I>(&mut self, argv: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -108,7 +109,7 @@ impl Config {
             _ => entrypoint.clone().unwrap_or_default(),
         };
         match &config.image {
-            Some(image) if config.command.is_empty() && entrypoint.is_none() => {
+            Some(image) if config.command.is_empty() && entrypoint.as_ref().is_none_or(Vec::is_empty) => {
                 arguments.extend(image.cmd.iter().cloned());
             }
             _ => arguments.append(&mut config.command),
@@ -272,6 +273,10 @@ mod tests {
             config.set_entrypoint(Vec::<&str>::new()).unwrap();
         };
         assert_eq!(command(&plain), ["c"]);
+        let only_cmd = |config: &mut Config| {
+            config.set_entrypoint(Vec::<&str>::new()).unwrap();
+        };
+        assert_eq!(command(&only_cmd), ["a", "b"]);
         let none = |config: &mut Config| {
             config.set_no_command().unwrap();
         };

@@ -65,6 +65,8 @@ struct Host {
     room: Option<(u64, String)>,
     is_root: bool,
     is_in_chroot: bool,
+    /// Why the runsc that was found can't start sandboxes on images.
+    no_images: Option<Error>,
 }
 
 const MODULES: &[&str] = &["veth", "nf_tables", "nft_tproxy"];
@@ -89,6 +91,7 @@ impl Host {
             room: process::room(),
             is_root: nix::unistd::geteuid().is_root(),
             is_in_chroot: process::is_in_chroot(),
+            no_images: None,
             release,
         }
     }
@@ -122,8 +125,9 @@ fn modules(release: &str) -> Vec<&'static str> {
 
 /// Looks at this host. `runsc` is what locating it gave.
 pub(crate) fn examine(runsc: Result<&Runsc, &Error>, live: Option<LiveProbe>) -> Report {
+    let no_images = runsc.ok().and_then(|runsc| runsc.check_images().err());
     let runsc = runsc.map(|runsc| format!("{} at {}", runsc.version(), runsc.path().display()));
-    judge(&Host::read(), runsc, live.as_ref())
+    judge(&Host { no_images, ..Host::read() }, runsc, live.as_ref())
 }
 
 fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -> Report {
@@ -320,7 +324,10 @@ fn proc_sys(host: &Host, live: &LiveProbe) -> Finding {
 
 fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
     match runsc {
-        Ok(found) => Finding::ok("runsc", found),
+        Ok(found) => match &host.no_images {
+            None => Finding::ok("runsc", found),
+            Some(error) => Finding::limited("runsc", error.message(), "needed for images only"),
+        },
         Err(error) => {
             let remedy = match error.code() {
                 // Most likely runsc is not at fault.

@@ -46,6 +46,8 @@ const KILLED_GRACE: Duration = Duration::from_secs(5);
 const CPU_SECONDS: u64 = 2 * 3600;
 /// What it maps beside the metadata: its own code, stack, and buffers of the decompressors.
 const FIXED_MEMORY: u64 = 256 * 1024 * 1024;
+/// How much its files may be larger than an image.
+const FILE_MARGIN: u64 = 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -54,13 +56,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits of the process. An image's file holds all contents, each in whole blocks, and the metadata.
+    /// The limits of the process, a little above its own: what it says of an image that exceeds those is the better
+    /// error.
     fn resources(&self) -> Resources {
-        let blocks = self.entries.saturating_mul(4096);
         Resources {
             cpu_seconds: CPU_SECONDS,
             address_space: self.memory.saturating_mul(2).saturating_add(FIXED_MEMORY),
-            file_size: self.bytes.saturating_add(self.memory).saturating_add(blocks),
+            file_size: self.bytes.saturating_add(FILE_MARGIN),
         }
     }
 }
@@ -229,7 +231,7 @@ impl Helper {
             }
             if now.saturating_duration_since(heard) >= SILENCE_TIMEOUT {
                 let seconds = SILENCE_TIMEOUT.as_secs();
-                return Err(super::error(&format!("reading the image made no progress for {seconds} s")));
+                return Err(super::error(format!("reading the image made no progress for {seconds} s")));
             }
             let Some(reply) = self.receive()? else {
                 let until = self.deadline.min(now + CANCEL_INTERVAL);
@@ -291,7 +293,7 @@ impl Helper {
     fn failed(&self, failure: Failure, errno: i32, text: &[u8]) -> Error {
         let text = printable(text);
         match (failure, errno) {
-            (Failure::Malformed | Failure::Digest, _) => super::error(&text),
+            (Failure::Malformed | Failure::Digest, _) => super::error(text),
             (Failure::Limit, _) => Error::new(Code::Limit, text),
             (Failure::System, libc::EFBIG) => {
                 let most = self.resources.file_size;
@@ -305,7 +307,7 @@ impl Helper {
                 Error::system(format!("converting the image: {text}"), &cause)
             }
             (Failure::Internal, _) => {
-                super::error(&format!("the image helper failed at {text}: a bug in libsbx"))
+                super::error(format!("the image helper failed at {text}: a bug in libsbx"))
             }
         }
     }
@@ -316,7 +318,7 @@ impl Helper {
             return broke_the_rules("it closed its channel");
         }
         let status = waitid(Id::PIDFd(self.child.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
-        super::error(&format!("the image helper ended: {}", self.reason(status)))
+        super::error(format!("the image helper ended: {}", self.reason(status)))
     }
 
     fn reason(&self, status: nix::Result<WaitStatus>) -> String {
@@ -370,7 +372,7 @@ fn may_be_in(entry: &ArchiveEntry, size: u64) -> bool {
 }
 
 fn broke_the_rules(what: &str) -> Error {
-    super::error(&format!("the image helper broke the rules: {what}; the image may be an attack"))
+    super::error(format!("the image helper broke the rules: {what}; the image may be an attack"))
 }
 
 /// A text of the process without control characters, and not longer than it may be.

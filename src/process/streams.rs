@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::fcntl::OFlag;
 
-use super::{Capture, CaptureReader};
+use super::capture::{Capture, CaptureReader};
 use crate::config::Stdio;
 use crate::error::{Context, Result};
 use crate::keeper::wire::init::Source;

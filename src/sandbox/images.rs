@@ -105,3 +105,23 @@ fn check(file: &File) -> Result<()> {
         _ => wrong("its file is damaged: it is shorter than it says itself"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inits_image_is_whole_and_a_part_of_it_is_not() {
+        let image = File::from(init_image::make(&[7; 5000]).unwrap());
+        check(&image).unwrap();
+        let length = usize::try_from(image.metadata().unwrap().len()).unwrap();
+        let mut bytes = vec![0; length];
+        image.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(length.is_multiple_of(4096) && bytes.windows(5000).any(|part| part == [7; 5000]));
+        for (cut, text) in [(length - 4096, "shorter"), (1060, "not an EROFS"), (0, "not an EROFS")] {
+            let part = File::from(crate::sys::memfd::sealed(bytes.get(..cut).unwrap()).unwrap());
+            assert!(check(&part).unwrap_err().message().contains(text), "{cut}");
+        }
+        assert!(check(&File::open("/").unwrap()).is_err());
+    }
+}

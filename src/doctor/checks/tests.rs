@@ -206,6 +206,13 @@ fn what_this_process_can_not_pass_on() {
 }
 
 #[test]
+fn a_runsc_that_can_not_start_images_is_a_limit() {
+    let error = Error::new(Code::RunscUnusable, "too old for images");
+    let host = Host { no_images: Some(error), ..healthy() };
+    found(&host, Some(&tried()), "runsc", Status::Limited, "too old for images", "images only");
+}
+
+#[test]
 fn runsc_and_architecture() {
     let missing = Error::new(Code::RunscMissing, "runsc (gVisor) was not found");
     let report = judge(&healthy(), Err(&missing), None);

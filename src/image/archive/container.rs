@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstat;
 
-use super::ArchiveEntry;
 use crate::error::{Context, Result};
+use crate::image::helper::ArchiveEntry;
 use crate::image::json::MAX_JSON_BYTES;
 use crate::image::store::Temporary;
 use crate::image::{Digest, error};

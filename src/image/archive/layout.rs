@@ -94,18 +94,27 @@ fn choose(index: &[u8], select: Select<'_>) -> Result<(Vec<String>, Vec<u8>)> {
         _ => {}
     }
     let names = distinct.into_iter().map(str::to_owned).collect();
-    let mut chosen: Vec<Value> = Vec::new();
-    for (_, value) in found {
-        if !chosen.contains(value) {
-            chosen.push(value.clone());
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let mut chosen: Vec<Value> = found
+        .into_iter()
+        .map(|(_, value)| without_names(value))
+        .filter(|value| seen.insert(value.to_string()))
+        .collect();
     // One entry is followed whatever its platform says or doesn't: what it leads to is checked.
     if let [Value::Object(only)] = chosen.as_mut_slice() {
         only.remove("platform");
     }
     let index = Map::from_iter([("manifests".to_owned(), Value::Array(chosen))]);
     Ok((names, Value::Object(index).to_string().into_bytes()))
+}
+
+/// An entry as it is under any of its names.
+fn without_names(entry: &Value) -> Value {
+    let mut entry = entry.clone();
+    if let Value::Object(fields) = &mut entry {
+        fields.remove("annotations");
+    }
+    entry
 }
 
 /// The names of an entry, the fullest first: containerd's and docker's, then that of the layout, often only a tag.

@@ -27,12 +27,12 @@ use nix::sys::stat::{Mode, fstat};
 use container::Container;
 pub(crate) use directory::{PipeWriter, write as write_directory};
 
+pub(crate) use super::helper::ArchiveEntry;
 use super::options::{ImageFormat as Format, ImageSource as Source};
 use super::registry::Platform;
 use super::store::{ImageId, OriginKind, Store, Temporary, id_of_layers};
 use super::{Digest, ImageConfig, error};
 use crate::error::{Code, Context, Error, Result};
-pub(crate) use crate::keeper::wire::image::ArchiveEntry;
 use crate::sys::signal_guard;
 
 const CHUNK_BYTES: usize = 256 * 1024;

@@ -246,6 +246,17 @@ fn an_image_is_chosen_by_name() {
 }
 
 #[test]
+fn an_image_with_several_names_is_one() {
+    let mut parts = Parts::new();
+    let manifest = image(&mut parts, "amd64", LAYERS);
+    let entries = [named(manifest.clone(), "1"), named(manifest.clone(), "1.0"), manifest];
+    let parts = layout(parts, &entries);
+    let mut rig = Rig::new();
+    assert_eq!(rig.find_both(&parts, None).unwrap().names, ["1", "1.0"]);
+    assert_eq!(rig.find_both(&parts, Some("1.0")).unwrap().names, ["1.0"]);
+}
+
+#[test]
 fn an_image_is_chosen_by_platform_also_in_an_index_in_the_index() {
     let mut parts = Parts::new();
     let arm = on(image(&mut parts, "arm64", &LAYERS[..1]), "arm64");
@@ -276,7 +287,7 @@ fn indexes_that_lead_to_one_another_end() {
 fn every_part_of_a_layout_has_to_have_its_digest_and_size() {
     let mut parts = Parts::new();
     let manifest = image(&mut parts, "amd64", LAYERS);
-    let good = layout(parts, &[manifest.clone()]);
+    let good = layout(parts, std::slice::from_ref(&manifest));
     // The configuration, each layer, and the manifest: another byte, or one more, or missing.
     for number in 0..4 {
         let mut changed = good.clone();

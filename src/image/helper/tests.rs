@@ -1,12 +1,13 @@
 //! The process as it is, and everything that it may meet: attacks, limits, a full disk, a host that is killed.
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::{self, Stdio};
 use std::thread;
 
 use super::*;
+use crate::image::convert;
 use crate::keeper::Origin;
 use crate::keeper::tar::{Entry, Kind, padding};
 
@@ -90,6 +91,13 @@ fn status(pid: i32, key: &str) -> String {
 }
 
 #[test]
+fn the_limits_are_the_converters() {
+    let Limits { bytes, entries, ratio, depth, layers, memory } = Limits::default();
+    let limits = convert::Limits { bytes, entries, ratio, depth, layers, memory };
+    assert_eq!(limits, convert::Limits::default());
+}
+
+#[test]
 fn it_is_confined_before_it_reads_anything() {
     let helper = start(&Limits::default());
     let pid = helper.pid();
@@ -154,6 +162,349 @@ fn can_trace() -> bool {
 }
 
 #[test]
+fn it_makes_an_image_and_ends() {
+    let out = file();
+    let mut helper = Helper::start(&program(), output(&out), &Limits::default()).unwrap();
+    let pid = helper.pid();
+    layer(&mut helper, holding(&archive(&[regular("a", b"hello"), regular("b", &[7; 9000])]))).unwrap();
+    layer(&mut helper, holding(&archive(&[regular(".wh.a", b"")]))).unwrap();
+    let summary = watched(|watch| helper.finish(watch)).unwrap();
+    assert!(!runs(pid));
+    assert_eq!(summary.diff_ids.len(), 2);
+    assert_eq!((summary.bytes, summary.content_bytes), (out.metadata().unwrap().len(), 9000));
+    let mut magic = [0; 4];
+    out.read_exact_at(&mut magic, 1024).unwrap();
+    assert_eq!(u32::from_le_bytes(magic), 0xe0f5_e1e2);
+}
+
+#[test]
+fn a_layer_may_be_a_part_of_a_file_or_come_through_a_pipe() {
+    let bytes = archive(&[regular("a", b"hello")]);
+    let images = [false, true].map(|piped| {
+        let out = file();
+        let mut helper = Helper::start(&program(), output(&out), &Limits::default()).unwrap();
+        if piped {
+            let (read, mut write) = io::pipe().unwrap();
+            let bytes = bytes.clone();
+            let writer = thread::spawn(move || {
+                bytes.chunks(100).for_each(|chunk| write.write_all(chunk).unwrap());
+            });
+            layer(&mut helper, read).unwrap();
+            writer.join().unwrap();
+        } else {
+            let whole = holding(&[&[0xff; 77][..], &bytes, &[0xff; 50]].concat());
+            let input = LayerInput { fd: whole.into(), range: Some((77, bytes.len() as u64)) };
+            watched(|watch| helper.layer(input, None, Whiteouts::Oci, watch)).unwrap();
+        }
+        watched(|watch| helper.finish(watch)).unwrap();
+        let mut image = Vec::new();
+        (&out).read_to_end(&mut image).unwrap();
+        image
+    });
+    assert!(images[0] == images[1] && images[0].len() >= 8192);
+}
+
+#[test]
+fn progress_is_the_input_and_comes_seldom() {
+    let mut helper = start(&Limits::default());
+    let (read, mut write) = io::pipe().unwrap();
+    let whole = archive(&[regular("a", &[1; 3_000_000])]);
+    let length = whole.len() as u64;
+    let writer = thread::spawn(move || {
+        for chunk in whole.chunks(100_000) {
+            write.write_all(chunk).unwrap();
+            thread::sleep(Duration::from_millis(15));
+        }
+    });
+    let mut seen = Vec::new();
+    let begin = Instant::now();
+    let cancelled = AtomicBool::new(false);
+    let mut progress = |bytes| seen.push(bytes);
+    let mut watch = Watch { cancelled: &cancelled, progress: &mut progress };
+    let input = LayerInput { fd: read.into(), range: None };
+    helper.layer(input, None, Whiteouts::Oci, &mut watch).unwrap();
+    let most = begin.elapsed().as_millis() / 100 + 1;
+    writer.join().unwrap();
+    assert!(!seen.is_empty() && seen.len() as u128 <= most, "{seen:?} in {:?}", begin.elapsed());
+    assert!(seen.is_sorted() && seen.iter().all(|bytes| *bytes <= length), "{seen:?}");
+}
+
+#[test]
+fn a_step_is_cancelled_in_the_middle() {
+    let mut helper = start(&Limits::default());
+    let pid = helper.pid();
+    let (read, mut write) = io::pipe().unwrap();
+    write.write_all(&regular("a", &[1; 1000])).unwrap();
+    let cancelled = AtomicBool::new(false);
+    let begin = Instant::now();
+    let error = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            cancelled.store(true, Ordering::Relaxed);
+        });
+        let mut watch = Watch { cancelled: &cancelled, progress: &mut |_| () };
+        let input = LayerInput { fd: read.into(), range: None };
+        helper.layer(input, None, Whiteouts::Oci, &mut watch).unwrap_err()
+    });
+    assert_eq!(error.code(), Code::Closed, "{error}");
+    assert!(begin.elapsed() < PATIENCE);
+    drop(helper);
+    assert!(!runs(pid));
+}
+
+#[test]
+fn every_death_has_its_reason_and_leaves_nothing() {
+    for (signal, reason) in [
+        (Signal::SIGSYS, "forbidden"),
+        (Signal::SIGXCPU, "processor time"),
+        (Signal::SIGABRT, "more memory"),
+        (Signal::SIGKILL, "SIGKILL"),
+        (Signal::SIGILL, "SIGILL"),
+    ] {
+        for idle in [true, false] {
+            let mut helper = start(&Limits::default());
+            let pid = helper.pid();
+            let kill = || pidfd::signal(helper.child.pidfd.as_fd(), signal as i32).unwrap();
+            let (read, write) = io::pipe().unwrap();
+            if idle {
+                kill();
+                wait_until_gone(pid);
+            } else {
+                let process = helper.child.pidfd.try_clone().unwrap();
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(50));
+                    pidfd::signal(process.as_fd(), signal as i32).unwrap();
+                });
+            }
+            let error = layer(&mut helper, read).unwrap_err();
+            drop(write);
+            assert_eq!(error.code(), crate::image::error("").code(), "{error}");
+            assert!(error.message().contains(reason), "{error}");
+            drop(helper);
+            assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "it is reaped");
+        }
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+/// Applies these layers and completes the image; returns the outcome and the file.
+fn image(limits: &Limits, layers: &[Vec<u8>]) -> (Result<Summary>, File) {
+    let out = file();
+    let mut helper = Helper::start(&program(), output(&out), limits).unwrap();
+    let pid = helper.pid();
+    let applied = layers.iter().try_for_each(|bytes| layer(&mut helper, holding(bytes)));
+    let outcome = match applied {
+        Ok(()) => watched(|watch| helper.finish(watch)),
+        Err(error) => {
+            drop(helper);
+            Err(error)
+        }
+    };
+    assert!(!runs(pid));
+    (outcome, out)
+}
+
+#[test]
+fn layers_may_be_compressed_and_their_digests_are_checked() {
+    let plain = archive(&[regular("a", &[1; 100_000])]);
+    let mut made = Vec::new();
+    for bytes in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        let (summary, mut out) = image(&Limits::default(), &[bytes.clone()]);
+        let summary = summary.unwrap();
+        let mut written = Vec::new();
+        out.read_to_end(&mut written).unwrap();
+        made.push((summary.diff_ids.clone(), written));
+        // The digest is of what is decompressed.
+        for (change, good) in [(0, true), (1, false)] {
+            let mut wanted = summary.diff_ids[0];
+            wanted[31] ^= change;
+            let mut helper = start(&Limits::default());
+            let input = LayerInput { fd: holding(&bytes).into(), range: None };
+            let applied = watched(|watch| helper.layer(input, Some(wanted), Whiteouts::Oci, watch));
+            assert_eq!(applied.is_ok(), good);
+            if let Err(error) = applied {
+                assert!(error.message().contains("sha256:"), "{error}");
+            }
+        }
+    }
+    assert!(made[0] == made[1] && made[1] == made[2], "the same layer makes the same file");
+}
+
+#[test]
+fn an_image_can_be_the_base_of_another() {
+    let lower = archive(&[regular("kept", b"kept"), regular("gone", b"gone")]);
+    let upper = archive(&[regular("new", b"new"), regular(".wh.gone", b"")]);
+    let (_, base) = image(&Limits::default(), &[lower.clone()]);
+    let out = file();
+    let mut helper = Helper::start(&program(), output(&out), &Limits::default()).unwrap();
+    watched(|watch| helper.base(base.into(), watch)).unwrap();
+    layer(&mut helper, holding(&upper)).unwrap();
+    let summary = watched(|watch| helper.finish(watch)).unwrap();
+    let (both, _) = image(&Limits::default(), &[lower, upper]);
+    let both = both.unwrap();
+    assert_eq!((summary.entries, summary.content_bytes), (both.entries, both.content_bytes));
+    // What is no image is none as a base.
+    for bytes in [vec![], vec![0; 8192], vec![0xff; 8192]] {
+        let mut helper = start(&Limits::default());
+        let error = watched(|watch| helper.base(holding(&bytes).into(), watch)).unwrap_err();
+        assert_eq!(error.code(), crate::image::error("").code(), "{error}");
+    }
+}
+
+#[test]
+fn bombs_end_at_a_limit() {
+    let content = vec![0; 64 << 20];
+    let bomb = archive(&[regular("zeros", &content)]);
+    for bytes in [gzip(&bomb), zstd(&bomb), gzip(&gzip(&bomb))] {
+        let (outcome, out) = image(&Limits::default(), &[bytes]);
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(error.code(), Code::Limit) || error.code() == crate::image::error("").code(),
+            "{error}"
+        );
+        assert!(out.metadata().unwrap().len() <= 64 << 20);
+    }
+    for bytes in [gzip(&bomb), zstd(&bomb)] {
+        let mut helper = start(&Limits::default());
+        let (input, into) = (holding(&bytes), file());
+        let error = watched(|watch| helper.inflate(input.into(), output(&into), watch)).unwrap_err();
+        assert_eq!(error.code(), Code::Limit, "{error}");
+        assert!(into.metadata().unwrap().len() < 64 << 20);
+    }
+}
+
+#[test]
+fn an_archive_that_is_compressed_as_a_whole_is_decompressed() {
+    let plain = archive(&[regular("manifest.json", b"[]")]);
+    for bytes in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        let mut helper = start(&Limits::default());
+        let into = file();
+        let length = watched(|watch| helper.inflate(holding(&bytes).into(), output(&into), watch)).unwrap();
+        assert_eq!(length, plain.len() as u64);
+        let entries = watched(|watch| helper.index(into.as_fd(), watch)).unwrap();
+        assert_eq!(entries.len(), 1);
+    }
+    let cut = gzip(&plain);
+    let mut helper = start(&Limits::default());
+    let input = holding(&cut[..cut.len() / 2]);
+    let error = watched(|watch| helper.inflate(input.into(), file().into(), watch)).unwrap_err();
+    assert_eq!(error.code(), crate::image::error("").code(), "{error}");
+}
+
+/// Every trick of an attacker's archive is refused, or has its effect inside the image alone.
+#[test]
+fn no_trick_of_an_archive_gets_further_than_its_error() {
+    let malformed = crate::image::error("").code();
+    let depth = "d/".repeat(70);
+    let refused: Vec<(&str, Vec<Vec<u8>>, Code)> = vec![
+        ("out by ..", vec![archive(&[regular("../../etc/passwd", b"x")])], malformed),
+        (
+            "out by a hard link",
+            vec![archive(&[entry("l", Kind::HardLink, 0, "../../etc/passwd").header()])],
+            malformed,
+        ),
+        (
+            "a hard link to nothing",
+            vec![archive(&[entry("l", Kind::HardLink, 0, "nothing").header()])],
+            malformed,
+        ),
+        ("a whiteout of the root", vec![archive(&[regular(".wh.", b"")])], malformed),
+        ("a whiteout of ..", vec![archive(&[regular(".wh...", b"")])], malformed),
+        ("deep", vec![archive(&[regular(&format!("{depth}f"), b"")])], Code::Limit),
+        ("a petabyte", vec![entry("f", Kind::File, 1 << 50, "").header()], Code::Limit),
+        ("cut", vec![regular("f", &[1; 5000])[..3000].to_vec()], malformed),
+        ("cut gzip", vec![gzip(&archive(&[regular("f", &[1; 5000])]))[..60].to_vec()], malformed),
+        ("noise", vec![vec![0x5a; 5000]], malformed),
+        ("a long name", vec![archive(&[regular(&"n".repeat(300), b"")])], malformed),
+        ("a link over /proc", vec![archive(&[entry("proc", Kind::Symlink, 0, "/etc").header()])], malformed),
+        ("many layers", vec![archive(&[]); 128], Code::Limit),
+    ];
+    for (name, layers, code) in refused {
+        let (outcome, _) = image(&Limits::default(), &layers);
+        let error = outcome.err().unwrap_or_else(|| panic!("{name} is accepted"));
+        assert_eq!(error.code(), code, "{name}: {error}");
+    }
+    let accepted: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("nothing", vec![]),
+        ("no layer's entries", vec![archive(&[])]),
+        ("absolute", vec![archive(&[regular("/etc/passwd", b"x")])]),
+        (
+            "through a link",
+            vec![archive(&[entry("l", Kind::Symlink, 0, "/../../etc").header(), regular("l/passwd", b"x")])],
+        ),
+        ("a fifo", vec![archive(&[entry("fifo", Kind::Fifo, 0, "").header()])]),
+        ("twice", vec![archive(&[regular("f", b"1"), regular("f", b"22")])]),
+    ];
+    for (name, layers) in accepted {
+        let (outcome, _) = image(&Limits::default(), &layers);
+        outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn its_processor_time_is_bounded() {
+    let limits = Limits { bytes: u64::MAX, ratio: u64::MAX, ..Limits::default() };
+    let resources = Resources { cpu_seconds: 1, ..Limits::default().resources() };
+    let mut helper = Helper::start_with(&program(), file().into(), &limits, resources).unwrap();
+    // Members of a gzip stream.
+    let member = gzip(&vec![0; 4 << 20]);
+    let (read, mut write) = io::pipe().unwrap();
+    let writer = thread::spawn(move || while write.write_all(&member).is_ok() {});
+    let into = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let error = watched(|watch| helper.inflate(read.into(), into.into(), watch)).unwrap_err();
+    writer.join().unwrap();
+    assert!(error.message().contains("1 s of processor time"), "{error}");
+}
+
+#[test]
+fn its_memory_is_bounded() {
+    let mut helper = start_with(&file(), |resources| resources.address_space = 24 << 20);
+    let entries = (0..200_000).map(|index| entry(&format!("{index:0>90}"), Kind::Fifo, 0, "").header());
+    let many = entries.collect::<Vec<_>>().concat();
+    let error = layer(&mut helper, holding(&many)).unwrap_err();
+    assert!(error.message().contains("more memory than 24 MiB"), "{error}");
+}
+
+/// Each write is the last that there is room for.
+#[test]
+fn a_full_disk_at_any_write_is_an_error_and_nothing_more() {
+    let bytes = archive(&[regular("a", &[1; 5000]), regular("b", &[2; 9000]), regular("d/e", b"x")]);
+    let whole = {
+        let out = file();
+        let mut helper = Helper::start(&program(), output(&out), &Limits::default()).unwrap();
+        layer(&mut helper, holding(&bytes)).unwrap();
+        watched(|watch| helper.finish(watch)).unwrap().bytes
+    };
+    for room in (0..whole).step_by(1024) {
+        let out = file();
+        let mut helper = start_with(&out, |resources| resources.file_size = room);
+        let pid = helper.pid();
+        let result = layer(&mut helper, holding(&bytes))
+            .and_then(|()| watched(|watch| helper.finish(watch)).map(|_| ()));
+        let error = result.unwrap_err();
+        assert_eq!(error.code(), Code::Limit, "{room}: {error}");
+        assert!(!runs(pid));
+        assert!(out.metadata().unwrap().len() <= room);
+    }
+    // A device that is always full.
+    let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+    let mut helper = Helper::start(&program(), full.into(), &Limits::default()).unwrap();
+    let result =
+        layer(&mut helper, holding(&bytes)).and_then(|()| watched(|watch| helper.finish(watch)).map(|_| ()));
+    let error = result.unwrap_err();
+    assert_eq!((error.code(), error.os_error()), (Code::System, Some(libc::ENOSPC)), "{error}");
+}
+
+#[test]
 fn an_index_has_every_file_and_its_place() {
     let long = "n".repeat(300);
     let whole = archive(&[
@@ -179,6 +530,10 @@ fn an_index_has_every_file_and_its_place() {
     let links: Vec<_> = entries.iter().map(|entry| entry.link.clone()).collect();
     assert_eq!(links[2..4], [Some(b"manifest.json".to_vec()), Some(long.into_bytes())]);
     assert_eq!((&links[0], &links[1], &links[4]), (&None, &None, &None));
+    // The same process then reads a layer out of it.
+    let range = Some((entries[0].offset, 0));
+    let input = LayerInput { fd: output(&file), range };
+    watched(|watch| helper.layer(input, None, Whiteouts::Oci, watch)).unwrap_err();
 }
 
 #[test]

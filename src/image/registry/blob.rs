@@ -86,6 +86,7 @@ impl Download<'_> {
                 count => count?,
             };
             if count == 0 {
+                response.finish();
                 break;
             }
             let bytes = buffer.get(..count).unwrap_or_default();

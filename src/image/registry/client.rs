@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::dial::{DialFailure, Dialer};
+use super::dial::{Connection, DialFailure, Dialer};
 use super::failure::Failure;
 use super::patience::Patience;
+use super::pool::Home;
 use super::reach::{NamedBy, Reach};
 use super::response::Response;
 use super::url::{Scheme, Url};
@@ -98,19 +99,16 @@ pub(super) fn exchange(
         }
         let sent = Request { authorization: request.authorization.filter(|_| !left), ..*request };
         let in_server = |failure: Failure| failure.context(&url.origin().to_string());
-        let connection = match dialer.dial(url.origin(), named_by, patience) {
-            Ok(connection) => connection,
+        let response = match ask(dialer, &url, named_by, &sent, patience) {
+            Ok(response) => response,
             Err(DialFailure::NotTls) if same => return Err(ExchangeFailure::NotTls),
             Err(DialFailure::NotTls) => {
                 return Err(in_server(Failure::Final(error("it doesn't speak TLS"))).into());
             }
             Err(DialFailure::Other(failure)) => return Err(in_server(failure).into()),
         };
-        let reach = least.map_or(connection.reach, |least| least.min(connection.reach));
+        let reach = least.map_or(response.reach(), |least| least.min(response.reach()));
         least = Some(reach);
-        let mut stream = connection.stream;
-        stream.send(&head(&url, &sent), patience, patience.at_most(SEND_TIMEOUT)).map_err(in_server)?;
-        let response = Response::receive(stream, patience).map_err(in_server)?;
         let location = match response.status {
             301 | 302 | 303 | 307 | 308 if request.form.is_none() => response.headers.get("location"),
             _ => None,
@@ -121,10 +119,34 @@ pub(super) fn exchange(
                 url = url
                     .join(location)
                     .map_err(|error| error.context(format!("{} redirects", url.origin())))?;
+                response.discard(patience);
             }
         }
     }
     Err(error(format!("{first} redirects more than {MAX_REDIRECTS} times")).into())
+}
+
+/// Sends a request to one server and receives the head of its answer.
+fn ask(
+    dialer: &Dialer,
+    url: &Url,
+    named_by: NamedBy,
+    request: &Request<'_>,
+    patience: &Patience<'_>,
+) -> Result<Response, DialFailure> {
+    let home = Home { server: url.origin().clone(), named_by };
+    let bytes = head(url, request);
+    let over = |mut connection: Connection| {
+        connection.stream.send(&bytes, patience, patience.at_most(SEND_TIMEOUT))?;
+        Response::receive(connection, (dialer.pool.clone(), home.clone()), patience)
+    };
+    // A server may end a connection that waits at any moment. What can be sent twice is sent again on another one.
+    let waiting = dialer.pool.take(&home).filter(|_| request.form.is_none());
+    match waiting.map(over) {
+        Some(Err(Failure::Passing { .. })) | None => {}
+        Some(done) => return Ok(done?),
+    }
+    Ok(over(dialer.dial(url.origin(), named_by, patience)?)?)
 }
 
 /// What a server names is reached by https, or by http on this machine if the server itself is.
@@ -145,7 +167,7 @@ fn head(url: &Url, request: &Request<'_>) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(Vec::with_capacity(secret.saturating_add(url.target().len()).saturating_add(2048)));
     let mut add = |parts: &[&str]| parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
     add(&[method, " ", url.target(), " HTTP/1.1\r\nHost: ", &url.origin().authority(), "\r\n"]);
-    add(&["User-Agent: libsbx/", env!("CARGO_PKG_VERSION"), "\r\nConnection: close\r\n"]);
+    add(&["User-Agent: libsbx/", env!("CARGO_PKG_VERSION"), "\r\nAccept-Encoding: identity\r\n"]);
     if let Some(accept) = request.accept {
         add(&["Accept: ", accept, "\r\n"]);
     }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::patience::{Patience, Readiness};
+use super::pool::Pool;
 use super::proxy::{Proxies, Proxy};
 use super::reach::{NamedBy, Reach};
 use super::resolve;
@@ -31,6 +32,7 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Dialer {
     tls: Arc<ClientConfig>,
     proxies: Proxies,
+    pub(super) pool: Pool,
     /// What test servers are called: a name, the address that it is judged by, and where it really is.
     #[cfg(test)]
     pub(super) names: std::collections::HashMap<String, (IpAddr, SocketAddr)>,
@@ -68,6 +70,7 @@ impl Dialer {
         Self {
             tls,
             proxies,
+            pool: Pool::default(),
             #[cfg(test)]
             names: std::collections::HashMap::new(),
         }
@@ -80,7 +83,7 @@ impl Dialer {
         named_by: NamedBy,
         patience: &Patience<'_>,
     ) -> Result<Connection, DialFailure> {
-        let (stream, reach) = match self.proxies.of(server) {
+        let (stream, reach) = match self.proxies.of(server)? {
             Some(proxy) => self.tunnel(proxy, server, named_by, patience)?,
             None => self.connect(server, named_by, patience)?,
         };

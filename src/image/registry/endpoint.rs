@@ -111,6 +111,7 @@ impl Endpoint {
             let mut last = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
             *last = Some(Arc::clone(&authorization));
             drop(last);
+            answer.response.discard(patience);
             self.send(dialer, target, accept, from, Some(&authorization), patience)?
         } else {
             answer

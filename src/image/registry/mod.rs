@@ -15,6 +15,7 @@ mod endpoint;
 mod failure;
 pub(crate) mod manifest;
 mod patience;
+mod pool;
 mod proxy;
 mod reach;
 mod refusal;
@@ -74,7 +75,7 @@ impl Registry {
             own: settings.ca_pem.as_deref(),
         };
         let https_proxy = environment.https_proxy.as_ref().map(|text| text.as_str());
-        let proxies = Proxies::new(https_proxy, environment.no_proxy.as_deref())?;
+        let proxies = Proxies::new(https_proxy, environment.no_proxy.as_deref());
         let now = Instant::now();
         Ok(Self {
             dialer: Dialer::new(roots.client_config()?, proxies),

@@ -35,7 +35,7 @@ impl<'a> Patience<'a> {
     /// An error once the operation has been cancelled or its time is up.
     pub(super) fn check(&self) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::new(Code::Closed, "cancelled"));
+            return Err(Error::new(Code::Closed, "the operation was cancelled"));
         }
         if Instant::now() >= self.deadline {
             return Err(Error::new(Code::TimedOut, "the time for the whole operation is up"));
@@ -107,7 +107,7 @@ mod tests {
             });
             let until = Instant::now() + Duration::from_secs(60);
             let error = patience.ready(quiet.as_fd(), Readiness::Readable, until).unwrap_err();
-            assert_eq!((error.code(), error.message()), (Code::Closed, "cancelled"));
+            assert_eq!((error.code(), error.message()), (Code::Closed, "the operation was cancelled"));
         });
         assert!(patience.pause(Duration::from_secs(60)).is_err());
     }

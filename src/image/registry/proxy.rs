@@ -36,22 +36,23 @@ enum Exception {
 /// How servers are reached.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proxies {
-    https: Option<Proxy>,
+    /// An error is one only for a server that isn't reached directly.
+    https: Option<Result<Proxy>>,
     exceptions: Exceptions,
 }
 
 impl Proxies {
     /// Reads the values of HTTPS_PROXY and NO_PROXY.
-    pub(super) fn new(https: Option<&str>, no_proxy: Option<&str>) -> Result<Self> {
-        let https =
-            https.filter(|text| !text.trim().is_empty()).map(|text| Proxy::parse(text.trim())).transpose()?;
-        Ok(Self { https, exceptions: Exceptions::parse(no_proxy.unwrap_or_default()) })
+    pub(super) fn new(https: Option<&str>, no_proxy: Option<&str>) -> Self {
+        let https = https.map(str::trim).filter(|text| !text.is_empty()).map(Proxy::parse);
+        Self { https, exceptions: Exceptions::parse(no_proxy.unwrap_or_default()) }
     }
 
     /// The proxy for a server, if it isn't reached directly.
-    pub(super) fn of(&self, server: &Origin) -> Option<&Proxy> {
+    pub(super) fn of(&self, server: &Origin) -> Result<Option<&Proxy>> {
         let direct = server.scheme == Scheme::Http || server.is_loopback() || self.exceptions.include(server);
-        self.https.as_ref().filter(|_| !direct)
+        let proxy = self.https.as_ref().filter(|_| !direct);
+        proxy.map(|proxy| proxy.as_ref().map_err(Clone::clone)).transpose()
     }
 }
 
@@ -157,24 +158,32 @@ mod tests {
         Origin::new(Scheme::Https, text).unwrap()
     }
 
+    fn refused(proxy: &str) -> Error {
+        Proxies::new(Some(proxy), None).of(&server("registry.example")).unwrap_err()
+    }
+
     #[test]
     fn a_proxy_with_a_password_never_shows_it() {
-        let proxies = Proxies::new(Some("http://user:p%40ss@proxy.example:3128/"), None).unwrap();
-        let proxy = proxies.of(&server("registry.example")).unwrap();
+        let proxies = Proxies::new(Some("http://user:p%40ss@proxy.example:3128/"), None);
+        let proxy = proxies.of(&server("registry.example")).unwrap().unwrap();
         assert_eq!(proxy.origin.to_string(), "http://proxy.example:3128");
         assert_eq!(proxy.authorization.as_ref().unwrap().as_str(), "Basic dXNlcjpwQHNz");
         assert!(!format!("{proxies:?}").contains("dXNl"));
-        let error = Proxies::new(Some("http://user:secret@pro xy"), None).unwrap_err();
+        let error = refused("http://user:secret@pro xy");
         assert!(!error.message().contains("secret"), "{error}");
-        assert_eq!(Proxies::new(Some("proxy:3128"), None).unwrap().https.unwrap().origin.port, 3128);
-        assert!(Proxies::new(Some(" "), None).unwrap().https.is_none());
+        let bare = Proxies::new(Some("proxy:3128"), None);
+        assert_eq!(bare.of(&server("registry.example")).unwrap().unwrap().origin.port, 3128);
+        assert!(Proxies::new(Some(" "), None).https.is_none());
     }
 
     #[test]
     fn other_kinds_of_proxies_are_refused() {
         for text in ["socks5://proxy:1080", "https://proxy"] {
-            let error = Proxies::new(Some(text), None).unwrap_err();
+            let error = refused(text);
             assert!(error.message().contains("only http://"), "{error}");
+            // What is reached without it isn't kept from that.
+            let proxies = Proxies::new(Some(text), Some("near.example"));
+            assert!(proxies.of(&server("near.example")).unwrap().is_none());
         }
     }
 
@@ -182,8 +191,8 @@ mod tests {
     fn exceptions_are_names_networks_and_ports() {
         let no_proxy =
             "example.com, .corp.example,*.lab.example,10.0.0.0/8,192.0.2.7,host:5000,[2001:db8::1]";
-        let proxies = Proxies::new(Some("http://proxy"), Some(no_proxy)).unwrap();
-        let direct = |text: &str| proxies.of(&server(text)).is_none();
+        let proxies = Proxies::new(Some("http://proxy"), Some(no_proxy));
+        let direct = |text: &str| proxies.of(&server(text)).unwrap().is_none();
         for text in [
             "example.com",
             "a.example.com:8443",
@@ -202,7 +211,7 @@ mod tests {
         for text in ["notexample.com", "example.com.evil", "11.0.0.1", "host", "host:5001", "[2001:db8::2]"] {
             assert!(!direct(text), "{text}");
         }
-        let all = Proxies::new(Some("http://proxy"), Some("*")).unwrap();
-        assert!(all.of(&server("a.example")).is_none());
+        let all = Proxies::new(Some("http://proxy"), Some("*"));
+        assert!(all.of(&server("a.example")).unwrap().is_none());
     }
 }

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use super::dial::Connection;
 use super::failure::Failure;
 use super::patience::Patience;
+use super::pool::{Home, Pool};
+use super::reach::Reach;
 use super::stream::Stream;
 use crate::error::Result;
 use crate::image::error;
@@ -35,15 +38,15 @@ const BUFFER: usize = 64 * 1024;
 /// A stream whose next bytes may have been received already.
 #[derive(Debug)]
 struct Buffered {
-    stream: Stream,
+    connection: Connection,
     bytes: Zeroizing<Vec<u8>>,
     /// Where in `bytes` the rest begins.
     start: usize,
 }
 
 impl Buffered {
-    fn new(stream: Stream) -> Self {
-        Self { stream, bytes: Zeroizing::default(), start: 0 }
+    fn new(connection: Connection) -> Self {
+        Self { connection, bytes: Zeroizing::default(), start: 0 }
     }
 
     fn rest(&self) -> &[u8] {
@@ -63,7 +66,7 @@ impl Buffered {
         let length = self.bytes.len();
         self.bytes.resize(length.saturating_add(BUFFER), 0);
         let room = self.bytes.get_mut(length..).unwrap_or_default();
-        let received = self.stream.receive(room, patience, until);
+        let received = self.connection.stream.receive(room, patience, until);
         self.bytes.truncate(length.saturating_add(*received.as_ref().unwrap_or(&0)));
         Ok(received? > 0)
     }
@@ -72,7 +75,7 @@ impl Buffered {
     fn read(&mut self, buffer: &mut [u8], patience: &Patience<'_>, until: Instant) -> Result<usize, Failure> {
         let rest = self.rest();
         if rest.is_empty() {
-            return self.stream.receive(buffer, patience, until);
+            return self.connection.stream.receive(buffer, patience, until);
         }
         let count = rest.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
@@ -122,6 +125,14 @@ struct Head {
     old: bool,
 }
 
+impl Head {
+    /// Whether the connection may be used for another request.
+    fn keeps_alive(&self) -> bool {
+        let mut options = self.headers.all("connection").flat_map(|value| value.split(','));
+        !self.old && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
+    }
+}
+
 /// The headers of a response, their names in lower case.
 #[derive(Debug, Default)]
 pub(super) struct Headers(Vec<(String, String)>);
@@ -157,20 +168,27 @@ pub(super) struct Response {
     pub(super) headers: Headers,
     source: Buffered,
     framing: Framing,
+    /// Where the connection goes when the body has been read, if it may be used again.
+    home: Option<(Pool, Home)>,
 }
 
 impl Response {
-    /// Receives the head of the response to a request that was sent.
-    pub(super) fn receive(stream: Stream, patience: &Patience<'_>) -> Result<Self, Failure> {
+    /// Receives the head of the response to a request that was sent. `home` is where the connection goes afterwards.
+    pub(super) fn receive(
+        connection: Connection,
+        home: (Pool, Home),
+        patience: &Patience<'_>,
+    ) -> Result<Self, Failure> {
         let until = patience.at_most(HEAD_TIMEOUT);
-        let mut source = Buffered::new(stream);
+        let mut source = Buffered::new(connection);
         let head = final_head(&mut source, patience, until)?;
         let framing = framing(&head)?;
         let encoding = head.headers.get("content-encoding");
         if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             return Err(malformed("it has a Content-Encoding, which was not asked for").into());
         }
-        Ok(Self { status: head.status, headers: head.headers, source, framing })
+        let home = head.keeps_alive().then_some(home);
+        Ok(Self { status: head.status, headers: head.headers, source, framing, home })
     }
 
     /// How long the body is, if the head says so.
@@ -238,6 +256,30 @@ impl Response {
         }
     }
 
+    /// How near the server is.
+    pub(super) fn reach(&self) -> Reach {
+        self.source.connection.reach
+    }
+
+    /// Lets another request use the connection, if the body has been read to its end.
+    pub(super) fn finish(self) {
+        let ended =
+            matches!(self.framing, Framing::Ended | Framing::Length(0)) && self.source.rest().is_empty();
+        if let Some((pool, home)) = self.home.filter(|_| ended) {
+            pool.put(home, self.source.connection);
+        }
+    }
+
+    /// Reads a short body that no one wants, so that the connection may be used again.
+    pub(super) fn discard(mut self, patience: &Patience<'_>) {
+        const MAX_DISCARDED: usize = 16 * 1024;
+        let mut buffer = [0; MAX_DISCARDED];
+        if self.length().is_some_and(|length| length <= MAX_DISCARDED as u64) {
+            while self.read(&mut buffer, patience).is_ok_and(|count| count > 0) {}
+        }
+        self.finish();
+    }
+
     /// The whole body, which must not be longer than the limit. The bytes are overwritten when they are dropped: a token
     /// may be in them.
     pub(super) fn body(
@@ -250,11 +292,13 @@ impl Response {
         if self.length().is_some_and(|length| length > limit as u64) {
             return Err(too_long());
         }
-        let mut body = Zeroizing::new(Vec::new());
+        // As much as a token takes, so that no part of one is left behind in memory that is given back.
+        let mut body = Zeroizing::new(Vec::with_capacity(limit.min(BUFFER)));
         let mut buffer = Zeroizing::new(vec![0; 16 * 1024]);
         loop {
             let count = self.read(&mut buffer, patience)?;
             if count == 0 {
+                self.finish();
                 return Ok(body);
             }
             if body.len().saturating_add(count) > limit {
@@ -372,5 +416,49 @@ fn framing(head: &Head) -> Result<Framing> {
             length.map(Framing::Length).ok_or_else(|| malformed("its length is no number"))
         }
         (None, None) => Ok(Framing::Close),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The framing of a head, or the error.
+    fn framing_of(head: &[u8]) -> Result<Option<Framing>> {
+        parse(head)?.map(|(head, _)| framing(&head)).transpose()
+    }
+
+    #[test]
+    fn a_connection_is_kept_where_the_server_keeps_it() {
+        let keeps = |head: &str| parse(head.as_bytes()).unwrap().unwrap().0.keeps_alive();
+        assert!(keeps("HTTP/1.1 200 OK\r\n\r\n"));
+        assert!(keeps("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"));
+        assert!(!keeps("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n"));
+        assert!(!keeps("HTTP/1.0 200 OK\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_head_is_complete_with_its_empty_line() {
+        for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\n\n", "HTTP/1.1 200 OK\r\nA: b\r\n\r\n"] {
+            for length in 0..head.len() {
+                let part = &head.as_bytes()[..length];
+                assert!(!has_end(part), "{part:?}");
+                assert!(parse(part).unwrap().is_none());
+            }
+            assert!(has_end(head.as_bytes()) && framing_of(head.as_bytes()).unwrap().is_some());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_head_is_read_or_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            lines in "(HTTP/1\\.[01] [0-9]{3} x\r\n)?((Content-Length|Transfer-Encoding|Location): [ -~]{0,20}\r\n){0,4}(\r\n)?",
+        ) {
+            let _ = framing_of(&bytes);
+            let _ = framing_of(lines.as_bytes());
+            let mixed = [lines.as_bytes(), &bytes].concat();
+            let _ = framing_of(&mixed);
+        }
     }
 }

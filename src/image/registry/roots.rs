@@ -50,7 +50,7 @@ impl Roots<'_> {
         let replaced = self.file.is_some() || self.directories.is_some();
         // Without any, registries with a certificate of the caller's, or without TLS on this machine, can be reached.
         if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|bundle| !replaced && bundle.exists()) {
-            add_file(&mut store, bundle)?;
+            add(&mut store, &read(bundle).context(format!("read {}", bundle.display()))?);
         }
         if let Some(file) = self.file {
             add_file(&mut store, file).map_err(|error| error.context("SSL_CERT_FILE"))?;

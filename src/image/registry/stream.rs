@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{CertificateError, ClientConfig, ClientConnection};
 
 use super::failure::Failure;
 use super::patience::{Patience, Readiness};
@@ -70,7 +70,7 @@ impl Stream {
                 Ok(0) => return Err(Failure::passing(error("the server ended the TLS handshake")).into()),
                 Ok(_) => answered = true,
                 Err(Fill::Tls(rustls::Error::InvalidMessage(_))) => return Err(HandshakeFailure::NotTls),
-                Err(Fill::Tls(cause)) => return Err(Failure::Final(error(format!("TLS: {cause}"))).into()),
+                Err(Fill::Tls(cause)) => return Err(Failure::Final(not_trusted(&cause)).into()),
                 Err(Fill::Failed(_)) if !answered && patience.check().is_ok() && Instant::now() < until => {
                     return Err(HandshakeFailure::NotTls);
                 }
@@ -79,6 +79,11 @@ impl Stream {
         }
         stream.flush(patience, until)?;
         Ok(stream)
+    }
+
+    /// Whether it is open and nothing has come that no one asked for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.socket.waits_for_more()
     }
 
     /// Sends everything.
@@ -199,6 +204,17 @@ impl Stream {
 enum Fill {
     Tls(rustls::Error),
     Failed(Failure),
+}
+
+/// What is wrong with a handshake, and for the most frequent reason what to do.
+fn not_trusted(cause: &rustls::Error) -> Error {
+    match cause {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => error(
+            "TLS: its certificate is of an authority that is not trusted here: if it is your own, set its certificate as \
+             ca_pem, or SSL_CERT_FILE",
+        ),
+        cause => error(format!("TLS: {cause}")),
+    }
 }
 
 fn broken(what: &str, cause: &io::Error) -> Failure {

@@ -2,6 +2,7 @@
 
 mod good;
 mod hostile;
+mod real;
 mod server;
 
 use std::fs::File;

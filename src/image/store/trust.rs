@@ -9,8 +9,9 @@
 //! - A symbolic link belongs to this user or to root.
 //! - The last directory belongs to this user, and nobody else may write to it.
 //!
-//! Missing directories are made, with mode 0700. (An access control list that lets others write shows as the group's write
-//! permission.)
+//! Missing directories are made, with mode 0700. An access control list that lets others write shows as the group's write
+//! permission. In a user namespace that maps one id only (`unshare -r`), root's directories belong to nobody, and everybody
+//! else's do, too: there, no directory can be trusted.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};

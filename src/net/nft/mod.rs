@@ -9,140 +9,33 @@
 //! tproxy, log, limit and reject expressions.
 
 mod expression;
+mod generation;
 mod message;
 pub(crate) mod rules;
 mod set;
+mod transaction;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use super::message::{Message, attribute, flags};
 use super::netlink::Netlink;
 use crate::error::{Code, Context, Error, Result};
 use crate::topology::{GATEWAY, SPARE};
-use message::{NFNL_SUBSYS_NFTABLES, NFPROTO_INET, TABLE, change, family, kind};
+pub(crate) use generation::AllowedSets;
+use generation::{Generation, MAX_SET_RANGES};
+use message::{NFPROTO_INET, TABLE, family, kind};
 use set::KeyType;
+use transaction::{
+    NFT_MSG_GETRULE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, batches, chain, flush, hook,
+    rule, table, transaction,
+};
 
-/// The table, and its chains.
+/// The chains of the table.
 const PREROUTING: &str = "prerouting";
 const EGRESS: &str = "egress";
 const REFUSED: &str = "refused";
-
-// linux/netfilter/nfnetlink.h
-const NFNL_MSG_BATCH_BEGIN: u16 = 16;
-const NFNL_MSG_BATCH_END: u16 = 17;
-
-// linux/netfilter.h
-const NF_INET_PRE_ROUTING: u32 = 0;
-const NF_DROP: u32 = 0;
-// linux/netfilter_ipv4.h
-const NF_IP_PRI_MANGLE: i32 = -150;
-
-// enum nf_tables_msg_types
-const NFT_MSG_NEWTABLE: u16 = 0;
-const NFT_MSG_NEWCHAIN: u16 = 3;
-const NFT_MSG_NEWRULE: u16 = 6;
-const NFT_MSG_GETRULE: u16 = 7;
-const NFT_MSG_DELRULE: u16 = 8;
-
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_CHAIN_TYPE: u16 = 7;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
-const NFTA_HOOK_PRIORITY: u16 = 2;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-
-/// The destinations that a policy allows, as the kernel's sets hold them. Empty allows none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AllowedSets {
-    /// IPv4 addresses, in any order.
-    pub(crate) v4: Vec<RangeInclusive<Ipv4Addr>>,
-    /// IPv6 addresses; without effect where the sandbox has no IPv6.
-    pub(crate) v6: Vec<RangeInclusive<Ipv6Addr>>,
-    /// TCP ports on which the addresses of [`Rules::answer`] may be reached too, in any order.
-    pub(crate) tls: Vec<u16>,
-}
-
-impl AllowedSets {
-    /// Sorted, with overlapping and touching ranges merged. Without IPv6 where that isn't relayed.
-    fn merged(&self, ipv6: bool) -> Self {
-        let mut tls = self.tls.clone();
-        tls.sort_unstable();
-        tls.dedup();
-        Self { v4: set::merged(&self.v4), v6: if ipv6 { set::merged(&self.v6) } else { Vec::new() }, tls }
-    }
-}
-
-/// The most ranges of one set. The kernel lists a set in pieces, and walks it from its beginning for each of them
-/// (nft_rbtree_walk in net/netfilter/nft_set_rbtree.c). A long list is split into several sets, so that the time to read
-/// it back grows with its length only.
-const MAX_SET_RANGES: usize = 16_384;
-
-/// Names the sets that the rules of one policy look up.
-#[derive(Clone, Copy, Debug)]
-struct Generation {
-    number: u64,
-    ipv6: bool,
-    /// Whether there are TLS ports for resolved addresses.
-    tls: bool,
-    /// How many sets hold the destinations of each IP version.
-    parts4: usize,
-    parts6: usize,
-}
-
-impl Generation {
-    /// Sets for this many ranges.
-    fn new(number: u64, (v4, v6): (usize, usize), ipv6: bool, tls: bool) -> Self {
-        let parts = |ranges: usize| ranges.div_ceil(MAX_SET_RANGES).max(1);
-        Self { number, ipv6, tls, parts4: parts(v4), parts6: if ipv6 { parts(v6) } else { 0 } }
-    }
-
-    fn allow4(&self) -> impl Iterator<Item = String> + use<> {
-        parts("allow4", self.number, self.parts4)
-    }
-
-    fn allow6(&self) -> impl Iterator<Item = String> + use<> {
-        parts("allow6", self.number, self.parts6)
-    }
-
-    fn tls(&self) -> String {
-        format!("tls_{}", self.number)
-    }
-
-    /// The requests that make its sets.
-    fn sets(&self) -> Vec<Message> {
-        let v4 = self.allow4().map(|name| (name, KeyType::Ipv4, true));
-        let v6 = self.allow6().map(|name| (name, KeyType::Ipv6, true));
-        let tls = self.tls.then(|| (self.tls(), KeyType::Port, false));
-        // Lower ids belong to the sets that a policy update leaves alone.
-        v4.chain(v6)
-            .chain(tls)
-            .zip(10..)
-            .map(|((name, key, ranges), id)| set::new(&name, id, key, ranges))
-            .collect()
-    }
-
-    /// The requests that delete them.
-    fn delete(&self) -> Vec<Message> {
-        let tls = self.tls.then(|| self.tls());
-        self.allow4().chain(self.allow6()).chain(tls).map(|name| set::delete(&name)).collect()
-    }
-}
-
-fn parts(name: &'static str, number: u64, count: usize) -> impl Iterator<Item = String> {
-    (0..count).map(move |part| match part {
-        0 => format!("{name}_{number}"),
-        _ => format!("{name}_{number}_{part}"),
-    })
-}
 
 /// The rules of one G, loaded.
 #[derive(Debug)]
@@ -195,8 +88,7 @@ impl Rules {
     fn load_all(netlink: &mut Netlink, ipv6: bool, logged: bool) -> Result<()> {
         let current = Generation::new(0, (0, 0), ipv6, false);
         let own = SPARE.into_iter().chain([GATEWAY]).map(|address| address.octets().to_vec());
-        let table = change("a table", NFT_MSG_NEWTABLE, flags::CREATE | flags::EXCLUSIVE);
-        let mut changes = vec![table.put_text(NFTA_TABLE_NAME, TABLE)];
+        let mut changes = vec![table()];
         changes.push(set::new(set::GATEWAY4, 3, KeyType::Ipv4, false));
         changes.extend(set::add_values(set::GATEWAY4, own));
         changes.push(set::new(set::SERVICES, 4, KeyType::Port, false));
@@ -387,92 +279,10 @@ fn bytes(address: &IpAddr) -> Vec<u8> {
     }
 }
 
-/// Wraps changes in one transaction: all of them are made, or none.
-fn transaction(changes: Vec<Message>) -> Vec<Message> {
-    let edge = |what, kind| Message::new(what, kind, 0).fixed(&family(0, NFNL_SUBSYS_NFTABLES)).unanswered();
-    let begin = edge("a transaction of nf_tables", NFNL_MSG_BATCH_BEGIN);
-    let end = edge("the end of a transaction of nf_tables", NFNL_MSG_BATCH_END);
-    std::iter::once(begin).chain(changes).chain([end]).collect()
-}
-
-/// The length of the message at each end of a transaction.
-const EDGE_LENGTH: usize = 20;
-
-/// Splits changes into transactions that fit what may be sent at once.
-fn batches(changes: Vec<Message>, room: usize) -> Vec<Vec<Message>> {
-    let mut batches: Vec<Vec<Message>> = Vec::new();
-    let mut used = 0;
-    for change in changes {
-        let length = change.len();
-        match batches.last_mut() {
-            Some(batch) if used + length <= room => {
-                used += length;
-                batch.push(change);
-            }
-            _ => {
-                used = 2 * EDGE_LENGTH + length;
-                batches.push(vec![change]);
-            }
-        }
-    }
-    batches
-}
-
-fn chain(name: &str) -> Message {
-    change("a chain", NFT_MSG_NEWCHAIN, flags::CREATE | flags::EXCLUSIVE)
-        .put_text(NFTA_CHAIN_TABLE, TABLE)
-        .put_text(NFTA_CHAIN_NAME, name)
-}
-
-/// Hooks a chain where packets arrive.
-fn hook(chain: Message) -> Message {
-    chain
-        .nest(NFTA_CHAIN_HOOK, |hook| {
-            hook.put_be32(NFTA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING)
-                .put_be32(NFTA_HOOK_PRIORITY, NF_IP_PRI_MANGLE.cast_unsigned())
-        })
-        .put_be32(NFTA_CHAIN_POLICY, NF_DROP)
-        .put_text(NFTA_CHAIN_TYPE, "filter")
-}
-
-fn rule(chain: &str, steps: &[expression::Expression]) -> Message {
-    change("a rule", NFT_MSG_NEWRULE, flags::CREATE | flags::APPEND)
-        .put_text(NFTA_RULE_TABLE, TABLE)
-        .put_text(NFTA_RULE_CHAIN, chain)
-        .nest(NFTA_RULE_EXPRESSIONS, |list| {
-            steps.iter().fold(list, |list, step| list.nest(NFTA_LIST_ELEM, |element| step.put(element)))
-        })
-}
-
-/// Deletes all rules of a chain.
-fn flush(chain: &str) -> Message {
-    change("to empty a chain", NFT_MSG_DELRULE, 0)
-        .put_text(NFTA_RULE_TABLE, TABLE)
-        .put_text(NFTA_RULE_CHAIN, chain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_transaction_is_longer_than_what_may_be_sent_at_once() {
-        let ranges: Vec<_> = (0..20_000_u32)
-            .map(|index| Ipv4Addr::from_bits(index * 4)..=Ipv4Addr::from_bits(index * 4 + 1))
-            .collect();
-        let changes = set::add_ranges("allow4_1", &ranges);
-        let (count, total) = (changes.len(), changes.iter().map(Message::len).sum::<usize>());
-        // What an ordinary user has by default, and more.
-        for room in [212_992 - 32, 425_984 - 32, 1 << 20] {
-            let batches = batches(changes.clone(), room);
-            assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), count);
-            assert!(batches.len() <= total / (room - 70_000) + 1, "{} for {room}", batches.len());
-            for batch in batches {
-                let length: usize = transaction(batch).iter().map(Message::len).sum();
-                assert!(length <= room, "{length} in {room}");
-            }
-        }
-    }
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
     fn what_was_answered_is_sent_in_parts_that_may_be_sent_at_once() {

@@ -10,9 +10,10 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::{Expression, Header, MetaKey, Reject, Verdict};
+use super::generation::Generation;
 use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
 use super::set::{GATEWAY4, RESOLVED4, RESOLVED6, SERVICES};
-use super::{EGRESS, Generation, REFUSED};
+use super::{EGRESS, REFUSED};
 use crate::net::links::MARK;
 use crate::policy::Protocol;
 use crate::topology::{

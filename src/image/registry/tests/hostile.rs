@@ -359,3 +359,61 @@ fn a_handshake_that_never_ends_and_one_that_is_no_tls() {
     assert!(error.message().contains("plain http is for registries on this machine only"), "{error}");
     assert!(plain.requests().is_empty());
 }
+
+#[test]
+fn a_token_or_an_answer_of_a_token_service_that_is_too_long() {
+    let identity = Identity::make(&["registry.test".to_owned(), "other.test".to_owned()]).unwrap();
+    let registry = Server::tls(&identity, |_, out| {
+        reply(out, "401 Unauthorized", &["WWW-Authenticate: Bearer realm=\"https://other.test/\""], b"")
+    });
+    let long = |count: usize| format!(r#"{{"token":"{}"}}"#, "t".repeat(count)).into_bytes();
+    for (body, part) in [
+        (long(20_000), "its answer has no token"),
+        (long(100_000), "the token is longer than 65536 bytes"),
+        (br#"{"token":"a\r\nHost: b"}"#.to_vec(), "its answer has no token"),
+        (b"secret".to_vec(), "its answer has no token"),
+    ] {
+        let service = Server::tls(&identity, move |_, out| reply(out, "200 OK", &[], &body));
+        let mut settings = settings();
+        settings.set_ca_pem(identity.ca_pem()).unwrap();
+        let pull = Pull::new(&settings, "registry.test/name:1.0")
+            .named("registry.test", "1.1.1.1", &registry)
+            .named("other.test", "1.1.1.2", &service);
+        let error = pull.resolve().unwrap_err();
+        assert!(error.message().contains(part) && !error.message().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn mirrors_that_lie_are_passed_over() {
+    let identity = Identity::make(&["registry.test".to_owned(), "mirror.test".to_owned()]).unwrap();
+    let image = TestImage::new();
+    let mirror = Server::tls(&identity, |_, out| reply(out, "200 OK", &[], b"another layer!!"));
+    let registry = Server::tls(&identity, |request, out| {
+        let (_, bytes) = TestImage::new().at(&request.path).unwrap();
+        reply(out, "200 OK", &[], &bytes)
+    });
+    let mut settings = settings();
+    settings.set_ca_pem(identity.ca_pem()).unwrap();
+    settings.add_mirror("registry.test", "mirror.test").unwrap();
+    let pull = Pull::new(&settings, "registry.test/name:1.0")
+        .named("registry.test", "1.1.1.1", &registry)
+        .named("mirror.test", "1.1.1.2", &mirror);
+    assert_eq!(pull.blob(&image.layer(0)).unwrap(), image.layers[0]);
+    assert_eq!(mirror.requests().len(), 1);
+}
+
+#[test]
+fn a_connection_that_waits_and_is_ended_is_made_again() {
+    // Both requests are on one connection for the client; the server ends it after the first.
+    let server = Server::plain(|request, out| match TestImage::new().at(&request.path) {
+        Some((_, bytes)) => reply(out, "200 OK", &["Connection: keep-alive"], &bytes),
+        None => Ok(()),
+    });
+    let image = TestImage::new();
+    let pull = Pull::new(&settings(), &format!("{}/name:1.0", server.name()));
+    for _ in 0..20 {
+        assert_eq!(pull.blob(&image.layer(0)).unwrap(), image.layers[0]);
+    }
+    assert_eq!(server.requests().len(), 20);
+}

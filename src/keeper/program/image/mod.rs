@@ -9,6 +9,13 @@ mod confine;
 mod index;
 mod session;
 
+#[path = "../../../image/convert/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+pub(crate) mod convert;
+#[path = "../../../image/erofs/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+pub(crate) mod erofs;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic;
@@ -17,10 +24,12 @@ use std::rc::Rc;
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::image::{Failure, Reply, Request, Resources};
-use session::{Archive, EXIT_FAILED, Session, exit};
+use crate::wire::image::{self as wire, Failure, Limits, Reply, Request, Resources};
+use convert::{Converter, Trouble};
+use session::{Appended, Archive, EXIT_DONE, EXIT_FAILED, Input, Output, Session, exit};
 
 const CHANNEL: i32 = 3;
+const OUTPUT: i32 = 4;
 const HOST: i32 = 5;
 
 /// Why a request failed.
@@ -56,11 +65,11 @@ pub(crate) fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let (Request::Setup { resources, .. }, fds) = session.next() else { return ExitCode::FAILURE };
+    let (Request::Setup { limits, resources }, fds) = session.next() else { return ExitCode::FAILURE };
     if !fds.is_empty() {
         return ExitCode::FAILURE;
     }
-    serve(&Rc::new(session), &resources)
+    serve(&Rc::new(session), &limits, &resources)
 }
 
 /// Reports why there will be no image.
@@ -82,7 +91,7 @@ fn report_panics() {
     }));
 }
 
-fn serve(session: &Rc<Session>, resources: &Resources) -> ! {
+fn serve(session: &Rc<Session>, limits: &Limits, resources: &Resources) -> ! {
     match confine::confine(CHANNEL, resources) {
         Ok(isolated) => session.reply(&Reply::Ready { isolated }),
         Err(error) => {
@@ -90,21 +99,60 @@ fn serve(session: &Rc<Session>, resources: &Resources) -> ! {
             exit(EXIT_FAILED);
         }
     }
+    let output = Output::new(system::inherited(OUTPUT), session);
+    let mut converter = Converter::new(output, convert_limits(limits));
     loop {
         let (request, fds) = session.next();
-        if let Err(problem) = handle(&request, fds, session) {
-            session.fail(problem.failure, problem.errno, &problem.text);
-            exit(EXIT_FAILED)
+        let done = match request {
+            Request::Finish if fds.is_empty() => {
+                match converter.finish() {
+                    Ok((_, summary)) => session.reply(&Reply::Finished(wire_summary(summary))),
+                    Err(trouble) => fail(session, &problem(session, trouble)),
+                }
+                exit(EXIT_DONE);
+            }
+            request => handle(request, fds, session, &mut converter, limits),
+        };
+        match done {
+            Ok(Some(reply)) => session.reply(&reply),
+            Ok(None) => {}
+            Err(problem) => fail(session, &problem),
         }
     }
 }
 
-/// Handles a request.
-fn handle(request: &Request, fds: Vec<OwnedFd>, session: &Rc<Session>) -> Result<(), Problem> {
-    match request {
-        Request::Index => index::index(&Archive::new(only(fds)?, session), session),
-        _ => Err(out_of_order()),
-    }
+/// Reports why the request failed, and ends.
+fn fail(session: &Session, problem: &Problem) -> ! {
+    session.fail(problem.failure, problem.errno, &problem.text);
+    exit(EXIT_FAILED)
+}
+
+/// Handles a request; returns the reply that is to be sent.
+fn handle(
+    request: Request,
+    fds: Vec<OwnedFd>,
+    session: &Rc<Session>,
+    converter: &mut Converter<Output>,
+    limits: &Limits,
+) -> Result<Option<Reply>, Problem> {
+    let converted = match request {
+        Request::Base => converter.base(&mut Archive::new(only(fds)?, session)),
+        Request::Layer { range, diff_id, whiteouts } => {
+            let mut input = Input::new(only(fds)?, range, session);
+            converter.layer(&mut input, diff_id, convert_whiteouts(whiteouts))
+        }
+        Request::Index => return index::index(&Archive::new(only(fds)?, session), session).map(|()| None),
+        Request::Inflate => {
+            let [input, output] = fds.try_into().map_err(|_| out_of_order())?;
+            let mut output = Appended::new(output, session);
+            let mut input = Input::new(input, None, session);
+            convert::inflate(&mut input, &mut output, &convert_limits(limits))
+                .map_err(|trouble| problem(session, trouble))?;
+            return Ok(Some(Reply::Inflated { bytes: output.length() }));
+        }
+        Request::Setup { .. } | Request::Finish => return Err(out_of_order()),
+    };
+    converted.map(|()| Some(Reply::Done)).map_err(|trouble| problem(session, trouble))
 }
 
 fn only(fds: Vec<OwnedFd>) -> Result<OwnedFd, Problem> {
@@ -114,4 +162,37 @@ fn only(fds: Vec<OwnedFd>) -> Result<OwnedFd, Problem> {
 
 fn out_of_order() -> Problem {
     Problem::new(Failure::Internal, "a request out of order".into())
+}
+
+/// A failed system call explains more than what the converter made of it.
+fn problem(session: &Session, trouble: Trouble) -> Problem {
+    if let Some((what, errno)) = session.fault() {
+        return Problem { failure: Failure::System, errno, text: what.into() };
+    }
+    let failure = match &trouble {
+        Trouble::Limit(_) => Failure::Limit,
+        Trouble::Digest { .. } => Failure::Digest,
+        Trouble::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => Failure::Limit,
+        // Not of a system call: a decompressor's.
+        Trouble::Malformed(_) | Trouble::Io(_) => Failure::Malformed,
+    };
+    Problem::new(failure, trouble.to_string())
+}
+
+fn convert_limits(limits: &Limits) -> convert::Limits {
+    let Limits { bytes, entries, ratio, depth, layers, memory } = *limits;
+    convert::Limits { bytes, entries, ratio, depth, layers, memory }
+}
+
+fn convert_whiteouts(whiteouts: wire::Whiteouts) -> convert::Whiteouts {
+    match whiteouts {
+        wire::Whiteouts::Oci => convert::Whiteouts::Oci,
+        wire::Whiteouts::Devices => convert::Whiteouts::Devices,
+        wire::Whiteouts::None => convert::Whiteouts::None,
+    }
+}
+
+fn wire_summary(summary: convert::Summary) -> wire::Summary {
+    let convert::Summary { entries, bytes, content_bytes, dropped_xattrs, diff_ids } = summary;
+    wire::Summary { entries, bytes, content_bytes, dropped_xattrs, diff_ids }
 }

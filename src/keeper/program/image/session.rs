@@ -2,19 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::erofs;
 use crate::channel::Channel;
-use crate::wire::image::{Failure, MAX_FAILURE_TEXT, Reply, Request};
+use crate::system;
+use crate::wire::image::{Failure, MAX_FAILURE_TEXT, Range, Reply, Request};
 
 /// The least time between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How much is written at once where a hole can't be made.
+const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// The exit codes, which only people see.
+pub(super) const EXIT_DONE: i32 = 0;
 pub(super) const EXIT_FAILED: i32 = 1;
 /// The library is gone, or broke the rules.
 const EXIT_ABANDONED: i32 = 2;
@@ -84,6 +90,11 @@ impl Session {
         self.reply(&Reply::Failed { failure, errno, text });
     }
 
+    /// The system call that failed while the request was worked on, and what it was for.
+    pub(super) fn fault(&self) -> Option<(&'static str, i32)> {
+        self.fault.get()
+    }
+
     /// Reports progress if the last report was long ago. A library that doesn't read isn't waited for.
     fn report(&self) {
         if self.reported.get().elapsed() < REPORT_INTERVAL {
@@ -123,6 +134,48 @@ impl Session {
     }
 }
 
+/// What a request reads: a part of a file, or all that a file or a pipe still gives.
+#[derive(Debug)]
+pub(super) struct Input {
+    file: File,
+    range: Option<Range>,
+    session: Rc<Session>,
+}
+
+impl Input {
+    pub(super) fn new(fd: OwnedFd, range: Option<Range>, session: &Rc<Session>) -> Self {
+        Self { file: File::from(fd), range, session: Rc::clone(session) }
+    }
+
+    fn read_once(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(range) = self.range else {
+            return (&self.file).read(buffer);
+        };
+        let most = usize::try_from(range.length).unwrap_or(usize::MAX).min(buffer.len());
+        self.file.read_at(buffer.get_mut(..most).unwrap_or_default(), range.offset)
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = loop {
+            match self.read_once(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.session.failed("reading the input", error)),
+                Ok(read) => break read,
+            }
+        };
+        let count = u64::try_from(read).unwrap_or(u64::MAX);
+        if let Some(range) = &mut self.range {
+            range.offset = range.offset.saturating_add(count);
+            range.length = range.length.saturating_sub(count);
+        }
+        self.session.consumed.set(self.session.consumed.get().saturating_add(count));
+        self.session.report();
+        Ok(read)
+    }
+}
+
 /// A file that is read at any offset.
 #[derive(Debug)]
 pub(super) struct Archive {
@@ -151,5 +204,110 @@ impl Archive {
         self.session.consumed.set(self.session.consumed.get().saturating_add(count));
         self.session.report();
         Ok(done)
+    }
+}
+
+impl erofs::ReadAt for Archive {
+    fn read_exact_at(&mut self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        let read = self.read_up_to(into, offset)?;
+        if read < into.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    fn length(&mut self) -> io::Result<u64> {
+        (&self.file).seek(SeekFrom::End(0)).map_err(|error| self.session.failed("reading the input", error))
+    }
+}
+
+/// The file that is written.
+#[derive(Debug)]
+pub(super) struct Output {
+    file: File,
+    session: Rc<Session>,
+}
+
+impl Output {
+    pub(super) fn new(fd: OwnedFd, session: &Rc<Session>) -> Self {
+        Self { file: File::from(fd), session: Rc::clone(session) }
+    }
+
+    fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write_at(bytes, offset) {
+                Ok(0) => return Err(self.session.failed("writing", io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    offset = offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.session.failed("writing", error)),
+            }
+        }
+        self.session.report();
+        Ok(())
+    }
+}
+
+impl erofs::Output for Output {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    /// A hole, or zeros where the file system can't make one.
+    fn discard(&mut self, mut offset: u64, mut length: u64) -> io::Result<()> {
+        let (start, count) = (i64::try_from(offset), i64::try_from(length));
+        let (Ok(start), Ok(count)) = (start, count) else {
+            return Err(self.session.failed("writing", io::Error::from_raw_os_error(libc::EFBIG)));
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        loop {
+            // SAFETY: fallocate takes numbers.
+            match system::check(unsafe { libc::fallocate(self.file.as_raw_fd(), mode, start, count) }) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => break,
+                Err(error) => return Err(self.session.failed("writing", error)),
+            }
+        }
+        while length > 0 {
+            let most = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.write_all_at(ZEROS.get(..most).unwrap_or_default(), offset)?;
+            let count = u64::try_from(most).unwrap_or(u64::MAX);
+            offset = offset.saturating_add(count);
+            length = length.saturating_sub(count);
+        }
+        Ok(())
+    }
+}
+
+/// Appends to the file, as a decompressor does.
+#[derive(Debug)]
+pub(super) struct Appended {
+    output: Output,
+    end: u64,
+}
+
+impl Appended {
+    pub(super) fn new(fd: OwnedFd, session: &Rc<Session>) -> Self {
+        Self { output: Output::new(fd, session), end: 0 }
+    }
+
+    /// How many bytes were written.
+    pub(super) fn length(&self) -> u64 {
+        self.end
+    }
+}
+
+impl Write for Appended {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write_all_at(bytes, self.end)?;
+        self.end = self.end.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
