@@ -22,7 +22,7 @@ use crate::runsc::rootfs;
 pub(crate) struct HostResources {
     /// The keeper's program.
     pub(crate) program: Arc<Program>,
-    /// An image that has init, made when the first sandbox on an image is planned.
+    /// An image that has init, made when the first sandbox is planned.
     init_image: OnceCell<OwnedFd>,
 }
 
@@ -38,7 +38,8 @@ impl HostResources {
     }
 }
 
-/// The images of a sandbox, opened. Empty if neither its root nor a mount is one.
+/// The images of a sandbox, opened. Only init's if neither its root nor a mount is one, and none at all with a runsc that
+/// can't have any.
 #[derive(Debug, Default)]
 pub(super) struct Images {
     /// The root's path, as runsc sees it.
@@ -50,13 +51,14 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Opens what the configuration names.
+    /// Opens what the configuration names, and init's.
     pub(super) fn open(config: &Config, runsc: &Runsc, host: &HostResources) -> Result<Self> {
         let mut images = Self::default();
-        if config.image().is_none() && config.image_mounts().is_empty() {
-            return Ok(images);
+        if let Err(error) = runsc.check_images() {
+            // Then the keeper copies init into the root.
+            let none = config.image().is_none() && config.image_mounts().is_empty();
+            return if none { Ok(images) } else { Err(error) };
         }
-        runsc.check_images()?;
         let source = images.add(host.init_image()?);
         images.mounts.push(BundleImage { source, destination: rootfs::OURS.into() });
         if let Some(image) = config.image() {
