@@ -1,5 +1,6 @@
 //! Imports an image from files: finds its parts, has each layer unpacked, and publishes the result.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ impl Import {
         let mut helper = shared.helper(&output, &self.limits)?;
         let mut importer = Importer {
             store,
-            unpacker: &mut Asking { helper: &mut helper, ended },
+            unpacker: &mut Asking { helper: &mut helper, progress: &progress, ended },
             max_bytes: self.limits.bytes,
             cancelled: ended,
         };
@@ -107,7 +108,7 @@ impl Import {
             };
         }
         let bytes = found.bytes()?;
-        progress.set_total(bytes);
+        progress.add_total(bytes);
         output.check_space(bytes)?;
         let Found { kind, config, names, content } = found;
         match content {
@@ -158,6 +159,7 @@ fn described(path: &str, names: &[String]) -> String {
 /// The helper, as the module that finds an image's parts asks it.
 struct Asking<'a> {
     helper: &'a mut Helper,
+    progress: &'a Progress<'a, Image>,
     ended: &'a AtomicBool,
 }
 
@@ -167,7 +169,14 @@ impl Unpacker for Asking<'_> {
     }
 
     fn inflate(&mut self, input: OwnedFd, into: OwnedFd) -> Result<u64> {
-        self.helper.inflate(input, into, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
+        let file = File::from(input);
+        let bytes = file.metadata().context("the size of an archive")?.len();
+        self.progress.add_total(bytes);
+        self.progress.step("decompressing the archive");
+        let mut watch = Watch { cancelled: self.ended, progress: &mut self.progress.counter(bytes) };
+        let inflated = self.helper.inflate(file.into(), into, &mut watch)?;
+        (watch.progress)(bytes);
+        Ok(inflated)
     }
 }
 
