@@ -159,10 +159,7 @@ pub(crate) fn run(data: &[u8]) {
         call(number, &mut input, &handles);
         (input.texts, input.list) = (Vec::new(), None);
     }
-    unsafe {
-        sbx_config_free(handles.configs[0]);
-        sbx_policy_free(handles.policies[0]);
-        sbx_policy_free(handles.policies[1]);
-        sbx_exec_config_free(handles.exec_configs[0]);
-    }
+    unsafe { sbx_config_free(handles.configs[0]) };
+    handles.policies[..2].iter().for_each(|policy| unsafe { sbx_policy_free(*policy) });
+    unsafe { sbx_exec_config_free(handles.exec_configs[0]) };
 }

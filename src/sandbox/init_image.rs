@@ -1,5 +1,4 @@
-//! The image that has init, for sandboxes whose root file system is an image: a file in memory that all sandboxes of the
-//! process share.
+//! The image that has init: a file in memory that all sandboxes of the process share.
 
 use std::io;
 use std::os::fd::OwnedFd;

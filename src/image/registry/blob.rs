@@ -12,8 +12,9 @@ use super::response::Response;
 use crate::error::{Code, Error, Result};
 use crate::image::{Digest, error};
 
-/// How often a blob's connection may break although something came each time.
-const MAX_CONNECTIONS: u32 = 64;
+/// How often a blob's connection may break although something came each time, and what counts as hardly anything.
+const MAX_SHORT: u32 = 64;
+const SHORT: u64 = 1024 * 1024;
 
 const BUFFER: usize = 256 * 1024;
 
@@ -39,30 +40,35 @@ pub(super) fn download(
 ) -> Result<()> {
     let mut download = Download { descriptor, into, offset: 0, hash: Sha256::new(), resumed: false };
     let (mut attempts, mut again) = (Attempts::default(), false);
-    for _ in 0..MAX_CONNECTIONS {
-        let before = download.offset;
-        let failure = match get(before).and_then(|response| download.take(response, patience, progress)) {
-            Ok(()) => match download.check() {
-                Ok(()) => return Ok(()),
-                // The parts may be of two states of a file. All of it is got once more.
-                Err(error) if download.resumed && !again => {
-                    again = true;
-                    download.restart();
-                    Failure::passing(error)
+    let (mut farthest, mut short) = (0_u64, 0);
+    while short < MAX_SHORT {
+        let failure =
+            match get(download.offset).and_then(|response| download.take(response, patience, progress)) {
+                Ok(()) => match download.check() {
+                    Ok(()) => return Ok(()),
+                    // The parts may be of two states of a file. All of it is got once more.
+                    Err(error) if download.resumed && !again => {
+                        again = true;
+                        farthest = 0;
+                        download.restart();
+                        Failure::passing(error)
+                    }
+                    Err(error) => return Err(error),
+                },
+                Err(failure) => {
+                    download.resumed = download.offset > 0;
+                    failure
                 }
-                Err(error) => return Err(error),
-            },
-            Err(failure) => {
-                download.resumed = download.offset > 0;
-                failure
-            }
-        };
-        if download.offset > before {
+            };
+        let gained = download.offset.saturating_sub(farthest);
+        farthest = farthest.max(download.offset);
+        if gained > 0 {
             attempts.reset();
         }
+        short += u32::from(gained < SHORT);
         attempts.wait(failure, patience)?;
     }
-    Err(error(format!("{}: the connection broke {MAX_CONNECTIONS} times", descriptor.digest)))
+    Err(error(format!("{}: the connection broke {MAX_SHORT} times", descriptor.digest)))
 }
 
 impl Download<'_> {

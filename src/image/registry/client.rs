@@ -55,8 +55,8 @@ pub(super) struct Answer {
 /// How an exchange failed.
 #[derive(Debug)]
 pub(super) enum ExchangeFailure {
-    /// The first server doesn't speak TLS.
-    NotTls,
+    /// The first server may not speak TLS. The failure is for one that has to.
+    NotTls(Failure),
     Other(Failure),
 }
 
@@ -70,8 +70,7 @@ impl ExchangeFailure {
     /// The failure, for a server that has to speak TLS.
     pub(super) fn with_tls(self) -> Failure {
         match self {
-            Self::NotTls => Failure::Final(error("it doesn't speak TLS")),
-            Self::Other(failure) => failure,
+            Self::NotTls(failure) | Self::Other(failure) => failure,
         }
     }
 }
@@ -101,11 +100,12 @@ pub(super) fn exchange(
         let in_server = |failure: Failure| failure.context(&url.origin().to_string());
         let response = match ask(dialer, &url, named_by, &sent, patience) {
             Ok(response) => response,
-            Err(DialFailure::NotTls) if same => return Err(ExchangeFailure::NotTls),
-            Err(DialFailure::NotTls) => {
-                return Err(in_server(Failure::Final(error("it doesn't speak TLS"))).into());
+            Err(DialFailure::NotTls(failure)) if same => {
+                return Err(ExchangeFailure::NotTls(in_server(failure)));
             }
-            Err(DialFailure::Other(failure)) => return Err(in_server(failure).into()),
+            Err(DialFailure::NotTls(failure) | DialFailure::Other(failure)) => {
+                return Err(in_server(failure).into());
+            }
         };
         let reach = least.map_or(response.reach(), |least| least.min(response.reach()));
         least = Some(reach);

@@ -41,8 +41,8 @@ pub(super) struct Dialer {
 /// How a connection could not be made.
 #[derive(Debug)]
 pub(super) enum DialFailure {
-    /// The server accepts connections but doesn't speak TLS.
-    NotTls,
+    /// The server accepts connections but may not speak TLS. The failure is for one that has to.
+    NotTls(Failure),
     Other(Failure),
 }
 
@@ -92,7 +92,7 @@ impl Dialer {
             Scheme::Https => {
                 let until = patience.at_most(HANDSHAKE_TIMEOUT);
                 stream.secure(&self.tls, &server.host, patience, until).map_err(|failure| match failure {
-                    HandshakeFailure::NotTls => DialFailure::NotTls,
+                    HandshakeFailure::NotTls(failure) => DialFailure::NotTls(failure),
                     HandshakeFailure::Other(failure) => DialFailure::Other(failure),
                 })?
             }

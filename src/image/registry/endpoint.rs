@@ -142,7 +142,7 @@ impl Endpoint {
         if !self.plain.load(Ordering::Relaxed) {
             let url = Url::new(self.https.clone(), target.to_owned());
             match client::exchange(dialer, &url, NamedBy::User, &request, patience) {
-                Err(ExchangeFailure::NotTls) if self.plain_allowed => {}
+                Err(ExchangeFailure::NotTls(_)) if self.plain_allowed => {}
                 done => return done.map_err(|failure| self.explain(failure)),
             }
         }
@@ -153,17 +153,16 @@ impl Endpoint {
         Ok(answer)
     }
 
+    /// Says to the failure of a server that doesn't speak TLS why it must.
     fn explain(&self, failure: ExchangeFailure) -> Failure {
+        let why = if self.https.is_loopback() {
+            ": it must, since a CA certificate is set"
+        } else {
+            ": plain http is for registries on this machine only"
+        };
         match failure {
-            ExchangeFailure::NotTls if self.https.is_loopback() => Failure::Final(error(format!(
-                "{} doesn't speak TLS, which it must since a CA certificate is set",
-                self.https
-            ))),
-            ExchangeFailure::NotTls => Failure::Final(error(format!(
-                "{} doesn't speak TLS: plain http is for registries on this machine only",
-                self.https
-            ))),
-            ExchangeFailure::Other(failure) => failure,
+            ExchangeFailure::NotTls(Failure::Final(error)) => Failure::Final(error.append(why)),
+            other => other.with_tls(),
         }
     }
 
@@ -217,7 +216,6 @@ impl Endpoint {
         let context = format!("the token service of {}", self.registry);
         let realm = Url::parse(realm).map_err(|error| error.context(&context))?;
         let plain = self.plain.load(Ordering::Relaxed);
-        // A challenge from plain http on this machine came before that was noted.
         let own = if plain { &self.http } else { &self.https };
         client::check_scheme(&realm, self.plain_allowed && plain)?;
         let named_by = if realm.origin() == own { NamedBy::User } else { NamedBy::Server(registry) };

@@ -103,7 +103,8 @@ impl RegistrySettings {
         Ok(())
     }
 
-    /// Asks this program for logins, by docker's protocol for credential helpers.
+    /// Asks this program for logins, by docker's protocol for credential helpers. Of the environment it gets HOME, USER,
+    /// XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS, and a PATH of the system's programs.
     pub(crate) fn set_credential_helper(&mut self, program: &Path) -> Result<()> {
         if !program.is_absolute() || program.as_os_str().as_encoded_bytes().contains(&0) {
             return Err(Error::invalid(format!(

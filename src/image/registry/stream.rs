@@ -29,8 +29,8 @@ impl std::fmt::Debug for Stream {
 /// How a TLS handshake failed.
 #[derive(Debug)]
 pub(super) enum HandshakeFailure {
-    /// What answers doesn't speak TLS.
-    NotTls,
+    /// What answers may not speak TLS: it said something else, or nothing. The failure is for a server that has to.
+    NotTls(Failure),
     Other(Failure),
 }
 
@@ -66,13 +66,16 @@ impl Stream {
                 continue;
             }
             match stream.fill(patience, until) {
-                Ok(0) if !answered => return Err(HandshakeFailure::NotTls),
-                Ok(0) => return Err(Failure::passing(error("the server ended the TLS handshake")).into()),
+                Ok(0) if !answered => return Err(HandshakeFailure::NotTls(unanswered())),
+                Ok(0) => return Err(unanswered().into()),
                 Ok(_) => answered = true,
-                Err(Fill::Tls(rustls::Error::InvalidMessage(_))) => return Err(HandshakeFailure::NotTls),
+                Err(Fill::Tls(rustls::Error::InvalidMessage(_))) => {
+                    return Err(HandshakeFailure::NotTls(Failure::Final(error("it doesn't speak TLS"))));
+                }
                 Err(Fill::Tls(cause)) => return Err(Failure::Final(not_trusted(&cause)).into()),
+                // Reset at once, as by a server that takes the greeting for an attack. Silence is no such sign.
                 Err(Fill::Failed(_)) if !answered && patience.check().is_ok() && Instant::now() < until => {
-                    return Err(HandshakeFailure::NotTls);
+                    return Err(HandshakeFailure::NotTls(unanswered()));
                 }
                 Err(Fill::Failed(failure)) => return Err(failure.into()),
             }
@@ -204,6 +207,10 @@ impl Stream {
 enum Fill {
     Tls(rustls::Error),
     Failed(Failure),
+}
+
+fn unanswered() -> Failure {
+    Failure::passing(error("the server ended the connection in the TLS handshake"))
 }
 
 /// What is wrong with a handshake, and for the most frequent reason what to do.

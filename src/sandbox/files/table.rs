@@ -13,7 +13,7 @@ use crate::reactor::{FdBudget, FdPermit, FdSlot, Key, Kind, Reactor, Slab, Timer
 const MAX_OPERATIONS: usize = 256;
 
 #[derive(Debug)]
-struct Place {
+struct Entry {
     running: FileTask,
     /// Init's number for it.
     ticket: u32,
@@ -39,19 +39,19 @@ pub(crate) struct FileOutcome {
 /// The operations of all sandboxes.
 #[derive(Debug)]
 pub(crate) struct Table {
-    places: Slab<Place>,
+    entries: Slab<Entry>,
     keys: HashMap<u64, Key>,
 }
 
 impl Table {
     /// A table whose objects are of that kind.
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { places: Slab::new(kind), keys: HashMap::new() }
+        Self { entries: Slab::new(kind), keys: HashMap::new() }
     }
 
     /// How many operations there are.
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.entries.len()
     }
 
     /// Begins an operation: `ask` sends init what it needs and returns init's number for it.
@@ -64,7 +64,7 @@ impl Table {
         ask: impl FnOnce(&mut FileTask, &mut Reactor) -> Result<u32>,
     ) -> Option<FileOutcome> {
         let sandbox = running.sandbox();
-        let busy = self.places.iter().filter(|(_, place)| place.running.sandbox() == sandbox).count();
+        let busy = self.entries.iter().filter(|(_, entry)| entry.running.sandbox() == sandbox).count();
         let title = running.progress().title.clone();
         if busy >= MAX_OPERATIONS {
             let message =
@@ -86,17 +86,17 @@ impl Table {
         };
         let at = running.timeout().and_then(|timeout| reactor.now().checked_add(timeout));
         let number = running.number();
-        let key = self.places.insert(Place { running, ticket, timer: None, look: None, _permit: permit });
+        let key = self.entries.insert(Entry { running, ticket, timer: None, look: None, _permit: permit });
         self.keys.insert(number, key);
         reactor.join(key, sandbox);
-        let Some(place) = self.places.get_mut(key) else {
+        let Some(entry) = self.entries.get_mut(key) else {
             debug_assert!(false, "it was just inserted");
             return None;
         };
-        place.timer = at.map(|at| reactor.schedule(at, key));
-        let look = place.running.next_look(reactor.now());
-        place.look = look.map(|at| reactor.schedule(at, key));
-        let (channel, stream) = place.running.descriptors();
+        entry.timer = at.map(|at| reactor.schedule(at, key));
+        let look = entry.running.next_look(reactor.now());
+        entry.look = look.map(|at| reactor.schedule(at, key));
+        let (channel, stream) = entry.running.descriptors();
         let watched = reactor
             .register(channel, key, FdSlot::First)
             .and_then(|()| stream.map_or(Ok(()), |stream| reactor.register(stream, key, FdSlot::Second)));
@@ -107,7 +107,7 @@ impl Table {
     /// An operation can go on; it is returned if that was its end.
     pub(crate) fn go_on(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
         // It may have ended since it was woken, here and in `late`.
-        match self.places.get_mut(key)?.running.go_on() {
+        match self.entries.get_mut(key)?.running.go_on() {
             Next::Wait => None,
             Next::Again => {
                 reactor.reschedule(key);
@@ -120,16 +120,16 @@ impl Table {
     /// An operation's time has run out, or it is to be looked whether anything moves.
     pub(crate) fn late(&mut self, reactor: &mut Reactor, key: Key) -> Option<FileOutcome> {
         let now = reactor.now();
-        let place = self.places.get_mut(key)?;
-        if place.timer.take_if(|timer| timer.at() <= now).is_some() {
-            let error = place.running.late();
+        let entry = self.entries.get_mut(key)?;
+        if entry.timer.take_if(|timer| timer.at() <= now).is_some() {
+            let error = entry.running.late();
             return self.end(reactor, key, Err(error));
         }
-        place.look.take_if(|timer| timer.at() <= now)?;
-        if let Some(error) = place.running.look(now) {
+        entry.look.take_if(|timer| timer.at() <= now)?;
+        if let Some(error) = entry.running.look(now) {
             return self.end(reactor, key, Err(error));
         }
-        place.look = place.running.next_look(now).map(|at| reactor.schedule(at, key));
+        entry.look = entry.running.next_look(now).map(|at| reactor.schedule(at, key));
         None
     }
 
@@ -137,11 +137,11 @@ impl Table {
     pub(crate) fn cancel(&mut self, reactor: &mut Reactor, number: u64) -> Option<FileOutcome> {
         // It may have ended by itself.
         let key = *self.keys.get(&number)?;
-        let Some(place) = self.places.get_mut(key) else {
+        let Some(entry) = self.entries.get_mut(key) else {
             debug_assert!(false, "a number is removed with its operation");
             return None;
         };
-        let error = place.running.cancelled();
+        let error = entry.running.cancelled();
         self.end(reactor, key, Err(error))
     }
 
@@ -155,10 +155,10 @@ impl Table {
 
     /// A sandbox is gone, and with it all of its operations.
     pub(crate) fn end_all(&mut self, reactor: &mut Reactor, sandbox: u64) {
-        let of_it = |(key, place): (Key, &Place)| {
-            (place.running.sandbox() == sandbox).then(|| (key, place.running.ended()))
+        let of_it = |(key, entry): (Key, &Entry)| {
+            (entry.running.sandbox() == sandbox).then(|| (key, entry.running.ended()))
         };
-        let all: Vec<_> = self.places.iter().filter_map(of_it).collect();
+        let all: Vec<_> = self.entries.iter().filter_map(of_it).collect();
         for (key, error) in all {
             self.end(reactor, key, Err(error));
         }
@@ -171,7 +171,7 @@ impl Table {
     }
 
     fn end(&mut self, reactor: &mut Reactor, key: Key, result: Result<Answer>) -> Option<FileOutcome> {
-        let Place { running, ticket, timer, look, _permit: permit } = self.places.remove(key)?;
+        let Entry { running, ticket, timer, look, _permit: permit } = self.entries.remove(key)?;
         self.keys.remove(&running.number());
         for timer in timer.into_iter().chain(look) {
             reactor.cancel(timer);

@@ -93,7 +93,7 @@ fn where_a_certificate_is_given_plain_http_is_not_tried() {
     settings.set_ca_pem(Identity::make(&[]).unwrap().ca_pem()).unwrap();
     settings.set_login("user", "pass").unwrap();
     let error = Pull::new(&settings, &format!("{}/name:1.0", server.name())).resolve().unwrap_err();
-    assert!(error.message().contains("doesn't speak TLS, which it must"), "{error}");
+    assert!(error.message().contains("doesn't speak TLS: it must"), "{error}");
     assert!(server.requests().is_empty());
 }
 

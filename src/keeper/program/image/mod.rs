@@ -10,10 +10,10 @@ mod index;
 mod session;
 
 #[path = "../../../image/convert/mod.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 pub(crate) mod convert;
 #[path = "../../../image/erofs/mod.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 pub(crate) mod erofs;
 
 use std::io;

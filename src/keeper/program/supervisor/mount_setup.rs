@@ -116,7 +116,7 @@ fn install_beside(setup: &Setup) -> io::Result<()> {
     mounts::bind(&source, &mounts::target(c"/gvisor-bin")?, Access::ReadOnly)
 }
 
-/// Copies this program, to be the sandbox's process 1. On an image it is mounted from an image of its own.
+/// Copies this program, to be the sandbox's process 1, for a runsc that can't mount the image that it comes in.
 fn install_init() -> io::Result<()> {
     let mut file = fs::File::create("/rootfs/.sbx/init")?;
     io::copy(&mut fs::File::open("/proc/self/exe")?, &mut file)?;

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::process::{Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{Converter, Limits, Output, Summary, Trouble, Whiteouts};
@@ -99,6 +97,8 @@ impl Tar {
         self.0
     }
 }
+
+mod programs;
 
 type Found = BTreeMap<String, Seen>;
 
