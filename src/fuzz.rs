@@ -283,6 +283,9 @@ pub fn events(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::any;
+    use proptest::test_runner::{Config, TestRunner};
+
     use super::*;
 
     fn again(target: &str, call: fn(&[u8])) {
@@ -296,6 +299,34 @@ mod tests {
             println!("{}", path.display());
             call(&std::fs::read(path).unwrap());
         }
+    }
+
+    /// Layers are what strangers control most of, so their seeds are changed a little in every run of the tests.
+    #[test]
+    fn changed_layers_are_refused_or_converted() {
+        let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+        let seeds: Vec<Vec<u8>> = std::fs::read_dir(format!("{root}/fuzz/seeds/layer"))
+            .unwrap()
+            .map(|path| std::fs::read(path.unwrap().path()).unwrap())
+            .collect();
+        let seed = proptest::sample::select(seeds);
+        let change = (any::<proptest::sample::Index>(), any::<u8>(), 0_u8..4);
+        let mut runner = TestRunner::new(Config::with_cases(500));
+        let outcome = runner.run(&(seed, proptest::collection::vec(change, 1..6)), |(mut seed, changes)| {
+            for (at, byte, how) in changes {
+                let at = at.index(seed.len());
+                match how {
+                    // The first blocks have the headers that matter most.
+                    0 => seed[at.min(at % 4096)] = byte,
+                    1 => seed[at] = byte,
+                    2 => seed.truncate(at.max(2)),
+                    _ => seed.extend_from_within(at..),
+                }
+            }
+            layer(&seed);
+            Ok(())
+        });
+        outcome.unwrap();
     }
 
     #[test]

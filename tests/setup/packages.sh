@@ -61,5 +61,6 @@ need_test_packages() {
         /usr/bin/busybox:busybox-static docker-registry:docker-registry gzip:gzip \
         skopeo:skopeo umoci:umoci \
         lsns:util-linux timeout:coreutils openssl:openssl nft:nftables \
-        "/usr/lib/$(cc -dumpmachine)/faketime/libfaketimeMT.so.1:libfaketime" fsck.erofs:erofs-utils zstd:zstd
+        "/usr/lib/$(cc -dumpmachine)/faketime/libfaketimeMT.so.1:libfaketime" fsck.erofs:erofs-utils umoci:umoci \
+        zstd:zstd
 }

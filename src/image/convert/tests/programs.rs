@@ -12,7 +12,7 @@ use nix::unistd::mkfifo;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Found, Limits, Seen, Whiteouts, convert_with, found};
+use super::{Found, Limits, Seen, Tar, Whiteouts, convert_with, found, octal};
 use crate::image::erofs::tests::arbitrary_image;
 use crate::image::testing::Directory;
 
@@ -242,4 +242,79 @@ fn fsck_erofs_reads_the_same_tree() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Applies the same layers by `umoci unpack`, where the machine has it and files can be given away.
+#[test]
+fn umoci_makes_the_same_of_layers() {
+    let directory = Directory::new();
+    let there = Command::new("umoci").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !there || !may_give_away(&directory) {
+        eprintln!("left out: it needs umoci and a root that may change owners");
+        return;
+    }
+    let layers = [
+        Tar::default()
+            .directory("./")
+            .directory("usr/")
+            .directory("usr/lib/")
+            .symlink("lib", "usr/lib")
+            .file("usr/lib/a", &[1; 10_000])
+            .hard_link("hard", "usr/lib/a")
+            .directory("opaque/")
+            .file("opaque/old", b"old")
+            .directory("gone/")
+            .file("gone/file", b"")
+            .file("type", b"file")
+            .directory("other/")
+            .file("other/file", b"")
+            .header(b"owned", b'0', 3, |block| {
+                octal(block, 100, 8, 0o4750);
+                octal(block, 108, 8, 999);
+                octal(block, 116, 8, 100_000);
+            })
+            .content(b"own")
+            .header(b"fifo", b'6', 0, |_| ())
+            .device("null", 1, 3)
+            .end(),
+        Tar::default()
+            .file("lib/b", b"through the link")
+            .directory("opaque/")
+            .file("opaque/.wh..wh..opq", b"")
+            .file("opaque/new", b"new")
+            .file(".wh.gone", b"")
+            .directory("type/")
+            .file("type/in", b"in")
+            .file("other", b"a file now")
+            .hard_link("later", "usr/lib/a")
+            .file("made/in/passing", b"")
+            .end(),
+        Tar::default().file("usr/lib/a", b"changed").file(".wh.hard", b"").symlink("made/link", "/usr").end(),
+        Tar::default().file("made/link/lib/c", b"c").file("lib/.wh.b", b"").end(),
+    ];
+    let layout = directory.path().join("layout");
+    let image = format!("{}:tag", layout.display());
+    let umoci = |arguments: &[&str]| output(Command::new("umoci").args(arguments));
+    umoci(&["init", "--layout", layout.to_str().unwrap()]);
+    umoci(&["new", "--image", &image]);
+    for (at, layer) in layers.iter().enumerate() {
+        let path = directory.file(&format!("layer-{at}"), layer);
+        umoci(&["raw", "add-layer", "--image", &image, path.to_str().unwrap()]);
+    }
+    let bundle = directory.path().join("bundle");
+    umoci(&["unpack", "--image", &image, bundle.to_str().unwrap()]);
+    let layers: Vec<_> = layers.iter().map(|layer| (&layer[..], Whiteouts::Oci)).collect();
+    let (image, _) = convert_with(Limits::default(), &layers).unwrap();
+    let (mut made, mut expected) = (found(&image), comparable(&on_disk(&bundle.join("rootfs")), false));
+    made = comparable(&made, false);
+    // No entry has these: umoci gives them the time of now.
+    for implied in ["made", "made/in"] {
+        for seen in [&mut made, &mut expected] {
+            seen.get_mut(implied).unwrap().seconds = 0;
+        }
+    }
+    assert!(made.keys().eq(expected.keys()), "{:?}\n{:?}", made.keys(), expected.keys());
+    for (path, made) in made {
+        assert_eq!(made, expected[&path], "{path}");
+    }
 }
