@@ -17,6 +17,7 @@ mod sparse;
 mod stream;
 mod tar;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -134,6 +135,8 @@ pub(crate) struct Converter<O: Output> {
     read: u64,
     content_bytes: u64,
     dropped_xattrs: u64,
+    /// The first names of the layer's devices that are whiteouts.
+    whiteout_devices: HashSet<Box<[u8]>>,
     diff_ids: Vec<[u8; 32]>,
 }
 
@@ -161,6 +164,7 @@ impl<O: Output> Converter<O> {
             read: 0,
             content_bytes: 0,
             dropped_xattrs: 0,
+            whiteout_devices: HashSet::new(),
             diff_ids: Vec::new(),
         }
     }
@@ -179,6 +183,7 @@ impl<O: Output> Converter<O> {
         };
         let mut stream = Stream::new(input, self.limits.bytes.saturating_sub(self.read), &self.limits)?;
         let mut archive = tar::Archive::new(diff_id.is_none());
+        self.whiteout_devices.clear();
         while let Some(entry) = archive.next(&mut stream)? {
             self.entries += 1;
             self.check_entries()?;
