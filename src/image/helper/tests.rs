@@ -536,6 +536,34 @@ fn a_full_disk_at_any_write_is_an_error_and_nothing_more() {
 }
 
 #[test]
+#[ignore = "run by another test, on disks of many sizes"]
+fn on_a_small_disk() {
+    let Some(directory) = std::env::var_os(HOST) else { return };
+    let bytes = archive(&[regular("a", &[1; 30_000]), regular("b", &[2; 30_000])]);
+    let out = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(&directory);
+    let mut helper = Helper::start(&program(), output(&out.unwrap()), &Limits::default()).unwrap();
+    let error =
+        layer(&mut helper, holding(&bytes)).and_then(|()| watched(|watch| helper.finish(watch))).unwrap_err();
+    assert_eq!((error.code(), error.os_error()), (Code::System, Some(libc::ENOSPC)), "{error}");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[test]
+fn a_disk_that_fills_up_is_an_error_at_any_size() {
+    // The image has 17 pages of content and metadata, and a superblock.
+    let script = "for pages in 1 2 3 5 8 12 15 16 17; do mount -t tmpfs -o size=$((pages * 4))k,mode=700 none /mnt; \
+                  SBX_TEST_IMAGE_HOST=/mnt \"$0\" \"$@\"; umount /mnt; done";
+    let output = process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-ec", script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "image::helper::tests::on_a_small_disk", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.matches("1 passed").count() == 9, "{output:?}");
+}
+
+#[test]
 fn an_index_has_every_file_and_its_place() {
     let long = "n".repeat(300);
     let whole = archive(&[
