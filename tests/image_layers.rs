@@ -195,6 +195,11 @@ fn a_directory_and_its_tarball_make_what_is_in_them() {
     for (image, path) in images {
         assert_same(&files_of_image(&runtime, &image, with_owners), &expected, &format!("{path:?}"));
     }
+    // The store is within the directory.
+    let inner = Runtime::new(&RuntimeConfig::new().image_directory(root.join("cache/images"))).unwrap();
+    let image = inner.import_image(root.clone(), &ImageOptions::new()).unwrap();
+    assert_same(&files_of_image(&inner, &image, with_owners), &expected, "the store within");
+    fs::remove_dir_all(root.join("cache")).unwrap();
     // More files than an image's archive may have.
     fs::create_dir(root.join("many")).unwrap();
     for number in 0..5000 {

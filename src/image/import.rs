@@ -133,7 +133,12 @@ impl Import {
             }
             Content::Directory(root) => {
                 progress.step(format!("reading {name}"));
-                let walk = Walk { root, path: PathBuf::from(&name), max_entries: self.limits.entries };
+                let walk = Walk {
+                    root,
+                    path: PathBuf::from(&name),
+                    max_entries: self.limits.entries,
+                    store: store.device_and_inode()?,
+                };
                 walk.run(&mut helper, threads, &progress, ended)?;
             }
         }
@@ -211,6 +216,7 @@ struct Walk {
     root: OwnedFd,
     path: PathBuf,
     max_entries: u64,
+    store: (u64, u64),
 }
 
 impl Walk {
@@ -229,7 +235,7 @@ impl Walk {
             let stop = stopped.flag();
             let read = move || {
                 let mut into = PipeWriter::new(writer.into(), &stop)?;
-                write_directory(self.root, &self.path, &mut into, self.max_entries, &stop)
+                write_directory(self.root, &self.path, &mut into, self.max_entries, self.store, &stop)
             };
             let builder = thread::Builder::new().name("sbx-walk".to_owned());
             let walk = with_signals_blocked(|| builder.spawn_scoped(scope, read))?

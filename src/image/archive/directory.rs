@@ -86,7 +86,8 @@ impl Owners {
     }
 }
 
-/// Writes the directory `root` as a tar archive. `path` is what errors call it; `max_entries` is the image's limit.
+/// Writes the directory `root` as a tar archive. `path` is what errors call it; `max_entries` is the image's limit. The
+/// directory with the device and inode `empty` has nothing in it: the store, where the image is being written, may be below.
 ///
 /// An ordinary user's own files belong to root in the image, and its own group is root's; other owners stay.
 pub(crate) fn write(
@@ -94,6 +95,7 @@ pub(crate) fn write(
     path: &Path,
     into: &mut dyn Write,
     max_entries: u64,
+    empty: (u64, u64),
     cancelled: &AtomicBool,
 ) -> Result<DirectorySummary> {
     let walk = Walk {
@@ -105,6 +107,7 @@ pub(crate) fn write(
         pending: Vec::new(),
         names_bytes: 0,
         max_entries,
+        empty,
         cancelled,
         buffer: vec![0; CHUNK_BYTES],
         summary: DirectorySummary::default(),
@@ -163,6 +166,7 @@ struct Walk<'a> {
     pending: Vec<(PathBuf, u64)>,
     names_bytes: usize,
     max_entries: u64,
+    empty: (u64, u64),
     cancelled: &'a AtomicBool,
     buffer: Vec<u8>,
     summary: DirectorySummary,
@@ -242,6 +246,9 @@ impl Walk<'_> {
             if path.as_os_str().is_empty() { b".".to_vec() } else { path.as_os_str().as_bytes().to_vec() };
         name.push(b'/');
         self.emit(&name, Kind::Directory, &stat)?;
+        if (stat.st_dev, stat.st_ino) == self.empty {
+            return Ok(());
+        }
         if stat.st_dev != device_above && is_of_the_kernel(&directory).context(what())? {
             return Ok(());
         }

@@ -13,6 +13,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 const ENTRIES: u64 = 1_000_000;
+/// No directory is left empty.
+const NOTHING: (u64, u64) = (0, 0);
 
 fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
@@ -21,7 +23,7 @@ fn open(path: &Path) -> OwnedFd {
 fn archive(path: &Path) -> Result<(Vec<u8>, DirectorySummary)> {
     let mut bytes = Vec::new();
     let live = AtomicBool::new(false);
-    let summary = write(open(path), path, &mut bytes, ENTRIES, &live)?;
+    let summary = write(open(path), path, &mut bytes, ENTRIES, NOTHING, &live)?;
     Ok((bytes, summary))
 }
 
@@ -165,7 +167,7 @@ fn limits_and_cancelling_end_it() {
     }
     let run = |entries, cancelled| {
         let cancelled = AtomicBool::new(cancelled);
-        write(open(top.path()), top.path(), &mut io::sink(), entries, &cancelled)
+        write(open(top.path()), top.path(), &mut io::sink(), entries, NOTHING, &cancelled)
     };
     run(21, false).unwrap();
     for entries in [0, 10, 20] {
@@ -230,7 +232,7 @@ fn a_file_that_changes_while_it_is_read_is_named() {
             }
         };
         let live = AtomicBool::new(false);
-        let result = write(open(top.path()), top.path(), &mut Meddler(&mut once, 0), ENTRIES, &live);
+        let result = write(open(top.path()), top.path(), &mut Meddler(&mut once, 0), ENTRIES, NOTHING, &live);
         let error = result.unwrap_err();
         let expected = format!("{:?}: was changed while it was read", top.path().join(name));
         assert_eq!(error.message(), expected);
@@ -244,6 +246,20 @@ fn the_kernel_s_own_file_systems_are_left_empty() {
 }
 
 #[test]
+fn the_store_is_left_empty() {
+    let top = Directory::new();
+    top.file("a/store/v1/image", b"x");
+    top.file("a/other", b"x");
+    let store = fs::metadata(top.path().join("a/store")).unwrap();
+    let live = AtomicBool::new(false);
+    let mut bytes = Vec::new();
+    let empty = (store.dev(), store.ino());
+    let summary = write(open(top.path()), top.path(), &mut bytes, ENTRIES, empty, &live).unwrap();
+    assert_eq!(summary.entries, 4);
+    assert!(!String::from_utf8_lossy(&bytes).contains("v1"));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_an_error() {
     let top = Directory::new();
     top.file("big", &vec![1; 1 << 20]);
@@ -251,7 +267,7 @@ fn a_reader_that_goes_away_is_an_error() {
     drop(reader);
     let live = AtomicBool::new(false);
     let mut writer = PipeWriter::new(writer.into(), &live).unwrap();
-    let error = write(open(top.path()), top.path(), &mut writer, ENTRIES, &live).unwrap_err();
+    let error = write(open(top.path()), top.path(), &mut writer, ENTRIES, NOTHING, &live).unwrap_err();
     assert_eq!(error.os_error(), Some(libc::EPIPE));
 }
 
@@ -264,7 +280,7 @@ fn a_reader_that_stands_still_can_be_given_up() {
     let error = std::thread::scope(|scope| {
         let walk = || {
             let mut writer = PipeWriter::new(writer.into(), &stop).unwrap();
-            write(open(top.path()), top.path(), &mut writer, ENTRIES, &live).unwrap_err()
+            write(open(top.path()), top.path(), &mut writer, ENTRIES, NOTHING, &live).unwrap_err()
         };
         let walk = scope.spawn(walk);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);

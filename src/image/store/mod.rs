@@ -36,7 +36,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::renameat;
-use nix::sys::stat::{FileStat, Mode, fchmod, futimens};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{fsync, ftruncate};
 use sha2::{Digest as _, Sha256};
@@ -129,6 +129,12 @@ impl Store {
             store.collect(&lock)?;
         }
         Ok(store)
+    }
+
+    /// The device and inode of its directory, which a copy of the directories above leaves out.
+    pub(crate) fn device_and_inode(&self) -> Result<(u64, u64)> {
+        let found = fstat(&self.directories.format).context("looking at the image store")?;
+        Ok((found.st_dev, found.st_ino))
     }
 
     /// A new temporary file. `purpose` is the beginning of its name.
