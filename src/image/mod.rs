@@ -4,13 +4,14 @@ mod archive;
 mod config;
 /// Turns layers into the file. The keeper's program runs it, confined; here it is for tests and fuzzing.
 #[cfg(any(test, fuzzing))]
+#[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod convert;
 mod digest;
 /// Writes and reads the file. The keeper's program includes it, too.
 #[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod erofs;
 mod handle;
-#[allow(dead_code, reason = "snapshots use the rest of it")]
+#[allow(dead_code, reason = "its tests use the rest of it")]
 mod helper;
 mod import;
 mod json;
@@ -20,6 +21,7 @@ mod pull;
 mod reference;
 mod registry;
 mod service;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -30,6 +32,8 @@ pub use config::ImageConfig;
 pub(crate) use digest::Digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) use registry::fuzzed;
+pub use snapshot::Snapshot;
+pub(crate) use snapshot::Source;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,7 +4,9 @@
 
 pub mod client;
 pub mod files;
+pub mod images;
 pub mod peer;
+pub mod registry;
 
 use std::time::Duration;
 

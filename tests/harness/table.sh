@@ -2,7 +2,7 @@
 # and $work has what was built.
 
 # The examples in C.
-c_programs='http_server plain_tunnel egress limits files exec doctor'
+c_programs='http_server plain_tunnel egress limits files exec image doctor'
 
 # available: a line for each case in $work that is run under identities: name, kind, command.
 available() {
@@ -16,8 +16,8 @@ available() {
         printf '%s\tprogram\t%s\n' "$name" "$work/target/debug/deps/${path##*/}"
     done 4<"$work/executables"
     for program in $c_programs; do
-        if [ "$program" = http_server ]; then
-            printf 'c/%s\tstatus\tsh examples/c/http_server.sh %s\n' "$program" "$work/c/$program"
+        if [ -e "examples/c/$program.sh" ]; then
+            printf 'c/%s\tstatus\tsh examples/c/%s.sh %s\n' "$program" "$program" "$work/c/$program"
         else
             printf 'c/%s\tstatus\t%s\n' "$program" "$work/c/$program"
         fi

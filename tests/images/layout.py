@@ -60,7 +60,7 @@ def lowest(busybox):
     layer = Layer()
     layer.directory("bin")
     layer.file("bin/busybox", busybox, mode=0o755)
-    for applet in ["sh", "find", "xargs", "stat", "sha256sum", "readlink", "echo"]:
+    for applet in ["sh", "find", "xargs", "stat", "sha256sum", "readlink"]:
         layer.symlink(f"bin/{applet}", "busybox")
     # Owners and modes.
     layer.directory("owned", mode=0o700, owner=(999, 998))

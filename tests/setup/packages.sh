@@ -58,6 +58,8 @@ need_build_packages() {
 # What the tests take beyond that.
 need_test_packages() {
     need_packages c++:g++ nm:binutils readelf:binutils ip:iproute2 setpriv:util-linux unshare:util-linux \
+        /usr/bin/busybox:busybox-static docker-registry:docker-registry gzip:gzip \
+        skopeo:skopeo umoci:umoci \
         lsns:util-linux timeout:coreutils openssl:openssl nft:nftables \
-        "/usr/lib/$(cc -dumpmachine)/faketime/libfaketimeMT.so.1:libfaketime"
+        "/usr/lib/$(cc -dumpmachine)/faketime/libfaketimeMT.so.1:libfaketime" fsck.erofs:erofs-utils zstd:zstd
 }

@@ -311,6 +311,32 @@ fn make(
     (image, made.expected, groups.into_values().collect())
 }
 
+/// Brings times and ids to what every program takes.
+fn tame(children: &mut BTreeMap<Vec<u8>, Node>) {
+    for node in children.values_mut() {
+        if let Node::Directory(_, children) = node {
+            tame(children);
+        }
+        let (Node::Directory(own, _)
+        | Node::File(own, ..)
+        | Node::Symlink(own, _)
+        | Node::Device(own, ..)
+        | Node::Fifo(own)
+        | Node::Socket(own)) = node;
+        own.seconds = own.seconds.rem_euclid(1 << 33);
+        own.user = own.user.min(u32::MAX - 1);
+        own.group = own.group.min(u32::MAX - 1);
+    }
+}
+
+/// Images of trees that other programs can make, too.
+pub(crate) fn arbitrary_image() -> impl Strategy<Value = Vec<u8>> {
+    (root(), vec((any::<usize>(), name()), 0..4)).prop_map(|((own, mut children), names)| {
+        tame(&mut children);
+        make(&Attributes { seconds: 0, ..own }, &children, &names).0
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

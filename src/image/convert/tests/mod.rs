@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::process::{Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{Converter, Limits, Output, Summary, Trouble, Whiteouts};
@@ -99,6 +97,8 @@ impl Tar {
         self.0
     }
 }
+
+mod programs;
 
 type Found = BTreeMap<String, Seen>;
 
@@ -315,13 +315,20 @@ fn parents_that_are_links_are_followed_in_the_tree() {
 
 #[test]
 fn overlays_whiteouts_are_devices_and_attributes() {
-    let lower =
-        Tar::default().file("a", b"a").file("d/old", b"old").file("e/old", b"old").directory("f").end();
+    let lower = Tar::default()
+        .file("a", b"a")
+        .file("b", b"b")
+        .file("d/old", b"old")
+        .file("e/old", b"old")
+        .directory("f")
+        .end();
     let opaque: &[(&str, &[u8])] =
         &[("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.user.x", b"1")];
     let upper = Tar::default()
         .directory("./")
         .device("./a", 0, 0)
+        // One device stands for all whiteouts, so the others are hard links to it.
+        .hard_link("./b", "./a")
         .pax(b'x', opaque)
         .directory("./d/")
         .file("./d/new", b"new")
