@@ -18,9 +18,7 @@ mod json;
 mod options;
 mod progress;
 mod pull;
-#[allow(dead_code, reason = "its tests use the rest of it")]
 mod reference;
-#[allow(dead_code, reason = "its tests use the rest of it")]
 mod registry;
 mod service;
 mod snapshot;

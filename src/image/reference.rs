@@ -25,6 +25,7 @@ const MAX_REFERENCE: usize = 1024;
 pub(crate) struct Reference {
     registry: String,
     repository: String,
+    /// With a digest beside it, it is for people only.
     tag: Option<String>,
     digest: Option<Digest>,
 }
@@ -90,11 +91,6 @@ impl Reference {
     /// The name in the registry, without tag and digest.
     pub(crate) fn repository(&self) -> &str {
         &self.repository
-    }
-
-    /// The tag. With a digest beside it, it is for people only.
-    pub(crate) fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
     }
 
     /// The digest of the manifest.
@@ -263,9 +259,9 @@ mod tests {
     #[test]
     fn a_digest_is_kept_beside_a_tag_and_asked_for() {
         let by_digest = Reference::parse(&format!("a@sha256:{HEX}")).unwrap();
-        assert_eq!((by_digest.tag(), by_digest.version()), (None, format!("sha256:{HEX}")));
+        assert_eq!((by_digest.tag.as_deref(), by_digest.version()), (None, format!("sha256:{HEX}")));
         let both = Reference::parse(&format!("a:b@sha256:{HEX}")).unwrap();
-        assert_eq!((both.tag(), both.version()), (Some("b"), format!("sha256:{HEX}")));
+        assert_eq!((both.tag.as_deref(), both.version()), (Some("b"), format!("sha256:{HEX}")));
         assert_eq!(both.to_string(), format!("docker.io/library/a:b@sha256:{HEX}"));
         assert_eq!(both.to_string().parse::<Reference>().unwrap(), both);
         assert_eq!(both.digest().unwrap().bytes()[..2], [0x01, 0x23]);

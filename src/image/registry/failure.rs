@@ -39,12 +39,6 @@ impl Failure {
             Self::Passing { error, after } => Self::Passing { error: error.context(context), after },
         }
     }
-
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Final(error) | Self::Passing { error, .. } => error,
-        }
-    }
 }
 
 impl From<Error> for Failure {

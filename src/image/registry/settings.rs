@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::image::reference::{check_repository, normal_registry, shown};
 use crate::sys::secure;
 
-/// How long a pull may take if the settings don't say it. What stands still ends much earlier.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
+/// How long a pull may take. What stands still ends much earlier.
+const TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 
 const MAX_PEM: usize = 4 * 1024 * 1024;
 const MAX_MIRRORS: usize = 64;
@@ -64,7 +64,7 @@ impl RegistrySettings {
             login: None,
             helper: None,
             mirrors: Vec::new(),
-            timeout: DEFAULT_TIMEOUT,
+            timeout: TIMEOUT,
         }
     }
 
@@ -133,8 +133,9 @@ impl RegistrySettings {
         Ok(())
     }
 
-    /// Bounds the time of a whole pull.
-    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+    /// Bounds the time of a whole pull, which is cancelled otherwise.
+    #[cfg(test)]
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
