@@ -87,6 +87,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "sandbox_state",
         "sandbox_policy",
         "stats",
+        "snapshot",
         "exec_config",
         "process",
         "capture",

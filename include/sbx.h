@@ -1191,7 +1191,7 @@ int sbx_operation_report(const struct sbx_operation *operation,
                          struct sbx_report **report,
                          struct sbx_error *error);
 
-// The image of sbx_image_pull_begin, sbx_image_import_begin or sbx_image_find_begin, to be freed with sbx_image_free.
+// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
 //
 // Any thread, any number of times, never blocks.
 //
@@ -1971,6 +1971,36 @@ int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
                             uint64_t cookie,
                             struct sbx_operation **operation,
                             struct sbx_error *error);
+
+// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it.
+//
+// `tag` is a name for the image, or NULL. The sandbox must have been started from an image (sbx_config_set_image); the new
+// one has the same settings. It is one image, however many snapshots it came from, and needs none of them.
+//
+// The programs are paused while gVisor writes what they have changed: about 30 ms, and a second for a gigabyte; 50 seconds
+// at most. Connections and tunnels stay open. The programs go on whatever happens, while the changes are merged with the
+// image below. Files are as they are at one moment; what a program holds in its own memory is not in them.
+//
+// Not in a snapshot: /tmp, /dev, /dev/shm, mounted directories and images, sockets, extended attributes, and files that
+// were deleted and are still open. Times of modification are rounded to seconds. gVisor reads each changed file whole, holes
+// too, so a file may have a third of the free memory (of the limit of sbx_config_set_memory, else of the host), and
+// 16 GiB at most.
+//
+// The event of its end is SBX_EVENT_OPERATION_DONE with the image's bytes in value[0] and the microseconds in which the
+// sandbox was paused in value[1]; before it come SBX_EVENT_PROGRESS. What is in the image is what the sandbox wrote: trust
+// it as much as the sandbox. The operation doesn't keep the sandbox alive. sbx_operation says what holds for everything that
+// is begun.
+//
+// Returns 0; SBX_EUNSUPPORTED (it was not started from an image: import its directory as one), SBX_EINVALID (the tag),
+// SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_ELIMIT. The operation's own errors: SBX_ELIMIT (a file, or all of them, are
+// too large), SBX_ESTATE (another snapshot of it is being taken, or it has ended), SBX_ETIMEDOUT, SBX_EIMAGE, SBX_ESYSTEM
+// (a full disk), SBX_EENGINE (it can't be resumed, and ends).
+int sbx_sandbox_snapshot_begin(struct sbx_sandbox *sandbox,
+                               const char *tag,
+                               struct sbx_queue *queue,
+                               uint64_t cookie,
+                               struct sbx_operation **operation,
+                               struct sbx_error *error);
 
 // Makes a config without a command: the sandbox's environment, directory and user, no streams, no timeout.
 //

@@ -7,6 +7,7 @@ use crate::egress::fuzzed::dns::{Answer, Asked, Query, Response};
 use crate::egress::fuzzed::{ClientHello, Found, MAX_BYTES};
 use crate::event::{EventKind, EventRecord, Queue};
 use crate::image::convert::{Converter, Limits, Whiteouts};
+use crate::image::fuzzed as registry_answers;
 use crate::keeper::tar as format;
 use crate::keeper::wire::{files, image, init, keeper};
 use crate::policy::Policy;
@@ -181,6 +182,41 @@ fn mend_checksums(archive: &mut [u8]) {
     }
 }
 
+/// What a registry says: an answer of HTTP with its body, a redirect, a challenge, a manifest; and a name that a user gives.
+pub fn registry(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(rest);
+    match kind % 5 {
+        0 => {
+            if let Some(body) = registry_answers::body(rest) {
+                assert!(body.len() < rest.len(), "a body is shorter than its answer");
+            }
+        }
+        1 => {
+            if let Some((server, target)) = registry_answers::location(&text) {
+                assert!(server.starts_with("https://") || server.starts_with("http://"), "{server}");
+                assert!(
+                    target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic()),
+                    "{target}"
+                );
+                let again = registry_answers::location(&format!("{server}{target}"));
+                assert_eq!(again, Some((server, target)), "an absolute URL means itself");
+            }
+        }
+        2 => assert!(registry_answers::realms(&text).len() <= text.len()),
+        3 => assert!(registry_answers::layers(rest).is_none_or(|layers| layers <= 127)),
+        _ => {
+            if let Some(name) = registry_answers::full_name(&text) {
+                assert_eq!(
+                    registry_answers::full_name(&name).as_ref(),
+                    Some(&name),
+                    "a full name means itself"
+                );
+            }
+        }
+    }
+}
+
 /// Lines of a policy. What is taken is written as it is understood, and understood the same again.
 pub fn cidr(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -269,6 +305,7 @@ mod tests {
         again("wire", wire);
         again("tar", tar);
         again("layer", layer);
+        again("registry", registry);
         again("cidr", cidr);
         again("events", events);
     }

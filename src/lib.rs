@@ -103,6 +103,7 @@ pub use error::{Code, Error, Result};
 pub use event::{Event, Exit, ExitReason, Operation, Queue, QueuedEvent};
 pub use image::{
     Image, ImageConfig, ImageFormat, ImageInfo, ImageLimits, ImageOptions, ImageSource, PrunedImages,
+    Snapshot,
 };
 pub use net::explain;
 pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};

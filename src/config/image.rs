@@ -17,6 +17,11 @@ const MAX_IMAGE_MOUNTS: usize = 16;
 pub(crate) trait OpenImage: fmt::Debug + Send + Sync {
     /// A descriptor of the checked file, for reading only. Called when the sandbox is planned; may hang.
     fn open(&self) -> Result<OwnedFd>;
+
+    /// The image's configuration as it came, which a snapshot of a sandbox on it has too.
+    fn config_json(&self) -> &str {
+        "{}"
+    }
 }
 
 /// An image as a sandbox needs it: its file, and what its configuration says about programs. What the configuration leaves

@@ -38,6 +38,7 @@ pub(crate) mod runtime;
 pub(crate) mod sandbox;
 pub(crate) mod sandbox_policy;
 pub(crate) mod sandbox_state;
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod structs;
 #[cfg(feature = "test-hooks")]

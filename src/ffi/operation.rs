@@ -20,7 +20,7 @@ use super::{input, structs};
 use crate::doctor::Report;
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
-use crate::image::{Image, ImageInfo, PrunedImages};
+use crate::image::{Image, ImageInfo, PrunedImages, Snapshot};
 use crate::policy::Policy;
 use crate::sandbox::files::{FileInfo, FileOperation};
 use crate::sandbox::{Connection, Stats};
@@ -57,6 +57,7 @@ pub(super) enum Work {
     Stats(Operation<Stats>),
     Check(Operation<Report>),
     Image(Operation<Image>),
+    Snapshot(Operation<Snapshot>),
     Images(Operation<Vec<ImageInfo>>),
     Pruned(Operation<PrunedImages>),
     Done(Operation<()>),
@@ -72,6 +73,7 @@ impl Work {
             Self::Stats(stats) => stats.wait(timeout).map(drop),
             Self::Check(check) => check.wait(timeout).map(drop),
             Self::Image(image) => image.wait(timeout).map(drop),
+            Self::Snapshot(taken) => taken.wait(timeout).map(drop),
             Self::Images(images) => images.wait(timeout).map(drop),
             Self::Pruned(pruned) => pruned.wait(timeout).map(drop),
             Self::Done(done) => done.wait(timeout).map(drop),
@@ -87,6 +89,7 @@ impl Work {
             Self::Stats(stats) => stats.cancel(),
             Self::Check(check) => check.cancel(),
             Self::Image(image) => image.cancel(),
+            Self::Snapshot(taken) => taken.cancel(),
             Self::Images(images) => images.cancel(),
             Self::Pruned(pruned) => pruned.cancel(),
             Self::Done(done) => done.cancel(),
@@ -102,6 +105,7 @@ impl Work {
             Self::Stats(stats) => stats.has_ended(),
             Self::Check(check) => check.has_ended(),
             Self::Image(image) => image.has_ended(),
+            Self::Snapshot(taken) => taken.has_ended(),
             Self::Images(images) => images.has_ended(),
             Self::Pruned(pruned) => pruned.has_ended(),
             Self::Done(done) => done.has_ended(),
@@ -118,6 +122,7 @@ impl Work {
             Self::Stats(stats) => stats.result().map(drop),
             Self::Check(check) => check.result().map(drop),
             Self::Image(image) => image.result().map(drop),
+            Self::Snapshot(taken) => taken.result().map(drop),
             Self::Images(images) => images.result().map(drop),
             Self::Pruned(pruned) => pruned.result().map(drop),
             Self::Done(done) => done.result().map(drop),
@@ -550,7 +555,7 @@ pub unsafe extern "C" fn sbx_operation_report(
     unsafe { call_on(operation, error, read) }
 }
 
-/// The image of sbx_image_pull_begin, sbx_image_import_begin or sbx_image_find_begin, to be freed with sbx_image_free.
+/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
 ///
 /// Any thread, any number of times, never blocks.
 ///
@@ -569,6 +574,7 @@ pub unsafe extern "C" fn sbx_operation_image(
         let place = unsafe { input::out_param("image", image) }?;
         let found = match &object.work {
             Work::Image(found) => ImageObject::new((*found.result()?).clone()),
+            Work::Snapshot(taken) => ImageObject::new(taken.result()?.image.clone()),
             other => return Err(other.without("image")),
         };
         place.write(handle::insert(found)?);

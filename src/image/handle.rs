@@ -112,6 +112,10 @@ impl OpenImage for Opened {
         self.stored.touch();
         self.file.try_clone().context("a descriptor of the image")
     }
+
+    fn config_json(&self) -> &str {
+        self.stored.config_json()
+    }
 }
 
 impl Config {

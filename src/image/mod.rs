@@ -11,7 +11,7 @@ mod digest;
 #[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod erofs;
 mod handle;
-#[allow(dead_code, reason = "snapshots use the rest of it")]
+#[allow(dead_code, reason = "its tests use the rest of it")]
 mod helper;
 mod import;
 mod json;
@@ -23,6 +23,7 @@ mod reference;
 #[allow(dead_code, reason = "its tests use the rest of it")]
 mod registry;
 mod service;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -31,6 +32,10 @@ mod workers;
 
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) use registry::fuzzed;
+pub use snapshot::Snapshot;
+pub(crate) use snapshot::Source;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

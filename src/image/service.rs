@@ -18,6 +18,7 @@ use super::options::{ImageLimits, ImageOptions, ImageSource, PrunedImages};
 use super::pull::Pull;
 use super::reference::Reference;
 use super::registry::RegistrySettings;
+use super::snapshot::{Snapshot, Source, Take};
 use super::store::{ImageId, Store, StoredImage, Temporary};
 use super::workers::{Pace, Threads, Workers};
 use crate::error::{Code, Context, Error, Result};
@@ -101,6 +102,24 @@ impl Images {
         let title = format!("importing the image {}", import.name());
         self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
             import.run(shared, threads, completion)
+        })
+    }
+
+    /// Begins to take a snapshot of a sandbox.
+    pub(crate) fn snapshot(
+        &self,
+        source: Box<dyn Source>,
+        tag: Option<&str>,
+        events: Events<'_>,
+    ) -> Result<Operation<Snapshot>> {
+        let tag = tag.map(parse_tag).transpose()?;
+        let title = format!("taking a snapshot of {}", source.name());
+        let value = |taken: &Snapshot| {
+            [taken.image.info().bytes, u64::try_from(taken.paused.as_micros()).unwrap_or(u64::MAX)]
+        };
+        let take = Take { source, tag };
+        self.begin(Pace::Slow, title, events, value, move |shared, _, completion| {
+            take.run(shared, completion)
         })
     }
 

@@ -5,6 +5,7 @@ mod hostile;
 mod inside;
 mod life;
 mod seccomp;
+mod snapshot;
 mod tar;
 mod terminal;
 /// The part of the program that needs nothing of it, for its own tests.
@@ -110,6 +111,9 @@ impl Sandbox {
         assert_eq!(fds.len(), if network { 5 } else { 0 });
         assert_eq!(next(&mut keeper).0, Reply::Prepared);
         let (ours, theirs) = channel::pair().unwrap();
+        let commands = ["runsc", "--root=/state", "--log-format=json"];
+        let arguments = commands.iter().map(|argument| argument.as_bytes().to_vec()).collect();
+        keeper.ask(&Request::KeepSnapshots { arguments, id: name.into() }, vec![]).unwrap();
         let network = if network { "--network=sandbox" } else { "--network=none" };
         let arguments = [
             "runsc",

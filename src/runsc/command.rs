@@ -100,6 +100,11 @@ const FIXED: &[(&str, &str)] = &[
 const NO_SIDECARS: (&str, &str) = ("sidecar-usage-policy", "LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK");
 
 impl Launch<'_> {
+    /// The arguments of a command on the running sandbox, argv\[0\] included, up to the command.
+    pub(crate) fn arguments_of_commands(&self) -> Vec<OsString> {
+        vec!["runsc".into(), option("root", self.root), "--log-format=json".into()]
+    }
+
     /// The arguments, argv\[0\] included.
     pub(crate) fn arguments(&self, runsc: &Runsc) -> Vec<OsString> {
         let features = &runsc.features;

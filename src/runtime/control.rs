@@ -335,6 +335,10 @@ impl Loop {
                 self.file_ended(ended);
             }
             Command::ReadFile(number) => self.files.room(&mut self.reactor, number),
+            Command::Archive(task) => {
+                self.by_number(task.sandbox, |driver, cx| driver.write_archive(cx, *task));
+            }
+            Command::EndArchive(number) => self.by_number(number, SandboxDriver::end_archive),
             Command::Engine(engine::Request::Tunnel(request)) => self.tunnel_request(request),
             Command::Engine(engine::Request::Egress(request)) => self.egress_request(request),
             Command::Policy(number, task) => {

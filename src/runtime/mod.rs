@@ -48,7 +48,7 @@ struct Inner {
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
     host: Arc<host::HostCache>,
-    images: Images,
+    images: Arc<Images>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -80,7 +80,7 @@ impl Runtime {
 
     fn start(host: host::Host, config: &RuntimeConfig) -> Result<Self> {
         let host = Arc::new(host::HostCache::new(host));
-        let images = images::images(config, &host);
+        let images = Arc::new(images::images(config, &host));
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
@@ -121,7 +121,8 @@ impl Runtime {
         let config = config.resolved()?;
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared::new(number, SandboxId::random()?, config)?);
-        let sandbox = Sandbox::new(Arc::clone(&shared), self.inner.way.clone());
+        let sandbox =
+            Sandbox::new(Arc::clone(&shared), self.inner.way.clone(), Arc::downgrade(&self.inner.images));
         self.register(&sandbox)?;
         self.inner.way.send(Command::Create(Box::new(Creation::new(shared))))?;
         Ok(sandbox)

@@ -12,7 +12,7 @@ use super::exec::{Launch, ProgramRequest};
 use super::files::FileTask;
 use super::policy_update::{PolicyJob, PolicyTask};
 use super::stats::Gathering;
-use super::{Connection, Plan, Shared};
+use super::{ArchiveTask, Connection, Plan, Shared};
 use crate::engine::{self, WakeThread};
 use crate::error::{Context, Error, Result};
 use crate::event::operation::{Notice, Operation};
@@ -63,6 +63,10 @@ pub(crate) enum Command {
     EndFile(u64),
     /// Go on reading what the operation of that number reports: the host has made room.
     ReadFile(u64),
+    /// Write what a sandbox has changed in its root file system to a file.
+    Archive(Box<ArchiveTask>),
+    /// End that, if it goes on.
+    EndArchive(u64),
     /// Update its policy, or read it back.
     Policy(u64, Box<PolicyTask>),
     /// The rules of its gateway come back from the thread that they were offloaded to, unless that has lost them.

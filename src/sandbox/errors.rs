@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::user::User;
 use crate::error::{Code, Error};
 use crate::keeper::wire::init::Step;
+use crate::keeper::wire::keeper::SnapshotEnd;
 use crate::runsc::process;
 
 /// A step of the keeper that failed.
@@ -53,6 +54,30 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
     Error::system(format!("the keeper failed at {step}"), &cause).with_code(Code::Host).append(remedy)
 }
 
+/// A snapshot has no archive; it was to have at most `limit` bytes.
+pub(super) fn snapshot(end: &SnapshotEnd, limit: u64) -> Error {
+    match end {
+        SnapshotEnd::Complete => Error::new(Code::Internal, "the archive is complete"),
+        SnapshotEnd::Cancelled => Error::new(Code::Closed, "it was cancelled"),
+        SnapshotEnd::TooLarge => {
+            let text = format!("what the sandbox has changed takes more than the limit of {limit} bytes");
+            Error::new(Code::Limit, text)
+        }
+        SnapshotEnd::TimedOut => {
+            Error::new(Code::TimedOut, "the sandbox's changes could not be written in the time allowed")
+        }
+        SnapshotEnd::Runsc { command, status, output } => {
+            let command = String::from_utf8_lossy(command);
+            let text = last_words(b"", output);
+            Error::new(Code::Engine, format!("runsc {command} failed (status {status}): {text}"))
+        }
+        SnapshotEnd::Failed { step, errno } => {
+            let cause = io::Error::from_raw_os_error(*errno);
+            Error::system(String::from_utf8_lossy(step), &cause)
+        }
+    }
+}
+
 /// The command, the user or the directory is not as the sandbox needs it.
 pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
     let command = config.command().first().map_or("", String::as_str);
@@ -71,7 +96,8 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
         Step::WriteFiles => "/etc/hosts, hostname and resolv.conf can't be written in the sandbox".to_owned(),
         Step::Process | Step::Message => format!("the command {command:?} could not be started"),
     };
-    Error::system(text, &cause).with_code(Code::Exec)
+    let code = if step == Step::WriteFiles { Code::Image } else { Code::Exec };
+    Error::system(text, &cause).with_code(code)
 }
 
 /// A program can't be executed in a running sandbox.

@@ -2,6 +2,7 @@
 //!
 //! [`lifecycle`] decides, [`driver`] carries out; the other modules are parts that the driver holds.
 
+mod archive;
 mod connection;
 mod control;
 mod denials;
@@ -22,6 +23,7 @@ mod plan;
 mod policy;
 mod policy_update;
 mod shared;
+mod snapshot;
 mod stats;
 mod usage;
 
@@ -30,6 +32,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use archive::{Archive, ArchiveTask};
 pub use connection::Connection;
 pub(crate) use control::{Command, Control, Creation};
 pub(crate) use driver::{ControlCx, SandboxDriver};
@@ -51,6 +54,7 @@ use crate::config::Stream;
 use crate::error::{Code, Error, Result};
 pub(crate) use crate::event::{Exit, ExitReason};
 use crate::event::{Operation, Queue};
+use crate::image::Images;
 use crate::policy::PolicyMode;
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
@@ -92,6 +96,8 @@ pub struct Sandbox {
 struct Handle {
     shared: Arc<Shared>,
     control: Control,
+    /// The runtime's images, as long as there is the runtime.
+    images: Weak<Images>,
 }
 
 impl Drop for Handle {
@@ -114,8 +120,8 @@ impl WeakSandbox {
 
 impl Sandbox {
     /// A handle to a sandbox.
-    pub(crate) fn new(shared: Arc<Shared>, control: Control) -> Self {
-        Self { handle: Arc::new(Handle { shared, control }) }
+    pub(crate) fn new(shared: Arc<Shared>, control: Control, images: Weak<Images>) -> Self {
+        Self { handle: Arc::new(Handle { shared, control, images }) }
     }
 
     /// What finds the sandbox again as long as the host holds it.
@@ -131,6 +137,11 @@ impl Sandbox {
     /// The way to the control thread.
     pub(crate) fn control(&self) -> &Control {
         &self.handle.control
+    }
+
+    /// The runtime's images; `None` once the runtime is gone.
+    fn images(&self) -> Option<Arc<Images>> {
+        self.handle.images.upgrade()
     }
 
     /// Its id: `sb-` and 16 hexadecimal digits.

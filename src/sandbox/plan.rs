@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) groups: Groups,
     /// The command line of runsc.
     pub(crate) arguments: Vec<Vec<u8>>,
+    /// runsc's arguments for snapshots, up to the command, if there can be any.
+    pub(crate) snapshots: Option<Vec<Vec<u8>>>,
     /// Links, addresses, rules.
     pub(crate) topology: links::Plan,
     /// For init.
@@ -117,6 +119,9 @@ impl Plan {
             setup,
             groups,
             arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
+            snapshots: config
+                .image()
+                .map(|_| launch.arguments_of_commands().into_iter().map(OsString::into_vec).collect()),
             topology: links::Plan { mtu: config.mtu(), ipv6 },
             start,
             images: images.files,

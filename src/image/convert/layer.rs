@@ -9,6 +9,8 @@ use super::{
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
+/// How many of a layer's devices that are whiteouts are remembered, for the hard links to them.
+const MAX_WHITEOUT_DEVICES: usize = 1024;
 /// What AUFS kept for itself in the root directory; docker leaves it out.
 const AUFS: &[u8] = b".wh..wh.";
 /// As many links are followed in a path, as in Linux.
@@ -55,7 +57,7 @@ impl<O: Output> Converter<O> {
                 Ok(())
             };
         };
-        if whiteouts == Whiteouts::Devices && entry.kind == Kind::Device(Device::Character, 0, 0) {
+        if whiteouts == Whiteouts::Devices && self.is_whiteout_device(entry) {
             return self.remove_lower(parents, name);
         }
         let Some(parent) = self.directory_of(&entry.path, parents, true)? else {
@@ -109,6 +111,21 @@ impl<O: Output> Converter<O> {
             self.remove_lower(parents, hidden)?;
         }
         Ok(true)
+    }
+
+    /// Whether the entry is a device that stands for a whiteout. gVisor has one device for all of them: the first is a
+    /// device, and the others are hard links to it.
+    fn is_whiteout_device(&mut self, entry: &Entry) -> bool {
+        match &entry.kind {
+            Kind::Device(Device::Character, 0, 0) => {
+                if self.whiteout_devices.len() < MAX_WHITEOUT_DEVICES {
+                    self.whiteout_devices.insert(entry.path.as_slice().into());
+                }
+                true
+            }
+            Kind::HardLink(target) => self.whiteout_devices.contains(target.as_slice()),
+            _ => false,
+        }
     }
 
     /// Removes what the layers below have at a path.

@@ -11,12 +11,13 @@
 
 mod base;
 mod decompress;
-mod inflate;
+pub(crate) mod inflate;
 mod layer;
 mod sparse;
 mod stream;
 mod tar;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -24,7 +25,6 @@ use super::erofs::{
     Attributes, BLOCK, Content, Device, Extent, Image, Kind, MAX_NAME, NodeId, ReadError, Tree, Writer,
 };
 pub(crate) use super::erofs::{Output, ReadAt};
-pub(crate) use inflate::inflate;
 use stream::Stream;
 
 #[cfg(test)]
@@ -135,6 +135,8 @@ pub(crate) struct Converter<O: Output> {
     read: u64,
     content_bytes: u64,
     dropped_xattrs: u64,
+    /// The first names of the layer's devices that are whiteouts.
+    whiteout_devices: HashSet<Box<[u8]>>,
     diff_ids: Vec<[u8; 32]>,
 }
 
@@ -162,6 +164,7 @@ impl<O: Output> Converter<O> {
             read: 0,
             content_bytes: 0,
             dropped_xattrs: 0,
+            whiteout_devices: HashSet::new(),
             diff_ids: Vec::new(),
         }
     }
@@ -180,6 +183,7 @@ impl<O: Output> Converter<O> {
         };
         let mut stream = Stream::new(input, self.limits.bytes.saturating_sub(self.read), &self.limits)?;
         let mut archive = tar::Archive::new(diff_id.is_none());
+        self.whiteout_devices.clear();
         while let Some(entry) = archive.next(&mut stream)? {
             self.entries += 1;
             self.check_entries()?;

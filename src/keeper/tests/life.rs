@@ -22,7 +22,7 @@ const HOST: &str = "SBX_TEST_HOST";
 type Process = (i32, u64);
 
 /// All processes: their parents.
-fn processes() -> BTreeMap<Process, i32> {
+pub(super) fn processes() -> BTreeMap<Process, i32> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -38,7 +38,7 @@ fn processes() -> BTreeMap<Process, i32> {
 }
 
 /// A process and all below it.
-fn family(of: i32) -> Vec<Process> {
+pub(super) fn family(of: i32) -> Vec<Process> {
     let all = processes();
     let mut found: Vec<Process> = all.keys().filter(|(pid, _)| *pid == of).copied().collect();
     let mut at = 0;
@@ -59,7 +59,7 @@ fn named(name: &str) -> Vec<Process> {
 }
 
 /// Waits until none of these processes is left, and none with that name.
-fn gone(family: &[Process], name: &str, keeper: Option<&Keeper>) {
+pub(super) fn gone(family: &[Process], name: &str, keeper: Option<&Keeper>) {
     let begin = Instant::now();
     loop {
         if let Some(keeper) = keeper {

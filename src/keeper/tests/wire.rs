@@ -73,9 +73,9 @@ fn start() -> impl Strategy<Value = init::Start> {
 }
 
 fn file_task() -> impl Strategy<Value = files::Task> {
-    use files::Job::{List, MakeDirectory, Pack, Read, Remove, Rename, Stat, Unpack, Watch, Write};
+    use files::Job::{List, MakeDirectory, Measure, Pack, Read, Remove, Rename, Stat, Unpack, Watch, Write};
     let job = (any::<u8>(), path(), path(), any::<(u64, u64, u32)>(), any::<[bool; 3]>()).prop_map(
-        |(which, path, to, (offset, limit, mode), [one, two, three])| match which % 10 {
+        |(which, path, to, (offset, limit, mode), [one, two, three])| match which % 11 {
             0 => Read { path, offset, limit },
             1 => Write { path, mode, append: one, exclusive: two, parents: three },
             2 => List { path, limit },
@@ -84,6 +84,7 @@ fn file_task() -> impl Strategy<Value = files::Task> {
             5 => Remove { path, recursive: one, missing_ok: two },
             6 => Rename { from: path, to, exclusive: one },
             7 => Pack { path, limit },
+            9 => Measure { limit },
             8 => Unpack { path, limit, parents: one, keep_owner: two },
             _ => Watch { path, recursive: one },
         },
@@ -182,7 +183,9 @@ fn socket_kind() -> impl Strategy<Value = keeper::SocketKind> {
 }
 
 pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
-    use keeper::Request::{Kill, Lifetime, Run, Setup, Sockets, Usage};
+    use keeper::Request::{
+        CancelSnapshot, KeepSnapshots, Kill, Lifetime, Run, Setup, Snapshot, Sockets, Usage,
+    };
     prop_oneof![
         setup().prop_map(|setup| Setup(Box::new(setup))),
         list().prop_map(|arguments| Run { arguments }),
@@ -194,6 +197,9 @@ pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
         Just(Kill),
         Just(Usage),
         any::<u64>().prop_map(|milliseconds| Lifetime { milliseconds }),
+        (list(), bytes()).prop_map(|(arguments, id)| KeepSnapshots { arguments, id }),
+        any::<(u64, u64)>().prop_map(|(bytes, milliseconds)| Snapshot { bytes, milliseconds }),
+        Just(CancelSnapshot),
     ]
 }
 
@@ -211,7 +217,9 @@ fn out_of_memory() -> impl Strategy<Value = keeper::OutOfMemory> {
 }
 
 fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
-    use keeper::Reply::{Ended, Expired, Failed, Namespaces, Prepared, Running, Sockets, Used};
+    use keeper::Reply::{
+        Ended, Expired, Failed, Namespaces, Prepared, Running, SnapshotEnded, Sockets, Used,
+    };
     prop_oneof![
         list().prop_map(|refused| Namespaces { refused }),
         Just(Prepared),
@@ -223,6 +231,25 @@ fn from_keeper() -> impl Strategy<Value = keeper::Reply> {
         ),
         usage().prop_map(Used),
         Just(Expired),
+        (snapshot_end(), any::<(u64, u64, bool)>()).prop_map(|(end, (bytes, paused_us, is_paused))| {
+            SnapshotEnded { end, bytes, paused_us, is_paused }
+        }),
+    ]
+}
+
+fn snapshot_end() -> impl Strategy<Value = keeper::SnapshotEnd> {
+    use keeper::SnapshotEnd::{Cancelled, Complete, Failed, Runsc, TimedOut, TooLarge};
+    prop_oneof![
+        Just(Complete),
+        Just(Cancelled),
+        Just(TooLarge),
+        Just(TimedOut),
+        (bytes(), any::<i32>(), bytes()).prop_map(|(command, status, output)| Runsc {
+            command,
+            status,
+            output
+        }),
+        (bytes(), any::<i32>()).prop_map(|(step, errno)| Failed { step, errno }),
     ]
 }
 

@@ -47,6 +47,7 @@ fn to_init() -> Vec<init::Request> {
         files::Job::Pack { path: path(), limit: 4 },
         files::Job::Unpack { path: path(), limit: 5, parents: false, keep_owner: true },
         files::Job::Watch { path: path(), recursive: true },
+        files::Job::Measure { limit: 6 },
     ];
     let task = |job| Box::new(files::Task { user: user(), job });
     all.extend(jobs.map(|job| Request::File { ticket: 9, task: task(job) }));
@@ -113,16 +114,21 @@ fn to_keeper() -> Vec<keeper::Request> {
         Request::Kill,
         Request::Usage,
         Request::Lifetime { milliseconds: 7 },
+        Request::KeepSnapshots { arguments: vec![b"runsc".to_vec()], id: b"sb-1".to_vec() },
+        Request::Snapshot { bytes: 8, milliseconds: 9 },
+        Request::CancelSnapshot,
     ]
 }
 
 fn from_keeper() -> Vec<keeper::Reply> {
-    use keeper::{OutOfMemory, Reply, SocketKind, Usage};
+    use keeper::{OutOfMemory, Reply, SnapshotEnd, SocketKind, Usage};
     let usage = Usage { cpu_us: Some(1), memory: None, memory_peak: Some(2) };
     let ended = |out_of_memory| {
         let (log, output) = (b"log".to_vec(), b"out".to_vec());
         Reply::Ended { status: 256, log, output, usage, out_of_memory }
     };
+    let snapshot = |end| Reply::SnapshotEnded { end, bytes: 10, paused_us: 11, is_paused: true };
+    let runsc = SnapshotEnd::Runsc { command: b"tar".to_vec(), status: -1, output: b"out".to_vec() };
     vec![
         Reply::Namespaces { refused: vec![b"r".to_vec()] },
         Reply::Prepared,
@@ -134,6 +140,12 @@ fn from_keeper() -> Vec<keeper::Reply> {
         ended(OutOfMemory::Watchdog),
         Reply::Used(usage),
         Reply::Expired,
+        snapshot(SnapshotEnd::Complete),
+        snapshot(SnapshotEnd::Cancelled),
+        snapshot(SnapshotEnd::TooLarge),
+        snapshot(SnapshotEnd::TimedOut),
+        snapshot(runsc),
+        snapshot(SnapshotEnd::Failed { step: b"step".to_vec(), errno: 1 }),
     ]
 }
 

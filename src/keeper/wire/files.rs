@@ -40,6 +40,9 @@ wire! {
         Unpack { path: Vec<u8>, limit: u64, parents: bool, keep_owner: bool } = 8,
         /// Send changes in a directory over the stream, as [`Change`] records, until ended.
         Watch { path: Vec<u8>, recursive: bool } = 9,
+        /// Count the files that were changed in the root file system, and their bytes. A file with more than `limit`
+        /// bytes is [`Step::Limit`].
+        Measure { limit: u64 } = 10,
     }
 
     /// An operation and its user.
@@ -205,7 +208,11 @@ impl Job {
     pub(crate) fn has_stream(&self) -> bool {
         !matches!(
             self,
-            Self::Stat { .. } | Self::MakeDirectory { .. } | Self::Remove { .. } | Self::Rename { .. }
+            Self::Stat { .. }
+                | Self::MakeDirectory { .. }
+                | Self::Remove { .. }
+                | Self::Rename { .. }
+                | Self::Measure { .. }
         )
     }
 }

@@ -126,6 +126,23 @@ wire! {
         pub(crate) memory_peak: Option<u64>,
     }
 
+    /// How a snapshot ended.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) enum SnapshotEnd {
+        /// The archive is complete.
+        Complete = 0,
+        /// It was cancelled.
+        Cancelled = 1,
+        /// The archive would have more bytes than allowed.
+        TooLarge = 2,
+        /// The time was over.
+        TimedOut = 3,
+        /// runsc failed: which command, its status, and the last part of its output.
+        Runsc { command: Vec<u8>, status: i32, output: Vec<u8> } = 4,
+        /// A step of the keeper's failed.
+        Failed { step: Vec<u8>, errno: i32 } = 5,
+    }
+
     /// From the library to the keeper.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) enum Request {
@@ -146,6 +163,15 @@ wire! {
         /// End the sandbox after this time if the library hasn't by then, and send `Expired`. A later message
         /// replaces the time.
         Lifetime { milliseconds: u64 } = 5,
+        /// Keep a process that can take snapshots of the sandbox with this id. Comes before `Run`; `arguments` are
+        /// runsc's, up to the command.
+        KeepSnapshots { arguments: Vec<Vec<u8>>, id: Vec<u8> } = 6,
+        /// Pause the sandbox, write the changes of its root file system as a tar archive to the one descriptor, a
+        /// file, and resume it. The archive has at most so many bytes and takes at most that time. One at a time. The
+        /// keeper answers `SnapshotEnded`.
+        Snapshot { bytes: u64, milliseconds: u64 } = 7,
+        /// End the snapshot that is being taken, if there is one.
+        CancelSnapshot = 8,
     }
 
     /// From the keeper to the library.
@@ -170,6 +196,9 @@ wire! {
         Used(usage: Usage) = 6,
         /// The sandbox's lifetime is over and the library hasn't ended it; the keeper ends. `Ended` follows.
         Expired = 7,
+        /// A snapshot has ended: the bytes of the archive, and how long the sandbox was paused. With `is_paused` it may
+        /// still be, and can't be resumed.
+        SnapshotEnded { end: SnapshotEnd, bytes: u64, paused_us: u64, is_paused: bool } = 8,
     }
 }
 

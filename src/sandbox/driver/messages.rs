@@ -1,12 +1,14 @@
 //! What keeper and init report.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::{ControlCx, SandboxDriver};
 use crate::error::{Code, Error};
 use crate::keeper::wire::init::Reply as FromInit;
 use crate::keeper::wire::keeper::{OutOfMemory, Reply as FromKeeper, Usage};
 use crate::runsc::process;
+use crate::sandbox::archive::{Archive, Ended};
 use crate::sandbox::errors;
 use crate::sandbox::lifecycle::{Event, PROGRAM, Part, Phase};
 
@@ -93,6 +95,13 @@ impl SandboxDriver {
                 // Init may have reported the program's end before.
                 self.read_init(cx);
                 self.handle(cx, Event::LifetimeExpired);
+                Ok(())
+            }
+            FromKeeper::SnapshotEnded { end, bytes, paused_us, is_paused } => {
+                let archive = Archive { bytes, paused: Duration::from_micros(paused_us) };
+                if let Some(Ended { lost }) = self.archive.on_end(&end, archive, is_paused) {
+                    self.handle(cx, Event::SnapshotEnded { lost });
+                }
                 Ok(())
             }
             FromKeeper::Ended { status, log, output, usage, out_of_memory } => {

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::archive::{ArchiveTask, ArchiveWriter};
 use super::exec::{ExecCx, Execs, Executed, Launch, ProgramRequest};
 use super::files::{FileOutcome, FileTask};
 use super::gateway::{self, Gateway};
@@ -81,6 +82,7 @@ pub(crate) struct SandboxDriver {
     loopbacks: Loopbacks,
     execs: Execs,
     input: InputWatch,
+    archive: ArchiveWriter,
     /// Captures that were opened and that the control thread is yet to read.
     captures: Vec<CaptureReader>,
     /// Init has left something unanswered since the last check.
@@ -155,6 +157,7 @@ impl SandboxDriver {
             loopbacks: Loopbacks::default(),
             execs: Execs::default(),
             input: InputWatch::default(),
+            archive: ArchiveWriter::default(),
             captures: Vec::new(),
             silence_is_checked_soon: false,
             admission,
@@ -370,6 +373,28 @@ impl SandboxDriver {
         let (now, tickets) = (cx.reactor.now(), self.lifecycle.tickets());
         if let Some(ticket) = self.usage.wait_for_count(waiter, now, tickets) {
             self.init.ask(cx.reactor, &ToInit::Count { ticket });
+        }
+    }
+
+    /// Has the keeper write what the sandbox has changed to a file.
+    pub(crate) fn write_archive(&mut self, cx: &mut ControlCx<'_>, task: ArchiveTask) {
+        if !self.lifecycle.is_running() {
+            return task.completion.complete(Err(self.shared.ended()));
+        }
+        let Some(permit) = cx.budget.acquire(self.shared.number, Use::Host, 1) else {
+            return task.completion.complete(Err(Error::no_descriptors("a snapshot", "wait")));
+        };
+        let time = task.time;
+        if let Some((request, file)) = self.archive.begin(task, permit) {
+            self.ask_keeper(cx, &request, vec![file]);
+            self.handle(cx, Event::SnapshotBegan { time });
+        }
+    }
+
+    /// Ends that. The sandbox is resumed first.
+    pub(crate) fn end_archive(&mut self, cx: &mut ControlCx<'_>) {
+        if self.archive.is_busy() {
+            self.ask_keeper(cx, &ToKeeper::CancelSnapshot, vec![]);
         }
     }
 

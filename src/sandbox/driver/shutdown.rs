@@ -41,6 +41,7 @@ impl SandboxDriver {
         self.plan = None;
         self.listeners = None;
         self.loopbacks.clear();
+        self.archive.clear();
         self.usage.clear();
         self.input.stop(cx.reactor, cx.inputs);
     }

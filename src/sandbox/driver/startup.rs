@@ -52,6 +52,11 @@ impl SandboxDriver {
                 return self.handle(cx, Event::Failed(Error::system("a socket pair for init", &error)));
             }
         };
+        // Before its filter, which comes with runsc. A keeper that can't be asked is ending, as the next request shows.
+        if let Some(arguments) = plan.snapshots.clone() {
+            let id = self.shared.id.as_str().as_bytes().to_vec();
+            let _ = self.keeper.ask(&ToKeeper::KeepSnapshots { arguments, id }, vec![]);
+        }
         let run = ToKeeper::Run { arguments: plan.arguments.clone() };
         let event = match self.keeper.ask(&run, vec![theirs]) {
             Ok(()) => match self.init.open(cx.reactor, ours, key) {

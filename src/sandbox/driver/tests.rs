@@ -43,6 +43,7 @@ impl SandboxDriver {
             loopbacks: Loopbacks::default(),
             execs: Execs::default(),
             input: InputWatch::default(),
+            archive: ArchiveWriter::default(),
             captures: Vec::new(),
             silence_is_checked_soon: false,
             admission: budget.admit(number, 1).unwrap(),

@@ -31,6 +31,9 @@ pub(super) fn failed(title: &str, step: Step, errno: i32, path: Vec<u8>) -> Erro
         Step::Kind => {
             plain(Code::Unsupported, "it is not a regular file, and only those are read and written")
         }
+        Step::Limit if errno == libc::ENOMEM => {
+            plain(Code::Limit, "the file is larger than what of the free memory can be used to read it")
+        }
         Step::Limit => plain(Code::Limit, "there is more than the limit allows: raise it, or use a stream"),
         Step::Stream => plain(Code::Closed, "the host's end of the stream was closed, or broke"),
         Step::Archive => plain(Code::Invalid, "it is not a tar archive, or was cut short"),

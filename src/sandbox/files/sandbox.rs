@@ -49,6 +49,12 @@ impl Sandbox {
         FileOperation::new(number, progress, self.control().clone())
     }
 
+    /// Begins to count the files that were changed in the root file system, and their bytes. One with more than `limit`
+    /// bytes ends it with [`crate::Code::Limit`].
+    pub(crate) fn begin_measure(&self, limit: u64) -> Result<FileOperation> {
+        Ok(self.start_file(FileTask::measure(self.shared(), limit)?))
+    }
+
     fn file(&self, request: FileRequest, options: &FileOptions) -> Result<FileOperation> {
         let operation = self.begin_file(request, options, None)?;
         operation.wait(None)?;

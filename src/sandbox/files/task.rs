@@ -16,6 +16,7 @@ use super::stall::{Held, Stall, USUAL};
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, EventRecord, Queue, queue};
 use crate::keeper::wire::files::{Job, MAX_MESSAGE, Outcome, Task};
+use crate::keeper::wire::init::User;
 use crate::sandbox::{Shared, State};
 use crate::sys::channel::{self, Channel};
 use crate::sys::socket::{Family, Socket};
@@ -82,6 +83,23 @@ impl FileTask {
         let title = format!("{} in sandbox {}", request.title(), shared.id);
         let (mut task, purpose) = request.task(options)?;
         task.user.of_image = shared.config.image().is_some();
+        Self::new(shared, title, (task, purpose), options, events)
+    }
+
+    /// Prepares to count what has changed in the root file system, in which no file may have more than `limit` bytes.
+    pub(super) fn measure(shared: &Arc<Shared>, limit: u64) -> Result<Self> {
+        let title = format!("measuring the changes in sandbox {}", shared.id);
+        let task = Task { user: User::default(), job: Job::Measure { limit } };
+        Self::new(shared, title, (task, StreamUse::None), &FileOptions::default(), None)
+    }
+
+    fn new(
+        shared: &Arc<Shared>,
+        title: String,
+        (task, purpose): (Task, StreamUse),
+        options: &FileOptions,
+        events: Option<(&Queue, u64)>,
+    ) -> Result<Self> {
         let asks_what_it_is = matches!(task.job, Job::Stat { .. });
         let sender = events.map(|(queue, cookie)| queue.sender_of_one(cookie)).transpose()?;
         let (ours, theirs) = channel::pair().context("a socket pair for an operation")?;

@@ -66,6 +66,10 @@ pub(crate) enum Event {
     FileBegan,
     /// An operation on files has ended.
     FileEnded,
+    /// The keeper was asked for a snapshot that may take that time: the sandbox is paused.
+    SnapshotBegan { time: Duration },
+    /// The snapshot has ended; with an error, because the sandbox can't be resumed.
+    SnapshotEnded { lost: Option<Error> },
     /// The host waits until the sandbox is ready.
     ProbeRequested,
     /// The probe with this ticket was answered.

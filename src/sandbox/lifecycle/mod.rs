@@ -45,6 +45,8 @@ use crate::error::{Code, Error};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the keeper may take to end everything before it is killed, which ends everything too.
 pub(super) const KILL_GRACE: Duration = Duration::from_secs(5);
+/// How much longer than its own time a snapshot may take: pausing and resuming have bounds of their own.
+const SNAPSHOT_GRACE: Duration = Duration::from_secs(30);
 /// How often a keeper is killed before it is given up: nothing ends one that hangs in the kernel.
 const MAX_KILLS: u32 = 6;
 /// How long the keeper's report on a suspected loss is waited for.
@@ -152,6 +154,8 @@ pub(super) struct Lifecycle {
     stop: Option<Stop>,
     probe: Probe,
     unanswered: Unanswered,
+    /// When the snapshot that is being taken must have ended.
+    snapshot: Option<Instant>,
 }
 
 impl Lifecycle {
@@ -183,6 +187,7 @@ impl Lifecycle {
             stop: None,
             probe: Probe::new(settings.probe),
             unanswered: Unanswered::default(),
+            snapshot: None,
             settings,
         }
     }
@@ -227,6 +232,8 @@ impl Lifecycle {
                 self.idle.file_ended();
                 self.used(now);
             }
+            Event::SnapshotBegan { time } => self.on_snapshot_began(now, time),
+            Event::SnapshotEnded { lost } => self.on_snapshot_ended(now, lost, todo),
             Event::ProbeRequested => self.want_probe(now, todo),
             Event::ProbeAnswered { ticket, ready } => self.on_probe_answer(now, ticket, ready, todo),
             Event::InitAsked { ticket } if self.is_running() => self.unanswered.asked(ticket),
@@ -242,7 +249,12 @@ impl Lifecycle {
 
     /// When [`Event::TimePassed`] is to be reported next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let running = [self.stop.as_ref().map(Stop::deadline), self.idle.deadline(), self.probe.deadline()];
+        let running = [
+            self.stop.as_ref().map(Stop::deadline),
+            self.idle.deadline(),
+            self.probe.deadline(),
+            self.snapshot,
+        ];
         let running = running.into_iter().filter(|_| self.is_running());
         running.chain([self.deadline, self.next_removal]).flatten().min()
     }

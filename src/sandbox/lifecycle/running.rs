@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::stop::Stop;
-use super::{Action, Actions, Cause, Lifecycle, Notice};
+use super::{Action, Actions, Cause, Lifecycle, Notice, SNAPSHOT_GRACE};
 use crate::error::{Code, Error};
 use crate::sandbox::liveness::SILENCE;
 
@@ -18,6 +18,33 @@ impl Lifecycle {
         self.idle.set_execs(false);
         self.used(now);
         self.check_stop(now, todo);
+    }
+
+    /// While it is paused a sandbox isn't idle, and its init answers nothing.
+    pub(super) fn on_snapshot_began(&mut self, now: Instant, time: Duration) {
+        if self.is_running() && self.snapshot.is_none() {
+            self.snapshot = now.checked_add(time.saturating_add(SNAPSHOT_GRACE));
+            self.idle.file_began();
+        }
+    }
+
+    pub(super) fn on_snapshot_ended(&mut self, now: Instant, lost: Option<Error>, todo: &mut Actions) {
+        if self.snapshot.take().is_none() {
+            return;
+        }
+        self.idle.file_ended();
+        self.unanswered.restart();
+        match lost {
+            Some(error) => self.end(now, Cause::Lost(error), todo),
+            None => self.used(now),
+        }
+    }
+
+    pub(super) fn check_snapshot(&mut self, now: Instant, todo: &mut Actions) {
+        if self.is_running() && self.snapshot.is_some_and(|at| at <= now) {
+            let text = "a snapshot did not end in time, and the sandbox may be paused";
+            self.end(now, Cause::Lost(Error::new(Code::Engine, text)), todo);
+        }
     }
 
     pub(super) fn want_probe(&mut self, now: Instant, todo: &mut Actions) {
@@ -45,9 +72,9 @@ impl Lifecycle {
     }
 
     /// Init is lost if a request has been unanswered for too long. Other phases are exempt: a sandbox that starts has a
-    /// timeout of its own for that, and of one that ends nothing is expected.
+    /// timeout of its own for that, of one that ends nothing is expected, and one that is paused can't answer.
     pub(super) fn check_silence(&mut self, now: Instant, watched: Duration, todo: &mut Actions) {
-        if !self.is_running() || !self.init_is_open {
+        if !self.is_running() || !self.init_is_open || self.snapshot.is_some() {
             return;
         }
         let open = self.unanswered.check(watched);

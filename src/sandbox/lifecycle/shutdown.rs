@@ -62,6 +62,7 @@ impl Lifecycle {
         self.cause = Some(if self.started { cause } else { cause.before_start() });
         self.phase = Phase::Ending;
         self.pending_loss = None;
+        self.snapshot = None;
         self.deadline = now.checked_add(KILL_GRACE);
         self.probe.clear();
         self.idle.clear();
@@ -122,6 +123,7 @@ impl Lifecycle {
             self.ask_probe(now, todo);
         }
         self.check_stop(now, todo);
+        self.check_snapshot(now, todo);
         if self.is_running() && self.idle.check(now, observed.last_byte) {
             self.end(now, Cause::Idle, todo);
         }

@@ -35,6 +35,11 @@ impl Unanswered {
         }
     }
 
+    /// Counts the time of what is open anew: init could not answer until now.
+    pub(super) fn restart(&mut self) {
+        self.since = None;
+    }
+
     /// For how much of the time `watched` the first request has been open.
     pub(super) fn check(&mut self, watched: Duration) -> Option<Duration> {
         self.open.front()?;

@@ -315,13 +315,20 @@ fn parents_that_are_links_are_followed_in_the_tree() {
 
 #[test]
 fn overlays_whiteouts_are_devices_and_attributes() {
-    let lower =
-        Tar::default().file("a", b"a").file("d/old", b"old").file("e/old", b"old").directory("f").end();
+    let lower = Tar::default()
+        .file("a", b"a")
+        .file("b", b"b")
+        .file("d/old", b"old")
+        .file("e/old", b"old")
+        .directory("f")
+        .end();
     let opaque: &[(&str, &[u8])] =
         &[("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.user.x", b"1")];
     let upper = Tar::default()
         .directory("./")
         .device("./a", 0, 0)
+        // One device stands for all whiteouts, so the others are hard links to it.
+        .hard_link("./b", "./a")
         .pax(b'x', opaque)
         .directory("./d/")
         .file("./d/new", b"new")

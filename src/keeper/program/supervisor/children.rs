@@ -184,13 +184,15 @@ impl Engine {
     }
 }
 
-fn keep(kept: &mut Vec<u8>, more: &[u8]) {
+/// Appends output and drops what is more than is kept from its beginning.
+pub(super) fn keep(kept: &mut Vec<u8>, more: &[u8]) {
     kept.extend_from_slice(more);
     let surplus = kept.len().saturating_sub(MAX_KEPT);
     kept.drain(..surplus);
 }
 
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// A pipe: the end to read, and the end to write.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1, -1];
     // SAFETY: pipe2 writes two descriptors into the array of two.
     system::check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;

@@ -8,7 +8,7 @@
 //! and the library, stopped or frozen, hasn't ended it.
 //!
 //! It does nothing else than create namespaces, create sockets in them on request, and start and reap
-//! children. All its files are in a tmpfs of its own mount namespace and vanish with it.
+//! children. One of them can take snapshots, and is left before the keeper's filter if the library asks for it. All its files are in a tmpfs of its own mount namespace and vanish with it.
 
 mod cgroups;
 mod children;
@@ -17,6 +17,7 @@ mod mounts;
 mod namespaces;
 mod rootfs;
 pub(crate) mod seccomp;
+mod snapshot;
 mod usage;
 mod walk;
 mod watchdog;
@@ -28,10 +29,11 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::keeper::{OutOfMemory, Reply, Request, Setup, SocketKind, Usage};
+use crate::wire::keeper::{OutOfMemory, Reply, Request, Setup, SnapshotEnd, SocketKind, Usage};
 use cgroups::Groups;
 use children::Engine;
 use namespaces::{Entered, Namespaces};
+use snapshot::Snapshotter;
 use watchdog::Watchdog;
 
 /// The maximum number of sockets per request.
@@ -76,6 +78,7 @@ struct Keeper {
     /// The images that runsc opens, until it is started.
     images: Vec<OwnedFd>,
     engine: Option<Engine>,
+    snapshotter: Option<Snapshotter>,
     groups: Groups,
     watchdog: Watchdog,
     deadline: Option<Instant>,
@@ -91,6 +94,7 @@ pub(crate) fn main() -> ExitCode {
         namespaces: None,
         images: Vec::new(),
         engine: None,
+        snapshotter: None,
         groups: Groups::default(),
         watchdog: Watchdog::default(),
         deadline: None,
@@ -107,6 +111,8 @@ pub(crate) fn main() -> ExitCode {
             keeper.send(&Reply::Failed { step, errno }, vec![]);
         }
     }
+    // Before the rest, which it works on. It is reaped with the others.
+    keeper.snapshotter = None;
     if let Some(engine) = keeper.engine.take() {
         let ended = engine.end(&keeper.groups, out_of_memory);
         keeper.send(&ended, vec![]);
@@ -209,12 +215,14 @@ impl Keeper {
             None => (-1, -1),
         };
         let memory = self.groups.out_of_memory_signal().map_or(-1, |fd| fd.as_raw_fd());
+        let snapshots = self.snapshotter.as_ref().map_or(-1, |process| process.channel().as_raw_fd());
         let mut set = [
             libc::pollfd { fd: self.channel.as_raw_fd(), events: channel, revents: 0 },
             libc::pollfd { fd: self.host.as_raw_fd(), events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: process, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: output, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: memory, events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: snapshots, events: libc::POLLIN, revents: 0 },
         ];
         self.walk();
         let timeout = self.engine.as_mut().map_or(-1, |engine| {
@@ -234,7 +242,7 @@ impl Keeper {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
         }
-        let [channel, host, process, output, memory] = set.map(|entry| entry.revents != 0);
+        let [channel, host, process, output, memory, snapshots] = set.map(|entry| entry.revents != 0);
         if host {
             return Ok(Some(End::Requested));
         }
@@ -256,13 +264,50 @@ impl Keeper {
         if output && let Some(engine) = &mut self.engine {
             engine.read_output();
         }
+        if snapshots {
+            self.pass_on_snapshot();
+        }
         Ok(None)
+    }
+
+    /// Passes on how a snapshot has ended. The process for snapshots may be gone (killed for want of memory): what it had
+    /// paused stays so, and the library ends the sandbox.
+    fn pass_on_snapshot(&mut self) {
+        let Some(process) = &mut self.snapshotter else { return };
+        match process.receive() {
+            Ok(None) => {}
+            Ok(Some(reply)) => self.send(&reply, vec![]),
+            Err(_) => {
+                let was_busy = process.is_busy();
+                self.snapshotter = None;
+                if was_busy {
+                    let step = b"the process for snapshots has ended".to_vec();
+                    let end = SnapshotEnd::Failed { step, errno: libc::ECHILD };
+                    let lost = Reply::SnapshotEnded { end, bytes: 0, paused_us: 0, is_paused: true };
+                    self.send(&lost, vec![]);
+                }
+            }
+        }
+    }
+
+    /// Begins a snapshot into the file, or reports why there is none.
+    fn snapshot(&mut self, request: &Request, file: OwnedFd) {
+        let refused = match &mut self.snapshotter {
+            Some(process) => process.begin(request, file),
+            None => {
+                let step = b"the process for snapshots".to_vec();
+                Some(SnapshotEnd::Failed { step, errno: libc::ESRCH })
+            }
+        };
+        if let Some(end) = refused {
+            self.send(&Reply::SnapshotEnded { end, bytes: 0, paused_us: 0, is_paused: false }, vec![]);
+        }
     }
 
     /// Handles a request. Returns false if it is to end the sandbox.
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<bool, Failure> {
         let wanted = match &request {
-            Request::Run { .. } => 1,
+            Request::Run { .. } | Request::Snapshot { .. } => 1,
             Request::Setup(setup) => {
                 setup.groups.len().saturating_add(usize::try_from(setup.images).unwrap_or(usize::MAX))
             }
@@ -271,6 +316,7 @@ impl Keeper {
         if fds.len() != wanted {
             return Err(io::Error::from_raw_os_error(libc::EPROTO)).step("descriptors of a message");
         }
+        let is_ready = self.namespaces.is_some() && self.engine.is_none();
         let networked = self.namespaces.as_ref().is_some_and(|namespaces| namespaces.sandbox.is_some());
         match request {
             Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup, fds)?,
@@ -296,7 +342,24 @@ impl Keeper {
                     None => self.usage_requests = 1,
                 }
             }
-            Request::Setup(_) | Request::Sockets { .. } => return out_of_order(),
+            Request::KeepSnapshots { arguments, id } if is_ready && self.snapshotter.is_none() => {
+                self.snapshotter = Some(Snapshotter::start(&arguments, &id)?);
+            }
+            Request::Snapshot { .. } if self.engine.is_some() => {
+                if let Some(file) = fds.into_iter().next() {
+                    self.snapshot(&request, file);
+                }
+            }
+            // For one that has ended meanwhile it does nothing.
+            Request::CancelSnapshot => {
+                if let Some(process) = &mut self.snapshotter {
+                    process.cancel();
+                }
+            }
+            Request::Setup(_)
+            | Request::Sockets { .. }
+            | Request::KeepSnapshots { .. }
+            | Request::Snapshot { .. } => return out_of_order(),
         }
         Ok(true)
     }

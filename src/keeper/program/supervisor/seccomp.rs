@@ -3,6 +3,9 @@
 //! Once the sandbox runs, the keeper can't execute a program, create or enter a namespace, mount, trace, or
 //! open a connection. This is a second line of defence: the keeper only communicates with the library.
 //!
+//! The process for snapshots has a filter that the runsc it starts inherits: files, threads, memory, AF_UNIX sockets and
+//! execution, but no namespaces, no mounts, no tracing, and no other socket.
+//!
 //! runsc has filters of its own. Ours comes before those and removes one thing that they allow: giving a file
 //! of the host a set-id bit. In a writable mount a program could otherwise leave a set-id file of the host's
 //! user, for others to execute on the host.
@@ -183,6 +186,109 @@ pub(super) fn restrict() -> io::Result<()> {
     ]);
     Filter(program).apply()
 }
+
+/// What the process for snapshots and its runsc may do beyond [`ALLOWED`].
+const ALLOWED_FOR_SNAPSHOTS: &[libc::c_long] = &[
+    libc::SYS_execve,
+    libc::SYS_getppid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getcwd,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_tgkill,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_getres,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_set_tid_address,
+    libc::SYS_mincore,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    libc::SYS_dup3,
+    libc::SYS_close_range,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_writev,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_flock,
+    libc::SYS_renameat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_connect,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_arch_prctl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getrlimit,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+];
+/// The namespaces that clone(2) can create.
+const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// Applies the filter of the process for snapshots. Another call is EPERM, and clone3 ENOSYS: its flags are in memory, where
+/// no filter can look.
+pub(super) fn restrict_snapshots() -> io::Result<()> {
+    let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
+    let mut program = Filter::of_calls(libc::SECCOMP_RET_KILL_PROCESS);
+    for &call in ALLOWED.iter().chain(ALLOWED_FOR_SNAPSHOTS) {
+        program.push(step(EQUAL, number(call), 0, 1));
+        program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    }
+    program.extend([
+        step(EQUAL, number(libc::SYS_clone), 0, 4),
+        step(LOAD, argument(0), 0, 0),
+        step(ANY_BIT, NEW_NAMESPACES.cast_unsigned(), 0, 1),
+        step(RETURN, REFUSE, 0, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+        step(EQUAL, number(libc::SYS_clone3), 0, 1),
+        step(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(), 0, 0),
+        step(EQUAL, number(libc::SYS_socket), 0, 4),
+        step(LOAD, argument(0), 0, 0),
+        step(EQUAL, libc::AF_UNIX.cast_unsigned(), 1, 0),
+        step(RETURN, REFUSE, 0, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+        step(EQUAL, number(libc::SYS_prctl), 0, 5),
+        step(LOAD, argument(0), 0, 0),
+        step(EQUAL, libc::PR_SET_PDEATHSIG.cast_unsigned(), 2, 0),
+        step(EQUAL, PR_SET_VMA, 1, 0),
+        step(RETURN, REFUSE, 0, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+        step(RETURN, REFUSE, 0, 0),
+    ]);
+    Filter(program).apply()
+}
+
+/// Names anonymous memory (prctl(2)), as the Go runtime does.
+const PR_SET_VMA: u32 = 0x53_564d_41;
 
 /// A condition on the lower half of an argument; the call is fatal where it doesn't hold.
 #[derive(Clone, Copy, Debug)]

@@ -43,6 +43,9 @@ enum Step {
     ExecEnds,
     FileBegins,
     FileEnds,
+    /// A snapshot is asked for; it ends, and the sandbox is resumed or can't be.
+    SnapshotBegins(u64),
+    SnapshotEnds(bool),
     /// Time passes: so many milliseconds, in which the library was there or not.
     Time(u64),
     CheckSilence(u64),
@@ -73,6 +76,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::ExecEnds),
         Just(Step::FileBegins),
         Just(Step::FileEnds),
+        (0_u64..100_000).prop_map(Step::SnapshotBegins),
+        prop::bool::weighted(0.9).prop_map(Step::SnapshotEnds),
         time.prop_map(Step::Time),
         (0_u64..40).prop_map(Step::CheckSilence),
     ];
@@ -305,6 +310,13 @@ impl World {
             }
             Step::FileBegins => self.handle(Event::FileBegan),
             Step::FileEnds => self.handle(Event::FileEnded),
+            Step::SnapshotBegins(time) => {
+                self.handle(Event::SnapshotBegan { time: Duration::from_millis(time) });
+            }
+            Step::SnapshotEnds(well) => {
+                let lost = (!well).then(|| error("it can't be resumed"));
+                self.by_keeper(Event::SnapshotEnded { lost });
+            }
             Step::Time(milliseconds) => self.wait(Duration::from_millis(milliseconds)),
             Step::CheckSilence(seconds) => {
                 self.watched += Duration::from_secs(seconds);

@@ -1,6 +1,8 @@
 //! The rules that a table of phases doesn't show: causes, deadlines, what waits for what.
 
-use super::super::{Cause, KILL_GRACE, LOSS_TIMEOUT, MAX_KILLS, MAX_REMOVALS, Outcome, START_TIMEOUT};
+use super::super::{
+    Cause, KILL_GRACE, LOSS_TIMEOUT, MAX_KILLS, MAX_REMOVALS, Outcome, SNAPSHOT_GRACE, START_TIMEOUT,
+};
 use super::*;
 use crate::sandbox::ExitReason;
 
@@ -319,6 +321,42 @@ fn a_silent_init_is_lost_while_the_program_runs() {
     assert_eq!(sandbox.handle(check(50)), [Action::CloseInit]);
     sandbox.pass(LOSS_TIMEOUT);
     assert_eq!(sandbox.why(), "engine lost: the sandbox's init has not answered for 30 s");
+}
+
+#[test]
+fn a_paused_sandbox_is_neither_silent_nor_idle() {
+    let check = |seconds| Event::SilenceChecked { watched: Duration::from_secs(seconds) };
+    let mut sandbox = Sandbox::at(Phase::Running);
+    sandbox.handle(check(10));
+    sandbox.handle(Event::SnapshotBegan { time: 60 * MINUTE });
+    assert!(sandbox.handle(check(20)).is_empty());
+    assert!(sandbox.handle(check(500)).is_empty());
+    sandbox.pass(6 * MINUTE);
+    assert_eq!(sandbox.phase(), Phase::Running, "longer than its idle timeout");
+    sandbox.handle(Event::SnapshotEnded { lost: None });
+    // What was open before has its time from now on.
+    assert_eq!(sandbox.handle(check(510)), [Action::CheckSilenceSoon]);
+    assert_eq!(sandbox.handle(check(539)), [Action::CheckSilenceSoon]);
+    assert_eq!(sandbox.handle(check(540)), [Action::CloseInit]);
+}
+
+#[test]
+fn one_that_can_not_be_resumed_is_lost() {
+    let mut sandbox = Sandbox::at(Phase::Running);
+    assert!(sandbox.handle(Event::SnapshotEnded { lost: Some(error("of none")) }).is_empty());
+    sandbox.handle(Event::SnapshotBegan { time: MINUTE });
+    sandbox.handle(Event::SnapshotEnded { lost: Some(error("runsc can't resume it")) });
+    assert_eq!(
+        (sandbox.phase(), sandbox.why().as_str()),
+        (Phase::Ending, "engine lost: runsc can't resume it")
+    );
+    // And so is one of which the keeper says nothing.
+    let mut sandbox = Sandbox::at(Phase::Running);
+    sandbox.handle(Event::SnapshotBegan { time: MINUTE });
+    sandbox.pass(MINUTE + SNAPSHOT_GRACE - Duration::from_secs(1));
+    assert_eq!(sandbox.phase(), Phase::Running);
+    sandbox.pass(Duration::from_secs(1));
+    assert_eq!(sandbox.phase(), Phase::Ending);
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn events(sandbox: &Sandbox) -> Vec<(&'static str, Event)> {
         ("ExecsIdle", Event::ExecsIdle),
         ("FileBegan", Event::FileBegan),
         ("FileEnded", Event::FileEnded),
+        ("SnapshotBegan", Event::SnapshotBegan { time: MINUTE }),
+        ("SnapshotEnded", Event::SnapshotEnded { lost: None }),
         ("ProbeRequested", Event::ProbeRequested),
         ("ProbeAnswered", Event::ProbeAnswered { ticket: 2, ready: true }),
         ("InitAsked", Event::InitAsked { ticket: 9 }),

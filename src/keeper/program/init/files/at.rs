@@ -64,6 +64,12 @@ pub(super) fn stat(at: In, name: &CStr, follow: bool) -> io::Result<Stat> {
     status(|status| unsafe { libc::fstatat(at.0, name.as_ptr(), status, flags) }).map(|status| brief(&status))
 }
 
+/// fstatat(2) without following a symbolic link, with everything that it says.
+pub(super) fn full_stat(at: In, name: &CStr) -> io::Result<libc::stat> {
+    // SAFETY: the name ends with NUL, and the struct is live.
+    status(|status| unsafe { libc::fstatat(at.0, name.as_ptr(), status, libc::AT_SYMLINK_NOFOLLOW) })
+}
+
 /// fstat(2).
 pub(super) fn stat_open(fd: BorrowedFd<'_>) -> io::Result<Stat> {
     // SAFETY: the struct is live.
@@ -153,8 +159,13 @@ pub(super) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
 
 /// Sets the modification time in seconds since 1970, without following a symbolic link.
 pub(super) fn set_modified(at: In, name: &CStr, seconds: i64) -> io::Result<()> {
+    set_modified_exactly(at, name, seconds, 0)
+}
+
+/// Sets the modification time, without following a symbolic link.
+pub(super) fn set_modified_exactly(at: In, name: &CStr, seconds: i64, nanoseconds: i64) -> io::Result<()> {
     let time = |nanoseconds| libc::timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = [time(libc::UTIME_NOW), time(0)];
+    let times = [time(libc::UTIME_NOW), time(nanoseconds)];
     // SAFETY: the name ends with NUL, and there are two times.
     let done = unsafe { libc::utimensat(at.0, name.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
     check(done).map(|_| ())

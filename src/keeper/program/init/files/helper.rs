@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{number, pack, plain, remove, unpack, watch};
+use super::{measure, number, pack, plain, remove, unpack, watch};
 use crate::init::programs::become_user;
 use crate::init::users;
 use crate::system;
@@ -153,6 +153,7 @@ fn work(job: &Job, stream: Option<OwnedFd>) -> Result<Outcome> {
         (Job::Unpack { path, limit, parents, keep_owner }, Some(stream)) => {
             unpack::unpack(path, *limit, *parents, *keep_owner, stream)
         }
+        (Job::Measure { limit }, _) => measure::measure(*limit),
         (Job::Watch { path, recursive }, Some(stream)) => watch::watch(path, *recursive, stream),
         _ => Err(Failure::of(Step::Start, libc::EINVAL)),
     }

@@ -7,6 +7,7 @@
 
 mod at;
 mod helper;
+mod measure;
 mod pack;
 mod plain;
 mod remove;

@@ -1,0 +1,101 @@
+//! The archive of what a sandbox has changed in its root file system, which a snapshot is made of.
+//!
+//! The keeper's process for snapshots pauses the sandbox, has runsc write the archive, and resumes it. Here that is asked
+//! for and its end reported; what is done with the archive is [`super::snapshot`]'s.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::errors;
+use crate::error::{Code, Error};
+use crate::event::operation::Completion;
+use crate::keeper::wire::keeper::{Request as ToKeeper, SnapshotEnd};
+use crate::reactor::FdPermit;
+
+/// An archive that is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Archive {
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// How long the sandbox was paused for it.
+    pub(crate) paused: Duration,
+}
+
+/// An archive that is to be written. Dropped before that, it ends its operation with an error.
+#[derive(Debug)]
+pub(crate) struct ArchiveTask {
+    /// The number of its sandbox.
+    pub(crate) sandbox: u64,
+    /// The file that it is written to.
+    pub(crate) file: OwnedFd,
+    /// How many bytes it may have.
+    pub(crate) bytes: u64,
+    /// How long writing it may take.
+    pub(crate) time: Duration,
+    /// Where its end is reported.
+    pub(crate) completion: Completion<Archive>,
+}
+
+/// The archive of a sandbox that is being written, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct ArchiveWriter {
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    completion: Completion<Archive>,
+    limit: u64,
+    _permit: FdPermit,
+}
+
+/// How an archive has ended, for the sandbox's life.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The sandbox can't be resumed, and why.
+    pub(super) lost: Option<Error>,
+}
+
+impl ArchiveWriter {
+    /// What the keeper is to be asked, if no other archive is being written.
+    pub(super) fn begin(&mut self, task: ArchiveTask, permit: FdPermit) -> Option<(ToKeeper, OwnedFd)> {
+        let ArchiveTask { file, bytes, time, completion, .. } = task;
+        if self.pending.is_some() {
+            let text = "another snapshot of the sandbox is being taken: wait for its end";
+            completion.complete(Err(Error::new(Code::State, text)));
+            return None;
+        }
+        self.pending = Some(Pending { completion, limit: bytes, _permit: permit });
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Some((ToKeeper::Snapshot { bytes, milliseconds }, file))
+    }
+
+    /// The keeper reports its end. One that nobody waits for is an answer to nothing.
+    pub(super) fn on_end(&mut self, end: &SnapshotEnd, archive: Archive, is_paused: bool) -> Option<Ended> {
+        let Pending { completion, limit, .. } = self.pending.take()?;
+        let error = match end {
+            SnapshotEnd::Complete => None,
+            end => Some(errors::snapshot(end, limit)),
+        };
+        let lost = is_paused.then(|| {
+            let error =
+                error.clone().unwrap_or_else(|| Error::new(Code::Engine, "the keeper gave no reason"));
+            error.with_code(Code::Engine).context("the sandbox could not be resumed after a snapshot")
+        });
+        completion.complete(match lost.clone().or(error) {
+            Some(error) => Err(error),
+            None => Ok(archive),
+        });
+        Some(Ended { lost })
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// The sandbox is ending, and there will be none.
+    pub(super) fn clear(&mut self) {
+        self.pending = None;
+    }
+}
