@@ -81,7 +81,13 @@ impl Import {
         let output = store.temporary("image")?;
         let mut importer = Importer {
             store,
-            unpacker: &mut Asking { shared, output: &output, limits: &self.limits, progress: &progress, ended },
+            unpacker: &mut Asking {
+                shared,
+                output: &output,
+                limits: &self.limits,
+                progress: &progress,
+                ended,
+            },
             max_bytes: self.limits.bytes,
             cancelled: ended,
         };

@@ -38,6 +38,11 @@ impl<'a, T> Progress<'a, T> {
         self.update(|state| state.total = state.total.saturating_add(bytes));
     }
 
+    /// How many bytes there are to do in all: what was said before was an estimate.
+    pub(super) fn set_total(&self, bytes: u64) {
+        self.update(|state| state.total = bytes);
+    }
+
     /// This is being done now.
     pub(super) fn step(&self, step: impl Into<String>) {
         self.update(|state| state.step = step.into());
