@@ -28,11 +28,6 @@ impl<'a, T> Progress<'a, T> {
         Self { completion, state: Mutex::default() }
     }
 
-    /// So many bytes there are to do in all.
-    pub(super) fn set_total(&self, bytes: u64) {
-        self.update(|state| state.total = bytes);
-    }
-
     /// So many more bytes there are to do.
     pub(super) fn add_total(&self, bytes: u64) {
         self.update(|state| state.total = state.total.saturating_add(bytes));
