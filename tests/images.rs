@@ -433,6 +433,24 @@ fn what_is_wrong_is_said() {
     says(open(&open_to_all).list_images().unwrap_err(), Code::Image, "open");
 }
 
+#[test]
+fn without_a_home_the_error_names_the_option() {
+    const INSIDE: &str = "SBX_TEST_IMAGES_HOMELESS";
+    const SELF: &str = "without_a_home_the_error_names_the_option";
+    if std::env::var_os(INSIDE).is_some() {
+        let error = Runtime::shared().unwrap().list_images().unwrap_err();
+        assert!(error.code() == Code::Image && error.message().contains("image_directory"), "{error}");
+        return;
+    }
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", SELF])
+        .env_remove("HOME")
+        .env_remove("XDG_CACHE_HOME")
+        .env(INSIDE, "1")
+        .status();
+    assert!(status.unwrap().success());
+}
+
 fn login(registry: &Registry) -> ImageOptions {
     let mut options = ImageOptions::new();
     options.ca_pem = Some(registry.ca_pem.clone());

@@ -1,6 +1,7 @@
 /* Images: imported, found, listed, removed, and every wrong argument. With SBX_RUNSC a sandbox runs on one, too. */
 #define _GNU_SOURCE
 #include "check.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -110,6 +111,31 @@ static void nothing_there(sbx_runtime *runtime) {
     CHECK(ended(operation, &error) == SBX_ENOTFOUND && error.os_error == ENOENT);
 }
 
+/* How many of the library's threads work on images. They take no signal. */
+static int image_threads(void) {
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
+        char path[300], line[200], name[64] = "";
+        unsigned long long blocked = 0;
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
+        FILE *status = task->d_name[0] == '.' ? NULL : fopen(path, "r");
+        if (status == NULL)
+            continue;
+        while (fgets(line, sizeof line, status) != NULL)
+            if (sscanf(line, "Name: %63s", name) == 0)
+                sscanf(line, "SigBlk: %llx", &blocked);
+        fclose(status);
+        if (strcmp(name, "sbx-image") == 0 || strcmp(name, "sbx-walk") == 0) {
+            count++;
+            CHECK((blocked & 1ULL << 14) != 0); /* SIGTERM, for one */
+        }
+    }
+    closedir(tasks);
+    return count;
+}
+
 /* Imports a root file system of one program. */
 static sbx_image *imported(sbx_runtime *runtime, sbx_queue *queue) {
     sbx_error error = SBX_ERROR_INIT;
@@ -122,6 +148,7 @@ static sbx_image *imported(sbx_runtime *runtime, sbx_queue *queue) {
     CHECK(fd >= 0);
     CHECK(sbx_image_import_begin(runtime, NULL, fd, &options, queue, 9, &operation, &error) == 0);
     CHECK(close(fd) == 0);
+    CHECK(image_threads() <= 4);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -232,6 +259,7 @@ int main(void) {
         a_sandbox(runtime, image);
     }
     sbx_runtime_free(runtime);
+    CHECK(image_threads() == 0);
     sbx_queue_free(queue);
     snprintf(command, sizeof command, "rm -rf %s", directory);
     shell(command);
