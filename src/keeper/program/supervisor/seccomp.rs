@@ -288,7 +288,7 @@ pub(super) fn restrict_snapshots() -> io::Result<()> {
 }
 
 /// Names anonymous memory (prctl(2)), as the Go runtime does.
-const PR_SET_VMA: u32 = 0x53_564d_41;
+const PR_SET_VMA: u32 = 0x5356_4d41;
 
 /// A condition on the lower half of an argument; the call is fatal where it doesn't hold.
 #[derive(Clone, Copy, Debug)]
