@@ -540,8 +540,8 @@ typedef struct sbx_queue sbx_queue;
 typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
-// programs before the first sandbox is created, one plans sandboxes, and each check and each large policy that is
-// being loaded has one. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+// programs before the first sandbox is created, one plans sandboxes, each check and each large policy that is
+// being loaded has one, and operations on images have up to four. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
 // are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
 // has every thread of a process take part in (nptl(7)).
 //
@@ -688,8 +688,8 @@ typedef struct sbx_file_entry {
     const char *target;
 } sbx_file_entry;
 
-// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns it; zero it or use
-// SBX_FILE_TOTALS_INIT.
+// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns
+// it; zero it or use SBX_FILE_TOTALS_INIT.
 typedef struct sbx_file_totals {
     // sizeof(sbx_file_totals), or 0.
     uint32_t size;
@@ -1006,9 +1006,10 @@ int sbx_runtime_sandboxes(struct sbx_runtime *runtime,
                           struct sbx_sandbox_list **list,
                           struct sbx_error *error);
 
-// Ends every sandbox of a runtime and both its threads, and frees it.
+// Ends every sandbox of a runtime, its operations on images and both its threads, and frees it.
 //
-// Its sandboxes end as by sbx_terminate, and calls that wait for them return as they do then. The sandboxes' handles stay valid and are freed as usual.
+// Its sandboxes end as by sbx_terminate, and calls that wait for them return as they do then; the operations end with
+// SBX_ECLOSED. The sandboxes' handles stay valid and are freed as usual.
 // Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (on a mount) is left
 // behind.
 void sbx_runtime_free(struct sbx_runtime *runtime);
@@ -2399,11 +2400,11 @@ int sbx_image_pull_begin(struct sbx_runtime *runtime,
 
 // Stores an image that is in files: sbx_operation_image.
 //
-// They are at `path`, or with a NULL path behind the descriptor `fd`, which stays the caller's and must be seekable if it
-// is an archive; with a path `fd` is -1. What they are is found out, or said by options.format: an OCI layout (a
-// directory, or a tar archive of it), an archive of `docker save`, a tar archive of a root file system, or a directory
-// that is one. Archives may be compressed by gzip or zstd. A directory's files belong to the user that they belong to if
-// this process is root's, else to root. The rest is as for sbx_image_pull_begin.
+// They are at `path`, or with a NULL path behind the descriptor `fd`, which stays the caller's; a pipe is read to its end.
+// With a path `fd` is -1. What they are is found out, or said by options.format: an OCI layout (a directory, or a tar
+// archive of it), an archive of `docker save`, a tar archive of a root file system, or a directory that is one. Archives
+// may be compressed by gzip or zstd. The files of a directory keep their owners, but an ordinary user's own become root's.
+// Names in an archive don't become the image's. The rest is as for sbx_image_pull_begin.
 int sbx_image_import_begin(struct sbx_runtime *runtime,
                            const char *path,
                            int fd,

@@ -6,6 +6,8 @@
 use crate::egress::fuzzed::dns::{Answer, Asked, Query, Response};
 use crate::egress::fuzzed::{ClientHello, Found, MAX_BYTES};
 use crate::event::{EventKind, EventRecord, Queue};
+use crate::image::convert::{Converter, Limits, Whiteouts};
+use crate::image::fuzzed as registry_answers;
 use crate::keeper::tar as format;
 use crate::keeper::wire::{files, image, init, keeper};
 use crate::policy::Policy;
@@ -127,6 +129,94 @@ fn tar_entry(mut archive: &[u8]) -> Option<(format::Entry, &[u8])> {
     }
 }
 
+/// Two layers, plain or compressed, and the image that comes of them, which is the base of another.
+///
+/// The first byte says how whiteouts are written, and whether checksums are mended, without which hardly any change
+/// would get past a header. The second one says where the second layer begins, in blocks of tar.
+pub fn layer(data: &[u8]) {
+    let Some(([how, blocks], archives)) = data.split_first_chunk() else { return };
+    let whiteouts = match how % 3 {
+        0 => Whiteouts::Oci,
+        1 => Whiteouts::Devices,
+        _ => Whiteouts::None,
+    };
+    let (mut first, mut second) = {
+        let at = (usize::from(*blocks) * format::BLOCK).min(archives.len());
+        let (first, second) = archives.split_at(at);
+        (first.to_vec(), second.to_vec())
+    };
+    if how & 0x80 != 0 {
+        [&mut first, &mut second].into_iter().for_each(|layer| mend_checksums(layer));
+    }
+    let limits = Limits { bytes: 1 << 20, entries: 500, memory: 1 << 20, ..Limits::default() };
+    let convert = || {
+        let mut converter = Converter::new(Vec::new(), limits);
+        converter.layer(&mut &first[..], None, whiteouts)?;
+        if !second.is_empty() {
+            converter.layer(&mut &second[..], None, whiteouts)?;
+        }
+        converter.finish()
+    };
+    let Ok((image, summary)) = convert() else { return };
+    assert_eq!(summary.bytes, image.len() as u64);
+    assert!(summary.content_bytes <= limits.bytes && summary.entries <= limits.entries);
+    let again = convert().map(|(image, _)| image);
+    assert_eq!(again.ok().as_ref(), Some(&image), "the same layers make the same bytes");
+    let mut converter = Converter::new(Vec::new(), limits);
+    assert!(converter.base(&mut &image[..]).is_ok(), "what is written can be read");
+    let copied = converter.finish().map(|(_, summary)| (summary.entries, summary.content_bytes));
+    assert_eq!(copied.ok(), Some((summary.entries, summary.content_bytes)), "it is the same tree");
+}
+
+/// Gives every block that may be a header the checksum that it should have.
+fn mend_checksums(archive: &mut [u8]) {
+    for block in archive.chunks_exact_mut(format::BLOCK) {
+        if block.get(257..262) != Some(b"ustar") {
+            continue;
+        }
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        let Some(place) = block.get_mut(148..156) else { continue };
+        let own: u32 = place.iter().map(|byte| u32::from(*byte)).sum();
+        let text = format!("{:06o}\0 ", sum - own + 8 * u32::from(b' '));
+        place.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    }
+}
+
+/// What a registry says: an answer of HTTP with its body, a redirect, a challenge, a manifest; and a name that a user gives.
+pub fn registry(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(rest);
+    match kind % 5 {
+        0 => {
+            if let Some(body) = registry_answers::body(rest) {
+                assert!(body.len() < rest.len(), "a body is shorter than its answer");
+            }
+        }
+        1 => {
+            if let Some((server, target)) = registry_answers::location(&text) {
+                assert!(server.starts_with("https://") || server.starts_with("http://"), "{server}");
+                assert!(
+                    target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic()),
+                    "{target}"
+                );
+                let again = registry_answers::location(&format!("{server}{target}"));
+                assert_eq!(again, Some((server, target)), "an absolute URL means itself");
+            }
+        }
+        2 => assert!(registry_answers::realms(&text).len() <= text.len()),
+        3 => assert!(registry_answers::layers(rest).is_none_or(|layers| layers <= 127)),
+        _ => {
+            if let Some(name) = registry_answers::full_name(&text) {
+                assert_eq!(
+                    registry_answers::full_name(&name).as_ref(),
+                    Some(&name),
+                    "a full name means itself"
+                );
+            }
+        }
+    }
+}
+
 /// Lines of a policy. What is taken is written as it is understood, and understood the same again.
 pub fn cidr(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -214,6 +304,8 @@ mod tests {
         again("dns", dns);
         again("wire", wire);
         again("tar", tar);
+        again("layer", layer);
+        again("registry", registry);
         again("cidr", cidr);
         again("events", events);
     }

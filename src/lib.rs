@@ -38,6 +38,22 @@
 //! # Ok::<(), sbx::Error>(())
 //! ```
 //!
+//! # Images
+//!
+//! A sandbox sees the host's programs unless it is given an image: any OCI or docker image, from a registry or from files.
+//! It is kept in a store that all of the user's programs share ([`RuntimeConfig::image_directory`]).
+//!
+//! ```no_run
+//! use sbx::{Config, ImageOptions, Runtime};
+//!
+//! let runtime = Runtime::shared()?;
+//! let image = runtime.pull_image("python:3.12-slim", &ImageOptions::new())?;
+//! let mut config = Config::new();
+//! config.set_image(&image)?.set_command(["python3", "-c", "print(6 * 7)"])?;
+//! let sandbox = runtime.create(&config)?;
+//! # Ok::<(), sbx::Error>(())
+//! ```
+//!
 //! # Hosts that must not block
 //!
 //! Functions named `..._begin` return at once and report their end as an [`Event`] in a [`Queue`], which has a

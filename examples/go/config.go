@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"runtime"
 	"time"
 )
 
@@ -23,6 +24,10 @@ type Config struct {
 	Name        string            // no two live sandboxes have the same
 	Tags        map[string]string // for your own use: [Sandbox.Tag]
 	Rootfs      string            // a directory of the host (default: a curated view of the host's programs)
+	Image       *Image            // a root file system with its settings; what is set here comes before them
+	ImageMounts map[string]*Image // images whose files are shown at paths inside, read-only
+	Entrypoint  []string          // in place of the image's; Command are its arguments
+	NoCommand   bool              // not the image's either: idle, for [Sandbox.Exec]
 	Mounts      []Mount
 	Timeout     time.Duration // how long it may live (default 300 s)
 	IdleTimeout time.Duration // how long it may be idle (default: as long as it lives)
@@ -151,6 +156,7 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	}
 	var s setting
 	defer s.free()
+	defer runtime.KeepAlive(c) // its images
 	s.when(len(c.Command) > 0, func() C.int { return C.sbx_config_set_command(b, s.list(c.Command), C.size_t(len(c.Command))) })
 	s.pairs(c.Env, func(n, v *C.char) C.int { return C.sbx_config_set_env(b, n, v) })
 	s.pairs(c.Secrets, func(n, v *C.char) C.int { return C.sbx_config_set_secret(b, n, v) })
@@ -160,6 +166,14 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	s.text1(c.Name, func(v *C.char) C.int { return C.sbx_config_set_name(b, v) })
 	s.pairs(c.Tags, func(n, v *C.char) C.int { return C.sbx_config_set_tag(b, n, v) })
 	s.text1(c.Rootfs, func(v *C.char) C.int { return C.sbx_config_set_rootfs(b, v) })
+	s.when(c.Image != nil, func() C.int { return C.sbx_config_set_image(b, c.Image.handle) })
+	for target, image := range c.ImageMounts {
+		s.set(image.mount(b, s.text(target)))
+	}
+	s.when(c.Entrypoint != nil, func() C.int {
+		return C.sbx_config_set_entrypoint(b, s.list(c.Entrypoint), C.size_t(len(c.Entrypoint)))
+	})
+	s.when(c.NoCommand, func() C.int { return C.sbx_config_set_no_command(b) })
 	for _, mount := range c.Mounts {
 		source, target := s.text(mount.Source), s.text(mount.Target)
 		flags := C.uint32_t(C.SBX_MOUNT_READ_ONLY)

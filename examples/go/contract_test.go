@@ -94,7 +94,19 @@ func TestMain(m *testing.M) {
 		os.Exit(host(context.Background()))
 	}
 	inherits = openInChild()
-	os.Exit(m.Run())
+	os.Exit(withImages(m.Run))
+}
+
+// withImages runs with a store of images of its own.
+func withImages(run func() int) int {
+	cache, err := os.MkdirTemp("", "sbx-go-images")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(cache)
+	os.Setenv("XDG_CACHE_HOME", cache)
+	return run()
 }
 
 // inherits is what a child inherited before the library had anything.

@@ -24,8 +24,14 @@ type common struct {
 
 // begunOperation begins one. What closes is an object whose Close ends the wait for it, or nil.
 func begunOperation(ctx context.Context, what, name string, closes *subject, begin func(common) C.int) (*operation, error) {
+	return begunReporting(ctx, what, name, closes, nil, begin)
+}
+
+// begunReporting begins one whose progress goes to a channel, the latest only, until it has ended or is freed.
+func begunReporting(ctx context.Context, what, name string, closes *subject, reports chan [2]uint64, begin func(common) C.int) (*operation, error) {
 	var handle *C.sbx_operation
 	subject, err := begun(ctx, name, func(it *subject) error {
+		it.reports = reports
 		if closes != nil {
 			it.closed = closes.closed
 		}
@@ -75,5 +81,6 @@ func (o *operation) free() {
 	o.subject.forget()
 	o.subject.mutex.Lock() // not while an event looks at it
 	defer o.subject.mutex.Unlock()
+	o.subject.reports = nil
 	C.sbx_operation_free(o.handle)
 }

@@ -35,6 +35,8 @@ type Event struct {
 	Count          int          // how many times it happened, where events are gathered
 	Address        string       // an address or a name, or ""
 	Detail         string       // a text for people, or ""
+
+	value [2]uint64
 }
 
 // queue is the one queue of this process: a goroutine waits for its descriptor in Go's own poller and tells
@@ -89,6 +91,7 @@ func (q *queue) run() {
 				Count:    int(event.count),
 				Address:  C.GoString(&event.address[0]),
 				Detail:   C.GoString(&event.detail[0]),
+				value:    [2]uint64{uint64(event.value[0]), uint64(event.value[1])},
 			})
 		}
 	}

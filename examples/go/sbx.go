@@ -157,6 +157,13 @@ func (t *texts) text(s string) *C.char {
 	return pointer
 }
 
+// zeroed is memory of C's.
+func (t *texts) zeroed(size C.size_t) unsafe.Pointer {
+	pointer := C.calloc(1, size)
+	t.owned = append(t.owned, pointer)
+	return pointer
+}
+
 func (t *texts) list(all []string) **C.char {
 	first := C.calloc(C.size_t(len(all)+1), C.size_t(unsafe.Sizeof((*C.char)(nil))))
 	t.owned = append(t.owned, first)

@@ -56,8 +56,9 @@ type subject struct {
 	probe   func() error                          // why the server inside doesn't answer; a sandbox's only
 	free    func()
 	told    chan<- Event
-	outcome func() error // how an operation has ended
-	watch   func() bool  // stops to look at a context that ends it, or nil
+	outcome func() error   // how an operation has ended
+	reports chan [2]uint64 // of an operation: where its progress goes, or nil
+	watch   func() bool    // stops to look at a context that ends it, or nil
 
 	started, ready, ended, closed moment         // when it ends it is also started and as ready as it ever will be
 	copied                        sync.WaitGroup // what is copied from it
@@ -132,10 +133,24 @@ func (s *subject) happened(event Event) {
 		s.ready.comes()
 	case EventFailed, EventExited, C.SBX_EVENT_PROCESS_EXITED:
 		s.settleLocked()
+	case C.SBX_EVENT_PROGRESS:
+		s.reportLocked(event.value)
 	case C.SBX_EVENT_OPERATION_DONE, C.SBX_EVENT_POLICY_APPLIED, C.SBX_EVENT_CHECKED:
 		s.failure = s.outcome()
 		s.ended.comes()
 	}
+}
+
+// reportLocked passes progress on. What waits is older, and nobody wants it any more.
+func (s *subject) reportLocked(value [2]uint64) {
+	if s.reports == nil {
+		return
+	}
+	select {
+	case <-s.reports:
+	default:
+	}
+	s.reports <- value // nobody else sends
 }
 
 // ask looks whether the server inside answers, if somebody waits for that; the library asks it from then on.

@@ -101,8 +101,8 @@ impl sbx_file_entry {
     }
 }
 
-/// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns it; zero it or use
-/// SBX_FILE_TOTALS_INIT.
+/// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns
+/// it; zero it or use SBX_FILE_TOTALS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_file_totals {

@@ -201,11 +201,11 @@ pub unsafe extern "C" fn sbx_image_pull_begin(
 
 /// Stores an image that is in files: sbx_operation_image.
 ///
-/// They are at `path`, or with a NULL path behind the descriptor `fd`, which stays the caller's and must be seekable if it
-/// is an archive; with a path `fd` is -1. What they are is found out, or said by options.format: an OCI layout (a
-/// directory, or a tar archive of it), an archive of `docker save`, a tar archive of a root file system, or a directory
-/// that is one. Archives may be compressed by gzip or zstd. A directory's files belong to the user that they belong to if
-/// this process is root's, else to root. The rest is as for sbx_image_pull_begin.
+/// They are at `path`, or with a NULL path behind the descriptor `fd`, which stays the caller's; a pipe is read to its end.
+/// With a path `fd` is -1. What they are is found out, or said by options.format: an OCI layout (a directory, or a tar
+/// archive of it), an archive of `docker save`, a tar archive of a root file system, or a directory that is one. Archives
+/// may be compressed by gzip or zstd. The files of a directory keep their owners, but an ordinary user's own become root's.
+/// Names in an archive don't become the image's. The rest is as for sbx_image_pull_begin.
 ///
 /// # Safety
 /// `path` must be a terminated text or NULL, `options` options or NULL, `operation` point to a place for the result,

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 
 /// A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
-/// programs before the first sandbox is created, one plans sandboxes, and each check and each large policy that is
-/// being loaded has one. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+/// programs before the first sandbox is created, one plans sandboxes, each check and each large policy that is
+/// being loaded has one, and operations on images have up to four. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
 /// are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
 /// has every thread of a process take part in (nptl(7)).
 ///
@@ -203,9 +203,10 @@ pub unsafe extern "C" fn sbx_runtime_sandboxes(
     unsafe { call_new("list", list, error, make) }
 }
 
-/// Ends every sandbox of a runtime and both its threads, and frees it.
+/// Ends every sandbox of a runtime, its operations on images and both its threads, and frees it.
 ///
-/// Its sandboxes end as by sbx_terminate, and calls that wait for them return as they do then. The sandboxes' handles stay valid and are freed as usual.
+/// Its sandboxes end as by sbx_terminate, and calls that wait for them return as they do then; the operations end with
+/// SBX_ECLOSED. The sandboxes' handles stay valid and are freed as usual.
 /// Any thread; blocks until everything is gone (bounded). A thread that hangs on the host (on a mount) is left
 /// behind.
 ///

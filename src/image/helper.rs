@@ -220,7 +220,7 @@ impl Helper {
             _ => Error::system("writing to the image helper", &error),
         })?;
         let begin = Instant::now();
-        let (mut heard, mut shown, mut messages) = (begin, begin, 0_u64);
+        let (mut heard, mut shown, mut messages, mut ended) = (begin, begin, 0_u64, false);
         loop {
             if watch.cancelled.load(Ordering::Relaxed) {
                 return Err(Error::new(Code::Closed, "the image: it was cancelled"));
@@ -234,9 +234,15 @@ impl Helper {
                 return Err(super::error(format!("reading the image made no progress for {seconds} s")));
             }
             let Some(reply) = self.receive()? else {
+                if ended {
+                    // Without an end of the channel: a forked child of the host may hold the other end.
+                    return Err(self.death());
+                }
                 let until = self.deadline.min(now + CANCEL_INTERVAL);
-                any_readable(&[self.channel.as_fd(), self.child.pidfd.as_fd()], until)
+                let ready = any_readable(&[self.channel.as_fd(), self.child.pidfd.as_fd()], until)
                     .context("waiting for the image helper")?;
+                // What it said before it ended is read first.
+                ended = ready.is_some_and(|ready| ready.get(1).copied().unwrap_or(false));
                 if self.channel.wants_write() {
                     self.channel.flush().map_err(|_| self.death())?;
                 }

@@ -1,5 +1,6 @@
 //! Imports an image from files: finds its parts, has each layer unpacked, and publishes the result.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use super::options::{ImageFormat, ImageOptions, ImageSource};
 use super::progress::Progress;
 use super::registry::Platform;
 use super::service::{Shared, StopOnDrop, parse_tag};
-use super::store::{Origin, id_of_file};
+use super::store::{Origin, Temporary, id_of_file};
 use super::workers::Threads;
 use super::{Digest, Watch, cancelled};
 use crate::error::{Code, Context, Error, Result};
@@ -78,10 +79,15 @@ impl Import {
         let progress = Progress::new(completion);
         progress.step(format!("reading {name}"));
         let output = store.temporary("image")?;
-        let mut helper = shared.helper(&output, &self.limits)?;
         let mut importer = Importer {
             store,
-            unpacker: &mut Asking { helper: &mut helper, ended },
+            unpacker: &mut Asking {
+                shared,
+                output: &output,
+                limits: &self.limits,
+                progress: &progress,
+                ended,
+            },
             max_bytes: self.limits.bytes,
             cancelled: ended,
         };
@@ -97,7 +103,6 @@ impl Import {
         if let Some(id) = known
             && let Some(stored) = store.get(id).unwrap_or_default()
         {
-            drop(helper);
             return match &self.tag {
                 None => Image::open(stored),
                 Some(tag) => {
@@ -107,8 +112,9 @@ impl Import {
             };
         }
         let bytes = found.bytes()?;
-        progress.set_total(bytes);
+        progress.add_total(bytes);
         output.check_space(bytes)?;
+        let mut helper = shared.helper(&output, &self.limits)?;
         let Found { kind, config, names, content } = found;
         match content {
             Content::Layers(layers) => {
@@ -155,19 +161,32 @@ fn described(path: &str, names: &[String]) -> String {
     text.chars().take(MAX_DESCRIPTION).collect()
 }
 
-/// The helper, as the module that finds an image's parts asks it.
+/// The helper, as the module that finds an image's parts asks it. Each question has a process of its own: one that can't
+/// answer ends, and that an archive is not an image's is no reason to give up.
 struct Asking<'a> {
-    helper: &'a mut Helper,
+    shared: &'a Shared,
+    output: &'a Temporary,
+    limits: &'a Limits,
+    progress: &'a Progress<'a, Image>,
     ended: &'a AtomicBool,
 }
 
 impl Unpacker for Asking<'_> {
     fn index(&mut self, archive: BorrowedFd<'_>) -> Result<Vec<ArchiveEntry>> {
-        self.helper.index(archive, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
+        let mut helper = self.shared.helper(self.output, self.limits)?;
+        helper.index(archive, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
     }
 
     fn inflate(&mut self, input: OwnedFd, into: OwnedFd) -> Result<u64> {
-        self.helper.inflate(input, into, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
+        let file = File::from(input);
+        let bytes = file.metadata().context("the size of an archive")?.len();
+        self.progress.add_total(bytes);
+        self.progress.step("decompressing the archive");
+        let mut watch = Watch { cancelled: self.ended, progress: &mut self.progress.counter(bytes) };
+        let mut helper = self.shared.helper(self.output, self.limits)?;
+        let inflated = helper.inflate(file.into(), into, &mut watch)?;
+        (watch.progress)(bytes);
+        Ok(inflated)
     }
 }
 

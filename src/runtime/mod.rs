@@ -153,7 +153,7 @@ impl Runtime {
         self.sandboxes().into_iter().find(|sandbox| sandbox.name() == Some(name))
     }
 
-    /// Ends every sandbox and both threads; returns when they are gone. Every call fails afterwards.
+    /// Ends every sandbox, the operations on images and both threads; returns when they are gone. Every call fails afterwards.
     pub fn shutdown(&self) {
         self.inner.shutdown();
     }

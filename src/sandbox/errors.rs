@@ -96,7 +96,8 @@ pub(super) fn program(step: Step, errno: i32, config: &Config) -> Error {
         Step::WriteFiles => "/etc/hosts, hostname and resolv.conf can't be written in the sandbox".to_owned(),
         Step::Process | Step::Message => format!("the command {command:?} could not be started"),
     };
-    Error::system(text, &cause).with_code(Code::Exec)
+    let code = if step == Step::WriteFiles { Code::Image } else { Code::Exec };
+    Error::system(text, &cause).with_code(code)
 }
 
 /// A program can't be executed in a running sandbox.

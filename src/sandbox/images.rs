@@ -6,8 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use once_cell::sync::OnceCell;
-
 use super::init_image;
 use crate::config::Config;
 use crate::config::image::RootImage;
@@ -22,24 +20,25 @@ use crate::runsc::rootfs;
 pub(crate) struct HostResources {
     /// The keeper's program.
     pub(crate) program: Arc<Program>,
-    /// An image that has init, made when the first sandbox is planned.
-    init_image: OnceCell<OwnedFd>,
+    /// An image that has init.
+    init_image: Result<OwnedFd>,
 }
 
 impl HostResources {
     /// With this program.
     pub(crate) fn new(program: Program) -> Self {
-        Self { program: Arc::new(program), init_image: OnceCell::new() }
+        let init_image = program.bytes().and_then(|program| init_image::make(&program));
+        Self { program: Arc::new(program), init_image }
     }
 
     fn init_image(&self) -> Result<OwnedFd> {
-        let image = self.init_image.get_or_try_init(|| init_image::make(&self.program.bytes()?))?;
+        let image = self.init_image.as_ref().map_err(Error::clone)?;
         image.try_clone().context("a copy of a descriptor")
     }
 }
 
-/// The images of a sandbox, opened. Only init's if neither its root nor a mount is one, and none at all with a runsc that
-/// can't have any.
+/// The images of a sandbox, opened. Only init's if neither its root nor a mount is one, and none at all where runsc can't
+/// have any.
 #[derive(Debug, Default)]
 pub(super) struct Images {
     /// The root's path, as runsc sees it.
@@ -54,12 +53,13 @@ impl Images {
     /// Opens what the configuration names, and init's.
     pub(super) fn open(config: &Config, runsc: &Runsc, host: &HostResources) -> Result<Self> {
         let mut images = Self::default();
-        if let Err(error) = runsc.check_images() {
+        let init = match runsc.check_images().and_then(|()| host.init_image()) {
+            Ok(init) => init,
             // Then the keeper copies init into the root.
-            let none = config.image().is_none() && config.image_mounts().is_empty();
-            return if none { Ok(images) } else { Err(error) };
-        }
-        let source = images.add(host.init_image()?);
+            Err(_) if config.image().is_none() && config.image_mounts().is_empty() => return Ok(images),
+            Err(error) => return Err(error),
+        };
+        let source = images.add(init);
         images.mounts.push(BundleImage { source, destination: rootfs::OURS.into() });
         if let Some(image) = config.image() {
             images.root = Some(images.add(open(image)?));
@@ -89,7 +89,7 @@ fn check(file: &File) -> Result<()> {
     /// Where the superblock is, and its first fields (erofs_fs.h in the kernel's sources).
     const SUPERBLOCK: u64 = 1024;
     const MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
-    let wrong = |text: &str| Err(Error::new(Code::Invalid, text));
+    let wrong = |text: &str| Err(Error::new(Code::Image, text));
     let metadata = file.metadata().context("its file")?;
     let mut superblock = [0_u8; 40];
     if !metadata.is_file() || file.read_exact_at(&mut superblock, SUPERBLOCK).is_err() {

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char directory[] = "/tmp/sbx-c-image-XXXXXX";
@@ -121,6 +122,15 @@ static sbx_image *imported(sbx_runtime *runtime, sbx_queue *queue) {
     CHECK(fd >= 0);
     CHECK(sbx_image_import_begin(runtime, NULL, fd, &options, queue, 9, &operation, &error) == 0);
     CHECK(close(fd) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        int refused = sbx_operation_wait(operation, -1, NULL) == SBX_EFORKED &&
+                      sbx_image_list_begin(runtime, NULL, 0, &operation, NULL) == SBX_EFORKED;
+        _exit(refused ? 0 : 1);
+    }
+    int status = 1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
     int code = sbx_operation_wait(operation, 60000, &error);
     if (code != 0)
         printf("%s\n", error.message);

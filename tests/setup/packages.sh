@@ -59,6 +59,7 @@ need_build_packages() {
 need_test_packages() {
     need_packages c++:g++ nm:binutils readelf:binutils ip:iproute2 setpriv:util-linux unshare:util-linux \
         /usr/bin/busybox:busybox-static docker-registry:docker-registry gzip:gzip \
+        skopeo:skopeo umoci:umoci \
         lsns:util-linux timeout:coreutils openssl:openssl nft:nftables \
         "/usr/lib/$(cc -dumpmachine)/faketime/libfaketimeMT.so.1:libfaketime" fsck.erofs:erofs-utils zstd:zstd
 }

@@ -31,7 +31,7 @@ const MAX_PATH_BYTES: usize = 4095;
 /// Bytes of names that are remembered: directories that are still to be read, files with several names, one directory.
 const MAX_NAMES_BYTES: usize = 256 * 1024 * 1024;
 /// Parts of one file; what is beyond is read as if it had no holes.
-const MAX_EXTENTS: usize = 64 * 1024;
+const MAX_EXTENTS: usize = 32 * 1024;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// How often a writer that waits for the reader looks whether it is to stop.
 const STOP_INTERVAL_MS: u8 = 50;

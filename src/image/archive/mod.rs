@@ -47,7 +47,7 @@ pub(crate) struct Select<'a> {
 
 /// What the confined helper does for an archive.
 pub(crate) trait Unpacker {
-    /// The entries of an uncompressed tar archive. An error of [`Code::Limit`] if there are too many for an image's.
+    /// The entries of an uncompressed tar archive. An error of [`Code::Limit`] or [`Code::Image`] if it can't be an image's.
     fn index(&mut self, archive: BorrowedFd<'_>) -> Result<Vec<ArchiveEntry>>;
     /// Decompresses a file into an empty one; returns the length.
     fn inflate(&mut self, input: OwnedFd, into: OwnedFd) -> Result<u64>;
@@ -200,8 +200,8 @@ impl Importer<'_> {
             (file, spool)
         };
         let entries = match self.unpacker.index(file.as_fd()) {
-            // More than an image's archive has.
-            Err(cause) if cause.code() == Code::Limit && format == Format::Auto => {
+            // More entries than an image's archive has, or some of another kind; or it is damaged, which unpacking finds.
+            Err(cause) if matches!(cause.code(), Code::Limit | Code::Image) && format == Format::Auto => {
                 return tarball(Container::archive(file, spool, Vec::new()), select.platform);
             }
             other => other?,

@@ -16,13 +16,14 @@ type Parts = Vec<(String, Vec<u8>)>;
 #[derive(Default)]
 struct Fake {
     inflated: HashMap<Vec<u8>, Vec<u8>>,
-    too_many: bool,
+    /// Why no archive can be listed.
+    refuses: Option<Code>,
 }
 
 impl Unpacker for Fake {
     fn index(&mut self, archive: BorrowedFd<'_>) -> Result<Vec<ArchiveEntry>> {
-        if self.too_many {
-            return Err(Error::new(Code::Limit, "too many entries"));
+        if let Some(code) = self.refuses {
+            return Err(Error::new(code, "the archive is not an image's"));
         }
         let file = File::from(archive.try_clone_to_owned().unwrap());
         let (mut at, mut entries) = (0, Vec::new());
@@ -465,10 +466,14 @@ fn what_is_no_image_is_a_root_file_system() {
         let config = ImageConfig::parse(&found.config).unwrap();
         assert_eq!((&config.os[..], &config.architecture[..]), ("linux", "amd64"));
     }
-    rig.fake.too_many = true;
-    assert_eq!(rig.find_path(&path, None).unwrap().kind, OriginKind::RootTarball);
-    assert_eq!(rig.find(Source::Path(path.clone()), Format::Oci, None).unwrap_err().code(), Code::Limit);
-    rig.fake.too_many = false;
+    for code in [Code::Limit, Code::Image] {
+        rig.fake.refuses = Some(code);
+        assert_eq!(rig.find_path(&path, None).unwrap().kind, OriginKind::RootTarball);
+        assert_eq!(rig.find(Source::Path(path.clone()), Format::Oci, None).unwrap_err().code(), code);
+    }
+    rig.fake.refuses = Some(Code::Closed);
+    assert_eq!(rig.find_path(&path, None).unwrap_err().code(), Code::Closed);
+    rig.fake.refuses = None;
     let directory = unpack(&root);
     let found = rig.find_path(directory.path(), None).unwrap();
     assert_eq!(found.kind, OriginKind::Directory);

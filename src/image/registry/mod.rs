@@ -13,6 +13,8 @@ mod credentials;
 mod dial;
 mod endpoint;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 pub(crate) mod manifest;
 mod patience;
 mod pool;

@@ -59,9 +59,14 @@ impl Origin {
                 None => (authority, None),
             },
         };
-        let is_address = host.parse::<Ipv6Addr>().is_ok();
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if host.is_empty() || host.len() > 253 || !(is_address || host.bytes().all(is_name)) {
+        // A dot at the end only says that the name is whole.
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let is_label = |label: &str| {
+            let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            (1..=63).contains(&label.len()) && label.bytes().all(legal)
+        };
+        let is_name = host.len() <= 253 && host.split('.').all(is_label);
+        if !is_name && host.parse::<Ipv6Addr>().is_err() {
             return Err(bad());
         }
         let port = match port {
@@ -72,7 +77,7 @@ impl Origin {
             }
             Some(_) => return Err(bad()),
         };
-        Ok(Self { scheme, host: host.trim_end_matches('.').to_ascii_lowercase(), port })
+        Ok(Self { scheme, host: host.to_ascii_lowercase(), port })
     }
 
     /// The host, if it is an address.
@@ -254,6 +259,8 @@ mod tests {
             "javascript:x",
             "https://user:secret@b.example/",
             "https:///path",
+            "https://./path",
+            "https://a..b/path",
             "https://b.example:0/",
             "https://b.example:65536/",
             "https://b.example:+1/",

@@ -10,10 +10,10 @@ mod index;
 mod session;
 
 #[path = "../../../image/convert/mod.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 pub(crate) mod convert;
 #[path = "../../../image/erofs/mod.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 pub(crate) mod erofs;
 
 use std::io;
@@ -146,7 +146,7 @@ fn handle(
             let [input, output] = fds.try_into().map_err(|_| out_of_order())?;
             let mut output = Appended::new(output, session);
             let mut input = Input::new(input, None, session);
-            convert::inflate(&mut input, &mut output, &convert_limits(limits))
+            convert::inflate::inflate(&mut input, &mut output, &convert_limits(limits))
                 .map_err(|trouble| problem(session, trouble))?;
             return Ok(Some(Reply::Inflated { bytes: output.length() }));
         }

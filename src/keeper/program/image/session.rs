@@ -17,7 +17,7 @@ use crate::wire::image::{Failure, MAX_FAILURE_TEXT, Range, Reply, Request};
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much is written at once where a hole can't be made.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The exit codes, which only people see.
 pub(super) const EXIT_DONE: i32 = 0;
@@ -265,7 +265,10 @@ impl erofs::Output for Output {
         loop {
             // SAFETY: fallocate takes numbers.
             match system::check(unsafe { libc::fallocate(self.file.as_raw_fd(), mode, start, count) }) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.session.report();
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => break,
                 Err(error) => return Err(self.session.failed("writing", error)),

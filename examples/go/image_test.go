@@ -1,0 +1,145 @@
+package sbx
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rootTarball is a root file system with a shell, the libraries that it names, and a user.
+func rootTarball(t *testing.T) string {
+	t.Helper()
+	var archive bytes.Buffer
+	writer := tar.NewWriter(&archive)
+	add := func(name string, mode int64, data []byte) {
+		must(t, writer.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(data)), Typeflag: tar.TypeReg}))
+		_, err := writer.Write(data)
+		must(t, err)
+	}
+	copied := func(at string) {
+		data, err := os.ReadFile(at)
+		must(t, err)
+		add(strings.TrimPrefix(at, "/"), 0o755, data)
+	}
+	copied("/bin/sh")
+	libraries, err := exec.Command("ldd", "/bin/sh").Output()
+	must(t, err)
+	for _, word := range strings.Fields(string(libraries)) {
+		if strings.HasPrefix(word, "/") {
+			copied(word)
+		}
+	}
+	add("etc/passwd", 0o644, []byte("root:x:0:0::/root:/bin/sh\napp:x:7:8::/home:/bin/sh\n"))
+	add("etc/motd", 0o600, []byte("of the image"))
+	must(t, writer.Close())
+	at := filepath.Join(t.TempDir(), "root.tar")
+	must(t, os.WriteFile(at, archive.Bytes(), 0o644))
+	return at
+}
+
+func TestAnImageIsImportedNamedListedRunAndRemoved(t *testing.T) {
+	ctx := patience(t)
+	at := rootTarball(t)
+	var last, all uint64
+	image, err := ImportImage(ctx, at, &ImageOptions{Tag: "go/test:one", Progress: func(done, total uint64) { last, all = done, total }})
+	must(t, err)
+	defer image.Close()
+	if last > all {
+		t.Errorf("%d of %d bytes", last, all)
+	}
+	if len(image.ID) != len("sha256:")+64 || image.Size == 0 || !json.Valid(image.Config) || len(image.Tags) != 1 {
+		t.Errorf("%+v", image.ImageInfo)
+	}
+	again, err := FindImage(ctx, image.ID[:len("sha256:")+12])
+	must(t, err)
+	if again.ID != image.ID {
+		t.Errorf("found %s, not %s", again.ID, image.ID)
+	}
+	must(t, again.Close())
+	wants(t, again.Close(), ErrHandle, "closed before")
+
+	out := &bytes.Buffer{}
+	sandbox := create(t, &Config{
+		Image: image, User: "app", Command: []string{"/bin/sh", "-c", "read line </etc/passwd; echo $line; exit 7"},
+		ImageMounts: map[string]*Image{"/mnt/again": image}, Stdout: out,
+	})
+	if exit := ended(t, sandbox); exit.Code != 7 || out.String() != "root:x:0:0::/root:/bin/sh\n" {
+		t.Errorf("%+v, %q", exit, out)
+	}
+	idle := create(t, &Config{Image: image, NoCommand: true})
+	process, err := idle.Exec(ctx, &Cmd{Command: []string{"/bin/sh", "-c", "read line </etc/motd; echo $line"}, User: "app"})
+	must(t, err)
+	exit, err := process.Wait(ctx)
+	must(t, err)
+	if exit.Code == 0 {
+		t.Error("a user of the image read a file of its root's")
+	}
+
+	must(t, TagImage(ctx, "go/test:one", "go/test:two"))
+	images, err := Images(ctx)
+	must(t, err)
+	at2 := slices.IndexFunc(images, func(info ImageInfo) bool { return info.ID == image.ID })
+	if at2 < 0 || len(images[at2].Tags) != 2 {
+		t.Errorf("%+v", images)
+	}
+	must(t, RemoveImage(ctx, "go/test:one"))
+	_, err = FindImage(ctx, "go/test:one")
+	wants(t, err, ErrNotFound, "go/test:one")
+	removed, freed, err := PruneImages(ctx, 0)
+	must(t, err)
+	if removed == 0 || freed < image.Size {
+		t.Errorf("%d images with %d bytes", removed, freed)
+	}
+	// The handle keeps what is removed.
+	if exit := ended(t, create(t, &Config{Image: image, Command: []string{"/bin/sh", "-c", "exit 3"}})); exit.Code != 3 {
+		t.Errorf("%+v", exit)
+	}
+}
+
+func TestBadImagesAreClearErrors(t *testing.T) {
+	ctx := patience(t)
+	_, err := ImportImage(ctx, filepath.Join(t.TempDir(), "none"), nil)
+	wants(t, err, ErrNotFound, "none")
+	garbage := filepath.Join(t.TempDir(), "garbage")
+	must(t, os.WriteFile(garbage, []byte(strings.Repeat("garbage", 1000)), 0o644))
+	_, err = ImportImage(ctx, garbage, nil)
+	wants(t, err, ErrImage, "garbage")
+	_, err = ImportImage(ctx, garbage, &ImageOptions{Username: "somebody"})
+	wants(t, err, ErrInvalid, "username")
+	_, err = PullImage(ctx, "Not A Reference", nil)
+	wants(t, err, ErrInvalid, "Not A Reference")
+	_, err = Create(ctx, &Config{ImageMounts: map[string]*Image{"/mnt": nil}})
+	wants(t, err, ErrHandle, "")
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = ImportImage(gone, garbage, nil)
+	wants(t, err, context.Canceled, "")
+}
+
+func TestAPullThatIsGivenUpEnds(t *testing.T) {
+	ctx := patience(t)
+	// A registry that never answers.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	pulling, cancel := context.WithCancel(ctx)
+	go func() {
+		connection, err := listener.Accept()
+		cancel()
+		if err == nil {
+			_, _ = io.Copy(io.Discard, connection)
+			connection.Close()
+		}
+	}()
+	_, err = PullImage(pulling, listener.Addr().String()+"/team/app:1", nil)
+	wants(t, err, context.Canceled, "pull")
+}
