@@ -1983,8 +1983,8 @@ int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
 //
 // Not in a snapshot: /tmp, /dev, /dev/shm, mounted directories and images, sockets, extended attributes, and files that
 // were deleted and are still open. Times of modification are rounded to seconds. gVisor reads each changed file whole, holes
-// too, so a file may have a third of the free memory (of the limit of sbx_config_set_memory, else of the host), and
-// 16 GiB at most.
+// too, so a file may have a quarter of the free memory (of the limit of sbx_config_set_memory_bytes, else of the
+// host), and 16 GiB at most. What that takes counts as the sandbox's memory until gVisor gives it back, minutes later.
 //
 // The event of its end is SBX_EVENT_OPERATION_DONE with the image's bytes in value[0] and the microseconds in which the
 // sandbox was paused in value[1]; before it come SBX_EVENT_PROGRESS. What is in the image is what the sandbox wrote: trust

@@ -1,5 +1,11 @@
 //! Snapshots: a new image of what a sandbox has in its root file system, while it goes on.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by it"
+)]
 
 mod common;
 
@@ -9,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use common::images::{BUSYBOX, Tar, TestStore};
 use common::{PATIENCE, eventually, processes_with};
-use sbx::{Code, Config, Event, Exec, ExitReason, Image, ImageOptions, Queue, Sandbox, Stdio, Stream};
+use sbx::{
+    Code, Config, Event, Exec, ExitReason, Image, ImageOptions, LimitMode, Queue, Sandbox, Stdio, Stream,
+};
 
 /// What busybox is called as.
 const APPLETS: &[&str] = &[
@@ -262,6 +270,18 @@ fn a_file_that_gvisor_could_not_read_is_refused_and_the_sandbox_lives() {
     let taken = sandbox.snapshot(None).unwrap();
     assert_eq!(shell(&start(&store, &taken.image), "ls /made"), "");
     assert_eq!(store.left().0.len(), 0);
+    // With a limit of memory: what is read has to fit into what is free of it.
+    let mut config = Config::new();
+    config.set_image(&taken.image).unwrap().set_no_command().unwrap();
+    config.set_env("PATH", "/bin").unwrap();
+    config.set_memory(256 << 20).unwrap().set_limit_mode(LimitMode::Watchdog);
+    let sandbox = store.runtime.create(&config).unwrap();
+    shell(&sandbox, "truncate -s 200000000 /sparse");
+    assert_eq!(sandbox.snapshot(None).unwrap_err().code(), Code::Limit);
+    shell(&sandbox, "rm /sparse; head -c 10000000 /dev/zero >/small");
+    let taken = sandbox.snapshot(None).unwrap();
+    assert_eq!(shell(&start(&store, &taken.image), "stat -c %s /small"), "10000000\n");
+    assert_eq!(shell(&sandbox, "echo lives"), "lives\n");
 }
 
 #[test]

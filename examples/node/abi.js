@@ -156,6 +156,7 @@ export const FUNCTIONS = {
   sandbox_policy_begin: "hhQ&e",
   sandbox_stats: "h&e",
   sandbox_stats_begin: "hhQ&e",
+  sandbox_snapshot_begin: "hshQ&e",
   exec_config_new: "&e",
   exec_config_check: "he",
   exec_config_free: "h>v",

@@ -17,8 +17,8 @@ const ARCHIVE_TIME: Duration = Duration::from_secs(50);
 /// The largest file that is read, whatever memory is free.
 const MAX_FILE_BYTES: u64 = 16 << 30;
 /// The sentry reads each file whole. With what its collector has not freed yet, that takes up to three times the size of
-/// the largest (measured).
-const MEMORY_FACTOR: u64 = 3;
+/// the largest (measured), and is freed minutes later: some is left to the programs.
+const MEMORY_FACTOR: u64 = 4;
 /// How often it is looked whether the operation was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -30,8 +30,9 @@ impl Sandbox {
     /// image. What is mounted is not in a snapshot: /tmp, /dev, /dev/shm, mounted directories and images. Neither are
     /// sockets, and extended attributes; times of modification are rounded to seconds.
     ///
-    /// A file may have at most a third of the memory that is free, since gVisor reads each one whole: beyond that the
-    /// snapshot fails with [`Code::Limit`], and the sandbox goes on.
+    /// A file may have at most a quarter of the memory that is free, since gVisor reads each one whole: beyond that the
+    /// snapshot fails with [`Code::Limit`], and the sandbox goes on. What reading takes counts as the sandbox's memory until
+    /// gVisor gives it back, which may be minutes later.
     pub fn snapshot(&self, tag: Option<&str>) -> Result<Snapshot> {
         let taken = self.snapshot_begin(tag, None)?.wait(None);
         self.shared().unless_ended(taken.map(|snapshot| (*snapshot).clone()))

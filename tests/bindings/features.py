@@ -94,6 +94,8 @@ the store of images: image_find_begin image_list_begin image_tag_begin image_rem
     find_image FindImage findImage find_image
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
+snapshots of a sandbox as images: sandbox_snapshot_begin
+    snapshot Snapshot snapshot snapshot_filesystem
 """
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.

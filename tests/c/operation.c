@@ -19,6 +19,7 @@ static void without_a_sandbox(sbx_queue *queue) {
     CHECK(sbx_set_policy_begin(NULL, policy, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_policy_begin(NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_stats_begin(NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_sandbox_snapshot_begin(NULL, NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_stats_begin((sbx_sandbox *)policy, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_runtime_check_begin(NULL, (sbx_queue *)policy, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_runtime_check_begin(NULL, queue, 1, NULL, &error) == SBX_EINVALID);
@@ -117,6 +118,9 @@ static void statistics(sbx_sandbox *sandbox, sbx_queue *queue, int bell) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_operation *operation = NULL;
     sbx_stats stats = SBX_STATS_INIT;
+    /* It was not started from an image. */
+    CHECK(sbx_sandbox_snapshot_begin(sandbox, "a:1", queue, 50, &operation, &error) == SBX_EUNSUPPORTED);
+    CHECK(operation == NULL && strstr(error.message, "image") != NULL);
     CHECK(sbx_sandbox_stats_begin(sandbox, queue, 51, &operation, &error) == 0);
     CHECK(next(queue, bell, SBX_EVENT_OPERATION_DONE).cookie == 51);
     CHECK(sbx_operation_stats(operation, NULL, &error) == SBX_EINVALID);
