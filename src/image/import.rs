@@ -1,5 +1,6 @@
 //! Imports an image from files: finds its parts, has each layer unpacked, and publishes the result.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -80,7 +81,13 @@ impl Import {
         let output = store.temporary("image")?;
         let mut importer = Importer {
             store,
-            unpacker: &mut Asking { shared, output: &output, limits: &self.limits, ended },
+            unpacker: &mut Asking {
+                shared,
+                output: &output,
+                limits: &self.limits,
+                progress: &progress,
+                ended,
+            },
             max_bytes: self.limits.bytes,
             cancelled: ended,
         };
@@ -105,7 +112,7 @@ impl Import {
             };
         }
         let bytes = found.bytes()?;
-        progress.set_total(bytes);
+        progress.add_total(bytes);
         output.check_space(bytes)?;
         let mut helper = shared.helper(&output, &self.limits)?;
         let Found { kind, config, names, content } = found;
@@ -160,6 +167,7 @@ struct Asking<'a> {
     shared: &'a Shared,
     output: &'a Temporary,
     limits: &'a Limits,
+    progress: &'a Progress<'a, Image>,
     ended: &'a AtomicBool,
 }
 
@@ -170,8 +178,15 @@ impl Unpacker for Asking<'_> {
     }
 
     fn inflate(&mut self, input: OwnedFd, into: OwnedFd) -> Result<u64> {
+        let file = File::from(input);
+        let bytes = file.metadata().context("the size of an archive")?.len();
+        self.progress.add_total(bytes);
+        self.progress.step("decompressing the archive");
+        let mut watch = Watch { cancelled: self.ended, progress: &mut self.progress.counter(bytes) };
         let mut helper = self.shared.helper(self.output, self.limits)?;
-        helper.inflate(input, into, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
+        let inflated = helper.inflate(file.into(), into, &mut watch)?;
+        (watch.progress)(bytes);
+        Ok(inflated)
     }
 }
 

@@ -4,6 +4,7 @@ mod archive;
 mod config;
 /// Turns layers into the file. The keeper's program runs it, confined; here it is for tests and fuzzing.
 #[cfg(any(test, fuzzing))]
+#[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod convert;
 mod digest;
 /// Writes and reads the file. The keeper's program includes it, too.

@@ -28,7 +28,12 @@ impl<'a, T> Progress<'a, T> {
         Self { completion, state: Mutex::default() }
     }
 
-    /// So many bytes there are.
+    /// So many more bytes there are to do.
+    pub(super) fn add_total(&self, bytes: u64) {
+        self.update(|state| state.total = state.total.saturating_add(bytes));
+    }
+
+    /// How many bytes there are to do in all: what was said before was an estimate.
     pub(super) fn set_total(&self, bytes: u64) {
         self.update(|state| state.total = bytes);
     }
@@ -77,7 +82,7 @@ mod tests {
         let (operation, completion) = Operation::<u32>::new("it".to_owned(), Error::shut_down());
         operation.notify(Notice::new(Some((&queue, 1)), EventKind::OperationDone, |_| [0; 2]).unwrap());
         let progress = Progress::new(&completion);
-        progress.set_total(1000);
+        progress.add_total(1000);
         let mut count = progress.counter(450);
         for bytes in (0..400).chain(100..500) {
             count(bytes);

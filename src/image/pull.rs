@@ -127,7 +127,7 @@ impl Unpacking<'_> {
     ) -> Result<Temporary> {
         let layers = &self.manifest.layers;
         let compressed = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
-        progress.set_total(compressed.saturating_mul(2));
+        progress.add_total(compressed.saturating_mul(2));
         let output = self.store.temporary("image")?;
         // All that comes, and as much again: an image is hardly ever smaller than its layers.
         output.check_space(compressed.saturating_mul(2))?;

@@ -1,4 +1,5 @@
 //! Images that tests make by hand: tar archives, layers, OCI layouts and archives of `docker save`.
+#![allow(clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -11,7 +11,7 @@
 
 mod base;
 mod decompress;
-mod inflate;
+pub(crate) mod inflate;
 mod layer;
 mod sparse;
 mod stream;
@@ -25,7 +25,6 @@ use super::erofs::{
     Attributes, BLOCK, Content, Device, Extent, Image, Kind, MAX_NAME, NodeId, ReadError, Tree, Writer,
 };
 pub(crate) use super::erofs::{Output, ReadAt};
-pub(crate) use inflate::inflate;
 use stream::Stream;
 
 #[cfg(test)]

@@ -349,7 +349,7 @@ fn layers_may_be_compressed_and_their_digests_are_checked() {
     let plain = archive(&[regular("a", &[1; 100_000])]);
     let mut made = Vec::new();
     for bytes in [plain.clone(), gzip(&plain), zstd(&plain)] {
-        let (summary, mut out) = image(&Limits::default(), &[bytes.clone()]);
+        let (summary, mut out) = image(&Limits::default(), std::slice::from_ref(&bytes));
         let summary = summary.unwrap();
         let mut written = Vec::new();
         out.read_to_end(&mut written).unwrap();
@@ -374,7 +374,7 @@ fn layers_may_be_compressed_and_their_digests_are_checked() {
 fn an_image_can_be_the_base_of_another() {
     let lower = archive(&[regular("kept", b"kept"), regular("gone", b"gone")]);
     let upper = archive(&[regular("new", b"new"), regular(".wh.gone", b"")]);
-    let (_, base) = image(&Limits::default(), &[lower.clone()]);
+    let (_, base) = image(&Limits::default(), std::slice::from_ref(&lower));
     let out = file();
     let mut helper = Helper::start(&program(), output(&out), &Limits::default()).unwrap();
     watched(|watch| helper.base(base.into(), watch)).unwrap();

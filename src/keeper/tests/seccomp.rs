@@ -17,6 +17,9 @@ use crate::sys::spawn::{self, Command, Executable};
 /// An `errno` that no call here returns.
 const SURVIVED: i32 = libc::EHWPOISON;
 
+/// A system call to try.
+type Call<'a> = Box<dyn FnMut() + 'a>;
+
 /// Runs a call under the filter, in a child that then ends; returns whether it survived.
 fn survives(call: &mut dyn FnMut()) -> bool {
     let null = File::open("/dev/null").unwrap();
@@ -60,8 +63,8 @@ fn whatever_opens_reaches_starts_or_signals_is_fatal() {
     let mode = Mode::from_bits_truncate(0o600);
     let null = File::open("/dev/null").unwrap();
     // Calls that allocate nothing and take no lock: a child that dies by the filter would leave it locked.
-    let mut calls: Vec<(&str, Box<dyn FnMut()>)> = Vec::new();
-    let mut add = |name, call: Box<dyn FnMut()>| calls.push((name, call));
+    let mut calls: Vec<(&str, Call<'_>)> = Vec::new();
+    let mut add = |name, call| calls.push((name, call));
     add(
         "open",
         Box::new(|| {

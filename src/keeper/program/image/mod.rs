@@ -146,7 +146,7 @@ fn handle(
             let [input, output] = fds.try_into().map_err(|_| out_of_order())?;
             let mut output = Appended::new(output, session);
             let mut input = Input::new(input, None, session);
-            convert::inflate(&mut input, &mut output, &convert_limits(limits))
+            convert::inflate::inflate(&mut input, &mut output, &convert_limits(limits))
                 .map_err(|trouble| problem(session, trouble))?;
             return Ok(Some(Reply::Inflated { bytes: output.length() }));
         }
