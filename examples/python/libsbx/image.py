@@ -132,6 +132,13 @@ class Image:
         """An image of the store, by its id ("sha256:" and 64 digits) or the beginning of it, at least 12 digits."""
         return Image(image_id, "image_find_begin", [coded("image_id", image_id)], None)
 
+    @staticmethod
+    def _of(operation: Operation, what: str) -> Image:
+        """The image that an operation has made."""
+        image = Image(what, "image_find_begin", (), None)
+        image._stored = _Stored(operation)
+        return image
+
     @both
     async def pull(self) -> Image:
         """Pulls, imports or finds it now, and returns it. A wait that is given up (Ctrl-C, asyncio's cancel) ends that,

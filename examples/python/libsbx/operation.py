@@ -35,8 +35,9 @@ class Operation:
         hub.begin(happened, lambda cookie: call(begin, *arguments, hub.queue, cookie, place), changes.ring)
         weakref.finalize(self, library.sbx_operation_free, self.handle)
 
-    async def end(self) -> None:
-        await until(self._done)
+    async def end(self, seconds: float | None = None) -> None:
+        """Waits for its end; TimedOut if that takes longer."""
+        await until(self._done, seconds)
         self._check()
 
     def _check(self) -> None:

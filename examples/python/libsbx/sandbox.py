@@ -425,6 +425,20 @@ class Sandbox:
         return Filesystem(self)
 
     @both
+    async def snapshot_filesystem(self, timeout: float = 55, *, tag: str | None = None) -> Image:
+        """A new image of what is in its root file system now. It must have been created from an image. Programs are paused
+        for a moment; /tmp, /dev/shm and mounts are not in it. `tag` names it."""
+        milliseconds("timeout", timeout)
+        name = None if tag is None else native.coded("tag", tag)
+        operation = Operation(self._hub, "sandbox_snapshot_begin", self._use(), name)
+        try:
+            await operation.end(timeout)
+        except TimedOut:
+            operation.cancel()
+            raise SandboxTimeoutError(f"the snapshot of sandbox {self.object_id} took longer than {timeout} s") from None
+        return Image._of(operation, f"a snapshot of {self.object_id}")
+
+    @both
     async def set_network_policy(
         self, *, block_network: bool = False, outbound_cidr_allowlist: Texts = None,
         outbound_domain_allowlist: Texts = None, outbound_cidr_denylist: Texts = None,

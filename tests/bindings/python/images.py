@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import socket
 import subprocess
 import tarfile
@@ -11,6 +12,11 @@ from support import sbx, unittest
 
 from libsbx import Image
 from libsbx.exception import ImageError, InvalidError, NotFoundError, UnimplementedError
+
+
+# A store of its own: the library reads this when it is first used.
+_cache = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 
 def root_tarball(at):
@@ -78,6 +84,19 @@ class Images(unittest.TestCase):
         with sbx.Sandbox.create("/bin/sh", "-c", "exit 3", image=image) as sb:
             sb.wait()
             self.assertEqual(sb.returncode, 3, "an image that is removed stays usable")
+
+    def test_a_snapshot_is_an_image(self):
+        image = Image.from_path(self.tarball)
+        with sbx.Sandbox.create(image=image) as sb:
+            self.assertEqual(sb.exec("/bin/sh", "-c", "echo kept >/etc/kept; echo gone >/tmp/gone").wait(), 0)
+            snapshot = sb.snapshot_filesystem(tag="python/snapshot")
+        self.assertNotEqual(snapshot.object_id, image.object_id)
+        with sbx.Sandbox.create("/bin/sh", "-c", "read line </etc/kept; echo $line; [ ! -e /tmp/gone ]", image=snapshot) as sb:
+            self.assertEqual(sb.stdout.read(), "kept\n")
+            sb.wait()
+            self.assertEqual(sb.returncode, 0)
+        with sbx.Sandbox.create() as sb, self.assertRaisesRegex(UnimplementedError, "image"):
+            sb.snapshot_filesystem()
 
     def test_asyncio(self):
         async def both():
