@@ -89,9 +89,11 @@ runtimes beside the default one: runtime_new
 images pulled from a registry: image_pull_begin config_set_image
     pull_image PullImage pullImage from_registry
 images imported from files: image_import_begin
-    import_image ImportImage importImage import_image
+    import_image ImportImage importImage from_path
 the store of images: image_find_begin image_list_begin image_tag_begin image_remove_begin image_prune_begin
-    find_image FindImage findImage find_image
+    find_image FindImage findImage from_name
+snapshots of a sandbox as images: sandbox_snapshot_begin
+    snapshot Snapshot snapshot snapshot_filesystem
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
 snapshots of a sandbox as images: sandbox_snapshot_begin

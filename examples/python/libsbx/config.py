@@ -80,7 +80,6 @@ class EgressLimits:
 # Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
 # and ignored: the level of the logger "libsbx" decides how much is logged.
 _NOT_HERE = {
-    "image": "a directory of the host can be the root file system: rootfs=",
     "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
     "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
     "custom_domain": "tls_names= adds names to the certificate of tunnels, bind_ports= says where they listen",

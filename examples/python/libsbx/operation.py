@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import Any
+from typing import Any, Callable
 
 from .hub import Hub
-from .native import EVENT_CHECKED, EVENT_OPERATION_DONE, EVENT_POLICY_APPLIED, call, library
+from .native import EVENT_CHECKED, EVENT_OPERATION_DONE, EVENT_POLICY_APPLIED, EVENT_PROGRESS, call, library
 from .waiting import Bell, new_future, settle, until
 
 _ENDS = (EVENT_OPERATION_DONE, EVENT_POLICY_APPLIED, EVENT_CHECKED)
@@ -16,12 +16,16 @@ _ENDS = (EVENT_OPERATION_DONE, EVENT_POLICY_APPLIED, EVENT_CHECKED)
 class Operation:
     """One that was begun. It is cancelled when this object is lost."""
 
-    def __init__(self, hub: Hub, begin: str, *arguments: Any) -> None:
+    def __init__(
+        self, hub: Hub, begin: str, *arguments: Any, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
         self.handle = ctypes.c_void_p()
         self._done, self.changes = done, changes = new_future(), Bell()
 
         def happened(event: Any) -> bool:
             over: bool = event.kind in _ENDS
+            if event.kind == EVENT_PROGRESS:
+                progress(*event.value)
             if over:
                 settle(done)
             changes.ring()
@@ -31,8 +35,9 @@ class Operation:
         hub.begin(happened, lambda cookie: call(begin, *arguments, hub.queue, cookie, place), changes.ring)
         weakref.finalize(self, library.sbx_operation_free, self.handle)
 
-    async def end(self) -> None:
-        await until(self._done)
+    async def end(self, seconds: float | None = None) -> None:
+        """Waits for its end; TimedOut if that takes longer."""
+        await until(self._done, seconds)
         self._check()
 
     def _check(self) -> None:

@@ -19,6 +19,7 @@ from .config import App, EgressLimits, Probe, Secret, fill, program, refuse_othe
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
 from .filesystem import Filesystem
+from .image import Image, mounted
 from .native import Draft, array, call, library
 from .operation import Operation
 from .policy import Denials, NetworkPolicy, Texts, draft_policy, read_policy
@@ -51,7 +52,8 @@ async def _create(
     outbound_dns: str | None = None, host_services: Mapping[int, str] | None = None,
     outbound_tls_ports: Sequence[int] = (), hostname: str | None = None, nameservers: Sequence[str] = (),
     bind_ports: Mapping[int, str | tuple[str, int]] | None = None, tls_certificate: tuple[str, str] | None = None,
-    egress_limits: EgressLimits | None = None, mtu: int | None = None, **others: Any,
+    egress_limits: EgressLimits | None = None, mtu: int | None = None, image: Image | None = None,
+    image_mounts: Mapping[str, Image] | None = None, entrypoint: Sequence[str] | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
@@ -63,7 +65,10 @@ async def _create(
     (port of 192.0.0.1 inside -> address on the host, such as "127.0.0.1:8080"), `outbound_tls_ports` (on which domains
     are reached, beside 443), `hostname`, `nameservers` (which the resolver asks instead of the host's), `bind_ports` (port
     inside -> where its tunnel listens: an address, or a pair of one and a port), `tls_certificate` (chain and key, in
-    PEM, in the place of the one that the library makes), `egress_limits`, `mtu`.
+    PEM, in the place of the one that the library makes), `egress_limits`, `mtu`, `image_mounts` (place inside -> an Image
+    whose files are shown there, read-only), `entrypoint` (in place of the image's; the arguments are its own).
+
+    With `image`, what isn't set here is as the image has it: command, environment, workdir and user.
     """
     if is_plain() and runs_loop():
         text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
@@ -78,12 +83,27 @@ async def _create(
     if block_network and inbound_cidr_allowlist is not None:
         raise InvalidError("`inbound_cidr_allowlist` cannot be used when `block_network` is enabled")
     named = dict(pairs("tags", tags))
+    if not isinstance(image, (Image, type(None))):
+        refuse("image", "an Image, such as Image.from_registry('python:3.12')", image)
+    shown = mounted("image_mounts", image_mounts)
     if (total := sum(map(len, map(str, args)))) > 1 << 16:
         raise InvalidError(f"Total length of CMD arguments must be at most {1 << 16}, as Modal has it. Got {total}.")
     hub, life = hubs.the_hub(), hubs.Life()
+    root = None if image is None else await image._open()
+    opened = {place: await each._open() for place, each in shown.items()}
     with Draft("config") as config:
         texts = dict(workdir=workdir, user=user, hostname=hostname, name=name, rootfs=rootfs)
-        fill(config, program(args, rootfs), env, secrets, **texts)
+        fill(config, program(args, image or rootfs), env, secrets, **texts)
+        runs = bool(args or entrypoint) or (root is not None and root.has_program())
+        if root is not None:
+            config.set("set_image", root.handle, name="image")
+            if not runs:
+                config.set("set_no_command")
+        for place, stored in opened.items():
+            config.set("add_image_mount", stored.handle, place, name="image_mounts")
+        if entrypoint is not None:
+            first = array("entrypoint", items("entrypoint", entrypoint))
+            config.set("set_entrypoint", first, len(first))
         for parameter, places, flags in (
             ("mounts", mounts, native.MOUNT_READ_ONLY), ("writable_mounts", writable_mounts, native.MOUNT_WRITABLE),
         ):  # fmt: skip
@@ -137,16 +157,16 @@ async def _create(
                 config.set("set_exec_probe", command, len(command), interval)
             else:
                 config.set("set_tcp_probe", port("readiness_probe's port", readiness_probe.tcp_port), interval)
-        for stream in range(3 if args else 0):
+        for stream in range(3 if runs else 0):
             config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
         call("config_check", config.handle)
         life.begin(hub, "create_begin", None, config)
-    sandbox = Sandbox(hub, life, name, named, rootfs)
+    sandbox = Sandbox(hub, life, name, named, image or rootfs)
     try:
         await until(life.started)
         # Each has its owner before the next one is opened, which may fail.
         for stream in (1, 2):
-            fd = call("sandbox_open_fd", life.handle, stream) if args else -1
+            fd = call("sandbox_open_fd", life.handle, stream) if runs else -1
             sandbox._outputs.append(StreamReader(hub, fd, by_line=True))
     except BaseException:
         sandbox._close()
@@ -403,6 +423,20 @@ class Sandbox:
     def filesystem(self) -> Filesystem:
         """The sandbox's files."""
         return Filesystem(self)
+
+    @both
+    async def snapshot_filesystem(self, timeout: float = 55, *, tag: str | None = None) -> Image:
+        """A new image of what is in its root file system now. It must have been created from an image. Programs are paused
+        for a moment; /tmp, /dev/shm and mounts are not in it. `tag` names it."""
+        milliseconds("timeout", timeout)
+        name = None if tag is None else native.coded("tag", tag)
+        operation = Operation(self._hub, "sandbox_snapshot_begin", self._use(), name)
+        try:
+            await operation.end(timeout)
+        except TimedOut:
+            operation.cancel()
+            raise SandboxTimeoutError(f"the snapshot of sandbox {self.object_id} took longer than {timeout} s") from None
+        return Image._of(operation, f"a snapshot of {self.object_id}")
 
     @both
     async def set_network_policy(
