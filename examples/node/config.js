@@ -3,6 +3,7 @@
 import { NUMBERS } from "./abi.js";
 import { list, milliseconds, onlyKnown, port, record, whole } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
+import { Image } from "./image.js";
 import { call, native, text, texts } from "./native.js";
 import { makePolicy, POLICY_OPTIONS } from "./policy.js";
 
@@ -19,7 +20,7 @@ const OPTIONS = [
   ...PROGRAM_OPTIONS,
   ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
   ..."diskMiB hostServices encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
-  ..."hostname tags bindPorts tlsCertificate nameservers egressLimits mtu".split(" "),
+  ..."image imageMounts entrypoint hostname tags bindPorts tlsCertificate nameservers egressLimits mtu".split(" "),
   ...POLICY_OPTIONS,
 ];
 
@@ -74,6 +75,15 @@ export function configure(config, set, command, options) {
   };
   for (const name of ["name", "hostname", "rootfs"]) {
     if (options[name] !== undefined) named(name, set(`set_${name}`, text(options[name], name)));
+  }
+  const { image, entrypoint } = options;
+  if (image !== undefined) named("image", set("set_image", Image.handleOf(image, "image")));
+  if (entrypoint !== undefined) set("set_entrypoint", texts(entrypoint, "entrypoint"), entrypoint.length);
+  // An image that doesn't say what runs in it waits for exec(), too.
+  if (image && !image.hasProgram && command === undefined && !entrypoint?.length) set("set_no_command");
+  for (const [place, mounted] of Object.entries(record(options.imageMounts ?? {}, "imageMounts"))) {
+    const what = `imageMounts[${JSON.stringify(place)}]`;
+    named(what, set("add_image_mount", Image.handleOf(mounted, what), text(place, "imageMounts")));
   }
   for (const [name, value] of Object.entries(record(options.tags ?? {}, "tags"))) {
     named(`tags.${name}`, set("set_tag", text(name, "tags"), text(value, `tags.${name}`)));

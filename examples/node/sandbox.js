@@ -5,6 +5,7 @@ import { onlyKnown, patience, port, record, signalNumber, whole } from "./argume
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
 import { Files } from "./files.js";
 import { hub } from "./hub.js";
+import { snapshotOf } from "./image.js";
 import { Life } from "./life.js";
 import { call, freeing, making, native, open } from "./native.js";
 import { Operation } from "./operation.js";
@@ -78,6 +79,10 @@ export class Sandbox extends Program {
       done.call("stats", stats);
       return readStats(stats);
     });
+  }
+
+  async snapshot(options = {}) {
+    return hub().during(snapshotOf(this, this._life.handle, options), this);
   }
 
   async connect(number) {

@@ -116,6 +116,106 @@ export type LogLevel = "off" | "error" | "warning" | "info" | "debug" | "trace";
  */
 export function logTo(target: number | { readonly fd: number } | null, level?: LogLevel): void;
 
+/** What is known of an image in the store. */
+export interface ImageInfo {
+  /** "sha256:" and 64 hexadecimal digits. */
+  readonly id: string;
+  readonly tags: readonly string[];
+  /** Where it came from, for people. */
+  readonly source: string;
+  /** Bytes in the store. */
+  readonly size: number;
+  readonly created: Date;
+  readonly lastUsed: Date;
+}
+
+/**
+ * A root file system with its settings: Options.image. It doesn't change, and stays usable when it is removed from the
+ * store, until it is disposed of or garbage.
+ */
+export class Image implements ImageInfo, Disposable {
+  private constructor();
+  readonly id: string;
+  readonly tags: readonly string[];
+  readonly source: string;
+  readonly size: number;
+  readonly created: Date;
+  readonly lastUsed: Date;
+  /** Its settings, as the OCI image specification has them. */
+  readonly config: { readonly config?: Readonly<Record<string, unknown>>; readonly [name: string]: unknown };
+  /** Whether its settings say what runs in it. */
+  readonly hasProgram: boolean;
+  [Symbol.dispose](): void;
+}
+
+/** What an image may need; more is SBX_ELIMIT. What is not said is the library's own. */
+export interface ImageLimits {
+  /** Of its files: 16 GiB. */
+  bytes?: number;
+  /** Files, directories, links: 1,000,000. */
+  entries?: number;
+  /** Of a layer to its compressed size, beyond 16 MiB: 200. */
+  ratio?: number;
+  /** For names and the like: 512 MiB. */
+  memoryBytes?: number;
+  /** Of directories: 64. */
+  depth?: number;
+  /** 127. */
+  layers?: number;
+}
+
+export interface ProgressOptions {
+  /** Gets the bytes done and in all, at most ten times a second. If nothing is said, a terminal at stderr shows a bar. */
+  progress?: (done: number, total: number) => void;
+  /** Gives it up; nothing of it stays. */
+  signal?: AbortSignal;
+}
+
+interface ImageOptions extends ProgressOptions {
+  /** The name that it is stored under: if nothing is said the reference; of an import, none. */
+  tag?: string;
+  /** "os/architecture" or "os/architecture/variant"; this machine's if nothing is said. */
+  platform?: string;
+  limits?: ImageLimits;
+}
+
+export interface PullOptions extends ImageOptions {
+  /** Of the registry; if nothing is said, as ~/.docker/config.json has it. */
+  username?: string;
+  password?: string;
+  /** Authorities, in PEM, beside the system's. */
+  caPem?: string;
+  /** The absolute path of a docker credential helper. */
+  credentialHelper?: string;
+  /** "registry=host", asked first, in this order. */
+  mirrors?: readonly string[];
+}
+
+export interface ImportOptions extends ImageOptions {
+  /** What it is; found out if nothing is said. */
+  format?: "auto" | "oci" | "docker" | "tarball" | "directory";
+  /** Which image, where there are several: one of its names. */
+  select?: string;
+}
+
+/** Pulls an image from a registry, named as docker does. What the store has already is not downloaded again. */
+export function pullImage(reference: string, options?: PullOptions): Promise<Image>;
+/**
+ * Stores an image that is in files: an OCI layout, an archive of `docker save`, a tar archive of a root file system (each
+ * also compressed), or a directory that is one.
+ */
+export function importImage(path: string, options?: ImportOptions): Promise<Image>;
+/** An image of the store: by one of its names, its id, or at least 12 digits of it. */
+export function findImage(name: string): Promise<Image>;
+/** The images of the store, the one that was used last first. */
+export function listImages(): Promise<ImageInfo[]>;
+/** Gives an image one more name. Another image that has that name loses it. */
+export function tagImage(name: string, tag: string): Promise<void>;
+/** Removes an image: by one of its names, which is all that goes if it has others; by its id with all of its names. */
+export function removeImage(name: string): Promise<void>;
+/** Removes images, those that were not used for longest first, until the store has at most so many bytes: 0 if nothing is said. */
+export function pruneImages(maxBytes?: number): Promise<{ images: number; bytes: number }>;
+
 /** Budgets of what leaves a sandbox; 0, or nothing said, is the library's own or none. */
 export interface EgressLimits {
   /** One flow more at once is reset: 16,384 if nothing is said. */
@@ -160,6 +260,12 @@ export interface Options extends ProgramOptions, PolicyOptions {
   maxOpenFiles?: number;
   /** A directory of the host as root file system; without it, the host's programs without its data. */
   rootfs?: string;
+  /** An image as root file system, with its command, environment, directory and user where nothing else is said here. */
+  image?: Image;
+  /** Images whose files are shown inside, read-only: place inside to image. */
+  imageMounts?: Record<string, Image>;
+  /** In place of the image's; the command is its arguments. */
+  entrypoint?: readonly string[];
   /** Files and directories of the host to show inside, read-only: place inside to path on the host. */
   mounts?: Record<string, string>;
   /** The same, writable: what the sandbox writes there is on the host. */
@@ -450,6 +556,12 @@ export class Sandbox extends Program implements AsyncDisposable {
 
   /** What it uses and has done; of an ended one, what it had in all. */
   stats(): Promise<Stats>;
+
+  /**
+   * Stores what it has in its root file system as a new image. It must have been created from an image. Programs are
+   * paused for a moment; /tmp, /dev/shm and mounts are not in it.
+   */
+  snapshot(options?: ProgressOptions & { tag?: string }): Promise<Image>;
 
   /** Resolves once the server inside answers. 300 000 ms if nothing is said, Infinity for as long as it takes. */
   waitUntilReady(options?: { timeoutMs?: number }): Promise<void>;

@@ -5,6 +5,7 @@
 
 export { doctor, logTo } from "./checks.js";
 export { FileError, SbxError } from "./errors.js";
+export { findImage, Image, importImage, listImages, pruneImages, pullImage, removeImage, tagImage } from "./image.js";
 export { checkPolicy } from "./policy.js";
 export { Process } from "./program.js";
 export { Sandbox } from "./sandbox.js";

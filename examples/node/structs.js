@@ -59,5 +59,6 @@ export const isText = (struct, field) =>
 export function write(struct, memory, name, value) {
   const { kind, offset } = LAYOUTS[struct].fields[name];
   if (kind === "u") memory.writeUInt32LE(value, offset);
+  else if (kind === "i") memory.writeInt32LE(value, offset);
   else memory.writeBigUInt64LE(BigInt(value), offset);
 }

@@ -2,7 +2,7 @@
 
 import { get } from "node:https";
 import { pipeline } from "node:stream/promises";
-import { checkPolicy, doctor, FileError, logTo, Sandbox, SbxError, type Exit, type Policy, type Report, type Tunnel } from "../../../examples/node/sbx.js";
+import { checkPolicy, doctor, FileError, importImage, listImages, logTo, pruneImages, pullImage, Sandbox, SbxError, tagImage, type Exit, type Image, type Policy, type Report, type Tunnel } from "../../../examples/node/sbx.js";
 
 export async function example(): Promise<number> {
   await using sandbox = await Sandbox.create(["python3", "-m", "http.server", "12345"], {
@@ -55,6 +55,14 @@ export async function network(): Promise<boolean> {
   const { usable, findings }: Report = await doctor();
   const { allowed, reason } = checkPolicy({ blockNetwork: true }, { address: "192.0.2.1", protocol: "udp" });
   return usable && findings.length > 0 && allowed && reason === "notListed";
+}
+
+export async function images(signal: AbortSignal): Promise<number> {
+  using image: Image = await pullImage("python:3.12", { signal, progress: (done, total) => void (done / total) });
+  const sandbox = await Sandbox.create(undefined, { image, imageMounts: { "/mnt": image } });
+  const snapshot = await sandbox.snapshot({ tag: "mine" });
+  await tagImage(snapshot.id, "other");
+  return (await listImages()).length + (await pruneImages()).bytes + (await importImage("root.tar", { format: "tarball" })).size;
 }
 
 export function explain(error: unknown): string {

@@ -1,0 +1,113 @@
+// Images: imported, named, run, given up.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import test, { after } from "node:test";
+import { all, findImage, importImage, listImages, pruneImages, pullImage, refused, removeImage, Sandbox, tagImage } from "./support.js";
+
+const scratch = mkdtempSync(join(tmpdir(), "sbx-node-images-"));
+after(() => rmSync(scratch, { recursive: true }));
+// A store of its own: the library reads this when it is first used.
+process.env.XDG_CACHE_HOME = join(scratch, "cache");
+mkdirSync(process.env.XDG_CACHE_HOME, { mode: 0o700 });
+
+/** A root file system with a shell, the libraries that it names, and a user. */
+function rootTarball() {
+  const root = join(scratch, "root");
+  const named = execFileSync("ldd", ["/bin/sh"], { encoding: "utf8" }).split(/\s+/).filter((word) => word.startsWith("/"));
+  for (const path of ["/bin/sh", ...named]) {
+    mkdirSync(join(root, dirname(path)), { recursive: true });
+    cpSync(path, join(root, path), { dereference: true });
+  }
+  mkdirSync(join(root, "etc"));
+  writeFileSync(join(root, "etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:7:8::/home:/bin/sh\n");
+  writeFileSync(join(root, "etc/secret"), "of the image's root\n", { mode: 0o600 });
+  execFileSync("tar", ["--owner=0", "--group=0", "--numeric-owner", "-C", root, "-cf", join(scratch, "root.tar"), "."]);
+  return join(scratch, "root.tar");
+}
+
+const tarball = rootTarball();
+
+test("an image is imported, named, listed, run and removed", async () => {
+  const seen = [];
+  const image = await importImage(tarball, { tag: "node/test:one", progress: (done, total) => seen.push(done <= total) });
+  assert.ok(seen.every(Boolean));
+  assert.match(image.id, /^sha256:[0-9a-f]{64}$/);
+  assert.ok(image.size > 0 && image.tags.length === 1 && image.created <= new Date());
+  assert.equal((await findImage(image.id.slice(0, "sha256:".length + 12))).id, image.id);
+
+  const script = "read line </etc/passwd; echo $line; exit 7";
+  const options = { image, user: "app", imageMounts: { "/mnt/again": image }, stdout: "pipe" };
+  const sandbox = await Sandbox.create(["/bin/sh", "-c", script], options);
+  assert.equal(await all(sandbox.stdout), "root:x:0:0::/root:/bin/sh\n");
+  assert.deepEqual(await sandbox.wait(), { code: 7, reason: "exited" });
+  // It says of no program: the sandbox waits for exec(), whose users are the image's.
+  const idle = await Sandbox.create(undefined, { image });
+  assert.notEqual((await (await idle.exec(["/bin/sh", "-c", "read line </etc/secret"], { user: "app" })).wait()).code, 0);
+  assert.equal((await (await idle.exec(["/bin/sh", "-c", "read line </etc/secret"])).wait()).code, 0);
+  await idle.terminate();
+  const entered = await Sandbox.create(["exit 4"], { image, entrypoint: ["/bin/sh", "-c"] });
+  assert.equal((await entered.wait()).code, 4);
+
+  await tagImage("node/test:one", "node/test:two");
+  const mine = (await listImages()).filter(({ id }) => id === image.id);
+  assert.equal(mine.length, 1);
+  assert.equal(mine[0].tags.length, 2);
+  await removeImage("node/test:one");
+  await assert.rejects(findImage("node/test:one"), refused("SBX_ENOTFOUND", "node/test:one"));
+  const { images, bytes } = await pruneImages();
+  assert.ok(images >= 1 && bytes >= image.size);
+  // The handle keeps what is removed, until it is disposed of.
+  const kept = await Sandbox.create(["/bin/sh", "-c", "exit 3"], { image });
+  assert.equal((await kept.wait()).code, 3);
+  image[Symbol.dispose ?? Symbol.for("nodejs.dispose")]();
+  await assert.rejects(Sandbox.create(["/bin/sh"], { image }), refused("SBX_EHANDLE", ""));
+});
+
+test("a snapshot is an image", async () => {
+  const sandbox = await Sandbox.create(undefined, { image: await importImage(tarball) });
+  await (await sandbox.exec(["/bin/sh", "-c", "echo kept >/etc/kept"])).wait();
+  const snapshot = await sandbox.snapshot({ tag: "node/snapshot" });
+  await sandbox.terminate();
+  const again = await Sandbox.create(["/bin/sh", "-c", "read line </etc/kept; echo $line"], { image: snapshot, stdout: "pipe" });
+  assert.equal(await all(again.stdout), "kept\n");
+  const none = await Sandbox.create();
+  await assert.rejects(none.snapshot(), refused("SBX_EUNSUPPORTED", "image"));
+  await none.terminate();
+});
+
+test("bad images are clear errors", async () => {
+  const garbage = join(scratch, "garbage");
+  writeFileSync(garbage, "garbage".repeat(1000));
+  for (const [promise, code, part] of [
+    [importImage(join(scratch, "none")), "SBX_ENOTFOUND", "none"],
+    [importImage(garbage), "SBX_EIMAGE", "garbage"],
+    [importImage(garbage, { format: "zip" }), "SBX_EINVALID", "format must be one of"],
+    [importImage(garbage, { username: "somebody" }), "SBX_EINVALID", "username"],
+    [importImage(garbage, { limits: { colour: 1 } }), "SBX_EINVALID", "colour"],
+    [pullImage("Not A Reference"), "SBX_EINVALID", "Not A Reference"],
+    [Sandbox.create(undefined, { image: "python:3.12" }), "SBX_EINVALID", "image must be an Image"],
+    [Sandbox.create(undefined, { imageMounts: { "/mnt": {} } }), "SBX_EINVALID", "imageMounts"],
+  ]) {
+    await assert.rejects(promise, refused(code, part));
+  }
+});
+
+test("a pull that is given up ends", async () => {
+  // A registry that never answers.
+  const registry = createServer().listen(0, "127.0.0.1");
+  await once(registry, "listening");
+  const giveUp = new AbortController();
+  const pulling = pullImage(`127.0.0.1:${registry.address().port}/team/app:1`, { signal: giveUp.signal });
+  const [connection] = await once(registry, "connection");
+  connection.on("error", () => {}).resume();
+  giveUp.abort(new Error("enough"));
+  await assert.rejects(pulling, /enough/);
+  await once(connection, "close");
+  registry.close();
+});
