@@ -84,17 +84,17 @@ test("a snapshot is an image", async () => {
 test("bad images are clear errors", async () => {
   const garbage = join(scratch, "garbage");
   writeFileSync(garbage, "garbage".repeat(1000));
-  for (const [promise, code, part] of [
-    [importImage(join(scratch, "none")), "SBX_ENOTFOUND", "none"],
-    [importImage(garbage), "SBX_EIMAGE", "garbage"],
-    [importImage(garbage, { format: "zip" }), "SBX_EINVALID", "format must be one of"],
-    [importImage(garbage, { username: "somebody" }), "SBX_EINVALID", "username"],
-    [importImage(garbage, { limits: { colour: 1 } }), "SBX_EINVALID", "colour"],
-    [pullImage("Not A Reference"), "SBX_EINVALID", "Not A Reference"],
-    [Sandbox.create(undefined, { image: "python:3.12" }), "SBX_EINVALID", "image must be an Image"],
-    [Sandbox.create(undefined, { imageMounts: { "/mnt": {} } }), "SBX_EINVALID", "imageMounts"],
+  for (const [begin, code, part] of [
+    [() => importImage(join(scratch, "none")), "SBX_ENOTFOUND", "none"],
+    [() => importImage(garbage), "SBX_EIMAGE", "garbage"],
+    [() => importImage(garbage, { format: "zip" }), "SBX_EINVALID", "format must be one of"],
+    [() => importImage(garbage, { username: "somebody" }), "SBX_EINVALID", "username"],
+    [() => importImage(garbage, { limits: { colour: 1 } }), "SBX_EINVALID", "colour"],
+    [() => pullImage("Not A Reference"), "SBX_EINVALID", "Not A Reference"],
+    [() => Sandbox.create(undefined, { image: "python:3.12" }), "SBX_EINVALID", "image must be an Image"],
+    [() => Sandbox.create(undefined, { imageMounts: { "/mnt": {} } }), "SBX_EINVALID", "imageMounts"],
   ]) {
-    await assert.rejects(promise, refused(code, part));
+    await assert.rejects(begin, refused(code, part));
   }
 });
 
