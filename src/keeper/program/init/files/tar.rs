@@ -3,7 +3,7 @@
 //! Writes ustar, with a pax header before an entry whose values don't fit. Reads ustar, pax and GNU's long
 //! names, as GNU tar, bsdtar, Python, Go and Node write them. Names are bytes, as on Linux.
 //!
-//! Not the `tar` crate, because the keeper's program depends on libc alone, and the crate's unpacking
+//! Not the `tar` crate, because init depends on libc alone, and the crate's unpacking
 //! resolves paths where `unpack.rs` opens every directory by itself.
 
 /// The size of a block; everything is padded to it.
