@@ -41,7 +41,7 @@ impl Sandbox {
     /// Begins that and returns at once. With a queue its end is an event (`OperationDone`) there, with that cookie; its
     /// values are the bytes of the image and the microseconds in which the sandbox was paused.
     ///
-    /// The operation doesn't keep the sandbox alive. One that is cancelled resumes the sandbox first.
+    /// The operation doesn't keep the sandbox alive. If it is cancelled, the sandbox is resumed soon after.
     pub fn snapshot_begin(
         &self,
         tag: Option<&str>,

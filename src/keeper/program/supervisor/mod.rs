@@ -273,7 +273,10 @@ impl Keeper {
     /// Passes on how a snapshot has ended. The process for snapshots may be gone (killed for want of memory): what it had
     /// paused stays so, and the library ends the sandbox.
     fn pass_on_snapshot(&mut self) {
-        let Some(process) = &mut self.snapshotter else { return };
+        let Some(process) = &mut self.snapshotter else {
+            debug_assert!(false, "its channel is ready");
+            return;
+        };
         match process.receive() {
             Ok(None) => {}
             Ok(Some(reply)) => self.send(&reply, vec![]),
