@@ -36,10 +36,9 @@ impl<O: Output> Converter<O> {
                     return Ok(());
                 }
                 // Anything else has one name, or it would be copied again and again.
-                if inode.kind() == Kind::Directory || inode.links() == 1 {
-                    if !seen.insert(inode.id()) {
-                        return malformed(&child.name, "the base image: an inode has another name");
-                    }
+                let has_one_name = inode.kind() == Kind::Directory || inode.links() == 1;
+                if has_one_name && !seen.insert(inode.id()) {
+                    return malformed(&child.name, "the base image: an inode has another name");
                 }
                 let content = match inode.kind() {
                     Kind::Directory => {

@@ -29,8 +29,8 @@ impl Pax {
             b"minor" => self.version.1 = Some(decimal(value)?),
             b"size" | b"realsize" => self.size = Some(decimal(value)?),
             b"numblocks" => drop(decimal::<u64>(value)?),
-            b"offset" if self.map.len() % 2 == 0 => self.map.push(decimal(value)?),
-            b"numbytes" if self.map.len() % 2 == 1 => self.map.push(decimal(value)?),
+            b"offset" if self.map.len().is_multiple_of(2) => self.map.push(decimal(value)?),
+            b"numbytes" if !self.map.len().is_multiple_of(2) => self.map.push(decimal(value)?),
             b"map" if self.map.is_empty() && value.is_empty() => {}
             b"map" if self.map.is_empty() => {
                 self.map = value.split(|byte| *byte == b',').map(decimal).collect::<Option<_>>()?;
@@ -59,7 +59,7 @@ impl Pax {
                 return Err(format!("is of a sparse file of format {version}, which isn't known").into());
             }
         };
-        if map.len() % 2 == 1 || map.len() > 2 * MAX_SEGMENTS {
+        if !map.len().is_multiple_of(2) || map.len() > 2 * MAX_SEGMENTS {
             return Err(format!("is of a sparse file with {} numbers in its map", map.len()).into());
         }
         let segments = map.chunks_exact(2).filter_map(|pair| pair.first().copied().zip(pair.last().copied()));

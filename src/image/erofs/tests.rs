@@ -51,7 +51,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     let table: Vec<u32> = (0..256_u32)
         .map(|byte| (0..8).fold(byte, |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0x82f6_3b78 } else { sum >> 1 }))
         .collect();
-    bytes.iter().fold(u32::MAX, |sum, byte| table[usize::from(sum as u8 ^ *byte)] ^ sum >> 8)
+    bytes.iter().fold(u32::MAX, |sum, byte| table[(sum ^ u32::from(*byte)) as usize & 0xff] ^ sum >> 8)
 }
 
 /// Reads a whole image: paths without the leading slash; the root's is empty.
@@ -292,18 +292,21 @@ pub(crate) fn plain(found: &BTreeMap<Vec<u8>, Seen>) -> BTreeMap<Vec<u8>, Seen> 
     found.iter().map(|(path, seen)| (path.clone(), plain(seen))).collect()
 }
 
+/// The paths of one file.
+type Names = Vec<Vec<u8>>;
+
 /// Makes an image of a tree, with further names for some of its files, and what it is to be read as.
 fn make(
     own: &Attributes,
     children: &BTreeMap<Vec<u8>, Node>,
     names: &[(usize, Vec<u8>)],
-) -> (Vec<u8>, BTreeMap<Vec<u8>, Seen>, Vec<Vec<Vec<u8>>>) {
+) -> (Vec<u8>, BTreeMap<Vec<u8>, Seen>, Vec<Names>) {
     let mut tree = Tree::new(*own);
     let mut writer = Writer::new(Vec::new());
     let mut made = Made::default();
     add(&mut tree, &mut writer, Tree::ROOT, b"", children, &mut made);
     made.expected.insert(Vec::new(), seen(own, 0o040_000, Vec::new(), 0));
-    let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut groups: BTreeMap<Vec<u8>, Names> = BTreeMap::new();
     for (which, name) in names {
         if made.files.is_empty() || tree.child(Tree::ROOT, name).is_some() {
             continue;
@@ -313,7 +316,7 @@ fn make(
         made.expected.insert(name.clone(), made.expected[path].clone());
         groups.entry(path.clone()).or_insert_with(|| vec![path.clone()]).push(name.clone());
     }
-    assert_eq!(tree.names() as usize, made.expected.len());
+    assert_eq!(tree.names(), made.expected.len() as u64);
     let (image, totals) = writer.finish(&tree).unwrap();
     assert_eq!(totals.bytes, image.len() as u64);
     (image, made.expected, groups.into_values().collect())

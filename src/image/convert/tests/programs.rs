@@ -88,7 +88,7 @@ fn tree(short: bool) -> Directory {
     if !short {
         let long = "long".repeat(60);
         directory.file(&format!("{long}/{long}/{long}"), b"long");
-        symlink(&long.repeat(10), top.join("long-link")).unwrap();
+        symlink(long.repeat(10), top.join("long-link")).unwrap();
         fs::hard_link(top.join(format!("{long}/{long}/{long}")), top.join(format!("{long}/other"))).unwrap();
         directory.file("\u{fc}nic\u{f6}de", b"unicode");
     }
