@@ -104,6 +104,8 @@ struct Directory {
     subdirectories: u32,
     /// The last mark of its name.
     mark: u16,
+    /// The mark for which it was cleared: nothing in it is without that.
+    cleared: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +144,7 @@ impl Tree {
                 depth: 0,
                 subdirectories: 0,
                 mark: 0,
+                cleared: 0,
             })),
         });
         tree
@@ -245,7 +248,7 @@ impl Tree {
         let directory = (content == Content::Directory).then(|| {
             let depth = self.depth(parent).saturating_add(1);
             let children = BTreeMap::new();
-            Box::new(Directory { children, parent, depth, subdirectories: 0, mark: 0 })
+            Box::new(Directory { children, parent, depth, subdirectories: 0, mark: 0, cleared: 0 })
         });
         let is_directory = directory.is_some();
         let node = Node { attributes, links: 0, content, directory };
@@ -387,6 +390,11 @@ impl Tree {
     ) -> Result<(), E> {
         let mut rest = vec![directory];
         while let Some(id) = rest.pop() {
+            // A layer may ask for it again and again: what it added since has its mark.
+            match self.directory_mut(id) {
+                Some(directory) if directory.cleared != mark => directory.cleared = mark,
+                _ => continue,
+            }
             let mut old = Vec::new();
             for (name, child) in self.directory(id).iter().flat_map(|directory| &directory.children) {
                 if !self.is_marked(*child, mark) {

@@ -12,6 +12,8 @@ use super::tree::{Content, Extent, NodeId, Tree};
 const BUFFER: usize = 64 * BLOCK_BYTES;
 /// The root's number. Not 0, which readdir(3) takes for a removed entry.
 const ROOT_SLOT: u16 = 2;
+/// The room that a block has for an inode: fsck.erofs 1.5 looks for attributes behind each, and fails at the image's end.
+const MIN_ROOM: u64 = INODE as u64 + 12;
 const ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 /// The blocks of an image have numbers of 32 bits.
 const MAX_BLOCKS: u64 = 1 << 32;
@@ -273,7 +275,7 @@ impl Plan {
         let size = content_size(tree, node);
         let (whole, inline) = split(size);
         let record = INODE as u64 + if inline { size % BLOCK } else { 0 };
-        if *inodes % BLOCK + record > BLOCK {
+        if *inodes % BLOCK + record.max(MIN_ROOM) > BLOCK {
             *inodes = inodes.next_multiple_of(BLOCK);
         }
         let slot = u32::try_from(*inodes / SLOT).map_err(io::Error::other)?;
