@@ -450,8 +450,8 @@ private:
     detail::owner<sbx_image, sbx_image_free> handle_;
 };
 
-// Is called with the bytes done and the bytes in all, as far as they are known, at most ten times a second, on the thread
-// that waits. What it throws gives up the operation.
+// Is called with the bytes done and the bytes in all, as far as they are known, at most ten times a second, on the
+// thread that waits. What it throws cancels the operation.
 using progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 // How an image is pulled or imported. What is empty or 0 is the default; sbx_image_options has the manual.
@@ -962,8 +962,8 @@ public:
         detail::operation(sbx_file_copy_out_begin, get(), path.c_str(), no_options).receive(to);
     }
 
-    // Stores what it has in its root file system, without /tmp, as a new image. It must have one; its programs are paused
-    // meanwhile.
+    // Stores what it has in its root file system, without /tmp, as a new image. It must have been started from one. Its
+    // programs are paused while the changes are written.
     sbx::image snapshot(const std::string &tag = {}, const progress &report = {}) const {
         return detail::operation::image(report, sbx_sandbox_snapshot_begin, get(), tag.empty() ? nullptr : tag.c_str());
     }
@@ -1133,8 +1133,8 @@ inline void tag_image(const std::string &name, const std::string &tag) {
     detail::operation(sbx_image_tag_begin, detail::default_runtime, name.c_str(), tag.c_str()).wait();
 }
 
-// By one of its names, which is all that goes if it has others; by its id with all of its names. Sandboxes that run on it
-// go on.
+// By one of its names, which is all that goes if it has others; by its id with all of its names. Sandboxes that run on
+// it go on.
 inline void remove_image(const std::string &name) {
     detail::operation(sbx_image_remove_begin, detail::default_runtime, name.c_str()).wait();
 }

@@ -134,7 +134,7 @@ TEST(bad_images_are_clear_errors) {
     THROWS(sbx::invalid, sbx::code::invalid, "/proc/image", sbx::config().mount_image(kept, "/proc/image"));
 }
 
-TEST(what_a_progress_callback_throws_gives_up_the_import) {
+TEST(what_a_progress_callback_throws_cancels_the_import) {
     const scratch directory;
     // Sparse, so that it is made at once, and slow to read.
     const std::string script = "cd '" + directory.at("") + "' && mkdir root && truncate -s 2G root/large";
