@@ -20,12 +20,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -261,6 +263,8 @@ enum class event_kind : std::uint32_t {
     process_started = SBX_EVENT_PROCESS_STARTED,
     process_exited = SBX_EVENT_PROCESS_EXITED,
     unreachable = SBX_EVENT_UNREACHABLE,
+    operation_done = SBX_EVENT_OPERATION_DONE,
+    progress = SBX_EVENT_PROGRESS,
 };
 
 // Something that happened. Skip kinds you don't know: later libraries have more.
@@ -271,7 +275,8 @@ struct event {
     int code, reason, entry; // the entry is a place among the policy's entries, or -1
     std::uint32_t protocol, port, count;
     std::string address, detail;
-    std::array<std::uint64_t, 2> value; // the generation of policy_applied; else 0
+    std::array<std::uint64_t, 2> value; // the generation of policy_applied; of operation_done and
+                                        // progress the bytes done and in all; else 0
 };
 
 // The events of as many sandboxes as the host likes.
@@ -396,6 +401,83 @@ private:
     detail::owner<sbx_policy, sbx_policy_free> handle_;
 };
 
+// ---- Images ----
+
+// What is known of an image in the store.
+struct image_info {
+    std::string id;                // "sha256:" and 64 hexadecimal digits
+    std::vector<std::string> tags; // its names
+    std::string source;            // where it came from, for people
+    std::string config;            // its settings: the JSON of the OCI image specification; empty in images()
+    std::uint64_t bytes;           // in the store
+    std::chrono::system_clock::time_point created, last_used;
+};
+
+namespace detail {
+inline image_info plain(const sbx_image_summary &raw) {
+    const auto time = [](std::int64_t milliseconds) {
+        return std::chrono::system_clock::from_time_t(0) + std::chrono::milliseconds(milliseconds);
+    };
+    image_info info{raw.id, {}, raw.source, text(raw.config), raw.bytes, time(raw.created_ms), time(raw.last_used_ms)};
+    const std::string tags = text(raw.tags);
+    for (std::size_t start = 0; start < tags.size();) {
+        const auto end = std::min(tags.find('\n', start), tags.size());
+        info.tags.push_back(tags.substr(start, end - start));
+        start = end + 1;
+    }
+    return info;
+}
+
+class operation;
+} // namespace detail
+
+// A root file system with its settings, for config::image and config::mount_image: pull_image(), import_image(),
+// find_image(), sandbox::snapshot(). It doesn't change, and stays usable when it is removed from the store.
+class image {
+public:
+    std::string id() const { return info().id; }
+    // As it was when the image was found or made.
+    image_info info() const {
+        sbx_image_summary raw = SBX_IMAGE_SUMMARY_INIT;
+        detail::checked(sbx_image_info(get(), &raw));
+        return detail::plain(raw);
+    }
+    sbx_image *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class detail::operation;
+    explicit image(sbx_image *handle) : handle_(handle) {}
+    detail::owner<sbx_image, sbx_image_free> handle_;
+};
+
+// Is called with the bytes done and the bytes in all, as far as they are known, at most ten times a second, on the
+// thread that waits. What it throws cancels the operation.
+using progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+// How an image is pulled or imported. What is empty or 0 is the default; sbx_image_options has the manual.
+struct image_options {
+    std::string tag;      // the name it is stored under; a pulled one has its reference's, an imported one none
+    std::string platform; // "linux/arm64/v8"; empty: this machine's
+
+    int format = SBX_IMAGE_FORMAT_AUTO; // import_image: SBX_IMAGE_FORMAT_...
+    std::string select;                 // import_image: which image of an archive that has several
+
+    std::string username, password;   // pull_image: of the registry; empty: as ~/.docker/config.json says
+    std::string ca_pem;               // pull_image: authorities that are trusted beside the system's
+    std::string credential_helper;    // pull_image: the absolute path of a docker credential helper
+    std::vector<std::string> mirrors; // pull_image: "registry=host", asked first, in this order
+
+    std::uint64_t limit_bytes = 0, limit_entries = 0, limit_ratio = 0, limit_memory_bytes = 0;
+    std::uint32_t limit_depth = 0, limit_layers = 0;
+
+    sbx::progress progress;
+};
+
+// What prune_images() has removed.
+struct pruned {
+    std::uint64_t images, bytes;
+};
+
 // ---- Configs ----
 
 enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_STDERR, terminal = SBX_TERMINAL };
@@ -424,6 +506,15 @@ public:
     config &hostname(const std::string &name) { return set(sbx_config_set_hostname(get(), name.c_str())); }
     config &name(const std::string &name) { return set(sbx_config_set_name(get(), name.c_str())); }
     config &rootfs(const std::string &directory) { return set(sbx_config_set_rootfs(get(), directory.c_str())); }
+    config &image(const sbx::image &image) { return set(sbx_config_set_image(get(), image.get())); }
+    config &mount_image(const sbx::image &image, const std::string &destination) {
+        return set(sbx_config_add_image_mount(get(), image.get(), destination.c_str()));
+    }
+    // In place of the image's; {} is none.
+    config &entrypoint(const texts &arguments) {
+        return set(sbx_config_set_entrypoint(get(), detail::pointers(arguments).data(), arguments.size()));
+    }
+    config &no_command() { return set(sbx_config_set_no_command(get())); } // the image's program doesn't run
     config &mount_read_only(const std::string &source, const std::string &destination) {
         return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_READ_ONLY));
     }
@@ -650,9 +741,38 @@ public:
     template <class Function, class... Arguments>
     explicit operation(Function begin, Arguments... arguments)
         : handle_(make<sbx_operation>(begin, arguments..., static_cast<sbx_queue *>(nullptr), std::uint64_t{0})) {}
+    // With events for wait().
+    template <class Function, class... Arguments>
+    static operation reporting(const queue &events, Function begin, Arguments... arguments) {
+        return operation(make<sbx_operation>(begin, arguments..., events.get(), std::uint64_t{0}));
+    }
     sbx_operation *get() const noexcept { return handle_.get(); }
     void wait() const { call(sbx_operation_wait, get(), std::int64_t{-1}); }
+    void wait(const queue &events, const progress &report) const {
+        const descriptor doorbell = events.open();
+        for (;;) {
+            while (const auto event = events.next()) {
+                if (event->kind == event_kind::operation_done)
+                    return wait();
+                if (event->kind == event_kind::progress && report)
+                    report(event->value[0], event->value[1]);
+            }
+            char rings[64];
+            pollfd one{doorbell.get(), POLLIN, 0};
+            if (::poll(&one, 1, -1) > 0 && ::read(doorbell.get(), rings, sizeof rings) < 0 && !again())
+                give_up("reading");
+        }
+    }
     bool goes_on() const { return sbx_operation_count(get()) == SBX_ESTATE; }
+
+    // Begins one whose result is an image, and waits for it.
+    template <class Function, class... Arguments>
+    static sbx::image image(const progress &report, Function begin, Arguments... arguments) {
+        const queue events;
+        const auto done = reporting(events, begin, arguments...);
+        done.wait(events, report);
+        return sbx::image(make<sbx_image>(sbx_operation_image, done.get()));
+    }
 
     file_entry entry(std::size_t index) const {
         sbx_file_entry raw = SBX_FILE_ENTRY_INIT;
@@ -675,6 +795,7 @@ public:
     }
 
 private:
+    explicit operation(sbx_operation *handle) : handle_(handle) {}
     // The stream's other end is the sandbox's, which need not close it: the operation's end counts, too.
     void move(int from, int to, int stream) const {
         char piece[65536];
@@ -841,6 +962,12 @@ public:
         detail::operation(sbx_file_copy_out_begin, get(), path.c_str(), no_options).receive(to);
     }
 
+    // Stores what it has in its root file system, without /tmp, as a new image. It must have been started from one. Its
+    // programs are paused while the changes are written.
+    sbx::image snapshot(const std::string &tag = {}, const progress &report = {}) const {
+        return detail::operation::image(report, sbx_sandbox_snapshot_begin, get(), tag.empty() ? nullptr : tag.c_str());
+    }
+
     // Replaces the sandbox's policy; what it denies has been reset then. Its generation.
     std::uint64_t set_policy(const sbx::policy &policy) const {
         std::uint64_t generation = 0;
@@ -932,6 +1059,94 @@ inline std::vector<listed> list(sbx_runtime *runtime) {
     return sandboxes;
 }
 } // namespace detail
+
+// ---- The store of images, which all of the user's programs share ----
+
+namespace detail {
+constexpr sbx_runtime *default_runtime = nullptr;
+
+// The options as C has them; `mirrors` must live as long.
+inline sbx_image_options plain(const image_options &options, std::string &mirrors) {
+    const auto set = [](const std::string &value) { return value.empty() ? nullptr : value.c_str(); };
+    for (const auto &mirror : options.mirrors)
+        mirrors += (mirrors.empty() ? "" : "\n") + mirror;
+    sbx_image_options raw = SBX_IMAGE_OPTIONS_INIT;
+    raw.format = options.format;
+    raw.tag = set(options.tag);
+    raw.platform = set(options.platform);
+    raw.select = set(options.select);
+    raw.username = set(options.username);
+    raw.password = set(options.password);
+    raw.ca_pem = set(options.ca_pem);
+    raw.credential_helper = set(options.credential_helper);
+    raw.mirrors = set(mirrors);
+    raw.limit_bytes = options.limit_bytes;
+    raw.limit_entries = options.limit_entries;
+    raw.limit_ratio = options.limit_ratio;
+    raw.limit_memory_bytes = options.limit_memory_bytes;
+    raw.limit_depth = options.limit_depth;
+    raw.limit_layers = options.limit_layers;
+    return raw;
+}
+} // namespace detail
+
+// Pulls an image from a registry: "python:3.12". What the store has already is not downloaded again.
+inline image pull_image(const std::string &reference, const image_options &options = {}) {
+    std::string mirrors;
+    const sbx_image_options raw = detail::plain(options, mirrors);
+    return detail::operation::image(options.progress, sbx_image_pull_begin, detail::default_runtime, reference.c_str(),
+                                    &raw);
+}
+
+// Stores the image at a path: an OCI layout, an archive of docker save, a tar archive of a root file system, or a
+// directory that is one. Archives may be compressed by gzip or zstd.
+inline image import_image(const std::string &path, const image_options &options = {}) {
+    std::string mirrors;
+    const sbx_image_options raw = detail::plain(options, mirrors);
+    return detail::operation::image(options.progress, sbx_image_import_begin, detail::default_runtime, path.c_str(), -1,
+                                    &raw);
+}
+
+// By one of its names, its id, or at least 12 digits of it; code::not_found if there is none.
+inline image find_image(const std::string &name) {
+    return detail::operation::image({}, sbx_image_find_begin, detail::default_runtime, name.c_str());
+}
+
+// All of them, the one that was used last first.
+inline std::vector<image_info> images() {
+    const detail::operation done(sbx_image_list_begin, detail::default_runtime);
+    done.wait();
+    const detail::owner<sbx_image_list, sbx_image_list_free> all(
+        detail::make<sbx_image_list>(sbx_operation_images, done.get()));
+    std::vector<image_info> found;
+    const auto count = static_cast<std::size_t>(detail::checked(sbx_image_list_count(all.get())));
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_image_summary raw = SBX_IMAGE_SUMMARY_INIT;
+        detail::checked(sbx_image_list_entry(all.get(), i, &raw));
+        found.push_back(detail::plain(raw));
+    }
+    return found;
+}
+
+// Gives an image one more name. Another image that has that name loses it.
+inline void tag_image(const std::string &name, const std::string &tag) {
+    detail::operation(sbx_image_tag_begin, detail::default_runtime, name.c_str(), tag.c_str()).wait();
+}
+
+// By one of its names, which is all that goes if it has others; by its id with all of its names. Sandboxes that run on
+// it go on.
+inline void remove_image(const std::string &name) {
+    detail::operation(sbx_image_remove_begin, detail::default_runtime, name.c_str()).wait();
+}
+
+// Removes images, those that were not used for longest first, until the store has at most so many bytes: 0 removes all.
+inline pruned prune_images(std::uint64_t max_bytes) {
+    const detail::operation done(sbx_image_prune_begin, detail::default_runtime, max_bytes);
+    done.wait();
+    sbx_file_totals raw = SBX_FILE_TOTALS_INIT;
+    detail::call(sbx_operation_totals, done.get(), &raw);
+    return {raw.entries, raw.bytes};
+}
 
 // The sandboxes that have not ended.
 inline std::vector<listed> sandboxes() { return detail::list(nullptr); }

@@ -115,6 +115,29 @@ func FindImage(ctx context.Context, name string) (*Image, error) {
 	})
 }
 
+// SnapshotOptions say how a snapshot is taken; nil is the default.
+type SnapshotOptions struct {
+	Tag      string                   // the name it is stored under
+	Progress func(done, total uint64) // as of [ImageOptions]
+}
+
+// Snapshot stores what a sandbox has in its root file system as a new image. It must have been created from one. Its
+// programs are paused for a moment; /tmp, /dev/shm and mounts are not in it.
+func (s *Sandbox) Snapshot(ctx context.Context, options *SnapshotOptions) (*Image, error) {
+	defer runtime.KeepAlive(s)
+	if options == nil {
+		options = &SnapshotOptions{}
+	}
+	asked := &ImageOptions{Progress: options.Progress}
+	return newImage(ctx, "snapshot", s.ID(), asked, func(t *texts, _ *C.sbx_image_options, c common) C.int {
+		var tag *C.char
+		if options.Tag != "" {
+			tag = t.text(options.Tag)
+		}
+		return C.sbx_sandbox_snapshot_begin(s.handle, tag, c.queue, c.cookie, c.op, c.failure)
+	})
+}
+
 // Images are those of the store, the one that was used last first.
 func Images(ctx context.Context) ([]ImageInfo, error) {
 	listing, err := begunOperation(ctx, "list images", "the list of images", nil, func(c common) C.int {

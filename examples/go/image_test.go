@@ -105,6 +105,28 @@ func TestAnImageIsImportedNamedListedRunAndRemoved(t *testing.T) {
 	}
 }
 
+func TestASnapshotIsAnImage(t *testing.T) {
+	ctx := patience(t)
+	image, err := ImportImage(ctx, rootTarball(t), nil)
+	must(t, err)
+	defer image.Close()
+	sandbox := create(t, &Config{Image: image, NoCommand: true})
+	process, err := sandbox.Exec(ctx, &Cmd{Command: []string{"/bin/sh", "-c", "echo kept >/etc/kept"}})
+	must(t, err)
+	_, err = process.Wait(ctx)
+	must(t, err)
+	snapshot, err := sandbox.Snapshot(ctx, &SnapshotOptions{Tag: "go/snapshot"})
+	must(t, err)
+	defer snapshot.Close()
+	out := &bytes.Buffer{}
+	ended(t, create(t, &Config{Image: snapshot, Command: []string{"/bin/sh", "-c", "read line </etc/kept; echo $line"}, Stdout: out}))
+	if out.String() != "kept\n" {
+		t.Errorf("%q", out)
+	}
+	_, err = create(t, &Config{}).Snapshot(ctx, nil)
+	wants(t, err, ErrUnsupported, "image")
+}
+
 func TestBadImagesAreClearErrors(t *testing.T) {
 	ctx := patience(t)
 	_, err := ImportImage(ctx, filepath.Join(t.TempDir(), "none"), nil)

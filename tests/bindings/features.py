@@ -96,8 +96,6 @@ snapshots of a sandbox as images: sandbox_snapshot_begin
     snapshot Snapshot snapshot snapshot_filesystem
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
-snapshots of a sandbox as images: sandbox_snapshot_begin
-    snapshot Snapshot snapshot snapshot_filesystem
 """
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.

@@ -417,5 +417,5 @@ TEST(the_doctor_says_what_is_missing) {
 int main(int argc, char **argv) {
     if (argc > 2 && std::string(argv[1]) == "--host")
         return tests::be_host(argv[2]);
-    return tests::run(argc > 1 ? argv[1] : "");
+    return tests::with_own_store([&] { return tests::run(argc > 1 ? argv[1] : ""); });
 }

@@ -32,6 +32,9 @@ struct registered {
 
 int be_host(const std::string &name); // contract.cpp
 
+// With a store of images of its own, which the library looks for when it is first used; images.cpp.
+int with_own_store(const std::function<int()> &run);
+
 // Runs those whose name has the filter in it.
 inline int run(const std::string &filter) {
     int passed = 0, failed = 0;
