@@ -403,7 +403,7 @@ fn what_is_wrong_is_said() {
     }
     let mut small = ImageOptions::new();
     small.limits.bytes = 100_000;
-    says(import("docker.tar", &small), Code::Limit, "");
+    says(import("docker.tar", &small), Code::Limit, "the limit of an image is 100000");
     let mut of_pulls = ImageOptions::new();
     of_pulls.set_login("somebody", "hunter2");
     says(import("docker.tar", &of_pulls), Code::Invalid, "pull");

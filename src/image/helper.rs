@@ -56,6 +56,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Refuses layers that are larger than an image may be, before anything is downloaded or unpacked.
+    pub(super) fn check_compressed(&self, bytes: u64) -> Result<()> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let text = format!("the layers have {bytes} bytes; the limit of an image is {}", self.bytes);
+        Err(Error::new(Code::Limit, text))
+    }
+
     /// The limits of the process, a little above its own: what it says of an image that exceeds those is the better
     /// error.
     fn resources(&self) -> Resources {

@@ -112,6 +112,7 @@ impl Import {
             };
         }
         let bytes = found.bytes()?;
+        self.limits.check_compressed(bytes).map_err(|error| error.context(&name))?;
         progress.add_total(bytes);
         output.check_space(bytes)?;
         let mut helper = shared.helper(&output, &self.limits)?;

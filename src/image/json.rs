@@ -8,6 +8,9 @@ use crate::error::Result;
 /// The longest manifest, index or configuration that is read.
 pub(crate) const MAX_JSON_BYTES: usize = 4 * 1024 * 1024;
 
+/// The most commas and opening brackets in it: a value takes up to a hundred times the memory of its text.
+const MAX_JSON_VALUES: usize = 100_000;
+
 /// Parses a JSON object. `name` is what errors call it.
 pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     match value(name, bytes)? {
@@ -20,6 +23,11 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
 pub(crate) fn value(name: &str, bytes: &[u8]) -> Result<Value> {
     if bytes.len() > MAX_JSON_BYTES {
         return Err(error(format!("{name}: has {} bytes; the limit is {MAX_JSON_BYTES}", bytes.len())));
+    }
+    // Those within strings count as well, which no real document comes near.
+    let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count();
+    if values > MAX_JSON_VALUES {
+        return Err(error(format!("{name}: has about {values} values; the limit is {MAX_JSON_VALUES}")));
     }
     serde_json::from_slice(bytes).map_err(|cause| error(format!("{name}: is not valid JSON: {cause}")))
 }
@@ -217,6 +225,11 @@ mod tests {
             let error = parse("thing", bad).unwrap_err();
             assert!(error.message().starts_with("thing: is not valid JSON: "), "{error}");
         }
+        let many = format!("{{\"a\":[{}{{}}]}}", "{},".repeat(MAX_JSON_VALUES / 2));
+        let error = parse("thing", many.as_bytes()).unwrap_err();
+        assert_eq!(error.message(), "thing: has about 100003 values; the limit is 100000");
+        let enough = format!("{{\"a\":[{}{{}}]}}", "{},".repeat(MAX_JSON_VALUES / 2 - 2));
+        assert!(parse("thing", enough.as_bytes()).is_ok());
         let long = vec![b' '; MAX_JSON_BYTES + 1];
         assert!(parse("thing", &long).unwrap_err().message().contains("the limit is 4194304"));
     }

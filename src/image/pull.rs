@@ -127,6 +127,10 @@ impl Unpacking<'_> {
     ) -> Result<Temporary> {
         let layers = &self.manifest.layers;
         let compressed = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        self.pull
+            .limits
+            .check_compressed(compressed)
+            .map_err(|error| error.context(format!("image {}", self.pull.reference)))?;
         progress.add_total(compressed.saturating_mul(2));
         let output = self.store.temporary("image")?;
         // All that comes, and as much again: an image is hardly ever smaller than its layers.

@@ -789,3 +789,13 @@ fn it_starts_fast_enough() {
     println!("an image helper is confined after {:?} (median of 20)", times[10]);
     assert!(times[10] < Duration::from_secs(2));
 }
+
+#[test]
+fn layers_larger_than_an_image_are_refused_before_they_come() {
+    let limits = Limits { bytes: 1000, ..Limits::default() };
+    assert!(limits.check_compressed(1000).is_ok());
+    let error = limits.check_compressed(1001).unwrap_err();
+    assert_eq!(error.code(), Code::Limit);
+    assert_eq!(error.message(), "the layers have 1001 bytes; the limit of an image is 1000");
+    assert!(limits.check_compressed(u64::MAX).is_err());
+}

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,6 +16,10 @@ use crate::image::{Digest, error};
 /// How often a blob's connection may break although something came each time, and what counts as hardly anything.
 const MAX_SHORT: u32 = 64;
 const SHORT: u64 = 1024 * 1024;
+
+/// How much has to come in which time: a server that drips would hold one of few turns for hours.
+const LEAST: u64 = 256 * 1024;
+const LEAST_TIME: Duration = Duration::from_secs(60);
 
 const BUFFER: usize = 256 * 1024;
 
@@ -71,6 +76,25 @@ pub(super) fn download(
     Err(error(format!("{}: the connection broke {MAX_SHORT} times", descriptor.digest)))
 }
 
+/// How fast a blob comes.
+struct Pace {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Counts bytes that came. False if it was too little in the time that is up.
+    fn suffices(&mut self, bytes: u64, now: Instant) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if now.saturating_duration_since(self.since) < LEAST_TIME {
+            return true;
+        }
+        let enough = self.bytes >= LEAST;
+        *self = Self { since: now, bytes: 0 };
+        enough
+    }
+}
+
 impl Download<'_> {
     fn restart(&mut self) {
         (self.offset, self.hash, self.resumed) = (0, Sha256::new(), false);
@@ -85,6 +109,7 @@ impl Download<'_> {
         self.begin(&response)?;
         let size = self.descriptor.size;
         let mut buffer = vec![0; BUFFER];
+        let mut pace = Pace { since: Instant::now(), bytes: 0 };
         loop {
             let count = match response.read(&mut buffer, patience) {
                 // All is there; how the connection ends doesn't matter.
@@ -105,6 +130,14 @@ impl Download<'_> {
             self.hash.update(bytes);
             self.offset = self.offset.saturating_add(count as u64);
             progress(self.offset);
+            if self.offset < size && !pace.suffices(count as u64, Instant::now()) {
+                let text = format!(
+                    "{}: fewer than {LEAST} bytes came in {} seconds",
+                    self.descriptor.digest,
+                    LEAST_TIME.as_secs()
+                );
+                return Err(Failure::passing(Error::new(Code::TimedOut, text)));
+            }
         }
         if self.offset < size {
             let text = format!("{} ended after {} of {size} bytes", self.descriptor.digest, self.offset);
@@ -150,5 +183,23 @@ fn write_failed(cause: &std::io::Error) -> Error {
     match cause.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => error.with_code(Code::Limit),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_drip_do_not_suffice() {
+        let start = Instant::now();
+        let mut pace = Pace { since: start, bytes: 0 };
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(pace.suffices(1, at(59)));
+        assert!(pace.suffices(LEAST - 1, at(60)));
+        assert!(pace.suffices(LEAST, at(119)) && pace.suffices(0, at(121)));
+        // What came in earlier times doesn't count.
+        assert!(pace.suffices(LEAST - 1, at(180)));
+        assert!(!pace.suffices(0, at(181)));
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -148,7 +149,9 @@ fn of_docker_config(path: &Path, registry: &str) -> Result<Found> {
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
+    // Opening a FIFO would wait for a writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
@@ -246,6 +249,11 @@ mod tests {
         assert_eq!(shown(&find(&missing, "a").unwrap()), "none None");
         let directory = Sources { docker_config: Some("/".into()), ..Sources::default() };
         assert!(find(&directory, "a").unwrap_err().message().contains("no regular file"));
+        let scratch = Directory::new();
+        let fifo = scratch.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = Sources { docker_config: Some(fifo), ..Sources::default() };
+        assert!(find(&fifo, "a").unwrap_err().message().contains("no regular file"));
     }
 
     #[test]

@@ -59,20 +59,23 @@ impl Proxies {
 impl Proxy {
     /// No message shows the text: it may have a password in it.
     fn parse(text: &str) -> Result<Self> {
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        if !scheme.eq_ignore_ascii_case("http") {
-            let scheme: String = scheme.chars().take(20).collect();
-            return Err(Error::invalid(format!(
-                "HTTPS_PROXY: a proxy with the scheme {scheme:?}; only http:// is supported"
-            )));
-        }
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let (user, host) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
+        // A password may have any character but @ in it, so that nothing is cut off before the last of them.
+        let (before, host) = match text.rsplit_once('@') {
+            Some((before, host)) => (Some(before), host),
+            None => (None, text),
         };
+        let start = before.unwrap_or(host);
+        let (scheme, rest) = match start.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => ("http", start),
+        };
+        if !scheme.eq_ignore_ascii_case("http") {
+            return Err(Error::invalid("HTTPS_PROXY: only http:// is supported"));
+        }
+        let (user, host) = if before.is_some() { (Some(rest), host) } else { (None, rest) };
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
         let origin = Origin::new(Scheme::Http, host)
-            .map_err(|error| Error::invalid(format!("HTTPS_PROXY: {}", error.message())))?;
+            .map_err(|_| Error::invalid("HTTPS_PROXY: must be http://[USER:PASSWORD@]HOST[:PORT]"))?;
         let authorization = user.map(|user| {
             let decoded = Zeroizing::new(percent_decoded(user));
             let encoded = Zeroizing::new(BASE64_STANDARD.encode(&*decoded));
@@ -171,6 +174,17 @@ mod tests {
         assert!(!format!("{proxies:?}").contains("dXNl"));
         let error = refused("http://user:secret@pro xy");
         assert!(!error.message().contains("secret"), "{error}");
+        for text in
+            ["http://user:se/cret@proxy:port", "user:se?cret@pro xy", "secret://user@proxy", "se#cret@"]
+        {
+            let error = refused(text);
+            assert!(!error.message().contains("se") && !error.message().contains("cret"), "{error}");
+        }
+        let odd = Proxies::new(Some("http://user:se/c?r#e@t@proxy.example:3128/?x"), None);
+        let proxy = odd.of(&server("registry.example")).unwrap().unwrap();
+        assert_eq!(proxy.origin.to_string(), "http://proxy.example:3128");
+        let login = BASE64_STANDARD.encode("user:se/c?r#e@t");
+        assert_eq!(proxy.authorization.as_ref().unwrap().as_str(), format!("Basic {login}"));
         let bare = Proxies::new(Some("proxy:3128"), None);
         assert_eq!(bare.of(&server("registry.example")).unwrap().unwrap().origin.port, 3128);
         assert!(Proxies::new(Some(" "), None).https.is_none());

@@ -13,7 +13,7 @@ use super::patience::Patience;
 use super::pool::{Home, Pool};
 use super::reach::Reach;
 use super::stream::Stream;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::image::error;
 
 /// The longest head of a response, and the most headers in it.
@@ -32,6 +32,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a body may pause.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a body that is read as a whole may take, however it comes. Those are short: manifests, tokens, errors.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const BUFFER: usize = 64 * 1024;
 
@@ -202,7 +205,15 @@ impl Response {
 
     /// Receives some of the body; 0 is its end.
     pub(super) fn read(&mut self, buffer: &mut [u8], patience: &Patience<'_>) -> Result<usize, Failure> {
-        let until = patience.at_most(IDLE_TIMEOUT);
+        self.read_until(buffer, patience, patience.at_most(IDLE_TIMEOUT))
+    }
+
+    fn read_until(
+        &mut self,
+        buffer: &mut [u8],
+        patience: &Patience<'_>,
+        until: Instant,
+    ) -> Result<usize, Failure> {
         if matches!(self.framing, Framing::Chunk(0)) {
             self.next_chunk(patience, until)?;
         }
@@ -274,19 +285,48 @@ impl Response {
     pub(super) fn discard(mut self, patience: &Patience<'_>) {
         const MAX_DISCARDED: usize = 16 * 1024;
         let mut buffer = [0; MAX_DISCARDED];
+        let whole = patience.at_most(BODY_TIMEOUT);
         if self.length().is_some_and(|length| length <= MAX_DISCARDED as u64) {
-            while self.read(&mut buffer, patience).is_ok_and(|count| count > 0) {}
+            while self.read_part(&mut buffer, patience, whole).is_ok_and(|count| count > 0) {}
         }
         self.finish();
+    }
+
+    /// Receives some of a body that has to end by `whole`.
+    fn read_part(
+        &mut self,
+        buffer: &mut [u8],
+        patience: &Patience<'_>,
+        whole: Instant,
+    ) -> Result<usize, Failure> {
+        // Bytes that keep coming leave nothing to wait for, and so no wait that ends.
+        if Instant::now() >= whole {
+            patience.check()?;
+            return Err(Failure::passing(Error::new(
+                Code::TimedOut,
+                "the server's answer did not end in time",
+            )));
+        }
+        self.read_until(buffer, patience, patience.at_most(IDLE_TIMEOUT).min(whole))
     }
 
     /// The whole body, which must not be longer than the limit. The bytes are overwritten when they are dropped: a token
     /// may be in them.
     pub(super) fn body(
+        self,
+        limit: usize,
+        what: &str,
+        patience: &Patience<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        self.body_until(limit, what, patience, patience.at_most(BODY_TIMEOUT))
+    }
+
+    fn body_until(
         mut self,
         limit: usize,
         what: &str,
         patience: &Patience<'_>,
+        whole: Instant,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let too_long = || Failure::Final(error(format!("{what} is longer than {limit} bytes")));
         if self.length().is_some_and(|length| length > limit as u64) {
@@ -296,7 +336,7 @@ impl Response {
         let mut body = Zeroizing::new(Vec::with_capacity(limit.min(BUFFER)));
         let mut buffer = Zeroizing::new(vec![0; 16 * 1024]);
         loop {
-            let count = self.read(&mut buffer, patience)?;
+            let count = self.read_part(&mut buffer, patience, whole)?;
             if count == 0 {
                 self.finish();
                 return Ok(body);
@@ -421,7 +461,45 @@ fn framing(head: &Head) -> Result<Framing> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+    use crate::image::registry::reach::NamedBy;
+    use crate::image::registry::url::{Origin, Scheme};
+    use crate::sys::socket::{Family, Socket};
+
+    #[test]
+    fn a_body_that_drips_ends_with_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        // Until the other end is gone.
+        let drip = std::thread::spawn(move || {
+            let mut next = &b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..];
+            while std::io::Write::write_all(&mut theirs, next).is_ok() {
+                next = b"x";
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let cancelled = AtomicBool::new(false);
+        let patience = Patience::new(&cancelled, Instant::now() + Duration::from_secs(60));
+        let stream = Stream::plain(Socket::new(OwnedFd::from(ours), Family::Tcp));
+        let server = Origin::new(Scheme::Https, "registry.example").unwrap();
+        let home = (Pool::default(), Home { server, named_by: NamedBy::User });
+        let response =
+            Response::receive(Connection { stream, reach: Reach::Public }, home, &patience).unwrap();
+        let whole = patience.at_most(Duration::from_millis(300));
+        let failure = response.body_until(1_000_000, "it", &patience, whole).unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Passing { error, .. } if error.code() == Code::TimedOut),
+            "{failure:?}"
+        );
+        assert!(!patience.left().is_zero());
+        drip.join().unwrap();
+    }
 
     /// The framing of a head, or the error.
     fn framing_of(head: &[u8]) -> Result<Option<Framing>> {

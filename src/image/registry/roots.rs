@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,14 +106,21 @@ fn add_directory(store: &mut RootCertStore, directory: &Path) -> Result<()> {
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    // Opening a FIFO would wait for a writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::testing::Directory;
     use crate::tunnel::Identity;
 
     #[test]
@@ -132,8 +140,15 @@ mod tests {
         let missing = Roots { file: Some(Path::new("/nowhere/ca.pem")), ..Roots::default() };
         let error = missing.client_config().unwrap_err();
         assert!(error.message().starts_with("SSL_CERT_FILE: read /nowhere/ca.pem: "), "{error}");
-        let empty = Roots { file: Some(Path::new("/dev/null")), ..Roots::default() };
+        let scratch = Directory::new();
+        let empty = Roots { file: Some(&scratch.file("empty", b"")), ..Roots::default() };
         assert!(empty.client_config().unwrap_err().message().contains("no certificate"));
+        let fifo = scratch.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for special in [&fifo, Path::new("/dev/null")] {
+            let special = Roots { file: Some(special), ..Roots::default() };
+            assert!(special.client_config().unwrap_err().message().contains("no regular file"));
+        }
         let missing = Roots { directories: Some("/nowhere"), ..Roots::default() };
         assert!(missing.client_config().unwrap_err().message().starts_with("SSL_CERT_DIR: "));
     }
