@@ -374,6 +374,10 @@ fn tricks_are_refused_with_their_entry_and_rule() {
     let deep = "d/".repeat(66);
     let far = "x/".repeat(2100);
     let cases: Vec<(Vec<u8>, &str)> = vec![
+        (
+            Tar::default().pax(b'x', &[("size", b"18446744073709551615")]).file("big", b"").end(),
+            "the header at byte 1024 of the layer is of big, with 18446744073709551615 bytes",
+        ),
         (Tar::default().file("../out", b"").end(), "../out: a path in a layer must not contain .."),
         (Tar::default().file("a/../../out", b"").end(), "a/../../out: a path in a layer must not contain .."),
         (
