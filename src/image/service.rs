@@ -72,6 +72,12 @@ impl Images {
         Self { shared: Arc::new(shared), workers: Workers::new() }
     }
 
+    /// What its threads share.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Ends every operation.
     pub(crate) fn shutdown(&self) {
         self.workers.shutdown();
