@@ -16,7 +16,7 @@ use super::options::{ImageFormat, ImageOptions, ImageSource};
 use super::progress::Progress;
 use super::registry::Platform;
 use super::service::{Shared, StopOnDrop, parse_tag};
-use super::store::{Origin, Temporary, id_of_file};
+use super::store::{Origin, Store, Temporary, id_of_file};
 use super::workers::Threads;
 use super::{Digest, Watch, cancelled};
 use crate::error::{Code, Context, Error, Result};
@@ -81,13 +81,7 @@ impl Import {
         let output = store.temporary("image")?;
         let mut importer = Importer {
             store,
-            unpacker: &mut Asking {
-                shared,
-                output: &output,
-                limits: &self.limits,
-                progress: &progress,
-                ended,
-            },
+            unpacker: &mut Asking { shared, store, limits: &self.limits, progress: &progress, ended },
             max_bytes: self.limits.bytes,
             cancelled: ended,
         };
@@ -168,18 +162,27 @@ fn described(path: &str, names: &[String]) -> String {
 }
 
 /// The helper, as the module that finds an image's parts asks it. Each question has a process of its own: one that can't
-/// answer ends, and that an archive is not an image's is no reason to give up.
+/// answer ends, and that an archive is not an image's is no reason to give up. Each also has an output of its own, so
+/// that none of them has the image's file.
 struct Asking<'a> {
     shared: &'a Shared,
-    output: &'a Temporary,
+    store: &'a Store,
     limits: &'a Limits,
     progress: &'a Progress<'a, Image>,
     ended: &'a AtomicBool,
 }
 
+impl Asking<'_> {
+    /// A process with an empty file for its output. Whatever it writes there goes with the file.
+    fn helper(&self) -> Result<(Helper, Temporary)> {
+        let output = self.store.temporary("question")?;
+        Ok((self.shared.helper(&output, self.limits)?, output))
+    }
+}
+
 impl Unpacker for Asking<'_> {
     fn index(&mut self, archive: BorrowedFd<'_>) -> Result<Vec<ArchiveEntry>> {
-        let mut helper = self.shared.helper(self.output, self.limits)?;
+        let (mut helper, _output) = self.helper()?;
         helper.index(archive, &mut Watch { cancelled: self.ended, progress: &mut |_| () })
     }
 
@@ -189,7 +192,7 @@ impl Unpacker for Asking<'_> {
         self.progress.add_total(bytes);
         self.progress.step("decompressing the archive");
         let mut watch = Watch { cancelled: self.ended, progress: &mut self.progress.counter(bytes) };
-        let mut helper = self.shared.helper(self.output, self.limits)?;
+        let (mut helper, _output) = self.helper()?;
         let inflated = helper.inflate(file.into(), into, &mut watch)?;
         (watch.progress)(bytes);
         Ok(inflated)
@@ -265,5 +268,44 @@ impl Walk {
                 (Err(error), _) => Err(error),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::image::registry::RegistrySettings;
+    use crate::image::service::Images;
+    use crate::image::testing::Directory;
+    use crate::keeper::{self, Program};
+
+    #[test]
+    fn a_process_that_answers_a_question_has_not_the_images_file() {
+        let directory = Directory::new();
+        let path = directory.path().join("store");
+        let program = || Ok(Arc::new(Program::new(&keeper::Origin::new(None))?));
+        let images = Images::new(Ok(path.clone()), RegistrySettings::from_environment(), Box::new(program));
+        let store = images.shared().store().unwrap();
+        let (_operation, completion) = crate::event::operation::Operation::new("".into(), Error::shut_down());
+        let mut asking = Asking {
+            shared: images.shared(),
+            store,
+            limits: &Limits::default(),
+            progress: &Progress::new(&completion),
+            ended: &AtomicBool::new(false),
+        };
+        let image = store.temporary("image").unwrap();
+        let (helper, output) = asking.helper().unwrap();
+        assert_ne!(output.file().metadata().unwrap().ino(), image.file().metadata().unwrap().ino());
+        drop((helper, output));
+        let archive = File::open(directory.file("archive.tar", &[0; 1024])).unwrap();
+        assert_eq!(asking.index(archive.as_fd()).unwrap(), []);
+        assert_eq!(image.file().metadata().unwrap().len(), 0);
+        assert_eq!(fs::read_dir(path.join("v1/tmp")).unwrap().count(), 1, "the image's");
     }
 }

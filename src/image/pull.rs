@@ -11,7 +11,7 @@ use super::options::{ImageFormat, ImageOptions};
 use super::progress::Progress;
 use super::reference::Reference;
 use super::registry::{Descriptor, Manifest, Platform, Registry, RegistrySettings};
-use super::service::{Shared, StopOnDrop, parse_tag};
+use super::service::{Shared, StopOnDrop, parse_tag, tag_of};
 use super::store::{Origin, OriginKind, Store, Temporary, id_of_layers};
 use super::workers::Threads;
 use super::{ImageConfig, Watch, cancelled, error};
@@ -44,7 +44,7 @@ impl Pull {
         let reference = Reference::parse(reference)?;
         let tag = match &options.tag {
             Some(tag) => parse_tag(tag)?,
-            None => reference.to_string(),
+            None => tag_of(&reference)?,
         };
         let mut settings = registry.clone();
         if let Some(pem) = &options.ca_pem {

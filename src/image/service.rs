@@ -72,6 +72,12 @@ impl Images {
         Self { shared: Arc::new(shared), workers: Workers::new() }
     }
 
+    /// What its threads share.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Ends every operation.
     pub(crate) fn shutdown(&self) {
         self.workers.shutdown();
@@ -295,11 +301,10 @@ struct Name {
 
 impl Name {
     fn parse(text: &str) -> Result<Self> {
-        let is_id = ImageId::parse(text).is_some();
-        let tag = match Reference::parse(text) {
-            Ok(reference) => Some(reference.to_string()),
-            Err(_) if is_id => None,
-            Err(error) => return Err(error),
+        // An id could be a tag as well, of a repository with the name sha256.
+        let tag = match ImageId::parse(text) {
+            Some(_) => None,
+            None => Some(Reference::parse(text)?.to_string()),
         };
         Ok(Self { text: text.to_owned(), tag })
     }
@@ -317,6 +322,17 @@ pub(super) fn parse_tag(tag: &str) -> Result<String> {
     if reference.digest().is_some() {
         return Err(Error::invalid(format!("tag {tag}: must be a name without a digest")));
     }
+    tag_of(&reference)
+}
+
+/// The tag that a reference is. One that reads as an id, or as the beginning of one, is refused.
+pub(super) fn tag_of(reference: &Reference) -> Result<String> {
+    let name = reference.repository().strip_prefix("library/");
+    if reference.registry() == "docker.io"
+        && name.is_some_and(|name| name == "sha256" || ImageId::from_hex(name).is_some())
+    {
+        return Err(Error::invalid(format!("tag {reference}: reads as an image's id")));
+    }
     Ok(reference.to_string())
 }
 
@@ -330,4 +346,25 @@ impl From<ImageLimits> for Limits {
 /// The sizes in the event of the end.
 fn size(image: &Image) -> [u64; 2] {
     [image.info().bytes; 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_no_tag() {
+        let id = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        assert_eq!(Name::parse(&id).unwrap().tag, None);
+        assert_eq!(Name::parse("a").unwrap().tag.as_deref(), Some("docker.io/library/a:latest"));
+        let full = format!("docker.io/library/{id}");
+        let digits = "ab".repeat(32);
+        for tag in [&*id, &full, &digits, "sha256:0123456789ab", "sha256"] {
+            let error = parse_tag(tag).unwrap_err();
+            assert!(error.message().ends_with("reads as an image's id"), "{error}");
+            let settings = RegistrySettings::from_environment();
+            assert!(Pull::new(tag, &ImageOptions::default(), &settings).is_err(), "{tag}");
+        }
+        assert!(parse_tag("owner/sha256:a").is_ok());
+    }
 }

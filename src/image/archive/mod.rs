@@ -108,7 +108,9 @@ impl Found {
     /// The bytes of all layers, as they are.
     pub(crate) fn bytes(&self) -> Result<u64> {
         match &self.content {
-            Content::Layers(layers) => layers.iter().map(Layer::bytes).sum(),
+            Content::Layers(layers) => {
+                layers.iter().try_fold(0_u64, |sum, layer| Ok(sum.saturating_add(layer.bytes()?)))
+            }
             Content::Tarball(layer) => layer.bytes(),
             Content::Directory(_) => Ok(0),
         }

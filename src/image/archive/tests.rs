@@ -545,3 +545,19 @@ fn a_pipe_has_a_limit_and_can_be_cancelled() {
     assert_eq!(cancel.code(), Code::Closed);
     assert_eq!(fs::read_dir(rig.top.path().join("store/v1/tmp")).unwrap().count(), 0);
 }
+
+#[test]
+fn the_sum_of_layers_has_no_overflow() {
+    let entry = ArchiveEntry { name: b"layer".to_vec(), offset: 0, length: u64::MAX, link: None };
+    let file = File::open("/dev/null").unwrap();
+    let layer = Layer {
+        container: Arc::new(Container::archive(file, None, vec![entry])),
+        name: "layer".to_owned(),
+        digest: None,
+        size: None,
+        diff_id: None,
+    };
+    let content = Content::Layers(vec![layer.clone(), layer]);
+    let found = Found { kind: OriginKind::OciLayout, config: Vec::new(), names: Vec::new(), content };
+    assert_eq!(found.bytes().unwrap(), u64::MAX);
+}

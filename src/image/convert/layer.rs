@@ -15,6 +15,9 @@ const MAX_WHITEOUT_DEVICES: usize = 1024;
 const AUFS: &[u8] = b".wh..wh.";
 /// As many links are followed in a path, as in Linux.
 const MAX_LINKS: u32 = 40;
+/// The most names of a path and of the links in it together. Links that lead through one another would else take as much
+/// work for each entry as a whole layer.
+const MAX_STEPS: usize = 4096;
 
 /// The names of a path.
 fn components<'a>(entry: &[u8], path: &'a [u8]) -> Result<Vec<&'a [u8]>, Trouble> {
@@ -169,7 +172,7 @@ impl<O: Output> Converter<O> {
         let mut here = Tree::ROOT;
         // The next one is the last.
         let mut rest: Vec<Box<[u8]>> = path.iter().rev().map(|name| (*name).into()).collect();
-        let mut links = 0;
+        let (mut links, mut steps) = (0, rest.len());
         while let Some(name) = rest.pop() {
             if *name == *b".." {
                 here = self.tree.parent(here);
@@ -193,7 +196,13 @@ impl<O: Output> Converter<O> {
                         here = Tree::ROOT;
                     }
                     let names = target.split(|byte| *byte == b'/');
+                    let before = rest.len();
                     rest.extend(names.rev().filter(|name| !matches!(*name, b"" | b".")).map(Into::into));
+                    steps += rest.len() - before;
+                    if steps > MAX_STEPS {
+                        let text = format!("more than {MAX_STEPS} names in a path and its symbolic links");
+                        return malformed(&name, &text);
+                    }
                 }
                 _ => return malformed(&name, "is not a directory"),
             }

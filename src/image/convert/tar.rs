@@ -234,6 +234,9 @@ impl Archive {
         let own_target = text(field(block, TARGET)).to_vec();
         let target = one_of(pax.target, extended.long_target, own_target, "targets")?;
         let stored = pax.size.unwrap_or(size);
+        if i64::try_from(stored).is_err() {
+            return Err(Wrong::Text(format!("is of {}, with {stored} bytes", shown(&path))));
+        }
         let link = |kind: Kind| match target.len() {
             0 => Err(Wrong::Text(format!("is of {}, a link without a target", shown(&path)))),
             1..=MAX_PATH => Ok(kind),

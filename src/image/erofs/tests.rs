@@ -591,3 +591,21 @@ fn what_is_marked_stays() {
     tree.remove_unmarked(Tree::ROOT, b"old", 3, &mut free).unwrap();
     assert_eq!(tree.names(), 1);
 }
+
+#[test]
+fn a_directory_is_cleared_once_for_a_mark() {
+    let mut tree = Tree::new(Attributes::default());
+    let mut free = |_| Ok::<(), ReadError>(());
+    for name in [b"a", b"b"] {
+        tree.insert(Tree::ROOT, name, Attributes::default(), Content::Fifo);
+        tree.mark(Tree::ROOT, name, 1);
+    }
+    tree.clear_unmarked(Tree::ROOT, 2, &mut free).unwrap();
+    assert_eq!(tree.names(), 1);
+    // Without a mark it would be removed, were the directory walked again.
+    tree.insert(Tree::ROOT, b"c", Attributes::default(), Content::Fifo);
+    tree.clear_unmarked(Tree::ROOT, 2, &mut free).unwrap();
+    assert_eq!(tree.names(), 2, "the directory isn't walked again");
+    tree.clear_unmarked(Tree::ROOT, 3, &mut free).unwrap();
+    assert_eq!(tree.names(), 1);
+}

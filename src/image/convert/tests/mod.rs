@@ -308,6 +308,23 @@ fn parents_that_are_links_are_followed_in_the_tree() {
     assert_eq!(found["lib"].mode, 0o120_777, "the link stays");
     let circle = Tar::default().file("a/file", b"").end();
     assert_eq!(refusal(&[lower.clone(), circle]), "a/file: a: more than 40 symbolic links in a path");
+    // Each leads through the one before, after many steps that lead nowhere.
+    let mut winding = Tar::default().directory("d").symlink("w0", "d");
+    for number in 1..5 {
+        let target = format!("{}w{}", "d/../".repeat(500), number - 1);
+        winding = winding.long(b'K', target.as_bytes()).symlink(&format!("w{number}"), "");
+    }
+    let winding = winding.end();
+    assert_eq!(
+        convert(&[winding.clone(), Tar::default().file("w4/f", b"").end()]).unwrap()["d/f"].data,
+        b"",
+        "4006 names"
+    );
+    let longer = Tar::default().long(b'K', format!("{}w4", "d/../".repeat(500)).as_bytes()).symlink("w5", "");
+    assert_eq!(
+        refusal(&[winding, longer.file("w5/f", b"").end()]),
+        "w5/f: w1: more than 4096 names in a path and its symbolic links"
+    );
     // As docker: an entry for the directory itself is another thing than the link.
     let replaced = convert(&[lower, Tar::default().directory("lib/").end()]).unwrap();
     assert_eq!(replaced["lib"].mode, 0o040_755);
@@ -357,6 +374,10 @@ fn tricks_are_refused_with_their_entry_and_rule() {
     let deep = "d/".repeat(66);
     let far = "x/".repeat(2100);
     let cases: Vec<(Vec<u8>, &str)> = vec![
+        (
+            Tar::default().pax(b'x', &[("size", b"18446744073709551615")]).file("big", b"").end(),
+            "the header at byte 1024 of the layer is of big, with 18446744073709551615 bytes",
+        ),
         (Tar::default().file("../out", b"").end(), "../out: a path in a layer must not contain .."),
         (Tar::default().file("a/../../out", b"").end(), "a/../../out: a path in a layer must not contain .."),
         (
