@@ -33,6 +33,14 @@ const CHUNK: usize = 128 * 1024;
 const PIPE_SIZE: i32 = 1 << 20;
 /// The private memory that a runsc started here may have: it talks to a sentry that may be hostile.
 const MAX_DATA: libc::rlim_t = 1 << 30;
+/// The exit status of a Go program that the runtime ends, such as one that gets no memory.
+const GO_FATAL: i32 = 2;
+/// Added to the number of the signal that has killed a command. runsc's own exit status for an error is this number.
+const KILLED: i32 = 128;
+/// What runsc says when it has paused the sandbox and could not record that.
+const UNRECORDED: &[u8] = b"saving container metadata";
+/// The step of a command that was not started.
+const STARTING: &str = "starting runsc";
 
 /// The keeper's side of the process.
 #[derive(Debug)]
@@ -240,9 +248,9 @@ impl Worker {
         let mut bytes = 0;
         let end = match self.command(c"pause") {
             Ok(()) => self.archive(&mut file, limit, deadline, &mut bytes),
-            // One that runsc has refused to pause isn't paused. Whether one is that did not pause in time is unknown.
+            // runsc refuses to resume what it has not recorded as paused: then whether it is paused stays unknown.
             Err(end) => {
-                let is_paused = end == SnapshotEnd::TimedOut;
+                let is_paused = may_be_paused(&end) && self.command(c"resume").is_err();
                 return Reply::SnapshotEnded { end, bytes, paused_us: elapsed(begun), is_paused };
             }
         };
@@ -329,7 +337,7 @@ impl Worker {
 
     /// Starts a command of runsc's.
     fn start(&self, command: &[CString], has_archive: bool) -> Ended<Running> {
-        let step = failed("starting runsc");
+        let step = failed(STARTING);
         let (nothing, _) = children::pipe().map_err(&step)?;
         let (messages, errors) = children::pipe().map_err(&step)?;
         let (archive, output) = children::pipe().map_err(&step)?;
@@ -420,7 +428,22 @@ impl Running {
             }
         }
         let output = std::mem::take(&mut self.kept);
+        // A signal as a shell reports it, which no exit status of runsc's own is.
+        let status = if info.si_code == libc::CLD_EXITED { status } else { status.saturating_add(KILLED) };
         Err(SnapshotEnd::Runsc { command: command.to_bytes().to_vec(), status, output })
+    }
+}
+
+/// Whether the sandbox may be paused although `runsc pause` has ended like that. What runsc reports by itself comes before
+/// the pause, but for the record that it writes after it.
+fn may_be_paused(end: &SnapshotEnd) -> bool {
+    match end {
+        SnapshotEnd::Runsc { status, output, .. } => {
+            let is_unrecorded = output.windows(UNRECORDED.len()).any(|window| window == UNRECORDED);
+            *status == GO_FATAL || *status > KILLED || is_unrecorded
+        }
+        SnapshotEnd::Failed { step, .. } => step != STARTING.as_bytes(),
+        _ => true,
     }
 }
 
