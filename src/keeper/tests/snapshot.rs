@@ -213,6 +213,26 @@ fn the_process_for_snapshots_has_no_rights_and_no_descriptors() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn the_process_for_snapshots_is_not_in_the_hosts_network() {
+    let network = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    for networked in [true, false] {
+        let name = format!("snapshot-{}-network-{networked}", std::process::id());
+        let mut sandbox = Sandbox::named(networked, &name);
+        let (keeper, own) = (network(sandbox.keeper.pid()), network(process(&sandbox)));
+        assert_eq!((keeper == host, own == keeper), (!networked, networked));
+        assert_ne!(own, host);
+        shell(&mut sandbox, "echo content >/made");
+        let (end, archive, _) = take(&mut sandbox, 1 << 30, PATIENCE);
+        assert_eq!(end, SnapshotEnd::Complete);
+        assert!(contains(&archive, "./made\0"));
+        runs(&mut sandbox);
+        sandbox.end();
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_process_for_snapshots_is_small() {
     let mut sandbox = sandbox();
     let pid = process(&sandbox);
