@@ -338,7 +338,9 @@ impl Loop {
             Command::Archive(task) => {
                 self.by_number(task.sandbox, |driver, cx| driver.write_archive(cx, *task));
             }
-            Command::EndArchive(number) => self.by_number(number, SandboxDriver::end_archive),
+            Command::EndArchive { sandbox, number } => {
+                self.by_number(sandbox, |driver, cx| driver.end_archive(cx, number));
+            }
             Command::Engine(engine::Request::Tunnel(request)) => self.tunnel_request(request),
             Command::Engine(engine::Request::Egress(request)) => self.egress_request(request),
             Command::Policy(number, task) => {

@@ -65,8 +65,13 @@ pub(crate) enum Command {
     ReadFile(u64),
     /// Write what a sandbox has changed in its root file system to a file.
     Archive(Box<ArchiveTask>),
-    /// End that, if it goes on.
-    EndArchive(u64),
+    /// End an archive, if it is being written.
+    EndArchive {
+        /// The number of its sandbox.
+        sandbox: u64,
+        /// Its own.
+        number: u64,
+    },
     /// Update its policy, or read it back.
     Policy(u64, Box<PolicyTask>),
     /// The rules of its gateway come back from the thread that they were offloaded to, unless that has lost them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, State, WeakSandbox};
+use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, State, WeakSandbox, archive};
 use crate::config::image::RootImage;
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
@@ -134,16 +134,16 @@ impl Source for Running {
     }
 
     fn write(&self, file: OwnedFd, limit: u64, ended: &AtomicBool) -> Result<(u64, Duration)> {
-        let sandbox = self.shared.number;
+        let (sandbox, number) = (self.shared.number, archive::next_number());
         let title = format!("writing the changes of {}", self.name);
         let lost = Error::sandbox_ended(&self.name, None);
         let (operation, completion) = Operation::new(title, lost);
-        let task = ArchiveTask { sandbox, file, bytes: limit, time: ARCHIVE_TIME, completion };
+        let task = ArchiveTask { sandbox, number, file, bytes: limit, time: ARCHIVE_TIME, completion };
         self.control.send(Command::Archive(Box::new(task)))?;
         // The sandbox is resumed before the operation ends, also if it is cancelled.
         let written = Self::wait(&operation, ended, || {
             // A runtime that is gone has ended the sandbox.
-            let _ = self.control.send(Command::EndArchive(sandbox));
+            let _ = self.control.send(Command::EndArchive { sandbox, number });
         });
         let Archive { bytes, paused } = *self.shared.unless_ended(written)?;
         log::debug!("{}: paused for {paused:?} while {bytes} bytes were written", self.name);

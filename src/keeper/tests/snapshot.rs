@@ -213,6 +213,26 @@ fn the_process_for_snapshots_has_no_rights_and_no_descriptors() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn the_process_for_snapshots_is_not_in_the_hosts_network() {
+    let network = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    for networked in [true, false] {
+        let name = format!("snapshot-{}-network-{networked}", std::process::id());
+        let mut sandbox = Sandbox::named(networked, &name);
+        let (keeper, own) = (network(sandbox.keeper.pid()), network(process(&sandbox)));
+        assert_eq!((keeper == host, own == keeper), (!networked, networked));
+        assert_ne!(own, host);
+        shell(&mut sandbox, "echo content >/made");
+        let (end, archive, _) = take(&mut sandbox, 1 << 30, PATIENCE);
+        assert_eq!(end, SnapshotEnd::Complete);
+        assert!(contains(&archive, "./made\0"));
+        runs(&mut sandbox);
+        sandbox.end();
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_process_for_snapshots_is_small() {
     let mut sandbox = sandbox();
     let pid = process(&sandbox);
@@ -231,6 +251,31 @@ fn the_process_for_snapshots_is_small() {
     sandbox.end();
 }
 
+/// A keeper whose process for snapshots runs this script of Perl's in the place of runsc.
+fn in_place_of_runsc(script: &str) -> Keeper {
+    let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    let loader = fs::canonicalize(loader.unwrap()).unwrap();
+    let libraries = format!("/rootfs{}", loader.parent().unwrap().display());
+    let there = fs::metadata(&loader).unwrap();
+    let mut setup = setup(false, host_view());
+    (setup.runsc, setup.runsc_identity) = (loader.to_str().unwrap().into(), (there.dev(), there.ino()));
+    let mut keeper = Keeper::start(&Program::new(&Origin::new(None)).unwrap()).unwrap();
+    keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
+    assert!(matches!(next(&mut keeper).0, Reply::Namespaces { .. }));
+    assert_eq!(next(&mut keeper).0, Reply::Prepared);
+    let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+    let perl = ["ld.so", "--library-path", &libraries, "/rootfs/usr/bin/perl", "-e"];
+    let arguments = words(&[&perl[..], &[script]].concat());
+    keeper.ask(&Request::KeepSnapshots { arguments, id: b"sb".to_vec() }, vec![]).unwrap();
+    let arguments = words(&[&perl[..], &["sleep 1000"]].concat());
+    let (_ours, theirs) = channel::pair().unwrap();
+    keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+    assert_eq!(next(&mut keeper).0, Reply::Running);
+    keeper
+}
+
 /// What runs in the place of runsc: makes each system call and says its error number.
 const CALLS: &str = r#"
     for (@CALLS@) { my ($name, @a) = @$_; $! = 0; my $r = syscall(shift @a, @a); print STDERR "$name=", ($r < 0 ? $!+0 : 0), " " }
@@ -239,12 +284,6 @@ const CALLS: &str = r#"
 
 #[test]
 fn the_filter_of_the_process_for_snapshots_keeps_to_its_task() {
-    let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"]
-        .into_iter()
-        .find(|path| Path::new(path).exists());
-    let loader = fs::canonicalize(loader.unwrap()).unwrap();
-    let libraries = format!("/rootfs{}", loader.parent().unwrap().display());
-    let there = fs::metadata(&loader).unwrap();
     let user = i64::from(libc::CLONE_NEWUSER);
     let socket = libc::SYS_socket;
     let calls: &[(&str, libc::c_long, &[i64], i32)] = &[
@@ -281,20 +320,7 @@ fn the_filter_of_the_process_for_snapshots_keeps_to_its_task() {
         })
         .collect();
     let script = CALLS.replace("@CALLS@", &listed.join(", "));
-    let mut setup = setup(false, host_view());
-    (setup.runsc, setup.runsc_identity) = (loader.to_str().unwrap().into(), (there.dev(), there.ino()));
-    let mut keeper = Keeper::start(&Program::new(&Origin::new(None)).unwrap()).unwrap();
-    keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
-    assert!(matches!(next(&mut keeper).0, Reply::Namespaces { .. }));
-    assert_eq!(next(&mut keeper).0, Reply::Prepared);
-    let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
-    let perl = ["ld.so", "--library-path", &libraries, "/rootfs/usr/bin/perl", "-e"];
-    let arguments = words(&[&perl[..], &[&script]].concat());
-    keeper.ask(&Request::KeepSnapshots { arguments, id: b"sb".to_vec() }, vec![]).unwrap();
-    let arguments = words(&[&perl[..], &["sleep 1000"]].concat());
-    let (_ours, theirs) = channel::pair().unwrap();
-    keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
-    assert_eq!(next(&mut keeper).0, Reply::Running);
+    let mut keeper = in_place_of_runsc(&script);
     let file = OwnedFd::from(file());
     keeper.ask(&Request::Snapshot { bytes: 1, milliseconds: 10_000 }, vec![file]).unwrap();
     let (reply, _) = next(&mut keeper);
@@ -310,4 +336,34 @@ fn the_filter_of_the_process_for_snapshots_keeps_to_its_task() {
     keeper.ask(&Request::Kill, vec![]).unwrap();
     assert!(matches!(next(&mut keeper).0, Reply::Ended { .. }));
     keeper.wait(PATIENCE);
+}
+
+#[test]
+fn a_pause_that_fails_after_it_took_effect_is_undone_or_reported() {
+    let killed = "kill 9, $$;";
+    let no_memory = "print STDERR 'fatal error: runtime: out of memory'; exit 2;";
+    let unrecorded = "print STDERR 'pause failed: saving container metadata: writing json file'; exit 128;";
+    let refused = "print STDERR 'pause failed: cannot pause container'; exit 128;";
+    for (pause, status, may_be_paused) in
+        [(killed, 137, true), (no_memory, 2, true), (unrecorded, 128, true), (refused, 128, false)]
+    {
+        for (resume, has_failed) in [("exit 0;", false), ("exit 128;", true)] {
+            let script = format!("if ($ARGV[0] eq 'pause') {{ {pause} }} {resume}");
+            let mut keeper = in_place_of_runsc(&script);
+            let file = OwnedFd::from(file());
+            keeper.ask(&Request::Snapshot { bytes: 1, milliseconds: 10_000 }, vec![file]).unwrap();
+            let (reply, _) = next(&mut keeper);
+            let Reply::SnapshotEnded {
+                end: SnapshotEnd::Runsc { command, status: said, .. }, is_paused, ..
+            } = reply
+            else {
+                panic!("{reply:?}")
+            };
+            assert_eq!((command.as_slice(), said), (b"pause".as_slice(), status), "{script}");
+            assert_eq!(is_paused, may_be_paused && has_failed, "{script}");
+            keeper.ask(&Request::Kill, vec![]).unwrap();
+            assert!(matches!(next(&mut keeper).0, Reply::Ended { .. }));
+            keeper.wait(PATIENCE);
+        }
+    }
 }

@@ -391,9 +391,10 @@ impl SandboxDriver {
         }
     }
 
-    /// Ends that. The sandbox is resumed first.
-    pub(crate) fn end_archive(&mut self, cx: &mut ControlCx<'_>) {
-        if self.archive.is_busy() {
+    /// Ends the archive of that number, if it is being written. The sandbox is resumed first.
+    pub(crate) fn end_archive(&mut self, cx: &mut ControlCx<'_>, number: u64) {
+        // It may have been refused or have ended meanwhile, and another may have begun.
+        if self.archive.writes(number) {
             self.ask_keeper(cx, &ToKeeper::CancelSnapshot, vec![]);
         }
     }

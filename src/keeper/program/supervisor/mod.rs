@@ -346,7 +346,7 @@ impl Keeper {
                 }
             }
             Request::KeepSnapshots { arguments, id } if is_ready && self.snapshotter.is_none() => {
-                self.snapshotter = Some(Snapshotter::start(&arguments, &id)?);
+                self.snapshotter = Some(Snapshotter::start(&arguments, &id, networked)?);
             }
             Request::Snapshot { .. } if self.engine.is_some() => {
                 if let Some(file) = fds.into_iter().next() {

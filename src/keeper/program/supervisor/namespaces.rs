@@ -66,10 +66,11 @@ pub(super) fn enter(setup: &Setup) -> Result<Entered, Failure> {
     Ok(Entered { namespaces: Namespaces { sandbox: Some(sandbox) }, refused, fds })
 }
 
-/// Tests whether runsc could create as many namespaces again for its gofer and its sentry (the doctor's
-/// trial).
+/// Tests whether runsc could create as many namespaces again for its gofer and its sentry, and the process for
+/// snapshots its own (the doctor's trial).
 pub(super) fn try_more(network: bool) -> Result<(), Failure> {
-    let network = if network { 1 } else { 2 };
+    // Without G the process for snapshots has one, too.
+    let network = if network { 1 } else { 3 };
     let kinds = [
         (libc::CLONE_NEWNS, "mount namespace", c"/proc/self/ns/mnt", 2),
         (libc::CLONE_NEWIPC, "ipc namespace", c"/proc/self/ns/ipc", 2),
@@ -102,7 +103,7 @@ pub(super) fn try_more(network: bool) -> Result<(), Failure> {
     }
 }
 
-fn unshare(what: i32) -> io::Result<()> {
+pub(super) fn unshare(what: i32) -> io::Result<()> {
     // SAFETY: unshare takes a number; the program has one thread.
     system::check(unsafe { libc::unshare(what) }).map(|_| ())
 }

@@ -2,8 +2,9 @@
 //!
 //! Once the sandbox runs, the keeper can't execute a program, so it leaves this process before. It can do one thing: pause
 //! the sandbox, have runsc write the changes of its root file system as a tar archive, and resume it. It has the keeper's
-//! namespaces, no capability in them, no descriptor but its channel to the keeper, and a filter that it shares with the
-//! runsc that it starts. It ends with the keeper.
+//! namespaces (a network namespace of its own, and empty, where the keeper is in the host's), no capability in them, no
+//! descriptor but its channel to the keeper, and a filter that it shares with the runsc that it starts. It ends with the
+//! keeper.
 //!
 //! The archive comes from the sentry, which hostile code may have taken over. It arrives through a pipe that this process
 //! reads, so the sentry never gets the file itself, and its bytes and its time are bounded. Whatever happens the sandbox is
@@ -15,7 +16,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::{Failure, Step, children, seccomp};
+use super::{Failure, Step, children, namespaces, seccomp};
 use crate::channel::{self, Channel};
 use crate::spawn::{self, Child, Command, Executable};
 use crate::system;
@@ -33,6 +34,14 @@ const CHUNK: usize = 128 * 1024;
 const PIPE_SIZE: i32 = 1 << 20;
 /// The private memory that a runsc started here may have: it talks to a sentry that may be hostile.
 const MAX_DATA: libc::rlim_t = 1 << 30;
+/// The exit status of a Go program that the runtime ends, such as one that gets no memory.
+const GO_FATAL: i32 = 2;
+/// Added to the number of the signal that has killed a command. runsc's own exit status for an error is this number.
+const KILLED: i32 = 128;
+/// What runsc says when it has paused the sandbox and could not record that.
+const UNRECORDED: &[u8] = b"saving container metadata";
+/// The step of a command that was not started.
+const STARTING: &str = "starting runsc";
 
 /// The keeper's side of the process.
 #[derive(Debug)]
@@ -43,8 +52,9 @@ pub(super) struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Starts the process. `arguments` are those of runsc up to the command, `id` is the sandbox's.
-    pub(super) fn start(arguments: &[Vec<u8>], id: &[u8]) -> Result<Self, Failure> {
+    /// Starts the process. `arguments` are those of runsc up to the command, `id` is the sandbox's. `networked` says that
+    /// the keeper is in G.
+    pub(super) fn start(arguments: &[Vec<u8>], id: &[u8], networked: bool) -> Result<Self, Failure> {
         let step = "the process for snapshots";
         let c_strings = |words: &[Vec<u8>]| -> io::Result<Vec<CString>> {
             words.iter().map(|word| system::c_path(word)).collect()
@@ -56,7 +66,7 @@ impl Snapshotter {
         let keeper = unsafe { libc::getpid() };
         // SAFETY: the program has one thread, so its fork may do whatever it may.
         match system::check(unsafe { libc::fork() }).step(step)? {
-            0 => serve(theirs, keeper, arguments, id),
+            0 => serve(theirs, keeper, networked, arguments, id),
             pid => Ok(Self { channel: Channel::new(ours), pid, is_busy: false }),
         }
     }
@@ -116,8 +126,8 @@ impl Drop for Snapshotter {
 }
 
 /// The process: takes snapshots until the keeper has ended.
-fn serve(channel: OwnedFd, keeper: i32, arguments: Vec<CString>, id: CString) -> ! {
-    let served = confine(&channel, keeper).map(|channel| {
+fn serve(channel: OwnedFd, keeper: i32, networked: bool, arguments: Vec<CString>, id: CString) -> ! {
+    let served = confine(&channel, keeper, networked).map(|channel| {
         let mut worker = Worker { channel: Channel::new(channel), arguments, id };
         worker.run();
     });
@@ -126,7 +136,7 @@ fn serve(channel: OwnedFd, keeper: i32, arguments: Vec<CString>, id: CString) ->
 }
 
 /// Gives up everything but the channel, which becomes descriptor 3.
-fn confine(channel: &OwnedFd, keeper: i32) -> io::Result<OwnedFd> {
+fn confine(channel: &OwnedFd, keeper: i32, networked: bool) -> io::Result<OwnedFd> {
     system::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(libc::SIGKILL.cast_unsigned()))?;
     // SAFETY: getppid takes nothing.
     if unsafe { libc::getppid() } != keeper {
@@ -141,6 +151,10 @@ fn confine(channel: &OwnedFd, keeper: i32) -> io::Result<OwnedFd> {
     // SAFETY: close_range takes numbers. The objects that own these descriptors are never dropped: this process ends by
     // _exit.
     system::check(unsafe { libc::close_range(CHANNEL.cast_unsigned() + 1, libc::c_uint::MAX, 0) })?;
+    if !networked {
+        // In the host's network namespace it could connect to the host's abstract sockets (unix(7)). runsc's own has a path.
+        namespaces::unshare(libc::CLONE_NEWNET)?;
+    }
     drop_capabilities()?;
     let data = libc::rlimit { rlim_cur: MAX_DATA, rlim_max: MAX_DATA };
     // SAFETY: the struct is live. A lower limit of the host's stays.
@@ -240,9 +254,9 @@ impl Worker {
         let mut bytes = 0;
         let end = match self.command(c"pause") {
             Ok(()) => self.archive(&mut file, limit, deadline, &mut bytes),
-            // One that runsc has refused to pause isn't paused. Whether one is that did not pause in time is unknown.
+            // runsc refuses to resume what it has not recorded as paused: then whether it is paused stays unknown.
             Err(end) => {
-                let is_paused = end == SnapshotEnd::TimedOut;
+                let is_paused = may_be_paused(&end) && self.command(c"resume").is_err();
                 return Reply::SnapshotEnded { end, bytes, paused_us: elapsed(begun), is_paused };
             }
         };
@@ -329,7 +343,7 @@ impl Worker {
 
     /// Starts a command of runsc's.
     fn start(&self, command: &[CString], has_archive: bool) -> Ended<Running> {
-        let step = failed("starting runsc");
+        let step = failed(STARTING);
         let (nothing, _) = children::pipe().map_err(&step)?;
         let (messages, errors) = children::pipe().map_err(&step)?;
         let (archive, output) = children::pipe().map_err(&step)?;
@@ -420,7 +434,22 @@ impl Running {
             }
         }
         let output = std::mem::take(&mut self.kept);
+        // A signal as a shell reports it, which no exit status of runsc's own is.
+        let status = if info.si_code == libc::CLD_EXITED { status } else { status.saturating_add(KILLED) };
         Err(SnapshotEnd::Runsc { command: command.to_bytes().to_vec(), status, output })
+    }
+}
+
+/// Whether the sandbox may be paused although `runsc pause` has ended like that. What runsc reports by itself comes before
+/// the pause, but for the record that it writes after it.
+fn may_be_paused(end: &SnapshotEnd) -> bool {
+    match end {
+        SnapshotEnd::Runsc { status, output, .. } => {
+            let is_unrecorded = output.windows(UNRECORDED.len()).any(|window| window == UNRECORDED);
+            *status == GO_FATAL || *status > KILLED || is_unrecorded
+        }
+        SnapshotEnd::Failed { step, .. } => step != STARTING.as_bytes(),
+        _ => true,
     }
 }
 
