@@ -292,9 +292,9 @@ pub unsafe extern "C" fn sbx_operation_cancel(operation: *mut sbx_operation, err
 /// MSG_NOSIGNAL. A connection is there when the operation has ended, a stream from the beginning.
 ///
 /// What is read from a stream up to its end is complete only if sbx_operation_wait returns 0; what is written is complete
-/// when its end is shut down or closed, and was stored only if that returns 0. When the
-/// operation ends the library shuts the stream down, whatever the sandbox does with its end. To give up in the middle, cancel the operation before
-/// closing. Any thread, never blocks.
+/// when its end is shut down or closed, and was stored only if that returns 0. When the operation ends the library shuts
+/// the stream down, whatever the sandbox does with its end. To give up in the middle, cancel the operation before closing.
+/// Any thread, never blocks.
 ///
 /// Returns the descriptor; SBX_ESTATE (it goes on, has no descriptor, or that was opened before), the operation's own
 /// error.
@@ -555,7 +555,8 @@ pub unsafe extern "C" fn sbx_operation_report(
     unsafe { call_on(operation, error, read) }
 }
 
-/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
+/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be
+/// freed with sbx_image_free.
 ///
 /// Any thread, any number of times, never blocks.
 ///
