@@ -42,6 +42,13 @@ hold_namespace() {
 # in_far COMMAND...: in the far namespace.
 in_far() { nsenter "--net=/proc/$far/ns/net" "$@"; }
 
+# run_far COMMAND...: the same in the background, until the script ends. Of in_far with a & the shell's id would be kept,
+# and killing that would leave the command.
+run_far() {
+    nsenter "--net=/proc/$far/ns/net" "$@" </dev/null >"$work/far.log" 2>&1 &
+    started="$started $!"
+}
+
 # lay_far: the far host answers at $far_address, with the server's kinds on their ports.
 lay_far() {
     ip link set lo up
@@ -55,6 +62,5 @@ lay_far() {
     in_far ip address add $far_address/32 dev lo
     in_far ip link set far0 up
     ip route add default via 44.9.9.1
-    in_far "$bin/server" sink:7001 source:7002 echo:7003 hold:7004 </dev/null >"$work/far.log" 2>&1 &
-    started="$started $!"
+    run_far "$bin/server" sink:7001 source:7002 echo:7003 hold:7004
 }

@@ -54,10 +54,8 @@ cp "$bin/server" "$bin/attack" "$root/"
 : >"$work/neighbour.samples"
 chown "$user" "$work/neighbour.samples"
 lay_far
-in_far "$bin/attack" deaf 7005 </dev/null >/dev/null 2>&1 &
-started="$started $!"
-in_far "$bin/attack" names 5353 </dev/null >/dev/null 2>&1 &
-started="$started $!"
+run_far "$bin/attack" deaf 7005
+run_far "$bin/attack" names 5353
 round=1
 while [ "$round" -le "$rounds" ]; do
     rm -f "$work/neighbour.in" "$work/neighbour.out"
