@@ -72,7 +72,9 @@ fn skopeo(scratch: &Scratch, from: &str, to: &str, options: &[&str]) {
 
 /// Makes the image, and unpacks it with umoci; whether with the owners that it has.
 fn make(scratch: &Scratch) -> bool {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/layout.py");
+    // Where it is now: the build's place may not be visible here.
+    let top = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
+    let script = Path::new(&top).join("tests/images/layout.py");
     run(Command::new("python3").arg(script).args([&scratch.path("layout"), BUSYBOX]));
     // Devices need more than being root.
     let with_owners = Command::new("mknod")
