@@ -1,6 +1,7 @@
 //! A program in memory that can be run: a sealed memfd, or an unlinked file where that is forbidden.
 #![allow(unsafe_code, reason = "memfd_create with MFD_EXEC")]
 
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -17,7 +18,7 @@ const MFD_EXEC: libc::c_uint = 0x10;
 /// Where `vm.memfd_noexec=2` forbids executable memfds (sysctl/vm, Linux 6.3), an unlinked file in one of
 /// `directories` takes its place.
 pub(crate) fn program(bytes: &[u8], directories: &[&Path]) -> io::Result<OwnedFd> {
-    match in_memory(bytes) {
+    match in_memory(c"sbx-keeper", MFD_EXEC, bytes) {
         Ok(fd) => Ok(fd),
         Err(first) => {
             directories.iter().find_map(|directory| in_directory(bytes, directory).ok()).ok_or(first)
@@ -27,32 +28,17 @@ pub(crate) fn program(bytes: &[u8], directories: &[&Path]) -> io::Result<OwnedFd
 
 /// A descriptor of a file in memory with these bytes, which nothing can change. It isn't a program.
 pub(crate) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is a NUL-terminated literal.
-    let mut fd = unsafe { libc::memfd_create(c"sbx-image".as_ptr(), flags | MFD_NOEXEC_SEAL) };
-    if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        // Before Linux 6.3 the flag is unknown.
-        // SAFETY: as above.
-        fd = unsafe { libc::memfd_create(c"sbx-image".as_ptr(), flags) };
-    }
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so this is an open descriptor that nothing else owns.
-    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    fill(&file, bytes)?;
-    seal(&file)?;
-    Ok(file.into())
+    in_memory(c"sbx-image", MFD_NOEXEC_SEAL, bytes)
 }
 
-fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+/// `kind` says whether it may be run. Before Linux 6.3 such flags are unknown, and every memfd may be.
+fn in_memory(name: &CStr, kind: libc::c_uint, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is a NUL-terminated literal.
-    let mut fd = unsafe { libc::memfd_create(c"sbx-keeper".as_ptr(), flags | MFD_EXEC) };
+    // SAFETY: the name is NUL-terminated.
+    let mut fd = unsafe { libc::memfd_create(name.as_ptr(), flags | kind) };
     if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        // Before Linux 6.3 the flag is unknown and every memfd may be run.
         // SAFETY: as above.
-        fd = unsafe { libc::memfd_create(c"sbx-keeper".as_ptr(), flags) };
+        fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
     }
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -112,7 +98,9 @@ mod tests {
 
     #[test]
     fn both_ways_hold_the_bytes_and_forbid_writing() {
-        for fd in [in_memory(b"\x7fELF"), in_directory(b"\x7fELF", &std::env::temp_dir())] {
+        for fd in
+            [in_memory(c"sbx-test", MFD_EXEC, b"\x7fELF"), in_directory(b"\x7fELF", &std::env::temp_dir())]
+        {
             let fd = fd.unwrap();
             let mut text = Vec::new();
             File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap().read_to_end(&mut text).unwrap();
