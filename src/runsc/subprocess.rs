@@ -6,24 +6,18 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
-use crate::sys::pidfd;
-use crate::sys::spawn::{self, Child, Command, Executable};
+use crate::sys::spawn::Child;
 use crate::sys::wait::any_readable;
+use crate::sys::{pidfd, session};
 
 /// How long to wait for a killed child.
 const KILLED_GRACE: Duration = Duration::from_secs(1);
-
-/// How long to wait for a file that is open for writing.
-const BUSY_GRACE: Duration = Duration::from_secs(1);
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The program's path in the child: descriptor 3 through /proc, so that it is the file that was checked, whatever is at
 /// its path by now.
@@ -65,7 +59,13 @@ pub(super) fn run_limited(
         ["runsc"].iter().chain(arguments).map(|text| CString::new(*text)).collect::<Result<Vec<_>, _>>()?;
     let environment = [CString::from(c"PATH=/usr/local/bin:/usr/bin:/bin"), CString::from(c"LC_ALL=C")];
     let descriptors = [null.as_fd(), write_end.as_fd(), write_end.as_fd(), program.as_fd()];
-    let child = spawn_settled(&argv, &environment, &descriptors, deadline)?;
+    let child = session::start(&PROGRAM.into(), &argv, &environment, &descriptors, |time| {
+        let has_time = Instant::now() < deadline;
+        if has_time {
+            std::thread::sleep(time);
+        }
+        has_time
+    })?;
     drop(write_end);
 
     let mut bytes = Vec::new();
@@ -77,37 +77,6 @@ pub(super) fn run_limited(
     let status = collect(&child);
     bytes.truncate(limit);
     Ok(Output { text: String::from_utf8_lossy(&bytes).into_owned(), end: read?, status })
-}
-
-/// Starts the program. Waits a moment if its file is still open for writing: a host that has just unpacked it may have a
-/// child, forked by another thread, that holds the descriptor until it execs.
-fn spawn_settled(
-    argv: &[CString],
-    environment: &[CString],
-    descriptors: &[BorrowedFd<'_>],
-    deadline: Instant,
-) -> io::Result<Child> {
-    let patience = deadline.min(Instant::now() + BUSY_GRACE);
-    loop {
-        let child = spawn::spawn(&mut Command {
-            executable: Executable::Paths(&[PROGRAM.into()]),
-            arguments: argv,
-            environment,
-            descriptors,
-            dispositions: spawn::EVERY_SIGNAL,
-            prepare: &mut || {
-                // A session of its own, so that its children can be killed with it; and it ends with the host.
-                let own = nix::unistd::setsid().and_then(|_| set_pdeathsig(Signal::SIGKILL));
-                own.map_err(|error| error as i32)
-            },
-        });
-        match child {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < patience => {
-                std::thread::sleep(BUSY_PAUSE);
-            }
-            started => return started,
-        }
-    }
 }
 
 fn read_until(

@@ -14,6 +14,7 @@ pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod random;
 pub(crate) mod secure;
+pub(crate) mod session;
 pub(crate) mod signal_guard;
 pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -7,27 +7,23 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
 use super::patience::{Patience, Readiness};
 use crate::error::{Context, Error, Result};
 use crate::image::error;
-use crate::sys::pidfd;
-use crate::sys::spawn::{self, Child, Command, Executable};
+use crate::sys::spawn::Child;
+use crate::sys::{pidfd, session};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_OUTPUT: usize = 64 * 1024;
 const KILLED_GRACE: Duration = Duration::from_secs(1);
-const BUSY_GRACE: Duration = Duration::from_secs(1);
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a helper says when it knows no login for a server.
 const NO_LOGIN: &[u8] = b"credentials not found";
@@ -65,42 +61,18 @@ fn run(
     fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("make a pipe non-blocking")?;
     let null = File::options().write(true).open("/dev/null").context("open /dev/null")?;
     let descriptors = [input.as_fd(), write_end.as_fd(), null.as_fd()];
-    let child = start(&arguments, environment, &descriptors, patience)?;
+    let [path, _] = &arguments;
+    let pause = |time| patience.pause(time).is_ok();
+    let child = session::start(path, &arguments, environment, &descriptors, pause);
+    if child.is_err() {
+        // It may have been given up while its file was busy.
+        patience.check()?;
+    }
+    let child = child.context("start it")?;
     drop((input, write_end));
     let read = read(output, patience);
     end(&child);
     read
-}
-
-/// Starts the first of the arguments. Waits a moment if its file is still open for writing, as one that was just installed
-/// can be.
-fn start(
-    arguments: &[CString; 2],
-    environment: &[CString],
-    descriptors: &[BorrowedFd<'_>],
-    patience: &Patience<'_>,
-) -> Result<Child> {
-    let until = patience.at_most(BUSY_GRACE);
-    loop {
-        let child = spawn::spawn(&mut Command {
-            executable: Executable::Paths(arguments.get(..1).unwrap_or_default()),
-            arguments,
-            environment,
-            descriptors,
-            dispositions: spawn::EVERY_SIGNAL,
-            prepare: &mut || {
-                // A session of its own, so that its children can be killed with it; and it ends with the thread that asks.
-                let own = nix::unistd::setsid().and_then(|_| set_pdeathsig(Signal::SIGKILL));
-                own.map_err(|error| error as i32)
-            },
-        });
-        match child {
-            Err(cause) if cause.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until => {
-                patience.pause(BUSY_PAUSE)?;
-            }
-            started => return started.context("start it"),
-        }
-    }
 }
 
 fn read(mut output: io::PipeReader, patience: &Patience<'_>) -> Result<Zeroizing<Vec<u8>>> {
