@@ -10,6 +10,7 @@ use super::init_image;
 use crate::config::Config;
 use crate::config::image::RootImage;
 use crate::error::{Code, Context, Error, Result};
+use crate::image::erofs::{MAGIC, SUPERBLOCK};
 use crate::keeper::Program;
 use crate::runsc::bundle::{BundleImage, image_path};
 use crate::runsc::probe::Runsc;
@@ -86,18 +87,14 @@ fn open(image: &RootImage) -> Result<OwnedFd> {
 
 /// Refuses what isn't a whole EROFS image: runsc's own words don't say what is wrong.
 fn check(file: &File) -> Result<()> {
-    /// Where the superblock is, and its first fields (erofs_fs.h in the kernel's sources).
-    const SUPERBLOCK: u64 = 1024;
-    const MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
     let wrong = |text: &str| Err(Error::new(Code::Image, text));
     let metadata = file.metadata().context("its file")?;
     let mut superblock = [0_u8; 40];
-    if !metadata.is_file() || file.read_exact_at(&mut superblock, SUPERBLOCK).is_err() {
+    if !metadata.is_file() || file.read_exact_at(&mut superblock, SUPERBLOCK as u64).is_err() {
         return wrong("its file is not an EROFS image");
     }
-    let [m0, m1, m2, m3, ..] = superblock;
     let [.., b0, b1, b2, b3] = superblock;
-    if [m0, m1, m2, m3] != MAGIC {
+    if !superblock.starts_with(&MAGIC.to_le_bytes()) {
         return wrong("its file is not an EROFS image");
     }
     let bits = superblock.get(12).copied().unwrap_or_default();

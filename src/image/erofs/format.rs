@@ -17,8 +17,10 @@ pub(super) const MAX_INLINE: usize = BLOCK_BYTES - INODE;
 pub(super) const ENTRY: usize = 12;
 
 const BLOCK_BITS: u8 = 12;
-const SUPERBLOCK: usize = 1024;
-const MAGIC: u32 = 0xe0f5_e1e2;
+/// Where the superblock is.
+pub(crate) const SUPERBLOCK: usize = 1024;
+/// What it begins with.
+pub(crate) const MAGIC: u32 = 0xe0f5_e1e2;
 /// The superblock has a checksum; inodes have the time of modification.
 const COMPATIBLE_FEATURES: u32 = 1 | 2;
 

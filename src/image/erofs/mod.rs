@@ -19,7 +19,7 @@ mod writer;
 
 use std::io;
 
-pub(crate) use format::{BLOCK, MAX_NAME};
+pub(crate) use format::{BLOCK, MAGIC, MAX_NAME, SUPERBLOCK};
 pub(crate) use reader::{Image, Inode, Kind, ReadError};
 pub(crate) use tree::{Attributes, Content, Device, Extent, NodeId, Tree};
 pub(crate) use writer::{Totals, Writer};

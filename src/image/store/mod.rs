@@ -47,6 +47,7 @@ pub(crate) use record::{Origin, OriginKind};
 use tags::Tags;
 pub(crate) use temporary::Temporary;
 
+use super::erofs::{MAGIC, SUPERBLOCK};
 use super::{Digest, ImageConfig, error};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::secure;
@@ -58,9 +59,6 @@ pub(crate) type ImageId = Digest;
 const WRITER_VERSION: u32 = 1;
 /// As many digits of an id name an image.
 const MIN_PREFIX_DIGITS: usize = 12;
-/// Where an EROFS file has its superblock, and how that begins.
-const MAGIC_OFFSET: u64 = 1024;
-const MAGIC: u32 = 0xe0f5_e1e2;
 /// The mode of what is published.
 const MODE: u32 = 0o400;
 
@@ -454,7 +452,7 @@ fn damaged(id: ImageId, cause: &Error) -> Error {
 
 fn check_magic(file: &File, name: &str) -> Result<()> {
     let mut magic = [0; 4];
-    match file.read_exact_at(&mut magic, MAGIC_OFFSET) {
+    match file.read_exact_at(&mut magic, SUPERBLOCK as u64) {
         Ok(()) if u32::from_le_bytes(magic) == MAGIC => Ok(()),
         Ok(()) => Err(error(format!("{name}: is not an EROFS file"))),
         Err(cause) => Err(cause).context(format!("{name}: reading the superblock")),

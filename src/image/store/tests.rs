@@ -193,7 +193,7 @@ fn write(path: &Path, length: usize) {
 
 fn write_at(path: &Path, bytes: &[u8]) {
     mode(path, 0o600);
-    OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, MAGIC_OFFSET).unwrap();
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, SUPERBLOCK as u64).unwrap();
     mode(path, 0o400);
 }
 
