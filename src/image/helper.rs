@@ -15,12 +15,13 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::Watch;
-use crate::error::{Code, Context, Error, Result};
-use crate::keeper::Program;
-pub(crate) use crate::keeper::wire::image::{ArchiveEntry, Limits, Summary, Whiteouts};
-use crate::keeper::wire::image::{
+use super::options::ImageLimits;
+pub(crate) use super::wire::{ArchiveEntry, Limits, Summary, Whiteouts};
+use super::wire::{
     Failure, MAX_ARCHIVE_ENTRIES, MAX_ARCHIVE_NAME, MAX_FAILURE_TEXT, Range, Reply, Request, Resources,
 };
+use crate::error::{Code, Context, Error, Result};
+use crate::keeper::Program;
 use crate::sys::channel::{self, Channel};
 use crate::sys::pidfd;
 use crate::sys::spawn::Child;
@@ -51,7 +52,7 @@ const FILE_MARGIN: u64 = 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 16 << 30, entries: 1_000_000, ratio: 200, depth: 64, layers: 127, memory: 512 << 20 }
+        ImageLimits::default().into()
     }
 }
 

@@ -28,6 +28,7 @@ mod testing;
 mod watch;
 mod workers;
 
+use crate::keeper::wire::image as wire;
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
 #[cfg(any(test, fuzzing))]

@@ -25,32 +25,11 @@ use super::erofs::{
     Attributes, BLOCK, Content, Device, Extent, Image, Kind, MAX_NAME, NodeId, ReadError, Tree, Writer,
 };
 pub(crate) use super::erofs::{Output, ReadAt};
+pub(crate) use super::wire::{Limits, Summary, Whiteouts};
 use stream::Stream;
 
 #[cfg(test)]
 mod tests;
-
-/// What an image may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// The data of all files in whole blocks, and all layers together when they are decompressed.
-    pub(crate) bytes: u64,
-    /// Entries of all layers together, and names in the image.
-    pub(crate) entries: u64,
-    /// How many times as long a layer may be as it is compressed, beyond the first 16 MiB.
-    pub(crate) ratio: u64,
-    /// Directories in one another.
-    pub(crate) depth: u32,
-    pub(crate) layers: u32,
-    /// Memory for names and attributes.
-    pub(crate) memory: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { bytes: 16 << 30, entries: 1_000_000, ratio: 200, depth: 64, layers: 127, memory: 512 << 20 }
-    }
-}
 
 /// Why layers can't be converted.
 #[derive(Debug)]
@@ -93,32 +72,6 @@ impl From<ReadError> for Trouble {
             ReadError::Malformed(text) => Self::Malformed(format!("the base image: {text}")),
         }
     }
-}
-
-/// How a layer says that a file of the layers below is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whiteouts {
-    /// By names that begin with `.wh.`, as OCI images do.
-    Oci,
-    /// By character devices 0/0 and an attribute of directories, as overlay file systems and `runsc tar rootfs-upper` do.
-    Devices,
-    /// Not at all: the archive of a root file system.
-    None,
-}
-
-/// What was converted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Summary {
-    /// The names in the image.
-    pub(crate) entries: u64,
-    /// The length of the image.
-    pub(crate) bytes: u64,
-    /// The bytes of its files.
-    pub(crate) content_bytes: u64,
-    /// Extended attributes, which an image can't hold.
-    pub(crate) dropped_xattrs: u64,
-    /// The digests of the layers, decompressed.
-    pub(crate) diff_ids: Vec<[u8; 32]>,
 }
 
 /// Converts the layers of one image.

@@ -91,10 +91,10 @@ fn status(pid: i32, key: &str) -> String {
 }
 
 #[test]
-fn the_limits_are_the_converters() {
-    let Limits { bytes, entries, ratio, depth, layers, memory } = Limits::default();
-    let limits = convert::Limits { bytes, entries, ratio, depth, layers, memory };
-    assert_eq!(limits, convert::Limits::default());
+fn the_limits_are_those_of_the_manual() {
+    let (bytes, entries, ratio) = (16 << 30, 1_000_000, 200);
+    let (depth, layers, memory) = (64, 127, 512 << 20);
+    assert_eq!(Limits::default(), convert::Limits { bytes, entries, ratio, depth, layers, memory });
 }
 
 #[test]

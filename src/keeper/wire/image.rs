@@ -16,9 +16,9 @@ wire! {
     /// What an image may be at most.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Limits {
-        /// The bytes of all its files.
+        /// The bytes of all its files in whole blocks, and of all its layers together when they are decompressed.
         pub(crate) bytes: u64,
-        /// The entries of all its layers.
+        /// The entries of all its layers together, and the names in it.
         pub(crate) entries: u64,
         /// How many bytes may come of one compressed byte, after the first 16 MiB.
         pub(crate) ratio: u64,
@@ -55,7 +55,7 @@ wire! {
     pub(crate) enum Whiteouts {
         /// By entries whose names start with `.wh.`, as in OCI images.
         Oci = 0,
-        /// By character devices 0/0, as gVisor writes the upper layer of a root.
+        /// By character devices 0/0 and an attribute of directories, as gVisor writes the upper layer of a root.
         Devices = 1,
         /// Not at all: it is a whole root file system.
         None = 2,
@@ -77,7 +77,7 @@ wire! {
     /// What became of the layers.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Summary {
-        /// The number of files, directories, links and other entries.
+        /// The names in the image.
         pub(crate) entries: u64,
         /// The size of the image's file.
         pub(crate) bytes: u64,

@@ -100,13 +100,13 @@ fn serve(session: &Rc<Session>, limits: &Limits, resources: &Resources) -> ! {
         }
     }
     let output = Output::new(system::inherited(OUTPUT), session);
-    let mut converter = Converter::new(output, convert_limits(limits));
+    let mut converter = Converter::new(output, *limits);
     loop {
         let (request, fds) = session.next();
         let done = match request {
             Request::Finish if fds.is_empty() => {
                 match converter.finish() {
-                    Ok((_, summary)) => session.reply(&Reply::Finished(wire_summary(summary))),
+                    Ok((_, summary)) => session.reply(&Reply::Finished(summary)),
                     Err(trouble) => fail(session, &problem(session, trouble)),
                 }
                 exit(EXIT_DONE);
@@ -139,14 +139,14 @@ fn handle(
         Request::Base => converter.base(&mut Archive::new(only(fds)?, session)),
         Request::Layer { range, diff_id, whiteouts } => {
             let mut input = Input::new(only(fds)?, range, session);
-            converter.layer(&mut input, diff_id, convert_whiteouts(whiteouts))
+            converter.layer(&mut input, diff_id, whiteouts)
         }
         Request::Index => return index::index(&Archive::new(only(fds)?, session), session).map(|()| None),
         Request::Inflate => {
             let [input, output] = fds.try_into().map_err(|_| out_of_order())?;
             let mut output = Appended::new(output, session);
             let mut input = Input::new(input, None, session);
-            convert::inflate::inflate(&mut input, &mut output, &convert_limits(limits))
+            convert::inflate::inflate(&mut input, &mut output, limits)
                 .map_err(|trouble| problem(session, trouble))?;
             return Ok(Some(Reply::Inflated { bytes: output.length() }));
         }
@@ -177,22 +177,4 @@ fn problem(session: &Session, trouble: Trouble) -> Problem {
         Trouble::Malformed(_) | Trouble::Io(_) => Failure::Malformed,
     };
     Problem::new(failure, trouble.to_string())
-}
-
-fn convert_limits(limits: &Limits) -> convert::Limits {
-    let Limits { bytes, entries, ratio, depth, layers, memory } = *limits;
-    convert::Limits { bytes, entries, ratio, depth, layers, memory }
-}
-
-fn convert_whiteouts(whiteouts: wire::Whiteouts) -> convert::Whiteouts {
-    match whiteouts {
-        wire::Whiteouts::Oci => convert::Whiteouts::Oci,
-        wire::Whiteouts::Devices => convert::Whiteouts::Devices,
-        wire::Whiteouts::None => convert::Whiteouts::None,
-    }
-}
-
-fn wire_summary(summary: convert::Summary) -> wire::Summary {
-    let convert::Summary { entries, bytes, content_bytes, dropped_xattrs, diff_ids } = summary;
-    wire::Summary { entries, bytes, content_bytes, dropped_xattrs, diff_ids }
 }
