@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData,
@@ -13,6 +15,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Error, Result};
 
@@ -71,7 +74,8 @@ impl Identity {
         let leaf = key.cert.first().ok_or_else(|| Error::invalid("the certificate chain is empty"))?;
         let parsed = ParsedCertificate::try_from(leaf)
             .map_err(|error| Error::invalid(format!("the first certificate can't be read: {error}")))?;
-        let pin = format!("sha256//{}", base64(&sha256(&parsed.subject_public_key_info())?));
+        let digest = Sha256::digest(parsed.subject_public_key_info());
+        let pin = format!("sha256//{}", BASE64_STANDARD.encode(digest));
         let provider = Arc::new(ring::default_provider());
         Ok(Self { provider, key, ca_pem, pin })
     }
@@ -110,7 +114,7 @@ impl Identity {
 /// A key and a self-signed certificate for it, which may vouch for these names and addresses.
 fn authority(names: &[String]) -> Result<CertifiedIssuer<'static, KeyPair>> {
     let key = new_key()?;
-    let digest = sha256(&key.subject_public_key_info())?;
+    let digest = Sha256::digest(key.subject_public_key_info());
     let mut params = CertificateParams::default();
     set_validity(&mut params);
     // A name of its own: a client that knows many authorities looks for the one of that name.
@@ -152,25 +156,6 @@ fn failed(error: &rcgen::Error) -> Error {
     Error::new(Code::System, format!("make a certificate: {why}"))
 }
 
-fn sha256(bytes: &[u8]) -> Result<Vec<u8>> {
-    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
-    let suite = suite.ok_or_else(|| Error::new(Code::Internal, "the TLS provider has no SHA-256"))?;
-    Ok(suite.common.hash_provider.hash(bytes).as_ref().to_vec())
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0, |bits, n| (bits << 8) | u32::from(group.get(n).copied().unwrap_or(0)));
-        for n in 0..4 {
-            let digit = ALPHABET.get((bits >> (18 - 6 * n)) as usize & 63).copied().unwrap_or(b'=');
-            text.push(if n <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +168,7 @@ mod tests {
         for (bytes, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
         {
-            assert_eq!(base64(bytes.as_bytes()), text);
+            assert_eq!(BASE64_STANDARD.encode(bytes), text);
         }
     }
 
