@@ -91,7 +91,6 @@ pub(crate) struct LayerInput {
 pub(crate) struct Helper {
     channel: Channel,
     child: Child,
-    limits: Limits,
     resources: Resources,
     deadline: Instant,
     /// Whether it has empty namespaces beside its filter of system calls.
@@ -117,7 +116,6 @@ impl Helper {
         let mut helper = Self {
             channel: Channel::new(ours),
             child,
-            limits: *limits,
             resources,
             deadline: Instant::now() + START_TIMEOUT,
             isolated: false,
@@ -205,6 +203,7 @@ impl Helper {
     }
 
     /// Whether the process has empty namespaces beside its filter of system calls.
+    #[cfg_attr(not(test), allow(dead_code, reason = "asked by its tests"))]
     pub(crate) fn is_isolated(&self) -> bool {
         self.isolated
     }

@@ -11,7 +11,6 @@ mod digest;
 #[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod erofs;
 mod handle;
-#[allow(dead_code, reason = "its tests use the rest of it")]
 mod helper;
 mod import;
 mod json;

@@ -48,7 +48,7 @@ fn start_with(output: &File, change: impl FnOnce(&mut Resources)) -> Helper {
     Helper::start_with(&program(), output.try_clone().unwrap().into(), &limits, resources).unwrap()
 }
 
-/// Calls a step that nobody cancels.
+/// Calls a step that isn't cancelled.
 fn watched<T>(step: impl FnOnce(&mut Watch<'_>) -> Result<T>) -> Result<T> {
     step(&mut Watch { cancelled: &AtomicBool::new(false), progress: &mut |_| () })
 }
@@ -644,7 +644,6 @@ fn hostile(act: impl FnOnce(Channel) + Send + 'static) -> Helper {
     Helper {
         channel: Channel::new(ours),
         child,
-        limits,
         resources: limits.resources(),
         deadline: Instant::now() + PATIENCE,
         isolated: true,
