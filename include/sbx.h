@@ -858,8 +858,8 @@ typedef struct sbx_image_options {
     const char *platform;
     // Which image of an archive or a layout that has several: one of its names. For import only.
     const char *select;
-    // For the registry, as are all fields down to `mirrors`: a user. NULL: as ~/.docker/config.json says, or nobody. For
-    // pull only.
+    // For the registry, as are all fields down to `mirrors`: a user. NULL: as ~/.docker/config.json says, or no login.
+    // For pull only.
     const char *username;
     // That user's password or token.
     const char *password;

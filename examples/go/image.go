@@ -316,7 +316,8 @@ func (p progress) begunOperation(ctx context.Context, what, name string, begin f
 	return begunReporting(ctx, what, name, nil, p.reports, begin)
 }
 
-// stop returns when the callback isn't called any more. The operation has ended or is forgotten: nobody sends.
+// stop returns when the callback isn't called any more. The operation has ended or was freed: nothing is sent
+// to it then.
 func (p progress) stop() {
 	close(p.reports)
 	<-p.stopped

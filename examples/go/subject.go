@@ -141,7 +141,7 @@ func (s *subject) happened(event Event) {
 	}
 }
 
-// reportLocked passes progress on. What waits is older, and nobody wants it any more.
+// reportLocked passes progress on, in place of an older report that wasn't taken yet.
 func (s *subject) reportLocked(value [2]uint64) {
 	if s.reports == nil {
 		return
@@ -150,7 +150,7 @@ func (s *subject) reportLocked(value [2]uint64) {
 	case <-s.reports:
 	default:
 	}
-	s.reports <- value // nobody else sends
+	s.reports <- value // this is the only sender: there is room
 }
 
 // ask looks whether the server inside answers, if somebody waits for that; the library asks it from then on.

@@ -29,8 +29,8 @@ pub struct sbx_image_options {
     pub platform: *const c_char,
     /// Which image of an archive or a layout that has several: one of its names. For import only.
     pub select: *const c_char,
-    /// For the registry, as are all fields down to `mirrors`: a user. NULL: as ~/.docker/config.json says, or nobody. For
-    /// pull only.
+    /// For the registry, as are all fields down to `mirrors`: a user. NULL: as ~/.docker/config.json says, or no login.
+    /// For pull only.
     pub username: *const c_char,
     /// That user's password or token.
     pub password: *const c_char,

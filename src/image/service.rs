@@ -243,7 +243,7 @@ impl Shared {
         Helper::start(&program, output.into(), limits)
     }
 
-    /// Waits until nobody else here makes the image of that id, and keeps others from it.
+    /// Waits until no other operation here makes the image of that id, and keeps others from it.
     pub(super) fn take_turn(&self, id: ImageId, ended: &AtomicBool) -> Result<Turn<'_>> {
         let mut being_made = self.being_made.lock().unwrap_or_else(PoisonError::into_inner);
         while !being_made.insert(id) {

@@ -7,7 +7,7 @@
 //! - A sticky directory of root's (`/tmp`) may be writable by all, since they can't rename or remove what is ours there.
 //!   But they can be first to take a name, so the next directory has to be this user's, of mode 0700, and not a link.
 //! - A symbolic link belongs to this user or to root.
-//! - The last directory belongs to this user, and nobody else may write to it.
+//! - The last directory belongs to this user, and no other user may write to it.
 //!
 //! Missing directories are made, with mode 0700. An access control list that lets others write shows as the group's write
 //! permission. In a user namespace that maps one id only (`unshare -r`), root's directories belong to nobody, and everybody
