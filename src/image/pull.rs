@@ -88,9 +88,8 @@ impl Pull {
         let id = id_of_layers(manifest.config.digest, &config.diff_ids);
         // The same image may be on its way by another name.
         let _turn = shared.take_turn(id, ended)?;
-        let stored = if let Some(found) = store.get(id).unwrap_or_default() {
-            store.tag(id, &self.tag)?;
-            store.get(id)?.unwrap_or(found)
+        let stored = if let Some(found) = shared.stored(id, Some(&self.tag))? {
+            found
         } else {
             let made =
                 Unpacking { pull: self, store, registry: &registry, manifest: &manifest, config: &config };

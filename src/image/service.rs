@@ -212,6 +212,19 @@ impl Shared {
         self.store.get_or_try_init(|| Store::open(self.directory.as_ref().map_err(Clone::clone)?))
     }
 
+    /// The image of that id, with one more name, if the store has it. A damaged one counts as missing: it is made again.
+    pub(super) fn stored(&self, id: ImageId, tag: Option<&str>) -> Result<Option<StoredImage>> {
+        let store = self.store()?;
+        let found = store.get(id).unwrap_or_default();
+        match (found, tag) {
+            (Some(found), Some(tag)) => {
+                store.tag(id, tag)?;
+                Ok(Some(store.get(id)?.unwrap_or(found)))
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
     fn find(&self, name: &Name) -> Result<StoredImage> {
         let store = self.store()?;
         let by_tag = name.tag.as_deref().map_or(Ok(None), |tag| store.find(tag))?;
