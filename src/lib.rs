@@ -69,6 +69,7 @@ mod first_error;
 mod limits;
 mod topology;
 
+mod build;
 mod cgroup;
 mod config;
 mod policy;

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["egress", "tunnel"],
     &["engine"],
     &["sandbox"],
-    &["runtime"],
+    &["runtime", "build"],
     &["doctor"],
     &["ffi"],
     // Not in a library that is built.

@@ -27,6 +27,7 @@ mod testing;
 mod watch;
 mod workers;
 
+pub(crate) use archive::tar;
 use crate::keeper::wire::image as wire;
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
