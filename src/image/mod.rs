@@ -27,8 +27,8 @@ mod testing;
 mod watch;
 mod workers;
 
-pub(crate) use archive::tar;
 use crate::keeper::wire::image as wire;
+pub(crate) use archive::tar;
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
 #[cfg(any(test, fuzzing))]
