@@ -136,7 +136,10 @@ impl Context {
     /// Opens a path below the root. With `links` those that stay below it are followed.
     fn try_open(&self, path: &Path, flags: OFlag, links: bool) -> nix::Result<OwnedFd> {
         let mut resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let mut flags = flags | OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let mut flags = flags | OFlag::O_CLOEXEC;
+        if !flags.contains(OFlag::O_PATH) {
+            flags |= OFlag::O_RDONLY | OFlag::O_NOCTTY;
+        }
         if !links {
             resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
             flags |= OFlag::O_NOFOLLOW;
@@ -190,7 +193,10 @@ impl Context {
             }
             links += 1;
             if links > MAX_LINKS {
-                return Err(Error::invalid(format!("{}: leads through more than {MAX_LINKS} links", shown())));
+                return Err(Error::invalid(format!(
+                    "{}: leads through more than {MAX_LINKS} links",
+                    shown()
+                )));
             }
             let target = match readlinkat(&parent, name.as_os_str()) {
                 Err(Errno::ENOENT | Errno::EINVAL) => return Err(self.changed(&at.join(&name))),
@@ -390,8 +396,7 @@ impl Selection<'_> {
             }
             .map_err(|cause| sending(&cause))?;
             if let Content::File { source, length, digest } = &entry.content {
-                let mut content =
-                    |bytes: &[u8]| archive.content(bytes).map_err(|cause| sending(&cause));
+                let mut content = |bytes: &[u8]| archive.content(bytes).map_err(|cause| sending(&cause));
                 let found = read(self.context, source, *length, &mut buffer, cancelled, &mut content)?;
                 if found != *digest {
                     return Err(self.context.changed(source));
@@ -616,7 +621,8 @@ impl Work<'_> {
         file.take(512)
             .read_to_end(&mut head)
             .context(format!("reading {}", self.context.shown(&found.path)))?;
-        let magic: [&[u8]; 4] = [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+        let magic: [&[u8]; 4] =
+            [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
         if magic.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar") {
             let text = format!(
                 "ADD {:?}: archives are not unpacked: COPY it, and unpack it in a RUN (tar -xf), or write COPY instead of \
@@ -649,12 +655,8 @@ impl Work<'_> {
         if is_there {
             return Ok(());
         }
-        let made = Entry {
-            content: Content::MadeDirectory,
-            mode: MADE_DIRECTORY_MODE,
-            seconds: 0,
-            nanoseconds: 0,
-        };
+        let made =
+            Entry { content: Content::MadeDirectory, mode: MADE_DIRECTORY_MODE, seconds: 0, nanoseconds: 0 };
         self.insert(path.to_vec(), made)
     }
 
@@ -682,8 +684,8 @@ impl Work<'_> {
             let below_source = frame.below_source.join(&name);
             let (ignored, above) = self.context.ignore.ignores(&path.to_string_lossy(), &frame.above);
             let (excluded, inside) = self.excludes.ignores(&below_source.to_string_lossy(), &frame.excluded);
-            let may_keep = (!ignored || self.context.ignore.may_keep())
-                && (!excluded || self.excludes.may_keep());
+            let may_keep =
+                (!ignored || self.context.ignore.may_keep()) && (!excluded || self.excludes.may_keep());
             let left_out = ignored || excluded;
             if left_out && !may_keep {
                 continue;
@@ -764,9 +766,13 @@ impl Work<'_> {
     fn insert(&mut self, path: Vec<u8>, entry: Entry) -> Result<()> {
         let shown = || format!("{:?}", Path::new("/").join(OsStr::from_bytes(&path)));
         if path.len() > MAX_PATH_BYTES {
-            return Err(Error::new(Code::Limit, format!("{}: is longer than {MAX_PATH_BYTES} bytes", shown())));
+            return Err(Error::new(
+                Code::Limit,
+                format!("{}: is longer than {MAX_PATH_BYTES} bytes", shown()),
+            ));
         }
-        let is_directory = |entry: &Entry| matches!(entry.content, Content::Directory | Content::MadeDirectory);
+        let is_directory =
+            |entry: &Entry| matches!(entry.content, Content::Directory | Content::MadeDirectory);
         let conflict = || {
             let text = format!("{}: is a directory in one source of the COPY, and none in another", shown());
             Error::invalid(text)

@@ -60,10 +60,14 @@ impl Ignore {
             (".", _) => return Ok(()),
             _ => {}
         }
-        let read = Pattern::path(&pattern)
-            .map_err(|why| Error::invalid(format!("the pattern {text:?} {why}: see docker's .dockerignore")))?;
+        let read = Pattern::path(&pattern).map_err(|why| {
+            Error::invalid(format!("the pattern {text:?} {why}: see docker's .dockerignore"))
+        })?;
         if self.rules.len() == MAX_PATTERNS {
-            return Err(Error::new(Code::Limit, format!("{text:?}: there are more than {MAX_PATTERNS} patterns")));
+            return Err(Error::new(
+                Code::Limit,
+                format!("{text:?}: there are more than {MAX_PATTERNS} patterns"),
+            ));
         }
         self.rules.push(Rule { literal: read.literal(), pattern: read, keeps });
         Ok(())
@@ -183,7 +187,9 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_named_with_its_line() {
-        for (text, line) in [("a\n!", ".dockerignore line 2: \"!\""), ("\n\n[", ".dockerignore line 3: the pattern \"[\"")] {
+        for (text, line) in
+            [("a\n!", ".dockerignore line 2: \"!\""), ("\n\n[", ".dockerignore line 3: the pattern \"[\"")]
+        {
             let error = Ignore::parse(text).unwrap_err();
             assert!(error.message().starts_with(line), "{error}");
         }

@@ -3,6 +3,9 @@
 pub(crate) mod context;
 pub(crate) mod dockerfile;
 mod executor;
+/// What the fuzz targets call.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod glob;
 mod ignore;
 mod key;

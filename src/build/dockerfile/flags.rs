@@ -207,7 +207,10 @@ mod tests {
             ("type=secret,id=x,env=X", "\"env=X\" isn't supported"),
         ] {
             let error = secret(value, 7).unwrap_err();
-            assert!(error.message().starts_with(&format!("Dockerfile line 7: RUN --mount={value}: ")), "{error}");
+            assert!(
+                error.message().starts_with(&format!("Dockerfile line 7: RUN --mount={value}: ")),
+                "{error}"
+            );
             assert!(error.message().contains(text), "{error}");
         }
     }

@@ -95,7 +95,9 @@ impl Reader<'_> {
             "HEALTHCHECK" => return Ok(self.ignored("a sandbox's readiness is probed as its creator says")),
             "MAINTAINER" => return Ok(self.ignored("write LABEL org.opencontainers.image.authors=NAME")),
             "VOLUME" => {
-                return Ok(self.ignored("the directory is a part of the image, and a sandbox's own copy of it"));
+                return Ok(
+                    self.ignored("the directory is a part of the image, and a sandbox's own copy of it")
+                );
             }
             "ONBUILD" => {
                 let remedy = "write it into the Dockerfiles that are built on this image";
@@ -120,7 +122,8 @@ impl Reader<'_> {
     }
 
     fn ignored(&mut self, why: &str) -> Option<Instruction> {
-        self.warnings.push(format!("Dockerfile line {}: {} is ignored: {why}", self.line.number, self.keyword));
+        self.warnings
+            .push(format!("Dockerfile line {}: {} is ignored: {why}", self.line.number, self.keyword));
         None
     }
 
@@ -191,7 +194,10 @@ impl Reader<'_> {
                 ("network", "default") | ("security", "sandbox") => {}
                 ("network", _) => {
                     let remedy = "what a build may reach is decided by the caller's policy: remove it";
-                    return Err(unsupported(number, format!("RUN {}: isn't supported: {remedy}", flag.shown())));
+                    return Err(unsupported(
+                        number,
+                        format!("RUN {}: isn't supported: {remedy}", flag.shown()),
+                    ));
                 }
                 _ => return Err(unsupported(number, format!("RUN {}: isn't supported", flag.shown()))),
             }
@@ -296,7 +302,9 @@ impl Reader<'_> {
             }
         }
         if let Some(from) = from.as_deref().filter(|from| from.contains('$')) {
-            return Err(self.error(&format!("--from={from}: variables are not replaced here, write the name")));
+            return Err(
+                self.error(&format!("--from={from}: variables are not replaced here, write the name"))
+            );
         }
         let mut paths = match self.json()? {
             Some(paths) => paths,
@@ -311,7 +319,9 @@ impl Reader<'_> {
             let remote = ["http://", "https://", "git://", "ssh://", "git@", "ftp://"];
             if remote.iter().any(|scheme| lower.starts_with(scheme)) {
                 let remedy = "download it in a RUN (with a policy that allows its host), or before the build and COPY it";
-                return Err(self.unsupported(&format!("{source:?} is no file of the build context: {remedy}")));
+                return Err(
+                    self.unsupported(&format!("{source:?} is no file of the build context: {remedy}"))
+                );
             }
         }
         Ok(Instruction::Copy { is_add, from, sources: paths, excludes, destination, chown, chmod })
@@ -323,7 +333,9 @@ impl Reader<'_> {
         let words = words::split(&text, self.escape);
         if words.first().is_some_and(|word| !word.contains('=')) {
             return match text.split_once(is_blank) {
-                Some((name, value)) => Ok(vec![(name.to_owned(), value.trim_start_matches(is_blank).to_owned())]),
+                Some((name, value)) => {
+                    Ok(vec![(name.to_owned(), value.trim_start_matches(is_blank).to_owned())])
+                }
                 None => Err(self.error(&format!("must be {0} NAME=VALUE", self.keyword))),
             };
         }

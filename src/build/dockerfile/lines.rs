@@ -219,8 +219,8 @@ fn escape_character(text: &str) -> Result<char> {
 fn directive(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.strip_prefix('#')?.split_once('=')?;
     let (name, value) = (name.trim(), value.trim());
-    let is_name =
-        name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric());
     (is_name && !value.is_empty()).then_some((name, value))
 }
 

@@ -176,7 +176,9 @@ impl Dockerfile {
             }
         }
         let Some(base) = base else {
-            return Err(Error::invalid("the Dockerfile has no FROM: its first instruction must be FROM IMAGE"));
+            return Err(Error::invalid(
+                "the Dockerfile has no FROM: its first instruction must be FROM IMAGE",
+            ));
         };
         for name in passed.keys().filter(|name| !declared.contains(name) && !resolve::is_proxy(name)) {
             warnings.push(format!("the build argument {name} is not used: the Dockerfile has no ARG {name}"));
@@ -229,8 +231,7 @@ fn passed(args: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     }
     let total: usize = args.iter().map(|(name, value)| name.len() + value.len()).sum();
     if total > resolve::MAX_EXPANDED_BYTES {
-        let text =
-            format!("the build arguments have {total} bytes, limit {}", resolve::MAX_EXPANDED_BYTES);
+        let text = format!("the build arguments have {total} bytes, limit {}", resolve::MAX_EXPANDED_BYTES);
         return Err(Error::new(Code::Limit, text));
     }
     Ok(args.iter().cloned().collect())
@@ -259,7 +260,9 @@ fn base_image(line: usize, name: &str, escape: char, global: &BTreeMap<String, S
     match expanded.as_str() {
         "" => Err(at(
             line,
-            format!("FROM {name}: is empty: give its variables values by ARG before FROM, or as build arguments"),
+            format!(
+                "FROM {name}: is empty: give its variables values by ARG before FROM, or as build arguments"
+            ),
         )),
         "scratch" => Ok(Base::Scratch),
         _ => Ok(Base::Image(expanded)),

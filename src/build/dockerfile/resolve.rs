@@ -42,8 +42,7 @@ pub(super) fn resolve(file: &Dockerfile, base: &ImageConfig) -> Result<Recipe> {
 }
 
 fn too_much(line: usize) -> Error {
-    let text =
-        format!("the Dockerfile has more than {MAX_EXPANDED_BYTES} bytes with its variables replaced");
+    let text = format!("the Dockerfile has more than {MAX_EXPANDED_BYTES} bytes with its variables replaced");
     at(line, text).with_code(Code::Limit)
 }
 
@@ -96,11 +95,9 @@ impl State<'_> {
             Instruction::Expose(words) => StepKind::Expose(self.ports(parsed, words)?),
             Instruction::StopSignal(signal) => {
                 let signal = self.value(parsed, signal)?;
-                let is_name = signal
-                    .strip_prefix("SIG")
-                    .unwrap_or(&signal)
-                    .bytes()
-                    .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'+' | b'-'));
+                let is_name = signal.strip_prefix("SIG").unwrap_or(&signal).bytes().all(|byte| {
+                    byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'+' | b'-')
+                });
                 let is_signal = match signal.parse::<u8>() {
                     Ok(number) => (1..=64).contains(&number),
                     Err(_) => is_name && !signal.bytes().all(|byte| byte.is_ascii_digit()),
@@ -215,8 +212,7 @@ impl State<'_> {
             destination.push('/');
         }
         if sources.len() > 1 && !is_directory {
-            let text =
-                format!("{}: has several sources, so the destination must end with a /", parsed.text);
+            let text = format!("{}: has several sources, so the destination must end with a /", parsed.text);
             return Err(at(parsed.line, text));
         }
         let chown = chown.as_ref().map(|text| self.value(parsed, text)).transpose()?;

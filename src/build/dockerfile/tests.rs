@@ -187,9 +187,9 @@ fn here_documents_are_for_run() {
     assert_eq!(run("RUN <<-EOF\n\techo a\n\tEOF\n").argv[2], "echo a\n");
     assert_eq!(
         run("RUN python3 <<'EOF' > /x\nprint(\"$X\") # \\\nEOF\n").argv[2],
-        "python3 <<'EOF' > /x\nprint(\"$X\") # \\\n\nEOF"
+        "python3 <<'EOF' > /x\nprint(\"$X\") # \\\nEOF"
     );
-    assert_eq!(run("RUN cat <<A <<B\na\nA\nb\nB").argv[2], "cat <<A <<B\na\n\nA\nb\n\nB");
+    assert_eq!(run("RUN cat <<A <<B\na\nA\nb\nB").argv[2], "cat <<A <<B\na\nA\nb\nB");
     assert_eq!(run("RUN cat \"<<A\"").argv[2], "cat \"<<A\"");
     assert_eq!(kinds("RUN <<EOF\nCOPY a\nEOF\nUSER b").len(), 2);
     for (text, part) in [
@@ -222,8 +222,7 @@ CMD echo $A
     let kinds: Vec<StepKind> =
         recipe_with(text, &[], &base).unwrap().steps.into_iter().map(|step| step.kind).collect();
     assert_eq!(kinds[0], StepKind::Env(pairs(&[("A", "1"), ("B", "old"), ("C", "x ")])));
-    let expected =
-        [("D", "2"), ("E", "$A"), ("F", "$A"), ("G", "g"), ("PATH", "/x:/bin")];
+    let expected = [("D", "2"), ("E", "$A"), ("F", "$A"), ("G", "g"), ("PATH", "/x:/bin")];
     assert_eq!(kinds[2], StepKind::Env(pairs(&expected)));
     assert_eq!(kinds[3], StepKind::Env(pairs(&[("old", "form of it")])));
     assert_eq!(kinds[4], StepKind::Workdir("/srv/sub/2".to_owned()));
@@ -232,7 +231,10 @@ CMD echo $A
     assert_eq!(kinds[7], StepKind::User("u".to_owned()));
     let StepKind::Copy(copy) = &kinds[8] else { panic!("{:?}", kinds[8]) };
     // White space separates before quotes and variables are looked at.
-    assert_eq!((&copy.sources[..], copy.destination.as_str()), (&["2".to_owned(), "x ".to_owned()][..], "/srv/sub/old/to/2/"));
+    assert_eq!(
+        (&copy.sources[..], copy.destination.as_str()),
+        (&["2".to_owned(), "x ".to_owned()][..], "/srv/sub/old/to/2/")
+    );
     assert_eq!(kinds[9], StepKind::Expose(vec!["2/tcp".to_owned(), "20/tcp".to_owned()]));
     assert!(matches!(&kinds[10], StepKind::Run(run) if run.argv[2] == "echo $A"));
     assert_eq!(kinds[11], StepKind::Cmd(vec!["/bin/sh".to_owned(), "-c".to_owned(), "echo $A".to_owned()]));
@@ -318,13 +320,18 @@ fn run_args(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn secrets_are_mounted_for_one_step() {
-    let run = run("ARG ID=token\nRUN --mount=type=secret,id=$ID --mount=type=secret,id=b,required=true cat /run/secrets/token");
+    let run = run(
+        "ARG ID=token\nRUN --mount=type=secret,id=$ID --mount=type=secret,id=b,required=true cat /run/secrets/token",
+    );
     let ids: Vec<(&str, bool)> =
         run.secrets.iter().map(|secret| (secret.id.as_str(), secret.required)).collect();
     assert_eq!(ids, [("token", false), ("b", true)]);
     assert_eq!(run.argv[2], "cat /run/secrets/token");
     let (code, text) = refused("FROM a\nRUN --mount=type=cache,target=/x a");
-    assert_eq!((code, text.starts_with("2: RUN --mount=type=cache,target=/x: type=cache isn't")), (Code::Unsupported, true));
+    assert_eq!(
+        (code, text.starts_with("2: RUN --mount=type=cache,target=/x: type=cache isn't")),
+        (Code::Unsupported, true)
+    );
     assert!(kinds("RUN --network=default --security=sandbox a").len() == 1);
     assert_eq!(refused("FROM a\nRUN --network=none a").0, Code::Unsupported);
     assert_eq!(refused("FROM a\nRUN --device=x a").0, Code::Unsupported);

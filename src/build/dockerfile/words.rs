@@ -115,7 +115,8 @@ impl Expansion<'_> {
             });
         }
         let name = self.name();
-        let bad = |what: &str| Err(format!("${{{name}{what}: must be ${{NAME}}, or with :-, -, :+, +, :? or ?"));
+        let bad =
+            |what: &str| Err(format!("${{{name}{what}: must be ${{NAME}}, or with :-, -, :+, +, :? or ?"));
         if name.is_empty() {
             return bad("");
         }
@@ -144,7 +145,8 @@ impl Expansion<'_> {
             '-' => Ok(value.unwrap_or(word)),
             '+' => Ok(value.map(|_| word).unwrap_or_default()),
             _ => value.ok_or_else(|| {
-                let word = if word.is_empty() { "must have a value: pass it as a build argument" } else { &word };
+                let word =
+                    if word.is_empty() { "must have a value: pass it as a build argument" } else { &word };
                 format!("{name}: {word}")
             }),
         }
@@ -235,7 +237,7 @@ mod tests {
             ("${NONE:-a\\}b}", "a}b"),
             ("${NONE:-'a b'}", "a b"),
             ("${X:?}", "x y"),
-            ("\u{4f60}$EMPTY\u{597d}", "\u{4f60}\u{597d}"),
+            ("\u{4f60}${EMPTY}\u{597d}", "\u{4f60}\u{597d}"),
         ] {
             assert_eq!(expanded(text).as_deref(), Ok(expected), "{text}");
         }
