@@ -93,6 +93,7 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
+pub use build::Build;
 #[cfg(feature = "test-hooks")]
 #[doc(hidden)]
 pub use config::ImageFile;
