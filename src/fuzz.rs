@@ -3,6 +3,7 @@
 //! There with `--cfg fuzzing`, and in the library's own tests, which try the seeds in `fuzz/seeds` again. Nothing here
 //! may panic but by an assertion that fails.
 
+use crate::build::fuzzed as builds;
 use crate::egress::fuzzed::dns::{Answer, Asked, Query, Response};
 use crate::egress::fuzzed::{ClientHello, Found, MAX_BYTES};
 use crate::event::{EventKind, EventRecord, Queue};
@@ -217,6 +218,26 @@ pub fn registry(data: &[u8]) {
     }
 }
 
+/// A Dockerfile, and a `.dockerignore` with a path that it is asked about.
+pub fn dockerfile(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(rest);
+    if kind % 2 == 0 {
+        if let Some(recipe) = builds::recipe(&text) {
+            assert!(recipe.steps.len() <= 1000, "steps are bounded");
+            assert_eq!(builds::recipe(&text), Some(recipe), "the same text means the same");
+        }
+        return;
+    }
+    let (patterns, path) = text.split_once('\0').unwrap_or((&text, "a/b"));
+    if let Some(ignored) = builds::ignored(patterns, path).filter(|_| !path.is_empty()) {
+        let none = builds::ignored(&format!("{patterns}\n**\n"), path);
+        assert!(none.unwrap_or(true), "the last pattern decides");
+        let all = builds::ignored(&format!("{patterns}\n!**\n"), path);
+        assert!(!ignored || !all.unwrap_or(false), "the last pattern decides");
+    }
+}
+
 /// Lines of a policy. What is taken is written as it is understood, and understood the same again.
 pub fn cidr(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -337,6 +358,7 @@ mod tests {
         again("tar", tar);
         again("layer", layer);
         again("registry", registry);
+        again("dockerfile", dockerfile);
         again("cidr", cidr);
         again("events", events);
     }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::error::{Code, Error};
 use crate::event::operation::Completion;
 
 /// The least time between two reports.
@@ -13,6 +14,18 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Progress<'a, T> {
     completion: &'a Completion<T>,
     state: Mutex<State>,
+    stage: Option<Stage>,
+}
+
+/// A step of a build, of which the bytes aren't reported.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    /// The steps before it, and all.
+    pub(super) steps: [u64; 2],
+    /// What it is called.
+    pub(super) title: String,
+    /// When the whole has to be done.
+    pub(super) deadline: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +38,12 @@ struct State {
 
 impl<'a, T> Progress<'a, T> {
     pub(super) fn new(completion: &'a Completion<T>) -> Self {
-        Self { completion, state: Mutex::default() }
+        Self { completion, state: Mutex::default(), stage: None }
+    }
+
+    /// For a step of a build: steps are counted in place of bytes, and the operation ends at the deadline.
+    pub(super) fn of_stage(completion: &'a Completion<T>, stage: Stage) -> Self {
+        Self { completion, state: Mutex::default(), stage: Some(stage) }
     }
 
     /// So many more bytes there are to do.
@@ -59,11 +77,18 @@ impl<'a, T> Progress<'a, T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let now = Instant::now();
+        if self.stage.as_ref().is_some_and(|stage| now >= stage.deadline) {
+            self.completion.abandon(Error::new(Code::TimedOut, "the build took longer than its timeout"));
+        }
         if state.reported.is_some_and(|before| now.duration_since(before) < REPORT_INTERVAL) {
             return;
         }
         state.reported = Some(now);
-        let (bytes, step) = ([state.done, state.total], state.step.clone());
+        let (bytes, step) = match &self.stage {
+            None => ([state.done, state.total], state.step.clone()),
+            Some(stage) if state.step.is_empty() => (stage.steps, stage.title.clone()),
+            Some(stage) => (stage.steps, format!("{}: {}", stage.title, state.step)),
+        };
         drop(state);
         self.completion.report(bytes, &step);
     }
@@ -72,7 +97,6 @@ impl<'a, T> Progress<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::event::operation::{Notice, Operation};
     use crate::event::{EventKind, Queue};
 

@@ -110,7 +110,8 @@ impl Runtime {
         self.inner.images.remove(name, events)
     }
 
-    /// Removes images, those that were not used for longest first, until the store has at most `max_bytes`.
+    /// Removes images until the store has at most `max_bytes`. Those that builds have left without a name go first, then the
+    /// others; of each kind those that were not used for longest.
     pub fn prune_images(&self, max_bytes: u64) -> Result<PrunedImages> {
         self.prune_images_begin(max_bytes, None)?.wait(None).map(|pruned| *pruned)
     }
