@@ -91,12 +91,14 @@ mod runtime;
 mod sandbox;
 mod sys;
 mod tunnel;
+mod volume;
 
 #[cfg(feature = "test-hooks")]
 #[doc(hidden)]
 pub use config::ImageFile;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
+    VolumeMount,
 };
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
@@ -115,3 +117,4 @@ pub use sandbox::files::{
 };
 pub use sandbox::{Connection, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};
+pub use volume::VolumeInfo;

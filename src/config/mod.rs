@@ -20,6 +20,7 @@ mod runtime;
 mod service;
 mod stdio;
 pub(crate) mod user;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +46,8 @@ pub use runtime::RuntimeConfig;
 pub(crate) use service::HostService;
 pub use stdio::{Stdio, Stream};
 use user::User;
+use volume::MountedVolume;
+pub use volume::VolumeMount;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
@@ -100,6 +103,7 @@ pub struct Config {
     image: Option<RootImage>,
     mounts: Vec<Mount>,
     image_mounts: Vec<ImageMount>,
+    volumes: Vec<MountedVolume>,
     ports: Vec<Port>,
     inbound: Option<Vec<IpNetwork>>,
     certificate: Option<Certificate>,
@@ -136,6 +140,7 @@ impl Default for Config {
             image: None,
             mounts: Vec::new(),
             image_mounts: Vec::new(),
+            volumes: Vec::new(),
             ports: Vec::new(),
             inbound: None,
             certificate: None,
@@ -314,6 +319,10 @@ impl Config {
         &self.image_mounts
     }
 
+    pub(crate) fn volumes(&self) -> &[MountedVolume] {
+        &self.volumes
+    }
+
     pub(crate) fn ports(&self) -> &[Port] {
         &self.ports
     }
@@ -373,6 +382,7 @@ impl fmt::Debug for Config {
             .field("rootfs", &self.rootfs)
             .field("image", &self.image.as_ref().map(|image| &image.name))
             .field("mounts", &self.mounts)
+            .field("volumes", &self.volumes)
             .field("ports", &self.ports)
             .field("policy", &self.policy)
             .field("certificate", &self.certificate)

@@ -102,7 +102,7 @@ images mounted in a sandbox: config_add_image_mount
 OTHERS = re.compile(
     r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set"
     r"|capture|add)_.*|file_.*|operation_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
-    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)"
+    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)|volume_list_(count|entry)"
 )
 
 # A package's sources, and which of them say what programs find.
