@@ -239,13 +239,13 @@ fn what_is_in_a_volume_is_the_hosts_users_and_gives_no_rights() {
     // What the host's user may have put there, or another program of theirs.
     fs::copy("/usr/bin/id", path.join("set-id")).unwrap();
     fs::set_permissions(path.join("set-id"), fs::Permissions::from_mode(0o6755)).unwrap();
-    let device = is_root() && nix_mknod(&path.join("zero"));
+    let device = is_root() && make_device(&path.join("kmsg"));
     fs::write(path.join("file"), "").unwrap();
     let mut config = at(
         &data(),
         "/v/set-id -u; /v/set-id -g; chown 7 /v/file 2>/dev/null && echo chowned; \
          cp /v/set-id /v/copy && chmod u+s /v/copy 2>/dev/null; chmod g+s /v/copy 2>/dev/null; stat -c %a /v/copy; \
-         mknod /v/null c 1 3 2>/dev/null && echo made; head -c1 /v/zero 2>/dev/null | wc -c; true",
+         mknod /v/null c 1 3 2>/dev/null && echo made; head -c1 /v/kmsg 2>/dev/null | wc -c; true",
     );
     config.set_user("1234:1234").unwrap();
     // Whose files they are inside doesn't matter for what follows.
@@ -271,11 +271,11 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// Makes a device that reads as zeroes; false where that isn't allowed.
-fn nix_mknod(path: &std::path::Path) -> bool {
+/// Makes a device that gVisor has none of: the kernel's log. False where that isn't allowed.
+fn make_device(path: &std::path::Path) -> bool {
     std::process::Command::new("mknod")
         .arg(path)
-        .args(["c", "1", "5"])
+        .args(["c", "1", "11"])
         .stderr(std::process::Stdio::null())
         .status()
         .is_ok_and(|status| status.success())

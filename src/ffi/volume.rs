@@ -122,8 +122,8 @@ fn check_flags(flags: u32, known: u32) -> Result<()> {
 /// of the sub-path). A sandbox has at most 16 volumes.
 ///
 /// Volumes are directories of the user's, in the runtime's volume_directory. Every file belongs to the host's user (chown
-/// fails inside, and everything is the sandbox's root's), set-id bits and devices have no effect and can't be made, and for
-/// an ordinary user nothing limits the bytes: sbx_config_set_disk_bytes doesn't count them. When fewer bytes are free
+/// fails inside, and everything is the sandbox's root's). Set-id bits have no effect, a device is gVisor's own of that number
+/// or can't be opened, and neither can be made. For an ordinary user nothing limits the bytes: sbx_config_set_disk_bytes doesn't count them. When fewer bytes are free
 /// there than the runtime's volume_min_free_bytes, new sandboxes with a writable volume are refused with SBX_ELIMIT; those
 /// that run go on. Sandboxes that share a volume trust each other with what is in it.
 ///
