@@ -96,6 +96,8 @@ snapshots of a sandbox as images: sandbox_snapshot_begin
     snapshot Snapshot snapshot snapshot_filesystem
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
+volumes: volume_create_begin volume_find_begin volume_list_begin volume_remove_begin config_add_volume
+    mount_volume VolumeMount VolumeMount Volume
 """
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
