@@ -44,7 +44,7 @@
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
-#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL, NULL}
+#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL, NULL, NULL, 0}
 #define SBX_FINDING_INIT {static_cast<uint32_t>(sizeof(sbx_finding)), 0, NULL, NULL, NULL}
 #define SBX_SANDBOX_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_sandbox_entry)), 0, NULL, NULL}
 #define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
@@ -53,6 +53,7 @@
 #define SBX_IMAGE_OPTIONS_INIT \
   {static_cast<uint32_t>(sizeof(sbx_image_options)), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SBX_IMAGE_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_image_summary)), 0, NULL, NULL, NULL, NULL, 0, 0, 0}
+#define SBX_VOLUME_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_volume_summary)), 0, NULL, NULL, 0}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
@@ -62,7 +63,7 @@
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
-#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL, NULL}
+#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL, NULL, NULL, 0}
 #define SBX_FINDING_INIT {(uint32_t)sizeof(sbx_finding), 0, NULL, NULL, NULL}
 #define SBX_SANDBOX_ENTRY_INIT {(uint32_t)sizeof(sbx_sandbox_entry), 0, NULL, NULL}
 #define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
@@ -71,6 +72,7 @@
 #define SBX_IMAGE_OPTIONS_INIT \
   {(uint32_t)sizeof(sbx_image_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SBX_IMAGE_SUMMARY_INIT {(uint32_t)sizeof(sbx_image_summary), 0, NULL, NULL, NULL, NULL, 0, 0, 0}
+#define SBX_VOLUME_SUMMARY_INIT {(uint32_t)sizeof(sbx_volume_summary), 0, NULL, NULL, 0}
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
@@ -373,6 +375,18 @@
 // What the sandbox writes is written on the host.
 #define SBX_MOUNT_WRITABLE 1
 
+// For sbx_config_add_volume: the sandbox can't write to it.
+#define SBX_VOLUME_READ_ONLY 1
+
+// The volume is made if there is none of that name.
+#define SBX_VOLUME_CREATE 2
+
+// The directories of the sub-path that are missing are made.
+#define SBX_VOLUME_CREATE_SUB_PATH 4
+
+// For sbx_volume_create_begin: fail with SBX_EEXISTS if the volume exists.
+#define SBX_VOLUME_EXCLUSIVE 8
+
 // For sbx_image_options.format: what is imported is found out. The default.
 #define SBX_IMAGE_FORMAT_AUTO 0
 
@@ -566,6 +580,9 @@ typedef struct sbx_sandbox_list sbx_sandbox_list;
 // Where the ports of a sandbox are reached. It doesn't change and outlives the sandbox; any thread may read it.
 typedef struct sbx_tunnel_map sbx_tunnel_map;
 
+// Volumes as they were at a moment. It doesn't change; any thread may read it.
+typedef struct sbx_volume_list sbx_volume_list;
+
 // How a runtime is made. The caller owns it; zero it or use SBX_RUNTIME_CONFIG_INIT, which suits most programs.
 typedef struct sbx_runtime_config {
     // sizeof(sbx_runtime_config), or 0.
@@ -580,6 +597,11 @@ typedef struct sbx_runtime_config {
     // Where images are kept; NULL: libsbx/images in XDG_CACHE_HOME, or in .cache of HOME. It is made if it isn't there.
     // It and the directories above must be writable by this user and root only.
     const char *image_directory;
+    // Where volumes are kept; NULL: libsbx/volumes in XDG_DATA_HOME, or in .local/share of HOME. It is made if it isn't
+    // there. It and the directories above must be writable by this user and root only.
+    const char *volume_directory;
+    // How many bytes must be free there for a new sandbox with a writable volume; 0: 1 GiB.
+    uint64_t volume_min_free_bytes;
 } sbx_runtime_config;
 
 // Why a call failed. The caller owns it, it is written on failure only, and NULL may be passed instead.
@@ -907,6 +929,22 @@ typedef struct sbx_image_summary {
     int64_t last_used_ms;
 } sbx_image_summary;
 
+// What is known of a volume. Its texts belong to the list. The caller owns the struct; zero it or use
+// SBX_VOLUME_SUMMARY_INIT.
+typedef struct sbx_volume_summary {
+    // sizeof(sbx_volume_summary), or 0.
+    uint32_t size;
+    // 1 if a sandbox has it mounted, else 0.
+    uint32_t in_use;
+    // Its name.
+    const char *name;
+    // Its directory on this machine. What sandboxes wrote there is theirs: a host that reads it follows no links, and
+    // trusts no content.
+    const char *path;
+    // When it was made, in milliseconds since 1970.
+    int64_t created_ms;
+} sbx_volume_summary;
+
 // Where one port of a sandbox is reached. Its texts belong to the map. The caller owns the struct; zero it or use
 // SBX_TUNNEL_INIT.
 typedef struct sbx_tunnel {
@@ -1209,6 +1247,16 @@ int sbx_operation_image(const struct sbx_operation *operation,
 int sbx_operation_images(const struct sbx_operation *operation,
                          struct sbx_image_list **list,
                          struct sbx_error *error);
+
+// The volumes of sbx_volume_list_begin, or the one of sbx_volume_create_begin or sbx_volume_find_begin, to be freed with
+// sbx_volume_list_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *list; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+int sbx_operation_volumes(const struct sbx_operation *operation,
+                          struct sbx_volume_list **list,
+                          struct sbx_error *error);
 
 // Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
 //
@@ -2488,6 +2536,93 @@ int sbx_image_list_entry(const struct sbx_image_list *list, size_t index, struct
 
 // Frees a list and its texts.
 void sbx_image_list_free(struct sbx_image_list *list);
+
+// Mounts a volume at `destination`, an absolute path as sbx_config_add_mount takes it: a named directory that outlives the
+// sandbox, and that any number of sandboxes may have at once. What one writes, the others see.
+//
+// `name` has 1 to 64 of a-z 0-9 . _ - and begins with no dot. With a `sub_path` (NULL or "": the whole volume), a relative
+// path without "..", only that directory of the volume is mounted: the sandbox never gets out of it, whatever others do in
+// the volume meanwhile, and a symbolic link on the way is an error. `flags` are added up: SBX_VOLUME_READ_ONLY,
+// SBX_VOLUME_CREATE (the volume is made if there is none of that name), SBX_VOLUME_CREATE_SUB_PATH (so are the directories
+// of the sub-path). A sandbox has at most 16 volumes.
+//
+// Volumes are directories of the user's, in the runtime's volume_directory. Every file belongs to the host's user (chown
+// fails inside, and everything is the sandbox's root's). Set-id bits have no effect, a device is gVisor's own of that number
+// or can't be opened, and neither can be made. For an ordinary user nothing limits the bytes: sbx_config_set_disk_bytes doesn't count them. When fewer bytes are free
+// there than the runtime's volume_min_free_bytes, new sandboxes with a writable volume are refused with SBX_ELIMIT; those
+// that run go on. Sandboxes that share a volume trust each other with what is in it.
+//
+// The sandbox fails with SBX_ENOTFOUND if the volume or the sub-path isn't there, SBX_EINVALID (a link or a file on the
+// way), SBX_ELIMIT, SBX_EHOST (the directory isn't safe: other users could write there, or it is on a network's file
+// system).
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_volume(struct sbx_config *config,
+                          const char *name,
+                          const char *destination,
+                          const char *sub_path,
+                          uint32_t flags);
+
+// Makes a volume: sbx_operation_volumes has it. One that exists is left as it is, or with SBX_VOLUME_EXCLUSIVE in `flags`
+// SBX_EEXISTS.
+//
+// For all functions on volumes: they work on the volumes of `runtime` (NULL: of the default one), which all of the user's
+// programs share, and wait in the same queues as operations on images. Their errors are SBX_ENOTFOUND, SBX_EINVALID (the
+// name), SBX_EHOST (the directory of volumes isn't safe), SBX_ETIMEDOUT (another process keeps the store locked),
+// SBX_ELIMIT, SBX_ESYSTEM and SBX_ECLOSED. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_EINVALID, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM.
+int sbx_volume_create_begin(struct sbx_runtime *runtime,
+                            const char *name,
+                            uint32_t flags,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_operation **operation,
+                            struct sbx_error *error);
+
+// Looks a volume up: sbx_operation_volumes has it. SBX_ENOTFOUND if there is none of that name. The rest is as for
+// sbx_volume_create_begin.
+int sbx_volume_find_begin(struct sbx_runtime *runtime,
+                          const char *name,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
+
+// Lists the volumes by name: sbx_operation_volumes. The bytes that they take aren't counted, which would take as long as
+// reading all of their directories. The rest is as for sbx_volume_create_begin.
+int sbx_volume_list_begin(struct sbx_runtime *runtime,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
+
+// Removes a volume with everything in it; no link is followed.
+//
+// SBX_ESTATE while a sandbox of any of the user's programs has it mounted: that lasts until the sandbox has ended, also if
+// its host was killed. The name is free at once. A removal that is cancelled, or whose process is killed, leaves files
+// that no volume has any more and the next removal takes. The rest is as for sbx_volume_create_begin.
+int sbx_volume_remove_begin(struct sbx_runtime *runtime,
+                            const char *name,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_operation **operation,
+                            struct sbx_error *error);
+
+// How many volumes are in the list.
+//
+// Returns the count.
+int sbx_volume_list_count(const struct sbx_volume_list *list);
+
+// Reads one volume of a list, from 0.
+//
+// Returns 0 and fills *summary; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_volume_list_entry(const struct sbx_volume_list *list,
+                          size_t index,
+                          struct sbx_volume_summary *summary);
+
+// Frees a list and its texts.
+void sbx_volume_list_free(struct sbx_volume_list *list);
 
 // How many tunnels there are.
 //

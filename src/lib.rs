@@ -92,6 +92,7 @@ mod runtime;
 mod sandbox;
 mod sys;
 mod tunnel;
+mod volume;
 
 pub use build::Build;
 #[cfg(feature = "test-hooks")]
@@ -99,6 +100,7 @@ pub use build::Build;
 pub use config::ImageFile;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
+    VolumeMount,
 };
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
@@ -117,3 +119,4 @@ pub use sandbox::files::{
 };
 pub use sandbox::{Connection, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};
+pub use volume::VolumeInfo;

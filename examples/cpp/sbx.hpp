@@ -521,6 +521,11 @@ public:
     config &mount_writable(const std::string &source, const std::string &destination) {
         return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_WRITABLE));
     }
+    // A named directory that outlives the sandbox; flags are SBX_VOLUME_..., added up.
+    config &mount_volume(const std::string &name, const std::string &destination, std::uint32_t flags = 0,
+                         const std::string &sub_path = {}) {
+        return set(sbx_config_add_volume(get(), name.c_str(), destination.c_str(), sub_path.c_str(), flags));
+    }
     template <class Rep, class Period> config &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_config_set_timeout_ms(get(), detail::milliseconds(time)));
     }
@@ -1146,6 +1151,49 @@ inline pruned prune_images(std::uint64_t max_bytes) {
     sbx_file_totals raw = SBX_FILE_TOTALS_INIT;
     detail::call(sbx_operation_totals, done.get(), &raw);
     return {raw.entries, raw.bytes};
+}
+
+// ---- Volumes, which all of the user's programs share ----
+
+// What is known of a volume: a named directory that outlives sandboxes. What sandboxes wrote in its path is theirs: follow
+// no links there, and trust no content.
+struct volume_info {
+    std::string name, path;
+    std::chrono::system_clock::time_point created;
+    bool in_use; // a sandbox has it mounted
+};
+
+namespace detail {
+template <class Function, class... Arguments>
+std::vector<volume_info> volumes(Function begin, Arguments... arguments) {
+    const operation done(begin, default_runtime, arguments...);
+    done.wait();
+    const owner<sbx_volume_list, sbx_volume_list_free> all(make<sbx_volume_list>(sbx_operation_volumes, done.get()));
+    std::vector<volume_info> found;
+    const auto count = static_cast<std::size_t>(checked(sbx_volume_list_count(all.get())));
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_volume_summary raw = SBX_VOLUME_SUMMARY_INIT;
+        checked(sbx_volume_list_entry(all.get(), i, &raw));
+        const auto created = std::chrono::system_clock::from_time_t(0) + std::chrono::milliseconds(raw.created_ms);
+        found.push_back({raw.name, raw.path, created, raw.in_use != 0});
+    }
+    return found;
+}
+} // namespace detail
+
+// Makes a volume; one that exists is an error unless it may exist.
+inline volume_info create_volume(const std::string &name, bool may_exist = false) {
+    const std::uint32_t flags = may_exist ? 0 : SBX_VOLUME_EXCLUSIVE;
+    return detail::volumes(sbx_volume_create_begin, name.c_str(), flags).at(0);
+}
+inline volume_info find_volume(const std::string &name) {
+    return detail::volumes(sbx_volume_find_begin, name.c_str()).at(0);
+}
+inline std::vector<volume_info> volumes() { return detail::volumes(sbx_volume_list_begin); } // by name
+
+// With everything in it. Refused while a sandbox of any of the user's programs has it mounted.
+inline void remove_volume(const std::string &name) {
+    detail::operation(sbx_volume_remove_begin, detail::default_runtime, name.c_str()).wait();
 }
 
 // The sandboxes that have not ended.

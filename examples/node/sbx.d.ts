@@ -116,6 +116,38 @@ export type LogLevel = "off" | "error" | "warning" | "info" | "debug" | "trace";
  */
 export function logTo(target: number | { readonly fd: number } | null, level?: LogLevel): void;
 
+/** What is known of a volume: a named directory that outlives sandboxes. */
+export interface VolumeInfo {
+  readonly name: string;
+  /** Its directory on this machine. What sandboxes wrote there is theirs: follow no links in it, and trust no content. */
+  readonly path: string;
+  readonly created: Date;
+  /** Whether a sandbox of any of the user's programs has it mounted. */
+  readonly inUse: boolean;
+}
+
+/** How a volume is mounted. */
+export interface VolumeMount {
+  /** 1 to 64 of a-z 0-9 . _ -, and no dot first. */
+  name: string;
+  /** The sandbox can't write to it. */
+  readOnly?: boolean;
+  /** Make the volume if there is none of that name. */
+  create?: boolean;
+  /** Mount only this directory of it: a relative path, on which no symbolic link is followed. */
+  subPath?: string;
+  /** Make the directories of subPath that are missing. */
+  createSubPath?: boolean;
+}
+
+/** Makes a volume. One that exists is left as it is, or with `exclusive` an error. */
+export function createVolume(name: string, options?: { exclusive?: boolean }): Promise<VolumeInfo>;
+export function findVolume(name: string): Promise<VolumeInfo>;
+/** The volumes, by name. */
+export function listVolumes(): Promise<VolumeInfo[]>;
+/** Removes a volume with everything in it. Refused while a sandbox of any of the user's programs has it mounted. */
+export function removeVolume(name: string): Promise<void>;
+
 /** What is known of an image in the store. */
 export interface ImageInfo {
   /** "sha256:" and 64 hexadecimal digits. */
@@ -264,6 +296,11 @@ export interface Options extends ProgramOptions, PolicyOptions {
   image?: Image;
   /** Images whose files are shown inside, read-only: place inside to image. */
   imageMounts?: Record<string, Image>;
+  /**
+   * Volumes: place inside to a volume's name, or to how it is mounted. Sandboxes that share one see each other's changes
+   * at once, and trust each other with it.
+   */
+  volumes?: Record<string, string | VolumeMount>;
   /** In place of the image's; the command is its arguments. */
   entrypoint?: readonly string[];
   /** Files and directories of the host to show inside, read-only: place inside to path on the host. */

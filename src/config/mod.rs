@@ -20,6 +20,7 @@ mod runtime;
 mod service;
 mod stdio;
 pub(crate) mod user;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +46,8 @@ pub use runtime::RuntimeConfig;
 pub(crate) use service::HostService;
 pub use stdio::{Stdio, Stream};
 use user::User;
+use volume::MountedVolume;
+pub use volume::VolumeMount;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
@@ -101,6 +104,7 @@ pub struct Config {
     mounts: Vec<Mount>,
     image_mounts: Vec<ImageMount>,
     tmp_in_root: bool,
+    volumes: Vec<MountedVolume>,
     ports: Vec<Port>,
     inbound: Option<Vec<IpNetwork>>,
     certificate: Option<Certificate>,
@@ -138,6 +142,7 @@ impl Default for Config {
             mounts: Vec::new(),
             image_mounts: Vec::new(),
             tmp_in_root: false,
+            volumes: Vec::new(),
             ports: Vec::new(),
             inbound: None,
             certificate: None,
@@ -326,6 +331,10 @@ impl Config {
         self.tmp_in_root = true;
     }
 
+    pub(crate) fn volumes(&self) -> &[MountedVolume] {
+        &self.volumes
+    }
+
     pub(crate) fn ports(&self) -> &[Port] {
         &self.ports
     }
@@ -385,6 +394,7 @@ impl fmt::Debug for Config {
             .field("rootfs", &self.rootfs)
             .field("image", &self.image.as_ref().map(|image| &image.name))
             .field("mounts", &self.mounts)
+            .field("volumes", &self.volumes)
             .field("ports", &self.ports)
             .field("policy", &self.policy)
             .field("certificate", &self.certificate)

@@ -91,7 +91,8 @@ impl Config {
             }
         }
         let of_images = self.image_mounts.iter().any(|mount| mount.destination == destination);
-        if of_images || self.mounts.iter().any(|mount| mount.destination == destination) {
+        let of_volumes = self.volumes.iter().any(|mount| mount.destination == destination);
+        if of_images || of_volumes || self.mounts.iter().any(|mount| mount.destination == destination) {
             return Err(refuse("mount destination", &destination, "is used by another mount already"));
         }
         Ok(destination)

@@ -21,11 +21,11 @@ mod reference;
 mod registry;
 mod service;
 mod snapshot;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod watch;
-mod workers;
+pub(crate) mod workers;
 mod workshop;
 
 use crate::keeper::wire::image as wire;

@@ -197,6 +197,18 @@ impl Images {
         })
     }
 
+    /// Begins an operation of another kind on the same threads.
+    pub(crate) fn begin_other<T: fmt::Debug + Send + Sync + 'static>(
+        &self,
+        pace: Pace,
+        title: String,
+        events: Events<'_>,
+        work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static,
+    ) -> Result<Operation<T>> {
+        let run = move |_: &Shared, _: &Threads, completion: &Completion<T>| work(completion.has_ended());
+        self.begin(pace, title, events, |_| [0; 2], run)
+    }
+
     fn begin<T: fmt::Debug + Send + Sync + 'static>(
         &self,
         pace: Pace,
@@ -211,8 +223,9 @@ impl Images {
         let stop = completion.stop();
         let run = move |threads: &Threads| {
             let result = catch_unwind(AssertUnwindSafe(|| work(&shared, threads, &completion)));
-            let panicked =
-                || Error::new(Code::Panic, "an operation on images panicked: a bug of the library");
+            let panicked = || {
+                Error::new(Code::Panic, "an operation on images or volumes panicked: a bug of the library")
+            };
             completion.complete(result.unwrap_or_else(|_| Err(panicked())));
         };
         self.workers.submit(pace, stop, run)?;

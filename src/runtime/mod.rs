@@ -6,6 +6,7 @@ mod host;
 mod images;
 mod nameservers;
 mod planning;
+mod volumes;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -96,13 +96,15 @@ snapshots of a sandbox as images: sandbox_snapshot_begin
     snapshot Snapshot snapshot snapshot_filesystem
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
+volumes: volume_create_begin volume_find_begin volume_list_begin volume_remove_begin config_add_volume
+    mount_volume VolumeMount VolumeMount Volume
 """
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
 OTHERS = re.compile(
     r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set"
     r"|capture|add)_.*|file_.*|operation_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
-    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)"
+    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)|volume_list_(count|entry)"
 )
 
 # A package's sources, and which of them say what programs find.

@@ -15,7 +15,7 @@ directory says which of Modal's parameters work.
 from .checks import Finding as Finding, Report as Report, doctor as doctor, log_to as log_to
 from .config import App as App, EgressLimits as EgressLimits, Probe as Probe, Secret as Secret
 from .exception import *
-from .filesystem import FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
+from .filesystem import FileIO as FileIO, FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
 from .filesystem import FileWatchEvent as FileWatchEvent, FileWatchEventType as FileWatchEventType, Watch as Watch
 from .image import Image as Image, ImageInfo as ImageInfo
 from .policy import Denial as Denial, NetworkPolicy as NetworkPolicy, PolicyReason as PolicyReason
@@ -27,6 +27,7 @@ from .streams import Capture as Capture, Captured as Captured
 from .streams import StreamReader as StreamReader, StreamType as StreamType, StreamWriter as StreamWriter
 from .trust import ca_bundle as ca_bundle
 from .tunnels import Tunnel as Tunnel
+from .volume import Volume as Volume, VolumeInfo as VolumeInfo
 
 #: Whether the first encrypted tunnel sets REQUESTS_CA_BUNDLE, unless the environment says already whom to trust. With it,
 #: requests trusts every live sandbox of this process: tell them apart by verify=tunnel.ca_bundle().

@@ -17,15 +17,15 @@
 //! A file is checked when it is opened, and a sandbox gets the descriptor: it runs on when the image is removed, and the
 //! space is free when the last of them has ended.
 
-mod directories;
-mod filesystem;
+pub(crate) mod directories;
+pub(crate) mod filesystem;
 mod record;
 mod steps;
 mod tags;
 mod temporary;
 #[cfg(test)]
 mod tests;
-mod trust;
+pub(crate) mod trust;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -58,6 +58,7 @@ namespace tests {
 int with_own_store(const std::function<int()> &run) {
     const scratch store;
     ::setenv("XDG_CACHE_HOME", store.at("").c_str(), 1);
+    ::setenv("XDG_DATA_HOME", store.at("").c_str(), 1);
     return run();
 }
 

@@ -7,11 +7,12 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::mounts::{self, Access};
 use super::rootfs::RootFs;
-use super::{Failure, Step};
+use super::{Failure, Step, volumes};
 use crate::system;
 use crate::wire::keeper::{Bind, Setup};
 
@@ -22,8 +23,8 @@ const DIRECTORIES: [&str; 10] =
     ["old", "proc", "dev", "sys", "tmp", "state", "bundle", "mounts", "rootfs", "rootfs/.sbx"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Sets everything up.
-pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
+/// Sets everything up. Returns the locks of the volumes.
+pub(super) fn run(setup: &Setup) -> Result<Vec<OwnedFd>, Failure> {
     new_root()?;
     let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
     mounts::bind(&proc, &mounts::target(c"/proc").step("/proc")?, Access::AsIs).step("/proc")?;
@@ -45,11 +46,15 @@ pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
         let shown = String::from_utf8_lossy(&bind.source).into_owned();
         attach(bind, &format!("/mounts/{index}"), access).step(format!("mounting {shown}"))?;
     }
+    let mut locks = Vec::new();
+    for (index, volume) in setup.volumes.iter().enumerate() {
+        locks.push(volumes::mount(volume, index)?);
+    }
     fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")?;
     // SAFETY: the path is a NUL-terminated literal.
     system::check(unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })
         .step("leaving the host's root")?;
-    Ok(())
+    Ok(locks)
 }
 
 fn new_root() -> Result<(), Failure> {
