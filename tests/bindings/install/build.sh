@@ -1,0 +1,78 @@
+# The library as people get it: installed by examples/install.sh. Sourced; see ../common.sh.
+
+prefix=$work/prefix
+
+# The debug library of this run, as packages take it.
+built_debug() (
+    . examples/packages/build.sh
+    built_library "$bindings/built" cargo build --all-features --quiet &&
+        python3 -B examples/packages/notices.py cargo >"$bindings/built/THIRD-PARTY"
+)
+
+installed_files() {
+    (cd "$1" && find . ! -type d | sort)
+}
+
+install_library() {
+    sh examples/install.sh --prefix "$prefix" --built "$bindings/built" &&
+        installed_files "$prefix" | diff tests/bindings/install/installed.txt -
+}
+
+# Uninstalling leaves what is not the library's, and its directories; installing twice is installing once.
+uninstall() {
+    place=$work/uninstall
+    mkdir -p "$place/usr/include" "$place/usr/bin"
+    echo mine >"$place/usr/include/sbx-mine.h"
+    echo mine >"$place/usr/bin/runsc"
+    for option in --no-debug ''; do
+        sh examples/install.sh --destdir "$place" --prefix=/usr --libdir /usr/lib/somewhere --built "$bindings/built" \
+            $option || return 1
+    done
+    grep -qx 'prefix=/usr' "$place/usr/lib/somewhere/pkgconfig/sbx.pc" &&
+        [ -e "$place/usr/lib/somewhere/.debug/libsbx.so.$(sed -n 's/^Version: //p' "$place/usr/lib/somewhere/pkgconfig/sbx.pc").debug" ] &&
+        # A manifest that someone has written into is believed no further than the prefix.
+        printf '../outside\n/etc/sbx-outside\n' >>"$place/usr/share/libsbx/manifest" && echo mine >"$place/outside" &&
+        sh examples/install.sh --destdir "$place" --prefix /usr --uninstall &&
+        printf './outside\n./usr/bin/runsc\n./usr/include/sbx-mine.h\n' >"$place.expected" &&
+        installed_files "$place" | diff "$place.expected" - &&
+        [ "$(find "$place" -type d | wc -l)" = 4 ] &&
+        ! sh examples/install.sh --destdir "$place" --prefix /usr --uninstall
+}
+
+# The prefix, and nothing of this checkout.
+installed_pkg_config() {
+    PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config "$@" sbx
+}
+
+install_c() {
+    cp examples/c/http_server.c examples/cpp/http_server.cpp "$work/install/" &&
+        cc -std=c99 -Wall -Wextra -Wpedantic -Werror "$work/install/http_server.c" $(installed_pkg_config --cflags --libs) \
+            -o "$work/install/c" &&
+        cc -std=c99 "$work/install/http_server.c" $(installed_pkg_config --cflags) "$prefix/lib/libsbx.a" \
+            $(installed_pkg_config --static --libs-only-l | sed 's/-lsbx//') -o "$work/install/c-static" &&
+        ! readelf -d "$work/install/c-static" | grep libsbx &&
+        c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror "$work/install/http_server.cpp" $(installed_pkg_config --cflags --libs) \
+            $(pkg-config --cflags --libs libcurl) -o "$work/install/cpp"
+}
+
+install_cmake() {
+    cp tests/bindings/install/CMakeLists.txt "$work/install/" &&
+        cmake -S "$work/install" -B "$work/install/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Release &&
+        cmake --build "$work/install/cmake"
+}
+
+if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake; then
+    need_packages cmake:cmake make:make objcopy:binutils
+    mkdir -p "$work/install"
+    built_debug >"$logs/install-built.log" 2>&1 || record_status "install: the library's files" 1 "$logs/install-built.log"
+    install_library >"$logs/install-library.log" 2>&1 || record_status "install: the library" 1 "$logs/install-library.log"
+    check "install/uninstall" uninstall
+    check "install/c builds" install_c
+    check "install/cmake builds" install_cmake
+    # Nothing but the prefix tells where library and runsc are.
+    from_prefix="env SBX_RUNSC= LD_LIBRARY_PATH=$prefix/lib PATH=$prefix/bin:\$PATH"
+    add_case install/c status "$from_prefix sh examples/c/http_server.sh $work/install/c"
+    add_case install/c-static status "$from_prefix LD_LIBRARY_PATH= sh examples/c/http_server.sh $work/install/c-static"
+    add_case install/cpp status "$from_prefix $work/install/cpp"
+    add_case install/cmake status "$from_prefix LD_LIBRARY_PATH= $work/install/cmake/http_server"
+fi
