@@ -1,4 +1,4 @@
-# The library as people get it: installed by examples/install.sh. Sourced; see ../common.sh.
+# The library as people get it: installed by examples/install.sh, and as a module of Go. Sourced; see ../common.sh.
 
 prefix=$work/prefix
 
@@ -61,7 +61,28 @@ install_cmake() {
         cmake --build "$work/install/cmake"
 }
 
-if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake; then
+# A module of one's own gets the package from a module proxy, and pkg-config says where the library is.
+install_go() (
+    proxy=$work/install/proxy
+    python3 -B examples/packages/go.py "$proxy" || exit 1
+    mkdir -p "$work/install/go-module"
+    cp examples/go/cmd/http_server/main.go "$work/install/go-module/"
+    cd "$work/install/go-module" || exit 1
+    export GOPROXY="file://$proxy" GOSUMDB=off GOFLAGS=-modcacherw GOWORK=off GOMODCACHE="$work/install/go-cache" \
+        GOTOOLCHAIN=local PKG_CONFIG_PATH="$prefix/lib/pkgconfig" CGO_LDFLAGS="-Wl,-rpath,$prefix/lib"
+    go mod init sbx.example && go get github.com/libsbx/libsbx-go@latest && go mod tidy && go vet . &&
+        go build -o "$work/install/go" . || exit 1
+    if CGO_ENABLED=0 go build -o /dev/null . 2>"$work/install/no-cgo"; then
+        echo "it was built without cgo"
+        exit 1
+    fi
+    # What is printed first says what to do.
+    cat "$work/install/no-cgo"
+    grep -v '^#' "$work/install/no-cgo" | head -n 1 | grep 'set_CGO_ENABLED_1'
+)
+
+if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake install/go; then
+    need_go
     need_packages cmake:cmake make:make objcopy:binutils
     mkdir -p "$work/install"
     built_debug >"$logs/install-built.log" 2>&1 || record_status "install: the library's files" 1 "$logs/install-built.log"
@@ -69,10 +90,12 @@ if wanted_any install/uninstall install/c install/c-static install/cpp install/c
     check "install/uninstall" uninstall
     check "install/c builds" install_c
     check "install/cmake builds" install_cmake
+    check "install/go builds" install_go
     # Nothing but the prefix tells where library and runsc are.
     from_prefix="env SBX_RUNSC= LD_LIBRARY_PATH=$prefix/lib PATH=$prefix/bin:\$PATH"
     add_case install/c status "$from_prefix sh examples/c/http_server.sh $work/install/c"
     add_case install/c-static status "$from_prefix LD_LIBRARY_PATH= sh examples/c/http_server.sh $work/install/c-static"
     add_case install/cpp status "$from_prefix $work/install/cpp"
     add_case install/cmake status "$from_prefix LD_LIBRARY_PATH= $work/install/cmake/http_server"
+    add_case install/go status "$from_prefix LD_LIBRARY_PATH= $work/install/go"
 fi
