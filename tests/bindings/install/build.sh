@@ -1,4 +1,5 @@
-# The library as people get it: installed by examples/install.sh, and as a module of Go. Sourced; see ../common.sh.
+# The library as people get it: installed by examples/install.sh, and in the packages of Go and Python. Sourced; see
+# ../common.sh.
 
 prefix=$work/prefix
 
@@ -81,9 +82,23 @@ install_go() (
     grep -v '^#' "$work/install/no-cgo" | head -n 1 | grep 'set_CGO_ENABLED_1'
 )
 
-if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake install/go; then
+# Wheels into a virtual environment, without any registry.
+install_python() {
+    LIBSBX_BUILT=$bindings/built PYTHONPATH=examples/python /usr/bin/python3 -B -c \
+        "import build_backend as b; b.build_wheel('$work/install'), b.build_sdist('$work/install')" &&
+        printf 'none\n' >"$work/install/none" &&
+        /usr/bin/python3 -B examples/packages/runsc.py "$SBX_RUNSC" "$work/install/none" "$work/install" &&
+        /usr/bin/python3 -m venv "$work/install/venv" &&
+        "$work/install/venv/bin/pip" install --quiet --no-index --find-links "$work/install" 'libsbx[runsc]' &&
+        cp examples/python/http_server.py "$work/install/" &&
+        mv "$work/install/libsbx-"*.tar.gz "$work/install/sdist.tar.gz" &&
+        tar -tf "$work/install/sdist.tar.gz" | grep -q '/source/src/keeper/member/Cargo.toml$'
+}
+
+if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake install/go install/python; then
     need_go
     need_packages cmake:cmake make:make objcopy:binutils
+    need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
     mkdir -p "$work/install"
     built_debug >"$logs/install-built.log" 2>&1 || record_status "install: the library's files" 1 "$logs/install-built.log"
     install_library >"$logs/install-library.log" 2>&1 || record_status "install: the library" 1 "$logs/install-library.log"
@@ -91,6 +106,7 @@ if wanted_any install/uninstall install/c install/c-static install/cpp install/c
     check "install/c builds" install_c
     check "install/cmake builds" install_cmake
     check "install/go builds" install_go
+    check "install/python builds" install_python
     # Nothing but the prefix tells where library and runsc are.
     from_prefix="env SBX_RUNSC= LD_LIBRARY_PATH=$prefix/lib PATH=$prefix/bin:\$PATH"
     add_case install/c status "$from_prefix sh examples/c/http_server.sh $work/install/c"
@@ -98,4 +114,5 @@ if wanted_any install/uninstall install/c install/c-static install/cpp install/c
     add_case install/cpp status "$from_prefix $work/install/cpp"
     add_case install/cmake status "$from_prefix LD_LIBRARY_PATH= $work/install/cmake/http_server"
     add_case install/go status "$from_prefix LD_LIBRARY_PATH= $work/install/go"
+    add_case install/python status "env SBX_RUNSC= LD_LIBRARY_PATH= sh tests/bindings/install/python.sh $work/install"
 fi
