@@ -1,6 +1,7 @@
-# The library as people get it: installed by examples/install.sh, and in the packages of Go and Python. Sourced; see
-# ../common.sh.
+# The library as people get it: installed by examples/install.sh, and in the packages of Go, Node and Python. Sourced; see
+# ../common.sh. tests/long/packages.sh has what takes longer: other machines, and the library as it is released.
 
+. tests/bindings/packages.sh
 prefix=$work/prefix
 
 # The debug library of this run, as packages take it.
@@ -95,10 +96,26 @@ install_python() {
         tar -tf "$work/install/sdist.tar.gz" | grep -q '/source/src/keeper/member/Cargo.toml$'
 }
 
-if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake install/go install/python; then
+# The three packages of Node into a project; bundles of both kinds; types for both kinds.
+install_node() (
+    sh examples/packages/npm.sh "$work/install/npm" "$bindings/built" "$node_packages/node_modules/.bin/esbuild" || exit 1
+    mkdir -p "$work/install/node"
+    cp tests/bindings/install/node/* "$work/install/node/"
+    cd "$work/install/node" || exit 1
+    tar -c -C "$node_packages/node_modules" koffi | tar -x -C "$work/install/npm" || exit 1
+    npm install --install-links --offline --no-audit --no-fund --loglevel=error "$work"/install/npm/*.tgz "$work/install/npm/koffi" &&
+        "$node_packages/node_modules/.bin/esbuild" --bundle --platform=node --format=esm --outfile=esm-bundle.mjs esm.mjs &&
+        "$node_packages/node_modules/.bin/esbuild" --bundle --platform=node --format=cjs --outfile=cjs-bundle.cjs cjs.cjs &&
+        node "$node_packages/node_modules/typescript/bin/tsc" --noEmit --strict --target es2022 --skipLibCheck \
+            --lib es2022,esnext.disposable --module node16 --types node --typeRoots "$node_packages/node_modules/@types" \
+            types.mts types.cts
+)
+
+if wanted_any install/uninstall install/c install/c-static install/cpp install/cmake install/go install/python install/node; then
     need_go
     need_packages cmake:cmake make:make objcopy:binutils
     need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
+    need_node_packages
     mkdir -p "$work/install"
     built_debug >"$logs/install-built.log" 2>&1 || record_status "install: the library's files" 1 "$logs/install-built.log"
     install_library >"$logs/install-library.log" 2>&1 || record_status "install: the library" 1 "$logs/install-library.log"
@@ -107,6 +124,7 @@ if wanted_any install/uninstall install/c install/c-static install/cpp install/c
     check "install/cmake builds" install_cmake
     check "install/go builds" install_go
     check "install/python builds" install_python
+    check "install/node builds" install_node
     # Nothing but the prefix tells where library and runsc are.
     from_prefix="env SBX_RUNSC= LD_LIBRARY_PATH=$prefix/lib PATH=$prefix/bin:\$PATH"
     add_case install/c status "$from_prefix sh examples/c/http_server.sh $work/install/c"
@@ -115,4 +133,5 @@ if wanted_any install/uninstall install/c install/c-static install/cpp install/c
     add_case install/cmake status "$from_prefix LD_LIBRARY_PATH= $work/install/cmake/http_server"
     add_case install/go status "$from_prefix LD_LIBRARY_PATH= $work/install/go"
     add_case install/python status "env SBX_RUNSC= LD_LIBRARY_PATH= sh tests/bindings/install/python.sh $work/install"
+    add_case install/node status "env SBX_RUNSC= LD_LIBRARY_PATH= sh tests/bindings/install/node.sh $work/install/node"
 fi
