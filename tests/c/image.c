@@ -249,9 +249,9 @@ static void wrong_builds(sbx_runtime *runtime, sbx_queue *queue) {
 
 /* Builds an image, with a secret, an argument, a context and all that is said in a pipe. */
 static void a_build(sbx_runtime *runtime, sbx_queue *queue) {
-    const char *text = "FROM box:1\nARG WHO\nCOPY root.tar /srv/\nCOPY --from=bin busybox /b\n"
-                       "RUN --mount=type=secret,id=key [\"/b\", \"sh\", \"-c\", \"/b cat /run/secrets/key; echo $WHO\"]\n";
-    const char *expected = "[1/4] FROM box:1\n[2/4] COPY root.tar /srv/\n[3/4] COPY --from=bin busybox /b\n[4/4] RUN ";
+    const char *text = "FROM box:1\nARG WHO\nCOPY root.tar /srv/\nCOPY --from=bin busybox /busybox\n"
+                       "RUN --mount=type=secret,id=key [\"/busybox\", \"sh\", \"-c\", \"/busybox cat /run/secrets/key; echo $WHO\"]\n";
+    const char *expected = "[1/4] FROM box:1\n[2/4] COPY root.tar /srv/\n[3/4] COPY --from=bin busybox /busybox\n[4/4] RUN ";
     sbx_error error = SBX_ERROR_INIT;
     sbx_operation *operation = NULL;
     sbx_build *build = NULL;
