@@ -143,8 +143,8 @@ fn each_step_finds_what_those_before_it_have_left() {
          echo in-tmp >/tmp/kept\nUSER web\nARG WHO=nobody\nRUN id -u >/tmp/user; echo $WHO >>/tmp/user; cat /tmp/kept\n\
          USER 0\nRUN [\"touch\", \"/a b\"]\nLABEL l=v\nEXPOSE 80\nENTRYPOINT [\"/bin/cat\"]\nCMD [\"/work/deep/one\"]\n",
     );
-    assert_eq!(steps(&said), (13, 0), "{said}");
-    assert!(said.contains("[1/13] FROM base\n") && said.contains("in-tmp\n"), "{said}");
+    assert_eq!(steps(&said), (12, 0), "{said}");
+    assert!(said.contains("[1/12] FROM base\n") && said.contains("in-tmp\n"), "{said}");
     let config = image.config();
     assert_eq!(
         (config.entrypoint.as_slice(), config.cmd.as_slice()),
@@ -241,7 +241,7 @@ fn files_are_copied_as_docker_does() {
          readlink tree/link; ls -a tree; ls -a srv | tail -n 1",
     );
     let expected = "app 755 0:0\napp/app.sh 755 0:0\nsrv 700 7:8\nsrv/app.sh 755 0:0\ntree 755 0:0\ntree/one 640 0:0\n\
-                    tree/deep/two 600 0:0\nowned 755 0:0\nowned/one 600 1000:50\nnew 755 5:6\none\n.\n..\ndeep\nlink\none\n\
+                    tree/deep/two 600 0:0\nowned 755 1000:50\nowned/one 600 1000:50\nnew 755 5:6\none\n.\n..\ndeep\nlink\none\n\
                     app.sh\n";
     assert_eq!(listed, expected);
     let (again, said) = with(text).run(&store);
@@ -419,7 +419,7 @@ fn a_build_that_is_cancelled_or_late_leaves_nothing() {
 fn progress_counts_steps_and_the_end_is_an_event() {
     let store = store("events");
     let queue = Queue::new(100).unwrap();
-    let build = Build::new("FROM base\nENV PATH=/bin\nRUN true\n");
+    let build = Build::new("FROM base\nENV PATH=/bin\nRUN sleep 1\n");
     let operation = store.runtime.build_image_begin(&build, Some((&queue, 9))).unwrap();
     operation.wait(PATIENCE).unwrap();
     let events: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
@@ -430,7 +430,7 @@ fn progress_counts_steps_and_the_end_is_an_event() {
             counted.push((*bytes_done, detail.as_str()));
         }
     }
-    assert!(counted.contains(&(2, "[3/3] RUN true")), "{events:?}");
+    assert!(counted.contains(&(2, "[3/3] RUN sleep 1")) && counted.len() < 20, "{events:?}");
     assert!(counted.is_sorted_by_key(|(done, _)| *done), "{events:?}");
     assert!(
         matches!(events.last().unwrap().event, Event::OperationDone { result: Ok(()), .. }),

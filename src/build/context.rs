@@ -327,6 +327,23 @@ impl Selection<'_> {
         hash.finalize().into()
     }
 
+    /// Whether the same files are copied, wherever to.
+    pub(crate) fn has_files_of(&self, other: &Self) -> bool {
+        self.files() == other.files()
+    }
+
+    /// The files that are read, each with its mode and digest.
+    fn files(&self) -> Vec<(&Path, u32, &[u8; 32])> {
+        let mut files = Vec::new();
+        for entry in self.entries.values() {
+            if let Content::File { source, digest, .. } = &entry.content {
+                files.push((source.as_path(), entry.mode, digest));
+            }
+        }
+        files.sort_unstable();
+        files
+    }
+
     /// How many files, directories and links there are.
     pub(crate) fn count(&self) -> u64 {
         self.entries.len() as u64

@@ -16,7 +16,7 @@ use super::output::Output;
 use super::owner::{self, Owner};
 use super::run::Steps;
 use super::settings::Settings;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Code, Context as _, Error, Result};
 use crate::image::tar::{Archive, Entry, Kind};
 use crate::image::{Digest, Image, ImageConfig, Layers, Workshop};
 use crate::runtime::Creator;
@@ -56,7 +56,7 @@ pub(super) fn execute(
         build,
         workshop,
         steps: Steps { build, workshop, creator },
-        contexts,
+        contexts: &contexts,
         output,
         settings,
         image,
@@ -69,12 +69,14 @@ pub(super) fn execute(
     executor.finish()
 }
 
+/// The directories that files are copied from, by name; the main one has none.
+type Contexts = BTreeMap<Option<String>, Context>;
+
 struct Executor<'a> {
     build: &'a Build,
     workshop: &'a Workshop<'a>,
     steps: Steps<'a>,
-    /// By name; the main one has none.
-    contexts: BTreeMap<Option<String>, Context>,
+    contexts: &'a Contexts,
     output: Output,
     settings: Settings,
     /// What is made so far. None if that is nothing.
@@ -91,12 +93,14 @@ struct Files<'a> {
     step: &'a Step,
     index: usize,
     copy: &'a Copy,
+    /// The files that the step's key was made of.
+    selection: Selection<'a>,
     /// The working directories that come before it.
     directories: Vec<String>,
 }
 
-impl Executor<'_> {
-    fn run(&mut self, steps: &[Step]) -> Result<()> {
+impl<'a> Executor<'a> {
+    fn run(&mut self, steps: &'a [Step]) -> Result<()> {
         let mut index = 0;
         while let Some(step) = steps.get(index) {
             self.workshop.check()?;
@@ -192,7 +196,7 @@ impl Executor<'_> {
     }
 
     /// Copies the files of all these steps, and applies those between them.
-    fn copy_steps(&mut self, first: usize, steps: &[Step]) -> Result<()> {
+    fn copy_steps(&mut self, first: usize, steps: &'a [Step]) -> Result<()> {
         let before = self.image.clone();
         let mut files = Vec::new();
         let mut key = Key::new("copy", before.as_ref().map(Image::id));
@@ -204,13 +208,14 @@ impl Executor<'_> {
             let directories = std::mem::take(&mut self.directories);
             let failed = |error: Error| failure(index, self.total, step, error);
             // What the image has already is not looked at for that: it is a part of the key itself.
-            let digest = self.select(copy, &|_| Ok(true)).map_err(failed)?.digest();
+            let selection = self.select(copy, &|_| Ok(true)).map_err(failed)?;
             self.workshop.check()?;
+            let digest = selection.digest();
             key.list(directories.iter())
                 .add(&copy.destination)
                 .add(copy.chown.as_deref().unwrap_or_default());
             key.add(copy.chmod.map_or_else(String::new, |mode| format!("{mode:o}"))).add(digest);
-            files.push(Files { step, index, copy, directories });
+            files.push(Files { step, index, copy, selection, directories });
         }
         let key = key.finish();
         let _turn = self.workshop.take_turn(key)?;
@@ -242,7 +247,7 @@ impl Executor<'_> {
     }
 
     /// What a step copies.
-    fn select(&self, copy: &Copy, is_directory: &dyn Fn(&str) -> Result<bool>) -> Result<Selection<'_>> {
+    fn select(&self, copy: &Copy, is_directory: &dyn Fn(&str) -> Result<bool>) -> Result<Selection<'a>> {
         let context = self.contexts.get(&copy.context).ok_or_else(|| match &copy.context {
             Some(name) => Error::invalid(format!("the build has no context {name}: add one")),
             None => {
@@ -262,6 +267,12 @@ impl Executor<'_> {
         let layers = RefCell::new(layers);
         let is_directory = |path: &str| layers.borrow_mut().has_directory(path);
         let selection = self.select(file.copy, &is_directory)?;
+        if !selection.has_files_of(&file.selection) {
+            return Err(Error::new(
+                Code::Image,
+                "the files of the build context were changed while they were read",
+            ));
+        }
         log::debug!("copying {} files and directories, {} bytes", selection.count(), selection.bytes());
         let ended = self.workshop.ended();
         layers.borrow_mut().add_tar(|into| selection.write_tar(into, owner, file.copy.chmod, ended))
@@ -341,8 +352,8 @@ fn failure(index: usize, total: usize, step: &Step, error: Error) -> Error {
 }
 
 /// Opens the directories that the Dockerfile copies from.
-fn open_contexts(build: &Build, file: &Dockerfile) -> Result<BTreeMap<Option<String>, Context>> {
-    let mut contexts = BTreeMap::new();
+fn open_contexts(build: &Build, file: &Dockerfile) -> Result<Contexts> {
+    let mut contexts = Contexts::new();
     if let Some(path) = &build.context {
         contexts.insert(None, Context::open(path)?);
     }

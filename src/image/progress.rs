@@ -1,6 +1,6 @@
 //! How far an operation is, reported at most ten times a second.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
@@ -26,6 +26,8 @@ pub(super) struct Stage {
     pub(super) title: String,
     /// When the whole has to be done.
     pub(super) deadline: Instant,
+    /// When something of the build was reported last.
+    pub(super) reported: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,10 +82,13 @@ impl<'a, T> Progress<'a, T> {
         if self.stage.as_ref().is_some_and(|stage| now >= stage.deadline) {
             self.completion.abandon(Error::new(Code::TimedOut, "the build took longer than its timeout"));
         }
-        if state.reported.is_some_and(|before| now.duration_since(before) < REPORT_INTERVAL) {
+        let is_due = match &self.stage {
+            Some(stage) => is_due(&mut stage.reported.lock().unwrap_or_else(PoisonError::into_inner), now),
+            None => is_due(&mut state.reported, now),
+        };
+        if !is_due {
             return;
         }
-        state.reported = Some(now);
         let (bytes, step) = match &self.stage {
             None => ([state.done, state.total], state.step.clone()),
             Some(stage) if state.step.is_empty() => (stage.steps, stage.title.clone()),
@@ -92,6 +97,15 @@ impl<'a, T> Progress<'a, T> {
         drop(state);
         self.completion.report(bytes, &step);
     }
+}
+
+/// Whether something may be reported again. It is then.
+pub(super) fn is_due(reported: &mut Option<Instant>, now: Instant) -> bool {
+    if reported.is_some_and(|before| now.duration_since(before) < REPORT_INTERVAL) {
+        return false;
+    }
+    *reported = Some(now);
+    true
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::handle::Image;
 use super::helper::{Helper, LayerInput, Whiteouts};
 use super::options::{ImageLimits, ImageOptions};
-use super::progress::{Progress, Stage};
+use super::progress::{self, Progress, Stage};
 use super::pull::Pull;
 use super::registry::Platform;
 use super::service::{Name, Shared, Turn};
@@ -30,7 +30,18 @@ pub(crate) struct Workshop<'a> {
     threads: &'a Threads,
     completion: &'a Completion<Image>,
     deadline: Instant,
-    stage: Mutex<([u64; 2], String)>,
+    stage: Mutex<Current>,
+    /// When something was reported last.
+    reported: Arc<Mutex<Option<Instant>>>,
+}
+
+/// The step that goes on.
+#[derive(Debug, Default)]
+struct Current {
+    steps: [u64; 2],
+    title: String,
+    /// Whether its beginning was reported.
+    is_reported: bool,
 }
 
 /// What a sandbox has changed: a tar archive of gVisor's.
@@ -57,7 +68,7 @@ impl<'a> Workshop<'a> {
         let now = Instant::now();
         // A time that the clock can't hold is as good as none.
         let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
-        Self { shared, threads, completion, deadline, stage: Mutex::default() }
+        Self { shared, threads, completion, deadline, stage: Mutex::default(), reported: Arc::default() }
     }
 
     /// When the build has to be done.
@@ -70,8 +81,9 @@ impl<'a> Workshop<'a> {
         self.completion.has_ended()
     }
 
-    /// Fails once the operation has ended, and ends it at the deadline.
+    /// Fails once the operation has ended, or its time is over. Called often, also to report what goes on.
     pub(crate) fn check(&self) -> Result<()> {
+        self.report();
         if Instant::now() >= self.deadline {
             return Err(Error::new(Code::TimedOut, "the build took longer than its timeout"));
         }
@@ -80,13 +92,27 @@ impl<'a> Workshop<'a> {
 
     /// A step begins: so many are done, of so many.
     pub(crate) fn begin_step(&self, steps: [u64; 2], title: &str) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = (steps, title.to_owned());
-        self.completion.report(steps, title);
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        *stage = Current { steps, title: title.to_owned(), is_reported: false };
+        drop(stage);
+        self.report();
+    }
+
+    /// Reports the step that goes on, unless that was done, or something else was reported just now.
+    fn report(&self) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if !stage.is_reported && progress::is_due(&mut reported, Instant::now()) {
+            stage.is_reported = true;
+            self.completion.report(stage.steps, &stage.title);
+        }
     }
 
     fn progress(&self) -> Progress<'a, Image> {
-        let (steps, title) = self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Progress::of_stage(self.completion, Stage { steps, title, deadline: self.deadline })
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let (steps, title) = (stage.steps, stage.title.clone());
+        let reported = Arc::clone(&self.reported);
+        Progress::of_stage(self.completion, Stage { steps, title, deadline: self.deadline, reported })
     }
 
     /// The image of a name: of the store, or else pulled.
