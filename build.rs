@@ -93,6 +93,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "capture",
         "file",
         "image",
+        "build",
         "volume",
         "tunnel_map",
     ] {

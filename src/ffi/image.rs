@@ -344,7 +344,8 @@ pub unsafe extern "C" fn sbx_image_remove_begin(
     unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
-/// Removes images, those that were not used for longest first, until the store has at most `max_bytes`: 0 removes all.
+/// Removes images until the store has at most `max_bytes`: 0 removes all. Those that builds have left without a name go
+/// first, then the others; of each kind those that were not used for longest.
 ///
 /// sbx_operation_totals has how many were removed (`entries`) and how many bytes they had; the event of the end has the
 /// bytes. The rest is as for sbx_image_remove_begin.
