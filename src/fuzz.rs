@@ -322,17 +322,16 @@ mod tests {
         }
     }
 
-    /// Layers are what strangers control most of, so their seeds are changed a little in every run of the tests.
-    #[test]
-    fn changed_layers_are_refused_or_converted() {
+    /// Calls a target with its seeds, changed a little.
+    fn changed(target: &str, cases: u32, call: fn(&[u8])) {
         let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-        let seeds: Vec<Vec<u8>> = std::fs::read_dir(format!("{root}/fuzz/seeds/layer"))
+        let seeds: Vec<Vec<u8>> = std::fs::read_dir(format!("{root}/fuzz/seeds/{target}"))
             .unwrap()
             .map(|path| std::fs::read(path.unwrap().path()).unwrap())
             .collect();
         let seed = proptest::sample::select(seeds);
         let change = (any::<proptest::sample::Index>(), any::<u8>(), 0_u8..4);
-        let mut runner = TestRunner::new(Config::with_cases(500));
+        let mut runner = TestRunner::new(Config::with_cases(cases));
         let outcome = runner.run(&(seed, proptest::collection::vec(change, 1..6)), |(mut seed, changes)| {
             for (at, byte, how) in changes {
                 let at = at.index(seed.len());
@@ -344,10 +343,21 @@ mod tests {
                     _ => seed.extend_from_within(at..),
                 }
             }
-            layer(&seed);
+            call(&seed);
             Ok(())
         });
         outcome.unwrap();
+    }
+
+    /// Layers are what strangers control most of, so their seeds are changed a little in every run of the tests.
+    #[test]
+    fn changed_layers_are_refused_or_converted() {
+        changed("layer", 500, layer);
+    }
+
+    #[test]
+    fn changed_dockerfiles_are_refused_or_read() {
+        changed("dockerfile", 2000, dockerfile);
     }
 
     #[test]

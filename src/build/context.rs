@@ -473,6 +473,8 @@ struct Frame {
     /// Its path in the image.
     target: Vec<u8>,
     names: std::vec::IntoIter<OsString>,
+    /// What the names take.
+    bytes: usize,
     above: Above,
     /// The same for the instruction's own patterns, whose paths begin here.
     excluded: Above,
@@ -682,10 +684,12 @@ impl Work<'_> {
         self.make_directories(target)?;
         self.make_directory(target)?;
         let (_, above) = self.ignored(found);
+        let (names, bytes) = self.names(&found.path)?;
         let mut frames = vec![Frame {
             path: found.path.clone(),
             target: target.to_vec(),
-            names: self.context.names(&found.path)?.into_iter(),
+            names: names.into_iter(),
+            bytes,
             above,
             excluded: Above::default(),
             below_source: PathBuf::new(),
@@ -693,6 +697,7 @@ impl Work<'_> {
         }];
         while let Some(frame) = frames.last_mut() {
             let Some(name) = frame.names.next() else {
+                self.names_bytes = self.names_bytes.saturating_sub(frame.bytes);
                 frames.pop();
                 continue;
             };
@@ -737,10 +742,19 @@ impl Work<'_> {
                 self.insert(target.clone(), entry)?;
                 None
             };
-            let names = self.context.names(&path)?.into_iter();
-            frames.push(Frame { path, target, names, above, excluded: inside, below_source, waiting });
+            let (names, bytes) = self.names(&path)?;
+            let names = names.into_iter();
+            frames.push(Frame { path, target, names, bytes, above, excluded: inside, below_source, waiting });
         }
         Ok(())
+    }
+
+    /// The names in a directory, and what they take, which is counted.
+    fn names(&mut self, path: &Path) -> Result<(Vec<OsString>, usize)> {
+        let names = self.context.names(path)?;
+        let bytes = names.iter().map(|name| name.len() + size_of::<OsString>()).sum();
+        self.remember(bytes)?;
+        Ok((names, bytes))
     }
 
     /// Anything but a directory.

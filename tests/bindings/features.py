@@ -150,7 +150,7 @@ class Package:
         if re.search(rf"""\b(native\.|library\.sbx_){function}\b|["'`]{function}["'`]""", self.sources):
             return True
         # Of a handle's own kind: set("add_nameserver", ...). exec_config's aren't taken for config's where a row has both.
-        kind = re.match("exec_config|config|policy|tunnel_map|operation|report|process|sandbox|capture|file", function)
+        kind = re.match("exec_config|config|build|policy|tunnel_map|operation|report|process|sandbox|capture|file", function)
         rest = function[kind.end() + 1 :] if kind else function
         if kind and re.search(rf"""["'`]{rest}["'`]""", self.sources):
             return True
