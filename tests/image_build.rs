@@ -459,3 +459,41 @@ fn two_runtimes_build_the_same_at_once() {
     assert_eq!(steps(&build(&store, text).1).1, 2);
     assert_eq!(store.left().0.len(), 0);
 }
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_host_that_is_killed_leaves_nothing_that_is_believed() {
+    const HOST: &str = "SBX_TEST_BUILD_HOST";
+    const SELF: &str = "a_host_that_is_killed_leaves_nothing_that_is_believed";
+    const TEXT: &str =
+        "FROM base\nENV PATH=/bin\nRUN seq 100000 >/one\nRUN cat /one /one >/two\nRUN rm /one\n";
+    if let Some(directory) = std::env::var_os(HOST) {
+        let _ = open(directory.as_ref()).build_image(&Build::new(TEXT));
+        return;
+    }
+    let store = store("killed");
+    for round in 1..=6 {
+        let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", SELF, "--nocapture"])
+            .env(HOST, &store.scratch.0)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Not a wait for something: a moment in the build, another one each time.
+        std::thread::sleep(Duration::from_millis(round * 130));
+        host.kill().unwrap();
+        host.wait().unwrap();
+        // Whatever is believed by now is whole.
+        for image in store.runtime.list_images().unwrap() {
+            store.runtime.find_image(&image.id).unwrap();
+        }
+    }
+    // The dead hosts' confined processes hold their files for a moment.
+    eventually("another process collects what the dead have left", || {
+        open(&store.scratch.0).list_images().unwrap();
+        store.left().0.is_empty()
+    });
+    let (image, _) = build(&store, TEXT);
+    assert_eq!(shell(&store, &image, "ls /; tail -n 1 /two").lines().last(), Some("100000"));
+    assert_eq!(shell(&store, &image, "ls -d /one 2>/dev/null"), "");
+}

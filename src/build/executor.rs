@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write;
 
 use super::context::{Context, ContextLimits, Selection};
@@ -17,7 +18,7 @@ use super::owner::{self, Owner};
 use super::run::Steps;
 use super::settings::Settings;
 use crate::error::{Code, Context as _, Error, Result};
-use crate::image::tar::{Archive, Entry, Kind};
+use crate::image::tar::{self, Archive, Kind};
 use crate::image::{Digest, Image, ImageConfig, Layers, Workshop};
 use crate::runtime::Creator;
 
@@ -41,7 +42,14 @@ pub(super) fn execute(
         Base::Image(name) => {
             let title = format!("FROM {name}");
             workshop.begin_step([0, 0], &title);
-            let image = workshop.base(name).map_err(|error| error.context(&title))?;
+            let found = workshop.find(name).and_then(|found| match found {
+                Some(image) => Ok(image),
+                None => {
+                    output.line(&format!("pulling {name}"));
+                    workshop.pull(name)
+                }
+            });
+            let image = found.map_err(|error| error.context(&title))?;
             let settings = Settings::new(image.config(), image.config_json());
             (Some(image), settings, title)
         }
@@ -331,7 +339,7 @@ fn changes_files(step: &Step) -> bool {
 fn write_directory(into: &mut dyn Write, path: &str) -> Result<()> {
     let path = path.trim_matches('/').as_bytes();
     let entry =
-        Entry { path, kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, seconds: 0, nanoseconds: 0 };
+        tar::Entry { path, kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, seconds: 0, nanoseconds: 0 };
     let mut archive = Archive::new(into);
     archive.entry(&entry).and_then(|()| archive.finish()).context("a working directory")
 }
@@ -358,9 +366,10 @@ fn open_contexts(build: &Build, file: &Dockerfile) -> Result<Contexts> {
         contexts.insert(None, Context::open(path)?);
     }
     for name in file.contexts() {
-        let Some(path) = build.contexts.get(name) else { continue };
-        if !contexts.contains_key(&Some(name.to_owned())) {
-            contexts.insert(Some(name.to_owned()), Context::open_named(path)?);
+        if let (Some(path), Entry::Vacant(place)) =
+            (build.contexts.get(name), contexts.entry(Some(name.to_owned())))
+        {
+            place.insert(Context::open_named(path)?);
         }
     }
     Ok(contexts)

@@ -115,16 +115,19 @@ impl<'a> Workshop<'a> {
         Progress::of_stage(self.completion, Stage { steps, title, deadline: self.deadline, reported })
     }
 
-    /// The image of a name: of the store, or else pulled.
-    pub(crate) fn base(&self, name: &str) -> Result<Image> {
+    /// The image of that name in the store.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Image>> {
         match self.shared.find(&Name::parse(name)?) {
-            Ok(stored) => Image::open(stored),
-            Err(error) if error.code() == Code::NotFound => {
-                let pull = Pull::new(name, &ImageOptions::new(), &self.shared.registry)?;
-                pull.run(self.shared, self.threads, &self.progress(), self.ended())
-            }
+            Ok(stored) => Image::open(stored).map(Some),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Pulls the image of that name.
+    pub(crate) fn pull(&self, name: &str) -> Result<Image> {
+        let pull = Pull::new(name, &ImageOptions::new(), &self.shared.registry)?;
+        pull.run(self.shared, self.threads, &self.progress(), self.ended())
     }
 
     /// The configuration of an image that begins with nothing.

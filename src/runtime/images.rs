@@ -20,7 +20,7 @@ pub(super) fn images(config: &RuntimeConfig, host: &Arc<HostCache>) -> Images {
 
 /// Images. They are in a store that all of the user's programs share; see [`Image`].
 ///
-/// At most two pulls and imports of a runtime go on at once, and up to 64 operations wait. Functions named `..._begin`
+/// At most two pulls, imports and builds of a runtime go on at once, and up to 64 operations wait. Functions named `..._begin`
 /// return at once; while a pull or an import goes on, its [`Progress`](crate::Event::Progress) comes to the queue.
 impl Runtime {
     /// Pulls an image from a registry into the store. `reference` is as docker has it: `python:3.12`,
