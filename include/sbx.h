@@ -2544,7 +2544,7 @@ void sbx_image_list_free(struct sbx_image_list *list);
 // path without "..", only that directory of the volume is mounted: the sandbox never gets out of it, whatever others do in
 // the volume meanwhile, and a symbolic link on the way is an error. `flags` are added up: SBX_VOLUME_READ_ONLY,
 // SBX_VOLUME_CREATE (the volume is made if there is none of that name), SBX_VOLUME_CREATE_SUB_PATH (so are the directories
-// of the sub-path). A sandbox has at most 16 volumes.
+// of the sub-path). A sandbox has at most 16 volumes, and nothing is mounted inside one.
 //
 // Volumes are directories of the user's, in the runtime's volume_directory. Every file belongs to the host's user (chown
 // fails inside, and everything is the sandbox's root's). Set-id bits have no effect, a device is gVisor's own of that number

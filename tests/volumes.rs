@@ -26,7 +26,10 @@ struct Volumes {
 
 fn open(scratch: &std::path::Path) -> Runtime {
     runsc();
-    let config = RuntimeConfig::new().volume_directory(scratch.join("volumes")).volume_min_free_bytes(1);
+    let config = RuntimeConfig::new()
+        .volume_directory(scratch.join("volumes"))
+        .volume_min_free_bytes(1)
+        .image_directory(scratch.join("images"));
     Runtime::new(&config).expect("a runtime")
 }
 
@@ -339,6 +342,32 @@ fn a_host_that_is_killed_leaves_no_lock() {
     host.kill().unwrap();
     host.wait().unwrap();
     eventually("the lock is gone", || volumes.runtime.remove_volume("data").is_ok());
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn sandboxes_on_images_have_volumes_too_and_snapshots_leave_them_out() {
+    let volumes = Volumes::new("images");
+    let archive = volumes.scratch.path("box.tar");
+    fs::write(&archive, common::images::Made::busybox().docker_archive("box:1")).unwrap();
+    let image = volumes.runtime.import_image(&archive[..], &sbx::ImageOptions::new()).unwrap();
+    let mut config = Config::new();
+    config.set_image(&image).unwrap().set_no_command().unwrap().set_user("0").unwrap();
+    config.mount_volume(&data().create().sub_path("a").create_sub_path(), "/srv/v").unwrap();
+    let sandbox = volumes.runtime.create(&config).unwrap();
+    let mut write = sbx::Exec::new();
+    write.set_command(["sh", "-c", "mkdir -p /srv; echo hello >/srv/v/file; echo mine >/srv/own"]).unwrap();
+    let process = sandbox.exec(&write).unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+    let path = volumes.runtime.find_volume("data").unwrap().path;
+    assert_eq!(fs::read_to_string(path.join("a/file")).unwrap(), "hello\n");
+    let taken = sandbox.snapshot(None).unwrap();
+    sandbox.terminate().unwrap();
+    let mut config = common::config(&["cat /srv/own; ls /srv/v 2>/dev/null; true"]);
+    config.set_image(&taken.image).unwrap();
+    let sandbox = volumes.runtime.create(&config).unwrap();
+    assert_eq!(sandbox.wait(PATIENCE).unwrap().code, 0, "{}", errors(&sandbox));
+    assert_eq!(output(&sandbox), "mine\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Volumes: named directories that outlive sandboxes, mounted in any number of them.
 
 use super::Config;
+use super::mount::is_inside;
 use super::rules::{no_nul, refuse};
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
@@ -111,6 +112,17 @@ impl Config {
                     "mount destination {destination:?}: a sandbox takes at most {MAX_VOLUMES} volumes"
                 )));
             }
+            // While it is mounted, another sandbox could exchange the place of the other mount.
+            let others = config.mounts.iter().map(super::Mount::destination);
+            let others = others.chain(config.image_mounts.iter().map(|mount| &*mount.destination));
+            let mut others = others.chain(config.volumes.iter().map(|volume| &*volume.destination));
+            if let Some(inside) = others.find(|other| is_inside(other, &destination)) {
+                return Err(refuse(
+                    "mount destination",
+                    &destination,
+                    format_args!("a volume can't be mounted above another mount, which is at {inside:?}"),
+                ));
+            }
             let sub_path = sub_path(&volume.sub_path)?;
             if sub_path.is_empty() && volume.create_sub_path {
                 return Err(Error::invalid(format!(
@@ -215,6 +227,17 @@ mod tests {
         let unwritable = volume.clone().read_only().sub_path("a").create_sub_path();
         Config::new().mount_volume(&unwritable, "/d").unwrap_err();
         Config::new().mount_volume(&VolumeMount::new(".."), "/d").unwrap_err();
+        for (first, second) in [("/v", "/v/in"), ("/v/in", "/v")] {
+            let mut config = Config::new();
+            config.mount_volume(&volume, first).unwrap();
+            assert!(config.mount_volume(&volume, second).unwrap_err().message().contains("/v/in"));
+        }
+        let mut nested = Config::new();
+        nested.mount_volume(&volume, "/v").unwrap().mount_read_only("/srv", "/vv").unwrap();
+        nested.mount_writable("/srv", "/v/a/b").unwrap_err();
+        let mut nested = Config::new();
+        nested.mount_read_only("/srv", "/v/a").unwrap().mount_volume(&volume, "/v/b").unwrap();
+        nested.mount_volume(&volume, "/v").unwrap_err();
         let mut full = Config::new();
         for number in 0..MAX_VOLUMES {
             full.mount_volume(&volume, &format!("/v{number}")).unwrap();

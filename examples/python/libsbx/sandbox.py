@@ -448,6 +448,10 @@ class Sandbox:
         await self.filesystem.remove.aio(path, recursive=recursive)
 
     @both
+    async def reload_volumes(self) -> None:
+        """Nothing: what others have written to its volumes is there."""
+
+    @both
     async def snapshot_filesystem(self, timeout: float = 55, *, tag: str | None = None) -> Image:
         """A new image of what is in its root file system now. It must have been created from an image. Programs are paused
         for a moment; /tmp, /dev/shm and mounts are not in it. `tag` names it."""

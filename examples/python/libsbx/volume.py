@@ -129,16 +129,19 @@ class Volume:
     objects = VolumeManager()
     delete = Method(_delete)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in _FILES:
-            raise UnimplementedError(
-                f"Volume.{name}() is not here: a volume is a directory of this machine, Volume.info().path; work there, or "
-                "in a sandbox that has it"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+def _not_here(name: str) -> Any:
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise UnimplementedError(
+            f"Volume.{name}() is not here: a volume is a directory of this machine, Volume.info().path; work there, or in a "
+            "sandbox that has it"
+        )
+
+    return staticmethod(refused)
 
 
-_FILES = "listdir iterdir read_file remove_file copy_files batch_upload ephemeral rename from_id".split()
+for _name in "listdir iterdir read_file remove_file copy_files batch_upload ephemeral rename from_id".split():
+    setattr(Volume, _name, _not_here(_name))
 
 
 def mounted_volumes(values: Any) -> dict[str, Volume]:
