@@ -61,6 +61,8 @@ struct Plan<'a, 'b> {
     environment: Vec<*const libc::c_char>,
     /// Room for the moved descriptors, allocated before the child exists.
     moved: Vec<RawFd>,
+    /// The lowest number of a further descriptor, which widens the program's table.
+    wide: Option<RawFd>,
     failure: i32,
 }
 
@@ -70,10 +72,22 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 /// Starts a program. Returns when it has been executed, or with the error that kept it from that.
 pub(crate) fn spawn(command: &mut Command<'_>) -> io::Result<Child> {
+    start(command, None)
+}
+
+/// Starts a program whose table of descriptors has room up to this number, and whose children's tables have, too: the
+/// last of its descriptors is open there a second time. Without it where the limit of descriptors doesn't allow it.
+#[allow(dead_code, reason = "only the keeper starts such a program")]
+pub(crate) fn spawn_wide(command: &mut Command<'_>, number: RawFd) -> io::Result<Child> {
+    start(command, Some(number))
+}
+
+fn start(command: &mut Command<'_>, wide: Option<RawFd>) -> io::Result<Child> {
     let mut plan = Plan {
         arguments: pointers(command.arguments),
         environment: pointers(command.environment),
         moved: vec![-1; command.descriptors.len()],
+        wide,
         failure: 0,
         command,
     };
@@ -283,6 +297,10 @@ fn place_descriptors(plan: &mut Plan<'_, '_>, executable: Option<RawFd>) -> Resu
     // SAFETY: close_range takes numbers, and the descriptor table is the child's own.
     if unsafe { libc::close_range(first, libc::c_uint::MAX, 0) } != 0 {
         return Err(errno());
+    }
+    if let Some(number) = plan.wide {
+        // SAFETY: fcntl with this command takes numbers. A failure is that of the limit, and nothing depends on it.
+        unsafe { libc::fcntl(count - 1, libc::F_DUPFD, number) };
     }
     Ok(executable)
 }

@@ -17,6 +17,11 @@ use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 const MAX_KEPT: usize = 4096;
 /// The path of runsc's log (the library passes it to runsc).
 const LOG_PATH: &str = "/state/log";
+/// A descriptor that runsc has open, above those that the sentry uses for the sandbox's standard streams (253 to 258,
+/// depending on the release). A table of descriptors that has to grow in a process with threads waits for the kernel's
+/// RCU, some ten milliseconds; the sentry's and the gofer's begin as copies of runsc's and are as large. A release's own
+/// `gvisor-sentry-prewarmer` is for the same.
+const WIDE: i32 = 300;
 
 /// A running runsc.
 #[derive(Debug)]
@@ -67,7 +72,7 @@ impl Engine {
             }
             filter.apply().map_err(number)
         };
-        let child = spawn::spawn(&mut Command {
+        let mut command = Command {
             executable: Executable::Paths(&[c"/runsc".into()]),
             arguments: &arguments,
             // Nothing of the host's environment, which could redirect runsc's state (XDG_RUNTIME_DIR), its
@@ -76,7 +81,8 @@ impl Engine {
             descriptors: &descriptors,
             dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut prepare,
-        });
+        };
+        let child = spawn::spawn_wide(&mut command, WIDE);
         Ok(Self {
             child: child.step("starting runsc")?,
             output: Some(output),
