@@ -62,6 +62,7 @@ struct Process {
     name: String,
     /// The size of its table of descriptors.
     table: u64,
+    environment: String,
 }
 
 /// The processes that have the sandbox's id among their arguments.
@@ -72,7 +73,9 @@ fn processes(sandbox: &Sandbox) -> Vec<Process> {
         words.iter().find(|word| *word == sandbox.id())?;
         let status = fs::read_to_string(directory.join("status")).ok()?;
         let table = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok()?;
-        Some(Process { name: words[0].to_string(), table })
+        let environment = fs::read(directory.join("environ")).ok()?;
+        let environment = String::from_utf8_lossy(&environment).replace('\0', " ");
+        Some(Process { name: words[0].to_string(), table, environment })
     };
     let all = fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| read(&entry.path())).collect()
@@ -104,14 +107,17 @@ fn finding(config: &RuntimeConfig) -> Finding {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
-fn the_tables_of_descriptors_are_wide_from_the_start() {
+fn the_keepers_own_program_is_the_prewarmer() {
     let runtime = common::runtime();
     let sandbox = runtime.create(&common::config(&["sleep", "86399"])).unwrap();
     let all = processes(&sandbox);
     for name in ["runsc", "runsc-gofer", "runsc-sandbox"] {
-        let table = process(&all, name).table;
-        assert!(table >= 512, "{name}: {table}");
+        let process = process(&all, name);
+        assert!(process.table >= 512, "{process:?}");
+        assert!(process.environment.contains("GOGC=200"), "{process:?}");
     }
+    // runsc starts the sentry with nothing at all.
+    assert_eq!(process(&all, "runsc-sandbox").environment, "GOGC=200 ");
     sandbox.terminate().unwrap();
 }
 
@@ -121,7 +127,8 @@ fn a_releases_own_sentry_and_prewarmer_are_used() {
     let scratch = Scratch::new("release");
     let config = release(&scratch, &["gvisor_sentry", "gvisor-sentry-prewarmer"]);
     let sentry = sentry_of(&config, "/gvisor-bin/gvisor_sentry");
-    assert!(sentry.table >= 512, "{}", sentry.table);
+    assert!(sentry.table >= 512, "{sentry:?}");
+    assert!(!sentry.environment.contains("GOGC"), "{sentry:?}");
     let finding = finding(&config);
     assert!(finding.detail.contains("with its helpers in gvisor-bin"), "{finding:?}");
 }
