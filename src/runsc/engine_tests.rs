@@ -76,6 +76,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
     let (state, log, panic_log) = (base.join("state"), directory.path().join("log"), base.join("panic"));
     let launch = Launch {
         disk: None,
+        sidecars: false,
         id: &SandboxId::random().unwrap(),
         root: &state,
         log: &log,

@@ -91,6 +91,10 @@ impl Plan {
             mounts: &mounts,
             tmp_in_root: config.has_tmp_in_root(),
         };
+        let beside = runsc.sidecars().unwrap_or_else(|error| {
+            log::warn!("sandbox {id}: {error}");
+            None
+        });
         let launch = Launch {
             id,
             root: Path::new("/state"),
@@ -99,6 +103,7 @@ impl Plan {
             bundle: Path::new("/bundle"),
             network: if network { Network::Sandbox } else { Network::None },
             disk: config.limits().disk,
+            sidecars: beside.is_some(),
         };
         let identity = runsc.identity();
         let mut setup = Setup {
@@ -108,7 +113,7 @@ impl Plan {
             sysctls: if network { gateway_settings() } else { Vec::new() },
             runsc: runsc.real_path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
-            beside: runsc.sidecars().unwrap_or_default(),
+            beside: beside.unwrap_or_default(),
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
             volumes: config.volumes().iter().zip(&used).map(wire_volume).collect(),

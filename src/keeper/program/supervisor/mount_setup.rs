@@ -13,6 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::mounts::{self, Access};
 use super::rootfs::RootFs;
 use super::{Failure, Step, volumes};
+use crate::prewarmer;
 use crate::system;
 use crate::wire::keeper::{Bind, Setup};
 
@@ -105,11 +106,13 @@ fn install_runsc(setup: &Setup) -> Result<(), Failure> {
     install_beside(setup).step("gvisor-bin beside runsc")
 }
 
-/// Mounts the directory that the library has found trustworthy, and fails if another one has replaced it.
+/// Mounts the directory that the library has found trustworthy, and fails if another one has replaced it. Without one,
+/// this program is runsc's prewarmer.
 fn install_beside(setup: &Setup) -> io::Result<()> {
     let Some(at) = setup.runsc.iter().rposition(|byte| *byte == b'/').filter(|_| setup.beside != (0, 0))
     else {
-        return Ok(());
+        fs::create_dir("/gvisor-bin")?;
+        return std::os::unix::fs::symlink(prewarmer::TARGET, prewarmer::PATH);
     };
     let directory = [setup.runsc.get(..at).unwrap_or_default(), b"/gvisor-bin"].concat();
     let source = mounts::open_below(c"/old", &directory)?;
