@@ -20,6 +20,7 @@ mod runtime;
 mod service;
 mod stdio;
 pub(crate) mod user;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +46,7 @@ pub use runtime::RuntimeConfig;
 pub(crate) use service::HostService;
 pub use stdio::{Stdio, Stream};
 use user::User;
+pub(crate) use warm::StartKey;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;
