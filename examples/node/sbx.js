@@ -9,3 +9,4 @@ export { findImage, Image, importImage, listImages, pruneImages, pullImage, remo
 export { checkPolicy } from "./policy.js";
 export { Process } from "./program.js";
 export { Sandbox } from "./sandbox.js";
+export { keepWarm, warmStats } from "./warm.js";

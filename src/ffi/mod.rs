@@ -46,3 +46,4 @@ pub(crate) mod test_hooks;
 pub(crate) mod tunnel_map;
 pub(crate) mod verdict;
 pub(crate) mod version;
+pub(crate) mod warm;
