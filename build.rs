@@ -87,6 +87,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "sandbox_state",
         "sandbox_policy",
         "stats",
+        "warm",
         "snapshot",
         "exec_config",
         "process",

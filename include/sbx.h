@@ -41,6 +41,7 @@
 #define SBX_EVENT_INIT \
   {static_cast<uint32_t>(sizeof(sbx_event)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
 #define SBX_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SBX_WARM_STATS_INIT {static_cast<uint32_t>(sizeof(sbx_warm_stats)), 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
@@ -60,6 +61,7 @@
 #define SBX_VERDICT_INIT {(uint32_t)sizeof(sbx_verdict), 0, 0, 0, {0}}
 #define SBX_EVENT_INIT {(uint32_t)sizeof(sbx_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
 #define SBX_STATS_INIT {(uint32_t)sizeof(sbx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SBX_WARM_STATS_INIT {(uint32_t)sizeof(sbx_warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0}}
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
@@ -817,6 +819,35 @@ typedef struct sbx_exit {
     // 0.
     int64_t reserved;
 } sbx_exit;
+
+// What the warm pool of a runtime, or one template of it, has and has done. The caller owns it; zero it or use
+// SBX_WARM_STATS_INIT.
+typedef struct sbx_warm_stats {
+    // sizeof(sbx_warm_stats), or 0.
+    uint32_t size;
+    // Members that were asked for.
+    uint32_t wanted;
+    // Members that a creation can take now.
+    uint32_t ready;
+    // Members that are being made.
+    uint32_t filling;
+    // Creations that took a member.
+    uint64_t hits;
+    // Creations that found no member ready.
+    uint64_t misses_empty;
+    // Creations whose settings were not the template's. Counted for the template that is most like them.
+    uint64_t misses_different;
+    // Creations for which the members were not current any more, because something on the host has changed.
+    uint64_t misses_changed;
+    // Members that ended unused: too old, not current, too many, or in the way of a creation.
+    uint64_t discarded;
+    // Members that could not be made, or that died.
+    uint64_t failures;
+    // Why the last creation that took none took none, for people; empty if there was none. Terminated.
+    char last_miss[256];
+    // Why the last member that failed did; empty if none has. Terminated.
+    char last_failure[256];
+} sbx_warm_stats;
 
 // The bytes of a capture, which belong to it and live as long as it. The caller owns the struct; zero it or use
 // SBX_OUTPUT_INIT.
@@ -2020,6 +2051,42 @@ int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
                             uint64_t cookie,
                             struct sbx_operation **operation,
                             struct sbx_error *error);
+
+// Keeps `count` sandboxes warm for configs like `config`: started, with nothing of anybody's in them, so that sbx_create
+// has only to apply its own settings and to start its program. 0 ends them.
+//
+// sbx_create and sbx_create_begin take one by themselves if these are the same in both configs: root file system or image,
+// mounts, limits, MTU, host name, the number of host services, and whether there is a network at all. Everything else is
+// the created sandbox's own (command, environment, directory, user, streams, policy, ports, certificate, name servers,
+// name, tags, times, queue); of the config given here it is ignored. Each is used once. A sandbox that fits no config that
+// was given, or finds none ready, is created as without a pool.
+//
+// They are started in the background, one at a time, while no sandbox is being created. Each costs the memory, the
+// processes and the descriptors of a sandbox. They are in no list of sandboxes and send no events. One that has waited for
+// an hour is replaced; a config that no creation matches for ten minutes keeps one. Those for which something on the host
+// has changed (runsc, the root file system, a mount's source) are not used. Before a creation fails for want of
+// descriptors, memory or processes they are ended. They end with the runtime, and with the process, however that ends.
+//
+// The config stays the caller's. At most 16 configs, and 256 sandboxes for all of them. Any thread, never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns,
+// except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+int sbx_runtime_keep_warm(struct sbx_runtime *runtime,
+                          const struct sbx_config *config,
+                          uint32_t count,
+                          struct sbx_error *error);
+
+// What the warm sandboxes of a runtime are and have done, for configs like `config`, or for all if that is NULL. What
+// happened before sbx_runtime_keep_warm was called for a config, or after it was set to 0, isn't counted.
+//
+// Any thread, never blocks.
+//
+// Returns 0 and fills *stats; SBX_EINVALID, SBX_ESIZE; with a NULL runtime also what sbx_runtime_new returns, except
+// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
+                           const struct sbx_config *config,
+                           struct sbx_warm_stats *stats,
+                           struct sbx_error *error);
 
 // Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it.
 //

@@ -178,6 +178,11 @@ fn exec() {
 }
 
 #[test]
+fn warm() {
+    sanitized("warm");
+}
+
+#[test]
 fn policy() {
     sanitized("policy");
 }

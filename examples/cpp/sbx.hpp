@@ -1249,6 +1249,24 @@ inline void remove_volume(const std::string &name) {
     detail::operation(sbx_volume_remove_begin, detail::default_runtime, name.c_str()).wait();
 }
 
+// ---- Warm sandboxes ----
+
+// Keeps sandboxes warm for configs like this one: sandbox() has only to apply its own config and to start its program. 0
+// ends them. sbx_runtime_keep_warm says what has to be the same.
+inline void keep_warm(const config &config, std::uint32_t count) {
+    detail::call(sbx_runtime_keep_warm, detail::default_runtime, config.get(), count);
+}
+inline void keep_warm(const runtime &runtime, const config &config, std::uint32_t count) {
+    detail::call(sbx_runtime_keep_warm, runtime.get(), config.get(), count);
+}
+
+// What a runtime's warm sandboxes are and have done; with a config, those for configs like it.
+inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_config *config = nullptr) {
+    sbx_warm_stats stats = SBX_WARM_STATS_INIT;
+    detail::call(sbx_runtime_warm_stats, runtime, config, &stats);
+    return stats;
+}
+
 // The sandboxes that have not ended.
 inline std::vector<listed> sandboxes() { return detail::list(nullptr); }
 inline std::vector<listed> sandboxes(const runtime &runtime) { return detail::list(runtime.get()); }

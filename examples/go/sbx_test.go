@@ -630,6 +630,56 @@ func TestATerminalIsAReaderAndWriter(t *testing.T) {
 	}
 }
 
+func TestSandboxesAreKeptWarm(t *testing.T) {
+	like := func(command string) *Config {
+		config := script(command)
+		config.Hostname, config.MaxProcesses = "warm", 100
+		return config
+	}
+	ctx := patience(t)
+	untilReady := func(count int) WarmStats {
+		t.Helper()
+		for {
+			stats, err := ReadWarmStats(like(""))
+			must(t, errors.Join(err, ctx.Err()))
+			if stats.Ready == count && stats.Filling == 0 {
+				return stats
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	must(t, KeepWarm(like(""), 1))
+	defer KeepWarm(like(""), 0)
+	if stats := untilReady(1); stats.Wanted != 1 {
+		t.Errorf("%+v", stats)
+	}
+	if exit := ended(t, create(t, like("exit 5"))); exit.Code != 5 {
+		t.Error(exit)
+	}
+	if stats := untilReady(1); stats.Hits != 1 || stats.MissesEmpty != 0 || stats.LastMiss != "" || stats.Failures != 0 {
+		t.Errorf("%+v", stats)
+	}
+	if exit := ended(t, create(t, script("exit 6"))); exit.Code != 6 {
+		t.Error(exit)
+	}
+	if stats, err := ReadWarmStats(nil); err != nil || stats.MissesDifferent != 1 || stats.LastMiss != "different from the template: hostname, limits" {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	must(t, KeepWarm(like(""), 0))
+	untilReady(0)
+	for _, count := range []int{-1, 257} {
+		if err := KeepWarm(like(""), count); !errors.Is(err, ErrInvalid) {
+			t.Error(count, err)
+		}
+	}
+	if err := KeepWarm(&Config{MTU: 1}, 1); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	if err := KeepWarm(nil, 1); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}
+
 func TestLimitsAndStatistics(t *testing.T) {
 	sandbox := create(t, &Config{
 		Command: []string{"sleep", "100"}, MaxProcesses: 50, MaxOpenFiles: 64, Disk: 1 << 20, IdleTimeout: time.Hour,

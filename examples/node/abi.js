@@ -31,6 +31,9 @@ export const STRUCTS = {
     "u size, i mode, i dns, u entry_count, u domain_port_count, u reserved",
   exit:
     "u size, i reason, i code, i signal, q runtime_ms, q reserved",
+  warm_stats:
+    "u size, u wanted, u ready, u filling, Q hits, Q misses_empty, Q misses_different, Q misses_changed, Q " +
+    "discarded, Q failures, 256 last_miss, 256 last_failure",
   output:
     "u size, u reserved, b head, z head_length, b tail, z tail_length, Q dropped",
   file_options:
@@ -159,6 +162,8 @@ export const FUNCTIONS = {
   sandbox_policy_begin: "hhQ&e",
   sandbox_stats: "h&e",
   sandbox_stats_begin: "hhQ&e",
+  runtime_keep_warm: "hhue",
+  runtime_warm_stats: "hh&e",
   sandbox_snapshot_begin: "hshQ&e",
   exec_config_new: "&e",
   exec_config_check: "he",

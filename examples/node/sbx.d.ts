@@ -656,6 +656,31 @@ export class Sandbox extends Program implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** What the sandboxes that are kept warm are and have done. The last two are texts for people, empty if there was none. */
+export interface WarmStats {
+  readonly wanted: number;
+  readonly ready: number;
+  readonly filling: number;
+  readonly hits: number;
+  readonly missesEmpty: number;
+  readonly missesDifferent: number;
+  readonly missesChanged: number;
+  readonly discarded: number;
+  readonly failures: number;
+  readonly lastMiss: string;
+  readonly lastFailure: string;
+}
+
+/**
+ * Keeps so many sandboxes warm for Sandbox.create() with these options, which takes one by itself; 0 ends them. What has
+ * to be the same is image or rootfs, mounts, the limits, mtu, hostname, the number of hostServices, and blockNetwork; all
+ * else is each sandbox's own. They are started in the background, one at a time, while no sandbox is being created.
+ */
+export function keepWarm(count: number, options?: Options): void;
+
+/** What the warm sandboxes for such options are and have done; of all of them without any. */
+export function warmStats(options?: Options): WarmStats;
+
 /** An error of the library. */
 export class SbxError extends Error {
   /** "SBX_EINVALID", "SBX_EEXISTS" … : the names of sbx.h. */

@@ -21,6 +21,7 @@ mod service;
 mod stdio;
 pub(crate) mod user;
 pub(crate) mod volume;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,6 +49,7 @@ pub use stdio::{Stdio, Stream};
 use user::User;
 use volume::MountedVolume;
 pub use volume::VolumeMount;
+pub(crate) use warm::StartKey;
 
 use crate::error::{Error, Result};
 use crate::event::Queue;

@@ -48,3 +48,4 @@ pub(crate) mod tunnel_map;
 pub(crate) mod verdict;
 pub(crate) mod version;
 pub(crate) mod volume;
+pub(crate) mod warm;

@@ -6,26 +6,31 @@
 //!
 //! One loop over every kind of key and command, and so one file: each arm only finds whose it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::NUMBERS;
 use super::host::HostCache;
 use super::nameservers::ServerWatch;
 use super::planning::Planners;
+use super::warm::{Found, Pool};
+use crate::config::Config;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Code, Error, Result};
 use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
-use crate::reactor::{FdBudget, FdSlot, Key, Kind, Reactor, Slab, Wake};
+use crate::reactor::{FdBudget, FdSlot, Key, Kind, Reactor, Slab, TimerId, Wake};
+use crate::runsc::command::SandboxId;
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{
-    Command, Control, ControlCx, Executed, Gathering, Input, Listeners, MEASURE_TIMEOUT, Plan, Pulse,
-    SandboxDriver, Shared,
+    Command, Control, ControlCx, Creation, Executed, Gathering, Input, Listeners, MEASURE_TIMEOUT, Plan,
+    Pulse, SandboxDriver, Shared, Stage, admit,
 };
-use crate::{egress, limits, tunnel};
+use crate::{egress, tunnel};
 
 /// The sandboxes' kind of key; the engine's are in a reactor of its own.
 const SANDBOX: Kind = Kind(1);
@@ -45,6 +50,8 @@ const PULSE: Kind = Kind(7);
 const NAMESERVERS: Kind = Kind(8);
 /// The kind of key of statistics that are being gathered.
 const MEASURE: Kind = Kind(9);
+/// The kind of key of the looks at the warm pool.
+const WARM: Kind = Kind(10);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
@@ -63,6 +70,7 @@ impl Thread {
         engine: engine::Handle,
         host: Arc<HostCache>,
         budget: FdBudget,
+        pool: Arc<Mutex<Pool>>,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");
         let control = Control::new(
@@ -77,7 +85,11 @@ impl Thread {
             // A control thread that is gone has ended the sandbox.
             let _ = way.send(Command::Planned(number, Box::new(plan)));
         };
-        let plan = move |shared: &Shared| host.get().plan(shared);
+        let stamps = Arc::clone(&pool);
+        let plan = move |shared: &Shared| {
+            let stamped = stamps.lock().unwrap_or_else(PoisonError::into_inner).is_on();
+            host.get().plan(shared, stamped)
+        };
         let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(report));
         worker.start(Loop::new(
             reactor,
@@ -86,6 +98,7 @@ impl Thread {
             control.clone(),
             planners,
             budget,
+            pool,
         ))?;
         Ok(Self { control, worker })
     }
@@ -133,6 +146,13 @@ struct Loop {
     nameservers: ServerWatch,
     measuring: Slab<Weak<Gathering>>,
     numbers: HashMap<u64, Key>,
+    pool: Arc<Mutex<Pool>>,
+    /// The pool's only key, its timer, and since when no sandbox of the host's was being created.
+    pool_key: Key,
+    pool_timer: Option<TimerId>,
+    quiet: Instant,
+    /// Sandboxes of the host's that are being created, once they are planned.
+    starting: HashSet<u64>,
     ending: bool,
     idleness: Idleness,
 }
@@ -156,8 +176,14 @@ impl Loop {
         control: Control,
         planners: Planners,
         budget: FdBudget,
+        pool: Arc<Mutex<Pool>>,
     ) -> Self {
         Self {
+            pool,
+            pool_key: Slab::new(WARM).insert(()),
+            pool_timer: None,
+            quiet: Instant::now(),
+            starting: HashSet::new(),
             reactor,
             commands,
             engine,
@@ -189,7 +215,7 @@ impl Loop {
             self.files.len(),
             measuring.len(),
         ];
-        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 6]
+        self.numbers.is_empty() && self.planners.are_idle() && all == [0; 6] && self.pool().is_idle()
     }
 
     fn run(&mut self) -> Left {
@@ -224,6 +250,9 @@ impl Loop {
                     break;
                 }
             }
+            if catch_unwind(AssertUnwindSafe(|| self.tend_pool())).is_err() {
+                log::error!("a bug: the warm pool has panicked in the control thread");
+            }
         }
         Left::Done
     }
@@ -240,6 +269,8 @@ impl Loop {
                     gathering.finish();
                 }
             }
+            // It is tended in every turn.
+            (WARM, _) => {}
             (NAMESERVERS, _) => {
                 let is_needed = self.sandboxes.iter().any(|(_, driver)| asks_host_servers(driver.shared()));
                 self.nameservers.wake(&mut self.reactor, &self.engine, is_needed);
@@ -283,7 +314,17 @@ impl Loop {
             log::error!("a bug: the control thread has panicked in sandbox {}", driver.shared().id);
             return self.abandon_sandbox(key);
         }
-        let (captures, number) = (driver.take_captures(), driver.shared().number);
+        let (captures, number, stage) = (driver.take_captures(), driver.shared().number, driver.stage());
+        if stage != Stage::Starting && self.starting.remove(&number) {
+            self.quiet = self.reactor.now();
+        }
+        let failure =
+            || driver.shared().facts().failure.as_ref().map(ToString::to_string).unwrap_or_default();
+        match stage {
+            Stage::Ready => lock(&self.pool).ready(self.reactor.now(), number),
+            Stage::Ending => lock(&self.pool).lost(self.reactor.now(), number, &failure()),
+            Stage::Filling | Stage::Starting | Stage::Started => {}
+        }
         if driver.is_gone()
             && let Some(mut driver) = self.sandboxes.remove(key)
         {
@@ -300,6 +341,8 @@ impl Loop {
             Command::Create(creation) if self.ending => creation.fail_as_its_own(Error::shut_down()),
             Command::Create(creation) => self.planners.begin(&mut self.reactor, *creation),
             Command::Planned(number, plan) => self.planned(number, *plan),
+            // It is tended in every turn.
+            Command::TendPool => {}
             Command::Terminate(number) => {
                 if !self.planners.end(&mut self.reactor, number) {
                     self.by_number(number, SandboxDriver::terminate);
@@ -354,6 +397,7 @@ impl Loop {
             }
             Command::Shutdown => {
                 self.ending = true;
+                self.pool().clear();
                 self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
                 all.into_iter().for_each(|number| self.by_number(number, SandboxDriver::terminate));
@@ -417,35 +461,208 @@ impl Loop {
     fn planned(&mut self, number: u64, plan: Result<Plan>) {
         // It may have been ended while it was planned.
         let Some((creation, meanwhile)) = self.planners.returned(&mut self.reactor, number) else { return };
-        let Some(shared) = creation.shared() else {
+        let Some(shared) = creation.shared().map(Arc::clone) else {
             debug_assert!(false, "a creation that was planned is neither begun nor given up");
             return;
         };
         let opened = |plan: Plan| Ok((Listeners::open(&shared.config)?, plan));
-        let (listeners, plan) = match plan.and_then(opened) {
-            Ok(opened) => opened,
-            Err(error) => return creation.fail(error),
+        let is_member = self.pool().is_filling(number);
+        let begun = match plan.and_then(opened) {
+            Ok((listeners, plan)) => match (!is_member).then(|| self.member_for(&shared, &plan)).flatten() {
+                Some(key) => self.take_member(key, &shared, plan, listeners).map(|()| key),
+                None => self.begin(&shared, plan, listeners, is_member),
+            }
+            .map_err(|error| error.context(format!("sandbox {}", shared.id))),
+            Err(error) => Err(error),
         };
-        let (budget, now) = (&self.budget, self.reactor.now());
-        let begun = creation.begin(|shared| {
-            let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
-            let admission = budget
-                .admit(shared.number, count)
-                .ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))?;
-            SandboxDriver::begin(now, Arc::clone(shared), plan, listeners, admission)
-        });
-        // A failure is reported by the creation.
-        let Some(driver) = begun else { return };
-        self.reactor.meter(number, &driver.shared().time);
-        if asks_host_servers(driver.shared()) {
+        let key = match begun {
+            Ok(key) => key,
+            Err(error) => {
+                // What members hold may be what it lacks.
+                if is_member {
+                    self.pool().lost(self.reactor.now(), number, error.message());
+                }
+                return match !is_member && is_lack(&error) && self.evict_member() {
+                    true => self.planners.postpone(&mut self.reactor, creation, meanwhile),
+                    false => creation.fail(error),
+                };
+            }
+        };
+        creation.begin(|_| Ok(()));
+        if asks_host_servers(&shared) && !is_member {
             self.nameservers.start(&mut self.reactor, &self.engine);
         }
-        let key = self.sandboxes.insert(driver);
-        self.reactor.join(key, number);
-        self.numbers.insert(number, key);
+        if !is_member {
+            self.starting.insert(number);
+        }
         self.pulse.start(&mut self.reactor);
-        self.with(key, |driver, cx| driver.watch(cx, key));
+        // By now a member that was taken may have a program that runs.
+        self.with(key, |_, _| ());
         meanwhile.into_iter().for_each(|command| self.obey(command));
+    }
+
+    /// Begins a sandbox of the host's, or a member of the pool.
+    fn begin(
+        &mut self,
+        shared: &Arc<Shared>,
+        plan: Plan,
+        listeners: Listeners,
+        is_member: bool,
+    ) -> Result<Key> {
+        let (admission, now) = (admit(&self.budget, shared)?, self.reactor.now());
+        let driver = SandboxDriver::begin(now, Arc::clone(shared), plan, listeners, admission, is_member)?;
+        let key = self.sandboxes.insert(driver);
+        self.adopt(key, shared);
+        self.with(key, |driver, cx| driver.watch(cx, key));
+        Ok(key)
+    }
+
+    /// The sandbox of that key is this one from now on.
+    fn adopt(&mut self, key: Key, shared: &Shared) {
+        self.reactor.meter(shared.number, &shared.time);
+        self.reactor.join(key, shared.number);
+        self.numbers.insert(shared.number, key);
+    }
+
+    /// A member of the pool that is what this plan would start. Those that are not any more are ended.
+    fn member_for(&mut self, shared: &Shared, plan: &Plan) -> Option<Key> {
+        let stamp = plan.stamp.as_ref()?;
+        if stamp.memory_is_low {
+            self.evict_all();
+        }
+        let Found::Members(members) = self.pool().find(self.reactor.now(), &shared.config) else {
+            return None;
+        };
+        let mut changed = None;
+        for number in members {
+            // Its end may have come in this turn.
+            self.by_number(number, SandboxDriver::again);
+            let Some(key) = self.numbers.get(&number).copied() else { continue };
+            let Some(driver) = self.sandboxes.get_mut(key).filter(|driver| driver.stage() == Stage::Ready)
+            else {
+                continue;
+            };
+            let difference =
+                driver.stamp().map_or(Some("the pool itself"), |of_member| of_member.difference(stamp));
+            let Some(difference) = difference else { return Some(key) };
+            changed = Some(difference);
+            self.discard_member(number);
+        }
+        self.pool().missed(&shared.config, changed);
+        None
+    }
+
+    /// Makes the member of that key this sandbox.
+    fn take_member(
+        &mut self,
+        key: Key,
+        shared: &Arc<Shared>,
+        plan: Plan,
+        listeners: Listeners,
+    ) -> Result<()> {
+        let Some(driver) = self.sandboxes.get_mut(key) else {
+            return Err(Error::new(Code::Internal, "a member of the warm pool was lost"));
+        };
+        let number = driver.shared().number;
+        if let Err(error) = driver.readmit(&self.budget, shared) {
+            self.discard_member(number);
+            return Err(error);
+        }
+        self.pool().take(number);
+        self.numbers.remove(&number);
+        self.adopt(key, shared);
+        self.with(key, |driver, cx| driver.take(cx, Arc::clone(shared), plan, listeners));
+        Ok(())
+    }
+
+    /// Ends a member that no creation has taken.
+    fn discard_member(&mut self, number: u64) {
+        self.pool().discard(number);
+        self.end_member(number);
+    }
+
+    fn end_member(&mut self, number: u64) {
+        if !self.planners.end(&mut self.reactor, number) {
+            self.by_number(number, SandboxDriver::terminate);
+        }
+    }
+
+    /// Ends a member for what it holds. Whether one is ending, so that it is worth waiting for.
+    fn evict_member(&mut self) -> bool {
+        if self.pool().is_ending_some() {
+            return true;
+        }
+        let evicted = self.pool().evict(self.reactor.now());
+        if let Some(number) = evicted {
+            log::info!("a member of the warm pool is ended for what it holds");
+            self.end_member(number);
+        }
+        evicted.is_some()
+    }
+
+    fn evict_all(&mut self) {
+        while let Some(number) = { self.pool().evict(self.reactor.now()) } {
+            self.end_member(number);
+        }
+    }
+
+    /// Ends members that are too many or too old, and begins to make one that is lacking.
+    fn tend_pool(&mut self) {
+        if self.pool().is_idle() {
+            return;
+        }
+        let now = self.reactor.now();
+        // A member whose planning was given up has told nobody.
+        let filling = self
+            .pool()
+            .filling()
+            .filter(|number| !self.planners.has(*number) && !self.numbers.contains_key(number));
+        if let Some(number) = filling {
+            self.pool().lost(now, number, "it could not be planned");
+        }
+        let (planners, numbers) = (&self.planners, &self.numbers);
+        if lock(&self.pool).forget_ended(|number| planners.has(number) || numbers.contains_key(&number)) {
+            self.planners.resume_postponed(&mut self.reactor);
+        }
+        while let Some(number) = { self.pool().surplus(now) } {
+            self.end_member(number);
+        }
+        let members = usize::from(self.pool().filling().is_some_and(|number| self.planners.has(number)));
+        if self.planners.count() > members || !self.starting.is_empty() {
+            self.quiet = now;
+        }
+        let next = self.pool().next(now, self.quiet);
+        if let Some(config) = next
+            && let Err(error) = self.fill(config)
+        {
+            log::warn!("a member of the warm pool: {error}");
+        }
+        let at = self.pool().next_look(now, self.quiet);
+        if self.pool_timer.map(TimerId::at) != at {
+            if let Some(timer) = self.pool_timer.take() {
+                self.reactor.cancel(timer);
+            }
+            self.pool_timer = at.map(|at| self.reactor.schedule(at, self.pool_key));
+        }
+    }
+
+    /// Begins to make a member.
+    fn fill(&mut self, config: Config) -> Result<()> {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        self.pool().began(number, &config);
+        let shared = SandboxId::random().and_then(|id| Shared::new(number, id, config));
+        match shared {
+            Ok(shared) => self.planners.begin(&mut self.reactor, Creation::new(Arc::new(shared))),
+            Err(error) => {
+                self.pool().lost(self.reactor.now(), number, error.message());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.pool)
     }
 
     /// Whether the inits of all sandboxes answer. Looked for again as long as there are any.
@@ -543,6 +760,7 @@ impl Loop {
             CAPTURE => return drop(self.captures.remove(key)),
             MEASURE => return drop(self.measuring.remove(key)),
             PLANNING => return self.planners.abandon(&mut self.reactor, key),
+            WARM => return,
             NAMESERVERS => return self.nameservers.wake(&mut self.reactor, &self.engine, false),
             PULSE => return self.pulse.go_on(&mut self.reactor, true, self.numbers.is_empty()),
             FILE => {
@@ -567,12 +785,24 @@ impl Loop {
         let Some(mut driver) = self.sandboxes.remove(key) else { return };
         let key = driver.shared().number;
         self.numbers.remove(&key);
+        self.starting.remove(&key);
+        self.pool().lost(self.reactor.now(), key, "the control thread panicked: a bug of the library");
         driver.end_execs(&mut self.reactor, &mut self.processes);
         driver.stop_input(&self.reactor, &mut self.inputs);
         self.files.end_all(&mut self.reactor, key);
         let _ = self.engine.send(engine::Command::RemoveSandbox { key, reply: Box::new(|| ()) });
         driver.abandon();
     }
+}
+
+fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether an error is a lack of what members of the pool hold: descriptors, memory, processes.
+fn is_lack(error: &Error) -> bool {
+    let lacks = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
+    error.code() == Code::Limit || error.os_error().is_some_and(|os| lacks.contains(&os))
 }
 
 /// Whether a sandbox's resolver asks the servers that the host asks. One that was created blocked has none.

@@ -98,12 +98,13 @@ impl Host {
     }
 
     /// Plans a sandbox.
-    pub(super) fn plan(&self, shared: &Shared) -> Result<Plan> {
+    /// With `stamped` it can be compared with members of the warm pool, and can be one.
+    pub(super) fn plan(&self, shared: &Shared, stamped: bool) -> Result<Plan> {
         one_user()?;
         let (runsc, resources) = self.find_while_looking(shared)?;
         let ipv6 = net::host_has_ipv6_route();
         let volumes = &self.volumes;
-        Plan::new(&shared.id, &shared.config, &runsc, resources, volumes, self.user_namespace, ipv6)
+        Plan::new(&shared.id, &shared.config, &runsc, resources, volumes, self.user_namespace, ipv6, stamped)
     }
 }
 

@@ -7,12 +7,16 @@ mod images;
 mod nameservers;
 mod planning;
 mod volumes;
+mod warm;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 pub(crate) use host::{keeper, locator};
 use once_cell::sync::OnceCell;
+use warm::Pool;
+pub use warm::WarmStats;
 
 use crate::config::{Config, RuntimeConfig};
 use crate::engine;
@@ -50,6 +54,7 @@ struct Inner {
     way: Control,
     host: Arc<host::HostCache>,
     images: Arc<Images>,
+    pool: Arc<Mutex<Pool>>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -86,13 +91,22 @@ impl Runtime {
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
         let engine = engine::Engine::start(budget.clone(), requests)?;
-        let control = control::Thread::start(reactor, commands, engine.handle(), Arc::clone(&host), budget)?;
+        let pool = Arc::<Mutex<Pool>>::default();
+        let control = control::Thread::start(
+            reactor,
+            commands,
+            engine.handle(),
+            Arc::clone(&host),
+            budget,
+            Arc::clone(&pool),
+        )?;
         let inner = Inner {
             way: control.control().clone(),
             control: Mutex::new(Some(control)),
             engine: Mutex::new(Some(engine)),
             host,
             images,
+            pool,
             sandboxes: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -162,6 +176,33 @@ impl Runtime {
     /// The sandbox with this name, if it has not ended and the host still holds it.
     pub fn find(&self, name: &str) -> Option<Sandbox> {
         self.sandboxes().into_iter().find(|sandbox| sandbox.name() == Some(name))
+    }
+
+    /// Keeps this many sandboxes warm for configurations like `template`: started, with nothing of anybody's in them, so that
+    /// a creation has only to apply its own settings and start its program. 0 ends them. At most 256 for all templates of a
+    /// runtime, and 16 templates. Returns at once; they are started in the background, one at a time, while no sandbox is
+    /// being created.
+    ///
+    /// A creation takes one by itself if its root file system or image, mounts, limits, MTU, host name, number of host
+    /// services, and whether it has a network at all, are those of the template. Everything else is the creation's own; what
+    /// else the template says is ignored. A sandbox that fits no template, or finds none ready, is created as without a pool.
+    ///
+    /// Each costs the memory and the processes of a sandbox. They are in no list of sandboxes and send no events. One that
+    /// waits for an hour is replaced; a template that no creation matches for ten minutes keeps one. Those that something has
+    /// changed for on the host (runsc, the root file system, a mount's source) are not used. They end with the runtime, and
+    /// before a creation fails for want of descriptors, memory or processes.
+    pub fn keep_warm(&self, template: &Config, count: u32) -> Result<()> {
+        self.pool().set(Instant::now(), template, count)?;
+        self.inner.way.send(Command::TendPool)
+    }
+
+    /// What the pool of warm sandboxes has and has done since each template was set: for one template, or for all.
+    pub fn warm_stats(&self, template: Option<&Config>) -> WarmStats {
+        self.pool().stats(template)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends every sandbox, the operations on images and both threads; returns when they are gone. Every call fails afterwards.

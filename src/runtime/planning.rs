@@ -43,6 +43,8 @@ pub(super) struct Planners {
     queue: VecDeque<Key>,
     /// Sandboxes that have a thread.
     planning_now: Vec<Key>,
+    /// Sandboxes that wait until members of the warm pool have ended.
+    postponed: Vec<Key>,
     /// How many stuck threads belong to sandboxes that have ended.
     abandoned: usize,
 }
@@ -83,6 +85,7 @@ impl Planners {
             keys: HashMap::new(),
             queue: VecDeque::new(),
             planning_now: Vec::new(),
+            postponed: Vec::new(),
             abandoned: 0,
         }
     }
@@ -92,17 +95,46 @@ impl Planners {
         self.keys.is_empty()
     }
 
+    /// How many sandboxes are being planned.
+    pub(super) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether the sandbox of that number is being planned.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.keys.contains_key(&number)
+    }
+
+    /// Keeps a sandbox that lacked something, with the commands that have arrived, to plan it anew when there may be more.
+    pub(super) fn postpone(&mut self, reactor: &mut Reactor, creation: Creation, meanwhile: Vec<Command>) {
+        if let Some(key) = self.insert(reactor, creation, meanwhile) {
+            self.postponed.push(key);
+        }
+    }
+
+    /// Queues the sandboxes that were postponed.
+    pub(super) fn resume_postponed(&mut self, reactor: &mut Reactor) {
+        self.queue.extend(self.postponed.drain(..));
+        self.go_on(reactor);
+    }
+
     /// Queues a sandbox for planning.
     pub(super) fn begin(&mut self, reactor: &mut Reactor, creation: Creation) {
-        let Some(number) = creation.shared().map(|shared| shared.number) else { return };
+        if let Some(key) = self.insert(reactor, creation, Vec::new()) {
+            self.queue.push_back(key);
+            self.go_on(reactor);
+        }
+    }
+
+    fn insert(&mut self, reactor: &mut Reactor, creation: Creation, meanwhile: Vec<Command>) -> Option<Key> {
+        let number = creation.shared()?.number;
         let until = reactor.now() + PLAN_TIMEOUT;
-        let (meanwhile, timer, work) = (Vec::new(), None, None);
+        let (timer, work) = (None, None);
         let planning = Planning { creation, number, meanwhile, until, timer, work, is_ended: false };
         let key = self.all.insert(planning);
         self.keys.insert(number, key);
-        self.queue.push_back(key);
         self.wake_at(reactor, key, until);
-        self.go_on(reactor);
+        Some(key)
     }
 
     /// A thread has finished: returns the creation to go on with, and the commands that arrived meanwhile. `None` if the
@@ -255,6 +287,7 @@ impl Planners {
         self.planning_now.retain(|other| *other != key);
         if planning.work.is_none() {
             self.queue.retain(|other| *other != key);
+            self.postponed.retain(|other| *other != key);
         }
         if let Some(timer) = planning.timer {
             reactor.cancel(timer);

@@ -24,6 +24,8 @@ use crate::reactor::FdBudget;
 pub(crate) enum Command {
     /// Create a sandbox.
     Create(Box<Creation>),
+    /// Look at the warm pool, which has changed.
+    TendPool,
     /// The sandbox of that number has been planned, or can't be.
     Planned(u64, Box<Result<Plan>>),
     /// End the sandbox of that number, if it has not ended.

@@ -154,6 +154,11 @@ impl Gateway {
         self.ipv6
     }
 
+    /// Whether the rules are loaded, and not offloaded.
+    pub(super) fn has_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
     pub(super) fn take_rules(&mut self) -> Option<Rules> {
         self.rules.take()
     }

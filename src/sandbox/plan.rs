@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::images::{HostResources, Images};
+pub(crate) use super::stamp::Stamp;
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
 use crate::config::volume::MountedVolume;
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) stdio: [Stdio; 3],
     /// What the runtime starts it with.
     pub(crate) host: Arc<HostResources>,
+    /// What it is compared by with the warm pool's members. Only where there is a pool.
+    pub(crate) stamp: Option<Box<Stamp>>,
 }
 
 impl Plan {
@@ -67,6 +70,7 @@ impl Plan {
         volumes: &Volumes,
         user_namespace: bool,
         ipv6: bool,
+        stamped: bool,
     ) -> Result<Self> {
         let network = config.policy().mode() != PolicyMode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
@@ -128,11 +132,13 @@ impl Plan {
             let file = |(path, content): (&str, String)| File { path: path.into(), content: content.into() };
             start.files = names.files().map(file).into();
         }
+        let arguments: Vec<_> = launch.arguments(runsc).into_iter().map(OsString::into_vec).collect();
+        let stamp = stamped.then(|| Box::new(Stamp::new(id, &setup, &arguments, &images.files, ipv6, &host)));
         Ok(Self {
             network,
             setup,
             groups,
-            arguments: launch.arguments(runsc).into_iter().map(OsString::into_vec).collect(),
+            arguments,
             snapshots: config
                 .image()
                 .map(|_| launch.arguments_of_commands().into_iter().map(OsString::into_vec).collect()),
@@ -142,6 +148,7 @@ impl Plan {
             _volumes: used,
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
             host,
+            stamp,
         })
     }
 }

@@ -39,6 +39,8 @@ report_start() {
     for suffix in "" -default-root; do
         figure "start$suffix" runsc us "<=1.15"
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create$suffix.ours")"
+        figure "warm$suffix" runsc us "<=0.12"
+        printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-warm$suffix.ours")"
     done
 }
 

@@ -76,6 +76,8 @@ limits of memory, processor, disk, processes: config_set_memory_bytes config_set
     memory Memory memoryMiB memory
 what a sandbox uses: sandbox_stats|sandbox_stats_begin
     stats Stats stats stats
+sandboxes that are kept warm: runtime_keep_warm runtime_warm_stats
+    keep_warm KeepWarm keepWarm keep_warm
 events: queue_next
     queue Events events denials
 the doctor: runtime_check|runtime_check_begin report_finding

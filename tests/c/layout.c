@@ -25,6 +25,12 @@ int main(void) {
     FIELD(sbx_stats, reserved); FIELD(sbx_stats, egress_flows_total); FIELD(sbx_stats, egress_bytes_in);
     FIELD(sbx_stats, egress_bytes_out); FIELD(sbx_stats, egress_denied); FIELD(sbx_stats, dns_queries);
     FIELD(sbx_stats, dns_refused); FIELD(sbx_stats, library_us);
+    SIZE(sbx_warm_stats);
+    FIELD(sbx_warm_stats, size); FIELD(sbx_warm_stats, wanted); FIELD(sbx_warm_stats, ready);
+    FIELD(sbx_warm_stats, filling); FIELD(sbx_warm_stats, hits); FIELD(sbx_warm_stats, misses_empty);
+    FIELD(sbx_warm_stats, misses_different); FIELD(sbx_warm_stats, misses_changed);
+    FIELD(sbx_warm_stats, discarded); FIELD(sbx_warm_stats, failures); FIELD(sbx_warm_stats, last_miss);
+    FIELD(sbx_warm_stats, last_failure);
     SIZE(sbx_file_options);
     FIELD(sbx_file_options, size); FIELD(sbx_file_options, flags); FIELD(sbx_file_options, mode);
     FIELD(sbx_file_options, reserved); FIELD(sbx_file_options, offset); FIELD(sbx_file_options, limit);

@@ -17,6 +17,8 @@ int main(void) {
     OK(sbx_config_set_queue(config, queue, 7));
     OK(sbx_create(NULL, config, &sandbox, &error));
     CHECK(atexit(at_exit) == 0);
+    /* Warm sandboxes are made meanwhile, and end with the parent. */
+    OK(sbx_runtime_keep_warm(NULL, config, 1, &error));
     for (int i = 0; i < 20; i++) {
         fflush(stdout);
         pid_t child = fork();
@@ -34,6 +36,7 @@ int main(void) {
                      sbx_connect(sandbox, 80, NULL) == SBX_EFORKED &&
                      sbx_queue_next(queue, &event, NULL) == SBX_EFORKED &&
                      sbx_runtime_new(NULL, &runtime, NULL) == SBX_EFORKED &&
+                     sbx_runtime_keep_warm(NULL, config, 2, NULL) == SBX_EFORKED &&
                      sbx_sandbox_state(sandbox) == SBX_EFORKED;
             if (i % 4 == 3)
                 abort(); /* with every descriptor of the parent's */
@@ -46,6 +49,8 @@ int main(void) {
     }
     sbx_exit result = SBX_EXIT_INIT;
     CHECK(sbx_wait(sandbox, 100, &result, NULL) == SBX_ETIMEDOUT);
+    sbx_warm_stats warm = SBX_WARM_STATS_INIT;
+    CHECK(sbx_runtime_warm_stats(NULL, NULL, &warm, NULL) == 0 && warm.wanted == 1 && warm.failures == 0);
     CHECK(sbx_terminate(sandbox, NULL) == 0);
     CHECK(ended(sandbox).reason == SBX_EXIT_TERMINATED);
     sbx_config_free(config);

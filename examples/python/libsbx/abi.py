@@ -42,6 +42,10 @@ LAYOUTS = {
     "exit": (
         "u size, i reason, i code, i signal, q runtime_ms, q reserved"
     ),
+    "warm_stats": (
+        "u size, u wanted, u ready, u filling, Q hits, Q misses_empty, Q misses_different, Q misses_changed, Q "
+        "discarded, Q failures, 256 last_miss, 256 last_failure"
+    ),
     "output": (
         "u size, u reserved, b head, z head_length, b tail, z tail_length, Q dropped"
     ),
@@ -176,6 +180,8 @@ FUNCTIONS = {
     "sandbox_policy_begin": "hhQ&e",
     "sandbox_stats": "h&e",
     "sandbox_stats_begin": "hhQ&e",
+    "runtime_keep_warm": "hhue",
+    "runtime_warm_stats": "hh&e",
     "sandbox_snapshot_begin": "hshQ&e",
     "exec_config_new": "&e",
     "exec_config_check": "he",

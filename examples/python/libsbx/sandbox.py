@@ -10,7 +10,7 @@ import socket
 import warnings
 import weakref
 from signal import SIGKILL
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from . import hub as hubs, native
 from .arguments import PATH, certificate, items, limit, listeners, milliseconds, pairs, port, refuse, services
@@ -55,7 +55,7 @@ async def _create(
     bind_ports: Mapping[int, str | tuple[str, int]] | None = None, tls_certificate: tuple[str, str] | None = None,
     egress_limits: EgressLimits | None = None, mtu: int | None = None, image: Image | None = None,
     image_mounts: Mapping[str, Image] | None = None, entrypoint: Sequence[str] | None = None,
-    volumes: Mapping[str, Volume] | None = None, **others: Any,
+    volumes: Mapping[str, Volume] | None = None, _use: Callable[[Draft], None] | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
@@ -165,6 +165,8 @@ async def _create(
         for stream in range(3 if runs else 0):
             config.set("set_stream", stream, native.STREAM_DESCRIPTOR)
         call("config_check", config.handle)
+        if _use is not None:
+            return _use(config)  # type: ignore[return-value]
         life.begin(hub, "create_begin", None, config)
     sandbox = Sandbox(hub, life, name, named, image or rootfs)
     try:

@@ -19,6 +19,7 @@ impl SandboxDriver {
                 let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
                 self.ask_keeper(cx, &ToKeeper::Lifetime { milliseconds }, vec![]);
             }
+            Action::LoadRules => self.load_rules(cx),
             Action::OpenGateway => self.open_gateway(cx),
             Action::AskUsage => self.ask_keeper(cx, &ToKeeper::Usage, vec![]),
             Action::StartProgram => self.start_program(cx),

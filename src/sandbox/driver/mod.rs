@@ -8,6 +8,7 @@ mod actions;
 mod messages;
 mod shutdown;
 mod startup;
+mod warm;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -40,6 +41,7 @@ use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::process::CaptureReader;
 use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
+pub(crate) use warm::{Stage, admit};
 
 /// What the control thread lends to a driver for one call: its own fields.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ pub(crate) struct SandboxDriver {
     captures: Vec<CaptureReader>,
     /// Init has left something unanswered since the last check.
     silence_is_checked_soon: bool,
-    admission: Admission,
+    admission: Option<Admission>,
 }
 
 /// A driver that handles its events, until that is over, by a panic too.
@@ -100,7 +102,7 @@ impl Drop for Handling<'_> {
 }
 
 /// What the configuration says about the sandbox's life.
-fn settings(config: &Config, plan: &Plan, groups: &Groups) -> Settings {
+fn settings(config: &Config, plan: &Plan, groups: &Groups, is_member: bool) -> Settings {
     let probe = plan::probe(config).map(|(question, interval)| ProbeSettings {
         interval,
         by_command: matches!(question, Question::Command(_)),
@@ -108,6 +110,7 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups) -> Settings {
     });
     let has_command = !config.command().is_empty();
     Settings {
+        is_member,
         network: plan.network,
         has_command,
         has_start: has_command || plan.start.directory != b"/" || !plan.start.files.is_empty(),
@@ -120,17 +123,18 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups) -> Settings {
 }
 
 impl SandboxDriver {
-    /// Begins a sandbox: starts its keeper and asks for namespaces and root file system.
+    /// Begins a sandbox, or a member of the warm pool: starts its keeper and asks for namespaces and root file system.
     pub(crate) fn begin(
         now: Instant,
         shared: Arc<Shared>,
         mut plan: Plan,
         listeners: Listeners,
         admission: Admission,
+        is_member: bool,
     ) -> Result<Self> {
         let mut keeper = Keeper::start(&plan.host.program)?;
         let mut groups = mem::take(&mut plan.groups);
-        let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups), now);
+        let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups, is_member), now);
         let setup = mem::take(&mut plan.setup);
         let mut descriptors = mem::take(&mut groups.parents);
         descriptors.append(&mut plan.images);
@@ -160,7 +164,7 @@ impl SandboxDriver {
             archive: ArchiveWriter::default(),
             captures: Vec::new(),
             silence_is_checked_soon: false,
-            admission,
+            admission: Some(admission),
         })
     }
 
@@ -488,7 +492,7 @@ impl SandboxDriver {
 
     /// Whether the start is still under way.
     fn is_starting(&self) -> bool {
-        matches!(self.lifecycle.phase(), Phase::Booting | Phase::Starting)
+        matches!(self.lifecycle.phase(), Phase::Warm | Phase::Booting | Phase::Starting)
     }
 }
 

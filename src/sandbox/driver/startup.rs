@@ -78,11 +78,25 @@ impl SandboxDriver {
             debug_assert!(false, "the gateway is opened during the start");
             return;
         };
-        if let Err(error) = self.gateway.load_rules(&plan.topology) {
+        // A member's are loaded when it is made.
+        if !self.gateway.has_rules()
+            && let Err(error) = self.gateway.load_rules(&plan.topology)
+        {
             return self.handle(cx, Event::LossSuspected(error));
         }
         self.updates.begin(Arc::new(self.shared.config.policy().clone()));
         self.update_policy(cx);
+    }
+
+    /// Loads the rules of a member of the warm pool. They allow nothing, as long as no creation takes it.
+    pub(super) fn load_rules(&mut self, cx: &mut ControlCx<'_>) {
+        let Some(plan) = &self.plan else {
+            debug_assert!(false, "the rules are loaded during the start");
+            return;
+        };
+        if let Err(error) = self.gateway.load_rules(&plan.topology) {
+            self.handle(cx, Event::LossSuspected(error));
+        }
     }
 
     /// Does what waits for the rules.

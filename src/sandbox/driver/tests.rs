@@ -16,6 +16,7 @@ impl SandboxDriver {
     pub(crate) fn bare(now: Instant, number: u64, budget: &FdBudget) -> Self {
         let shared = Shared::new(number, SandboxId::random().unwrap(), Config::new()).unwrap();
         let settings = Settings {
+            is_member: false,
             network: false,
             has_command: false,
             has_start: false,
@@ -46,7 +47,7 @@ impl SandboxDriver {
             archive: ArchiveWriter::default(),
             captures: Vec::new(),
             silence_is_checked_soon: false,
-            admission: budget.admit(number, 1).unwrap(),
+            admission: budget.admit(number, 1),
         }
     }
 

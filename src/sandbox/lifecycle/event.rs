@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use crate::error::Error;
 
 /// Something that has happened. The driver reports it; [`super::Lifecycle::handle`] decides what follows.
@@ -15,6 +16,8 @@ pub(crate) enum Event {
     InitReady,
     /// The keeper has looked for the memory that it is to watch, and has found it or not.
     MemoryLookedFor { found: bool },
+    /// A creation takes this member of the warm pool, and these are its settings.
+    Taken(Box<Settings>),
     /// The first policy is in force and egress is open. The engine holds descriptors of the sandbox from now on.
     GatewayOpen,
     /// Init has started the program.
@@ -112,7 +115,9 @@ pub(crate) enum Action {
     /// Have the keeper end the sandbox after this time: the host may be stopped, in a debugger or frozen by its
     /// control group, and not do it.
     LimitLifetime(Duration),
-    /// Load the rules and the first policy, then open egress. Reported as `GatewayOpen` or `LossSuspected`.
+    /// Load the rules, which allow no destination. A failure is reported as `LossSuspected`.
+    LoadRules,
+    /// Load the rules, unless they are loaded, and the first policy, then open egress. Reported as `GatewayOpen` or `LossSuspected`.
     OpenGateway,
     /// Ask the keeper what the sandbox uses. Reported as `MemoryLookedFor`.
     AskUsage,

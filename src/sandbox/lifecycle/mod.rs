@@ -1,7 +1,8 @@
 //! A sandbox's life, as decisions: what has happened goes in, what is to be done comes out.
 //!
 //! ```text
-//! Preparing ─ the keeper has made namespaces and root, the links are laid ─► Booting
+//! Preparing ─ the keeper has made namespaces and root, the links are laid ─► Booting (a member of the pool: Warm)
+//! Warm ────── init runs, and a creation takes the member ─► Booting
 //! Booting ─── runsc is asked for, the gateway is open ─► Starting ─── init has started the program ─► Running
 //! any ─────── the program ended, time ran out, the host asked, something failed ─► Ending
 //! Ending ──── the keeper's channel has ended ─► Reaping ─── its process has ended ─► Clearing
@@ -63,6 +64,8 @@ pub(super) const PROGRAM: u32 = 1;
 pub(super) enum Phase {
     /// The keeper makes namespaces and root file system.
     Preparing,
+    /// A member of the warm pool: runsc is starting, or init waits until a creation takes it.
+    Warm,
     /// runsc is starting, the gateway is being opened.
     Booting,
     /// Init was asked to start the program.
@@ -82,6 +85,8 @@ pub(super) enum Phase {
 /// What the configuration says about a sandbox's life. Open fields: plain data that the driver fills in.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
+    /// It is a member of the warm pool: it starts up to init and waits there.
+    pub(super) is_member: bool,
     /// It has a gateway and a way out.
     pub(super) network: bool,
     /// It has a program of its own.
@@ -202,8 +207,9 @@ impl Lifecycle {
         match event {
             Event::Prepared(part) => self.on_prepared(part, todo),
             Event::RunscAsked => self.on_runsc_asked(todo),
-            Event::InitReady => self.on_init_ready(todo),
+            Event::InitReady => self.on_init_ready(now, todo),
             Event::MemoryLookedFor { found } => self.on_memory_looked_for(now, found, todo),
+            Event::Taken(settings) => self.on_taken(now, *settings, todo),
             Event::GatewayOpen => self.on_gateway_open(todo),
             Event::ProgramStarted if self.phase == Phase::Starting => self.open_tunnels(todo),
             Event::TunnelsOpen => self.on_tunnels_open(now, todo),
@@ -261,6 +267,18 @@ impl Lifecycle {
 
     pub(super) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Whether it is a member of the warm pool that no creation has taken.
+    pub(super) fn is_member(&self) -> bool {
+        self.settings.is_member
+    }
+
+    /// Whether a creation can take it.
+    pub(super) fn can_be_taken(&self) -> bool {
+        let waits = self.init_is_ready && !self.memory_is_unseen;
+        let is_whole = self.keeper_is_open && self.init_is_open && self.pending_loss.is_none();
+        self.phase == Phase::Warm && waits && is_whole
     }
 
     /// Whether the program runs.

@@ -138,8 +138,9 @@ impl Lifecycle {
             Phase::Ending | Phase::Reaping => return self.escalate_kill(now, keeper_exited, todo),
             Phase::Clearing | Phase::Gone => return self.close_init(todo),
             Phase::Running => return self.end(now, Cause::TimedOut, todo),
+            Phase::Warm if self.can_be_taken() => return self.end(now, Cause::TimedOut, todo),
             Phase::Starting if self.init_is_ready => "its program was not started",
-            Phase::Booting | Phase::Starting => "runsc did not bring up its init",
+            Phase::Warm | Phase::Booting | Phase::Starting => "runsc did not bring up its init",
             Phase::Preparing => "its namespaces and files were not ready",
         };
         let text = format!("it did not start within {} s: {what}", START_TIMEOUT.as_secs());

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Actions, Cause, KILL_GRACE, Lifecycle, Notice, Part, Phase, START_TIMEOUT};
+use super::idle::Idle;
+use super::probe::Probe;
+use super::{Action, Actions, Cause, KILL_GRACE, Lifecycle, Notice, Part, Phase, START_TIMEOUT, Settings};
 use crate::error::{Code, Error};
 
 impl Lifecycle {
@@ -13,7 +15,7 @@ impl Lifecycle {
             Part::Relays => self.relays = true,
         }
         if self.phase == Phase::Preparing && self.links && self.files && self.relays {
-            self.phase = Phase::Booting;
+            self.phase = if self.settings.is_member { Phase::Warm } else { Phase::Booting };
             todo.push(Action::StartRunsc);
             todo.push(self.lifetime_limit(START_TIMEOUT));
         }
@@ -21,6 +23,9 @@ impl Lifecycle {
 
     pub(super) fn on_runsc_asked(&mut self, todo: &mut Actions) {
         self.init_is_open = true;
+        if self.phase == Phase::Warm && self.settings.network {
+            todo.push(Action::LoadRules);
+        }
         if self.phase != Phase::Booting {
             return;
         }
@@ -30,20 +35,22 @@ impl Lifecycle {
         self.start_program(todo);
     }
 
-    pub(super) fn on_init_ready(&mut self, todo: &mut Actions) {
-        if !matches!(self.phase, Phase::Booting | Phase::Starting) {
+    pub(super) fn on_init_ready(&mut self, now: Instant, todo: &mut Actions) {
+        if !matches!(self.phase, Phase::Warm | Phase::Booting | Phase::Starting) {
             return;
         }
         self.init_is_ready = true;
         if self.memory_is_unseen {
             todo.push(Action::AskUsage);
         }
+        self.wait_to_be_taken(now);
         self.start_program(todo);
     }
 
     /// The keeper has looked for the memory that it is to watch: a limit that can't be held is an error.
     pub(super) fn on_memory_looked_for(&mut self, now: Instant, found: bool, todo: &mut Actions) {
-        if !self.memory_is_unseen || self.phase != Phase::Booting || !self.init_is_ready {
+        let is_awaited = matches!(self.phase, Phase::Warm | Phase::Booting) && self.init_is_ready;
+        if !self.memory_is_unseen || !is_awaited {
             return;
         }
         if !found {
@@ -52,6 +59,36 @@ impl Lifecycle {
             return self.end(now, Cause::Failed(Error::new(Code::Host, text)), todo);
         }
         self.memory_is_unseen = false;
+        self.wait_to_be_taken(now);
+        self.start_program(todo);
+    }
+
+    /// A member that is complete ends when it has waited for its lifetime.
+    fn wait_to_be_taken(&mut self, now: Instant) {
+        if self.can_be_taken() {
+            self.deadline = now.checked_add(self.settings.timeout);
+        }
+    }
+
+    /// A creation takes this member: from here on it is that sandbox. What is left of its start is what every start has, in
+    /// the same order: the first policy is in force before the program is asked for.
+    pub(super) fn on_taken(&mut self, now: Instant, settings: Settings, todo: &mut Actions) {
+        if self.phase != Phase::Warm {
+            return;
+        }
+        if !self.can_be_taken() {
+            let text = "a member of the warm pool that is not complete was taken";
+            return self.end(now, Cause::Failed(Error::new(Code::Internal, text)), todo);
+        }
+        self.idle = Idle::new(settings.idle_timeout);
+        self.probe = Probe::new(settings.probe);
+        self.settings = Settings { is_member: false, ..settings };
+        self.phase = Phase::Booting;
+        self.deadline = now.checked_add(START_TIMEOUT);
+        todo.push(self.lifetime_limit(START_TIMEOUT));
+        if self.settings.network {
+            todo.push(Action::OpenGateway);
+        }
         self.start_program(todo);
     }
 

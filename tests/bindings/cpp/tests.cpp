@@ -248,6 +248,30 @@ TEST(files_are_read_and_written) {
     CHECK(!entries.empty() && entries[0].info.kind != 0);
 }
 
+TEST(sandboxes_are_kept_warm) {
+    const auto like = [] { return std::move(script("hostname; exit 5").hostname("warm")); };
+    const auto config = like();
+    sbx::keep_warm(config, 1);
+    const auto until_ready = [&](std::uint32_t count) {
+        for (int i = 0; sbx::warm_stats(nullptr, config.get()).ready != count; ++i) {
+            CHECK(i < 6000);
+            std::this_thread::sleep_for(10ms);
+        }
+    };
+    until_ready(1);
+    CHECK(sbx::sandbox(like()).wait().code == 5);
+    const auto stats = sbx::warm_stats(nullptr, config.get());
+    CHECK(stats.hits == 1 && stats.misses_empty == 0 && stats.last_miss[0] == 0);
+    CHECK(sbx::sandbox(script("exit 6")).wait().code == 6);
+    CHECK(std::string(sbx::warm_stats().last_miss) == "different from the template: hostname");
+    sbx::keep_warm(config, 0);
+    until_ready(0);
+    THROWS(sbx::error, sbx::code::invalid, "257", sbx::keep_warm(config, 257));
+    const sbx::runtime runtime;
+    sbx::keep_warm(runtime, config, 0);
+    CHECK(sbx::warm_stats(runtime.get()).wanted == 0);
+}
+
 TEST(limits_and_statistics) {
     const sbx::sandbox sandbox(
         script("sleep 100").max_processes(50).max_open_files(64).disk(1 << 20).idle_timeout(1h));

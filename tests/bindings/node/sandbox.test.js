@@ -8,10 +8,34 @@ import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
 import { within } from "../../../examples/node/waiting.js";
-import { all, bytes, examples, program, refused, Sandbox } from "./support.js";
+import { all, bytes, examples, keepWarm, program, refused, Sandbox, warmStats } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
 const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
+
+test("sandboxes that are kept warm", async () => {
+  const like = { hostname: "warm", maxProcesses: 100 };
+  const ready = async (count) => {
+    for (const end = Date.now() + 60000; warmStats(like).ready !== count; await sleep(10)) {
+      assert.ok(Date.now() < end, JSON.stringify(warmStats()));
+    }
+    return warmStats(like);
+  };
+  keepWarm(1, like);
+  assert.equal((await ready(1)).wanted, 1);
+  const sandbox = await shell("hostname; echo $A", { ...like, env: { A: "b" }, stdout: "pipe" });
+  assert.equal((await all(sandbox.stdout)).toString(), "warm\nb\n");
+  const { hits, missesEmpty, lastMiss } = await ready(1);
+  assert.deepEqual({ hits, missesEmpty, lastMiss }, { hits: 1, missesEmpty: 0, lastMiss: "" });
+  await (await Sandbox.create(["true"], { hostname: "other" })).wait();
+  assert.match(warmStats().lastMiss, /^different from the template: hostname/);
+  assert.equal(warmStats().missesDifferent, 1);
+  keepWarm(0, like);
+  await ready(0);
+  for (const count of [-1, 257, "1"]) assert.throws(() => keepWarm(count), refused("SBX_EINVALID", "count"));
+  assert.throws(() => keepWarm(1, { mtu: 1 }), refused("SBX_EINVALID", "mtu"));
+  assert.throws(() => keepWarm(1, { nonsense: 1 }), refused("SBX_EINVALID", "nonsense"));
+});
 
 test("how it ends", async (t) => {
   await t.test("the program's own code", async () => {

@@ -20,6 +20,49 @@ def sleeper(**settings):
     return sbx.Sandbox.create("sleep", "1000", **settings)
 
 
+def until_ready(count, **settings):
+    deadline = time.monotonic() + 60
+    while (found := sbx.warm_stats(**settings)).ready != count:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found
+
+
+class Warm(unittest.TestCase):
+    def test_a_sandbox_that_was_kept_warm_is_taken(self):
+        like = dict(hostname="warm", max_processes=100)
+        sbx.keep_warm(1, **like)
+        self.addCleanup(sbx.keep_warm, 0, **like)
+        self.assertEqual(until_ready(1, **like).wanted, 1)
+        with sbx.Sandbox.create("sh", "-c", "hostname; echo $A", env={"A": "b"}, **like) as sb:
+            self.assertEqual(sb.stdout.read(), "warm\nb\n")
+        found = until_ready(1, **like)
+        self.assertEqual((found.hits, found.misses_empty, found.last_miss), (1, 0, ""))
+        with sbx.Sandbox.create("true", hostname="other") as sb:
+            sb.wait()
+        found = sbx.warm_stats()
+        self.assertEqual((found.hits, found.misses_different), (1, 1))
+        self.assertRegex(found.last_miss, "^different from the template: hostname")
+        sbx.keep_warm(0, **like)
+        until_ready(0)
+
+    def test_bad_values(self):
+        for count in (-1, 257, "1", None):
+            with self.assertRaisesRegex(sbx.InvalidError, "count"):
+                sbx.keep_warm(count)
+        with self.assertRaisesRegex(sbx.InvalidError, "mtu"):
+            sbx.keep_warm(1, mtu=1)
+        with self.assertRaises(sbx.InvalidError):
+            sbx.warm_stats(mtu=1)
+
+    def test_aio(self):
+        async def warm():
+            await sbx.keep_warm.aio(0)
+            return await sbx.warm_stats.aio()
+
+        self.assertEqual(asyncio.run(warm()).wanted, 0)
+
+
 class Ends(unittest.TestCase):
     def test_the_programs_own_code(self):
         sb = sbx.Sandbox.create("sh", "-c", "exit 3")

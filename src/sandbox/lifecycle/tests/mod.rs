@@ -14,6 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A sandbox with everything: network, program, watched memory, control groups, idle timeout, probe.
 fn settings() -> Settings {
     Settings {
+        is_member: false,
         network: true,
         has_command: true,
         has_start: true,
@@ -49,7 +50,7 @@ impl Sandbox {
 
     /// One with everything, in that phase.
     fn at(phase: Phase) -> Self {
-        let mut sandbox = Self::new(settings());
+        let mut sandbox = Self::new(Settings { is_member: phase == Phase::Warm, ..settings() });
         let steps = [
             Event::Prepared(Part::Links),
             Event::Prepared(Part::Relays),
@@ -71,6 +72,10 @@ impl Sandbox {
         for event in steps {
             if phase == Phase::Starting && matches!(event, Event::ProgramStarted) {
                 break;
+            }
+            // A member's gateway is opened when it is taken.
+            if phase == Phase::Warm && matches!(event, Event::GatewayOpen) {
+                continue;
             }
             let mut next = sandbox.life.clone();
             next.handle(sandbox.now, event);

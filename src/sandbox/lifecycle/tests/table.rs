@@ -2,8 +2,9 @@
 
 use super::*;
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 9] = [
     Phase::Preparing,
+    Phase::Warm,
     Phase::Booting,
     Phase::Starting,
     Phase::Running,
@@ -22,6 +23,7 @@ fn events(sandbox: &Sandbox) -> Vec<(&'static str, Event)> {
         ("RunscAsked", Event::RunscAsked),
         ("InitReady", Event::InitReady),
         ("MemoryLookedFor", Event::MemoryLookedFor { found: true }),
+        ("Taken", Event::Taken(Box::new(settings()))),
         ("GatewayOpen", Event::GatewayOpen),
         ("ProgramStarted", Event::ProgramStarted),
         ("TunnelsOpen", Event::TunnelsOpen),
@@ -69,6 +71,17 @@ Preparing KeeperClosed => Reaping: Publish(Ending), Release, AwaitKeeperExit
 Preparing TerminateRequested => Ending: Publish(Ending), Release, AskKeeperToKill
 Preparing StopRequested => Ending: Publish(Ending), Release, AskKeeperToKill
 Preparing TimePassed => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm RunscAsked: LoadRules
+Warm Taken => Booting: LimitLifetime(665s), OpenGateway
+Warm Failed => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm InitLost: CloseInit
+Warm RunscExited => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm OutOfMemory => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm LifetimeExpired => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm KeeperClosed => Reaping: Publish(Ending), Release, AwaitKeeperExit
+Warm TerminateRequested => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm StopRequested => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm TimePassed => Ending: Publish(Ending), Release, AskKeeperToKill
 Booting RunscAsked: OpenGateway
 Booting InitReady: AskUsage
 Booting MemoryLookedFor => Starting: StartProgram

@@ -1,0 +1,64 @@
+"""Sandboxes that are kept warm: started before anybody asks for them."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+from . import native
+from .arguments import whole
+from .native import Draft, call
+from .sandbox import _create
+from .waiting import Method
+
+
+@dataclass(frozen=True)
+class WarmStats:
+    """sbx_warm_stats, under its names. The last two are texts for people, empty if there was no miss or failure."""
+
+    wanted: int
+    ready: int
+    filling: int
+    hits: int
+    misses_empty: int
+    misses_different: int
+    misses_changed: int
+    discarded: int
+    failures: int
+    last_miss: str
+    last_failure: str
+
+
+async def _keep_warm(count: int, *args: str, **settings: Any) -> None:
+    """Keeps `count` sandboxes warm for Sandbox.create() with these parameters; 0 ends them.
+
+    What has to be the same is image or rootfs, mounts, limits (cpu, memory, disk, processes, open files), mtu, hostname,
+    the number of host services, and block_network. All else is each sandbox's own, and may be left out here. Returns at
+    once: they are started in the background, one at a time, while no sandbox is being created."""
+    number = whole("count", count, 0, 256)
+
+    def keep(config: Draft) -> None:
+        call("runtime_keep_warm", None, config.handle, number)
+
+    await _create(*args, _use=keep, **settings)
+
+
+async def _warm_stats(*args: str, **settings: Any) -> WarmStats:
+    """What the warm sandboxes for Sandbox.create() with these parameters are and have done, or all of them if no parameter
+    is given."""
+    found = native.new("warm_stats")
+
+    def read(config: Draft | None) -> None:
+        call("runtime_warm_stats", None, config and config.handle, ctypes.byref(found))
+
+    if args or settings:
+        await _create(*args, _use=read, **settings)
+    else:
+        read(None)
+    values = {name: getattr(found, name) for name in WarmStats.__dataclass_fields__}
+    return WarmStats(**{name: native.decoded(each) if isinstance(each, bytes) else each for name, each in values.items()})
+
+
+keep_warm = Method(_keep_warm)
+warm_stats = Method(_warm_stats)

@@ -1,0 +1,429 @@
+//! The warm pool, as decisions: how many members each template has, which sandbox takes one, when another is made.
+//!
+//! A member is a sandbox that has started up to its init, with rules that allow nothing, and that nothing of a caller's was
+//! ever in. The control thread makes members, one at a time and only while no sandbox of the host's is being created. A
+//! creation takes one if its fixed settings are a template's ([`StartKey`]) and if what the host has is what the member was
+//! made from ([`crate::sandbox::Stamp`]); else it goes the ordinary way.
+//!
+//! Nothing here has a descriptor, a thread or a clock.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, StartKey};
+use crate::error::{Code, Error, Result};
+
+/// The most templates, and the most members of all of them together.
+const MAX_TEMPLATES: usize = 16;
+const MAX_MEMBERS: usize = 256;
+
+/// How long a member waits at most. Then another takes its place. Its own lifetime, which the keeper holds too, is
+/// longer by a minute.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+const AGE_SLACK: Duration = Duration::from_secs(60);
+/// A template that no creation has matched for this long keeps [`IDLE_MEMBERS`], until the next one does.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
+const IDLE_MEMBERS: usize = 1;
+/// How long there was no creation before a member is made.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long no member is made after some were ended for what they hold.
+const PRESSURE_PAUSE: Duration = Duration::from_secs(10);
+/// The pause after a member could not be made, or has died. It doubles with each that follows.
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// What the warm pool of a runtime, or one template of it, has and has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WarmStats {
+    /// Members that were asked for.
+    pub wanted: u32,
+    /// Members that a creation can take now.
+    pub ready: u32,
+    /// Members that are being made.
+    pub filling: u32,
+    /// Creations that took a member.
+    pub hits: u64,
+    /// Creations that found no member ready.
+    pub misses_empty: u64,
+    /// Creations whose settings were not the template's. Counted for the template that is most like them.
+    pub misses_different: u64,
+    /// Creations for which the members were not current any more, because something on the host has changed.
+    pub misses_changed: u64,
+    /// Members that ended unused: too old, not current, too many, or in the way of a creation.
+    pub discarded: u64,
+    /// Members that could not be made, or that died.
+    pub failures: u64,
+    /// Why the last creation that took none took none.
+    pub last_miss: Option<String>,
+    /// Why the last member that failed did.
+    pub last_failure: Option<String>,
+}
+
+impl WarmStats {
+    fn add(&mut self, other: &Self) {
+        self.wanted = self.wanted.saturating_add(other.wanted);
+        self.ready = self.ready.saturating_add(other.ready);
+        self.filling = self.filling.saturating_add(other.filling);
+        self.hits += other.hits;
+        self.misses_empty += other.misses_empty;
+        self.misses_different += other.misses_different;
+        self.misses_changed += other.misses_changed;
+        self.discarded += other.discarded;
+        self.failures += other.failures;
+        if other.last_miss.is_some() {
+            self.last_miss.clone_from(&other.last_miss);
+        }
+        if other.last_failure.is_some() {
+            self.last_failure.clone_from(&other.last_failure);
+        }
+    }
+}
+
+/// What there is for a creation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is no pool.
+    Nothing,
+    /// These members, the oldest first.
+    Members(Vec<u64>),
+    /// None that fits; it was counted.
+    Miss,
+}
+
+/// Sandboxes that are alike until their program starts.
+#[derive(Debug)]
+struct Template {
+    key: StartKey,
+    config: Config,
+    /// What the host asked for, and how often each thing has happened. `ready` and `filling` are empty here.
+    stats: WarmStats,
+    /// Members that can be taken, the oldest first.
+    ready: VecDeque<Member>,
+    /// The last creation that it matched.
+    used: Instant,
+    /// How many members have failed in a row, and until when none is made.
+    failures: u32,
+    not_before: Option<Instant>,
+    /// The order of what the last miss and the last failure were.
+    last_change: u64,
+}
+
+impl Template {
+    /// How many members it is to have now.
+    fn target(&self, now: Instant) -> usize {
+        let wanted = usize::try_from(self.stats.wanted).unwrap_or(usize::MAX);
+        let is_idle = now.saturating_duration_since(self.used) >= IDLE_AFTER;
+        if is_idle { wanted.min(IDLE_MEMBERS) } else { wanted }
+    }
+
+    fn fail(&mut self, now: Instant, error: &str) {
+        self.stats.failures += 1;
+        self.stats.last_failure = Some(error.to_owned());
+        let doubled = 2_u32.checked_pow(self.failures).and_then(|factor| MIN_BACKOFF.checked_mul(factor));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now.checked_add(doubled.unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF));
+    }
+}
+
+/// A member that can be taken.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    number: u64,
+    since: Instant,
+}
+
+/// A member that is being made.
+#[derive(Debug)]
+struct Filling {
+    number: u64,
+    key: StartKey,
+}
+
+/// The pool of one runtime.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    templates: Vec<Template>,
+    filling: Option<Filling>,
+    /// Members that are being ended.
+    ending: HashSet<u64>,
+    /// No member is made before.
+    paused_until: Option<Instant>,
+    changes: u64,
+}
+
+impl Pool {
+    /// Sets how many members a template has; none removes it.
+    pub(super) fn set(&mut self, now: Instant, template: &Config, count: u32) -> Result<()> {
+        let config = template.of_member(MAX_AGE.saturating_add(AGE_SLACK))?;
+        let key = StartKey::of(&config);
+        let others = self.templates.iter().filter(|one| one.key != key);
+        let members = others.clone().map(|one| u64::from(one.stats.wanted)).sum::<u64>() + u64::from(count);
+        if members > MAX_MEMBERS as u64 {
+            let text = format!(
+                "warm pool: {members} members: a runtime has at most {MAX_MEMBERS} for all templates"
+            );
+            return Err(Error::invalid(text));
+        }
+        if count > 0 && others.count() >= MAX_TEMPLATES {
+            let text =
+                format!("warm pool: a runtime has at most {MAX_TEMPLATES} templates; set others to 0 first");
+            return Err(Error::new(Code::Limit, text));
+        }
+        match self.templates.iter_mut().find(|one| one.key == key) {
+            Some(known) => {
+                (known.stats.wanted, known.used, known.config) = (count, now, config);
+                (known.failures, known.not_before) = (0, None);
+            }
+            None if count == 0 => {}
+            None => {
+                let stats = WarmStats { wanted: count, ..WarmStats::default() };
+                let (ready, not_before) = (VecDeque::new(), None);
+                self.templates.push(Template {
+                    key,
+                    config,
+                    stats,
+                    ready,
+                    used: now,
+                    failures: 0,
+                    not_before,
+                    last_change: 0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the pool has and has done; with a template, that one alone.
+    pub(super) fn stats(&self, template: Option<&Config>) -> WarmStats {
+        let key = template.map(StartKey::of);
+        let mut chosen: Vec<&Template> =
+            self.templates.iter().filter(|one| key.as_ref().is_none_or(|key| one.key == *key)).collect();
+        chosen.sort_by_key(|one| one.last_change);
+        let mut sum = WarmStats::default();
+        for one in chosen {
+            let filling = self.filling.as_ref().is_some_and(|filling| filling.key == one.key);
+            sum.add(&WarmStats {
+                ready: u32::try_from(one.ready.len()).unwrap_or(u32::MAX),
+                filling: u32::from(filling),
+                ..one.stats.clone()
+            });
+        }
+        sum
+    }
+
+    /// The runtime ends: no member is made or found any more.
+    pub(super) fn clear(&mut self) {
+        self.templates.clear();
+        self.filling = None;
+    }
+
+    /// Whether a creation may find a member, or members are to be made.
+    pub(super) fn is_on(&self) -> bool {
+        !self.templates.is_empty()
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.templates.is_empty() && self.filling.is_none() && self.ending.is_empty()
+    }
+
+    /// Whether the sandbox of that number is a member that is being made.
+    pub(super) fn is_filling(&self, number: u64) -> bool {
+        self.filling.as_ref().is_some_and(|filling| filling.number == number)
+    }
+
+    /// The member that is being made.
+    pub(super) fn filling(&self) -> Option<u64> {
+        self.filling.as_ref().map(|filling| filling.number)
+    }
+
+    /// The members for a creation. It is counted as a miss at once if there is none.
+    pub(super) fn find(&mut self, now: Instant, config: &Config) -> Found {
+        if !self.is_on() {
+            return Found::Nothing;
+        }
+        let key = StartKey::of(config);
+        let found = self.templates.iter().position(|one| one.key == key).map_or_else(
+            || {
+                let differences = self.templates.iter().enumerate();
+                let nearest = differences.map(|(index, one)| (one.key.differences(&key), index));
+                nearest.min_by_key(|(differences, _)| differences.len())
+            },
+            |index| Some((Vec::new(), index)),
+        );
+        let Some((differences, index)) = found else { return Found::Nothing };
+        self.changes += 1;
+        let Some(template) = self.templates.get_mut(index) else { return Found::Nothing };
+        if !differences.is_empty() {
+            template.stats.misses_different += 1;
+            template.stats.last_miss =
+                Some(format!("different from the template: {}", differences.join(", ")));
+            template.last_change = self.changes;
+            return Found::Miss;
+        }
+        template.used = now;
+        if template.ready.is_empty() {
+            template.stats.misses_empty += 1;
+            template.stats.last_miss = Some("no member was ready".to_owned());
+            template.last_change = self.changes;
+            return Found::Miss;
+        }
+        Found::Members(template.ready.iter().map(|member| member.number).collect())
+    }
+
+    /// A creation takes this member.
+    pub(super) fn take(&mut self, number: u64) {
+        if let Some(template) = self.template_of(number) {
+            template.ready.retain(|other| other.number != number);
+            template.stats.hits += 1;
+            template.failures = 0;
+        }
+    }
+
+    /// No member of the template was current, or none was left alive: the creation that found them goes the ordinary way.
+    pub(super) fn missed(&mut self, config: &Config, changed: Option<&str>) {
+        self.changes += 1;
+        let (key, change) = (StartKey::of(config), self.changes);
+        let Some(template) = self.templates.iter_mut().find(|one| one.key == key) else { return };
+        template.last_change = change;
+        match changed {
+            Some(what) => {
+                template.stats.misses_changed += 1;
+                template.stats.last_miss = Some(format!("changed since the members were made: {what}"));
+            }
+            None => {
+                template.stats.misses_empty += 1;
+                template.stats.last_miss = Some("no member was ready".to_owned());
+            }
+        }
+    }
+
+    /// This member is being ended, unused.
+    pub(super) fn discard(&mut self, number: u64) {
+        if let Some(template) = self.template_of(number) {
+            template.ready.retain(|other| other.number != number);
+            template.stats.discarded += 1;
+            self.ending.insert(number);
+        }
+    }
+
+    /// A member that a creation needs ended for what it holds: one of the template that was used least recently. `None` if
+    /// there is none. No other is made for a while.
+    pub(super) fn evict(&mut self, now: Instant) -> Option<u64> {
+        self.paused_until = now.checked_add(PRESSURE_PAUSE);
+        let oldest = self.templates.iter().filter(|one| !one.ready.is_empty()).min_by_key(|one| one.used);
+        let number = oldest.and_then(|one| one.ready.front()).map(|member| member.number);
+        if let Some(number) = number {
+            self.discard(number);
+            return Some(number);
+        }
+        let filling = self.filling.take()?;
+        self.ending.insert(filling.number);
+        Some(filling.number)
+    }
+
+    /// Whether members are ending.
+    pub(super) fn is_ending_some(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// Forgets the members that were ending and are not there any more. Whether there were any.
+    pub(super) fn forget_ended(&mut self, is_there: impl Fn(u64) -> bool) -> bool {
+        let before = self.ending.len();
+        self.ending.retain(|number| is_there(*number));
+        self.ending.len() < before
+    }
+
+    /// A member that is to be ended: there are too many, or it is too old. The one that is being made isn't wanted any more
+    /// if its template is complete, or has gone.
+    pub(super) fn surplus(&mut self, now: Instant) -> Option<u64> {
+        let over = self.templates.iter().find_map(|one| {
+            let oldest = one.ready.front()?;
+            let is_old = now.saturating_duration_since(oldest.since) >= MAX_AGE;
+            (is_old || one.ready.len() > one.target(now)).then_some(oldest.number)
+        });
+        if let Some(number) = over {
+            self.discard(number);
+            return Some(number);
+        }
+        self.templates.retain(|one| one.stats.wanted > 0 || !one.ready.is_empty());
+        let templates = &self.templates;
+        let unwanted = self.filling.take_if(|filling| {
+            let template = templates.iter().find(|one| one.key == filling.key);
+            template.is_none_or(|one| one.ready.len() >= one.target(now))
+        })?;
+        self.ending.insert(unwanted.number);
+        Some(unwanted.number)
+    }
+
+    /// The configuration of the member to make next, if one is to be made now: of the template that lacks most. `quiet` is
+    /// since when there was no creation.
+    pub(super) fn next(&self, now: Instant, quiet: Instant) -> Option<Config> {
+        let is_early = self.filling.is_some() || self.resumes(quiet).is_some_and(|at| at > now);
+        if is_early {
+            return None;
+        }
+        let lacking = self.templates.iter().filter(|one| one.not_before.is_none_or(|at| at <= now));
+        let lacking = lacking.map(|one| (one.target(now).saturating_sub(one.ready.len()), one));
+        let (_, template) = lacking.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count)?;
+        Some(template.config.clone())
+    }
+
+    fn resumes(&self, quiet: Instant) -> Option<Instant> {
+        self.paused_until.max(quiet.checked_add(QUIET))
+    }
+
+    /// When there may be something to do next, if nothing happens before.
+    pub(super) fn next_look(&self, now: Instant, quiet: Instant) -> Option<Instant> {
+        let looks = self.templates.iter().filter_map(|one| {
+            let lacks = one.ready.len() < one.target(now) && self.filling.is_none();
+            let may = one.not_before.max(self.resumes(quiet)).filter(|_| lacks);
+            let idle =
+                one.used.checked_add(IDLE_AFTER).filter(|at| *at > now && one.ready.len() > IDLE_MEMBERS);
+            let old = one.ready.front().and_then(|oldest| oldest.since.checked_add(MAX_AGE));
+            may.into_iter().chain(idle).chain(old).min()
+        });
+        looks.min()
+    }
+
+    /// The member of that number is being made.
+    pub(super) fn began(&mut self, number: u64, config: &Config) {
+        self.filling = Some(Filling { number, key: StartKey::of(config) });
+    }
+
+    /// A creation can take it.
+    pub(super) fn ready(&mut self, now: Instant, number: u64) {
+        let Some(filling) = self.filling.take_if(|filling| filling.number == number) else { return };
+        if let Some(template) = self.templates.iter_mut().find(|one| one.key == filling.key) {
+            template.ready.push_back(Member { number, since: now });
+        }
+    }
+
+    /// The member of that number is ending, for this reason unless it was to end.
+    pub(super) fn lost(&mut self, now: Instant, number: u64, error: &str) {
+        if !self.ending.insert(number) {
+            return;
+        }
+        self.changes += 1;
+        let change = self.changes;
+        let key = self.filling.take_if(|filling| filling.number == number).map(|filling| filling.key);
+        let template = match key {
+            Some(key) => self.templates.iter_mut().find(|one| one.key == key),
+            None => self.template_of(number),
+        };
+        if let Some(template) = template {
+            template.ready.retain(|other| other.number != number);
+            template.last_change = change;
+            template.fail(now, error);
+        }
+    }
+
+    fn template_of(&mut self, number: u64) -> Option<&mut Template> {
+        self.templates.iter_mut().find(|one| one.ready.iter().any(|member| member.number == number))
+    }
+}
+
+#[cfg(test)]
+#[path = "warm_tests.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! A member of the warm pool: what it was made from, and how a creation takes it.
+
+use std::sync::Arc;
+
+use super::{ControlCx, SandboxDriver, settings};
+use crate::cgroup::Groups;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::reactor::FdBudget;
+use crate::sandbox::lifecycle::{Event, Phase};
+use crate::sandbox::{Listeners, Plan, Shared, Stamp};
+
+/// Where a sandbox is, for the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A member that is being made.
+    Filling,
+    /// A member that a creation can take.
+    Ready,
+    /// A member that ends.
+    Ending,
+    /// A sandbox of the host's that is being created.
+    Starting,
+    /// One that runs, or ends.
+    Started,
+}
+
+impl SandboxDriver {
+    pub(crate) fn stage(&self) -> Stage {
+        match (self.lifecycle.is_member(), self.lifecycle.phase()) {
+            (true, _) if self.lifecycle.can_be_taken() => Stage::Ready,
+            (true, phase) if phase >= Phase::Ending => Stage::Ending,
+            (true, _) => Stage::Filling,
+            (false, phase) if phase < Phase::Running => Stage::Starting,
+            (false, _) => Stage::Started,
+        }
+    }
+
+    /// What a member was made from. `None` of one that can't be compared, which fits nothing.
+    pub(crate) fn stamp(&self) -> Option<&Stamp> {
+        self.plan.as_ref().and_then(|plan| plan.stamp.as_deref())
+    }
+
+    /// Has its place in the budget be that of a sandbox which takes it. Without room for that one's listeners it has no
+    /// place any more, and is of no use.
+    pub(crate) fn readmit(&mut self, budget: &FdBudget, shared: &Shared) -> Result<()> {
+        self.admission = None;
+        self.admission = Some(admit(budget, shared)?);
+        Ok(())
+    }
+
+    /// Makes a member the sandbox that takes it. The plan and the listeners are that one's.
+    pub(crate) fn take(
+        &mut self,
+        cx: &mut ControlCx<'_>,
+        shared: Arc<Shared>,
+        mut plan: Plan,
+        listeners: Listeners,
+    ) {
+        // The member has its own, which are the same.
+        plan.images.clear();
+        plan.groups = Groups::default();
+        debug_assert!(self.lifecycle.can_be_taken(), "the control thread has looked");
+        log::debug!("sandbox {}: takes {} from the warm pool", shared.id, self.shared.id);
+        let settings = settings(&shared.config, &plan, &self.groups, false);
+        shared.update(|facts| facts.tunnels = Some(listeners.tunnels().clone()));
+        self.shared = shared;
+        self.plan = Some(Box::new(plan));
+        self.listeners = Some(listeners);
+        self.handle(cx, Event::Taken(Box::new(settings)));
+    }
+}
+
+/// A sandbox's place in the budget of descriptors.
+pub(crate) fn admit(budget: &FdBudget, shared: &Shared) -> Result<crate::reactor::Admission> {
+    let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
+    budget.admit(shared.number, count).ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))
+}

@@ -1,0 +1,132 @@
+//! What a sandbox was made from, to compare a member of the warm pool with a sandbox that is planned now.
+//!
+//! A member stands for the sandbox that would be started now only if keeper and runsc would get the same as it got: the
+//! root file system, the mounts, the bundle, the command line, the images, runsc itself. A bind mount is of a file as it was
+//! when the member was made, so that another file of that name (a certificate bundle that was renewed) makes a difference.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::sys::stat::fstat;
+use serde_json::Value;
+
+use super::images::HostResources;
+use super::snapshot::available_memory;
+use crate::keeper::wire::keeper::{Entry, Setup};
+use crate::runsc::command::SandboxId;
+
+/// Below this much available memory there is no warm pool.
+const LOW_MEMORY: u64 = 256 << 20;
+
+/// What a sandbox was made from.
+#[derive(Debug)]
+pub(crate) struct Stamp {
+    /// What the keeper gets, without the names of control groups and without the bundle.
+    setup: Setup,
+    /// The bundle, in one order. `None` for one that can't be read.
+    bundle: Option<Value>,
+    /// The command line of runsc, without the sandbox's id.
+    arguments: Vec<Vec<u8>>,
+    /// Device and inode of each file that is bound or mounted, in the setup's order, and of each image. `None` is for one
+    /// that can't be looked at.
+    files: Vec<Option<(u64, u64)>>,
+    ipv6: bool,
+    host: Arc<HostResources>,
+    /// Whether the host had little memory left.
+    pub(crate) memory_is_low: bool,
+}
+
+impl Stamp {
+    /// Looks at the host's files, which may hang.
+    pub(super) fn new(
+        id: &SandboxId,
+        setup: &Setup,
+        arguments: &[Vec<u8>],
+        images: &[OwnedFd],
+        ipv6: bool,
+        host: &Arc<HostResources>,
+    ) -> Self {
+        let mut setup = setup.clone();
+        setup.groups.iter_mut().for_each(|group| group.name.clear());
+        let bundle = ordered(&std::mem::take(&mut setup.bundle));
+        let bound = setup.rootfs.iter().filter_map(|entry| match entry {
+            Entry::Bind { bind, .. } => Some(bind),
+            _ => None,
+        });
+        let bound = bound.chain(&setup.mounts).map(|bind| {
+            let found = fs::metadata(Path::new(OsStr::from_bytes(&bind.source))).ok()?;
+            Some((found.dev(), found.ino()))
+        });
+        let images = images.iter().map(|image| fstat(image).ok().map(|found| (found.st_dev, found.st_ino)));
+        Self {
+            files: bound.chain(images).collect(),
+            arguments: arguments
+                .iter()
+                .filter(|each| each.as_slice() != id.as_str().as_bytes())
+                .cloned()
+                .collect(),
+            ipv6,
+            host: Arc::clone(host),
+            memory_is_low: available_memory().is_some_and(|bytes| bytes < LOW_MEMORY),
+            setup,
+            bundle,
+        }
+    }
+
+    /// What is different on the host, or in what the library makes of it.
+    pub(crate) fn difference(&self, other: &Self) -> Option<&'static str> {
+        let (ours, theirs) = (&self.setup, &other.setup);
+        let files = self.files == other.files && self.files.iter().all(Option::is_some);
+        let each = [
+            ("the library", Arc::ptr_eq(&self.host, &other.host)),
+            (
+                "runsc",
+                (&ours.runsc, ours.runsc_identity, ours.beside)
+                    == (&theirs.runsc, theirs.runsc_identity, theirs.beside),
+            ),
+            ("the command line", self.arguments == other.arguments),
+            ("the host's route to IPv6", self.ipv6 == other.ipv6),
+            ("the bundle", self.bundle.is_some() && self.bundle == other.bundle),
+            ("the root file system or a mount", ours == theirs && files),
+        ];
+        each.into_iter().find_map(|(name, same)| (!same).then_some(name))
+    }
+}
+
+/// A bundle with its sets in one order: they are written in any.
+fn ordered(bundle: &[u8]) -> Option<Value> {
+    let mut bundle: Value = serde_json::from_slice(bundle).ok()?;
+    let sets = bundle.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(Value::as_array_mut) {
+        set.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+    }
+    Some(bundle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundles_are_compared_without_the_order_of_their_sets() {
+        let bundle = |capabilities: &str, mounts: &str| {
+            let text = format!(
+                r#"{{"process": {{"capabilities": {{"bounding": {capabilities}}}}}, "mounts": {mounts}}}"#
+            );
+            ordered(text.as_bytes())
+        };
+        assert_eq!(bundle(r#"["A", "B"]"#, "[1, 2]"), bundle(r#"["B", "A"]"#, "[1, 2]"));
+        assert_ne!(bundle(r#"["A", "B"]"#, "[1, 2]"), bundle(r#"["A"]"#, "[1, 2]"));
+        assert_ne!(
+            bundle(r#"["A", "B"]"#, "[1, 2]"),
+            bundle(r#"["A", "B"]"#, "[2, 1]"),
+            "mounts have an order"
+        );
+        assert_eq!(ordered(b"{"), None);
+    }
+}

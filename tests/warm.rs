@@ -1,0 +1,657 @@
+//! The warm pool: that a sandbox which takes a member is what it would be without, and what becomes of members.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
+
+mod common;
+#[path = "common/image.rs"]
+#[allow(unreachable_pub, dead_code, reason = "a module of this test")]
+mod image;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Stdio as Std};
+use std::time::Duration;
+
+use common::{PATIENCE, Scratch, client, config, eventually, output, runtime, script, servers, text};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sbx::{
+    Code, Config, EgressLimits, Event, Exec, Policy, PortKind, Probe, Queue, Runtime, Sandbox, State, Stdio,
+    Stream, WarmStats,
+};
+
+/// Waits until a runtime's members are ready.
+fn filled(runtime: &Runtime, count: u32) {
+    eventually("the members are made", || {
+        let stats = runtime.warm_stats(None);
+        assert_eq!(stats.failures, 0, "{stats:?}");
+        (stats.ready, stats.filling) == (count, 0)
+    });
+}
+
+/// A runtime with that many members for configurations like this.
+fn warm(template: &Config, count: u32) -> Runtime {
+    let runtime = runtime();
+    runtime.keep_warm(template, count).unwrap();
+    filled(&runtime, count);
+    runtime
+}
+
+/// What a sandbox has said at its end.
+fn said(sandbox: &Sandbox) -> String {
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    format!("{:?} {} {}{}", exit.reason, exit.code, output(sandbox), text(sandbox, Stream::Stderr))
+}
+
+/// A setting that is applied when a member is taken, and what is seen of it.
+struct Control {
+    name: &'static str,
+    config: Config,
+    look: Box<dyn Fn(&Runtime, &Config) -> String>,
+    expected: &'static str,
+}
+
+fn control(
+    name: &'static str,
+    mut config: Config,
+    set: impl FnOnce(&mut Config),
+    look: impl Fn(&Runtime, &Config) -> String + 'static,
+    expected: &'static str,
+) -> Control {
+    set(&mut config);
+    Control { name, config, look: Box::new(look), expected }
+}
+
+fn run(runtime: &Runtime, config: &Config) -> String {
+    said(&runtime.create(config).unwrap())
+}
+
+/// What an echo server in it answers, by the stream that is made.
+fn answered(runtime: &Runtime, config: &Config, name: Option<&str>) -> String {
+    let sandbox = runtime.create(config).unwrap();
+    sandbox.wait_ready(PATIENCE).unwrap();
+    let map = sandbox.tunnels(PATIENCE).unwrap();
+    let answer = match name {
+        Some(name) => client::tls_as(&map, 7000, name, &[]).and_then(|mut stream| client::echo(&mut stream)),
+        None => client::echo(&mut client::tcp(map.get(7000).unwrap())),
+    };
+    answer.unwrap_or_else(|_| "nothing".to_owned())
+}
+
+/// A program that connects to an address and says how that went.
+fn connects(address: &str, port: u16) -> Config {
+    let program = format!(
+        "import socket\ntry: s = socket.create_connection(('{address}', {port}), 5); print(s.recv(9).decode())\n\
+         except OSError as e: print(e.strerror)"
+    );
+    config(&["python3", "-c", &program])
+}
+
+fn with_port(kind: PortKind) -> Config {
+    let mut config = servers(&["echo 7000"]);
+    config.add_port(7000, kind).unwrap();
+    config
+}
+
+/// The names of the settings are those of `Config::late_settings`.
+fn controls() -> Vec<Control> {
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let asks_names = config(&[
+        "python3",
+        "-c",
+        "import socket\ntry: socket.getaddrinfo('a.example', 80)\nexcept OSError: pass",
+    ]);
+    vec![
+        control("command", script("echo hello; exit 3"), |_| (), run, "Exited 3 hello\n"),
+        control(
+            "entrypoint",
+            config(&["echo entered"]),
+            |config| drop(config.set_entrypoint(["sh", "-c"])),
+            run,
+            "Exited 0 entered\n",
+        ),
+        control(
+            "has_no_command",
+            Config::new(),
+            |config| drop(config.set_no_command()),
+            |runtime, config| {
+                let sandbox = runtime.create(config).unwrap();
+                let mut exec = Exec::new();
+                exec.set_command(["sh", "-c", "exit 4"]).unwrap();
+                let code = sandbox.exec(&exec).unwrap().wait(PATIENCE).unwrap().code;
+                format!("{:?} {code}", sandbox.state())
+            },
+            "Running 4",
+        ),
+        control(
+            "env",
+            script("echo $A $B; env | grep -cvE '^(A|B|PWD|SHLVL|_|PATH|HOME|TERM|OLDPWD)='"),
+            |config| drop(config.set_env("A", "one").unwrap().set_secret("B", "two")),
+            run,
+            "Exited 1 one two\n0\n",
+        ),
+        control(
+            "workdir",
+            script("pwd"),
+            |config| drop(config.set_workdir("/work/space")),
+            run,
+            "Exited 0 /work/space\n",
+        ),
+        control(
+            "user",
+            script("id -u; id -g; id -G"),
+            |config| drop(config.set_user("1234:5678")),
+            run,
+            "Exited 0 1234\n5678\n5678\n",
+        ),
+        control(
+            "name",
+            Config::new(),
+            |config| drop(config.set_name("mine")),
+            |runtime, config| {
+                let sandbox = runtime.create(config).unwrap();
+                let taken = runtime.create(config).map(drop).unwrap_err().code();
+                format!(
+                    "{:?} {} {taken:?}",
+                    sandbox.name(),
+                    runtime.find("mine").unwrap().id() == sandbox.id()
+                )
+            },
+            "Some(\"mine\") true Exists",
+        ),
+        control(
+            "tags",
+            Config::new(),
+            |config| drop(config.set_tag("kind", "test")),
+            |runtime, config| format!("{:?}", runtime.create(config).unwrap().tags()),
+            "{\"kind\": \"test\"}",
+        ),
+        control(
+            "timeout",
+            script("sleep 1000"),
+            |config| drop(config.set_timeout(Duration::from_millis(300))),
+            run,
+            "TimedOut 124 ",
+        ),
+        control(
+            "idle_timeout",
+            script("sleep 1000"),
+            |config| drop(config.set_idle_timeout(Duration::from_millis(300))),
+            run,
+            "Idle 124 ",
+        ),
+        control(
+            "ports",
+            with_port(PortKind::Unencrypted),
+            |_| (),
+            |runtime, config| answered(runtime, config, None),
+            "hello\n",
+        ),
+        control(
+            "inbound",
+            with_port(PortKind::Unencrypted),
+            |config| drop(config.set_inbound_cidr_allowlist(["192.0.2.0/24"])),
+            |runtime, config| answered(runtime, config, None),
+            "nothing",
+        ),
+        control(
+            "certificate",
+            with_port(PortKind::Encrypted),
+            |config| drop(config.set_tls_certificate(&certificate, &key)),
+            |runtime, config| answered(runtime, config, Some("a.example")),
+            "hello\n",
+        ),
+        control(
+            "tls_names",
+            with_port(PortKind::Encrypted),
+            |config| drop(config.add_tls_name("b.example")),
+            |runtime, config| answered(runtime, config, Some("b.example")),
+            "hello\n",
+        ),
+        control(
+            "egress_limits",
+            asks_names.clone(),
+            |config| drop(config.set_egress_limits(EgressLimits::new().total_bytes(1))),
+            |runtime, config| {
+                let (queue, mut config) = (Queue::new(64).unwrap(), config.clone());
+                config.set_queue(&queue, 1).unwrap();
+                let _sandbox = runtime.create(&config).unwrap();
+                let is_limit = |event: &Event| matches!(event, Event::Limit { .. });
+                eventually("the limit", || {
+                    std::iter::from_fn(|| queue.next()).any(|one| is_limit(&one.event))
+                });
+                "a limit".to_owned()
+            },
+            "a limit",
+        ),
+        control(
+            "nameservers",
+            asks_names,
+            |_| (),
+            |runtime, config| {
+                let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+                server.set_read_timeout(PATIENCE).unwrap();
+                let mut config = config.clone();
+                config.add_nameserver(&server.local_addr().unwrap().to_string()).unwrap();
+                let _sandbox = runtime.create(&config).unwrap();
+                let mut question = [0; 512];
+                let length = server.recv(&mut question).unwrap();
+                format!(
+                    "{}",
+                    question[..length].windows(8).any(|part| part.eq_ignore_ascii_case(b"\x07example"))
+                )
+            },
+            "true",
+        ),
+        control(
+            "stdin",
+            config(&["cat"]),
+            |config| drop(config.set_stdio(Stream::Stdin, Stdio::Descriptor)),
+            |runtime, config| {
+                let sandbox = runtime.create(config).unwrap();
+                let stream = sandbox.open_stream(Stream::Stdin).unwrap();
+                fs::File::from(stream).write_all(b"written").unwrap();
+                said(&sandbox)
+            },
+            "Exited 0 written",
+        ),
+        control("stdout", script("echo out; echo err >&2"), |_| (), run, "Exited 0 out\nerr\n"),
+        control(
+            "stderr",
+            script("echo out; echo err >&2"),
+            |config| drop(config.set_stdio(Stream::Stdout, Stdio::Null)),
+            |runtime, config| {
+                let sandbox = runtime.create(config).unwrap();
+                sandbox.wait(PATIENCE).unwrap();
+                text(&sandbox, Stream::Stderr)
+            },
+            "err\n",
+        ),
+        control(
+            "probe",
+            script("sleep 1000"),
+            |config| drop(config.set_readiness_probe(Probe::exec(["test", "-e", "/bin/sh"]))),
+            |runtime, config| {
+                let sandbox = runtime.create(config).unwrap();
+                sandbox.wait_ready(PATIENCE).unwrap();
+                format!("{:?}", sandbox.state())
+            },
+            "Running",
+        ),
+        control(
+            "queue",
+            script("exit 5"),
+            |_| (),
+            |runtime, config| {
+                let (queue, mut config) = (Queue::new(64).unwrap(), config.clone());
+                config.set_queue(&queue, 77).unwrap();
+                runtime.create(&config).unwrap().wait(PATIENCE).unwrap();
+                let events: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+                let kinds = events.iter().map(|one| match &one.event {
+                    Event::Started => "started ".to_owned(),
+                    Event::Exited { code, .. } => format!("exited {code} "),
+                    other => format!("{other:?} "),
+                });
+                let numbers: BTreeSet<u64> = events.iter().map(|one| one.cookie).collect();
+                format!("{}{numbers:?}", kinds.collect::<String>())
+            },
+            "started exited 5 {77}",
+        ),
+        control(
+            "bad",
+            Config::new(),
+            |config| drop(config.set_workdir("relative")),
+            |runtime, config| format!("{:?}", runtime.create(config).map(drop).unwrap_err().code()),
+            "Invalid",
+        ),
+        // Late in a part: whether there is a network at all isn't.
+        control(
+            "policy",
+            connects("203.0.113.7", 80),
+            |config| drop(config.set_policy(&ranges())),
+            |runtime, config| {
+                let (queue, mut config) = (Queue::new(64).unwrap(), config.clone());
+                config.set_queue(&queue, 1).unwrap();
+                let sandbox = runtime.create(&config).unwrap();
+                // It fails unless the rules are what was asked for.
+                let is_in_force = sandbox.policy().unwrap().0 == ranges();
+                let said = said(&sandbox);
+                let denied =
+                    std::iter::from_fn(|| queue.next()).any(|one| matches!(one.event, Event::Denied { .. }));
+                format!("{is_in_force} {said}{denied}")
+            },
+            "true Exited 0 Connection refused\ntrue",
+        ),
+    ]
+}
+
+fn ranges() -> Policy {
+    let mut policy = Policy::allowlist();
+    policy.allow_cidr("198.51.100.0/24").unwrap();
+    policy
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_sandbox_that_takes_a_member_has_every_control_that_one_without_a_pool_has() {
+    let (cold, warm) = (runtime(), warm(&Config::new(), 1));
+    let controls = controls();
+    let names: Vec<&str> =
+        controls.iter().map(|control| control.name).filter(|name| *name != "policy").collect();
+    let settings: BTreeSet<&str> = Config::late_settings().iter().copied().collect();
+    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), settings, "each late setting is in the table");
+    for Control { name, config, look, expected } in controls {
+        assert_eq!(look(&cold, &config), expected, "{name}, cold");
+        eventually("a member", || warm.warm_stats(None).ready == 1);
+        let before = warm.warm_stats(None);
+        assert_eq!(look(&warm, &config), expected, "{name}, warm");
+        let after = warm.warm_stats(None);
+        assert_eq!(after.hits - before.hits, u64::from(name != "bad"), "{name}: {after:?}");
+        assert_eq!((after.failures, after.last_miss), (0, None), "{name}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn services_of_the_host_are_the_sandboxs_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"served").unwrap());
+    let mut template = Config::new();
+    template.add_host_service(9, "127.0.0.1:9").unwrap();
+    let runtime = warm(&template, 1);
+    let mut config = connects("192.0.0.1", 8080);
+    config.set_policy(&Policy::allowlist()).unwrap().add_host_service(8080, &here).unwrap();
+    assert_eq!(run(&runtime, &config), "Exited 0 served\n");
+    server.join().unwrap();
+    assert_eq!(runtime.warm_stats(None).hits, 1);
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn members_are_in_no_list_and_send_no_events_until_they_are_taken() {
+    let queue = Queue::new(64).unwrap();
+    let mut template = script("echo never; sleep 1000");
+    template.set_name("template").unwrap().set_queue(&queue, 1).unwrap();
+    let runtime = warm(&template, 1);
+    assert!(runtime.sandboxes().is_empty() && runtime.find("template").is_none());
+    assert!(queue.next().is_none());
+    // What the template says beyond the fixed settings means nothing.
+    assert_eq!(run(&runtime, &script("ls /proc | grep -c '^[0-9]'")), "Exited 0 4\n", "init, sh, ls, grep");
+    assert_eq!(runtime.warm_stats(Some(&template)).hits, 1);
+    assert!(queue.next().is_none());
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_sandbox_that_fits_no_template_is_created_as_without_a_pool() {
+    let runtime = warm(&Config::new(), 1);
+    let scratch = Scratch::new("warm-differs");
+    let mount = scratch.path("");
+    let differences: [(&str, &dyn Fn(&mut Config)); 5] = [
+        ("hostname", &|config| drop(config.set_hostname("other"))),
+        ("mtu", &|config| drop(config.set_mtu(1400))),
+        ("limits", &|config| drop(config.set_max_processes(100))),
+        ("mounts", &|config| drop(config.mount_read_only(&mount, "/mnt"))),
+        ("whether there is a network", &|config| drop(config.set_policy(&Policy::blocked()))),
+    ];
+    for (index, (name, change)) in (1..).zip(differences) {
+        let mut config = script("hostname");
+        change(&mut config);
+        let expected = if name == "hostname" { "Exited 0 other\n" } else { "Exited 0 sandbox\n" };
+        assert_eq!(run(&runtime, &config), expected, "{name}");
+        let WarmStats { hits, misses_different, last_miss, ready, .. } = runtime.warm_stats(None);
+        assert_eq!((hits, misses_different, ready), (0, index, 1), "{name}");
+        assert_eq!(last_miss.unwrap(), format!("different from the template: {name}"));
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn every_kind_of_sandbox_can_be_kept_warm() {
+    let scratch = Scratch::new("warm-kinds");
+    scratch.file("file", "mounted\n");
+    let mut tree = image::Tree::new();
+    tree.programs(&["sh", "cat", "echo"]);
+    for name in ["/proc", "/sys", "/dev", "/tmp", "/.sbx"] {
+        tree.directory(name, 0o755, (0, 0));
+    }
+    let image = tree.write(scratch.path("image"));
+    let mount = scratch.path("");
+    let kinds: [(&dyn Fn(&mut Config), &str); 4] = [
+        (&|config| drop(config.set_policy(&Policy::blocked())), ""),
+        (&|config| drop(config.set_hostname("own").unwrap().set_max_open_files(100)), ""),
+        (&|config| drop(config.mount_read_only(&mount, "/mnt")), "mounted\n"),
+        (&|config| drop(config.set_image_file(&image)), ""),
+    ];
+    let runtime = runtime();
+    for (number, (change, expected)) in (1..).zip(kinds) {
+        let mut template = Config::new();
+        change(&mut template);
+        runtime.keep_warm(&template, 1).unwrap();
+        filled(&runtime, 1);
+        let mut config = script("cat /mnt/file 2>/dev/null; cat /etc/hostname");
+        change(&mut config);
+        let expected = format!("Exited 0 {expected}{}\n", if number == 2 { "own" } else { "sandbox" });
+        assert_eq!(run(&runtime, &config), expected, "{number}");
+        assert_eq!(runtime.warm_stats(Some(&template)).hits, 1, "{number}: {:?}", runtime.warm_stats(None));
+        runtime.keep_warm(&template, 0).unwrap();
+        eventually("nothing is left of it", || runtime.warm_stats(None) == WarmStats::default());
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_member_is_discarded_when_what_it_was_made_from_has_changed() {
+    let scratch = Scratch::new("warm-changes");
+    let mount = scratch.path("mount");
+    fs::create_dir(&mount).unwrap();
+    fs::write(scratch.path("mount/file"), "old\n").unwrap();
+    let mut template = Config::new();
+    template.mount_read_only(&mount, "/mnt").unwrap();
+    let runtime = warm(&template, 2);
+    let mut config = script("cat /mnt/file");
+    config.mount_read_only(&mount, "/mnt").unwrap();
+    // What is in the directory is seen as ever; another directory of that name is not what a member has.
+    fs::write(scratch.path("mount/file"), "newer\n").unwrap();
+    assert_eq!(run(&runtime, &config), "Exited 0 newer\n");
+    filled(&runtime, 2);
+    fs::rename(&mount, scratch.path("away")).unwrap();
+    fs::create_dir(&mount).unwrap();
+    fs::write(scratch.path("mount/file"), "another\n").unwrap();
+    assert_eq!(run(&runtime, &config), "Exited 0 another\n");
+    let stats = runtime.warm_stats(None);
+    assert_eq!((stats.hits, stats.misses_changed, stats.discarded), (1, 1, 2), "{stats:?}");
+    assert!(stats.last_miss.unwrap().contains("the root file system or a mount"));
+    filled(&runtime, 2);
+    assert_eq!(run(&runtime, &config), "Exited 0 another\n");
+    assert_eq!(runtime.warm_stats(None).hits, 2);
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn two_templates_have_members_of_their_own() {
+    let mut other = Config::new();
+    other.set_hostname("other").unwrap();
+    let runtime = warm(&Config::new(), 1);
+    runtime.keep_warm(&other, 2).unwrap();
+    filled(&runtime, 3);
+    let mut config = script("hostname");
+    assert_eq!(run(&runtime, &config), "Exited 0 sandbox\n");
+    config.set_hostname("other").unwrap();
+    assert_eq!(run(&runtime, &config), "Exited 0 other\n");
+    filled(&runtime, 3);
+    let of = |template: Option<&Config>| {
+        let stats = runtime.warm_stats(template);
+        (stats.wanted, stats.ready, stats.hits)
+    };
+    assert_eq!((of(Some(&Config::new())), of(Some(&other)), of(None)), ((1, 1, 1), (2, 2, 1), (3, 3, 2)));
+    // Another count takes the place of the first.
+    runtime.keep_warm(&other, 1).unwrap();
+    eventually("one less", || of(Some(&other)) == (1, 1, 1));
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_storm_of_creations_takes_the_members_and_loses_none() {
+    let runtime = warm(&Config::new(), 3);
+    let sandboxes: Vec<Sandbox> =
+        (0..10).map(|number| runtime.create_begin(&script(&format!("echo {number}"))).unwrap()).collect();
+    for (number, sandbox) in sandboxes.iter().enumerate() {
+        assert_eq!(said(sandbox), format!("Exited 0 {number}\n"));
+    }
+    let ids: BTreeSet<&str> = sandboxes.iter().map(Sandbox::id).collect();
+    let stats = runtime.warm_stats(None);
+    assert_eq!((ids.len(), stats.hits, stats.misses_empty), (10, 3, 7), "{stats:?}");
+    filled(&runtime, 3);
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_bad_template_is_refused() {
+    let runtime = runtime();
+    let mut template = Config::new();
+    template.set_workdir("relative").unwrap_err();
+    assert_eq!(runtime.keep_warm(&template, 1).unwrap_err().code(), Code::Invalid);
+    assert_eq!(runtime.keep_warm(&Config::new(), 257).unwrap_err().code(), Code::Invalid);
+    // What can't be started is known from the read-back, and tried again later.
+    let mut absent = Config::new();
+    absent.set_rootfs("/nothing/there").unwrap();
+    runtime.keep_warm(&absent, 1).unwrap();
+    eventually("failures", || runtime.warm_stats(None).failures >= 2);
+    let stats = runtime.warm_stats(Some(&absent));
+    assert!(stats.last_failure.as_deref().unwrap().contains("/nothing/there"), "{stats:?}");
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    assert_eq!(sandbox.state(), State::Running);
+}
+
+/// Runs a test's body in a process of its own, which has no sandboxes but its own.
+fn alone(name: &str, before: &str, body: impl FnOnce()) {
+    const CHILD: &str = "SBX_TEST_WARM_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let script = format!("{before} exec \"$0\" --exact \"$1\" --nocapture");
+    let status = Command::new("sh")
+        .args(["-c", &script])
+        .args([std::env::current_exe().unwrap().as_os_str(), name.as_ref()])
+        .env(CHILD, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// The processes whose parent is this one, whichever thread started them.
+fn children_of(pid: u32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_member_that_dies_is_replaced_and_not_taken() {
+    alone("a_member_that_dies_is_replaced_and_not_taken", "", || {
+        let runtime = warm(&Config::new(), 1);
+        let keepers = children_of(std::process::id());
+        assert_eq!(keepers.len(), 1);
+        // The keeper, then what is below it.
+        kill(Pid::from_raw(keepers[0]), Signal::SIGKILL).unwrap();
+        eventually("its death is seen", || runtime.warm_stats(None).failures == 1);
+        assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n");
+        eventually("another", || runtime.warm_stats(None).ready == 1);
+        let below = children_of(u32::try_from(children_of(std::process::id())[0]).unwrap());
+        kill(Pid::from_raw(below[0]), Signal::SIGKILL).unwrap();
+        eventually("its death is seen", || runtime.warm_stats(None).failures == 2);
+        eventually("another", || runtime.warm_stats(None).ready == 1);
+        assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n");
+        let stats = runtime.warm_stats(None);
+        assert_eq!((stats.hits, stats.failures), (1, 2), "{stats:?}");
+    });
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_creation_that_lacks_descriptors_ends_members_first() {
+    alone("a_creation_that_lacks_descriptors_ends_members_first", "ulimit -Sn 512 &&", || {
+        let runtime = warm(&Config::new(), 3);
+        let mut other = Config::new();
+        other.set_hostname("other").unwrap();
+        let mut sandboxes = Vec::new();
+        let error = loop {
+            match runtime.create(&other) {
+                Ok(sandbox) => sandboxes.push(sandbox),
+                Err(error) => break error,
+            }
+            assert!(sandboxes.len() < 100, "there is no end");
+        };
+        let stats = runtime.warm_stats(None);
+        assert_eq!(error.code(), Code::Limit, "{error}");
+        assert_eq!((stats.ready, stats.filling, stats.failures), (0, 0, 0), "{stats:?}");
+        assert!(stats.discarded >= 3 && sandboxes.len() >= 5, "{stats:?}, {}", sandboxes.len());
+        for sandbox in &sandboxes {
+            assert_eq!(sandbox.state(), State::Running);
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn members_end_with_their_runtime_also_while_they_are_made() {
+    alone("members_end_with_their_runtime_also_while_they_are_made", "", || {
+        let ready = warm(&Config::new(), 2);
+        ready.shutdown();
+        assert!(children_of(std::process::id()).is_empty());
+        assert_eq!(ready.keep_warm(&Config::new(), 1).unwrap_err().code(), Code::Closed);
+        let filling = runtime();
+        filling.keep_warm(&Config::new(), 5).unwrap();
+        eventually("one is being made", || filling.warm_stats(None).filling == 1);
+        drop(filling);
+        assert!(children_of(std::process::id()).is_empty());
+    });
+}
+
+/// A host that keeps sandboxes warm, says so, and does nothing more.
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn members_end_with_their_host_however_it_ends() {
+    const HOST: &str = "SBX_TEST_WARM_HOST";
+    if std::env::var_os(HOST).is_some() {
+        let _runtime = warm(&Config::new(), 2);
+        // A child that lives on has the same descriptors.
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        println!("warm {}", child.id());
+        child.wait().unwrap();
+        return;
+    }
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "members_end_with_their_host_however_it_ends", "--nocapture"])
+        .env(HOST, "1")
+        .stdout(Std::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let line =
+        lines.map(Result::unwrap).find_map(|line| line.split_once("warm ").map(|(_, pid)| pid.to_owned()));
+    let child: i32 = line.unwrap().parse().unwrap();
+    let keepers: Vec<i32> = children_of(host.id()).into_iter().filter(|pid| *pid != child).collect();
+    assert_eq!(keepers.len(), 2);
+    let below: Vec<i32> = keepers.iter().flat_map(|pid| children_of(u32::try_from(*pid).unwrap())).collect();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let is_there =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    eventually("nothing is left", || !keepers.iter().chain(&below).any(is_there));
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+}
