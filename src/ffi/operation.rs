@@ -20,7 +20,7 @@ use super::{input, structs};
 use crate::doctor::Report;
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
-use crate::image::{Image, ImageInfo, PrunedImages, Snapshot};
+use crate::image::{CopiedImage, Image, ImageInfo, PrunedImages, Snapshot};
 use crate::policy::Policy;
 use crate::sandbox::files::{FileInfo, FileOperation};
 use crate::sandbox::{Connection, Stats};
@@ -60,6 +60,7 @@ pub(super) enum Work {
     Snapshot(Operation<Snapshot>),
     Images(Operation<Vec<ImageInfo>>),
     Pruned(Operation<PrunedImages>),
+    Copied(Operation<CopiedImage>),
     Done(Operation<()>),
 }
 
@@ -76,6 +77,7 @@ impl Work {
             Self::Snapshot(taken) => taken.wait(timeout).map(drop),
             Self::Images(images) => images.wait(timeout).map(drop),
             Self::Pruned(pruned) => pruned.wait(timeout).map(drop),
+            Self::Copied(copied) => copied.wait(timeout).map(drop),
             Self::Done(done) => done.wait(timeout).map(drop),
         }
     }
@@ -92,6 +94,7 @@ impl Work {
             Self::Snapshot(taken) => taken.cancel(),
             Self::Images(images) => images.cancel(),
             Self::Pruned(pruned) => pruned.cancel(),
+            Self::Copied(copied) => copied.cancel(),
             Self::Done(done) => done.cancel(),
         }
     }
@@ -108,6 +111,7 @@ impl Work {
             Self::Snapshot(taken) => taken.has_ended(),
             Self::Images(images) => images.has_ended(),
             Self::Pruned(pruned) => pruned.has_ended(),
+            Self::Copied(copied) => copied.has_ended(),
             Self::Done(done) => done.has_ended(),
         }
     }
@@ -125,6 +129,7 @@ impl Work {
             Self::Snapshot(taken) => taken.result().map(drop),
             Self::Images(images) => images.result().map(drop),
             Self::Pruned(pruned) => pruned.result().map(drop),
+            Self::Copied(copied) => copied.result().map(drop),
             Self::Done(done) => done.result().map(drop),
         }
     }
@@ -390,7 +395,8 @@ pub unsafe extern "C" fn sbx_operation_entry(
     unsafe { call_on(operation, error, read) }
 }
 
-/// What a file operation has done, as the sandbox reports it; or what sbx_image_prune_begin has removed.
+/// What a file operation has done, as the sandbox reports it; what sbx_image_prune_begin has removed; what is in the image of
+/// a snapshot; or what was copied of an image.
 ///
 /// Any thread, never blocks.
 ///
@@ -409,6 +415,8 @@ pub unsafe extern "C" fn sbx_operation_totals(
         let place = unsafe { structs::output("totals", totals) }?;
         let value = match &object.work {
             Work::Pruned(pruned) => sbx_file_totals::from(*pruned.result()?),
+            Work::Snapshot(taken) => sbx_file_totals::from(&*taken.result()?),
+            Work::Copied(copied) => sbx_file_totals::from(*copied.result()?),
             _ => sbx_file_totals::from(object.file("totals")?.totals()?),
         };
         place.write(&value);
@@ -555,8 +563,8 @@ pub unsafe extern "C" fn sbx_operation_report(
     unsafe { call_on(operation, error, read) }
 }
 
-/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be
-/// freed with sbx_image_free.
+/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin, sbx_sandbox_snapshot_begin or
+/// sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
 ///
 /// Any thread, any number of times, never blocks.
 ///

@@ -24,6 +24,7 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod watch;
 mod workers;
 
@@ -34,6 +35,8 @@ pub(crate) use digest::Digest;
 pub(crate) use registry::fuzzed;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::Source;
+pub use transfer::CopiedImage;
+pub(crate) use transfer::Transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

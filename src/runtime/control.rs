@@ -17,6 +17,7 @@ use super::nameservers::ServerWatch;
 use super::planning::Planners;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Code, Error, Result};
+use crate::image::Images;
 use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{FdBudget, FdSlot, Key, Kind, Reactor, Slab, Wake};
@@ -63,6 +64,7 @@ impl Thread {
         engine: engine::Handle,
         host: Arc<HostCache>,
         budget: FdBudget,
+        images: Weak<Images>,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");
         let control = Control::new(
@@ -86,6 +88,7 @@ impl Thread {
             control.clone(),
             planners,
             budget,
+            images,
         ))?;
         Ok(Self { control, worker })
     }
@@ -124,6 +127,7 @@ struct Loop {
     control: Control,
     planners: Planners,
     budget: FdBudget,
+    images: Weak<Images>,
     sandboxes: Slab<SandboxDriver>,
     captures: Slab<CaptureReader>,
     files: Table,
@@ -156,6 +160,7 @@ impl Loop {
         control: Control,
         planners: Planners,
         budget: FdBudget,
+        images: Weak<Images>,
     ) -> Self {
         Self {
             reactor,
@@ -164,6 +169,7 @@ impl Loop {
             control,
             planners,
             budget,
+            images,
             sandboxes: Slab::new(SANDBOX),
             captures: Slab::new(CAPTURE),
             files: Table::new(FILE),
@@ -272,6 +278,7 @@ impl Loop {
             engine: &self.engine,
             control: &self.control,
             budget: &self.budget,
+            images: &self.images,
             processes: &mut self.processes,
             inputs: &mut self.inputs,
         };
@@ -304,6 +311,14 @@ impl Loop {
                 if !self.planners.end(&mut self.reactor, number) {
                     self.by_number(number, SandboxDriver::terminate);
                 }
+            }
+            Command::Close(number) => {
+                if !self.planners.end(&mut self.reactor, number) {
+                    self.by_number(number, SandboxDriver::handle_closed);
+                }
+            }
+            Command::ExitSnapshotEnded(number) => {
+                self.by_number(number, SandboxDriver::exit_snapshot_ended);
             }
             Command::Signal(number, signal) => {
                 self.by_number(number, |driver, cx| driver.signal(cx, signal));
@@ -356,7 +371,7 @@ impl Loop {
                 self.ending = true;
                 self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
-                all.into_iter().for_each(|number| self.by_number(number, SandboxDriver::terminate));
+                all.into_iter().for_each(|number| self.by_number(number, SandboxDriver::handle_closed));
             }
         }
     }
@@ -463,10 +478,10 @@ impl Loop {
         let key = self.numbers.get(&running.sandbox()).copied();
         let driver = key.and_then(|key| self.sandboxes.get_mut(key));
         let mut has_panicked = false;
-        let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
+        let (engine, control, budget, images) = (&self.engine, &self.control, &self.budget, &self.images);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
         let ended = self.files.start(&mut self.reactor, budget, running, |running, reactor| {
-            let mut cx = ControlCx { reactor, engine, control, budget, processes, inputs };
+            let mut cx = ControlCx { reactor, engine, control, budget, images, processes, inputs };
             match driver {
                 Some(driver) => {
                     let begun = catch_unwind(AssertUnwindSafe(|| {

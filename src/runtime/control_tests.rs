@@ -16,7 +16,10 @@ fn control() -> (Loop, Engine) {
     let control = Control::new(worker, sender, reactor.waker(), handle.clone(), budget.clone());
     let plan = |_: &Shared| Err(Error::shut_down());
     let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ()));
-    (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget), engine)
+    (
+        Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget, std::sync::Weak::new()),
+        engine,
+    )
 }
 
 #[test]

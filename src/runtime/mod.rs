@@ -85,7 +85,14 @@ impl Runtime {
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = control::prepare(&reactor);
         let engine = engine::Engine::start(budget.clone(), requests)?;
-        let control = control::Thread::start(reactor, commands, engine.handle(), Arc::clone(&host), budget)?;
+        let control = control::Thread::start(
+            reactor,
+            commands,
+            engine.handle(),
+            Arc::clone(&host),
+            budget,
+            Arc::downgrade(&images),
+        )?;
         let inner = Inner {
             way: control.control().clone(),
             control: Mutex::new(Some(control)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::images::{HostResources, Images};
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
-use crate::config::{self, Config, LimitMode, Limits, Mount, Probe, Stdio};
+use crate::config::{self, Config, DEFAULT_HOSTNAME, LimitMode, Limits, Mount, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{File, Start, User};
@@ -24,8 +24,6 @@ use crate::runsc::rootfs;
 
 /// The pause between two questions if no probe is configured.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A sandbox's host name if none is given.
-const HOSTNAME: &str = "sandbox";
 
 /// Everything that is decided before the first process is started.
 #[derive(Debug)]
@@ -64,7 +62,7 @@ impl Plan {
         ipv6: bool,
     ) -> Result<Self> {
         let network = config.policy().mode() != PolicyMode::Blocked;
-        let hostname = config.hostname().unwrap_or(HOSTNAME);
+        let hostname = config.hostname().unwrap_or(DEFAULT_HOSTNAME);
         let names = rootfs::Names { hostname, network };
         let entries = match config.image() {
             Some(_) => Vec::new(),

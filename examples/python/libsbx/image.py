@@ -54,9 +54,9 @@ class ImageInfo:
 class _Stored:
     """A handle of the library's: an image, opened."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, place: str, owner: ctypes.c_void_p) -> None:
         self.handle = ctypes.c_void_p()
-        call("operation_image", operation.handle, ctypes.byref(self.handle))
+        call(place, owner, ctypes.byref(self.handle))
         weakref.finalize(self, library.sbx_image_free, self.handle)
         summary = filled("image_info", "image_summary", self.handle)
         self.info = _info(summary)
@@ -133,10 +133,10 @@ class Image:
         return Image(image_id, "image_find_begin", [coded("image_id", image_id)], None)
 
     @staticmethod
-    def _of(operation: Operation, what: str) -> Image:
-        """The image that an operation has made."""
+    def _of(what: str, place: str, owner: ctypes.c_void_p) -> Image:
+        """The image that an operation, or a sandbox, has made."""
         image = Image(what, "image_find_begin", (), None)
-        image._stored = _Stored(operation)
+        image._stored = _Stored(place, owner)
         return image
 
     @both
@@ -159,7 +159,7 @@ class Image:
                 except BaseException:
                     operation.cancel()
                     raise
-                stored = self._stored = _Stored(operation)
+                stored = self._stored = _Stored("operation_image", operation.handle)
         return stored
 
     def _now(self) -> _Stored:
