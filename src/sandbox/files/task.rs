@@ -312,7 +312,7 @@ impl FileTask {
 
     fn without_answer(&self) -> Error {
         let title = &self.progress.title;
-        if self.shared.facts().state > State::Running {
+        if !self.at_exit && self.shared.facts().state > State::Running {
             return self.ended();
         }
         Error::new(Code::Engine, format!("{title}: the helper in the sandbox ended without an answer"))

@@ -69,12 +69,11 @@ impl Lifecycle {
         if self.is_ending() {
             return;
         }
+        let saves = self.may_save(&cause);
         // How the program ended while it was being stopped counts, whatever comes after.
         let status = self.stop.as_mut().and_then(Stop::take_status);
         let cause = status.map_or(cause, Cause::Program);
-        let cause = if self.started { cause } else { cause.before_start() };
-        let saves = self.may_save(&cause);
-        self.cause = Some(cause);
+        self.cause = Some(if self.started { cause } else { cause.before_start() });
         self.phase = if saves { Phase::Saving } else { Phase::Ending };
         self.pending_loss = None;
         self.probe.clear();

@@ -540,6 +540,12 @@ fn there_is_no_exit_snapshot_of_what_is_lost() {
             assert_eq!(sandbox.life.exit_snapshot(), ExitSnapshot::Skipped(why), "{event:?}");
         }
     }
+    // While it was being stopped, and its program had ended.
+    let mut sandbox = saved();
+    sandbox.all([Event::StopRequested { signal: 15, grace: MINUTE }, Event::ProgramExited(EXITED)]);
+    sandbox.handle(Event::RunscExited(error("gone")));
+    assert_eq!(sandbox.life.exit_snapshot(), ExitSnapshot::Skipped(ExitSnapshot::LOST));
+    assert_eq!(sandbox.why(), "its program exited with code 3");
     // Init first, and then the keeper says nothing.
     let mut sandbox = saved();
     sandbox.handle(Event::InitLost(error("init ended")));
