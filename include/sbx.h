@@ -1847,7 +1847,7 @@ int sbx_signal(struct sbx_sandbox *sandbox,
                int signal,
                struct sbx_error *error);
 
-// Frees a sandbox and ends it if it still runs. Of several handles to the same sandbox (sbx_sandbox_find) the last
+// Frees a sandbox and ends it if it still runs, without an exit snapshot. Of several handles to the same sandbox (sbx_sandbox_find) the last
 // one that is freed ends it.
 //
 // Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
@@ -2063,9 +2063,9 @@ int sbx_sandbox_snapshot_directory_begin(struct sbx_sandbox *sandbox,
 
 // Begins to copy an image's files into a directory of a sandbox: sbx_operation_totals gives what was copied.
 //
-// `path` is absolute and not "/". The directory and those above it are made if they are missing; what is there stays, unless
-// the image has something else of that name. Nothing is mounted: gVisor can't do that in a sandbox that runs. It is a copy,
-// which takes the sandbox's memory, or counts against sbx_config_set_disk_bytes, as if its programs had written it; what is
+// `path` is absolute and not "/". The directory and those above it are made if they are missing. What is there stays, but
+// for files of the image's names, which are replaced; a directory on the one side and a file on the other is an error.
+// Nothing is mounted: gVisor can't do that in a sandbox that runs. It is a copy, which takes the sandbox's memory, or counts against sbx_config_set_disk_bytes, as if its programs had written it; what is
 // changed there changes nothing in the image. An image that is known at the start is better mounted
 // (sbx_config_add_image_mount), which takes neither time nor memory.
 //
@@ -2077,8 +2077,8 @@ int sbx_sandbox_snapshot_directory_begin(struct sbx_sandbox *sandbox,
 // operation doesn't keep the sandbox alive. sbx_operation says what holds for everything that is begun.
 //
 // Returns 0; SBX_EINVALID (the path), SBX_EHANDLE, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_ELIMIT. The operation's own
-// errors: SBX_ESYSTEM (with ENOSPC if the sandbox's disk limit is reached, with EROFS on a read-only mount), SBX_ELIMIT,
-// SBX_ESTATE (the sandbox has ended), SBX_ETIMEDOUT, SBX_EIMAGE, SBX_EENGINE.
+// errors: SBX_ESYSTEM (with ENOSPC if the sandbox's disk limit is reached, with EROFS on a read-only mount), SBX_EEXISTS,
+// SBX_ELIMIT, SBX_ESTATE (the sandbox has ended), SBX_ETIMEDOUT, SBX_EIMAGE, SBX_EENGINE.
 int sbx_sandbox_copy_image_begin(struct sbx_sandbox *sandbox,
                                  const struct sbx_image *image,
                                  const char *path,
