@@ -265,6 +265,7 @@ enum class event_kind : std::uint32_t {
     unreachable = SBX_EVENT_UNREACHABLE,
     operation_done = SBX_EVENT_OPERATION_DONE,
     progress = SBX_EVENT_PROGRESS,
+    exit_snapshot = SBX_EVENT_EXIT_SNAPSHOT, // detail: the image's id; or code and why there is none
 };
 
 // Something that happened. Skip kinds you don't know: later libraries have more.
@@ -446,6 +447,7 @@ public:
 
 private:
     friend class detail::operation;
+    friend class sandbox;
     explicit image(sbx_image *handle) : handle_(handle) {}
     detail::owner<sbx_image, sbx_image_free> handle_;
 };
@@ -515,6 +517,10 @@ public:
         return set(sbx_config_set_entrypoint(get(), detail::pointers(arguments).data(), arguments.size()));
     }
     config &no_command() { return set(sbx_config_set_no_command(get())); } // the image's program doesn't run
+    // Stores what it has in its root file system at its end: sandbox::exit_image().
+    config &exit_snapshot(const std::string &tag = {}) {
+        return set(sbx_config_set_exit_snapshot(get(), tag.empty() ? nullptr : tag.c_str()));
+    }
     config &mount_read_only(const std::string &source, const std::string &destination) {
         return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_READ_ONLY));
     }
@@ -939,7 +945,8 @@ public:
         return detail::wait(sbx_wait, get(), detail::milliseconds(time));
     }
 
-    // A graceful end: the signal, and after the grace what is left is killed. Doesn't wait; nor does terminate().
+    // A graceful end: the signal (0: the image's, or SIGTERM), and after the grace what is left is killed. Doesn't wait; nor
+    // does terminate().
     template <class Rep, class Period> void stop(int number, std::chrono::duration<Rep, Period> grace) const {
         detail::call(sbx_stop, get(), number, detail::milliseconds(grace));
     }
@@ -1017,6 +1024,18 @@ public:
     sbx::image snapshot(const std::string &tag = {}, const progress &report = {}) const {
         return detail::operation::image(report, sbx_sandbox_snapshot_begin, get(), tag.empty() ? nullptr : tag.c_str());
     }
+
+    // The same of a directory, on any root, also in /tmp and in mounts. The directory is the image's root.
+    sbx::image snapshot_directory(const std::string &path, const std::string &tag = {}, const progress &report = {}) const {
+        return detail::operation::image(report, sbx_sandbox_snapshot_directory_begin, get(), path.c_str(),
+                                        tag.empty() ? nullptr : tag.c_str());
+    }
+    // Copies an image's files into a directory. It counts as what the sandbox has written.
+    void copy_image(const sbx::image &image, const std::string &path) const {
+        finished(sbx_sandbox_copy_image_begin, image.get(), path.c_str());
+    }
+    // Of config::exit_snapshot(), once it has ended.
+    sbx::image exit_image() const { return sbx::image(detail::make<sbx_image>(sbx_sandbox_exit_image, get())); }
 
     // Replaces the sandbox's policy; what it denies has been reset then. Its generation.
     std::uint64_t set_policy(const sbx::policy &policy) const {

@@ -47,6 +47,7 @@ pub(crate) struct StartKey {
     image_mounts: Vec<(String, String)>,
     has_volumes: bool,
     tmp_in_root: bool,
+    has_exit_snapshot: bool,
     mtu: u32,
     limits: Limits,
     has_network: bool,
@@ -57,7 +58,7 @@ impl StartKey {
     /// Of this configuration.
     pub(crate) fn of(config: &Config) -> Self {
         with_late_settings!(destructure! config {
-            hostname rootfs image mounts image_mounts volumes tmp_in_root mtu limits policy host_services
+            hostname rootfs image mounts image_mounts volumes tmp_in_root exit_snapshot mtu limits policy host_services
         });
         Self {
             hostname: hostname.clone(),
@@ -70,6 +71,7 @@ impl StartKey {
                 .collect(),
             has_volumes: !volumes.is_empty(),
             tmp_in_root: *tmp_in_root,
+            has_exit_snapshot: exit_snapshot.is_some(),
             mtu: *mtu,
             limits: *limits,
             has_network: policy.mode() != PolicyMode::Blocked,
@@ -87,6 +89,7 @@ impl StartKey {
             ("image mounts", self.image_mounts == other.image_mounts),
             ("volumes", self.has_volumes == other.has_volumes),
             ("a step of a build", self.tmp_in_root == other.tmp_in_root),
+            ("exit snapshot", self.has_exit_snapshot == other.has_exit_snapshot),
             ("mtu", self.mtu == other.mtu),
             ("limits", self.limits == other.limits),
             ("whether there is a network", self.has_network == other.has_network),
@@ -109,6 +112,13 @@ impl Config {
             return Err(Error::new(
                 Code::Unsupported,
                 "volumes: a warm sandbox can't have any; such sandboxes are created as without a pool",
+            ));
+        }
+        if self.exit_snapshot.is_some() {
+            // A member that is ended because it is too old would take one.
+            return Err(Error::new(
+                Code::Unsupported,
+                "exit snapshot: a warm sandbox can't have one; such sandboxes are created as without a pool",
             ));
         }
         let policy = match self.policy.mode() {

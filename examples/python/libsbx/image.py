@@ -70,9 +70,9 @@ class ImageInfo:
 class _Stored:
     """A handle of the library's: an image, opened."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, place: str, owner: ctypes.c_void_p) -> None:
         self.handle = ctypes.c_void_p()
-        call("operation_image", operation.handle, ctypes.byref(self.handle))
+        call(place, owner, ctypes.byref(self.handle))
         weakref.finalize(self, library.sbx_image_free, self.handle)
         summary = filled("image_info", "image_summary", self.handle)
         self.info = _info(summary)
@@ -156,10 +156,10 @@ class Image:
         return Image(image_id, "image_find_begin", [coded("image_id", image_id)], None)
 
     @staticmethod
-    def _of(operation: Operation, what: str) -> Image:
-        """The image that an operation has made."""
+    def _of(what: str, place: str, owner: ctypes.c_void_p) -> Image:
+        """The image that an operation, or a sandbox, has made."""
         image = Image(what, "image_find_begin", (), None)
-        image._stored = _Stored(operation)
+        image._stored = _Stored(place, owner)
         return image
 
     @staticmethod
@@ -375,7 +375,7 @@ class Image:
             operation = Operation(the_hub(), self._begin, None, *self._arguments, progress=shown.report)
             try:
                 await operation.end()
-                return _Stored(operation)
+                return _Stored("operation_image", operation.handle)
             except BaseException as error:
                 operation.cancel()
                 if self._otherwise is None or not isinstance(error, NotFoundError):
@@ -437,7 +437,7 @@ class Image:
             raise
         finally:
             await until(printed.over)
-        return _Stored(operation)
+        return _Stored("operation_image", operation.handle)
 
     def _now(self) -> _Stored:
         if self._stored is None:
