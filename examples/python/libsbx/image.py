@@ -45,8 +45,9 @@ _outputs: list[Callable[[str], object]] = []
 
 
 @contextlib.contextmanager
-def enable_output(output: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr."""
+def enable_output(show_progress: bool | None = None, *, output: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr.
+    `show_progress` is Modal's, and ignored."""
     shown = output or (lambda line: print(line, file=sys.stderr, flush=True))
     _outputs.append(shown)
     try:
@@ -356,7 +357,7 @@ class Image:
         """Pulls, imports, finds or builds it now, and returns it. A wait that is given up (Ctrl-C, asyncio's cancel) ends
         that, and nothing of it stays. `output` is called with each line that a build says, and `progress` with the steps
         that are done and all."""
-        with enable_output(output) if output is not None else contextlib.nullcontext():
+        with enable_output(output=output) if output is not None else contextlib.nullcontext():
             await self._open(progress)
         return self
 

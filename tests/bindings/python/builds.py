@@ -196,6 +196,7 @@ echo second line \\
             .pip_install("numpy>=1", ["attrs"], index_url="http://192.0.0.1:8080/simple", pre=True)
             .pip_install_from_requirements(self.at("requirements.txt"), find_links="/wheels")
             .uv_pip_install("httpx", extra_options="--no-deps")
+            .uv_pip_install("rich", uv_version="0.9", pre=True, index_url="http://192.0.0.1:8080/simple")
         )
         self.assertIs(image.pip_install(), image)
         self.assertEqual(
@@ -206,6 +207,9 @@ echo second line \\
                 "-m pip install attrs numpy>=1 --index-url http://192.0.0.1:8080/simple --pre",
                 "-m pip install -r /.requirements.txt --find-links /wheels",
                 "uv pip install --python /usr/bin/python --break-system-packages --compile-bytecode httpx --no-deps",
+                "-m pip install uv==0.9 --index-url http://192.0.0.1:8080/simple",
+                "uv pip install --python /usr/bin/python --break-system-packages --compile-bytecode rich "
+                "--index-url http://192.0.0.1:8080/simple --prerelease allow",
             ],
         )
 
@@ -246,6 +250,8 @@ echo second line \\
             self.base.add_local_dir(self.at("none"), "/x")
         with self.assertRaisesRegex(TypeError, "run_commands.*block_networks"):
             self.base.run_commands("x", block_networks=True)
+        with self.assertRaisesRegex(UnimplementedError, "gpu"):
+            self.base.run_commands("x", gpu="H100")
         with self.assertRaisesRegex(InvalidError, "secrets"):
             self.base.run_commands("x", secrets=[Secret.from_dict({"a-b": "x"})])
         with self.assertRaisesRegex(UnimplementedError, "run_commands"):
@@ -295,7 +301,7 @@ echo second line \\
     def test_output_is_shown_where_it_is_asked_for(self):
         stderr = io.StringIO()
         with contextlib.redirect_stderr(stderr), sbx.enable_output():
-            self.base.run_commands("echo shown").build()
+            self.base.run_commands("echo shown", gpu=None).build()
         self.assertIn("shown\n", stderr.getvalue())
         with contextlib.redirect_stderr(stderr):
             self.base.run_commands("echo hidden").build()
