@@ -162,23 +162,25 @@ echo second line \\
             ARG WHO=nobody
             RUN echo "hello $WHO" >/greeting
             COPY . /app/
+            COPY --from=more --chown=app --chmod=0640 *.cfg /etc/
             USER app
-            CMD ["/bin/sh", "-c", "cat /greeting; id -u; ls /app"]
+            CMD ["/bin/sh", "-c", "cat /greeting /etc/more.cfg; id -u; ls /app; stat -c '%a %u %g' /etc/more.cfg"]
         """
         path = self.at("Dockerfile", text)
+        self.at("more/more.cfg", "more\n")
 
         def built(**more):
             lines = []
-            image = Image.from_dockerfile(path, context_dir=self.at("context"), build_args={"WHO": "you"}, **more)
+            image = Image.from_dockerfile(path, context_dir=self.at("context"), build_args={"WHO": "you"}, contexts={"more": self.at("more")}, **more)
             steps = []
             image.build(output=lines.append, progress=lambda done, total: steps.append((done, total)))
             return image, lines, steps
 
         image, lines, steps = built()
-        self.assertEqual(output_of(image), "hello you\n7\napp.txt\n")
+        self.assertEqual(output_of(image), "hello you\nmore\n7\napp.txt\n640 7 7\n")
         self.assertTrue(any("RUN echo" in line for line in lines), lines)
         self.assertFalse(any("CACHED" in line for line in lines), lines)
-        self.assertEqual(max(steps)[1], 5)
+        self.assertEqual(max(steps)[1], 6)
         self.assertEqual(sorted(steps), steps)
         again, lines, _ = built()
         self.assertEqual(again.object_id, image.object_id)
