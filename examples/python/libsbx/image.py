@@ -45,8 +45,9 @@ _outputs: list[Callable[[str], object]] = []
 
 
 @contextlib.contextmanager
-def enable_output(output: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr."""
+def enable_output(show_progress: bool | None = None, *, output: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr.
+    `show_progress` is Modal's, and ignored."""
     shown = output or (lambda line: print(line, file=sys.stderr, flush=True))
     _outputs.append(shown)
     try:
@@ -185,13 +186,14 @@ class Image:
     def from_dockerfile(
         path: str | os.PathLike[str], *, context_dir: str | os.PathLike[str] | None = None,
         build_args: Mapping[str, str] | None = None, secrets: Any = None, force_build: bool = False,
-        add_python: str | None = None, ignore: Any = None, env: Mapping[str, str | None] | None = None, **network: Any,
+        contexts: Mapping[str, str | os.PathLike[str]] | None = None, add_python: str | None = None, ignore: Any = None, env: Mapping[str, str | None] | None = None, **network: Any,
     ) -> Image:  # fmt: skip
         """An image that a Dockerfile describes: one stage, of FROM, RUN, COPY, ADD of files, ENV, ARG, WORKDIR, USER, CMD,
         ENTRYPOINT, EXPOSE, LABEL, SHELL and STOPSIGNAL.
 
-        `context_dir` is what it copies from, by default the current directory, with its .dockerignore. Each variable of
-        `secrets` is one of the build's: RUN --mount=type=secret,id=NAME.
+        `context_dir` is what it copies from, by default the current directory, with its .dockerignore; `contexts` are
+        further directories, for COPY --from=NAME. Each variable of `secrets` is one of the build's:
+        RUN --mount=type=secret,id=NAME.
         """
         for name, value in dict(add_python=add_python, ignore=ignore, env=env).items():
             if value:
@@ -201,8 +203,9 @@ class Image:
             text = file.read_text("utf-8")
         except FileNotFoundError:
             raise NotFoundError(f"path: there is no file {str(file)!r}") from None
+        named = {name: recipe.absolute(name, path) for name, path in pairs("contexts", contexts, PATH, "a path")}
         layer = Layer(
-            text, recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"),
+            text, recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"), named,
             context_dir=recipe.absolute("context_dir", context_dir or os.getcwd()),
             args=dict(pairs("build_args", build_args)), force=force_build, alone=True,
         )  # fmt: skip
@@ -356,7 +359,7 @@ class Image:
         """Pulls, imports, finds or builds it now, and returns it. A wait that is given up (Ctrl-C, asyncio's cancel) ends
         that, and nothing of it stays. `output` is called with each line that a build says, and `progress` with the steps
         that are done and all."""
-        with enable_output(output) if output is not None else contextlib.nullcontext():
+        with enable_output(output=output) if output is not None else contextlib.nullcontext():
             await self._open(progress)
         return self
 
