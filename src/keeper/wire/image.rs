@@ -134,7 +134,7 @@ wire! {
         Finish { is_root: bool } = 5,
         /// Write the tree of the first file, an EROFS file that was made by this program, to the second, as a tar archive.
         /// The process answers `Exported`.
-        Export = 6,
+        Export = 7,
     }
 
     /// From the process to the library.
@@ -153,7 +153,7 @@ wire! {
         /// The image's file is complete.
         Finished(summary: Summary) = 5,
         /// The archive of an image is written.
-        Exported(exported: Exported) = 7,
+        Exported(exported: Exported) = 8,
         /// The request failed; the process ends.
         Failed { failure: Failure, errno: i32, text: Vec<u8> } = 6,
     }
