@@ -93,6 +93,7 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "capture",
         "file",
         "image",
+        "build",
         "tunnel_map",
     ] {
         builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));

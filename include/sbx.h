@@ -483,6 +483,12 @@
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
 
+// What an image is built from, and how: a Dockerfile's text, directories that files are copied from, arguments, secrets.
+//
+// A setter returns at once what is wrong and keeps it: sbx_image_build_begin returns the first bad value, with its text.
+// One sbx_build makes any number of images. One thread at a time sets; no function blocks.
+typedef struct sbx_build sbx_build;
+
 // What a capture of an output stream had kept when it was asked for. It doesn't change; any thread may read it.
 typedef struct sbx_capture sbx_capture;
 
@@ -1197,8 +1203,8 @@ int sbx_operation_report(const struct sbx_operation *operation,
                          struct sbx_report **report,
                          struct sbx_error *error);
 
-// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin, sbx_sandbox_snapshot_begin or
-// sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
+// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin,
+// sbx_sandbox_snapshot_begin or sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
 //
 // Any thread, any number of times, never blocks.
 //
@@ -1992,7 +1998,8 @@ int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
                             struct sbx_operation **operation,
                             struct sbx_error *error);
 
-// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it.
+// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it, and
+// sbx_operation_totals what is in it and how many mounts were left out.
 //
 // `tag` is a name for the image, or NULL. The sandbox must have been started from an image (sbx_config_set_image); the new
 // one has the same settings. It is one image, however many snapshots it came from, and needs none of them.
@@ -2467,7 +2474,7 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
 // them when the runtime was made; by HTTP only on a loopback address.
 //
 // For all functions on images: they work on the store of `runtime` (NULL: of the default one), which all of the user's
-// programs share. Up to 64 operations of a runtime wait while two pulls or imports go on. While one goes on,
+// programs share. Up to 64 operations of a runtime wait while two pulls, imports or builds go on. While one goes on,
 // SBX_EVENT_PROGRESS comes to its queue; a pulled byte counts twice there, when it has come and when it is unpacked. Where
 // an operation fails, is cancelled, or its process ends, nothing of it stays. Their errors are SBX_EIMAGE (what is wrong
 // with the image, the registry or the store), SBX_ELIMIT, SBX_ENOTFOUND, SBX_ETIMEDOUT, SBX_EINVALID, SBX_EHOST,
@@ -2539,7 +2546,8 @@ int sbx_image_remove_begin(struct sbx_runtime *runtime,
                            struct sbx_operation **operation,
                            struct sbx_error *error);
 
-// Removes images, those that were not used for longest first, until the store has at most `max_bytes`: 0 removes all.
+// Removes images until the store has at most `max_bytes`: 0 removes all. Those that builds have left without a name go
+// first, then the others; of each kind those that were not used for longest.
 //
 // sbx_operation_totals has how many were removed (`entries`) and how many bytes they had; the event of the end has the
 // bytes. The rest is as for sbx_image_remove_begin.
@@ -2572,6 +2580,130 @@ int sbx_image_list_entry(const struct sbx_image_list *list, size_t index, struct
 
 // Frees a list and its texts.
 void sbx_image_list_free(struct sbx_image_list *list);
+
+// Makes a build. A Dockerfile has to be set (sbx_build_set_dockerfile).
+//
+// Free it with sbx_build_free. Any thread, never blocks.
+//
+// Returns 0 and sets *build; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+int sbx_build_new(struct sbx_build **build, struct sbx_error *error);
+
+// Frees a build; NULL is allowed. Operations that were begun with it are not affected.
+void sbx_build_free(struct sbx_build *build);
+
+// Sets the text of the Dockerfile: `length` bytes of UTF-8, at most 1 MiB. It is the text, not a path.
+//
+// It has one stage, of FROM, RUN, COPY, ADD (of files), ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
+// STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
+// it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
+// without options; `FROM scratch` begins with nothing.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_dockerfile(struct sbx_build *build,
+                             const uint8_t *text,
+                             size_t length);
+
+// Sets the directory that COPY and ADD take files from. Its .dockerignore holds. No link in it leads out of it.
+//
+// Copied files belong to root unless --chown says otherwise; modes and times are the files' own.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_context(struct sbx_build *build,
+                          const char *path);
+
+// Adds a directory that `COPY --from=NAME` takes files from.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_add_context(struct sbx_build *build, const char *name, const char *path);
+
+// Sets the value of an ARG of the Dockerfile; setting the same name again replaces it. Steps and images can keep it: for a
+// secret there is sbx_build_add_secret.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_add_arg(struct sbx_build *build,
+                      const char *name,
+                      const char *value);
+
+// Adds a secret: `length` bytes, at most 512 KiB, for the steps that ask for it by `RUN --mount=type=secret,id=ID`.
+//
+// Such a step finds them in a file at /run/secrets/ID, or at the target that it names: a link to a file in the sandbox's
+// memory, which is taken away before the step's result is stored. They are in no image, in nothing that the store keeps,
+// and in no text of the library's; a step isn't done again because a secret has changed. What a step's program does with
+// them is its own affair. The library overwrites its copies when they are no longer needed.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_add_secret(struct sbx_build *build,
+                         const char *id,
+                         const uint8_t *value,
+                         size_t length);
+
+// Sets what the sandboxes of RUN steps are like: policy, limits, name servers, host services and the like. A copy is taken.
+//
+// Without it their policy is blocked: a step reaches nothing. A config's own policy is open unless it was set. What says
+// which program runs on what is the Dockerfile's: a config with a command, an image, a root directory, environment,
+// mounts, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
+//
+// Returns 0, SBX_EINVALID or the config's own error.
+int sbx_build_set_config(struct sbx_build *build,
+                         const struct sbx_config *config);
+
+// Does every step again, also those whose result is stored. The new results are stored in their place.
+//
+// Returns 0.
+int sbx_build_set_no_cache(struct sbx_build *build);
+
+// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_max_age_ms(struct sbx_build *build,
+                             int64_t max_age_ms);
+
+// Limits how long all of the build may take, from 1 ms to 24 hours (default one hour): then it is SBX_ETIMEDOUT.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_timeout_ms(struct sbx_build *build,
+                             int64_t timeout_ms);
+
+// Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and
+// sbx_image_prune_begin removes it before others.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_tag(struct sbx_build *build,
+                      const char *tag);
+
+// Writes what is being done, and what the programs of RUN steps say, to a descriptor: a pipe, socket, terminal or file.
+//
+// A line begins each step: "[2/5] RUN make", or "[2/5] CACHED RUN make" where its result was stored. What a program says
+// comes as it is. A reader that is slow is waited for, five seconds in all; then it loses output, which a line says. The
+// descriptor is duplicated and stays the caller's.
+//
+// Returns 0 or SBX_ESYSTEM (not a usable descriptor).
+int sbx_build_set_output_fd(struct sbx_build *build,
+                            int fd);
+
+// Builds an image and stores it: sbx_operation_image.
+//
+// Each RUN is a program in a sandbox on the image so far, which ends with it; what it has changed is in the next image. What
+// was mounted is not, but /tmp is. COPY and ADD take their files from the build's contexts, read them here, and a confined
+// process writes the image. The result of a step is stored, and a build with the same step on the same image takes it:
+// for RUN the same program, arguments, environment, user and directory, for COPY files with the same names, modes and
+// contents.
+//
+// SBX_EVENT_PROGRESS has the steps that are done in value[0], all of them in value[1], and the step in its detail. Where a
+// step fails, the error has its number, its text, how its program ended, and the last lines that it said; the results of
+// the steps before it stay stored. When it is cancelled, the sandbox ends, and nothing of that step stays.
+//
+// The operation's own errors are those of sbx_image_pull_begin for FROM, those of sbx_create and sbx_exec for RUN,
+// SBX_EIMAGE (a program failed), SBX_ENOTFOUND (a file to be copied), SBX_ETIMEDOUT and SBX_ECLOSED. The rest is as for
+// sbx_image_pull_begin, whose bounds of operations hold.
+//
+// Returns 0; SBX_EINVALID and SBX_EUNSUPPORTED (a setting, or the Dockerfile, with its line), SBX_ELIMIT, SBX_ECLOSED.
+int sbx_image_build_begin(struct sbx_runtime *runtime,
+                          const struct sbx_build *build,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
 
 // How many tunnels there are.
 //

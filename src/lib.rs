@@ -69,6 +69,7 @@ mod first_error;
 mod limits;
 mod topology;
 
+mod build;
 mod cgroup;
 mod config;
 mod policy;
@@ -92,6 +93,7 @@ mod sandbox;
 mod sys;
 mod tunnel;
 
+pub use build::Build;
 #[cfg(feature = "test-hooks")]
 #[doc(hidden)]
 pub use config::ImageFile;

@@ -3,6 +3,7 @@
 // Nothing here waits in the library: what takes time is begun and ends as an event. One queue takes the events of all
 // sandboxes, and its doorbell is a socket of the event loop.
 
+export { buildImage } from "./build.js";
 export { doctor, logTo } from "./checks.js";
 export { FileError, SbxError } from "./errors.js";
 export { findImage, Image, importImage, listImages, pruneImages, pullImage, removeImage, tagImage } from "./image.js";

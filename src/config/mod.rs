@@ -103,6 +103,7 @@ pub struct Config {
     image: Option<RootImage>,
     mounts: Vec<Mount>,
     image_mounts: Vec<ImageMount>,
+    tmp_in_root: bool,
     ports: Vec<Port>,
     inbound: Option<Vec<IpNetwork>>,
     certificate: Option<Certificate>,
@@ -141,6 +142,7 @@ impl Default for Config {
             image: None,
             mounts: Vec::new(),
             image_mounts: Vec::new(),
+            tmp_in_root: false,
             ports: Vec::new(),
             inbound: None,
             certificate: None,
@@ -333,6 +335,16 @@ impl Config {
 
     pub(crate) fn image_mounts(&self) -> &[ImageMount] {
         &self.image_mounts
+    }
+
+    /// Whether /tmp belongs to the root file system, as for steps of a build: what one leaves there, the next one has.
+    pub(crate) fn has_tmp_in_root(&self) -> bool {
+        self.tmp_in_root
+    }
+
+    /// Leaves /tmp to the root file system.
+    pub(crate) fn keep_tmp_in_root(&mut self) {
+        self.tmp_in_root = true;
     }
 
     pub(crate) fn ports(&self) -> &[Port] {

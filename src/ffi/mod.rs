@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "what C reaches is public; the modules are not part of the Rust API")]
 #![allow(non_camel_case_types, reason = "these are the names that C programs use")]
 
+pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod capture;
 pub(crate) mod codes;

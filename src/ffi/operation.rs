@@ -563,8 +563,8 @@ pub unsafe extern "C" fn sbx_operation_report(
     unsafe { call_on(operation, error, read) }
 }
 
-/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin, sbx_sandbox_snapshot_begin or
-/// sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
+/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin,
+/// sbx_sandbox_snapshot_begin or sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
 ///
 /// Any thread, any number of times, never blocks.
 ///

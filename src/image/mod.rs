@@ -27,8 +27,10 @@ mod testing;
 mod transfer;
 mod watch;
 mod workers;
+mod workshop;
 
 use crate::keeper::wire::image as wire;
+pub(crate) use archive::tar;
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
 #[cfg(any(test, fuzzing))]
@@ -44,9 +46,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use handle::{Image, ImageInfo};
 pub use options::{ImageFormat, ImageLimits, ImageOptions, ImageSource, PrunedImages};
 pub(crate) use registry::RegistrySettings;
-pub(crate) use service::Images;
+pub(crate) use service::{Images, parse_tag as full_tag};
 use store::Store;
 pub(crate) use watch::Watch;
+pub(crate) use workshop::{Changes, Layers, Workshop};
 
 use crate::error::{Code, Error, Result};
 

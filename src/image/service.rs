@@ -15,6 +15,7 @@ use super::handle::{Image, ImageInfo};
 use super::helper::{Helper, Limits};
 use super::import::Import;
 use super::options::{ImageLimits, ImageOptions, ImageSource, PrunedImages};
+use super::progress::Progress;
 use super::pull::Pull;
 use super::reference::Reference;
 use super::registry::RegistrySettings;
@@ -22,6 +23,7 @@ use super::snapshot::{Snapshot, Source, Take};
 use super::store::{ImageId, Store, StoredImage, Temporary};
 use super::transfer::{CopiedImage, CopyOut, TakeDirectory, Transfer};
 use super::workers::{Pace, Threads, Workers};
+use super::workshop::Workshop;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::operation::{Completion, Notice, Operation};
 use crate::event::{EventKind, Queue};
@@ -47,7 +49,7 @@ pub(crate) struct Images {
 pub(super) struct Shared {
     /// Where the store is, by the runtime's config and environment.
     directory: Result<PathBuf>,
-    registry: RegistrySettings,
+    pub(super) registry: RegistrySettings,
     program: ProgramSource,
     store: OnceCell<Store>,
     /// Images that are being made, so that the same one isn't made twice at once.
@@ -94,7 +96,7 @@ impl Images {
         let pull = Pull::new(reference, options, &self.shared.registry)?;
         let title = format!("pulling the image {}", pull.reference);
         self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
-            pull.run(shared, threads, completion)
+            pull.run(shared, threads, &Progress::new(completion), completion.has_ended())
         })
     }
 
@@ -170,6 +172,19 @@ impl Images {
         let copy = CopyOut { image: image.clone(), transfer };
         self.begin(Pace::Slow, title, events, value, move |shared, _, completion| {
             copy.run(shared, completion)
+        })
+    }
+
+    /// Begins to build one.
+    pub(crate) fn build(
+        &self,
+        title: String,
+        timeout: Duration,
+        events: Events<'_>,
+        work: impl FnOnce(&Workshop<'_>) -> Result<Image> + Send + 'static,
+    ) -> Result<Operation<Image>> {
+        self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
+            work(&Workshop::new(shared, threads, completion, timeout))
         })
     }
 
@@ -269,7 +284,7 @@ impl Shared {
         self.store.get_or_try_init(|| Store::open(self.directory.as_ref().map_err(Clone::clone)?))
     }
 
-    fn find(&self, name: &Name) -> Result<StoredImage> {
+    pub(super) fn find(&self, name: &Name) -> Result<StoredImage> {
         let store = self.store()?;
         let by_tag = name.tag.as_deref().map_or(Ok(None), |tag| store.find(tag))?;
         let found = match by_tag {
@@ -330,7 +345,7 @@ impl Drop for StopOnDrop {
 }
 
 /// The right to make an image.
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     shared: &'a Shared,
     id: ImageId,
 }
@@ -350,14 +365,14 @@ impl fmt::Debug for Shared {
 
 /// How a program names an image of the store.
 #[derive(Clone, Debug)]
-struct Name {
+pub(super) struct Name {
     text: String,
     /// As a tag, in full, if it can be one.
     tag: Option<String>,
 }
 
 impl Name {
-    fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         // An id could be a tag as well, of a repository with the name sha256.
         let tag = match ImageId::parse(text) {
             Some(_) => None,
@@ -374,7 +389,7 @@ impl fmt::Display for Name {
 }
 
 /// A tag in full.
-pub(super) fn parse_tag(tag: &str) -> Result<String> {
+pub(crate) fn parse_tag(tag: &str) -> Result<String> {
     let reference = Reference::parse(tag)?;
     if reference.digest().is_some() {
         return Err(Error::invalid(format!("tag {tag}: must be a name without a digest")));

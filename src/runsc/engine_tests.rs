@@ -69,6 +69,7 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
         hostname: "box",
         network_namespace: (network == Network::Sandbox).then_some(Path::new("/proc/self/ns/net")),
         mounts,
+        tmp_in_root: false,
     };
     let config = directory.file("config.json", &bundle.json().unwrap(), 0o644);
     let passed = directory.file("passed", b"through standard input\n", 0o644);

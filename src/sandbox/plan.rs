@@ -80,6 +80,7 @@ impl Plan {
             network_namespace: network.then_some(Path::new("/proc/self/ns/net")),
             limits: config.limits(),
             mounts: &mounts,
+            tmp_in_root: config.has_tmp_in_root(),
         };
         let launch = Launch {
             id,

@@ -17,7 +17,7 @@ from .config import App as App, EgressLimits as EgressLimits, Probe as Probe, Se
 from .exception import *
 from .filesystem import FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
 from .filesystem import FileWatchEvent as FileWatchEvent, FileWatchEventType as FileWatchEventType, Watch as Watch
-from .image import Image as Image, ImageInfo as ImageInfo
+from .image import Image as Image, ImageInfo as ImageInfo, enable_output as enable_output
 from .policy import Denial as Denial, NetworkPolicy as NetworkPolicy, PolicyReason as PolicyReason
 from .policy import Verdict as Verdict, check_network_policy as check_network_policy
 from .process import ContainerProcess as ContainerProcess

@@ -132,6 +132,8 @@ wire! {
         /// Complete the image's file. One that is a root gets the directories that are mounted over in every sandbox. The
         /// process answers `Finished` and ends.
         Finish { is_root: bool } = 5,
+        /// Whether the layers so far have a directory at this path, links followed. The process answers `Directory`.
+        FindDirectory { path: Vec<u8> } = 6,
         /// Write the tree of the first file, an EROFS file that was made by this program, to the second, as a tar archive.
         /// The process answers `Exported`.
         Export = 7,
@@ -156,6 +158,8 @@ wire! {
         Exported(exported: Exported) = 8,
         /// The request failed; the process ends.
         Failed { failure: Failure, errno: i32, text: Vec<u8> } = 6,
+        /// Whether there is such a directory.
+        Directory { found: bool } = 7,
     }
 }
 

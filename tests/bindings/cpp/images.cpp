@@ -138,6 +138,37 @@ TEST(an_exit_snapshot_is_what_a_sandbox_had_at_its_end) {
     THROWS(sbx::error, sbx::code::state, "terminated again", given.exit_image());
 }
 
+TEST(an_image_is_built_and_what_was_done_is_not_done_again) {
+    const scratch directory;
+    sbx::image_options options;
+    options.tag = "cpp/base";
+    sbx::import_image(root_tarball(directory), options);
+    directory.write("copied", "from the context\n");
+    const std::string text = "FROM cpp/base\nARG WHO\nCOPY copied /copied\n"
+                             "RUN --mount=type=secret,id=key read key </run/secrets/key; echo $WHO ${#key} >/made\n"
+                             "CMD [\"/bin/sh\", \"-c\", \"read a </copied; read b </made; echo $a, $b\"]\n";
+    std::uint64_t done = 0, all = 0;
+    const auto built = [&](const std::string &who, bool fresh = false) {
+        sbx::build build(text);
+        build.context(directory.at("")).arg("WHO", who).secret("key", "12345").tag("cpp/built");
+        build.timeout(std::chrono::minutes(5)).max_age(std::chrono::hours(1));
+        if (fresh)
+            build.no_cache();
+        return sbx::build_image(build, [&](std::uint64_t now, std::uint64_t of) { done = now, all = of; });
+    };
+    const sbx::image image = built("me");
+    CHECK(image.info().tags.at(0) == "docker.io/cpp/built:latest" && all == 4 && done <= all);
+    const sbx::sandbox sandbox(sbx::config().image(image).capture(sbx::stream::out));
+    CHECK(sandbox.wait().code == 0 && sandbox.captured(sbx::stream::out).head == "from the context, me 5\n");
+    CHECK(built("me").id() == image.id() && built("you").id() != image.id() && built("me", true).info().bytes > 0);
+
+    sbx::build failing("FROM cpp/base\nRUN echo the reason; exit 3\n");
+    THROWS(sbx::error, sbx::code::image, "the reason", sbx::build_image(failing));
+    THROWS(sbx::invalid, sbx::code::invalid, "must not be set for a build",
+           sbx::build_image(sbx::build("FROM cpp/base\n").config(sbx::config().name("it"))));
+    THROWS(sbx::unsupported, sbx::code::unsupported, "ONBUILD", sbx::build_image(sbx::build("FROM a\nONBUILD RUN b\n")));
+}
+
 TEST(bad_images_are_clear_errors) {
     const scratch directory;
     directory.write("garbage", "garbage, and no archive");
