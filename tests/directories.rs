@@ -96,7 +96,7 @@ fn any_root_and_any_mount_has_directories() {
     );
     // Of the default root, with a socket and a mount in it, which are left out.
     let taken = sandbox.snapshot_directory("/tmp/work", None).unwrap();
-    assert_eq!(taken.skipped, 2);
+    assert_eq!((taken.skipped, taken.left_out), (2, vec!["/tmp/work/shared".to_owned()]));
     let shared = sandbox.snapshot_directory("/tmp/work/shared", None).unwrap();
     assert_eq!((shared.skipped, shared.entries), (0, 3));
     sandbox.copy_image(&taken.image, "/opt/copy").unwrap();
@@ -174,6 +174,35 @@ fn programs_that_change_a_directory_do_not_disturb_its_snapshot() {
     }
     for program in programs {
         assert!(program.exit().is_none(), "it was disturbed");
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_program_that_kills_or_stops_the_helper_fails_its_own_sandboxs_operation_only() {
+    let store = TestStore::new("killed");
+    let sandbox = start(&store, &import(&store, root()));
+    shell(&sandbox, "mkdir /big; for i in 1 2 3; do head -c 20000000 /dev/urandom >/big/$i; done");
+    let image = sandbox.snapshot_directory("/big", None).unwrap().image;
+    for signal in ["KILL", "STOP"] {
+        let killer = begin(
+            &sandbox,
+            &format!(
+                "while :; do for p in /proc/[0-9]*; do p=${{p#/proc/}}; \
+                 [ $p = 1 ] || [ $p = $$ ] || kill -{signal} $p; done; done 2>/dev/null"
+            ),
+        );
+        for round in 0..3 {
+            let out = sandbox.snapshot_directory("/big", None).map(drop);
+            let copied = sandbox.copy_image(&image, format!("/copy-{signal}-{round}")).map(drop);
+            for ended in [out, copied] {
+                assert!(ended.as_ref().err().is_none_or(|error| error.code() == Code::Engine), "{ended:?}");
+            }
+        }
+        killer.signal(libc::SIGKILL).unwrap();
+        killer.wait(PATIENCE).unwrap();
+        assert_eq!(sandbox.snapshot_directory("/big", None).unwrap().entries, 4);
+        assert_eq!(store.left().0.len(), 0);
     }
 }
 

@@ -192,6 +192,8 @@ fn a_sandbox_on_a_snapshot_has_the_same_tree_file_by_file() {
     assert_same(&tree(&sandbox), &before);
     assert!(taken.paused > Duration::ZERO && taken.paused < PATIENCE.unwrap());
     assert_eq!(taken.image.info().tags, ["docker.io/tests/tree:1"]);
+    assert_eq!(taken.left_out, ["/dev", "/dev/shm", "/proc", "/sys", "/tmp"]);
+    assert_eq!(taken.skipped, 5);
     let again = start(&store, &taken.image);
     assert_same(&tree(&again), &before);
     assert_eq!(shell(&again, "cat /moved/renamed/two /new/hard /opaque/*; ls /tmp"), "two\nhello\nonly\n");

@@ -28,8 +28,10 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Its files, directories and whatever else.
     pub entries: u64,
-    /// What was left out of one of a directory: sockets, devices, and what is mounted in it.
+    /// How much was left out: what is mounted, and of a directory also sockets and devices.
     pub skipped: u64,
+    /// Where something is mounted that was left out, as far as the sandbox's configuration says.
+    pub left_out: Vec<String>,
 }
 
 /// A sandbox of which a snapshot is taken. Its functions may block; they end soon once `ended` is set.
@@ -42,6 +44,9 @@ pub(crate) trait Source: fmt::Debug + Send {
 
     /// The configuration of that image.
     fn config_json(&self) -> &str;
+
+    /// Where something is mounted, which isn't in the snapshot.
+    fn left_out(&self) -> Vec<String>;
 
     /// How many bytes its changed files have. Fails if they are too large to be read.
     fn measure(&self, ended: &AtomicBool) -> Result<u64>;
@@ -93,7 +98,9 @@ impl Take {
         super::cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: source.name().to_owned() };
         let stored = store.publish(output, id, config.as_bytes(), origin, self.tag.as_deref())?;
-        Ok(Snapshot { image: Image::open(stored)?, paused, bytes, entries, skipped: 0 })
+        let left_out = source.left_out();
+        let skipped = u64::try_from(left_out.len()).unwrap_or(u64::MAX);
+        Ok(Snapshot { image: Image::open(stored)?, paused, bytes, entries, skipped, left_out })
     }
 }
 

@@ -43,6 +43,9 @@ pub(crate) trait Transfer: fmt::Debug + Send {
     /// What it is called, for people.
     fn name(&self) -> &str;
 
+    /// Where something is mounted in the directory, which isn't taken along.
+    fn left_out(&self) -> Vec<String>;
+
     /// Begins it, with at most so many bytes of files. Returns the other end of its stream, which blocks.
     fn begin(&mut self, limit: u64) -> Result<OwnedFd>;
 
@@ -82,7 +85,7 @@ impl TakeDirectory {
         let origin = Origin { kind: OriginKind::Snapshot, from: self.transfer.name().to_owned() };
         let stored = store.publish(output, id, &config, origin, self.tag.as_deref())?;
         let (image, paused, skipped) = (Image::open(stored)?, Duration::ZERO, totals.skipped);
-        Ok(Snapshot { image, paused, bytes, entries, skipped })
+        Ok(Snapshot { image, paused, bytes, entries, skipped, left_out: self.transfer.left_out() })
     }
 }
 
@@ -111,7 +114,7 @@ impl CopyOut {
         let end = stream.try_clone().context("a copy of a stream")?;
         let mut count = progress.counter(self.image.info().bytes);
         let mut watch = Watch { cancelled: ended, progress: &mut count };
-        let written = helper.export(self.image.open_file()?, stream.into(), &mut watch);
+        let written = helper.export(self.image.file()?, stream.into(), &mut watch);
         if written.is_ok() {
             // A forked child of the host may hold a copy of the descriptor. A stream that is broken shows in the sandbox's
             // answer.

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::files::{FileOperation, check_path};
+use super::snapshot::mounts_below;
 use super::{Sandbox, Shared, State, WeakSandbox};
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{Operation, Queue};
@@ -119,6 +120,10 @@ struct DirectoryTransfer {
 impl Transfer for DirectoryTransfer {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn left_out(&self) -> Vec<String> {
+        mounts_below(&self.shared.config, &self.path)
     }
 
     fn begin(&mut self, limit: u64) -> Result<OwnedFd> {

@@ -1,7 +1,9 @@
 //! Snapshots: a sandbox as the source of a new image ([`crate::image::Snapshot`]).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use super::files::{FileOperation, FileTotals, begin_measure};
 use super::stats::wait_for_stats;
 use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, State, archive};
 use crate::config::image::RootImage;
+use crate::config::{Config, Mount};
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
 use crate::image::{Images, Snapshot, Source};
@@ -173,6 +176,10 @@ impl Source for Root {
         self.base.file.config_json()
     }
 
+    fn left_out(&self) -> Vec<String> {
+        mounts_below(&self.shared.config, Path::new("/"))
+    }
+
     fn measure(&self, ended: &AtomicBool) -> Result<u64> {
         let operation = begin_measure(&self.shared, &self.control, self.largest_file()?, self.at_exit)?;
         wait_for(&operation, ended).map(|totals| totals.bytes)
@@ -204,6 +211,16 @@ impl Source for Root {
     }
 }
 
+/// Where something is mounted below a directory of a sandbox, in order.
+pub(super) fn mounts_below(config: &Config, directory: &Path) -> Vec<String> {
+    const ALWAYS: [&str; 5] = ["/dev", "/dev/shm", "/proc", "/sys", "/tmp"];
+    let mounts = config.mounts().iter().map(Mount::destination);
+    let images = config.image_mounts().iter().map(|mount| mount.destination.as_str());
+    let is_below = |place: &&str| Path::new(place).starts_with(directory) && Path::new(place) != directory;
+    let all: BTreeSet<&str> = ALWAYS.into_iter().chain(mounts).chain(images).filter(is_below).collect();
+    all.into_iter().map(str::to_owned).collect()
+}
+
 /// The host's memory that is available for programs (proc_meminfo(5)).
 pub(super) fn available_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
@@ -214,6 +231,19 @@ pub(super) fn available_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_mounted_below_a_directory_is_named_once() {
+        let mut config = Config::new();
+        config.mount_read_only("/srv", "/data/b").unwrap().mount_writable("/srv", "/tmp").unwrap();
+        config.mount_writable("/srv", "/database").unwrap();
+        let below = |directory: &str| mounts_below(&config, Path::new(directory));
+        assert_eq!(below("/data"), ["/data/b"]);
+        assert_eq!(below("/data/"), ["/data/b"]);
+        assert_eq!(below("/data/b"), [""; 0], "itself is taken");
+        let all = ["/data/b", "/database", "/dev", "/dev/shm", "/proc", "/sys", "/tmp"];
+        assert_eq!(below("/"), all);
+    }
 
     #[test]
     fn the_hosts_memory_is_read() {

@@ -155,7 +155,7 @@ wire! {
         /// The image's file is complete.
         Finished(summary: Summary) = 5,
         /// The archive of an image is written.
-        Exported(exported: Exported) = 7,
+        Exported(exported: Exported) = 8,
         /// The request failed; the process ends.
         Failed { failure: Failure, errno: i32, text: Vec<u8> } = 6,
         /// Whether there is such a directory.
