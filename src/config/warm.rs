@@ -138,6 +138,8 @@ mod tests {
     use super::*;
     use crate::config::{EgressLimits, PortKind, Stdio, Stream};
 
+    type Change = fn(&mut Config);
+
     fn key(change: impl FnOnce(&mut Config)) -> StartKey {
         let mut config = Config::new();
         change(&mut config);
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_changed_after_the_start_is_in_the_key() {
-        let fixed: [(&str, fn(&mut Config)); 8] = [
+        let fixed: [(&str, Change); 8] = [
             ("hostname", |config| drop(config.set_hostname("other"))),
             ("rootfs", |config| drop(config.set_rootfs("/srv"))),
             ("mounts", |config| drop(config.mount_read_only("/srv", "/srv"))),
