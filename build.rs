@@ -94,6 +94,8 @@ fn header(root: &Path, out: &Path) -> Outcome {
         "capture",
         "file",
         "image",
+        "build",
+        "volume",
         "tunnel_map",
     ] {
         builder = builder.with_src(root.join("src/ffi").join(name).with_extension("rs"));
@@ -166,6 +168,11 @@ fn keeper(root: &Path, out: &Path) -> Outcome {
         }
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static").env("SBX_BUILD", &build);
+    // The linker of a shared library for an old glibc, such as zig's, may not link a static program.
+    println!("cargo:rerun-if-env-changed=SBX_KEEPER_LINKER");
+    if let Some(linker) = env::var_os("SBX_KEEPER_LINKER") {
+        cargo.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")), linker);
+    }
     cargo.current_dir(root);
     let status = cargo.status()?;
     if !status.success() {

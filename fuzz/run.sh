@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 . tests/setup/say.sh
 . tests/setup/toolchains.sh
 
-targets=${1:-client_hello dns wire tar layer registry cidr events config}
+targets=${1:-client_hello dns wire tar layer registry dockerfile cidr events config}
 seconds=${2:-60}
 
 need_rust

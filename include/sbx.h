@@ -45,7 +45,7 @@
 #define SBX_FILE_OPTIONS_INIT {static_cast<uint32_t>(sizeof(sbx_file_options)), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_file_entry)), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {static_cast<uint32_t>(sizeof(sbx_file_totals)), 0, 0, 0, 0}
-#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL, NULL}
+#define SBX_RUNTIME_CONFIG_INIT {static_cast<uint32_t>(sizeof(sbx_runtime_config)), 0, NULL, NULL, NULL, NULL, 0}
 #define SBX_FINDING_INIT {static_cast<uint32_t>(sizeof(sbx_finding)), 0, NULL, NULL, NULL}
 #define SBX_SANDBOX_ENTRY_INIT {static_cast<uint32_t>(sizeof(sbx_sandbox_entry)), 0, NULL, NULL}
 #define SBX_POLICY_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_policy_summary)), 0, 0, 0, 0, 0}
@@ -54,6 +54,7 @@
 #define SBX_IMAGE_OPTIONS_INIT \
   {static_cast<uint32_t>(sizeof(sbx_image_options)), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SBX_IMAGE_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_image_summary)), 0, NULL, NULL, NULL, NULL, 0, 0, 0}
+#define SBX_VOLUME_SUMMARY_INIT {static_cast<uint32_t>(sizeof(sbx_volume_summary)), 0, NULL, NULL, 0}
 #else
 #define SBX_ERROR_INIT {(uint32_t)sizeof(sbx_error), 0, 0, 0, {0}}
 #define SBX_EXIT_INIT {(uint32_t)sizeof(sbx_exit), 0, 0, 0, 0, 0}
@@ -64,7 +65,7 @@
 #define SBX_FILE_OPTIONS_INIT {(uint32_t)sizeof(sbx_file_options), 0, 0, 0, 0, 0, 0, NULL, 0}
 #define SBX_FILE_ENTRY_INIT {(uint32_t)sizeof(sbx_file_entry), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
 #define SBX_FILE_TOTALS_INIT {(uint32_t)sizeof(sbx_file_totals), 0, 0, 0, 0}
-#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL, NULL}
+#define SBX_RUNTIME_CONFIG_INIT {(uint32_t)sizeof(sbx_runtime_config), 0, NULL, NULL, NULL, NULL, 0}
 #define SBX_FINDING_INIT {(uint32_t)sizeof(sbx_finding), 0, NULL, NULL, NULL}
 #define SBX_SANDBOX_ENTRY_INIT {(uint32_t)sizeof(sbx_sandbox_entry), 0, NULL, NULL}
 #define SBX_POLICY_SUMMARY_INIT {(uint32_t)sizeof(sbx_policy_summary), 0, 0, 0, 0, 0}
@@ -73,6 +74,7 @@
 #define SBX_IMAGE_OPTIONS_INIT \
   {(uint32_t)sizeof(sbx_image_options), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define SBX_IMAGE_SUMMARY_INIT {(uint32_t)sizeof(sbx_image_summary), 0, NULL, NULL, NULL, NULL, 0, 0, 0}
+#define SBX_VOLUME_SUMMARY_INIT {(uint32_t)sizeof(sbx_volume_summary), 0, NULL, NULL, 0}
 #endif
 
 // The version of this header: major << 16 | minor << 8 | patch.
@@ -375,6 +377,18 @@
 // What the sandbox writes is written on the host.
 #define SBX_MOUNT_WRITABLE 1
 
+// For sbx_config_add_volume: the sandbox can't write to it.
+#define SBX_VOLUME_READ_ONLY 1
+
+// The volume is made if there is none of that name.
+#define SBX_VOLUME_CREATE 2
+
+// The directories of the sub-path that are missing are made.
+#define SBX_VOLUME_CREATE_SUB_PATH 4
+
+// For sbx_volume_create_begin: fail with SBX_EEXISTS if the volume exists.
+#define SBX_VOLUME_EXCLUSIVE 8
+
 // For sbx_image_options.format: what is imported is found out. The default.
 #define SBX_IMAGE_FORMAT_AUTO 0
 
@@ -480,6 +494,12 @@
 // CAP_SYS_ADMIN and CAP_NET_ADMIN where user namespaces are disabled.
 #define SBX_RUNTIME_NO_USER_NAMESPACE 1
 
+// What an image is built from, and how: a Dockerfile's text, directories that files are copied from, arguments, secrets.
+//
+// A setter returns at once what is wrong and keeps it: sbx_image_build_begin returns the first bad value, with its text.
+// One sbx_build makes any number of images. One thread at a time sets; no function blocks.
+typedef struct sbx_build sbx_build;
+
 // What a capture of an output stream had kept when it was asked for. It doesn't change; any thread may read it.
 typedef struct sbx_capture sbx_capture;
 
@@ -568,6 +588,9 @@ typedef struct sbx_sandbox_list sbx_sandbox_list;
 // Where the ports of a sandbox are reached. It doesn't change and outlives the sandbox; any thread may read it.
 typedef struct sbx_tunnel_map sbx_tunnel_map;
 
+// Volumes as they were at a moment. It doesn't change; any thread may read it.
+typedef struct sbx_volume_list sbx_volume_list;
+
 // How a runtime is made. The caller owns it; zero it or use SBX_RUNTIME_CONFIG_INIT, which suits most programs.
 typedef struct sbx_runtime_config {
     // sizeof(sbx_runtime_config), or 0.
@@ -582,6 +605,11 @@ typedef struct sbx_runtime_config {
     // Where images are kept; NULL: libsbx/images in XDG_CACHE_HOME, or in .cache of HOME. It is made if it isn't there.
     // It and the directories above must be writable by this user and root only.
     const char *image_directory;
+    // Where volumes are kept; NULL: libsbx/volumes in XDG_DATA_HOME, or in .local/share of HOME. It is made if it isn't
+    // there. It and the directories above must be writable by this user and root only.
+    const char *volume_directory;
+    // How many bytes must be free there for a new sandbox with a writable volume; 0: 1 GiB.
+    uint64_t volume_min_free_bytes;
 } sbx_runtime_config;
 
 // Why a call failed. The caller owns it, it is written on failure only, and NULL may be passed instead.
@@ -938,6 +966,22 @@ typedef struct sbx_image_summary {
     int64_t last_used_ms;
 } sbx_image_summary;
 
+// What is known of a volume. Its texts belong to the list. The caller owns the struct; zero it or use
+// SBX_VOLUME_SUMMARY_INIT.
+typedef struct sbx_volume_summary {
+    // sizeof(sbx_volume_summary), or 0.
+    uint32_t size;
+    // 1 if a sandbox has it mounted, else 0.
+    uint32_t in_use;
+    // Its name.
+    const char *name;
+    // Its directory on this machine. What sandboxes wrote there is theirs: a host that reads it follows no links, and
+    // trusts no content.
+    const char *path;
+    // When it was made, in milliseconds since 1970.
+    int64_t created_ms;
+} sbx_volume_summary;
+
 // Where one port of a sandbox is reached. Its texts belong to the map. The caller owns the struct; zero it or use
 // SBX_TUNNEL_INIT.
 typedef struct sbx_tunnel {
@@ -1222,8 +1266,8 @@ int sbx_operation_report(const struct sbx_operation *operation,
                          struct sbx_report **report,
                          struct sbx_error *error);
 
-// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be
-// freed with sbx_image_free.
+// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin or
+// sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
 //
 // Any thread, any number of times, never blocks.
 //
@@ -1240,6 +1284,16 @@ int sbx_operation_image(const struct sbx_operation *operation,
 int sbx_operation_images(const struct sbx_operation *operation,
                          struct sbx_image_list **list,
                          struct sbx_error *error);
+
+// The volumes of sbx_volume_list_begin, or the one of sbx_volume_create_begin or sbx_volume_find_begin, to be freed with
+// sbx_volume_list_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *list; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+int sbx_operation_volumes(const struct sbx_operation *operation,
+                          struct sbx_volume_list **list,
+                          struct sbx_error *error);
 
 // Frees an operation and its result, and cancels it if it still goes on; NULL is allowed.
 //
@@ -2450,7 +2504,7 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
 // them when the runtime was made; by HTTP only on a loopback address.
 //
 // For all functions on images: they work on the store of `runtime` (NULL: of the default one), which all of the user's
-// programs share. Up to 64 operations of a runtime wait while two pulls or imports go on. While one goes on,
+// programs share. Up to 64 operations of a runtime wait while two pulls, imports or builds go on. While one goes on,
 // SBX_EVENT_PROGRESS comes to its queue; a pulled byte counts twice there, when it has come and when it is unpacked. Where
 // an operation fails, is cancelled, or its process ends, nothing of it stays. Their errors are SBX_EIMAGE (what is wrong
 // with the image, the registry or the store), SBX_ELIMIT, SBX_ENOTFOUND, SBX_ETIMEDOUT, SBX_EINVALID, SBX_EHOST,
@@ -2522,7 +2576,8 @@ int sbx_image_remove_begin(struct sbx_runtime *runtime,
                            struct sbx_operation **operation,
                            struct sbx_error *error);
 
-// Removes images, those that were not used for longest first, until the store has at most `max_bytes`: 0 removes all.
+// Removes images until the store has at most `max_bytes`: 0 removes all. Those that builds have left without a name go
+// first, then the others; of each kind those that were not used for longest.
 //
 // sbx_operation_totals has how many were removed (`entries`) and how many bytes they had; the event of the end has the
 // bytes. The rest is as for sbx_image_remove_begin.
@@ -2555,6 +2610,217 @@ int sbx_image_list_entry(const struct sbx_image_list *list, size_t index, struct
 
 // Frees a list and its texts.
 void sbx_image_list_free(struct sbx_image_list *list);
+
+// Makes a build. A Dockerfile has to be set (sbx_build_set_dockerfile).
+//
+// Free it with sbx_build_free. Any thread, never blocks.
+//
+// Returns 0 and sets *build; SBX_EINVALID, SBX_ELIMIT (no handle is left).
+int sbx_build_new(struct sbx_build **build, struct sbx_error *error);
+
+// Frees a build; NULL is allowed. Operations that were begun with it are not affected.
+void sbx_build_free(struct sbx_build *build);
+
+// Sets the text of the Dockerfile: `length` bytes of UTF-8, at most 1 MiB. It is the text, not a path.
+//
+// It has one stage, of FROM, RUN, COPY, ADD (of files), ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
+// STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
+// it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
+// without options; `FROM scratch` begins with nothing.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_dockerfile(struct sbx_build *build,
+                             const uint8_t *text,
+                             size_t length);
+
+// Sets the directory that COPY and ADD take files from. Its .dockerignore holds. No link in it leads out of it.
+//
+// Copied files belong to root unless --chown says otherwise; modes and times are the files' own.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_context(struct sbx_build *build,
+                          const char *path);
+
+// Adds a directory that `COPY --from=NAME` takes files from.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_add_context(struct sbx_build *build, const char *name, const char *path);
+
+// Sets the value of an ARG of the Dockerfile; setting the same name again replaces it. Steps and images can keep it: for a
+// secret there is sbx_build_add_secret.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_add_arg(struct sbx_build *build,
+                      const char *name,
+                      const char *value);
+
+// Adds a secret: `length` bytes, at most 512 KiB, for the steps that ask for it by `RUN --mount=type=secret,id=ID`.
+//
+// Such a step finds them in a file at /run/secrets/ID, or at the target that it names: a link to a file in the sandbox's
+// memory, which is taken away before the step's result is stored. They are in no image, in nothing that the store keeps,
+// and in no text of the library's; a step isn't done again because a secret has changed. What a step's program does with
+// them is its own affair. The library overwrites its copies when they are no longer needed.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_add_secret(struct sbx_build *build,
+                         const char *id,
+                         const uint8_t *value,
+                         size_t length);
+
+// Sets what the sandboxes of RUN steps are like: policy, limits, name servers, host services and the like. A copy is taken.
+//
+// Without it their policy is blocked: a step reaches nothing. A config's own policy is open unless it was set. What says
+// which program runs on what is the Dockerfile's: a config with a command, an image, a root directory, environment,
+// mounts, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
+//
+// Returns 0, SBX_EINVALID or the config's own error.
+int sbx_build_set_config(struct sbx_build *build,
+                         const struct sbx_config *config);
+
+// Does every step again, also those whose result is stored. The new results are stored in their place.
+//
+// Returns 0.
+int sbx_build_set_no_cache(struct sbx_build *build);
+
+// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_max_age_ms(struct sbx_build *build,
+                             int64_t max_age_ms);
+
+// Limits how long all of the build may take, from 1 ms to 24 hours (default one hour): then it is SBX_ETIMEDOUT.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_timeout_ms(struct sbx_build *build,
+                             int64_t timeout_ms);
+
+// Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and
+// sbx_image_prune_begin removes it before others.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_tag(struct sbx_build *build,
+                      const char *tag);
+
+// Writes what is being done, and what the programs of RUN steps say, to a descriptor: a pipe, socket, terminal or file.
+//
+// A line begins each step: "[2/5] RUN make", or "[2/5] CACHED RUN make" where its result was stored. What a program says
+// comes as it is. A reader that is slow is waited for, five seconds in all; then it loses output, which a line says. The
+// descriptor is duplicated and stays the caller's.
+//
+// Returns 0 or SBX_ESYSTEM (not a usable descriptor).
+int sbx_build_set_output_fd(struct sbx_build *build,
+                            int fd);
+
+// Builds an image and stores it: sbx_operation_image.
+//
+// Each RUN is a program in a sandbox on the image so far, which ends with it; what it has changed is in the next image. What
+// was mounted is not, but /tmp is. COPY and ADD take their files from the build's contexts, read them here, and a confined
+// process writes the image. The result of a step is stored, and a build with the same step on the same image takes it:
+// for RUN the same program, arguments, environment, user and directory, for COPY files with the same names, modes and
+// contents.
+//
+// SBX_EVENT_PROGRESS has the steps that are done in value[0], all of them in value[1], and the step in its detail. Where a
+// step fails, the error has its number, its text, how its program ended, and the last lines that it said; the results of
+// the steps before it stay stored. When it is cancelled, the sandbox ends, and nothing of that step stays.
+//
+// The operation's own errors are those of sbx_image_pull_begin for FROM, those of sbx_create and sbx_exec for RUN,
+// SBX_EIMAGE (a program failed), SBX_ENOTFOUND (a file to be copied), SBX_ETIMEDOUT and SBX_ECLOSED. The rest is as for
+// sbx_image_pull_begin, whose bounds of operations hold.
+//
+// Returns 0; SBX_EINVALID and SBX_EUNSUPPORTED (a setting, or the Dockerfile, with its line), SBX_ELIMIT, SBX_ECLOSED.
+int sbx_image_build_begin(struct sbx_runtime *runtime,
+                          const struct sbx_build *build,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
+
+// Mounts a volume at `destination`, an absolute path as sbx_config_add_mount takes it: a named directory that outlives the
+// sandbox, and that any number of sandboxes may have at once. What one writes, the others see.
+//
+// `name` has 1 to 64 of a-z 0-9 . _ - and begins with no dot. With a `sub_path` (NULL or "": the whole volume), a relative
+// path without "..", only that directory of the volume is mounted: the sandbox never gets out of it, whatever others do in
+// the volume meanwhile, and a symbolic link on the way is an error. `flags` are added up: SBX_VOLUME_READ_ONLY,
+// SBX_VOLUME_CREATE (the volume is made if there is none of that name), SBX_VOLUME_CREATE_SUB_PATH (so are the directories
+// of the sub-path). A sandbox has at most 16 volumes, and nothing is mounted inside one.
+//
+// Volumes are directories of the user's, in the runtime's volume_directory. Every file belongs to the host's user (chown
+// fails inside, and everything is the sandbox's root's). Set-id bits have no effect, a device is gVisor's own of that number
+// or can't be opened, and neither can be made. For an ordinary user nothing limits the bytes: sbx_config_set_disk_bytes doesn't count them. When fewer bytes are free
+// there than the runtime's volume_min_free_bytes, new sandboxes with a writable volume are refused with SBX_ELIMIT; those
+// that run go on. Sandboxes that share a volume trust each other with what is in it.
+//
+// The sandbox fails with SBX_ENOTFOUND if the volume or the sub-path isn't there, SBX_EINVALID (a link or a file on the
+// way), SBX_ELIMIT, SBX_EHOST (the directory isn't safe: other users could write there, or it is on a network's file
+// system).
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_config_add_volume(struct sbx_config *config,
+                          const char *name,
+                          const char *destination,
+                          const char *sub_path,
+                          uint32_t flags);
+
+// Makes a volume: sbx_operation_volumes has it. One that exists is left as it is, or with SBX_VOLUME_EXCLUSIVE in `flags`
+// SBX_EEXISTS.
+//
+// For all functions on volumes: they work on the volumes of `runtime` (NULL: of the default one), which all of the user's
+// programs share, and wait in the same queues as operations on images. Their errors are SBX_ENOTFOUND, SBX_EINVALID (the
+// name), SBX_EHOST (the directory of volumes isn't safe), SBX_ETIMEDOUT (another process keeps the store locked),
+// SBX_ELIMIT, SBX_ESYSTEM and SBX_ECLOSED. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_EINVALID, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM.
+int sbx_volume_create_begin(struct sbx_runtime *runtime,
+                            const char *name,
+                            uint32_t flags,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_operation **operation,
+                            struct sbx_error *error);
+
+// Looks a volume up: sbx_operation_volumes has it. SBX_ENOTFOUND if there is none of that name. The rest is as for
+// sbx_volume_create_begin.
+int sbx_volume_find_begin(struct sbx_runtime *runtime,
+                          const char *name,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
+
+// Lists the volumes by name: sbx_operation_volumes. The bytes that they take aren't counted, which would take as long as
+// reading all of their directories. The rest is as for sbx_volume_create_begin.
+int sbx_volume_list_begin(struct sbx_runtime *runtime,
+                          struct sbx_queue *queue,
+                          uint64_t cookie,
+                          struct sbx_operation **operation,
+                          struct sbx_error *error);
+
+// Removes a volume with everything in it; no link is followed.
+//
+// SBX_ESTATE while a sandbox of any of the user's programs has it mounted: that lasts until the sandbox has ended, also if
+// its host was killed. The name is free at once. A removal that is cancelled, or whose process is killed, leaves files
+// that no volume has any more and the next removal takes. The rest is as for sbx_volume_create_begin.
+int sbx_volume_remove_begin(struct sbx_runtime *runtime,
+                            const char *name,
+                            struct sbx_queue *queue,
+                            uint64_t cookie,
+                            struct sbx_operation **operation,
+                            struct sbx_error *error);
+
+// How many volumes are in the list.
+//
+// Returns the count.
+int sbx_volume_list_count(const struct sbx_volume_list *list);
+
+// Reads one volume of a list, from 0.
+//
+// Returns 0 and fills *summary; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
+int sbx_volume_list_entry(const struct sbx_volume_list *list,
+                          size_t index,
+                          struct sbx_volume_summary *summary);
+
+// Frees a list and its texts.
+void sbx_volume_list_free(struct sbx_volume_list *list);
 
 // How many tunnels there are.
 //

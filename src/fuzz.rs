@@ -3,6 +3,7 @@
 //! There with `--cfg fuzzing`, and in the library's own tests, which try the seeds in `fuzz/seeds` again. Nothing here
 //! may panic but by an assertion that fails.
 
+use crate::build::fuzzed as builds;
 use crate::egress::fuzzed::dns::{Answer, Asked, Query, Response};
 use crate::egress::fuzzed::{ClientHello, Found, MAX_BYTES};
 use crate::event::{EventKind, EventRecord, Queue};
@@ -217,6 +218,26 @@ pub fn registry(data: &[u8]) {
     }
 }
 
+/// A Dockerfile, and a `.dockerignore` with a path that it is asked about.
+pub fn dockerfile(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(rest);
+    if kind % 2 == 0 {
+        if let Some(recipe) = builds::recipe(&text) {
+            assert!(recipe.steps.len() <= 1000, "steps are bounded");
+            assert_eq!(builds::recipe(&text), Some(recipe), "the same text means the same");
+        }
+        return;
+    }
+    let (patterns, path) = text.split_once('\0').unwrap_or((&text, "a/b"));
+    if let Some(ignored) = builds::ignored(patterns, path).filter(|_| !path.is_empty()) {
+        let none = builds::ignored(&format!("{patterns}\n**\n"), path);
+        assert!(none.unwrap_or(true), "the last pattern decides");
+        let all = builds::ignored(&format!("{patterns}\n!**\n"), path);
+        assert!(!ignored || !all.unwrap_or(false), "the last pattern decides");
+    }
+}
+
 /// Lines of a policy. What is taken is written as it is understood, and understood the same again.
 pub fn cidr(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -301,17 +322,16 @@ mod tests {
         }
     }
 
-    /// Layers are what strangers control most of, so their seeds are changed a little in every run of the tests.
-    #[test]
-    fn changed_layers_are_refused_or_converted() {
+    /// Calls a target with its seeds, changed a little.
+    fn changed(target: &str, cases: u32, call: fn(&[u8])) {
         let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-        let seeds: Vec<Vec<u8>> = std::fs::read_dir(format!("{root}/fuzz/seeds/layer"))
+        let seeds: Vec<Vec<u8>> = std::fs::read_dir(format!("{root}/fuzz/seeds/{target}"))
             .unwrap()
             .map(|path| std::fs::read(path.unwrap().path()).unwrap())
             .collect();
         let seed = proptest::sample::select(seeds);
         let change = (any::<proptest::sample::Index>(), any::<u8>(), 0_u8..4);
-        let mut runner = TestRunner::new(Config::with_cases(500));
+        let mut runner = TestRunner::new(Config::with_cases(cases));
         let outcome = runner.run(&(seed, proptest::collection::vec(change, 1..6)), |(mut seed, changes)| {
             for (at, byte, how) in changes {
                 let at = at.index(seed.len());
@@ -323,10 +343,21 @@ mod tests {
                     _ => seed.extend_from_within(at..),
                 }
             }
-            layer(&seed);
+            call(&seed);
             Ok(())
         });
         outcome.unwrap();
+    }
+
+    /// Layers are what strangers control most of, so their seeds are changed a little in every run of the tests.
+    #[test]
+    fn changed_layers_are_refused_or_converted() {
+        changed("layer", 500, layer);
+    }
+
+    #[test]
+    fn changed_dockerfiles_are_refused_or_read() {
+        changed("dockerfile", 2000, dockerfile);
     }
 
     #[test]
@@ -337,6 +368,7 @@ mod tests {
         again("tar", tar);
         again("layer", layer);
         again("registry", registry);
+        again("dockerfile", dockerfile);
         again("cidr", cidr);
         again("events", events);
     }

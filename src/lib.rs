@@ -69,6 +69,7 @@ mod first_error;
 mod limits;
 mod topology;
 
+mod build;
 mod cgroup;
 mod config;
 mod policy;
@@ -91,12 +92,15 @@ mod runtime;
 mod sandbox;
 mod sys;
 mod tunnel;
+mod volume;
 
+pub use build::Build;
 #[cfg(feature = "test-hooks")]
 #[doc(hidden)]
 pub use config::ImageFile;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
+    VolumeMount,
 };
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
@@ -115,3 +119,4 @@ pub use sandbox::files::{
 };
 pub use sandbox::{Connection, Process, Sandbox, State, Stats};
 pub use tunnel::{Tunnel, TunnelMap};
+pub use volume::VolumeInfo;

@@ -161,6 +161,13 @@ fn image() {
 }
 
 #[test]
+fn volume() {
+    sanitized("volume");
+    // In a sandbox, as files.
+    assert_eq!(run(&mut Command::new(compile("volume", &[]))), "");
+}
+
+#[test]
 fn settings() {
     sanitized("settings");
 }

@@ -171,6 +171,7 @@ fn the_header_compiles_as_c99_and_cxx11() {
         sbx_policy_summary summary = SBX_POLICY_SUMMARY_INIT;\nsbx_output output = SBX_OUTPUT_INIT;\n\
         sbx_tunnel tunnel = SBX_TUNNEL_INIT;\n\
         sbx_image_options pull = SBX_IMAGE_OPTIONS_INIT;\nsbx_image_summary image = SBX_IMAGE_SUMMARY_INIT;\n\
+        sbx_volume_summary volume = SBX_VOLUME_SUMMARY_INIT;\n\
         sbx_file_options options = SBX_FILE_OPTIONS_INIT;\nsbx_file_entry file = SBX_FILE_ENTRY_INIT;\n\
         sbx_file_totals totals = SBX_FILE_TOTALS_INIT;\nsbx_warm_stats warm = SBX_WARM_STATS_INIT;\n\
         struct sbx_error *tagged = &error;\nint main(void) { return tagged->code; }\n";

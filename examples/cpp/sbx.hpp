@@ -521,6 +521,11 @@ public:
     config &mount_writable(const std::string &source, const std::string &destination) {
         return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_WRITABLE));
     }
+    // A named directory that outlives the sandbox; flags are SBX_VOLUME_..., added up.
+    config &mount_volume(const std::string &name, const std::string &destination, std::uint32_t flags = 0,
+                         const std::string &sub_path = {}) {
+        return set(sbx_config_add_volume(get(), name.c_str(), destination.c_str(), sub_path.c_str(), flags));
+    }
     template <class Rep, class Period> config &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_config_set_timeout_ms(get(), detail::milliseconds(time)));
     }
@@ -597,6 +602,51 @@ private:
         return *this;
     }
     detail::owner<sbx_config, sbx_config_free> handle_;
+};
+
+// ---- Builds ----
+
+// What an image is built from, for build_image(); every setter's comment is that of its C namesake. What is wrong with a
+// value is thrown by build_image().
+class build {
+public:
+    // The Dockerfile's text, not its path.
+    explicit build(const std::string &dockerfile) : handle_(detail::make<sbx_build>(sbx_build_new)) {
+        sbx_build_set_dockerfile(get(), bytes(dockerfile), dockerfile.size());
+    }
+    build &context(const std::string &directory) { return set(sbx_build_set_context(get(), directory.c_str())); }
+    // For COPY --from=NAME.
+    build &context(const std::string &name, const std::string &directory) {
+        return set(sbx_build_add_context(get(), name.c_str(), directory.c_str()));
+    }
+    build &arg(const std::string &name, const std::string &value) {
+        return set(sbx_build_add_arg(get(), name.c_str(), value.c_str()));
+    }
+    // For RUN --mount=type=secret,id=ID.
+    build &secret(const std::string &id, const std::string &value) {
+        return set(sbx_build_add_secret(get(), id.c_str(), bytes(value), value.size()));
+    }
+    // Policy and limits of the steps' sandboxes; without it they reach nothing.
+    build &config(const sbx::config &config) { return set(sbx_build_set_config(get(), config.get())); }
+    build &no_cache() { return set(sbx_build_set_no_cache(get())); }
+    template <class Rep, class Period> build &max_age(std::chrono::duration<Rep, Period> age) {
+        return set(sbx_build_set_max_age_ms(get(), detail::milliseconds(age)));
+    }
+    template <class Rep, class Period> build &timeout(std::chrono::duration<Rep, Period> time) {
+        return set(sbx_build_set_timeout_ms(get(), detail::milliseconds(time)));
+    }
+    build &tag(const std::string &tag) { return set(sbx_build_set_tag(get(), tag.c_str())); }
+    // Where it says what it does, with what the steps' programs say: STDERR_FILENO, for one.
+    build &output(int descriptor) { return set(sbx_build_set_output_fd(get(), descriptor)); }
+    sbx_build *get() const noexcept { return handle_.get(); }
+
+private:
+    static const std::uint8_t *bytes(const std::string &text) {
+        return reinterpret_cast<const std::uint8_t *>(text.data());
+    }
+    // The build has kept what is wrong.
+    build &set(int) { return *this; }
+    detail::owner<sbx_build, sbx_build_free> handle_;
 };
 
 // ---- Sandboxes ----
@@ -1107,6 +1157,13 @@ inline image import_image(const std::string &path, const image_options &options 
                                     &raw);
 }
 
+// Builds an image by a Dockerfile; `report` gets the steps that are done, and all. The results of steps are stored, and
+// used again where nothing has changed.
+inline image build_image(const build &build, const progress &report = {}) {
+    return detail::operation::image(report, sbx_image_build_begin, detail::default_runtime,
+                                    static_cast<const sbx_build *>(build.get()));
+}
+
 // By one of its names, its id, or at least 12 digits of it; code::not_found if there is none.
 inline image find_image(const std::string &name) {
     return detail::operation::image({}, sbx_image_find_begin, detail::default_runtime, name.c_str());
@@ -1139,7 +1196,8 @@ inline void remove_image(const std::string &name) {
     detail::operation(sbx_image_remove_begin, detail::default_runtime, name.c_str()).wait();
 }
 
-// Removes images, those that were not used for longest first, until the store has at most so many bytes: 0 removes all.
+// Removes images until the store has at most so many bytes, those that builds have left without a name first, then those
+// that were not used for longest: 0 removes all.
 inline pruned prune_images(std::uint64_t max_bytes) {
     const detail::operation done(sbx_image_prune_begin, detail::default_runtime, max_bytes);
     done.wait();
@@ -1162,6 +1220,49 @@ inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_confi
     sbx_warm_stats stats = SBX_WARM_STATS_INIT;
     detail::call(sbx_runtime_warm_stats, runtime, config, &stats);
     return stats;
+}
+
+// ---- Volumes, which all of the user's programs share ----
+
+// What is known of a volume: a named directory that outlives sandboxes. What sandboxes wrote in its path is theirs: follow
+// no links there, and trust no content.
+struct volume_info {
+    std::string name, path;
+    std::chrono::system_clock::time_point created;
+    bool in_use; // a sandbox has it mounted
+};
+
+namespace detail {
+template <class Function, class... Arguments>
+std::vector<volume_info> volumes(Function begin, Arguments... arguments) {
+    const operation done(begin, default_runtime, arguments...);
+    done.wait();
+    const owner<sbx_volume_list, sbx_volume_list_free> all(make<sbx_volume_list>(sbx_operation_volumes, done.get()));
+    std::vector<volume_info> found;
+    const auto count = static_cast<std::size_t>(checked(sbx_volume_list_count(all.get())));
+    for (std::size_t i = 0; i < count; ++i) {
+        sbx_volume_summary raw = SBX_VOLUME_SUMMARY_INIT;
+        checked(sbx_volume_list_entry(all.get(), i, &raw));
+        const auto created = std::chrono::system_clock::from_time_t(0) + std::chrono::milliseconds(raw.created_ms);
+        found.push_back({raw.name, raw.path, created, raw.in_use != 0});
+    }
+    return found;
+}
+} // namespace detail
+
+// Makes a volume; one that exists is an error unless it may exist.
+inline volume_info create_volume(const std::string &name, bool may_exist = false) {
+    const std::uint32_t flags = may_exist ? 0 : SBX_VOLUME_EXCLUSIVE;
+    return detail::volumes(sbx_volume_create_begin, name.c_str(), flags).at(0);
+}
+inline volume_info find_volume(const std::string &name) {
+    return detail::volumes(sbx_volume_find_begin, name.c_str()).at(0);
+}
+inline std::vector<volume_info> volumes() { return detail::volumes(sbx_volume_list_begin); } // by name
+
+// With everything in it. Refused while a sandbox of any of the user's programs has it mounted.
+inline void remove_volume(const std::string &name) {
+    detail::operation(sbx_volume_remove_begin, detail::default_runtime, name.c_str()).wait();
 }
 
 // The sandboxes that have not ended.

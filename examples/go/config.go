@@ -29,6 +29,7 @@ type Config struct {
 	Entrypoint  []string          // in place of the image's; Command are its arguments
 	NoCommand   bool              // not the image's either: idle, for [Sandbox.Exec]
 	Mounts      []Mount
+	Volumes     []VolumeMount // named directories that outlive the sandbox
 	Timeout     time.Duration // how long it may live (default 300 s)
 	IdleTimeout time.Duration // how long it may be idle (default: as long as it lives)
 
@@ -181,6 +182,9 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 			flags = C.SBX_MOUNT_WRITABLE
 		}
 		s.set(C.sbx_config_add_mount(b, source, target, flags))
+	}
+	for i := range c.Volumes {
+		s.set(c.Volumes[i].add(b, &s.texts))
 	}
 	s.span("Timeout", c.Timeout, func(ms C.int64_t) C.int { return C.sbx_config_set_timeout_ms(b, ms) })
 	s.span("IdleTimeout", c.IdleTimeout, func(ms C.int64_t) C.int { return C.sbx_config_set_idle_timeout_ms(b, ms) })

@@ -97,7 +97,7 @@ func TestMain(m *testing.M) {
 	os.Exit(withImages(m.Run))
 }
 
-// withImages runs with a store of images of its own.
+// withImages runs with stores of images and of volumes of its own.
 func withImages(run func() int) int {
 	cache, err := os.MkdirTemp("", "sbx-go-images")
 	if err != nil {
@@ -106,6 +106,7 @@ func withImages(run func() int) int {
 	}
 	defer os.RemoveAll(cache)
 	os.Setenv("XDG_CACHE_HOME", cache)
+	os.Setenv("XDG_DATA_HOME", cache)
 	return run()
 }
 

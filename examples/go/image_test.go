@@ -165,3 +165,49 @@ func TestAPullThatIsGivenUpEnds(t *testing.T) {
 	_, err = PullImage(pulling, listener.Addr().String()+"/team/app:1", nil)
 	wants(t, err, context.Canceled, "pull")
 }
+
+func TestAnImageIsBuiltAndWhatWasDoneIsNotDoneAgain(t *testing.T) {
+	ctx := patience(t)
+	base, err := ImportImage(ctx, rootTarball(t), &ImageOptions{Tag: "go/base"})
+	must(t, err)
+	defer base.Close()
+	from := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(from, "copied"), []byte("from the context\n"), 0o644))
+	var output bytes.Buffer
+	var done, all uint64
+	build := &Build{
+		Dockerfile: "FROM go/base\nARG WHO\nCOPY copied /copied\n" +
+			"RUN --mount=type=secret,id=key read key </run/secrets/key; echo $WHO ${#key} >/made && echo said\n" +
+			"CMD [\"/bin/sh\", \"-c\", \"read a </copied; read b </made; echo $a, $b\"]\n",
+		Context: from, Args: map[string]string{"WHO": "me"}, Secrets: map[string]string{"key": "12345"}, Tag: "go/built",
+		Output: &output, Progress: func(now, of uint64) { done, all = now, of },
+	}
+	image, err := BuildImage(ctx, build)
+	must(t, err)
+	defer image.Close()
+	if said := output.String(); !strings.HasPrefix(said, "[1/4] FROM go/base\n[2/4] COPY copied /copied\n") || !strings.Contains(said, "\nsaid\n") {
+		t.Error(said)
+	}
+	if all != 4 || done > all || image.Tags[0] != "docker.io/go/built:latest" {
+		t.Errorf("%d of %d, %v", done, all, image.Tags)
+	}
+	out := &bytes.Buffer{}
+	if exit := ended(t, create(t, &Config{Image: image, Stdout: out})); exit.Code != 0 || out.String() != "from the context, me 5\n" {
+		t.Errorf("%+v, %q", exit, out)
+	}
+	output.Reset()
+	again, err := BuildImage(ctx, build)
+	must(t, err)
+	defer again.Close()
+	if again.ID != image.ID || strings.Count(output.String(), "CACHED") != 2 {
+		t.Error(output.String())
+	}
+	_, err = BuildImage(ctx, &Build{Dockerfile: "FROM go/base\nRUN echo the reason; exit 3\n"})
+	wants(t, err, ErrImage, "the reason")
+	_, err = BuildImage(ctx, &Build{Dockerfile: "FROM go/base\n", Config: &Config{Name: "it"}})
+	wants(t, err, ErrInvalid, "must not be set for a build")
+	_, err = BuildImage(ctx, &Build{Dockerfile: "FROM a\nONBUILD RUN b\n"})
+	wants(t, err, ErrUnsupported, "ONBUILD")
+	_, err = BuildImage(ctx, &Build{Dockerfile: "FROM a\n", Timeout: -1})
+	wants(t, err, ErrInvalid, "Timeout")
+}

@@ -6,7 +6,7 @@
 // and before a letter of that many numbers.
 export const STRUCTS = {
   runtime_config:
-    "u size, u flags, s runsc, s keeper, s image_directory",
+    "u size, u flags, s runsc, s keeper, s image_directory, s volume_directory, Q volume_min_free_bytes",
   error:
     "u size, i code, i os_error, u reserved, 496 message",
   finding:
@@ -44,6 +44,8 @@ export const STRUCTS = {
     "limit_layers",
   image_summary:
     "u size, u reserved, s id, s tags, s source, s config, Q bytes, q created_ms, q last_used_ms",
+  volume_summary:
+    "u size, u in_use, s name, s path, q created_ms",
   tunnel:
     "u size, i kind, u container_port, u port, s host, s url, s ca_pem, s spki_sha256",
 };
@@ -81,6 +83,7 @@ export const FUNCTIONS = {
   operation_report: "h&e",
   operation_image: "h&e",
   operation_images: "h&e",
+  operation_volumes: "h&e",
   operation_free: "h>v",
   policy_new: "i&e",
   policy_allow_cidr: "hs",
@@ -210,6 +213,28 @@ export const FUNCTIONS = {
   image_list_count: "h",
   image_list_entry: "hz&",
   image_list_free: "h>v",
+  build_new: "&e",
+  build_free: "h>v",
+  build_set_dockerfile: "h&z",
+  build_set_context: "hs",
+  build_add_context: "hss",
+  build_add_arg: "hss",
+  build_add_secret: "hs&z",
+  build_set_config: "hh",
+  build_set_no_cache: "h",
+  build_set_max_age_ms: "hq",
+  build_set_timeout_ms: "hq",
+  build_set_tag: "hs",
+  build_set_output_fd: "hi",
+  image_build_begin: "hhhQ&e",
+  config_add_volume: "hsssu",
+  volume_create_begin: "hsuhQ&e",
+  volume_find_begin: "hshQ&e",
+  volume_list_begin: "hhQ&e",
+  volume_remove_begin: "hshQ&e",
+  volume_list_count: "h",
+  volume_list_entry: "hz&",
+  volume_list_free: "h>v",
   tunnel_map_count: "h",
   tunnel_map_tunnel: "hz&",
   tunnel_map_url: "hu>s",
@@ -310,6 +335,10 @@ export const NUMBERS = {
   PORT_UNENCRYPTED: 3,
   MOUNT_READ_ONLY: 0,
   MOUNT_WRITABLE: 1,
+  VOLUME_READ_ONLY: 1,
+  VOLUME_CREATE: 2,
+  VOLUME_CREATE_SUB_PATH: 4,
+  VOLUME_EXCLUSIVE: 8,
   IMAGE_FORMAT_AUTO: 0,
   IMAGE_FORMAT_OCI: 1,
   IMAGE_FORMAT_DOCKER: 2,

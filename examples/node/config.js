@@ -6,6 +6,7 @@ import { invalid, SbxError } from "./errors.js";
 import { Image } from "./image.js";
 import { call, native, text, texts } from "./native.js";
 import { makePolicy, POLICY_OPTIONS } from "./policy.js";
+import { mountedVolume } from "./volume.js";
 
 const STREAMS = { ignore: 0, pipe: 1, merged: 2 };
 const LIMITS = { cpu: ["millicpus", 1000], memoryMiB: ["memory_bytes", 2 ** 20], diskMiB: ["disk_bytes", 2 ** 20] };
@@ -20,7 +21,7 @@ const OPTIONS = [
   ...PROGRAM_OPTIONS,
   ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
   ..."diskMiB hostServices encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
-  ..."image imageMounts entrypoint hostname tags bindPorts tlsCertificate nameservers egressLimits mtu".split(" "),
+  ..."image imageMounts entrypoint hostname tags bindPorts tlsCertificate nameservers egressLimits mtu volumes".split(" "),
   ...POLICY_OPTIONS,
 ];
 
@@ -84,6 +85,11 @@ export function configure(config, set, command, options) {
   for (const [place, mounted] of Object.entries(record(options.imageMounts ?? {}, "imageMounts"))) {
     const what = `imageMounts[${JSON.stringify(place)}]`;
     named(what, set("add_image_mount", Image.handleOf(mounted, what), text(place, "imageMounts")));
+  }
+  for (const [place, volume] of Object.entries(record(options.volumes ?? {}, "volumes"))) {
+    const what = `volumes[${JSON.stringify(place)}]`;
+    const [name, subPath, flags] = mountedVolume(volume, what);
+    named(what, set("add_volume", name, text(place, "volumes"), subPath, flags));
   }
   for (const [name, value] of Object.entries(record(options.tags ?? {}, "tags"))) {
     named(`tags.${name}`, set("set_tag", text(name, "tags"), text(value, `tags.${name}`)));

@@ -55,7 +55,7 @@ export class Image {
 }
 
 /** An operation on images, whose progress goes to a callback, or to a terminal as a bar. */
-class ImageOperation extends Operation {
+export class ImageOperation extends Operation {
   #progress;
 
   constructor(what, progress, begin, ...values) {

@@ -2,14 +2,16 @@
 
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { isMainThread } from "node:worker_threads";
 import { FUNCTIONS, NUMBERS } from "./abi.js";
 import { kindOf } from "./arguments.js";
 import { invalid, SbxError } from "./errors.js";
 import { isText, make, read, readAll } from "./structs.js";
 
-const require = createRequire(import.meta.url);
+// A bundle that is CommonJS has no import.meta.
+const self = import.meta.url ?? pathToFileURL(__filename).href;
+const require = createRequire(self);
 const { ABI_VERSION } = NUMBERS;
 
 // What both back ends call the kinds of parameters and results. Handles are passed as integers: they are addresses, but
@@ -63,15 +65,24 @@ function backEnd() {
   return name;
 }
 
+/** Files in packages of their own: libsbx.so, and runsc. Which of these are installed is a list of places. */
+function carried(kind, file) {
+  try {
+    return [require.resolve(`@libsbx/${kind}${process.platform}-${process.arch}/${file}`)];
+  } catch {
+    return [];
+  }
+}
+
 /**
- * The library: what SBX_LIBRARY names and nothing else if that is set; else beside this file, in the build's directories
- * of this checkout, and where the system looks.
+ * The library: what SBX_LIBRARY names and nothing else if that is set; else beside this file, in the platform's package,
+ * in the build's directories of this checkout, and where the system looks.
  */
 function load() {
   const named = process.env.SBX_LIBRARY;
-  const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+  const here = (path) => fileURLToPath(new URL(path, self));
   const build = process.env.CARGO_TARGET_DIR || here("../../target");
-  const beside = [here("libsbx.so"), `${build}/release/libsbx.so`, `${build}/debug/libsbx.so`];
+  const beside = [here("libsbx.so"), ...carried("", "libsbx.so"), `${build}/release/libsbx.so`, `${build}/debug/libsbx.so`];
   const places = named ? [named] : [...beside.filter((place) => existsSync(place)), "libsbx.so.0"];
   const open = BACK_ENDS[backEnd()];
   if (!open) throw new Error(`SBX_FFI is "${process.env.SBX_FFI}"; it can be ${Object.keys(BACK_ENDS).join(" or ")}`);
@@ -94,6 +105,8 @@ function load() {
 }
 
 const library = load();
+// The library reads it when it makes its runtime. A worker's environment is a copy.
+if (isMainThread && !process.env.SBX_RUNSC) for (const runsc of carried("runsc-", "runsc")) process.env.SBX_RUNSC = runsc;
 
 // The C library's own, which are found through what the library is linked with: they turn an address into bytes in one
 // way over both back ends.

@@ -116,6 +116,38 @@ export type LogLevel = "off" | "error" | "warning" | "info" | "debug" | "trace";
  */
 export function logTo(target: number | { readonly fd: number } | null, level?: LogLevel): void;
 
+/** What is known of a volume: a named directory that outlives sandboxes. */
+export interface VolumeInfo {
+  readonly name: string;
+  /** Its directory on this machine. What sandboxes wrote there is theirs: follow no links in it, and trust no content. */
+  readonly path: string;
+  readonly created: Date;
+  /** Whether a sandbox of any of the user's programs has it mounted. */
+  readonly inUse: boolean;
+}
+
+/** How a volume is mounted. */
+export interface VolumeMount {
+  /** 1 to 64 of a-z 0-9 . _ -, and no dot first. */
+  name: string;
+  /** The sandbox can't write to it. */
+  readOnly?: boolean;
+  /** Make the volume if there is none of that name. */
+  create?: boolean;
+  /** Mount only this directory of it: a relative path, on which no symbolic link is followed. */
+  subPath?: string;
+  /** Make the directories of subPath that are missing. */
+  createSubPath?: boolean;
+}
+
+/** Makes a volume. One that exists is left as it is, or with `exclusive` an error. */
+export function createVolume(name: string, options?: { exclusive?: boolean }): Promise<VolumeInfo>;
+export function findVolume(name: string): Promise<VolumeInfo>;
+/** The volumes, by name. */
+export function listVolumes(): Promise<VolumeInfo[]>;
+/** Removes a volume with everything in it. Refused while a sandbox of any of the user's programs has it mounted. */
+export function removeVolume(name: string): Promise<void>;
+
 /** What is known of an image in the store. */
 export interface ImageInfo {
   /** "sha256:" and 64 hexadecimal digits. */
@@ -205,6 +237,39 @@ export function pullImage(reference: string, options?: PullOptions): Promise<Ima
  * also compressed), or a directory that is one.
  */
 export function importImage(path: string, options?: ImportOptions): Promise<Image>;
+
+export interface BuildOptions {
+  /** The directory that COPY and ADD take files from. */
+  context?: string;
+  /** Further ones by name, for COPY --from=NAME. */
+  contexts?: Readonly<Record<string, string>>;
+  /** The values of ARGs. */
+  args?: Readonly<Record<string, string>>;
+  /** For RUN --mount=type=secret,id=ID: files in memory that are in no image. */
+  secrets?: Readonly<Record<string, string | Uint8Array>>;
+  /** Policy, limits and host services of the sandboxes in which RUN steps run. If nothing is said, they reach nothing. */
+  sandbox?: Options;
+  /** Does every step again. */
+  noCache?: boolean;
+  /** Does the steps again that were done longer ago. */
+  maxAgeMs?: number;
+  /** For all of it: an hour if nothing is said. */
+  timeoutMs?: number;
+  /** The name that the image is stored under. */
+  tag?: string;
+  /** Where it says what it does, with what the steps' programs say: a descriptor, or a stream that has one. */
+  output?: number | { readonly fd: number };
+  /** Gets the steps that are done, and all, at most ten times a second. */
+  progress?: (done: number, total: number) => void;
+  /** Gives it up. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Builds an image by the text of a Dockerfile, and stores it. The results of steps are stored, too, and used again by
+ * builds with the same steps on the same image and files.
+ */
+export function buildImage(dockerfile: string, options?: BuildOptions): Promise<Image>;
 /** An image of the store: by one of its names, its id, or at least 12 digits of it. */
 export function findImage(name: string): Promise<Image>;
 /** The images of the store, the one that was used last first. */
@@ -213,7 +278,10 @@ export function listImages(): Promise<ImageInfo[]>;
 export function tagImage(name: string, tag: string): Promise<void>;
 /** Removes an image: by one of its names, which is all that goes if it has others; by its id with all of its names. */
 export function removeImage(name: string): Promise<void>;
-/** Removes images, those that were not used for longest first, until the store has at most so many bytes: 0 if nothing is said. */
+/**
+ * Removes images until the store has at most so many bytes (0 if nothing is said), those that builds have left without a
+ * name first, then those that were not used for longest.
+ */
 export function pruneImages(maxBytes?: number): Promise<{ images: number; bytes: number }>;
 
 /** Budgets of what leaves a sandbox; 0, or nothing said, is the library's own or none. */
@@ -264,6 +332,11 @@ export interface Options extends ProgramOptions, PolicyOptions {
   image?: Image;
   /** Images whose files are shown inside, read-only: place inside to image. */
   imageMounts?: Record<string, Image>;
+  /**
+   * Volumes: place inside to a volume's name, or to how it is mounted. Sandboxes that share one see each other's changes
+   * at once, and trust each other with it.
+   */
+  volumes?: Record<string, string | VolumeMount>;
   /** In place of the image's; the command is its arguments. */
   entrypoint?: readonly string[];
   /** Files and directories of the host to show inside, read-only: place inside to path on the host. */

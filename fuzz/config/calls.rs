@@ -60,10 +60,11 @@ unsafe extern "C" {
     fn sbx_exec_config_set_timeout_ms(a0: *const c_void, a1: i64) -> i32;
     fn sbx_exec_config_set_pty(a0: *const c_void, a1: u32, a2: u32) -> i32;
     fn sbx_exec_config_set_queue(a0: *const c_void, a1: *const c_void, a2: u64) -> i32;
+    fn sbx_config_add_volume(a0: *const c_void, a1: *const c_char, a2: *const c_char, a3: *const c_char, a4: u32) -> i32;
 }
 
 /// The functions' numbers.
-const IDS: [u16; 55] = [1580, 2152, 3143, 4383, 7047, 8325, 8527, 12222, 16195, 17933, 20533, 21884, 22724, 23445, 23911, 24136, 27376, 27598, 27674, 28689, 29220, 29856, 30081, 30579, 30617, 31901, 31991, 32429, 32758, 33473, 36033, 36920, 40404, 40612, 41576, 43258, 43695, 43856, 44398, 44623, 44667, 45620, 48297, 49904, 50669, 52553, 55530, 56831, 56993, 57614, 59143, 61295, 63875, 64090, 65014];
+const IDS: [u16; 56] = [1580, 2152, 3143, 4383, 7047, 8325, 8527, 12222, 12765, 16195, 17933, 20533, 21884, 22724, 23445, 23911, 24136, 27376, 27598, 27674, 28689, 29220, 29856, 30081, 30579, 30617, 31901, 31991, 32429, 32758, 33473, 36033, 36920, 40404, 40612, 41576, 43258, 43695, 43856, 44398, 44623, 44667, 45620, 48297, 49904, 50669, 52553, 55530, 56831, 56993, 57614, 59143, 61295, 63875, 64090, 65014];
 
 /// Calls the function of that number, or else any of them.
 pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32 {
@@ -124,6 +125,7 @@ pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32
         29220 => unsafe { sbx_exec_config_set_timeout_ms(handles.exec_config(input), input.number() as i64) },
         30617 => unsafe { sbx_exec_config_set_pty(handles.exec_config(input), input.number() as u32, input.number() as u32) },
         17933 => unsafe { sbx_exec_config_set_queue(handles.exec_config(input), handles.queue(input), input.number()) },
+        12765 => unsafe { sbx_config_add_volume(handles.config(input), input.text(), input.text(), input.text(), input.number() as u32) },
         _ => 0,
     }
 }

@@ -20,6 +20,7 @@ mod runtime;
 mod service;
 mod stdio;
 pub(crate) mod user;
+pub(crate) mod volume;
 mod warm;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub use runtime::RuntimeConfig;
 pub(crate) use service::HostService;
 pub use stdio::{Stdio, Stream};
 use user::User;
+use volume::MountedVolume;
+pub use volume::VolumeMount;
 pub(crate) use warm::StartKey;
 
 use crate::error::{Error, Result};
@@ -102,6 +105,8 @@ pub struct Config {
     image: Option<RootImage>,
     mounts: Vec<Mount>,
     image_mounts: Vec<ImageMount>,
+    tmp_in_root: bool,
+    volumes: Vec<MountedVolume>,
     ports: Vec<Port>,
     inbound: Option<Vec<IpNetwork>>,
     certificate: Option<Certificate>,
@@ -138,6 +143,8 @@ impl Default for Config {
             image: None,
             mounts: Vec::new(),
             image_mounts: Vec::new(),
+            tmp_in_root: false,
+            volumes: Vec::new(),
             ports: Vec::new(),
             inbound: None,
             certificate: None,
@@ -316,6 +323,20 @@ impl Config {
         &self.image_mounts
     }
 
+    /// Whether /tmp belongs to the root file system, as for steps of a build: what one leaves there, the next one has.
+    pub(crate) fn has_tmp_in_root(&self) -> bool {
+        self.tmp_in_root
+    }
+
+    /// Leaves /tmp to the root file system.
+    pub(crate) fn keep_tmp_in_root(&mut self) {
+        self.tmp_in_root = true;
+    }
+
+    pub(crate) fn volumes(&self) -> &[MountedVolume] {
+        &self.volumes
+    }
+
     pub(crate) fn ports(&self) -> &[Port] {
         &self.ports
     }
@@ -375,6 +396,7 @@ impl fmt::Debug for Config {
             .field("rootfs", &self.rootfs)
             .field("image", &self.image.as_ref().map(|image| &image.name))
             .field("mounts", &self.mounts)
+            .field("volumes", &self.volumes)
             .field("ports", &self.ports)
             .field("policy", &self.policy)
             .field("certificate", &self.certificate)

@@ -91,11 +91,28 @@ impl Config {
             }
         }
         let of_images = self.image_mounts.iter().any(|mount| mount.destination == destination);
-        if of_images || self.mounts.iter().any(|mount| mount.destination == destination) {
+        let of_volumes = self.volumes.iter().any(|mount| mount.destination == destination);
+        if of_images || of_volumes || self.mounts.iter().any(|mount| mount.destination == destination) {
             return Err(refuse("mount destination", &destination, "is used by another mount already"));
+        }
+        if let Some(volume) = self.volumes.iter().find(|volume| is_inside(&destination, &volume.destination))
+        {
+            return Err(refuse(
+                "mount destination",
+                &destination,
+                format_args!(
+                    "is inside the volume at {:?}, which other sandboxes may change",
+                    volume.destination
+                ),
+            ));
         }
         Ok(destination)
     }
+}
+
+/// Whether a path is below another one.
+pub(super) fn is_inside(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]

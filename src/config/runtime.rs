@@ -22,7 +22,14 @@ pub struct RuntimeConfig {
     pub user_namespace: bool,
     /// Where images are kept. By default `libsbx/images` in `XDG_CACHE_HOME`, or in `.cache` of `HOME`.
     pub image_directory: Option<PathBuf>,
+    /// Where volumes are kept. By default `libsbx/volumes` in `XDG_DATA_HOME`, or in `.local/share` of `HOME`.
+    pub volume_directory: Option<PathBuf>,
+    /// How many bytes must be free where volumes are kept for a new sandbox with a writable volume (default 1 GiB).
+    pub volume_min_free_bytes: u64,
 }
+
+/// The default of [`RuntimeConfig::volume_min_free_bytes`].
+pub(crate) const VOLUME_MIN_FREE_BYTES: u64 = 1 << 30;
 
 impl RuntimeConfig {
     /// The default: finds runsc by itself and gives sandboxes a user namespace.
@@ -58,10 +65,32 @@ impl RuntimeConfig {
         self.image_directory = Some(path.into());
         self
     }
+
+    /// Keeps volumes in this directory. It is made if it isn't there; it and the directories above must be writable by
+    /// nobody but this user and root.
+    #[must_use]
+    pub fn volume_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.volume_directory = Some(path.into());
+        self
+    }
+
+    /// Refuses new sandboxes with a writable volume if fewer bytes are free where volumes are kept.
+    #[must_use]
+    pub fn volume_min_free_bytes(mut self, bytes: u64) -> Self {
+        self.volume_min_free_bytes = bytes;
+        self
+    }
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { runsc: None, keeper: None, user_namespace: true, image_directory: None }
+        Self {
+            runsc: None,
+            keeper: None,
+            user_namespace: true,
+            image_directory: None,
+            volume_directory: None,
+            volume_min_free_bytes: VOLUME_MIN_FREE_BYTES,
+        }
     }
 }

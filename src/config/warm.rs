@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::volume::MountedVolume;
 use super::{Config, Limits, Mount};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::policy::{Policy, PolicyMode};
 
 /// Passes the names of the settings that are applied when a member is taken to the macro that is named.
@@ -45,6 +46,8 @@ pub(crate) struct StartKey {
     image: Option<String>,
     mounts: Vec<Mount>,
     image_mounts: Vec<(String, String)>,
+    volumes: Vec<MountedVolume>,
+    tmp_in_root: bool,
     mtu: u32,
     limits: Limits,
     has_network: bool,
@@ -55,7 +58,7 @@ impl StartKey {
     /// Of this configuration.
     pub(crate) fn of(config: &Config) -> Self {
         with_late_settings!(destructure! config {
-            hostname rootfs image mounts image_mounts mtu limits policy host_services
+            hostname rootfs image mounts image_mounts volumes tmp_in_root mtu limits policy host_services
         });
         Self {
             hostname: hostname.clone(),
@@ -66,6 +69,8 @@ impl StartKey {
                 .iter()
                 .map(|mount| (mount.image.name.clone(), mount.destination.clone()))
                 .collect(),
+            volumes: volumes.clone(),
+            tmp_in_root: *tmp_in_root,
             mtu: *mtu,
             limits: *limits,
             has_network: policy.mode() != PolicyMode::Blocked,
@@ -81,6 +86,8 @@ impl StartKey {
             ("image", self.image == other.image),
             ("mounts", self.mounts == other.mounts),
             ("image mounts", self.image_mounts == other.image_mounts),
+            ("volumes", self.volumes == other.volumes),
+            ("whether /tmp is in the root", self.tmp_in_root == other.tmp_in_root),
             ("mtu", self.mtu == other.mtu),
             ("limits", self.limits == other.limits),
             ("whether there is a network", self.has_network == other.has_network),
@@ -92,11 +99,14 @@ impl StartKey {
 
 impl Config {
     /// The configuration of a member for sandboxes like this one: the fixed settings of this one, the defaults for all
-    /// others, a policy that allows nothing, and this lifetime. Fails if this one has a bad value, or if such a sandbox can't
-    /// be.
+    /// others, a policy that allows nothing, and this lifetime. Fails if this one has a bad value or volumes, or if such a
+    /// sandbox can't be. A member with a volume would keep it from being removed, and see what others write to it.
     pub(crate) fn of_member(&self, lifetime: Duration) -> Result<Self> {
         if let Some(error) = &self.bad {
             return Err(error.clone());
+        }
+        if !self.volumes.is_empty() {
+            return Err(Error::invalid("volumes: a sandbox that is kept warm can't have any"));
         }
         let policy = match self.policy.mode() {
             PolicyMode::Blocked => Policy::blocked(),
@@ -108,6 +118,7 @@ impl Config {
             image: self.image.clone(),
             mounts: self.mounts.clone(),
             image_mounts: self.image_mounts.clone(),
+            tmp_in_root: self.tmp_in_root,
             mtu: self.mtu,
             limits: self.limits,
             policy,
@@ -136,7 +147,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EgressLimits, PortKind, Stdio, Stream};
+    use crate::config::{EgressLimits, PortKind, Stdio, Stream, VolumeMount};
 
     type Change = fn(&mut Config);
 
@@ -148,10 +159,12 @@ mod tests {
 
     #[test]
     fn what_can_not_be_changed_after_the_start_is_in_the_key() {
-        let fixed: [(&str, Change); 8] = [
+        let fixed: [(&str, Change); 10] = [
             ("hostname", |config| drop(config.set_hostname("other"))),
             ("rootfs", |config| drop(config.set_rootfs("/srv"))),
             ("mounts", |config| drop(config.mount_read_only("/srv", "/srv"))),
+            ("volumes", |config| drop(config.mount_volume(&VolumeMount::new("cache"), "/cache"))),
+            ("whether /tmp is in the root", Config::keep_tmp_in_root),
             ("mtu", |config| drop(config.set_mtu(1400))),
             ("limits", |config| drop(config.set_memory(1 << 30))),
             ("limits", |config| drop(config.set_max_open_files(100))),
@@ -194,7 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn a_template_with_a_bad_value_is_refused() {
+    fn a_template_with_a_bad_value_or_with_volumes_is_refused() {
+        let mut volumes = Config::new();
+        volumes.mount_volume(&VolumeMount::new("cache"), "/cache").unwrap();
+        assert!(volumes.of_member(Duration::MAX).unwrap_err().message().starts_with("volumes"));
         let mut config = Config::new();
         config.set_mtu(1).unwrap_err();
         assert!(config.of_member(Duration::MAX).unwrap_err().message().contains("mtu 1"));

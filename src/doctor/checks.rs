@@ -67,6 +67,8 @@ struct Host {
     is_in_chroot: bool,
     /// Why the runsc that was found can't start sandboxes on images.
     no_images: Option<Error>,
+    /// Why the helper programs beside it can't be used.
+    no_sidecars: Option<Error>,
 }
 
 const MODULES: &[&str] = &["veth", "nf_tables", "nft_tproxy"];
@@ -92,6 +94,7 @@ impl Host {
             is_root: nix::unistd::geteuid().is_root(),
             is_in_chroot: process::is_in_chroot(),
             no_images: None,
+            no_sidecars: None,
             release,
         }
     }
@@ -126,8 +129,14 @@ fn modules(release: &str) -> Vec<&'static str> {
 /// Looks at this host. `runsc` is what locating it gave.
 pub(crate) fn examine(runsc: Result<&Runsc, &Error>, live: Option<LiveProbe>) -> Report {
     let no_images = runsc.ok().and_then(|runsc| runsc.check_images().err());
-    let runsc = runsc.map(|runsc| format!("{} at {}", runsc.version(), runsc.path().display()));
-    judge(&Host { no_images, ..Host::read() }, runsc, live.as_ref())
+    let sidecars = runsc.map_or(Ok(None), Runsc::sidecars);
+    let helpers = match sidecars {
+        Ok(Some(_)) => ", with its helpers in gvisor-bin",
+        Ok(None) | Err(_) => "",
+    };
+    let runsc = runsc.map(|runsc| format!("{} at {}{helpers}", runsc.version(), runsc.path().display()));
+    let host = Host { no_images, no_sidecars: sidecars.err(), ..Host::read() };
+    judge(&host, runsc, live.as_ref())
 }
 
 fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -> Report {
@@ -324,9 +333,14 @@ fn proc_sys(host: &Host, live: &LiveProbe) -> Finding {
 
 fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
     match runsc {
-        Ok(found) => match &host.no_images {
-            None => Finding::ok("runsc", found),
-            Some(error) => Finding::limited("runsc", error.message(), "needed for images only"),
+        Ok(found) => match (&host.no_images, &host.no_sidecars) {
+            (None, None) => Finding::ok("runsc", found),
+            (Some(error), _) => Finding::limited("runsc", error.message(), "needed for images only"),
+            (None, Some(error)) => {
+                let remedy = "install the whole release, as root or as this user; releases after October 2026 don't \
+                              start without it";
+                Finding::limited("runsc", format!("{found}, but {}", error.message()), remedy)
+            }
         },
         Err(error) => {
             let remedy = match error.code() {

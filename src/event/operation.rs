@@ -100,6 +100,11 @@ impl<T> Completion<T> {
         self.shared.end(result);
     }
 
+    /// Ends it with that error before its work is done, unless it has ended.
+    pub(crate) fn abandon(&self, error: Error) {
+        self.shared.end(Err(error));
+    }
+
     /// Set once the operation has ended: before its work is done if it was cancelled.
     pub(crate) fn has_ended(&self) -> &AtomicBool {
         &self.shared.has_ended

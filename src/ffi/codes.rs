@@ -224,6 +224,15 @@ pub const SBX_MOUNT_READ_ONLY: u32 = 0;
 /// What the sandbox writes is written on the host.
 pub const SBX_MOUNT_WRITABLE: u32 = 1;
 
+/// For sbx_config_add_volume: the sandbox can't write to it.
+pub const SBX_VOLUME_READ_ONLY: u32 = 1;
+/// The volume is made if there is none of that name.
+pub const SBX_VOLUME_CREATE: u32 = 2;
+/// The directories of the sub-path that are missing are made.
+pub const SBX_VOLUME_CREATE_SUB_PATH: u32 = 4;
+/// For sbx_volume_create_begin: fail with SBX_EEXISTS if the volume exists.
+pub const SBX_VOLUME_EXCLUSIVE: u32 = 8;
+
 /// For sbx_image_options.format: what is imported is found out. The default.
 pub const SBX_IMAGE_FORMAT_AUTO: i32 = 0;
 /// An OCI image layout: a directory, or a tar archive of it.

@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "what C reaches is public; the modules are not part of the Rust API")]
 #![allow(non_camel_case_types, reason = "these are the names that C programs use")]
 
+pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod capture;
 pub(crate) mod codes;
@@ -46,4 +47,5 @@ pub(crate) mod test_hooks;
 pub(crate) mod tunnel_map;
 pub(crate) mod verdict;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod warm;

@@ -16,6 +16,7 @@ use super::policy::{PolicyObject, sbx_policy};
 use super::queue::sbx_queue;
 use super::report::{ReportObject, sbx_report};
 use super::stats::sbx_stats;
+use super::volume::{VolumeListObject, sbx_volume_list};
 use super::{input, structs};
 use crate::doctor::Report;
 use crate::error::{Code, Error, Result};
@@ -24,6 +25,7 @@ use crate::image::{Image, ImageInfo, PrunedImages, Snapshot};
 use crate::policy::Policy;
 use crate::sandbox::files::{FileInfo, FileOperation};
 use crate::sandbox::{Connection, Stats};
+use crate::volume::VolumeInfo;
 
 /// Something that was begun and goes on by itself, and its result.
 ///
@@ -60,6 +62,8 @@ pub(super) enum Work {
     Snapshot(Operation<Snapshot>),
     Images(Operation<Vec<ImageInfo>>),
     Pruned(Operation<PrunedImages>),
+    Volume(Operation<VolumeInfo>),
+    Volumes(Operation<Vec<VolumeInfo>>),
     Done(Operation<()>),
 }
 
@@ -76,6 +80,8 @@ impl Work {
             Self::Snapshot(taken) => taken.wait(timeout).map(drop),
             Self::Images(images) => images.wait(timeout).map(drop),
             Self::Pruned(pruned) => pruned.wait(timeout).map(drop),
+            Self::Volume(volume) => volume.wait(timeout).map(drop),
+            Self::Volumes(volumes) => volumes.wait(timeout).map(drop),
             Self::Done(done) => done.wait(timeout).map(drop),
         }
     }
@@ -92,6 +98,8 @@ impl Work {
             Self::Snapshot(taken) => taken.cancel(),
             Self::Images(images) => images.cancel(),
             Self::Pruned(pruned) => pruned.cancel(),
+            Self::Volume(volume) => volume.cancel(),
+            Self::Volumes(volumes) => volumes.cancel(),
             Self::Done(done) => done.cancel(),
         }
     }
@@ -108,6 +116,8 @@ impl Work {
             Self::Snapshot(taken) => taken.has_ended(),
             Self::Images(images) => images.has_ended(),
             Self::Pruned(pruned) => pruned.has_ended(),
+            Self::Volume(volume) => volume.has_ended(),
+            Self::Volumes(volumes) => volumes.has_ended(),
             Self::Done(done) => done.has_ended(),
         }
     }
@@ -125,6 +135,8 @@ impl Work {
             Self::Snapshot(taken) => taken.result().map(drop),
             Self::Images(images) => images.result().map(drop),
             Self::Pruned(pruned) => pruned.result().map(drop),
+            Self::Volume(volume) => volume.result().map(drop),
+            Self::Volumes(volumes) => volumes.result().map(drop),
             Self::Done(done) => done.result().map(drop),
         }
     }
@@ -555,8 +567,8 @@ pub unsafe extern "C" fn sbx_operation_report(
     unsafe { call_on(operation, error, read) }
 }
 
-/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_find_begin or sbx_sandbox_snapshot_begin, to be
-/// freed with sbx_image_free.
+/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin or
+/// sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
 ///
 /// Any thread, any number of times, never blocks.
 ///
@@ -605,6 +617,36 @@ pub unsafe extern "C" fn sbx_operation_images(
         let found = match &object.work {
             Work::Images(found) => ImageListObject::new(&found.result()?),
             other => return Err(other.without("images")),
+        };
+        place.write(handle::insert(found)?);
+        Ok(0)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call_on(operation, error, read) }
+}
+
+/// The volumes of sbx_volume_list_begin, or the one of sbx_volume_create_begin or sbx_volume_find_begin, to be freed with
+/// sbx_volume_list_free.
+///
+/// Any thread, any number of times, never blocks.
+///
+/// Returns 0 and sets *list; SBX_ESTATE (it goes on), the operation's own error, SBX_EINVALID, SBX_ELIMIT.
+///
+/// # Safety
+/// `list` must point to a place for the result, `error` to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_operation_volumes(
+    operation: *const sbx_operation,
+    list: *mut *mut sbx_volume_list,
+    error: *mut sbx_error,
+) -> c_int {
+    let read = |object: &OperationObject| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { input::out_param("list", list) }?;
+        let found = match &object.work {
+            Work::Volume(found) => VolumeListObject::new([&*found.result()?]),
+            Work::Volumes(found) => VolumeListObject::new(found.result()?.iter()),
+            other => return Err(other.without("volumes")),
         };
         place.write(handle::insert(found)?);
         Ok(0)

@@ -57,12 +57,17 @@ pub struct sbx_runtime_config {
     /// Where images are kept; NULL: libsbx/images in XDG_CACHE_HOME, or in .cache of HOME. It is made if it isn't there.
     /// It and the directories above must be writable by this user and root only.
     pub image_directory: *const c_char,
+    /// Where volumes are kept; NULL: libsbx/volumes in XDG_DATA_HOME, or in .local/share of HOME. It is made if it isn't
+    /// there. It and the directories above must be writable by this user and root only.
+    pub volume_directory: *const c_char,
+    /// How many bytes must be free there for a new sandbox with a writable volume; 0: 1 GiB.
+    pub volume_min_free_bytes: u64,
 }
 
-// SAFETY: repr(C), begins with its size, 32 bytes without padding, integers and raw pointers only.
+// SAFETY: repr(C), begins with its size, 48 bytes without padding, integers and raw pointers only.
 unsafe impl Layout for sbx_runtime_config {
     const NAME: &'static str = "sbx_runtime_config";
-    const FIRST_SIZE: usize = 32;
+    const FIRST_SIZE: usize = 48;
 }
 
 /// The runtime of a handle, or the default one.
@@ -77,6 +82,8 @@ unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
         runsc: ptr::null(),
         keeper: ptr::null(),
         image_directory: ptr::null(),
+        volume_directory: ptr::null(),
+        volume_min_free_bytes: 0,
     };
     let mut result = RuntimeConfig::default();
     // SAFETY: as the caller promises.
@@ -100,6 +107,13 @@ unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
     if !given.image_directory.is_null() {
         // SAFETY: as the caller promises.
         result.image_directory = Some(unsafe { input::path("image_directory", given.image_directory) }?);
+    }
+    if !given.volume_directory.is_null() {
+        // SAFETY: as the caller promises.
+        result.volume_directory = Some(unsafe { input::path("volume_directory", given.volume_directory) }?);
+    }
+    if given.volume_min_free_bytes != 0 {
+        result.volume_min_free_bytes = given.volume_min_free_bytes;
     }
     Ok(result)
 }

@@ -92,6 +92,24 @@ impl Image {
         self.0.stored.config_json()
     }
 
+    /// A descriptor of its file.
+    pub(super) fn file(&self) -> Result<OwnedFd> {
+        self.0.open()
+    }
+
+    /// Its files alone, as a sandbox needs them.
+    pub(crate) fn files(&self) -> RootImage {
+        RootImage {
+            name: self.id().to_owned(),
+            file: Arc::clone(&self.0) as Arc<dyn OpenImage>,
+            entrypoint: Vec::new(),
+            cmd: Vec::new(),
+            env: Vec::new(),
+            working_dir: String::new(),
+            user: String::new(),
+        }
+    }
+
     /// What a sandbox needs of it.
     fn root(&self) -> RootImage {
         let config = self.config();

@@ -183,6 +183,14 @@ impl Helper {
         })
     }
 
+    /// Whether the layers so far have a directory at this path.
+    pub(crate) fn has_directory(&mut self, path: &[u8], watch: &mut Watch<'_>) -> Result<bool> {
+        self.step(&Request::FindDirectory { path: path.to_vec() }, Vec::new(), watch, |reply| match reply {
+            Reply::Directory { found } => Some(Ok(Some(found))),
+            _ => None,
+        })
+    }
+
     /// Completes the image's file. When this returns the process has ended, and nothing else writes to the file.
     pub(crate) fn finish(mut self, watch: &mut Watch<'_>) -> Result<Summary> {
         let (diff_ids, most) = (std::mem::take(&mut self.diff_ids), self.resources.file_size);

@@ -78,7 +78,6 @@ impl Import {
         let ended = completion.has_ended();
         let progress = Progress::new(completion);
         progress.step(format!("reading {name}"));
-        let output = store.temporary("image")?;
         let mut importer = Importer {
             store,
             unpacker: &mut Asking { shared, store, limits: &self.limits, progress: &progress, ended },
@@ -95,19 +94,14 @@ impl Import {
         // The same image may be on its way by another name.
         let turn = known.map(|id| shared.take_turn(id, ended)).transpose()?;
         if let Some(id) = known
-            && let Some(stored) = store.get(id).unwrap_or_default()
+            && let Some(stored) = shared.stored(id, self.tag.as_deref())?
         {
-            return match &self.tag {
-                None => Image::open(stored),
-                Some(tag) => {
-                    store.tag(id, tag)?;
-                    Image::open(store.get(id)?.unwrap_or(stored))
-                }
-            };
+            return Image::open(stored);
         }
         let bytes = found.bytes()?;
         self.limits.check_compressed(bytes).map_err(|error| error.context(&name))?;
         progress.add_total(bytes);
+        let output = store.temporary("image")?;
         output.check_space(bytes)?;
         let mut helper = shared.helper(&output, &self.limits)?;
         let Found { kind, config, names, content } = found;

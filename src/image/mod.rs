@@ -21,13 +21,15 @@ mod reference;
 mod registry;
 mod service;
 mod snapshot;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod watch;
-mod workers;
+pub(crate) mod workers;
+mod workshop;
 
 use crate::keeper::wire::image as wire;
+pub(crate) use archive::tar;
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
 #[cfg(any(test, fuzzing))]
@@ -41,9 +43,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use handle::{Image, ImageInfo};
 pub use options::{ImageFormat, ImageLimits, ImageOptions, ImageSource, PrunedImages};
 pub(crate) use registry::RegistrySettings;
-pub(crate) use service::Images;
+pub(crate) use service::{Images, parse_tag as full_tag};
 use store::Store;
 pub(crate) use watch::Watch;
+pub(crate) use workshop::{Changes, Layers, Workshop};
 
 use crate::error::{Code, Error, Result};
 

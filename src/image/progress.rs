@@ -1,8 +1,9 @@
 //! How far an operation is, reported at most ten times a second.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::error::{Code, Error};
 use crate::event::operation::Completion;
 
 /// The least time between two reports.
@@ -13,6 +14,20 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Progress<'a, T> {
     completion: &'a Completion<T>,
     state: Mutex<State>,
+    stage: Option<Stage>,
+}
+
+/// A step of a build, of which the bytes aren't reported.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    /// The steps before it, and all.
+    pub(super) steps: [u64; 2],
+    /// What it is called.
+    pub(super) title: String,
+    /// When the whole has to be done.
+    pub(super) deadline: Instant,
+    /// When something of the build was reported last.
+    pub(super) reported: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +40,12 @@ struct State {
 
 impl<'a, T> Progress<'a, T> {
     pub(super) fn new(completion: &'a Completion<T>) -> Self {
-        Self { completion, state: Mutex::default() }
+        Self { completion, state: Mutex::default(), stage: None }
+    }
+
+    /// For a step of a build: steps are counted in place of bytes, and the operation ends at the deadline.
+    pub(super) fn of_stage(completion: &'a Completion<T>, stage: Stage) -> Self {
+        Self { completion, state: Mutex::default(), stage: Some(stage) }
     }
 
     /// So many more bytes there are to do.
@@ -59,20 +79,38 @@ impl<'a, T> Progress<'a, T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let now = Instant::now();
-        if state.reported.is_some_and(|before| now.duration_since(before) < REPORT_INTERVAL) {
+        if self.stage.as_ref().is_some_and(|stage| now >= stage.deadline) {
+            self.completion.abandon(Error::new(Code::TimedOut, "the build took longer than its timeout"));
+        }
+        let is_due = match &self.stage {
+            Some(stage) => is_due(&mut stage.reported.lock().unwrap_or_else(PoisonError::into_inner), now),
+            None => is_due(&mut state.reported, now),
+        };
+        if !is_due {
             return;
         }
-        state.reported = Some(now);
-        let (bytes, step) = ([state.done, state.total], state.step.clone());
+        let (bytes, step) = match &self.stage {
+            None => ([state.done, state.total], state.step.clone()),
+            Some(stage) if state.step.is_empty() => (stage.steps, stage.title.clone()),
+            Some(stage) => (stage.steps, format!("{}: {}", stage.title, state.step)),
+        };
         drop(state);
         self.completion.report(bytes, &step);
     }
 }
 
+/// Whether something may be reported again. It is then.
+pub(super) fn is_due(reported: &mut Option<Instant>, now: Instant) -> bool {
+    if reported.is_some_and(|before| now.duration_since(before) < REPORT_INTERVAL) {
+        return false;
+    }
+    *reported = Some(now);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::event::operation::{Notice, Operation};
     use crate::event::{EventKind, Queue};
 

@@ -16,7 +16,6 @@ use super::store::{Origin, OriginKind, Store, Temporary, id_of_layers};
 use super::workers::Threads;
 use super::{ImageConfig, Watch, cancelled, error};
 use crate::error::{Code, Context, Error, Result};
-use crate::event::operation::Completion;
 use crate::sys::thread::with_signals_blocked;
 
 /// How often a thread that waits for a layer looks whether its operation has ended.
@@ -67,11 +66,10 @@ impl Pull {
         &self,
         shared: &Shared,
         threads: &Threads,
-        completion: &Completion<Image>,
+        progress: &Progress<'_, Image>,
+        ended: &AtomicBool,
     ) -> Result<Image> {
         let store = shared.store()?;
-        let progress = Progress::new(completion);
-        let ended = completion.has_ended();
         progress.step(format!("asking {} for {}", self.reference.registry(), self.reference));
         let registry = Registry::new(&self.settings)?;
         let mut watch = Watch { cancelled: ended, progress: &mut |_| () };
@@ -88,13 +86,12 @@ impl Pull {
         let id = id_of_layers(manifest.config.digest, &config.diff_ids);
         // The same image may be on its way by another name.
         let _turn = shared.take_turn(id, ended)?;
-        let stored = if let Some(found) = store.get(id).unwrap_or_default() {
-            store.tag(id, &self.tag)?;
-            store.get(id)?.unwrap_or(found)
+        let stored = if let Some(found) = shared.stored(id, Some(&self.tag))? {
+            found
         } else {
             let made =
                 Unpacking { pull: self, store, registry: &registry, manifest: &manifest, config: &config };
-            let output = made.run(shared, threads, &progress, completion)?;
+            let output = made.run(shared, threads, progress, ended)?;
             cancelled(ended)?;
             let from = match self.reference.digest() {
                 Some(_) => self.reference.to_string(),
@@ -123,7 +120,7 @@ impl Unpacking<'_> {
         shared: &Shared,
         threads: &Threads,
         progress: &Progress<'_, Image>,
-        completion: &Completion<Image>,
+        ended: &AtomicBool,
     ) -> Result<Temporary> {
         let layers = &self.manifest.layers;
         let compressed = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
@@ -135,14 +132,13 @@ impl Unpacking<'_> {
         let output = self.store.temporary("image")?;
         // All that comes, and as much again: an image is hardly ever smaller than its layers.
         output.check_space(compressed.saturating_mul(2))?;
-        let ended = completion.has_ended();
         let mut helper = shared.helper(&output, &self.pull.limits)?;
         // The helper ends with the thread that started it, so the other one downloads.
         match threads.assistant() {
             None => {
                 for (index, layer) in layers.iter().enumerate() {
                     let file = self.download(index, layer, progress, ended)?;
-                    self.unpack(&mut helper, index, file, progress, completion)?;
+                    self.unpack(&mut helper, index, file, progress, ended)?;
                 }
             }
             Some(_assistant) => thread::scope(|scope| {
@@ -166,7 +162,7 @@ impl Unpacking<'_> {
                     .context("a thread that downloads layers")?;
                 for _ in layers {
                     let (index, file) = wait_for(&downloaded, ended)??;
-                    self.unpack(&mut helper, index, file, progress, completion)?;
+                    self.unpack(&mut helper, index, file, progress, ended)?;
                 }
                 Ok::<(), Error>(())
             })?,
@@ -199,13 +195,13 @@ impl Unpacking<'_> {
         index: usize,
         file: Temporary,
         progress: &Progress<'_, Image>,
-        completion: &Completion<Image>,
+        ended: &AtomicBool,
     ) -> Result<()> {
         let size = self.manifest.layers.get(index).map_or(0, |layer| layer.size);
         let diff_id = self.config.diff_ids.get(index).map(|id| *id.bytes());
         let fd = file.file().try_clone().context("a descriptor of a layer")?.into();
         let input = LayerInput { fd, range: Some((0, size)) };
-        let mut watch = Watch { cancelled: completion.has_ended(), progress: &mut progress.counter(size) };
+        let mut watch = Watch { cancelled: ended, progress: &mut progress.counter(size) };
         let number = index + 1;
         helper
             .layer(input, diff_id, Whiteouts::Oci, &mut watch)

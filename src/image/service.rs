@@ -15,12 +15,14 @@ use super::handle::{Image, ImageInfo};
 use super::helper::{Helper, Limits};
 use super::import::Import;
 use super::options::{ImageLimits, ImageOptions, ImageSource, PrunedImages};
+use super::progress::Progress;
 use super::pull::Pull;
 use super::reference::Reference;
 use super::registry::RegistrySettings;
 use super::snapshot::{Snapshot, Source, Take};
 use super::store::{ImageId, Store, StoredImage, Temporary};
 use super::workers::{Pace, Threads, Workers};
+use super::workshop::Workshop;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::operation::{Completion, Notice, Operation};
 use crate::event::{EventKind, Queue};
@@ -46,7 +48,7 @@ pub(crate) struct Images {
 pub(super) struct Shared {
     /// Where the store is, by the runtime's config and environment.
     directory: Result<PathBuf>,
-    registry: RegistrySettings,
+    pub(super) registry: RegistrySettings,
     program: ProgramSource,
     store: OnceCell<Store>,
     /// Images that are being made, so that the same one isn't made twice at once.
@@ -93,7 +95,7 @@ impl Images {
         let pull = Pull::new(reference, options, &self.shared.registry)?;
         let title = format!("pulling the image {}", pull.reference);
         self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
-            pull.run(shared, threads, completion)
+            pull.run(shared, threads, &Progress::new(completion), completion.has_ended())
         })
     }
 
@@ -126,6 +128,19 @@ impl Images {
         let take = Take { source, tag };
         self.begin(Pace::Slow, title, events, value, move |shared, _, completion| {
             take.run(shared, completion)
+        })
+    }
+
+    /// Begins to build one.
+    pub(crate) fn build(
+        &self,
+        title: String,
+        timeout: Duration,
+        events: Events<'_>,
+        work: impl FnOnce(&Workshop<'_>) -> Result<Image> + Send + 'static,
+    ) -> Result<Operation<Image>> {
+        self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
+            work(&Workshop::new(shared, threads, completion, timeout))
         })
     }
 
@@ -182,6 +197,18 @@ impl Images {
         })
     }
 
+    /// Begins an operation of another kind on the same threads.
+    pub(crate) fn begin_other<T: fmt::Debug + Send + Sync + 'static>(
+        &self,
+        pace: Pace,
+        title: String,
+        events: Events<'_>,
+        work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static,
+    ) -> Result<Operation<T>> {
+        let run = move |_: &Shared, _: &Threads, completion: &Completion<T>| work(completion.has_ended());
+        self.begin(pace, title, events, |_| [0; 2], run)
+    }
+
     fn begin<T: fmt::Debug + Send + Sync + 'static>(
         &self,
         pace: Pace,
@@ -196,8 +223,9 @@ impl Images {
         let stop = completion.stop();
         let run = move |threads: &Threads| {
             let result = catch_unwind(AssertUnwindSafe(|| work(&shared, threads, &completion)));
-            let panicked =
-                || Error::new(Code::Panic, "an operation on images panicked: a bug of the library");
+            let panicked = || {
+                Error::new(Code::Panic, "an operation on images or volumes panicked: a bug of the library")
+            };
             completion.complete(result.unwrap_or_else(|_| Err(panicked())));
         };
         self.workers.submit(pace, stop, run)?;
@@ -212,7 +240,20 @@ impl Shared {
         self.store.get_or_try_init(|| Store::open(self.directory.as_ref().map_err(Clone::clone)?))
     }
 
-    fn find(&self, name: &Name) -> Result<StoredImage> {
+    /// The image of that id, with one more name, if the store has it. A damaged one counts as missing: it is made again.
+    pub(super) fn stored(&self, id: ImageId, tag: Option<&str>) -> Result<Option<StoredImage>> {
+        let store = self.store()?;
+        let found = store.get(id).unwrap_or_default();
+        match (found, tag) {
+            (Some(found), Some(tag)) => {
+                store.tag(id, tag)?;
+                Ok(Some(store.get(id)?.unwrap_or(found)))
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
+    pub(super) fn find(&self, name: &Name) -> Result<StoredImage> {
         let store = self.store()?;
         let by_tag = name.tag.as_deref().map_or(Ok(None), |tag| store.find(tag))?;
         let found = match by_tag {
@@ -273,7 +314,7 @@ impl Drop for StopOnDrop {
 }
 
 /// The right to make an image.
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     shared: &'a Shared,
     id: ImageId,
 }
@@ -293,14 +334,14 @@ impl fmt::Debug for Shared {
 
 /// How a program names an image of the store.
 #[derive(Clone, Debug)]
-struct Name {
+pub(super) struct Name {
     text: String,
     /// As a tag, in full, if it can be one.
     tag: Option<String>,
 }
 
 impl Name {
-    fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         // An id could be a tag as well, of a repository with the name sha256.
         let tag = match ImageId::parse(text) {
             Some(_) => None,
@@ -317,7 +358,7 @@ impl fmt::Display for Name {
 }
 
 /// A tag in full.
-pub(super) fn parse_tag(tag: &str) -> Result<String> {
+pub(crate) fn parse_tag(tag: &str) -> Result<String> {
     let reference = Reference::parse(tag)?;
     if reference.digest().is_some() {
         return Err(Error::invalid(format!("tag {tag}: must be a name without a digest")));

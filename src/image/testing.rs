@@ -1,14 +1,14 @@
-//! What the tests of this module share.
+//! What the tests of images and volumes share.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// A directory of mode 0700 under the system's temporary one, removed at the end.
-pub(super) struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut random = [0_u8; 8];
         crate::sys::random::fill(&mut random).unwrap();
         let path = std::env::temp_dir().join(format!("sbx-image-{:016x}", u64::from_ne_bytes(random)));
@@ -16,12 +16,12 @@ impl Directory {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes a file; directories above it are made.
-    pub(super) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();

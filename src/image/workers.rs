@@ -1,4 +1,4 @@
-//! The threads that image operations run on: at most four for a runtime, and none at rest.
+//! The threads that operations on images and volumes run on: at most four for a runtime, and none at rest.
 //!
 //! Pulls and imports are slow; looking at the store is quick and has a thread of its own, so that it never waits for
 //! them. A slow operation may take an assistant, if there is room for one.
@@ -143,7 +143,8 @@ impl Workers {
         let lane = state.lane(pace);
         let ended: Vec<Job> = extract(&mut lane.waiting, |job| job.stop.has_ended());
         if lane.waiting.len() >= MAX_WAITING {
-            let text = format!("{MAX_WAITING} operations on images wait already: wait for one of them");
+            let text =
+                format!("{MAX_WAITING} operations on images and volumes wait already: wait for one of them");
             return Err(Error::new(Code::Limit, text));
         }
         lane.waiting.push_back(job);

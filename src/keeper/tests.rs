@@ -67,6 +67,7 @@ fn setup(network: bool, rootfs: Vec<Entry>) -> Setup {
         beside: (0, 0),
         rootfs,
         mounts: vec![],
+        volumes: vec![],
         bundle: bundle.into(),
         groups: vec![],
         images: 0,

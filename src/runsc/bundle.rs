@@ -110,6 +110,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) limits: &'a Limits,
     /// In the order given, after the file systems every sandbox has.
     pub(crate) mounts: &'a [BundleMount],
+    /// Whether /tmp belongs to the root file system, and not to one of its own.
+    pub(crate) tmp_in_root: bool,
 }
 
 impl Bundle<'_> {
@@ -123,7 +125,7 @@ impl Bundle<'_> {
     }
 
     fn spec(&self) -> Result<oci_spec::runtime::Spec, OciSpecError> {
-        let mut mounts = system_mounts(self.limits.disk)?;
+        let mut mounts = system_mounts(self.limits.disk, self.tmp_in_root)?;
         for image in self.images {
             mounts.push(
                 MountBuilder::default()
@@ -226,19 +228,24 @@ impl Bundle<'_> {
 }
 
 /// The sentry's own file systems: none of these is the host's. The sentry fills /dev by itself.
-fn system_mounts(disk: Option<u64>) -> Result<Vec<Mount>, OciSpecError> {
+fn system_mounts(disk: Option<u64>, tmp_in_root: bool) -> Result<Vec<Mount>, OciSpecError> {
     [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"][..]),
         ("/dev", "tmpfs", "tmpfs", &["nosuid", "mode=755"]),
         ("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
         ("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
         ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
+        // runsc mounts a tmpfs on an empty /tmp unless something is named for it, and leaves out a type that it doesn't know.
+        if tmp_in_root {
+            ("/tmp", "part-of-the-root", "none", &[])
+        } else {
+            ("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"])
+        },
     ]
     .into_iter()
     .map(|(destination, typ, source, options)| {
         let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        if let (Some(bytes), "/dev/shm" | "/tmp") = (disk, destination) {
+        if let (Some(bytes), "/dev/shm" | "/tmp", "tmpfs") = (disk, destination, typ) {
             // As many files as would have a page each (tmpfs(5) has half of that).
             options.extend([format!("size={bytes}"), format!("nr_inodes={}", bytes / PAGE)]);
         }
@@ -284,6 +291,7 @@ mod tests {
             network_namespace: network,
             limits: &Limits::default(),
             mounts,
+            tmp_in_root: false,
         };
         bundle.json().map(|text| serde_json::from_slice(&text).unwrap())
     }
@@ -322,6 +330,7 @@ mod tests {
                 network_namespace: None,
                 limits,
                 mounts: &[],
+                tmp_in_root: false,
             };
             let value: serde_json::Value = serde_json::from_slice(&bundle.json().unwrap()).unwrap();
             let init = value["mounts"].as_array().unwrap().last().unwrap();

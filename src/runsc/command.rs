@@ -54,6 +54,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) network: Network,
     /// The most bytes that may be written over the root file system.
     pub(crate) disk: Option<u64>,
+    /// Whether runsc has the helper programs of its release beside it.
+    pub(crate) sidecars: bool,
 }
 
 /// Flags given whether or not they are the default, since defaults have changed from release to release;
@@ -96,7 +98,7 @@ const FIXED: &[(&str, &str)] = &[
 ];
 
 /// Newer releases start the sentry from helper programs beside runsc and mean to insist on them. Where there
-/// are none (a build from the Go module), this keeps the ones inside runsc in use.
+/// are none (a build from the Go module), or not both that it takes, this keeps the ones inside runsc in use.
 const NO_SIDECARS: (&str, &str) = ("sidecar-usage-policy", "LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK");
 
 impl Launch<'_> {
@@ -125,7 +127,7 @@ impl Launch<'_> {
         let fixed = FIXED.iter().filter(|(flag, _)| features.has(flag));
         arguments.extend(fixed.map(|(flag, value)| OsString::from(format!("--{flag}={value}"))));
         let (flag, value) = NO_SIDECARS;
-        if runsc.sidecars().is_none() && features.has_value(flag, value) {
+        if !self.sidecars && features.has_value(flag, value) {
             arguments.push(format!("--{flag}={value}").into());
         }
         arguments.push("run".into());
@@ -156,6 +158,7 @@ mod tests {
             bundle: Path::new("/bundle"),
             network,
             disk: None,
+            sidecars: false,
         };
         launch.arguments(runsc).into_iter().map(|argument| argument.into_string().unwrap()).collect()
     }

@@ -69,12 +69,14 @@ fn run(directory: &Directory, runsc: &Path, network: Network, init: &str, mounts
         hostname: "box",
         network_namespace: (network == Network::Sandbox).then_some(Path::new("/proc/self/ns/net")),
         mounts,
+        tmp_in_root: false,
     };
     let config = directory.file("config.json", &bundle.json().unwrap(), 0o644);
     let passed = directory.file("passed", b"through standard input\n", 0o644);
     let (state, log, panic_log) = (base.join("state"), directory.path().join("log"), base.join("panic"));
     let launch = Launch {
         disk: None,
+        sidecars: false,
         id: &SandboxId::random().unwrap(),
         root: &state,
         log: &log,

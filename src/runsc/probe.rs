@@ -71,8 +71,8 @@ impl Runsc {
     }
 
     /// The directory of helper programs of its release, which newer ones look for next to themselves: its device and
-    /// inode, if there is one that only root or this user can have put together.
-    pub(crate) fn sidecars(&self) -> Option<(u64, u64)> {
+    /// inode, or `None` if there is no such directory. An error says why the one that is there can't be used.
+    pub(crate) fn sidecars(&self) -> Result<Option<(u64, u64)>> {
         sidecars(&self.real, geteuid().as_raw())
     }
 
@@ -184,18 +184,39 @@ fn version(text: &str) -> String {
     if printable.is_empty() { "of unknown version".to_owned() } else { printable }
 }
 
+/// The programs of a release's directory that start a sandbox. The others are for commands that the library doesn't use.
+const SIDECARS: [&str; 2] = ["gvisor_sentry", "gvisor-sentry-prewarmer"];
+
 /// They are looked for beside the real file, as runsc itself does by /proc/self/exe.
-fn sidecars(real: &Path, user: u32) -> Option<(u64, u64)> {
-    let directory = real.parent()?.join("gvisor-bin");
-    let there = fs::symlink_metadata(&directory).ok().filter(Metadata::is_dir)?;
-    let is_trusted = [0, user].contains(&there.uid()) && there.mode() & 0o022 == 0;
-    if !is_trusted {
-        log::warn!(
-            "{} is not used: it must belong to root or to this user, and no other user may write to it",
-            directory.display()
-        );
+///
+/// With one of the two, runsc would fail: without the sentry, the prewarmer would execute itself (it is given
+/// /proc/self/exe), and a strict policy insists on both.
+fn sidecars(real: &Path, user: u32) -> Result<Option<(u64, u64)>> {
+    let Some(directory) = real.parent().map(|parent| parent.join("gvisor-bin")) else { return Ok(None) };
+    let Ok(there) = fs::symlink_metadata(&directory) else { return Ok(None) };
+    if !there.is_dir() {
+        return Err(unusable(&directory, "is not used: it is not a directory"));
     }
-    is_trusted.then_some((there.dev(), there.ino()))
+    is_trusted(&directory, &there, user)?;
+    for program in SIDECARS.map(|name| directory.join(name)) {
+        let Ok(file) = fs::symlink_metadata(&program) else {
+            return Err(unusable(&directory, &format!("is not used: {} is not there", program.display())));
+        };
+        if !file.is_file() || file.mode() & 0o111 == 0 {
+            return Err(unusable(&program, "is not used: it is not an executable regular file"));
+        }
+        is_trusted(&program, &file, user)?;
+    }
+    Ok(Some((there.dev(), there.ino())))
+}
+
+/// Whether only root and this user can have made it.
+fn is_trusted(path: &Path, metadata: &Metadata, user: u32) -> Result<()> {
+    if [0, user].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let why = "is not used: it must belong to root or to this user, and no other user may write to it";
+    Err(unusable(path, why))
 }
 
 /// The running kernel's (major, minor); (0, 0) if it has an odd name, so that nothing is refused for that.
@@ -258,22 +279,49 @@ mod tests {
         let directory = Directory::new();
         let runsc = directory.path().join("runsc");
         let us = geteuid().as_raw();
-        assert_eq!(sidecars(&runsc, us), None);
+        let find = |user| sidecars(&runsc, user);
+        let refused = |user| find(user).unwrap_err().message().to_owned();
+        assert_eq!(find(us).unwrap(), None);
         fs::create_dir(directory.path().join("gvisor-bin")).unwrap();
         directory.mode("gvisor-bin", 0o755);
-        let there = fs::metadata(directory.path().join("gvisor-bin")).unwrap();
-        assert_eq!(sidecars(&runsc, us), Some((there.dev(), there.ino())));
-        for mode in [0o775, 0o757, 0o1777] {
-            directory.mode("gvisor-bin", mode);
-            assert_eq!(sidecars(&runsc, us), None, "{mode:o}");
+        for program in SIDECARS {
+            directory.file(&format!("gvisor-bin/{program}"), b"", 0o755);
         }
-        directory.mode("gvisor-bin", 0o755);
-        // Another user's, as who isn't root sees ours.
-        assert_eq!(sidecars(&runsc, us + 1).is_some(), us == 0);
-        // A link in its place leads to who knows what.
+        let there = fs::metadata(directory.path().join("gvisor-bin")).unwrap();
+        assert_eq!(find(us).unwrap(), Some((there.dev(), there.ino())));
+        for path in ["gvisor-bin", "gvisor-bin/gvisor_sentry", "gvisor-bin/gvisor-sentry-prewarmer"] {
+            for mode in [0o775, 0o757, 0o1777] {
+                directory.mode(path, mode);
+                assert!(refused(us).contains("no other user may write"), "{path} {mode:o}");
+            }
+            directory.mode(path, 0o755);
+        }
+        // Another user's, as seen by a user other than root.
+        assert_eq!(find(us + 1).is_ok(), us == 0);
+        // A link could lead anywhere.
         fs::rename(directory.path().join("gvisor-bin"), directory.path().join("real")).unwrap();
         std::os::unix::fs::symlink("real", directory.path().join("gvisor-bin")).unwrap();
-        assert_eq!(sidecars(&runsc, us), None);
+        assert!(refused(us).contains("not a directory"));
+    }
+
+    #[test]
+    fn half_of_the_helpers_are_not_used() {
+        let directory = Directory::new();
+        let find = || sidecars(&directory.path().join("runsc"), geteuid().as_raw());
+        fs::create_dir(directory.path().join("gvisor-bin")).unwrap();
+        directory.mode("gvisor-bin", 0o755);
+        for (there, missing) in [(SIDECARS[0], SIDECARS[1]), (SIDECARS[1], SIDECARS[0])] {
+            let path = directory.file(&format!("gvisor-bin/{there}"), b"", 0o755);
+            let error = find().unwrap_err();
+            assert_eq!(error.code(), Code::RunscUnusable);
+            assert!(error.message().contains(missing), "{error}");
+            directory.file(&format!("gvisor-bin/{missing}"), b"", 0o644);
+            assert!(find().unwrap_err().message().contains("not an executable"));
+            directory.mode(&format!("gvisor-bin/{missing}"), 0o755);
+            assert!(find().unwrap().is_some());
+            fs::remove_file(directory.path().join("gvisor-bin").join(missing)).unwrap();
+            fs::remove_file(path).unwrap();
+        }
     }
 
     #[test]

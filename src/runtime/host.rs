@@ -21,6 +21,7 @@ use crate::runsc::process;
 use crate::runsc::rootfs;
 use crate::sandbox::{HostResources, Plan, Shared};
 use crate::sys::secure;
+use crate::volume::Volumes;
 
 /// Where runsc and the keeper are, by the environment as it was when this was made.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Host {
     is_looked_at: AtomicBool,
     has_failed: AtomicBool,
     user_namespace: bool,
+    volumes: Arc<Volumes>,
 }
 
 impl Host {
@@ -48,6 +50,7 @@ impl Host {
             is_looked_at: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             user_namespace: config.user_namespace,
+            volumes: Arc::new(Volumes::new(config.volume_directory.as_deref(), config.volume_min_free_bytes)),
         })
     }
 
@@ -63,6 +66,11 @@ impl Host {
     fn resources(&self) -> Result<&Arc<HostResources>> {
         let resources = || Ok(Arc::new(HostResources::new(Program::new(&self.keeper)?)));
         self.resources.get_or_try_init(resources)
+    }
+
+    /// The user's volumes.
+    pub(super) fn volumes(&self) -> Arc<Volumes> {
+        Arc::clone(&self.volumes)
     }
 
     /// The keeper's program, which needs no runsc.
@@ -95,7 +103,13 @@ impl Host {
         one_user()?;
         let (runsc, resources) = self.find_while_looking(shared)?;
         let ipv6 = net::host_has_ipv6_route();
-        Plan::new(&shared.id, &shared.config, &runsc, resources, self.user_namespace, ipv6, stamped)
+        let volumes = &self.volumes;
+        let mut plan =
+            Plan::new(&shared.id, &shared.config, &runsc, resources, volumes, self.user_namespace, ipv6)?;
+        if stamped {
+            plan.add_stamp(&shared.id);
+        }
+        Ok(plan)
     }
 }
 

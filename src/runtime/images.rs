@@ -20,7 +20,7 @@ pub(super) fn images(config: &RuntimeConfig, host: &Arc<HostCache>) -> Images {
 
 /// Images. They are in a store that all of the user's programs share; see [`Image`].
 ///
-/// At most two pulls and imports of a runtime go on at once, and up to 64 operations wait. Functions named `..._begin`
+/// At most two pulls, imports and builds of a runtime go on at once, and up to 64 operations wait. Functions named `..._begin`
 /// return at once; while a pull or an import goes on, its [`Progress`](crate::Event::Progress) comes to the queue.
 impl Runtime {
     /// Pulls an image from a registry into the store. `reference` is as docker has it: `python:3.12`,
@@ -110,7 +110,8 @@ impl Runtime {
         self.inner.images.remove(name, events)
     }
 
-    /// Removes images, those that were not used for longest first, until the store has at most `max_bytes`.
+    /// Removes images until the store has at most `max_bytes`. Those that builds have left without a name go first, then the
+    /// others; of each kind those that were not used for longest.
     pub fn prune_images(&self, max_bytes: u64) -> Result<PrunedImages> {
         self.prune_images_begin(max_bytes, None)?.wait(None).map(|pruned| *pruned)
     }

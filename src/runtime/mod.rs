@@ -6,10 +6,11 @@ mod host;
 mod images;
 mod nameservers;
 mod planning;
+mod volumes;
 mod warm;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 pub(crate) use host::{keeper, locator};
@@ -142,6 +143,16 @@ impl Runtime {
         Ok(sandbox)
     }
 
+    /// The runtime's images.
+    pub(crate) fn images(&self) -> &Arc<Images> {
+        &self.inner.images
+    }
+
+    /// What makes sandboxes for work of the library's own, which programs don't see. It doesn't keep the runtime.
+    pub(crate) fn creator(&self) -> Creator {
+        Creator { way: self.inner.way.clone(), images: Arc::downgrade(&self.inner.images) }
+    }
+
     /// Adds a sandbox to the registry, if its name is free.
     fn register(&self, sandbox: &Sandbox) -> Result<()> {
         let mut list = self.inner.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,6 +208,26 @@ impl Runtime {
     /// Ends every sandbox, the operations on images and both threads; returns when they are gone. Every call fails afterwards.
     pub fn shutdown(&self) {
         self.inner.shutdown();
+    }
+}
+
+/// Makes sandboxes as long as there is the runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct Creator {
+    way: Control,
+    images: Weak<Images>,
+}
+
+impl Creator {
+    /// Begins to create a sandbox, as [`Runtime::create_begin`] does.
+    pub(crate) fn create_begin(&self, config: &Config) -> Result<Sandbox> {
+        config.check()?;
+        let config = config.resolved()?;
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::new(number, SandboxId::random()?, config)?);
+        let sandbox = Sandbox::new(Arc::clone(&shared), self.way.clone(), Weak::clone(&self.images));
+        self.way.send(Command::Create(Box::new(Creation::new(shared))))?;
+        Ok(sandbox)
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
         return Error::new(Code::Host, text);
     }
     let cause = io::Error::from_raw_os_error(errno);
+    if step.starts_with("volume ") {
+        return volume(&step, &cause);
+    }
     let namespace = matches!(&*step, "user namespace" | "/proc/self/uid_map" | "/proc/self/gid_map");
     let remedy = match (&*step, errno) {
         ("user namespace", libc::ENOSPC) => {
@@ -52,6 +55,22 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
         _ => "",
     };
     Error::system(format!("the keeper failed at {step}"), &cause).with_code(Code::Host).append(remedy)
+}
+
+/// A volume can't be mounted.
+fn volume(step: &str, cause: &io::Error) -> Error {
+    let (code, text) = match cause.raw_os_error() {
+        Some(libc::ENOENT) => {
+            (Code::NotFound, ": it isn't there: make it first, or have it made (create_sub_path)")
+        }
+        Some(libc::ELOOP) => {
+            (Code::Invalid, ": a symbolic link is on the way, and links of a volume are not followed")
+        }
+        Some(libc::ENOTDIR) => (Code::Invalid, ": it must be a directory"),
+        Some(libc::ESTALE) => (Code::State, ": it was replaced since the sandbox was planned"),
+        _ => (Code::Host, ""),
+    };
+    Error::system(step, cause).with_code(code).append(text)
 }
 
 /// A snapshot has no archive; it was to have at most `limit` bytes.

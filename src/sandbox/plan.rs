@@ -11,17 +11,19 @@ use super::images::{HostResources, Images};
 pub(crate) use super::stamp::Stamp;
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
-use crate::config::{self, Config, LimitMode, Limits, Mount, Probe, Stdio};
+use crate::config::volume::MountedVolume;
+use crate::config::{self, Config, LimitMode, Limits, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{File, Start, User};
-use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl};
+use crate::keeper::wire::keeper::{Bind, Entry, Setup, Sysctl, Volume};
 use crate::net::{links, sysctl};
 use crate::policy::PolicyMode;
 use crate::runsc::bundle::{Bundle, BundleMount};
 use crate::runsc::command::{Launch, Network, SandboxId};
 use crate::runsc::probe::Runsc;
 use crate::runsc::rootfs;
+use crate::volume::{UsedVolume, Volumes};
 
 /// The pause between two questions if no probe is configured.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -37,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) setup: Setup,
     /// The images' descriptors, init's first, that go with it.
     pub(crate) images: Vec<OwnedFd>,
+    /// Keeps the volumes from being removed until the keeper does.
+    pub(crate) _volumes: Vec<UsedVolume>,
     /// The control groups that the keeper makes.
     pub(crate) groups: Groups,
     /// The command line of runsc.
@@ -63,9 +67,9 @@ impl Plan {
         config: &Config,
         runsc: &Runsc,
         host: Arc<HostResources>,
+        volumes: &Volumes,
         user_namespace: bool,
         ipv6: bool,
-        stamped: bool,
     ) -> Result<Self> {
         let network = config.policy().mode() != PolicyMode::Blocked;
         let hostname = config.hostname().unwrap_or(HOSTNAME);
@@ -75,8 +79,10 @@ impl Plan {
             None => rootfs::plan(config.rootfs(), &names)?,
         };
         let images = Images::open(config, runsc, &host)?;
-        let (binds, mounts) = bind_mounts(config)?;
-        check_mounts(config, &entries)?;
+        let (binds, mut mounts) = bind_mounts(config)?;
+        let used = use_volumes(config, volumes)?;
+        mounts.extend(volume_mounts(config));
+        check_mounts(config, &used, &entries)?;
         let bundle = Bundle {
             root: Path::new("/rootfs"),
             root_image: images.root.as_deref(),
@@ -86,7 +92,12 @@ impl Plan {
             network_namespace: network.then_some(Path::new("/proc/self/ns/net")),
             limits: config.limits(),
             mounts: &mounts,
+            tmp_in_root: config.has_tmp_in_root(),
         };
+        let beside = runsc.sidecars().unwrap_or_else(|error| {
+            log::warn!("sandbox {id}: {error}");
+            None
+        });
         let launch = Launch {
             id,
             root: Path::new("/state"),
@@ -95,6 +106,7 @@ impl Plan {
             bundle: Path::new("/bundle"),
             network: if network { Network::Sandbox } else { Network::None },
             disk: config.limits().disk,
+            sidecars: beside.is_some(),
         };
         let identity = runsc.identity();
         let mut setup = Setup {
@@ -104,9 +116,10 @@ impl Plan {
             sysctls: if network { gateway_settings() } else { Vec::new() },
             runsc: runsc.real_path().as_os_str().as_bytes().to_vec(),
             runsc_identity: (identity.device, identity.inode),
-            beside: runsc.sidecars().unwrap_or_default(),
+            beside: beside.unwrap_or_default(),
             rootfs: entries.into_iter().map(wire_entry).collect(),
             mounts: binds,
+            volumes: config.volumes().iter().zip(&used).map(wire_volume).collect(),
             bundle: bundle.json()?,
             groups: Vec::new(),
             images: u32::try_from(images.files.len()).unwrap_or(u32::MAX),
@@ -119,7 +132,6 @@ impl Plan {
             start.files = names.files().map(file).into();
         }
         let arguments: Vec<_> = launch.arguments(runsc).into_iter().map(OsString::into_vec).collect();
-        let stamp = stamped.then(|| Box::new(Stamp::new(id, &setup, &arguments, &images.files, ipv6, &host)));
         Ok(Self {
             network,
             setup,
@@ -131,10 +143,17 @@ impl Plan {
             topology: links::Plan { mtu: config.mtu(), ipv6 },
             start,
             images: images.files,
+            _volumes: used,
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
             host,
-            stamp,
+            stamp: None,
         })
+    }
+
+    /// Makes it comparable with the warm pool's members. Looks at the host's files, which may hang.
+    pub(crate) fn add_stamp(&mut self, id: &SandboxId) {
+        let Self { setup, arguments, images, topology, host, .. } = self;
+        self.stamp = Some(Box::new(Stamp::new(id, setup, arguments, images, topology.ipv6, host)));
     }
 }
 
@@ -252,15 +271,45 @@ fn bind_mounts(config: &Config) -> Result<(Vec<Bind>, Vec<BundleMount>)> {
     Ok((binds, mounts))
 }
 
+/// Has the volumes made that are to be, and keeps them.
+fn use_volumes(config: &Config, volumes: &Volumes) -> Result<Vec<UsedVolume>> {
+    config.volumes().iter().map(|mounted| volumes.use_for(&mounted.volume)).collect()
+}
+
+/// What the bundle mounts of volumes.
+fn volume_mounts(config: &Config) -> impl Iterator<Item = BundleMount> {
+    config.volumes().iter().enumerate().map(|(index, mounted)| BundleMount {
+        source: PathBuf::from(format!("/mounts/volume-{index}")),
+        destination: mounted.destination.clone().into(),
+        writable: !mounted.volume.is_read_only(),
+    })
+}
+
+fn wire_volume((mounted, used): (&MountedVolume, &UsedVolume)) -> Volume {
+    let volume = &mounted.volume;
+    Volume {
+        name: volume.name().as_bytes().to_vec(),
+        directory: used.directory.as_os_str().as_bytes().to_vec(),
+        identity: used.identity,
+        lock: used.lock_path.as_os_str().as_bytes().to_vec(),
+        lock_identity: used.lock_identity,
+        sub_path: volume.directory().as_bytes().to_vec(),
+        create_sub_path: volume.is_sub_path_created(),
+        writable: !volume.is_read_only(),
+    }
+}
+
 /// Whether there is a place for each mount. One inside another mount is left to gVisor.
-fn check_mounts(config: &Config, entries: &[rootfs::Entry]) -> Result<()> {
-    for mount in config.mounts() {
-        let destination = Path::new(mount.destination());
-        let inside = |other: &Mount| {
-            other.destination() != mount.destination() && destination.starts_with(other.destination())
-        };
-        if !config.mounts().iter().any(inside) {
-            rootfs::check_mount(entries, mount.source(), destination)?;
+fn check_mounts(config: &Config, volumes: &[UsedVolume], entries: &[rootfs::Entry]) -> Result<()> {
+    let hosts = config.mounts().iter().map(|mount| (mount.destination(), mount.source()));
+    let volumes = config.volumes().iter().zip(volumes);
+    let volumes = volumes.map(|(mounted, used)| (mounted.destination.as_str(), used.directory.as_path()));
+    let all: Vec<(&str, &Path)> = hosts.chain(volumes).collect();
+    for (destination, source) in &all {
+        let path = Path::new(destination);
+        let inside = |(other, _): &(&str, &Path)| other != destination && path.starts_with(other);
+        if !all.iter().any(inside) {
+            rootfs::check_mount(entries, source, path)?;
         }
     }
     Ok(())

@@ -47,6 +47,13 @@ impl Sandbox {
         tag: Option<&str>,
         events: Option<(&Queue, u64)>,
     ) -> Result<Operation<Snapshot>> {
+        let running = self.snapshot_source()?;
+        let images = self.images().ok_or_else(Error::shut_down)?;
+        images.snapshot(running, tag, events)
+    }
+
+    /// The sandbox as what a snapshot is taken of.
+    pub(crate) fn snapshot_source(&self) -> Result<Box<dyn Source>> {
         let Some(base) = self.shared().config.image().cloned() else {
             let text = format!(
                 "sandbox {}: only a sandbox that was started from an image has snapshots; import its root directory as an \
@@ -60,11 +67,9 @@ impl Sandbox {
             State::Starting => return Err(Error::still_starting(self.id())),
             State::Ending | State::Ended => return Err(self.shared().ended()),
         }
-        let images = self.images().ok_or_else(Error::shut_down)?;
         let (shared, control) = (Arc::clone(self.shared()), self.control().clone());
         let name = format!("sandbox {}", self.id());
-        let running = Running { name, sandbox: self.downgrade(), shared, control, base };
-        images.snapshot(Box::new(running), tag, events)
+        Ok(Box::new(Running { name, sandbox: self.downgrade(), shared, control, base }))
     }
 }
 

@@ -61,6 +61,8 @@ struct Plan<'a, 'b> {
     environment: Vec<*const libc::c_char>,
     /// Room for the moved descriptors, allocated before the child exists.
     moved: Vec<RawFd>,
+    /// A further descriptor, and the number that it gets.
+    wide: Option<(RawFd, RawFd)>,
     failure: i32,
 }
 
@@ -70,10 +72,23 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 /// Starts a program. Returns when it has been executed, or with the error that kept it from that.
 pub(crate) fn spawn(command: &mut Command<'_>) -> io::Result<Child> {
+    start(command, None)
+}
+
+/// Starts a program that has a further descriptor with this number, above the others. Its table of descriptors has room up
+/// to there from the start, and its children's tables have, too. The program is started without it where the limit of
+/// descriptors doesn't allow it.
+#[allow(dead_code, reason = "only the keeper starts such a program")]
+pub(crate) fn spawn_wide(command: &mut Command<'_>, fd: BorrowedFd<'_>, number: RawFd) -> io::Result<Child> {
+    start(command, Some((fd.as_raw_fd(), number)))
+}
+
+fn start(command: &mut Command<'_>, wide: Option<(RawFd, RawFd)>) -> io::Result<Child> {
     let mut plan = Plan {
         arguments: pointers(command.arguments),
         environment: pointers(command.environment),
         moved: vec![-1; command.descriptors.len()],
+        wide,
         failure: 0,
         command,
     };
@@ -256,6 +271,8 @@ fn unlimit_files() {
 /// is now (close-on-exec).
 fn place_descriptors(plan: &mut Plan<'_, '_>, executable: Option<RawFd>) -> Result<Option<RawFd>, i32> {
     let count = i32::try_from(plan.command.descriptors.len()).map_err(|_| libc::EINVAL)?;
+    // SAFETY: fcntl with this command takes numbers. It fails where the limit is lower, and nothing depends on it.
+    let wide = plan.wide.map_or(-1, |(fd, number)| unsafe { libc::fcntl(fd, libc::F_DUPFD, number) });
     // First all of them above the targets, so that none overwrites another …
     for (fd, moved) in plan.command.descriptors.iter().zip(plan.moved.iter_mut()) {
         *moved = duplicate_above(fd.as_raw_fd(), count)?;
@@ -280,11 +297,19 @@ fn place_descriptors(plan: &mut Plan<'_, '_>, executable: Option<RawFd>) -> Resu
     }
     let first = count + i32::from(executable.is_some());
     let first = libc::c_uint::try_from(first).map_err(|_| libc::EINVAL)?;
-    // SAFETY: close_range takes numbers, and the descriptor table is the child's own.
-    if unsafe { libc::close_range(first, libc::c_uint::MAX, 0) } != 0 {
-        return Err(errno());
+    match libc::c_uint::try_from(wide) {
+        Ok(wide) if wide > first => {
+            close_range(first, wide - 1)?;
+            close_range(wide + 1, libc::c_uint::MAX)?;
+        }
+        _ => close_range(first, libc::c_uint::MAX)?,
     }
     Ok(executable)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), i32> {
+    // SAFETY: close_range takes numbers, and the descriptor table is the child's own.
+    if unsafe { libc::close_range(first, last, 0) } == 0 { Ok(()) } else { Err(errno()) }
 }
 
 fn duplicate_above(fd: RawFd, count: i32) -> Result<RawFd, i32> {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node|neighbour]...     without a word: all of them
+#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node|image|neighbour]...     without a word: all of them
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -14,6 +14,7 @@
 #   BENCH_STARTS     runs of start and terminate (15), and a quarter of those of exec
 #   BENCH_NODE_SANDBOXES  how many sandboxes node starts (50)
 #   BENCH_MS         milliseconds of each throughput run (1000)
+#   BENCH_IMAGE_MB   size of the image that is pulled, in MiB (200)
 #   BENCH_FILE_MB    size of the large file of files, in MiB (1024; it lies in the sandbox's memory)
 #   BENCH_ROUNDS     rounds of neighbour (3), each with every attack and its control
 #   BENCH_SAMPLES    samples of each figure in a round of neighbour (700), and a twentieth of it for what is slow
@@ -21,9 +22,9 @@
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
 # Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
-# Debian's packages; root installs what is missing. Without root the peers join the sandbox's gateway as its owner, and
-# egress is left out. 10,000 connections need a limit of 54,000 descriptors, which is raised where that is allowed; else
-# they are as many as fit.
+# Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing. Without root the
+# peers join the sandbox's gateway as its owner, and egress is left out. 10,000 connections need a limit of 54,000
+# descriptors, which is raised where that is allowed; else they are as many as fit.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -46,6 +47,7 @@ give_up() {
 . "$here/measures.sh"
 . "$here/neighbours.sh"
 . "$here/node.sh"
+. "$here/image.sh"
 
 install_peers() {
     missing=
@@ -59,6 +61,13 @@ install_peers() {
     *" egress "*)
         command -v slirp4netns >/dev/null || missing="$missing slirp4netns"
         command -v nft >/dev/null || missing="$missing nftables"
+        ;;
+    esac
+    case " $* " in
+    *" image "*)
+        command -v docker-registry >/dev/null || missing="$missing docker-registry"
+        command -v skopeo >/dev/null || missing="$missing skopeo"
+        command -v umoci >/dev/null || missing="$missing umoci"
         ;;
     esac
     [ -n "$missing" ] || return 0
@@ -84,7 +93,7 @@ build() {
     cc $flags -static -pthread "$here/client/attack.c" -o "$bin/attack"
     cc $flags -pthread "$here/client/attack_tls.c" -o "$bin/attack_tls" -lssl -lcrypto
     cp "$library"/libsbx.so* "$bin/"
-    for program in host files; do
+    for program in host files image; do
         cc $flags -I"$top/include" "$here/$program.c" -o "$bin/$program" -L"$bin" -lsbx -Wl,-rpath,"$bin"
     done
     cc $flags -pthread -I"$top/include" "$here/neighbour.c" -o "$bin/neighbour" -L"$bin" -lsbx -Wl,-rpath,"$bin" \
@@ -107,15 +116,15 @@ clean_up() {
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
-    rm -rf "$work"
+    rm -rf "$work" ${stores:+"$stores"}
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node neighbour
+[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node image neighbour
 for what in "$@"; do
     case $what in
-    start | terminate | exec | tunnel | tls | memory | egress | files | node | neighbour) ;;
-    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files, node, neighbour" ;;
+    start | terminate | exec | tunnel | tls | memory | egress | files | node | image | neighbour) ;;
+    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files, node, image, neighbour" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}

@@ -92,19 +92,23 @@ images pulled from a registry: image_pull_begin config_set_image
     pull_image PullImage pullImage from_registry
 images imported from files: image_import_begin
     import_image ImportImage importImage from_path
+images built from a Dockerfile: image_build_begin build_set_dockerfile
+    build_image BuildImage buildImage from_dockerfile
 the store of images: image_find_begin image_list_begin image_tag_begin image_remove_begin image_prune_begin
     find_image FindImage findImage from_name
 snapshots of a sandbox as images: sandbox_snapshot_begin
     snapshot Snapshot snapshot snapshot_filesystem
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
+volumes: volume_create_begin volume_find_begin volume_list_begin volume_remove_begin config_add_volume
+    mount_volume VolumeMount VolumeMount Volume
 """
 
 # What no row is about: what every package needs to begin and free things, and what the rows above include.
 OTHERS = re.compile(
-    r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config)_(set"
+    r".*_(free|new|check|begin|failure|state|id|set_queue)|queue_open_fd|version|abi_version|(config|exec_config|build)_(set"
     r"|capture|add)_.*|file_.*|operation_.*|tunnel_map_.*|sandbox_list_.*|report_(usable|count)|process_(wait|state|name)"
-    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)"
+    r"|sandbox_(name|tag|capture|open_fd)|wait|image_(info|list_count|list_entry)|volume_list_(count|entry)"
 )
 
 # A package's sources, and which of them say what programs find.
@@ -150,7 +154,7 @@ class Package:
         if re.search(rf"""\b(native\.|library\.sbx_){function}\b|["'`]{function}["'`]""", self.sources):
             return True
         # Of a handle's own kind: set("add_nameserver", ...). exec_config's aren't taken for config's where a row has both.
-        kind = re.match("exec_config|config|policy|tunnel_map|operation|report|process|sandbox|capture|file", function)
+        kind = re.match("exec_config|config|build|policy|tunnel_map|operation|report|process|sandbox|capture|file", function)
         rest = function[kind.end() + 1 :] if kind else function
         if kind and re.search(rf"""["'`]{rest}["'`]""", self.sources):
             return True

@@ -204,6 +204,96 @@ static void names(sbx_runtime *runtime, sbx_image *image) {
     CHECK(ended(operation, &error) == SBX_ENOTFOUND);
 }
 
+/* Every wrong argument of a build: each is kept, and the first is what beginning it returns. */
+static void wrong_builds(sbx_runtime *runtime, sbx_queue *queue) {
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_build *build = NULL;
+    sbx_config *config = NULL;
+    CHECK(sbx_build_new(NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_build_new(&build, &error) == 0);
+    CHECK(sbx_image_build_begin(runtime, build, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "dockerfile") != NULL);
+    CHECK(sbx_build_set_dockerfile(build, (const uint8_t *)"FROM a\nONBUILD RUN x\n", 21) == 0);
+    CHECK(sbx_image_build_begin(runtime, build, queue, 1, &operation, &error) == SBX_EUNSUPPORTED);
+    CHECK(strstr(error.message, "line 2") != NULL);
+    CHECK(sbx_image_build_begin(runtime, NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_image_build_begin(runtime, (sbx_build *)queue, queue, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_image_build_begin(runtime, build, queue, 1, NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_build_set_no_cache(build) == 0 && sbx_build_set_max_age_ms(build, 0) == 0);
+    CHECK(sbx_build_set_tag(build, "a b") == SBX_EINVALID);
+    CHECK(sbx_image_build_begin(runtime, build, queue, 1, &operation, &error) == SBX_EINVALID);
+    CHECK(strstr(error.message, "a b") != NULL);
+    CHECK(sbx_build_set_dockerfile(build, NULL, 5) == SBX_EINVALID);
+    CHECK(sbx_build_set_dockerfile(build, (const uint8_t *)"\xff", 1) == SBX_EINVALID);
+    CHECK(sbx_build_set_context(build, NULL) == SBX_EINVALID && sbx_build_set_context(build, "") == SBX_EINVALID);
+    CHECK(sbx_build_add_context(build, "a/b", "/") == SBX_EINVALID);
+    CHECK(sbx_build_add_context(build, NULL, "/") == SBX_EINVALID);
+    CHECK(sbx_build_add_arg(build, "", "x") == SBX_EINVALID && sbx_build_add_arg(build, "A", NULL) == SBX_EINVALID);
+    CHECK(sbx_build_add_secret(build, ".a", (const uint8_t *)"x", 1) == SBX_EINVALID);
+    CHECK(sbx_build_add_secret(build, "a", NULL, 1) == SBX_EINVALID && sbx_build_add_secret(build, "a", NULL, 0) == 0);
+    CHECK(sbx_build_set_config(build, NULL) == SBX_EHANDLE);
+    CHECK(sbx_config_new(&config, &error) == 0 && sbx_build_set_config(build, config) == 0);
+    CHECK(sbx_config_set_name(config, "it") == 0 && sbx_build_set_config(build, config) == SBX_EINVALID);
+    CHECK(sbx_build_set_timeout_ms(build, 0) == SBX_EINVALID && sbx_build_set_max_age_ms(build, -1) == SBX_EINVALID);
+    CHECK(sbx_build_set_output_fd(build, -1) == SBX_ESYSTEM);
+    CHECK(operation == NULL);
+    sbx_event event = SBX_EVENT_INIT;
+    CHECK(sbx_queue_next(queue, &event, NULL) == 0);
+    sbx_config_free(config);
+    sbx_build_free(build);
+    sbx_build_free(build);
+    sbx_build_free(NULL);
+    CHECK(sbx_build_set_no_cache(build) == SBX_EHANDLE);
+}
+
+/* Builds an image, with a secret, an argument, a context and all that is said in a pipe. */
+static void a_build(sbx_runtime *runtime, sbx_queue *queue) {
+    const char *text = "FROM box:1\nARG WHO\nCOPY root.tar /srv/\nCOPY --from=bin busybox /busybox\n"
+                       "RUN --mount=type=secret,id=key [\"/busybox\", \"sh\", \"-c\", \"/busybox cat /run/secrets/key; echo $WHO\"]\n";
+    const char *expected = "[1/4] FROM box:1\n[2/4] COPY root.tar /srv/\n[3/4] COPY --from=bin busybox /busybox\n[4/4] RUN ";
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_build *build = NULL;
+    sbx_image *image = NULL;
+    int said[2];
+    CHECK(pipe(said) == 0);
+    CHECK(sbx_build_new(&build, &error) == 0);
+    CHECK(sbx_build_set_dockerfile(build, (const uint8_t *)text, strlen(text)) == 0);
+    CHECK(sbx_build_set_context(build, directory) == 0 && sbx_build_add_context(build, "bin", in("root/bin")) == 0);
+    CHECK(sbx_build_add_arg(build, "WHO", "me") == 0);
+    CHECK(sbx_build_add_secret(build, "key", (const uint8_t *)"secret\n", 7) == 0);
+    CHECK(sbx_build_set_tag(build, "built:1") == 0 && sbx_build_set_timeout_ms(build, 60000) == 0);
+    CHECK(sbx_build_set_output_fd(build, said[1]) == 0 && close(said[1]) == 0);
+    CHECK(sbx_image_build_begin(runtime, build, queue, 5, &operation, &error) == 0);
+    sbx_build_free(build);
+    int code = sbx_operation_wait(operation, 60000, &error);
+    if (code != 0)
+        printf("%s\n", error.message);
+    CHECK(code == 0 && sbx_operation_image(operation, &image, &error) == 0);
+    sbx_operation_free(operation);
+    sbx_image_summary summary = SBX_IMAGE_SUMMARY_INIT;
+    CHECK(sbx_image_info(image, &summary) == 0 && strcmp(summary.tags, "docker.io/library/built:1") == 0);
+    char output[2000] = "";
+    size_t length = 0;
+    for (ssize_t got = 1; got > 0 && length < sizeof output - 1; length += (size_t)got) {
+        got = read(said[0], output + length, sizeof output - 1 - length);
+        CHECK(got >= 0);
+    }
+    CHECK(close(said[0]) == 0 && strncmp(output, expected, strlen(expected)) == 0);
+    CHECK(strstr(output, "\nsecret\nme\ndone: sha256:") != NULL);
+    sbx_image_free(image);
+    sbx_event event = SBX_EVENT_INIT;
+    while (sbx_queue_next(queue, &event, NULL) == 1 && event.kind == SBX_EVENT_PROGRESS)
+        CHECK(event.cookie == 5 && event.value[0] <= event.value[1]);
+    CHECK(event.kind == SBX_EVENT_OPERATION_DONE && event.cookie == 5);
+    CHECK(sbx_image_remove_begin(runtime, "built:1", NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == 0);
+    /* What its steps have left. */
+    CHECK(sbx_image_prune_begin(runtime, 4 << 20, NULL, 0, &operation, &error) == 0);
+    CHECK(ended(operation, &error) == 0);
+}
+
 /* On an image that is in the store no more. */
 static void a_sandbox(sbx_runtime *runtime, sbx_image *image) {
     const char *entrypoint[] = {"/bin/busybox", "echo"}, *command[] = {"hello"};
@@ -248,13 +338,16 @@ int main(void) {
     if (runsc == NULL) {
         /* A runtime looks for runsc; the default one doesn't, and nothing here touches its store. */
         wrong_arguments(NULL, queue);
+        wrong_builds(NULL, queue);
     } else {
         sbx_runtime_config config = SBX_RUNTIME_CONFIG_INIT;
         config.image_directory = in("images");
         CHECK(sbx_runtime_new(&config, &runtime, &error) == 0);
         wrong_arguments(runtime, queue);
+        wrong_builds(runtime, queue);
         nothing_there(runtime);
         sbx_image *image = imported(runtime, queue);
+        a_build(runtime, queue);
         names(runtime, image);
         a_sandbox(runtime, image);
     }

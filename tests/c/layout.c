@@ -47,6 +47,7 @@ int main(void) {
     SIZE(sbx_runtime_config);
     FIELD(sbx_runtime_config, size); FIELD(sbx_runtime_config, flags); FIELD(sbx_runtime_config, runsc);
     FIELD(sbx_runtime_config, keeper); FIELD(sbx_runtime_config, image_directory);
+    FIELD(sbx_runtime_config, volume_directory); FIELD(sbx_runtime_config, volume_min_free_bytes);
     SIZE(sbx_image_options);
     FIELD(sbx_image_options, size); FIELD(sbx_image_options, format); FIELD(sbx_image_options, tag);
     FIELD(sbx_image_options, platform); FIELD(sbx_image_options, select); FIELD(sbx_image_options, username);
@@ -58,6 +59,9 @@ int main(void) {
     FIELD(sbx_image_summary, size); FIELD(sbx_image_summary, reserved); FIELD(sbx_image_summary, id);
     FIELD(sbx_image_summary, tags); FIELD(sbx_image_summary, source); FIELD(sbx_image_summary, config);
     FIELD(sbx_image_summary, bytes); FIELD(sbx_image_summary, created_ms); FIELD(sbx_image_summary, last_used_ms);
+    SIZE(sbx_volume_summary);
+    FIELD(sbx_volume_summary, size); FIELD(sbx_volume_summary, in_use); FIELD(sbx_volume_summary, name);
+    FIELD(sbx_volume_summary, path); FIELD(sbx_volume_summary, created_ms);
     SIZE(sbx_finding);
     FIELD(sbx_finding, size); FIELD(sbx_finding, status); FIELD(sbx_finding, name); FIELD(sbx_finding, detail);
     FIELD(sbx_finding, remedy);

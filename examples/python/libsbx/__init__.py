@@ -15,9 +15,9 @@ directory says which of Modal's parameters work.
 from .checks import Finding as Finding, Report as Report, doctor as doctor, log_to as log_to
 from .config import App as App, EgressLimits as EgressLimits, Probe as Probe, Secret as Secret
 from .exception import *
-from .filesystem import FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
+from .filesystem import FileIO as FileIO, FileInfo as FileInfo, Filesystem as Filesystem, FileType as FileType
 from .filesystem import FileWatchEvent as FileWatchEvent, FileWatchEventType as FileWatchEventType, Watch as Watch
-from .image import Image as Image, ImageInfo as ImageInfo
+from .image import Image as Image, ImageInfo as ImageInfo, enable_output as enable_output
 from .policy import Denial as Denial, NetworkPolicy as NetworkPolicy, PolicyReason as PolicyReason
 from .policy import Verdict as Verdict, check_network_policy as check_network_policy
 from .process import ContainerProcess as ContainerProcess
@@ -27,6 +27,7 @@ from .streams import Capture as Capture, Captured as Captured
 from .streams import StreamReader as StreamReader, StreamType as StreamType, StreamWriter as StreamWriter
 from .trust import ca_bundle as ca_bundle
 from .tunnels import Tunnel as Tunnel
+from .volume import Volume as Volume, VolumeInfo as VolumeInfo
 from .warm import WarmStats as WarmStats, keep_warm as keep_warm, warm_stats as warm_stats
 
 #: Whether the first encrypted tunnel sets REQUESTS_CA_BUNDLE, unless the environment says already whom to trust. With it,

@@ -80,7 +80,7 @@ class EgressLimits:
 # Parameters of Modal's that are not here, and what there is instead. Their defaults are accepted. `verbose` is accepted
 # and ignored: the level of the logger "libsbx" decides how much is logged.
 _NOT_HERE = {
-    "volumes network_file_systems": "a directory of the host can be mounted: mounts=, writable_mounts=",
+    "network_file_systems": "a volume or a directory of the host can be mounted: volumes=, mounts=, writable_mounts=",
     "pty pty_info": "only programs of exec() have terminals: exec(pty=True)",
     "custom_domain": "tls_names= adds names to the certificate of tunnels, bind_ports= says where they listen",
     "gpu cloud region runtime proxy client environment_name include_oidc_identity_token experimental_options "

@@ -6,19 +6,22 @@ import contextlib
 import ctypes
 import json
 import os
+import shlex
 import sys
 import weakref
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable, Mapping, NoReturn, Sequence
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, NoReturn, Sequence
 
-from . import native
-from .arguments import PATH, items, refuse, whole
-from .exception import InvalidError, UnimplementedError
+from . import native, recipe
+from .arguments import PATH, items, pairs, refuse, whole
+from .exception import Error, ImageError, InvalidError, NotFoundError, UnimplementedError
 from .hub import guarded, the_hub
-from .native import call, coded, decoded, filled, library
+from .native import Draft, call, coded, decoded, filled, library
 from .operation import Operation
-from .waiting import Method, both
+from .recipe import Ignore, Layer
+from .waiting import Method, both, in_thread, new_future, settle, until
 
 #: What is called with the bytes done and the bytes in all.
 Progress = Callable[[int, int], object]
@@ -27,16 +30,29 @@ _FORMATS = dict(
     auto=native.IMAGE_FORMAT_AUTO, oci=native.IMAGE_FORMAT_OCI, docker=native.IMAGE_FORMAT_DOCKER,
     tarball=native.IMAGE_FORMAT_TARBALL, directory=native.IMAGE_FORMAT_DIRECTORY,
 )  # fmt: skip
-_BUILDS = (
-    "images are not built here: build one elsewhere (docker build, buildah), push it and use Image.from_registry(), or "
-    "save it (docker save) and use Image.from_path()"
-)
-_STEPS = (
-    "dockerfile_commands run_commands run_function pip_install pip_install_from_pyproject pip_install_from_requirements "
-    "pip_install_private_repos poetry_install_from_file uv_pip_install uv_sync apt_install micromamba_install "
-    "add_local_file add_local_dir add_local_python_source env workdir entrypoint cmd shell imports"
+_INSTEAD = "write it with run_commands() or dockerfile_commands(), or build it elsewhere and use from_registry() or from_path()"
+_NOT_HERE = (
+    "run_function pip_install_from_pyproject pip_install_private_repos poetry_install_from_file uv_sync micromamba_install "
+    "add_local_python_source imports micromamba from_gcp_artifact_registry from_aws_ecr"
 ).split()
-_SOURCES = "from_dockerfile debian_slim micromamba from_scratch from_gcp_artifact_registry from_aws_ecr".split()
+#: What the library says of a step that failed without a network, and what to do in Python's words.
+_NO_NETWORK = "so its programs have no network"
+_REMEDY = (
+    " (block_network=False or outbound_domain_allowlist=[...] where the step is added, or Image.set_build_network(...) for "
+    "all builds of this program)"
+)
+_outputs: list[Callable[[str], object]] = []
+
+
+@contextlib.contextmanager
+def enable_output(output: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr."""
+    shown = output or (lambda line: print(line, file=sys.stderr, flush=True))
+    _outputs.append(shown)
+    try:
+        yield
+    finally:
+        _outputs.remove(shown)
 
 
 @dataclass(frozen=True)
@@ -71,13 +87,21 @@ class _Stored:
 class Image:
     """A root file system with its settings: Sandbox.create(image=...).
 
-    Nothing happens before it is needed, or `pull()` is called: then it is pulled, imported or found, once for this
-    object. It doesn't change after that, and stays usable when it is removed from the store.
+    Nothing happens before it is needed, or `pull()` or `build()` is called: then it is pulled, imported, found or built,
+    once for this object. It doesn't change after that, and stays usable when it is removed from the store.
+
+    Methods such as `pip_install` and `run_commands` are of a new image, this one with one step more. The results of steps
+    are stored: a step that was done before on the same image isn't done again, unless it has `force_build=True`. Steps
+    reach no network unless they are allowed to, with the parameters of Sandbox.create(): `block_network=False`, or
+    `outbound_domain_allowlist=` and the like.
     """
 
     def __init__(self, what: str, begin: str, arguments: Sequence[Any], progress: Progress | None) -> None:
         self._what, self._begin, self._arguments, self._progress = what, begin, arguments, progress
         self._stored: _Stored | None = None
+        self._base: Image | None = None
+        self._layer: Layer | None = None
+        self._otherwise: Image | None = None
 
     def __repr__(self) -> str:
         return f"Image({self._what!r})"
@@ -94,9 +118,8 @@ class Image:
         is trusted beside the system's authorities. `progress` is called with the bytes done and in all, in a thread of
         the package; without one a terminal at stderr shows a bar.
         """
-        for name, value in dict(add_python=add_python, force_build=force_build).items():
-            if value:
-                raise UnimplementedError(f"Image.from_registry({name}=...): {_BUILDS}")
+        if add_python:
+            raise UnimplementedError(f"Image.from_registry(add_python=...): {_INSTEAD}")
         if mirrors is not None and not isinstance(mirrors, Mapping):
             refuse("mirrors", "a dict of registries, each with the host that is asked for it", mirrors)
         lines = "\n".join(f"{registry}={host}" for registry, host in (mirrors or {}).items()) or None
@@ -139,28 +162,282 @@ class Image:
         image._stored = _Stored(operation)
         return image
 
+    @staticmethod
+    def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
+        """python:VERSION-slim, by default of the version that runs this: of the store, or else pulled from docker.io."""
+        version = python_version or f"{sys.version_info.major}.{sys.version_info.minor}"
+        if not isinstance(version, str):
+            refuse("python_version", "a string such as '3.12'", version)
+        tag = f"python:{version}-slim"
+        pulled = Image.from_registry(tag)
+        if force_build:
+            return pulled
+        image = Image.from_name(tag)
+        image._what, image._otherwise = f"debian_slim({version!r})", pulled
+        return image
+
+    @staticmethod
+    def from_scratch() -> Image:
+        """An empty image, to add files to."""
+        return Image._built("from_scratch()", None, Layer("FROM scratch\n"))
+
+    @staticmethod
+    def from_dockerfile(
+        path: str | os.PathLike[str], *, context_dir: str | os.PathLike[str] | None = None,
+        build_args: Mapping[str, str] | None = None, secrets: Any = None, force_build: bool = False,
+        add_python: str | None = None, ignore: Any = None, env: Mapping[str, str | None] | None = None, **network: Any,
+    ) -> Image:  # fmt: skip
+        """An image that a Dockerfile describes: one stage, of FROM, RUN, COPY, ADD of files, ENV, ARG, WORKDIR, USER, CMD,
+        ENTRYPOINT, EXPOSE, LABEL, SHELL and STOPSIGNAL.
+
+        `context_dir` is what it copies from, by default the current directory, with its .dockerignore. Each variable of
+        `secrets` is one of the build's: RUN --mount=type=secret,id=NAME.
+        """
+        for name, value in dict(add_python=add_python, ignore=ignore, env=env).items():
+            if value:
+                raise UnimplementedError(f"Image.from_dockerfile({name}=...): write it into the Dockerfile or .dockerignore")
+        file = Path(recipe.local("path", path))
+        try:
+            text = file.read_text("utf-8")
+        except FileNotFoundError:
+            raise NotFoundError(f"path: there is no file {str(file)!r}") from None
+        layer = Layer(
+            text, recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"),
+            context_dir=recipe.absolute("context_dir", context_dir or os.getcwd()),
+            args=dict(pairs("build_args", build_args)), force=force_build, alone=True,
+        )  # fmt: skip
+        return Image._built(f"from_dockerfile({str(file)!r})", None, layer)
+
+    @staticmethod
+    def set_build_network(**network: Any) -> None:
+        """What the steps of builds may reach where they don't say: parameters as of Sandbox.create(). Without any it is
+        nothing, as at first."""
+        recipe.set_default_network(recipe.checked_network(network, "Image.set_build_network()"))
+
+    def run_commands(
+        self, *commands: str | Sequence[str], env: Mapping[str, str | None] | None = None, secrets: Any = None,
+        force_build: bool = False, **network: Any,
+    ) -> Image:  # fmt: skip
+        """Runs commands with the image's shell, a step each. The variables of `env` and `secrets` are set for them alone;
+        what is in secrets stays out of the image and of the store."""
+        values = recipe.secrets_of(secrets)
+        text = "".join(recipe.run(each, values, env) for each in recipe.flat("commands", commands))
+        return self._then("run_commands()", text, values, network, force_build)
+
+    def pip_install(
+        self, *packages: str | Sequence[str], find_links: str | None = None, index_url: str | None = None,
+        extra_index_url: str | None = None, pre: bool = False, extra_options: str = "", force_build: bool = False,
+        env: Mapping[str, str | None] | None = None, secrets: Any = None, **network: Any,
+    ) -> Image:  # fmt: skip
+        """Installs Python packages with the image's pip."""
+        names = recipe.flat("packages", packages)
+        if not names:
+            return self
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        command = f"python -m pip install {shlex.join(sorted(names))}{options}"
+        return self.run_commands(command, env=env, secrets=secrets, force_build=force_build, **network)
+
+    def pip_install_from_requirements(
+        self, requirements_txt: str | os.PathLike[str], find_links: str | None = None, *, index_url: str | None = None,
+        extra_index_url: str | None = None, pre: bool = False, extra_options: str = "", force_build: bool = False,
+        env: Mapping[str, str | None] | None = None, secrets: Any = None, **network: Any,
+    ) -> Image:  # fmt: skip
+        """Installs what a requirements.txt of this machine's lists."""
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        image = self.add_local_file(requirements_txt, "/.requirements.txt")
+        command = f"python -m pip install -r /.requirements.txt{options}"
+        return image.run_commands(command, env=env, secrets=secrets, force_build=force_build, **network)
+
+    def uv_pip_install(
+        self, *packages: str | Sequence[str], find_links: str | None = None, index_url: str | None = None,
+        extra_index_url: str | None = None, pre: bool = False, extra_options: str = "", uv_version: str | None = None,
+        force_build: bool = False, env: Mapping[str, str | None] | None = None, secrets: Any = None, **network: Any,
+    ) -> Image:  # fmt: skip
+        """Installs Python packages with uv: the image's, or one that pip installs first."""
+        names = recipe.flat("packages", packages)
+        if not names:
+            return self
+        uv = "uv" if uv_version is None else f"uv=={uv_version}"
+        first = _pip_options(find_links, index_url, extra_index_url, False, "")
+        options = _pip_options(find_links, index_url, extra_index_url, False, "--prerelease allow" if pre else "")
+        has_uv = "command -v uv >/dev/null" if uv_version is None else "false"
+        command = (
+            f"{has_uv} || python -m pip install {shlex.quote(uv)}{first} && "
+            f"{{ command -v uv >/dev/null && uv=uv || uv='python -m uv'; }} && "
+            f"$uv pip install --python \"$(command -v python)\" --break-system-packages --compile-bytecode "
+            f"{shlex.join(sorted(names))}{options}{' ' + extra_options if extra_options else ''}"
+        )
+        return self.run_commands(command, env=env, secrets=secrets, force_build=force_build, **network)
+
+    def apt_install(
+        self, *packages: str | Sequence[str], force_build: bool = False, env: Mapping[str, str | None] | None = None,
+        secrets: Any = None, **network: Any,
+    ) -> Image:  # fmt: skip
+        """Installs packages of Debian or Ubuntu."""
+        names = recipe.flat("packages", packages)
+        if not names:
+            return self
+        command = f"apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y {shlex.join(sorted(names))}"
+        return self.run_commands(command, env=env, secrets=secrets, force_build=force_build, **network)
+
+    def dockerfile_commands(
+        self, *dockerfile_commands: str | Sequence[str], context_dir: str | os.PathLike[str] | None = None, secrets: Any = None,
+        force_build: bool = False, **network: Any,
+    ) -> Image:  # fmt: skip
+        """Further instructions, as in a Dockerfile behind its FROM. COPY takes files from `context_dir`, by default the
+        current directory."""
+        lines = recipe.flat("dockerfile_commands", dockerfile_commands)
+        text, values = "\n".join([*lines, ""]), recipe.secrets_of(secrets)
+        return self._then("dockerfile_commands()", text, values, network, force_build, context_dir or os.getcwd())
+
+    def env(self, vars: Mapping[str, str]) -> Image:
+        """Sets variables in the environment of everything that runs."""
+        return self._then("env()", recipe.variables("vars", vars))
+
+    def workdir(self, path: str | os.PathLike[str]) -> Image:
+        """Sets the directory that programs start in."""
+        return self._then("workdir()", f"WORKDIR {recipe.word(recipe.remote('path', path), 'path')}\n")
+
+    def entrypoint(self, entrypoint_commands: Sequence[str]) -> Image:
+        """Sets the program that the arguments of a sandbox are appended to."""
+        return self._then("entrypoint()", recipe.array("ENTRYPOINT", items("entrypoint_commands", entrypoint_commands)))
+
+    def cmd(self, cmd: Sequence[str]) -> Image:
+        """Sets what runs in a sandbox that names no program."""
+        return self._then("cmd()", recipe.array("CMD", items("cmd", cmd)))
+
+    def shell(self, shell_commands: Sequence[str]) -> Image:
+        """Sets the shell of the commands behind it, such as ["/bin/bash", "-c"]."""
+        return self._then("shell()", recipe.array("SHELL", items("shell_commands", shell_commands)))
+
+    def add_local_file(
+        self, local_path: str | os.PathLike[str], remote_path: str | os.PathLike[str], *, copy: bool = False
+    ) -> Image:
+        """Copies a file of this machine's to a path in the image, or into a directory if that ends with a slash. The file
+        is a part of the image whatever `copy` is."""
+        path = Path(recipe.local("local_path", local_path)).expanduser()
+        if not path.is_file():
+            raise NotFoundError(f"local_path: {str(path)!r} is no file")
+        layer = recipe.copy(path.name, recipe.remote("remote_path", remote_path), path.parent)
+        return self._built(f"{self._what} with {path.name!r}", self, layer)
+
+    def add_local_dir(
+        self, local_path: str | os.PathLike[str], remote_path: str | os.PathLike[str], *, copy: bool = False,
+        ignore: Ignore = (),
+    ) -> Image:  # fmt: skip
+        """Copies what is in a directory of this machine's into one of the image's, but what `ignore` says: patterns as in
+        .dockerignore, or a function that is called with a file's path below the directory."""
+        path = Path(recipe.local("local_path", local_path)).expanduser()
+        if not path.is_dir():
+            raise NotFoundError(f"local_path: {str(path)!r} is no directory")
+        place = recipe.remote("remote_path", remote_path).rstrip("/") + "/"
+        layer = recipe.copy(".", place, path, recipe.ignored(str(path), ignore))
+        return self._built(f"{self._what} with {path.name!r}", self, layer)
+
+    @staticmethod
+    def _built(what: str, base: Image | None, layer: Layer) -> Image:
+        image = Image(what, "image_build_begin", (), None)
+        image._base, image._layer = base, layer
+        return image
+
+    def _then(
+        self, what: str, text: str, secrets: dict[str, bytes] | None = None, network: Mapping[str, Any] | None = None,
+        force: bool = False, context_dir: str | os.PathLike[str] | None = None,
+    ) -> Image:  # fmt: skip
+        reach = None if network is None else recipe.checked_network(network, f"Image.{what}")
+        context = None if context_dir is None else recipe.absolute("context_dir", context_dir)
+        layer = Layer(text, secrets or {}, reach, context_dir=context, force=force)
+        return self._built(f"{self._what}.{what}", self, layer)
+
     @both
-    async def pull(self) -> Image:
-        """Pulls, imports or finds it now, and returns it. A wait that is given up (Ctrl-C, asyncio's cancel) ends that,
-        and nothing of it stays."""
-        await self._open()
+    async def pull(
+        self, app: object = None, *, output: Callable[[str], object] | None = None, progress: Progress | None = None
+    ) -> Image:
+        """Pulls, imports, finds or builds it now, and returns it. A wait that is given up (Ctrl-C, asyncio's cancel) ends
+        that, and nothing of it stays. `output` is called with each line that a build says, and `progress` with the steps
+        that are done and all."""
+        with enable_output(output) if output is not None else contextlib.nullcontext():
+            await self._open(progress)
         return self
 
     #: Modal's name for the same.
     build = pull
 
-    async def _open(self) -> _Stored:
-        stored = self._stored
-        if stored is None:
-            with _Shown(self._what, self._progress) as shown:
-                operation = Operation(the_hub(), self._begin, None, *self._arguments, progress=shown.report)
-                try:
-                    await operation.end()
-                except BaseException:
-                    operation.cancel()
+    async def _open(self, progress: Progress | None = None) -> _Stored:
+        if self._stored is None:
+            self._stored = await self._make(progress)
+        return self._stored
+
+    async def _make(self, progress: Progress | None) -> _Stored:
+        if self._layer is not None:
+            return await self._make_steps(progress)
+        with _Shown(self._what, progress or self._progress) as shown:
+            operation = Operation(the_hub(), self._begin, None, *self._arguments, progress=shown.report)
+            try:
+                await operation.end()
+                return _Stored(operation)
+            except BaseException as error:
+                operation.cancel()
+                if self._otherwise is None or not isinstance(error, NotFoundError):
                     raise
-                stored = self._stored = _Stored(operation)
+        name = self._otherwise._what
+        try:
+            return await self._otherwise._open(progress)
+        except Error as error:
+            text = (
+                f"{self._what}: {name} is not in the store, and could not be pulled: {error.message}. An archive of it "
+                f"(docker save {name}) will do, too: Image.from_path(archive, tag={name!r}).pull()"
+            )
+            raise type(error)(text, error.code, error.os_error) from None
+
+    async def _make_steps(self, progress: Progress | None) -> _Stored:
+        layers: list[Layer] = []
+        below: Image | None = self
+        while below is not None and below._stored is None and below._layer is not None:
+            layers.insert(0, below._layer)
+            below = below._base
+        stored = None if below is None else await below._open()
+        for layer in recipe.joined(layers):
+            base = "" if stored is None else f"FROM {stored.info.object_id}\n"
+            stored = await self._build(base + layer.text, layer, progress)
+        assert stored is not None
         return stored
+
+    async def _build(self, text: str, layer: Layer, progress: Progress | None) -> _Stored:
+        network = recipe.policy_of(layer.network)
+        with Draft("build") as build, _Printed(_outputs[-1] if _outputs else None) as printed:
+            data = coded("the Dockerfile", text)
+            build.set("set_dockerfile", data, len(data))
+            if layer.context_dir is not None:
+                build.set("set_context", layer.context_dir)
+            for name, path in layer.contexts.items():
+                build.set("add_context", name, path)
+            for name, value in layer.args.items():
+                build.set("add_arg", name, value)
+            for name, secret in layer.secrets.items():
+                build.set("add_secret", name, secret, len(secret))
+            with Draft("config") as config:
+                recipe.fill_config(config, network)
+                build.set("set_config", config.handle)
+            if layer.force:
+                build.set("set_no_cache")
+            if printed.end is not None:
+                build.set("set_output_fd", printed.end)
+            report = progress or self._progress or (lambda done, total: None)
+            operation = Operation(
+                the_hub(), self._begin, None, build.handle, progress=lambda *steps: guarded(report, *steps)
+            )
+        try:
+            await operation.end()
+        except ImageError as error:
+            text = error.message.replace(_NO_NETWORK, _NO_NETWORK + _REMEDY)
+            raise ImageError(text, error.code, error.os_error) from None
+        except BaseException:
+            operation.cancel()
+            raise
+        finally:
+            await until(printed.over)
+        return _Stored(operation)
 
     def _now(self) -> _Stored:
         if self._stored is None:
@@ -223,15 +500,50 @@ class Image:
     prune = Method(_prune)
 
 
-def _not_built(name: str) -> Any:
+def _pip_options(
+    find_links: str | None, index_url: str | None, extra_index_url: str | None, pre: bool, extra: str
+) -> str:
+    urls = {"--find-links": find_links, "--index-url": index_url, "--extra-index-url": extra_index_url}
+    words = [f" {option} {shlex.quote(url)}" for option, url in urls.items() if url is not None]
+    return "".join(words) + (" --pre" if pre else "") + (f" {extra}" if extra else "")
+
+
+def _not_here(name: str) -> Any:
     def refused(*_: object, **__: object) -> NoReturn:
-        raise UnimplementedError(f"Image.{name}(): {_BUILDS}")
+        raise UnimplementedError(f"Image.{name}(): {_INSTEAD}")
 
     return staticmethod(refused)
 
 
-for _name in _SOURCES + _STEPS:
-    setattr(Image, _name, _not_built(_name))
+for _name in _NOT_HERE:
+    setattr(Image, _name, _not_here(_name))
+
+
+class _Printed:
+    """What a build says, a line a call, until it has ended."""
+
+    def __init__(self, output: Callable[[str], object] | None) -> None:
+        self.end: int | None = None
+        self.over = new_future()
+        if output is None:
+            settle(self.over)
+        else:
+            source, self.end = os.pipe2(os.O_CLOEXEC)
+            self.over = in_thread(self._read, source, output)
+
+    @staticmethod
+    def _read(source: int, output: Callable[[str], object]) -> None:
+        with open(source, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                guarded(output, line.rstrip("\n"))
+
+    def __enter__(self) -> _Printed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The library has a descriptor of its own; with that the end comes.
+        if self.end is not None:
+            os.close(self.end)
 
 
 def mounted(name: str, values: Any) -> dict[str, Image]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any, Iterable
@@ -67,7 +68,15 @@ def _load() -> ctypes.CDLL:
     )
 
 
+def _use_runsc() -> None:
+    """Names the runsc of the package libsbx-runsc, if that is installed, unless SBX_RUNSC names one."""
+    carried = importlib.util.find_spec("libsbx_runsc")
+    for place in carried.submodule_search_locations or () if carried else ():
+        os.environ["SBX_RUNSC"] = os.environ.get("SBX_RUNSC") or os.path.join(place, "runsc")
+
+
 library: Any = _load()
+_use_runsc()
 
 
 def new(struct: str, **fields: Any) -> Any:

@@ -18,7 +18,7 @@ from .arguments import signal_number, whole
 from .config import App, EgressLimits, Probe, Secret, fill, program, refuse_others
 from .exception import ClientClosed, Error, InvalidError, NotFoundError, SandboxTerminatedError
 from .exception import SandboxTimeoutError, TimeoutError, UnimplementedError
-from .filesystem import Filesystem
+from .filesystem import FileIO, Filesystem
 from .image import Image, mounted
 from .native import Draft, array, call, library
 from .operation import Operation
@@ -27,6 +27,7 @@ from .process import ContainerProcess
 from .stats import SandboxStats, read_stats
 from .streams import Capture, StreamReader, StreamType, StreamWriter
 from .tunnels import Tunnel, read_tunnels
+from .volume import Volume, mounted_volumes
 from .waiting import Method, TimedOut, both, is_plain, runs_loop, until
 
 _MODES = {
@@ -53,7 +54,8 @@ async def _create(
     outbound_tls_ports: Sequence[int] = (), hostname: str | None = None, nameservers: Sequence[str] = (),
     bind_ports: Mapping[int, str | tuple[str, int]] | None = None, tls_certificate: tuple[str, str] | None = None,
     egress_limits: EgressLimits | None = None, mtu: int | None = None, image: Image | None = None,
-    image_mounts: Mapping[str, Image] | None = None, entrypoint: Sequence[str] | None = None, _use: Callable[[Draft], None] | None = None, **others: Any,
+    image_mounts: Mapping[str, Image] | None = None, entrypoint: Sequence[str] | None = None,
+    volumes: Mapping[str, Volume] | None = None, _use: Callable[[Draft], None] | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
@@ -85,7 +87,7 @@ async def _create(
     named = dict(pairs("tags", tags))
     if not isinstance(image, (Image, type(None))):
         refuse("image", "an Image, such as Image.from_registry('python:3.12')", image)
-    shown = mounted("image_mounts", image_mounts)
+    shown, shared = mounted("image_mounts", image_mounts), mounted_volumes(volumes)
     if (total := sum(map(len, map(str, args)))) > 1 << 16:
         raise InvalidError(f"Total length of CMD arguments must be at most {1 << 16}, as Modal has it. Got {total}.")
     hub, life = hubs.the_hub(), hubs.Life()
@@ -101,6 +103,9 @@ async def _create(
                 config.set("set_no_command")
         for place, stored in opened.items():
             config.set("add_image_mount", stored.handle, place, name="image_mounts")
+        for place, volume in shared.items():
+            where = (volume.name, place, volume._sub_path, volume._flags())
+            config.set("add_volume", *where, name=f"volumes[{place!r}]")
         if entrypoint is not None:
             first = array("entrypoint", items("entrypoint", entrypoint))
             config.set("set_entrypoint", first, len(first))
@@ -425,6 +430,28 @@ class Sandbox:
     def filesystem(self) -> Filesystem:
         """The sandbox's files."""
         return Filesystem(self)
+
+    @both
+    async def open(self, path: str, mode: str = "r") -> FileIO:
+        """Opens a file, as Modal's old form has it: "r", "w", "a", "x", with "+" and "b". See FileIO for what it can't."""
+        return await FileIO(self, path, mode)._begin()
+
+    @both
+    async def ls(self, path: str) -> Sequence[str]:
+        """The names in a directory, in their order."""
+        return sorted(entry.name for entry in await self.filesystem.list_files.aio(path))
+
+    @both
+    async def mkdir(self, path: str, parents: bool = False) -> None:
+        await self.filesystem.make_directory.aio(path, create_parents=parents)
+
+    @both
+    async def rm(self, path: str, recursive: bool = False) -> None:
+        await self.filesystem.remove.aio(path, recursive=recursive)
+
+    @both
+    async def reload_volumes(self) -> None:
+        """Nothing: what others have written to its volumes is there."""
 
     @both
     async def snapshot_filesystem(self, timeout: float = 55, *, tag: str | None = None) -> Image:

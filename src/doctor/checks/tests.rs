@@ -213,6 +213,13 @@ fn a_runsc_that_can_not_start_images_is_a_limit() {
 }
 
 #[test]
+fn helpers_that_are_not_used_are_a_limit() {
+    let error = Error::new(Code::RunscUnusable, "/opt/gvisor-bin is not used");
+    let host = Host { no_sidecars: Some(error), ..healthy() };
+    found(&host, Some(&tried()), "runsc", Status::Limited, "but /opt/gvisor-bin", "whole release");
+}
+
+#[test]
 fn runsc_and_architecture() {
     let missing = Error::new(Code::RunscMissing, "runsc (gVisor) was not found");
     let report = judge(&healthy(), Err(&missing), None);

@@ -9,7 +9,7 @@ mod container;
 mod directory;
 mod docker;
 mod layout;
-mod tar;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 

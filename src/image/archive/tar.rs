@@ -6,7 +6,7 @@ const BLOCK_BYTES: usize = 512;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     File,
     /// A further name of a file that stands before.
     HardLink(&'a [u8]),
@@ -25,45 +25,45 @@ pub(super) enum Kind<'a> {
 
 /// An entry's attributes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'a> {
-    pub(super) path: &'a [u8],
-    pub(super) kind: Kind<'a>,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: u32,
+pub(crate) struct Entry<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) kind: Kind<'a>,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
 }
 
 /// A part of a file that isn't a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub(crate) struct Extent {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 /// The archive that is written.
-pub(super) struct Archive<'a> {
+pub(crate) struct Archive<'a> {
     into: &'a mut dyn Write,
 }
 
 impl<'a> Archive<'a> {
-    pub(super) fn new(into: &'a mut dyn Write) -> Self {
+    pub(crate) fn new(into: &'a mut dyn Write) -> Self {
         Self { into }
     }
 
     /// Writes an entry without content.
-    pub(super) fn entry(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+    pub(crate) fn entry(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         self.headers(entry, 0, Vec::new(), None)
     }
 
     /// Begins a file without holes. As many bytes of content and [`pad`](Self::pad) follow.
-    pub(super) fn file(&mut self, entry: &Entry<'_>, length: u64) -> io::Result<()> {
+    pub(crate) fn file(&mut self, entry: &Entry<'_>, length: u64) -> io::Result<()> {
         self.headers(entry, length, Vec::new(), None)
     }
 
     /// Begins a file with holes (GNU's sparse format 1.0). The extents' content follows, then [`pad`](Self::pad).
-    pub(super) fn sparse_file(
+    pub(crate) fn sparse_file(
         &mut self,
         entry: &Entry<'_>,
         length: u64,
@@ -90,12 +90,12 @@ impl<'a> Archive<'a> {
     }
 
     /// Writes some content.
-    pub(super) fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.into.write_all(bytes)
     }
 
     /// Fills the last block of `length` bytes of content.
-    pub(super) fn pad(&mut self, length: u64) -> io::Result<()> {
+    pub(crate) fn pad(&mut self, length: u64) -> io::Result<()> {
         let rest = usize::try_from(length % BLOCK_BYTES as u64).unwrap_or(0);
         match rest {
             0 => Ok(()),
@@ -104,7 +104,7 @@ impl<'a> Archive<'a> {
     }
 
     /// Ends the archive.
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self) -> io::Result<()> {
         self.into.write_all(&[0; 2 * BLOCK_BYTES])?;
         self.into.flush()
     }

@@ -210,6 +210,17 @@ impl<O: Output> Converter<O> {
         Ok(Some(here))
     }
 
+    /// Whether the layers so far have a directory at this path, links followed.
+    pub(crate) fn has_directory(&mut self, path: &[u8]) -> Result<bool, Trouble> {
+        let names = components(path, path)?;
+        match self.directory(&names, false) {
+            Ok(found) => Ok(found.is_some()),
+            // A file or a link in a circle is none.
+            Err(Trouble::Malformed(_)) => Ok(false),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
     /// Makes a directory that no entry has yet.
     fn make_directory(&mut self, parent: NodeId, name: &[u8]) -> Result<NodeId, Trouble> {
         if name.len() > MAX_NAME {

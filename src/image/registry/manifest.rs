@@ -60,6 +60,16 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant }
     }
 
+    /// The operating system's name.
+    pub(crate) fn os(&self) -> &str {
+        &self.os
+    }
+
+    /// The processor's name.
+    pub(crate) fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
     /// Reads `os/architecture` or `os/architecture/variant`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let is_word = |word: &&str| {

@@ -1,6 +1,7 @@
 //! The store's directories, and files in them by descriptor.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 
+use super::trust::{IMAGES, Purpose};
 use super::{filesystem, trust};
 use crate::error::{Code, Context, Error, Result};
 use crate::image::error;
@@ -37,19 +39,48 @@ pub(super) struct Directories {
 }
 
 /// No other process changes the store meanwhile, and no other thread.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: Flock<File>,
+}
+
+impl Lock {
+    /// Waits for the lock of the store in this directory.
+    pub(crate) fn wait(directory: &OwnedFd, store: fmt::Arguments<'_>) -> Result<Self> {
+        let deadline = Instant::now().checked_add(LOCK_TIMEOUT);
+        loop {
+            if let Some(lock) = Self::try_take(directory, store)? {
+                return Ok(lock);
+            }
+            if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+                let text = format!("the {store} is locked by another process");
+                return Err(Error::new(Code::TimedOut, text));
+            }
+            thread::sleep(LOCK_INTERVAL);
+        }
+    }
+
+    /// The lock, if nothing else has it.
+    fn try_take(directory: &OwnedFd, store: fmt::Arguments<'_>) -> Result<Option<Self>> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(directory, "lock", flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .context(format!("opening the lock of the {store}"))?;
+        match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { _file: file })),
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
+            Err((_, cause)) => Err(cause).context(format!("locking the {store}")),
+        }
+    }
 }
 
 impl Directories {
     /// Opens them, and makes what is missing.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let top = trust::open_directory(path)?;
+        let (top, _) = trust::open_directory(path, IMAGES)?;
         filesystem::check(&top, path)?;
-        let format = subdirectory(&top, FORMAT, path)?;
+        let format = subdirectory(&top, FORMAT, path, IMAGES)?;
         let path = path.join(FORMAT);
-        let images = subdirectory(&format, "images", &path)?;
-        let temporary = subdirectory(&format, "tmp", &path)?;
+        let images = subdirectory(&format, "images", &path, IMAGES)?;
+        let temporary = subdirectory(&format, "tmp", &path, IMAGES)?;
         Ok(Self { path, format, images, temporary })
     }
 
@@ -60,29 +91,12 @@ impl Directories {
 
     /// Waits until no other thread or process changes the store.
     pub(super) fn lock(&self) -> Result<Lock> {
-        let deadline = Instant::now().checked_add(LOCK_TIMEOUT);
-        loop {
-            if let Some(lock) = self.try_lock()? {
-                return Ok(lock);
-            }
-            if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
-                let text = format!("the image store {:?} is locked by another process", self.path);
-                return Err(Error::new(Code::TimedOut, text));
-            }
-            thread::sleep(LOCK_INTERVAL);
-        }
+        Lock::wait(&self.format, format_args!("image store {:?}", self.path))
     }
 
     /// The lock, if nothing else has it.
     pub(super) fn try_lock(&self) -> Result<Option<Lock>> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.format, "lock", flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .context(format!("opening the lock of the image store {:?}", self.path))?;
-        match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Lock { _file: file })),
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
-            Err((_, cause)) => Err(cause).context(format!("locking the image store {:?}", self.path)),
-        }
+        Lock::try_take(&self.format, format_args!("image store {:?}", self.path))
     }
 
     /// Puts a file of mode 0400 with these bytes in the place of `name`: a reader sees the old one or the new one, also after
@@ -110,21 +124,21 @@ impl Directories {
     }
 }
 
-/// Opens a directory of the store, made if it is missing.
-fn subdirectory(at: &OwnedFd, name: &str, path: &Path) -> Result<OwnedFd> {
+/// Opens a directory of a store, made if it is missing.
+pub(crate) fn subdirectory(at: &OwnedFd, name: &str, path: &Path, purpose: &Purpose) -> Result<OwnedFd> {
+    let Purpose { name: what, option, .. } = purpose;
     let shown = path.join(name);
     match mkdirat(at, name, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
-        Err(cause) => return Err(cause).context(format!("creating the image directory {shown:?}")),
+        Err(cause) => return Err(cause).context(format!("creating the {what} {shown:?}")),
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd =
-        openat(at, name, flags, Mode::empty()).context(format!("opening the image directory {shown:?}"))?;
-    let found = fstat(&fd).context(format!("looking at the image directory {shown:?}"))?;
+    let fd = openat(at, name, flags, Mode::empty()).context(format!("opening the {what} {shown:?}"))?;
+    let found = fstat(&fd).context(format!("looking at the {what} {shown:?}"))?;
     if found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0 {
-        return Err(error(format!(
-            "image directory: {shown:?} belongs to user {} and has mode {:04o}; it must belong to user {} and have mode \
-             0700: remove it, or name another directory (the runtime's image_directory)",
+        return Err(purpose.error(format!(
+            "{what}: {shown:?} belongs to user {} and has mode {:04o}; it must belong to user {} and have mode 0700: \
+             remove it, or name another directory (the runtime's {option})",
             found.st_uid,
             found.st_mode & 0o7777,
             geteuid()
@@ -134,7 +148,7 @@ fn subdirectory(at: &OwnedFd, name: &str, path: &Path) -> Result<OwnedFd> {
 }
 
 /// 16 random hexadecimal digits.
-pub(super) fn random_name() -> Result<String> {
+pub(crate) fn random_name() -> Result<String> {
     let mut bytes = [0; 8];
     random::fill(&mut bytes).context("a random number")?;
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
@@ -188,12 +202,13 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
 }
 
 /// The names in a directory, in no order; not `.` and `..`, and none that isn't UTF-8 (none of ours).
-pub(super) fn names(directory: &OwnedFd) -> Result<Vec<String>> {
+pub(crate) fn names(directory: &OwnedFd) -> Result<Vec<String>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut listing = Dir::openat(directory, ".", flags, Mode::empty()).context("image store: listing it")?;
+    let mut listing =
+        Dir::openat(directory, ".", flags, Mode::empty()).context("listing a directory of the store")?;
     let mut names = Vec::new();
     for entry in listing.iter() {
-        let entry = entry.context("image store: listing it")?;
+        let entry = entry.context("listing a directory of the store")?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if let Some(name) = name.to_str().filter(|name| !matches!(*name, "." | "..")) {
             names.push(name.to_owned());
@@ -203,9 +218,9 @@ pub(super) fn names(directory: &OwnedFd) -> Result<Vec<String>> {
 }
 
 /// Removes a file; one that isn't there is fine.
-pub(super) fn remove_file(directory: impl AsFd, name: &str) -> Result<()> {
+pub(crate) fn remove_file(directory: impl AsFd, name: &str) -> Result<()> {
     match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(cause) => Err(cause).context(format!("image store: removing {name}")),
+        Err(cause) => Err(cause).context(format!("removing {name} from the store")),
     }
 }

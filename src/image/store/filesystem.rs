@@ -13,6 +13,7 @@ use std::path::Path;
 use nix::sys::statfs::fstatfs;
 use nix::sys::statvfs::FsFlags;
 
+use super::trust::Purpose;
 use crate::error::{Context, Result};
 use crate::image::error;
 
@@ -43,11 +44,21 @@ pub(super) fn check(directory: impl AsFd, path: &Path) -> Result<()> {
     judge(path, found.filesystem_type().0, found.flags().contains(FsFlags::ST_NOEXEC))
 }
 
+/// The name of a file system of the network or of a cluster; `None` for another one.
+pub(crate) fn network(directory: impl AsFd, path: &Path, purpose: &Purpose) -> Result<Option<&'static str>> {
+    let found = fstatfs(directory).context(format!("the file system of the {} {path:?}", purpose.name))?;
+    Ok(network_name(found.filesystem_type().0))
+}
+
+fn network_name(kind: i64) -> Option<&'static str> {
+    // The kernel's field is signed on some machines.
+    let found = NETWORK.iter().find(|(magic, _)| magic & 0xffff_ffff == kind & 0xffff_ffff);
+    found.map(|(_, name)| *name)
+}
+
 fn judge(path: &Path, kind: i64, noexec: bool) -> Result<()> {
     const REMEDY: &str = "name a directory elsewhere (the runtime's image_directory)";
-    // The kernel's field is signed on some machines.
-    let network = NETWORK.iter().find(|(magic, _)| magic & 0xffff_ffff == kind & 0xffff_ffff);
-    if let Some((_, name)) = network {
+    if let Some(name) = network_name(kind) {
         return Err(error(format!(
             "image directory {path:?}: is on {name}, a network file system: another machine can change an image, and a \
              lost connection ends the sandboxes that use it; {REMEDY}"

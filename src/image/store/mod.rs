@@ -4,6 +4,7 @@
 //! v1/images/<64 hex digits>.erofs   an image, mode 0400
 //! v1/images/<64 hex digits>.json    its record; modified when the image was last used
 //! v1/tags.json                      which name stands for which image
+//! v1/steps.json                     which image a build's step has made
 //! v1/tmp/                           what is being written; locked by its process
 //! v1/lock                           held while something is published, tagged or removed
 //! ```
@@ -16,14 +17,15 @@
 //! A file is checked when it is opened, and a sandbox gets the descriptor: it runs on when the image is removed, and the
 //! space is free when the last of them has ended.
 
-mod directories;
-mod filesystem;
+pub(crate) mod directories;
+pub(crate) mod filesystem;
 mod record;
+mod steps;
 mod tags;
 mod temporary;
 #[cfg(test)]
 mod tests;
-mod trust;
+pub(crate) mod trust;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -44,6 +46,7 @@ use sha2::{Digest as _, Sha256};
 use directories::{Directories, Lock, open_file, read_file, remove_file};
 use record::Record;
 pub(crate) use record::{Origin, OriginKind};
+use steps::Steps;
 use tags::Tags;
 pub(crate) use temporary::Temporary;
 
@@ -239,6 +242,20 @@ impl Store {
         self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))
     }
 
+    /// The image that a build's step has made, if it is still there and not older.
+    pub(crate) fn step(&self, key: Digest, max_age: Option<Duration>) -> Result<Option<StoredImage>> {
+        self.steps()?.get(key, max_age).map_or(Ok(None), |id| self.get(id))
+    }
+
+    /// Notes that a build's step has made an image.
+    pub(crate) fn set_step(&self, key: Digest, id: ImageId) -> Result<()> {
+        let lock = self.directories.lock()?;
+        self.change_steps(&lock, |steps| {
+            steps.set(key, id);
+            true
+        })
+    }
+
     /// Removes a tag; the image stays. Whether there was one.
     pub(crate) fn untag(&self, tag: &str) -> Result<bool> {
         let lock = self.directories.lock()?;
@@ -257,17 +274,19 @@ impl Store {
         let was_there =
             open_file(&self.directories.images, &record_name(id)).map_or(true, |found| found.is_some());
         self.change_tags(&lock, |tags| Ok(tags.remove_image(id)))?;
+        self.change_steps(&lock, |steps| steps.remove_image(id))?;
         self.unlink(id)?;
         Ok(was_there)
     }
 
-    /// Removes damaged images, and those that weren't used for the longest time, until the rest takes no more than `max_bytes`
-    /// on disk.
+    /// Removes damaged images, then those without a tag that builds have made, then the others, until the rest takes no more
+    /// than `max_bytes` on disk; of each kind those that weren't used for the longest time first.
     /// Sandboxes that run on a removed image aren't affected; they hold its space until they end.
     pub(crate) fn prune(&self, max_bytes: u64) -> Result<Pruned> {
         let lock = self.directories.lock()?;
         self.collect(&lock)?;
         let mut images = self.list()?;
+        images.sort_by_key(|image| image.is_intermediate());
         let whole: BTreeSet<ImageId> = images.iter().map(StoredImage::id).collect();
         let damaged = self.ids()?.difference(&whole).copied().collect();
         let kept_bytes = images.iter().map(StoredImage::disk_bytes).sum();
@@ -280,6 +299,7 @@ impl Store {
         }
         let removed: BTreeSet<ImageId> = pruned.removed.iter().copied().collect();
         self.change_tags(&lock, |tags| Ok(removed.iter().filter(|id| tags.remove_image(**id)).count() > 0))?;
+        self.change_steps(&lock, |steps| removed.iter().filter(|id| steps.remove_image(**id)).count() > 0)?;
         for id in &removed {
             self.unlink(*id)?;
         }
@@ -332,6 +352,20 @@ impl Store {
         let mut tags = self.tags()?;
         if change(&mut tags)? {
             self.directories.replace(lock, self.directories.format.as_fd(), tags::FILE, &tags.write())?;
+        }
+        Ok(())
+    }
+
+    fn steps(&self) -> Result<Steps> {
+        let json = read_file(&self.directories.format, steps::FILE, steps::MAX_BYTES)?;
+        Ok(json.map(|(json, _)| Steps::parse(&json)).unwrap_or_default())
+    }
+
+    /// Changes the index of steps, and writes it if `change` says so.
+    fn change_steps(&self, lock: &Lock, change: impl FnOnce(&mut Steps) -> bool) -> Result<()> {
+        let mut steps = self.steps()?;
+        if change(&mut steps) {
+            self.directories.replace(lock, self.directories.format.as_fd(), steps::FILE, &steps.write())?;
         }
         Ok(())
     }
@@ -416,6 +450,11 @@ impl StoredImage {
     /// Where it comes from.
     pub(crate) fn origin(&self) -> &Origin {
         &self.record.origin
+    }
+
+    /// Whether it is what a build's step has left, and has no name.
+    fn is_intermediate(&self) -> bool {
+        self.tags.is_empty() && self.record.origin.kind == OriginKind::Build
     }
 
     /// Its tags, sorted.

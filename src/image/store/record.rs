@@ -28,6 +28,8 @@ pub(crate) enum OriginKind {
     Directory,
     /// A snapshot of a sandbox.
     Snapshot,
+    /// A step of a build.
+    Build,
 }
 
 /// Where an image comes from: the kind, and the reference, path or image.
@@ -44,6 +46,7 @@ const KINDS: &[(OriginKind, &str)] = &[
     (OriginKind::RootTarball, "root-tarball"),
     (OriginKind::Directory, "directory"),
     (OriginKind::Snapshot, "snapshot"),
+    (OriginKind::Build, "build"),
 ];
 
 /// An image's record.

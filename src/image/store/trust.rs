@@ -1,7 +1,7 @@
-//! Opens a directory only where no other user can exchange it.
+//! Opens a directory only where no other user can exchange it: the store of images, and that of volumes.
 //!
-//! What is in the store becomes the programs of sandboxes, so that a user who may write there runs code in them. The path
-//! is walked from `/` by descriptors, and nothing is looked up twice. The rule:
+//! What is in the store becomes the programs and files of sandboxes, so that a user who may write there runs code in them. The
+//! path is walked from `/` by descriptors, and nothing is looked up twice. The rule:
 //!
 //! - Every directory belongs to this process's user or to root, and neither its group nor others may write to it.
 //! - A sticky directory of root's (`/tmp`) may be writable by all, since they can't rename or remove what is ours there.
@@ -23,8 +23,35 @@ use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::geteuid;
 
-use crate::error::{Context, Error, Result};
-use crate::image::error;
+use crate::error::{Code, Context, Error, Result};
+
+/// What a directory is for, in the words of messages.
+#[derive(Debug)]
+pub(crate) struct Purpose {
+    /// What the directory is.
+    pub(crate) name: &'static str,
+    /// The option of a runtime that names another one.
+    pub(crate) option: &'static str,
+    /// What another user who can write there could do.
+    pub(crate) danger: &'static str,
+    /// The code of its errors.
+    pub(crate) code: Code,
+}
+
+/// The store of images.
+pub(super) const IMAGES: &Purpose = &Purpose {
+    name: "image directory",
+    option: "image_directory",
+    danger: "another user could put other programs into sandboxes",
+    code: Code::Image,
+};
+
+impl Purpose {
+    /// A directory that can't be used, and what to do.
+    pub(crate) fn error(&self, text: impl Into<String>) -> Error {
+        Error::new(self.code, text)
+    }
+}
 
 /// As many links as the kernel follows.
 const MAX_LINKS: u32 = 40;
@@ -57,33 +84,34 @@ enum Place {
     Last,
 }
 
-/// Opens a directory for reading, and makes what is missing on the way.
-pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+/// Opens a directory for reading, and makes what is missing on the way. Returns its path without links, too.
+pub(crate) fn open_directory(path: &Path, purpose: &Purpose) -> Result<(OwnedFd, PathBuf)> {
+    let what = purpose.name;
     if !path.is_absolute() {
-        return Err(Error::invalid(format!("image directory {path:?}: must be an absolute path")));
+        return Err(Error::invalid(format!("{what} {path:?}: must be an absolute path")));
     }
     let user = geteuid().as_raw();
     let mut rest = components(path);
     let (mut shown, mut links, mut below_sticky) = (PathBuf::from("/"), 0, false);
     let mut at = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .context("image directory: opening /")?;
-    check(&shown, facts(&at, &shown)?, user, Place::OnTheWay)?;
+        .context(format!("{what}: opening /"))?;
+    check(&shown, facts(&at, &shown, purpose)?, user, Place::OnTheWay, purpose)?;
     while let Some(name) = rest.pop_front() {
         let next = shown.join(&name);
-        let fd = open_or_make(&at, &name, &next)?;
-        let found = facts(&fd, &next)?;
+        let fd = open_or_make(&at, &name, &next, purpose)?;
+        let found = facts(&fd, &next, purpose)?;
         let place = if below_sticky { Place::BelowSticky } else { Place::OnTheWay };
-        check(&next, found, user, place)?;
+        check(&next, found, user, place, purpose)?;
         if found.is(libc::S_IFLNK) {
             links += 1;
             if links > MAX_LINKS {
-                return Err(error(format!("image directory {path:?}: has too many symbolic links")));
+                return Err(purpose.error(format!("{what} {path:?}: has too many symbolic links")));
             }
             let target = readlinkat(&fd, "").context(format!("reading the link {next:?}"))?;
             let target = Path::new(&target);
             if target.is_absolute() {
                 at = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-                    .context("image directory: opening /")?;
+                    .context(format!("{what}: opening /"))?;
                 shown = PathBuf::from("/");
             }
             for name in components(target).into_iter().rev() {
@@ -99,9 +127,10 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
         };
         at = fd;
     }
-    check(&shown, facts(&at, &shown)?, user, Place::Last)?;
+    check(&shown, facts(&at, &shown, purpose)?, user, Place::Last, purpose)?;
     openat(&at, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(format!("opening the image directory {shown:?}"))
+        .context(format!("opening the {what} {shown:?}"))
+        .map(|fd| (fd, shown))
 }
 
 /// The names of a path in their order; `..` is one.
@@ -114,9 +143,9 @@ fn components(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(name).collect()
 }
 
-fn open_or_make(at: &OwnedFd, name: &OsStr, shown: &Path) -> Result<OwnedFd> {
+fn open_or_make(at: &OwnedFd, name: &OsStr, shown: &Path, purpose: &Purpose) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let what = || format!("opening {shown:?} on the way to the image directory");
+    let what = || format!("opening {shown:?} on the way to the {}", purpose.name);
     match openat(at, name, flags, Mode::empty()) {
         Err(Errno::ENOENT) => {}
         other => return other.context(what()),
@@ -124,26 +153,26 @@ fn open_or_make(at: &OwnedFd, name: &OsStr, shown: &Path) -> Result<OwnedFd> {
     match mkdirat(at, name, Mode::S_IRWXU) {
         // Another process made it at the same time.
         Ok(()) | Err(Errno::EEXIST) => {}
-        Err(cause) => return Err(cause).context(format!("creating the image directory {shown:?}")),
+        Err(cause) => return Err(cause).context(format!("creating the {} {shown:?}", purpose.name)),
     }
     openat(at, name, flags, Mode::empty()).context(what())
 }
 
-fn facts(fd: &OwnedFd, shown: &Path) -> Result<Facts> {
-    let stat = fstat(fd).context(format!("looking at {shown:?} on the way to the image directory"))?;
+fn facts(fd: &OwnedFd, shown: &Path, purpose: &Purpose) -> Result<Facts> {
+    let stat = fstat(fd).context(format!("looking at {shown:?} on the way to the {}", purpose.name))?;
     Ok(Facts { uid: stat.st_uid, mode: stat.st_mode })
 }
 
-fn check(path: &Path, found: Facts, user: u32, place: Place) -> Result<()> {
+fn check(path: &Path, found: Facts, user: u32, place: Place, purpose: &Purpose) -> Result<()> {
+    let Purpose { name, option, danger, .. } = purpose;
     let refuse = |why: String| {
-        Err(error(format!(
-            "image directory: {path:?} {why}, so another user could put other programs into sandboxes; mend that, or name \
-             another directory (the runtime's image_directory)"
+        Err(purpose.error(format!(
+            "{name}: {path:?} {why}, so {danger}; mend that, or name another directory (the runtime's {option})"
         )))
     };
     let link = found.is(libc::S_IFLNK);
     if !link && !found.is(libc::S_IFDIR) {
-        return Err(error(format!("image directory: {path:?} is not a directory")));
+        return Err(purpose.error(format!("{name}: {path:?} is not a directory")));
     }
     if found.uid != user && (found.uid != 0 || place == Place::Last) {
         return refuse(format!(
@@ -184,7 +213,7 @@ mod tests {
     const OTHER: u32 = 1001;
 
     fn judge(uid: u32, kind: u32, mode: u32, place: Place) -> bool {
-        check(Path::new("/x"), Facts { uid, mode: kind | mode }, ME, place).is_ok()
+        check(Path::new("/x"), Facts { uid, mode: kind | mode }, ME, place, IMAGES).is_ok()
     }
 
     #[test]
@@ -221,12 +250,12 @@ mod tests {
     fn missing_directories_are_made_for_this_user_alone() {
         let top = Directory::new();
         let path = top.path().join("a/b/../c");
-        open_directory(&path).unwrap();
+        open_directory(&path, IMAGES).unwrap();
         for made in ["a", "a/b", "a/c"] {
             let mode = fs::metadata(top.path().join(made)).unwrap().mode();
             assert_eq!(mode & 0o7777, 0o700, "{made}");
         }
-        open_directory(&path).unwrap();
+        open_directory(&path, IMAGES).unwrap();
     }
 
     #[test]
@@ -236,16 +265,16 @@ mod tests {
         fs::create_dir(at("real")).unwrap();
         symlink("real", at("relative")).unwrap();
         symlink(at("relative"), at("absolute")).unwrap();
-        open_directory(&at("absolute/store")).unwrap();
+        open_directory(&at("absolute/store"), IMAGES).unwrap();
         assert!(at("real/store").is_dir());
         symlink("loop", at("loop")).unwrap();
-        let error = open_directory(&at("loop")).unwrap_err();
+        let error = open_directory(&at("loop"), IMAGES).unwrap_err();
         assert!(error.message().contains("too many symbolic links"), "{error}");
         fs::create_dir(at("open")).unwrap();
         fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
         symlink("open/store", at("through")).unwrap();
         for path in ["through", "open/store", "open"] {
-            let error = open_directory(&at(path)).unwrap_err();
+            let error = open_directory(&at(path), IMAGES).unwrap_err();
             assert!(error.message().contains("has mode 0777"), "{error}");
             assert!(error.message().contains(&format!("{:?}", at("open"))), "{error}");
         }
@@ -256,11 +285,14 @@ mod tests {
     fn a_file_or_a_relative_path_is_no_place() {
         let top = Directory::new();
         let file = top.file("file", b"");
-        assert!(open_directory(&file).unwrap_err().message().contains("is not a directory"));
-        let below = open_directory(&file.join("x")).unwrap_err();
+        assert!(open_directory(&file, IMAGES).unwrap_err().message().contains("is not a directory"));
+        let below = open_directory(&file.join("x"), IMAGES).unwrap_err();
         assert!(below.message().contains("is not a directory"), "{below}");
         assert!(
-            open_directory(Path::new("cache")).unwrap_err().message().contains("must be an absolute path")
+            open_directory(Path::new("cache"), IMAGES)
+                .unwrap_err()
+                .message()
+                .contains("must be an absolute path")
         );
     }
 }

@@ -1,9 +1,9 @@
-//! The keeper's program: one small static binary with three roles.
+//! The keeper's program: one small static binary with four roles.
 //!
 //! As *supervisor*, started by the library, it holds a sandbox's namespaces and child processes and ends them
 //! when the library or its process ends. As *init*, process 1 of the sandbox, it starts programs and reports
 //! on them. As *image helper*, started by the library for one image, it reads the bytes of strangers where they
-//! can do no harm. The name that it is started with decides. It has one thread and is embedded into the library by
+//! can do no harm. As *prewarmer*, started by runsc, it executes the sentry. The name that it is started with decides. It has one thread and is embedded into the library by
 //! `build.rs`. Supervisor and init depend on `libc` alone, the image helper on what decompresses and hashes, too.
 #![allow(unsafe_code, reason = "system calls of a program that has nothing but libc")]
 
@@ -12,6 +12,7 @@
 mod channel;
 mod image;
 mod init;
+mod prewarmer;
 #[path = "../../sys/spawn.rs"]
 #[allow(dead_code, reason = "the library executes an open file")]
 mod spawn;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         (Some(b"sbx-keeper"), Some(_)) => supervisor::refuse(&format!("this keeper is of build {BUILD}")),
         (Some(b"sbx-image"), Some(build)) if build == BUILD => image::main(),
         (Some(b"sbx-image"), Some(_)) => image::refuse(&format!("the program is of build {BUILD}")),
+        (Some(name), Some(_)) if name == prewarmer::PATH.as_bytes() => prewarmer::main(arguments),
         (Some(name), None) if name.ends_with(b"init") => init::main(),
         _ => ExitCode::FAILURE,
     }

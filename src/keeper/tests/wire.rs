@@ -137,6 +137,24 @@ fn entry() -> impl Strategy<Value = keeper::Entry> {
     ]
 }
 
+fn volume() -> impl Strategy<Value = keeper::Volume> {
+    let paths = (bytes(), bytes(), bytes(), bytes());
+    (paths, any::<([u64; 4], [bool; 2])>()).prop_map(|((name, directory, lock, sub_path), (ids, flags))| {
+        let [device, inode, lock_device, lock_inode] = ids;
+        let [create_sub_path, writable] = flags;
+        keeper::Volume {
+            name,
+            directory,
+            identity: (device, inode),
+            lock,
+            lock_identity: (lock_device, lock_inode),
+            sub_path,
+            create_sub_path,
+            writable,
+        }
+    })
+}
+
 fn group() -> impl Strategy<Value = keeper::Group> {
     let setting = (bytes(), bytes(), any::<bool>())
         .prop_map(|(file, value, optional)| keeper::GroupSetting { file, value, optional });
@@ -150,11 +168,12 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
         value,
         mandatory,
     });
-    let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4), vec(group(), 0..3));
+    let volumes = vec(volume(), 0..3);
+    let lists = (vec(sysctl, 0..4), vec(entry(), 0..6), vec(bind(), 0..4), volumes, vec(group(), 0..3));
     (any::<[bool; 3]>(), lists, bytes(), any::<([u64; 2], [u64; 2], u64, u32)>(), bytes()).prop_map(
         |(
             [user_namespace, network, only_namespaces],
-            (sysctls, rootfs, mounts, groups),
+            (sysctls, rootfs, mounts, volumes, groups),
             runsc,
             ([device, inode], [beside_device, beside_inode], watched_memory, images),
             bundle,
@@ -169,6 +188,7 @@ fn setup() -> impl Strategy<Value = keeper::Setup> {
                 beside: (beside_device, beside_inode),
                 rootfs,
                 mounts,
+                volumes,
                 bundle,
                 groups,
                 images,

@@ -82,7 +82,7 @@ fn from_init() -> Vec<init::Reply> {
 }
 
 fn to_keeper() -> Vec<keeper::Request> {
-    use keeper::{Bind, Entry, Group, GroupSetting, Request, Setup, SocketKind, Sysctl};
+    use keeper::{Bind, Entry, Group, GroupSetting, Request, Setup, SocketKind, Sysctl, Volume};
     let path = || b"/p".to_vec();
     let bind = || Bind { source: b"/s".to_vec(), writable: true };
     let setting = GroupSetting { file: b"f".to_vec(), value: b"1".to_vec(), optional: true };
@@ -102,6 +102,16 @@ fn to_keeper() -> Vec<keeper::Request> {
             Entry::Cover { path: path() },
         ],
         mounts: vec![bind()],
+        volumes: vec![Volume {
+            name: b"v".to_vec(),
+            directory: path(),
+            identity: (5, 6),
+            lock: b"/l".to_vec(),
+            lock_identity: (7, 8),
+            sub_path: b"s".to_vec(),
+            create_sub_path: true,
+            writable: false,
+        }],
         bundle: b"{}".to_vec(),
         groups: vec![Group { name: b"g".to_vec(), unified: true, memory: false, settings: vec![setting] }],
         images: 6,

@@ -120,6 +120,8 @@ wire! {
         Inflate = 4,
         /// Complete the image's file. The process answers `Finished` and ends.
         Finish = 5,
+        /// Whether the layers so far have a directory at this path, links followed. The process answers `Directory`.
+        FindDirectory { path: Vec<u8> } = 6,
     }
 
     /// From the process to the library.
@@ -139,6 +141,8 @@ wire! {
         Finished(summary: Summary) = 5,
         /// The request failed; the process ends.
         Failed { failure: Failure, errno: i32, text: Vec<u8> } = 6,
+        /// Whether there is such a directory.
+        Directory { found: bool } = 7,
     }
 }
 

@@ -27,6 +27,27 @@ wire! {
         pub(crate) writable: bool,
     }
 
+    /// A volume: a directory of the host that sandboxes which run may be changing.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Volume {
+        /// Its name, for errors.
+        pub(crate) name: Vec<u8>,
+        /// Its path on the host, which contains no symbolic links.
+        pub(crate) directory: Vec<u8>,
+        /// The device and inode that this must have.
+        pub(crate) identity: (u64, u64),
+        /// The path of its lock's file, which contains no symbolic links. The keeper holds the lock.
+        pub(crate) lock: Vec<u8>,
+        /// The device and inode that this must have.
+        pub(crate) lock_identity: (u64, u64),
+        /// The directory in the volume that is mounted; empty for the whole volume.
+        pub(crate) sub_path: Vec<u8>,
+        /// Whether to create the missing directories of the sub-path.
+        pub(crate) create_sub_path: bool,
+        /// Whether the sandbox may write to it.
+        pub(crate) writable: bool,
+    }
+
     /// A kernel setting of the gateway's network namespace.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Sysctl {
@@ -104,6 +125,8 @@ wire! {
         pub(crate) rootfs: Vec<Entry>,
         /// The sources of the bundle's mounts `/mounts/0`, `/mounts/1` …
         pub(crate) mounts: Vec<Bind>,
+        /// The sources of the bundle's mounts `/mounts/volume-0`, `/mounts/volume-1` …
+        pub(crate) volumes: Vec<Volume>,
         /// The OCI bundle's config.json.
         pub(crate) bundle: Vec<u8>,
         /// The control groups, one for each of the message's first descriptors.

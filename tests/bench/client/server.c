@@ -3,6 +3,7 @@
  *
  *   server KIND:PORT ...     serve
  *   server byte              write one byte to standard output and stay (for start and terminate)
+ *   server fill:MIB          write so much to files of /filled, none of it zeros (for snapshots)
  *
  * Kinds:
  *   sink     8 bytes of length (little endian), so many bytes in; one byte back; and again
@@ -12,12 +13,14 @@
  *
  * sink and source count at the far end, so that what is still in somebody's buffer is not taken for carried.
  */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "common.h"
 
@@ -165,8 +168,35 @@ static void *hold_thread(void *argument)
     return NULL;
 }
 
+static void fill(long mib)
+{
+    static char block[1 << 20];
+    uint64_t state = 88172645463325252;
+    char path[64];
+    for (size_t at = 0; at < sizeof block; at += sizeof state) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        memcpy(block + at, &state, sizeof state);
+    }
+    if (mkdir("/filled", 0755) < 0)
+        die("/filled can't be made");
+    for (long file = 0; file * 16 < mib; file++) {
+        snprintf(path, sizeof path, "/filled/%ld", file);
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+        for (long part = 0; part < 16 && file * 16 + part < mib; part++)
+            if (fd < 0 || write_all(fd, block, sizeof block) < 0)
+                die("%s can't be written", path);
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strncmp(argv[1], "fill:", 5) == 0) {
+        fill(number(argv[1] + 5, 1, 4096));
+        return 0;
+    }
     if (argc == 2 && strcmp(argv[1], "byte") == 0) {
         if (write_all(STDOUT_FILENO, "k", 1) < 0)
             die("write to standard output");
@@ -179,7 +209,7 @@ int main(int argc, char **argv)
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     if (argc < 2) {
-        fprintf(stderr, "usage: server byte | KIND:PORT ... (kinds: sink source echo hold)\n");
+        fprintf(stderr, "usage: server byte | fill:MIB | KIND:PORT ... (kinds: sink source echo hold)\n");
         return 2;
     }
     for (int index = 1; index < argc; index++) {

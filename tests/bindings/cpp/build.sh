@@ -25,7 +25,7 @@ if wanted_any cpp/http_server cpp/no-library cpp/tests cpp/sanitized cpp/cmake; 
     add_case cpp/cmake status "$work/cpp/cmake/http_server"
 
     cpp_flags=$(PKG_CONFIG_PATH=$bindings/shared pkg-config --cflags --libs sbx)
-    cpp_tests="tests/bindings/cpp/tests.cpp tests/bindings/cpp/contract.cpp tests/bindings/cpp/images.cpp"
+    cpp_tests="tests/bindings/cpp/tests.cpp tests/bindings/cpp/contract.cpp tests/bindings/cpp/images.cpp tests/bindings/cpp/volumes.cpp"
     check "cpp/tests compile" cpp_compile -O2 -Iexamples/cpp $cpp_tests $cpp_flags -o "$work/cpp/tests"
     add_case cpp/tests rust "export SBX_TEST_CERTIFICATE=tests/bindings/certificate.pem SBX_TEST_PLUGIN=$work/plugin/libplugin.so; status=0; for test in \${SBX_TEST_PART:-\"\"}; do $work/cpp/tests \"\$test\" || status=\$?; done; exit \$status"
     check "cpp/sanitized compiles" cpp_compile -fsanitize=address,undefined -fno-sanitize-recover=all \

@@ -58,6 +58,7 @@ namespace tests {
 int with_own_store(const std::function<int()> &run) {
     const scratch store;
     ::setenv("XDG_CACHE_HOME", store.at("").c_str(), 1);
+    ::setenv("XDG_DATA_HOME", store.at("").c_str(), 1);
     return run();
 }
 
@@ -108,6 +109,37 @@ TEST(a_snapshot_is_an_image) {
     const sbx::sandbox second(script(snapshot, "read line </etc/kept; echo $line; [ ! -e /tmp/gone ]"));
     CHECK(second.wait().code == 0 && second.captured(sbx::stream::out).head == "kept\n");
     THROWS(sbx::unsupported, sbx::code::unsupported, "image", sbx::sandbox(sbx::config()).snapshot());
+}
+
+TEST(an_image_is_built_and_what_was_done_is_not_done_again) {
+    const scratch directory;
+    sbx::image_options options;
+    options.tag = "cpp/base";
+    sbx::import_image(root_tarball(directory), options);
+    directory.write("copied", "from the context\n");
+    const std::string text = "FROM cpp/base\nARG WHO\nCOPY copied /copied\n"
+                             "RUN --mount=type=secret,id=key read key </run/secrets/key; echo $WHO ${#key} >/made\n"
+                             "CMD [\"/bin/sh\", \"-c\", \"read a </copied; read b </made; echo $a, $b\"]\n";
+    std::uint64_t done = 0, all = 0;
+    const auto built = [&](const std::string &who, bool fresh = false) {
+        sbx::build build(text);
+        build.context(directory.at("")).arg("WHO", who).secret("key", "12345").tag("cpp/built");
+        build.timeout(std::chrono::minutes(5)).max_age(std::chrono::hours(1));
+        if (fresh)
+            build.no_cache();
+        return sbx::build_image(build, [&](std::uint64_t now, std::uint64_t of) { done = now, all = of; });
+    };
+    const sbx::image image = built("me");
+    CHECK(image.info().tags.at(0) == "docker.io/cpp/built:latest" && all == 4 && done <= all);
+    const sbx::sandbox sandbox(sbx::config().image(image).capture(sbx::stream::out));
+    CHECK(sandbox.wait().code == 0 && sandbox.captured(sbx::stream::out).head == "from the context, me 5\n");
+    CHECK(built("me").id() == image.id() && built("you").id() != image.id() && built("me", true).info().bytes > 0);
+
+    sbx::build failing("FROM cpp/base\nRUN echo the reason; exit 3\n");
+    THROWS(sbx::error, sbx::code::image, "the reason", sbx::build_image(failing));
+    THROWS(sbx::invalid, sbx::code::invalid, "must not be set for a build",
+           sbx::build_image(sbx::build("FROM cpp/base\n").config(sbx::config().name("it"))));
+    THROWS(sbx::unsupported, sbx::code::unsupported, "ONBUILD", sbx::build_image(sbx::build("FROM a\nONBUILD RUN b\n")));
 }
 
 TEST(bad_images_are_clear_errors) {

@@ -32,7 +32,7 @@ struct registered {
 
 int be_host(const std::string &name); // contract.cpp
 
-// With a store of images of its own, which the library looks for when it is first used; images.cpp.
+// With stores of images and of volumes of its own, which the library looks for when it is first used; images.cpp.
 int with_own_store(const std::function<int()> &run);
 
 // Runs those whose name has the filter in it.

@@ -31,9 +31,9 @@ test("numbers have the header's names", () => {
   assert.deepEqual([started, processExited, namesOf("EXIT_")[3]], ["started", "processExited", "timedOut"]);
 });
 
-test("the package has less than 1,450 lines of code", () => {
+test("the package has less than 1,500 lines of code", () => {
   const modules = readdirSync(examples).filter((name) => name.endsWith(".js") && !["http_server.js", "abi.js"].includes(name));
   const isCode = (line) => !/^\s*($|\/\/|\/\*\*|\*)/.test(line);
   const lines = modules.map((name) => file(`examples/node/${name}`).split("\n").filter(isCode).length);
-  assert.ok(lines.reduce((sum, more) => sum + more) < 1450, `${lines}`);
+  assert.ok(lines.reduce((sum, more) => sum + more) < 1500, `${lines}`);
 });

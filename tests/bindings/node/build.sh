@@ -1,7 +1,7 @@
 # Node: types, then each file here under each identity, over both FFI packages. Sourced by tests/run.sh.
 
 . tests/bindings/packages.sh
-node_tests='abi embedding examples files images network policy sandbox'
+node_tests='abi embedding examples files images network policy sandbox volumes'
 
 if wanted_any node/types $(printf 'node-koffi/%s node-ffi-napi/%s\n' $(for name in $node_tests; do echo "$name" "$name"; done)); then
     need_node_packages

@@ -2,13 +2,13 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, cpSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test, { after } from "node:test";
-import { all, findImage, importImage, listImages, pruneImages, pullImage, refused, removeImage, Sandbox, tagImage } from "./support.js";
+import { all, buildImage, findImage, importImage, listImages, pruneImages, pullImage, refused, removeImage, Sandbox, tagImage } from "./support.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "sbx-node-images-"));
 after(() => rmSync(scratch, { recursive: true }));
@@ -110,4 +110,42 @@ test("a pull that is given up ends", async () => {
   await assert.rejects(pulling, /enough/);
   await once(connection, "close");
   registry.close();
+});
+
+test("an image is built, and what was done is not done again", async () => {
+  await importImage(tarball, { tag: "node/base" });
+  const context = join(scratch, "context");
+  mkdirSync(context);
+  writeFileSync(join(context, "copied"), "from the context\n");
+  const dockerfile = `FROM node/base
+ARG WHO
+COPY copied /copied
+RUN --mount=type=secret,id=key read key </run/secrets/key; echo $WHO \${#key} >/made && echo said
+CMD ["/bin/sh", "-c", "read a </copied; read b </made; echo $a, $b"]
+`;
+  const build = async (more) => {
+    const fd = openSync(join(scratch, "output"), "w");
+    try {
+      const image = await buildImage(dockerfile, { context, args: { WHO: "me" }, secrets: { key: "12345" }, output: { fd }, ...more });
+      return [image, readFileSync(join(scratch, "output"), "utf8")];
+    } finally {
+      closeSync(fd);
+    }
+  };
+  const seen = [];
+  const [image, output] = await build({ tag: "node/built", timeoutMs: 600_000, progress: (done, total) => seen.push([done, total]) });
+  assert.ok(output.startsWith("[1/4] FROM node/base\n[2/4] COPY copied /copied\n") && output.includes("\nsaid\n"), output);
+  assert.ok(seen.every(([done, total]) => done <= total) && seen.at(-1)[1] === 4, JSON.stringify(seen));
+  assert.deepEqual(image.tags, ["docker.io/node/built:latest"]);
+  const sandbox = await Sandbox.create(undefined, { image, stdout: "pipe" });
+  assert.equal(await all(sandbox.stdout), "from the context, me 5\n");
+  const [again, cached] = await build({ maxAgeMs: 3_600_000, sandbox: { blockNetwork: true } });
+  assert.equal(again.id, image.id);
+  assert.equal(cached.split("CACHED").length, 3, cached);
+  assert.equal((await build({ noCache: true }))[1].includes("CACHED"), false);
+  await assert.rejects(buildImage("FROM node/base\nRUN echo the reason; exit 3\n"), refused("SBX_EIMAGE", "the reason"));
+  await assert.rejects(buildImage("FROM a\nONBUILD RUN b\n"), refused("SBX_EUNSUPPORTED", "ONBUILD"));
+  await assert.rejects(buildImage("FROM a\n", { sandbox: { name: "it" } }), refused("SBX_EINVALID", "must not be set for a build"));
+  await assert.rejects(buildImage("FROM a\n", { nothing: 1 }), refused("SBX_EINVALID", "nothing"));
+  await assert.rejects(buildImage("FROM a\n", { output: "here" }), refused("SBX_EINVALID", "output"));
 });

@@ -2,7 +2,7 @@
 
 import { get } from "node:https";
 import { pipeline } from "node:stream/promises";
-import { checkPolicy, doctor, FileError, importImage, listImages, logTo, pruneImages, pullImage, Sandbox, SbxError, tagImage, type Exit, type Image, type Policy, type Report, type Tunnel } from "../../../examples/node/sbx.js";
+import { checkPolicy, createVolume, doctor, FileError, importImage, listImages, listVolumes, logTo, pruneImages, pullImage, removeVolume, Sandbox, SbxError, tagImage, type Exit, type Image, type Policy, type Report, type Tunnel, type VolumeInfo } from "../../../examples/node/sbx.js";
 
 export async function example(): Promise<number> {
   await using sandbox = await Sandbox.create(["python3", "-m", "http.server", "12345"], {
@@ -65,6 +65,14 @@ export async function images(signal: AbortSignal): Promise<number> {
   return (await listImages()).length + (await pruneImages()).bytes + (await importImage("root.tar", { format: "tarball" })).size;
 }
 
+export async function volumes(): Promise<string[]> {
+  const { name, path, inUse }: VolumeInfo = await createVolume("data", { exclusive: true });
+  const mounts = { "/a": name, "/b": { name, readOnly: true, subPath: "x" } };
+  await Sandbox.create(["true"], { volumes: mounts });
+  if (!inUse) await removeVolume(name);
+  return [path, ...(await listVolumes()).map((volume) => volume.created.toISOString())];
+}
+
 export function explain(error: unknown): string {
   if (error instanceof FileError) return `${error.code} (${error.sbxCode}) ${error.path}`;
   return error instanceof SbxError ? `${error.code} ${error.errno} ${error.osError} ${error.message}` : String(error);
@@ -78,3 +86,5 @@ void new Sandbox();
 void Sandbox.create(["true"], { readinessProbe: { intervalMs: 5 } });
 // @ts-expect-error: a policy has no ports
 export const ports = (sandbox: Sandbox) => sandbox.setPolicy({ encryptedPorts: [80] });
+// @ts-expect-error: a volume has a name
+void Sandbox.create(["true"], { volumes: { "/v": { create: true } } });

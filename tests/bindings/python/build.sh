@@ -3,7 +3,7 @@
 # The interpreter is the system's, which every user can run, wherever the one in PATH may be.
 
 . tests/bindings/packages.sh
-python_tests='abi embedding events examples files images network policy sandbox streams trust'
+python_tests='abi builds embedding events examples files images network policy sandbox streams trust volumes'
 
 if wanted_any python/types $(printf 'python/%s\n' $python_tests); then
     need_python_packages

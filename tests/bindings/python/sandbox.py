@@ -303,7 +303,7 @@ class Settings(unittest.TestCase):
             self.assertIsNone(process.poll())
 
     def test_what_is_not_here_says_so(self):
-        for settings in (dict(gpu="any"), dict(volumes={"/v": object()}), dict(region="eu")):
+        for settings in (dict(gpu="any"), dict(network_file_systems={"/v": object()}), dict(region="eu")):
             with self.subTest(settings=settings), self.assertRaises(sbx.UnimplementedError) as caught:
                 sleeper(**settings)
             self.assertIn(next(iter(settings)), str(caught.exception))

@@ -280,6 +280,11 @@ def host(directory, child, laid, go):
         raise SystemExit("internet.py: there is no network namespace for the far side")
     ip("link", "add", "up0", "type", "veth", "peer", "name", "in0", "netns", str(child))
     quiet("up0", HOST_MAC)
+    # A datagram of which a fragment is missing is answered (ICMP, time exceeded) within the case that lost it, not
+    # after half a minute in another.
+    for setting in ("ipv4/ipfrag_time", "ipv6/ip6frag_time"):
+        with open("/proc/sys/net/" + setting, "w", encoding="ascii") as file:
+            file.write("1")
     ip("link", "set", "lo", "up")
     ip("link", "set", "up0", "up")
     go.write(b"x")

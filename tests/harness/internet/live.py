@@ -38,7 +38,8 @@ def udp_goes_there_and_back(wire):
         same(sandbox.ask("udp_many", ONE, ECHO, 200, 5), 1000)
         same(sandbox.ask("udp_many", THIRD, ECHO, 20, 50), 1000)
         stats = sandbox.stats()
-        assert stats.egress_flows_total >= 222, stats.egress_flows_total
+        # One less than the sockets: a port that the first to ONE gave back may be taken again, for the same flow.
+        assert stats.egress_flows_total >= 221, stats.egress_flows_total
         assert stats.egress_bytes_out == stats.egress_bytes_in > 78_000, stats.egress_bytes_out
         assert any(f" {ONE} {ECHO} " in line and line.startswith("udp 5.5.5.2") for line in wire.seen())
 

@@ -150,7 +150,11 @@ fn handle(
                 .map_err(|trouble| problem(session, trouble))?;
             return Ok(Some(Reply::Inflated { bytes: output.length() }));
         }
-        Request::Setup { .. } | Request::Finish => return Err(out_of_order()),
+        Request::FindDirectory { path } if fds.is_empty() => {
+            let found = converter.has_directory(&path).map_err(|trouble| problem(session, trouble))?;
+            return Ok(Some(Reply::Directory { found }));
+        }
+        Request::Setup { .. } | Request::FindDirectory { .. } | Request::Finish => return Err(out_of_order()),
     };
     converted.map(|()| Some(Reply::Done)).map_err(|trouble| problem(session, trouble))
 }

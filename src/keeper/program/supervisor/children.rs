@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cgroups::Groups;
 use super::usage::Meter;
 use super::{Failure, Step, seccomp};
+use crate::prewarmer;
 use crate::spawn::{self, Child, Command, Executable};
 use crate::system;
 use crate::wire::keeper::{OutOfMemory, Reply, Usage};
@@ -17,7 +18,6 @@ use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 const MAX_KEPT: usize = 4096;
 /// The path of runsc's log (the library passes it to runsc).
 const LOG_PATH: &str = "/state/log";
-
 /// A running runsc.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -67,16 +67,20 @@ impl Engine {
             }
             filter.apply().map_err(number)
         };
-        let child = spawn::spawn(&mut Command {
+        // Unreadable where an installed copy is; then the sentry starts without it.
+        let program = system::open(c"/proc/self/exe", libc::O_RDONLY).ok();
+        let wide = program.as_ref().map_or(write.as_fd(), AsFd::as_fd);
+        let mut command = Command {
             executable: Executable::Paths(&[c"/runsc".into()]),
             arguments: &arguments,
             // Nothing of the host's environment, which could redirect runsc's state (XDG_RUNTIME_DIR), its
             // helpers (GVISOR_…) or the Go runtime (GODEBUG).
-            environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into()],
+            environment: &[c"PATH=/".into(), c"TMPDIR=/tmp".into(), prewarmer::GOGC.into()],
             descriptors: &descriptors,
             dispositions: spawn::EVERY_SIGNAL,
             prepare: &mut prepare,
-        });
+        };
+        let child = spawn::spawn_wide(&mut command, wide, prewarmer::DESCRIPTOR);
         Ok(Self {
             child: child.step("starting runsc")?,
             output: Some(output),

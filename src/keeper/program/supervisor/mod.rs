@@ -19,6 +19,7 @@ mod rootfs;
 pub(crate) mod seccomp;
 mod snapshot;
 mod usage;
+mod volumes;
 mod walk;
 mod watchdog;
 
@@ -77,6 +78,8 @@ struct Keeper {
     namespaces: Option<Namespaces>,
     /// The images that runsc opens, until it is started.
     images: Vec<OwnedFd>,
+    /// The locks of the sandbox's volumes, which last as long as this process.
+    volume_locks: Vec<OwnedFd>,
     engine: Option<Engine>,
     snapshotter: Option<Snapshotter>,
     groups: Groups,
@@ -93,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         host: system::inherited(4),
         namespaces: None,
         images: Vec::new(),
+        volume_locks: Vec::new(),
         engine: None,
         snapshotter: None,
         groups: Groups::default(),
@@ -382,7 +386,7 @@ impl Keeper {
         if setup.only_namespaces {
             return Ok(());
         }
-        mount_setup::run(setup)?;
+        self.volume_locks = mount_setup::run(setup)?;
         self.send(&Reply::Prepared, vec![]);
         Ok(())
     }

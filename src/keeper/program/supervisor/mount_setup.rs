@@ -7,11 +7,13 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::mounts::{self, Access};
 use super::rootfs::RootFs;
-use super::{Failure, Step};
+use super::{Failure, Step, volumes};
+use crate::prewarmer;
 use crate::system;
 use crate::wire::keeper::{Bind, Setup};
 
@@ -22,8 +24,8 @@ const DIRECTORIES: [&str; 10] =
     ["old", "proc", "dev", "sys", "tmp", "state", "bundle", "mounts", "rootfs", "rootfs/.sbx"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Sets everything up.
-pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
+/// Sets everything up. Returns the locks of the volumes.
+pub(super) fn run(setup: &Setup) -> Result<Vec<OwnedFd>, Failure> {
     new_root()?;
     let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
     mounts::bind(&proc, &mounts::target(c"/proc").step("/proc")?, Access::AsIs).step("/proc")?;
@@ -45,11 +47,15 @@ pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
         let shown = String::from_utf8_lossy(&bind.source).into_owned();
         attach(bind, &format!("/mounts/{index}"), access).step(format!("mounting {shown}"))?;
     }
+    let mut locks = Vec::new();
+    for (index, volume) in setup.volumes.iter().enumerate() {
+        locks.push(volumes::mount(volume, index)?);
+    }
     fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")?;
     // SAFETY: the path is a NUL-terminated literal.
     system::check(unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })
         .step("leaving the host's root")?;
-    Ok(())
+    Ok(locks)
 }
 
 fn new_root() -> Result<(), Failure> {
@@ -100,11 +106,13 @@ fn install_runsc(setup: &Setup) -> Result<(), Failure> {
     install_beside(setup).step("gvisor-bin beside runsc")
 }
 
-/// Mounts the directory that the library has found trustworthy, and fails if another one has replaced it.
+/// Mounts the directory that the library has found trustworthy, and fails if another one has replaced it. Without one,
+/// this program is runsc's prewarmer.
 fn install_beside(setup: &Setup) -> io::Result<()> {
     let Some(at) = setup.runsc.iter().rposition(|byte| *byte == b'/').filter(|_| setup.beside != (0, 0))
     else {
-        return Ok(());
+        fs::create_dir("/gvisor-bin")?;
+        return std::os::unix::fs::symlink(prewarmer::TARGET, prewarmer::PATH);
     };
     let directory = [setup.runsc.get(..at).unwrap_or_default(), b"/gvisor-bin"].concat();
     let source = mounts::open_below(c"/old", &directory)?;

@@ -21,10 +21,16 @@ pub(super) enum Access {
 /// there since.
 pub(super) fn open_below(root: &CStr, path: &[u8]) -> io::Result<OwnedFd> {
     let root = system::open(root, libc::O_PATH | libc::O_DIRECTORY)?;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    open_at(&root, path, libc::O_PATH, resolve)
+}
+
+/// openat2(2), close-on-exec.
+pub(super) fn open_at(root: &OwnedFd, path: &[u8], flags: i32, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: open_how is a plain C struct for which all zeroes is a valid value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::try_from(libc::O_PATH | libc::O_CLOEXEC).unwrap_or(0);
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    how.flags = u64::try_from(flags | libc::O_CLOEXEC).unwrap_or(0);
+    how.resolve = resolve;
     let path = system::c_path(if path.is_empty() { b"." } else { path })?;
     // SAFETY: the path ends with NUL and `how` is as long as said.
     let fd = unsafe {

@@ -1,0 +1,273 @@
+//! Reads a Dockerfile: a subset of docker's language, with its meaning.
+//!
+//! One stage, whose instructions are FROM, RUN, COPY, ADD, ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
+//! STOPSIGNAL. What is left out is refused by name, or where it has no effect on the image it is ignored with a warning.
+//!
+//! It is read in two steps, since variables can have values from the base image's environment: [`Dockerfile::parse`], and
+//! when the base is known [`Dockerfile::resolve`].
+
+mod flags;
+mod instruction;
+mod lines;
+mod resolve;
+mod words;
+
+use std::collections::BTreeMap;
+
+#[allow(unused_imports, reason = "for the executor of builds")]
+pub(crate) use flags::is_secret_id;
+use instruction::{Instruction, Parsed};
+
+use crate::error::{Code, Error, Result};
+use crate::image::ImageConfig;
+
+/// What the first step is made upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// `FROM scratch`: nothing.
+    Scratch,
+    /// An image's name, as written.
+    Image(String),
+}
+
+/// What is done to the base, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    pub(crate) steps: Vec<Step>,
+    /// For people, a sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One instruction, its variables replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Where it begins in the Dockerfile, counted from 1.
+    pub(crate) line: usize,
+    /// As written, in one line, for messages.
+    pub(crate) text: String,
+    pub(crate) kind: StepKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StepKind {
+    Run(Run),
+    Copy(Copy),
+    /// Adds to the environment, or replaces.
+    Env(Vec<(String, String)>),
+    /// An absolute path.
+    Workdir(String),
+    User(String),
+    Cmd(Vec<String>),
+    Entrypoint {
+        argv: Vec<String>,
+        /// Whether CMD stands before it in this Dockerfile. Else the base's is removed.
+        keeps_cmd: bool,
+    },
+    /// Ports with their protocol: `80/tcp`.
+    Expose(Vec<String>),
+    Label(Vec<(String, String)>),
+    StopSignal(String),
+}
+
+/// A program that is run in the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) argv: Vec<String>,
+    /// The build arguments in scope, which are set for this program beside the image's environment, and have none of its names.
+    pub(crate) args: Vec<(String, String)>,
+    /// Settings of proxies that were passed as build arguments without an ARG. As in docker they make no other step of it.
+    pub(crate) proxies: Vec<(String, String)>,
+    pub(crate) secrets: Vec<SecretMount>,
+}
+
+/// A secret that a program of a step can read as a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretMount {
+    pub(crate) id: String,
+    /// An absolute path, `/run/secrets/ID` by default.
+    pub(crate) target: String,
+    /// Whether the step fails where the secret isn't given.
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Files that are copied into the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// The name of another context than the main one.
+    pub(crate) context: Option<String>,
+    /// Patterns below the context.
+    pub(crate) sources: Vec<String>,
+    /// Patterns as in `.dockerignore` of what is not copied.
+    pub(crate) excludes: Vec<String>,
+    /// An absolute path. It ends with a slash if it can be nothing but a directory.
+    pub(crate) destination: String,
+    /// `user`, `user:group`, by name or number. Root by default.
+    pub(crate) chown: Option<String>,
+    /// For everything that is copied.
+    pub(crate) chmod: Option<u32>,
+    /// ADD: an archive would be unpacked, which isn't supported.
+    pub(crate) is_add: bool,
+}
+
+/// A Dockerfile that was read. The values of its variables are still missing.
+#[derive(Clone, Debug)]
+pub(crate) struct Dockerfile {
+    escape: char,
+    base: Base,
+    /// The build arguments that are passed, the last of a name.
+    passed: BTreeMap<String, String>,
+    /// What ARG sets before FROM.
+    global: BTreeMap<String, String>,
+    parsed: Vec<Parsed>,
+    warnings: Vec<String>,
+}
+
+impl Dockerfile {
+    /// Reads the text of a Dockerfile. `args` are build arguments.
+    pub(crate) fn parse(text: &str, args: &[(String, String)]) -> Result<Self> {
+        let passed = passed(args)?;
+        let (escape, lines) = lines::read(text)?;
+        let mut warnings = Vec::new();
+        let mut parsed = Vec::new();
+        for line in &lines {
+            parsed.extend(instruction::parse(line, escape, &mut warnings)?);
+        }
+        let mut global = platform();
+        let mut base = None;
+        let mut declared: Vec<String> = Vec::new();
+        let mut steps = Vec::new();
+        for each in parsed {
+            match (&each.instruction, &base) {
+                (Instruction::From(name), None) => base = Some(base_image(each.line, name, escape, &global)?),
+                (Instruction::From(_), Some(_)) => {
+                    let text = format!(
+                        "{}: a second stage isn't supported: build the first one as an image of its own, or copy its \
+                         files from a named context (COPY --from=NAME)",
+                        each.text
+                    );
+                    return Err(unsupported(each.line, text));
+                }
+                (Instruction::Arg(args), _) => {
+                    declared.extend(args.iter().map(|(name, _)| name.clone()));
+                    if base.is_some() {
+                        steps.push(each);
+                        continue;
+                    }
+                    for (name, default) in args {
+                        let value = |name: &str| global.get(name).cloned();
+                        let default = default
+                            .as_ref()
+                            .map(|text| words::expand(text, escape, &value))
+                            .transpose()
+                            .map_err(|why| at(each.line, format!("ARG {name}: {why}")))?;
+                        if let Some(value) = passed.get(name).cloned().or(default) {
+                            global.insert(name.clone(), value);
+                        }
+                    }
+                }
+                (_, None) => {
+                    let text = format!("{}: only ARG can stand before FROM", each.text);
+                    return Err(at(each.line, text));
+                }
+                (_, Some(_)) => steps.push(each),
+            }
+        }
+        let Some(base) = base else {
+            return Err(Error::invalid(
+                "the Dockerfile has no FROM: its first instruction must be FROM IMAGE",
+            ));
+        };
+        for name in passed.keys().filter(|name| !declared.contains(name) && !resolve::is_proxy(name)) {
+            warnings.push(format!("the build argument {name} is not used: the Dockerfile has no ARG {name}"));
+        }
+        Ok(Self { escape, base, passed, global, parsed: steps, warnings })
+    }
+
+    /// What it is made upon.
+    pub(crate) fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The names of the contexts that it copies from, beside the main one.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = &str> {
+        self.parsed.iter().filter_map(|parsed| match &parsed.instruction {
+            Instruction::Copy { from, .. } => from.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// Replaces the variables, now that the base image's settings are known.
+    pub(crate) fn resolve(&self, base: &ImageConfig) -> Result<Recipe> {
+        resolve::resolve(self, base)
+    }
+}
+
+/// An error in a line.
+fn at(line: usize, text: impl AsRef<str>) -> Error {
+    Error::invalid(format!("Dockerfile line {line}: {}", text.as_ref()))
+}
+
+/// Something of docker's that is not supported.
+fn unsupported(line: usize, text: impl AsRef<str>) -> Error {
+    at(line, text).with_code(Code::Unsupported)
+}
+
+/// The build arguments, checked.
+fn passed(args: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+    for (name, value) in args {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Error::invalid(format!(
+                "the build argument {name:?} must have a name without = and NUL bytes"
+            )));
+        }
+        if name.len() + value.len() > lines::MAX_LINE_BYTES || value.contains('\0') {
+            let rule =
+                format!("must have at most {} bytes, and no NUL byte among them", lines::MAX_LINE_BYTES);
+            return Err(Error::invalid(format!("the build argument {name:?} {rule}")));
+        }
+    }
+    let total: usize = args.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if total > resolve::MAX_EXPANDED_BYTES {
+        let text = format!("the build arguments have {total} bytes, limit {}", resolve::MAX_EXPANDED_BYTES);
+        return Err(Error::new(Code::Limit, text));
+    }
+    Ok(args.iter().cloned().collect())
+}
+
+/// The arguments that docker defines for every build.
+fn platform() -> BTreeMap<String, String> {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let platform = format!("linux/{architecture}");
+    ["TARGET", "BUILD"]
+        .iter()
+        .flat_map(|of| {
+            [("PLATFORM", platform.as_str()), ("OS", "linux"), ("ARCH", architecture), ("VARIANT", "")]
+                .map(|(what, value)| (format!("{of}{what}"), value.to_owned()))
+        })
+        .collect()
+}
+
+fn base_image(line: usize, name: &str, escape: char, global: &BTreeMap<String, String>) -> Result<Base> {
+    let expanded = words::expand(name, escape, &|name| global.get(name).cloned())
+        .map_err(|why| at(line, format!("FROM {name}: {why}")))?;
+    match expanded.as_str() {
+        "" => Err(at(
+            line,
+            format!(
+                "FROM {name}: is empty: give its variables values by ARG before FROM, or as build arguments"
+            ),
+        )),
+        "scratch" => Ok(Base::Scratch),
+        _ => Ok(Base::Image(expanded)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
