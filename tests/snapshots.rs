@@ -235,6 +235,24 @@ fn snapshots_of_snapshots_are_each_one_image() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_sandbox_that_was_kept_warm_has_snapshots() {
+    let store = TestStore::new("warm");
+    let image = base(&store);
+    let mut template = Config::new();
+    template.set_image(&image).unwrap();
+    store.runtime.keep_warm(&template, 1).unwrap();
+    eventually("it is warm", || store.runtime.warm_stats(None).ready == 1);
+    let sandbox = start(&store, &image);
+    assert_eq!(store.runtime.warm_stats(None).hits, 1);
+    shell(&sandbox, "echo changed > /etc/motd");
+    let taken = sandbox.snapshot(None).unwrap();
+    let after = start(&store, &taken.image);
+    assert_eq!(shell(&after, "cat /etc/motd"), "changed\n");
+    assert_eq!(store.runtime.warm_stats(None).misses_different, 1, "it is another image");
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
 fn what_goes_on_meanwhile_goes_on_after() {
     let store = TestStore::new("busy");
     let sandbox = start(&store, &base(&store));

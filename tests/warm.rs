@@ -15,8 +15,9 @@ mod image;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio as Std};
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use common::{PATIENCE, Scratch, client, config, eventually, output, runtime, scr
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sbx::{
-    Code, Config, EgressLimits, Event, Exec, Policy, PortKind, Probe, Queue, Runtime, Sandbox, State, Stdio,
-    Stream, WarmStats,
+    Code, Config, EgressLimits, Event, Exec, ExitReason, LimitMode, Policy, PortKind, Probe, Queue, Runtime,
+    Sandbox, State, Stdio, Stream, WarmStats,
 };
 
 /// Waits until a runtime's members are ready.
@@ -51,11 +52,16 @@ fn said(sandbox: &Sandbox) -> String {
     format!("{:?} {} {}{}", exit.reason, exit.code, output(sandbox), text(sandbox, Stream::Stderr))
 }
 
+/// What is seen of a configuration in a runtime.
+type Look = Box<dyn Fn(&Runtime, &Config) -> String>;
+/// What makes a configuration another.
+type Change<'a> = &'a dyn Fn(&mut Config);
+
 /// A setting that is applied when a member is taken, and what is seen of it.
 struct Control {
     name: &'static str,
     config: Config,
-    look: Box<dyn Fn(&Runtime, &Config) -> String>,
+    look: Look,
     expected: &'static str,
 }
 
@@ -397,7 +403,7 @@ fn a_sandbox_that_fits_no_template_is_created_as_without_a_pool() {
     let runtime = warm(&Config::new(), 1);
     let scratch = Scratch::new("warm-differs");
     let mount = scratch.path("");
-    let differences: [(&str, &dyn Fn(&mut Config)); 5] = [
+    let differences: [(&str, Change<'_>); 5] = [
         ("hostname", &|config| drop(config.set_hostname("other"))),
         ("mtu", &|config| drop(config.set_mtu(1400))),
         ("limits", &|config| drop(config.set_max_processes(100))),
@@ -427,7 +433,7 @@ fn every_kind_of_sandbox_can_be_kept_warm() {
     }
     let image = tree.write(scratch.path("image"));
     let mount = scratch.path("");
-    let kinds: [(&dyn Fn(&mut Config), &str); 4] = [
+    let kinds: [(Change<'_>, &str); 4] = [
         (&|config| drop(config.set_policy(&Policy::blocked())), ""),
         (&|config| drop(config.set_hostname("own").unwrap().set_max_open_files(100)), ""),
         (&|config| drop(config.mount_read_only(&mount, "/mnt")), "mounted\n"),
@@ -532,6 +538,62 @@ fn a_bad_template_is_refused() {
     assert!(stats.last_failure.as_deref().unwrap().contains("/nothing/there"), "{stats:?}");
     let sandbox = runtime.create(&Config::new()).unwrap();
     assert_eq!(sandbox.state(), State::Running);
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn limits_are_held_in_a_sandbox_that_took_a_member() {
+    let limited = |mut config: Config| {
+        config.set_memory(128 << 20).unwrap().set_limit_mode(LimitMode::Watchdog);
+        config.set_max_open_files(64).unwrap().set_disk(1 << 20).unwrap();
+        config
+    };
+    let runtime = warm(&limited(Config::new()), 1);
+    let small = limited(script("ulimit -n; dd if=/dev/zero of=/file bs=1M count=3 2>/dev/null || echo full"));
+    assert_eq!(run(&runtime, &small), "Exited 0 64\nfull\n");
+    filled(&runtime, 1);
+    let bomb = limited(script("x=0123456789abcdef; while :; do x=$x$x; done"));
+    let exit = runtime.create(&bomb).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!(exit.reason, ExitReason::OutOfMemory);
+    assert_eq!(runtime.warm_stats(None).hits, 2);
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn whatever_comes_after_the_start_works_in_a_sandbox_that_took_a_member() {
+    let runtime = warm(&Config::new(), 1);
+    let mut config = servers(&["echo 7000"]);
+    config.set_policy(&Policy::allowlist()).unwrap();
+    let sandbox = runtime.create(&config).unwrap();
+    assert_eq!(runtime.warm_stats(None).hits, 1);
+    let options = sbx::FileOptions::default();
+    sandbox.write_file("/tmp/file", b"content", &options).unwrap();
+    let mut exec = Exec::new();
+    exec.set_command(["cat", "/tmp/file"]).unwrap().set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
+    let process = sandbox.exec(&exec).unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap().code, 0);
+    eventually("what it said", || process.captured(Stream::Stdout).unwrap().complete);
+    assert_eq!(process.captured(Stream::Stdout).unwrap().head, b"content");
+    let policy = ranges();
+    assert_eq!(sandbox.set_policy(&policy).unwrap(), 1);
+    assert_eq!(sandbox.policy().unwrap(), (policy, 1));
+    let mut connected = None;
+    eventually("the server listens", || {
+        connected = sandbox.connect(7000).ok();
+        connected.is_some()
+    });
+    let mut connection = UnixStream::from(connected.unwrap());
+    connection.set_nonblocking(false).unwrap();
+    connection.write_all(b"hello").unwrap();
+    let mut back = [0; 5];
+    connection.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"hello");
+    let stats = sandbox.stats().unwrap();
+    assert!(stats.processes == Some(1) && stats.library_time > Duration::ZERO, "{stats:?}");
+    assert_eq!(runtime.sandboxes().len(), 1);
+    sandbox.stop(15, Duration::from_secs(10)).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
+    assert_eq!((exit.reason, exit.signal), (ExitReason::Signalled, 15));
 }
 
 /// Runs a test's body in a process of its own, which has no sandboxes but its own.

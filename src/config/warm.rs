@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::volume::MountedVolume;
 use super::{Config, Limits, Mount};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::policy::{Policy, PolicyMode};
 
 /// Passes the names of the settings that are applied when a member is taken to the macro that is named.
@@ -48,6 +49,7 @@ pub(crate) struct StartKey {
     has_volumes: bool,
     tmp_in_root: bool,
     has_exit_snapshot: bool,
+    has_exit_snapshot: bool,
     mtu: u32,
     limits: Limits,
     has_network: bool,
@@ -58,7 +60,7 @@ impl StartKey {
     /// Of this configuration.
     pub(crate) fn of(config: &Config) -> Self {
         with_late_settings!(destructure! config {
-            hostname rootfs image mounts image_mounts volumes tmp_in_root exit_snapshot mtu limits policy host_services
+            hostname rootfs image mounts image_mounts volumes tmp_in_root mtu limits policy host_services
         });
         Self {
             hostname: hostname.clone(),
@@ -69,7 +71,7 @@ impl StartKey {
                 .iter()
                 .map(|mount| (mount.image.name.clone(), mount.destination.clone()))
                 .collect(),
-            has_volumes: !volumes.is_empty(),
+            volumes: volumes.clone(),
             tmp_in_root: *tmp_in_root,
             has_exit_snapshot: exit_snapshot.is_some(),
             mtu: *mtu,
@@ -87,9 +89,9 @@ impl StartKey {
             ("image", self.image == other.image),
             ("mounts", self.mounts == other.mounts),
             ("image mounts", self.image_mounts == other.image_mounts),
-            ("volumes", self.has_volumes == other.has_volumes),
-            ("a step of a build", self.tmp_in_root == other.tmp_in_root),
+            ("volumes", self.volumes == other.volumes),
             ("exit snapshot", self.has_exit_snapshot == other.has_exit_snapshot),
+            ("whether /tmp is in the root", self.tmp_in_root == other.tmp_in_root),
             ("mtu", self.mtu == other.mtu),
             ("limits", self.limits == other.limits),
             ("whether there is a network", self.has_network == other.has_network),
@@ -101,25 +103,18 @@ impl StartKey {
 
 impl Config {
     /// The configuration of a member for sandboxes like this one: the fixed settings of this one, the defaults for all
-    /// others, a policy that allows nothing, and this lifetime. Fails if this one has a bad value, or if such a sandbox can't
-    /// be.
+    /// others, a policy that allows nothing, and this lifetime. Fails if this one has a bad value or volumes, or if such a
+    /// sandbox can't be. A member with a volume would keep it from being removed, and see what others write to it.
     pub(crate) fn of_member(&self, lifetime: Duration) -> Result<Self> {
         if let Some(error) = &self.bad {
             return Err(error.clone());
         }
         if !self.volumes.is_empty() {
-            // A member would keep a volume from being removed, and would have one that was made anew only if it were noticed.
-            return Err(Error::new(
-                Code::Unsupported,
-                "volumes: a warm sandbox can't have any; such sandboxes are created as without a pool",
-            ));
+            return Err(Error::invalid("volumes: a sandbox that is kept warm can't have any"));
         }
         if self.exit_snapshot.is_some() {
-            // A member that is ended because it is too old would take one.
-            return Err(Error::new(
-                Code::Unsupported,
-                "exit snapshot: a warm sandbox can't have one; such sandboxes are created as without a pool",
-            ));
+            // One that is ended because it is too old would take it.
+            return Err(Error::invalid("exit snapshot: a sandbox that is kept warm can't have one"));
         }
         let policy = match self.policy.mode() {
             PolicyMode::Blocked => Policy::blocked(),
@@ -131,6 +126,7 @@ impl Config {
             image: self.image.clone(),
             mounts: self.mounts.clone(),
             image_mounts: self.image_mounts.clone(),
+            tmp_in_root: self.tmp_in_root,
             mtu: self.mtu,
             limits: self.limits,
             policy,
@@ -159,7 +155,9 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EgressLimits, PortKind, Stdio, Stream};
+    use crate::config::{EgressLimits, PortKind, Stdio, Stream, VolumeMount};
+
+    type Change = fn(&mut Config);
 
     fn key(change: impl FnOnce(&mut Config)) -> StartKey {
         let mut config = Config::new();
@@ -169,10 +167,13 @@ mod tests {
 
     #[test]
     fn what_can_not_be_changed_after_the_start_is_in_the_key() {
-        let fixed: [(&str, fn(&mut Config)); 8] = [
+        let fixed: [(&str, Change); 10] = [
             ("hostname", |config| drop(config.set_hostname("other"))),
             ("rootfs", |config| drop(config.set_rootfs("/srv"))),
             ("mounts", |config| drop(config.mount_read_only("/srv", "/srv"))),
+            ("volumes", |config| drop(config.mount_volume(&VolumeMount::new("cache"), "/cache"))),
+            ("exit snapshot", self.has_exit_snapshot == other.has_exit_snapshot),
+            ("whether /tmp is in the root", Config::keep_tmp_in_root),
             ("mtu", |config| drop(config.set_mtu(1400))),
             ("limits", |config| drop(config.set_memory(1 << 30))),
             ("limits", |config| drop(config.set_max_open_files(100))),
@@ -215,7 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn a_template_with_a_bad_value_is_refused() {
+    fn a_template_with_a_bad_value_or_with_volumes_is_refused() {
+        let mut volumes = Config::new();
+        volumes.mount_volume(&VolumeMount::new("cache"), "/cache").unwrap();
+        assert!(volumes.of_member(Duration::MAX).unwrap_err().message().starts_with("volumes"));
         let mut config = Config::new();
         config.set_mtu(1).unwrap_err();
         assert!(config.of_member(Duration::MAX).unwrap_err().message().contains("mtu 1"));

@@ -507,7 +507,8 @@ impl Loop {
         if asks_host_servers(&shared) && !is_member {
             self.nameservers.start(&mut self.reactor, &self.engine);
         }
-        if !is_member {
+        // It may have failed already.
+        if !is_member && self.numbers.contains_key(&number) {
             self.starting.insert(number);
         }
         self.pulse.start(&mut self.reactor);
@@ -623,7 +624,7 @@ impl Loop {
 
     /// Ends members that are too many or too old, and begins to make one that is lacking.
     fn tend_pool(&mut self) {
-        if self.pool().is_idle() {
+        if self.ending || self.pool().is_idle() {
             return;
         }
         let now = self.reactor.now();

@@ -104,7 +104,12 @@ impl Host {
         let (runsc, resources) = self.find_while_looking(shared)?;
         let ipv6 = net::host_has_ipv6_route();
         let volumes = &self.volumes;
-        Plan::new(&shared.id, &shared.config, &runsc, resources, volumes, self.user_namespace, ipv6, stamped)
+        let mut plan =
+            Plan::new(&shared.id, &shared.config, &runsc, resources, volumes, self.user_namespace, ipv6)?;
+        if stamped {
+            plan.add_stamp(&shared.id);
+        }
+        Ok(plan)
     }
 }
 

@@ -68,7 +68,6 @@ impl Plan {
         volumes: &Volumes,
         user_namespace: bool,
         ipv6: bool,
-        stamped: bool,
     ) -> Result<Self> {
         let network = config.policy().mode() != PolicyMode::Blocked;
         let hostname = config.hostname().unwrap_or(DEFAULT_HOSTNAME);
@@ -131,7 +130,6 @@ impl Plan {
             start.files = names.files().map(file).into();
         }
         let arguments: Vec<_> = launch.arguments(runsc).into_iter().map(OsString::into_vec).collect();
-        let stamp = stamped.then(|| Box::new(Stamp::new(id, &setup, &arguments, &images.files, ipv6, &host)));
         Ok(Self {
             network,
             setup,
@@ -146,8 +144,14 @@ impl Plan {
             _volumes: used,
             stdio: [Stream::Stdin, Stream::Stdout, Stream::Stderr].map(|stream| config.stdio(stream)),
             host,
-            stamp,
+            stamp: None,
         })
+    }
+
+    /// Makes it comparable with the warm pool's members. Looks at the host's files, which may hang.
+    pub(crate) fn add_stamp(&mut self, id: &SandboxId) {
+        let Self { setup, arguments, images, topology, host, .. } = self;
+        self.stamp = Some(Box::new(Stamp::new(id, setup, arguments, images, topology.ipv6, host)));
     }
 }
 

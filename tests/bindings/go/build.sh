@@ -21,7 +21,7 @@ go_static() {
         ! readelf -d "$work/go/static" | grep libsbx
 }
 
-check "go/size" below_lines 2400 $(find examples/go -maxdepth 1 -name '*.go' ! -name '*_test.go')
+check "go/size" below_lines 2450 $(find examples/go -maxdepth 1 -name '*.go' ! -name '*_test.go')
 if wanted_any go/format go/vet go/http_server go/no-library go/race go/cgocheck2 go/static go/two-copies; then
     need_go
     mkdir -p "$work/go"
