@@ -23,7 +23,7 @@ const DIRECTORIES: [&str; 10] =
     ["old", "proc", "dev", "sys", "tmp", "state", "bundle", "mounts", "rootfs", "rootfs/.sbx"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Sets everything up.
+/// Sets everything up. [`leave_host`] comes after it.
 pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
     new_root()?;
     let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
@@ -46,11 +46,15 @@ pub(super) fn run(setup: &Setup) -> Result<(), Failure> {
         let shown = String::from_utf8_lossy(&bind.source).into_owned();
         attach(bind, &format!("/mounts/{index}"), access).step(format!("mounting {shown}"))?;
     }
-    fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")?;
+    fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")
+}
+
+/// Takes the host's root out of the namespace: the last thing before runsc may be started.
+pub(super) fn leave_host() -> Result<(), Failure> {
     // SAFETY: the path is a NUL-terminated literal.
     system::check(unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })
-        .step("leaving the host's root")?;
-    Ok(())
+        .step("leaving the host's root")
+        .map(|_| ())
 }
 
 fn new_root() -> Result<(), Failure> {
