@@ -2,6 +2,7 @@
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
 #   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node|neighbour]...     without a word: all of them
+#   sh tests/bench/run.sh cold     where the time of a start goes (COLD.md); needs root and perf
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -114,8 +115,8 @@ clean_up() {
 [ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node neighbour
 for what in "$@"; do
     case $what in
-    start | terminate | exec | tunnel | tls | memory | egress | files | node | neighbour) ;;
-    *) give_up "\"$what\" is none of start, terminate, exec, tunnel, tls, memory, egress, files, node, neighbour" ;;
+    start | terminate | exec | tunnel | tls | memory | egress | files | node | neighbour | cold) ;;
+    *) give_up "\"$what\" is none of cold, start, terminate, exec, tunnel, tls, memory, egress, files, node, neighbour" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}
