@@ -60,7 +60,7 @@ impl StartKey {
     /// Of this configuration.
     pub(crate) fn of(config: &Config) -> Self {
         with_late_settings!(destructure! config {
-            hostname rootfs image mounts image_mounts volumes tmp_in_root mtu limits policy host_services
+            hostname rootfs image mounts image_mounts volumes tmp_in_root exit_snapshot mtu limits policy host_services
         });
         Self {
             hostname: hostname.clone(),
