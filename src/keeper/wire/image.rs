@@ -159,7 +159,7 @@ wire! {
         /// The request failed; the process ends.
         Failed { failure: Failure, errno: i32, text: Vec<u8> } = 6,
         /// Whether there is such a directory.
-        Directory { found: bool } = 8,
+        Directory { found: bool } = 7,
     }
 }
 
