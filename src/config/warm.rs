@@ -46,9 +46,8 @@ pub(crate) struct StartKey {
     image: Option<String>,
     mounts: Vec<Mount>,
     image_mounts: Vec<(String, String)>,
-    has_volumes: bool,
+    volumes: Vec<MountedVolume>,
     tmp_in_root: bool,
-    has_exit_snapshot: bool,
     has_exit_snapshot: bool,
     mtu: u32,
     limits: Limits,
@@ -60,7 +59,7 @@ impl StartKey {
     /// Of this configuration.
     pub(crate) fn of(config: &Config) -> Self {
         with_late_settings!(destructure! config {
-            hostname rootfs image mounts image_mounts volumes tmp_in_root mtu limits policy host_services
+            hostname rootfs image mounts image_mounts volumes tmp_in_root exit_snapshot mtu limits policy host_services
         });
         Self {
             hostname: hostname.clone(),
@@ -172,7 +171,6 @@ mod tests {
             ("rootfs", |config| drop(config.set_rootfs("/srv"))),
             ("mounts", |config| drop(config.mount_read_only("/srv", "/srv"))),
             ("volumes", |config| drop(config.mount_volume(&VolumeMount::new("cache"), "/cache"))),
-            ("exit snapshot", self.has_exit_snapshot == other.has_exit_snapshot),
             ("whether /tmp is in the root", Config::keep_tmp_in_root),
             ("mtu", |config| drop(config.set_mtu(1400))),
             ("limits", |config| drop(config.set_memory(1 << 30))),

@@ -114,7 +114,7 @@ impl CopyOut {
         let end = stream.try_clone().context("a copy of a stream")?;
         let mut count = progress.counter(self.image.info().bytes);
         let mut watch = Watch { cancelled: ended, progress: &mut count };
-        let written = helper.export(self.image.file()?, stream.into(), &mut watch);
+        let written = helper.export(self.image.open_file()?, stream.into(), &mut watch);
         if written.is_ok() {
             // A forked child of the host may hold a copy of the descriptor. A stream that is broken shows in the sandbox's
             // answer.
