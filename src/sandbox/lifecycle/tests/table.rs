@@ -84,6 +84,7 @@ Warm OutOfMemory => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm LifetimeExpired => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm KeeperClosed => Reaping: Publish(Ending), Release, AwaitKeeperExit
 Warm TerminateRequested => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm HandleClosed => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm StopRequested => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm TimePassed => Ending: Publish(Ending), Release, AskKeeperToKill
 Booting RunscAsked: OpenGateway
