@@ -277,7 +277,13 @@ impl Images {
         let (operation, completion) = Operation::new(title, Error::shut_down());
         let shared = Arc::clone(&self.shared);
         let stop = completion.stop();
+        // The work begins once its events have somewhere to go: its first progress would be lost. Not before it is
+        // accepted, or an event would come for what was refused.
+        let gate = Arc::new(Mutex::new(()));
+        let opened = Arc::clone(&gate);
+        let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
         let run = move |threads: &Threads| {
+            drop(opened.lock().unwrap_or_else(PoisonError::into_inner));
             let result = catch_unwind(AssertUnwindSafe(|| work(&shared, threads, &completion)));
             let panicked = || {
                 Error::new(Code::Panic, "an operation on images or volumes panicked: a bug of the library")
@@ -287,6 +293,7 @@ impl Images {
         };
         self.workers.submit(pace, stop, run)?;
         operation.notify(notice);
+        drop(closed);
         Ok(operation)
     }
 }
