@@ -2113,7 +2113,8 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
                            struct sbx_warm_stats *stats,
                            struct sbx_error *error);
 
-// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it.
+// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it, and
+// sbx_operation_totals what is in it and how many mounts were left out.
 //
 // `tag` is a name for the image, or NULL. The sandbox must have been started from an image (sbx_config_set_image); the new
 // one has the same settings. It is one image, however many snapshots it came from, and needs none of them.
