@@ -2766,7 +2766,8 @@ int sbx_build_set_config(struct sbx_build *build,
 // Returns 0.
 int sbx_build_set_no_cache(struct sbx_build *build);
 
-// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+// Does the steps again whose result was made more than `max_age_ms` ago, in whole seconds. By default results are used
+// whatever their age.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_max_age_ms(struct sbx_build *build,

@@ -201,10 +201,14 @@ fn what_was_done_before_is_not_done_again() {
     assert_eq!(steps(&said), (4, 0), "{said}");
     assert_ne!(made.id(), first.id(), "the numbers are others");
     assert_eq!(build(&store, text).0.id(), made.id(), "the new result took the old one's place");
-    let mut aged = Said::new(text);
-    aged.build.set_max_age(Duration::ZERO).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
-    assert_eq!(steps(&aged.run(&store).1).1, 0);
+    // Results age from when they were made, not from their last use. Ages are whole seconds.
+    let aged = |seconds| {
+        let mut said = Said::new(text);
+        said.build.set_max_age(Duration::from_secs(seconds)).unwrap();
+        steps(&said.run(&store).1).1
+    };
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!((aged(3600), aged(0), aged(3600)), (1, 0, 1));
     // What builds have left without a name goes first.
     store.runtime.tag_image(first.id(), "first").unwrap();
     let kept: u64 =

@@ -182,7 +182,7 @@ impl Build {
         Ok(self)
     }
 
-    /// Does the steps again that were done longer ago. By default a result is used whatever its age.
+    /// Does the steps again that were done longer ago, in whole seconds. By default a result is used whatever its age.
     pub fn set_max_age(&mut self, age: Duration) -> Result<&mut Self> {
         self.max_age = Some(age);
         Ok(self)

@@ -201,7 +201,8 @@ pub unsafe extern "C" fn sbx_build_set_no_cache(build: *mut sbx_build) -> c_int 
     set(build, |build| build.set_no_cache().map(drop))
 }
 
-/// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+/// Does the steps again whose result was made more than `max_age_ms` ago, in whole seconds. By default results are used
+/// whatever their age.
 ///
 /// Returns 0 or SBX_EINVALID.
 ///

@@ -161,7 +161,9 @@ fn handle(
                 .map_err(|trouble| problem(session, trouble))?;
             return Ok(Some(Reply::Exported(exported)));
         }
-        Request::Setup { .. } | Request::FindDirectory { .. } | Request::Finish { .. } => return Err(out_of_order()),
+        Request::Setup { .. } | Request::FindDirectory { .. } | Request::Finish { .. } => {
+            return Err(out_of_order());
+        }
     };
     converted.map(|()| Some(Reply::Done)).map_err(|trouble| problem(session, trouble))
 }
