@@ -2756,7 +2756,7 @@ int sbx_build_add_secret(struct sbx_build *build,
 //
 // Without it their policy is blocked: a step reaches nothing. A config's own policy is open unless it was set. What says
 // which program runs on what is the Dockerfile's: a config with a command, an image, a root directory, environment,
-// mounts, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
+// mounts, volumes, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
 //
 // Returns 0, SBX_EINVALID or the config's own error.
 int sbx_build_set_config(struct sbx_build *build,
@@ -2767,7 +2767,8 @@ int sbx_build_set_config(struct sbx_build *build,
 // Returns 0.
 int sbx_build_set_no_cache(struct sbx_build *build);
 
-// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+// Does the steps again whose result was made more than `max_age_ms` ago, in whole seconds. By default results are used
+// whatever their age.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_max_age_ms(struct sbx_build *build,
