@@ -283,7 +283,7 @@ fn whiteouts() -> impl Strategy<Value = image::Whiteouts> {
 }
 
 fn to_image_helper() -> impl Strategy<Value = image::Request> {
-    use image::Request::{Base, Export, Finish, Index, Inflate, Layer, Setup};
+    use image::Request::{Base, Export, FindDirectory, Finish, Index, Inflate, Layer, Setup};
     let limits =
         any::<([u64; 4], [u32; 2])>().prop_map(|([bytes, entries, ratio, memory], [depth, layers])| {
             image::Limits { bytes, entries, ratio, depth, layers, memory }
@@ -306,13 +306,14 @@ fn to_image_helper() -> impl Strategy<Value = image::Request> {
         Just(Index),
         Just(Inflate),
         any::<bool>().prop_map(|is_root| Finish { is_root }),
+        bytes().prop_map(|path| FindDirectory { path }),
         Just(Export),
     ]
 }
 
 fn from_image_helper() -> impl Strategy<Value = image::Reply> {
     use image::Failure::{Digest, Internal, Limit, Malformed, System};
-    use image::Reply::{Done, Entries, Exported, Failed, Finished, Inflated, Progress, Ready};
+    use image::Reply::{Directory, Done, Entries, Exported, Failed, Finished, Inflated, Progress, Ready};
     let entry = (bytes(), any::<(u64, u64)>(), proptest::option::of(bytes()))
         .prop_map(|(name, (offset, length), link)| image::ArchiveEntry { name, offset, length, link });
     let summary = (any::<[u64; 4]>(), vec(digest(), 0..4)).prop_map(
@@ -335,6 +336,7 @@ fn from_image_helper() -> impl Strategy<Value = image::Reply> {
         any::<u64>().prop_map(|bytes| Inflated { bytes }),
         summary.prop_map(Finished),
         exported.prop_map(Exported),
+        any::<bool>().prop_map(|found| Directory { found }),
         (failure, any::<i32>(), bytes()).prop_map(|(failure, errno, text)| Failed { failure, errno, text }),
     ]
 }

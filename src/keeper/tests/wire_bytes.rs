@@ -174,6 +174,7 @@ fn to_image_helper() -> Vec<image::Request> {
         Request::Index,
         Request::Inflate,
         Request::Finish { is_root: true },
+        Request::FindDirectory { path: b"/p".to_vec() },
         Request::Export,
     ]
 }
@@ -190,6 +191,7 @@ fn from_image_helper() -> Vec<image::Reply> {
         Reply::Entries { entries: vec![entry, plain], last: true },
         Reply::Inflated { bytes: 4 },
         Reply::Finished(Summary { entries: 1, bytes: 2, content_bytes: 3, dropped_xattrs: 4, diff_ids }),
+        Reply::Directory { found: true },
         Reply::Exported(Exported { entries: 1, bytes: 2, skipped: 3 }),
     ];
     let failures = [Failure::Malformed, Failure::Limit, Failure::Digest, Failure::System, Failure::Internal];
