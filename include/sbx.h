@@ -238,6 +238,11 @@
 // far as they are known (0: not yet), `detail` what is being done. At most ten a second for an operation.
 #define SBX_EVENT_PROGRESS 14
 
+// The exit snapshot of a sandbox (sbx_config_set_exit_snapshot) is stored: `code` is 0, `detail` the image's id, value[0] its
+// bytes and value[1] the microseconds in which the sandbox was paused; or there is none, and `code` and `detail` say why.
+// SBX_EVENT_EXITED follows. Never dropped.
+#define SBX_EVENT_EXIT_SNAPSHOT 15
+
 // The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 #define SBX_LIMITS_STRICT 0
 
@@ -563,7 +568,7 @@ typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
 // programs before the first sandbox is created, one plans sandboxes, each check and each large policy that is
-// being loaded has one, and operations on images have up to four. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+// being loaded has one, and operations on images and volumes have up to four. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
 // are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
 // has every thread of a process take part in (nptl(7)).
 //
@@ -718,8 +723,8 @@ typedef struct sbx_file_entry {
     const char *target;
 } sbx_file_entry;
 
-// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns
-// it; zero it or use SBX_FILE_TOTALS_INIT.
+// What a file operation has done, as the sandbox reports it, what was pruned, is in a snapshot or was copied of an image:
+// sbx_operation_totals. The caller owns it; zero it or use SBX_FILE_TOTALS_INIT.
 typedef struct sbx_file_totals {
     // sizeof(sbx_file_totals), or 0.
     uint32_t size;
@@ -1214,7 +1219,8 @@ int sbx_operation_entry(const struct sbx_operation *operation,
                         struct sbx_file_entry *entry,
                         struct sbx_error *error);
 
-// What a file operation has done, as the sandbox reports it; or what sbx_image_prune_begin has removed.
+// What a file operation has done, as the sandbox reports it; what sbx_image_prune_begin has removed; what is in the image of
+// a snapshot; or what was copied of an image.
 //
 // Any thread, never blocks.
 //
@@ -1266,8 +1272,8 @@ int sbx_operation_report(const struct sbx_operation *operation,
                          struct sbx_report **report,
                          struct sbx_error *error);
 
-// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin or
-// sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
+// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin,
+// sbx_sandbox_snapshot_begin or sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
 //
 // Any thread, any number of times, never blocks.
 //
@@ -1532,6 +1538,19 @@ int sbx_config_set_rootfs(struct sbx_config *config,
 // Returns 0, SBX_EHANDLE or SBX_EINVALID.
 int sbx_config_set_image(struct sbx_config *config,
                          const struct sbx_image *image);
+
+// Has a snapshot taken when the sandbox ends, as sbx_sandbox_snapshot_begin does: when its program has ended, its time or its
+// idle time is over, or it is terminated or stopped. `tag` is a name for the image, or NULL. It needs sbx_config_set_image.
+//
+// The programs are killed, and tunnels and connections closed; then the changes are stored, for which the sandbox lives for
+// up to 60 seconds more, and after that it ends. SBX_EVENT_EXIT_SNAPSHOT and sbx_sandbox_exit_image give the image, or say
+// why there is none: the sandbox was out of memory, its engine was lost, it took too long, or the host did not want to wait
+// (a second sbx_terminate, or sbx_sandbox_free). A host that is killed takes its sandboxes along, without a snapshot. What a
+// snapshot has is said at sbx_sandbox_snapshot_begin.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_exit_snapshot(struct sbx_config *config,
+                                 const char *tag);
 
 // Mounts an image's files read-only at `destination`, an absolute path as sbx_config_add_mount takes it. It takes no time
 // and no copy. A sandbox has at most 16 of these.
@@ -1854,7 +1873,7 @@ int sbx_wait_ready(struct sbx_sandbox *sandbox,
 int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *exit, struct sbx_error *error);
 
 // Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED. One that is still being created fails, with SBX_ECLOSED and
-// SBX_EVENT_FAILED.
+// SBX_EVENT_FAILED. An exit snapshot (sbx_config_set_exit_snapshot) is taken before it ends; a second call gives that up.
 //
 // Any thread, any time, any number of times; never blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or
 // SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
@@ -1863,7 +1882,7 @@ int sbx_wait(struct sbx_sandbox *sandbox, int64_t timeout_ms, struct sbx_exit *e
 int sbx_terminate(struct sbx_sandbox *sandbox,
                   struct sbx_error *error);
 
-// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further
+// Shuts the sandbox down gracefully: sends its program a signal (0 is the image's StopSignal, or else SIGTERM), accepts no further
 // connection, and ends the sandbox when the program and the last connection have ended. What is left after
 // `grace_ms` milliseconds is killed. A sandbox without a command ends when every program executed in it has ended;
 // all of them get the signal.
@@ -1873,7 +1892,7 @@ int sbx_terminate(struct sbx_sandbox *sandbox,
 // SBX_EVENT_FAILED. Calling it again sends the signal again and may shorten the time. Any thread, any time; never
 // blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
 //
-// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, or the time is negative).
+// Returns 0; SBX_EINVALID (the signal is not from 0 to 64, or the time is negative).
 int sbx_stop(struct sbx_sandbox *sandbox,
              int signal,
              int64_t grace_ms,
@@ -1913,7 +1932,7 @@ int sbx_signal(struct sbx_sandbox *sandbox,
                int signal,
                struct sbx_error *error);
 
-// Frees a sandbox and ends it if it still runs. Of several handles to the same sandbox (sbx_sandbox_find) the last
+// Frees a sandbox and ends it if it still runs, without an exit snapshot. Of several handles to the same sandbox (sbx_sandbox_find) the last
 // one that is freed ends it.
 //
 // Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and
@@ -2095,7 +2114,8 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
                            struct sbx_warm_stats *stats,
                            struct sbx_error *error);
 
-// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it.
+// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it, and
+// sbx_operation_totals what is in it and how many mounts were left out.
 //
 // `tag` is a name for the image, or NULL. The sandbox must have been started from an image (sbx_config_set_image); the new
 // one has the same settings. It is one image, however many snapshots it came from, and needs none of them.
@@ -2124,6 +2144,71 @@ int sbx_sandbox_snapshot_begin(struct sbx_sandbox *sandbox,
                                uint64_t cookie,
                                struct sbx_operation **operation,
                                struct sbx_error *error);
+
+// The image of a sandbox's exit snapshot (sbx_config_set_exit_snapshot), once it has ended; to be freed with
+// sbx_image_free.
+//
+// Any thread, any number of times, never blocks.
+//
+// Returns 0 and sets *image; SBX_ENOTFOUND (it was created without an exit snapshot), SBX_ESTATE (it has not ended, or there
+// is none: the text says why), or what the snapshot has failed with.
+int sbx_sandbox_exit_image(const struct sbx_sandbox *sandbox,
+                           struct sbx_image **image,
+                           struct sbx_error *error);
+
+// Begins to store a directory of a sandbox as a new image: sbx_operation_image gives it, and sbx_operation_totals what is in
+// it and how much was left out.
+//
+// `path` is absolute, and the directory becomes the image's root: to mount it (sbx_config_add_image_mount), to copy it into
+// a sandbox (sbx_sandbox_copy_image_begin), or to start from it if it is a whole root file system. Any directory will do,
+// on any root, also in /tmp and in what is mounted. `tag` is a name for the image, or NULL.
+//
+// Owners, modes, and hard and symbolic links are as inside; times are in whole seconds. Left out and counted are sockets,
+// devices, and what is mounted in the directory; extended attributes are left out. The files, holes included, may have 16
+// GiB together, and it may take 15 minutes. Programs go on meanwhile, and what they change is handled as tar does: what is
+// removed before it is read is left out, a file has the size that it has when it is opened, and what it lacks of that later
+// reads as zeroes. For files as they are at one moment take sbx_sandbox_snapshot_begin.
+//
+// The event of its end is SBX_EVENT_OPERATION_DONE with the image's bytes in value[0] and the number of what was left out
+// in value[1]; before it come SBX_EVENT_PROGRESS. What is in the image is what the sandbox wrote: trust it as much as the
+// sandbox. The operation doesn't keep the sandbox alive. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_EINVALID (the path, the tag), SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_ELIMIT. The operation's own
+// errors: SBX_ENOTFOUND, SBX_ELIMIT (too many bytes, entries or levels), SBX_ESTATE (the sandbox has ended), SBX_ETIMEDOUT,
+// SBX_EIMAGE, SBX_ESYSTEM (a file can't be read, a full disk), SBX_EENGINE.
+int sbx_sandbox_snapshot_directory_begin(struct sbx_sandbox *sandbox,
+                                         const char *path,
+                                         const char *tag,
+                                         struct sbx_queue *queue,
+                                         uint64_t cookie,
+                                         struct sbx_operation **operation,
+                                         struct sbx_error *error);
+
+// Begins to copy an image's files into a directory of a sandbox: sbx_operation_totals gives what was copied.
+//
+// `path` is absolute and not "/". The directory and those above it are made if they are missing. What is there stays, but
+// for files of the image's names, which are replaced; a directory on the one side and a file on the other is an error.
+// Nothing is mounted: gVisor can't do that in a sandbox that runs. It is a copy, which takes the sandbox's memory, or counts against sbx_config_set_disk_bytes, as if its programs had written it; what is
+// changed there changes nothing in the image. An image that is known at the start is better mounted
+// (sbx_config_add_image_mount), which takes neither time nor memory.
+//
+// Owners, modes, and hard and symbolic links are as in the image, those of its root are the directory's; times are in whole
+// seconds. Devices and sockets are left out and counted. It may take 15 minutes. If it fails or is cancelled, what was
+// copied until then stays. The image's handle may be freed after.
+//
+// The event of its end is SBX_EVENT_OPERATION_DONE with the bytes that were copied; before it come SBX_EVENT_PROGRESS. The
+// operation doesn't keep the sandbox alive. sbx_operation says what holds for everything that is begun.
+//
+// Returns 0; SBX_EINVALID (the path), SBX_EHANDLE, SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_ELIMIT. The operation's own
+// errors: SBX_ESYSTEM (with ENOSPC if the sandbox's disk limit is reached, with EROFS on a read-only mount), SBX_EEXISTS,
+// SBX_ELIMIT, SBX_ESTATE (the sandbox has ended), SBX_ETIMEDOUT, SBX_EIMAGE, SBX_EENGINE.
+int sbx_sandbox_copy_image_begin(struct sbx_sandbox *sandbox,
+                                 const struct sbx_image *image,
+                                 const char *path,
+                                 struct sbx_queue *queue,
+                                 uint64_t cookie,
+                                 struct sbx_operation **operation,
+                                 struct sbx_error *error);
 
 // Makes a config without a command: the sandbox's environment, directory and user, no streams, no timeout.
 //

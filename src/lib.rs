@@ -106,8 +106,8 @@ pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};
 pub use event::{Event, Exit, ExitReason, Operation, Queue, QueuedEvent};
 pub use image::{
-    Image, ImageConfig, ImageFormat, ImageInfo, ImageLimits, ImageOptions, ImageSource, PrunedImages,
-    Snapshot,
+    CopiedImage, Image, ImageConfig, ImageFormat, ImageInfo, ImageLimits, ImageOptions, ImageSource,
+    PrunedImages, Snapshot,
 };
 pub use net::explain;
 pub use policy::{Cidr, Dns, Domain, Policy, PolicyEntry, PolicyMode, Reason, Verdict};

@@ -5,8 +5,11 @@
  *   ./image python:3.12-slim python3 -c 'import sys; print(sys.version)'
  *   ./image ./rootfs.tar.gz /bin/sh -c id
  *
- * What begins with "." or "/" is a path, everything else a name in a registry. Without a command the image's own runs.
- * The second time nothing is downloaded: the image is in the user's store.
+ *   ./image ./Dockerfile
+ *
+ * What begins with "." or "/" is a path, everything else a name in a registry. A path that ends with "Dockerfile" is built,
+ * with its directory as the context; RUN reaches no network here. Without a command the image's own runs. The second time
+ * nothing is downloaded, and no step is done again: all of it is in the user's store.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -16,6 +19,7 @@
 #include <sbx.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static void fail(const sbx_error *error) {
@@ -45,6 +49,41 @@ static void follow(sbx_queue *queue) {
     close(doorbell);
 }
 
+/* Builds an image, and says on stderr what it does. */
+static sbx_operation *build_image(const char *path) {
+    static uint8_t text[1 << 16];
+    sbx_error error = SBX_ERROR_INIT;
+    sbx_operation *operation = NULL;
+    sbx_build *build = NULL;
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
+    size_t length = fread(text, 1, sizeof text, file);
+    fclose(file);
+    char directory[4096];
+    int end = (int)(strrchr(path, '/') + 1 - path);
+    snprintf(directory, sizeof directory, "%.*s", end, path);
+    if (sbx_build_new(&build, &error) < 0)
+        fail(&error);
+    /* What is wrong with a value is kept, and said when the build begins. */
+    sbx_build_set_dockerfile(build, text, length);
+    sbx_build_set_context(build, directory);
+    sbx_build_set_output_fd(build, STDERR_FILENO);
+    if (sbx_image_build_begin(NULL, build, NULL, 0, &operation, &error) < 0 ||
+        sbx_operation_wait(operation, -1, &error) < 0)
+        fail(&error);
+    sbx_build_free(build);
+    return operation;
+}
+
+static int is_dockerfile(const char *name) {
+    static const char end[] = "Dockerfile";
+    size_t length = strlen(name);
+    return strchr(name, '/') != NULL && length >= sizeof end && strcmp(name + length - (sizeof end - 1), end) == 0;
+}
+
 static sbx_image *get(const char *name) {
     sbx_error error = SBX_ERROR_INIT;
     sbx_queue *queue = NULL;
@@ -52,12 +91,16 @@ static sbx_image *get(const char *name) {
     sbx_image *image = NULL;
     if (sbx_queue_new(64, &queue, &error) < 0)
         fail(&error);
-    int begun = name[0] == '.' || name[0] == '/'
-                    ? sbx_image_import_begin(NULL, name, -1, NULL, queue, 0, &operation, &error)
-                    : sbx_image_pull_begin(NULL, name, NULL, queue, 0, &operation, &error);
-    if (begun < 0)
-        fail(&error);
-    follow(queue);
+    if (is_dockerfile(name)) {
+        operation = build_image(name);
+    } else {
+        int begun = name[0] == '.' || name[0] == '/'
+                        ? sbx_image_import_begin(NULL, name, -1, NULL, queue, 0, &operation, &error)
+                        : sbx_image_pull_begin(NULL, name, NULL, queue, 0, &operation, &error);
+        if (begun < 0)
+            fail(&error);
+        follow(queue);
+    }
     if (sbx_operation_image(operation, &image, &error) < 0)
         fail(&error);
     sbx_operation_free(operation);

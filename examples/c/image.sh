@@ -1,6 +1,6 @@
 #!/bin/sh
 # Imports a root file system that has one program, busybox, and runs it there: sh examples/c/image.sh PROGRAM, which is
-# examples/c/image.c compiled. Needs busybox-static.
+# examples/c/image.c compiled. Then it builds one. Needs busybox-static.
 set -eu
 program=$1
 directory=$(mktemp -d)
@@ -18,4 +18,16 @@ for source in "$directory/root.tar.gz" "$directory/root"; do
         exit 1
     fi
 done
+
+cat >"$directory/Dockerfile" <<'END'
+FROM scratch
+COPY root /
+RUN ["/bin/busybox", "sh", "-c", "echo built >/said"]
+CMD ["/bin/busybox", "cat", "/said"]
+END
+said=$("$program" "$directory/Dockerfile")
+if [ "$said" != built ]; then
+    echo "$program said \"$said\"" >&2
+    exit 1
+fi
 echo "a program ran on an image"

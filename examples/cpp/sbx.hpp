@@ -265,6 +265,7 @@ enum class event_kind : std::uint32_t {
     unreachable = SBX_EVENT_UNREACHABLE,
     operation_done = SBX_EVENT_OPERATION_DONE,
     progress = SBX_EVENT_PROGRESS,
+    exit_snapshot = SBX_EVENT_EXIT_SNAPSHOT, // detail: the image's id; or code and why there is none
 };
 
 // Something that happened. Skip kinds you don't know: later libraries have more.
@@ -446,6 +447,7 @@ public:
 
 private:
     friend class detail::operation;
+    friend class sandbox;
     explicit image(sbx_image *handle) : handle_(handle) {}
     detail::owner<sbx_image, sbx_image_free> handle_;
 };
@@ -515,6 +517,10 @@ public:
         return set(sbx_config_set_entrypoint(get(), detail::pointers(arguments).data(), arguments.size()));
     }
     config &no_command() { return set(sbx_config_set_no_command(get())); } // the image's program doesn't run
+    // Stores what it has in its root file system at its end: sandbox::exit_image().
+    config &exit_snapshot(const std::string &tag = {}) {
+        return set(sbx_config_set_exit_snapshot(get(), tag.empty() ? nullptr : tag.c_str()));
+    }
     config &mount_read_only(const std::string &source, const std::string &destination) {
         return set(sbx_config_add_mount(get(), source.c_str(), destination.c_str(), SBX_MOUNT_READ_ONLY));
     }
@@ -939,7 +945,8 @@ public:
         return detail::wait(sbx_wait, get(), detail::milliseconds(time));
     }
 
-    // A graceful end: the signal, and after the grace what is left is killed. Doesn't wait; nor does terminate().
+    // A graceful end: the signal (0: the image's, or SIGTERM), and after the grace what is left is killed. Doesn't wait; nor
+    // does terminate().
     template <class Rep, class Period> void stop(int number, std::chrono::duration<Rep, Period> grace) const {
         detail::call(sbx_stop, get(), number, detail::milliseconds(grace));
     }
@@ -1017,6 +1024,18 @@ public:
     sbx::image snapshot(const std::string &tag = {}, const progress &report = {}) const {
         return detail::operation::image(report, sbx_sandbox_snapshot_begin, get(), tag.empty() ? nullptr : tag.c_str());
     }
+
+    // The same of a directory, on any root, also in /tmp and in mounts. The directory is the image's root.
+    sbx::image snapshot_directory(const std::string &path, const std::string &tag = {}, const progress &report = {}) const {
+        return detail::operation::image(report, sbx_sandbox_snapshot_directory_begin, get(), path.c_str(),
+                                        tag.empty() ? nullptr : tag.c_str());
+    }
+    // Copies an image's files into a directory. It counts as what the sandbox has written.
+    void copy_image(const sbx::image &image, const std::string &path) const {
+        finished(sbx_sandbox_copy_image_begin, image.get(), path.c_str());
+    }
+    // Of config::exit_snapshot(), once it has ended.
+    sbx::image exit_image() const { return sbx::image(detail::make<sbx_image>(sbx_sandbox_exit_image, get())); }
 
     // Replaces the sandbox's policy; what it denies has been reset then. Its generation.
     std::uint64_t set_policy(const sbx::policy &policy) const {
@@ -1206,22 +1225,6 @@ inline pruned prune_images(std::uint64_t max_bytes) {
     return {raw.entries, raw.bytes};
 }
 
-// Keeps sandboxes warm for configs like this one: sandbox() has only to apply its own config and to start its program. 0
-// ends them. sbx_runtime_keep_warm says what has to be the same.
-inline void keep_warm(const config &config, std::uint32_t count) {
-    detail::call(sbx_runtime_keep_warm, detail::default_runtime, config.get(), count);
-}
-inline void keep_warm(const runtime &runtime, const config &config, std::uint32_t count) {
-    detail::call(sbx_runtime_keep_warm, runtime.get(), config.get(), count);
-}
-
-// What a runtime's warm sandboxes are and have done; with a config, those for configs like it.
-inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_config *config = nullptr) {
-    sbx_warm_stats stats = SBX_WARM_STATS_INIT;
-    detail::call(sbx_runtime_warm_stats, runtime, config, &stats);
-    return stats;
-}
-
 // ---- Volumes, which all of the user's programs share ----
 
 // What is known of a volume: a named directory that outlives sandboxes. What sandboxes wrote in its path is theirs: follow
@@ -1263,6 +1266,24 @@ inline std::vector<volume_info> volumes() { return detail::volumes(sbx_volume_li
 // With everything in it. Refused while a sandbox of any of the user's programs has it mounted.
 inline void remove_volume(const std::string &name) {
     detail::operation(sbx_volume_remove_begin, detail::default_runtime, name.c_str()).wait();
+}
+
+// ---- Warm sandboxes ----
+
+// Keeps sandboxes warm for configs like this one: sandbox() has only to apply its own config and to start its program. 0
+// ends them. sbx_runtime_keep_warm says what has to be the same.
+inline void keep_warm(const config &config, std::uint32_t count) {
+    detail::call(sbx_runtime_keep_warm, detail::default_runtime, config.get(), count);
+}
+inline void keep_warm(const runtime &runtime, const config &config, std::uint32_t count) {
+    detail::call(sbx_runtime_keep_warm, runtime.get(), config.get(), count);
+}
+
+// What a runtime's warm sandboxes are and have done; with a config, those for configs like it.
+inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_config *config = nullptr) {
+    sbx_warm_stats stats = SBX_WARM_STATS_INIT;
+    detail::call(sbx_runtime_warm_stats, runtime, config, &stats);
+    return stats;
 }
 
 // The sandboxes that have not ended.

@@ -28,6 +28,10 @@ type Config struct {
 	ImageMounts map[string]*Image // images whose files are shown at paths inside, read-only
 	Entrypoint  []string          // in place of the image's; Command are its arguments
 	NoCommand   bool              // not the image's either: idle, for [Sandbox.Exec]
+
+	ExitSnapshot    bool   // what it has on an image at its end is a new one: [Sandbox.ExitImage]
+	ExitSnapshotTag string // and its name
+
 	Mounts      []Mount
 	Volumes     []VolumeMount // named directories that outlive the sandbox
 	Timeout     time.Duration // how long it may live (default 300 s)
@@ -173,6 +177,12 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 	}
 	s.when(c.Entrypoint != nil, func() C.int {
 		return C.sbx_config_set_entrypoint(b, s.list(c.Entrypoint), C.size_t(len(c.Entrypoint)))
+	})
+	s.when(c.ExitSnapshot || c.ExitSnapshotTag != "", func() C.int {
+		if c.ExitSnapshotTag == "" {
+			return C.sbx_config_set_exit_snapshot(b, nil)
+		}
+		return C.sbx_config_set_exit_snapshot(b, s.text(c.ExitSnapshotTag))
 	})
 	s.when(c.NoCommand, func() C.int { return C.sbx_config_set_no_command(b) })
 	for _, mount := range c.Mounts {

@@ -138,6 +138,49 @@ func (s *Sandbox) Snapshot(ctx context.Context, options *SnapshotOptions) (*Imag
 	})
 }
 
+// SnapshotDirectory stores a directory as a new image whose root it is: on any root file system, also in /tmp and in
+// mounts. Programs go on meanwhile. Sockets, devices and what is mounted in it are left out.
+func (s *Sandbox) SnapshotDirectory(ctx context.Context, path string, options *SnapshotOptions) (*Image, error) {
+	defer runtime.KeepAlive(s)
+	if options == nil {
+		options = &SnapshotOptions{}
+	}
+	asked := &ImageOptions{Progress: options.Progress}
+	return newImage(ctx, "snapshot", s.ID(), asked, func(t *texts, _ *C.sbx_image_options, c common) C.int {
+		var tag *C.char
+		if options.Tag != "" {
+			tag = t.text(options.Tag)
+		}
+		return C.sbx_sandbox_snapshot_directory_begin(s.handle, t.text(path), tag, c.queue, c.cookie, c.op, c.failure)
+	})
+}
+
+// CopyImage copies an image's files into a directory, which is made if it is missing. It counts as what the sandbox has
+// written; an image that is known before is better in [Config].ImageMounts. What is there stays, but for files of the
+// image's names.
+func (s *Sandbox) CopyImage(ctx context.Context, image *Image, path string) error {
+	defer runtime.KeepAlive(image)
+	var t texts
+	defer t.free()
+	copied, err := s.operation(ctx, "copy image", func(c common) C.int {
+		return C.sbx_sandbox_copy_image_begin(s.handle, image.handle, t.text(path), c.queue, c.cookie, c.op, c.failure)
+	})
+	if err != nil {
+		return errorOr(t.bad, err)
+	}
+	return copied.do(ctx, nil)
+}
+
+// ExitImage is the image of [Config].ExitSnapshot, once the sandbox has ended.
+func (s *Sandbox) ExitImage() (*Image, error) {
+	var handle *C.sbx_image
+	err := calling(s, "exit image", func(e *C.sbx_error) C.int { return C.sbx_sandbox_exit_image(s.handle, &handle, e) })
+	if err != nil {
+		return nil, err
+	}
+	return readImage("exit image", handle)
+}
+
 // Images are those of the store, the one that was used last first.
 func Images(ctx context.Context) ([]ImageInfo, error) {
 	listing, err := begunOperation(ctx, "list images", "the list of images", nil, func(c common) C.int {
@@ -226,13 +269,19 @@ func newImage(ctx context.Context, what, name string, options *ImageOptions, beg
 	if err != nil {
 		return nil, errorOr(t.bad, err)
 	}
-	image := &Image{closed: newMoment()}
+	var handle *C.sbx_image
 	err = made.do(ctx, func(op *operation) error {
-		return calling(op, what, func(e *C.sbx_error) C.int { return C.sbx_operation_image(op.handle, &image.handle, e) })
+		return calling(op, what, func(e *C.sbx_error) C.int { return C.sbx_operation_image(op.handle, &handle, e) })
 	})
 	if err != nil {
 		return nil, err
 	}
+	return readImage(what, handle)
+}
+
+// readImage makes an image of a handle, which is its own from then on.
+func readImage(what string, handle *C.sbx_image) (*Image, error) {
+	image := &Image{closed: newMoment(), handle: handle}
 	info := C.sbx_image_summary{size: C.sizeof_sbx_image_summary}
 	if err := result(what, C.sbx_image_info(image.handle, &info), nil); err != nil {
 		return nil, err

@@ -127,6 +127,51 @@ func TestASnapshotIsAnImage(t *testing.T) {
 	wants(t, err, ErrUnsupported, "image")
 }
 
+func TestADirectoryIsAnImageAndAnImageIsCopied(t *testing.T) {
+	ctx := patience(t)
+	image, err := ImportImage(ctx, rootTarball(t), nil)
+	must(t, err)
+	defer image.Close()
+	sandbox := create(t, &Config{Image: image, NoCommand: true})
+	must(t, sandbox.Files().WriteFile(ctx, "/tmp/kept", []byte("kept\n"), nil))
+	directory, err := sandbox.SnapshotDirectory(ctx, "/tmp", &SnapshotOptions{Tag: "go/directory"})
+	must(t, err)
+	defer directory.Close()
+	must(t, sandbox.CopyImage(ctx, directory, "/data/copy"))
+	content, err := sandbox.Files().ReadFile(ctx, "/data/copy/kept", nil)
+	must(t, err)
+	if string(content) != "kept\n" {
+		t.Errorf("%q", content)
+	}
+	_, err = sandbox.SnapshotDirectory(ctx, "/none", nil)
+	wants(t, err, ErrNotFound, "/none")
+	wants(t, sandbox.CopyImage(ctx, directory, "/"), ErrInvalid, "below the root")
+}
+
+func TestAnExitSnapshotIsWhatASandboxHadAtItsEnd(t *testing.T) {
+	ctx := patience(t)
+	image, err := ImportImage(ctx, rootTarball(t), nil)
+	must(t, err)
+	defer image.Close()
+	command := []string{"/bin/sh", "-c", "echo kept >/etc/kept"}
+	sandbox := create(t, &Config{Image: image, Command: command, ExitSnapshotTag: "go/exit"})
+	ended(t, sandbox)
+	kept, err := sandbox.ExitImage()
+	must(t, err)
+	defer kept.Close()
+	out := &bytes.Buffer{}
+	ended(t, create(t, &Config{Image: kept, Command: []string{"/bin/sh", "-c", "read line </etc/kept; echo $line"}, Stdout: out}))
+	if out.String() != "kept\n" {
+		t.Errorf("%q", out)
+	}
+	given := create(t, &Config{Image: image, NoCommand: true, ExitSnapshot: true})
+	must(t, given.Terminate())
+	must(t, given.Terminate())
+	ended(t, given)
+	_, err = given.ExitImage()
+	wants(t, err, ErrState, "terminated again")
+}
+
 func TestBadImagesAreClearErrors(t *testing.T) {
 	ctx := patience(t)
 	_, err := ImportImage(ctx, filepath.Join(t.TempDir(), "none"), nil)

@@ -109,7 +109,8 @@ func (s *Sandbox) Terminate() error {
 	return calling(s, "terminate", func(e *C.sbx_error) C.int { return C.sbx_terminate(s.handle, e) })
 }
 
-// Stop asks for a graceful end: the signal, and after the grace what is left is killed. It doesn't wait.
+// Stop asks for a graceful end: the signal (0 is the image's, or SIGTERM), and after the grace what is left is killed. It
+// doesn't wait.
 func (s *Sandbox) Stop(signal syscall.Signal, grace time.Duration) error {
 	if grace < 0 {
 		return failed("stop", ErrInvalid, "the grace %v is negative: 0 kills at once", grace)

@@ -21,7 +21,8 @@ const OPTIONS = [
   ...PROGRAM_OPTIONS,
   ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
   ..."diskMiB hostServices encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
-  ..."image imageMounts entrypoint hostname tags bindPorts tlsCertificate nameservers egressLimits mtu volumes".split(" "),
+  ..."image imageMounts exitSnapshot entrypoint hostname tags bindPorts tlsCertificate nameservers egressLimits mtu".split(" "),
+  ..."volumes".split(" "),
   ...POLICY_OPTIONS,
 ];
 
@@ -82,6 +83,8 @@ export function configure(config, set, command, options) {
   if (entrypoint !== undefined) set("set_entrypoint", texts(entrypoint, "entrypoint"), entrypoint.length);
   // An image that doesn't say what runs in it waits for exec(), too.
   if (image && !image.hasProgram && command === undefined && !entrypoint?.length) set("set_no_command");
+  const { exitSnapshot } = options;
+  if (exitSnapshot) set("set_exit_snapshot", exitSnapshot === true ? null : text(exitSnapshot, "exitSnapshot"));
   for (const [place, mounted] of Object.entries(record(options.imageMounts ?? {}, "imageMounts"))) {
     const what = `imageMounts[${JSON.stringify(place)}]`;
     named(what, set("add_image_mount", Image.handleOf(mounted, what), text(place, "imageMounts")));

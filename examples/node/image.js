@@ -169,11 +169,20 @@ export async function pruneImages(maxBytes = 0) {
   });
 }
 
-/** A new image of what a sandbox has in its root file system. */
-export async function snapshotOf(sandbox, handle, options) {
+/** A new image of what a sandbox has in its root file system, or of a directory. */
+export async function snapshotOf(sandbox, handle, options, path) {
   onlyKnown(record(options, "options"), ["tag", "progress", "signal"]);
   const { tag, progress, signal } = options;
   signal?.throwIfAborted();
   const name = tag === undefined ? null : text(tag, "tag");
-  return new ImageOperation(`a snapshot of ${sandbox.id}`, progress, "sandbox_snapshot_begin", handle, name).image(signal);
+  const begin = path === undefined ? ["sandbox_snapshot_begin", handle] : ["sandbox_snapshot_directory_begin", handle, path];
+  return new ImageOperation(`a snapshot of ${sandbox.id}`, progress, ...begin, name).image(signal);
+}
+
+/** Copies an image's files into a directory of a sandbox. */
+export async function copyImage(handle, image, path, options) {
+  onlyKnown(record(options, "options"), ["signal"]);
+  options.signal?.throwIfAborted();
+  const operation = new Operation("sandbox_copy_image_begin", handle, Image.handleOf(image, "image"), text(path, "path"));
+  await operation.run(image, undefined, options.signal);
 }

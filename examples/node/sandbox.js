@@ -5,9 +5,9 @@ import { onlyKnown, patience, port, record, signalNumber, whole } from "./argume
 import { configure, describe, EXEC_OPTIONS } from "./config.js";
 import { Files } from "./files.js";
 import { hub } from "./hub.js";
-import { snapshotOf } from "./image.js";
+import { Image, copyImage, snapshotOf } from "./image.js";
 import { Life } from "./life.js";
-import { call, freeing, making, native, open } from "./native.js";
+import { call, freeing, making, native, open, text } from "./native.js";
 import { Operation } from "./operation.js";
 import { makePolicy, POLICY_OPTIONS, readPolicy } from "./policy.js";
 import { lost, Process, Program } from "./program.js";
@@ -17,6 +17,7 @@ import { deferred, within } from "./waiting.js";
 
 export class Sandbox extends Program {
   #tunnels;
+  #isTerminated = false;
 
   constructor(life, options, key) {
     super(life, options, key);
@@ -85,6 +86,19 @@ export class Sandbox extends Program {
     return hub().during(snapshotOf(this, this._life.handle, options), this);
   }
 
+  async snapshotDirectory(path, options = {}) {
+    return hub().during(snapshotOf(this, this._life.handle, options, text(path, "path")), this);
+  }
+
+  async copyImage(image, path, options = {}) {
+    await hub().during(copyImage(this._life.handle, image, path, options), this);
+  }
+
+  async exitImage() {
+    await this.wait();
+    return new Image(open("sandbox_exit_image", this._life.handle));
+  }
+
   async connect(number) {
     const connection = new Operation("connect_begin", this._life.handle, port(number, "port"));
     const fd = await connection.run(this, (done) => done.call("open_fd"));
@@ -104,12 +118,14 @@ export class Sandbox extends Program {
 
   async terminate() {
     if (!this._life.over) call("terminate", this._life.handle);
+    this.#isTerminated = true;
     return this.wait();
   }
 
   async stop(options = {}) {
-    const { signal = "SIGTERM", graceMs = 10_000 } = record(options, "options");
-    if (!this._life.over) call("stop", this._life.handle, signalNumber(signal), whole(graceMs, "graceMs", 0, 2 ** 31));
+    const { signal, graceMs = 10_000 } = record(options, "options");
+    const number = signal === undefined ? 0 : signalNumber(signal);
+    if (!this._life.over) call("stop", this._life.handle, number, whole(graceMs, "graceMs", 0, 2 ** 31));
     return this.wait();
   }
 
@@ -149,7 +165,8 @@ export class Sandbox extends Program {
   }
 
   async [Symbol.asyncDispose]() {
-    if (!this._life.over) await this.terminate().finally(() => this._free());
+    // A second terminate() would give the exit snapshot up.
+    if (!this._life.over) await (this.#isTerminated ? this.wait() : this.terminate()).finally(() => this._free());
     else this._free();
   }
 }

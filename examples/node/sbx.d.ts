@@ -337,6 +337,8 @@ export interface Options extends ProgramOptions, PolicyOptions {
    * at once, and trust each other with it.
    */
   volumes?: Record<string, string | VolumeMount>;
+  /** What it has on an image at its end is a new one, with that name if it is one: exitImage(). */
+  exitSnapshot?: boolean | string;
   /** In place of the image's; the command is its arguments. */
   entrypoint?: readonly string[];
   /** Files and directories of the host to show inside, read-only: place inside to path on the host. */
@@ -636,13 +638,29 @@ export class Sandbox extends Program implements AsyncDisposable {
    */
   snapshot(options?: ProgressOptions & { tag?: string }): Promise<Image>;
 
+  /**
+   * Stores a directory as a new image whose root it is: on any root file system, also in /tmp and in mounts. Programs go
+   * on meanwhile. Sockets, devices and what is mounted in it are left out.
+   */
+  snapshotDirectory(path: string, options?: ProgressOptions & { tag?: string }): Promise<Image>;
+
+  /**
+   * Copies an image's files into a directory, which is made if it is missing. It counts as what the sandbox has written;
+   * an image that is known before is better in `imageMounts`. What is there stays, but for files of the image's
+   * names.
+   */
+  copyImage(image: Image, path: string, options?: { signal?: AbortSignal }): Promise<void>;
+
+  /** The image of `exitSnapshot`, once the sandbox has ended, which it waits for. */
+  exitImage(): Promise<Image>;
+
   /** Resolves once the server inside answers. 300 000 ms if nothing is said, Infinity for as long as it takes. */
   waitUntilReady(options?: { timeoutMs?: number }): Promise<void>;
 
   /** Ends the sandbox at once; resolves once nothing of it is left. */
   terminate(): Promise<Exit>;
 
-  /** Ends it gently: SIGTERM if nothing is said; what is left after the time (10 000 ms) is killed. */
+  /** Ends it gently: the image's signal, or SIGTERM, if nothing is said; what is left after the time (10 000 ms) is killed. */
   stop(options?: { signal?: NodeJS.Signals | number; graceMs?: number }): Promise<Exit>;
 
   /** The events from the moment when the first is asked for; ends after the last. */

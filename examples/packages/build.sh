@@ -51,8 +51,9 @@ need_packaging_tools() {
 }
 portable_library() {
     need_packaging_tools
-    # The keeper's program is static: it is linked by the C compiler of this machine.
-    built_library "$1" env SBX_KEEPER_LINKER=cc PYTHONPATH="$packaging" PATH="$packaging/bin:$PATH" \
+    # The keeper's program is static: it is linked by the C compiler of this machine. SBX_RUNSC, which matters to tests
+    # only, would have everything built again where it changes.
+    built_library "$1" env -u SBX_RUNSC SBX_KEEPER_LINKER=cc PYTHONPATH="$packaging" PATH="$packaging/bin:$PATH" \
         cargo zigbuild --release --quiet --target "$(uname -m)-unknown-linux-gnu.$portable_glibc" \
         --target-dir target/portable || return 1
     python3 -B examples/packages/notices.py cargo >"$1/THIRD-PARTY"

@@ -1,21 +1,33 @@
 #!/bin/sh
-# The packages for Node: sh examples/packages/npm.sh DIRECTORY BUILT ESBUILD
+# The packages for Node: sh examples/packages/npm.sh DIRECTORY [BUILT [ESBUILD]]
 #
 # Leaves three tarballs in the directory: libsbx (ES modules, one CommonJS file, types), its platform package with
-# libsbx.so, and one with runsc. BUILT is what portable_library (build.sh) has made, ESBUILD that program.
+# libsbx.so, and one with runsc. BUILT is what portable_library (build.sh) has made, which is made first without it;
+# ESBUILD is that program, without it the one that the tests take from its registry.
 set -eu
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-built=$(cd "$2" && pwd)
-esbuild=$3
+built=${2:-}
+[ -z "$built" ] || built=$(cd "$built" && pwd)
+esbuild=${3:-}
 cd "$(dirname "$0")/../.."
 . tests/setup/say.sh
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/bindings/packages.sh
 . examples/packages/build.sh
 
 need_packages node:nodejs npm:npm objcopy:binutils
+need_rust
 need_runsc
+if [ -z "$built" ]; then
+    built=$(pwd)/target/packages/portable
+    portable_library "$built" || give_up "the library could not be built; cargo said why above"
+fi
+if [ -z "$esbuild" ]; then
+    need_node_packages
+    esbuild=$node_packages/node_modules/.bin/esbuild
+fi
 version=$(sbx_version)
 platform=$(node -p 'process.platform + "-" + process.arch')
 stage=$(mktemp -d)

@@ -21,7 +21,7 @@ need_packages objcopy:binutils
 need_packaging_tools
 if [ -z "$built" ]; then
     built=$(pwd)/target/packages/portable
-    portable_library "$built"
+    portable_library "$built" || give_up "the library could not be built; cargo said why above"
 fi
 python_build() {
     LIBSBX_BUILT=$built PYTHONPATH=examples/python /usr/bin/python3 -B -c \

@@ -23,6 +23,7 @@ unsafe extern "C" {
     fn sbx_config_set_name(a0: *const c_void, a1: *const c_char) -> i32;
     fn sbx_config_set_tag(a0: *const c_void, a1: *const c_char, a2: *const c_char) -> i32;
     fn sbx_config_set_rootfs(a0: *const c_void, a1: *const c_char) -> i32;
+    fn sbx_config_set_exit_snapshot(a0: *const c_void, a1: *const c_char) -> i32;
     fn sbx_config_set_entrypoint(a0: *const c_void, a1: *const *const c_char, a2: usize) -> i32;
     fn sbx_config_set_no_command(a0: *const c_void) -> i32;
     fn sbx_config_add_mount(a0: *const c_void, a1: *const c_char, a2: *const c_char, a3: u32) -> i32;
@@ -64,7 +65,7 @@ unsafe extern "C" {
 }
 
 /// The functions' numbers.
-const IDS: [u16; 56] = [1580, 2152, 3143, 4383, 7047, 8325, 8527, 12222, 12765, 16195, 17933, 20533, 21884, 22724, 23445, 23911, 24136, 27376, 27598, 27674, 28689, 29220, 29856, 30081, 30579, 30617, 31901, 31991, 32429, 32758, 33473, 36033, 36920, 40404, 40612, 41576, 43258, 43695, 43856, 44398, 44623, 44667, 45620, 48297, 49904, 50669, 52553, 55530, 56831, 56993, 57614, 59143, 61295, 63875, 64090, 65014];
+const IDS: [u16; 57] = [1580, 2152, 3143, 4383, 7047, 8325, 8527, 12222, 12765, 16195, 17933, 20533, 21884, 22724, 23445, 23911, 24136, 27376, 27598, 27674, 28689, 29220, 29856, 30081, 30579, 30617, 31901, 31991, 32429, 32758, 33473, 35023, 36033, 36920, 40404, 40612, 41576, 43258, 43695, 43856, 44398, 44623, 44667, 45620, 48297, 49904, 50669, 52553, 55530, 56831, 56993, 57614, 59143, 61295, 63875, 64090, 65014];
 
 /// Calls the function of that number, or else any of them.
 pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32 {
@@ -88,6 +89,7 @@ pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32
         8325 => unsafe { sbx_config_set_name(handles.config(input), input.text()) },
         27376 => unsafe { sbx_config_set_tag(handles.config(input), input.text(), input.text()) },
         52553 => unsafe { sbx_config_set_rootfs(handles.config(input), input.text()) },
+        35023 => unsafe { sbx_config_set_exit_snapshot(handles.config(input), input.text()) },
         29856 => unsafe { sbx_config_set_entrypoint(handles.config(input), input.list(), input.size()) },
         56831 => unsafe { sbx_config_set_no_command(handles.config(input)) },
         43258 => unsafe { sbx_config_add_mount(handles.config(input), input.text(), input.text(), input.number() as u32) },

@@ -245,6 +245,7 @@ fn check_config(config: &Config) -> Result<()> {
         ("mounts", !config.mounts().is_empty() || !config.image_mounts().is_empty()),
         ("ports", !config.ports().is_empty()),
         ("readiness probe", config.readiness_probe().is_some()),
+        ("exit snapshot", config.exit_snapshot().is_some()),
         ("name", config.name().is_some()),
     ];
     match refused.iter().find(|(_, is_set)| *is_set) {
@@ -320,10 +321,11 @@ mod tests {
 
     #[test]
     fn a_config_says_nothing_of_what_runs() {
-        let set: [fn(&mut Config) -> Result<&mut Config>; 4] = [
+        let set: [fn(&mut Config) -> Result<&mut Config>; 5] = [
             |config| config.set_command(["true"]),
             |config| config.set_env("A", "b"),
             |config| config.mount_read_only("/srv", "/srv"),
+            |config| config.set_exit_snapshot(None),
             |config| config.set_name("it"),
         ];
         for set in set {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::Config;
 use super::rules::absolute_path;
 use super::user::User;
+use super::{Config, DEFAULT_HOSTNAME};
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
 
@@ -38,6 +38,8 @@ pub(crate) struct RootImage {
     pub(crate) working_dir: String,
     /// `user` or `user:group`.
     pub(crate) user: String,
+    /// The signal that asks its program to end: `SIGQUIT`, `QUIT` or `3`.
+    pub(crate) stop_signal: String,
 }
 
 /// An image that is mounted at a path.
@@ -72,6 +74,14 @@ impl Config {
     pub fn set_no_command(&mut self) -> Result<&mut Self> {
         self.has_no_command = true;
         Ok(self)
+    }
+
+    /// Takes a snapshot at the end, with this name.
+    pub(crate) fn set_exit_snapshot_tag(&mut self, tag: Result<Option<String>>) -> Result<&mut Self> {
+        self.latch(|config| {
+            config.exit_snapshot = Some(tag?);
+            Ok(())
+        })
     }
 
     /// Uses an image as the root file system.
@@ -123,12 +133,75 @@ impl Config {
         };
         if let Some(image) = config.image.clone() {
             image.add_to(&mut config).map_err(|error| error.context(format!("image {}", image.name)))?;
+            // As docker does, after what the image says.
+            let hostname = config.hostname.clone();
+            config.env.set_default("HOSTNAME", hostname.as_deref().unwrap_or(DEFAULT_HOSTNAME))?;
         }
         Ok(config)
     }
 }
 
+/// The number of a signal, from a name or number as docker takes them.
+fn signal_number(text: &str) -> Option<i32> {
+    const NAMES: [(&str, i32); 31] = [
+        ("HUP", libc::SIGHUP),
+        ("INT", libc::SIGINT),
+        ("QUIT", libc::SIGQUIT),
+        ("ILL", libc::SIGILL),
+        ("TRAP", libc::SIGTRAP),
+        ("ABRT", libc::SIGABRT),
+        ("BUS", libc::SIGBUS),
+        ("FPE", libc::SIGFPE),
+        ("KILL", libc::SIGKILL),
+        ("USR1", libc::SIGUSR1),
+        ("SEGV", libc::SIGSEGV),
+        ("USR2", libc::SIGUSR2),
+        ("PIPE", libc::SIGPIPE),
+        ("ALRM", libc::SIGALRM),
+        ("TERM", libc::SIGTERM),
+        ("STKFLT", libc::SIGSTKFLT),
+        ("CHLD", libc::SIGCHLD),
+        ("CONT", libc::SIGCONT),
+        ("STOP", libc::SIGSTOP),
+        ("TSTP", libc::SIGTSTP),
+        ("TTIN", libc::SIGTTIN),
+        ("TTOU", libc::SIGTTOU),
+        ("URG", libc::SIGURG),
+        ("XCPU", libc::SIGXCPU),
+        ("XFSZ", libc::SIGXFSZ),
+        ("VTALRM", libc::SIGVTALRM),
+        ("PROF", libc::SIGPROF),
+        ("WINCH", libc::SIGWINCH),
+        ("IO", libc::SIGIO),
+        ("PWR", libc::SIGPWR),
+        ("SYS", libc::SIGSYS),
+    ];
+    /// The kernel's numbers: glibc's own, which it has two less of, don't hold inside.
+    const FIRST_REAL_TIME: i32 = 34;
+    const LAST_REAL_TIME: i32 = 64;
+    let text = text.trim().to_ascii_uppercase();
+    let name = text.strip_prefix("SIG").unwrap_or(&text);
+    let distance = |text: &str, sign: char| match text {
+        "" => Some(0),
+        text => text.strip_prefix(sign)?.parse::<i32>().ok().filter(|n| (0..=30).contains(n)),
+    };
+    let number = match NAMES.iter().find(|(known, _)| *known == name) {
+        Some((_, number)) => Some(*number),
+        None => match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+            (Some(rest), _) => distance(rest, '+').map(|above| FIRST_REAL_TIME + above),
+            (_, Some(rest)) => distance(rest, '-').map(|below| LAST_REAL_TIME - below),
+            _ => text.parse().ok(),
+        },
+    };
+    number.filter(|number| (1..=LAST_REAL_TIME).contains(number))
+}
+
 impl RootImage {
+    /// The signal that asks its program to end, if it names one.
+    pub(super) fn stop_signal(&self) -> Option<i32> {
+        signal_number(&self.stop_signal)
+    }
+
     /// Adds what a configuration leaves open.
     fn add_to(&self, config: &mut Config) -> Result<()> {
         if config.command.is_empty() && !config.has_no_command {
@@ -194,7 +267,8 @@ mod test_hooks {
 
         fn image(&self) -> RootImage {
             let Self { file, entrypoint, cmd, env, working_dir, user } = self.clone();
-            RootImage { name: "of a test".to_owned(), file, entrypoint, cmd, env, working_dir, user }
+            let (name, stop_signal) = ("of a test".to_owned(), String::new());
+            RootImage { name, file, entrypoint, cmd, env, working_dir, user, stop_signal }
         }
     }
 
@@ -238,6 +312,7 @@ mod tests {
             env: list(&["PATH=/opt/bin", "A=image", "A=later", "with.dot=1", "EMPTY=", "UNSET"]),
             working_dir: "/work//here".to_owned(),
             user: "node:adm".to_owned(),
+            stop_signal: "SIGQUIT".to_owned(),
         }
     }
 
@@ -302,13 +377,58 @@ mod tests {
         assert_eq!(resolved.user().unwrap().to_string(), "node:adm");
         let mut all: Vec<_> = resolved.env().iter().collect();
         all.sort_unstable();
-        assert_eq!(all, [("A", "later"), ("EMPTY", ""), ("PATH", "/opt/bin"), ("with.dot", "1")]);
+        let hostname = ("HOSTNAME", "sandbox");
+        assert_eq!(all, [("A", "later"), ("EMPTY", ""), hostname, ("PATH", "/opt/bin"), ("with.dot", "1")]);
 
         let mut config = on(image());
         config.set_workdir("/").unwrap().set_user("0").unwrap().set_secret("A", "mine").unwrap();
         let resolved = config.resolved().unwrap();
         assert_eq!((resolved.workdir(), resolved.env().get("A")), ("/", Some("mine")));
         assert_eq!(resolved.user().unwrap().to_string(), "0");
+    }
+
+    #[test]
+    fn the_hostname_is_a_variable_on_an_image_unless_that_has_another() {
+        let hostname = |image: RootImage| {
+            let resolved = on(image).set_hostname("mine").unwrap().resolved().unwrap();
+            resolved.env().get("HOSTNAME").map(str::to_owned)
+        };
+        assert_eq!(hostname(image()).as_deref(), Some("mine"));
+        assert_eq!(hostname(RootImage { env: list(&["HOSTNAME=its"]), ..image() }).as_deref(), Some("its"));
+        assert_eq!(Config::new().resolved().unwrap().env().get("HOSTNAME"), None);
+    }
+
+    #[test]
+    fn the_stop_signal_is_a_name_or_a_number_as_docker_has_it() {
+        let signal = |text: &str| {
+            on(RootImage { stop_signal: text.to_owned(), ..image() }).resolved().unwrap().stop_signal()
+        };
+        for (text, number) in [
+            ("SIGQUIT", 3),
+            ("quit", 3),
+            ("9", 9),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-2", 62),
+            ("64", 64),
+            // What is none is docker's default.
+            ("", 15),
+            ("0", 15),
+            ("65", 15),
+            ("SIGNONE", 15),
+            ("RTMIN+99", 15),
+            ("RTMIN-1", 15),
+        ] {
+            assert_eq!(signal(text), number, "{text}");
+        }
+        assert_eq!(Config::new().stop_signal(), 15);
+    }
+
+    #[test]
+    fn an_exit_snapshot_needs_an_image() {
+        on(image()).set_exit_snapshot(None).unwrap().check().unwrap();
+        let error = Config::new().set_exit_snapshot(Some("a:1")).unwrap().check().unwrap_err();
+        assert!(error.message().contains("exit snapshot"), "{error}");
     }
 
     #[test]

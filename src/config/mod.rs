@@ -61,6 +61,9 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// The default MTU of the sandbox's interface.
 const DEFAULT_MTU: u32 = 1500;
 
+/// A sandbox's host name if none is given.
+pub(crate) const DEFAULT_HOSTNAME: &str = "sandbox";
+
 /// The settings of a sandbox.
 ///
 /// A setter returns the error of a bad value and also keeps the first one: [`check`](Self::check) and the creation of a
@@ -121,6 +124,8 @@ pub struct Config {
     stdout: Stdio,
     stderr: Stdio,
     probe: Option<Probe>,
+    /// A snapshot is taken at the end, with that name.
+    exit_snapshot: Option<Option<String>>,
     queue: Option<(Queue, u64)>,
     bad: Option<Error>,
 }
@@ -159,6 +164,7 @@ impl Default for Config {
             stdout: Stdio::Null,
             stderr: Stdio::Null,
             probe: None,
+            exit_snapshot: None,
             queue: None,
             bad: None,
         }
@@ -252,6 +258,11 @@ impl Config {
                 "image: must not be set together with a rootfs directory; set one, not both",
             ));
         }
+        if self.exit_snapshot.is_some() && self.image.is_none() {
+            return Err(Error::invalid(
+                "exit snapshot: needs a sandbox on an image; import its root directory as an image, and start from that",
+            ));
+        }
         if self.certificate.is_some() && !self.tls_names.is_empty() {
             return Err(Error::invalid(
                 "tls name: must not be set together with the host's own certificate; set names or a certificate, not both",
@@ -310,9 +321,19 @@ impl Config {
         self.rootfs.as_deref()
     }
 
+    /// The signal that asks its program to end: the image's, or SIGTERM.
+    pub(crate) fn stop_signal(&self) -> i32 {
+        self.image.as_ref().and_then(RootImage::stop_signal).unwrap_or(libc::SIGTERM)
+    }
+
     /// The image that is the root file system.
     pub(crate) fn image(&self) -> Option<&RootImage> {
         self.image.as_ref()
+    }
+
+    /// Whether a snapshot is taken at the end, and the name that it gets.
+    pub(crate) fn exit_snapshot(&self) -> Option<&Option<String>> {
+        self.exit_snapshot.as_ref()
     }
 
     pub(crate) fn mounts(&self) -> &[Mount] {

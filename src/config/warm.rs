@@ -48,6 +48,7 @@ pub(crate) struct StartKey {
     image_mounts: Vec<(String, String)>,
     volumes: Vec<MountedVolume>,
     tmp_in_root: bool,
+    has_exit_snapshot: bool,
     mtu: u32,
     limits: Limits,
     has_network: bool,
@@ -58,7 +59,7 @@ impl StartKey {
     /// Of this configuration.
     pub(crate) fn of(config: &Config) -> Self {
         with_late_settings!(destructure! config {
-            hostname rootfs image mounts image_mounts volumes tmp_in_root mtu limits policy host_services
+            hostname rootfs image mounts image_mounts volumes tmp_in_root exit_snapshot mtu limits policy host_services
         });
         Self {
             hostname: hostname.clone(),
@@ -71,6 +72,7 @@ impl StartKey {
                 .collect(),
             volumes: volumes.clone(),
             tmp_in_root: *tmp_in_root,
+            has_exit_snapshot: exit_snapshot.is_some(),
             mtu: *mtu,
             limits: *limits,
             has_network: policy.mode() != PolicyMode::Blocked,
@@ -87,6 +89,7 @@ impl StartKey {
             ("mounts", self.mounts == other.mounts),
             ("image mounts", self.image_mounts == other.image_mounts),
             ("volumes", self.volumes == other.volumes),
+            ("exit snapshot", self.has_exit_snapshot == other.has_exit_snapshot),
             ("whether /tmp is in the root", self.tmp_in_root == other.tmp_in_root),
             ("mtu", self.mtu == other.mtu),
             ("limits", self.limits == other.limits),
@@ -107,6 +110,10 @@ impl Config {
         }
         if !self.volumes.is_empty() {
             return Err(Error::invalid("volumes: a sandbox that is kept warm can't have any"));
+        }
+        if self.exit_snapshot.is_some() {
+            // One that is ended because it is too old would take it.
+            return Err(Error::invalid("exit snapshot: a sandbox that is kept warm can't have one"));
         }
         let policy = match self.policy.mode() {
             PolicyMode::Blocked => Policy::blocked(),

@@ -33,6 +33,12 @@ pub enum Event {
     },
     /// The server in the sandbox answers, for the first time.
     Ready,
+    /// The exit snapshot is stored, or there is none. [`Exited`](Self::Exited) follows.
+    #[non_exhaustive]
+    ExitSnapshot {
+        /// The image's id ([`Sandbox::exit_snapshot`](crate::Sandbox::exit_snapshot) gives the image), or why there is none.
+        image: Result<String>,
+    },
     /// The sandbox has ended and nothing of it is left.
     #[non_exhaustive]
     Exited {
@@ -168,6 +174,7 @@ impl From<EventRecord> for Event {
             EventKind::Started => Self::Started,
             EventKind::Failed => Self::Failed { error: failure.unwrap_or_else(unexplained) },
             EventKind::Ready => Self::Ready,
+            EventKind::ExitSnapshot => Self::ExitSnapshot { image: failure.map_or(Ok(detail), Err) },
             EventKind::Exited => Self::Exited { reason: exit_reason(reason), code, detail },
             EventKind::ProcessStarted => Self::ProcessStarted,
             EventKind::ProcessExited => match failure {

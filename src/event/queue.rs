@@ -162,6 +162,11 @@ impl Queue {
         self.reserve(cookie, RESERVED_FOR_SANDBOX)
     }
 
+    /// A sender for a sandbox that has an exit snapshot, too.
+    pub(crate) fn sender_with_exit_snapshot(&self, cookie: u64) -> Result<Sender> {
+        self.reserve(cookie, RESERVED_FOR_SANDBOX + 1)
+    }
+
     /// A sender for an operation whose end carries `cookie`.
     pub(crate) fn sender_of_one(&self, cookie: u64) -> Result<Sender> {
         self.reserve(cookie, 1)
@@ -296,11 +301,20 @@ fn monotonic() -> Duration {
 /// Whether losing the event would leave the host waiting forever.
 fn is_kept(kind: EventKind) -> bool {
     use EventKind::{
-        Checked, Exited, Failed, OperationDone, PolicyApplied, ProcessExited, ProcessStarted, Started,
+        Checked, ExitSnapshot, Exited, Failed, OperationDone, PolicyApplied, ProcessExited, ProcessStarted,
+        Started,
     };
     matches!(
         kind,
-        Started | Failed | Exited | PolicyApplied | ProcessStarted | ProcessExited | OperationDone | Checked
+        Started
+            | Failed
+            | ExitSnapshot
+            | Exited
+            | PolicyApplied
+            | ProcessStarted
+            | ProcessExited
+            | OperationDone
+            | Checked
     )
 }
 

@@ -41,6 +41,9 @@ pub(crate) enum EventKind {
     Checked = 13,
     /// An operation on an image goes on: `value` are the bytes done and in all, `detail` what is being done.
     Progress = 14,
+    /// The exit snapshot of a sandbox is stored: `detail` is the image's id, `value` its bytes and the microseconds in which
+    /// the sandbox was paused. Or there is none: `code` is the error's number and `detail` its text.
+    ExitSnapshot = 15,
 }
 
 /// The reason that an event carries. In C it is one number: those of exits are positive, as are the reasons that allow;

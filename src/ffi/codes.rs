@@ -118,6 +118,10 @@ pub const SBX_EVENT_CHECKED: u32 = 13;
 /// An operation on an image goes on: `cookie` is the one it was begun with, `value` the bytes done and the bytes in all, as
 /// far as they are known (0: not yet), `detail` what is being done. At most ten a second for an operation.
 pub const SBX_EVENT_PROGRESS: u32 = 14;
+/// The exit snapshot of a sandbox (sbx_config_set_exit_snapshot) is stored: `code` is 0, `detail` the image's id, value[0] its
+/// bytes and value[1] the microseconds in which the sandbox was paused; or there is none, and `code` and `detail` say why.
+/// SBX_EVENT_EXITED follows. Never dropped.
+pub const SBX_EVENT_EXIT_SNAPSHOT: u32 = 15;
 
 /// The kernel (cgroups) enforces the limits of memory and processor; if it can't, creating the sandbox fails.
 pub const SBX_LIMITS_STRICT: i32 = 0;
@@ -392,6 +396,7 @@ mod tests {
             (EventKind::Unreachable, SBX_EVENT_UNREACHABLE),
             (EventKind::Checked, SBX_EVENT_CHECKED),
             (EventKind::Progress, SBX_EVENT_PROGRESS),
+            (EventKind::ExitSnapshot, SBX_EVENT_EXIT_SNAPSHOT),
         ] {
             assert_eq!(kind as u32, number);
         }

@@ -259,6 +259,28 @@ pub unsafe extern "C" fn sbx_config_set_image(config: *mut sbx_config, image: *c
     set(config, |config| call_with(image, |image: &ImageObject| config.set_image(image.image()).map(drop)))
 }
 
+/// Has a snapshot taken when the sandbox ends, as sbx_sandbox_snapshot_begin does: when its program has ended, its time or its
+/// idle time is over, or it is terminated or stopped. `tag` is a name for the image, or NULL. It needs sbx_config_set_image.
+///
+/// The programs are killed, and tunnels and connections closed; then the changes are stored, for which the sandbox lives for
+/// up to 60 seconds more, and after that it ends. SBX_EVENT_EXIT_SNAPSHOT and sbx_sandbox_exit_image give the image, or say
+/// why there is none: the sandbox was out of memory, its engine was lost, it took too long, or the host did not want to wait
+/// (a second sbx_terminate, or sbx_sandbox_free). A host that is killed takes its sandboxes along, without a snapshot. What a
+/// snapshot has is said at sbx_sandbox_snapshot_begin.
+///
+/// Returns 0 or SBX_EINVALID.
+///
+/// # Safety
+/// `tag` must be a terminated text or NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_exit_snapshot(config: *mut sbx_config, tag: *const c_char) -> c_int {
+    set(config, |config| {
+        // SAFETY: as the caller promises.
+        let tag = if tag.is_null() { None } else { Some(unsafe { input::text("tag", tag) }?) };
+        config.set_exit_snapshot(tag).map(drop)
+    })
+}
+
 /// Mounts an image's files read-only at `destination`, an absolute path as sbx_config_add_mount takes it. It takes no time
 /// and no copy. A sandbox has at most 16 of these.
 ///

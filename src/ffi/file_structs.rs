@@ -11,7 +11,7 @@ use super::codes::{
 use super::input;
 use super::structs::{self, Layout};
 use crate::error::{Error, Result};
-use crate::image::PrunedImages;
+use crate::image::{CopiedImage, PrunedImages, Snapshot};
 use crate::sandbox::files::{FileInfo, FileOptions, FileTotals};
 
 /// How an operation on files is done. The caller owns it; zero it or use SBX_FILE_OPTIONS_INIT, which suits
@@ -101,8 +101,8 @@ impl sbx_file_entry {
     }
 }
 
-/// What a file operation has done, as the sandbox reports it, or what was pruned: sbx_operation_totals. The caller owns
-/// it; zero it or use SBX_FILE_TOTALS_INIT.
+/// What a file operation has done, as the sandbox reports it, what was pruned, is in a snapshot or was copied of an image:
+/// sbx_operation_totals. The caller owns it; zero it or use SBX_FILE_TOTALS_INIT.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct sbx_file_totals {
@@ -127,6 +127,20 @@ unsafe impl Layout for sbx_file_totals {
 impl From<PrunedImages> for sbx_file_totals {
     fn from(pruned: PrunedImages) -> Self {
         Self { size: 0, reserved: 0, bytes: pruned.bytes, entries: pruned.images, skipped: 0 }
+    }
+}
+
+impl From<&Snapshot> for sbx_file_totals {
+    fn from(taken: &Snapshot) -> Self {
+        let Snapshot { bytes, entries, skipped, .. } = *taken;
+        Self { size: 0, reserved: 0, bytes, entries, skipped }
+    }
+}
+
+impl From<CopiedImage> for sbx_file_totals {
+    fn from(copied: CopiedImage) -> Self {
+        let CopiedImage { bytes, entries, skipped } = copied;
+        Self { size: 0, reserved: 0, bytes, entries, skipped }
     }
 }
 

@@ -21,7 +21,7 @@ use super::{input, structs};
 use crate::doctor::Report;
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
-use crate::image::{Image, ImageInfo, PrunedImages, Snapshot};
+use crate::image::{CopiedImage, Image, ImageInfo, PrunedImages, Snapshot};
 use crate::policy::Policy;
 use crate::sandbox::files::{FileInfo, FileOperation};
 use crate::sandbox::{Connection, Stats};
@@ -64,6 +64,7 @@ pub(super) enum Work {
     Pruned(Operation<PrunedImages>),
     Volume(Operation<VolumeInfo>),
     Volumes(Operation<Vec<VolumeInfo>>),
+    Copied(Operation<CopiedImage>),
     Done(Operation<()>),
 }
 
@@ -82,6 +83,7 @@ impl Work {
             Self::Pruned(pruned) => pruned.wait(timeout).map(drop),
             Self::Volume(volume) => volume.wait(timeout).map(drop),
             Self::Volumes(volumes) => volumes.wait(timeout).map(drop),
+            Self::Copied(copied) => copied.wait(timeout).map(drop),
             Self::Done(done) => done.wait(timeout).map(drop),
         }
     }
@@ -100,6 +102,7 @@ impl Work {
             Self::Pruned(pruned) => pruned.cancel(),
             Self::Volume(volume) => volume.cancel(),
             Self::Volumes(volumes) => volumes.cancel(),
+            Self::Copied(copied) => copied.cancel(),
             Self::Done(done) => done.cancel(),
         }
     }
@@ -118,6 +121,7 @@ impl Work {
             Self::Pruned(pruned) => pruned.has_ended(),
             Self::Volume(volume) => volume.has_ended(),
             Self::Volumes(volumes) => volumes.has_ended(),
+            Self::Copied(copied) => copied.has_ended(),
             Self::Done(done) => done.has_ended(),
         }
     }
@@ -137,6 +141,7 @@ impl Work {
             Self::Pruned(pruned) => pruned.result().map(drop),
             Self::Volume(volume) => volume.result().map(drop),
             Self::Volumes(volumes) => volumes.result().map(drop),
+            Self::Copied(copied) => copied.result().map(drop),
             Self::Done(done) => done.result().map(drop),
         }
     }
@@ -402,7 +407,8 @@ pub unsafe extern "C" fn sbx_operation_entry(
     unsafe { call_on(operation, error, read) }
 }
 
-/// What a file operation has done, as the sandbox reports it; or what sbx_image_prune_begin has removed.
+/// What a file operation has done, as the sandbox reports it; what sbx_image_prune_begin has removed; what is in the image of
+/// a snapshot; or what was copied of an image.
 ///
 /// Any thread, never blocks.
 ///
@@ -421,6 +427,8 @@ pub unsafe extern "C" fn sbx_operation_totals(
         let place = unsafe { structs::output("totals", totals) }?;
         let value = match &object.work {
             Work::Pruned(pruned) => sbx_file_totals::from(*pruned.result()?),
+            Work::Snapshot(taken) => sbx_file_totals::from(&*taken.result()?),
+            Work::Copied(copied) => sbx_file_totals::from(*copied.result()?),
             _ => sbx_file_totals::from(object.file("totals")?.totals()?),
         };
         place.write(&value);
@@ -567,8 +575,8 @@ pub unsafe extern "C" fn sbx_operation_report(
     unsafe { call_on(operation, error, read) }
 }
 
-/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin or
-/// sbx_sandbox_snapshot_begin, to be freed with sbx_image_free.
+/// The image of sbx_image_pull_begin, sbx_image_import_begin, sbx_image_build_begin, sbx_image_find_begin,
+/// sbx_sandbox_snapshot_begin or sbx_sandbox_snapshot_directory_begin, to be freed with sbx_image_free.
 ///
 /// Any thread, any number of times, never blocks.
 ///

@@ -208,7 +208,7 @@ pub unsafe extern "C" fn sbx_wait(
 }
 
 /// Ends the sandbox, with code 137 and SBX_EXIT_TERMINATED. One that is still being created fails, with SBX_ECLOSED and
-/// SBX_EVENT_FAILED.
+/// SBX_EVENT_FAILED. An exit snapshot (sbx_config_set_exit_snapshot) is taken before it ends; a second call gives that up.
 ///
 /// Any thread, any time, any number of times; never blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or
 /// SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
     unsafe { call_on::<SandboxObject>(sandbox, error, |object| object.sandbox.terminate().map(|()| 0)) }
 }
 
-/// Shuts the sandbox down gracefully: sends its program a signal (15, SIGTERM, is usual), accepts no further
+/// Shuts the sandbox down gracefully: sends its program a signal (0 is the image's StopSignal, or else SIGTERM), accepts no further
 /// connection, and ends the sandbox when the program and the last connection have ended. What is left after
 /// `grace_ms` milliseconds is killed. A sandbox without a command ends when every program executed in it has ended;
 /// all of them get the signal.
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn sbx_terminate(sandbox: *mut sbx_sandbox, error: *mut sb
 /// SBX_EVENT_FAILED. Calling it again sends the signal again and may shorten the time. Any thread, any time; never
 /// blocks. Wait for the end with sbx_wait, SBX_EVENT_EXITED or SBX_EVENT_FAILED. A sandbox that has ended stays as it ended.
 ///
-/// Returns 0; SBX_EINVALID (the signal is not from 1 to 64, or the time is negative).
+/// Returns 0; SBX_EINVALID (the signal is not from 0 to 64, or the time is negative).
 ///
 /// # Safety
 /// `error` must point to an error struct or be NULL.
@@ -316,7 +316,7 @@ pub unsafe extern "C" fn sbx_signal(
     unsafe { call_on::<SandboxObject>(sandbox, error, |object| object.sandbox.signal(signal).map(|()| 0)) }
 }
 
-/// Frees a sandbox and ends it if it still runs. Of several handles to the same sandbox (sbx_sandbox_find) the last
+/// Frees a sandbox and ends it if it still runs, without an exit snapshot. Of several handles to the same sandbox (sbx_sandbox_find) the last
 /// one that is freed ends it.
 ///
 /// Calls that wait on it return SBX_ECLOSED. Descriptors that were opened stay the caller's; tunnel maps and

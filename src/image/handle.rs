@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::ImageConfig;
+use super::service::parse_tag;
 use super::store::StoredImage;
 use crate::config::Config;
 use crate::config::image::{OpenImage, RootImage};
@@ -92,8 +93,8 @@ impl Image {
         self.0.stored.config_json()
     }
 
-    /// A descriptor of its file.
-    pub(super) fn file(&self) -> Result<OwnedFd> {
+    /// A descriptor of its file, for reading only.
+    pub(super) fn open_file(&self) -> Result<OwnedFd> {
         self.0.open()
     }
 
@@ -107,6 +108,7 @@ impl Image {
             env: Vec::new(),
             working_dir: String::new(),
             user: String::new(),
+            stop_signal: String::new(),
         }
     }
 
@@ -121,6 +123,7 @@ impl Image {
             env: config.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             working_dir: config.working_dir.clone().unwrap_or_default(),
             user: config.user.clone().unwrap_or_default(),
+            stop_signal: config.stop_signal.clone().unwrap_or_default(),
         }
     }
 }
@@ -142,6 +145,18 @@ impl Config {
     /// in the image changes.
     pub fn set_image(&mut self, image: &Image) -> Result<&mut Self> {
         Ok(self.set_root_image(image.root()))
+    }
+
+    /// Takes a snapshot when the sandbox ends, as [`Sandbox::snapshot`](crate::Sandbox::snapshot) does: when its program has
+    /// ended, its time or its idle time is over, or it is terminated or stopped. `tag` is a name for the image.
+    ///
+    /// The programs are killed and the connections closed before, and then it may take 60 seconds, by which the sandbox ends
+    /// later. [`ExitSnapshot`](crate::Event::ExitSnapshot) and
+    /// [`Sandbox::exit_snapshot`](crate::Sandbox::exit_snapshot) give the image, or say why there is none: the sandbox was
+    /// out of memory, its engine was lost, it was terminated again or freed before the snapshot was stored. Where the host
+    /// itself is killed nobody is left to be told.
+    pub fn set_exit_snapshot(&mut self, tag: Option<&str>) -> Result<&mut Self> {
+        self.set_exit_snapshot_tag(tag.map(parse_tag).transpose())
     }
 
     /// Mounts the files of an image read-only at a path inside. It takes no time and no copy.

@@ -16,7 +16,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::Watch;
 use super::options::ImageLimits;
-pub(crate) use super::wire::{ArchiveEntry, Limits, Summary, Whiteouts};
+pub(crate) use super::wire::{ArchiveEntry, Exported, Limits, Summary, Whiteouts};
 use super::wire::{
     Failure, MAX_ARCHIVE_ENTRIES, MAX_ARCHIVE_NAME, MAX_FAILURE_TEXT, Range, Reply, Request, Resources,
 };
@@ -191,10 +191,32 @@ impl Helper {
         })
     }
 
+    /// Writes the tree of an image of the store to a stream, as a tar archive.
+    pub(crate) fn export(
+        &mut self,
+        image: OwnedFd,
+        archive: OwnedFd,
+        watch: &mut Watch<'_>,
+    ) -> Result<Exported> {
+        self.step(&Request::Export, vec![image, archive], watch, |reply| match reply {
+            Reply::Exported(exported) => Some(Ok(Some(exported))),
+            _ => None,
+        })
+    }
+
     /// Completes the image's file. When this returns the process has ended, and nothing else writes to the file.
-    pub(crate) fn finish(mut self, watch: &mut Watch<'_>) -> Result<Summary> {
+    pub(crate) fn finish(self, watch: &mut Watch<'_>) -> Result<Summary> {
+        self.finish_as(true, watch)
+    }
+
+    /// The same for an image that may not be a root file system: it has nothing but what its layers have.
+    pub(crate) fn finish_as_it_is(self, watch: &mut Watch<'_>) -> Result<Summary> {
+        self.finish_as(false, watch)
+    }
+
+    fn finish_as(mut self, is_root: bool, watch: &mut Watch<'_>) -> Result<Summary> {
         let (diff_ids, most) = (std::mem::take(&mut self.diff_ids), self.resources.file_size);
-        let summary = self.step(&Request::Finish, Vec::new(), watch, |reply| match reply {
+        let summary = self.step(&Request::Finish { is_root }, Vec::new(), watch, |reply| match reply {
             Reply::Finished(summary) => {
                 let same = |(want, is): (&Option<[u8; 32]>, &[u8; 32])| want.is_none_or(|want| want == *is);
                 let complete = summary.diff_ids.len() == diff_ids.len()

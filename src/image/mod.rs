@@ -24,6 +24,7 @@ mod snapshot;
 pub(crate) mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transfer;
 mod watch;
 pub(crate) mod workers;
 mod workshop;
@@ -36,6 +37,8 @@ pub(crate) use digest::Digest;
 pub(crate) use registry::fuzzed;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::Source;
+pub use transfer::CopiedImage;
+pub(crate) use transfer::Transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -21,6 +21,7 @@ use super::reference::Reference;
 use super::registry::RegistrySettings;
 use super::snapshot::{Snapshot, Source, Take};
 use super::store::{ImageId, Store, StoredImage, Temporary};
+use super::transfer::{CopiedImage, CopyOut, TakeDirectory, Transfer};
 use super::workers::{Pace, Threads, Workers};
 use super::workshop::Workshop;
 use crate::error::{Code, Context, Error, Result};
@@ -120,12 +121,40 @@ impl Images {
         tag: Option<&str>,
         events: Events<'_>,
     ) -> Result<Operation<Snapshot>> {
+        self.snapshot_then(source, tag, events, || ())
+    }
+
+    /// The same; calls `then` when it has ended, in its own thread.
+    pub(crate) fn snapshot_then(
+        &self,
+        source: Box<dyn Source>,
+        tag: Option<&str>,
+        events: Events<'_>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<Operation<Snapshot>> {
         let tag = tag.map(parse_tag).transpose()?;
         let title = format!("taking a snapshot of {}", source.name());
         let value = |taken: &Snapshot| {
             [taken.image.info().bytes, u64::try_from(taken.paused.as_micros()).unwrap_or(u64::MAX)]
         };
         let take = Take { source, tag };
+        let work = move |shared: &Shared, _: &Threads, completion: &Completion<Snapshot>| {
+            take.run(shared, completion)
+        };
+        self.begin_then(Pace::Slow, title, events, value, work, then)
+    }
+
+    /// Begins to take a snapshot of a directory of a sandbox.
+    pub(crate) fn snapshot_directory(
+        &self,
+        transfer: Box<dyn Transfer>,
+        tag: Option<&str>,
+        events: Events<'_>,
+    ) -> Result<Operation<Snapshot>> {
+        let tag = tag.map(parse_tag).transpose()?;
+        let title = format!("taking a snapshot of {}", transfer.name());
+        let value = |taken: &Snapshot| [taken.image.info().bytes, taken.skipped];
+        let take = TakeDirectory { transfer, tag };
         self.begin(Pace::Slow, title, events, value, move |shared, _, completion| {
             take.run(shared, completion)
         })
@@ -141,6 +170,21 @@ impl Images {
     ) -> Result<Operation<Image>> {
         self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
             work(&Workshop::new(shared, threads, completion, timeout))
+        })
+    }
+
+    /// Begins to copy an image into a sandbox.
+    pub(crate) fn copy_out(
+        &self,
+        image: &Image,
+        transfer: Box<dyn Transfer>,
+        events: Events<'_>,
+    ) -> Result<Operation<CopiedImage>> {
+        let title = format!("copying the image {} to {}", image.id(), transfer.name());
+        let value = |copied: &CopiedImage| [copied.bytes; 2];
+        let copy = CopyOut { image: image.clone(), transfer };
+        self.begin(Pace::Slow, title, events, value, move |shared, _, completion| {
+            copy.run(shared, completion)
         })
     }
 
@@ -217,6 +261,18 @@ impl Images {
         value: fn(&T) -> [u64; 2],
         work: impl FnOnce(&Shared, &Threads, &Completion<T>) -> Result<T> + Send + 'static,
     ) -> Result<Operation<T>> {
+        self.begin_then(pace, title, events, value, work, || ())
+    }
+
+    fn begin_then<T: fmt::Debug + Send + Sync + 'static>(
+        &self,
+        pace: Pace,
+        title: String,
+        events: Events<'_>,
+        value: fn(&T) -> [u64; 2],
+        work: impl FnOnce(&Shared, &Threads, &Completion<T>) -> Result<T> + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<Operation<T>> {
         let notice = Notice::new(events, EventKind::OperationDone, value)?;
         let (operation, completion) = Operation::new(title, Error::shut_down());
         let shared = Arc::clone(&self.shared);
@@ -227,6 +283,7 @@ impl Images {
                 Error::new(Code::Panic, "an operation on images or volumes panicked: a bug of the library")
             };
             completion.complete(result.unwrap_or_else(|_| Err(panicked())));
+            then();
         };
         self.workers.submit(pace, stop, run)?;
         operation.notify(notice);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Digest;
 use super::Watch;
 use super::handle::Image;
-use super::helper::{Helper, LayerInput, Whiteouts};
+use super::helper::{Helper, LayerInput, Summary, Whiteouts};
 use super::options::ImageLimits;
 use super::progress::Progress;
 use super::service::Shared;
@@ -22,8 +22,16 @@ use crate::event::operation::Completion;
 pub struct Snapshot {
     /// What the sandbox had in its root file system, with the configuration of the image that it was started from.
     pub image: Image,
-    /// How long the sandbox was paused for it.
+    /// How long the sandbox was paused for it. It isn't paused for one of a directory.
     pub paused: Duration,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Its files, directories and whatever else.
+    pub entries: u64,
+    /// How much was left out: what is mounted, and of a directory also sockets and devices.
+    pub skipped: u64,
+    /// Where something is mounted that was left out, as far as the sandbox's configuration says.
+    pub left_out: Vec<String>,
 }
 
 /// A sandbox of which a snapshot is taken. Its functions may block; they end soon once `ended` is set.
@@ -36,6 +44,9 @@ pub(crate) trait Source: fmt::Debug + Send {
 
     /// The configuration of that image.
     fn config_json(&self) -> &str;
+
+    /// Where something is mounted, which isn't in the snapshot.
+    fn left_out(&self) -> Vec<String>;
 
     /// How many bytes its changed files have. Fails if they are too large to be read.
     fn measure(&self, ended: &AtomicBool) -> Result<u64>;
@@ -80,14 +91,16 @@ impl Take {
         let mut watch = Watch { cancelled: ended, progress: &mut count };
         let layer = LayerInput { fd: duplicate(&archive)?, range: Some((0, written)) };
         helper.layer(layer, None, Whiteouts::Devices, &mut watch)?;
-        helper.finish(&mut watch)?;
+        let Summary { content_bytes: bytes, entries, .. } = helper.finish(&mut watch)?;
         drop(archive);
         let config = source.config_json();
         let id = id_of_file(output.file(), Digest::of(config.as_bytes()), ended)?;
         super::cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: source.name().to_owned() };
         let stored = store.publish(output, id, config.as_bytes(), origin, self.tag.as_deref())?;
-        Ok(Snapshot { image: Image::open(stored)?, paused })
+        let left_out = source.left_out();
+        let skipped = u64::try_from(left_out.len()).unwrap_or(u64::MAX);
+        Ok(Snapshot { image: Image::open(stored)?, paused, bytes, entries, skipped, left_out })
     }
 }
 

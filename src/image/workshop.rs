@@ -190,7 +190,7 @@ impl<'a> Workshop<'a> {
         let helper = self.shared.helper(&output, &ImageLimits::default().into())?;
         let mut layers = Layers { workshop: self, helper };
         if let Some(base) = base {
-            let file = std::fs::File::from(base.file()?);
+            let file = std::fs::File::from(base.open_file()?);
             output.check_space(file.metadata().context("the size of the image")?.len())?;
             let progress = self.progress();
             progress.step("reading the image below");

@@ -103,9 +103,15 @@ impl Sandbox {
 
     /// The name is in the command lines of all of runsc's processes.
     fn named(network: bool, name: &str) -> Self {
+        Self::with_keeper(network, name, |_| ())
+    }
+
+    /// With a keeper to which something is done first.
+    fn with_keeper(network: bool, name: &str, first: impl FnOnce(&Keeper)) -> Self {
         let setup = setup(network, host_view());
         let program = Program::new(&Origin::new(None)).unwrap();
         let mut keeper = Keeper::start(&program).unwrap();
+        first(&keeper);
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
         let (reply, fds) = next(&mut keeper);
         assert!(matches!(reply, Reply::Namespaces { .. }), "{reply:?}");

@@ -21,6 +21,7 @@ use super::warm::{Found, Pool};
 use crate::config::Config;
 use crate::engine::{self, Body, Idleness, Inbox, LINGER, Left, Worker};
 use crate::error::{Code, Error, Result};
+use crate::image::Images;
 use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{FdBudget, FdSlot, Key, Kind, Reactor, Slab, TimerId, Wake};
@@ -71,6 +72,7 @@ impl Thread {
         host: Arc<HostCache>,
         budget: FdBudget,
         pool: Arc<Mutex<Pool>>,
+        images: Weak<Images>,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");
         let control = Control::new(
@@ -99,6 +101,7 @@ impl Thread {
             planners,
             budget,
             pool,
+            images,
         ))?;
         Ok(Self { control, worker })
     }
@@ -137,6 +140,7 @@ struct Loop {
     control: Control,
     planners: Planners,
     budget: FdBudget,
+    images: Weak<Images>,
     sandboxes: Slab<SandboxDriver>,
     captures: Slab<CaptureReader>,
     files: Table,
@@ -177,6 +181,7 @@ impl Loop {
         planners: Planners,
         budget: FdBudget,
         pool: Arc<Mutex<Pool>>,
+        images: Weak<Images>,
     ) -> Self {
         Self {
             pool,
@@ -190,6 +195,7 @@ impl Loop {
             control,
             planners,
             budget,
+            images,
             sandboxes: Slab::new(SANDBOX),
             captures: Slab::new(CAPTURE),
             files: Table::new(FILE),
@@ -303,6 +309,7 @@ impl Loop {
             engine: &self.engine,
             control: &self.control,
             budget: &self.budget,
+            images: &self.images,
             processes: &mut self.processes,
             inputs: &mut self.inputs,
         };
@@ -347,6 +354,14 @@ impl Loop {
                 if !self.planners.end(&mut self.reactor, number) {
                     self.by_number(number, SandboxDriver::terminate);
                 }
+            }
+            Command::Close(number) => {
+                if !self.planners.end(&mut self.reactor, number) {
+                    self.by_number(number, SandboxDriver::handle_closed);
+                }
+            }
+            Command::ExitSnapshotEnded(number) => {
+                self.by_number(number, SandboxDriver::exit_snapshot_ended);
             }
             Command::Signal(number, signal) => {
                 self.by_number(number, |driver, cx| driver.signal(cx, signal));
@@ -400,7 +415,7 @@ impl Loop {
                 self.pool().clear();
                 self.planners.end_all(&mut self.reactor);
                 let all: Vec<u64> = self.numbers.keys().copied().collect();
-                all.into_iter().for_each(|number| self.by_number(number, SandboxDriver::terminate));
+                all.into_iter().for_each(|number| self.by_number(number, SandboxDriver::handle_closed));
             }
         }
     }
@@ -681,10 +696,10 @@ impl Loop {
         let key = self.numbers.get(&running.sandbox()).copied();
         let driver = key.and_then(|key| self.sandboxes.get_mut(key));
         let mut has_panicked = false;
-        let (engine, control, budget) = (&self.engine, &self.control, &self.budget);
+        let (engine, control, budget, images) = (&self.engine, &self.control, &self.budget, &self.images);
         let (processes, inputs) = (&mut self.processes, &mut self.inputs);
         let ended = self.files.start(&mut self.reactor, budget, running, |running, reactor| {
-            let mut cx = ControlCx { reactor, engine, control, budget, processes, inputs };
+            let mut cx = ControlCx { reactor, engine, control, budget, images, processes, inputs };
             match driver {
                 Some(driver) => {
                     let begun = catch_unwind(AssertUnwindSafe(|| {

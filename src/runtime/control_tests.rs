@@ -17,7 +17,8 @@ fn control() -> (Loop, Engine) {
     let plan = |_: &Shared| Err(Error::shut_down());
     let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ()));
     let pool = Arc::default();
-    (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget, pool), engine)
+    let images = std::sync::Weak::new();
+    (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget, pool, images), engine)
 }
 
 #[test]

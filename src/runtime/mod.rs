@@ -99,6 +99,7 @@ impl Runtime {
             Arc::clone(&host),
             budget,
             Arc::clone(&pool),
+            Arc::downgrade(&images),
         )?;
         let inner = Inner {
             way: control.control().clone(),

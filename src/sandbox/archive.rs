@@ -38,6 +38,8 @@ pub(crate) struct ArchiveTask {
     pub(crate) bytes: u64,
     /// How long writing it may take.
     pub(crate) time: Duration,
+    /// It is for the exit snapshot.
+    pub(crate) at_exit: bool,
     /// Where its end is reported.
     pub(crate) completion: Completion<Archive>,
 }
@@ -122,7 +124,8 @@ mod tests {
     fn task(number: u64) -> (ArchiveTask, Operation<Archive>) {
         let (operation, completion) = Operation::new("archive".into(), Error::new(Code::Closed, "lost"));
         let file = std::fs::File::open("/dev/null").unwrap().into();
-        let task = ArchiveTask { sandbox: 1, number, file, bytes: 1, time: Duration::ZERO, completion };
+        let (time, at_exit) = (Duration::ZERO, false);
+        let task = ArchiveTask { sandbox: 1, number, file, bytes: 1, time, at_exit, completion };
         (task, operation)
     }
 

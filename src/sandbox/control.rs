@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Planned(u64, Box<Result<Plan>>),
     /// End the sandbox of that number, if it has not ended.
     Terminate(u64),
+    /// End it: the host has no handle to it any more.
+    Close(u64),
+    /// Its exit snapshot is stored, or can't be.
+    ExitSnapshotEnded(u64),
     /// Send its program a signal.
     Signal(u64, i32),
     /// Find out what it uses and how many processes there are in it, for these statistics.

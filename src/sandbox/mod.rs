@@ -6,6 +6,7 @@ mod archive;
 mod connection;
 mod control;
 mod denials;
+mod directory;
 mod driver;
 mod errors;
 mod exec;
@@ -104,7 +105,7 @@ struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // A runtime that is gone has ended its sandboxes already.
-        let _ = self.control.send(Command::Terminate(self.shared.number));
+        let _ = self.control.send(Command::Close(self.shared.number));
     }
 }
 
@@ -227,7 +228,8 @@ impl Sandbox {
         self.shared().facts().exit
     }
 
-    /// Asks for its end. Never blocks; may be called from any thread, at any time, any number of times.
+    /// Asks for its end. Never blocks; may be called from any thread, at any time, any number of times. An exit snapshot is
+    /// taken before it ends ([`Config::set_exit_snapshot`](crate::Config::set_exit_snapshot)), unless it is asked for again.
     pub fn terminate(&self) -> Result<()> {
         // A runtime that is gone has ended its sandboxes already.
         let _ = self.handle.control.send(Command::Terminate(self.shared().number));
@@ -306,10 +308,12 @@ impl Sandbox {
 
     /// Asks for a graceful end: sends the program a signal (an idle sandbox: every program that was executed
     /// in it), accepts no further connection, and ends it when the program and the last connection have ended. What
-    /// is left after `grace` is killed. Never blocks.
+    /// is left after `grace` is killed. Never blocks. Signal 0 is the one that the image names (`StopSignal`), or else
+    /// SIGTERM.
     ///
     /// It ends as its program did, or as terminated if that had to be killed.
     pub fn stop(&self, signal: i32, grace: Duration) -> Result<()> {
+        let signal = if signal == 0 { self.shared().config.stop_signal() } else { signal };
         check_signal(signal)?;
         // A runtime that is gone has ended its sandboxes already.
         let _ = self.handle.control.send(Command::Stop(self.shared().number, signal, grace));
@@ -319,7 +323,8 @@ impl Sandbox {
     /// Ends it and makes every waiter return [`Code::Closed`].
     pub fn close(&self) {
         self.shared().update(|facts| facts.closed = true);
-        let _ = self.terminate();
+        // A runtime that is gone has ended its sandboxes already.
+        let _ = self.handle.control.send(Command::Close(self.shared().number));
     }
 
     /// One more handle of C's to it; false if the last was freed already.

@@ -12,7 +12,7 @@ pub(crate) use super::stamp::Stamp;
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
 use crate::config::volume::MountedVolume;
-use crate::config::{self, Config, LimitMode, Limits, Probe, Stdio};
+use crate::config::{self, Config, DEFAULT_HOSTNAME, LimitMode, Limits, Probe, Stdio};
 use crate::error::{Code, Error, Result};
 use crate::keeper::wire::Secret;
 use crate::keeper::wire::init::{File, Start, User};
@@ -27,8 +27,6 @@ use crate::volume::{UsedVolume, Volumes};
 
 /// The pause between two questions if no probe is configured.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A sandbox's host name if none is given.
-const HOSTNAME: &str = "sandbox";
 
 /// Everything that is decided before the first process is started.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ impl Plan {
         ipv6: bool,
     ) -> Result<Self> {
         let network = config.policy().mode() != PolicyMode::Blocked;
-        let hostname = config.hostname().unwrap_or(HOSTNAME);
+        let hostname = config.hostname().unwrap_or(DEFAULT_HOSTNAME);
         let names = rootfs::Names { hostname, network };
         let entries = match config.image() {
             Some(_) => Vec::new(),

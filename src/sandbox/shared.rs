@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::egress;
 use crate::error::{Code, Error, Result};
 use crate::event::queue::{self, Ring};
-use crate::event::{EventKind, EventRecord};
+use crate::event::{EventKind, EventRecord, Queue};
+use crate::image::Snapshot;
 use crate::keeper::wire::keeper::Usage;
 use crate::process::Capture;
 use crate::runsc::command::SandboxId;
@@ -58,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) stopped: Option<Instant>,
     /// What it used of the host when that was last asked.
     pub(crate) usage: Usage,
+    /// The exit snapshot, or why there is none.
+    pub(crate) exit_snapshot: Option<Result<Snapshot>>,
     /// The host has freed it: waiters return.
     pub(crate) closed: bool,
     /// C's handles to it.
@@ -71,7 +74,12 @@ pub(crate) struct Facts {
 impl Shared {
     /// A sandbox that is about to be created.
     pub(crate) fn new(number: u64, id: SandboxId, config: Config) -> Result<Self> {
-        let events = config.queue().map(|(queue, cookie)| queue.sender(cookie)).transpose()?;
+        let saves = config.exit_snapshot().is_some();
+        let sender = |(queue, cookie): (&Queue, u64)| match saves {
+            true => queue.sender_with_exit_snapshot(cookie),
+            false => queue.sender(cookie),
+        };
+        let events = config.queue().map(sender).transpose()?;
         let facts = Facts {
             state: State::Starting,
             failure: None,
@@ -82,6 +90,7 @@ impl Shared {
             started: None,
             stopped: None,
             usage: Usage::default(),
+            exit_snapshot: None,
             closed: false,
             handles: 0,
             descriptors: [None, None, None],
@@ -171,6 +180,20 @@ impl Shared {
             facts.failure = Some(error);
         };
         self.update_and_notify(ended, EventKind::Failed, |event| event.set_failure(&failure));
+    }
+
+    /// Its exit snapshot is stored, or there is none.
+    pub(crate) fn saved(&self, result: Result<Snapshot>) {
+        let stored = result.clone();
+        let saved = |facts: &mut Facts| facts.exit_snapshot = Some(stored);
+        self.update_and_notify(saved, EventKind::ExitSnapshot, |event| match &result {
+            Ok(taken) => {
+                let paused = u64::try_from(taken.paused.as_micros()).unwrap_or(u64::MAX);
+                event.value = [taken.image.info().bytes, paused];
+                event.detail = taken.image.id().to_owned();
+            }
+            Err(error) => event.set_failure(error),
+        });
     }
 
     /// It has ended.

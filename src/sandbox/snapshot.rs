@@ -1,16 +1,21 @@
 //! Snapshots: a sandbox as the source of a new image ([`crate::image::Snapshot`]).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, State, WeakSandbox, archive};
+use super::files::{FileOperation, FileTotals, begin_measure};
+use super::stats::wait_for_stats;
+use super::{Archive, ArchiveTask, Command, Control, Sandbox, Shared, State, archive};
 use crate::config::image::RootImage;
+use crate::config::{Config, Mount};
 use crate::error::{Code, Error, Result};
 use crate::event::{Operation, Queue};
-use crate::image::{Snapshot, Source};
+use crate::image::{Images, Snapshot, Source};
 
 /// How long writing the changes may take, in which the sandbox is paused. Less than what a stalled operation on files has.
 const ARCHIVE_TIME: Duration = Duration::from_secs(50);
@@ -69,51 +74,96 @@ impl Sandbox {
         }
         let (shared, control) = (Arc::clone(self.shared()), self.control().clone());
         let name = format!("sandbox {}", self.id());
-        Ok(Box::new(Running { name, sandbox: self.downgrade(), shared, control, base }))
+        Ok(Box::new(Root { name, shared, control, base, at_exit: false }))
+    }
+
+    /// The exit snapshot, once the sandbox has ended: [`crate::Config::set_exit_snapshot`]. If there is none, the error is
+    /// why.
+    pub fn exit_snapshot(&self) -> Result<Snapshot> {
+        let shared = self.shared();
+        if shared.config.exit_snapshot().is_none() {
+            let text = format!("sandbox {}: was created without an exit snapshot", self.id());
+            return Err(Error::new(Code::NotFound, text));
+        }
+        let facts = shared.facts();
+        match (&facts.exit_snapshot, &facts.failure) {
+            (Some(taken), _) => taken.clone(),
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => {
+                let text = format!("sandbox {}: its exit snapshot is there once it has ended", self.id());
+                Err(Error::new(Code::State, text))
+            }
+        }
     }
 }
 
-/// A sandbox that runs.
+/// Begins the exit snapshot of a sandbox, whose programs were killed. `then` is called at its end.
+pub(super) fn begin_at_exit(
+    shared: &Arc<Shared>,
+    control: &Control,
+    images: &Images,
+    then: impl FnOnce() + Send + 'static,
+) -> Result<Operation<Snapshot>> {
+    let (Some(base), Some(tag)) = (shared.config.image().cloned(), shared.config.exit_snapshot()) else {
+        debug_assert!(false, "a sandbox with an exit snapshot is on an image");
+        return Err(Error::new(Code::Internal, "no exit snapshot was asked for: a bug of the library"));
+    };
+    let name = format!("sandbox {}", shared.id);
+    let root = Root { name, shared: Arc::clone(shared), control: control.clone(), base, at_exit: true };
+    images.snapshot_then(Box::new(root), tag.as_deref(), None, then)
+}
+
+/// The root file system of a sandbox that runs, or of one that is ending.
 #[derive(Debug)]
-struct Running {
+struct Root {
     name: String,
-    sandbox: WeakSandbox,
     shared: Arc<Shared>,
     control: Control,
     base: RootImage,
+    /// Its programs were killed, and this is its exit snapshot.
+    at_exit: bool,
 }
 
-impl Running {
-    fn sandbox(&self) -> Result<Sandbox> {
-        self.sandbox.upgrade().ok_or_else(|| self.shared.ended())
-    }
-
+impl Root {
     /// The largest file that can be read with the memory that is free: of the sandbox's own limit, or of the host's.
     fn largest_file(&self) -> Result<u64> {
         let free = match self.shared.config.limits().memory {
-            Some(limit) => limit.saturating_sub(self.sandbox()?.stats()?.memory.unwrap_or(0)),
+            Some(limit) => {
+                let asks = self.at_exit || self.shared.facts().state == State::Running;
+                let stats = wait_for_stats(&self.shared, &self.control, asks)?;
+                limit.saturating_sub(stats.memory.unwrap_or(0))
+            }
             None => available_memory().unwrap_or(u64::MAX),
         };
         Ok((free / MEMORY_FACTOR).min(MAX_FILE_BYTES))
     }
+}
 
-    /// Waits for the operation, and calls `cancel` once if it is to end before.
-    fn wait<T>(operation: &Operation<T>, ended: &AtomicBool, cancel: impl FnOnce()) -> Result<Arc<T>> {
-        let mut cancel = Some(cancel);
-        while !operation.has_ended() {
-            // What it ends with is read below.
-            let _ = operation.wait(Some(POLL_INTERVAL));
-            if ended.load(Ordering::Relaxed)
-                && let Some(cancel) = cancel.take()
-            {
-                cancel();
-            }
+/// Waits for something: calls `wait`, which waits for a short while and returns whether it has ended, and `cancel` once if it
+/// is to end before.
+fn wait_until(ended: &AtomicBool, mut wait: impl FnMut() -> bool, cancel: impl FnOnce()) {
+    let mut cancel = Some(cancel);
+    while !wait() {
+        if ended.load(Ordering::Relaxed)
+            && let Some(cancel) = cancel.take()
+        {
+            cancel();
         }
-        operation.result()
     }
 }
 
-impl Source for Running {
+/// Waits for an operation on files, which is cancelled once `ended` is set.
+pub(super) fn wait_for(operation: &FileOperation, ended: &AtomicBool) -> Result<FileTotals> {
+    let wait = || {
+        // What it ends with is read below.
+        let _ = operation.wait(Some(POLL_INTERVAL));
+        operation.has_ended()
+    };
+    wait_until(ended, wait, || operation.cancel());
+    operation.totals()
+}
+
+impl Source for Root {
     fn name(&self) -> &str {
         &self.name
     }
@@ -126,16 +176,13 @@ impl Source for Running {
         self.base.file.config_json()
     }
 
+    fn left_out(&self) -> Vec<String> {
+        mounts_below(&self.shared.config, Path::new("/"))
+    }
+
     fn measure(&self, ended: &AtomicBool) -> Result<u64> {
-        let operation = self.sandbox()?.begin_measure(self.largest_file()?)?;
-        while !operation.has_ended() {
-            // What it ends with is read below.
-            let _ = operation.wait(Some(POLL_INTERVAL));
-            if ended.load(Ordering::Relaxed) {
-                operation.cancel();
-            }
-        }
-        operation.totals().map(|totals| totals.bytes)
+        let operation = begin_measure(&self.shared, &self.control, self.largest_file()?, self.at_exit)?;
+        wait_for(&operation, ended).map(|totals| totals.bytes)
     }
 
     fn write(&self, file: OwnedFd, limit: u64, ended: &AtomicBool) -> Result<(u64, Duration)> {
@@ -143,17 +190,35 @@ impl Source for Running {
         let title = format!("writing the changes of {}", self.name);
         let lost = Error::sandbox_ended(&self.name, None);
         let (operation, completion) = Operation::new(title, lost);
-        let task = ArchiveTask { sandbox, number, file, bytes: limit, time: ARCHIVE_TIME, completion };
+        let (time, at_exit) = (ARCHIVE_TIME, self.at_exit);
+        let task = ArchiveTask { sandbox, number, file, bytes: limit, time, at_exit, completion };
         self.control.send(Command::Archive(Box::new(task)))?;
+        let wait = || {
+            // What it ends with is read below.
+            let _ = operation.wait(Some(POLL_INTERVAL));
+            operation.has_ended()
+        };
         // The sandbox is resumed before the operation ends, also if it is cancelled.
-        let written = Self::wait(&operation, ended, || {
+        wait_until(ended, wait, || {
             // A runtime that is gone has ended the sandbox.
             let _ = self.control.send(Command::EndArchive { sandbox, number });
         });
-        let Archive { bytes, paused } = *self.shared.unless_ended(written)?;
+        let written = operation.result();
+        let written = if self.at_exit { written } else { self.shared.unless_ended(written) };
+        let Archive { bytes, paused } = *written?;
         log::debug!("{}: paused for {paused:?} while {bytes} bytes were written", self.name);
         Ok((bytes, paused))
     }
+}
+
+/// Where something is mounted below a directory of a sandbox, in order.
+pub(super) fn mounts_below(config: &Config, directory: &Path) -> Vec<String> {
+    const ALWAYS: [&str; 5] = ["/dev", "/dev/shm", "/proc", "/sys", "/tmp"];
+    let mounts = config.mounts().iter().map(Mount::destination);
+    let images = config.image_mounts().iter().map(|mount| mount.destination.as_str());
+    let is_below = |place: &&str| Path::new(place).starts_with(directory) && Path::new(place) != directory;
+    let all: BTreeSet<&str> = ALWAYS.into_iter().chain(mounts).chain(images).filter(is_below).collect();
+    all.into_iter().map(str::to_owned).collect()
 }
 
 /// The host's memory that is available for programs (proc_meminfo(5)).
@@ -166,6 +231,19 @@ pub(super) fn available_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_mounted_below_a_directory_is_named_once() {
+        let mut config = Config::new();
+        config.mount_read_only("/srv", "/data/b").unwrap().mount_writable("/srv", "/tmp").unwrap();
+        config.mount_writable("/srv", "/database").unwrap();
+        let below = |directory: &str| mounts_below(&config, Path::new(directory));
+        assert_eq!(below("/data"), ["/data/b"]);
+        assert_eq!(below("/data/"), ["/data/b"]);
+        assert_eq!(below("/data/b"), [""; 0], "itself is taken");
+        let all = ["/data/b", "/database", "/dev", "/dev/shm", "/proc", "/sys", "/tmp"];
+        assert_eq!(below("/"), all);
+    }
 
     #[test]
     fn the_hosts_memory_is_read() {

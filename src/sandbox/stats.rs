@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::usage::USAGE_TIMEOUT;
-use super::{Command, Sandbox, Shared, State};
+use super::{Command, Control, Sandbox, Shared, State};
 use crate::error::{Code, Error, Result};
 use crate::event::operation::{Completion, Notice, Operation};
 use crate::event::{EventKind, Queue};
@@ -128,45 +128,50 @@ fn read(shared: &Shared, is_reported: bool, processes: Option<u32>) -> Stats {
 impl Sandbox {
     /// What it uses and has done; of an ended one, what it had used. The kernel is asked anew each time.
     pub fn stats(&self) -> Result<Stats> {
-        let (operation, gathering) = self.gather();
-        match operation.wait(Some(USAGE_TIMEOUT)) {
-            Err(error) if error.code() == Code::TimedOut => {}
-            result => return result.map(|stats| *stats),
-        }
-        // A control thread that is held up itself: a caller that asked for numbers is better off without than held up.
-        if let Some(gathering) = gathering.upgrade() {
-            gathering.finish();
-        }
-        operation.wait(None).map(|stats| *stats)
+        wait_for_stats(self.shared(), self.control(), self.state() == State::Running)
     }
 
     /// Begins to find that out and returns at once. With a queue its end is an event (`OperationDone`) there, with that
     /// cookie.
     pub fn stats_begin(&self, events: Option<(&Queue, u64)>) -> Result<Operation<Stats>> {
         let notice = Notice::new(events, EventKind::OperationDone, |_| [0; 2])?;
-        let (operation, _) = self.gather();
+        let (operation, _) = gather(self.shared(), self.control(), self.state() == State::Running);
         operation.notify(notice);
         Ok(operation)
     }
+}
 
-    /// Has the keeper say what the sandbox uses, and init how many processes there are. Both take a fraction of a
-    /// millisecond where nothing is wrong.
-    fn gather(&self) -> (Operation<Stats>, Weak<Gathering>) {
-        let shared = Arc::clone(self.shared());
-        let title = format!("asking what sandbox {} uses", shared.id);
-        let lost = Error::new(Code::Internal, "statistics were lost");
-        let (operation, completion) = Operation::new(title, lost);
-        let number = shared.number;
-        let (processes, completion) = (Mutex::new(None), Mutex::new(Some(completion)));
-        let is_reported = AtomicBool::new(false);
-        let gathering = Arc::new(Gathering { shared, is_reported, processes, completion });
-        let weak = Arc::downgrade(&gathering);
-        if self.state() == State::Running {
-            // Who can't be asked is ending: what is known already has to do.
-            let _ = self.control().send(Command::Measure(number, gathering));
-        }
-        (operation, weak)
+/// Waits for statistics. `asks` says that the sandbox can be asked.
+pub(super) fn wait_for_stats(shared: &Arc<Shared>, control: &Control, asks: bool) -> Result<Stats> {
+    let (operation, gathering) = gather(shared, control, asks);
+    match operation.wait(Some(USAGE_TIMEOUT)) {
+        Err(error) if error.code() == Code::TimedOut => {}
+        result => return result.map(|stats| *stats),
     }
+    // A control thread that is held up itself: a caller that asked for numbers is better off without than held up.
+    if let Some(gathering) = gathering.upgrade() {
+        gathering.finish();
+    }
+    operation.wait(None).map(|stats| *stats)
+}
+
+/// Has the keeper say what the sandbox uses, and init how many processes there are. Both take a fraction of a
+/// millisecond where nothing is wrong.
+fn gather(shared: &Arc<Shared>, control: &Control, asks: bool) -> (Operation<Stats>, Weak<Gathering>) {
+    let shared = Arc::clone(shared);
+    let title = format!("asking what sandbox {} uses", shared.id);
+    let lost = Error::new(Code::Internal, "statistics were lost");
+    let (operation, completion) = Operation::new(title, lost);
+    let number = shared.number;
+    let (processes, completion) = (Mutex::new(None), Mutex::new(Some(completion)));
+    let is_reported = AtomicBool::new(false);
+    let gathering = Arc::new(Gathering { shared, is_reported, processes, completion });
+    let weak = Arc::downgrade(&gathering);
+    if asks {
+        // Who can't be asked is ending: what is known already has to do.
+        let _ = control.send(Command::Measure(number, gathering));
+    }
+    (operation, weak)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //!
 //! A volume can't be removed while its lock is held. Until the keeper holds it, the library does ([`UsedVolume`]); then
 //! only the keeper does, which ends with its sandbox. So a host that is killed leaves no lock, even if a forked child of it
-//! lives on.
+//! lives on, unless it was forked and the host killed while a sandbox started.
 //!
 //! Removed volumes are moved to `removed` first, so that a name is free at once, and a kill in the middle leaves files that
 //! the next removal takes.

@@ -61,14 +61,16 @@ fn empty(directory: &OwnedFd, top: &OwnedFd, ended: &AtomicBool) -> Result<()> {
 /// Removes one name. A directory that isn't empty is returned instead, made accessible.
 fn remove(directory: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>> {
     const WHAT: &str = "removing a file of a removed volume";
-    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+    let refused = match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => return Ok(None),
-        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(refused @ (Errno::EISDIR | Errno::EPERM)) => refused,
         Err(cause) => return Err(cause).context(WHAT),
-    }
+    };
     match unlinkat(directory, name, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => return Ok(None),
         Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+        // A file that may not be removed (chattr +i).
+        Err(Errno::ENOTDIR) => return Err(refused).context(WHAT),
         Err(cause) => return Err(cause).context(WHAT),
     }
     make_accessible(directory, name).context(WHAT)

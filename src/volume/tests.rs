@@ -140,7 +140,7 @@ fn removal_takes_what_a_hostile_sandbox_has_left() {
     symlink(&outside, volume.join("closed/in/link")).unwrap();
     symlink("..", volume.join("up")).unwrap();
     for name in ["closed/in/it", "closed/in", "closed", ""] {
-        fs::set_permissions(volume.join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(volume.join(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     remove(&volumes, "data").unwrap();
     assert!(!volume.exists() && outside.join("kept").exists());

@@ -9,11 +9,15 @@
  *                                                until standard input ends; CHAIN and KEY are PEM files
  *   host outbound ROOTFS                         a sandbox with /load --lines of that root, its standard streams
  *                                                joined with this program's
+ *   host times RUNS ROOTFS|-|@DIRECTORY SERVER   RUNS times: a sandbox whose program writes one byte; with @ the directory
+ *                                                becomes an image first, which is the root
  *   host policies ROOTFS RUNS COUNT...           RUNS times, for each COUNT: a sandbox with an allowlist of so many
  *                                                ranges is created, all of them are replaced, and it is ended
  *
  * lifecycle prints a line for every figure: NAME SIDE MICROSECONDS. With a ROOTFS directory the server is
  * /server in it, as for RAW; with "-" the library's own root file system is used, with SERVER mounted.
+ * times prints a line a sandbox: sbx_create's call, its return and the byte, in nanoseconds of the monotonic clock, and
+ * the processor time of this process and of everything of the sandbox, to its end, in microseconds.
  * policies prints "create" or "change", COUNT and MICROSECONDS. serve prints the keeper's process id and the tunnels' ports.
  */
 #include <dirent.h>
@@ -22,6 +26,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "client/common.h"
@@ -63,6 +68,18 @@ static int stream_read(int fd, char *data, size_t length)
     return 0;
 }
 
+/* Stores a directory as an image. */
+static sbx_image *image_of(const char *directory)
+{
+    sbx_operation *operation = NULL;
+    sbx_image *image = NULL;
+    must(sbx_image_import_begin(NULL, directory, -1, NULL, NULL, 0, &operation, &error), "sbx_image_import_begin");
+    must(sbx_operation_wait(operation, 60000, &error), "sbx_image_import_begin");
+    must(sbx_operation_image(operation, &image, &error), "sbx_operation_image");
+    sbx_operation_free(operation);
+    return image;
+}
+
 static sbx_config *config_of(const char *const *command, size_t length, const char *rootfs, const char *server)
 {
     sbx_config *config = NULL;
@@ -70,7 +87,11 @@ static sbx_config *config_of(const char *const *command, size_t length, const ch
     sbx_config_set_command(config, command, length);
     sbx_config_set_timeout_ms(config, 3600 * 1000);
     sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR);
-    if (strcmp(rootfs, "-") != 0)
+    if (rootfs[0] == '@') {
+        sbx_image *image = image_of(rootfs + 1);
+        must(sbx_config_set_image(config, image), "sbx_config_set_image");
+        sbx_image_free(image);
+    } else if (strcmp(rootfs, "-") != 0)
         sbx_config_set_rootfs(config, rootfs);
     else
         sbx_config_add_mount(config, server, mounted, SBX_MOUNT_READ_ONLY);
@@ -115,6 +136,54 @@ static void until_warm(void)
             die("no warm sandbox: %s", stats.last_failure);
         usleep(3000);
     }
+}
+
+/* What this process and its children that have ended have used. */
+static int64_t processor_us(void)
+{
+    int64_t sum = 0;
+    const int whose[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
+    for (int at = 0; at < 2; at++) {
+        struct rusage used;
+        getrusage(whose[at], &used);
+        sum += (int64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 + used.ru_utime.tv_usec +
+               used.ru_stime.tv_usec;
+    }
+    return sum;
+}
+
+static int times(int argc, char **argv)
+{
+    if (argc != 5)
+        return -1;
+    const char *const command[] = {strcmp(argv[3], "-") == 0 ? mounted : "/server", "byte"};
+    long runs = number(argv[2], 1, 100000);
+    sbx_config *config = config_of(command, 2, argv[3], argv[4]);
+    /* One more, for whatever the first one finds out. */
+    for (long run = 0; run <= runs; run++) {
+        sbx_sandbox *sandbox = NULL;
+        char byte;
+        int64_t used = processor_us(), before = now_ns();
+        must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
+        int64_t created = now_ns();
+        int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
+        must(output, "sbx_sandbox_open_fd");
+        if (stream_read(output, &byte, 1) < 0)
+            die("the program in the sandbox wrote nothing");
+        int64_t first = now_ns();
+        must(sbx_terminate(sandbox, &error), "sbx_terminate");
+        must(sbx_wait(sandbox, 10000, NULL, &error), "sbx_wait");
+        close(output);
+        sbx_sandbox_free(sandbox);
+        if (run > 0)
+            printf("%lld %lld %lld %lld\n", (long long)before, (long long)created, (long long)first,
+                   (long long)(processor_us() - used));
+        fflush(stdout);
+        /* What a sandbox leaves to the kernel (network namespaces) is not to count for the next. */
+        usleep(100000);
+    }
+    sbx_config_free(config);
+    return 0;
 }
 
 static FILE *to_raw, *from_raw;
@@ -419,6 +488,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "lifecycle") == 0)
         result = lifecycle(argc, argv);
+    else if (argc > 1 && strcmp(argv[1], "times") == 0)
+        result = times(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "exec") == 0)
         result = exec_in_turns(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "serve") == 0)
@@ -429,6 +500,7 @@ int main(int argc, char **argv)
         result = policies(argc, argv);
     if (result < 0) {
         fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER RAW... | host serve SERVER [CHAIN KEY]\n"
+                        "       host times RUNS ROOTFS|-|@DIRECTORY SERVER\n"
                         "       host exec RUNS ROOTFS PROGRAM RAW... | host outbound ROOTFS | host policies ROOTFS RUNS COUNT...\n");
         return 2;
     }

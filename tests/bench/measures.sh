@@ -35,6 +35,26 @@ measure_lifecycle() {
     done
 }
 
+# --- where the time of a start goes ------------------------------------------------------------------------
+
+measure_cold() {
+    if [ "$(id -u)" != 0 ] || ! command -v perf >/dev/null; then
+        echo "cold: left out, it needs root, and perf (Debian's linux-perf)"
+        return 0
+    fi
+    rootfs=$work/cold-rootfs
+    mkdir -p "$rootfs/proc" "$rootfs/dev" "$rootfs/sys" "$rootfs/tmp" "$rootfs/etc"
+    cp "$bin/server" "$rootfs/server"
+    for root in - "@$rootfs"; do
+        what="the default root"
+        [ "$root" = - ] || what="an image"
+        echo "cold start on $what, milliseconds after sbx_create's call: median (tenth to ninetieth of a hundred)"
+        python3 "$here/cold.py" "$starts" setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups \
+            --inh-caps=-all env -u XDG_RUNTIME_DIR XDG_CACHE_HOME="$work/state" \
+            "$bin/host" times "$starts" "$root" "$bin/server" || give_up "cold failed"
+    done
+}
+
 report_start() {
     for suffix in "" -default-root; do
         figure "start$suffix" runsc us "<=1.15"

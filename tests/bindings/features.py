@@ -98,6 +98,12 @@ the store of images: image_find_begin image_list_begin image_tag_begin image_rem
     find_image FindImage findImage from_name
 snapshots of a sandbox as images: sandbox_snapshot_begin
     snapshot Snapshot snapshot snapshot_filesystem
+snapshots of a directory as images: sandbox_snapshot_directory_begin
+    snapshot_directory SnapshotDirectory snapshotDirectory snapshot_directory
+snapshots at a sandbox's end: config_set_exit_snapshot sandbox_exit_image
+    exit_image ExitImage exitImage get_exit_snapshot
+images copied into a sandbox that runs: sandbox_copy_image_begin
+    copy_image CopyImage copyImage mount_image
 images mounted in a sandbox: config_add_image_mount
     mount_image ImageMounts imageMounts image_mounts
 volumes: volume_create_begin volume_find_begin volume_list_begin volume_remove_begin config_add_volume

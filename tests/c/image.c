@@ -84,6 +84,8 @@ static void wrong_arguments(sbx_runtime *runtime, sbx_queue *queue) {
     CHECK(sbx_image_list_entry(NULL, 0, &summary) == SBX_EHANDLE);
     CHECK(sbx_config_set_image(config, NULL) == SBX_EHANDLE);
     CHECK(sbx_config_set_image(config, (sbx_image *)queue) == SBX_EHANDLE);
+    CHECK(sbx_config_set_exit_snapshot(NULL, "a:1") == SBX_EHANDLE);
+    CHECK(sbx_config_set_exit_snapshot(config, "A B") == SBX_EINVALID);
     CHECK(sbx_config_add_image_mount(config, NULL, "/a") == SBX_EHANDLE);
     /* It is kept, as any bad value is. */
     CHECK(sbx_config_check(config, &error) == SBX_EHANDLE);
@@ -306,6 +308,7 @@ static void a_sandbox(sbx_runtime *runtime, sbx_image *image) {
     CHECK(sbx_config_add_image_mount(config, image, "/mnt/box") == 0);
     CHECK(sbx_config_set_entrypoint(config, entrypoint, 2) == 0 && sbx_config_set_command(config, command, 1) == 0);
     CHECK(sbx_config_set_stream(config, SBX_STDOUT, SBX_STREAM_DESCRIPTOR) == 0);
+    CHECK(sbx_config_set_exit_snapshot(config, "exit:1") == 0);
     sbx_image_free(image);
     int code = sbx_create(runtime, config, &sandbox, &error);
     if (code != 0)
@@ -317,6 +320,29 @@ static void a_sandbox(sbx_runtime *runtime, sbx_image *image) {
     struct pollfd ready = {.fd = out, .events = POLLIN};
     CHECK(poll(&ready, 1, 30000) == 1 && read(out, said, sizeof said - 1) == 6 && strcmp(said, "hello\n") == 0);
     CHECK(close(out) == 0);
+    /* What it had at its end, in another one that has no program: a directory of that, and a copy. */
+    sbx_image *kept = NULL, *directory_image = NULL;
+    sbx_operation *operation = NULL;
+    sbx_file_totals totals = SBX_FILE_TOTALS_INIT;
+    CHECK(sbx_sandbox_exit_image(sandbox, &kept, &error) == 0);
+    sbx_sandbox_free(sandbox);
+    sbx_config_free(config);
+    CHECK(sbx_config_new(&config, &error) == 0 && sbx_config_set_no_command(config) == 0);
+    CHECK(sbx_config_set_image(config, kept) == 0);
+    CHECK(sbx_create(runtime, config, &sandbox, &error) == 0);
+    CHECK(sbx_sandbox_exit_image(sandbox, &kept, &error) == SBX_ENOTFOUND);
+    CHECK(sbx_sandbox_snapshot_directory_begin(sandbox, "/bin", "bin:1", NULL, 0, &operation, &error) == 0);
+    CHECK(sbx_operation_wait(operation, 60000, &error) == 0);
+    CHECK(sbx_operation_image(operation, &directory_image, &error) == 0);
+    CHECK(sbx_operation_totals(operation, &totals, &error) == 0 && totals.entries == 2 && totals.skipped == 0);
+    sbx_operation_free(operation);
+    CHECK(sbx_sandbox_copy_image_begin(sandbox, directory_image, "/", NULL, 0, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_sandbox_copy_image_begin(sandbox, directory_image, "/data/bin", NULL, 0, &operation, &error) == 0);
+    sbx_image_free(directory_image);
+    CHECK(sbx_operation_wait(operation, 60000, &error) == 0);
+    CHECK(sbx_operation_totals(operation, &totals, &error) == 0 && totals.entries == 2 && totals.bytes > 100000);
+    sbx_operation_free(operation);
+    sbx_image_free(kept);
     sbx_sandbox_free(sandbox);
     sbx_config_free(config);
     CHECK(sbx_config_new(&config, &error) == 0 && sbx_config_set_no_command(config) == 0);

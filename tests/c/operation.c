@@ -20,6 +20,10 @@ static void without_a_sandbox(sbx_queue *queue) {
     CHECK(sbx_sandbox_policy_begin(NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_stats_begin(NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_sandbox_snapshot_begin(NULL, NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_sandbox_snapshot_directory_begin(NULL, "/a", NULL, queue, 1, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_sandbox_copy_image_begin(NULL, NULL, "/a", queue, 1, &operation, &error) == SBX_EHANDLE);
+    sbx_image *image = NULL;
+    CHECK(sbx_sandbox_exit_image(NULL, &image, &error) == SBX_EHANDLE && image == NULL);
     CHECK(sbx_sandbox_stats_begin((sbx_sandbox *)policy, queue, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_runtime_check_begin(NULL, (sbx_queue *)policy, 1, &operation, &error) == SBX_EHANDLE);
     CHECK(sbx_runtime_check_begin(NULL, queue, 1, NULL, &error) == SBX_EINVALID);
@@ -121,6 +125,16 @@ static void statistics(sbx_sandbox *sandbox, sbx_queue *queue, int bell) {
     /* It was not started from an image. */
     CHECK(sbx_sandbox_snapshot_begin(sandbox, "a:1", queue, 50, &operation, &error) == SBX_EUNSUPPORTED);
     CHECK(operation == NULL && strstr(error.message, "image") != NULL);
+    /* A directory can be stored on any root; an image has to be one. */
+    sbx_image *image = NULL;
+    CHECK(sbx_sandbox_exit_image(sandbox, &image, &error) == SBX_ENOTFOUND && image == NULL);
+    CHECK(sbx_sandbox_exit_image(sandbox, NULL, &error) == SBX_EINVALID);
+    CHECK(sbx_sandbox_snapshot_directory_begin(sandbox, NULL, NULL, queue, 50, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_sandbox_snapshot_directory_begin(sandbox, "tmp", NULL, queue, 50, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_sandbox_snapshot_directory_begin(sandbox, "/tmp", "A B", queue, 50, &operation, &error) == SBX_EINVALID);
+    CHECK(sbx_sandbox_copy_image_begin(sandbox, NULL, "/tmp/a", queue, 50, &operation, &error) == SBX_EHANDLE);
+    CHECK(sbx_sandbox_copy_image_begin(sandbox, (sbx_image *)queue, "/a", queue, 50, &operation, &error) == SBX_EHANDLE);
+    CHECK(operation == NULL);
     CHECK(sbx_sandbox_stats_begin(sandbox, queue, 51, &operation, &error) == 0);
     CHECK(next(queue, bell, SBX_EVENT_OPERATION_DONE).cookie == 51);
     CHECK(sbx_operation_stats(operation, NULL, &error) == SBX_EINVALID);

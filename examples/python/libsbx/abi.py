@@ -128,6 +128,7 @@ FUNCTIONS = {
     "config_set_tag": "hss",
     "config_set_rootfs": "hs",
     "config_set_image": "hh",
+    "config_set_exit_snapshot": "hs",
     "config_add_image_mount": "hhs",
     "config_set_entrypoint": "h&z",
     "config_set_no_command": "h",
@@ -183,6 +184,9 @@ FUNCTIONS = {
     "runtime_keep_warm": "hhue",
     "runtime_warm_stats": "hh&e",
     "sandbox_snapshot_begin": "hshQ&e",
+    "sandbox_exit_image": "h&e",
+    "sandbox_snapshot_directory_begin": "hsshQ&e",
+    "sandbox_copy_image_begin": "hhshQ&e",
     "exec_config_new": "&e",
     "exec_config_check": "he",
     "exec_config_free": "h>v",
@@ -307,6 +311,7 @@ EVENT_FILE_CHANGED = 11
 EVENT_UNREACHABLE = 12
 EVENT_CHECKED = 13
 EVENT_PROGRESS = 14
+EVENT_EXIT_SNAPSHOT = 15
 LIMITS_STRICT = 0
 LIMITS_WATCHDOG = 1
 STATS_CPU = 1

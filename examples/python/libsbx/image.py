@@ -45,8 +45,9 @@ _outputs: list[Callable[[str], object]] = []
 
 
 @contextlib.contextmanager
-def enable_output(output: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr."""
+def enable_output(show_progress: bool | None = None, *, output: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Within it, builds say what they do and what their programs print, a line a call of `output` or on stderr.
+    `show_progress` is Modal's, and ignored."""
     shown = output or (lambda line: print(line, file=sys.stderr, flush=True))
     _outputs.append(shown)
     try:
@@ -70,9 +71,9 @@ class ImageInfo:
 class _Stored:
     """A handle of the library's: an image, opened."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, place: str, owner: ctypes.c_void_p) -> None:
         self.handle = ctypes.c_void_p()
-        call("operation_image", operation.handle, ctypes.byref(self.handle))
+        call(place, owner, ctypes.byref(self.handle))
         weakref.finalize(self, library.sbx_image_free, self.handle)
         summary = filled("image_info", "image_summary", self.handle)
         self.info = _info(summary)
@@ -156,10 +157,10 @@ class Image:
         return Image(image_id, "image_find_begin", [coded("image_id", image_id)], None)
 
     @staticmethod
-    def _of(operation: Operation, what: str) -> Image:
-        """The image that an operation has made."""
+    def _of(what: str, place: str, owner: ctypes.c_void_p) -> Image:
+        """The image that an operation, or a sandbox, has made."""
         image = Image(what, "image_find_begin", (), None)
-        image._stored = _Stored(operation)
+        image._stored = _Stored(place, owner)
         return image
 
     @staticmethod
@@ -185,13 +186,14 @@ class Image:
     def from_dockerfile(
         path: str | os.PathLike[str], *, context_dir: str | os.PathLike[str] | None = None,
         build_args: Mapping[str, str] | None = None, secrets: Any = None, force_build: bool = False,
-        add_python: str | None = None, ignore: Any = None, env: Mapping[str, str | None] | None = None, **network: Any,
+        contexts: Mapping[str, str | os.PathLike[str]] | None = None, add_python: str | None = None, ignore: Any = None, env: Mapping[str, str | None] | None = None, **network: Any,
     ) -> Image:  # fmt: skip
         """An image that a Dockerfile describes: one stage, of FROM, RUN, COPY, ADD of files, ENV, ARG, WORKDIR, USER, CMD,
         ENTRYPOINT, EXPOSE, LABEL, SHELL and STOPSIGNAL.
 
-        `context_dir` is what it copies from, by default the current directory, with its .dockerignore. Each variable of
-        `secrets` is one of the build's: RUN --mount=type=secret,id=NAME.
+        `context_dir` is what it copies from, by default the current directory, with its .dockerignore; `contexts` are
+        further directories, for COPY --from=NAME. Each variable of `secrets` is one of the build's:
+        RUN --mount=type=secret,id=NAME.
         """
         for name, value in dict(add_python=add_python, ignore=ignore, env=env).items():
             if value:
@@ -201,8 +203,9 @@ class Image:
             text = file.read_text("utf-8")
         except FileNotFoundError:
             raise NotFoundError(f"path: there is no file {str(file)!r}") from None
+        named = {name: recipe.absolute(name, path) for name, path in pairs("contexts", contexts, PATH, "a path")}
         layer = Layer(
-            text, recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"),
+            text, recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"), named,
             context_dir=recipe.absolute("context_dir", context_dir or os.getcwd()),
             args=dict(pairs("build_args", build_args)), force=force_build, alone=True,
         )  # fmt: skip
@@ -356,7 +359,7 @@ class Image:
         """Pulls, imports, finds or builds it now, and returns it. A wait that is given up (Ctrl-C, asyncio's cancel) ends
         that, and nothing of it stays. `output` is called with each line that a build says, and `progress` with the steps
         that are done and all."""
-        with enable_output(output) if output is not None else contextlib.nullcontext():
+        with enable_output(output=output) if output is not None else contextlib.nullcontext():
             await self._open(progress)
         return self
 
@@ -375,7 +378,7 @@ class Image:
             operation = Operation(the_hub(), self._begin, None, *self._arguments, progress=shown.report)
             try:
                 await operation.end()
-                return _Stored(operation)
+                return _Stored("operation_image", operation.handle)
             except BaseException as error:
                 operation.cancel()
                 if self._otherwise is None or not isinstance(error, NotFoundError):
@@ -437,7 +440,7 @@ class Image:
             raise
         finally:
             await until(printed.over)
-        return _Stored(operation)
+        return _Stored("operation_image", operation.handle)
 
     def _now(self) -> _Stored:
         if self._stored is None:

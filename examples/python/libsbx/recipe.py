@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence, Union
 
 from .arguments import PATH, items, pairs, refuse, services
 from .config import Secret
-from .exception import InvalidError
+from .exception import InvalidError, UnimplementedError
 from .native import Draft
 from .policy import draft_policy
 
@@ -66,10 +66,15 @@ def joined(layers: Iterable[Layer]) -> list[Layer]:
 
 
 def checked_network(given: Mapping[str, Any], of: str) -> dict[str, Any]:
-    for name in given:
-        if name not in _NETWORK:
+    found = {}
+    for name, value in given.items():
+        if name in _NETWORK:
+            found[name] = value
+        elif name not in ("gpu", "volumes"):
             raise TypeError(f"{of} got an unexpected keyword argument {name!r}")
-    return dict(given)
+        elif value:
+            raise UnimplementedError(f"{of}: {name}=... is not supported: there is no such thing in builds")
+    return found
 
 
 def set_default_network(network: Mapping[str, Any]) -> None:

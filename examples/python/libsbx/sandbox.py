@@ -55,7 +55,8 @@ async def _create(
     bind_ports: Mapping[int, str | tuple[str, int]] | None = None, tls_certificate: tuple[str, str] | None = None,
     egress_limits: EgressLimits | None = None, mtu: int | None = None, image: Image | None = None,
     image_mounts: Mapping[str, Image] | None = None, entrypoint: Sequence[str] | None = None,
-    volumes: Mapping[str, Volume] | None = None, _use: Callable[[Draft], None] | None = None, **others: Any,
+    volumes: Mapping[str, Volume] | None = None, exit_snapshot: bool | str = False,
+    _use: Callable[[Draft], None] | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
 
@@ -68,13 +69,18 @@ async def _create(
     are reached, beside 443), `hostname`, `nameservers` (which the resolver asks instead of the host's), `bind_ports` (port
     inside -> where its tunnel listens: an address, or a pair of one and a port), `tls_certificate` (chain and key, in
     PEM, in the place of the one that the library makes), `egress_limits`, `mtu`, `image_mounts` (place inside -> an Image
-    whose files are shown there, read-only), `entrypoint` (in place of the image's; the arguments are its own).
+    whose files are shown there, read-only), `entrypoint` (in place of the image's; the arguments are its own),
+    `exit_snapshot` (True, or the name of an image: what the sandbox has at its end, get_exit_snapshot()).
 
     With `image`, what isn't set here is as the image has it: command, environment, workdir and user.
     """
     if is_plain() and runs_loop():
         text = "Sandbox.create() holds up the event loop of this thread: use `await Sandbox.create.aio(...)`"
         warnings.warn(text, UserWarning, stacklevel=3)
+    if isinstance(options := others.get("experimental_options"), dict):
+        # Modal's name for it.
+        others["experimental_options"] = rest = dict(options)
+        exit_snapshot = rest.pop("enable_exit_snapshot", False) or exit_snapshot
     refuse_others(others)
     if cidr_allowlist is not None:
         if outbound_cidr_allowlist is not None:
@@ -99,6 +105,11 @@ async def _create(
         runs = bool(args or entrypoint) or (root is not None and root.has_program())
         if root is not None:
             config.set("set_image", root.handle, name="image")
+        if exit_snapshot:
+            if not isinstance(exit_snapshot, (bool, str)):
+                refuse("exit_snapshot", "True, or the name of an image", exit_snapshot)
+            config.set("set_exit_snapshot", exit_snapshot if isinstance(exit_snapshot, str) else None)
+        if root is not None:
             if not runs:
                 config.set("set_no_command")
         for place, stored in opened.items():
@@ -169,6 +180,7 @@ async def _create(
             return _use(config)  # type: ignore[return-value]
         life.begin(hub, "create_begin", None, config)
     sandbox = Sandbox(hub, life, name, named, image or rootfs)
+    sandbox._has_exit_snapshot = bool(exit_snapshot)
     try:
         await until(life.started)
         # Each has its owner before the next one is opened, which may fail.
@@ -191,7 +203,8 @@ class Sandbox:
         self.object_id = native.text("sandbox_id", life.handle) or ""
         life.what = f"sandbox {self.object_id}"
         self._denials, self._outputs = Denials(life), list[StreamReader[str]]()
-        self._attached = True
+        self._attached, self._is_terminated, self._has_exit_snapshot = True, False, False
+        self._exit_image: Image | None = None
         self._tunnels: dict[int, Tunnel] | None = None
         self._close = weakref.finalize(self, library.sbx_sandbox_free, life.handle)
 
@@ -294,14 +307,17 @@ class Sandbox:
 
     @both
     async def terminate(self, *, wait: bool = False) -> int | None:
-        """Ends the sandbox; if it has ended, does nothing. With `wait` returns the exit code once nothing is left."""
+        """Ends the sandbox; if it has ended, does nothing. With `wait` returns the exit code once nothing is left. An exit
+        snapshot is taken before that; a second call gives it up."""
+        self._is_terminated = True
         return await self._end(wait, "terminate")
 
     @both
-    async def stop(self, *, grace: float = 10, signal: int = 15, wait: bool = False) -> int | None:
-        """Ends it in good order: sends its program the signal, accepts no further connection, and kills what is left
-        after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
-        return await self._end(wait, "stop", signal_number(signal), 0 if grace == 0 else milliseconds("grace", grace))
+    async def stop(self, *, grace: float = 10, signal: int | None = None, wait: bool = False) -> int | None:
+        """Ends it in good order: sends its program the signal (the image's, or SIGTERM), accepts no further connection,
+        and kills what is left after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
+        number = 0 if signal is None else signal_number(signal)
+        return await self._end(wait, "stop", number, 0 if grace == 0 else milliseconds("grace", grace))
 
     async def _end(self, wait: bool, how: str, *arguments: int) -> int | None:
         if not self._life.exited.done():
@@ -322,8 +338,12 @@ class Sandbox:
         """Ends the sandbox, waits until nothing of it is left, and frees it; what is known of it stays known."""
         if self._close.alive:
             self._hub.check()
-            call("terminate", self._life.handle)
+            if not self._is_terminated:  # a second one would give the exit snapshot up
+                call("terminate", self._life.handle)
             await until(self._life.exited)
+            if self._has_exit_snapshot:
+                with contextlib.suppress(Error):  # there is none
+                    self._exit_image = self._exit_image or self._saved()
             self._close()
             for output in self._outputs:
                 output._drop()
@@ -460,12 +480,58 @@ class Sandbox:
         milliseconds("timeout", timeout)
         name = None if tag is None else native.coded("tag", tag)
         operation = Operation(self._hub, "sandbox_snapshot_begin", self._use(), name)
+        await self._within(operation, timeout, "the snapshot")
+        return Image._of(f"a snapshot of {self.object_id}", "operation_image", operation.handle)
+
+    @both
+    async def snapshot_directory(self, path: str, timeout: float = 55, *, tag: str | None = None) -> Image:
+        """A new image whose root is that directory, on any root file system, also in /tmp and in mounts. Programs go on
+        meanwhile. Sockets, devices and what is mounted in it are left out. `tag` names it."""
+        milliseconds("timeout", timeout)
+        name = None if tag is None else native.coded("tag", tag)
+        place = native.coded("path", path)
+        operation = Operation(self._hub, "sandbox_snapshot_directory_begin", self._use(), place, name)
+        await self._within(operation, timeout, f"the snapshot of {path}")
+        return Image._of(f"a snapshot of {path} in {self.object_id}", "operation_image", operation.handle)
+
+    @both
+    async def mount_image(self, path: str, image: Image, timeout: float = 300) -> None:
+        """Puts an image's files into a directory, which is made if it is missing. It is a copy, and counts as what the
+        sandbox has written: gVisor can't mount anything in a sandbox that runs. What is there stays, but for files of the
+        image's names. An image that is known at create() is better an `image_mounts`."""
+        milliseconds("timeout", timeout)
+        if not isinstance(image, Image):
+            refuse("image", "an Image, such as snapshot_directory() returns", image)
+        place, stored = native.coded("path", path), await image._open()
+        operation = Operation(self._hub, "sandbox_copy_image_begin", self._use(), stored.handle, place)
+        await self._within(operation, timeout, f"the copy to {path}")
+
+    @both
+    async def get_exit_snapshot(self, timeout: float | None = None) -> Image:
+        """The image of create(exit_snapshot=...), once the sandbox has ended, which it waits for. If there is none the
+        error says why."""
+        if not self._life.exited.done():
+            self._hub.check()
+        try:
+            await until(self._life.exited, timeout)
+        except TimedOut:
+            raise SandboxTimeoutError(f"sandbox {self.object_id} did not end within {timeout} s") from None
+        return self._exit_image or self._saved()
+
+    def _saved(self) -> Image:
+        return Image._of(f"the exit snapshot of {self.object_id}", "sandbox_exit_image", self._life.handle)
+
+    _experimental_get_exit_snapshot = get_exit_snapshot
+
+    async def _within(self, operation: Operation, timeout: float, what: str) -> None:
         try:
             await operation.end(timeout)
-        except TimedOut:
+        except BaseException as error:
             operation.cancel()
-            raise SandboxTimeoutError(f"the snapshot of sandbox {self.object_id} took longer than {timeout} s") from None
-        return Image._of(operation, f"a snapshot of {self.object_id}")
+            if isinstance(error, TimedOut):
+                late = f"{what} in sandbox {self.object_id} took longer than {timeout} s"
+                raise SandboxTimeoutError(late) from None
+            raise
 
     @both
     async def set_network_policy(

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{SecretMount, at, unsupported};
+use super::recipe::SecretMount;
+use super::refusal::{at, unsupported};
 use crate::error::Result;
 
 /// An option as written, without its dashes.

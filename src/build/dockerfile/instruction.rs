@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::flags::{self, Flag};
 use super::lines::{Line, is_blank};
-use super::{at, unsupported, words};
+use super::refusal::{at, unsupported};
+use super::words;
 use crate::error::Result;
 
 /// An instruction, and where it stands.

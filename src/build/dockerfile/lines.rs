@@ -3,13 +3,13 @@
 use std::iter::Enumerate;
 use std::str::Split;
 
-use super::{at, unsupported};
+use super::refusal::{at, unsupported};
+use super::words::{self, MAX_WORD_BYTES};
 use crate::error::{Code, Error, Result};
 
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
-/// The longest instruction, with its continuation lines and here-documents. A program can't be given a longer argument
-/// (MAX_ARG_STRLEN in Linux).
-pub(super) const MAX_LINE_BYTES: usize = 128 * 1024 - 1;
+/// The longest instruction, with its continuation lines and here-documents.
+pub(super) const MAX_LINE_BYTES: usize = MAX_WORD_BYTES;
 const MAX_INSTRUCTIONS: usize = 1000;
 const MAX_DOCUMENTS: usize = 100;
 
@@ -128,7 +128,7 @@ impl<'a> Source<'a> {
     }
 
     fn documents(&mut self, line: &mut Line) -> Result<()> {
-        let markers: Vec<Document> = super::words::split(&line.rest, self.escape)
+        let markers: Vec<Document> = words::split(&line.rest, self.escape)
             .into_iter()
             .filter_map(|word| marker(word, self.escape))
             .collect();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::instruction::{Command, Instruction, Parsed};
-use super::{Copy, Dockerfile, Recipe, Run, Step, StepKind, at, flags, unsupported, words};
+use super::recipe::{Copy, Recipe, Run, Step, StepKind};
+use super::refusal::{at, unsupported};
+use super::{flags, words};
 use crate::error::{Code, Error, Result};
 use crate::image::ImageConfig;
 
@@ -20,7 +22,19 @@ pub(super) fn is_proxy(name: &str) -> bool {
     names.iter().any(|each| *each == name || each.to_ascii_lowercase() == name)
 }
 
-pub(super) fn resolve(file: &Dockerfile, base: &ImageConfig) -> Result<Recipe> {
+/// What was read, and what variables are replaced by.
+#[derive(Clone, Debug)]
+pub(super) struct Unresolved {
+    pub(super) escape: char,
+    /// The build arguments that are passed, the last of a name.
+    pub(super) passed: BTreeMap<String, String>,
+    /// What ARG sets before FROM.
+    pub(super) global: BTreeMap<String, String>,
+    pub(super) parsed: Vec<Parsed>,
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn resolve(file: &Unresolved, base: &ImageConfig) -> Result<Recipe> {
     let mut env: BTreeMap<String, String> = base.env.iter().cloned().collect();
     env.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
     let mut state = State {
@@ -47,7 +61,7 @@ fn too_much(line: usize) -> Error {
 }
 
 struct State<'a> {
-    file: &'a Dockerfile,
+    file: &'a Unresolved,
     env: BTreeMap<String, String>,
     /// The build arguments in scope that have a value.
     args: Vec<(String, String)>,

@@ -3,8 +3,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The longest word after its variables were replaced: as long as a program's argument can be.
-pub(super) const MAX_WORD_BYTES: usize = super::lines::MAX_LINE_BYTES;
+/// The longest word after its variables were replaced. A program can't be given a longer argument (MAX_ARG_STRLEN in Linux).
+pub(super) const MAX_WORD_BYTES: usize = 128 * 1024 - 1;
 /// How deep `${A:-${B:-...}}` goes.
 const MAX_DEPTH: u32 = 32;
 

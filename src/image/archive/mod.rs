@@ -333,7 +333,7 @@ fn directory_image(root: OwnedFd, platform: &Platform) -> Found {
 }
 
 /// The configuration of an image that brings none.
-fn plain_config(platform: &Platform) -> Vec<u8> {
+pub(super) fn plain_config(platform: &Platform) -> Vec<u8> {
     let platform = platform.to_string();
     let mut parts = platform.splitn(3, '/');
     let mut config = serde_json::Map::new();

@@ -156,6 +156,11 @@ impl<O: Output> Converter<O> {
         for (name, may_be_link, mode) in MOUNT_POINTS {
             self.mount_point(name, may_be_link, mode)?;
         }
+        self.finish_as_it_is()
+    }
+
+    /// Writes the tree of what isn't a root file system.
+    pub(crate) fn finish_as_it_is(self) -> Result<(O, Summary), Trouble> {
         self.check_entries()?;
         let (output, totals) = self.writer.finish(&self.tree)?;
         let summary = Summary {

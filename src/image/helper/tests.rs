@@ -798,3 +798,68 @@ fn layers_larger_than_an_image_are_refused_before_they_come() {
     assert_eq!(error.message(), "the layers have 1001 bytes; the limit of an image is 1000");
     assert!(limits.check_compressed(u64::MAX).is_err());
 }
+
+#[test]
+fn an_image_that_is_exported_is_the_same_when_it_is_read_again() {
+    let directory = |path: &str| entry(path, Kind::Directory, 0, "").header();
+    let owned = |path: &str| {
+        let entry =
+            Entry { mode: 0o4751, owner: (1000, 70_000), modified: 9, ..entry(path, Kind::File, 0, "") };
+        entry.header()
+    };
+    let long = format!("{}/{}", "x".repeat(200), "y".repeat(200));
+    let entries = [
+        Entry { mode: 0o2750, owner: (5, 6), ..entry("./", Kind::Directory, 0, "") }.header(),
+        regular("dev", &[7; 5000]),
+        regular(".wh.kept", b"no whiteout"),
+        directory("deep"),
+        owned("deep/owned"),
+        regular("deep/data", &[9; 300_000]),
+        entry("link", Kind::HardLink, 0, "deep/data").header(),
+        entry("dangling", Kind::Symlink, 0, "/nowhere").header(),
+        entry("fifo", Kind::Fifo, 0, "").header(),
+        entry("disk", Kind::Other(b'4'), 0, "").header(),
+        directory(&long[..200]),
+        regular(&long, b"long"),
+    ];
+    let convert = |archive: &[u8]| {
+        let image = file();
+        let mut helper = start_with(&image, |_| ());
+        let input = LayerInput { fd: holding(archive).into(), range: None };
+        watched(|watch| helper.layer(input, None, Whiteouts::None, watch)).unwrap();
+        let summary = watched(|watch| helper.finish_as_it_is(watch)).unwrap();
+        (image, summary)
+    };
+    let (first, summary) = convert(&archive(&entries));
+    let export = |image: &File| {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let reads = thread::spawn(move || {
+            let mut all = Vec::new();
+            ours.read_to_end(&mut all).unwrap();
+            all
+        });
+        let mut helper = start(&Limits::default());
+        let exported = watched(|watch| helper.export(output(image), theirs.into(), watch));
+        drop(helper);
+        (exported, reads.join().unwrap())
+    };
+    let (exported, written) = export(&first);
+    let exported = exported.unwrap();
+    assert_eq!((exported.skipped, exported.bytes), (1, summary.content_bytes), "the device");
+    let (second, again) = convert(&written);
+    assert_eq!((again.entries + 1, again.content_bytes), (summary.entries, summary.content_bytes));
+    assert_eq!(export(&second).1, written);
+    // One that isn't an image is refused, and so is what an image may not be.
+    let refused = |image: &File| export(image).0.unwrap_err();
+    assert_eq!(refused(&holding(&[0; 8192])).code(), Code::Image);
+    let mut helper = start(&Limits { bytes: 1000, ..Limits::default() });
+    let (_ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let error = watched(|watch| helper.export(output(&first), theirs.into(), watch)).unwrap_err();
+    assert_eq!(error.code(), Code::Limit, "{error}");
+    // A reader that is gone is an error, and no signal.
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(ours);
+    let mut helper = start(&Limits::default());
+    let error = watched(|watch| helper.export(output(&first), theirs.into(), watch)).unwrap_err();
+    assert_eq!(error.os_error(), Some(libc::EPIPE), "{error}");
+}

@@ -3,8 +3,9 @@
 //! As *supervisor*, started by the library, it holds a sandbox's namespaces and child processes and ends them
 //! when the library or its process ends. As *init*, process 1 of the sandbox, it starts programs and reports
 //! on them. As *image helper*, started by the library for one image, it reads the bytes of strangers where they
-//! can do no harm. As *prewarmer*, started by runsc, it executes the sentry. The name that it is started with decides. It has one thread and is embedded into the library by
-//! `build.rs`. Supervisor and init depend on `libc` alone, the image helper on what decompresses and hashes, too.
+//! can do no harm. As *prewarmer*, started by runsc, it executes the sentry. The name that it is started with
+//! decides. It has one thread and is embedded into the library by `build.rs`. All but the image helper depend on
+//! `libc` alone, the image helper on what decompresses and hashes, too.
 #![allow(unsafe_code, reason = "system calls of a program that has nothing but libc")]
 
 #[path = "../../sys/channel.rs"]

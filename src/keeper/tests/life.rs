@@ -81,6 +81,30 @@ fn moment(random: &mut TestRunner, longest: Duration) -> Duration {
     longest.mul_f64((0.0_f64..1.2).new_tree(random).unwrap().current())
 }
 
+/// The sentry's environment: the prewarmer sets one variable, and without it there is none.
+fn environment_of_sentry(name: &str) -> String {
+    let read = |pid: i32, file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let is_sentry = |pid: &i32| read(*pid, "cmdline").starts_with(b"runsc-sandbox\0");
+    let sentry = named(name).into_iter().map(|(pid, _)| pid).find(is_sentry).unwrap();
+    String::from_utf8(read(sentry, "environ")).unwrap()
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn where_descriptors_are_few_the_sentry_starts_without_the_prewarmer() {
+    let sandbox = Sandbox::named(false, "enough-descriptors");
+    assert_eq!(environment_of_sentry("enough-descriptors"), "GOGC=200\0");
+    sandbox.end();
+    let limit = |keeper: &Keeper| {
+        let pid = keeper.pid().to_string();
+        let limited = Command::new("prlimit").args(["--nofile=290:290", "--pid", &pid]).status().unwrap();
+        assert!(limited.success());
+    };
+    let sandbox = Sandbox::with_keeper(false, "few-descriptors", limit);
+    assert_eq!(environment_of_sentry("few-descriptors"), "");
+    sandbox.end();
+}
+
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_keeper_killed_at_any_moment_takes_everything_along() {

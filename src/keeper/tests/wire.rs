@@ -83,9 +83,9 @@ fn file_task() -> impl Strategy<Value = files::Task> {
             4 => MakeDirectory { path, mode, parents: one },
             5 => Remove { path, recursive: one, missing_ok: two },
             6 => Rename { from: path, to, exclusive: one },
-            7 => Pack { path, limit },
+            7 => Pack { path, limit, as_layer: one },
             9 => Measure { limit },
-            8 => Unpack { path, limit, parents: one, keep_owner: two },
+            8 => Unpack { path, limit, parents: one, keep_owner: two, keep_root: !one },
             _ => Watch { path, recursive: one },
         },
     );
@@ -283,7 +283,7 @@ fn whiteouts() -> impl Strategy<Value = image::Whiteouts> {
 }
 
 fn to_image_helper() -> impl Strategy<Value = image::Request> {
-    use image::Request::{Base, Finish, Index, Inflate, Layer, Setup};
+    use image::Request::{Base, Export, Finish, Index, Inflate, Layer, Setup};
     let limits =
         any::<([u64; 4], [u32; 2])>().prop_map(|([bytes, entries, ratio, memory], [depth, layers])| {
             image::Limits { bytes, entries, ratio, depth, layers, memory }
@@ -305,13 +305,14 @@ fn to_image_helper() -> impl Strategy<Value = image::Request> {
         }),
         Just(Index),
         Just(Inflate),
-        Just(Finish),
+        any::<bool>().prop_map(|is_root| Finish { is_root }),
+        Just(Export),
     ]
 }
 
 fn from_image_helper() -> impl Strategy<Value = image::Reply> {
     use image::Failure::{Digest, Internal, Limit, Malformed, System};
-    use image::Reply::{Done, Entries, Failed, Finished, Inflated, Progress, Ready};
+    use image::Reply::{Done, Entries, Exported, Failed, Finished, Inflated, Progress, Ready};
     let entry = (bytes(), any::<(u64, u64)>(), proptest::option::of(bytes()))
         .prop_map(|(name, (offset, length), link)| image::ArchiveEntry { name, offset, length, link });
     let summary = (any::<[u64; 4]>(), vec(digest(), 0..4)).prop_map(
@@ -323,6 +324,8 @@ fn from_image_helper() -> impl Strategy<Value = image::Reply> {
             diff_ids,
         },
     );
+    let exported =
+        any::<[u64; 3]>().prop_map(|[entries, bytes, skipped]| image::Exported { entries, bytes, skipped });
     let failure = prop_oneof![Just(Malformed), Just(Limit), Just(Digest), Just(System), Just(Internal)];
     prop_oneof![
         any::<bool>().prop_map(|isolated| Ready { isolated }),
@@ -331,6 +334,7 @@ fn from_image_helper() -> impl Strategy<Value = image::Reply> {
         (vec(entry, 0..4), any::<bool>()).prop_map(|(entries, last)| Entries { entries, last }),
         any::<u64>().prop_map(|bytes| Inflated { bytes }),
         summary.prop_map(Finished),
+        exported.prop_map(Exported),
         (failure, any::<i32>(), bytes()).prop_map(|(failure, errno, text)| Failed { failure, errno, text }),
     ]
 }

@@ -34,6 +34,7 @@ fn to_init() -> Vec<init::Request> {
         Request::Ping { ticket: 6 },
         Request::Resize { id: 7, window: init::Window { rows: 1, columns: 2 } },
         Request::EndFile { ticket: 8 },
+        Request::KillAll,
     ];
     let path = || b"/p".to_vec();
     let jobs = [
@@ -44,8 +45,8 @@ fn to_init() -> Vec<init::Request> {
         files::Job::MakeDirectory { path: path(), mode: files::NO_MODE, parents: false },
         files::Job::Remove { path: path(), recursive: true, missing_ok: false },
         files::Job::Rename { from: path(), to: b"/q".to_vec(), exclusive: true },
-        files::Job::Pack { path: path(), limit: 4 },
-        files::Job::Unpack { path: path(), limit: 5, parents: false, keep_owner: true },
+        files::Job::Pack { path: path(), limit: 4, as_layer: true },
+        files::Job::Unpack { path: path(), limit: 5, parents: false, keep_owner: true, keep_root: false },
         files::Job::Watch { path: path(), recursive: true },
         files::Job::Measure { limit: 6 },
     ];
@@ -172,12 +173,13 @@ fn to_image_helper() -> Vec<image::Request> {
         Request::Layer { range: None, diff_id: None, whiteouts: Whiteouts::None },
         Request::Index,
         Request::Inflate,
-        Request::Finish,
+        Request::Finish { is_root: true },
+        Request::Export,
     ]
 }
 
 fn from_image_helper() -> Vec<image::Reply> {
-    use image::{ArchiveEntry, Failure, Reply, Summary};
+    use image::{ArchiveEntry, Exported, Failure, Reply, Summary};
     let entry = ArchiveEntry { name: b"n".to_vec(), offset: 1, length: 2, link: Some(b"l".to_vec()) };
     let plain = ArchiveEntry { link: None, ..entry.clone() };
     let diff_ids = vec![[5; 32]];
@@ -188,6 +190,7 @@ fn from_image_helper() -> Vec<image::Reply> {
         Reply::Entries { entries: vec![entry, plain], last: true },
         Reply::Inflated { bytes: 4 },
         Reply::Finished(Summary { entries: 1, bytes: 2, content_bytes: 3, dropped_xattrs: 4, diff_ids }),
+        Reply::Exported(Exported { entries: 1, bytes: 2, skipped: 3 }),
     ];
     let failures = [Failure::Malformed, Failure::Limit, Failure::Digest, Failure::System, Failure::Internal];
     all.extend(failures.map(|failure| Reply::Failed { failure, errno: 28, text: b"t".to_vec() }));

@@ -34,10 +34,12 @@ wire! {
         Remove { path: Vec<u8>, recursive: bool, missing_ok: bool } = 5,
         /// Rename a file or directory.
         Rename { from: Vec<u8>, to: Vec<u8>, exclusive: bool } = 6,
-        /// Send a file or a tree over the stream as a tar archive.
-        Pack { path: Vec<u8>, limit: u64 } = 7,
-        /// Unpack a tar archive from the stream into a directory.
-        Unpack { path: Vec<u8>, limit: u64, parents: bool, keep_owner: bool } = 8,
+        /// Send a file or a tree over the stream as a tar archive. As a layer of an image it is a directory, with an entry
+        /// of its own and hard links as such, and what changes meanwhile is no error.
+        Pack { path: Vec<u8>, limit: u64, as_layer: bool } = 7,
+        /// Unpack a tar archive from the stream into a directory. With `keep_root` the archive's entry for the directory
+        /// itself sets what that has.
+        Unpack { path: Vec<u8>, limit: u64, parents: bool, keep_owner: bool, keep_root: bool } = 8,
         /// Send changes in a directory over the stream, as [`Change`] records, until ended.
         Watch { path: Vec<u8>, recursive: bool } = 9,
         /// Count the files that were changed in the root file system, and their bytes. A file with more than `limit`

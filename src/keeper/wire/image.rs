@@ -89,6 +89,17 @@ wire! {
         pub(crate) diff_ids: Vec<[u8; 32]>,
     }
 
+    /// What was written of an image.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Exported {
+        /// The entries of the archive.
+        pub(crate) entries: u64,
+        /// The bytes of its files.
+        pub(crate) bytes: u64,
+        /// The devices and sockets, which aren't in it.
+        pub(crate) skipped: u64,
+    }
+
     /// What kind of failure it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Failure {
@@ -118,10 +129,14 @@ wire! {
         Index = 3,
         /// Decompress the first file into the second. The process answers `Inflated`.
         Inflate = 4,
-        /// Complete the image's file. The process answers `Finished` and ends.
-        Finish = 5,
+        /// Complete the image's file. One that is a root gets the directories that are mounted over in every sandbox. The
+        /// process answers `Finished` and ends.
+        Finish { is_root: bool } = 5,
         /// Whether the layers so far have a directory at this path, links followed. The process answers `Directory`.
         FindDirectory { path: Vec<u8> } = 6,
+        /// Write the tree of the first file, an EROFS file that was made by this program, to the second, as a tar archive.
+        /// The process answers `Exported`.
+        Export = 7,
     }
 
     /// From the process to the library.
@@ -139,6 +154,8 @@ wire! {
         Inflated { bytes: u64 } = 4,
         /// The image's file is complete.
         Finished(summary: Summary) = 5,
+        /// The archive of an image is written.
+        Exported(exported: Exported) = 8,
         /// The request failed; the process ends.
         Failed { failure: Failure, errno: i32, text: Vec<u8> } = 6,
         /// Whether there is such a directory.

@@ -108,6 +108,8 @@ wire! {
         Ping { ticket: u32 } = 6,
         /// Kill a program and every process that it has started, as far as they can be found. `Exited` follows.
         KillSession { id: u32 } = 7,
+        /// Kill every process but init. `Exited` follows for programs.
+        KillAll = 8,
         /// Run a file operation in a helper process. The message has the helper's end of the socket for the
         /// outcome, and of the stream if the operation has one. The helper answers on that socket.
         File { ticket: u32, task: Box<files::Task> } = 16,

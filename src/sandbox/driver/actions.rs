@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::{ControlCx, SandboxDriver};
 use crate::engine;
+use crate::error::Error;
 use crate::event::EventKind;
 use crate::keeper::wire::init::{Request as ToInit, Start};
 use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::sandbox::lifecycle::{Action, Cause, Event, Notice, PROGRAM};
 use crate::sandbox::plan::{self, Question};
-use crate::sandbox::{Command, State};
+use crate::sandbox::{Command, State, snapshot};
 
 impl SandboxDriver {
     pub(super) fn carry_out(&mut self, cx: &mut ControlCx<'_>, action: Action) {
@@ -41,6 +42,10 @@ impl SandboxDriver {
                     self.init.ask(cx.reactor, &ToInit::Signal { id: PROGRAM, signal, group: false });
                 }
             }
+            Action::KillPrograms => self.init.ask(cx.reactor, &ToInit::KillAll),
+            Action::CancelSnapshot => self.ask_keeper(cx, &ToKeeper::CancelSnapshot, vec![]),
+            Action::TakeExitSnapshot => self.take_exit_snapshot(cx),
+            Action::DropExitSnapshot => self.saving = None,
             Action::DetachEngine => self.detach_engine(cx),
             Action::Release => self.release(cx),
             Action::AskKeeperToKill => self.ask_keeper(cx, &ToKeeper::Kill, vec![]),
@@ -112,6 +117,22 @@ impl SandboxDriver {
             }
         };
         self.init.ask(cx.reactor, &request);
+    }
+
+    /// Begins the exit snapshot on a thread of the images'.
+    fn take_exit_snapshot(&mut self, cx: &mut ControlCx<'_>) {
+        let (number, control) = (self.shared.number, cx.control.clone());
+        let then = move || drop(control.send(Command::ExitSnapshotEnded(number)));
+        let images = cx.images.upgrade().ok_or_else(Error::shut_down);
+        let begun =
+            images.and_then(|images| snapshot::begin_at_exit(&self.shared, cx.control, &images, then));
+        match begun {
+            Ok(saving) => self.saving = Some(saving),
+            Err(error) => {
+                self.saved = Some(Err(error));
+                self.handle(cx, Event::ExitSnapshotEnded);
+            }
+        }
     }
 
     /// No further connection is accepted, and the engine reports when the last has ended.

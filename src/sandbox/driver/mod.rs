@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::archive::{ArchiveTask, ArchiveWriter};
@@ -34,7 +34,8 @@ use super::{Control, Shared, denials};
 use crate::cgroup::Groups;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::event::EventKind;
+use crate::event::{EventKind, Operation};
+use crate::image::{Images, Snapshot};
 use crate::keeper::Keeper;
 use crate::keeper::wire::init::Request as ToInit;
 use crate::keeper::wire::keeper::Request as ToKeeper;
@@ -54,6 +55,8 @@ pub(crate) struct ControlCx<'a> {
     pub(crate) control: &'a Control,
     /// The process's descriptors.
     pub(crate) budget: &'a FdBudget,
+    /// The runtime's images, as long as there is the runtime.
+    pub(crate) images: &'a Weak<Images>,
     /// The executed programs of all sandboxes.
     pub(crate) processes: &'a mut Slab<Executed>,
     /// The standard inputs that are watched.
@@ -85,6 +88,10 @@ pub(crate) struct SandboxDriver {
     execs: Execs,
     input: InputWatch,
     archive: ArchiveWriter,
+    /// The exit snapshot that is being taken; dropping it cancels it.
+    saving: Option<Operation<Snapshot>>,
+    /// What it has ended with.
+    saved: Option<Result<Arc<Snapshot>>>,
     /// Captures that were opened and that the control thread is yet to read.
     captures: Vec<CaptureReader>,
     /// Init has left something unanswered since the last check.
@@ -119,6 +126,7 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups, is_member: bool) -> S
         timeout: config.timeout(),
         idle_timeout: config.idle_timeout(),
         probe,
+        exit_snapshot: config.exit_snapshot().is_some(),
     }
 }
 
@@ -162,6 +170,8 @@ impl SandboxDriver {
             execs: Execs::default(),
             input: InputWatch::default(),
             archive: ArchiveWriter::default(),
+            saving: None,
+            saved: None,
             captures: Vec::new(),
             silence_is_checked_soon: false,
             admission: Some(admission),
@@ -271,6 +281,19 @@ impl SandboxDriver {
         self.handle(cx, Event::TerminateRequested);
     }
 
+    /// The host has no handle to the sandbox any more, or its runtime is being shut down.
+    pub(crate) fn handle_closed(&mut self, cx: &mut ControlCx<'_>) {
+        self.handle(cx, Event::HandleClosed);
+    }
+
+    /// The exit snapshot is stored, or can't be. One that was given up has ended in vain.
+    pub(crate) fn exit_snapshot_ended(&mut self, cx: &mut ControlCx<'_>) {
+        if let Some(saving) = self.saving.take() {
+            self.saved = Some(saving.result());
+            self.handle(cx, Event::ExitSnapshotEnded);
+        }
+    }
+
     /// The host asks for a graceful end. Asking again sends the signal again, and may shorten the time.
     pub(crate) fn stop(&mut self, cx: &mut ControlCx<'_>, signal: i32, grace: Duration) {
         self.handle(cx, Event::StopRequested { signal, grace });
@@ -338,7 +361,8 @@ impl SandboxDriver {
 
     /// Has init begin an operation on files; its number there.
     pub(crate) fn start_file(&mut self, cx: &mut ControlCx<'_>, task: &mut FileTask) -> Result<u32> {
-        let may = self.init.is_open() && self.lifecycle.is_running();
+        let serves = self.lifecycle.is_running() || self.lifecycle.is_saving() && task.is_at_exit();
+        let may = self.init.is_open() && serves;
         let order = task.order().filter(|_| may).ok_or_else(|| task.ended())?;
         let permit = cx.budget.acquire(self.shared.number, Use::Host, order.fds.len());
         let permit = permit.ok_or_else(|| task.fd_limit_error())?;
@@ -363,7 +387,8 @@ impl SandboxDriver {
 
     /// Has the keeper report what the sandbox uses. A waiter that is dropped learns that there is nothing new.
     pub(crate) fn ask_usage(&mut self, cx: &mut ControlCx<'_>, waiter: Arc<Gathering>) {
-        if self.lifecycle.is_running() && self.usage.wait_for_usage(waiter, cx.reactor.now()) {
+        let may_ask = self.lifecycle.is_running() || self.lifecycle.is_saving();
+        if may_ask && self.usage.wait_for_usage(waiter, cx.reactor.now()) {
             self.gateway.record_refused(&self.shared);
             self.ask_keeper(cx, &ToKeeper::Usage, vec![]);
         }
@@ -382,7 +407,7 @@ impl SandboxDriver {
 
     /// Has the keeper write what the sandbox has changed to a file.
     pub(crate) fn write_archive(&mut self, cx: &mut ControlCx<'_>, task: ArchiveTask) {
-        if !self.lifecycle.is_running() {
+        if !(self.lifecycle.is_running() || self.lifecycle.is_saving() && task.at_exit) {
             return task.completion.complete(Err(self.shared.ended()));
         }
         let Some(permit) = cx.budget.acquire(self.shared.number, Use::Host, 1) else {

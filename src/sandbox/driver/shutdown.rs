@@ -1,17 +1,19 @@
 //! The way down: what is released, and how the end is reported.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ControlCx, SandboxDriver};
 use crate::engine;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
+use crate::image::Snapshot;
 use crate::reactor::{FdSlot, Reactor, Slab};
 use crate::sandbox::exec::Executed;
 use crate::sandbox::gateway::Gateway;
 use crate::sandbox::init_link::register;
 use crate::sandbox::input::Input;
-use crate::sandbox::lifecycle::{Event, KILL_GRACE, Outcome};
+use crate::sandbox::lifecycle::{Event, ExitSnapshot, KILL_GRACE, Outcome};
 use crate::sandbox::{Command, Control, Exit};
 
 /// Notifies the control thread that the engine has let go of a sandbox, when it is dropped: also if what held it
@@ -41,7 +43,10 @@ impl SandboxDriver {
         self.plan = None;
         self.listeners = None;
         self.loopbacks.clear();
-        self.archive.clear();
+        // The exit snapshot waits for the end of another one.
+        if !self.lifecycle.is_saving() {
+            self.archive.clear();
+        }
         self.usage.clear();
         self.input.stop(cx.reactor, cx.inputs);
     }
@@ -93,7 +98,17 @@ impl SandboxDriver {
     /// go first, so that a host that waited for the end can count on them.
     pub(crate) fn finish(self) {
         let Self {
-            shared, lifecycle, keeper, mut groups, init, gateway, loopbacks, captures, admission, ..
+            shared,
+            lifecycle,
+            keeper,
+            mut groups,
+            init,
+            gateway,
+            loopbacks,
+            saved,
+            captures,
+            admission,
+            ..
         } = self;
         if !groups.remove() {
             groups.give_up();
@@ -111,8 +126,23 @@ impl SandboxDriver {
         match lifecycle.outcome() {
             Outcome::Failed(error) => shared.fail(error.context(format!("sandbox {}", shared.id))),
             Outcome::Exited { reason, code, signal, detail } => {
+                if let Some(saved) = exit_snapshot(lifecycle.exit_snapshot(), saved) {
+                    shared.saved(saved.map_err(|error| error.context(format!("sandbox {}", shared.id))));
+                }
                 shared.end(Exit { reason, code, signal, runtime }, detail);
             }
         }
+    }
+}
+
+/// The exit snapshot, or why there is none. Nothing if it wasn't asked for.
+fn exit_snapshot(what: ExitSnapshot, saved: Option<Result<Arc<Snapshot>>>) -> Option<Result<Snapshot>> {
+    let none = |why: &str| Err(Error::new(Code::State, format!("there is no exit snapshot: {why}")));
+    match (what, saved) {
+        (ExitSnapshot::Unwanted, _) => None,
+        (_, Some(Ok(taken))) => Some(Ok((*taken).clone())),
+        (ExitSnapshot::Skipped(why), _) => Some(none(why)),
+        (_, Some(Err(error))) => Some(Err(error.context("the exit snapshot"))),
+        (ExitSnapshot::Wanted | ExitSnapshot::Begun, None) => Some(none("the sandbox's engine was lost")),
     }
 }

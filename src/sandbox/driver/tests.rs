@@ -25,6 +25,7 @@ impl SandboxDriver {
             timeout: Duration::from_secs(600),
             idle_timeout: None,
             probe: None,
+            exit_snapshot: false,
         };
         Self {
             key: None,
@@ -45,6 +46,8 @@ impl SandboxDriver {
             execs: Execs::default(),
             input: InputWatch::default(),
             archive: ArchiveWriter::default(),
+            saving: None,
+            saved: None,
             captures: Vec::new(),
             silence_is_checked_soon: false,
             admission: budget.admit(number, 1),
@@ -74,6 +77,7 @@ struct Rig {
     handle: engine::Handle,
     control: Control,
     budget: FdBudget,
+    images: Weak<Images>,
     processes: Slab<Executed>,
     inputs: Slab<Input>,
 }
@@ -86,7 +90,8 @@ impl Rig {
         let control =
             Control::new(Arc::new(Running), commands, reactor.waker(), handle.clone(), budget.clone());
         let (processes, inputs) = (Slab::new(Kind(3)), Slab::new(Kind(6)));
-        Self { reactor, _engine: engine, handle, control, budget, processes, inputs }
+        let images = Weak::new();
+        Self { reactor, _engine: engine, handle, control, budget, images, processes, inputs }
     }
 
     fn driver(&self) -> SandboxDriver {
@@ -99,6 +104,7 @@ impl Rig {
             engine: &self.handle,
             control: &self.control,
             budget: &self.budget,
+            images: &self.images,
             processes: &mut self.processes,
             inputs: &mut self.inputs,
         }

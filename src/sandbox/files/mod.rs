@@ -23,6 +23,8 @@ mod tests;
 
 pub use entry::{DirectoryEntry, FileChange, FileChangeKind, FileInfo, FileKind, FileTotals};
 pub use operation::FileOperation;
+pub(crate) use request::bytes as check_path;
 pub use request::{FileOptions, FileRequest};
+pub(crate) use sandbox::begin_measure;
 pub(crate) use table::{FileOutcome, Table};
 pub(crate) use task::FileTask;

@@ -278,10 +278,14 @@ impl FileRequest {
             Self::Rename(from, to) => {
                 (Job::Rename { from: bytes(&from)?, to: bytes(&to)?, exclusive }, StreamUse::None)
             }
-            Self::CopyOut(path) => (Job::Pack { path: bytes(&path)?, limit: endless }, StreamUse::Host),
+            Self::CopyOut(path) => {
+                let path = bytes(&path)?;
+                (Job::Pack { path, limit: endless, as_layer: false }, StreamUse::Host)
+            }
             Self::CopyIn(path) => {
-                let keep_owner = options.keep_owner;
-                (Job::Unpack { path: bytes(&path)?, limit: endless, parents, keep_owner }, StreamUse::Host)
+                let (path, keep_owner) = (bytes(&path)?, options.keep_owner);
+                let job = Job::Unpack { path, limit: endless, parents, keep_owner, keep_root: false };
+                (job, StreamUse::Host)
             }
             Self::Watch(path) => {
                 (Job::Watch { path: bytes(&path)?, recursive: options.recursive }, StreamUse::Changes)
@@ -346,7 +350,7 @@ fn limit(options: &FileOptions, default: u64, most: u64, what: &str) -> Result<u
 }
 
 /// A path for the sandbox.
-fn bytes(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     let bytes = path.as_os_str().as_bytes();
     let refuse = |rule: &str| Err(Error::invalid(format!("path {path:?}: {rule}")));
     if !bytes.starts_with(b"/") {

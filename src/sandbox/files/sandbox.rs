@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::copy;
 use super::entry::{DirectoryEntry, FileInfo, FileTotals};
@@ -11,7 +12,7 @@ use super::request::{FileOptions, FileRequest};
 use super::task::FileTask;
 use crate::error::{Error, Result};
 use crate::event::Queue;
-use crate::sandbox::{Command, Sandbox, State};
+use crate::sandbox::{Command, Control, Sandbox, Shared, State};
 
 /// Files. Paths are absolute and the sandbox's own. These functions wait; [`Sandbox::begin_file`] doesn't.
 impl Sandbox {
@@ -43,16 +44,22 @@ impl Sandbox {
     }
 
     fn start_file(&self, running: FileTask) -> FileOperation {
-        let (number, progress) = (running.number(), Arc::clone(running.progress()));
-        // A runtime that is gone drops the task, which ends the operation: the one place where that is reported.
-        let _ = self.control().send(Command::File(Box::new(running)));
-        FileOperation::new(number, progress, self.control().clone())
+        start(self.control(), running)
     }
 
-    /// Begins to count the files that were changed in the root file system, and their bytes. One with more than `limit`
-    /// bytes ends it with [`crate::Code::Limit`].
-    pub(crate) fn begin_measure(&self, limit: u64) -> Result<FileOperation> {
-        Ok(self.start_file(FileTask::measure(self.shared(), limit)?))
+    /// Begins to write a directory to a stream as a layer of an image.
+    pub(crate) fn begin_pack_layer(&self, path: &Path, limit: u64, time: Duration) -> Result<FileOperation> {
+        Ok(self.start_file(FileTask::pack_layer(self.shared(), path, limit, time)?))
+    }
+
+    /// Begins to make a directory of an image's archive that comes on a stream.
+    pub(crate) fn begin_unpack_image(
+        &self,
+        path: &Path,
+        limit: u64,
+        time: Duration,
+    ) -> Result<FileOperation> {
+        Ok(self.start_file(FileTask::unpack_image(self.shared(), path, limit, time)?))
     }
 
     fn file(&self, request: FileRequest, options: &FileOptions) -> Result<FileOperation> {
@@ -174,4 +181,22 @@ impl Sandbox {
         }
         operation.wait(None)
     }
+}
+
+fn start(control: &Control, running: FileTask) -> FileOperation {
+    let (number, progress) = (running.number(), Arc::clone(running.progress()));
+    // A runtime that is gone drops the task, which ends the operation: the one place where that is reported.
+    let _ = control.send(Command::File(Box::new(running)));
+    FileOperation::new(number, progress, control.clone())
+}
+
+/// Begins to count the files that were changed in the root file system, and their bytes. One with more than `limit` bytes
+/// ends it with [`crate::Code::Limit`]. `at_exit` says that it is for the exit snapshot.
+pub(crate) fn begin_measure(
+    shared: &Arc<Shared>,
+    control: &Control,
+    limit: u64,
+    at_exit: bool,
+) -> Result<FileOperation> {
+    Ok(start(control, FileTask::measure(shared, limit, at_exit)?))
 }

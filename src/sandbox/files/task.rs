@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::entry::{FileInfo, FileTotals};
 use super::errors;
 use super::operation::{Answer, Progress};
 use super::pump::{Left, Pump};
-use super::request::{FileOptions, FileRequest, StreamUse};
+use super::request::{self, FileOptions, FileRequest, StreamUse};
 use super::stall::{Held, Stall, USUAL};
 use crate::error::{Code, Context, Error, Result};
 use crate::event::{EventKind, EventRecord, Queue, queue};
@@ -43,6 +44,7 @@ pub(crate) struct FileTask {
     /// Whether the answer is what a path is.
     asks_what_it_is: bool,
     is_use: bool,
+    at_exit: bool,
     timeout: Option<Duration>,
     stall: Option<Stall>,
     channel: Channel,
@@ -87,10 +89,39 @@ impl FileTask {
     }
 
     /// Prepares to count what has changed in the root file system, in which no file may have more than `limit` bytes.
-    pub(super) fn measure(shared: &Arc<Shared>, limit: u64) -> Result<Self> {
+    /// `at_exit` says that it is for the exit snapshot.
+    pub(super) fn measure(shared: &Arc<Shared>, limit: u64, at_exit: bool) -> Result<Self> {
         let title = format!("measuring the changes in sandbox {}", shared.id);
         let task = Task { user: User::default(), job: Job::Measure { limit } };
-        Self::new(shared, title, (task, StreamUse::None), &FileOptions::default(), None)
+        let mut task = Self::new(shared, title, (task, StreamUse::None), &FileOptions::default(), None)?;
+        task.at_exit = at_exit;
+        Ok(task)
+    }
+
+    /// Prepares to write a directory to a stream as a layer of an image, with at most so many bytes of files.
+    pub(super) fn pack_layer(shared: &Arc<Shared>, path: &Path, limit: u64, time: Duration) -> Result<Self> {
+        let title = format!("reading {path:?} in sandbox {}", shared.id);
+        let job = Job::Pack { path: request::bytes(path)?, limit, as_layer: true };
+        Self::of_root(shared, title, job, time)
+    }
+
+    /// Prepares to make a directory of what an image's archive on a stream has.
+    pub(super) fn unpack_image(
+        shared: &Arc<Shared>,
+        path: &Path,
+        limit: u64,
+        time: Duration,
+    ) -> Result<Self> {
+        let title = format!("copying an image to {path:?} in sandbox {}", shared.id);
+        let path = request::bytes(path)?;
+        let job = Job::Unpack { path, limit, parents: true, keep_owner: true, keep_root: true };
+        Self::of_root(shared, title, job, time)
+    }
+
+    fn of_root(shared: &Arc<Shared>, title: String, job: Job, time: Duration) -> Result<Self> {
+        let task = Task { user: User::default(), job };
+        let options = FileOptions::new().time_limit(time);
+        Self::new(shared, title, (task, StreamUse::Host), &options, None)
     }
 
     fn new(
@@ -129,6 +160,7 @@ impl FileTask {
             order: Some(Order { task, fds }),
             asks_what_it_is,
             is_use,
+            at_exit: false,
             timeout: options.time_limit,
             stall: stall.map(Stall::new),
             channel: Channel::with_limit(ours, MAX_MESSAGE),
@@ -196,6 +228,11 @@ impl FileTask {
     /// Whether it is use of the sandbox: a watch only waits for what others do.
     pub(crate) fn is_use(&self) -> bool {
         self.is_use
+    }
+
+    /// Whether it is for the exit snapshot, and so for a sandbox whose programs were killed.
+    pub(crate) fn is_at_exit(&self) -> bool {
+        self.at_exit
     }
 
     /// Whether its helper may still run.
@@ -275,7 +312,7 @@ impl FileTask {
 
     fn without_answer(&self) -> Error {
         let title = &self.progress.title;
-        if self.shared.facts().state > State::Running {
+        if !self.at_exit && self.shared.facts().state > State::Running {
             return self.ended();
         }
         Error::new(Code::Engine, format!("{title}: the helper in the sandbox ended without an answer"))

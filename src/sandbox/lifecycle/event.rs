@@ -55,6 +55,8 @@ pub(crate) enum Event {
     GroupsBusy,
     /// The host asks for the end.
     TerminateRequested,
+    /// The host has no handle to the sandbox any more, or its runtime is being shut down.
+    HandleClosed,
     /// The host asks for a graceful end.
     StopRequested { signal: i32, grace: Duration },
     /// The engine has closed the last connection of a sandbox that is being stopped.
@@ -73,6 +75,8 @@ pub(crate) enum Event {
     SnapshotBegan { time: Duration },
     /// The snapshot has ended; with an error, because the sandbox can't be resumed.
     SnapshotEnded { lost: Option<Error> },
+    /// The exit snapshot is stored, or can't be.
+    ExitSnapshotEnded,
     /// The host waits until the sandbox is ready.
     ProbeRequested,
     /// The probe with this ticket was answered.
@@ -139,6 +143,14 @@ pub(crate) enum Action {
     Drain,
     /// Send the program this signal; without one, every executed program.
     SignalPrograms(i32),
+    /// Kill every process but init.
+    KillPrograms,
+    /// End the snapshot that the host has asked for. Reported as `SnapshotEnded`.
+    CancelSnapshot,
+    /// Take the exit snapshot. Reported as `ExitSnapshotEnded`.
+    TakeExitSnapshot,
+    /// Give the exit snapshot up.
+    DropExitSnapshot,
     /// Have the engine close its descriptors of the sandbox. Reported as `Detached`.
     DetachEngine,
     /// Drop what only a sandbox that runs needs.

@@ -5,6 +5,7 @@
 //! Warm ────── init runs, and a creation takes the member ─► Booting
 //! Booting ─── runsc is asked for, the gateway is open ─► Starting ─── init has started the program ─► Running
 //! any ─────── the program ended, time ran out, the host asked, something failed ─► Ending
+//! Running ─── the same, with an exit snapshot to take ─► Saving ─── it is stored, or can't be ─► Ending
 //! Ending ──── the keeper's channel has ended ─► Reaping ─── its process has ended ─► Clearing
 //! Clearing ── init's channel, the engine, the rules and the control groups are gone ─► Gone
 //! ```
@@ -18,6 +19,7 @@
 
 mod cause;
 mod event;
+mod exit_snapshot;
 mod idle;
 mod probe;
 mod running;
@@ -33,6 +35,9 @@ use std::time::{Duration, Instant};
 
 pub(super) use cause::{Cause, Outcome};
 pub(super) use event::{Action, Event, Notice, Observed, Part};
+#[cfg(test)]
+use exit_snapshot::EXIT_SNAPSHOT_TIMEOUT;
+pub(super) use exit_snapshot::ExitSnapshot;
 use idle::Idle;
 use probe::Probe;
 pub(super) use probe::ProbeSettings;
@@ -72,6 +77,8 @@ pub(super) enum Phase {
     Starting,
     /// The program runs, or init alone if there is none.
     Running,
+    /// The programs were killed, and an exit snapshot is taken. Init and the keeper run.
+    Saving,
     /// The keeper was asked to kill everything.
     Ending,
     /// The keeper's channel has ended; its process hasn't.
@@ -100,6 +107,8 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) probe: Option<ProbeSettings>,
+    /// A snapshot is taken at the end.
+    pub(super) exit_snapshot: bool,
 }
 
 /// What is done about an event.
@@ -161,6 +170,9 @@ pub(super) struct Lifecycle {
     unanswered: Unanswered,
     /// When the snapshot that is being taken must have ended.
     snapshot: Option<Instant>,
+    exit_snapshot: ExitSnapshot,
+    /// The host has asked for the end.
+    termination_is_requested: bool,
 }
 
 impl Lifecycle {
@@ -193,6 +205,8 @@ impl Lifecycle {
             probe: Probe::new(settings.probe),
             unanswered: Unanswered::default(),
             snapshot: None,
+            exit_snapshot: ExitSnapshot::new(settings.exit_snapshot),
+            termination_is_requested: false,
             settings,
         }
     }
@@ -227,7 +241,8 @@ impl Lifecycle {
             Event::RulesReclaimed => self.rules_are_offloaded = false,
             Event::GroupsRemoved if self.phase == Phase::Clearing => self.groups_exist = false,
             Event::GroupsBusy => self.on_groups_busy(now, todo),
-            Event::TerminateRequested => self.end(now, Cause::Terminated, todo),
+            Event::TerminateRequested => self.on_terminate_request(now, todo),
+            Event::HandleClosed => self.on_handle_closed(now, todo),
             Event::StopRequested { signal, grace } => self.on_stop_request(now, signal, grace, todo),
             Event::Drained => self.on_drained(now, todo),
             Event::Activity => self.used(now),
@@ -240,6 +255,7 @@ impl Lifecycle {
             }
             Event::SnapshotBegan { time } => self.on_snapshot_began(now, time),
             Event::SnapshotEnded { lost } => self.on_snapshot_ended(now, lost, todo),
+            Event::ExitSnapshotEnded => self.on_exit_snapshot_ended(now, todo),
             Event::ProbeRequested => self.want_probe(now, todo),
             Event::ProbeAnswered { ticket, ready } => self.on_probe_answer(now, ticket, ready, todo),
             Event::InitAsked { ticket } if self.is_running() => self.unanswered.asked(ticket),
@@ -286,9 +302,19 @@ impl Lifecycle {
         self.phase == Phase::Running
     }
 
+    /// Whether an exit snapshot is taken.
+    pub(super) fn is_saving(&self) -> bool {
+        self.phase == Phase::Saving
+    }
+
+    /// What became of the exit snapshot.
+    pub(super) fn exit_snapshot(&self) -> ExitSnapshot {
+        self.exit_snapshot
+    }
+
     /// Whether the sandbox is ending or has ended.
     pub(super) fn is_ending(&self) -> bool {
-        self.phase >= Phase::Ending
+        self.phase >= Phase::Saving
     }
 
     /// Whether nothing is left of the sandbox.

@@ -32,6 +32,9 @@ impl Lifecycle {
         if self.snapshot.take().is_none() {
             return;
         }
+        if self.is_saving() {
+            return self.on_archive_free(now, lost.is_some(), todo);
+        }
         self.idle.file_ended();
         self.unanswered.restart();
         match lost {

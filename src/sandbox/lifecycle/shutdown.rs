@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::stop::Stop;
 use super::{
-    Action, Actions, Cause, KILL_GRACE, LOSS_TIMEOUT, Lifecycle, MAX_KILLS, MAX_REMOVALS, Notice, Observed,
-    Phase, REMOVAL_INTERVAL, START_TIMEOUT,
+    Action, Actions, Cause, ExitSnapshot, KILL_GRACE, LOSS_TIMEOUT, Lifecycle, MAX_KILLS, MAX_REMOVALS,
+    Notice, Observed, Phase, REMOVAL_INTERVAL, START_TIMEOUT,
 };
 use crate::error::{Code, Error};
 
@@ -13,6 +13,9 @@ impl Lifecycle {
     /// If it was runsc that ended, the keeper reports more, and soon.
     pub(super) fn on_init_lost(&mut self, now: Instant, error: Error, todo: &mut Actions) {
         self.close_init(todo);
+        if self.is_saving() {
+            return self.stop_saving(now, ExitSnapshot::LOST, todo);
+        }
         self.suspect_loss(now, error);
     }
 
@@ -38,9 +41,14 @@ impl Lifecycle {
             Some(cause) if cause.is_explained_by_memory() => self.cause = Some(Cause::OutOfMemory(why)),
             Some(_) => {}
         }
+        if self.is_saving() {
+            self.stop_saving(now, ExitSnapshot::OUT_OF_MEMORY, todo);
+        }
     }
 
     pub(super) fn on_lifetime_expired(&mut self, now: Instant, todo: &mut Actions) {
+        // The keeper has ended it already.
+        self.exit_snapshot.skip(ExitSnapshot::EXPIRED);
         let cause = if self.started {
             Cause::TimedOut
         } else {
@@ -53,27 +61,55 @@ impl Lifecycle {
 
     /// Ends the sandbox. The first cause counts, and the keeper is asked once.
     pub(super) fn end(&mut self, now: Instant, cause: Cause, todo: &mut Actions) {
+        if self.is_saving()
+            && let Some(why) = ExitSnapshot::ended_by(&cause)
+        {
+            return self.stop_saving(now, why, todo);
+        }
         if self.is_ending() {
             return;
         }
+        let saves = self.may_save(&cause);
         // How the program ended while it was being stopped counts, whatever comes after.
         let status = self.stop.as_mut().and_then(Stop::take_status);
         let cause = status.map_or(cause, Cause::Program);
         self.cause = Some(if self.started { cause } else { cause.before_start() });
-        self.phase = Phase::Ending;
+        self.phase = if saves { Phase::Saving } else { Phase::Ending };
         self.pending_loss = None;
-        self.snapshot = None;
-        self.deadline = now.checked_add(KILL_GRACE);
         self.probe.clear();
         self.idle.clear();
         todo.push(Action::Publish(Notice::Ending));
         if self.engine_is_attached {
             todo.push(Action::DetachEngine);
         }
+        if saves { self.begin_saving(now, todo) } else { self.kill(now, todo) }
+    }
+
+    /// Has the keeper kill everything.
+    pub(super) fn kill(&mut self, now: Instant, todo: &mut Actions) {
+        self.phase = Phase::Ending;
+        self.snapshot = None;
+        self.deadline = now.checked_add(KILL_GRACE);
         todo.push(Action::Release);
         if self.keeper_is_open {
             todo.push(Action::AskKeeperToKill);
         }
+    }
+
+    pub(super) fn on_terminate_request(&mut self, now: Instant, todo: &mut Actions) {
+        let is_repeated = std::mem::replace(&mut self.termination_is_requested, true);
+        match self.phase {
+            Phase::Saving if is_repeated => self.stop_saving(now, ExitSnapshot::TERMINATED_AGAIN, todo),
+            _ => self.end(now, Cause::Terminated, todo),
+        }
+    }
+
+    pub(super) fn on_handle_closed(&mut self, now: Instant, todo: &mut Actions) {
+        if self.is_saving() {
+            return self.stop_saving(now, ExitSnapshot::FREED, todo);
+        }
+        self.exit_snapshot.skip(ExitSnapshot::FREED);
+        self.end(now, Cause::Terminated, todo);
     }
 
     pub(super) fn on_keeper_closed(&mut self, now: Instant, error: Error, todo: &mut Actions) {
@@ -135,6 +171,7 @@ impl Lifecycle {
             return self.end(now, Cause::Lost(loss), todo);
         }
         let what = match self.phase {
+            Phase::Saving => return self.stop_saving(now, ExitSnapshot::TIMED_OUT, todo),
             Phase::Ending | Phase::Reaping => return self.escalate_kill(now, keeper_exited, todo),
             Phase::Clearing | Phase::Gone => return self.close_init(todo),
             Phase::Running => return self.end(now, Cause::TimedOut, todo),

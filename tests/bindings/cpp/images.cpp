@@ -142,6 +142,34 @@ TEST(an_image_is_built_and_what_was_done_is_not_done_again) {
     THROWS(sbx::unsupported, sbx::code::unsupported, "ONBUILD", sbx::build_image(sbx::build("FROM a\nONBUILD RUN b\n")));
 }
 
+TEST(a_directory_is_an_image_and_an_image_is_copied) {
+    const scratch directory;
+    const sbx::image image = sbx::import_image(root_tarball(directory));
+    const sbx::sandbox sandbox(sbx::config().image(image).no_command());
+    sandbox.write_file("/tmp/kept", "kept\n");
+    const sbx::image made = sandbox.snapshot_directory("/tmp", "cpp/directory");
+    CHECK(sbx::find_image("cpp/directory").id() == made.id());
+    sandbox.copy_image(made, "/data/copy");
+    CHECK(sandbox.read_file("/data/copy/kept") == "kept\n");
+    THROWS(sbx::error, sbx::code::not_found, "/none", sandbox.snapshot_directory("/none"));
+    THROWS(sbx::invalid, sbx::code::invalid, "below the root", sandbox.copy_image(made, "/"));
+}
+
+TEST(an_exit_snapshot_is_what_a_sandbox_had_at_its_end) {
+    const scratch directory;
+    const sbx::image image = sbx::import_image(root_tarball(directory));
+    const sbx::sandbox sandbox(script(image, "echo kept >/etc/kept").exit_snapshot("cpp/exit"));
+    CHECK(sandbox.wait().code == 0);
+    CHECK(sandbox.exit_image().id() == sbx::find_image("cpp/exit").id());
+    const sbx::sandbox again(script(sandbox.exit_image(), "read line </etc/kept; echo $line"));
+    CHECK(again.wait().code == 0 && again.captured(sbx::stream::out).head == "kept\n");
+    const sbx::sandbox given(sbx::config().image(image).no_command().exit_snapshot());
+    given.terminate();
+    given.terminate();
+    given.wait();
+    THROWS(sbx::error, sbx::code::state, "terminated again", given.exit_image());
+}
+
 TEST(bad_images_are_clear_errors) {
     const scratch directory;
     directory.write("garbage", "garbage, and no archive");

@@ -81,6 +81,34 @@ test("a snapshot is an image", async () => {
   await none.terminate();
 });
 
+test("a directory is an image, and an image is copied", async () => {
+  const sandbox = await Sandbox.create(undefined, { image: await importImage(tarball) });
+  await (await sandbox.exec(["/bin/sh", "-c", "echo kept >/tmp/kept"])).wait();
+  const directory = await sandbox.snapshotDirectory("/tmp", { tag: "node/directory" });
+  assert.deepEqual([...directory.tags], ["docker.io/node/directory:latest"]);
+  await sandbox.copyImage(directory, "/data/copy");
+  assert.equal(await sandbox.files.readFile("/data/copy/kept", "utf8"), "kept\n");
+  await assert.rejects(sandbox.snapshotDirectory("/none"), refused("SBX_ENOTFOUND", "/none"));
+  await assert.rejects(sandbox.copyImage(directory, "/"), refused("SBX_EINVALID", "below the root"));
+  await assert.rejects(sandbox.copyImage("python:3.12", "/data"), refused("SBX_EINVALID", "image must be an Image"));
+  await sandbox.terminate();
+});
+
+test("an exit snapshot is what a sandbox had at its end", async () => {
+  const image = await importImage(tarball);
+  const options = { image, exitSnapshot: "node/exit" };
+  const sandbox = await Sandbox.create(["/bin/sh", "-c", "echo kept >/etc/kept"], options);
+  const kept = await sandbox.exitImage();
+  assert.deepEqual([...kept.tags], ["docker.io/node/exit:latest"]);
+  const again = await Sandbox.create(["/bin/sh", "-c", "read line </etc/kept; echo $line"], { image: kept, stdout: "pipe" });
+  assert.equal(await all(again.stdout), "kept\n");
+  const given = await Sandbox.create(undefined, { image, exitSnapshot: true });
+  given.terminate();
+  await given.terminate();
+  await assert.rejects(given.exitImage(), refused("SBX_ESTATE", "terminated again"));
+  await assert.rejects(Sandbox.create(undefined, { exitSnapshot: true }), refused("SBX_EINVALID", "on an image"));
+});
+
 test("bad images are clear errors", async () => {
   const garbage = join(scratch, "garbage");
   writeFileSync(garbage, "garbage".repeat(1000));

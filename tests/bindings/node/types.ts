@@ -62,6 +62,9 @@ export async function images(signal: AbortSignal): Promise<number> {
   const sandbox = await Sandbox.create(undefined, { image, imageMounts: { "/mnt": image } });
   const snapshot = await sandbox.snapshot({ tag: "mine" });
   await tagImage(snapshot.id, "other");
+  const directory: Image = await sandbox.snapshotDirectory("/data", { tag: "mine" });
+  await sandbox.copyImage(directory, "/copy", { signal: AbortSignal.timeout(1000) });
+  const kept: Image = await sandbox.exitImage();
   return (await listImages()).length + (await pruneImages()).bytes + (await importImage("root.tar", { format: "tarball" })).size;
 }
 

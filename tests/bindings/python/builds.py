@@ -162,23 +162,25 @@ echo second line \\
             ARG WHO=nobody
             RUN echo "hello $WHO" >/greeting
             COPY . /app/
+            COPY --from=more --chown=app --chmod=0640 *.cfg /etc/
             USER app
-            CMD ["/bin/sh", "-c", "cat /greeting; id -u; ls /app"]
+            CMD ["/bin/sh", "-c", "cat /greeting /etc/more.cfg; id -u; ls /app; stat -c '%a %u %g' /etc/more.cfg"]
         """
         path = self.at("Dockerfile", text)
+        self.at("more/more.cfg", "more\n")
 
         def built(**more):
             lines = []
-            image = Image.from_dockerfile(path, context_dir=self.at("context"), build_args={"WHO": "you"}, **more)
+            image = Image.from_dockerfile(path, context_dir=self.at("context"), build_args={"WHO": "you"}, contexts={"more": self.at("more")}, **more)
             steps = []
             image.build(output=lines.append, progress=lambda done, total: steps.append((done, total)))
             return image, lines, steps
 
         image, lines, steps = built()
-        self.assertEqual(output_of(image), "hello you\n7\napp.txt\n")
+        self.assertEqual(output_of(image), "hello you\nmore\n7\napp.txt\n640 7 7\n")
         self.assertTrue(any("RUN echo" in line for line in lines), lines)
         self.assertFalse(any("CACHED" in line for line in lines), lines)
-        self.assertEqual(max(steps)[1], 5)
+        self.assertEqual(max(steps)[1], 6)
         self.assertEqual(sorted(steps), steps)
         again, lines, _ = built()
         self.assertEqual(again.object_id, image.object_id)
@@ -196,6 +198,7 @@ echo second line \\
             .pip_install("numpy>=1", ["attrs"], index_url="http://192.0.0.1:8080/simple", pre=True)
             .pip_install_from_requirements(self.at("requirements.txt"), find_links="/wheels")
             .uv_pip_install("httpx", extra_options="--no-deps")
+            .uv_pip_install("rich", uv_version="0.9", pre=True, index_url="http://192.0.0.1:8080/simple")
         )
         self.assertIs(image.pip_install(), image)
         self.assertEqual(
@@ -206,6 +209,9 @@ echo second line \\
                 "-m pip install attrs numpy>=1 --index-url http://192.0.0.1:8080/simple --pre",
                 "-m pip install -r /.requirements.txt --find-links /wheels",
                 "uv pip install --python /usr/bin/python --break-system-packages --compile-bytecode httpx --no-deps",
+                "-m pip install uv==0.9 --index-url http://192.0.0.1:8080/simple",
+                "uv pip install --python /usr/bin/python --break-system-packages --compile-bytecode rich "
+                "--index-url http://192.0.0.1:8080/simple --prerelease allow",
             ],
         )
 
@@ -246,6 +252,8 @@ echo second line \\
             self.base.add_local_dir(self.at("none"), "/x")
         with self.assertRaisesRegex(TypeError, "run_commands.*block_networks"):
             self.base.run_commands("x", block_networks=True)
+        with self.assertRaisesRegex(UnimplementedError, "gpu"):
+            self.base.run_commands("x", gpu="H100")
         with self.assertRaisesRegex(InvalidError, "secrets"):
             self.base.run_commands("x", secrets=[Secret.from_dict({"a-b": "x"})])
         with self.assertRaisesRegex(UnimplementedError, "run_commands"):
@@ -295,7 +303,7 @@ echo second line \\
     def test_output_is_shown_where_it_is_asked_for(self):
         stderr = io.StringIO()
         with contextlib.redirect_stderr(stderr), sbx.enable_output():
-            self.base.run_commands("echo shown").build()
+            self.base.run_commands("echo shown", gpu=None).build()
         self.assertIn("shown\n", stderr.getvalue())
         with contextlib.redirect_stderr(stderr):
             self.base.run_commands("echo hidden").build()

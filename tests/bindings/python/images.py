@@ -98,6 +98,50 @@ class Images(unittest.TestCase):
         with sbx.Sandbox.create() as sb, self.assertRaisesRegex(UnimplementedError, "image"):
             sb.snapshot_filesystem()
 
+    def test_a_directory_is_an_image_and_an_image_is_copied(self):
+        image = Image.from_path(self.tarball)
+        with sbx.Sandbox.create(image=image) as sb:
+            self.assertEqual(sb.exec("/bin/sh", "-c", "echo kept >/tmp/kept; cd /tmp; : >.hidden").wait(), 0)
+            directory = sb.snapshot_directory("/tmp", tag="python/directory")
+            self.assertEqual(directory.info.tags, ("docker.io/python/directory:latest",))
+            sb.mount_image("/data/copy", directory)
+            self.assertEqual(sb.filesystem.read_text("/data/copy/kept"), "kept\n")
+            with self.assertRaisesRegex(NotFoundError, "/none"):
+                sb.snapshot_directory("/none")
+            with self.assertRaisesRegex(InvalidError, "below the root"):
+                sb.mount_image("/", directory)
+            with self.assertRaisesRegex(InvalidError, "Image"):
+                sb.mount_image("/data", "python:3.12")
+        with sbx.Sandbox.create() as sb:  # on the host's root
+            sb.mount_image("/tmp/copy", directory)
+            self.assertEqual(sb.filesystem.read_text("/tmp/copy/kept"), "kept\n")
+
+    def test_an_exit_snapshot_is_what_a_sandbox_had_at_its_end(self):
+        image = Image.from_path(self.tarball)
+        for exit_snapshot in (dict(exit_snapshot="python/exit"), dict(experimental_options={"enable_exit_snapshot": True})):
+            with sbx.Sandbox.create("/bin/sh", "-c", "echo kept >/etc/kept; exit 3", image=image, **exit_snapshot) as sb:
+                kept = sb.get_exit_snapshot(timeout=90)
+                self.assertEqual(sb.returncode, 3)
+            with sbx.Sandbox.create("/bin/sh", "-c", "read line </etc/kept; echo $line", image=kept) as sb:
+                self.assertEqual(sb.stdout.read(), "kept\n")
+        self.assertEqual(Image.from_name("python/exit").pull().info.tags, ("docker.io/python/exit:latest",))
+        # The end of a `with` block takes it, too; a second terminate() gives it up.
+        with sbx.Sandbox.create(image=image, exit_snapshot=True) as sb:
+            sb.filesystem.write_text("kept", "/etc/kept")
+        with sbx.Sandbox.create(image=sb.get_exit_snapshot()) as again:
+            self.assertEqual(again.filesystem.read_text("/etc/kept"), "kept")
+        with sbx.Sandbox.create(image=image, exit_snapshot=True) as sb:
+            sb.terminate()
+            sb.terminate(wait=True)
+            with self.assertRaisesRegex(sbx.Error, "terminated again"):
+                sb.get_exit_snapshot()
+        with sbx.Sandbox.create(image=image) as sb:
+            sb.terminate(wait=True)
+            with self.assertRaisesRegex(NotFoundError, "without an exit snapshot"):
+                sb.get_exit_snapshot()
+        with self.assertRaisesRegex(InvalidError, "needs a sandbox on an image"):
+            sbx.Sandbox.create(exit_snapshot=True)
+
     def test_asyncio(self):
         async def both():
             image = Image.from_path(self.tarball)

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import signal
 import tempfile
-from support import sbx, unittest
+from support import eventually, python, sbx, unittest
 
 from libsbx import Volume
 from libsbx.exception import AlreadyExistsError, ConflictError, InvalidError, NotFoundError, UnimplementedError
@@ -50,6 +51,29 @@ class Volumes(unittest.TestCase):
         with self.assertRaises(NotFoundError):
             Volume.objects.delete("made")
         Volume.objects.delete("made", allow_missing=True)
+
+    def test_a_killed_host_leaves_no_lock_even_if_a_child_of_it_lives(self):
+        host = """
+import os, signal, time, libsbx as sbx
+sandbox = sbx.Sandbox.create(volumes={"/v": sbx.Volume.from_name("killed", create_if_missing=True)})
+child = os.fork()
+if child == 0:
+    for fd in range(3):
+        os.close(fd)
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        ended = python("-c", host)
+        self.assertEqual(ended.returncode, -signal.SIGKILL, ended.stderr)
+        child = int(ended.stdout)
+        try:
+            eventually(lambda: not Volume.from_name("killed").info().in_use)
+            Volume.delete("killed")
+            os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
     async def look(self):
         return await Volume.from_name("made").info.aio()

@@ -6,6 +6,7 @@
 //! with that thread, with the channel, or with the first failure.
 
 mod confine;
+mod export;
 mod index;
 mod session;
 
@@ -104,8 +105,8 @@ fn serve(session: &Rc<Session>, limits: &Limits, resources: &Resources) -> ! {
     loop {
         let (request, fds) = session.next();
         let done = match request {
-            Request::Finish if fds.is_empty() => {
-                match converter.finish() {
+            Request::Finish { is_root } if fds.is_empty() => {
+                match if is_root { converter.finish() } else { converter.finish_as_it_is() } {
                     Ok((_, summary)) => session.reply(&Reply::Finished(summary)),
                     Err(trouble) => fail(session, &problem(session, trouble)),
                 }
@@ -154,7 +155,15 @@ fn handle(
             let found = converter.has_directory(&path).map_err(|trouble| problem(session, trouble))?;
             return Ok(Some(Reply::Directory { found }));
         }
-        Request::Setup { .. } | Request::FindDirectory { .. } | Request::Finish => return Err(out_of_order()),
+        Request::Export => {
+            let [image, archive] = fds.try_into().map_err(|_| out_of_order())?;
+            let exported = export::export(&mut Archive::new(image, session), archive, session, limits)
+                .map_err(|trouble| problem(session, trouble))?;
+            return Ok(Some(Reply::Exported(exported)));
+        }
+        Request::Setup { .. } | Request::FindDirectory { .. } | Request::Finish { .. } => {
+            return Err(out_of_order());
+        }
     };
     converted.map(|()| Some(Reply::Done)).map_err(|trouble| problem(session, trouble))
 }

@@ -285,6 +285,33 @@ impl erofs::Output for Output {
     }
 }
 
+/// A stream that is written: to a sandbox.
+#[derive(Debug)]
+pub(super) struct Stream {
+    file: File,
+    session: Rc<Session>,
+}
+
+impl Stream {
+    pub(super) fn new(fd: OwnedFd, session: &Rc<Session>) -> Self {
+        Self { file: File::from(fd), session: Rc::clone(session) }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.session.report();
+        self.file.write(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => self.session.failed("writing the archive", error),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Appends to the file, as a decompressor does.
 #[derive(Debug)]
 pub(super) struct Appended {

@@ -177,6 +177,10 @@ impl Init {
                 self.programs.kill_session(id);
                 None
             }
+            Request::KillAll => {
+                kill_all();
+                None
+            }
             Request::Connect { ticket, port } => self.relays.start(&self.events, ticket, port, fds),
             Request::Probe { ticket, port } => self.probes.start(&self.events, ticket, port),
             Request::Count { ticket } => {
@@ -265,5 +269,17 @@ impl Init {
         }
         self.files.end_stopped();
         Ok(())
+    }
+}
+
+/// Kills every process but this one. A process that is being made while the others are killed is killed in the next round,
+/// unless its parent outruns all of them.
+fn kill_all() {
+    const ROUNDS: usize = 16;
+    for _ in 0..ROUNDS {
+        // SAFETY: kill takes numbers.
+        if unsafe { libc::kill(-1, libc::SIGKILL) } != 0 {
+            return;
+        }
     }
 }

@@ -387,8 +387,10 @@ impl Keeper {
             return Ok(());
         }
         self.volume_locks = mount_setup::run(setup)?;
+        // The kernel lets the umount wait for its RCU, for a millisecond and on a busy machine for ten and more. The
+        // library's next request comes meanwhile, and is read after it.
         self.send(&Reply::Prepared, vec![]);
-        Ok(())
+        mount_setup::leave_host()
     }
 
     fn run(&mut self, arguments: &[Vec<u8>], fds: Vec<OwnedFd>) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ const DIRECTORIES: [&str; 10] =
     ["old", "proc", "dev", "sys", "tmp", "state", "bundle", "mounts", "rootfs", "rootfs/.sbx"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// Sets everything up. Returns the locks of the volumes.
+/// Sets everything up, and returns the locks of the volumes. [`leave_host`] comes after it.
 pub(super) fn run(setup: &Setup) -> Result<Vec<OwnedFd>, Failure> {
     new_root()?;
     let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
@@ -52,10 +52,15 @@ pub(super) fn run(setup: &Setup) -> Result<Vec<OwnedFd>, Failure> {
         locks.push(volumes::mount(volume, index)?);
     }
     fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")?;
+    Ok(locks)
+}
+
+/// Takes the host's root out of the namespace: the last thing before runsc may be started.
+pub(super) fn leave_host() -> Result<(), Failure> {
     // SAFETY: the path is a NUL-terminated literal.
     system::check(unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })
-        .step("leaving the host's root")?;
-    Ok(locks)
+        .step("leaving the host's root")
+        .map(|_| ())
 }
 
 fn new_root() -> Result<(), Failure> {

@@ -27,6 +27,7 @@ fn settings() -> Settings {
             by_command: true,
             from_start: true,
         }),
+        exit_snapshot: false,
     }
 }
 
@@ -48,9 +49,15 @@ impl Sandbox {
         Self { life: Lifecycle::new(settings, now), start: now, now }
     }
 
-    /// One with everything, in that phase.
+    /// One with everything, in that phase. Only one that is saved has an exit snapshot.
     fn at(phase: Phase) -> Self {
-        let mut sandbox = Self::new(Settings { is_member: phase == Phase::Warm, ..settings() });
+        let is_member = phase == Phase::Warm;
+        Self::with(Settings { exit_snapshot: phase == Phase::Saving, is_member, ..settings() }, phase)
+    }
+
+    /// One with these settings, in that phase.
+    fn with(settings: Settings, phase: Phase) -> Self {
+        let mut sandbox = Self::new(settings);
         let steps = [
             Event::Prepared(Part::Links),
             Event::Prepared(Part::Relays),

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Cause, KILL_GRACE, Outcome};
+use super::super::{Cause, EXIT_SNAPSHOT_TIMEOUT, ExitSnapshot, KILL_GRACE, Outcome};
 use super::*;
 
 /// Something that may happen next. What can't happen in the world as it is does nothing.
@@ -34,8 +34,11 @@ enum Step {
     RulesReturn,
     EngineDetaches,
     EngineDrains,
+    /// The exit snapshot ends, well or not.
+    ExitSnapshotEnds,
     /// The host's wishes.
     Terminate,
+    HandleCloses,
     Stop(u64),
     Probe,
     Use,
@@ -78,6 +81,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::FileEnds),
         (0_u64..100_000).prop_map(Step::SnapshotBegins),
         prop::bool::weighted(0.9).prop_map(Step::SnapshotEnds),
+        Just(Step::ExitSnapshotEnds),
         time.prop_map(Step::Time),
         (0_u64..40).prop_map(Step::CheckSilence),
     ];
@@ -90,6 +94,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::KeeperExits),
         Just(Step::InitLost),
         Just(Step::Terminate),
+        Just(Step::HandleCloses),
         Just(Step::EngineDetaches),
     ];
     let any = prop::collection::vec(prop_oneof![6 => start, 6 => running, 1 => end], 0..60);
@@ -144,6 +149,10 @@ struct World {
     pinged: Option<u32>,
     published: Vec<Notice>,
     finished: usize,
+    /// The host's snapshot is being taken, and the exit snapshot.
+    is_archiving: bool,
+    is_saving: bool,
+    exit_snapshots: usize,
     /// The first cause, and whether a lack of memory was reported.
     first_cause: Option<String>,
     is_out_of_memory: bool,
@@ -168,6 +177,9 @@ impl World {
             pinged: None,
             published: Vec::new(),
             finished: 0,
+            is_archiving: false,
+            is_saving: false,
+            exit_snapshots: 0,
             first_cause: None,
             is_out_of_memory: false,
         }
@@ -190,7 +202,13 @@ impl World {
     }
 
     fn carry_out(&mut self, action: Action, events: &mut Vec<Event>) {
-        let of_keeper = [Action::AskUsage, Action::StartRunsc, Action::AskKeeperToKill];
+        let of_keeper = [
+            Action::AskUsage,
+            Action::StartRunsc,
+            Action::AskKeeperToKill,
+            Action::CancelSnapshot,
+            Action::TakeExitSnapshot,
+        ];
         let asks_keeper = of_keeper.contains(&action) || matches!(action, Action::LimitLifetime(_));
         assert!(!asks_keeper || self.keeper_is_open, "{action:?} of a keeper that was reported closed");
         match action {
@@ -220,6 +238,16 @@ impl World {
             Action::KillKeeper => assert!(!self.keeper_has_exited, "killed after its end was seen"),
             Action::RemoveGroups if self.groups_are_busy => events.push(Event::GroupsBusy),
             Action::RemoveGroups => events.push(Event::GroupsRemoved),
+            Action::KillPrograms => assert!(self.init_is_open, "init kills them"),
+            Action::CancelSnapshot => assert!(self.is_archiving, "there is one"),
+            Action::TakeExitSnapshot => {
+                assert!(self.init_is_open && !self.is_archiving && !self.is_out_of_memory);
+                assert!(self.detach_is_asked || !self.engine_is_attached, "its connections are closed");
+                assert_eq!(self.published.last(), Some(&Notice::Ending));
+                self.is_saving = true;
+                self.exit_snapshots += 1;
+            }
+            Action::DropExitSnapshot => self.is_saving = false,
             Action::Finish => self.finished += 1,
             _ => {}
         }
@@ -291,7 +319,19 @@ impl World {
                 }
             }
             Step::EngineDrains => self.handle(Event::Drained),
-            Step::Terminate => self.handle(Event::TerminateRequested),
+            Step::ExitSnapshotEnds => {
+                if std::mem::take(&mut self.is_saving) {
+                    self.handle(Event::ExitSnapshotEnded);
+                    assert!(self.sandbox.phase() > Phase::Saving);
+                }
+            }
+            Step::Terminate => {
+                self.handle(Event::TerminateRequested);
+            }
+            Step::HandleCloses => {
+                self.handle(Event::HandleClosed);
+                assert!(self.sandbox.phase() > Phase::Saving);
+            }
             Step::Stop(grace) => {
                 let grace = Duration::from_millis(grace);
                 self.handle(Event::StopRequested { signal: 15, grace });
@@ -311,10 +351,16 @@ impl World {
             Step::FileBegins => self.handle(Event::FileBegan),
             Step::FileEnds => self.handle(Event::FileEnded),
             Step::SnapshotBegins(time) => {
+                if !self.sandbox.life.is_running() || std::mem::replace(&mut self.is_archiving, true) {
+                    return;
+                }
                 self.handle(Event::SnapshotBegan { time: Duration::from_millis(time) });
             }
             Step::SnapshotEnds(well) => {
                 let lost = (!well).then(|| error("it can't be resumed"));
+                if !std::mem::take(&mut self.is_archiving) {
+                    return;
+                }
                 self.by_keeper(Event::SnapshotEnded { lost });
             }
             Step::Time(milliseconds) => self.wait(Duration::from_millis(milliseconds)),
@@ -370,6 +416,12 @@ impl World {
             Outcome::Failed(_) => assert!(matches!(life.cause(), Some(Cause::Failed(_)))),
             Outcome::Exited { .. } => assert!(life.has_started(), "nothing exits that was never started"),
         }
+        match life.exit_snapshot() {
+            ExitSnapshot::Unwanted => assert_eq!(self.exit_snapshots, 0),
+            // Begun, it may have waited for the end of another one in vain.
+            ExitSnapshot::Begun | ExitSnapshot::Skipped(_) => assert!(self.exit_snapshots <= 1),
+            ExitSnapshot::Wanted => panic!("it is taken, or there is a reason that it isn't"),
+        }
         if Some(life.why()) != Some(self.first_cause.clone()) {
             assert!(self.is_out_of_memory, "{:?} and then {:?}", self.first_cause, life.why());
             assert_eq!(life.why().as_deref(), Some("out of memory: too little"));
@@ -378,16 +430,19 @@ impl World {
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    (any::<[bool; 6]>(), any::<bool>()).prop_map(
-        |([network, has_command, has_start, watches_memory, has_groups, idle], probe)| Settings {
-            network,
-            has_command,
-            has_start: has_command || has_start,
-            watches_memory,
-            has_groups,
-            idle_timeout: settings().idle_timeout.filter(|_| idle),
-            probe: settings().probe.filter(|_| probe),
-            ..settings()
+    (any::<[bool; 6]>(), any::<[bool; 2]>()).prop_map(
+        |([network, has_command, has_start, watches_memory, has_groups, idle], [probe, exit_snapshot])| {
+            Settings {
+                network,
+                has_command,
+                has_start: has_command || has_start,
+                watches_memory,
+                has_groups,
+                idle_timeout: settings().idle_timeout.filter(|_| idle),
+                probe: settings().probe.filter(|_| probe),
+                exit_snapshot,
+                ..settings()
+            }
         },
     )
 }
@@ -423,7 +478,7 @@ proptest! {
         steps.into_iter().for_each(|step| world.step(step));
         // The keeper hangs in the kernel, init's channel stays open, processes stay in the control groups. The engine
         // and the thread with the rules are the library's own: they answer.
-        world.wait(START_AND_END + settings.timeout);
+        world.wait(START_AND_END + settings.timeout + EXIT_SNAPSHOT_TIMEOUT);
         world.step(Step::EngineDetaches);
         world.step(Step::RulesReturn);
         world.step(Step::EngineDetaches);

@@ -2,12 +2,13 @@
 
 use super::*;
 
-const PHASES: [Phase; 9] = [
+const PHASES: [Phase; 10] = [
     Phase::Preparing,
     Phase::Warm,
     Phase::Booting,
     Phase::Starting,
     Phase::Running,
+    Phase::Saving,
     Phase::Ending,
     Phase::Reaping,
     Phase::Clearing,
@@ -42,6 +43,7 @@ fn events(sandbox: &Sandbox) -> Vec<(&'static str, Event)> {
         ("GroupsRemoved", Event::GroupsRemoved),
         ("GroupsBusy", Event::GroupsBusy),
         ("TerminateRequested", Event::TerminateRequested),
+        ("HandleClosed", Event::HandleClosed),
         ("StopRequested", Event::StopRequested { signal: 15, grace: MINUTE }),
         ("Drained", Event::Drained),
         ("Activity", Event::Activity),
@@ -51,6 +53,7 @@ fn events(sandbox: &Sandbox) -> Vec<(&'static str, Event)> {
         ("FileEnded", Event::FileEnded),
         ("SnapshotBegan", Event::SnapshotBegan { time: MINUTE }),
         ("SnapshotEnded", Event::SnapshotEnded { lost: None }),
+        ("ExitSnapshotEnded", Event::ExitSnapshotEnded),
         ("ProbeRequested", Event::ProbeRequested),
         ("ProbeAnswered", Event::ProbeAnswered { ticket: 2, ready: true }),
         ("InitAsked", Event::InitAsked { ticket: 9 }),
@@ -69,6 +72,7 @@ Preparing OutOfMemory => Ending: Publish(Ending), Release, AskKeeperToKill
 Preparing LifetimeExpired => Ending: Publish(Ending), Release, AskKeeperToKill
 Preparing KeeperClosed => Reaping: Publish(Ending), Release, AwaitKeeperExit
 Preparing TerminateRequested => Ending: Publish(Ending), Release, AskKeeperToKill
+Preparing HandleClosed => Ending: Publish(Ending), Release, AskKeeperToKill
 Preparing StopRequested => Ending: Publish(Ending), Release, AskKeeperToKill
 Preparing TimePassed => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm RunscAsked: LoadRules
@@ -92,6 +96,7 @@ Booting OutOfMemory => Ending: Publish(Ending), DetachEngine, Release, AskKeeper
 Booting LifetimeExpired => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Booting KeeperClosed => Reaping: Publish(Ending), DetachEngine, Release, AwaitKeeperExit
 Booting TerminateRequested => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
+Booting HandleClosed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Booting StopRequested => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Booting TimePassed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Starting ProgramStarted: OpenTunnels
@@ -102,6 +107,7 @@ Starting OutOfMemory => Ending: Publish(Ending), DetachEngine, Release, AskKeepe
 Starting LifetimeExpired => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Starting KeeperClosed => Reaping: Publish(Ending), DetachEngine, Release, AwaitKeeperExit
 Starting TerminateRequested => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
+Starting HandleClosed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Starting StopRequested => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Starting TimePassed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Running Failed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
@@ -112,10 +118,22 @@ Running OutOfMemory => Ending: Publish(Ending), DetachEngine, Release, AskKeeper
 Running LifetimeExpired => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Running KeeperClosed => Reaping: Publish(Ending), DetachEngine, Release, AwaitKeeperExit
 Running TerminateRequested => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
+Running HandleClosed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
 Running StopRequested: Drain, SignalPrograms(15)
 Running ProbeAnswered: Publish(Ready)
 Running SilenceChecked: Ping { ticket: 3 }
 Running TimePassed => Ending: Publish(Ending), DetachEngine, Release, AskKeeperToKill
+Saving GatewayOpen: DetachEngine
+Saving Failed => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving InitLost => Ending: CloseInit, DropExitSnapshot, Release, AskKeeperToKill
+Saving RunscExited => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving OutOfMemory => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving LifetimeExpired => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving KeeperClosed => Reaping: DropExitSnapshot, Release, AwaitKeeperExit
+Saving TerminateRequested => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving HandleClosed => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving ExitSnapshotEnded => Ending: Release, AskKeeperToKill
+Saving TimePassed => Ending: DropExitSnapshot, Release, AskKeeperToKill
 Ending GatewayOpen: DetachEngine
 Ending InitLost: CloseInit
 Ending KeeperClosed => Reaping: AwaitKeeperExit

@@ -72,12 +72,18 @@ pub(super) fn full_stat(at: In, name: &CStr) -> io::Result<libc::stat> {
 
 /// fstat(2).
 pub(super) fn stat_open(fd: BorrowedFd<'_>) -> io::Result<Stat> {
-    // SAFETY: the struct is live.
-    status(|status| unsafe { libc::fstat(fd.as_raw_fd(), status) }).map(|status| brief(&status))
+    full_stat_open(fd).map(|status| brief(&status))
 }
 
+/// fstat(2), with everything that it says.
+pub(super) fn full_stat_open(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
+    // SAFETY: the struct is live.
+    status(|status| unsafe { libc::fstat(fd.as_raw_fd(), status) })
+}
+
+/// What the library needs of it.
 #[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
-fn brief(status: &libc::stat) -> Stat {
+pub(super) fn brief(status: &libc::stat) -> Stat {
     Stat {
         mode: status.st_mode,
         user: status.st_uid,

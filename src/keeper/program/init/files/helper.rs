@@ -149,9 +149,10 @@ fn work(job: &Job, stream: Option<OwnedFd>) -> Result<Outcome> {
         (Job::MakeDirectory { path, mode, parents }, _) => plain::make_directory(path, *mode, *parents),
         (Job::Remove { path, recursive, missing_ok }, _) => remove::remove(path, *recursive, *missing_ok),
         (Job::Rename { from, to, exclusive }, _) => plain::rename(from, to, *exclusive),
-        (Job::Pack { path, limit }, Some(stream)) => pack::pack(path, *limit, stream),
-        (Job::Unpack { path, limit, parents, keep_owner }, Some(stream)) => {
-            unpack::unpack(path, *limit, *parents, *keep_owner, stream)
+        (Job::Pack { path, limit, as_layer }, Some(stream)) => pack::pack(path, *limit, *as_layer, stream),
+        (Job::Unpack { path, limit, parents, keep_owner, keep_root }, Some(stream)) => {
+            let how = unpack::How { parents: *parents, keep_owner: *keep_owner, keep_root: *keep_root };
+            unpack::unpack(path, *limit, how, stream)
         }
         (Job::Measure { limit }, _) => measure::measure(*limit),
         (Job::Watch { path, recursive }, Some(stream)) => watch::watch(path, *recursive, stream),

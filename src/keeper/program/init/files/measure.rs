@@ -86,7 +86,8 @@ impl Measure {
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Whether something was removed, or replaced by something else, since its directory was read.
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
 }
 

@@ -20,18 +20,20 @@ use crate::wire::files::{Outcome, Step, Totals};
 /// The mode of directories that the archive has no entry for.
 const DIRECTORY_MODE: u32 = 0o755;
 
-pub(super) fn unpack(
-    path: &[u8],
-    limit: u64,
-    parents: bool,
-    keep_owner: bool,
-    stream: UnixStream,
-) -> Result<Outcome> {
-    if parents {
+/// The options of an unpacking.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub(super) parents: bool,
+    pub(super) keep_owner: bool,
+    pub(super) keep_root: bool,
+}
+
+pub(super) fn unpack(path: &[u8], limit: u64, how: How, stream: UnixStream) -> Result<Outcome> {
+    if how.parents {
         plain::make_all(path)?;
     }
     let top = plain::open(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-    let mut tree = Tree { top, last: None, keep_owner, directories: Vec::new() };
+    let mut tree = Tree { top, last: None, how, directories: Vec::new(), root: None };
     let mut input = Input { stream, buffer: vec![0; CHUNK], from: 0, to: 0 };
     let mut totals = Totals::default();
     let mut overrides = Overrides::default();
@@ -116,10 +118,12 @@ struct Tree {
     top: OwnedFd,
     /// The directory of the last entry, with its path.
     last: Option<(Vec<u8>, OwnedFd)>,
-    keep_owner: bool,
+    how: How,
     /// Directories get their modes and times at the end: creating entries in them needs permissions and
     /// changes the times.
     directories: Vec<Entry>,
+    /// What the directory itself gets.
+    root: Option<Entry>,
 }
 
 impl Tree {
@@ -130,7 +134,11 @@ impl Tree {
         let parts = parts(&entry.path)?;
         let Some((name, parents)) = parts.split_last() else {
             // The target directory itself, which exists.
-            return if entry.kind == Kind::Directory { Ok(()) } else { Err(malformed()) };
+            if entry.kind != Kind::Directory {
+                return Err(malformed());
+            }
+            self.root = Some(entry.clone()).filter(|_| self.how.keep_root);
+            return Ok(());
         };
         let name = at::name(name).at_step(Step::Make)?;
         // Looked up first, because `descend` replaces the cached directory.
@@ -193,7 +201,7 @@ impl Tree {
 
     /// Sets owner and time, without following a link.
     fn set_attributes(&self, parent: In, name: &CStr, entry: &Entry) -> Result<()> {
-        if self.keep_owner {
+        if self.how.keep_owner {
             at::set_owner(parent, name, entry.owner.0, entry.owner.1).at_step(Step::Make)?;
         }
         at::set_modified(parent, name, entry.modified).at_step(Step::Make)
@@ -230,14 +238,20 @@ impl Tree {
             let parent = walk(&self.top, parents, false).map_err(here)?;
             let name = at::name(name).at_step(Step::Make).map_err(here)?;
             let directory = at::open_directory(In::from(&parent), &name).at_step(Step::Make).map_err(here)?;
-            if self.keep_owner {
-                let (user, group) = entry.owner;
-                at::set_owner(In::from(&parent), &name, user, group).at_step(Step::Make).map_err(here)?;
-            }
-            at::set_mode(directory.as_fd(), entry.mode).at_step(Step::Make).map_err(here)?;
-            at::set_modified(In::from(&parent), &name, entry.modified).at_step(Step::Make).map_err(here)?;
+            self.finish_directory(In::from(&parent), &name, &directory, &entry).map_err(here)?;
         }
-        Ok(())
+        match self.root.take() {
+            Some(entry) => self.finish_directory(In::from(&self.top), c".", &self.top, &entry),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_directory(&self, parent: In, name: &CStr, directory: &OwnedFd, entry: &Entry) -> Result<()> {
+        if self.how.keep_owner {
+            at::set_owner(parent, name, entry.owner.0, entry.owner.1).at_step(Step::Make)?;
+        }
+        at::set_mode(directory.as_fd(), entry.mode).at_step(Step::Make)?;
+        at::set_modified(parent, name, entry.modified).at_step(Step::Make)
     }
 }
 
