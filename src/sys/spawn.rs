@@ -280,8 +280,9 @@ fn place_descriptors(plan: &mut Plan<'_, '_>, executable: Option<RawFd>) -> Resu
     }
     let first = count + i32::from(executable.is_some());
     let first = libc::c_uint::try_from(first).map_err(|_| libc::EINVAL)?;
+    // Not libc::close_range: glibc has that function since 2.34, the kernel since 5.9.
     // SAFETY: close_range takes numbers, and the descriptor table is the child's own.
-    if unsafe { libc::close_range(first, libc::c_uint::MAX, 0) } != 0 {
+    if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } != 0 {
         return Err(errno());
     }
     Ok(executable)
