@@ -2092,7 +2092,8 @@ int sbx_sandbox_stats_begin(struct sbx_sandbox *sandbox,
 // has changed (runsc, the root file system, a mount's source) are not used. Before a creation fails for want of
 // descriptors, memory or processes they are ended. They end with the runtime, and with the process, however that ends.
 //
-// The config stays the caller's. At most 16 configs, and 256 sandboxes for all of them. Any thread, never blocks.
+// A config with volumes is refused, and sandboxes that have volumes are created as without a pool. The config stays the
+// caller's. At most 16 configs, and 256 sandboxes for all of them. Any thread, never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns,
 // except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
@@ -2113,7 +2114,8 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
                            struct sbx_warm_stats *stats,
                            struct sbx_error *error);
 
-// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it.
+// Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it, and
+// sbx_operation_totals what is in it and how many mounts were left out.
 //
 // `tag` is a name for the image, or NULL. The sandbox must have been started from an image (sbx_config_set_image); the new
 // one has the same settings. It is one image, however many snapshots it came from, and needs none of them.
@@ -2755,7 +2757,7 @@ int sbx_build_add_secret(struct sbx_build *build,
 //
 // Without it their policy is blocked: a step reaches nothing. A config's own policy is open unless it was set. What says
 // which program runs on what is the Dockerfile's: a config with a command, an image, a root directory, environment,
-// mounts, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
+// mounts, volumes, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
 //
 // Returns 0, SBX_EINVALID or the config's own error.
 int sbx_build_set_config(struct sbx_build *build,
@@ -2766,7 +2768,8 @@ int sbx_build_set_config(struct sbx_build *build,
 // Returns 0.
 int sbx_build_set_no_cache(struct sbx_build *build);
 
-// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+// Does the steps again whose result was made more than `max_age_ms` ago, in whole seconds. By default results are used
+// whatever their age.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_max_age_ms(struct sbx_build *build,

@@ -16,7 +16,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::images::{BUSYBOX, Tar, TestStore, open};
+use common::images::{BUSYBOX, Made, Tar, TestStore, open};
+use common::registry::{PASSWORD, Registry, USER};
 use common::{PATIENCE, eventually};
 use sbx::{
     Build, Code, Config, Error, Event, Exec, Image, ImageOptions, Policy, Queue, Sandbox, Stdio, Stream,
@@ -200,10 +201,14 @@ fn what_was_done_before_is_not_done_again() {
     assert_eq!(steps(&said), (4, 0), "{said}");
     assert_ne!(made.id(), first.id(), "the numbers are others");
     assert_eq!(build(&store, text).0.id(), made.id(), "the new result took the old one's place");
-    let mut aged = Said::new(text);
-    aged.build.set_max_age(Duration::ZERO).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
-    assert_eq!(steps(&aged.run(&store).1).1, 0);
+    // Results age from when they were made, not from their last use. Ages are whole seconds.
+    let aged = |seconds| {
+        let mut said = Said::new(text);
+        said.build.set_max_age(Duration::from_secs(seconds)).unwrap();
+        steps(&said.run(&store).1).1
+    };
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!((aged(3600), aged(0), aged(3600)), (1, 0, 1));
     // What builds have left without a name goes first.
     store.runtime.tag_image(first.id(), "first").unwrap();
     let kept: u64 =
@@ -496,4 +501,42 @@ fn a_host_that_is_killed_leaves_nothing_that_is_believed() {
     let (image, _) = build(&store, TEXT);
     assert_eq!(shell(&store, &image, "ls /; tail -n 1 /two").lines().last(), Some("100000"));
     assert_eq!(shell(&store, &image, "ls -d /one 2>/dev/null"), "");
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_base_that_the_store_has_not_is_pulled_with_the_users_login() {
+    const HOST: &str = "SBX_TEST_BUILD_PULLS";
+    const SELF: &str = "a_base_that_the_store_has_not_is_pulled_with_the_users_login";
+    if let (Some(directory), Ok(reference)) = (std::env::var_os(HOST), std::env::var("SBX_TEST_REFERENCE")) {
+        let mut said = Said::new(&format!("FROM {reference}\nRUN echo on $GREETING\n"));
+        said.build.set_tag("pulled").unwrap();
+        let runtime = open(directory.as_ref());
+        let image = runtime.build_image(&said.build).unwrap();
+        assert_eq!(image.info().tags, ["docker.io/library/pulled:latest"]);
+        runtime.find_image(&reference).unwrap();
+        drop(said.build);
+        let mut text = String::new();
+        said.reader.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with(&format!("pulling {reference}\n[1/2] FROM ")), "{text}");
+        assert!(text.contains("\non hello\n"), "{text}");
+        return;
+    }
+    let (store, registry) = (TestStore::new("pulled-base"), Registry::new("build-registry"));
+    let reference = registry.push(&Made::busybox(), "team/box", "1");
+    let home = store.scratch.0.join("home");
+    fs::create_dir_all(home.join(".docker")).unwrap();
+    let (host, _) = reference.split_once('/').unwrap();
+    let login = serde_json::json!({"auths": {host: {"username": USER, "password": PASSWORD}}});
+    fs::write(home.join(".docker/config.json"), login.to_string()).unwrap();
+    fs::write(home.join("ca.pem"), &registry.ca_pem).unwrap();
+    let host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", SELF, "--nocapture"])
+        .env(HOST, &store.scratch.0)
+        .env("SBX_TEST_REFERENCE", &reference)
+        .env("HOME", &home)
+        .env("SSL_CERT_FILE", home.join("ca.pem"))
+        .output()
+        .unwrap();
+    assert!(host.status.success(), "{}", String::from_utf8_lossy(&host.stderr));
 }

@@ -69,7 +69,6 @@ pub(super) fn execute(
         settings,
         image,
         directories: Vec::new(),
-        key: None,
         total,
     };
     executor.begin(0, &title, false);
@@ -91,8 +90,6 @@ struct Executor<'a> {
     image: Option<Image>,
     /// Working directories that may not be there yet. The next step makes them.
     directories: Vec<String>,
-    /// What the last image was made by.
-    key: Option<Digest>,
     total: usize,
 }
 
@@ -195,11 +192,12 @@ impl<'a> Executor<'a> {
                 let made = self
                     .workshop
                     .make(Some(&image), &config, &title(step), |layers| layers.add_changes(&changes));
-                made.map_err(failed)?
+                let made = made.map_err(failed)?;
+                self.workshop.remember_step(key, &made)?;
+                made
             }
         };
-        self.workshop.remember_step(key, &made)?;
-        (self.image, self.key) = (Some(made), Some(key));
+        self.image = Some(made);
         Ok(())
     }
 
@@ -241,16 +239,17 @@ impl<'a> Executor<'a> {
                     owners.push(self.owner(before.as_ref(), file.copy).map_err(failed)?);
                 }
                 let from = files.first().map_or_else(String::new, |file| title(file.step));
-                self.workshop.make(before.as_ref(), &config, &from, |layers| {
+                let made = self.workshop.make(before.as_ref(), &config, &from, |layers| {
                     files.iter().zip(owners).try_for_each(|(file, owner)| {
                         self.copy(layers, file, owner)
                             .map_err(|error| failure(file.index, self.total, file.step, error))
                     })
-                })?
+                })?;
+                self.workshop.remember_step(key, &made)?;
+                made
             }
         };
-        self.workshop.remember_step(key, &made)?;
-        (self.image, self.key) = (Some(made), Some(key));
+        self.image = Some(made);
         Ok(())
     }
 

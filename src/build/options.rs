@@ -167,7 +167,7 @@ impl Build {
     /// policy is blocked: nothing can be reached. The policy of a [`Config`] is open unless it is set.
     ///
     /// What says which program runs on what is the Dockerfile's: a config with a command, an image, a root directory,
-    /// environment, mounts, ports or a name is refused.
+    /// environment, mounts, volumes, ports or a name is refused.
     pub fn set_config(&mut self, config: &Config) -> Result<&mut Self> {
         self.latch(|build| {
             check_config(config).map_err(|error| error.context("build: config"))?;
@@ -182,7 +182,7 @@ impl Build {
         Ok(self)
     }
 
-    /// Does the steps again that were done longer ago. By default a result is used whatever its age.
+    /// Does the steps again that were done longer ago, in whole seconds. By default a result is used whatever its age.
     pub fn set_max_age(&mut self, age: Duration) -> Result<&mut Self> {
         self.max_age = Some(age);
         Ok(self)
@@ -243,6 +243,7 @@ fn check_config(config: &Config) -> Result<()> {
         ("rootfs", config.rootfs().is_some()),
         ("environment", config.env().iter().next().is_some()),
         ("mounts", !config.mounts().is_empty() || !config.image_mounts().is_empty()),
+        ("volumes", !config.volumes().is_empty()),
         ("ports", !config.ports().is_empty()),
         ("readiness probe", config.readiness_probe().is_some()),
         ("exit snapshot", config.exit_snapshot().is_some()),

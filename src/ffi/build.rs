@@ -176,7 +176,7 @@ pub unsafe extern "C" fn sbx_build_add_secret(
 ///
 /// Without it their policy is blocked: a step reaches nothing. A config's own policy is open unless it was set. What says
 /// which program runs on what is the Dockerfile's: a config with a command, an image, a root directory, environment,
-/// mounts, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
+/// mounts, volumes, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
 ///
 /// Returns 0, SBX_EINVALID or the config's own error.
 ///
@@ -201,7 +201,8 @@ pub unsafe extern "C" fn sbx_build_set_no_cache(build: *mut sbx_build) -> c_int 
     set(build, |build| build.set_no_cache().map(drop))
 }
 
-/// Does the steps again whose result was stored more than `max_age_ms` ago. By default results are used whatever their age.
+/// Does the steps again whose result was made more than `max_age_ms` ago, in whole seconds. By default results are used
+/// whatever their age.
 ///
 /// Returns 0 or SBX_EINVALID.
 ///

@@ -84,7 +84,8 @@ impl From<WarmStats> for sbx_warm_stats {
 /// has changed (runsc, the root file system, a mount's source) are not used. Before a creation fails for want of
 /// descriptors, memory or processes they are ended. They end with the runtime, and with the process, however that ends.
 ///
-/// The config stays the caller's. At most 16 configs, and 256 sandboxes for all of them. Any thread, never blocks.
+/// A config with volumes is refused, and sandboxes that have volumes are created as without a pool. The config stays the
+/// caller's. At most 16 configs, and 256 sandboxes for all of them. Any thread, never blocks.
 ///
 /// Returns 0; SBX_EINVALID, SBX_ELIMIT, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns,
 /// except SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.

@@ -56,6 +56,12 @@ const WARM: Kind = Kind(10);
 /// How many commands are obeyed before the descriptors are looked at again.
 const COMMANDS: usize = 64;
 
+/// What the thread shares with the runtime.
+pub(super) struct Shares {
+    pub(super) pool: Arc<Mutex<Pool>>,
+    pub(super) images: Weak<Images>,
+}
+
 /// The running thread. Dropping it ends all sandboxes and waits for that.
 #[derive(Debug)]
 pub(super) struct Thread {
@@ -71,8 +77,7 @@ impl Thread {
         engine: engine::Handle,
         host: Arc<HostCache>,
         budget: FdBudget,
-        pool: Arc<Mutex<Pool>>,
-        images: Weak<Images>,
+        shares: Shares,
     ) -> Result<Self> {
         let worker = Worker::new("sbx-control");
         let control = Control::new(
@@ -87,7 +92,7 @@ impl Thread {
             // A control thread that is gone has ended the sandbox.
             let _ = way.send(Command::Planned(number, Box::new(plan)));
         };
-        let stamps = Arc::clone(&pool);
+        let stamps = Arc::clone(&shares.pool);
         let plan = move |shared: &Shared| {
             let stamped = stamps.lock().unwrap_or_else(PoisonError::into_inner).is_on();
             host.get().plan(shared, stamped)
@@ -100,8 +105,7 @@ impl Thread {
             control.clone(),
             planners,
             budget,
-            pool,
-            images,
+            shares,
         ))?;
         Ok(Self { control, worker })
     }
@@ -180,9 +184,9 @@ impl Loop {
         control: Control,
         planners: Planners,
         budget: FdBudget,
-        pool: Arc<Mutex<Pool>>,
-        images: Weak<Images>,
+        shares: Shares,
     ) -> Self {
+        let Shares { pool, images } = shares;
         Self {
             pool,
             pool_key: Slab::new(WARM).insert(()),

@@ -16,9 +16,8 @@ fn control() -> (Loop, Engine) {
     let control = Control::new(worker, sender, reactor.waker(), handle.clone(), budget.clone());
     let plan = |_: &Shared| Err(Error::shut_down());
     let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ()));
-    let pool = Arc::default();
-    let images = std::sync::Weak::new();
-    (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget, pool, images), engine)
+    let shares = Shares { pool: Arc::default(), images: Weak::new() };
+    (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget, shares), engine)
 }
 
 #[test]

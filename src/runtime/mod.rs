@@ -98,8 +98,7 @@ impl Runtime {
             engine.handle(),
             Arc::clone(&host),
             budget,
-            Arc::clone(&pool),
-            Arc::downgrade(&images),
+            control::Shares { pool: Arc::clone(&pool), images: Arc::downgrade(&images) },
         )?;
         let inner = Inner {
             way: control.control().clone(),

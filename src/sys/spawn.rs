@@ -308,8 +308,9 @@ fn place_descriptors(plan: &mut Plan<'_, '_>, executable: Option<RawFd>) -> Resu
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), i32> {
+    // Not libc::close_range: glibc has that function since 2.34, the kernel since 5.9.
     // SAFETY: close_range takes numbers, and the descriptor table is the child's own.
-    if unsafe { libc::close_range(first, last, 0) } == 0 { Ok(()) } else { Err(errno()) }
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 { Ok(()) } else { Err(errno()) }
 }
 
 fn duplicate_above(fd: RawFd, count: i32) -> Result<RawFd, i32> {

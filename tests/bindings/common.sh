@@ -46,11 +46,8 @@ if wanted_any cpp/tests cpp/sanitized go/two-copies && ! make_plugin >"$logs/plu
     record_status "plugin compiles" 1 "$logs/plugin.log"
 fi
 
-# below_1000_lines FILE..., below_lines MOST FILE...: a package is to be read as a whole. Blank lines and comments
+# below_lines MOST FILE...: a package is to be read as a whole. Blank lines and comments
 # don't count.
-below_1000_lines() {
-    below_lines 1000 "$@"
-}
 below_lines() {
     most_lines=$1
     shift
