@@ -23,6 +23,7 @@ macro_rules! with_late_settings {
     };
 }
 
+#[cfg(any(test, feature = "test-hooks"))]
 macro_rules! names {
     ($($late:ident)*) => { &[$(stringify!($late)),*] };
 }

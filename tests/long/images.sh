@@ -53,20 +53,22 @@ trap 'exit 130' INT TERM
 cp -r target/release/libsbx.so "$SBX_RUNSC" examples/python/libsbx tests/long/images "$home"
 for name in postgresql node python; do
     mkdir -p "$home/roots"
-    ln "$kept/$name.tar" "$home/roots/" 2>/dev/null || cp "$kept/$name.tar" "$home/roots/"
+    cp "$kept/$name.tar" "$home/roots/"
 done
 cp -r "$kept/wheels" "$home/wheels"
 mkdir "$home/home"
-chown "$nobody:$nobody" "$home/home"
-chmod 755 "$home"
+# A store of images below a directory that everybody may write to has to be that user's, who alone may look into it.
+chown "$nobody:$nobody" "$home" "$home/home"
 
 # inside PROGRAM ARGUMENT...
 inside() {
+    set -- "$home/images/$1" "$2" ${3:+"$3"}
     # shellcheck disable=SC2016 # the shell inside expands it
     unshare --net sh -c 'ip link set lo up && exec "$@"' sh \
         setpriv --reuid "$nobody" --regid "$nobody" --clear-groups --bounding-set=-all --inh-caps=-all \
         env -i PATH=/usr/bin:/bin HOME="$home/home" PYTHONPATH="$home" SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" \
-        timeout 900 /usr/bin/python3 "$home/images/$1" "$2"
+        timeout 900 /usr/bin/python3 "$@"
 }
 inside postgresql.py "$home/roots/postgresql.tar"
 inside node.py "$home/roots/node.tar"
+inside numpy_matplotlib.py "$home/roots/python.tar" "$home/wheels"
