@@ -173,6 +173,22 @@ fn each_step_finds_what_those_before_it_have_left() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_working_directory_is_made_where_it_stands() {
+    let store = store("workdirs");
+    let (image, said) = build(
+        &store,
+        "FROM base\nENV PATH=/bin\nRUN test ! -e /srv/app && pwd >/first\nWORKDIR /srv/app\nRUN pwd >here\nWORKDIR \
+         /srv/last\n",
+    );
+    assert_eq!(steps(&said), (6, 0), "{said}");
+    assert_eq!(
+        shell(&store, &image, "pwd; cat /first /srv/app/here; ls /srv"),
+        "/srv/last\n/\n/srv/app\napp\nlast\n"
+    );
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
 fn what_was_done_before_is_not_done_again() {
     let store = store("cache");
     let text = "FROM base\nENV PATH=/bin\nRUN echo $RANDOM$RANDOM >/one\nCMD [\"a\"]\n";

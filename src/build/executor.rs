@@ -113,13 +113,15 @@ impl<'a> Executor<'a> {
             index = match &step.kind {
                 StepKind::Run(run) => {
                     let settings = self.settings.clone();
+                    let before = std::mem::take(&mut self.directories);
                     // What follows up to the next step that changes files goes into the same image.
                     let after = rest.iter().take_while(|step| !changes_files(step)).count();
                     let configuring = rest.get(..after).unwrap_or_default();
                     for step in configuring {
                         self.configure(step);
                     }
-                    self.run_step(index, step, run, &settings)?;
+                    let after_it = std::mem::take(&mut self.directories);
+                    self.run_step(index, step, run, &settings, [&before, &after_it])?;
                     for (offset, step) in configuring.iter().enumerate() {
                         self.begin(index + 2 + offset, &title(step), false);
                     }
@@ -169,15 +171,24 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn run_step(&mut self, index: usize, step: &Step, run: &Run, settings: &Settings) -> Result<()> {
+    /// Runs a program. `directories` are the working directories that are made before it, and those made after it.
+    fn run_step(
+        &mut self,
+        index: usize,
+        step: &Step,
+        run: &Run,
+        settings: &Settings,
+        directories: [&[String]; 2],
+    ) -> Result<()> {
         let image = match &self.image {
             Some(image) => image.clone(),
             None => self.workshop.make(None, &Workshop::empty_config(), "FROM scratch", |_| Ok(()))?,
         };
-        let directories = std::mem::take(&mut self.directories);
         let mut key = Key::new("run", Some(image.id()));
         key.add(key::of_run(run, settings).bytes());
-        key.list(directories.iter());
+        for directories in directories {
+            key.list(directories.iter());
+        }
         let key = key.finish();
         let _turn = self.workshop.take_turn(key)?;
         let found = self.find(key)?;
@@ -187,7 +198,7 @@ impl<'a> Executor<'a> {
             None => {
                 let config = self.settings.json()?;
                 let failed = |error: Error| failure(index, self.total, step, error);
-                let ran = self.steps.run(&image, run, &directories, settings, &mut self.output);
+                let ran = self.steps.run(&image, run, directories, settings, &mut self.output);
                 let changes = ran.map_err(failed)?;
                 let made = self
                     .workshop
