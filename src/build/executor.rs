@@ -204,7 +204,7 @@ impl<'a> Executor<'a> {
                     .workshop
                     .make(Some(&image), &config, &title(step), |layers| layers.add_changes(&changes));
                 let made = made.map_err(failed)?;
-                self.workshop.remember_step(key, &made)?;
+                self.workshop.remember_step(key, &made);
                 made
             }
         };
@@ -256,7 +256,7 @@ impl<'a> Executor<'a> {
                             .map_err(|error| failure(file.index, self.total, file.step, error))
                     })
                 })?;
-                self.workshop.remember_step(key, &made)?;
+                self.workshop.remember_step(key, &made);
                 made
             }
         };
@@ -325,7 +325,7 @@ impl<'a> Executor<'a> {
                     Some(found) => found,
                     None => {
                         let made = self.workshop.make(image.as_ref(), &config, "FROM", |_| Ok(()))?;
-                        self.workshop.remember_step(key, &made)?;
+                        self.workshop.remember_step(key, &made);
                         made
                     }
                 }

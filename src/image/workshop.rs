@@ -148,11 +148,14 @@ impl<'a> Workshop<'a> {
         Ok(stored.and_then(|stored| Image::open(stored).ok()))
     }
 
-    /// Notes what a step has made.
-    pub(crate) fn remember_step(&self, key: Digest, image: &Image) -> Result<()> {
-        let id = Digest::parse(image.id())
-            .ok_or_else(|| Error::new(Code::Internal, format!("image {}: its id is none", image.id())))?;
-        self.shared.store()?.set_step(key, id)
+    /// Notes what a step has made. Where that can't be written, the step is done again the next time.
+    pub(crate) fn remember_step(&self, key: Digest, image: &Image) {
+        let noted = Digest::parse(image.id())
+            .ok_or_else(|| Error::new(Code::Internal, format!("image {}: its id is none", image.id())))
+            .and_then(|id| self.shared.store()?.set_step(key, id));
+        if let Err(cause) = noted {
+            log::warn!("a build's step is not remembered: {cause}");
+        }
     }
 
     /// The image, with one more name.
