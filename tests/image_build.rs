@@ -419,6 +419,12 @@ fn a_build_that_is_cancelled_or_late_leaves_nothing() {
         let length = said.reader.read(&mut buffer).unwrap();
         seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
     }
+    // Another one that waits for this one's step has a time of its own.
+    let mut late = Build::new(text);
+    late.set_timeout(Duration::from_secs(1)).unwrap();
+    let late = store.runtime.build_image_begin(&late, None).unwrap();
+    let error = late.wait(PATIENCE).unwrap_err();
+    assert!(error.message().contains("longer than its timeout"), "{error}");
     operation.cancel();
     assert_eq!(operation.wait(PATIENCE).unwrap_err().code(), Code::Closed);
     eventually("nothing is being written", || store.left().0.is_empty());

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +61,7 @@ fn copy(instruction: &str) -> Copy {
     }
 }
 
-static LIVE: AtomicBool = AtomicBool::new(false);
+static LIVE: fn() -> Result<()> = || Ok(());
 
 /// The image has these directories.
 fn image(path: &str) -> Result<bool> {
@@ -390,9 +391,9 @@ fn a_context_has_bounds() {
     File::options().write(true).open(top.at("a")).unwrap().set_len(1 << 40).unwrap();
     let default = context.select(&copy("COPY a /x"), &image, ContextLimits::default(), &LIVE);
     assert_eq!(default.unwrap_err().code(), Code::Limit);
-    let cancelled =
-        context.select(&copy("COPY b /x"), &image, ContextLimits::default(), &AtomicBool::new(true));
-    assert_eq!(cancelled.unwrap_err().code(), Code::Closed);
+    let over = || Err(Error::new(Code::TimedOut, "over"));
+    let late = context.select(&copy("COPY b /x"), &image, ContextLimits::default(), &over);
+    assert_eq!(late.unwrap_err().code(), Code::TimedOut);
     let long = format!("COPY b /{}", "n/".repeat(2100));
     assert_eq!(select(&context, &long).unwrap_err().code(), Code::Limit);
 }

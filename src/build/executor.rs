@@ -272,14 +272,14 @@ impl<'a> Executor<'a> {
                 Error::invalid("the build has no context, a directory that files are copied from: set one")
             }
         })?;
-        context.select(copy, is_directory, ContextLimits::default(), self.workshop.ended())
+        context.select(copy, is_directory, ContextLimits::default(), &|| self.workshop.check())
     }
 
     /// Copies the files of one step.
     fn copy(&self, layers: &mut Layers<'_>, file: &Files<'_>, owner: Owner) -> Result<()> {
         for directory in &file.directories {
             if !layers.has_directory(directory)? {
-                layers.add_tar(|into| write_directory(into, directory))?;
+                layers.add_tar(0, |into| write_directory(into, directory))?;
             }
         }
         let layers = RefCell::new(layers);
@@ -292,8 +292,10 @@ impl<'a> Executor<'a> {
             ));
         }
         log::debug!("copying {} files and directories, {} bytes", selection.count(), selection.bytes());
-        let ended = self.workshop.ended();
-        layers.borrow_mut().add_tar(|into| selection.write_tar(into, owner, file.copy.chmod, ended))
+        let check = || self.workshop.check();
+        layers
+            .borrow_mut()
+            .add_tar(selection.bytes(), |into| selection.write_tar(into, owner, file.copy.chmod, &check))
     }
 
     fn owner(&self, image: Option<&Image>, copy: &Copy) -> Result<Owner> {

@@ -34,7 +34,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::renameat;
@@ -77,9 +76,9 @@ pub(crate) fn id_of_layers(config: Digest, diff_ids: &[Digest]) -> ImageId {
 }
 
 /// The id of an image that has no layers with digests (a directory, a tarball, a snapshot): that of its own file.
-pub(crate) fn id_of_file(file: &File, config: Digest, cancelled: &AtomicBool) -> Result<ImageId> {
+pub(crate) fn id_of_file(file: &File, config: Digest, check: &dyn Fn() -> Result<()>) -> Result<ImageId> {
     let length = file.metadata().context("the size of an image")?.len();
-    let content = Digest::of_file(file, 0, length, cancelled)?;
+    let content = Digest::of_file(file, 0, length, check)?;
     let mut hash = Sha256::new();
     hash.update("libsbx image by content\n");
     hash.update(config.bytes());
