@@ -189,6 +189,21 @@ fn a_working_directory_is_made_where_it_stands() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn more_files_are_copied_than_an_image_has_layers() {
+    let store = store("copies");
+    let copies: String = (0..130).map(|number| format!("WORKDIR /w{number}/a\nCOPY app.sh ./b\n")).collect();
+    let mut said = Said::new(&format!("FROM base\nENV PATH=/bin\n{copies}WORKDIR /\n"));
+    said.build.set_context(context(&store)).unwrap();
+    let (image, said) = said.run(&store);
+    let image = image.unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(
+        shell(&store, &image, "for file in /w*/a/b; do echo -n .; done; /w0/a/b; /w129/a/b"),
+        format!("{}app\napp\n", ".".repeat(130))
+    );
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
 fn what_was_done_before_is_not_done_again() {
     let store = store("cache");
     let text = "FROM base\nENV PATH=/bin\nRUN echo $RANDOM$RANDOM >/one\nCMD [\"a\"]\n";

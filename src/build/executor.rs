@@ -22,6 +22,9 @@ use crate::image::tar::{self, Archive, Kind};
 use crate::image::{Digest, Image, ImageConfig, Layers, Workshop};
 use crate::runtime::Creator;
 
+/// The most steps that copy files into one image: an image takes 127 layers, and each has two, with the working directories
+/// before it.
+const MAX_COPIES: usize = 60;
 /// The longest title of a step.
 const MAX_TITLE: usize = 200;
 
@@ -128,9 +131,9 @@ impl<'a> Executor<'a> {
                     index + 1 + after
                 }
                 StepKind::Copy(_) => {
-                    let after = rest.iter().take_while(|step| !matches!(step.kind, StepKind::Run(_))).count();
-                    self.copy_steps(index, steps.get(index..=index + after).unwrap_or_default())?;
-                    index + 1 + after
+                    let together = copied_together(steps.get(index..).unwrap_or_default());
+                    self.copy_steps(index, together)?;
+                    index + together.len()
                 }
                 _ => {
                     self.begin(index + 1, &title(step), false);
@@ -277,10 +280,14 @@ impl<'a> Executor<'a> {
 
     /// Copies the files of one step.
     fn copy(&self, layers: &mut Layers<'_>, file: &Files<'_>, owner: Owner) -> Result<()> {
+        let mut missing = Vec::new();
         for directory in &file.directories {
             if !layers.has_directory(directory)? {
-                layers.add_tar(0, |into| write_directory(into, directory))?;
+                missing.push(directory);
             }
+        }
+        if !missing.is_empty() {
+            layers.add_tar(0, |into| write_directories(into, &missing))?;
         }
         let layers = RefCell::new(layers);
         let is_directory = |path: &str| layers.borrow_mut().has_directory(path);
@@ -343,17 +350,36 @@ impl<'a> Executor<'a> {
     }
 }
 
+/// The steps at the beginning that go into one image, of which the first copies files.
+fn copied_together(steps: &[Step]) -> &[Step] {
+    let mut copies = 0;
+    let end = steps.iter().position(|step| {
+        copies += usize::from(matches!(step.kind, StepKind::Copy(_)));
+        matches!(step.kind, StepKind::Run(_)) || copies > MAX_COPIES
+    });
+    steps.get(..end.unwrap_or(steps.len())).unwrap_or_default()
+}
+
 fn changes_files(step: &Step) -> bool {
     matches!(step.kind, StepKind::Run(_) | StepKind::Copy(_))
 }
 
-/// Writes an archive of one directory.
-fn write_directory(into: &mut dyn Write, path: &str) -> Result<()> {
-    let path = path.trim_matches('/').as_bytes();
-    let entry =
-        tar::Entry { path, kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, seconds: 0, nanoseconds: 0 };
+/// Writes an archive of directories.
+fn write_directories(into: &mut dyn Write, paths: &[&String]) -> Result<()> {
     let mut archive = Archive::new(into);
-    archive.entry(&entry).and_then(|()| archive.finish()).context("a working directory")
+    let written = paths.iter().try_for_each(|path| {
+        let path = path.trim_matches('/').as_bytes();
+        archive.entry(&tar::Entry {
+            path,
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            seconds: 0,
+            nanoseconds: 0,
+        })
+    });
+    written.and_then(|()| archive.finish()).context("a working directory")
 }
 
 /// What a step is called.
