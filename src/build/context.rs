@@ -264,19 +264,20 @@ pub(crate) struct Selection<'a> {
 
 #[derive(Debug)]
 struct Entry {
+    /// Where it is in the context. A directory that is made comes from nowhere.
+    source: PathBuf,
     content: Content,
     mode: u32,
     seconds: i64,
     nanoseconds: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Content {
     Directory,
     /// A directory that is missing in the image.
     MadeDirectory,
     File {
-        source: PathBuf,
         length: u64,
         digest: [u8; 32],
     },
@@ -319,21 +320,21 @@ impl Selection<'_> {
         hash.finalize().into()
     }
 
-    /// Whether the same files are copied, wherever to.
+    /// Whether the same files, directories and links are copied, wherever to.
     pub(crate) fn has_files_of(&self, other: &Self) -> bool {
-        self.files() == other.files()
+        self.sources() == other.sources()
     }
 
-    /// The files that are read, each with its mode and digest.
-    fn files(&self) -> Vec<(&Path, u32, &[u8; 32])> {
-        let mut files = Vec::new();
-        for entry in self.entries.values() {
-            if let Content::File { source, digest, .. } = &entry.content {
-                files.push((source.as_path(), entry.mode, digest));
-            }
-        }
-        files.sort_unstable();
-        files
+    /// What is there of the context, each with its mode and content.
+    fn sources(&self) -> Vec<(&Path, u32, &Content)> {
+        let mut sources: Vec<_> = self
+            .entries
+            .values()
+            .filter(|entry| entry.content != Content::MadeDirectory)
+            .map(|entry| (entry.source.as_path(), entry.mode, &entry.content))
+            .collect();
+        sources.sort_unstable();
+        sources
     }
 
     /// How many files, directories and links there are.
@@ -404,7 +405,8 @@ impl Selection<'_> {
                 Some(length) => archive.file(&header, length),
             }
             .map_err(|cause| sending(&cause))?;
-            if let Content::File { source, length, digest } = &entry.content {
+            if let Content::File { length, digest } = &entry.content {
+                let source = &entry.source;
                 let mut content = |bytes: &[u8]| archive.content(bytes).map_err(|cause| sending(&cause));
                 let found = read(self.context, source, *length, &mut buffer, check, &mut content)?;
                 if found != *digest {
@@ -666,8 +668,13 @@ impl Work<'_> {
         if is_there {
             return Ok(());
         }
-        let made =
-            Entry { content: Content::MadeDirectory, mode: MADE_DIRECTORY_MODE, seconds: 0, nanoseconds: 0 };
+        let made = Entry {
+            source: PathBuf::new(),
+            content: Content::MadeDirectory,
+            mode: MADE_DIRECTORY_MODE,
+            seconds: 0,
+            nanoseconds: 0,
+        };
         self.insert(path.to_vec(), made)
     }
 
@@ -727,7 +734,7 @@ impl Work<'_> {
                 self.other(&directory, &name, &stat, target)?;
                 continue;
             }
-            let entry = entry(Content::Directory, &stat);
+            let entry = entry(Content::Directory, &stat, path.clone());
             let waiting = if left_out {
                 Some(entry)
             } else {
@@ -767,7 +774,7 @@ impl Work<'_> {
                 }
                 let digest =
                     read(self.context, &path, length, &mut self.buffer, self.check, &mut |_| Ok(()))?;
-                Content::File { source: path, length, digest }
+                Content::File { length, digest }
             }
             libc::S_IFLNK => {
                 let parent = self.context.open_found(directory, OFlag::O_DIRECTORY | OFlag::O_PATH)?;
@@ -783,7 +790,7 @@ impl Work<'_> {
             // Sockets are of no use in an image.
             _ => return Ok(()),
         };
-        self.insert(target, entry(content, stat))
+        self.insert(target, entry(content, stat, path))
     }
 
     fn insert(&mut self, path: Vec<u8>, entry: Entry) -> Result<()> {
@@ -817,8 +824,9 @@ impl Work<'_> {
     }
 }
 
-fn entry(content: Content, stat: &FileStat) -> Entry {
+fn entry(content: Content, stat: &FileStat, source: PathBuf) -> Entry {
     Entry {
+        source,
         content,
         mode: stat.st_mode & 0o7777,
         seconds: stat.st_mtime,

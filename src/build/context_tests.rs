@@ -322,6 +322,31 @@ fn what_changed_since_it_was_selected_is_not_copied() {
     assert!(error.message().contains("was changed while it was read"), "{error}");
 }
 
+#[test]
+fn a_link_or_a_directory_that_changed_meanwhile_is_noticed() {
+    let changes: [fn(&Directory); 4] = [
+        |top| {
+            fs::remove_file(top.at("d/link")).unwrap();
+            symlink("/other", top.at("d/link")).unwrap();
+        },
+        |top| fs::rename(top.at("d/link"), top.at("d/link2")).unwrap(),
+        |top| fs::set_permissions(top.at("d/sub"), Permissions::from_mode(0o700)).unwrap(),
+        |top| fs::create_dir(top.at("d/new")).unwrap(),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let top = Directory::with(&[("d/sub/file", "x")]);
+        symlink("/one", top.at("d/link")).unwrap();
+        let context = Context::open(&top.0).unwrap();
+        // Everything is a directory at first, and then what the image has.
+        let copy = copy("COPY d /x/y");
+        let first = context.select(&copy, &|_| Ok(true), ContextLimits::default(), &LIVE).unwrap();
+        let again = || context.select(&copy, &image, ContextLimits::default(), &LIVE).unwrap();
+        assert!(again().has_files_of(&first), "{index}");
+        change(&top);
+        assert!(!again().has_files_of(&first), "{index}");
+    }
+}
+
 /// Another user's program swaps a directory for a link out of the context, as fast as it can.
 #[test]
 fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
