@@ -169,6 +169,7 @@ impl<'a> Executor<'a> {
             StepKind::Entrypoint { argv, keeps_cmd } => self.settings.set_entrypoint(argv, *keeps_cmd),
             StepKind::Expose(ports) => self.settings.expose(ports),
             StepKind::Label(labels) => self.settings.label(labels),
+            StepKind::Shell(argv) => self.settings.set_shell(argv),
             StepKind::StopSignal(signal) => self.settings.set_stop_signal(signal),
             StepKind::Run(_) | StepKind::Copy(_) => debug_assert!(false, "the step changes files"),
         }

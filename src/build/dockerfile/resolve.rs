@@ -43,7 +43,10 @@ pub(super) fn resolve(file: &Unresolved, base: &ImageConfig) -> Result<Recipe> {
         file,
         env,
         args: Vec::new(),
-        shell: vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        shell: match base.shell.as_slice() {
+            [] => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+            shell => shell.to_vec(),
+        },
         workdir: clean(base.working_dir.as_deref().unwrap_or("/")),
         has_cmd: false,
         left: MAX_EXPANDED_BYTES,
@@ -89,7 +92,7 @@ impl State<'_> {
             }
             Instruction::Shell(shell) => {
                 self.shell.clone_from(shell);
-                return Ok(None);
+                StepKind::Shell(shell.clone())
             }
             Instruction::Run { command, mounts } => self.run(parsed, command, mounts)?,
             Instruction::Copy { .. } => self.copy(parsed)?,

@@ -484,3 +484,17 @@ fn what_each_line_repeats_counts() {
     assert_eq!(repeated(&format!("SHELL [{}\"\"]", "\"\",".repeat(20_000)), "RUN a"), Some(Code::Limit));
     assert_eq!(repeated("WORKDIR /w", "COPY a b"), None);
 }
+
+#[test]
+fn a_shell_is_the_images() {
+    let shell = vec!["/bin/bash".to_owned(), "-c".to_owned()];
+    assert_eq!(kinds("SHELL [\"/bin/bash\", \"-c\"]"), [StepKind::Shell(shell.clone())]);
+    let base = ImageConfig { shell, ..ImageConfig::default() };
+    let recipe = recipe_with("FROM a\nRUN x\nSHELL [\"/bin/sh\"]\nRUN y", &[], &base).unwrap();
+    let argv = |step: &Step| match &step.kind {
+        StepKind::Run(run) => run.argv.clone(),
+        _ => Vec::new(),
+    };
+    let argv: Vec<Vec<String>> = recipe.steps.iter().map(argv).collect();
+    assert_eq!(argv, [vec!["/bin/bash", "-c", "x"], Vec::new(), vec!["/bin/sh", "y"]]);
+}
